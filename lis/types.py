@@ -1,0 +1,72 @@
+"""What the parts of `lis` promise each other: one Protocol per kind of model.
+
+Symbols follow Wehrheim et al. 2024: `z` is a latent draw, `c` a class, `w` a style code of the generator, `r` the
+activations of a classifier's penultimate layer, `w̃` what a link predicts from `r`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol, overload, runtime_checkable
+
+from torch import Tensor
+
+from lis.streams import Stream
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """Turns named random samples into style codes, and style codes into images."""
+
+    class_names: tuple[str, ...]
+    """Names of the classes that can be asked for; empty when the class is drawn inside."""
+    num_classes: int
+    """`len(class_names)`; 0 for a generator without classes."""
+    w_dim: int
+    resolution: int
+    """Height and width of an image in pixels."""
+    mean_w: Tensor
+    """Mean style code per class, `[max(num_classes, 1), w_dim]`: the target of truncation."""
+    fingerprint: str
+    """SHA-256 over weights and settings: equal fingerprints give equal images."""
+
+    def sample(self, class_index: int | None, indices: Tensor, stream: Stream, truncation: float = 1.0) -> Tensor:
+        """Style codes `[n, w_dim]` of the samples `indices [n]` (int64) of a class in a stream.
+
+        The k-th sample of a class is the same whatever the batch, shard or device. `class_index` is None exactly when
+        `num_classes` is 0.
+        """
+        ...
+
+    @overload
+    def synthesize(self, w: Tensor, features: Literal[False] = False) -> Tensor: ...
+    @overload
+    def synthesize(self, w: Tensor, features: Literal[True]) -> tuple[Tensor, dict[str, Tensor]]: ...
+    def synthesize(self, w: Tensor, features: bool = False) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+        """Images `[n, 3, H, W]` in [-1, 1] of style codes `w [n, w_dim]`; with `features` also the layers' maps."""
+        ...
+
+
+@runtime_checkable
+class Classifier(Protocol):
+    """A convolutional network cut at the input of its last linear layer."""
+
+    class_names: tuple[str, ...]
+    units: int
+    """Width of the penultimate layer."""
+    fingerprint: str
+    """SHA-256 over weights and settings."""
+
+    def features(self, image: Tensor) -> Tensor:
+        """Penultimate activations `r [n, units]` of images `[n, 3, H, W]` in [-1, 1]; resizes and normalises itself."""
+        ...
+
+    def head(self, r: Tensor) -> Tensor:
+        """Logits `[n, classes]` of `r [n, units]`; `head(features(x))` equals the whole model."""
+        ...
+
+
+@runtime_checkable
+class Link(Protocol):
+    """A map from `r [n, units]` to `w̃ [n, w_dim]`."""
+
+    def __call__(self, r: Tensor) -> Tensor: ...
