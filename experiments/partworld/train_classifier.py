@@ -1,0 +1,50 @@
+"""Train PartNet on rendered figures: `python experiments/partworld/train_classifier.py classes --steps 1500`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+from lis.classifiers.partnet import TASKS
+from lis.classifiers.training import ClassifierFit, RenderedFigures, save_classifier
+
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    """Train one task; weights go into the package, the log beside this file."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("task", choices=TASKS)
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--per-class", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=HERE.parents[1] / "lis/classifiers/weights")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    pl.seed_everything(options.seed, verbose=False)
+    fit = ClassifierFit(options.task, options.steps)
+    loader = DataLoader(RenderedFigures(options.per_class, options.seed), batch_size=None)
+    trainer = pl.Trainer(
+        max_steps=options.steps, accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_model_summary=False, enable_progress_bar=False,
+    )  # fmt: skip
+    start = time.monotonic()
+    trainer.fit(fit, loader)
+    save_classifier(fit.network, options.out / f"partnet_{options.task}.safetensors")
+    summary = {
+        "task": options.task, "steps": options.steps, "images": options.steps * options.per_class * 15,
+        "seconds": round(time.monotonic() - start), "parameters": sum(p.numel() for p in fit.network.parameters()),
+        "loss": round(float(trainer.callback_metrics.get("loss", torch.nan)), 4),
+    }  # fmt: skip
+    (HERE / f"partnet_{options.task}.json").write_text(json.dumps(summary, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

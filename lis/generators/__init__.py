@@ -1,0 +1,1 @@
+"""Generators: `partworld`, an embedded world of parametric figures with known truth."""

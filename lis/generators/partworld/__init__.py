@@ -1,0 +1,6 @@
+"""Part world: a procedural renderer with exact masks and factors, and small generators fitted to it."""
+
+from lis.generators.partworld.generator import PartWorld
+from lis.generators.partworld.world import SETS, World, world
+
+__all__ = ["SETS", "PartWorld", "World", "world"]

@@ -1,0 +1,106 @@
+"""Part world as a `Generator`: named samples, generated images, and the truth behind every w."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, overload
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from lis.generators.partworld.network import StyleNetwork
+from lis.generators.partworld.world import W_DIM, set_of, world
+from lis.streams import Stream
+
+WEIGHTS = Path(__file__).parent / "weights"
+_MEAN_SAMPLES = 4096
+
+
+class PartWorld(nn.Module):
+    """The generator of one set of part world (dogs, fungi or birds).
+
+    Args:
+        class_names: some classes of one set; they choose the set.
+        hard: w = A·φ(u) with a fixed nonlinear φ; the images are the same, their order in W is not linear.
+        conditional: False gives a generator without classes, which draws the class of a sample inside.
+        truncation: what `sample` uses when it is not told.
+
+    Raises:
+        ValueError: an unknown class, classes of different sets, or a truncation outside [0, 1].
+
+    Example:
+        >>> generator = PartWorld(["pug"])
+        >>> w = generator.sample(1, torch.arange(3), Stream("train pairs"))
+        >>> tuple(generator.synthesize(w).shape)
+        (3, 3, 64, 64)
+    """
+
+    mean_w: Tensor
+
+    def __init__(
+        self, class_names: Sequence[str], hard: bool = False, conditional: bool = True, truncation: float = 1.0
+    ) -> None:
+        super().__init__()
+        if not 0 <= truncation <= 1:
+            raise ValueError(f"gan.truncation must lie in [0, 1], got {truncation}")
+        self.world = world(set_of(class_names), hard)
+        self.conditional, self.truncation = conditional, truncation
+        self.class_names = self.world.class_names if conditional else ()
+        self.num_classes = len(self.class_names)
+        self.w_dim, self.resolution = W_DIM, 64
+        self.labels, self.factor_names = self.world.figures.labels, self.world.figures.factor_names
+        path = WEIGHTS / f"generator_{self.world.figures.name}.safetensors"
+        self.network = StyleNetwork(len(self.factor_names))
+        self.network.load_state_dict({name: value.float() for name, value in load_file(path).items()})
+        self.requires_grad_(False).eval()
+        self.fingerprint = hashlib.sha256(path.read_bytes() + f"{hard}|{conditional}".encode()).hexdigest()
+        self.register_buffer("mean_w", self._mean_w())
+
+    def sample(
+        self, class_index: int | None, indices: Tensor, stream: Stream, truncation: float | None = None
+    ) -> Tensor:
+        """Style codes `[n, 64]` of the samples `indices [n]` of a class (None: a generator without classes).
+
+        w' = w̄ + ψ (w − w̄) with w̄ the mean of the class and ψ the truncation.
+
+        Raises:
+            ValueError: the class does not exist, or a class is asked of a generator without classes.
+        """
+        if (class_index is None) != (self.num_classes == 0) or (class_index or 0) not in range(max(self.num_classes, 1)):
+            raise ValueError(f"class {class_index}: this generator has classes {list(range(self.num_classes)) or None}")
+        draws = stream.normal(class_index, indices, len(self.factor_names) + 1)
+        z, which = draws[:, :-1], class_index
+        if which is None:
+            which = (torch.special.ndtr(draws[:, -1]) * len(self.world.class_names)).long()
+        w = self.world.to_w(self.world.factors_of(z, which)).to(self.mean_w.device)
+        psi = self.truncation if truncation is None else truncation
+        mean = self.mean_w[class_index or 0]
+        return mean + psi * (w - mean)
+
+    @overload
+    def synthesize(self, w: Tensor, features: Literal[False] = False) -> Tensor: ...
+    @overload
+    def synthesize(self, w: Tensor, features: Literal[True]) -> tuple[Tensor, dict[str, Tensor]]: ...
+    def synthesize(self, w: Tensor, features: bool = False) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+        """Images `[n, 3, 64, 64]` in [-1, 1] of `w [n, 64]`; with `features` also the maps of 4 … 64 px by layer."""
+        image, maps = self.network(self.true_factors(w))
+        image = image.clamp(-1, 1)
+        return (image, maps) if features else image
+
+    def true_factors(self, w: Tensor) -> Tensor:
+        """The exact latent factors `[n, factors]` of any `w [n, 64]`."""
+        return self.world.to_factors(w)
+
+    def render(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """The true picture of any w: image `[n, 3, 64, 64]` in [-1, 1], part masks `[n, labels, 64, 64]` in [0, 1]."""
+        return self.world.figures.render(self.true_factors(w), self.resolution)
+
+    def _mean_w(self) -> Tensor:
+        """Mean w per class over a fixed draw; one row over all classes for a generator without classes."""
+        z = torch.randn(_MEAN_SAMPLES, len(self.factor_names), generator=torch.Generator().manual_seed(0))
+        means = [self.world.to_w(self.world.factors_of(z, c)).mean(0) for c in range(len(self.world.class_names))]
+        stacked = torch.stack(means)
+        return stacked if self.conditional else stacked.mean(0, keepdim=True)

@@ -1,0 +1,88 @@
+"""A small style-based convolutional generator (after Karras et al. 2020): factors → styles → image.
+
+A learned 4×4 constant runs through modulated, demodulated convolutions and is upsampled to 64×64; every resolution adds
+to an RGB image. The factors are read from w by the world's exact inverse, so the same weights serve both modes.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+CHANNELS = (64, 64, 48, 32, 16)
+"""Feature channels at 4, 8, 16, 32 and 64 px."""
+_HIDDEN = 128
+_GAIN = 1.6
+"""Gain after demodulation: keeps activations near unit scale through leaky ReLUs of slope 0.2."""
+
+
+class ModulatedConv(nn.Module):
+    """Convolution whose input channels are scaled by a style; optionally demodulated to unit expected output."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, style: int, demodulate: bool = True) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel) * 1.3 / math.sqrt(inputs * kernel**2))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.scale = nn.Linear(style, inputs)
+        nn.init.normal_(self.scale.weight, 0.0, 0.5 / math.sqrt(style))
+        nn.init.ones_(self.scale.bias)
+        self.demodulate, self.padding = demodulate, kernel // 2
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        """`x [n, inputs, h, w]`, `style [n, style]` → `[n, outputs, h, w]`."""
+        scale = self.scale(style)
+        y = F.conv2d(x * scale[:, :, None, None], self.weight, padding=self.padding)
+        if self.demodulate:
+            power = scale.square() @ self.weight.square().sum((2, 3)).T
+            y = y * (_GAIN * torch.rsqrt(power + 1e-6))[:, :, None, None]
+        return y + self.bias[:, None, None]
+
+
+class Block(nn.Module):
+    """Two modulated convolutions at one resolution and their share of the image."""
+
+    def __init__(self, inputs: int, outputs: int, style: int) -> None:
+        super().__init__()
+        self.first = ModulatedConv(inputs, outputs, 3, style)
+        self.second = ModulatedConv(outputs, outputs, 3, style)
+        self.to_rgb = ModulatedConv(outputs, 3, 1, style, demodulate=False)
+        self.to_rgb.weight.data.mul_(0.2)
+
+    def forward(self, x: Tensor, style: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Both feature maps and the RGB increment."""
+        first = F.leaky_relu(self.first(x, style), 0.2)
+        second = F.leaky_relu(self.second(first, style), 0.2)
+        return first, second, self.to_rgb(second, style)
+
+
+class StyleNetwork(nn.Module):
+    """Latent factors `u [n, factors]` → image `[n, 3, 64, 64]` and the feature maps of every layer."""
+
+    def __init__(self, factors: int, channels: tuple[int, ...] = CHANNELS) -> None:
+        super().__init__()
+        self.styles = nn.Sequential(
+            nn.Linear(factors, _HIDDEN), nn.LeakyReLU(0.2), nn.Linear(_HIDDEN, _HIDDEN), nn.LeakyReLU(0.2)
+        )
+        self.constant = nn.Parameter(torch.randn(1, channels[0], 4, 4))
+        inputs = (channels[0], *channels[:-1])
+        self.blocks = nn.ModuleList(Block(i, o, _HIDDEN + factors) for i, o in zip(inputs, channels, strict=True))
+
+    def forward(self, u: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The image is centred on 0 and not clamped; layers are named `b4.0`, `b4.1`, … `b64.1`."""
+        style = torch.cat([self.styles(u), u], 1)
+        x = self.constant.expand(len(u), -1, -1, -1)
+        image, maps = torch.zeros((), device=u.device), {}
+        for i, block in enumerate(self.blocks):
+            if i:
+                x, image = _double(x), _double(image)
+            first, x, rgb = block(x, style)
+            image = image + rgb
+            maps |= {f"b{4 << i}.0": first, f"b{4 << i}.1": x}
+        return image, maps
+
+
+def _double(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
