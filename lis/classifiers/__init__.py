@@ -1,0 +1,1 @@
+"""Classifiers, cut at the input of their last linear layer."""

@@ -1,0 +1,96 @@
+"""PartNet: a small residual network over all fifteen classes of part world."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from lis.generators.partworld.world import SETS
+
+CLASSES = tuple(name for figures in SETS.values() for name in figures.classes)
+"""Class names in the order of the logits."""
+WEIGHTS = Path(__file__).parent / "weights"
+TASKS = ("classes", "attributes")
+_WIDTHS = (16, 16, 32, 64, 256)
+"""Channels of the stem and of the four blocks; the last one is the width of the penultimate layer."""
+
+
+class ResidualBlock(nn.Module):
+    """Two batch-normalised 3×3 convolutions and a shortcut (He et al. 2016)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.first = _conv(inputs, outputs, 3, stride)
+        self.second = _conv(outputs, outputs, 3, 1)
+        same = inputs == outputs and stride == 1
+        self.shortcut = nn.Identity() if same else _conv(inputs, outputs, 1, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[n, inputs, h, w]` → `[n, outputs, h / stride, w / stride]`, ≥ 0."""
+        return torch.relu(self.second(torch.relu(self.first(x))) + self.shortcut(x))
+
+
+class PartNetwork(nn.Module):
+    """Image `[n, 3, 64, 64]` in [-1, 1] → 256 penultimate units, each ≥ 0 → 15 logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        stem, *widths = _WIDTHS
+        blocks = [ResidualBlock(i, o, 1 if k == 0 else 2) for k, (i, o) in enumerate(zip(_WIDTHS, widths, strict=False))]
+        self.body = nn.Sequential(_conv(3, stem, 3, 2), nn.ReLU(), *blocks)
+        self.head = nn.Linear(widths[-1], len(CLASSES))
+
+    def features(self, image: Tensor) -> Tensor:
+        """Penultimate activations: ReLU'd maps of 4×4 px, averaged."""
+        return self.body(image).mean((2, 3))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits `[n, 15]`."""
+        return self.head(self.features(image))
+
+
+class PartNet(nn.Module):
+    """PartNet with the weights that come with the package, as a `Classifier`.
+
+    Args:
+        task: `classes`, trained on class labels alone; `attributes`, trained on the classes and on one binary attribute
+            per factor of the figure (is it above its middle?).
+
+    Raises:
+        ValueError: an unknown task, or images that are not 64×64.
+    """
+
+    def __init__(self, task: str = "classes") -> None:
+        super().__init__()
+        if task not in TASKS:
+            raise ValueError(f"classifier.task must be one of {', '.join(TASKS)}, got {task!r}")
+        path = WEIGHTS / f"partnet_{task}.safetensors"
+        self.network = PartNetwork()
+        self.network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()})
+        self.requires_grad_(False).eval()
+        self.class_names, self.units = CLASSES, _WIDTHS[-1]
+        self.fingerprint = hashlib.sha256(path.read_bytes()).hexdigest()
+
+    def features(self, image: Tensor) -> Tensor:
+        """r `[n, 256]`, ≥ 0, of images `[n, 3, 64, 64]` in [-1, 1]."""
+        if image.shape[1:] != (3, 64, 64):
+            raise ValueError(f"partnet takes images [n, 3, 64, 64], got {tuple(image.shape)}")
+        return self.network.features(image)
+
+    def head(self, r: Tensor) -> Tensor:
+        """Logits `[n, 15]` of `r [n, 256]`."""
+        return self.network.head(r)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits `[n, 15]` of images."""
+        return self.head(self.features(image))
+
+
+def _conv(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outputs)
+    )

@@ -1,0 +1,64 @@
+"""PartNet: honest classifiers of part world, cut at their last layer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from lis.classifiers.partnet import CLASSES, TASKS, PartNet
+from lis.classifiers.training import attribute_loss, draw_figures
+from lis.generators.partworld import SETS, PartWorld
+from lis.streams import Stream
+from lis.types import Classifier
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_contract(task):
+    model = PartNet(task)
+    assert isinstance(model, Classifier)
+    image = torch.rand(3, 3, 64, 64) * 2 - 1
+    r = model.features(image)
+    assert r.shape == (3, model.units) and r.min() >= 0
+    assert torch.allclose(model.head(r), model(image), atol=1e-5)
+    assert model.class_names == CLASSES and len(set(CLASSES)) == 15
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("name", SETS)
+def test_accuracy_on_generated_pictures(task, name):
+    model, generator = PartNet(task), PartWorld(list(SETS[name].classes))
+    right = []
+    for c, label in enumerate(generator.class_names):
+        image = generator.synthesize(generator.sample(c, torch.arange(100), Stream("test pairs")))
+        right.append(model(image).argmax(1) == model.class_names.index(label))
+    assert torch.cat(right).float().mean() >= 0.90
+
+
+def test_unknown_task_and_size_are_refused():
+    with pytest.raises(ValueError, match="classes, attributes, got 'poses'"):
+        PartNet("poses")
+    with pytest.raises(ValueError, match="64, 64"):
+        PartNet().features(torch.zeros(1, 3, 32, 32))
+
+
+def test_batches_hold_every_class():
+    image, label, factors, sets = draw_figures(2, torch.Generator().manual_seed(0))
+    assert image.shape == (30, 3, 64, 64)
+    assert label.tolist() == [c for c in range(15) for _ in range(2)]
+    for index, figures in enumerate(SETS.values()):
+        assert factors[sets == index].isfinite().sum(1).unique().tolist() == [len(figures.factor_names)]
+
+
+def test_attribute_loss_against_a_loop():
+    rng = np.random.default_rng(0)
+    logits, factors, sets = rng.standard_normal((4, 2, 3)), rng.standard_normal((4, 3)), np.array([0, 1, 1, 0])
+    factors[1, 2] = np.nan
+    terms = [
+        np.log1p(np.exp(-(1 if factors[i, f] > 0 else -1) * logits[i, sets[i], f]))
+        for i in range(4)
+        for f in range(3)
+        if np.isfinite(factors[i, f])
+    ]
+    loss = attribute_loss(*(torch.tensor(x) for x in (logits, factors, sets)))
+    np.testing.assert_allclose(loss, np.mean(terms), rtol=1e-10)
