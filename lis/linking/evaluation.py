@@ -1,0 +1,179 @@
+"""How good a link is: the full cycle on new samples beside its baselines (paper §4.2; Fig. 3B, C; S1)."""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lis.config import RunConfig
+from lis.context import Context
+from lis.linking.baselines import PAIRINGS, kept_table, summarise
+from lis.linking.components import factor_table, offsets_table, principal_components
+from lis.linking.cycle import Measured, Samples, measure
+from lis.linking.distances import Choice, choose
+from lis.linking.fit import link, load_link
+from lis.linking.pairs import pairs
+from lis.store import Artifact, Draft, Recipe
+from lis.streams import Stream
+from lis.types import Generator
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+COMPONENTS = 10
+COMPONENT_SAMPLES = 200
+"""Samples per class in the table of components."""
+UNITS = {"mse_w": "mean squared error per dimension of w", "features": "Euclidean distance in r"}
+
+
+@runtime_checkable
+class TrueFactors(Protocol):
+    """A generator that knows what a style code means."""
+
+    factor_names: tuple[str, ...]
+
+    def true_factors(self, w: Tensor) -> Tensor:
+        """Factors `u [n, factors]` of `w [n, w_dim]`."""
+        ...
+
+
+def validate_evaluation(config: RunConfig, generator: Generator) -> None:
+    """Checks, before any work, that the evaluation can be done; reads the metrics' weight files.
+
+    Raises:
+        ValueError: too few test samples, or a weight file that is given and cannot be used.
+    """
+    if config.pairs.test < 2:
+        raise ValueError(f"pairs.test={config.pairs.test}: expected 2 or more, since a random pair needs two samples")
+    choose(config.evaluation, generator.resolution).load()
+
+
+def evaluation(ctx: Context) -> Artifact:
+    """The full cycle on the test pairs, measured, with baselines, intervals and tests.
+
+    Tables "samples" (long: class, sample_index, metric, pairing, value), "summary" (a row per metric: means, 95 %
+    bootstrap intervals, ratios to the baselines, two-sided Wilcoxon signed-rank p), "kept" (share of cycled images
+    that keep their class, Wilson interval), "components", "offsets", and "factors" where the generator knows the
+    truth; tensors "examples" (the first of each class: image, cycled, class_index); json "left_out" (metric → reason).
+
+    Raises:
+        ValueError: as `validate_evaluation` and the stages before.
+    """
+    config = ctx.config.evaluation
+    choice = choose(config, ctx.generator.resolution)
+    if config.lpips and "lpips" in choice.left_out:
+        log.warning("the metric LPIPS is left out: %s", choice.left_out["lpips"])
+    train, test, linked = pairs(ctx, "train"), pairs(ctx, "test"), link(ctx)
+    recipe = Recipe(
+        stage="evaluation",
+        version=VERSION,
+        config={
+            "seed": ctx.config.seed,
+            "lpips": config.lpips,
+            "examples": config.examples,
+            "resamples": config.resamples,
+        },
+        inputs=(train.key, test.key, linked.key),
+        weights=choice.checksums | {"generator": ctx.generator.fingerprint, "classifier": ctx.classifier.fingerprint},
+    )
+    return ctx.store.make(recipe, lambda draft: _build(ctx, choice, draft))
+
+
+def _build(ctx: Context, choice: Choice, draft: Draft) -> None:
+    test = pairs(ctx, "test").tensors("pairs")
+    samples = Samples(test["w"], test["r"], _predict(ctx, test["r"]), test["class_index"])
+    distances = choice.load(ctx.device)
+    measured = measure(ctx, samples, distances)
+    names = np.asarray(ctx.class_names)[samples.class_index.numpy()]
+    draft.table("samples", _samples_table(measured, names, test["sample_index"]))
+    draft.table("summary", _summary_table(ctx, measured, UNITS | {d.name: d.unit for d in distances}))
+    draft.table("kept", _kept(ctx, samples, measured))
+    _write_components(ctx, samples, names, test["sample_index"], draft)
+    if isinstance(ctx.generator, TrueFactors):
+        draft.table("factors", _factors(ctx.generator, samples, ctx.device))
+    draft.tensors("examples", _examples(ctx, samples))
+    draft.json("left_out", choice.left_out)
+
+
+@torch.inference_mode()
+def _predict(ctx: Context, r: Tensor) -> Tensor:
+    """`w̃ [n, w_dim]` of `r [n, units]`."""
+    model = load_link(link(ctx))
+    w = torch.cat([model(batch) for batch in r.split(ctx.config.batch_size)]).float()
+    if not w.isfinite().all():
+        row = int((~w.isfinite()).any(1).nonzero()[0])
+        raise ValueError(f"the link predicts no finite w for test pair {row}: fit another link")
+    return w
+
+
+def _samples_table(measured: Measured, names: np.ndarray, sample_index: Tensor) -> pd.DataFrame:
+    parts = []
+    for metric, by_pairing in measured.values.items():
+        for pairing in PAIRINGS:
+            rows = ~by_pairing[pairing].isnan().numpy()
+            columns = {"class": names[rows], "sample_index": sample_index.numpy()[rows], "metric": metric}
+            parts.append(pd.DataFrame(columns | {"pairing": pairing, "value": by_pairing[pairing].numpy()[rows]}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _summary_table(ctx: Context, measured: Measured, units: dict[str, str]) -> pd.DataFrame:
+    stream, rows = Stream("baselines", ctx.config.seed), []
+    for metric, by_pairing in measured.values.items():
+        values = {name: value[~value.isnan()].double().numpy() for name, value in by_pairing.items()}
+        summary = summarise(values, ctx.config.evaluation.resamples, stream.rng(index=1))
+        rows.append({"metric": metric, "unit": units[metric]} | summary)
+    return pd.DataFrame(rows)
+
+
+def _kept(ctx: Context, samples: Samples, measured: Measured) -> pd.DataFrame:
+    targets = torch.tensor([ctx.classifier.class_names.index(name) for name in ctx.class_names])
+    kept = measured.prediction == targets[samples.class_index]
+    return kept_table(ctx.class_names, samples.class_index.numpy(), kept.numpy())
+
+
+def _write_components(ctx: Context, samples: Samples, names: np.ndarray, index: Tensor, draft: Draft) -> None:
+    """Tables "components" and "offsets"; the components are those of the training pairs."""
+    components = principal_components(pairs(ctx, "train").tensors("pairs")["w"], COMPONENTS)
+    original, cycled = components.project(samples.w), components.project(samples.w_cycled)
+    shown = samples.first(COMPONENT_SAMPLES).numpy()
+    parts = [
+        pd.DataFrame(
+            {
+                "class": names[shown],
+                "sample_index": index.numpy()[shown],
+                "component": k + 1,
+                "original": original[shown, k],
+                "cycled": cycled[shown, k],
+            }
+        )
+        for k in range(original.shape[1])
+    ]
+    draft.table("components", pd.concat(parts, ignore_index=True))
+    draft.table("offsets", offsets_table(components, original, cycled))
+
+
+def _factors(generator: TrueFactors, samples: Samples, device: torch.device) -> pd.DataFrame:
+    true, cycled = (generator.true_factors(w.to(device)).cpu() for w in (samples.w, samples.w_cycled))
+    return factor_table(tuple(generator.factor_names), true, cycled, samples.class_index)
+
+
+@torch.inference_mode()
+def _examples(ctx: Context, samples: Samples) -> dict[str, Tensor]:
+    """The first samples of each class before and after the cycle: `[k, 3, H, W]` uint8."""
+    shown = samples.first(ctx.config.evaluation.examples)
+    size, resolution = ctx.config.batch_size, ctx.generator.resolution
+    images = {"class_index": samples.class_index[shown]}
+    for name, w in (("image", samples.w[shown]), ("cycled", samples.w_cycled[shown])):
+        parts = [_uint8(ctx.generator.synthesize(batch.to(ctx.device))) for batch in w.split(size) if len(batch)]
+        images[name] = torch.cat([torch.empty(0, 3, resolution, resolution, dtype=torch.uint8), *parts])
+    return images
+
+
+def _uint8(image: Tensor) -> Tensor:
+    """Images in [-1, 1] as 0…255 on the CPU."""
+    return ((image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()

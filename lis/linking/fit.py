@@ -1,0 +1,96 @@
+"""The stage that fits a link to the training pairs, and the way to load one again."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lis.build import build
+from lis.context import Context
+from lis.linking.jackknife import jackknife
+from lis.linking.linear import LeastSquares, LinearLink
+from lis.linking.mlp import MLPLink
+from lis.linking.module import LinkModule
+from lis.linking.pairs import pairs
+from lis.linking.training import FittedLink, LinkFit, Settings, TrainingPairs
+from lis.store import Artifact, Draft, Recipe
+
+VERSION = 1
+LINKS: dict[str, type[LinkModule]] = {"linear": LinearLink, "mlp": MLPLink}
+"""Modules by the name under which they are stored; each keeps its constructor's arguments in `settings`."""
+
+
+def link(ctx: Context) -> Artifact:
+    """The link of the run, fitted to the training pairs.
+
+    Tensors "link" and json "link" (`kind`, `module`, `dims`, `settings`; see `load_link`). Table "units": unit, mean,
+    std, minimum, maximum, status (`live`, `near-dead` or `dead`), step_norm (‖Δw‖ when the unit goes from its minimum
+    to its maximum) and its 95 % jackknife interval step_norm_low, step_norm_high; NaN where the link is not linear.
+    Table "path" of a linear link: ridge, gcv_mse, mean_step_norm, chosen. Table "curve" of a trained one: epoch,
+    train_loss, validation_loss. Json "fit": kind, samples, units, w_dim, dead, near_dead, seconds, and per kind rank,
+    ridge, gcv_mse or epochs.
+
+    Raises:
+        ValueError: the link's settings or the pairs are refused by its fit.
+    """
+    fit: LinkFit = build(ctx.config.link)
+    source = pairs(ctx, "train")
+    config = {"link": asdict(ctx.config.link), "seed": ctx.config.seed}
+    recipe = Recipe(stage="link", version=VERSION, config=config, inputs=(source.key,))
+    return ctx.store.make(recipe, lambda draft: _build(ctx, fit, source, draft))
+
+
+def load_link(artifact: Artifact) -> LinkModule:
+    """The link of an artifact of the stage `link`, on the CPU, in evaluation mode and frozen."""
+    saved = artifact.json("link")
+    module = LINKS[saved["module"]](**saved["settings"])
+    module.load_state_dict(artifact.tensors("link"))
+    return module.eval().requires_grad_(False)
+
+
+def save_link(draft: Draft, fitted: FittedLink) -> None:
+    """Writes what `load_link` reads."""
+    settings = fitted.link.settings
+    module = next(name for name, kind in LINKS.items() if isinstance(fitted.link, kind))
+    dims = {name: settings[name] for name in ("units", "w_dim")}
+    draft.tensors("link", fitted.link.state_dict())
+    draft.json("link", {"kind": fitted.kind, "module": module, "dims": dims, "settings": settings})
+
+
+def unit_table(moments: LeastSquares, ridge: float | None) -> pd.DataFrame:
+    """Statistics and, for a linear link with this ridge, the step and its interval of every unit."""
+    units = moments.statistics()
+    names = ("mean", "std", "minimum", "maximum")
+    columns: dict[str, Any] = {"unit": np.arange(moments.units)}
+    columns |= {name: getattr(units, name).cpu().numpy() for name in names} | {"status": units.status}
+    return pd.DataFrame(columns | _steps(moments, ridge))
+
+
+def _steps(moments: LeastSquares, ridge: float | None) -> dict[str, Any]:
+    """Step norm and interval; NaN for what does not exist."""
+    columns: dict[str, Any] = dict.fromkeys(("step_norm", "step_norm_low", "step_norm_high"), np.nan)
+    if ridge is None:
+        return columns
+    if moments.blocks < 2:
+        spectrum = moments.spectrum(ridge > 0)
+        return columns | {"step_norm": spectrum.step_norms(spectrum.coefficients(ridge)).cpu().numpy()}
+    known = jackknife(moments, ridge)
+    return {
+        name: value.cpu().numpy() for name, value in zip(columns, (known.step_norm, known.low, known.high), strict=True)
+    }
+
+
+def _build(ctx: Context, fit: LinkFit, source: Artifact, draft: Draft) -> None:
+    training = TrainingPairs(LeastSquares.from_state(source.tensors("moments")), lambda: source.tensors("pairs"))
+    fitted = fit.fit(training, Settings(ctx.config.seed, ctx.device, ctx.progress))
+    save_link(draft, fitted)
+    for name, table in fitted.tables.items():
+        draft.table(name, table)
+    draft.table("units", unit_table(training.moments, fitted.ridge))
+    status = training.moments.statistics().status
+    counts = {"dead": int((status == "dead").sum()), "near_dead": int((status == "near-dead").sum())}
+    sizes = {"samples": training.moments.count, "units": training.moments.units, "w_dim": training.moments.w_dim}
+    draft.json("fit", {"kind": fitted.kind, **sizes, **counts, **fitted.facts})

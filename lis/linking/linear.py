@@ -1,0 +1,277 @@
+"""The linear link w̃ = r·B + b: exact least squares, streamed (paper Eq. 1 with the linear regression of §3.1)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lis.linking.module import LinkModule
+from lis.linking.moments import Extremes, Moments
+from lis.linking.spectrum import Spectrum
+from lis.linking.units import UnitStatistics
+
+CHUNK = 1024
+"""Samples that are cast to float64 at a time."""
+
+
+class LinearLink(LinkModule):
+    """w̃ = r·B + b, with B and b in float64.
+
+    Args:
+        units: width of r.
+        w_dim: width of w.
+    """
+
+    coef: Tensor
+    """B, `[units, w_dim]`: row u is the change of w̃ per unit of activation of unit u."""
+    intercept: Tensor
+    """b, `[w_dim]`."""
+
+    def __init__(self, units: int, w_dim: int) -> None:
+        super().__init__(units=units, w_dim=w_dim)
+        self.register_buffer("coef", torch.zeros(units, w_dim, dtype=torch.float64))
+        self.register_buffer("intercept", torch.zeros(w_dim, dtype=torch.float64))
+
+    @classmethod
+    def of(cls, coef: Tensor, intercept: Tensor) -> Self:
+        """The link with these coefficients `[units, w_dim]` and this intercept `[w_dim]`."""
+        link = cls(*coef.shape).to(coef.device)
+        link.coef, link.intercept = coef, intercept
+        return link.eval()
+
+    def forward(self, r: Tensor | NDArray[Any]) -> Tensor:
+        """w̃ `[..., w_dim]` of r `[..., units]`, in r's dtype; differentiable."""
+        r = torch.as_tensor(r)
+        rows = r.reshape(-1, r.shape[-1]).split(4 * CHUNK)
+        w = torch.cat([(part.to(self.coef.dtype) @ self.coef + self.intercept).to(r.dtype) for part in rows])
+        return w.reshape(*r.shape[:-1], -1)
+
+    def direction(self, unit: int) -> Tensor:
+        """Change of w̃ per unit of activation of one unit, `[w_dim]`.
+
+        Raises:
+            ValueError: there is no such unit.
+        """
+        if not 0 <= unit < len(self.coef):
+            raise ValueError(f"unit {unit}: expected 0 to {len(self.coef) - 1}, the units of the linked layer")
+        return self.coef[unit]
+
+
+class LeastSquares:
+    """Collects pairs (r, w) chunk by chunk and solves for the linear link.
+
+    Only means and products are kept: `8·units·(units + w_dim)` bytes per block, however many samples there are. They
+    add up over chunks, shards and devices (`merge`). Units may outnumber samples: the eigenvalues that are cut then
+    leave the minimum-norm solution, and a dual formulation, which needs all samples at once, is not used.
+
+    Calls with hundreds of samples or more are efficient. The moments live on the device of the first r.
+
+    Args:
+        blocks: samples go in turn into this many blocks, for a delete-one-block jackknife of single rows.
+
+    Raises:
+        ValueError: fewer than one block.
+
+    Example:
+        >>> r = torch.tensor([[0.0], [1.0], [2.0]])
+        >>> moments = LeastSquares()
+        >>> moments.update(r, 3 * r + 1)
+        >>> link = moments.solve()
+        >>> round(float(link.coef), 6), round(float(link.intercept), 6)
+        (3.0, 1.0)
+    """
+
+    def __init__(self, blocks: int = 1) -> None:
+        if blocks < 1:
+            raise ValueError(f"LeastSquares(blocks={blocks}): expected 1 or more")
+        self.blocks = blocks
+        self.count = 0
+        """Samples so far."""
+        self._moments: list[Moments] = []
+        self._extremes: Extremes | None = None
+        self._resolution = 0.0
+
+    @torch.no_grad()
+    @torch.inference_mode(False)
+    def update(self, r: Tensor | NDArray[Any], w: Tensor | NDArray[Any]) -> None:
+        """Adds the samples `r [n, units]` and `w [n, w_dim]`, float32 or float64.
+
+        Raises:
+            ValueError: other shapes or dtypes, or a sample that is not finite; names its index among all samples of
+                the stream. Nothing of the call is then added.
+        """
+        r, w = _matrix("r", r), _matrix("w", w)
+        self._check_shapes(r, w)
+        if not len(r):
+            return
+        extremes = self._check_finite(r, w)
+        if not self._moments:
+            self._moments = [Moments.empty(r.shape[1], w.shape[1], r.device) for _ in range(self.blocks)]
+        for offset in range(self.blocks):
+            moments = self._moments[(self.count + offset) % self.blocks]
+            rows = slice(offset, None, self.blocks)
+            for part_r, part_w in zip(r[rows].split(CHUNK), w[rows].split(CHUNK), strict=True):
+                if len(part_r):
+                    moments.add(part_r, part_w)
+        self._count(len(r), extremes, max(torch.finfo(r.dtype).eps, torch.finfo(w.dtype).eps))
+
+    def merge(self, other: LeastSquares) -> None:
+        """Adds the samples of another stream, as if they had come after these.
+
+        Raises:
+            ValueError: the number of blocks or the widths differ.
+        """
+        if other._extremes is None:
+            return
+        if self._extremes is None:
+            self._extremes = Extremes(other._extremes.minimum.clone(), other._extremes.maximum.clone())
+            self._moments = [Moments.empty(other.units, other.w_dim, part.mean.device) for part in other._moments]
+        if (self.blocks, self.units, self.w_dim) != (other.blocks, other.units, other.w_dim):
+            raise ValueError(
+                f"cannot merge moments of {other.blocks} blocks, {other.units} units and w_dim {other.w_dim} "
+                f"into {self.blocks}, {self.units} and {self.w_dim}: all three must agree"
+            )
+        for block, moments in enumerate(other._moments):
+            self._moments[(self.count + block) % self.blocks].merge(moments)
+        self._count(other.count, other._extremes, other._resolution)
+
+    @property
+    def units(self) -> int:
+        """Width of r."""
+        return self._first.units
+
+    @property
+    def w_dim(self) -> int:
+        """Width of w."""
+        return len(self._first.squares)
+
+    def statistics(self) -> UnitStatistics:
+        """Mean, spread and range of every unit, and which are dead or near-dead."""
+        return self._statistics(self._total())
+
+    def spectrum(self, standardised: bool, leave_out: int | None = None) -> Spectrum:
+        """The eigendecomposition that links are solved from, of all samples or without those of one block.
+
+        Args:
+            standardised: of the correlation matrix, for every ridge above 0; or of the covariance matrix, for ridge 0.
+            leave_out: a block.
+        """
+        total = self._total(leave_out)
+        return Spectrum.of(total, self._statistics(total), standardised)
+
+    def solve(self, ridge: float = 0.0) -> LinearLink:
+        """The link of least squared error, plus n·ridge times the squared norm of the standardised units' coefficients.
+
+        Directions in R whose eigenvalue is at most 1e-12 of the largest are cut. Among the solutions that then remain
+        the one of minimum norm is taken, so that single coefficients stay bounded.
+
+        Args:
+            ridge: relative to the number of samples n; 0 is ordinary least squares on the units as they are.
+
+        Raises:
+            ValueError: no samples, or a negative ridge.
+        """
+        if not ridge >= 0:
+            raise ValueError(f"ridge={ridge}: expected 0 or more, relative to the number of samples")
+        return link_of(self.spectrum(ridge > 0), ridge)
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that was collected, as named tensors; `from_state` is the way back."""
+        if self._extremes is None:
+            return {"blocks": torch.tensor(self.blocks)}
+        own = {"blocks": self.blocks, "count": self.count, "resolution": self._resolution}
+        state = {name: torch.tensor(value) for name, value in own.items()} | vars(self._extremes)
+        for block, moments in enumerate(self._moments):
+            state |= {f"{block}.{name}": tensor for name, tensor in vars(moments).items()}
+        return state
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor]) -> Self:
+        """What `state` was taken from; shares its tensors."""
+        new = cls(int(state["blocks"]))
+        if "count" in state:
+            new.count, new._resolution = int(state["count"]), float(state["resolution"])
+            new._extremes = Extremes(state["minimum"], state["maximum"])
+            names = ("count", "mean", "products", "squares")
+            new._moments = [Moments(*(state[f"{block}.{name}"] for name in names)) for block in range(new.blocks)]
+        return new
+
+    @property
+    def _first(self) -> Moments:
+        if not self._moments:
+            raise ValueError("no samples yet: call update(r, w) first")
+        return self._moments[0]
+
+    def _total(self, leave_out: int | None = None) -> Moments:
+        if self.blocks == 1 and leave_out is None:
+            return self._first
+        total = Moments.empty(self.units, self.w_dim, self._first.mean.device)
+        for block, moments in enumerate(self._moments):
+            if block != leave_out:
+                total.merge(moments)
+        return total
+
+    def _statistics(self, total: Moments) -> UnitStatistics:
+        extremes, units = self._extremes, total.units
+        count = int(total.count)
+        if extremes is None or not count:
+            raise ValueError("no samples: call update(r, w) first, with at least as many samples as blocks")
+        std = (total.products.diagonal()[:units] / count).sqrt()
+        low, high = extremes.minimum, extremes.maximum
+        return UnitStatistics(count, total.mean[:units], std, low, high, self._resolution)
+
+    def _count(self, n: int, extremes: Extremes, resolution: float) -> None:
+        if self._extremes is None:
+            self._extremes = extremes
+        self._extremes.merge(extremes)
+        self._resolution = max(self._resolution, resolution)
+        self.count += n
+
+    def _check_shapes(self, r: Tensor, w: Tensor) -> None:
+        if len(r) != len(w):
+            raise ValueError(f"r has {len(r)} samples and w has {len(w)}: expected one w per r")
+        if self._moments and (r.shape[1], w.shape[1]) != (self.units, self.w_dim):
+            raise ValueError(
+                f"r and w have widths {r.shape[1]} and {w.shape[1]}: expected {self.units} and {self.w_dim} as before"
+            )
+
+    def _check_finite(self, r: Tensor, w: Tensor) -> Extremes:
+        """The extremes of r, once r and w are known to be finite."""
+        extremes = [Extremes.of(part) for part in r.split(CHUNK)]
+        whole = extremes[0]
+        for part in extremes[1:]:
+            whole.merge(part)
+        suspects = [("w", w)] if not math.isfinite(float(w.sum())) else []  # may only have overflowed
+        if not bool((whole.minimum.isfinite() & whole.maximum.isfinite()).all()):
+            suspects.append(("r", r))
+        for name, values in suspects:
+            bad = (~values.isfinite()).any(1).nonzero()[:, 0].tolist()
+            if bad:
+                raise ValueError(
+                    f"{name} of sample {self.count + bad[0]} is not finite: expected finite numbers in all "
+                    f"{values.shape[1]} dimensions; leave the sample out or mend the model that made it"
+                )
+        return whole
+
+
+def link_of(spectrum: Spectrum, ridge: float) -> LinearLink:
+    """The link of a spectrum with a ridge relative to the number of samples."""
+    coef = spectrum.coefficients(ridge)
+    return LinearLink.of(coef, spectrum.mean_w - spectrum.units.mean @ coef)
+
+
+def _matrix(name: str, values: Tensor | NDArray[Any]) -> Tensor:
+    if isinstance(values, np.ndarray):
+        values = torch.from_numpy(np.require(values, requirements=["C", "W"]))  # copies only where torch cannot share
+    if values.ndim != 2 or not values.is_floating_point():
+        raise ValueError(
+            f"{name} has shape {tuple(values.shape)} and dtype {values.dtype}: "
+            "expected [samples, width] in float32 or float64"
+        )
+    return values.detach()

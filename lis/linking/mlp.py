@@ -1,0 +1,236 @@
+"""The fully connected links FC-L1 and FC-L2: one hidden ReLU layer, trained on the pairs (supplement S2)."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from torch import Tensor, nn
+
+from lis.linking.losses import l1_loss, l2_loss, principal_axes
+from lis.linking.module import LinkModule
+from lis.linking.training import FittedLink, Settings, TrainingPairs
+from lis.progress import Progress
+from lis.streams import Stream
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+class MLPLink(LinkModule):
+    """w̃ = w̄ + σ_w ⊙ (B₂·relu(B₁·(r − r̄)/σ_r + b₁) + b₂): takes r and gives w̃ as they are, not standardised.
+
+    Args:
+        units: width of r.
+        w_dim: width of w.
+        hidden: width of the hidden layer.
+    """
+
+    r_mean: Tensor
+    r_gain: Tensor
+    """1/σ_r, `[units]`; 0 for dead units, which have no say."""
+    w_mean: Tensor
+    w_std: Tensor
+
+    def __init__(self, units: int, w_dim: int, hidden: int) -> None:
+        super().__init__(units=units, w_dim=w_dim, hidden=hidden)
+        self.network = nn.Sequential(nn.Linear(units, hidden), nn.ReLU(), nn.Linear(hidden, w_dim))
+        self.register_buffer("r_mean", torch.zeros(units))
+        self.register_buffer("r_gain", torch.ones(units))
+        self.register_buffer("w_mean", torch.zeros(w_dim))
+        self.register_buffer("w_std", torch.ones(w_dim))
+
+    def forward(self, r: Tensor) -> Tensor:
+        """w̃ `[..., w_dim]` of r `[..., units]`."""
+        return self.network((r - self.r_mean) * self.r_gain) * self.w_std + self.w_mean
+
+    def standardise(self, training: TrainingPairs) -> None:
+        """Takes means and scales of r and w from the pairs."""
+        units, w = training.moments.statistics(), training.w
+        self.r_mean.copy_(units.mean)
+        self.r_gain.copy_(torch.where(units.dead, 0.0, 1 / units.std))
+        self.w_mean.copy_(w.mean(0))
+        self.w_std.copy_(w.std(0, correction=0).clamp(min=torch.finfo(w.dtype).tiny))
+
+
+class Training(pl.LightningModule):
+    """Adam on a loss of (w*, w)."""
+
+    def __init__(self, link: MLPLink, loss: Loss, learning_rate: float, weight_decay: float) -> None:
+        super().__init__()
+        self.link, self.loss = link, loss
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+
+    def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """Loss of a batch (r, w)."""
+        return self.loss(self.link(batch[0]), batch[1])
+
+    def validation_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """Loss of the held-out pairs, which are one batch."""
+        return self.loss(self.link(batch[0]), batch[1])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam, in its fused implementation."""
+        weights, rate, decay = self.link.parameters(), self.learning_rate, self.weight_decay
+        return torch.optim.Adam(weights, lr=rate, weight_decay=decay, fused=True)
+
+
+class Batches:
+    """Batches (r, w) sliced from tensors in memory: no worker, no collation.
+
+    Args:
+        size: samples per batch.
+        seed: of a new order for each epoch; None keeps the order.
+    """
+
+    def __init__(self, r: Tensor, w: Tensor, size: int, seed: int | None = None) -> None:
+        self.r, self.w, self.size = r, w, size
+        self.generator = None if seed is None else torch.Generator().manual_seed(seed)
+
+    def __len__(self) -> int:
+        return -(-len(self.r) // self.size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        n = len(self.r)
+        order = torch.arange(n) if self.generator is None else torch.randperm(n, generator=self.generator)
+        for rows in order.to(self.r.device).split(self.size):
+            yield self.r[rows], self.w[rows]
+
+
+class EarlyStopping(pl.Callback):
+    """Stops after `patience` epochs without a better validation loss, and puts the best epoch back. Keeps the curve."""
+
+    def __init__(self, patience: int, epochs: Iterator[int]) -> None:
+        self.patience, self.epochs = patience, epochs
+        self.curve: list[tuple[int, float, float]] = []
+        self.best = -1
+        """Epoch with the lowest validation loss."""
+        self._state: dict[str, Tensor] = {}
+        self._train: list[tuple[Tensor, int]] = []
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Collects the training loss."""
+        self._train.append((outputs["loss"], len(batch[0])))
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
+        """Judges an epoch, which ends with the one validation batch."""
+        epoch, loss = trainer.current_epoch, float(outputs)
+        train = sum(float(value) * n for value, n in self._train) / sum(n for _, n in self._train)
+        self._train.clear()
+        self.curve.append((epoch, train, loss))
+        next(self.epochs, None)
+        if self.best < 0 or loss < self.curve[self.best][2]:
+            self.best = epoch
+            self._state = {name: value.clone() for name, value in pl_module.link.state_dict().items()}
+        trainer.should_stop = trainer.should_stop or epoch - self.best >= self.patience
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Restores the best epoch."""
+        pl_module.link.load_state_dict(self._state)
+
+
+@dataclass(frozen=True)
+class MLPFit:
+    """Fits FC-L1 (`pc_weight` 0) or FC-L2; the arguments are those of `lis.config.MLPConfig`.
+
+    Raises:
+        ValueError: `validation` is not between 0 and 1.
+    """
+
+    hidden: int = 1024
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    batch_size: int = 256
+    max_epochs: int = 200
+    patience: int = 10
+    validation: float = 0.1
+    pc_weight: float = 0.0
+    components: int = 10
+
+    def __post_init__(self) -> None:
+        if not 0 < self.validation < 1:
+            raise ValueError(
+                f"validation={self.validation}: expected a fraction between 0 and 1, both excluded; set link.validation"
+            )
+
+    def fit(self, training: TrainingPairs, settings: Settings) -> FittedLink:
+        """Trains until the loss on held-out pairs stops to fall.
+
+        Raises:
+            ValueError: fewer than two pairs, or more components than w has dimensions.
+        """
+        start, stream = time.perf_counter(), Stream("link fit", settings.seed)
+        held_out, kept = self._split(len(training.r), stream)
+        loss = self._loss(training.w, settings.device)
+        link = self._initial(training, stream)
+        r, w = training.r.to(settings.device), training.w.to(settings.device)
+        batches = Batches(r[kept], w[kept], self.batch_size, stream.torch_seed)
+        module = Training(link, loss, self.learning_rate, self.weight_decay)
+        stopping = self._train(module, batches, Batches(r[held_out], w[held_out], len(held_out)), settings)
+        facts = {"epochs": len(stopping.curve), "best_epoch": stopping.best, "seconds": time.perf_counter() - start}
+        facts |= {"training_pairs": len(kept), "validation_pairs": len(held_out), "pc_weight": self.pc_weight}
+        curve = pd.DataFrame(stopping.curve, columns=["epoch", "train_loss", "validation_loss"])
+        link = link.cpu().eval().requires_grad_(False)
+        return FittedLink("fc_l2" if self.pc_weight else "fc_l1", link, facts, {"curve": curve})
+
+    def _split(self, n: int, stream: Stream) -> tuple[Tensor, Tensor]:
+        if n < 2:
+            raise ValueError(f"{n} training pairs: expected 2 or more, to hold some out; raise pairs.train")
+        order = torch.from_numpy(stream.rng().permutation(n))
+        count = min(max(1, round(self.validation * n)), n - 1)
+        return order[:count].sort().values, order[count:].sort().values
+
+    def _loss(self, w: Tensor, device: torch.device) -> Loss:
+        if not self.pc_weight:
+            return l1_loss
+        return partial(l2_loss, axes=principal_axes(w, self.components).to(device), weight=self.pc_weight)
+
+    def _initial(self, training: TrainingPairs, stream: Stream) -> MLPLink:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stream.torch_seed)
+            link = MLPLink(training.r.shape[1], training.w.shape[1], self.hidden)
+        link.standardise(training)
+        return link
+
+    def _train(self, module: Training, batches: Batches, held_out: Batches, settings: Settings) -> EarlyStopping:
+        stopping = EarlyStopping(self.patience, _epochs(self.max_epochs, settings.progress))
+        with _quiet():
+            trainer = pl.Trainer(
+                accelerator="gpu" if settings.device.type == "cuda" else "cpu",
+                devices=[settings.device.index or 0] if settings.device.type == "cuda" else 1,
+                max_epochs=self.max_epochs,
+                callbacks=[stopping],
+                plugins=[LightningEnvironment()],  # one process, under SLURM too
+                num_sanity_val_steps=0,
+                **dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar"), False),
+                enable_model_summary=False,
+            )
+            trainer.fit(module, batches, held_out)
+        return stopping
+
+
+def _epochs(count: int, progress: Progress) -> Iterator[int]:
+    return iter(progress.track(range(count), label="fitting the link (epochs, at most)"))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps Lightning's remarks about the machine, and deprecations among its own libraries, out of the log."""
+    logger = logging.getLogger("pytorch_lightning")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        logger.setLevel(level)

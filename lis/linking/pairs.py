@@ -1,0 +1,234 @@
+"""Pairs (w, r): the first n accepted samples of each class of a stream (paper §3.1, §4.2).
+
+The published code draws again with the same seed after a rejection; here one stream is drawn on until n samples of
+each class are accepted, so that none comes twice and a hopeless class is named.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lis.context import Context
+from lis.linking.linear import LeastSquares
+from lis.linking.shards import Block, Source, shard
+from lis.store import Artifact, Draft, Recipe
+from lis.types import Classifier, Generator
+
+VERSION = 1
+BLOCKS = 10
+"""Jackknife blocks of the moments."""
+CHECK_EVERY = 500
+"""Draws after which the acceptance rate of a class is judged, again and again."""
+
+
+def pairs(ctx: Context, split: str) -> Artifact:
+    """The pairs of a split ("train" or "test"), the same for any batch size and any split into shards.
+
+    Tensors "pairs": `r [n, units]` and `w [n, w_dim]` float32, `class_index [n]` int64 into the run's class names,
+    `sample_index [n]` int64 into the stream, ordered by class and then by sample. Table "acceptance": class, drawn (up
+    to and including the last accepted sample that was needed), accepted, rate. For "train" also tensors "moments":
+    the state of `LeastSquares(blocks=10)` over exactly these pairs.
+
+    Raises:
+        ValueError: an unknown split, class or way to accept; fewer than one sample wanted; a class whose acceptance
+            rate is below `pairs.min_acceptance`; a sample that is not finite.
+    """
+    config = ctx.config
+    if split not in ("train", "test"):
+        raise ValueError(f"unknown split {split!r}: expected 'train' or 'test'")
+    validate_classes(ctx.class_names, ctx.generator, ctx.classifier)
+    n = config.pairs.train if split == "train" else config.pairs.test
+    validate_pairs(n, config.pairs.accept, ctx.generator)
+    recipe = Recipe(
+        stage=f"pairs-{split}",
+        version=VERSION,
+        config={
+            "stream": f"{split} pairs",
+            "seed": config.seed,
+            "n": n,
+            "classes": list(ctx.class_names),
+            "truncation": config.gan.truncation,
+            "accept": config.pairs.accept,
+        },
+        weights={"generator": ctx.generator.fingerprint, "classifier": ctx.classifier.fingerprint},
+    )
+    return ctx.store.make(recipe, lambda draft: _build(ctx, split, n, draft))
+
+
+def validate_classes(names: Sequence[str], generator: Generator, classifier: Classifier) -> None:
+    """Checks that both models know every class; classes are matched by name.
+
+    Raises:
+        ValueError: no class, one named twice, or one that a model does not know; lists what both know.
+    """
+    offered = ", ".join(generator.class_names) or "none (the class is drawn inside)"
+    known = f"the generator has {offered}; the classifier has {', '.join(classifier.class_names)}"
+    if not names:
+        raise ValueError(f"classes.names is empty: expected at least one class; {known}")
+    if twice := sorted({name for name in names if list(names).count(name) > 1}):
+        raise ValueError(f"classes.names has {', '.join(twice)} more than once: expected each class once")
+    models = {"generator": generator.class_names} if generator.num_classes else {}
+    for model, classes in (models | {"classifier": classifier.class_names}).items():
+        if unknown := [name for name in names if name not in classes]:
+            raise ValueError(f"classes.names: the {model} does not know {', '.join(unknown)}; {known}")
+
+
+def validate_pairs(n: int, accept: str, generator: Generator) -> None:
+    """Checks the number of pairs and the way to accept.
+
+    Raises:
+        ValueError: `n` below 1, an unknown `accept`, or `accept="any"` where only the classifier can name the class.
+    """
+    if n < 1:
+        raise ValueError(f"{n} pairs per class: expected 1 or more; set pairs.train and pairs.test")
+    if accept not in ("correct", "any"):
+        raise ValueError(f"pairs.accept={accept!r}: expected 'correct' or 'any'")
+    if accept == "any" and not generator.num_classes:
+        raise ValueError(
+            "pairs.accept='any' with a generator without classes: a sample's class is what the classifier calls it; "
+            "use pairs.accept=correct"
+        )
+
+
+@dataclass
+class Tally:
+    """Which samples of a class's source are the class's own, as far as they are drawn."""
+
+    name: str
+    target: int
+    """Place of the class in `classifier.class_names`."""
+    source: Source
+    hits: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))
+    """`[drawn]` bool, in index order."""
+
+    def add(self, flags: dict[str, Tensor]) -> None:
+        """Appends the flags of the source's next shard."""
+        self.hits = torch.cat([self.hits, self.of(flags)])
+
+    def of(self, flags: dict[str, Tensor]) -> Tensor:
+        """Which samples of a shard are the class's own: `[size]` bool."""
+        return flags["prediction"] == self.target if self.source.name is None else flags["accepted"]
+
+    def needed(self, n: int) -> int:
+        """Draws up to and including the n-th hit; all that were drawn where there are fewer."""
+        found = self.hits.nonzero()[:, 0]
+        return int(found[n - 1]) + 1 if len(found) >= n else len(self.hits)
+
+    def missing(self, n: int) -> int:
+        """Hits that are still to be found."""
+        return max(0, n - int(self.hits.sum()))
+
+    def shortfall(self, n: int, size: int) -> int:
+        """Shards of `size` samples to draw next; 0 when n hits are found.
+
+        An estimate from the rate so far, so that an engine gets many shards at once. Until the first check of the
+        rate it goes no further than that check, so that a hopeless class is noticed early.
+        """
+        missing, drawn = self.missing(n), len(self.hits)
+        rate = (int(self.hits.sum()) + 1) / (drawn + 1)
+        blocks = math.ceil(missing / rate / size)
+        return blocks if drawn >= CHECK_EVERY else min(blocks, math.ceil((CHECK_EVERY - drawn) / size))
+
+    def check(self, n: int, lowest: float) -> None:
+        """Raises ValueError if the rate was below `lowest` after any `CHECK_EVERY` draws that were needed.
+
+        The draws where it looks are counted from the stream's start: the verdict is the same for any shard size.
+        """
+        last, accepted = len(self.hits) if self.missing(n) else self.needed(n) - 1, self.hits.cumsum(0)
+        for drawn in range(CHECK_EVERY, last + 1, CHECK_EVERY):
+            rate = int(accepted[drawn - 1]) / drawn
+            if rate < lowest:
+                every = "" if self.source.name is None else ", or take every sample (pairs.accept=any)"
+                raise ValueError(
+                    f"class {self.name!r}: the classifier accepts {rate:.2%} of {drawn} samples, expected at least "
+                    f"{lowest:.2%} (pairs.min_acceptance); leave the class out of classes.names, use a classifier that "
+                    f"knows it, lower gan.truncation or pairs.min_acceptance{every}"
+                )
+
+
+def _tallies(ctx: Context) -> list[Tally]:
+    """One empty tally per class of the run; without classes in the generator all share one source."""
+    generator, targets = ctx.generator, [ctx.classifier.class_names.index(name) for name in ctx.class_names]
+    if not generator.num_classes:
+        shared = Source(None, None, None)
+        return [Tally(name, target, shared) for name, target in zip(ctx.class_names, targets, strict=True)]
+    return [
+        Tally(name, target, Source(name, generator.class_names.index(name), target))
+        for name, target in zip(ctx.class_names, targets, strict=True)
+    ]
+
+
+def _collect(ctx: Context, split: str, n: int, tallies: list[Tally]) -> dict[Source, list[Artifact]]:
+    """Draws shards until every class has n hits; the shards of each source in order."""
+    shards: dict[Source, list[Artifact]] = {tally.source: [] for tally in tallies}
+    while wanted := _wanted(shards, tallies, n, ctx.config.shard_size):
+        made = ctx.engine.map(partial(shard, ctx, split), wanted)
+        tracked = ctx.progress.track(made, total=len(wanted), label=f"{split} pairs")
+        for block, artifact in zip(wanted, tracked, strict=True):
+            shards[block.source].append(artifact)
+            flags = artifact.tensors("flags")
+            for tally in tallies:
+                if tally.source == block.source:
+                    tally.add(flags)
+                    tally.check(n, ctx.config.pairs.min_acceptance)
+    return shards
+
+
+def _wanted(shards: dict[Source, list[Artifact]], tallies: list[Tally], n: int, size: int) -> list[Block]:
+    blocks = []
+    for source, done in shards.items():
+        more = max(tally.shortfall(n, size) for tally in tallies if tally.source == source)
+        blocks += [Block(source, number) for number in range(len(done), len(done) + more)]
+    return blocks
+
+
+def _build(ctx: Context, split: str, n: int, draft: Draft) -> None:
+    tallies = _tallies(ctx)
+    shards = _collect(ctx, split, n, tallies)
+    total, moments = n * len(tallies), LeastSquares(blocks=BLOCKS)
+    table = {
+        "r": torch.empty(total, ctx.classifier.units),
+        "w": torch.empty(total, ctx.generator.w_dim),
+        "class_index": torch.arange(len(tallies)).repeat_interleave(n),
+        "sample_index": torch.empty(total, dtype=torch.int64),
+    }
+    row = 0
+    for tally in tallies:
+        for chunk in _chunks(tally, shards[tally.source], n):
+            for name, values in chunk.items():
+                table[name][row : row + len(values)] = values
+            if split == "train":
+                moments.update(chunk["r"], chunk["w"])
+            row += len(chunk["r"])
+    draft.tensors("pairs", table)
+    draft.table("acceptance", _acceptance(tallies, n))
+    if split == "train":
+        draft.tensors("moments", moments.state())
+
+
+def _chunks(tally: Tally, shards: list[Artifact], n: int) -> Iterator[dict[str, Tensor]]:
+    """The first n pairs of a class, shard by shard: one shard is in memory at a time."""
+    start = 0
+    for artifact in shards:
+        flags = artifact.tensors("flags")
+        hits = tally.of(flags)
+        own = hits.nonzero()[:, 0][:n]
+        if len(own):
+            stored = artifact.tensors("pairs")
+            rows = hits[flags["accepted"]].nonzero()[:, 0][:n]
+            yield {"r": stored["r"][rows], "w": stored["w"][rows], "sample_index": start + own}
+        start, n = start + len(hits), n - len(own)
+        if not n:
+            return
+
+
+def _acceptance(tallies: list[Tally], n: int) -> pd.DataFrame:
+    rows = [(tally.name, drawn := tally.needed(n), n, n / drawn) for tally in tallies]
+    return pd.DataFrame(rows, columns=["class", "drawn", "accepted", "rate"])

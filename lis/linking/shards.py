@@ -1,0 +1,106 @@
+"""A block of consecutive samples of one stream: drawn, shown to the classifier, and kept where accepted.
+
+A shard is an artifact of its own, and depends on nothing that comes after it: a killed run goes on where it stopped,
+and a run that wants more samples starts from the shards that are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lis.context import Context
+from lis.store import Artifact, Draft, Recipe
+from lis.streams import Stream
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the samples of a class come from, and what the classifier has to call them."""
+
+    name: str | None
+    """Class of the samples; None where the generator draws the class inside."""
+    index: int | None
+    """Place of the class in `generator.class_names`."""
+    target: int | None
+    """Place of the class in `classifier.class_names`."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Samples `[number · shard_size, (number + 1) · shard_size)` of a source."""
+
+    source: Source
+    number: int
+
+
+def recipe(ctx: Context, split: str, block: Block) -> Recipe:
+    """What a shard depends on; the number of pairs that a run wants is not part of it."""
+    source, size = block.source, ctx.config.shard_size
+    return Recipe(
+        stage="pairs-shard",
+        version=VERSION,
+        config={
+            "stream": f"{split} pairs",
+            "seed": ctx.config.seed,
+            "class": source.name,
+            "class_index": source.index,
+            "target": source.target,
+            "start": block.number * size,
+            "size": size,
+            "truncation": ctx.config.gan.truncation,
+            "accept": ctx.config.pairs.accept,
+        },
+        weights={"generator": ctx.generator.fingerprint, "classifier": ctx.classifier.fingerprint},
+    )
+
+
+def shard(ctx: Context, split: str, block: Block) -> Artifact:
+    """The shard of a block, from the store or drawn now.
+
+    Tensors "flags": `accepted [size]` bool, `prediction [size]` int64 (index into the classifier's classes); tensors
+    "pairs": `r [accepted, units]` and `w [accepted, w_dim]` float32 of the accepted samples, in index order. From a
+    generator without classes every sample is kept, since its class is only known from the prediction.
+
+    Raises:
+        ValueError: a style code or an activation is not finite; names the class and the index of the sample.
+    """
+    return ctx.store.make(recipe(ctx, split, block), lambda draft: _build(ctx, split, block, draft))
+
+
+def _build(ctx: Context, split: str, block: Block, draft: Draft) -> None:
+    parts = list(_batches(ctx, split, block))
+    w, r, prediction = (torch.cat(column) for column in zip(*parts, strict=True))
+    accepted = torch.ones_like(prediction, dtype=torch.bool)
+    if ctx.config.pairs.accept == "correct" and block.source.target is not None:
+        accepted = prediction == block.source.target
+    draft.tensors("flags", {"accepted": accepted, "prediction": prediction})
+    draft.tensors("pairs", {"r": r[accepted], "w": w[accepted]})
+
+
+@torch.inference_mode()
+def _batches(ctx: Context, split: str, block: Block) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """`(w, r, prediction)` of a block's samples, batch by batch, on the CPU."""
+    config, stream = ctx.config, Stream(f"{split} pairs", ctx.config.seed)
+    start = block.number * config.shard_size
+    for indices in torch.arange(start, start + config.shard_size).split(config.batch_size):
+        w = ctx.generator.sample(block.source.index, indices, stream, config.gan.truncation).to(ctx.device)
+        r = ctx.classifier.features(ctx.generator.synthesize(w))
+        _require_finite(w, "style code", block.source, indices, stream)
+        _require_finite(r, "activation of the classifier", block.source, indices, stream)
+        yield w.float().cpu(), r.float().cpu(), ctx.classifier.head(r).argmax(1).cpu()
+
+
+def _require_finite(values: Tensor, what: str, source: Source, indices: Tensor, stream: Stream) -> None:
+    bad = (~values.isfinite()).any(1).cpu()
+    if bad.any():
+        owner = "a generator without classes" if source.name is None else f"class {source.name!r}"
+        raise ValueError(
+            f"the {what} of sample {int(indices[bad][0])} of {owner} (stream {stream.name!r}, seed {stream.seed}) is "
+            f"not finite: expected finite numbers; check the weights and gan.truncation, or take another seed"
+        )

@@ -1,0 +1,286 @@
+"""Streamed least squares against float64 scikit-learn and NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import t as student
+from sklearn.linear_model import LinearRegression, Ridge
+
+from lis.linking.jackknife import jackknife
+from lis.linking.linear import LeastSquares, LinearLink
+from lis.linking.moments import STRIPE
+from lis.linking.ridge import choose_ridge, grid, ridge_path
+
+
+def world(n=400, units=30, w_dim=6, seed=0):
+    """Correlated, rectified units of different scales, and a w that they partly explain."""
+    rng = np.random.default_rng(seed)
+    r = np.maximum(rng.normal(size=(n, units)) @ rng.normal(size=(units, units)) / 5 + 0.3, 0)
+    r *= np.geomspace(0.1, 10, units)
+    return r, r @ rng.normal(size=(units, w_dim)) + rng.normal(size=(n, w_dim))
+
+
+def deficient(n=500, dtype=np.float64):
+    """Constant, silent, duplicate, scaled, summed and one-sample units among ordinary ones."""
+    r, w = world(n)
+    r[:, 3] = 0
+    r[:, 4] = 0.3
+    r[:, 6] = r[:, 5]
+    r[:, 8] = -3 * r[:, 7]
+    r[:, 10] = r[:, 11] + r[:, 12]
+    r[:, 13] = 0
+    r[17, 13] = 0.05
+    return r.astype(dtype), w.astype(dtype)
+
+
+def collect(r, w, blocks=1, cuts=()):
+    moments = LeastSquares(blocks)
+    for part_r, part_w in zip(np.split(r, cuts), np.split(w, cuts), strict=True):
+        moments.update(part_r, part_w)
+    return moments
+
+
+def same(a, b, tolerance=1e-10):
+    np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=tolerance, atol=tolerance)
+
+
+def state_close(a, b):
+    a, b = a.state(), b.state()
+    assert a.keys() == b.keys()
+    for name in a:
+        x, y = (state[name].double().numpy() for state in (a, b))
+        if name.endswith("products"):
+            x, y = (np.concatenate([np.tril(p[: p.shape[1]]), p[p.shape[1] :]]) for p in (x, y))
+        np.testing.assert_allclose(x, y, rtol=1e-10, atol=1e-10, err_msg=name)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_coefficients_equal_scikit_learn_where_well_conditioned(dtype):
+    r, w = (x.astype(dtype) for x in world())
+    link, reference = collect(r, w).solve(), LinearRegression().fit(r.astype(np.float64), w.astype(np.float64))
+    same(link.coef, reference.coef_.T)
+    same(link.intercept, reference.intercept_, 1e-9)
+    same(link(torch.from_numpy(r).double()), reference.predict(r.astype(np.float64)), 1e-9)
+    assert link(torch.from_numpy(r)).dtype == torch.from_numpy(r).dtype
+
+
+def test_more_units_than_a_stripe_and_more_samples_than_a_chunk():
+    r, w = world(n=1300, units=STRIPE + 40, w_dim=3)
+    same(collect(r, w).solve().coef, LinearRegression().fit(r, w).coef_.T, 1e-8)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_predictions_equal_scikit_learn_where_rank_deficient(dtype):
+    r, w = (x.astype(np.float64) for x in deficient(dtype=dtype))
+    link, reference = collect(r.astype(dtype), w.astype(dtype)).solve(), LinearRegression().fit(r, w)
+    same(link(torch.from_numpy(r)), reference.predict(r), 1e-7)
+    # One unit more or less in a null direction would leave the predictions as they are.
+    same(link.coef, reference.coef_.T, 1e-5)
+    assert (link.coef[[3, 4]] == 0).all()
+    same(link.coef[5], link.coef[6], 1e-6)
+
+
+def test_more_units_than_samples():
+    r, w = world(n=40, units=90)
+    link, reference = collect(r, w).solve(), LinearRegression().fit(r, w)
+    new = world(n=50, units=90, seed=1)[0]
+    same(link(torch.from_numpy(new)), reference.predict(new), 1e-6)
+
+
+def test_scales_and_offsets_cost_no_precision():
+    r, w = world()
+    r = r * np.geomspace(1e-1, 1e1, r.shape[1]) + 1e4
+    link, reference = collect(r, w, cuts=(7, 150)).solve(), LinearRegression().fit(r, w)
+    same(link(torch.from_numpy(r)), reference.predict(r), 1e-6)
+
+
+def test_a_drifting_offset_costs_no_precision():
+    r, w = world()
+    r = r + np.linspace(0, 1e3, len(r))[:, None]
+    link, reference = collect(r, w, cuts=range(20, 400, 20)).solve(), LinearRegression().fit(r, w)
+    same(link(torch.from_numpy(r)), reference.predict(r), 1e-6)
+
+
+def test_chunks_and_merged_streams_give_the_same_moments():
+    r, w = deficient()
+    for blocks in (1, 3):
+        whole = collect(r, w, blocks)
+        state_close(whole, collect(r, w, blocks, cuts=(1, 5, 77, 78, 300)))
+        merged = LeastSquares(blocks)
+        merged.merge(LeastSquares(blocks))
+        for part in (slice(0, 100), slice(100, 101), slice(101, 500)):
+            merged.merge(collect(r[part], w[part], blocks))
+        state_close(whole, merged)
+
+
+def test_merging_leaves_the_other_stream_as_it_is():
+    r, w = world()
+    left, right = LeastSquares(), collect(r[:200], w[:200])
+    left.merge(right)
+    left.update(r[200:], w[200:])
+    state_close(right, collect(r[:200], w[:200]))
+
+
+def test_blocks_do_not_change_the_link():
+    r, w = world()
+    same(collect(r, w, blocks=7).solve().coef, collect(r, w).solve().coef)
+
+
+def test_state_round_trip_goes_on_as_before():
+    r, w = world()
+    for blocks in (1, 3):
+        first = collect(r[:250], w[:250], blocks)
+        again = LeastSquares.from_state({name: value.clone() for name, value in first.state().items()})
+        for moments in (first, again):
+            moments.update(r[250:], w[250:])
+        assert torch.equal(first.solve().coef, again.solve().coef)
+        assert again.count == 400
+    assert LeastSquares.from_state(LeastSquares(4).state()).blocks == 4
+
+
+def test_ridge_equals_the_closed_form_on_standardised_units():
+    r, w = world()
+    for ridge in (1e-6, 1e-2, 3.0):
+        s = (r - r.mean(0)) / r.std(0)
+        inner = np.linalg.solve(s.T @ s / len(s) + ridge * np.eye(s.shape[1]), s.T @ (w - w.mean(0)) / len(s))
+        link = collect(r, w).solve(ridge)
+        same(link.coef, inner / r.std(0)[:, None], 1e-8)
+        same(link(torch.from_numpy(r)), Ridge(alpha=ridge * len(s)).fit(s, w).predict(s), 1e-8)
+
+
+def test_cross_validation_error_equals_brute_force():
+    r, w = deficient(n=60)
+    path = ridge_path(collect(r, w), [1e-3, 0.1, 10.0])
+    alive = r.std(0) > 1e-12
+    s = np.c_[(r[:, alive] - r[:, alive].mean(0)) / r[:, alive].std(0)]
+    for ridge, gcv in zip(path["ridge"], path["gcv_mse"], strict=True):
+        hat = s @ np.linalg.solve(s.T @ s + ridge * len(s) * np.eye(s.shape[1]), s.T) + 1 / len(s)
+        residual = w - hat @ w
+        same(gcv, (residual**2).mean() / (1 - np.trace(hat) / len(s)) ** 2, 1e-6)
+
+
+def test_cross_validation_error_of_least_squares_and_of_a_saturated_fit():
+    r, w = world(n=200)
+    mse = ((w - LinearRegression().fit(r, w).predict(r)) ** 2).mean()
+    same(ridge_path(collect(r, w), [0.0])["gcv_mse"], [mse / (1 - 31 / 200) ** 2])
+    assert ridge_path(collect(r[:20], w[:20]), [0.0])["gcv_mse"].item() == np.inf
+
+
+def test_path_shrinks_the_steps_and_choose_takes_the_least_error():
+    r, w = deficient()
+    moments = collect(r, w)
+    path = ridge_path(moments, [0.0, *grid(5, 1e-4, 1e2)])
+    assert (np.diff(path["mean_step_norm"].to_numpy()) < 0).all()
+    alive = moments.statistics().status != "dead"
+    for ridge, step in zip(path["ridge"], path["mean_step_norm"], strict=True):
+        coef = moments.solve(ridge).coef.numpy()
+        same(step, ((r.max(0) - r.min(0)) * np.linalg.norm(coef, axis=1))[alive].mean())
+    chosen = choose_ridge(path)
+    assert path["gcv_mse"].min() == path["gcv_mse"][path["ridge"] == chosen].item()
+
+
+def test_jackknife_equals_a_plain_loop():
+    r, w = deficient()
+    for ridge in (0.0, 0.05):
+        known, k = jackknife(collect(r, w, blocks=5, cuts=(3, 200)), ridge), 5
+        others = [np.arange(len(r)) % k != block for block in range(k)]
+        rows = np.stack([collect(r[kept], w[kept]).solve(ridge).coef.numpy() for kept in others])
+        error = np.sqrt((k - 1) / k * ((rows - rows.mean(0)) ** 2).sum(0))
+        same(known.coef_error, error, 1e-6)
+        steps = (r.max(0) - r.min(0)) * np.linalg.norm(rows, axis=2)
+        margin = student.ppf(0.975, k - 1) * np.sqrt((k - 1) / k * ((steps - steps.mean(0)) ** 2).sum(0))
+        same(known.high, known.step_norm.numpy() + margin, 1e-6)
+        same(known.low, np.maximum(known.step_norm.numpy() - margin, 0), 1e-6)
+
+
+def test_dead_and_near_dead_units_are_told_from_live_ones():
+    rng = np.random.default_rng(0)
+    r = np.maximum(rng.normal(size=(20_000, 12)), 0).astype(np.float32)
+    r[:, 0], r[:, 1] = 0, 0.7
+    r[:, 2] = np.float32(1000) + np.float32(1e-4) * rng.integers(0, 2, len(r))  # two neighbouring float32 values
+    r[:, 3] *= 1e-8
+    r[:, 4] = 0
+    r[:15, 4] = 1
+    r[:, 5] *= 5e-5
+    r[:, 6] = 0
+    r[:25, 6] = 1
+    expected = ["dead"] * 4 + ["near-dead"] * 2 + ["live"] * 6
+    units = collect(r, r[:, :2]).statistics()
+    assert units.status.tolist() == expected
+    same(units.active[[4, 6]], [15, 25], 1e-6)
+    same(units.mean, r.mean(0, dtype=np.float64))
+    same(units.std, r.astype(np.float64).std(0), 1e-9)
+    same(units.maximum, r.max(0), 0)
+
+
+def test_only_dead_units_give_the_mean():
+    w = np.random.default_rng(0).normal(size=(9, 2))
+    link = collect(np.ones((9, 3)), w).solve()
+    assert (link.coef == 0).all()
+    same(link.intercept, w.mean(0))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_named_and_nothing_is_added(value):
+    r, w = world(n=90)
+    for name, broken in (("r", r.copy()), ("w", w.copy())):
+        moments = collect(r[:50], w[:50], blocks=2)
+        broken[61, 2] = value
+        with pytest.raises(ValueError, match=f"{name} of sample 61 is not finite"):
+            moments.update((broken if name == "r" else r)[50:], (broken if name == "w" else w)[50:])
+        moments.update(r[50:], w[50:])
+        state_close(moments, collect(r, w, blocks=2))
+
+
+def test_bad_input_is_refused():
+    r, w = world(n=10)
+    with pytest.raises(ValueError, match="blocks=0"):
+        LeastSquares(0)
+    with pytest.raises(ValueError, match="no samples"):
+        LeastSquares().solve()
+    with pytest.raises(ValueError, match="10 samples and w has 9"):
+        LeastSquares().update(r, w[:9])
+    with pytest.raises(ValueError, match=r"\(10,\)"):
+        LeastSquares().update(r[:, 0], w)
+    with pytest.raises(ValueError, match="int64"):
+        LeastSquares().update(torch.ones(10, 3, dtype=torch.int64), w)
+    with pytest.raises(ValueError, match="widths 29 and 6: expected 30 and 6"):
+        collect(r, w).update(r[:, :29], w)
+    with pytest.raises(ValueError, match="cannot merge"):
+        collect(r, w).merge(collect(r, w, blocks=2))
+    with pytest.raises(ValueError, match="ridge=-1"):
+        collect(r, w).solve(-1)
+    with pytest.raises(ValueError, match="over 1 block"):
+        jackknife(collect(r, w))
+    with pytest.raises(ValueError, match="steps=0"):
+        grid(0, 1, 2)
+    with pytest.raises(ValueError, match="no ridge"):
+        choose_ridge(ridge_path(collect(r, w), [0.0]))
+
+
+def test_inputs_may_be_read_only_reversed_or_from_inference():
+    r, w = world()
+    r.flags.writeable = False
+    moments = LeastSquares()
+    with torch.inference_mode():
+        moments.update(r[::-1], w[::-1])
+        moments.update(torch.from_numpy(w.copy()) @ torch.ones(6, 30, dtype=torch.float64), w)
+    moments.update(r, w)
+    assert moments.count == 1200
+
+
+def test_a_link_is_differentiable_and_takes_any_leading_shape():
+    link = LinearLink.of(torch.randn(4, 3).double(), torch.randn(3).double())
+    r = torch.randn(2, 5, 4, requires_grad=True)
+    same(link(r).detach(), (r.double() @ link.coef + link.intercept).detach(), 1e-6)
+    link(r).sum().backward()
+    assert r.grad is not None
+    same(r.grad[0, 0], link.coef.sum(1), 1e-6)
+    assert link(r[0, 0]).shape == (3,)
+    assert torch.equal(link.direction(2), link.coef[2])
+    assert not list(link.parameters())
+    for unit in (-1, 4):
+        with pytest.raises(ValueError, match=f"unit {unit}: expected 0 to 3"):
+            link.direction(unit)
