@@ -1,0 +1,35 @@
+# `make demo` and `make test` work on a bare machine: they make .venv and install into it first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+JOBS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check full bench
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(STAMP)  ## link a classifier to a generator on part world and write the report (minutes)
+	$(BIN)/python -m lis.run
+
+test: $(STAMP)  ## every test but the longest; what continuous integration runs (< 15 min)
+	$(BIN)/pytest -n $(JOBS) -m "not full"
+
+check: $(STAMP)  ## format, lint, types and the quick tests (< 4 min)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/pytest -n $(JOBS) -m "not slow and not full"
+
+full: $(STAMP)  ## every experiment at its full size, long fuzz and fault runs
+	$(BIN)/pytest -m full
+
+bench: $(STAMP)  ## measure speed and memory against the references
+	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file; done
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -e '.[dev,wandb]' -c constraints.txt
+	touch $@
