@@ -1,0 +1,77 @@
+"""Makes objects from configuration: the only module that calls `hydra.utils.instantiate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+
+from lis.config import RunConfig
+from lis.context import Context
+from lis.progress import Progress
+from lis.store import Store
+
+
+def build(config: Any, **arguments: Any) -> Any:
+    """The object that `config._target_` names, called with the config's other keys and `arguments`.
+
+    Raises:
+        ValueError: the target cannot be found, does not take these keys, or refuses their values.
+    """
+    try:
+        return instantiate(config, **arguments, _convert_="all")
+    except InstantiationException as error:
+        cause = error.__cause__
+        # What a class says about its arguments is clearer than where Hydra called it.
+        raise (cause if isinstance(cause, ValueError) else ValueError(str(error))) from error
+
+
+def context(config: RunConfig) -> Context:
+    """Everything that the stages of a run need. Also sets torch's number of threads.
+
+    Raises:
+        ValueError: an unknown device or class, or an unwritable store.
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    device = find_device(config.device)
+    store = Store(Path(config.store), device=describe(device))
+    generator = build(config.gan, class_names=config.classes.names)
+    classifier = build(config.classifier)
+    move(generator, device)
+    move(classifier, device)
+    return Context(config, store, build(config.engine), generator, classifier, device, Progress())
+
+
+def move(model: Any, device: torch.device) -> None:
+    """Put a model on a device, if it is a module."""
+    if isinstance(model, torch.nn.Module):
+        model.to(device).eval().requires_grad_(False)
+
+
+def find_device(name: str) -> torch.device:
+    """The device of that name; `auto` is the first GPU where there is one, else the CPU.
+
+    Raises:
+        ValueError: there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    expected = f"expected auto, cpu{', cuda' if torch.cuda.is_available() else ''} (device=…)"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"unknown device {name!r}: {expected}") from error
+    if device.type not in ("cpu", "cuda") or (
+        device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
+    ):
+        raise ValueError(f"this machine has no device {name!r}: {expected}")
+    return device
+
+
+def describe(device: torch.device) -> str:
+    """A device in words, for the manifests."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -1,0 +1,91 @@
+"""Around Hydra's jobs: the output folder is tried out first, and a sweep ends in one page and one verdict."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from lis.store import check_writable
+
+log = logging.getLogger(__name__)
+
+FAILURE = "failure.json"
+"""Written into the folder of a run that failed; holds `error`."""
+
+
+class SweepReport(Callback):
+    """Writes the comparison page of a sweep and names every job that failed.
+
+    A failed job does not stop the others, since each keeps its error to itself (in `failure.json`); here the sweep as a
+    whole fails. Hydra swallows what a callback raises, except `SystemExit`.
+    """
+
+    def __init__(self) -> None:
+        self._started = 0.0
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """End the program if the run's folder cannot be written."""
+        _require_writable(config.hydra.run.dir, "hydra.run.dir")
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """End the program if the sweep's folder cannot be written."""
+        self._started = time.time()
+        _require_writable(config.hydra.sweep.dir, "hydra.sweep.dir")
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Write `<sweep>/report.html`, log every failed job, and end the program with 1 if there is one."""
+        folder = Path(config.hydra.sweep.dir)
+        jobs = sweep_jobs(folder, self._started)
+        failures = {job: reason for job in jobs if (reason := failure(job)) is not None}
+        done = [job for job in jobs if job not in failures]
+        try:
+            if done:
+                log.info("comparison of %s jobs: %s", len(done), _compare(done, folder))
+        except Exception:
+            log.exception("the comparison page was not written")
+            sys.exit(1)
+        if failures:
+            log.error("%s of %s jobs failed:", len(failures), len(jobs))
+            for job, reason in failures.items():
+                log.error("  job %s (%s): %s", job.name, " ".join(overrides(job)) or "no overrides", reason)
+            sys.exit(1)
+
+
+def sweep_jobs(folder: Path, since: float = 0.0) -> list[Path]:
+    """The folders of a sweep's jobs that started after `since` (seconds of the epoch), in their order."""
+    configs = [file for file in folder.glob("*/.hydra/config.yaml") if file.stat().st_mtime >= int(since)]
+    jobs = [file.parent.parent for file in configs]
+    return sorted(jobs, key=lambda job: (int(job.name) if job.name.isdigit() else sys.maxsize, job.name))
+
+
+def failure(job: Path) -> str | None:
+    """Why a job failed; None if it did not."""
+    if (job / FAILURE).exists():
+        return json.loads((job / FAILURE).read_text())["error"]
+    return None if (job / "metrics.json").exists() else "it ended without a result"
+
+
+def overrides(job: Path) -> list[str]:
+    """What was given on the command line for this job."""
+    file = job / ".hydra" / "overrides.yaml"
+    return [str(override) for override in OmegaConf.load(file)] if file.exists() else []
+
+
+def _compare(jobs: list[Path], folder: Path) -> Path:
+    from lis.report.comparison import write_comparison  # draws: not needed while a single run starts
+
+    return write_comparison(jobs, folder)
+
+
+def _require_writable(folder: str, key: str) -> None:
+    try:
+        check_writable(Path(folder), key)
+    except ValueError as error:
+        sys.exit(str(error))

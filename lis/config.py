@@ -1,0 +1,221 @@
+"""The typed schema of a run: what every key means, and which ones exist.
+
+Hydra merges `conf/` onto these dataclasses, so a misspelt key fails at once and names itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+
+@dataclass
+class GanConfig:
+    """Any generator: `_target_` is called with the other keys and `class_names`."""
+
+    _target_: str = MISSING
+    truncation: float = 1.0
+    """Interpolation of w towards the mean of its class: 1 keeps w, 0 gives the mean."""
+
+
+@dataclass
+class PartWorldConfig(GanConfig):
+    """Part world's generator."""
+
+    _target_: str = "lis.generators.partworld.PartWorld"
+    hard: bool = False
+    """w = A·φ(u) with a fixed nonlinear φ instead of w = A·u."""
+    conditional: bool = True
+    """False: the class is drawn inside, and the generator has no classes."""
+
+
+@dataclass
+class ClassifierConfig:
+    """Any classifier."""
+
+    _target_: str = MISSING
+
+
+@dataclass
+class PartNetConfig(ClassifierConfig):
+    """The small networks that are trained on part world."""
+
+    _target_: str = "lis.classifiers.partnet.PartNet"
+    task: str = "classes"
+    """`classes`: trained on class labels alone; `attributes`: also on binary attributes."""
+
+
+@dataclass
+class ClassesConfig:
+    """A set of classes that are analysed together."""
+
+    name: str = MISSING
+    names: list[str] = MISSING
+    labels: list[str] = field(default_factory=list)
+    """Part labels of the set; empty: those of the generator."""
+
+
+@dataclass
+class LinkConfig:
+    """Any link."""
+
+    _target_: str = MISSING
+
+
+@dataclass
+class LeastSquaresConfig(LinkConfig):
+    """LR: the paper's least squares."""
+
+    _target_: str = "lis.linking.linear_fit.LeastSquaresFit"
+
+
+@dataclass
+class RidgeConfig(LinkConfig):
+    """Ridge on standardised units, chosen by generalised cross-validation."""
+
+    _target_: str = "lis.linking.linear_fit.RidgeFit"
+    steps: int = 33
+    """Points of the ridge path, log-spaced from `smallest` to `largest`, relative to the number of samples."""
+    smallest: float = 1e-6
+    largest: float = 1e2
+
+
+@dataclass
+class MLPConfig(LinkConfig):
+    """FC-L1 (`pc_weight` 0) and FC-L2."""
+
+    _target_: str = "lis.linking.mlp.MLPFit"
+    hidden: int = 1024
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    batch_size: int = 256
+    max_epochs: int = 200
+    patience: int = 10
+    """Epochs without a better validation loss before the fit stops."""
+    validation: float = 0.1
+    """Fraction of the pairs that is held out for early stopping."""
+    pc_weight: float = 0.0
+    """λ of the supplement's Eq. 2: weight of the squared error on the first principal components of W."""
+    components: int = 10
+
+
+@dataclass
+class PairsConfig:
+    """How many (w, r) pairs per class, and which are taken."""
+
+    train: int = MISSING
+    test: int = MISSING
+    accept: str = "correct"
+    """`correct`: only samples that the classifier gets right; `any`: all."""
+    min_acceptance: float = 0.02
+    """A class with a lower acceptance rate stops the run."""
+
+
+@dataclass
+class EvaluationConfig:
+    """The full cycle on new samples (Fig. 3B, C; S1)."""
+
+    lpips: bool = True
+    moco: str | None = None
+    """Path of a MoCo v2 checkpoint (ResNet-50)."""
+    examples: int = MISSING
+    """Reconstructions shown per class."""
+    resamples: int = 1000
+    """Bootstrap resamples behind each interval."""
+
+
+@dataclass
+class SimilarityConfig:
+    """ARI and RSA of R and W (Fig. 3A)."""
+
+    repetitions: int = MISSING
+    examples: int = MISSING
+    """Samples per class in each repetition."""
+
+
+@dataclass
+class AnalysisConfig:
+    """The stages that an analysis wants; what they need is run first."""
+
+    name: str = MISSING
+    stages: list[str] = MISSING
+
+
+@dataclass
+class EngineConfig:
+    """How shards are mapped."""
+
+    _target_: str = MISSING
+
+
+@dataclass
+class LoggerConfig:
+    """Where numbers, figures and tables go besides the run's folder."""
+
+    _target_: str = MISSING
+
+
+@dataclass
+class WandbConfig(LoggerConfig):
+    """Weights & Biases."""
+
+    _target_: str = "lis.tracking.WandbTracker"
+    project: str = "lis"
+    mode: str = "offline"
+    """`offline` or `online`."""
+
+
+@dataclass
+class RunConfig:
+    """The root: one run of `python -m lis.run`."""
+
+    gan: GanConfig = MISSING
+    classifier: ClassifierConfig = MISSING
+    classes: ClassesConfig = MISSING
+    link: LinkConfig = MISSING
+    analysis: AnalysisConfig = MISSING
+    engine: EngineConfig = MISSING
+    logger: LoggerConfig = MISSING
+    pairs: PairsConfig = field(default_factory=PairsConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    similarity: SimilarityConfig = field(default_factory=SimilarityConfig)
+    seed: int = 0
+    device: str = "auto"
+    batch_size: int = 100
+    shard_size: int = 500
+    """Samples per shard: what is lost at most when a run is killed."""
+    threads: int = 0
+    """CPU threads of torch; 0 leaves torch's own choice."""
+    store: str = "outputs/store"
+
+
+SCHEMAS: dict[str, type] = {
+    "base_config": RunConfig,
+    "gan/base_partworld": PartWorldConfig,
+    "classifier/base_partnet": PartNetConfig,
+    "classes/base_classes": ClassesConfig,
+    "link/base_lr": LeastSquaresConfig,
+    "link/base_ridge": RidgeConfig,
+    "link/base_mlp": MLPConfig,
+    "analysis/base_analysis": AnalysisConfig,
+    "engine/base_engine": EngineConfig,
+    "logger/base_logger": LoggerConfig,
+    "logger/base_wandb": WandbConfig,
+}
+"""What the files in `conf/` are merged onto: each begins with one of these names in its defaults."""
+
+
+def register() -> None:
+    """Make the schemas known to Hydra."""
+    for name, schema in SCHEMAS.items():
+        group, _, last = name.rpartition("/")
+        ConfigStore.instance().store(name=last, group=group or None, node=schema, provider="lis")
+
+
+def conf_folder() -> Path:
+    """Where the YAML files lie: beside this file in an installed package, one folder up in a checkout."""
+    packaged = Path(__file__).parent / "conf"
+    return packaged if packaged.is_dir() else packaged.parent.parent / "conf"

@@ -1,0 +1,79 @@
+"""What a person sees while a run works: bars on a terminal, sparse lines anywhere else, and the log between them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sized
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+Item = TypeVar("Item")
+
+log = logging.getLogger(__name__)
+console = Console(stderr=True)
+
+
+class Progress:
+    """Shows how far loops have come; they may be nested.
+
+    Args:
+        every: seconds between two lines where the output is not a terminal.
+
+    Example:
+        >>> sum(Progress().track(range(4), label="adding"))
+        6
+    """
+
+    def __init__(self, every: float = 15.0) -> None:
+        self.every = every
+        self._bars: Bars | None = None
+
+    def track(self, iterable: Iterable[Item], total: int | None = None, label: str = "") -> Iterator[Item]:
+        """Yield the items and show their count. `total` is needed where the items have no length."""
+        if total is None and isinstance(iterable, Sized):
+            total = len(iterable)
+        return self._bar(iterable, total, label) if console.is_terminal else self._lines(iterable, total, label)
+
+    def _lines(self, iterable: Iterable[Item], total: int | None, label: str) -> Iterator[Item]:
+        shown = time.monotonic()
+        for count, item in enumerate(iterable, 1):
+            yield item
+            if time.monotonic() - shown > self.every:
+                shown = time.monotonic()
+                log.info("%s: %s of %s", label, count, total or "?")
+
+    def _bar(self, iterable: Iterable[Item], total: int | None, label: str) -> Iterator[Item]:
+        outermost = self._bars is None
+        bars = self._bars = self._bars or _bars()
+        task = bars.add_task(label, total=total)
+        try:
+            if outermost:
+                bars.start()
+            for item in iterable:
+                yield item
+                bars.advance(task)
+        finally:
+            bars.remove_task(task)
+            if outermost:
+                bars.stop()
+                self._bars = None
+
+
+def _bars() -> Bars:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Bars(*columns, console=console, transient=True)
+
+
+class ConsoleHandler(logging.Handler):
+    """Prints log records above the bars; the traceback of a `ValueError` (bad input) goes to the log file only."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record."""
+        is_input = record.exc_info and isinstance(record.exc_info[1], ValueError)
+        text = record.getMessage() if is_input else self.format(record)
+        style = {"WARNING": "yellow", "ERROR": "bold red", "CRITICAL": "bold red"}.get(record.levelname)
+        console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,151 @@
+"""The command line: compose → check → run the stages → report. `python -m lis.run --help` lists what can be chosen."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import hydra
+import numpy as np
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+import lis
+from lis import build
+from lis.callbacks import FAILURE
+from lis.config import conf_folder, register
+from lis.context import Context
+from lis.linking.evaluation import evaluation, validate_evaluation
+from lis.linking.fit import link
+from lis.linking.pairs import pairs
+from lis.linking.similarity import similarity
+from lis.report.metrics import collect_metrics
+from lis.report.page import write_report
+from lis.store import Artifact
+from lis.tracking import Tracker
+from lis.validation import check_config, typed
+
+log = logging.getLogger("lis.run")
+
+STAGES: dict[str, Callable[[Context], Artifact]] = {
+    "pairs/train": partial(pairs, split="train"),
+    "pairs/test": partial(pairs, split="test"),
+    "link": link,
+    "evaluation": evaluation,
+    "similarity": similarity,
+}
+"""Every stage that `analysis.stages` can name, in the order in which data flows."""
+
+
+def run(config: DictConfig, out: Path) -> None:
+    """Check the configuration, run its stages and write everything into `out`.
+
+    Raises:
+        ValueError: bad input; found before any work starts wherever that is possible.
+    """
+    start = time.perf_counter()
+    settings = typed(config)
+    check_config(settings, STAGES)
+    ctx = build.context(settings)
+    if "evaluation" in settings.analysis.stages:
+        validate_evaluation(settings, ctx.generator)  # before the pairs, which take the time
+    tracker: Tracker = build.build(settings.logger, out=str(out))
+    artifacts = {name: run_stage(name, ctx) for name in settings.analysis.stages}
+    metrics = collect_metrics(artifacts)
+    write_json(out / "metrics.json", metrics)
+    page = write_report(ctx, artifacts, out)
+    track(tracker, metrics, artifacts, out)
+    write_json(out / "summary.json", summarise(artifacts, time.perf_counter() - start))
+    show(metrics, page)
+
+
+def run_stage(name: str, ctx: Context) -> Artifact:
+    """The artifact of a stage, with a line in the log about the time it took."""
+    start = time.perf_counter()
+    artifact = STAGES[name](ctx)
+    log.info("%s: %.1f s", name, time.perf_counter() - start)
+    return artifact
+
+
+def summarise(artifacts: dict[str, Artifact], seconds: float) -> dict[str, Any]:
+    """What was run, where and how long it took: for the page of a sweep, and for whoever finds the folder later."""
+    hydra_config = HydraConfig.get()
+    return {
+        "choices": {group: name for group, name in hydra_config.runtime.choices.items() if "hydra" not in group},
+        "overrides": list(hydra_config.overrides.task),
+        "artifacts": {name: artifact.key for name, artifact in artifacts.items()},
+        "seconds": round(seconds, 2),
+        # Linux counts in kilobytes, macOS in bytes.
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        // (2**20 if sys.platform == "darwin" else 2**10),
+        "versions": {"lis": lis.__version__, "torch": torch.__version__, "numpy": np.__version__},
+        "python": platform.python_version(),
+    }
+
+
+def track(tracker: Tracker, metrics: dict[str, float], artifacts: dict[str, Artifact], out: Path) -> None:
+    """Hand numbers, tables and figures to the tracker."""
+    tracker.metrics(metrics)
+    for stage, artifact in artifacts.items():
+        for file in artifact.manifest["files"]:
+            if file.endswith(".parquet"):
+                name = file.removesuffix(".parquet")
+                tracker.table(f"{stage}/{name}", artifact.table(name))
+    for figure in sorted((out / "figures").glob("*.png")):
+        tracker.figure(figure.stem, figure)
+    tracker.finish()
+
+
+def show(metrics: dict[str, float], page: Path) -> None:
+    """Print the main numbers and where the report lies."""
+    table = Table("result", "value")
+    for name, value in metrics.items():
+        if "/" not in name or name.endswith("/ratio_random"):
+            table.add_row(name, f"{value:.3f}")
+    console = Console()
+    console.print(table)
+    console.print(f"report: {page}", soft_wrap=True, highlight=False)
+
+
+def write_json(file: Path, value: dict[str, Any]) -> None:
+    """Write strict JSON."""
+    file.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def fail(error: Exception, out: Path) -> None:
+    """Log an error, keep it in the run's folder and end the program; a sweep goes on with its next job."""
+    log.error("%s", error, exc_info=error)
+    write_json(out / FAILURE, {"error": str(error) or type(error).__name__, "type": type(error).__name__})
+    if HydraConfig.get().mode != RunMode.MULTIRUN:
+        sys.exit(1)
+
+
+register()
+
+
+@hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")
+def main(config: DictConfig) -> None:
+    """Run one job; Hydra composes its configuration and makes its folder."""
+    out = Path(HydraConfig.get().runtime.output_dir)
+    for stale in (FAILURE, "metrics.json"):
+        (out / stale).unlink(missing_ok=True)
+    try:
+        run(config, out)
+    except Exception as error:
+        fail(error, out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,282 @@
+"""Content-addressed artifacts on disk: what was computed once is read from then on, by every run on the same store.
+
+An artifact's key is the hash of everything that it depends on (its `Recipe`). It is written into a folder of its own
+and published with one rename, so that a half-written artifact is never read; a lock keeps two jobs from doing the same
+work; checksums are verified before an artifact is used, and a damaged one is set aside and made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import lis
+from lis.lock import Lease
+
+log = logging.getLogger(__name__)
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that an artifact is made from.
+
+    Args:
+        stage: the stage's name; `/` makes subfolders.
+        version: the version of the stage's code; raise it when the same inputs give another result.
+        config: the part of the configuration that the stage reads.
+        inputs: keys of the artifacts that it reads.
+        weights: fingerprints of the models that it uses, by name.
+
+    Example:
+        >>> Recipe("link", 1, {"ridge": 0.0}).key == Recipe("link", 1, {"ridge": 0.1}).key
+        False
+    """
+
+    stage: str
+    version: int
+    config: Mapping[str, Any]
+    inputs: tuple[str, ...] = ()
+    weights: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def key(self) -> str:
+        """32 hexadecimal digits of the SHA-256 of the recipe's canonical JSON.
+
+        Raises:
+            ValueError: the recipe holds something that JSON cannot express exactly.
+        """
+        try:
+            return _digest(asdict(self))[:32]
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"recipe of stage {self.stage!r}: {error}; use numbers, strings, lists and dicts"
+            ) from error
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished, verified, immutable folder of tensors, tables and JSON files."""
+
+    path: Path
+    key: str
+    manifest: Mapping[str, Any]
+    """Recipe, versions, creation time, duration in seconds, device, and size and SHA-256 of every file."""
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """The tensors of `<name>.safetensors`, on the CPU."""
+        return load_file(self.path / f"{name}.safetensors")
+
+    def table(self, name: str) -> pd.DataFrame:
+        """The table of `<name>.parquet`."""
+        return pd.read_parquet(self.path / f"{name}.parquet")
+
+    def json(self, name: str) -> dict[str, Any]:
+        """The object of `<name>.json`."""
+        return json.loads((self.path / f"{name}.json").read_text())
+
+    def has(self, name: str) -> bool:
+        """Whether the artifact holds tensors, a table or an object of this name."""
+        return any(f"{name}{suffix}" in self.manifest["files"] for suffix in (".safetensors", ".parquet", ".json"))
+
+
+@dataclass(frozen=True)
+class Draft:
+    """An artifact while it is being made; `path` takes any other files."""
+
+    path: Path
+
+    def tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        """Write `<name>.safetensors`."""
+        ready = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+        save_file(ready, self.path / f"{name}.safetensors")
+
+    def table(self, name: str, table: pd.DataFrame) -> None:
+        """Write `<name>.parquet`, without the index."""
+        table.to_parquet(self.path / f"{name}.parquet", index=False)
+
+    def json(self, name: str, value: Any) -> None:
+        """Write `<name>.json`."""
+        (self.path / f"{name}.json").write_text(json.dumps(value, indent=1))
+
+
+class Damaged(Exception):
+    """An artifact on disk is not what was written; the message names the file."""
+
+
+class Store:
+    """All artifacts under one folder, which may be moved and shared between runs.
+
+    Args:
+        root: the folder; made when needed.
+        device: what the artifacts are computed on, for their manifests.
+        lease: seconds after which a silent owner of a lock counts as dead.
+
+    Raises:
+        ValueError: the folder cannot be written.
+    """
+
+    def __init__(self, root: Path, device: str = "cpu", lease: float = 30.0) -> None:
+        self.root, self.device, self.lease = Path(root), device, lease
+        self._verified: dict[str, Artifact] = {}
+        check_writable(self.root, "store")
+
+    def find(self, recipe: Recipe) -> Artifact | None:
+        """The finished artifact of a recipe, verified once per process; None where it is missing or damaged."""
+        try:
+            return self._load(recipe)
+        except Damaged:
+            return None
+
+    def make(self, recipe: Recipe, build: Callable[[Draft], None]) -> Artifact:
+        """The artifact of a recipe: read if it exists, otherwise built, under a lock, and published whole.
+
+        Whatever `build` raises is passed on, and nothing is published.
+        """
+        return self.find(recipe) or self._make(recipe, build)
+
+    def _make(self, recipe: Recipe, build: Callable[[Draft], None]) -> Artifact:
+        with Lease(self.root / "locks" / recipe.stage / recipe.key, self.lease, recipe.stage) as lease:
+            artifact = self._load_or_set_aside(recipe)  # another job may have been faster
+            if artifact is None:
+                log.debug("making %s (%s)", recipe.stage, recipe.key[:8])
+                artifact = self._publish(recipe, self._build(recipe, build))
+            lease.clear()
+            return artifact
+
+    def _folder(self, recipe: Recipe) -> Path:
+        return self.root / recipe.stage / recipe.key
+
+    def _load(self, recipe: Recipe) -> Artifact | None:
+        """Verify and open; None where there is nothing.
+
+        Raises:
+            Damaged: the artifact is there, and something in it is wrong.
+        """
+        folder = self._folder(recipe)
+        if not folder.is_dir():
+            return None
+        if recipe.key not in self._verified:
+            self._verified[recipe.key] = Artifact(folder, recipe.key, _verify(folder))
+        return self._verified[recipe.key]
+
+    def _load_or_set_aside(self, recipe: Recipe) -> Artifact | None:
+        """As `_load`, and a damaged artifact is moved away with a warning. Needs the lock."""
+        try:
+            return self._load(recipe)
+        except Damaged as damage:
+            aside = self.root / "set-aside" / f"{recipe.stage.replace('/', '-')}-{recipe.key}-{uuid.uuid4().hex[:8]}"
+            log.warning("%s; it is set aside as %s and made again", damage, aside)
+            aside.parent.mkdir(exist_ok=True)
+            self._folder(recipe).replace(aside)
+            return None
+
+    def _build(self, recipe: Recipe, build: Callable[[Draft], None]) -> Path:
+        """Make everything in a folder of its own, the manifest last."""
+        drafts = self.root / "drafts" / recipe.stage / recipe.key
+        shutil.rmtree(drafts, ignore_errors=True)  # what a killed owner left behind
+        draft = Draft(drafts / uuid.uuid4().hex[:8])
+        draft.path.mkdir(parents=True)
+        start = time.perf_counter()
+        try:
+            build(draft)
+        except BaseException:
+            shutil.rmtree(drafts, ignore_errors=True)
+            raise
+        manifest = self._manifest(recipe, draft.path, time.perf_counter() - start)
+        (draft.path / MANIFEST).write_text(json.dumps(manifest | {"sha256": _digest(manifest)}, indent=1))
+        return draft.path
+
+    def _manifest(self, recipe: Recipe, folder: Path, seconds: float) -> dict[str, Any]:
+        files = sorted(file for file in folder.rglob("*") if file.is_file())
+        return {
+            "recipe": asdict(recipe),
+            "versions": {"lis": lis.__version__, "torch": torch.__version__, "numpy": np.__version__},
+            "created": datetime.now(UTC).isoformat(),
+            "seconds": round(seconds, 3),
+            "device": self.device,
+            "files": {str(f.relative_to(folder)): {"size": f.stat().st_size, "sha256": sha256(f)} for f in files},
+        }
+
+    def _publish(self, recipe: Recipe, draft: Path) -> Artifact:
+        """Give a complete draft its final name; a job that took our lease over may have been faster."""
+        folder = self._folder(recipe)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            draft.replace(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+        shutil.rmtree(draft.parent, ignore_errors=True)
+        artifact = self._load(recipe)
+        if artifact is None:
+            raise FileNotFoundError(f"{folder} was removed while it was being published")
+        return artifact
+
+
+def _verify(folder: Path) -> dict[str, Any]:
+    """The manifest, when every file that it lists is there with its size and checksum.
+
+    Raises:
+        Damaged: naming the first file that is not.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        intact = manifest.pop("sha256") == _digest(manifest)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Damaged(f"{folder / MANIFEST} cannot be read ({error})") from error
+    if not intact:
+        raise Damaged(f"{folder / MANIFEST} does not have the checksum it was written with")
+    for name, expected in manifest["files"].items():
+        file = folder / name
+        if not file.is_file():
+            raise Damaged(f"{file} is missing")
+        if file.stat().st_size != expected["size"]:
+            raise Damaged(f"{file} has {file.stat().st_size} bytes, not {expected['size']}")
+        if sha256(file) != expected["sha256"]:
+            raise Damaged(f"{file} does not have the checksum it was written with")
+    return manifest
+
+
+def _digest(value: Any) -> str:
+    """SHA-256 of a value's canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sha256(file: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def check_writable(folder: Path, name: str) -> None:
+    """Make a folder and a file in it.
+
+    Raises:
+        ValueError: that is not possible.
+    """
+    probe = folder / f".writable-{uuid.uuid4().hex[:8]}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"{name}: the folder {folder} cannot be written ({error}); choose another") from error

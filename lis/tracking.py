@@ -1,0 +1,102 @@
+"""Where numbers, figures and tables go. Files are the truth; a dashboard is a view of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import pandas as pd
+from omegaconf import OmegaConf
+
+
+class Tracker(Protocol):
+    """Receives what a run has found."""
+
+    def metrics(self, values: Mapping[str, float]) -> None:
+        """The numbers of `metrics.json`."""
+        ...
+
+    def figure(self, name: str, path: Path) -> None:
+        """An image file of the report."""
+        ...
+
+    def table(self, name: str, table: pd.DataFrame) -> None:
+        """A table of a stage, named `<stage>/<table>`."""
+        ...
+
+    def finish(self) -> None:
+        """Nothing more will come."""
+        ...
+
+
+class CsvTracker:
+    """Writes `metrics.csv` and `tables/<stage>/<table>.csv` into the run's folder, where the figures lie already.
+
+    Args:
+        out: the run's folder.
+    """
+
+    def __init__(self, out: Path | str) -> None:
+        self.out = Path(out)
+
+    def metrics(self, values: Mapping[str, float]) -> None:
+        """Write `metrics.csv` with the columns `metric` and `value`."""
+        pd.DataFrame({"metric": list(values), "value": list(values.values())}).to_csv(
+            self.out / "metrics.csv", index=False
+        )
+
+    def figure(self, name: str, path: Path) -> None:
+        """Figures are files already."""
+
+    def table(self, name: str, table: pd.DataFrame) -> None:
+        """Write one table as CSV."""
+        file = self.out / "tables" / f"{name}.csv"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        table.to_csv(file, index=False)
+
+    def finish(self) -> None:
+        """Files need no end."""
+
+
+class WandbTracker:
+    """Sends the same numbers, figures and tables to Weights & Biases, besides writing the files.
+
+    Args:
+        out: the run's folder; an offline run is kept in `<out>/wandb`.
+        project: the project's name.
+        mode: `offline` or `online`.
+
+    Raises:
+        ValueError: wandb is not installed.
+    """
+
+    def __init__(self, out: Path | str, project: str = "lis", mode: str = "offline") -> None:
+        try:
+            import wandb  # an extra, and slow to import
+        except ImportError as error:
+            raise ValueError("logger=wandb needs the package wandb: pip install 'lis[wandb]'") from error
+        self._files, self._wandb = CsvTracker(out), wandb
+        composed = Path(out) / ".hydra" / "config.yaml"
+        config = OmegaConf.to_container(OmegaConf.load(composed)) if composed.exists() else None
+        # Offline must not ask for an account, and the terminal belongs to the run's own progress.
+        settings = wandb.Settings(console="off", silent=True)
+        self._run = wandb.init(project=project, mode=mode, dir=str(out), config=config, settings=settings)  # pyright: ignore[reportArgumentType]
+
+    def metrics(self, values: Mapping[str, float]) -> None:
+        """Log the numbers as one step, and as the run's summary."""
+        self._files.metrics(values)
+        self._run.log(dict(values))
+
+    def figure(self, name: str, path: Path) -> None:
+        """Log an image file."""
+        self._run.log({f"figures/{name}": self._wandb.Image(str(path))})
+
+    def table(self, name: str, table: pd.DataFrame) -> None:
+        """Log a table."""
+        self._files.table(name, table)
+        self._run.log({f"tables/{name}": self._wandb.Table(dataframe=table)})
+
+    def finish(self) -> None:
+        """End the run, so that everything is on disk or sent."""
+        self._run.finish()

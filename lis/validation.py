@@ -1,0 +1,110 @@
+"""Finds bad input before any work starts, and names all of it at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from lis.config import RunConfig
+
+RANGES: dict[str, tuple[float, float]] = {
+    "pairs.train": (1, math.inf),
+    "pairs.test": (2, math.inf),
+    "pairs.min_acceptance": (0, 1),
+    "evaluation.examples": (0, math.inf),
+    "evaluation.resamples": (1, math.inf),
+    "similarity.repetitions": (1, math.inf),
+    "similarity.examples": (2, math.inf),
+    "gan.truncation": (0, math.inf),
+    "link.steps": (2, math.inf),
+    "link.smallest": (0, math.inf),
+    "link.largest": (0, math.inf),
+    "link.hidden": (1, math.inf),
+    "link.learning_rate": (0, math.inf),
+    "link.weight_decay": (0, math.inf),
+    "link.batch_size": (1, math.inf),
+    "link.max_epochs": (1, math.inf),
+    "link.patience": (1, math.inf),
+    "link.validation": (0, 0.9),
+    "link.pc_weight": (0, math.inf),
+    "link.components": (1, math.inf),
+    "seed": (0, 2**63 - 1),
+    "batch_size": (1, math.inf),
+    "shard_size": (1, math.inf),
+    "threads": (0, math.inf),
+}
+"""Lowest and highest value of every number that a run takes."""
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "pairs.accept": ("correct", "any"),
+    "classifier.task": ("classes", "attributes"),
+    "logger.mode": ("offline", "online"),
+}
+
+
+def typed(config: DictConfig) -> RunConfig:
+    """The composed configuration as dataclasses.
+
+    Raises:
+        ValueError: a key that has no default was not given.
+    """
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise ValueError(f"no value for {', '.join(missing)}: give it on the command line, as {missing[0]}=…")
+    result = OmegaConf.to_object(config)
+    if not isinstance(result, RunConfig):
+        raise ValueError(f"the configuration is {type(result).__name__}, expected one composed from conf/config.yaml")
+    return result
+
+
+def check_config(config: RunConfig, stages: Collection[str]) -> None:
+    """Check numbers, choices and stages; the models check the names of their classes themselves.
+
+    Raises:
+        ValueError: lists every problem, with the value, what was expected, and the key to change.
+    """
+    problems = [*_out_of_range(config), *_unknown_choices(config)]
+    problems += [
+        f"analysis.stages: unknown stage {stage!r}, expected some of {', '.join(stages)}"
+        for stage in config.analysis.stages
+        if stage not in stages
+    ]
+    if "similarity" in config.analysis.stages and config.similarity.examples > config.pairs.test:
+        problems.append(
+            f"similarity.examples={config.similarity.examples}: expected at most pairs.test={config.pairs.test}, "
+            "the pairs per class that there are to choose from"
+        )
+    if problems:
+        raise ValueError("\n".join(problems))
+
+
+def _out_of_range(config: RunConfig) -> list[str]:
+    values = ((key, _value(config, key), bounds) for key, bounds in RANGES.items())
+    return [
+        f"{key}={value}: expected {_interval(low, high)}"
+        for key, value, (low, high) in values
+        if value is not None and not low <= value <= high  # NaN is never inside
+    ]
+
+
+def _unknown_choices(config: RunConfig) -> list[str]:
+    values = ((key, _value(config, key), choices) for key, choices in CHOICES.items())
+    return [
+        f"{key}={value}: expected one of {', '.join(choices)}"
+        for key, value, choices in values
+        if value is not None and value not in choices
+    ]
+
+
+def _value(config: Any, key: str) -> Any:
+    """The value at a dotted key; None where the chosen groups do not have it."""
+    for name in key.split("."):
+        config = getattr(config, name, None)
+    return config
+
+
+def _interval(low: float, high: float) -> str:
+    return f"at least {low:g}" if math.isinf(high) else f"a value from {low:g} to {high:g}"

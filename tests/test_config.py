@@ -1,0 +1,195 @@
+"""Every configuration composes, misspelt keys fail and name themselves, and bad values are found before any work."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import ConfigCompositionException, MissingConfigException
+from omegaconf import DictConfig
+
+from lis import build
+from lis.config import SCHEMAS, EngineConfig, RunConfig, conf_folder, register
+from lis.engine import InProcess
+from lis.tracking import CsvTracker
+from lis.validation import CHOICES, RANGES, check_config, typed
+
+GROUPS = ("gan", "classifier", "classes", "link", "analysis", "size", "engine", "logger")
+STAGES = ("pairs/train", "pairs/test", "link", "evaluation", "similarity")
+OPTIONS = {group: sorted(file.stem for file in (conf_folder() / group).glob("*.yaml")) for group in GROUPS}
+OVERRIDES = {"custom": ["classes.names=[pug,chihuahua]"]}
+
+
+@pytest.fixture(autouse=True)
+def hydra() -> Iterator[None]:
+    register()
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_folder())):
+        yield
+    assert not GlobalHydra.instance().is_initialized()
+
+
+def composed(*overrides: str) -> DictConfig:
+    return compose("config", list(overrides))
+
+
+def test_every_group_has_options() -> None:
+    assert all(OPTIONS.values())
+    assert set(OPTIONS["link"]) == {"lr", "ridge", "fc_l1", "fc_l2"}
+    assert set(OPTIONS["size"]) == {"smoke", "demo", "paper"}
+
+
+@pytest.mark.parametrize(("group", "name"), [(group, name) for group in GROUPS for name in OPTIONS[group]])
+def test_every_option_composes_and_is_valid(group: str, name: str) -> None:
+    config = typed(composed(f"{group}={name}", *OVERRIDES.get(name, [])))
+    check_config(config, STAGES)
+    if group not in ("size", "engine", "logger"):
+        assert getattr(config, group)._target_ if group not in ("classes", "analysis") else config.classes.names
+
+
+@pytest.mark.parametrize("file", sorted((conf_folder() / "experiment").glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_experiment_composes_and_is_valid(file: Path) -> None:
+    check_config(typed(composed(f"+experiment={file.stem}")), STAGES)
+
+
+@pytest.mark.parametrize(
+    "file", sorted(conf_folder().glob("*/*.yaml")), ids=lambda file: f"{file.parent.name}/{file.stem}"
+)
+def test_every_group_that_has_a_schema_uses_it(file: Path) -> None:
+    group = file.parent.name
+    if any(name.startswith(f"{group}/") for name in SCHEMAS):
+        assert f"- base_{'mlp' if file.stem.startswith('fc_') else ''}" in file.read_text()
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["sede", "pairs.trian", "gan.hrad", "classifier.tsk", "classes.nmaes", "link.rigde", "analysis.stage"]
+    + ["engine.worker", "logger.mdoe", "evaluation.lipps", "similarity.repetition"],
+)
+def test_a_misspelt_key_fails_and_names_itself(key: str) -> None:
+    with pytest.raises(ConfigCompositionException) as error:
+        composed(f"{key}=1")
+    cause = error.value.__cause__
+    assert key in f"{error.value} {cause}" and key.rsplit(".", 1)[-1] in str(cause)
+
+
+@pytest.mark.parametrize("group", [*GROUPS])
+def test_a_misspelt_key_in_a_file_fails_and_names_itself(group: str, tmp_path: Path) -> None:
+    """A copy of conf/ with one more key in the group's first file."""
+    for file in conf_folder().rglob("*.yaml"):
+        copy = tmp_path / file.relative_to(conf_folder())
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(file.read_text())
+    name = OPTIONS[group][0]
+    with (tmp_path / group / f"{name}.yaml").open("a") as file:
+        file.write("misspelt: 1\n")
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(version_base="1.3", config_dir=str(tmp_path)):
+        with pytest.raises(ConfigCompositionException) as error:
+            composed(f"{group}={name}")
+        assert "misspelt" in f"{error.value} {error.value.__cause__}"
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_an_unknown_option_is_answered_with_the_known_ones(group: str) -> None:
+    with pytest.raises(MissingConfigException) as error:
+        composed(f"{group}=nonsense")
+    assert f"{group}/nonsense" in str(error.value) and all(name in str(error.value) for name in OPTIONS[group])
+
+
+def test_a_value_of_another_type_fails_and_names_its_key() -> None:
+    with pytest.raises(ConfigCompositionException) as error:
+        composed("pairs.train=many")
+    assert "pairs.train" in f"{error.value} {error.value.__cause__}"
+
+
+def test_custom_classes_must_be_given() -> None:
+    with pytest.raises(ValueError, match=r"no value for classes\.names: .*classes\.names="):
+        typed(composed("classes=custom"))
+
+
+def links_with(key: str) -> str:
+    """A link that has the key of a range or choice."""
+    if key in ("link.steps", "link.smallest", "link.largest"):
+        return "link=ridge"
+    return "link=fc_l2" if key.startswith("link.") else "logger=wandb"
+
+
+@pytest.mark.parametrize("key", RANGES)
+def test_every_number_is_checked(key: str) -> None:
+    low, high = RANGES[key]
+    for value in (low - 1, -1e9 if "." in key else -5, high + 1 if high < 2**53 else -7):
+        with pytest.raises(ValueError, match=rf"{key}=.*expected (at least|a value from)"):
+            check_config(
+                typed(composed(links_with(key), f"{key}={int(value) if value == int(value) else value}")), STAGES
+            )
+    # A low number of test pairs is too few for the similarity.
+    check_config(typed(composed(links_with(key), f"{key}={low:g}", "analysis.stages=[link]")), STAGES)
+
+
+def test_similarity_needs_as_many_test_pairs_as_examples() -> None:
+    config = composed("pairs.test=20", "similarity.examples=30", "analysis.stages=[link]")
+    check_config(typed(config), STAGES)
+    config.analysis.stages.append("similarity")
+    with pytest.raises(ValueError, match=r"similarity\.examples=30: expected at most pairs\.test=20"):
+        check_config(typed(config), STAGES)
+
+
+@pytest.mark.parametrize("key", CHOICES)
+def test_every_choice_is_checked(key: str) -> None:
+    with pytest.raises(ValueError, match=rf"{key}=nonsense: expected one of"):
+        check_config(typed(composed(links_with(key), f"{key}=nonsense")), STAGES)
+    for value in CHOICES[key]:
+        check_config(typed(composed(links_with(key), f"{key}={value}")), STAGES)
+
+
+def test_not_a_number_is_outside_every_range() -> None:
+    with pytest.raises(ValueError, match=r"gan\.truncation=nan"):
+        check_config(typed(composed("gan.truncation=nan")), STAGES)
+
+
+def test_all_problems_are_told_at_once() -> None:
+    with pytest.raises(ValueError, match="unknown stage 'paint', expected some of pairs/train") as error:
+        check_config(typed(composed("pairs.train=-1", "pairs.accept=all", "analysis.stages=[paint]")), STAGES)
+    assert len(str(error.value).splitlines()) == 3
+
+
+def test_the_default_is_the_demo() -> None:
+    config = typed(composed())
+    assert isinstance(config, RunConfig) and (config.pairs.train, config.pairs.test) == (1200, 1000)
+    assert config.classes.name == "dogs" and config.analysis.stages == list(STAGES)
+
+
+def test_engine_and_logger_are_built(tmp_path: Path) -> None:
+    config = typed(composed())
+    assert isinstance(build.build(config.engine), InProcess)
+    assert isinstance(build.build(config.logger, out=str(tmp_path)), CsvTracker)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [("lis.engine.Nothing", "lis.engine.Nothing"), ("lis.lock.Lease", "folder"), ("lis.streams.Stream", "name")],
+)
+def test_what_cannot_be_built_is_named(target: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build.build(EngineConfig(_target_=target))
+
+
+def test_an_objects_own_complaint_about_its_arguments_is_passed_on() -> None:
+    with pytest.raises(ValueError, match=r"^unknown stream 'x': expected one of") as error:
+        build.build(EngineConfig(_target_="lis.streams.Stream"), name="x")
+    assert "Error in call" not in str(error.value)
+
+
+def test_devices() -> None:
+    assert build.find_device("cpu") == torch.device("cpu")
+    assert build.find_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert build.describe(torch.device("cpu")) == "cpu"
+    for name, unit in itertools.product(("cuda", "abacus", "meta"), ("", ":99")):
+        if name + unit != "cuda" or not torch.cuda.is_available():
+            with pytest.raises(ValueError, match=f"device '{name}{unit}': expected auto, cpu"):
+                build.find_device(name + unit)

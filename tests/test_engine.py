@@ -1,0 +1,66 @@
+"""The in-process engine and the progress shown around it."""
+
+from __future__ import annotations
+
+import io
+import logging
+
+import pytest
+from rich.console import Console
+
+from lis import progress
+from lis.engine import InProcess
+from lis.progress import ConsoleHandler, Progress
+
+
+def test_results_come_in_order_and_lazily() -> None:
+    seen: list[int] = []
+    results = InProcess().map(lambda n: seen.append(n) or n * n, range(5))
+    assert seen == [] and next(results) == 0 and seen == [0]
+    assert list(results) == [1, 4, 9, 16]
+
+
+def test_an_error_ends_the_iteration_after_the_results_before_it() -> None:
+    results = InProcess().map(lambda n: 1 // n, [1, 0, 1])
+    assert next(results) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
+def test_without_a_terminal_progress_is_lines(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        assert list(Progress(every=-1).track(iter("ab"), total=2, label="pairs")) == ["a", "b"]
+        assert list(Progress(every=-1).track(iter("c"), label="pairs")) == ["c"]
+        assert list(Progress(every=60).track("quick", label="never shown")) == list("quick")
+    assert [record.getMessage() for record in caplog.records] == ["pairs: 1 of 2", "pairs: 2 of 2", "pairs: 1 of ?"]
+
+
+def test_on_a_terminal_loops_may_be_nested_and_stop_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(progress, "console", Console(file=screen, force_terminal=True, width=80))
+    shown = Progress()
+    assert [(a, b) for a in shown.track("xy", label="outer") for b in shown.track([1], label="inner")] == [
+        ("x", 1),
+        ("y", 1),
+    ]
+    loop = shown.track(range(9), label="cut short")
+    next(loop)
+    loop.close()  # pyright: ignore[reportAttributeAccessIssue]
+    assert list(shown.track([7])) == [7]
+    assert "outer" in screen.getvalue() and "cut short" in screen.getvalue()
+
+
+@pytest.mark.parametrize(("kind", "shown"), [(ValueError, False), (RuntimeError, True)])
+def test_bad_input_is_shown_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Exception], shown: bool
+) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(progress, "console", Console(file=screen))
+    handler = ConsoleHandler()
+    try:
+        raise kind("[seed] must be 0 or more " + "x" * 100)
+    except kind as error:
+        trace = (kind, error, error.__traceback__)
+        handler.handle(logging.LogRecord("lis", logging.ERROR, "", 0, "%s", (error,), trace))
+    assert screen.getvalue().startswith("[seed] must be 0 or more " + "x" * 100 + "\n")
+    assert ("Traceback" in screen.getvalue()) is shown

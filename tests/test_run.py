@@ -1,0 +1,138 @@
+"""The real command line: a run, a second run, a sweep, and everything that a person can get wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+from commandline import ROOT, SMALL, lis, made, manifests, metrics
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder in which one run has finished."""
+    cwd = tmp_path_factory.mktemp("cwd")
+    code, output = lis(*SMALL, "hydra.run.dir=outputs/first", cwd=cwd)
+    assert code == 0, output
+    assert "report:" in output and "class_kept" in output
+    return cwd
+
+
+def test_a_run_leaves_its_report_numbers_tables_config_and_log(folder: Path) -> None:
+    out = folder / "outputs" / "first"
+    assert {"report.html", "metrics.json", "metrics.csv", "summary.json", "tables", ".hydra", "lis.log"} <= {
+        path.name for path in out.iterdir()
+    }
+    numbers = metrics(out)
+    assert {"mse_w/cycle", "mse_w/ratio_random", "class_kept", "r2", "ari_r", "rsa_similarity"} <= set(numbers)
+    assert 0 < numbers["pixel_l2/ratio_random"] < 1
+    assert any(name.startswith("link ") for name in made(out))
+    assert (out / "tables" / "evaluation" / "summary.csv").exists()
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["choices"]["link"] == "lr" and summary["artifacts"].keys() == {
+        "pairs/train",
+        "pairs/test",
+        "link",
+        "evaluation",
+        "similarity",
+    }
+
+
+def test_the_page_loads_nothing_from_elsewhere(folder: Path) -> None:
+    page = (folder / "outputs" / "first" / "report.html").read_text()
+    assert all(mark not in page for mark in ('src="http', "src='http", '<link rel="stylesheet"', "@import"))
+
+
+def test_a_second_run_makes_nothing_and_finds_the_same(folder: Path) -> None:
+    before = manifests(folder / "outputs" / "store")
+    code, output = lis(*SMALL, "hydra.run.dir=outputs/second", cwd=folder)
+    assert code == 0, output
+    assert not made(folder / "outputs" / "second")
+    assert manifests(folder / "outputs" / "store") == before
+    assert metrics(folder / "outputs" / "second") == metrics(folder / "outputs" / "first")
+
+
+def test_a_damaged_artifact_is_named_and_made_again(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "outputs" / "store", tmp_path / "moved")
+    damaged = next((tmp_path / "moved" / "link").glob("*/link.safetensors"))
+    damaged.write_bytes(damaged.read_bytes()[:-4])
+    code, output = lis(*SMALL, f"store={tmp_path / 'moved'}", "hydra.run.dir=outputs/mended", cwd=folder)
+    assert code == 0, output
+    assert str(damaged) in output and "set aside" in output
+    # The rest of the moved store is valid.
+    assert [name.split()[0] for name in made(folder / "outputs" / "mended")] == ["link"]
+    assert metrics(folder / "outputs" / "mended") == metrics(folder / "outputs" / "first")
+
+
+def test_batch_and_shard_size_change_nothing(folder: Path) -> None:
+    code, output = lis(
+        *SMALL, "batch_size=17", "shard_size=40", "store=other", "hydra.run.dir=outputs/sharded", cwd=folder
+    )
+    assert code == 0, output
+    found, expected = (metrics(folder / "outputs" / run) for run in ("sharded", "first"))
+    assert found == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def test_a_sweep_makes_each_pair_set_once_and_ends_in_a_comparison(folder: Path) -> None:
+    code, output = lis("-m", *SMALL, "link=lr,fc_l1", "hydra.sweep.dir=outputs/sweep", cwd=folder)
+    assert code == 0, output
+    sweep = folder / "outputs" / "sweep"
+    assert (sweep / "report.html").exists()
+    assert not made(sweep / "0")
+    assert not any(name.startswith("pairs") for name in made(sweep / "1"))
+    assert metrics(sweep / "0") == metrics(folder / "outputs" / "first") != metrics(sweep / "1")
+
+
+def test_a_sweep_goes_on_after_a_failure_and_names_every_failed_job(folder: Path) -> None:
+    code, output = lis("-m", *SMALL, "device=abacus,cpu,slide_rule", "hydra.sweep.dir=outputs/failing", cwd=folder)
+    assert code == 1
+    assert "2 of 3 jobs failed" in output
+    assert "job 0 (" in output and "unknown device 'abacus'" in output and "unknown device 'slide_rule'" in output
+    assert (folder / "outputs" / "failing" / "1" / "metrics.json").exists()
+    assert (folder / "outputs" / "failing" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("sede=1", ["sede"]),
+        ("link=nonsense", ["link/nonsense", "fc_l1", "ridge"]),
+        ("pairs.train=-5", ["pairs.train=-5", "at least 1"]),
+        ("classes.names=[pug,unicorn]", ["unicorn", "border_collie"]),
+        ("classes.names=[]", ["classes must come from one set", "got none"]),
+        ("store=file/store", ["file/store", "cannot be written"]),
+        ("hydra.run.dir=file/run", ["file/run", "cannot be written"]),
+    ],
+)
+def test_bad_input_fails_at_once_and_says_why(override: str, words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    code, output = lis(*SMALL, override, cwd=tmp_path)
+    assert code == 1, output
+    assert all(word in output for word in words), output
+    assert "Traceback" not in output
+    assert not list((tmp_path / "outputs").glob("store/*/*"))
+
+
+def test_the_whole_traceback_of_bad_input_is_in_the_log(tmp_path: Path) -> None:
+    lis(*SMALL, "device=abacus", "hydra.run.dir=run", cwd=tmp_path)
+    assert "Traceback" in (tmp_path / "run" / "lis.log").read_text()
+    assert json.loads((tmp_path / "run" / "failure.json").read_text())["type"] == "ValueError"
+
+
+def test_the_configuration_is_found_from_any_folder(tmp_path: Path) -> None:
+    code, output = lis("--cfg", "job", cwd=tmp_path)
+    assert code == 0, output
+    assert "_target_: lis.generators.partworld.PartWorld" in output
+
+
+def test_a_wheel_holds_the_configuration_and_the_weights(tmp_path: Path) -> None:
+    builder = pytest.importorskip("hatchling.builders.wheel")
+    wheel = next(builder.WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"]))
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {f"lis/conf/{file.relative_to(ROOT / 'conf')}" for file in (ROOT / "conf").rglob("*.yaml")} <= names
+    assert {str(file.relative_to(ROOT)) for file in (ROOT / "lis").rglob("*.safetensors")} <= names
