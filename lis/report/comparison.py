@@ -1,0 +1,236 @@
+"""The page of a sweep: what varied between its runs, and how each metric came out (Fig. S1, S3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import pandas as pd
+
+import lis
+from lis.report.figures.comparison import comparison
+from lis.report.figures.reconstructions import reconstructions_by_link
+from lis.report.html import Number, render, show
+from lis.report.jobs import Job, load_jobs
+from lis.report.labels import link_label, metric_label, number, share, times
+from lis.report.sections import Picture, Section, Table
+
+_SHOWN = 9
+"""Examples per picture."""
+_PICTURES = 8
+"""Pictures of examples on one page, which keep it small enough to be sent."""
+_TABLES = ("mse_w/ratio_random", "pixel_l2/ratio_random", "lpips/ratio_random", "class_kept", "r2_within")
+_KINDS = {"classes": "class sets", "classifier": "classifiers", "gan": "generators", "seed": "seeds"}
+_LARGE_IS_GOOD = ("class_kept", "r2_within")
+
+
+def write_comparison(jobs: list[Path], out: Path) -> Path:
+    """Write `report.html` and `figures/*.png` of a sweep.
+
+    Args:
+        jobs: folders of its runs, each with what `write_report` left there; a folder without is named on the page.
+        out: the sweep's folder, made when needed.
+
+    Raises:
+        ValueError: no folder holds a result.
+    """
+    loaded, missing = load_jobs(jobs)
+    out.mkdir(parents=True, exist_ok=True)
+    sections = [part for part in (_numbers(loaded), _distributions(loaded), _examples(loaded)) if part]
+    return render(
+        "comparison.html.j2",
+        out / "report.html",
+        sections=[show(section, out / "figures") for section in sections],
+        title=_title(loaded),
+        kicker="Linking in Style: comparison",
+        abstract=_abstract(loaded),
+        numbers=_headline(loaded),
+        columns=list(loaded[0].values),
+        runs=[_run(job, out) for job in loaded],
+        missing=missing,
+        footer=f"lis {lis.__version__}",
+    )
+
+
+def _title(jobs: Sequence[Job]) -> str:
+    links, columns = _links(jobs), _columns(jobs)
+    first = f"{len(links)} links" if len(links) > 1 else link_label(links[0])
+    groups = [group for group in jobs[0].values if group != "link"]
+    kind = _KINDS.get(groups[0], "settings") if len(groups) == 1 else "settings"
+    return f"{first} × {len(columns)} {kind}" if len(columns) > 1 else first
+
+
+def _abstract(jobs: Sequence[Job]) -> str:
+    fixed = {group: value for group, value in jobs[0].labels.items() if len({job.labels[group] for job in jobs}) == 1}
+    names = {"gan": "Generator", "classifier": "Classifier", "classes": "Classes", "link": "Link"}
+    common = "; ".join(f"{names[group]}: {value}" for group, value in fixed.items() if group in names)
+    varied = f"{len(jobs)} runs. Links: {', '.join(link_label(link) for link in _links(jobs))}."
+    varied += f" Settings: {'; '.join(_columns(jobs))}." if len(_columns(jobs)) > 1 else ""
+    return f"{varied} {common}." if common else varied
+
+
+def _headline(jobs: Sequence[Job]) -> list[Number]:
+    """The span of each main number over the runs, and the run that is best."""
+    found = []
+    for key in _keys(jobs):
+        ranked = sorted((job for job in jobs if key in job.metrics), key=lambda job: job.metrics[key])
+        best = ranked[-1 if key in _LARGE_IS_GOOD else 0]
+        low, high = (_cell(key, job.metrics[key]) for job in (ranked[0], ranked[-1]))
+        span = low if low == high else f"{low.rstrip('× %')}–{high}"
+        of = "of random pairs; " if key.endswith("ratio_random") else ""
+        found.append(Number(_key_label(key), span, f"{of}best: {best.name}"))
+    return found
+
+
+def _numbers(jobs: Sequence[Job]) -> Section | None:
+    """A table per number: links down, settings across, the best of each setting in bold."""
+    tables = [_matrix(jobs, key) for key in _keys(jobs)]
+    if not tables:
+        return None
+    return Section("Numbers", _best_sentence(jobs), tables=tables)
+
+
+def _best_sentence(jobs: Sequence[Job]) -> str:
+    key = _keys(jobs)[0]
+    ranked = sorted((job for job in jobs if key in job.metrics), key=lambda job: job.metrics[key])
+    first, last = ranked[0], ranked[-1]
+    if first is last:
+        return f"{_key_label(key)} is {_cell(key, first.metrics[key])}."
+    return (
+        f"{_key_label(key)} lies between {_cell(key, first.metrics[key])} ({first.name}) and "
+        f"{_cell(key, last.metrics[key])} ({last.name})."
+    )
+
+
+def _matrix(jobs: Sequence[Job], key: str) -> Table:
+    links, columns = _links(jobs), _columns(jobs)
+    values = np.full((len(links), len(columns)), np.nan)
+    for job in jobs:
+        values[links.index(job.link), columns.index(job.column)] = job.metrics.get(key, np.nan)
+    sign = -1 if key in _LARGE_IS_GOOD else 1
+    ranked = np.where(np.isnan(values), np.inf, sign * values)
+    best = {(int(ranked[:, column].argmin()), column + 1) for column in range(len(columns)) if len(links) > 1}
+    rows = [
+        [link_label(link), *(_precise(key, value) for value in row)] for link, row in zip(links, values, strict=True)
+    ]
+    return Table(_key_caption(key), ["", *columns], rows, frozenset(best))
+
+
+def _distributions(jobs: Sequence[Job]) -> Section | None:
+    """One figure per value of the outer settings."""
+    with_samples = [job for job in jobs if job.samples is not None]
+    if not with_samples:
+        return None
+    pictures = []
+    for place, outer in enumerate(dict.fromkeys(job.outer for job in with_samples)):
+        group = [job for job in with_samples if job.outer == outer]
+        frames = [job.samples.assign(link=job.link, column=job.inner) for job in group if job.samples is not None]
+        inner = list(dict.fromkeys(job.inner for job in group))
+        links = _links(group)
+        figure = comparison(pd.concat(frames), links, inner, {link: link_label(link) for link in links})
+        caption = (
+            f"{outer + ': ' if outer else ''}distance after the cycle per link. Bars are quartiles, dots means; lines "
+            f"are the means of random pairs (solid) and of random pairs of the same class (dotted)."
+        )
+        pictures.append(Picture(f"comparison-{place + 1}", figure, _sentence(caption)))
+    return Section("Distributions", _overlap(with_samples), pictures)
+
+
+def _overlap(jobs: Sequence[Job]) -> str:
+    """How far the links differ from each other, beside how far settings do."""
+    key = _keys(jobs)[0] if _keys(jobs) else None
+    links = _links(jobs)
+    if key is None or len(links) < 2:
+        return ""
+    gaps = [
+        abs(a.metrics[key] - b.metrics[key])
+        for a, b in combinations(jobs, 2)
+        if a.column == b.column and key in a.metrics and key in b.metrics
+    ]
+    return (
+        f"On the same setting, two links differ in {_key_label(key)} by at most {number(max(gaps), 2)}." if gaps else ""
+    )
+
+
+def _examples(jobs: Sequence[Job]) -> Section | None:
+    """The same images through every link, a picture per setting."""
+    pictures, columns = (
+        [],
+        [column for column in _columns(jobs) if any(j.examples and j.column == column for j in jobs)],
+    )
+    for place, column in enumerate(columns[:_PICTURES]):
+        group = [job for job in jobs if job.column == column and job.examples]
+        image, cycled = _same_images(group)
+        labels = {link: link_label(link) for link in cycled}
+        figure = reconstructions_by_link(image, cycled, labels)
+        caption = f"{column + ': ' if column else ''}the same images after the cycle through each link."
+        pictures.append(Picture(f"examples-{place + 1}", figure, _sentence(caption), "photo"))
+    if not pictures:
+        return None
+    rest = columns[_PICTURES:]
+    notes = [f"Pictures of {len(rest)} more settings are in the runs' own pages."] if rest else []
+    return Section("Reconstructions", "", pictures, notes=notes)
+
+
+def _same_images(jobs: Sequence[Job]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Some examples of the first job, spread over its classes, and every link's version of exactly these."""
+    first = jobs[0].examples or {}
+    rows = np.unique(np.linspace(0, len(first["image"]) - 1, _SHOWN).round().astype(int))
+    cycled = {}
+    for job in jobs:
+        examples = job.examples or {}
+        if np.array_equal(examples["image"], first["image"]):
+            cycled.setdefault(job.link, examples["cycled"][rows])
+    return first["image"][rows], cycled
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def _run(job: Job, out: Path) -> dict[str, Any]:
+    """A row of the list of runs; the address is relative, so that the sweep's folder can be moved."""
+    page = job.folder / "report.html"
+    inside = page.is_file() and page.resolve().is_relative_to(out.resolve())
+    address = page.resolve().relative_to(out.resolve()).as_posix() if inside else ""
+    return {"folder": job.folder.name, "page": quote(address), "cells": list(job.values.values())}
+
+
+def _links(jobs: Sequence[Job]) -> list[str]:
+    return list(dict.fromkeys(job.link for job in jobs))
+
+
+def _columns(jobs: Sequence[Job]) -> list[str]:
+    return list(dict.fromkeys(job.column for job in jobs))
+
+
+def _keys(jobs: Sequence[Job]) -> list[str]:
+    return [key for key in _TABLES if any(key in job.metrics for job in jobs)]
+
+
+def _key_label(key: str) -> str:
+    named = {"class_kept": "Class kept", "r2_within": "R² within classes"}
+    return named.get(key) or metric_label(key.split("/")[0])
+
+
+def _key_caption(key: str) -> str:
+    named = {
+        "class_kept": "Class kept: share of cycled images that keep their class.",
+        "r2_within": "R² of the true factors within classes, mean over factors.",
+    }
+    return named.get(key) or f"{_key_label(key)} of the cycle, as a multiple of that of random pairs."
+
+
+def _cell(key: str, value: float) -> str:
+    if key == "class_kept":
+        return share(value)
+    return number(value, 2) if key == "r2_within" else times(value)
+
+
+def _precise(key: str, value: float) -> str:
+    """As `_cell`, with the digits that tell similar links apart."""
+    return f"{value:.3f}×" if key.endswith("ratio_random") and np.isfinite(value) else _cell(key, value)

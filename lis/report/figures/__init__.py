@@ -1,0 +1,1 @@
+"""One pure function per figure: tables and tensors in, a matplotlib `Figure` out."""

@@ -1,0 +1,167 @@
+"""How a link was fitted: the ridge path, the training curve, and what single units do to w."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from lis.report.figures.marks import dot, names_down, wants_log
+from lis.report.frames import column, records, where
+from lis.report.labels import number
+from lis.report.style import HALF, LINK_RED, MUTED, PAIRING, PANEL, RULE, WIDE, light_grid, sheet, styled
+
+TOLERANCE = 1.05
+"""Errors up to this multiple of the smallest count as equally good."""
+PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
+_TOP = 20
+"""Units that are named one by one."""
+
+
+@styled
+def ridge_path(path: pd.DataFrame) -> Figure:
+    """Error against the mean step of a unit along the ridge path, the chosen ridge marked.
+
+    A flat stretch means that steps of very different size predict w equally well: units are collinear, and one row of
+    the link is weakly identified.
+
+    Args:
+        path: `ridge`, `gcv_mse`, `mean_step_norm`, `chosen` (one row true).
+    """
+    path = _finite(path).sort_values("ridge")
+    figure, axes = sheet(HALF, 3.3)
+    axis: Axes = axes[0, 0]
+    axis.plot(path["mean_step_norm"], path["gcv_mse"], "-", color=RULE, linewidth=2, zorder=1)
+    regular = path[path["ridge"] > 0]
+    shade = np.linspace(0.3, 0.95, max(len(regular), 1))
+    axis.scatter(regular["mean_step_norm"], regular["gcv_mse"], c=shade, cmap="Blues", vmin=0, vmax=1, s=22, zorder=2)
+    _equally_good(axis, path)
+    _name_points(axis, path)
+    _log_where_wide(axis, path)
+    axis.set_xlabel("mean step of a unit in W, ‖Δw‖ over its range")
+    axis.set_ylabel("cross-validated MSE in W")
+    return figure
+
+
+def equally_good(path: pd.DataFrame) -> tuple[float, float]:
+    """The smallest and the largest mean step among the links whose error is within 5 % of the smallest."""
+    path = _finite(path)
+    error, step = column(path, "gcv_mse"), column(path, "mean_step_norm")
+    good = step[error <= TOLERANCE * error.min()]
+    return float(good.min()), float(good.max())
+
+
+def _finite(path: pd.DataFrame) -> pd.DataFrame:
+    """Without the points at which there are no degrees of freedom left, and the criterion is not defined."""
+    known = np.isfinite(np.asarray(path[["gcv_mse", "mean_step_norm"]], dtype=float)).all(axis=1)
+    return pd.DataFrame(path.loc[known])
+
+
+def _equally_good(axis: Axes, path: pd.DataFrame) -> None:
+    """Shade the steps of all links whose error is close to the smallest."""
+    low, high = equally_good(path)
+    axis.axvspan(low, high, color=PANEL, zorder=0)
+    style = {"transform": axis.get_xaxis_transform(), "color": MUTED, "size": 8.5, "va": "top", "ha": "right"}
+    axis.text(high, 0.97, "error within 5 %\nof the smallest ", linespacing=1.3, **style)
+
+
+def _name_points(axis: Axes, path: pd.DataFrame) -> None:
+    rows = records(path)
+    smallest = min(row["gcv_mse"] for row in rows)
+    below: dict[str, Any] = {"xytext": (0, -10), "ha": "center", "va": "top"}
+    above: dict[str, Any] = {"xytext": (0, 10), "ha": "center", "va": "bottom"}
+    beside: dict[str, Any] = {"xytext": (9, 0), "ha": "left", "va": "center"}
+    for row, place in ((rows[0], above), (rows[-1], beside)):
+        if not row["chosen"]:
+            _note(axis, row, _ridge(row["ridge"]), MUTED, place)
+    for row in rows:
+        if row["chosen"]:
+            style = {"markersize": 9, "markerfacecolor": "none", "markeredgecolor": LINK_RED, "markeredgewidth": 1.8}
+            axis.plot(row["mean_step_norm"], row["gcv_mse"], "o", **style)
+            near = row["gcv_mse"] <= 1.02 * smallest
+            _note(axis, row, f"chosen: {_ridge(row['ridge'])}", LINK_RED, below if near else above)
+
+
+def _note(axis: Axes, row: dict[str, Any], text: str, colour: str, place: dict[str, Any]) -> None:
+    style = {"textcoords": "offset points", "color": colour, "size": 8.5} | place
+    axis.annotate(text, (row["mean_step_norm"], row["gcv_mse"]), **style)
+
+
+def _ridge(value: float) -> str:
+    return f"ridge {float(f'{value:.2g}'):g}" if value else "no ridge"
+
+
+def _log_where_wide(axis: Axes, path: pd.DataFrame) -> None:
+    if wants_log(column(path, "mean_step_norm"), 8):
+        axis.set_xscale("log")
+        axis.xaxis.set_major_formatter(PLAIN)
+    if wants_log(column(path, "gcv_mse"), 8):
+        axis.set_yscale("log")
+        axis.yaxis.set_major_formatter(PLAIN)
+    axis.margins(0.16)
+
+
+@styled
+def training_curve(curve: pd.DataFrame) -> Figure:
+    """Training and validation loss per epoch, the epoch that was kept marked.
+
+    Args:
+        curve: `epoch`, `train_loss`, `validation_loss`.
+    """
+    figure, axes = sheet(HALF, 3.0)
+    axis: Axes = axes[0, 0]
+    axis.plot(curve["epoch"], curve["train_loss"], color=PAIRING["within-class"], label="training")
+    axis.plot(curve["epoch"], curve["validation_loss"], color=PAIRING["cycle"], label="validation")
+    best = min(records(curve), key=lambda row: row["validation_loss"])
+    point = (best["epoch"], best["validation_loss"])
+    axis.plot(*point, "o", color=LINK_RED, markersize=6)
+    text = f"kept: epoch {int(point[0])}, {number(point[1])}"
+    axis.annotate(text, point, (0, 12), textcoords="offset points", ha="right", color=LINK_RED, weight="bold")
+    if wants_log(np.concatenate([column(curve, "train_loss"), column(curve, "validation_loss")]), 8):
+        axis.set_yscale("log")
+    axis.set(xlabel="epoch", ylabel="loss")
+    axis.legend(loc="upper right")
+    light_grid(axis, "y")
+    return figure
+
+
+@styled
+def unit_steps(units: pd.DataFrame) -> Figure:
+    """How far each unit moves w over its range: all units, and the largest with their jackknife intervals.
+
+    Args:
+        units: `unit`, `status` (`live`, `near-dead`, `dead`), `step_norm`, `step_norm_low`, `step_norm_high`.
+    """
+    figure, axes = sheet(WIDE, 3.7, 1, 2, width_ratios=[1.25, 1])
+    _histogram(axes[0, 0], units)
+    _largest(axes[0, 1], where(units, status="live").nlargest(_TOP, columns="step_norm"))
+    return figure
+
+
+def _histogram(axis: Axes, units: pd.DataFrame) -> None:
+    live = column(where(units, status="live"), "step_norm")
+    axis.hist(live, bins=min(40, max(8, len(live) // 6)), color=PAIRING["cycle"], edgecolor="white", linewidth=0.6)
+    median = float(np.median(live)) if len(live) else float("nan")
+    axis.axvline(median, color=LINK_RED, linewidth=1.2)
+    style = {"transform": axis.get_xaxis_transform(), "color": LINK_RED, "va": "top"}
+    axis.text(median, 0.98, f"  median {number(median)}", **style)
+    counts = ", ".join(f"{len(where(units, status=status))} {status}" for status in ("live", "near-dead", "dead"))
+    axis.set(xlabel="step of a unit in W, ‖Δw‖ over its range", ylabel="live units", title=f"All units: {counts}")
+    axis.set_ylim(0, 1.14 * axis.get_ylim()[1])
+    axis.set_xlim(left=0)
+    axis.yaxis.set_major_locator(MaxNLocator(integer=True))
+    light_grid(axis, "y")
+
+
+def _largest(axis: Axes, top: pd.DataFrame) -> None:
+    for at, row in enumerate(records(top)):
+        dot(axis, row["step_norm"], row["step_norm_low"], row["step_norm_high"], at, PAIRING["cycle"])
+    names_down(axis, [f"{unit}" for unit in top["unit"]])
+    axis.tick_params(axis="y", labelsize=7.5)
+    axis.set(xlabel="step in W, with jackknife interval", title=f"The {len(top)} largest, live", ylabel="unit")
+    axis.set_xlim(left=0)
+    light_grid(axis)

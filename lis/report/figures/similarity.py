@@ -1,0 +1,46 @@
+"""How alike R and W are before anything is fitted (Fig. 3A)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lis.report.figures.marks import violin
+from lis.report.frames import column as column_of
+from lis.report.labels import number
+from lis.report.style import INK, PAIRING, WIDE, light_grid, sheet, styled
+
+_R, _W, _BOTH = PAIRING["cycle"], "#009e73", "#7a5195"
+
+
+@styled
+def similarity(table: pd.DataFrame) -> Figure:
+    """Violins over the repetitions of `ari_r`, `ari_w` (left) and `rsa_similarity`, `rsa_dissimilarity` (right)."""
+    figure, axes = sheet(0.72 * WIDE, 2.9, 1, 2, sharey=True)
+    clusters = [("ari_r", "R", _R), ("ari_w", "W", _W)]
+    spaces = [
+        ("rsa_similarity", "similarity\n(correlation)", _BOTH),
+        ("rsa_dissimilarity", "dissimilarity\n(Euclidean)", _BOTH),
+    ]
+    _panel(axes[0, 0], table, clusters, "Do classes form clusters?", "adjusted Rand index")
+    _panel(axes[0, 1], table, spaces, "Is the geometry the same?", "correlation of R and W")
+    axes[0, 1].tick_params(labelleft=True)
+    return figure
+
+
+def _panel(axis: Axes, table: pd.DataFrame, columns: Sequence[tuple[str, str, str]], title: str, label: str) -> None:
+    for at, (column, _, colour) in enumerate(columns):
+        values = column_of(table, column)
+        jitter = np.random.default_rng(0).uniform(-0.07, 0.07, len(values))
+        violin(axis, values, at, colour, width=0.6)
+        axis.plot(at - 0.4 + jitter, values, "o", markersize=2, color=colour, alpha=0.45, markeredgewidth=0)
+        axis.text(at + 0.33, values.mean(), number(values.mean(), 2), size=9.5, weight="bold", va="center", color=INK)
+    axis.set_xticks(range(len(columns)), [name for _, name, _ in columns])
+    axis.tick_params(axis="x", length=0, labelcolor=INK)
+    lowest = min([0.0, *(column_of(table, column).min() for column, _, _ in columns)])
+    axis.set(xlim=(-0.6, len(columns) - 0.35), ylim=(lowest * 1.05, 1.04), title=title, ylabel=label)
+    light_grid(axis, "y")

@@ -1,0 +1,134 @@
+"""The runs of a sweep as they lie on disk, and what varied between them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from safetensors.numpy import load_file
+
+from lis.report.labels import link_label
+
+COMPONENTS = ("gan", "classifier", "classes", "link")
+"""Groups that have a name of their own; any other is told by the keys that differ."""
+_NO_DIFFERENCE = {"analysis", "engine", "logger", "device", "batch_size", "shard_size", "threads", "store"}
+"""Groups that do not change a result."""
+_INNER = ("classes", "classifier", "gan")
+"""What goes into columns, in order of preference."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a sweep."""
+
+    folder: Path
+    labels: Mapping[str, str]
+    settings: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    values: Mapping[str, str]
+    """What varied in the sweep, group to this run's value as it is written."""
+    link: str
+    inner: str
+    """The value that columns show; empty where only links vary."""
+    outer: str
+    """All other values that varied, for one figure each."""
+    samples: pd.DataFrame | None
+    examples: Mapping[str, np.ndarray] | None
+    """`image`, `cycled` `[k, h, w, 3]` uint8."""
+
+    @property
+    def column(self) -> str:
+        """Everything that varied but the link, as one text."""
+        return ", ".join(filter(None, (self.outer, self.inner)))
+
+    @property
+    def name(self) -> str:
+        """Everything that varied, as one text."""
+        return ", ".join(self.values.values()) or link_label(self.link)
+
+
+def load_jobs(folders: Sequence[Path]) -> tuple[list[Job], list[str]]:
+    """The runs with a result, and the names of the folders without.
+
+    Raises:
+        ValueError: no folder holds a result.
+    """
+    found = {folder: folder / "report.json" for folder in folders}
+    known = {folder: json.loads(file.read_text("utf-8")) for folder, file in found.items() if file.is_file()}
+    if not known:
+        raise ValueError(
+            f"no results in {len(folders)} folders: expected report.json, which a finished run writes; "
+            "look at the runs' logs for why they stopped"
+        )
+    varied = what_varied([run["labels"] for run in known.values()], [run["settings"] for run in known.values()])
+    jobs = [_job(folder, run, values) for (folder, run), values in zip(known.items(), varied, strict=True)]
+    return jobs, [folder.name for folder in folders if folder not in known]
+
+
+def what_varied(labels: Sequence[Mapping[str, str]], settings: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """For each run, the groups that differ between runs and the run's value in words.
+
+    Args:
+        labels: per run, the names of its components.
+        settings: per run, its flat configuration.
+
+    Example:
+        >>> labels = [{"link": "lr"}, {"link": "ridge"}]
+        >>> what_varied(labels, [{"seed": 0, "pairs.train": 9}, {"seed": 1, "pairs.train": 9}])
+        [{'link': 'lr', 'seed': 'seed=0'}, {'link': 'ridge', 'seed': 'seed=1'}]
+    """
+    keys = list(dict.fromkeys(key for run in settings for key in run))
+    groups = list(dict.fromkeys([*COMPONENTS, *(key.split(".")[0] for key in keys)]))
+    columns = {group: _values(group, keys, labels, settings) for group in groups if group not in _NO_DIFFERENCE}
+    columns = {group: column for group, column in columns.items() if len(set(column)) > 1}
+    return [{group: column[run] for group, column in columns.items()} for run in range(len(labels))]
+
+
+def _values(
+    group: str, keys: Sequence[str], labels: Sequence[Mapping[str, str]], settings: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """A group's value per run: its label, with the keys that differ between runs of the same label."""
+    names = [run.get(group, "") for run in labels]
+    own = [key for key in keys if key.split(".")[0] == group]
+    values = []
+    for name, run in zip(names, settings, strict=True):
+        peers = [other for other_name, other in zip(names, settings, strict=True) if other_name == name]
+        differing = [key for key in own if len({str(peer.get(key)) for peer in peers}) > 1]
+        short = [f"{key.removeprefix(group + '.')}={run.get(key)}" for key in differing]
+        values.append(", ".join(filter(None, (name, *short))))
+    return values
+
+
+def _job(folder: Path, run: Mapping[str, Any], values: Mapping[str, str]) -> Job:
+    rest = {group: value for group, value in values.items() if group != "link"}
+    inner = next((group for group in _INNER if group in rest), next(iter(rest), ""))
+    return Job(
+        folder=folder,
+        labels=run["labels"],
+        settings=run["settings"],
+        metrics=run["metrics"],
+        values={**values, **({"link": link_label(values["link"])} if "link" in values else {})},
+        link=values.get("link", run["labels"]["link"]),
+        inner=rest.pop(inner, ""),
+        outer=", ".join(rest.values()),
+        samples=_samples(folder),
+        examples=_examples(folder),
+    )
+
+
+def _samples(folder: Path) -> pd.DataFrame | None:
+    file = folder / "tables" / "evaluation" / "samples.parquet"
+    return pd.read_parquet(file) if file.is_file() else None
+
+
+def _examples(folder: Path) -> dict[str, np.ndarray] | None:
+    file = folder / "tables" / "evaluation" / "examples.safetensors"
+    if not file.is_file():
+        return None
+    tensors = load_file(file)
+    return {name: tensors[name].transpose(0, 2, 3, 1) for name in ("image", "cycled")}

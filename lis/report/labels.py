@@ -1,0 +1,112 @@
+"""What things are called on a page, and how numbers are written."""
+
+from __future__ import annotations
+
+import math
+
+METRICS = {
+    "mse_w": "MSE in W",
+    "pixel_l2": "Pixel L2",
+    "lpips": "LPIPS",
+    "moco": "MoCo v2",
+    "features": "Distance in R",
+}
+LINKS = {"lr": "LR", "ridge": "Ridge", "fc_l1": "FC-L1", "fc_l2": "FC-L2"}
+LINKS_IN_WORDS = {
+    "lr": "least squares",
+    "ridge": "ridge regression",
+    "fc_l1": "one hidden layer, squared error in W",
+    "fc_l2": "one hidden layer, squared error in W and on its first components",
+}
+PAIRINGS = {"cycle": "cycle", "within-class": "random, same class", "random": "random"}
+
+
+def metric_label(metric: str) -> str:
+    """The metric's name on a page; one that is not listed keeps its own, without underscores."""
+    return METRICS.get(metric, metric.replace("_", " "))
+
+
+def link_label(link: str) -> str:
+    """The link's name as in the paper's supplement S2."""
+    return LINKS.get(link, link)
+
+
+def words(name: str) -> str:
+    """A name as words.
+
+    Example:
+        >>> words("border_collie")
+        'border collie'
+    """
+    return name.replace("_", " ")
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A number with `digits` significant digits, thousands grouped, and a dash for what is not finite.
+
+    Example:
+        >>> number(0.0071934), number(9.7), number(51234.0), number(float("nan"))
+        ('0.00719', '9.70', '51,234', '–')
+    """
+    if value is None or not math.isfinite(value):
+        return "–"
+    if value == 0:
+        return "0"
+    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{places}f}".replace("-", "−") if places < 7 else f"{value:.{digits - 1}e}".replace("-", "−")
+
+
+def interval(value: float, low: float, high: float, digits: int = 3) -> str:
+    """A number with its interval; without one where the bounds are not finite.
+
+    Example:
+        >>> interval(9.74, 9.5, 9.98)
+        '9.74 [9.50, 9.98]'
+    """
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return number(value, digits)
+    return f"{number(value, digits)} [{number(low, digits)}, {number(high, digits)}]"
+
+
+def share(value: float) -> str:
+    """A fraction in percent.
+
+    Example:
+        >>> share(0.9034), share(1.0)
+        ('90.3 %', '100 %')
+    """
+    if not math.isfinite(value):
+        return "–"
+    return f"{100 * value:.1f}".removesuffix(".0") + " %"
+
+
+def times(value: float) -> str:
+    """A ratio to a baseline.
+
+    Example:
+        >>> times(0.1888)
+        '0.19×'
+    """
+    return f"{value:.2f}×" if math.isfinite(value) else "–"
+
+
+def probability(value: float) -> str:
+    """A p-value, never given as zero.
+
+    Example:
+        >>> probability(0.0), probability(0.034)
+        ('< 0.001', '0.034')
+    """
+    if not math.isfinite(value):
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def listing(names: list[str]) -> str:
+    """Names in a sentence.
+
+    Example:
+        >>> listing(["cap", "stem", "spots"])
+        'cap, stem and spots'
+    """
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]])) if names else ""

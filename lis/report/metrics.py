@@ -1,0 +1,63 @@
+"""The numbers of a run as one flat dictionary, for `metrics.json` and for a tracker."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from lis.report.frames import column, records
+from lis.report.source import SPLITS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lis.store import Artifact
+
+_SUMMARY = ("cycle", "random", "within_class", "ratio_random", "ratio_within_class")
+_FIT = ("samples", "rank", "dead", "near_dead", "ridge")
+
+
+def collect_metrics(artifacts: Mapping[str, Artifact]) -> dict[str, float]:
+    """Finite numbers of the artifacts that exist.
+
+    Keys: `<metric>/{cycle, random, within_class, ratio_random, ratio_within_class}`, `class_kept`, `r2`, `r2_within`
+    (means over factors), `ari_r`, `ari_w`, `rsa_similarity`, `rsa_dissimilarity` (means over repetitions),
+    `link/{samples, rank, dead, near_dead, ridge}`, `acceptance/<split>/<class>`.
+    """
+    found: dict[str, float] = {}
+    for stage, collect in (("evaluation", _evaluation), ("similarity", _similarity), ("link", _link)):
+        if stage in artifacts:
+            found.update(collect(artifacts[stage]))
+    for split in SPLITS:
+        if f"pairs/{split}" in artifacts:
+            rows = records(artifacts[f"pairs/{split}"].table("acceptance"))
+            found.update({f"acceptance/{split}/{row['class']}": row["rate"] for row in rows})
+    return {key: float(value) for key, value in found.items() if math.isfinite(value)}
+
+
+def _evaluation(artifact: Artifact) -> dict[str, float]:
+    found: dict[str, float] = {}
+    if artifact.has("summary"):
+        for row in records(artifact.table("summary")):
+            found.update({f"{row['metric']}/{name}": row[name] for name in _SUMMARY})
+    if artifact.has("kept"):
+        found["class_kept"] = next(row["kept"] for row in records(artifact.table("kept")) if row["class"] == "all")
+    if artifact.has("factors"):
+        found.update(_means(artifact.table("factors"), ("r2", "r2_within")))
+    return found
+
+
+def _similarity(artifact: Artifact) -> dict[str, float]:
+    table = artifact.table("similarity")
+    return _means(table, [name for name in table.columns if name != "repetition"])
+
+
+def _means(table: pd.DataFrame, names: Sequence[str]) -> dict[str, float]:
+    columns = {name: column(table, name) for name in names}
+    return {name: float(values.mean()) for name, values in columns.items() if len(values)}
+
+
+def _link(artifact: Artifact) -> dict[str, float]:
+    fit = artifact.json("fit") if artifact.has("fit") else {}
+    return {f"link/{key}": fit[key] for key in _FIT if isinstance(fit.get(key), int | float)}

@@ -1,0 +1,127 @@
+"""The page of one run: `report.html`, its figures, its tables, and what a comparison reads of it."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import lis
+from lis.report.head import abstract, drawing, headline, title
+from lis.report.html import draw, render, show
+from lis.report.labels import metric_label, words
+from lis.report.metrics import collect_metrics
+from lis.report.sections import build_sections
+from lis.report.source import Source, source
+
+if TYPE_CHECKING:
+    from lis.context import Context
+    from lis.store import Artifact
+
+_WORLD = (
+    "Part world is a cartoon: drawn figures with known factors and parts. It shows whether the method finds what is "
+    "known to be there; it is no evidence about photographs, nor for or against what the paper reports on ImageNet."
+)
+_LINEAR = "In this world w is linear in the factors, which favours a linear link by design; gan.hard=true removes that."
+_HARD = "Here w depends on the factors through a fixed nonlinear map, so that a linear link is not right by design."
+
+
+def write_report(ctx: Context, artifacts: Mapping[str, Artifact], out: Path) -> Path:
+    """Write `report.html`, `report.json`, `figures/*.png` and `tables/<stage>/*` of a run.
+
+    Args:
+        ctx: the run.
+        artifacts: by stage: `pairs/train`, `pairs/test`, `link`, `evaluation`, `similarity`, and those of later
+            analyses. What is missing has no section.
+        out: the run's folder, made when needed.
+
+    Returns:
+        The page: one file without anything loaded from elsewhere.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    run = source(ctx, artifacts)
+    schematic = [draw(picture, out / "figures") for picture in drawing(run)]
+    sections = [show(section, out / "figures") for section in build_sections(run)]
+    figures = [*schematic, *(figure for section in sections for figure in section.figures)]
+    _copy_tables(artifacts, out / "tables")
+    _write_facts(run, [figure.file for figure in figures], out / "report.json")
+    return render(
+        "report.html.j2",
+        out / "report.html",
+        sections=sections,
+        title=title(run),
+        kicker="Linking in Style",
+        abstract=abstract(run),
+        numbers=headline(run),
+        schematic=schematic,
+        limits=limits(run),
+        settings=settings(run),
+        configuration="\n".join(f"{key}: {value}" for key, value in run.facts.settings.items()),
+        footer=f"lis {lis.__version__}, seed {run.facts.settings['seed']}",
+    )
+
+
+def limits(run: Source) -> list[str]:
+    """What was left out and why, and what the numbers are no evidence for."""
+    left_out = run.json("evaluation", "left_out") if run.has("evaluation", "left_out") else {}
+    lines = [f"{metric_label(metric)} was left out: {reason}" for metric, reason in left_out.items()]
+    if run.facts.known_truth:
+        lines.append(f"{_WORLD} {_HARD if run.facts.nonlinear_world else _LINEAR}")
+    return lines
+
+
+def settings(run: Source) -> list[tuple[str, str]]:
+    """What a reader needs to repeat the run: names, sizes, seed, versions, device, times."""
+    facts, flat = run.facts, run.facts.settings
+    rows = [
+        (
+            "Generator",
+            f"{facts.generator}: W has {facts.w_dim} dimensions, {facts.resolution} × {facts.resolution} pixels",
+        ),
+        ("Classifier", f"{facts.classifier}: {facts.units} units in the penultimate layer"),
+        ("Link", facts.link_label),
+        ("Classes", f"{facts.classes}: {', '.join(words(name) for name in facts.class_names)}"),
+        ("Pairs per class", f"{flat['pairs.train']:,} for the fit, {flat['pairs.test']:,} for the test"),
+        ("Samples taken", f"pairs.accept={flat['pairs.accept']}; truncation {flat['gan.truncation']}"),
+        ("Seed", str(flat["seed"])),
+        ("Device", facts.device),
+        ("Versions", _versions()),
+    ]
+    times = _durations(run.artifacts)
+    return [*rows, ("Time", times)] if times else rows
+
+
+def _versions() -> str:
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "scikit-learn"))
+    return f"lis {lis.__version__}, Python {platform.python_version()}, {packages}"
+
+
+def _durations(artifacts: Mapping[str, Artifact]) -> str:
+    """Seconds that each stage took when it was made, which may have been in an earlier run."""
+    seconds = {stage: artifact.manifest.get("seconds") for stage, artifact in artifacts.items()}
+    return ", ".join(f"{stage} {value:.0f} s" for stage, value in seconds.items() if value is not None)
+
+
+def _copy_tables(artifacts: Mapping[str, Artifact], folder: Path) -> None:
+    """Every table, and the examples, which a comparison of runs shows again."""
+    for stage, artifact in artifacts.items():
+        (folder / stage).mkdir(parents=True, exist_ok=True)
+        for file in [*artifact.path.glob("*.parquet"), *artifact.path.glob("examples.safetensors")]:
+            shutil.copyfile(file, folder / stage / file.name)
+
+
+def _write_facts(run: Source, figures: list[str], path: Path) -> None:
+    facts = run.facts
+    known = {
+        "title": title(run),
+        "labels": facts.labels,
+        "class_names": list(facts.class_names),
+        "settings": dict(facts.settings),
+        "metrics": collect_metrics(run.artifacts),
+        "figures": figures,
+    }
+    path.write_text(json.dumps(known, indent=1), encoding="utf-8")

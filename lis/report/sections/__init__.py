@@ -1,0 +1,71 @@
+"""The sections of a report: each appears exactly when what it shows was computed.
+
+A later analysis adds its own by decorating a function with `section`; sections are shown in order of registration,
+which is the order of the imports at the end of this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from matplotlib.figure import Figure
+
+from lis.report.source import Source
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure on the page."""
+
+    name: str
+    """File name without ending."""
+    figure: Figure
+    caption: str
+    kind: Literal["chart", "photo", "drawing"] = "chart"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table on the page; cells are text already."""
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    best: frozenset[tuple[int, int]] = frozenset()
+    """Cells (row, column) that are set in bold."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A finding: the sentence that states it, and what shows it."""
+
+    title: str
+    lead: str
+    figures: Sequence[Picture] = ()
+    tables: Sequence[Table] = ()
+    notes: Sequence[str] = field(default=())
+
+    @property
+    def anchor(self) -> str:
+        """The section's address on the page."""
+        return "-".join("".join(c if c.isalnum() else " " for c in self.title.lower()).split())
+
+
+Maker = Callable[[Source], Section | None]
+MAKERS: list[Maker] = []
+
+
+def section(maker: Maker) -> Maker:
+    """Register a maker; it returns None where its artifacts are missing."""
+    MAKERS.append(maker)
+    return maker
+
+
+def build_sections(source: Source) -> list[Section]:
+    """All sections whose artifacts exist, in order."""
+    return [made for maker in MAKERS if (made := maker(source)) is not None]
+
+
+from lis.report.sections import evaluation, similarity, linking  # noqa: E402, F401, I001  # the order of the page

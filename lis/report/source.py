@@ -1,0 +1,147 @@
+"""What a report is made from: the facts of a run, and its artifacts by stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from lis.report.frames import records
+from lis.report.labels import LINKS, link_label, words
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+    from lis.context import Context
+    from lis.store import Artifact
+
+SPLITS = ("train", "test")
+"""The pairs of a split are the artifact `pairs/<split>`; every other artifact has the name of its stage."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was run, in names and sizes."""
+
+    generator: str
+    classifier: str
+    link: str
+    """`lr`, `ridge`, `fc_l1`, `fc_l2`, or the name of another link."""
+    classes: str
+    """Name of the class set."""
+    class_names: tuple[str, ...]
+    conditional: bool
+    """False: the generator draws the class itself."""
+    known_truth: bool
+    """The generator has true factors."""
+    nonlinear_world: bool
+    """Part world's hard mode: w depends on the factors through a fixed nonlinear map."""
+    w_dim: int
+    units: int
+    resolution: int
+    device: str
+    settings: Mapping[str, Any]
+    """The whole configuration, flat: `{"pairs.train": 1200, …}`."""
+
+    @property
+    def link_label(self) -> str:
+        """The link's name as in the supplement."""
+        return link_label(self.link)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The names by which a sweep tells its jobs apart."""
+        return {"gan": self.generator, "classifier": self.classifier, "classes": self.classes, "link": self.link}
+
+
+@dataclass(frozen=True)
+class Source:
+    """The facts of a run beside its artifacts."""
+
+    facts: Facts
+    artifacts: Mapping[str, Artifact]
+
+    def has(self, stage: str, *names: str) -> bool:
+        """Whether the stage's artifact is there and holds all of `names`."""
+        return stage in self.artifacts and all(self.artifacts[stage].has(name) for name in names)
+
+    def table(self, stage: str, name: str) -> pd.DataFrame:
+        """A table of a stage."""
+        return self.artifacts[stage].table(name)
+
+    def tensors(self, stage: str, name: str) -> dict[str, Tensor]:
+        """Tensors of a stage."""
+        return self.artifacts[stage].tensors(name)
+
+    def json(self, stage: str, name: str) -> dict[str, Any]:
+        """A JSON object of a stage."""
+        return self.artifacts[stage].json(name)
+
+    def row(self, stage: str, table: str, column: str, key: str) -> dict[str, Any] | None:
+        """The row of a table whose `column` is `key`; None where the table or the row is missing."""
+        if not self.has(stage, table):
+            return None
+        return next((row for row in records(self.table(stage, table)) if row[column] == key), None)
+
+
+def source(ctx: Context, artifacts: Mapping[str, Artifact]) -> Source:
+    """Read the facts off a context, and keep the artifacts beside them."""
+    config, generator = ctx.config, ctx.generator
+    facts = Facts(
+        generator=component_label(config.gan),
+        classifier=component_label(config.classifier),
+        link=_link_name(config.link, artifacts),
+        classes=words(config.classes.name),
+        class_names=tuple(ctx.class_names),
+        conditional=generator.num_classes > 0,
+        known_truth=hasattr(generator, "true_factors"),
+        nonlinear_world=bool(getattr(config.gan, "hard", False)),
+        w_dim=generator.w_dim,
+        units=ctx.classifier.units,
+        resolution=generator.resolution,
+        device=str(ctx.device),
+        settings=flat(asdict(config)),
+    )
+    return Source(facts, artifacts)
+
+
+def component_label(node: Any) -> str:
+    """A component's class, and those of its settings that are not the schema's defaults.
+
+    Example:
+        >>> from lis.config import PartNetConfig
+        >>> component_label(PartNetConfig()), component_label(PartNetConfig(task="attributes"))
+        ('PartNet', 'PartNet (task=attributes)')
+    """
+    name = node._target_.rsplit(".", 1)[-1]
+    own = [field.name for field in fields(node) if field.name != "_target_" and field.default is not MISSING]
+    defaults = {field.name: field.default for field in fields(node)}
+    changed = [f"{key}={getattr(node, key)}" for key in own if getattr(node, key) != defaults[key]]
+    return f"{name} ({', '.join(changed)})" if changed else name
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested mapping with dotted keys.
+
+    Example:
+        >>> flat({"pairs": {"train": 2}, "seed": 0})
+        {'pairs.train': 2, 'seed': 0}
+    """
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        branch = flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        leaves.update(branch)
+    return leaves
+
+
+def _link_name(node: Any, artifacts: Mapping[str, Artifact]) -> str:
+    """The kind that the fit recorded; before a fit, what the configuration asks for."""
+    if "link" in artifacts and artifacts["link"].has("fit"):
+        kind = str(artifacts["link"].json("fit")["kind"])
+        if kind in LINKS:
+            return kind
+    target = str(node._target_).rsplit(".", 1)[-1]
+    fc = "fc_l2" if getattr(node, "pc_weight", 0.0) > 0 else "fc_l1"
+    known: dict[str, str] = {"LeastSquaresFit": "lr", "RidgeFit": "ridge", "MLPFit": fc}
+    return known.get(target, target)

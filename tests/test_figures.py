@@ -1,0 +1,221 @@
+"""Each figure draws what its table says, without pyplot and without a change to matplotlib's settings."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import findings
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from lis.report.figures import comparison, components, distributions, fit, reconstructions, recovery, similarity
+from lis.report.figures.marks import density, enlarged, wants_log
+from lis.report.figures.schematic import Wiring, schematic
+from lis.report.frames import column, where
+from lis.report.style import DPI, PAIRING, SERIES, chart_png, class_colours, jpeg, photo_png, plain, raster, svg
+
+NAMES: list[str] = list(findings.NAMES)
+
+
+def texts(figure: Figure) -> str:
+    """Everything that is written in a figure, titles and tick labels too."""
+    figure.draw_without_rendering()
+    return "\n".join(artist.get_text() for artist in figure.findobj(Text) if isinstance(artist, Text))
+
+
+def dots(axis: Axes, marker: str = "o") -> list[tuple[float, float]]:
+    """Positions of an axis' single dots."""
+    lines = [line for line in axis.lines if line.get_marker() == marker and len(np.atleast_1d(line.get_xdata())) == 1]
+    return [(float(np.ravel(line.get_xdata())[0]), float(np.ravel(line.get_ydata())[0])) for line in lines]
+
+
+def pixels(image: np.ndarray) -> np.ndarray:
+    """`[k, 3, h, w]` as `[k, h, w, 3]`."""
+    return image.transpose(0, 2, 3, 1)
+
+
+def wiring(**changes: object) -> Wiring:
+    facts = {"generator": "World", "classifier": "Net $x", "link": "LR", "link_detail": "40 → 64", "classes": 3}
+    return Wiring(**({"w_dim": 64, "units": 40, "resolution": 16} | facts | changes))  # pyright: ignore[reportArgumentType]
+
+
+@pytest.fixture
+def pictures() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    found = {name: tensor.numpy() for name, tensor in findings.examples(3).items()}
+    return pixels(found["image"]), pixels(found["cycled"]), found["class_index"]
+
+
+def test_figures_leave_no_global_state() -> None:
+    before = dict(matplotlib.rcParams)
+    raster(similarity.similarity(findings.similarity()))
+    assert dict(matplotlib.rcParams) == before
+    program = "import sys, lis.report.page, lis.report.comparison; sys.exit('matplotlib.pyplot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_schematic_names_the_models_and_sizes(pictures: tuple[np.ndarray, ...]) -> None:
+    figure = schematic(wiring(in_w="0.19× the MSE", kept="class kept: 90 %"), pictures[0][0], pictures[1][0])
+    written = texts(figure)
+    for expected in ("World", r"Net \$x", "link: LR", "40 → 64", "64 dimensions", "40 units", "0.19× the MSE", "90 %"):
+        assert expected in written
+    assert b"<svg" in svg(figure)
+
+
+def test_schematic_of_a_generator_without_classes(pictures: tuple[np.ndarray, ...]) -> None:
+    assert "$c$" not in texts(schematic(wiring(classes=0), pictures[0][0], pictures[1][0]))
+
+
+def test_mosaic_places_every_picture() -> None:
+    rows = [np.full((2, 192, 192, 3), 10, np.uint8), np.full((2, 192, 192, 3), 200, np.uint8)]
+    whole = reconstructions.mosaic(rows)
+    assert whole.shape == (192 * 2 + 6, 192 * 2 + 6, 3)
+    assert (whole[:192, :192] == 10).all() and (whole[-192:, -192:] == 200).all() and (whole[192:198] == 255).all()
+
+
+@pytest.mark.parametrize("per_class", [1, 2, 12])
+def test_reconstructions_show_each_class(per_class: int) -> None:
+    found = {name: tensor.numpy() for name, tensor in findings.examples(3, per_class).items()}
+    figure = reconstructions.reconstructions(
+        pixels(found["image"]), pixels(found["cycled"]), found["class_index"], NAMES
+    )
+    assert len(figure.axes) == 3
+    assert "border collie" in texts(figure)
+
+
+def test_reconstructions_skip_a_class_without_examples(pictures: tuple[np.ndarray, ...]) -> None:
+    image, cycled, index = pictures
+    few = index != 1
+    figure = reconstructions.reconstructions(image[few], cycled[few], index[few], NAMES)
+    assert "pug" not in texts(figure)
+
+
+def test_distances_write_the_ratio_of_means() -> None:
+    table = findings.samples()
+    figure = distributions.distances(table, dict.fromkeys(findings.METRICS, "mse_of $x"))
+    mean = {name: column(where(table, metric="mse_w", pairing=name), "value").mean() for name in PAIRING}
+    written = texts(figure)
+    assert f"cycle is {mean['cycle'] / mean['random']:.2f}×" in written
+    assert "MSE in W" in written and "random, same class" in written
+    np.testing.assert_allclose(sorted(x for x, _ in dots(figure.axes[0])), sorted(mean.values()))
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_distances_of_few_or_equal_values(n: int) -> None:
+    table = findings.samples(n=n).assign(value=1.0)
+    raster(distributions.distances(table, dict.fromkeys(findings.METRICS, "")))
+
+
+def test_density_is_that_of_the_values() -> None:
+    values = np.random.default_rng(0).normal(3, 1, 4000)
+    position, height = density(values)
+    assert abs(position[height.argmax()] - 3) < 0.25 and height.max() == 1
+    assert len(density(np.ones(9))[0]) == 0
+    assert (density(np.exp(values), log=True)[0] > 0).all()
+
+
+def test_log_axis_only_for_wide_positive_values() -> None:
+    assert wants_log(np.logspace(-3, 3, 50))
+    assert not wants_log(np.linspace(1, 5, 50))
+    assert not wants_log(np.append(np.logspace(-3, 3, 50), -1.0))
+    assert not wants_log(np.empty(0))
+
+
+def test_enlarged_keeps_large_images() -> None:
+    assert enlarged(np.zeros((64, 32, 3), np.uint8)).shape == (192, 96, 3)
+    assert enlarged(np.zeros((256, 256, 3), np.uint8)).shape == (256, 256, 3)
+
+
+def test_components_join_original_and_cycled() -> None:
+    table = findings.components()
+    figure = components.components(table, findings.offsets(), NAMES)
+    segments = np.concatenate([lines.get_segments() for lines in figure.axes[0].collections])  # pyright: ignore[reportAttributeAccessIssue]
+    assert segments.shape == (36, 2, 2)
+    np.testing.assert_allclose(segments[:, 1], 0.9 * segments[:, 0])
+    assert "border collie" in texts(figure)
+
+
+def test_class_colours_do_not_depend_on_what_is_shown() -> None:
+    assert class_colours(NAMES)["pug"] == SERIES[1]
+    many = [f"class {k}" for k in range(23)]
+    assert set(class_colours(many)) == set(many)
+
+
+def test_similarity_writes_the_means() -> None:
+    table = findings.similarity()
+    assert f"{table['ari_w'].mean():.2f}" in texts(similarity.similarity(table))
+
+
+def test_ridge_path_marks_the_chosen_point_and_the_equally_good() -> None:
+    path = findings.path(chosen=2)
+    figure = fit.ridge_path(path)
+    chosen = path.loc[2]
+    assert (chosen["mean_step_norm"], chosen["gcv_mse"]) in dots(figure.axes[0])
+    assert "chosen: ridge 1e-05" in texts(figure)
+    good = path[path["gcv_mse"] <= fit.TOLERANCE * path["gcv_mse"].min()]["mean_step_norm"]
+    assert fit.equally_good(path) == (good.min(), good.max())
+
+
+def test_training_curve_marks_the_best_epoch() -> None:
+    figure = fit.training_curve(findings.curve())
+    assert dots(figure.axes[0]) == [(12, 0.2)] and "kept: epoch 12" in texts(figure)
+
+
+def test_unit_steps_count_and_rank() -> None:
+    table = findings.units()
+    figure = fit.unit_steps(table)
+    written = texts(figure)
+    assert "35 live" in written and "2 near-dead" in written and "3 dead" in written
+    live = table[table["status"] == "live"]["step_norm"]
+    drawn = [x for x, _ in dots(figure.axes[1])]
+    np.testing.assert_allclose(drawn, np.sort(live)[::-1][:20])
+
+
+@pytest.mark.parametrize("count", [3, 24])
+def test_factors_are_ordered_by_what_survives(count: int) -> None:
+    within = np.linspace(0.1, 0.9, count)
+    table = pd.DataFrame({"factor": [f"f_{k}" for k in range(count)], "r2": within + 0.05, "r2_within": within})
+    figure = recovery.factors(table)
+    first = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert first[0] == f"f {count - 1}"
+    assert len(figure.axes) == (2 if count > 12 else 1)
+
+
+def test_class_shares_write_percent() -> None:
+    table = findings.kept().rename(columns={"kept": "share"})
+    figure = recovery.class_shares({"Kept": table}, NAMES)
+    written = texts(figure)
+    assert "85" in written and "border collie" in written
+
+
+def test_comparison_has_a_panel_per_metric_and_column() -> None:
+    parts = [
+        findings.samples(scale=scale).assign(link=link, column=column)
+        for scale, link in ((1.0, "lr"), (0.9, "other"))
+        for column in ("dogs", "birds")
+    ]
+    figure = comparison.comparison(pd.concat(parts), ["lr", "other"], ["dogs", "birds"], {"lr": "LR", "other": "Other"})
+    assert len(figure.axes) == 2 * len(findings.METRICS)
+    written = texts(figure)
+    assert "dogs" in written and "Other" in written
+    drawn = sorted(y for _, y in dots(figure.axes[0]))
+    expected = [part.query("metric == 'mse_w' and pairing == 'cycle'")["value"].mean() for part in parts[::2]]
+    np.testing.assert_allclose(drawn, sorted(expected))
+
+
+def test_encodings() -> None:
+    first, second = (similarity.similarity(findings.similarity()) for _ in range(2))
+    assert svg(first) == svg(second) and b"<svg" in svg(first)
+    image = raster(first)
+    assert image.size == (int(first.get_figwidth() * DPI), int(first.get_figheight() * DPI))
+    assert chart_png(image)[:4] == photo_png(image)[:4] == b"\x89PNG" and jpeg(image)[:2] == b"\xff\xd8"
+    assert len(chart_png(image)) < len(photo_png(image))
+
+
+def test_names_are_no_mathematics() -> None:
+    assert plain("a_b$c$") == r"a b\$c\$"
