@@ -175,8 +175,9 @@ def test_classes_choose_their_set():
 @pytest.mark.parametrize("name", NAMES)
 def test_generated_pictures_are_faithful_in_every_part(name):
     psnr = fidelity(generator(name).network, world(name), n=192, seed=7)
-    assert psnr.pop("all") >= 36
-    assert min(psnr.values()) >= 26, psnr
+    assert psnr["all"] >= 36
+    parts = [*SETS[name].labels, *(["detail spot"] if name == "fungi" else [])]
+    assert min(psnr[part] for part in parts) >= 26, psnr
 
 
 def test_fit_loss_against_loops():

@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from lis.classifiers.partnet import TASKS
+from lis.classifiers.partnet import TASKS, read_network
 from lis.classifiers.training import ClassifierFit, RenderedFigures, save_classifier
 
 HERE = Path(__file__).parent
@@ -22,6 +22,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("task", choices=TASKS)
     parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--rate", type=float, default=6e-3, help="peak learning rate")
+    parser.add_argument("--go-on", action="store_true", help="start from the weights that are in the package")
     parser.add_argument("--per-class", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=HERE.parents[1] / "lis/classifiers/weights")
@@ -29,7 +31,10 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     pl.seed_everything(options.seed, verbose=False)
-    fit = ClassifierFit(options.task, options.steps)
+    path = options.out / f"partnet_{options.task}.safetensors"
+    fit = ClassifierFit(options.task, options.steps, options.rate)
+    if options.go_on:
+        fit.network.load_state_dict(read_network(path))
     loader = DataLoader(RenderedFigures(options.per_class, options.seed), batch_size=None)
     trainer = pl.Trainer(
         max_steps=options.steps, accelerator="cpu", logger=False, enable_checkpointing=False,
@@ -37,13 +42,15 @@ def main() -> None:
     )  # fmt: skip
     start = time.monotonic()
     trainer.fit(fit, loader)
-    save_classifier(fit.network, options.out / f"partnet_{options.task}.safetensors")
-    summary = {
-        "task": options.task, "steps": options.steps, "images": options.steps * options.per_class * 15,
+    save_classifier(fit.network, path)
+    run = {
+        "steps": options.steps, "rate": options.rate, "went_on": options.go_on, "images": options.steps * options.per_class * 15,
         "seconds": round(time.monotonic() - start), "parameters": sum(p.numel() for p in fit.network.parameters()),
         "loss": round(float(trainer.callback_metrics.get("loss", torch.nan)), 4),
     }  # fmt: skip
-    (HERE / f"partnet_{options.task}.json").write_text(json.dumps(summary, indent=1) + "\n")
+    log = HERE / f"partnet_{options.task}.json"
+    earlier = json.loads(log.read_text()) if options.go_on else []
+    log.write_text(json.dumps([*earlier, run], indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -44,12 +44,14 @@ def main() -> None:
     )  # fmt: skip
     start = time.monotonic()
     trainer.fit(fit, loader)
-    summary = {
-        "set": options.set, "steps": options.steps, "batch": options.batch, "rate": options.rate, "went_on": options.go_on, "seconds": round(time.monotonic() - start),
+    run = {
+        "steps": options.steps, "batch": options.batch, "rate": options.rate, "went_on": options.go_on, "seconds": round(time.monotonic() - start),
         "parameters": sum(p.numel() for p in fit.network.parameters()),
         "psnr_db": fidelity(fit.average.module, target, n=2000, seed=2), "course": fit.log_rows,
     }  # fmt: skip
-    (HERE / f"generator_{options.set}.json").write_text(json.dumps(summary, indent=1) + "\n")
+    log = HERE / f"generator_{options.set}.json"
+    earlier = json.loads(log.read_text()) if options.go_on else []
+    log.write_text(json.dumps([*earlier, run], indent=1) + "\n")
 
 
 class _Print(pl.Callback):

@@ -53,6 +53,11 @@ class PartNetwork(nn.Module):
         return self.head(self.features(image))
 
 
+def read_network(path: Path) -> dict[str, Tensor]:
+    """State of a `PartNetwork` from its half-precision file."""
+    return {name: v.float() if v.is_floating_point() else v for name, v in load_file(path).items()}
+
+
 class PartNet(nn.Module):
     """PartNet with the weights that come with the package, as a `Classifier`.
 
@@ -70,7 +75,7 @@ class PartNet(nn.Module):
             raise ValueError(f"classifier.task must be one of {', '.join(TASKS)}, got {task!r}")
         path = WEIGHTS / f"partnet_{task}.safetensors"
         self.network = PartNetwork()
-        self.network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()})
+        self.network.load_state_dict(read_network(path))
         self.requires_grad_(False).eval()
         self.class_names, self.units = CLASSES, _WIDTHS[-1]
         self.fingerprint = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -67,11 +67,12 @@ class ClassifierFit(pl.LightningModule):
     Args:
         task: `classes` or `attributes`.
         steps: optimiser steps.
+        rate: peak of the learning rate.
     """
 
-    def __init__(self, task: str, steps: int) -> None:
+    def __init__(self, task: str, steps: int, rate: float = 6e-3) -> None:
         super().__init__()
-        self.task, self.steps = task, steps
+        self.task, self.steps, self.rate = task, steps, rate
         self.network = PartNetwork()
         width = max(len(figures.factor_names) for figures in SETS.values())
         self.attributes = nn.Linear(self.network.head.in_features, len(SETS) * width)
@@ -88,9 +89,9 @@ class ClassifierFit(pl.LightningModule):
         return loss
 
     def configure_optimizers(self):
-        """Peak rate 6e-3, weight decay 0.02."""
-        optimizer = torch.optim.AdamW(self.parameters(), lr=3e-3, weight_decay=0.02)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 6e-3, total_steps=self.steps)
+        """AdamW with weight decay 0.02, one cycle."""
+        optimizer = torch.optim.AdamW(self.parameters(), lr=self.rate, weight_decay=0.02)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.rate, total_steps=self.steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

@@ -117,4 +117,4 @@ def _face(v: Values, canvas: Canvas, plumage: Tensor) -> list[Layer]:
     ]
 
 
-BIRDS = FigureSet("birds", LABELS, DETAILS, RANGES, CLASSES, _draw)
+BIRDS = FigureSet("birds", LABELS, DETAILS, RANGES, CLASSES, 1.05, _draw)

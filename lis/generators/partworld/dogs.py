@@ -147,4 +147,4 @@ DETAILS = (
     "far leg", "near leg", "body", "tail", "tongue", "white of the eye", "pupil", "nose", "snout", "far ear",
     "near ear", "head",
 )  # fmt: skip
-DOGS = FigureSet("dogs", LABELS, DETAILS, RANGES, CLASSES, _draw)
+DOGS = FigureSet("dogs", LABELS, DETAILS, RANGES, CLASSES, 0.9, _draw)

@@ -34,6 +34,7 @@ class FigureSet:
         details: names under which the layers are reported one by one.
         ranges: factor name → (lowest, highest value), in the order of the factor vector.
         classes: class name → {factor: mean in latent units}; factors that are not named have mean 0.
+        separation: scale of those means; with the spread it makes classes overlap by a few per cent.
         draw: the figure's layers, back to front, from named factor values `[n, 1, 1]` on a canvas.
     """
 
@@ -42,6 +43,7 @@ class FigureSet:
     details: tuple[str, ...]
     ranges: Mapping[str, tuple[float, float]]
     classes: Mapping[str, Mapping[str, float]]
+    separation: float
     draw: Callable[[Values, Canvas], list[Layer]]
 
     @property

@@ -99,4 +99,4 @@ def _spots(v: Values, across: Tensor, up: Tensor) -> Tensor:
     return torch.stack(discs).amin(0)
 
 
-FUNGI = FigureSet("fungi", LABELS, DETAILS, RANGES, CLASSES, _draw)
+FUNGI = FigureSet("fungi", LABELS, DETAILS, RANGES, CLASSES, 0.9, _draw)

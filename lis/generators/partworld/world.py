@@ -24,8 +24,6 @@ SETS: dict[str, FigureSet] = {figures.name: figures for figures in (DOGS, FUNGI,
 _SPREAD = (0.65, 1.0)
 """Smallest and largest standard deviation of a factor within a class."""
 _CORRELATION = 0.10
-_SEPARATION = 0.9
-"""Scale of the class means; with the spread it makes classes overlap by a few per cent."""
 _POSE = 4
 """The first factors are the pose: independent of the class and of the other factors."""
 _BEND = 1.5
@@ -132,7 +130,7 @@ def _class_means(figures: FigureSet) -> Tensor:
     means = torch.zeros(len(figures.classes), len(figures.factor_names))
     for row, centre in zip(means, figures.classes.values(), strict=True):
         for factor, value in centre.items():
-            row[figures.factor_names.index(factor)] = _SEPARATION * value
+            row[figures.factor_names.index(factor)] = figures.separation * value
     return means
 
 
