@@ -69,4 +69,6 @@ class Classifier(Protocol):
 class Link(Protocol):
     """A map from `r [n, units]` to `w̃ [n, w_dim]`."""
 
-    def __call__(self, r: Tensor) -> Tensor: ...
+    def __call__(self, r: Tensor) -> Tensor:
+        """Predicted style codes `w̃ [n, w_dim]` of activations `r [n, units]`."""
+        ...

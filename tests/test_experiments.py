@@ -18,9 +18,7 @@ BOUNDS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_ends_in_a_page(experiment: str, tmp_path: Path) -> None:
-    code, output = lis(
-        f"+experiment={experiment}", *SMALL, "hydra.run.dir=run", "hydra.sweep.dir=run", cwd=tmp_path
-    )
+    code, output = lis(f"+experiment={experiment}", *SMALL, "hydra.run.dir=run", "hydra.sweep.dir=run", cwd=tmp_path)
     assert code == 0, output
     assert (tmp_path / "run" / "report.html").stat().st_size > 50_000
     assert (ROOT / "experiments" / experiment / "README.md").exists()

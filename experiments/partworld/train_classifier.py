@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from lis.classifiers.partnet import TASKS, read_network
+from lis.classifiers.partnet import CLASSES, TASKS, read_network
 from lis.classifiers.training import ClassifierFit, RenderedFigures, save_classifier
 
 HERE = Path(__file__).parent
@@ -44,9 +44,10 @@ def main() -> None:
     trainer.fit(fit, loader)
     save_classifier(fit.network, path)
     run = {
-        "steps": options.steps, "rate": options.rate, "went_on": options.go_on, "images": options.steps * options.per_class * 15,
-        "seconds": round(time.monotonic() - start), "parameters": sum(p.numel() for p in fit.network.parameters()),
-        "loss": round(float(trainer.callback_metrics.get("loss", torch.nan)), 4),
+        "steps": options.steps, "rate": options.rate, "went_on": options.go_on,
+        "images": options.steps * options.per_class * len(CLASSES), "seconds": round(time.monotonic() - start),
+        "parameters": sum(p.numel() for p in fit.network.parameters()),
+        "loss": round(float(trainer.callback_metrics["loss"]), 4),
     }  # fmt: skip
     log = HERE / f"partnet_{options.task}.json"
     earlier = json.loads(log.read_text()) if options.go_on else []

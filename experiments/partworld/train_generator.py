@@ -45,7 +45,8 @@ def main() -> None:
     start = time.monotonic()
     trainer.fit(fit, loader)
     run = {
-        "steps": options.steps, "batch": options.batch, "rate": options.rate, "went_on": options.go_on, "seconds": round(time.monotonic() - start),
+        "steps": options.steps, "batch": options.batch, "rate": options.rate, "went_on": options.go_on,
+        "seconds": round(time.monotonic() - start),
         "parameters": sum(p.numel() for p in fit.network.parameters()),
         "psnr_db": fidelity(fit.average.module, target, n=2000, seed=2), "course": fit.log_rows,
     }  # fmt: skip

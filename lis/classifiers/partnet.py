@@ -40,7 +40,9 @@ class PartNetwork(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         stem, *widths = _WIDTHS
-        blocks = [ResidualBlock(i, o, 1 if k == 0 else 2) for k, (i, o) in enumerate(zip(_WIDTHS, widths, strict=False))]
+        blocks = [
+            ResidualBlock(i, o, 1 if k == 0 else 2) for k, (i, o) in enumerate(zip(_WIDTHS, widths, strict=False))
+        ]
         self.body = nn.Sequential(_conv(3, stem, 3, 2), nn.ReLU(), *blocks)
         self.head = nn.Linear(widths[-1], len(CLASSES))
 
@@ -96,6 +98,4 @@ class PartNet(nn.Module):
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outputs)
-    )
+    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outputs))

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import lpips
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -80,6 +79,8 @@ class Lpips:
     name, unit, limit = "lpips", "LPIPS v0.1, AlexNet", None
 
     def __init__(self, weights: Path, device: torch.device | str = "cpu") -> None:
+        import lpips  # brings all of torchvision, which a run without LPIPS need not wait for
+
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")  # lpips uses the old keyword
             net = lpips.LPIPS(net="alex", pretrained=False, pnet_rand=True, verbose=False)

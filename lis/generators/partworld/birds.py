@@ -78,7 +78,10 @@ def _trunk(v: Values, canvas: Canvas, plumage: Tensor) -> list[Layer]:
     length, height, tilt = v["body_length"], v["body_height"], v["posture"]
     cos, sin = torch.cos(tilt), torch.sin(tilt)
     root = (_X + 0.75 * length * cos, _Y + 0.60 * length * sin)
-    reach = (root[0] + v["tail_length"] * torch.cos(v["tail_angle"]), root[1] - v["tail_length"] * torch.sin(v["tail_angle"]))
+    reach = (
+        root[0] + v["tail_length"] * torch.cos(v["tail_angle"]),
+        root[1] - v["tail_length"] * torch.sin(v["tail_angle"]),
+    )
     shoulder = (_X - 0.5 * length * cos, _Y - 0.5 * length * sin)
     neck = canvas.limb(shoulder, _head_centre(v), 0.55 * height, 0.7 * v["head_size"])
     body = torch.minimum(canvas.ellipse(_X, _Y, length, height, 0.8 * tilt), neck)
@@ -96,7 +99,12 @@ def _trunk(v: Values, canvas: Canvas, plumage: Tensor) -> list[Layer]:
 
 
 def _wing(v: Values, canvas: Canvas, plumage: Tensor) -> Layer:
-    x0, y0, length, angle = _X - 0.22 * v["body_length"], _Y - 0.15 * v["body_height"], v["wing_length"], v["wing_angle"]
+    x0, y0, length, angle = (
+        _X - 0.22 * v["body_length"],
+        _Y - 0.15 * v["body_height"],
+        v["wing_length"],
+        v["wing_angle"],
+    )
     tip = (x0 + length * torch.cos(angle), y0 - length * torch.sin(angle))
     wing = canvas.limb((x0, y0), tip, v["wing_width"], 0.4 * v["wing_width"])
     along = (canvas.x - x0) * torch.cos(angle) - (canvas.y - y0) * torch.sin(angle)
@@ -106,7 +114,9 @@ def _wing(v: Values, canvas: Canvas, plumage: Tensor) -> Layer:
 
 def _face(v: Values, canvas: Canvas, plumage: Tensor) -> list[Layer]:
     (x, y), size = _head_centre(v), v["head_size"]
-    beak = canvas.limb((x - 0.7 * size, y + 0.15 * size), (x - 0.75 * size - v["beak_length"], y + 0.3 * size), v["beak_height"], 0.02)
+    beak = canvas.limb(
+        (x - 0.7 * size, y + 0.15 * size), (x - 0.75 * size - v["beak_length"], y + 0.3 * size), v["beak_height"], 0.02
+    )
     eye_x, eye_y = x - 0.28 * size, y - 0.18 * size
     white, black = (torch.full((1, 3, 1, 1), c).to(plumage) for c in (1.0, 0.05))
     return [

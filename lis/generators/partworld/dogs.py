@@ -135,7 +135,9 @@ def _face(v: Values, canvas: Canvas, fur: Tensor, mark: Tensor) -> list[Layer]:
         Layer("tongue", canvas.coverage(tongue), pink),
         Layer("head", canvas.coverage(canvas.circle(x, y, size)), fur * 1.08),
         Layer("snout", canvas.coverage(snout), 0.35 * fur + 0.65 * (0.6 * mark + 0.35 * v["marking"][:, None])),
-        Layer("nose", canvas.coverage(canvas.circle(tip_x - 0.5 * width, tip_y - 0.45 * width, 0.06 + 0.2 * width)), black),
+        Layer(
+            "nose", canvas.coverage(canvas.circle(tip_x - 0.5 * width, tip_y - 0.45 * width, 0.06 + 0.2 * width)), black
+        ),
         Layer("eye", canvas.coverage(canvas.circle(eye_x, eye_y, 1.15 * v["eye_size"])), white, "white of the eye"),
         Layer("eye", canvas.coverage(canvas.circle(eye_x - 0.03, eye_y, 0.75 * v["eye_size"])), black, "pupil"),
         Layer("ear", canvas.coverage(near_ear), mark * 0.85, "near ear"),

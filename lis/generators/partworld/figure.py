@@ -11,10 +11,10 @@ from torch import Tensor
 from lis.generators.partworld.paint import Layer, backdrop, composite, visible
 from lis.generators.partworld.shapes import Canvas
 
+
 def pose(smallest: float, largest: float) -> dict[str, tuple[float, float]]:
     """Ranges of the pose: position in frame units, a set's range of sizes, rotation in radians."""
     return {"x": (-0.12, 0.12), "y": (-0.09, 0.09), "scale": (smallest, largest), "rotation": (-0.20, 0.20)}
-
 
 
 BACKGROUND = {"background_hue": (0.25, 0.70), "background_lightness": (0.45, 0.85)}

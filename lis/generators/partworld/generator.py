@@ -69,7 +69,9 @@ class PartWorld(nn.Module):
         Raises:
             ValueError: the class does not exist, or a class is asked of a generator without classes.
         """
-        if (class_index is None) != (self.num_classes == 0) or (class_index or 0) not in range(max(self.num_classes, 1)):
+        if (class_index is None) != (self.num_classes == 0) or (class_index or 0) not in range(
+            max(self.num_classes, 1)
+        ):
             raise ValueError(f"class {class_index}: this generator has classes {list(range(self.num_classes)) or None}")
         draws = stream.normal(class_index, indices, len(self.factor_names) + 1)
         z, which = draws[:, :-1], class_index

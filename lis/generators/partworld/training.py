@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,6 +74,8 @@ class GeneratorFit(pl.LightningModule):
         compiled: run the network through `torch.compile`.
     """
 
+    weight: Tensor
+
     def __init__(self, world: World, steps: int, out: Path, learning_rate: float = 3e-3, compiled: bool = True) -> None:
         super().__init__()
         self.world, self.steps, self.out, self.learning_rate = world, steps, out, learning_rate
@@ -129,15 +132,17 @@ def fidelity(network: nn.Module, world: World, n: int, seed: int) -> dict[str, f
     The peak is the image range; inside a part the squared error is averaged with the exact mask as weight.
     """
     rng = torch.Generator().manual_seed(10**6 + seed)
-    names = {"details": world.figures.details, "labels": world.figures.labels}
-    total, pixels = {}, {}
+    total: Counter[str] = Counter()
+    pixels: Counter[str] = Counter()
     for start in range(0, n, 64):
         u = draw_factors(world, min(64, n - start), rng)
         target, labels = world.figures.render(u)
         details = world.figures.render(u, by_detail=True)[1]
         error = ((network(u)[0].clamp(-1, 1) - target) / 2).square().mean(1)
-        for name, mask in [("all", torch.ones_like(error)), *zip(names["labels"], labels.unbind(1), strict=True),
-                           *((f"detail {d}", m) for d, m in zip(names["details"], details.unbind(1), strict=True))]:  # fmt: skip
-            total[name] = total.get(name, 0.0) + (error * mask).sum().item()
-            pixels[name] = pixels.get(name, 0.0) + mask.sum().item()
+        masks = {"all": torch.ones_like(error)}
+        masks |= dict(zip(world.figures.labels, labels.unbind(1), strict=True))
+        masks |= {f"detail {k}": m for k, m in zip(world.figures.details, details.unbind(1), strict=True)}
+        for name, mask in masks.items():
+            total[name] += (error * mask).sum().item()
+            pixels[name] += mask.sum().item()
     return {name: round(-10 * math.log10(total[name] / pixels[name]), 2) for name in total}
