@@ -55,7 +55,7 @@ class ClassesConfig:
     name: str = MISSING
     names: list[str] = MISSING
     labels: list[str] = field(default_factory=list)
-    """Part labels of the set; empty: those of the generator."""
+    """Names of the parts that its figures have."""
 
 
 @dataclass

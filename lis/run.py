@@ -35,7 +35,7 @@ from lis.report.metrics import collect_metrics
 from lis.report.page import write_report
 from lis.store import Artifact
 from lis.tracking import Tracker
-from lis.validation import check_config, typed
+from lis.validation import check_config, check_labels, typed
 
 log = logging.getLogger("lis.run")
 
@@ -59,6 +59,7 @@ def run(config: DictConfig, out: Path) -> None:
     settings = typed(config)
     check_config(settings, STAGES)
     ctx = build.context(settings)
+    check_labels(settings.classes.labels, ctx.generator)
     if "evaluation" in settings.analysis.stages:
         validate_evaluation(settings, ctx.generator)  # before the pairs, which take the time
     tracker: Tracker = build.build(settings.logger, out=str(out))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from lis.config import RunConfig
+from lis.types import Generator
 
 RANGES: dict[str, tuple[float, float]] = {
     "pairs.train": (1, math.inf),
@@ -79,6 +80,19 @@ def check_config(config: RunConfig, stages: Collection[str]) -> None:
         )
     if problems:
         raise ValueError("\n".join(problems))
+
+
+def check_labels(labels: Sequence[str], generator: Generator) -> None:
+    """Check the class set's part labels against those of a generator that knows its parts.
+
+    Raises:
+        ValueError: the generator has no part of that name.
+    """
+    known = getattr(generator, "labels", labels)
+    if unknown := [label for label in labels if label not in known]:
+        raise ValueError(
+            f"classes.labels: the generator has no part {unknown[0]!r}, expected some of {', '.join(known)}"
+        )
 
 
 def _out_of_range(config: RunConfig) -> list[str]:

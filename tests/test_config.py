@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from lis import build
 from lis.config import SCHEMAS, EngineConfig, RunConfig, conf_folder, register
 from lis.engine import InProcess
+from lis.generators.partworld import SETS
 from lis.tracking import CsvTracker
 from lis.validation import CHOICES, RANGES, check_config, typed
 
@@ -193,3 +194,10 @@ def test_devices() -> None:
         if name + unit != "cuda" or not torch.cuda.is_available():
             with pytest.raises(ValueError, match=f"device '{name}{unit}': expected auto, cpu"):
                 build.find_device(name + unit)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_class_sets_are_those_of_part_world(name: str) -> None:
+    classes = typed(composed(f"classes={name}")).classes
+    assert tuple(classes.names) == tuple(SETS[name].classes)
+    assert tuple(classes.labels) == SETS[name].labels

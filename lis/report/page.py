@@ -85,6 +85,7 @@ def settings(run: Source) -> list[tuple[str, str]]:
         ("Classifier", f"{facts.classifier}: {facts.units} units in the penultimate layer"),
         ("Link", facts.link_label),
         ("Classes", f"{facts.classes}: {', '.join(words(name) for name in facts.class_names)}"),
+        ("Parts", ", ".join(flat.get("classes.labels", [])) or "no labels given"),
         ("Pairs per class", f"{flat['pairs.train']:,} for the fit, {flat['pairs.test']:,} for the test"),
         ("Samples taken", f"pairs.accept={flat['pairs.accept']}; truncation {flat['gan.truncation']}"),
         ("Seed", str(flat["seed"])),
