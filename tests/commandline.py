@@ -41,6 +41,7 @@ def metrics(run: Path) -> dict[str, float]:
 
 def manifests(store: Path) -> dict[str, str]:
     """When each artifact of a store was made, by its folder."""
-    finished = (file.relative_to(store) for file in store.rglob("manifest.json"))
-    files = [store / file for file in finished if file.parts[0] not in ("set-aside", "drafts")]
-    return {str(file.parent.relative_to(store)): json.loads(file.read_text())["created"] for file in files}
+    # os.walk passes over folders that vanish while it looks: a run may be at work in this store.
+    folders = [Path(folder) for folder, _, files in os.walk(store) if "manifest.json" in files]
+    done = [folder for folder in folders if folder.relative_to(store).parts[0] not in ("set-aside", "drafts")]
+    return {str(f.relative_to(store)): json.loads((f / "manifest.json").read_text())["created"] for f in done}

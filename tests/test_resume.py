@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import time
@@ -27,9 +28,11 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cwd
 
 
-def drafts(cwd: Path) -> Iterator[Path]:
-    """What is being made just now."""
-    return (cwd / "outputs" / "store" / "drafts").glob("**/????????/")
+def drafts(cwd: Path, stage: str = "") -> Iterator[Path]:
+    """What is being made just now. os.walk passes over folders that vanish while it looks."""
+    for folder, _, _ in os.walk(cwd / "outputs" / "store" / "drafts" / stage):
+        if len(Path(folder).name) == 8:  # stages and keys have other lengths
+            yield Path(folder)
 
 
 def kill_when(process: subprocess.Popen[str], ready) -> bool:
@@ -46,7 +49,7 @@ def kill_when(process: subprocess.Popen[str], ready) -> bool:
 def killed_while_making(stage: str, cwd: Path) -> bool:
     """Start a run and kill it while it makes an artifact of the stage."""
     process = start(*RUN, "hydra.run.dir=run", cwd=cwd)
-    return kill_when(process, lambda: any((cwd / "outputs" / "store" / "drafts" / stage).glob("*/*")))
+    return kill_when(process, lambda: any(drafts(cwd, stage)))
 
 
 def same_as(unbroken: Path, cwd: Path) -> None:

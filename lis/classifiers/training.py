@@ -58,7 +58,7 @@ def attribute_loss(logits: Tensor, factors: Tensor, sets: Tensor) -> Tensor:
     """
     own = logits[torch.arange(len(sets)), sets]
     known = factors.isfinite()
-    return F.binary_cross_entropy_with_logits(own[known], (factors[known] > 0).float())
+    return F.binary_cross_entropy_with_logits(own[known], (factors[known] > 0).to(own))
 
 
 class ClassifierFit(pl.LightningModule):

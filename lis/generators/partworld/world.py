@@ -26,8 +26,8 @@ _SPREAD = (0.65, 1.0)
 _CORRELATION = 0.10
 _POSE = 4
 """The first factors are the pose: independent of the class and of the other factors."""
-_BEND = 1.5
-"""Slope of φ's tanh."""
+_SLOPE, _WIDTH, _HEIGHT = 2.0, 0.8, 1.2
+"""Steepness, half width and height of the bump that φ's couplings are made of."""
 
 
 class World:
@@ -79,16 +79,16 @@ class World:
         return self._unbend(u) if self.hard else u
 
     def _bend(self, u: Tensor) -> Tensor:
-        """φ: two additive couplings, b += tanh(s·M a), a += tanh(s·N b)."""
+        """φ: two additive couplings, b += bump(M a), a += bump(N b)."""
         a, b = self._split(u)
-        b = b + torch.tanh(_BEND * a @ self._mix[0].T.to(u))
-        a = a + torch.tanh(_BEND * b @ self._mix[1].T.to(u))
+        b = b + _bump(a @ self._mix[0].T.to(u))
+        a = a + _bump(b @ self._mix[1].T.to(u))
         return self._join(a, b)
 
     def _unbend(self, v: Tensor) -> Tensor:
         a, b = self._split(v)
-        a = a - torch.tanh(_BEND * b @ self._mix[1].T.to(v))
-        b = b - torch.tanh(_BEND * a @ self._mix[0].T.to(v))
+        a = a - _bump(b @ self._mix[1].T.to(v))
+        b = b - _bump(a @ self._mix[0].T.to(v))
         return self._join(a, b)
 
     def _split(self, u: Tensor) -> tuple[Tensor, Tensor]:
@@ -139,6 +139,11 @@ def _spread(rng: np.random.Generator, n: int) -> Tensor:
     mixing = rng.standard_normal((n, n)) * _CORRELATION
     mixing[:_POSE] = mixing[:, :_POSE] = 0
     return torch.from_numpy(np.diag(rng.uniform(*_SPREAD, n)) @ (np.eye(n) + mixing)).float()
+
+
+def _bump(x: Tensor) -> Tensor:
+    """An even function of two tanh, high around 0 and low on both sides: no linear map comes near it."""
+    return _HEIGHT * (torch.tanh(_SLOPE * (x + _WIDTH)) - torch.tanh(_SLOPE * (x - _WIDTH)) - 1)
 
 
 def _cholesky(spread: Tensor) -> Tensor:
