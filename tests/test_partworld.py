@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -152,6 +154,15 @@ def test_hard_mode_shows_the_same_pictures():
     assert (a - b).abs().max() > 0.1
     assert torch.allclose(plain.synthesize(a), hard.synthesize(b), atol=1e-3)
     assert plain.fingerprint != hard.fingerprint
+
+
+def test_fingerprint_follows_the_world(monkeypatch):
+    before = generator("fungi").fingerprint
+    assert before == generator("fungi").fingerprint
+    assert len({before, *(generator("fungi", **o).fingerprint for o in ({"hard": True}, {"conditional": False}))}) == 3
+    here = world("fungi", False)  # as PartWorld asks for it
+    monkeypatch.setattr(here, "figures", dataclasses.replace(here.figures, separation=1.1))
+    assert generator("fungi").fingerprint != before
 
 
 def test_class_free_generator_draws_all_classes_inside():

@@ -56,7 +56,7 @@ class PartWorld(nn.Module):
         self.network = StyleNetwork(len(self.factor_names))
         self.network.load_state_dict({name: value.float() for name, value in load_file(path).items()})
         self.requires_grad_(False).eval()
-        self.fingerprint = hashlib.sha256(path.read_bytes() + f"{hard}|{conditional}".encode()).hexdigest()
+        self.fingerprint = _hash(path, f"{self.world.identity}|{conditional}")
         self.register_buffer("mean_w", self._mean_w())
 
     def sample(
@@ -106,3 +106,7 @@ class PartWorld(nn.Module):
         means = [self.world.to_w(self.world.factors_of(z, c)).mean(0) for c in range(len(self.world.class_names))]
         stacked = torch.stack(means)
         return stacked if self.conditional else stacked.mean(0, keepdim=True)
+
+
+def _hash(path: Path, settings: str) -> str:
+    return hashlib.sha256(path.read_bytes() + settings.encode()).hexdigest()

@@ -19,6 +19,8 @@ from lis.generators.partworld.dogs import DOGS
 from lis.generators.partworld.figure import FigureSet
 from lis.generators.partworld.fungi import FUNGI
 
+VERSION = 1
+"""To be raised when a drawing, the spreads or φ change: stored results then no longer count."""
 W_DIM = 64
 SETS: dict[str, FigureSet] = {figures.name: figures for figures in (DOGS, FUNGI, BIRDS)}
 _SPREAD = (0.65, 1.0)
@@ -51,6 +53,13 @@ class World:
         self._order = torch.from_numpy(rng.permutation(n))
         half = n // 2
         self._mix = [torch.from_numpy(_rows(rng, *shape)).float() for shape in ((n - half, half), (half, n - half))]
+
+    @property
+    def identity(self) -> str:
+        """Everything that the pictures, the classes and W follow from, as text."""
+        figures = self.figures
+        classes = {name: dict(means) for name, means in figures.classes.items()}
+        return f"{VERSION}|{self.hard}|{figures.name}|{dict(figures.ranges)}|{classes}|{figures.separation}"
 
     def factors_of(self, z: Tensor, class_index: int | Tensor) -> Tensor:
         """u = μ_c + L_c z: latent factors `[n, factors]` of draws `z [n, factors]`."""
