@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -107,13 +108,11 @@ def test_hard_mode_is_not_linear(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_bayes_class_against_scipy(name):
     here, u = world(name), world(name).factors_of(factors(name, 20), 1)
-    plain = np.stack(
-        [
-            multivariate_normal(mean.double().tolist(), (spread @ spread.T).double().numpy()).logpdf(u.numpy())
-            for mean, spread in zip(here.means, here.spreads, strict=True)
-        ],
-        1,
-    )
+    columns = []
+    for mean, spread in zip(here.means.double(), here.spreads.double(), strict=True):
+        covariance: Any = (spread @ spread.T).numpy()  # scipy's own annotation admits a number only
+        columns.append(multivariate_normal(mean.tolist(), covariance).logpdf(u.numpy()))
+    plain = np.stack(columns, 1)
     posterior = plain - np.log(np.exp(plain).sum(1, keepdims=True))
     np.testing.assert_allclose(here.log_posterior(u), posterior, atol=2e-3)
     assert (here.bayes_class(u).numpy() == plain.argmax(1)).all()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -132,8 +132,8 @@ def fidelity(network: nn.Module, world: World, n: int, seed: int) -> dict[str, f
     The peak is the image range; inside a part the squared error is averaged with the exact mask as weight.
     """
     rng = torch.Generator().manual_seed(10**6 + seed)
-    total: Counter[str] = Counter()
-    pixels: Counter[str] = Counter()
+    total: defaultdict[str, float] = defaultdict(float)
+    pixels: defaultdict[str, float] = defaultdict(float)
     for start in range(0, n, 64):
         u = draw_factors(world, min(64, n - start), rng)
         target, labels = world.figures.render(u)
