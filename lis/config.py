@@ -30,13 +30,17 @@ class PartWorldConfig(GanConfig):
     """w = A·φ(u) with a fixed nonlinear φ instead of w = A·u."""
     conditional: bool = True
     """False: the class is drawn inside, and the generator has no classes."""
+    figures: str | None = None
+    """`dogs`, `fungi` or `birds`; null: the set that the classes are from."""
 
 
 @dataclass
 class ClassifierConfig:
-    """Any classifier."""
+    """Any classifier: `_target_` is called with the other keys but `probe`."""
 
     _target_: str = MISSING
+    probe: bool = False
+    """Replace the head by a logistic regression on R for the classes of the set."""
 
 
 @dataclass
@@ -46,6 +50,53 @@ class PartNetConfig(ClassifierConfig):
     _target_: str = "lis.classifiers.partnet.PartNet"
     task: str = "classes"
     """`classes`: trained on class labels alone; `attributes`: also on binary attributes."""
+
+
+@dataclass
+class NetworkConfig(ClassifierConfig):
+    """A network of a library or a user's own, cut at its last linear layer."""
+
+    _target_: str = "lis.classifiers.networks.network"
+    library: str = "torchvision"
+    """`torchvision`, `timm`, `ip_irm` or `partnet`."""
+    model: str = MISSING
+    """Name of the architecture in its library."""
+    weights: str = "auto"
+    """`pretrained`, `partworld`, `random`, or the path of a checkpoint; `auto` follows the generator's domain."""
+    num_classes: int | None = None
+    """Outputs of the head in the checkpoint at a path; null: those of the architecture."""
+    class_names: list[str] | None = None
+    """Names of the outputs, in order; null: those that come with the weights."""
+    attribute: str | None = None
+    """With `partworld`: the factor whose sign the network is trained to tell, instead of the class."""
+    uint8: bool = False
+    """Round images to 8 bits before and after resizing, as a program that reads image files does."""
+
+
+@dataclass
+class TrainingConfig:
+    """Training an architecture on part world, where its weights are not there."""
+
+    images: int = MISSING
+    """Rendered images, each seen once."""
+    batch_size: int = 60
+    learning_rate: float = 2e-3
+    """Peak of the one-cycle schedule."""
+    weight_decay: float = 0.02
+    held_out: int = MISSING
+    """Rendered images per class that the accuracy is measured on."""
+
+
+@dataclass
+class ProbeConfig:
+    """The logistic regression on R (`classifier.probe`)."""
+
+    train: int = MISSING
+    """Samples per class that it is fitted to."""
+    test: int = MISSING
+    """Samples per class that accuracy and calibration are measured on."""
+    folds: int = 5
+    """Cross-validation folds that choose the regularisation."""
 
 
 @dataclass
@@ -179,6 +230,8 @@ class RunConfig:
     analysis: AnalysisConfig = MISSING
     engine: EngineConfig = MISSING
     logger: LoggerConfig = MISSING
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
     pairs: PairsConfig = field(default_factory=PairsConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     similarity: SimilarityConfig = field(default_factory=SimilarityConfig)
@@ -196,6 +249,7 @@ SCHEMAS: dict[str, type] = {
     "base_config": RunConfig,
     "gan/base_partworld": PartWorldConfig,
     "classifier/base_partnet": PartNetConfig,
+    "classifier/base_network": NetworkConfig,
     "classes/base_classes": ClassesConfig,
     "link/base_lr": LeastSquaresConfig,
     "link/base_ridge": RidgeConfig,

@@ -13,7 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-NAMES = ("train pairs", "test pairs", "link fit", "baselines", "similarity")
+NAMES = (
+    "train pairs",
+    "test pairs",
+    "link fit",
+    "baselines",
+    "similarity",
+    "classifier training",
+    "classifier test",
+    "probe training",
+    "probe test",
+)
 """Every purpose that draws random numbers in a run."""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, Protocol, overload, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from lis.streams import Stream
 
@@ -17,6 +17,8 @@ from lis.streams import Stream
 class Generator(Protocol):
     """Turns named random samples into style codes, and style codes into images."""
 
+    domain: str
+    """The world that its images show (`partworld`, `imagenet`, `faces`, …): a classifier's default weights follow it."""
     class_names: tuple[str, ...]
     """Names of the classes that can be asked for; empty when the class is drawn inside."""
     num_classes: int
@@ -55,6 +57,10 @@ class Classifier(Protocol):
     """Width of the penultimate layer."""
     fingerprint: str
     """SHA-256 over weights and settings."""
+    layers: dict[str, nn.Module]
+    """Convolutions by name, in the order in which an image passes them; each gives `[n, channels, h, w]`."""
+    cam_layer: str | None
+    """Name of the module with the last map `[n, channels, h, w]` that a convolution made; None without one."""
 
     def features(self, image: Tensor) -> Tensor:
         """Penultimate activations `r [n, units]` of images `[n, 3, H, W]` in [-1, 1]; resizes and normalises itself."""
