@@ -18,7 +18,7 @@ class Generator(Protocol):
     """Turns named random samples into style codes, and style codes into images."""
 
     domain: str
-    """The world that its images show (`partworld`, `imagenet`, `faces`, …): a classifier's default weights follow it."""
+    """The world that its images show (`partworld`, `imagenet`, `faces`, …): default weights follow it."""
     class_names: tuple[str, ...]
     """Names of the classes that can be asked for; empty when the class is drawn inside."""
     num_classes: int
@@ -60,7 +60,7 @@ class Classifier(Protocol):
     layers: dict[str, nn.Module]
     """Convolutions by name, in the order in which an image passes them; each gives `[n, channels, h, w]`."""
     cam_layer: str | None
-    """Name of the module with the last map `[n, channels, h, w]` that a convolution made; None without one."""
+    """Module of the network with the last map `[n, channels, h, w]` that a convolution made; None without one."""
 
     def features(self, image: Tensor) -> Tensor:
         """Penultimate activations `r [n, units]` of images `[n, 3, H, W]` in [-1, 1]; resizes and normalises itself."""

@@ -55,6 +55,7 @@ class FakeGenerator:
         spread: float = 0.5,
         conditional: bool = True,
     ) -> None:
+        self.domain = "fake"
         self.inside = class_names
         self.class_names = tuple(class_names) if conditional else ()
         self.num_classes = len(self.class_names)
@@ -100,6 +101,8 @@ class FakeClassifier:
     def __init__(self, generator: FakeGenerator, units: int = 16, class_names: tuple[str, ...] | None = None) -> None:
         self.class_names = tuple(class_names or generator.inside)
         self.units = units
+        self.layers: dict[str, torch.nn.Module] = {}
+        self.cam_layer: str | None = None
         self.projection = _random(4, units // 2, 3 * generator.resolution**2) / generator.resolution
         images = generator.synthesize(generator.means @ generator.basis.T)
         self.prototypes = images.flatten(1) @ self.projection.T

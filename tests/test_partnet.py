@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 import torch
 
-from lis.classifiers.partnet import CLASSES, TASKS, PartNet
-from lis.classifiers.training import attribute_loss, draw_figures
+from lis.classifiers.figures import draw_figures
+from lis.classifiers.partnet import CLASSES, TASKS, WEIGHTS, PartNet
+from lis.classifiers.partnet_training import attribute_loss
 from lis.generators.partworld import SETS, PartWorld
 from lis.streams import Stream
 from lis.types import Classifier
@@ -22,6 +25,21 @@ def test_contract(task):
     assert r.shape == (3, model.units) and r.min() >= 0
     assert torch.allclose(model.head(r), model(image), atol=1e-5)
     assert model.class_names == CLASSES and len(set(CLASSES)) == 15
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_fingerprint_is_that_of_the_file(task):
+    path = WEIGHTS / f"partnet_{task}.safetensors"
+    assert PartNet(task).fingerprint == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_layers_are_all_convolutions_and_the_last_map_is_what_r_averages():
+    model = PartNet()
+    assert len(model.layers) == 12
+    assert set(model.layers.values()) == {part for part in model.modules() if isinstance(part, torch.nn.Conv2d)}
+    assert model.cam_layer == "body"
+    image = torch.rand(2, 3, 64, 64) * 2 - 1
+    torch.testing.assert_close(model.network.body(image).mean((2, 3)), model.features(image))
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from lis.classifiers.cut import examine
 from lis.generators.partworld.world import SETS
 
 CLASSES = tuple(name for figures in SETS.values() for name in figures.classes)
@@ -35,23 +36,27 @@ class ResidualBlock(nn.Module):
 
 
 class PartNetwork(nn.Module):
-    """Image `[n, 3, 64, 64]` in [-1, 1] → 256 penultimate units, each ≥ 0 → 15 logits."""
+    """Image `[n, 3, 64, 64]` in [-1, 1] → 256 penultimate units, each ≥ 0 → a logit per class.
 
-    def __init__(self) -> None:
+    Args:
+        outputs: number of logits.
+    """
+
+    def __init__(self, outputs: int = len(CLASSES)) -> None:
         super().__init__()
         stem, *widths = _WIDTHS
         blocks = [
             ResidualBlock(i, o, 1 if k == 0 else 2) for k, (i, o) in enumerate(zip(_WIDTHS, widths, strict=False))
         ]
         self.body = nn.Sequential(_conv(3, stem, 3, 2), nn.ReLU(), *blocks)
-        self.head = nn.Linear(widths[-1], len(CLASSES))
+        self.head = nn.Linear(widths[-1], outputs)
 
     def features(self, image: Tensor) -> Tensor:
         """Penultimate activations: ReLU'd maps of 4×4 px, averaged."""
         return self.body(image).mean((2, 3))
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits `[n, 15]`."""
+        """Logits `[n, outputs]`."""
         return self.head(self.features(image))
 
 
@@ -81,6 +86,9 @@ class PartNet(nn.Module):
         self.requires_grad_(False).eval()
         self.class_names, self.units = CLASSES, _WIDTHS[-1]
         self.fingerprint = hashlib.sha256(path.read_bytes()).hexdigest()
+        anatomy = examine(self.network, 64, "partnet")
+        self.layers = {name: self.network.get_submodule(name) for name in anatomy.layers}
+        self.cam_layer = anatomy.cam_layer
 
     def features(self, image: Tensor) -> Tensor:
         """r `[n, 256]`, ≥ 0, of images `[n, 3, 64, 64]` in [-1, 1]."""
