@@ -11,13 +11,15 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import AlexNet_Weights, resnet50
 
+from lis.classifiers.checkpoints import read_file, require_shapes, some
+from lis.classifiers.published import hub_file
 from lis.config import EvaluationConfig
 from lis.store import sha256
 
@@ -85,10 +87,10 @@ class Lpips:
             warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")  # lpips uses the old keyword
             net = lpips.LPIPS(net="alex", pretrained=False, pnet_rand=True, verbose=False)
         linear = Path(lpips.__file__).parent / "weights" / "v0.1" / "alex.pth"
-        net.load_state_dict(read_weights(linear, "LPIPS"), strict=False)
+        net.load_state_dict(read_file(linear, "LPIPS weights"), strict=False)
         trunk = {name: _torchvision_name(name) for name in net.net.state_dict()}
-        state = read_weights(weights, "AlexNet")
-        _require_shapes(weights, state, {trunk[name]: value for name, value in net.net.state_dict().items()})
+        state = read_file(weights, "AlexNet weights")
+        require_shapes(weights, state, {trunk[name]: value for name, value in net.net.state_dict().items()})
         net.net.load_state_dict({name: state[source] for name, source in trunk.items()})
         self._net = net.to(device).eval().requires_grad_(False)
 
@@ -123,9 +125,10 @@ class Moco:
         net.register_module("fc", nn.Identity())
         expected = {name: value for name, value in net.state_dict().items() if not name.endswith("batches_tracked")}
         state = _moco_state(weights)
-        _require_shapes(weights, state, expected)
+        require_shapes(weights, state, expected)
         counters = {name: torch.tensor(0) for name in net.state_dict() if name not in expected}
-        net.load_state_dict(counters | {name: state[name] for name in expected}, assign=True)
+        # Copies: what was read may still be the file, which someone could replace.
+        net.load_state_dict(counters | {name: state[name].clone() for name in expected}, assign=True)
         self._net = net.to(device).eval().requires_grad_(False)
         self._mean = torch.tensor(IMAGENET_MEAN, device=device).view(3, 1, 1)
         self._std = torch.tensor(IMAGENET_STD, device=device).view(3, 1, 1)
@@ -143,50 +146,19 @@ class Moco:
 
 def _moco_state(path: Path) -> dict[str, Tensor]:
     """The query encoder of a MoCo checkpoint, under torchvision's names."""
-    checkpoint = read_weights(path, "MoCo v2")
+    checkpoint = read_file(path, "MoCo v2 weights")
     state = checkpoint.get("state_dict")
     if not isinstance(state, Mapping):
-        raise ValueError(f"{path} has the keys {_some(checkpoint)}: expected 'state_dict', as in MoCo v2's checkpoints")
+        raise ValueError(f"{path} has the keys {some(checkpoint)}: expected 'state_dict', as in MoCo v2's checkpoints")
     own = {str(name).removeprefix(MOCO_PREFIX): state[name] for name in state if str(name).startswith(MOCO_PREFIX)}
     if not own:
-        raise ValueError(f"{path} has a state_dict with {_some(state)}: expected names like {MOCO_PREFIX}conv1.weight")
+        raise ValueError(f"{path} has a state_dict with {some(state)}: expected names like {MOCO_PREFIX}conv1.weight")
     return own
-
-
-def read_weights(path: Path, owner: str) -> dict[Any, Any]:
-    """The mapping in a file that `torch.save` wrote, on the CPU; nothing in the file is executed.
-
-    Raises:
-        ValueError: the file is missing, truncated, no mapping, or would have to be executed.
-    """
-    remedy = f"expected {owner} weights as torch.save writes them; fetch the file again or correct the path"
-    if not path.is_file():
-        raise ValueError(f"{path} is no file: {remedy}")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file fails in any of a dozen ways
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{path} cannot be read ({reason}): {remedy}") from error
-    if not isinstance(content, Mapping):
-        raise ValueError(f"{path} holds a {type(content).__name__}: {remedy}")
-    return dict(content)
-
-
-def _require_shapes(path: Path, state: Mapping[str, Any], expected: Mapping[str, Tensor]) -> None:
-    for name, value in expected.items():
-        found = state.get(name)
-        shape = tuple(found.shape) if isinstance(found, Tensor) else "nothing"
-        if shape != tuple(value.shape):
-            raise ValueError(f"{path} has {shape} under {name!r}: expected {tuple(value.shape)}; take the right file")
-
-
-def _some(names: Mapping[Any, Any]) -> str:
-    return ", ".join(repr(str(name)) for name in list(names)[:4]) or "nothing"
 
 
 def alexnet_path() -> Path:
     """Where torchvision's AlexNet weights lie in torch's hub cache, whether or not they do."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / Path(AlexNet_Weights.IMAGENET1K_V1.url).name
+    return hub_file(AlexNet_Weights.IMAGENET1K_V1.url)
 
 
 @dataclass(frozen=True)

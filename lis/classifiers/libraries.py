@@ -1,0 +1,298 @@
+"""Where networks come from: torchvision, timm, IP-IRM's ResNet-50 and PartNet build them and know their files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Protocol
+
+import torchvision
+from torch import Tensor, nn
+from torchvision.models import get_model, get_model_weights, resnet50
+
+from lis.classifiers.checkpoints import load_state, read_state
+from lis.classifiers.formats import ip_irm_names, torchvision_names
+from lis.classifiers.imagenet import imagenet_names
+from lis.classifiers.partnet import CLASSES, PartNetwork
+from lis.classifiers.preprocessing import Preprocessing
+from lis.classifiers.published import Published
+
+UNPROBED = ("unprobed",)
+"""The only output of a network that has no head of its own."""
+_PAPER = ("alexnet", "densenet201", "resnet50")
+"""Networks of Wehrheim et al. 2024, with the weights that torchvision had then."""
+
+
+class Library(Protocol):
+    """One architecture of a library.
+
+    Each of them is called with the architecture's name, and raises a ValueError that lists the nearest names for an
+    unknown one.
+    """
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        ...
+
+    @property
+    def untrainable(self) -> str | None:
+        """Why part world cannot train it, and what to choose instead; None: it can."""
+        ...
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the outputs of the published weights; empty where they have none."""
+        ...
+
+    def build(self, outputs: int, size: int | None = None) -> nn.Module:
+        """The network, initialised at random.
+
+        Args:
+            outputs: number of logits.
+            size: height and width of its input in pixels, for part world; None: as the published weights have it.
+        """
+        ...
+
+    def preprocessing(self, uint8: bool) -> Preprocessing:
+        """That of the published weights."""
+        ...
+
+    def published(self) -> Published:
+        """Where the published weights are.
+
+        Raises:
+            ValueError: there are none that could be fetched; says what to choose.
+        """
+        ...
+
+    def load(self, network: nn.Module, path: Path, outputs: int) -> None:
+        """Put the weights in a file into a network that `build` made.
+
+        Raises:
+            ValueError: the file cannot be read or does not fit.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Torchvision:
+    """A classification network of torchvision.
+
+    The weights are `IMAGENET1K_V1` for the paper's networks, for others the tag that torchvision prefers.
+    """
+
+    name: str
+    untrainable = None
+
+    def __post_init__(self) -> None:
+        _require_known(self.name, torchvision.models.list_models(module=torchvision.models), "torchvision")
+
+    @property
+    def weights(self) -> Any:
+        """Torchvision's description of the weights."""
+        tags = get_model_weights(self.name)
+        return tags["IMAGENET1K_V1" if self.name in _PAPER else "DEFAULT"]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """ImageNet's."""
+        return imagenet_names()
+
+    def build(self, outputs: int, size: int | None = None) -> nn.Module:
+        """The network without auxiliary heads."""
+        options: dict[str, Any] = {}
+        if self.name in ("googlenet", "inception_v3"):
+            # Published with another normalisation, which the network itself makes from the usual one.
+            options = {"aux_logits": False, "init_weights": True, "transform_input": size is None}
+        if self.name.startswith("vit_"):
+            options = {"image_size": size or self.weights.meta["min_size"][0]}
+        return get_model(self.name, weights=None, num_classes=outputs, **options)
+
+    def preprocessing(self, uint8: bool) -> Preprocessing:
+        """That of the weights."""
+        return Preprocessing.of_torchvision(self.weights.transforms(), uint8)
+
+    def published(self) -> Published:
+        """With the licence and the accuracy that torchvision states."""
+        meta = self.weights.meta
+        return Published(
+            self.name,
+            self.weights.name,
+            self.weights.url,
+            licence=meta.get("license") or "not stated",
+            accuracy=meta["_metrics"]["ImageNet-1K"]["acc@1"],
+        )
+
+    def load(self, network: nn.Module, path: Path, outputs: int) -> None:
+        """From a file with today's names or with those of the published ones."""
+        load_state(network, torchvision_names(read_state(path)), path, outputs)
+
+
+@dataclass(frozen=True)
+class Timm:
+    """A network of timm, named with the tag of its weights: `convnext_tiny.fb_in1k`."""
+
+    name: str
+    untrainable = None
+
+    def __post_init__(self) -> None:
+        import timm  # takes seconds, which other networks need not wait for
+
+        _require_known(self.name, [*timm.list_models(), *timm.list_pretrained()], "timm")
+
+    @property
+    def config(self) -> Any:
+        """What timm knows about the weights."""
+        import timm
+
+        return timm.get_pretrained_cfg(self.name)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """ImageNet's where there are 1,000."""
+        count = self.config.num_classes
+        return imagenet_names() if count == len(imagenet_names()) else tuple(f"class {k}" for k in range(count))
+
+    def build(self, outputs: int, size: int | None = None) -> nn.Module:
+        """The network; one with a fixed input is made for `size`."""
+        return self._create(outputs, size if self.config.fixed_input_size else None)
+
+    def preprocessing(self, uint8: bool) -> Preprocessing:
+        """That of the weights."""
+        from timm.data.config import resolve_data_config
+
+        return Preprocessing.of_timm(resolve_data_config(pretrained_cfg=self.config.to_dict()), uint8)
+
+    def published(self) -> Published:
+        """With the licence that timm states."""
+        found = self.config
+        architecture = self.name.partition(".")[0]
+        return Published(
+            f"{architecture}.{found.tag}" if found.tag else architecture,
+            found.tag or "timm",
+            found.url or None,
+            found.hf_hub_id or None,
+            found.license or "not stated",
+        )
+
+    def load(self, network: nn.Module, path: Path, outputs: int) -> None:
+        """From a file with timm's names, or with older ones that timm knows how to translate."""
+        state = read_state(path)
+        if not state.keys() <= network.state_dict().keys():
+            state = self._translated(state, outputs)
+        load_state(network, state, path, outputs)
+
+    def _translated(self, state: dict[str, Tensor], outputs: int) -> dict[str, Tensor]:
+        """The state under timm's names, if timm's own reader understands it."""
+        try:
+            found = {"state_dict": dict(state), "num_classes": outputs}
+            return self._create(outputs, pretrained=True, pretrained_cfg_overlay=found).state_dict()
+        except (RuntimeError, KeyError, AttributeError, IndexError, TypeError, ValueError):
+            return state  # what is wrong with it is said by whoever loads it
+
+    def _create(self, outputs: int, size: int | None = None, **options: Any) -> nn.Module:
+        import timm
+
+        fixed = {"img_size": size} if size else {}
+        return timm.create_model(self.name, num_classes=outputs, **fixed, **options)
+
+
+@dataclass(frozen=True)
+class IpIrm:
+    """IP-IRM (Wang et al. 2021): a self-supervised ResNet-50, whose head is a stand-in that gives 0."""
+
+    model: str
+    name = "ip_irm"
+    class_names = UNPROBED
+    untrainable = (
+        "IP-IRM learns without labels, and part world's training needs them: choose another classifier, or "
+        "classifier.weights=<path of IP-IRM's checkpoint>"
+    )
+
+    def __post_init__(self) -> None:
+        _require_known(self.model, ["resnet50"], "ip_irm")
+
+    def build(self, outputs: int, size: int | None = None) -> nn.Module:
+        """A ResNet-50 with a head of zeros."""
+        network = resnet50(weights=None, num_classes=outputs)
+        nn.init.zeros_(network.fc.weight)
+        nn.init.zeros_(network.fc.bias)
+        return network
+
+    def preprocessing(self, uint8: bool) -> Preprocessing:
+        """ImageNet's, as for ResNet-50."""
+        return Torchvision("resnet50").preprocessing(uint8)
+
+    def published(self) -> Published:
+        """Refused: nobody has published the file under an address of its own."""
+        raise ValueError(
+            "classifier.weights=pretrained: IP-IRM's checkpoint cannot be fetched from any address: give "
+            "classifier.weights=<path>, a torch or safetensors file with the tensors f.0.weight … f.7.2.bn3.bias "
+            "(module.f.… and a projection g.… are fine)"
+        )
+
+    def load(self, network: nn.Module, path: Path, outputs: int) -> None:
+        """The backbone; the head stays 0."""
+        head = {name: value for name, value in network.state_dict().items() if name.startswith("fc.")}
+        load_state(network, head | ip_irm_names(read_state(path), path), path, outputs)
+
+
+@dataclass(frozen=True)
+class BarePartNet:
+    """PartNet's architecture with other weights than those of the package."""
+
+    name: str
+    class_names = CLASSES
+    untrainable = None
+
+    def __post_init__(self) -> None:
+        _require_known(self.name, ["partnet"], "partnet")
+
+    def build(self, outputs: int, size: int | None = None) -> nn.Module:
+        """For images of 64 pixels."""
+        return PartNetwork(outputs)
+
+    def preprocessing(self, uint8: bool) -> Preprocessing:
+        """Pictures of 64 pixels as they are drawn."""
+        return Preprocessing(64, None, (0.5,) * 3, (0.5,) * 3, uint8=uint8)
+
+    def published(self) -> Published:
+        """Refused: they come with the package."""
+        raise ValueError(
+            "classifier.weights=pretrained: PartNet's weights come with the package, as classifier=partnet"
+        )
+
+    def load(self, network: nn.Module, path: Path, outputs: int) -> None:
+        """From a file of part world's training."""
+        load_state(network, read_state(path), path, outputs)
+
+
+LIBRARIES: dict[str, Callable[[str], Library]] = {
+    "torchvision": Torchvision,
+    "timm": Timm,
+    "ip_irm": IpIrm,
+    "partnet": BarePartNet,
+}
+"""By their names in `classifier.library`."""
+
+
+def find(library: str, model: str) -> Library:
+    """The architecture of that name.
+
+    Raises:
+        ValueError: an unknown library or architecture.
+    """
+    if library not in LIBRARIES:
+        raise ValueError(f"classifier.library={library}: expected one of {', '.join(LIBRARIES)}")
+    return LIBRARIES[library](model)
+
+
+def _require_known(model: str, names: Sequence[str], library: str) -> None:
+    if model not in names:
+        near = get_close_matches(model, names, n=4, cutoff=0.4) or list(names)[:4]
+        raise ValueError(
+            f"classifier.model={model}: {library} has no network of that name; did you mean {', '.join(near)}?"
+        )

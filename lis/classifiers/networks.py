@@ -1,0 +1,177 @@
+"""A network of a library, or a user's own, as a classifier: architecture, weights, class names, cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from lis.classifiers.cut import CutClassifier
+from lis.classifiers.figures import Task
+from lis.classifiers.libraries import Library, find
+from lis.classifiers.preprocessing import Preprocessing
+
+WEIGHTS = ("pretrained", "partworld", "random")
+"""Choices of `classifier.weights` besides a path."""
+SIZES = (64, 96, 128, 224)
+"""Heights and widths in pixels at which part world is shown to a network: the smallest that it bears."""
+_SEED = 0
+
+
+def network(
+    library: str,
+    model: str,
+    weights: str,
+    num_classes: int | None = None,
+    class_names: Sequence[str] | None = None,
+    attribute: str | None = None,
+    uint8: bool = False,
+) -> CutClassifier:
+    """The classifier that a `NetworkConfig` asks for, on the CPU.
+
+    Args:
+        library: `torchvision`, `timm`, `ip_irm` or `partnet`.
+        model: name of the architecture in its library; timm's with the tag of the weights.
+        weights: `pretrained`: the published ones; `partworld`: random ones that wait for a training on part world
+            (`trained` is False); `random`: the same in every call; else the path of a checkpoint, whose images are
+            preprocessed as for the published weights.
+        num_classes: outputs of the checkpoint at a path; None: those of the published weights.
+        class_names: names of the outputs; None: those of the published weights where there are as many,
+            else "class 0", ….
+        attribute: with `partworld`: `<set>/<factor>`, whose sign is to be told.
+        uint8: round images to 8 bits, as a program that reads image files does.
+
+    Raises:
+        ValueError: something of this is unknown, missing, damaged or does not fit; says what to change.
+
+    Example:
+        >>> model = network("partnet", "partnet", "random", num_classes=2, class_names=["cat", "dog"])
+        >>> model.units, model.class_names, model.weights
+        (256, ('cat', 'dog'), 'random')
+    """
+    source = find(library, model)
+    if weights == "partworld":
+        _leave_out({"num_classes": num_classes, "uint8": uint8 or None}, weights)
+        return _untrained(source, attribute, class_names)
+    _leave_out({"attribute": attribute} | ({"num_classes": num_classes} if weights == "pretrained" else {}), weights)
+    names = _names(source, num_classes, class_names, fixed=weights == "pretrained")
+    origin = _origin(source, weights)
+    with _seeded():
+        built = source.build(len(names))
+        if origin.path:
+            source.load(built, origin.path, len(names))
+    return CutClassifier(
+        built, source.preprocessing(uint8), names, name=source.name, weights=origin.words, notes=origin.notes
+    )
+
+
+def usual_weights(domain: str) -> str:
+    """The weights that follow a generator's domain."""
+    return "partworld" if domain == "partworld" else "pretrained"
+
+
+def check_probe(library: str, probe: bool) -> None:
+    """Check that a network without a head of its own is given one.
+
+    Raises:
+        ValueError: `ip_irm` without a probe.
+    """
+    if library == "ip_irm" and not probe:
+        raise ValueError(
+            "classifier.probe=false: IP-IRM is self-supervised and has no head that names classes; expected "
+            "classifier.probe=true, which fits one to the classes of the set"
+        )
+
+
+def _untrained(source: Library, attribute: str | None, class_names: Sequence[str] | None) -> CutClassifier:
+    """At the smallest size at which the network runs."""
+    if source.untrainable:
+        raise ValueError(f"classifier.weights=partworld: {source.untrainable}")
+    outputs = Task(attribute).outputs
+    if class_names is not None and attribute is None:
+        raise ValueError(
+            f"classifier.class_names={list(class_names)}: with classifier.weights=partworld the {len(outputs)} classes "
+            "of part world are learnt under their own names; leave it out"
+        )
+    names, error = tuple(class_names or outputs), None
+    for size in SIZES:
+        try:
+            with _seeded():
+                built = source.build(len(outputs), size)
+            return CutClassifier(
+                built,
+                Preprocessing.as_drawn(size),
+                names,
+                name=source.name,
+                weights="partworld",
+                trained=False,
+                attribute=attribute,
+            )
+        except (RuntimeError, AssertionError, ValueError) as found:  # libraries agree on no exception for a wrong size
+            error = found
+    if isinstance(error, ValueError):
+        raise error
+    raise ValueError(
+        f"{source.name} runs on images of none of {', '.join(map(str, SIZES))} pixels ({error}): choose another network"
+    ) from error
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """Where weights come from."""
+
+    words: str
+    path: Path | None = None
+    notes: tuple[str, ...] = ()
+
+
+def _origin(source: Library, weights: str) -> _Origin:
+    if weights == "random":
+        return _Origin("random")
+    if weights == "pretrained":
+        published = source.published()
+        path = published.fetch()
+        remark = published.differs(path)
+        return _Origin(f"pretrained ({published.tag})", path, (remark,) if remark else ())
+    path = Path(weights).expanduser()
+    if not path.exists():
+        raise ValueError(
+            f"classifier.weights={weights}: expected {', '.join(WEIGHTS)} or the path of a checkpoint, and there is no "
+            "such file"
+        )
+    return _Origin(f"file {path.name}", path)
+
+
+def _names(source: Library, num_classes: int | None, class_names: Sequence[str] | None, fixed: bool) -> tuple[str, ...]:
+    """Names of the outputs; `fixed`: there are as many as in the published weights."""
+    own = source.class_names
+    count = num_classes or (0 if fixed else len(class_names or ())) or len(own)
+    if not count:
+        raise ValueError(
+            f"{source.name} was published without a head: choose another network, classifier.weights=partworld, or "
+            "weights of your own with classifier.num_classes"
+        )
+    names = tuple(class_names or (own if count == len(own) else (f"class {k}" for k in range(count))))
+    if len(names) != count:
+        raise ValueError(
+            f"classifier.class_names has {len(names)} names, and the network {count} outputs: give one name per output "
+            "(their number is classifier.num_classes)"
+        )
+    return names
+
+
+def _leave_out(given: Mapping[str, object], weights: str) -> None:
+    for key, value in given.items():
+        if value is not None:
+            raise ValueError(f"classifier.{key}={value} with classifier.weights={weights}: leave it out")
+
+
+@contextmanager
+def _seeded() -> Iterator[None]:
+    """The same random numbers in every call, and none taken from the rest of the program."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(_SEED)
+        yield
