@@ -11,14 +11,13 @@ import torch
 from lis.linking.baselines import (
     PAIRINGS,
     bootstrap,
-    kept_table,
     paired_test,
     partners,
     summarise,
     tour,
-    wilson,
     within_class_tour,
 )
+from lis.statistics import kept_table, wilson
 from lis.streams import Stream
 
 CLASSES = torch.tensor([0] * 5 + [1] * 2 + [2] * 9)

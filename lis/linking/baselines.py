@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
-from scipy.stats import binomtest, wilcoxon
+from scipy.stats import wilcoxon
 from torch import Tensor
 
 from lis.streams import Stream
@@ -69,17 +68,6 @@ def paired_test(cycle: np.ndarray, baseline: np.ndarray) -> float:
     return float(result.pvalue)
 
 
-def wilson(kept: int, n: int) -> tuple[float, float]:
-    """95 % Wilson interval of the share `kept / n`.
-
-    Example:
-        >>> [round(bound, 3) for bound in wilson(9, 10)]
-        [0.596, 0.982]
-    """
-    interval = binomtest(kept, n).proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high)
-
-
 def summarise(values: dict[str, np.ndarray], resamples: int, rng: np.random.Generator) -> dict[str, float]:
     """Means, 95 % bootstrap intervals, ratios and tests of one metric.
 
@@ -98,10 +86,3 @@ def summarise(values: dict[str, np.ndarray], resamples: int, rng: np.random.Gene
         row[f"ratio_{name}"] = row["cycle"] / row[name] if row[name] > 0 else float("nan")
         row[f"p_{name}"] = paired_test(values["cycle"], values[name.replace("_", "-")])
     return row | {"n": len(table)}
-
-
-def kept_table(names: tuple[str, ...], class_index: np.ndarray, kept: np.ndarray) -> pd.DataFrame:
-    """Share of samples that keep their class, by class and for "all": class, kept, low, high, n (Wilson 95 %)."""
-    groups = [(name, kept[class_index == c]) for c, name in enumerate(names)] + [("all", kept)]
-    rows = [(name, own.mean(), *wilson(int(own.sum()), len(own)), len(own)) for name, own in groups]
-    return pd.DataFrame(rows, columns=["class", "kept", "low", "high", "n"])

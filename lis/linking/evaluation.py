@@ -12,19 +12,20 @@ from torch import Tensor
 
 from lis.config import RunConfig
 from lis.context import Context
-from lis.linking.baselines import PAIRINGS, kept_table, summarise
+from lis.linking.baselines import PAIRINGS, summarise
 from lis.linking.components import factor_table, offsets_table, principal_components
 from lis.linking.cycle import Measured, Samples, measure
 from lis.linking.distances import Choice, choose
 from lis.linking.fit import link, load_link
 from lis.linking.pairs import pairs
+from lis.statistics import kept_table
 from lis.store import Artifact, Draft, Recipe
 from lis.streams import Stream
 from lis.types import Generator
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 COMPONENTS = 10
 COMPONENT_SAMPLES = 200
 """Samples per class in the table of components."""
@@ -59,7 +60,8 @@ def evaluation(ctx: Context) -> Artifact:
     Tables "samples" (long: class, sample_index, metric, pairing, value), "summary" (a row per metric: means, 95 %
     bootstrap intervals, ratios to the baselines, two-sided Wilcoxon signed-rank p), "kept" (share of cycled images
     that keep their class, Wilson interval), "components", "offsets", and "factors" where the generator knows the
-    truth; tensors "examples" (the first of each class: image, cycled, class_index); json "left_out" (metric → reason).
+    truth; tensors "examples" (the first of each class: image, cycled, class_index, sample_index); json "left_out"
+    (metric → reason).
 
     Raises:
         ValueError: as `validate_evaluation` and the stages before.
@@ -96,7 +98,7 @@ def _build(ctx: Context, choice: Choice, draft: Draft) -> None:
     _write_components(ctx, samples, names, test["sample_index"], draft)
     if isinstance(ctx.generator, TrueFactors):
         draft.table("factors", _factors(ctx.generator, samples, ctx.device))
-    draft.tensors("examples", _examples(ctx, samples))
+    draft.tensors("examples", _examples(ctx, samples, test["sample_index"]))
     draft.json("left_out", choice.left_out)
 
 
@@ -163,11 +165,11 @@ def _factors(generator: TrueFactors, samples: Samples, device: torch.device) -> 
 
 
 @torch.inference_mode()
-def _examples(ctx: Context, samples: Samples) -> dict[str, Tensor]:
-    """The first samples of each class before and after the cycle: `[k, 3, H, W]` uint8."""
+def _examples(ctx: Context, samples: Samples, sample_index: Tensor) -> dict[str, Tensor]:
+    """The first samples of each class before and after the cycle: `[k, 3, H, W]` uint8, with their addresses `[k]`."""
     shown = samples.first(ctx.config.evaluation.examples)
     size, resolution = ctx.config.batch_size, ctx.generator.resolution
-    images = {"class_index": samples.class_index[shown]}
+    images = {"class_index": samples.class_index[shown], "sample_index": sample_index[shown]}
     for name, w in (("image", samples.w[shown]), ("cycled", samples.w_cycled[shown])):
         parts = [_uint8(ctx.generator.synthesize(batch.to(ctx.device))) for batch in w.split(size) if len(batch)]
         images[name] = torch.cat([torch.empty(0, 3, resolution, resolution, dtype=torch.uint8), *parts])

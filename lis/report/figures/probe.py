@@ -1,0 +1,89 @@
+"""Whether a linear probe's confidence can be believed, and how its regularisation was chosen."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from lis.report.figures.fit import PLAIN
+from lis.report.figures.marks import wants_log
+from lis.report.frames import column, records
+from lis.report.labels import number
+from lis.report.style import HALF, INK, LINK_RED, MUTED, PAIRING, light_grid, sheet, styled
+
+_HEIGHT = 3.9
+
+
+@styled
+def reliability(calibration: pd.DataFrame) -> Figure:
+    """Accuracy against confidence of the top label, above the number of samples in each bin.
+
+    Args:
+        calibration: `lower`, `upper`, `confidence`, `accuracy`, `low`, `high`, `n` of each bin.
+    """
+    filled = pd.DataFrame(calibration.loc[(calibration["n"] > 0).to_numpy(dtype=bool)])
+    figure, axes = sheet(HALF, _HEIGHT, 2, 1, height_ratios=[3, 1], sharex=True)
+    _diagram(axes[0, 0], filled)
+    _counts(axes[1, 0], filled)
+    start = column(filled, "lower").min()
+    figure.legend(loc="outside upper left")
+    axes[1, 0].set_xlim(start - 0.02 * (1 - start), 1 + 0.02 * (1 - start))
+    return figure
+
+
+def _diagram(axis: Axes, filled: pd.DataFrame) -> None:
+    axis.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="calibrated")
+    for row in records(filled):
+        axis.vlines(row["confidence"], row["low"], row["high"], color=PAIRING["cycle"], linewidth=1.8, alpha=0.75)
+    axis.plot(filled["confidence"], filled["accuracy"], "o", color=PAIRING["cycle"], markersize=5.5)
+    bottom = min(column(filled, "low").min(), column(filled, "lower").min())
+    axis.set(ylabel="share that is right", ylim=(bottom - 0.02, 1.02))
+    axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    light_grid(axis, "y")
+
+
+def _counts(axis: Axes, filled: pd.DataFrame) -> None:
+    lower, upper = column(filled, "lower"), column(filled, "upper")
+    bars = axis.bar(lower, filled["n"], upper - lower, align="edge", color=PAIRING["within-class"], edgecolor="white")
+    axis.bar_label(bars, size=7.5, color=INK, padding=1)
+    axis.set(xlabel="confidence: the largest probability", ylabel="samples")
+    axis.margins(y=0.25)
+    axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    axis.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+    light_grid(axis, "y")
+
+
+@styled
+def regularisation(path: pd.DataFrame) -> Figure:
+    """Log loss on held-out folds against the strength C, with its standard error, the chosen C marked.
+
+    Args:
+        path: `C`, `log_loss`, `se`, `chosen` (one row true).
+    """
+    path = path.sort_values("C")
+    figure, axes = sheet(HALF, _HEIGHT)
+    axis: Axes = axes[0, 0]
+    strength, loss, error = (np.asarray(path[name], float) for name in ("C", "log_loss", "se"))
+    axis.fill_between(strength, loss - error, loss + error, color=PAIRING["random"], alpha=0.5, linewidth=0)
+    axis.plot(strength, loss, "o-", color=PAIRING["cycle"], markersize=3.5)
+    axis.set_xscale("log")
+    if wants_log(loss, 8):
+        axis.set_yscale("log")
+        axis.yaxis.set_major_formatter(PLAIN)
+    axis.minorticks_off()
+    _chosen(axis, path)
+    axis.set(xlabel="C, the inverse of the penalty's weight", ylabel="log loss on held-out folds (nats)")
+    axis.margins(y=0.16)
+    light_grid(axis, "y")
+    return figure
+
+
+def _chosen(axis: Axes, path: pd.DataFrame) -> None:
+    row = next(row for row in records(path) if row["chosen"])
+    style = {"markersize": 9, "markerfacecolor": "none", "markeredgecolor": LINK_RED, "markeredgewidth": 1.8}
+    axis.plot(row["C"], row["log_loss"], "o", **style)
+    place = {"textcoords": "offset points", "xytext": (0, -12), "ha": "center", "va": "top"}
+    axis.annotate(f"chosen: C = {number(row['C'], 2)}", (row["C"], row["log_loss"]), color=LINK_RED, size=8.5, **place)

@@ -1,0 +1,72 @@
+"""The head that a logistic regression on R gives a classifier: how often it is right, and how far to believe it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from lis.report.figures.probe import regularisation, reliability
+from lis.report.frames import records
+from lis.report.labels import number, share, words
+from lis.report.sections import Picture, Section, Table, section
+from lis.report.source import Source
+
+
+@section
+def linear_probe(source: Source) -> Section | None:
+    """Accuracy and calibration on samples of its own, and the regularisation."""
+    if not source.has("probe", "probe", "accuracy", "calibration", "path"):
+        return None
+    facts, path = source.json("probe", "probe"), source.table("probe", "path")
+    accuracy = source.table("probe", "accuracy")
+    pictures = [
+        Picture("probe-calibration", reliability(source.table("probe", "calibration")), _CALIBRATION),
+        Picture("probe-regularisation", regularisation(path), _REGULARISATION),
+    ]
+    return Section("Linear probe", _lead(facts, accuracy), pictures, [_table(accuracy)], _notes(facts, path))
+
+
+_CALIBRATION = (
+    "Upper: how often the class with the largest probability is right, in bins of equal width, with 95 % intervals; a "
+    "calibrated probe lies on the dashed line. Lower: samples per bin."
+)
+_REGULARISATION = (
+    "Log loss on held-out folds against the inverse C of the penalty's weight; the band is one standard error over "
+    "folds."
+)
+
+
+def _lead(facts: dict[str, Any], accuracy: pd.DataFrame) -> str:
+    whole = next(row for row in records(accuracy) if row["class"] == "all")
+    return (
+        f"The classes are read off R by a logistic regression: it is right about {_share(whole)} of "
+        f"{facts['test_samples']:,} new samples, with an expected calibration error of {number(facts['ece'], 2)} "
+        f"({_verdict(facts)})."
+    )
+
+
+def _verdict(facts: dict[str, Any]) -> str:
+    bound = f"a calibrated probe stays below {number(facts['ece_bound'], 2)} in 95 % of test sets like this one"
+    return bound if facts["ece"] <= facts["ece_bound"] else f"more than chance explains: {bound}"
+
+
+def _share(row: dict[str, Any]) -> str:
+    return f"{share(row['accuracy'])} [{share(row['low'])}, {share(row['high'])}]"
+
+
+def _table(accuracy: pd.DataFrame) -> Table:
+    rows = [[words(row["class"]), _share(row), f"{row['n']:,}"] for row in records(accuracy)]
+    return Table("Share of new samples that the probe names right, with 95 % intervals.", ["", "right", "n"], rows)
+
+
+def _notes(facts: dict[str, Any], path: pd.DataFrame) -> list[str]:
+    """How it was fitted; and a warning where the grid ends before the best C is passed."""
+    chosen = next(row for row in records(path) if row["chosen"])
+    fitted = (
+        f"Fitted to {facts['samples']:,} samples of {facts['units']:,} units in {number(facts['seconds'], 2)} s. The "
+        f"penalty (C = {number(facts['C'], 2)}) is that with the smallest log loss over {facts['folds']} folds, "
+        f"{number(chosen['log_loss'])} nats; on the new samples it is {number(facts['log_loss'])}."
+    )
+    at_end = facts["C"] in (path["C"].min(), path["C"].max())
+    return [fitted, "The best penalty lies at the end of the grid, perhaps beyond."] if at_end else [fitted]
