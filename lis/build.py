@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +10,28 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
-from lis.config import RunConfig
+from lis.classifiers.networks import usual_weights
+from lis.config import ClassifierConfig, NetworkConfig, RunConfig
 from lis.context import Context
 from lis.progress import Progress
 from lis.store import Store
+from lis.types import Generator
 
 
-def build(config: Any, **arguments: Any) -> Any:
+def build(config: Any, *left_out: str, **arguments: Any) -> Any:
     """The object that `config._target_` names, called with the config's other keys and `arguments`.
+
+    Args:
+        config: a typed configuration.
+        left_out: keys that the object is not called with.
+        arguments: more of its arguments.
 
     Raises:
         ValueError: the target cannot be found, does not take these keys, or refuses their values.
     """
+    keys = {field.name: getattr(config, field.name) for field in fields(config) if field.name not in left_out}
     try:
-        return instantiate(config, **arguments, _convert_="all")
+        return instantiate(keys, **arguments, _convert_="all")
     except InstantiationException as error:
         cause = error.__cause__
         # What a class says about its arguments is clearer than where Hydra called it.
@@ -40,10 +49,18 @@ def context(config: RunConfig) -> Context:
     device = find_device(config.device)
     store = Store(Path(config.store), device=describe(device))
     generator = build(config.gan, class_names=config.classes.names)
-    classifier = build(config.classifier)
+    config = replace(config, classifier=with_weights(config.classifier, generator))
+    classifier = build(config.classifier, "probe")
     move(generator, device)
     move(classifier, device)
     return Context(config, store, build(config.engine), generator, classifier, device, Progress())
+
+
+def with_weights(config: ClassifierConfig, generator: Generator) -> ClassifierConfig:
+    """The configuration with `weights: auto` replaced by what follows the generator's domain."""
+    if not isinstance(config, NetworkConfig) or config.weights != "auto":
+        return config
+    return replace(config, weights=usual_weights(generator.domain))
 
 
 def move(model: Any, device: torch.device) -> None:

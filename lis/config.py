@@ -80,9 +80,11 @@ class TrainingConfig:
     images: int = MISSING
     """Rendered images, each seen once."""
     batch_size: int = 60
-    learning_rate: float = 2e-3
-    """Peak of the one-cycle schedule."""
+    learning_rate: float | None = None
+    """Peak of the one-cycle schedule; null: 2e-3 with batch normalisation, else 5e-4."""
     weight_decay: float = 0.02
+    precision: str = "auto"
+    """`float32`, `bf16`, or `auto`: bf16 where the processor computes in it."""
     held_out: int = MISSING
     """Rendered images per class that the accuracy is measured on."""
 
@@ -188,6 +190,20 @@ class SimilarityConfig:
 
 
 @dataclass
+class StripsConfig:
+    """Pictures along the range of single units (Fig. 4A, S4)."""
+
+    units: int = MISSING
+    """Units that are shown: those that move the probability of a sample's own class most."""
+    samples: int = MISSING
+    """Test samples per class on which that is measured."""
+    examples: int = MISSING
+    """Test samples per class that are shown."""
+    steps: int = MISSING
+    """Values from a unit's smallest to its largest activation."""
+
+
+@dataclass
 class AnalysisConfig:
     """The stages that an analysis wants; what they need is run first."""
 
@@ -235,6 +251,7 @@ class RunConfig:
     pairs: PairsConfig = field(default_factory=PairsConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     similarity: SimilarityConfig = field(default_factory=SimilarityConfig)
+    strips: StripsConfig = field(default_factory=StripsConfig)
     seed: int = 0
     device: str = "auto"
     batch_size: int = 100

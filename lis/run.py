@@ -25,16 +25,20 @@ from rich.table import Table
 import lis
 from lis import build
 from lis.callbacks import FAILURE
-from lis.config import conf_folder, register
+from lis.classifiers.networks import check_probe
+from lis.classifiers.probe import validate_probe
+from lis.classifiers.stage import ready
+from lis.config import NetworkConfig, conf_folder, register
 from lis.context import Context
 from lis.linking.evaluation import evaluation, validate_evaluation
 from lis.linking.fit import link
-from lis.linking.pairs import pairs
+from lis.linking.pairs import pairs, validate_classes
 from lis.linking.similarity import similarity
 from lis.report.metrics import collect_metrics
 from lis.report.page import write_report
 from lis.store import Artifact
 from lis.tracking import Tracker
+from lis.units.strips import strips
 from lis.validation import check_config, check_labels, typed
 
 log = logging.getLogger("lis.run")
@@ -45,6 +49,7 @@ STAGES: dict[str, Callable[[Context], Artifact]] = {
     "link": link,
     "evaluation": evaluation,
     "similarity": similarity,
+    "strips": strips,
 }
 """Every stage that `analysis.stages` can name, in the order in which data flows."""
 
@@ -58,12 +63,19 @@ def run(config: DictConfig, out: Path) -> None:
     start = time.perf_counter()
     settings = typed(config)
     check_config(settings, STAGES)
+    if isinstance(settings.classifier, NetworkConfig):
+        check_probe(settings.classifier.library, settings.classifier.probe)
     ctx = build.context(settings)
     check_labels(settings.classes.labels, ctx.generator)
+    if settings.classifier.probe:  # whose classes are those of the run
+        validate_probe(ctx)
+    else:
+        validate_classes(ctx.class_names, ctx.generator, ctx.classifier)
     if "evaluation" in settings.analysis.stages:
         validate_evaluation(settings, ctx.generator)  # before the pairs, which take the time
     tracker: Tracker = build.build(settings.logger, out=str(out))
-    artifacts = {name: run_stage(name, ctx) for name in settings.analysis.stages}
+    ctx, artifacts = ready(ctx)
+    artifacts |= {name: run_stage(name, ctx) for name in settings.analysis.stages}
     metrics = collect_metrics(artifacts)
     write_json(out / "metrics.json", metrics)
     page = write_report(ctx, artifacts, out)

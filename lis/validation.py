@@ -9,9 +9,19 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from lis.config import RunConfig
+from lis.generators.partworld.world import SETS
 from lis.types import Generator
 
 RANGES: dict[str, tuple[float, float]] = {
+    "training.images": (1, math.inf),
+    "training.batch_size": (15, math.inf),
+    "training.learning_rate": (0, math.inf),
+    "training.weight_decay": (0, math.inf),
+    "training.held_out": (1, math.inf),
+    "probe.train": (2, math.inf),
+    "probe.test": (1, math.inf),
+    "probe.folds": (2, math.inf),
+    "classifier.num_classes": (2, math.inf),
     "pairs.train": (1, math.inf),
     "pairs.test": (2, math.inf),
     "pairs.min_acceptance": (0, 1),
@@ -19,6 +29,10 @@ RANGES: dict[str, tuple[float, float]] = {
     "evaluation.resamples": (1, math.inf),
     "similarity.repetitions": (1, math.inf),
     "similarity.examples": (2, math.inf),
+    "strips.units": (1, math.inf),
+    "strips.samples": (1, math.inf),
+    "strips.examples": (1, math.inf),
+    "strips.steps": (2, math.inf),
     "gan.truncation": (0, math.inf),
     "link.steps": (2, math.inf),
     "link.smallest": (0, math.inf),
@@ -41,6 +55,9 @@ RANGES: dict[str, tuple[float, float]] = {
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "pairs.accept": ("correct", "any"),
+    "training.precision": ("auto", "float32", "bf16"),
+    "gan.figures": tuple(SETS),
+    "classifier.library": ("torchvision", "timm", "ip_irm", "partnet"),
     "classifier.task": ("classes", "attributes"),
     "logger.mode": ("offline", "online"),
 }

@@ -17,13 +17,17 @@ from lis import build
 from lis.config import SCHEMAS, EngineConfig, RunConfig, conf_folder, register
 from lis.engine import InProcess
 from lis.generators.partworld import SETS
+from lis.run import STAGES
 from lis.tracking import CsvTracker
 from lis.validation import CHOICES, RANGES, check_config, typed
 
 GROUPS = ("gan", "classifier", "classes", "link", "analysis", "size", "engine", "logger")
-STAGES = ("pairs/train", "pairs/test", "link", "evaluation", "similarity")
 OPTIONS = {group: sorted(file.stem for file in (conf_folder() / group).glob("*.yaml")) for group in GROUPS}
-OVERRIDES = {"custom": ["classes.names=[pug,chihuahua]"]}
+OVERRIDES = {
+    "custom": ["classes.names=[pug,chihuahua]"],
+    "timm": ["classifier.model=convnext_tiny.fb_in1k"],
+    "file": ["classifier.model=resnet50", "classifier.weights=mine.safetensors", "classifier.num_classes=2"],
+}
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +73,7 @@ def test_every_group_that_has_a_schema_uses_it(file: Path) -> None:
 @pytest.mark.parametrize(
     "key",
     ["sede", "pairs.trian", "gan.hrad", "classifier.tsk", "classes.nmaes", "link.rigde", "analysis.stage"]
-    + ["engine.worker", "logger.mdoe", "evaluation.lipps", "similarity.repetition"],
+    + ["engine.worker", "logger.mdoe", "evaluation.lipps", "similarity.repetition", "training.image", "probe.fold"],
 )
 def test_a_misspelt_key_fails_and_names_itself(key: str) -> None:
     with pytest.raises(ConfigCompositionException) as error:
@@ -113,10 +117,12 @@ def test_custom_classes_must_be_given() -> None:
         typed(composed("classes=custom"))
 
 
-def links_with(key: str) -> str:
-    """A link that has the key of a range or choice."""
+def option_with(key: str) -> str:
+    """An option that has the key of a range or choice."""
     if key in ("link.steps", "link.smallest", "link.largest"):
         return "link=ridge"
+    if key in ("classifier.library", "classifier.num_classes"):
+        return "classifier=resnet50"
     return "link=fc_l2" if key.startswith("link.") else "logger=wandb"
 
 
@@ -126,10 +132,10 @@ def test_every_number_is_checked(key: str) -> None:
     for value in (low - 1, -1e9 if "." in key else -5, high + 1 if high < 2**53 else -7):
         with pytest.raises(ValueError, match=rf"{key}=.*expected (at least|a value from)"):
             check_config(
-                typed(composed(links_with(key), f"{key}={int(value) if value == int(value) else value}")), STAGES
+                typed(composed(option_with(key), f"{key}={int(value) if value == int(value) else value}")), STAGES
             )
     # A low number of test pairs is too few for the similarity.
-    check_config(typed(composed(links_with(key), f"{key}={low:g}", "analysis.stages=[link]")), STAGES)
+    check_config(typed(composed(option_with(key), f"{key}={low:g}", "analysis.stages=[link]")), STAGES)
 
 
 def test_similarity_needs_as_many_test_pairs_as_examples() -> None:
@@ -143,9 +149,9 @@ def test_similarity_needs_as_many_test_pairs_as_examples() -> None:
 @pytest.mark.parametrize("key", CHOICES)
 def test_every_choice_is_checked(key: str) -> None:
     with pytest.raises(ValueError, match=rf"{key}=nonsense: expected one of"):
-        check_config(typed(composed(links_with(key), f"{key}=nonsense")), STAGES)
+        check_config(typed(composed(option_with(key), f"{key}=nonsense")), STAGES)
     for value in CHOICES[key]:
-        check_config(typed(composed(links_with(key), f"{key}={value}")), STAGES)
+        check_config(typed(composed(option_with(key), f"{key}={value}")), STAGES)
 
 
 def test_not_a_number_is_outside_every_range() -> None:
@@ -162,7 +168,8 @@ def test_all_problems_are_told_at_once() -> None:
 def test_the_default_is_the_demo() -> None:
     config = typed(composed())
     assert isinstance(config, RunConfig) and (config.pairs.train, config.pairs.test) == (1200, 1000)
-    assert config.classes.name == "dogs" and config.analysis.stages == list(STAGES)
+    assert config.classes.name == "dogs"
+    assert config.analysis.stages == ["pairs/train", "pairs/test", "link", "evaluation", "similarity"]
 
 
 def test_engine_and_logger_are_built(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from lis.classifiers.partnet import CLASSES, TASKS, read_network
-from lis.classifiers.training import ClassifierFit, RenderedFigures, save_classifier
+from lis.classifiers.partnet_training import ClassifierFit, RenderedFigures, save_classifier
 
 HERE = Path(__file__).parent
 

@@ -1,101 +1,184 @@
-"""Training PartNet on rendered figures: what photographs are to an ImageNet classifier."""
+"""Training any architecture on part world, and how well it does on figures that it has not seen."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytorch_lightning as pl
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import IterableDataset
+from torch.utils.data import DataLoader
 
-from lis.classifiers.partnet import CLASSES, PartNetwork
-from lis.generators.partworld.world import SETS, world
+from lis.classifiers.cut import CutClassifier
+from lis.classifiers.figures import Batches, Task
+from lis.config import TrainingConfig
+from lis.lightning import one_process
+from lis.progress import Progress
+from lis.statistics import wilson
+from lis.streams import Stream
 
-_ATTRIBUTE_WEIGHT = 2.0
-
-
-class RenderedFigures(IterableDataset):
-    """Endless batches (image, class, factors, set index) with every class equally often.
-
-    Factors `[n, 25]` are padded with NaN where a set has fewer.
-    """
-
-    def __init__(self, per_class: int, seed: int) -> None:
-        self.per_class, self.seed = per_class, seed
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        rng = torch.Generator().manual_seed(self.seed)
-        while True:
-            yield draw_figures(self.per_class, rng)
+_SMOOTHING = 0.05
+_NORMS = (nn.modules.batchnorm._BatchNorm,)
+_POINTS = 200
+"""Points of the curve, at most."""
 
 
-def draw_figures(per_class: int, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """One batch of all classes: images `[n, 3, 64, 64]`, class `[n]`, factors `[n, 25]` with NaN, set `[n]`."""
-    width = max(len(figures.factor_names) for figures in SETS.values())
-    images, classes, factors, sets = [], [], [], []
-    for index, name in enumerate(SETS):
-        here = world(name)
-        local = torch.arange(len(here.class_names)).repeat_interleave(per_class)
-        u = here.factors_of(torch.randn(len(local), len(here.figures.factor_names), generator=rng), local)
-        images.append(here.figures.render(u)[0])
-        classes.append(local + CLASSES.index(here.class_names[0]))
-        factors.append(F.pad(u, (0, width - u.shape[1]), value=torch.nan))
-        sets.append(torch.full_like(local, index))
-    return torch.cat(images), torch.cat(classes), torch.cat(factors), torch.cat(sets)
+@dataclass(frozen=True)
+class Trained:
+    """What a training leaves besides the weights."""
+
+    curve: pd.DataFrame
+    """`images`, `loss`: the mean loss since the row before."""
+    accuracy: pd.DataFrame
+    """`class`, `accuracy`, `low`, `high` (95 % Wilson), `bayes`, `n`; the last row is "all"."""
+    facts: dict[str, Any]
+    """`images`, `steps`, `seconds`, `precision`, `learning_rate`, `accuracy`, `bayes`."""
 
 
-def attribute_loss(logits: Tensor, factors: Tensor, sets: Tensor) -> Tensor:
-    """Binary cross-entropy of "is the factor above 0?", over the factors that a figure has.
+class Training(pl.LightningModule):
+    """AdamW with a one-cycle schedule on the smoothed cross-entropy.
 
     Args:
-        logits: `[n, sets, factors]`, one group of attributes per set.
-        factors: `[n, factors]`, NaN where a figure has none.
-        sets: set of each figure `[n]`.
-    """
-    own = logits[torch.arange(len(sets)), sets]
-    known = factors.isfinite()
-    return F.binary_cross_entropy_with_logits(own[known], (factors[known] > 0).to(own))
-
-
-class ClassifierFit(pl.LightningModule):
-    """AdamW with a one-cycle schedule on cross-entropy; `attributes` adds the attribute loss.
-
-    Args:
-        task: `classes` or `attributes`.
+        classifier: whose whole network is trained.
         steps: optimiser steps.
         rate: peak of the learning rate.
+        decay: weight decay, of matrices and kernels only.
     """
 
-    def __init__(self, task: str, steps: int, rate: float = 6e-3) -> None:
+    def __init__(self, classifier: CutClassifier, steps: int, rate: float, decay: float) -> None:
         super().__init__()
-        self.task, self.steps, self.rate = task, steps, rate
-        self.network = PartNetwork()
-        width = max(len(figures.factor_names) for figures in SETS.values())
-        self.attributes = nn.Linear(self.network.head.in_features, len(SETS) * width)
+        self.network, self.preprocessing = classifier.network, classifier.preprocessing
+        self.steps, self.rate, self.decay = steps, rate, decay
 
-    def training_step(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], _: int) -> Tensor:
-        """One batch of rendered figures."""
-        image, label, factors, sets = batch
-        r = self.network.features(image)
-        loss = F.cross_entropy(self.network.head(r), label)
-        if self.task == "attributes":
-            logits = self.attributes(r).view(len(r), len(SETS), -1)
-            loss = loss + _ATTRIBUTE_WEIGHT * attribute_loss(logits, factors, sets)
-        self.log("loss", loss)
-        return loss
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        """Loss of a batch of images in [-1, 1] and answers."""
+        image, label = batch
+        x = self.preprocessing(image).contiguous(memory_format=torch.channels_last)
+        return F.cross_entropy(self.network(x), label, label_smoothing=_SMOOTHING)
 
-    def configure_optimizers(self):
-        """AdamW with weight decay 0.02, one cycle."""
-        optimizer = torch.optim.AdamW(self.parameters(), lr=self.rate, weight_decay=0.02)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.rate, total_steps=self.steps)
+    def configure_optimizers(self) -> Any:
+        """AdamW and its schedule."""
+        weights = list(self.network.parameters())
+        groups = [
+            {"params": [p for p in weights if p.ndim > 1], "weight_decay": self.decay},
+            {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=self.rate)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, self.rate, total_steps=self.steps, cycle_momentum=False
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def save_classifier(network: nn.Module, path: Path) -> None:
-    """Write weights in half precision."""
-    state = network.state_dict().items()
-    save_file({k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in state}, path)
+class Curve(pl.Callback):
+    """Keeps the loss and moves the progress on."""
+
+    def __init__(self, steps: int, batch: int, progress: Progress, label: str) -> None:
+        self.every, self.batch = max(1, steps // _POINTS), batch
+        self.ticks = iter(progress.track(range(steps), label=label))
+        self.points: list[tuple[int, float]] = []
+        self._losses: list[Tensor] = []
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
+        """Notes the loss of one step.
+
+        Raises:
+            ValueError: the loss is not finite.
+        """
+        next(self.ticks, None)
+        self._losses.append(outputs["loss"].detach())
+        if trainer.global_step % self.every:
+            return
+        loss = float(torch.stack(self._losses).mean())
+        self._losses.clear()
+        if not np.isfinite(loss):
+            raise ValueError(
+                f"the training diverged at step {trainer.global_step} (loss {loss}): expected a finite loss; "
+                f"lower training.learning_rate (it was {pl_module.rate:g})"
+            )
+        self.points.append((trainer.global_step * self.batch, loss))
+
+
+def train(
+    classifier: CutClassifier, config: TrainingConfig, seed: int, device: torch.device, progress: Progress
+) -> Trained:
+    """Train a classifier's network in place on rendered figures, each seen once.
+
+    Args:
+        classifier: untrained, its outputs those of its task.
+        config: numbers of images, schedule and precision.
+        seed: of the figures.
+        device: where to train; the network is left there, in evaluation mode and frozen.
+        progress: shows steps.
+
+    Raises:
+        ValueError: the loss is not finite.
+    """
+    start, task = time.perf_counter(), Task(classifier.attribute)
+    per_class = max(1, config.batch_size // len(task.class_names))
+    batch = per_class * len(task.class_names)
+    steps = max(1, config.images // batch)
+    rate = config.learning_rate or default_rate(classifier.network)
+    curve = Curve(steps, batch, progress, f"training {classifier.name} on part world (steps)")
+    precision = find_precision(config.precision, device)
+    classifier.train().requires_grad_(True).to(memory_format=torch.channels_last)
+    figures = Batches(task, per_class, Stream("classifier training", seed).torch_seed)
+    with one_process(device) as options:
+        pl.Trainer(
+            **options, max_steps=steps, max_epochs=-1, gradient_clip_val=1.0, callbacks=[curve], precision=precision
+        ).fit(Training(classifier, steps, rate, config.weight_decay), DataLoader(figures, batch_size=None))
+    classifier.eval().requires_grad_(False).to(device)
+    facts = {"images": steps * batch, "steps": steps, "seconds": time.perf_counter() - start}
+    facts |= {"precision": precision, "learning_rate": rate}
+    accuracy = measure(classifier, config.held_out, seed, device)
+    whole = accuracy.iloc[-1]
+    facts |= {"accuracy": float(whole["accuracy"]), "bayes": float(whole["bayes"])}
+    return Trained(pd.DataFrame(curve.points, columns=["images", "loss"]), accuracy, facts)
+
+
+def default_rate(network: nn.Module) -> float:
+    """2e-3 for a network with batch normalisation, which bears it, else 5e-4."""
+    return 2e-3 if any(isinstance(module, _NORMS) for module in network.modules()) else 5e-4
+
+
+def find_precision(name: str, device: torch.device) -> Any:
+    """Lightning's name of a precision; `auto` is bfloat16 where the processor computes in it."""
+    if name == "auto":
+        found = torch.cpu.get_capabilities() if device.type == "cpu" else {"amx_bf16": torch.cuda.is_bf16_supported()}
+        name = "bf16" if found.get("avx512_bf16") or found.get("amx_bf16") else "float32"
+    return {"bf16": "bf16-mixed", "float32": "32-true"}[name]
+
+
+@torch.inference_mode()
+def measure(classifier: CutClassifier, per_class: int, seed: int, device: torch.device) -> pd.DataFrame:
+    """Accuracy on held-out rendered figures, by answer and for "all", beside Bayes' rule; see `Trained.accuracy`."""
+    task, rng = Task(classifier.attribute), torch.Generator().manual_seed(Stream("classifier test", seed).torch_seed)
+    right, best, labels = [], [], []
+    for size in _parts(per_class):
+        image, label, bayes = task.draw(size, rng)
+        right.append(classifier(image.to(device)).argmax(1).cpu() == label)
+        best.append(bayes == label)
+        labels.append(label)
+    return _accuracy(classifier.class_names, *(torch.cat(column) for column in (labels, right, best)))
+
+
+def _parts(count: int, most: int = 10) -> Iterator[int]:
+    """`count` as parts of at most `most`."""
+    for start in range(0, count, most):
+        yield min(most, count - start)
+
+
+def _accuracy(names: tuple[str, ...], label: Tensor, right: Tensor, best: Tensor) -> pd.DataFrame:
+    groups = [(name, label == place) for place, name in enumerate(names)] + [("all", torch.ones_like(right))]
+    rows = []
+    for name, own in groups:
+        n, hits = int(own.sum()), int(right[own].sum())
+        if n:
+            rows.append((name, hits / n, *wilson(hits, n), float(best[own].float().mean()), n))
+    return pd.DataFrame(rows, columns=["class", "accuracy", "low", "high", "bayes", "n"])

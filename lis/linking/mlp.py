@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import time
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,9 +11,9 @@ from typing import Any
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor, nn
 
+from lis.lightning import one_process
 from lis.linking.losses import l1_loss, l2_loss, principal_axes
 from lis.linking.module import LinkModule
 from lis.linking.training import FittedLink, Settings, TrainingPairs
@@ -203,34 +200,11 @@ class MLPFit:
 
     def _train(self, module: Training, batches: Batches, held_out: Batches, settings: Settings) -> EarlyStopping:
         stopping = EarlyStopping(self.patience, _epochs(self.max_epochs, settings.progress))
-        with _quiet():
-            trainer = pl.Trainer(
-                accelerator="gpu" if settings.device.type == "cuda" else "cpu",
-                devices=[settings.device.index or 0] if settings.device.type == "cuda" else 1,
-                max_epochs=self.max_epochs,
-                callbacks=[stopping],
-                plugins=[LightningEnvironment()],  # one process, under SLURM too
-                num_sanity_val_steps=0,
-                **dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar"), False),
-                enable_model_summary=False,
-            )
+        with one_process(settings.device) as options:
+            trainer = pl.Trainer(max_epochs=self.max_epochs, callbacks=[stopping], **options)
             trainer.fit(module, batches, held_out)
         return stopping
 
 
 def _epochs(count: int, progress: Progress) -> Iterator[int]:
     return iter(progress.track(range(count), label="fitting the link (epochs, at most)"))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps Lightning's remarks about the machine, and deprecations among its own libraries, out of the log."""
-    logger = logging.getLogger("pytorch_lightning")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            yield
-    finally:
-        logger.setLevel(level)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _SUMMARY = ("cycle", "random", "within_class", "ratio_random", "ratio_within_class")
 _FIT = ("samples", "rank", "dead", "near_dead", "ridge")
+_MODELS = {"classifier": ("accuracy", "bayes"), "probe": ("accuracy", "ece", "log_loss")}
 
 
 def collect_metrics(artifacts: Mapping[str, Artifact]) -> dict[str, float]:
@@ -23,12 +24,17 @@ def collect_metrics(artifacts: Mapping[str, Artifact]) -> dict[str, float]:
 
     Keys: `<metric>/{cycle, random, within_class, ratio_random, ratio_within_class}`, `class_kept`, `r2`, `r2_within`
     (means over factors), `ari_r`, `ari_w`, `rsa_similarity`, `rsa_dissimilarity` (means over repetitions),
-    `link/{samples, rank, dead, near_dead, ridge}`, `acceptance/<split>/<class>`.
+    `link/{samples, rank, dead, near_dead, ridge}`, `acceptance/<split>/<class>`; `classifier/{accuracy, bayes}` of a
+    training on part world, `probe/{accuracy, ece, log_loss}` of a linear probe.
     """
     found: dict[str, float] = {}
     for stage, collect in (("evaluation", _evaluation), ("similarity", _similarity), ("link", _link)):
         if stage in artifacts:
             found.update(collect(artifacts[stage]))
+    for stage, name in (("classifier", "training"), ("probe", "probe")):
+        if stage in artifacts:
+            facts = artifacts[stage].json(name)
+            found.update({f"{stage}/{key}": facts[key] for key in _MODELS[stage]})
     for split in SPLITS:
         if f"pairs/{split}" in artifacts:
             rows = records(artifacts[f"pairs/{split}"].table("acceptance"))

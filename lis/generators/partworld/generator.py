@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lis.generators.partworld.network import StyleNetwork
-from lis.generators.partworld.world import W_DIM, set_of, world
+from lis.generators.partworld.world import SETS, W_DIM, set_of, world
 from lis.streams import Stream
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -23,13 +23,15 @@ class PartWorld(nn.Module):
     """The generator of one set of part world (dogs, fungi or birds).
 
     Args:
-        class_names: some classes of one set; they choose the set.
+        class_names: classes of the run; they choose the set where `figures` does not.
         hard: w = A·φ(u) with a fixed nonlinear φ; the images are the same, their order in W is not linear.
         conditional: False gives a generator without classes, which draws the class of a sample inside.
         truncation: what `sample` uses when it is not told.
+        figures: the set. A generator without classes then leaves the names of the run's classes to the classifier.
 
     Raises:
-        ValueError: an unknown class, classes of different sets, or a truncation outside [0, 1].
+        ValueError: an unknown set or class, classes of different sets or of another set than `figures`, or a truncation
+            outside [0, 1].
 
     Example:
         >>> generator = PartWorld(["pug"])
@@ -39,14 +41,20 @@ class PartWorld(nn.Module):
     """
 
     mean_w: Tensor
+    domain = "partworld"
 
     def __init__(
-        self, class_names: Sequence[str], hard: bool = False, conditional: bool = True, truncation: float = 1.0
+        self,
+        class_names: Sequence[str],
+        hard: bool = False,
+        conditional: bool = True,
+        truncation: float = 1.0,
+        figures: str | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= truncation <= 1:
             raise ValueError(f"gan.truncation must lie in [0, 1], got {truncation}")
-        self.world = world(set_of(class_names), hard)
+        self.world = world(_find_set(class_names, figures, conditional), hard)
         self.conditional, self.truncation = conditional, truncation
         self.class_names = self.world.class_names if conditional else ()
         self.num_classes = len(self.class_names)
@@ -106,6 +114,27 @@ class PartWorld(nn.Module):
         means = [self.world.to_w(self.world.factors_of(z, c)).mean(0) for c in range(len(self.world.class_names))]
         stacked = torch.stack(means)
         return stacked if self.conditional else stacked.mean(0, keepdim=True)
+
+
+def _find_set(class_names: Sequence[str], figures: str | None, conditional: bool) -> str:
+    """The set that is drawn: the one that is asked for, or the one that the classes are from."""
+    if figures is not None and figures not in SETS:
+        raise ValueError(
+            f"gan.figures={figures}: expected one of {', '.join(SETS)}, or null for the set of the classes"
+        )
+    if figures is not None and not conditional:
+        return figures
+    try:
+        own = set_of(class_names)
+    except ValueError as error:
+        hint = "for classes that only the classifier knows: gan.conditional=false gan.figures=<set>"
+        raise ValueError(f"{error}; {hint}") from error
+    if figures not in (None, own):
+        raise ValueError(
+            f"gan.figures={figures} and classes of {own} ({', '.join(class_names)}): expected classes of {figures} "
+            f"(classes={figures}), or a generator without classes (gan.conditional=false)"
+        )
+    return own
 
 
 def _hash(path: Path, settings: str) -> str:

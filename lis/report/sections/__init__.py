@@ -68,4 +68,4 @@ def build_sections(source: Source) -> list[Section]:
     return [made for maker in MAKERS if (made := maker(source)) is not None]
 
 
-from lis.report.sections import evaluation, similarity, linking  # noqa: E402, F401, I001  # the order of the page
+from lis.report.sections import evaluation, similarity, units, linking, classifier, probe  # noqa: E402, F401, I001  # the order of the page

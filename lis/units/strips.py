@@ -1,0 +1,180 @@
+"""What single units stand for: images along a unit's range, and what the classifier says to them (Fig. 4A, 6D, S4)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lis.context import Context
+from lis.linking.fit import link, load_link
+from lis.linking.pairs import pairs
+from lis.store import Artifact, Draft, Recipe
+from lis.types import Link
+from lis.units.perturbation import with_unit
+from lis.units.tuning import Truth, Tuned, tune
+
+VERSION = 1
+CANDIDATES = 32
+"""Units that are ranked: the live ones with the largest linked step."""
+
+
+def strips(ctx: Context) -> Artifact:
+    """Images along the range of the units that move the classifier most, for the first test pairs of each class.
+
+    The `CANDIDATES` live units with the largest linked step, mean ‖w̃(max) − w̃(min)‖, are ranked by their `change`: the
+    mean over classes of |mean over samples of p(max) − p(min)|, where p is the softmax of the sample's own class (paper
+    §4.4), read off the generated image, and min and max are the unit's extremes over the training pairs.
+
+    Tensors "strips": `image [unit, example, step, 3, H, W]` uint8, examples ordered by class. Table "strips", a row per
+    image in the same order: unit, class, sample_index, step, value, probability (of the sample's own class),
+    `probability_<class>` for every class of the run, prediction, flipped (the prediction is not that of the strip's
+    first step). Table "ranking", largest change first: unit, minimum, maximum, step_norm, change, `change_<class>`
+    (mean over the class's samples of p(max) − p(min)), `toward_<class>` (mean change of the class's probability over
+    all samples), flipped (share of samples), shown. Where the generator knows the truth, "strips" has factor and
+    factor_change (the true factor that moves most along the strip, from first to last step) and "ranking" has
+    `moved_<factor>` (mean change of every factor), in standard deviations over the test pairs.
+
+    Raises:
+        ValueError: more samples or examples wanted than there are test pairs, or no unit is live.
+    """
+    config = ctx.config.strips
+    _check(max(config.samples, config.examples), ctx.config.pairs.test)
+    test, linked = pairs(ctx, "test"), link(ctx)
+    recipe = Recipe(
+        stage="strips",
+        version=VERSION,
+        config=asdict(config),
+        inputs=(test.key, linked.key),
+        weights={"generator": ctx.generator.fingerprint, "classifier": ctx.classifier.fingerprint},
+    )
+    return ctx.store.make(recipe, lambda draft: _build(ctx, test, linked, draft))
+
+
+def _check(wanted: int, available: int) -> None:
+    if wanted > available:
+        raise ValueError(
+            f"strips.samples or strips.examples is {wanted}: expected at most {available}, the test pairs per class; "
+            "lower it or raise pairs.test"
+        )
+
+
+def _build(ctx: Context, test: Artifact, linked: Artifact, draft: Draft) -> None:
+    config, samples, model = ctx.config.strips, test.tensors("pairs"), load_link(linked)
+    judged, shown = (first(samples, n) for n in (config.samples, config.examples))
+    truth = Truth.of(ctx, samples["w"])
+    found = candidates(linked.table("units"), model, shown["r"], max(CANDIDATES, config.units))
+    ranking = rank(ctx, model, judged, found, truth)
+    draft.table("ranking", ranking.assign(shown=np.arange(len(ranking)) < config.units))
+    images, tables = [], []
+    for unit, low, high in ctx.progress.track(_ranges(ranking.head(config.units)), label="strips of units"):
+        values = torch.linspace(low, high, config.steps)
+        tuned = tune(ctx, model, shown["r"], unit, values)
+        images.append(tuned.image)
+        tables.append(strip_table(ctx, shown, unit, values, tuned, truth))
+    draft.tensors("strips", {"image": torch.stack(images)})
+    draft.table("strips", pd.concat(tables, ignore_index=True))
+
+
+def first(samples: dict[str, Tensor], per_class: int) -> dict[str, Tensor]:
+    """The first samples of each class, of tensors `[n, …]` that are ordered by their `class_index [n]`."""
+    index = samples["class_index"]
+    place = torch.arange(len(index)) - torch.searchsorted(index, index)
+    return {name: values[place < per_class] for name, values in samples.items()}
+
+
+def candidates(units: pd.DataFrame, model: Link, r: Tensor, most: int) -> pd.DataFrame:
+    """The live units with the largest linked step: unit, minimum, maximum, step_norm; largest first.
+
+    Args:
+        units: table "units" of the link.
+        model: the link; where it is not linear, the step is its mean over the samples.
+        r: samples `[n, units]`.
+        most: how many at most.
+
+    Raises:
+        ValueError: no unit is live.
+    """
+    live = units.loc[units["status"] == "live", ["unit", "minimum", "maximum"]]
+    if live.empty:
+        raise ValueError("no unit of the classifier is live: expected one or more; use another classifier")
+    steps = [float(_ends(model, r, *row).diff(dim=1).norm(dim=2).mean()) for row in _ranges(live)]
+    return live.assign(step_norm=steps).nlargest(most, columns="step_norm")
+
+
+def rank(
+    ctx: Context, model: Link, samples: dict[str, Tensor], units: pd.DataFrame, truth: Truth | None
+) -> pd.DataFrame:
+    """The table "ranking" of `strips`, without `shown`.
+
+    Args:
+        ctx: the run.
+        model: the link.
+        samples: `r [n, units]` and `class_index [n]`.
+        units: those that are ranked: unit, minimum, maximum, step_norm.
+        truth: the true factors, where they are known.
+    """
+    rows = []
+    for unit, low, high in ctx.progress.track(_ranges(units), label="ranking of units"):
+        tuned = tune(ctx, model, samples["r"], unit, torch.tensor([low, high]))
+        rows.append(_effect(ctx, samples["class_index"], tuned, truth))
+    ranked = pd.concat([units.reset_index(drop=True), pd.DataFrame(rows)], axis=1)
+    return ranked.sort_values("change", ascending=False, kind="stable", ignore_index=True)
+
+
+def strip_table(
+    ctx: Context, samples: dict[str, Tensor], unit: int, values: Tensor, tuned: Tuned, truth: Truth | None
+) -> pd.DataFrame:
+    """The rows of one unit in the table "strips" of `strips`."""
+    n, steps = len(samples["r"]), len(values)
+    of_run = _of_run(ctx, tuned).flatten(0, 1)
+    index = samples["class_index"].repeat_interleave(steps)
+    columns: dict[str, Any] = {
+        "unit": unit,
+        "class": np.asarray(ctx.class_names)[index.numpy()],
+        "sample_index": samples["sample_index"].repeat_interleave(steps),
+        "step": torch.arange(steps).repeat(n),
+        "value": values.repeat(n),
+        "probability": of_run.gather(1, index[:, None])[:, 0],
+    }
+    columns |= {f"probability_{name}": of_run[:, k] for k, name in enumerate(ctx.class_names)}
+    columns["prediction"] = np.asarray(ctx.classifier.class_names)[tuned.prediction.flatten().numpy()]
+    columns["flipped"] = tuned.flipped.flatten()
+    if truth is not None:
+        names, change = truth.largest(truth.moved(tuned.w))
+        columns |= {"factor": np.repeat(names, steps), "factor_change": change.repeat_interleave(steps)}
+    return pd.DataFrame(columns)
+
+
+def _effect(ctx: Context, class_index: Tensor, tuned: Tuned, truth: Truth | None) -> dict[str, float]:
+    """One row of the ranking: what a unit does between the two ends of its range."""
+    change = _of_run(ctx, tuned).diff(dim=1)[:, 0]
+    own = [float(change[class_index == c, c].mean()) for c in range(len(ctx.class_names))]
+    row = {"change": float(np.abs(own).mean())}
+    row |= {f"change_{name}": mean for name, mean in zip(ctx.class_names, own, strict=True)}
+    row |= {f"toward_{name}": float(mean) for name, mean in zip(ctx.class_names, change.mean(0), strict=True)}
+    row["flipped"] = float(tuned.flipped[:, -1].float().mean())
+    if truth is not None:
+        moved = truth.moved(tuned.w).mean(0)
+        row |= {f"moved_{name}": float(mean) for name, mean in zip(truth.names, moved, strict=True)}
+    return row
+
+
+def _of_run(ctx: Context, tuned: Tuned) -> Tensor:
+    """Probabilities `[n, steps, classes]` of the run's classes."""
+    return tuned.probability[..., [ctx.classifier.class_names.index(name) for name in ctx.class_names]]
+
+
+def _ranges(units: pd.DataFrame) -> list[tuple[int, float, float]]:
+    """Unit, minimum and maximum of every row."""
+    return list(zip(*(units[name].tolist() for name in ("unit", "minimum", "maximum")), strict=True))
+
+
+@torch.inference_mode()
+def _ends(model: Link, r: Tensor, unit: int, low: float, high: float) -> Tensor:
+    """w̃ `[n, 2, w_dim]` at both ends of a unit's range."""
+    return with_unit(model, r, unit, torch.tensor([low, high]))
