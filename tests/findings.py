@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,9 +12,10 @@ import numpy as np
 import pandas as pd
 import torch
 from fakes import make_config
+from safetensors.torch import save_file
 
 from lis.config import LeastSquaresConfig, LinkConfig, MLPConfig, RidgeConfig
-from lis.report.frames import column, where
+from lis.report.frames import column, records, where
 from lis.store import Artifact, Draft, Recipe, Store
 
 NAMES = ("border_collie", "pug", "chihuahua")
@@ -150,11 +152,52 @@ def offsets() -> pd.DataFrame:
     return pd.DataFrame({"component": range(1, 6), "offset": offset, "spread": 0.4, "explained": 0.15})
 
 
-def examples(count: int, per_class: int = 2) -> dict[str, torch.Tensor]:
-    """Tensors "examples" of `count` classes, 16×16 pixels."""
-    random = torch.Generator().manual_seed(0)
-    image = torch.randint(0, 256, (count * per_class, 3, 16, 16), dtype=torch.uint8, generator=random)
-    return {"image": image, "cycled": image // 2, "class_index": torch.arange(count).repeat_interleave(per_class)}
+def examples(count: int, per_class: int = 2, first: int = 0, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Tensors "examples" of `count` classes, 16×16 pixels: the samples `first`, `first + 1`, … of each in a stream."""
+    classes = torch.arange(count).repeat_interleave(per_class)
+    index = first + torch.arange(per_class).repeat(count)
+    image = torch.stack([_noise(seed, c, k) for c, k in zip(classes.tolist(), index.tolist(), strict=True)])
+    return {"image": image, "cycled": image // 2, "class_index": classes, "sample_index": index}
+
+
+def _noise(*address: int) -> torch.Tensor:
+    """An image `[3, 16, 16]` that only this sample has."""
+    return torch.from_numpy(np.random.default_rng(address).integers(0, 256, (3, 16, 16), dtype=np.uint8))
+
+
+def make_job(
+    folder: Path,
+    link: str = "lr",
+    scale: float = 1.0,
+    shown: dict[str, torch.Tensor] | None = None,
+    metrics: dict[str, float] | None = None,
+    labels: dict[str, str] | None = None,
+    **settings: object,
+) -> Path:
+    """As much of a run's folder as a comparison reads.
+
+    Args:
+        scale: multiplies the cycle's distances.
+        shown: tensors "examples".
+        metrics, labels: beside those that every job has.
+        settings: parts of the flat configuration, by names that need no dot.
+    """
+    table = samples(scale=scale, n=8)
+    known = {f"{row['metric']}/ratio_random": row["ratio_random"] for row in records(summary(table))}
+    facts = {
+        "labels": {"gan": "World", "classifier": "Net", "classes": "dogs", "link": link} | (labels or {}),
+        "settings": {"seed": 0, "evaluation.examples": 2} | settings,
+        "class_names": list(NAMES),
+        "metrics": known | {"class_kept": 0.9} | (metrics or {}),
+    }
+    for stage in ("evaluation", "link"):
+        (folder / "tables" / stage).mkdir(parents=True)
+    (folder / "report.json").write_text(json.dumps(facts))
+    (folder / "report.html").touch()
+    table.to_parquet(folder / "tables/evaluation/samples.parquet")
+    units().to_parquet(folder / "tables/link/units.parquet")
+    save_file(shown or examples(2), folder / "tables/evaluation/examples.safetensors")
+    return folder
 
 
 def _link(draft: Draft, link: str) -> None:

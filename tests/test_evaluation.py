@@ -139,6 +139,7 @@ def test_factors_are_scored(ctx: Context, artifact: Artifact, cycled: dict[str, 
 def test_examples_are_the_first_of_each_class(artifact: Artifact, cycled: dict[str, Tensor]) -> None:
     examples, first = artifact.tensors("examples"), [0, 1, 20, 21, 40, 41]
     assert examples["class_index"].tolist() == [0, 0, 1, 1, 2, 2]
+    assert examples["sample_index"].tolist() == cycled["sample_index"][first].tolist()
     for name, source in (("image", "image"), ("cycled", "image_cycled")):
         assert examples[name].dtype == torch.uint8
         torch.testing.assert_close(examples[name].float() / 127.5 - 1, cycled[source][first], atol=0.005, rtol=0)

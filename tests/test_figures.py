@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from lis.report.figures import comparison, components, distributions, fit, reconstructions, recovery, similarity
+from lis.report.figures import comparison, components, distributions, fit, gains, reconstructions, recovery, similarity
 from lis.report.figures.marks import density, enlarged, wants_log
 from lis.report.figures.schematic import Wiring, schematic
 from lis.report.frames import column, where
@@ -206,6 +206,63 @@ def test_comparison_has_a_panel_per_metric_and_column() -> None:
     drawn = sorted(y for _, y in dots(figure.axes[0]))
     expected = [part.query("metric == 'mse_w' and pairing == 'cycle'")["value"].mean() for part in parts[::2]]
     np.testing.assert_allclose(drawn, sorted(expected))
+
+
+def test_comparison_shares_a_scale_only_where_units_are_the_same() -> None:
+    parts = [
+        findings.samples(scale=scale).assign(link="lr", column=column) for column, scale in (("a", 1.0), ("b", 9.0))
+    ]
+    figure = comparison.comparison(pd.concat(parts), ["lr"], ["a", "b"], {"lr": "LR"}, own_units=["features"])
+    limits = [axis.get_ylim() for axis in figure.axes]
+    rows = dict(zip(findings.METRICS, zip(limits[::2], limits[1::2], strict=True), strict=True))
+    assert rows["mse_w"][0] == rows["mse_w"][1] and rows["features"][0] < rows["features"][1]
+    labelled = [axis.yaxis.get_tick_params()["labelleft"] for axis in figure.axes]
+    assert labelled == [True, False, True, False, True, True]
+
+
+@pytest.mark.parametrize(("columns", "turned"), [(2, 0), (5, 30)])
+def test_names_of_links_do_not_touch(columns: int, turned: int) -> None:
+    names = [f"vit_large_patch16_224.in21k_{k}" for k in range(columns)]
+    parts = [findings.samples(n=3).assign(link=link, column=name) for link in ("lr", "fc_l1") for name in names]
+    labels = {"lr": "LR", "fc_l1": "FC-L1, hidden=9"}
+    figure = comparison.comparison(pd.concat(parts), list(labels), names, labels)
+    bottom = figure.axes[-columns:]
+    assert {label.get_rotation() for axis in bottom for label in axis.get_xticklabels()} == {turned}
+    assert ("vit_large_patch16_224.in21k_1" in texts(figure)) == (columns == 2)
+
+
+def test_reconstructions_by_setting_places_every_picture() -> None:
+    """Rows are examples; a block per setting, in it a column per link."""
+    image = np.stack([np.full((192, 192, 3), 10 * k, np.uint8) for k in range(3)])
+    blocks = {"Net_a": {"lr": image + 1, "fc_l1": image + 2}, "Net b": {"lr": image + 3}}
+    names = ["pug", "pug", "bull terrier"]
+    figure = reconstructions.reconstructions_by_setting(image, names, blocks, {"lr": "LR", "fc_l1": "FC-L1"})
+    shown = [np.asarray(axis.images[0].get_array()) for axis in figure.axes]
+    step = np.arange(3) * 198 + 96
+    assert [block[step][:, 96, 0].tolist() for block in shown] == [[0, 10, 20], [1, 11, 21], [3, 13, 23]]
+    assert shown[1][step][:, 96 + 198, 0].tolist() == [2, 12, 22]
+    written = texts(figure).splitlines()
+    assert written.count("pug") == 1 and {"original", "Net_a", "Net b", "FC-L1"} <= set(written)
+    assert written.count("LR") == 2
+
+
+def test_gains_are_drawn_with_their_sign() -> None:
+    table = pd.DataFrame(
+        {
+            "inner": ["Net", "Net", "Other"],
+            "link": ["fc_l1", "fc_l2", "fc_l1"],
+            "metric": "mse_w",
+            "gain": [0.2, -0.05, 0.01],
+            "margin": [0.03, 0.01, np.nan],
+        }
+    )
+    figure = gains.gains(table, {"fc_l1": "FC-L1", "fc_l2": "FC-L2"})
+    axis = figure.axes[0]
+    assert sorted(round(x, 6) for x, _ in dots(axis)) == [-5, 1, 20]
+    low, high = axis.get_xlim()
+    assert low < -6 and high > 23
+    written = texts(figure)
+    assert "← worse" in written and "better →" in written and "−5" in written and "Other" in written
 
 
 def test_encodings() -> None:

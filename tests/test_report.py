@@ -10,26 +10,30 @@ from pathlib import Path
 import findings
 import numpy as np
 import pytest
-from safetensors.torch import save_file
+from findings import make_job
 
+from lis.config import NetworkConfig, PartNetConfig, PartWorldConfig
 from lis.report.comparison import write_comparison
 from lis.report.frames import records
 from lis.report.jobs import load_jobs, what_varied
 from lis.report.labels import number, share, times
 from lis.report.metrics import collect_metrics
 from lis.report.page import write_report
+from lis.report.source import component_label
 from lis.store import Artifact, Draft, Recipe, Store
 
 SECTIONS = {
-    "Reconstructions": "evaluation",
-    "Distances": "evaluation",
-    "Principal components": "evaluation",
-    "Classes": "evaluation",
-    "True factors": "evaluation",
-    "Similarity of R and W": "similarity",
-    "The fit": "link",
-    "Units": "link",
+    "Reconstructions": {"evaluation"},
+    "Distances": {"evaluation"},
+    "Principal components": {"evaluation"},
+    "Classes": {"evaluation", "pairs/train", "pairs/test"},
+    "True factors": {"evaluation"},
+    "Similarity of R and W": {"similarity"},
+    "The fit": {"link"},
+    "Units": {"link"},
+    "The classifier": {"pairs/test"},
 }
+"""Title of each section to the artifacts of which any is enough."""
 FURNITURE = {"Limits", "Settings", "How to cite", "Runs"}
 
 
@@ -60,26 +64,15 @@ def whole(tmp_path_factory: pytest.TempPathFactory, artifacts: dict[str, Artifac
     return folder / "out", page(folder, artifacts)
 
 
-def make_job(folder: Path, link: str, classes: str, scale: float = 1.0, **settings: object) -> Path:
-    """As much of a run's folder as a comparison reads."""
-    table = findings.samples(scale=scale, n=8)
-    metrics = {f"{row['metric']}/ratio_random": row["ratio_random"] for row in records(findings.summary(table))}
-    labels = {"gan": "World", "classifier": "Net", "classes": classes, "link": link}
-    known = {"labels": labels, "settings": {"seed": 0} | settings, "metrics": metrics | {"class_kept": 0.9}}
-    (folder / "tables/evaluation").mkdir(parents=True)
-    (folder / "report.json").write_text(json.dumps(known))
-    (folder / "report.html").touch()
-    table.to_parquet(folder / "tables/evaluation/samples.parquet")
-    save_file(findings.examples(2), folder / "tables/evaluation/examples.safetensors")
-    return folder
-
-
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], str]:
     """Four jobs and the text of their comparison."""
     out = tmp_path_factory.mktemp("sweep")
     runs = [(scale, link, classes) for scale, link in ((1.0, "lr"), (0.8, "fc_l2")) for classes in ("dogs", "<fungi>")]
-    jobs = [make_job(out / str(k), link, classes, scale) for k, (scale, link, classes) in enumerate(runs)]
+    jobs = [
+        make_job(out / str(k), link, scale, labels={"classes": classes})
+        for k, (scale, link, classes) in enumerate(runs)
+    ]
     return jobs, write_comparison(jobs, out).read_text("utf-8")
 
 
@@ -101,11 +94,11 @@ def test_every_section_appears(whole: tuple[Path, str]) -> None:
     assert titles(whole[1]) == set(SECTIONS)
 
 
-@pytest.mark.parametrize("stage", ["evaluation", "similarity", "link", "pairs/train"])
+@pytest.mark.parametrize("stage", ["evaluation", "similarity", "link", "pairs/train", "pairs/test"])
 def test_sections_appear_exactly_when_their_artifact_exists(
     tmp_path: Path, artifacts: dict[str, Artifact], stage: str
 ) -> None:
-    expected = {title for title, needed in SECTIONS.items() if needed == stage} or {"Classes"}
+    expected = {title for title, enough in SECTIONS.items() if stage in enough}
     assert titles(page(tmp_path, {stage: artifacts[stage]})) == expected
 
 
@@ -181,14 +174,14 @@ def test_metrics_are_flat_and_finite(artifacts: dict[str, Artifact], tmp_path: P
 def test_comparison_shows_every_job(sweep: tuple[list[Path], str]) -> None:
     jobs, text = sweep
     assert_self_contained(text)
-    assert titles(text) == {"Numbers", "Distributions", "Reconstructions"}
+    assert titles(text) == {"Numbers", "Distributions", "Gain over LR", "Reconstructions"}
     seen = words(text)
     assert "2 links × 2 class sets" in seen and "&lt;fungi&gt;" in text and "<fungi>" not in text
     for job in jobs:
         assert f'href="{job.name}/report.html"' in text
         assert f"{ratio(job):.3f}×" in seen
     figures = {file.name for file in (jobs[0].parent / "figures").iterdir()}
-    assert figures == {"comparison-1.png", "examples-1.png", "examples-2.png"}
+    assert figures == {"comparison-1.png", "gains-1.png", "examples-1.png"}
 
 
 def ratio(job: Path) -> float:
@@ -201,10 +194,40 @@ def test_comparison_marks_the_best_link(sweep: tuple[list[Path], str]) -> None:
     assert best[:2] == [f"{ratio(job):.3f}" for job in jobs[2:]]
 
 
+def test_large_is_good_for_the_class_that_is_kept(tmp_path: Path) -> None:
+    kept = {"lr": 0.95, "fc_l1": 0.9}
+    jobs = [make_job(tmp_path / link, link, metrics={"class_kept": value}) for link, value in kept.items()]
+    text = write_comparison(jobs, tmp_path).read_text("utf-8")
+    assert '<td class="best">95.0 %</td>' in text and "<td>90.0 %</td>" in text
+
+
+def test_only_links_make_one_table(tmp_path: Path) -> None:
+    jobs = [make_job(tmp_path / link, link) for link in ("lr", "ridge")]
+    text = write_comparison(jobs, tmp_path).read_text("utf-8")
+    assert text.count("<table>") == 3, "numbers, gains and runs"
+    assert re.search(r"<tr><th scope=\"col\"></th><th scope=\"col\">LR</th><th scope=\"col\">Ridge</th></tr>", text)
+    assert titles(text) == {"Numbers", "Distributions", "Gain over LR", "Reconstructions"}
+
+
+def test_classifiers_are_described(tmp_path: Path) -> None:
+    """The accuracy is that of the head in use; the rate is that of all draws of all classes."""
+    rates = {"acceptance/test/pug": 0.5, "acceptance/test/chihuahua": 1.0, "acceptance/train/pug": 0.1}
+    metrics = {
+        "Net": rates | {"classifier/accuracy": 0.91, "link/samples": 600.0, "link/dead": 3.0},
+        "Bare": {"mse_w/ratio_random": 0.2},
+    }
+    metrics["Probed"] = {"classifier/accuracy": 0.8, "probe/accuracy": 0.85}
+    jobs = [make_job(tmp_path / name, metrics=found, labels={"classifier": name}) for name, found in metrics.items()]
+    text = words(write_comparison(jobs, tmp_path).read_text("utf-8"))
+    # 40 accepted of 80 and of 40 draws.
+    assert "Net 40 3 15 91 % 66.7 %" in text
+    assert "Bare 40 – – – –" in text and "Probed 40 – – 85 % –" in text
+
+
 def test_comparison_names_jobs_without_result(tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     broken.mkdir()
-    text = write_comparison([make_job(tmp_path / "0", "lr", "dogs"), broken], tmp_path).read_text("utf-8")
+    text = write_comparison([make_job(tmp_path / "0"), broken], tmp_path).read_text("utf-8")
     assert "broken has no result" in words(text)
     with pytest.raises(ValueError, match=r"no results in 1 folders: expected report\.json"):
         write_comparison([broken], tmp_path)
@@ -222,6 +245,44 @@ def test_jobs_know_what_varied(sweep: tuple[list[Path], str]) -> None:
     jobs, _ = load_jobs(sweep[0])
     expected = [(link, classes, "") for link in ("lr", "fc_l2") for classes in ("dogs", "<fungi>")]
     assert [(job.link, job.inner, job.outer) for job in jobs] == expected
+    assert jobs[0].units == 40 and tuple(jobs[0].class_names) == findings.NAMES
+
+
+def test_classifiers_are_columns_whatever_else_varies(tmp_path: Path) -> None:
+    runs = [(classifier, world) for classifier in ("A", "B") for world in ("World", "World (hard)")]
+    jobs = [
+        make_job(tmp_path / str(k), labels={"classifier": classifier, "gan": world})
+        for k, (classifier, world) in enumerate(runs)
+    ]
+    loaded, _ = load_jobs(jobs)
+    assert [(job.inner, job.outer) for job in loaded] == runs
+    text = words(write_comparison(jobs, tmp_path).read_text("utf-8"))
+    assert "LR × 2 classifiers × 2 generators" in text
+    # One figure per world, and the rows of a world beside each other.
+    assert (tmp_path / "figures/comparison-2.png").exists() and not (tmp_path / "figures/comparison-3.png").exists()
+    rows = [text.index(row) for row in ("World, A 0.", "World, B 0.", "World (hard), A 0.", "World (hard), B 0.")]
+    assert rows == sorted(rows)
+
+
+@pytest.mark.parametrize(
+    ("node", "label"),
+    [
+        (PartNetConfig(), "PartNet"),
+        (PartNetConfig(task="attributes", probe=True), "PartNet (with probe, attributes)"),
+        (NetworkConfig(model="resnet50"), "ResNet-50"),
+        (NetworkConfig(model="alexnet", weights="random"), "AlexNet (random weights)"),
+        (NetworkConfig(model="densenet201", weights="/a/b/birds.pth"), "DenseNet-201 (weights birds.pth)"),
+        (NetworkConfig(model="resnet50", num_classes=2, class_names=["a", "b"]), "ResNet-50"),
+        (NetworkConfig(model="mobilenet_v3_large"), "mobilenet_v3_large"),
+        (NetworkConfig(library="timm", model="resnet50.a1_in1k", probe=True), "resnet50.a1_in1k (with probe)"),
+        (NetworkConfig(library="ip_irm", model="resnet50", probe=True), "IP-IRM"),
+        (NetworkConfig(library="partnet", model="partnet", attribute="dogs/size"), "PartNet (attribute dogs/size)"),
+        (PartWorldConfig(hard=True, truncation=0.5), "PartWorld (truncation=0.5, hard)"),
+        (PartWorldConfig(conditional=False), "PartWorld (conditional=False)"),
+    ],
+)
+def test_components_are_named_as_people_write_them(node: object, label: str) -> None:
+    assert component_label(node) == label
 
 
 def test_same_link_with_other_settings_is_another_link() -> None:
@@ -232,7 +293,11 @@ def test_same_link_with_other_settings_is_another_link() -> None:
 
 def test_two_settings_make_one_figure_per_outer_value(tmp_path: Path) -> None:
     runs = [(seed, classes) for seed in (0, 1) for classes in ("dogs", "birds")]
-    jobs = [make_job(tmp_path / str(k), "lr", classes, seed=seed) for k, (seed, classes) in enumerate(runs)]
+    jobs = [
+        make_job(tmp_path / str(k), labels={"classes": classes}, seed=seed) for k, (seed, classes) in enumerate(runs)
+    ]
     text = words(write_comparison(jobs, tmp_path).read_text("utf-8"))
-    assert "LR × 4 settings" in text and "seed=1, birds" in text and "Seed=0: distance after the cycle" in text
+    assert (
+        "LR × 2 seeds × 2 class sets" in text and "seed=1, birds" in text and "Seed=0: distance after the cycle" in text
+    )
     assert (tmp_path / "figures/comparison-2.png").exists()

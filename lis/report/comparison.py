@@ -1,4 +1,4 @@
-"""The page of a sweep: what varied between its runs, and how each metric came out (Fig. S1, S3)."""
+"""The page of a sweep: what varied between its runs, and how each metric came out (Fig. S1–S3)."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import numpy as np
 import pandas as pd
 
 import lis
+from lis.report.classifiers import classifiers
+from lis.report.examples import examples
 from lis.report.figures.comparison import comparison
-from lis.report.figures.reconstructions import reconstructions_by_link
+from lis.report.gains import gains
 from lis.report.html import Number, render, show
 from lis.report.jobs import Job, load_jobs
 from lis.report.labels import link_label, metric_label, number, share, times
 from lis.report.sections import Picture, Section, Table
 
-_SHOWN = 9
-"""Examples per picture."""
-_PICTURES = 8
-"""Pictures of examples on one page, which keep it small enough to be sent."""
-_TABLES = ("mse_w/ratio_random", "pixel_l2/ratio_random", "lpips/ratio_random", "class_kept", "r2_within")
+_RATIOS = tuple(f"{metric}/ratio_random" for metric in ("mse_w", "pixel_l2", "lpips", "moco", "features"))
+_TABLES = (*_RATIOS, "class_kept", "r2_within")
+_ONE_SETTING = "Distances of the cycle as a multiple of those of random pairs; R² is the mean over the true factors."
 _KINDS = {"classes": "class sets", "classifier": "classifiers", "gan": "generators", "seed": "seeds"}
 _LARGE_IS_GOOD = ("class_kept", "r2_within")
 
@@ -40,7 +40,8 @@ def write_comparison(jobs: list[Path], out: Path) -> Path:
     """
     loaded, missing = load_jobs(jobs)
     out.mkdir(parents=True, exist_ok=True)
-    sections = [part for part in (_numbers(loaded), _distributions(loaded), _examples(loaded)) if part]
+    makers = (_numbers, _distributions, gains, examples, classifiers)
+    sections = [section for maker in makers if (section := maker(loaded)) is not None]
     return render(
         "comparison.html.j2",
         out / "report.html",
@@ -57,11 +58,10 @@ def write_comparison(jobs: list[Path], out: Path) -> Path:
 
 
 def _title(jobs: Sequence[Job]) -> str:
-    links, columns = _links(jobs), _columns(jobs)
+    links, groups = _links(jobs), [group for group in reversed(list(jobs[0].values)) if group != "link"]
     first = f"{len(links)} links" if len(links) > 1 else link_label(links[0])
-    groups = [group for group in jobs[0].values if group != "link"]
-    kind = _KINDS.get(groups[0], "settings") if len(groups) == 1 else "settings"
-    return f"{first} × {len(columns)} {kind}" if len(columns) > 1 else first
+    counts = {group: len({job.values[group] for job in jobs}) for group in groups}
+    return " × ".join([first, *(f"{count} {_KINDS.get(group, 'settings')}" for group, count in counts.items())])
 
 
 def _abstract(jobs: Sequence[Job]) -> str:
@@ -69,7 +69,9 @@ def _abstract(jobs: Sequence[Job]) -> str:
     names = {"gan": "Generator", "classifier": "Classifier", "classes": "Classes", "link": "Link"}
     common = "; ".join(f"{names[group]}: {value}" for group, value in fixed.items() if group in names)
     varied = f"{len(jobs)} runs. Links: {', '.join(link_label(link) for link in _links(jobs))}."
-    varied += f" Settings: {'; '.join(_columns(jobs))}." if len(_columns(jobs)) > 1 else ""
+    for group in (group for group in jobs[0].values if group != "link"):
+        values = dict.fromkeys(job.values[group] for job in jobs)
+        varied += f" {_KINDS.get(group, 'settings').capitalize()}: {'; '.join(values)}."
     return f"{varied} {common}." if common else varied
 
 
@@ -87,10 +89,13 @@ def _headline(jobs: Sequence[Job]) -> list[Number]:
 
 
 def _numbers(jobs: Sequence[Job]) -> Section | None:
-    """A table per number: links down, settings across, the best of each setting in bold."""
-    tables = [_matrix(jobs, key) for key in _keys(jobs)]
-    if not tables:
+    """A table per number, settings down and links across; one table of all numbers where only links varied."""
+    keys, settings = _keys(jobs), _columns(jobs)
+    if not keys:
         return None
+    tables = [_matrix(jobs, _key_caption(key), [(setting, key, setting) for setting in settings]) for key in keys]
+    if len(settings) == 1:
+        tables = [_matrix(jobs, _ONE_SETTING, [(_key_label(key), key, settings[0]) for key in keys])]
     return Section("Numbers", _best_sentence(jobs), tables=tables)
 
 
@@ -106,18 +111,16 @@ def _best_sentence(jobs: Sequence[Job]) -> str:
     )
 
 
-def _matrix(jobs: Sequence[Job], key: str) -> Table:
-    links, columns = _links(jobs), _columns(jobs)
-    values = np.full((len(links), len(columns)), np.nan)
-    for job in jobs:
-        values[links.index(job.link), columns.index(job.column)] = job.metrics.get(key, np.nan)
-    sign = -1 if key in _LARGE_IS_GOOD else 1
-    ranked = np.where(np.isnan(values), np.inf, sign * values)
-    best = {(int(ranked[:, column].argmin()), column + 1) for column in range(len(columns)) if len(links) > 1}
-    rows = [
-        [link_label(link), *(_precise(key, value) for value in row)] for link, row in zip(links, values, strict=True)
-    ]
-    return Table(_key_caption(key), ["", *columns], rows, frozenset(best))
+def _matrix(jobs: Sequence[Job], caption: str, lines: Sequence[tuple[str, str, str]]) -> Table:
+    """Links across, the best of each line in bold; a line is its name, a key of the metrics, and a setting."""
+    links, rows, best = _links(jobs), [], set()
+    for place, (name, key, setting) in enumerate(lines):
+        found = {job.link: job.metrics[key] for job in jobs if job.column == setting and key in job.metrics}
+        rows.append([name, *(_precise(key, found.get(link, np.nan)) for link in links)])
+        if len(found) > 1:
+            pick = max if key in _LARGE_IS_GOOD else min
+            best.add((place, 1 + links.index(pick(found, key=lambda link: found[link]))))
+    return Table(caption, ["", *(link_label(link) for link in links)], rows, frozenset(best))
 
 
 def _distributions(jobs: Sequence[Job]) -> Section | None:
@@ -131,10 +134,13 @@ def _distributions(jobs: Sequence[Job]) -> Section | None:
         frames = [job.samples.assign(link=job.link, column=job.inner) for job in group if job.samples is not None]
         inner = list(dict.fromkeys(job.inner for job in group))
         links = _links(group)
-        figure = comparison(pd.concat(frames), links, inner, {link: link_label(link) for link in links})
+        # Another classifier has other units, in number and in scale.
+        own = ("features",) if len({job.labels["classifier"] for job in group}) > 1 else ()
+        figure = comparison(pd.concat(frames), links, inner, {link: link_label(link) for link in links}, own)
         caption = (
             f"{outer + ': ' if outer else ''}distance after the cycle per link. Bars are quartiles, dots means; lines "
             f"are the means of random pairs (solid) and of random pairs of the same class (dotted)."
+            f"{' Distances in R have a scale of their own for each classifier.' if own else ''}"
         )
         pictures.append(Picture(f"comparison-{place + 1}", figure, _sentence(caption)))
     return Section("Distributions", _overlap(with_samples), pictures)
@@ -152,40 +158,11 @@ def _overlap(jobs: Sequence[Job]) -> str:
         if a.column == b.column and key in a.metrics and key in b.metrics
     ]
     return (
-        f"On the same setting, two links differ in {_key_label(key)} by at most {number(max(gaps), 2)}." if gaps else ""
+        f"On the same setting, two links differ in {_key_label(key)} by at most {number(max(gaps), 2)} of what random "
+        "pairs give."
+        if gaps
+        else ""
     )
-
-
-def _examples(jobs: Sequence[Job]) -> Section | None:
-    """The same images through every link, a picture per setting."""
-    pictures, columns = (
-        [],
-        [column for column in _columns(jobs) if any(j.examples and j.column == column for j in jobs)],
-    )
-    for place, column in enumerate(columns[:_PICTURES]):
-        group = [job for job in jobs if job.column == column and job.examples]
-        image, cycled = _same_images(group)
-        labels = {link: link_label(link) for link in cycled}
-        figure = reconstructions_by_link(image, cycled, labels)
-        caption = f"{column + ': ' if column else ''}the same images after the cycle through each link."
-        pictures.append(Picture(f"examples-{place + 1}", figure, _sentence(caption), "photo"))
-    if not pictures:
-        return None
-    rest = columns[_PICTURES:]
-    notes = [f"Pictures of {len(rest)} more settings are in the runs' own pages."] if rest else []
-    return Section("Reconstructions", "", pictures, notes=notes)
-
-
-def _same_images(jobs: Sequence[Job]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Some examples of the first job, spread over its classes, and every link's version of exactly these."""
-    first = jobs[0].examples or {}
-    rows = np.unique(np.linspace(0, len(first["image"]) - 1, _SHOWN).round().astype(int))
-    cycled = {}
-    for job in jobs:
-        examples = job.examples or {}
-        if np.array_equal(examples["image"], first["image"]):
-            cycled.setdefault(job.link, examples["cycled"][rows])
-    return first["image"][rows], cycled
 
 
 def _sentence(text: str) -> str:
@@ -205,7 +182,9 @@ def _links(jobs: Sequence[Job]) -> list[str]:
 
 
 def _columns(jobs: Sequence[Job]) -> list[str]:
-    return list(dict.fromkeys(job.column for job in jobs))
+    """All settings, those with the same outer value beside each other."""
+    outer = list(dict.fromkeys(job.outer for job in jobs))
+    return list(dict.fromkeys(job.column for job in sorted(jobs, key=lambda job: outer.index(job.outer))))
 
 
 def _keys(jobs: Sequence[Job]) -> list[str]:
@@ -233,4 +212,7 @@ def _cell(key: str, value: float) -> str:
 
 def _precise(key: str, value: float) -> str:
     """As `_cell`, with the digits that tell similar links apart."""
-    return f"{value:.3f}×" if key.endswith("ratio_random") and np.isfinite(value) else _cell(key, value)
+    if not np.isfinite(value):
+        return "–"
+    precise = {"class_kept": f"{100 * value:.1f} %", "r2_within": f"{value:.2f}".replace("-", "−")}
+    return precise.get(key, f"{value:.3f}×")

@@ -18,7 +18,7 @@ COMPONENTS = ("gan", "classifier", "classes", "link")
 """Groups that have a name of their own; any other is told by the keys that differ."""
 _NO_DIFFERENCE = {"analysis", "engine", "logger", "device", "batch_size", "shard_size", "threads", "store"}
 """Groups that do not change a result."""
-_INNER = ("classes", "classifier", "gan")
+_INNER = ("classifier", "classes", "gan")
 """What goes into columns, in order of preference."""
 
 
@@ -29,6 +29,7 @@ class Job:
     folder: Path
     labels: Mapping[str, str]
     settings: Mapping[str, Any]
+    class_names: Sequence[str]
     metrics: Mapping[str, float]
     values: Mapping[str, str]
     """What varied in the sweep, group to this run's value as it is written."""
@@ -37,9 +38,11 @@ class Job:
     """The value that columns show; empty where only links vary."""
     outer: str
     """All other values that varied, for one figure each."""
+    units: int | None
+    """Width of the penultimate layer; None where no link was fitted."""
     samples: pd.DataFrame | None
     examples: Mapping[str, np.ndarray] | None
-    """`image`, `cycled` `[k, h, w, 3]` uint8."""
+    """`image`, `cycled` `[k, h, w, 3]` uint8; `class_index`, `sample_index` `[k]` int64."""
 
     @property
     def column(self) -> str:
@@ -111,14 +114,21 @@ def _job(folder: Path, run: Mapping[str, Any], values: Mapping[str, str]) -> Job
         folder=folder,
         labels=run["labels"],
         settings=run["settings"],
+        class_names=run["class_names"],
         metrics=run["metrics"],
         values={**values, **({"link": link_label(values["link"])} if "link" in values else {})},
         link=values.get("link", run["labels"]["link"]),
         inner=rest.pop(inner, ""),
         outer=", ".join(rest.values()),
+        units=_units(folder),
         samples=_samples(folder),
         examples=_examples(folder),
     )
+
+
+def _units(folder: Path) -> int | None:
+    file = folder / "tables" / "link" / "units.parquet"
+    return len(pd.read_parquet(file, columns=["unit"])) if file.is_file() else None
 
 
 def _samples(folder: Path) -> pd.DataFrame | None:
@@ -131,4 +141,4 @@ def _examples(folder: Path) -> dict[str, np.ndarray] | None:
     if not file.is_file():
         return None
     tensors = load_file(file)
-    return {name: tensors[name].transpose(0, 2, 3, 1) for name in ("image", "cycled")}
+    return tensors | {name: tensors[name].transpose(0, 2, 3, 1) for name in ("image", "cycled")}

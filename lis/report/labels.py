@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 METRICS = {
     "mse_w": "MSE in W",
@@ -18,6 +19,9 @@ LINKS_IN_WORDS = {
     "fc_l1": "one hidden layer, squared error in W",
     "fc_l2": "one hidden layer, squared error in W and on its first components",
 }
+_FAMILIES = {"alexnet": "AlexNet", "densenet": "DenseNet", "resnet": "ResNet", "vgg": "VGG"}
+_LIBRARIES = {"ip_irm": "IP-IRM", "partnet": "PartNet"}
+"""Libraries of a single network."""
 PAIRINGS = {"cycle": "cycle", "within-class": "random, same class", "random": "random"}
 
 
@@ -31,6 +35,19 @@ def link_label(link: str) -> str:
     return LINKS.get(link, link)
 
 
+def network_name(library: str, model: str) -> str:
+    """A network's name as people write it; one that is not listed keeps its library's.
+
+    Example:
+        >>> network_name("torchvision", "densenet201"), network_name("timm", "resnet50.a1_in1k")
+        ('DenseNet-201', 'resnet50.a1_in1k')
+    """
+    parts = re.fullmatch(r"([a-z]+)(\d*)", model)
+    if library != "torchvision" or not parts or parts[1] not in _FAMILIES:
+        return _LIBRARIES.get(library, model)
+    return "-".join(filter(None, (_FAMILIES[parts[1]], parts[2])))
+
+
 def words(name: str) -> str:
     """A name as words.
 
@@ -39,6 +56,21 @@ def words(name: str) -> str:
         'border collie'
     """
     return name.replace("_", " ")
+
+
+def wrapped(name: str, width: int) -> str:
+    """A name as text for a figure, on lines of about `width` characters; it breaks after spaces and marks only.
+
+    Example:
+        >>> wrapped("convnext_tiny.fb_in1k", 16).splitlines()
+        ['convnext_tiny.', 'fb_in1k']
+    """
+    lines = [""]
+    for piece in re.findall(r"[^\s._/,-]*[\s._/,-]+|[^\s._/,-]+", name):
+        if lines[-1] and len(lines[-1] + piece.rstrip()) > width:
+            lines.append("")
+        lines[-1] += piece
+    return "\n".join(line.rstrip() for line in lines).replace("$", r"\$")
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -78,6 +110,19 @@ def share(value: float) -> str:
     if not math.isfinite(value):
         return "–"
     return f"{100 * value:.1f}".removesuffix(".0") + " %"
+
+
+def gain(fraction: float, margin: float = math.nan) -> str:
+    """A change in percent with its sign, and the half width of its interval where that is finite.
+
+    Example:
+        >>> gain(0.0512, 0.004), gain(-0.12)
+        ('+5.1 ± 0.4 %', '−12.0 %')
+    """
+    if not math.isfinite(fraction):
+        return "–"
+    around = f" ± {100 * margin:.1f}" if math.isfinite(margin) else ""
+    return f"{100 * fraction:+.1f}{around} %".replace("-", "−")
 
 
 def times(value: float) -> str:

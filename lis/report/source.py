@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lis.classifiers.networks import usual_weights
+from lis.config import ClassifierConfig, NetworkConfig
 from lis.report.frames import records
-from lis.report.labels import LINKS, link_label, words
+from lis.report.labels import LINKS, link_label, network_name, words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,6 +19,9 @@ if TYPE_CHECKING:
     from lis.context import Context
     from lis.store import Artifact
 
+_IN_THE_NAME = {"_target_", "library", "model", "num_classes", "class_names"}
+"""Settings of a component that its label does not repeat."""
+_WEIGHTS = {"partworld": "part world weights", "pretrained": "pretrained weights", "random": "random weights"}
 SPLITS = ("train", "test")
 """The pairs of a split are the artifact `pairs/<split>`; every other artifact has the name of its stage."""
 
@@ -41,6 +47,8 @@ class Facts:
     units: int
     resolution: int
     device: str
+    classifier_notes: tuple[str, ...]
+    """Remarks that the classifier comes with."""
     settings: Mapping[str, Any]
     """The whole configuration, flat: `{"pairs.train": 1200, …}`."""
 
@@ -90,7 +98,7 @@ def source(ctx: Context, artifacts: Mapping[str, Artifact]) -> Source:
     config, generator = ctx.config, ctx.generator
     facts = Facts(
         generator=component_label(config.gan),
-        classifier=component_label(config.classifier),
+        classifier=component_label(_unsaid(config.classifier, generator.domain)),
         link=_link_name(config.link, artifacts),
         classes=words(config.classes.name),
         class_names=tuple(ctx.class_names),
@@ -101,24 +109,43 @@ def source(ctx: Context, artifacts: Mapping[str, Artifact]) -> Source:
         units=ctx.classifier.units,
         resolution=generator.resolution,
         device=str(ctx.device),
+        classifier_notes=tuple(getattr(ctx.classifier, "notes", ())),
         settings=flat(asdict(config)),
     )
     return Source(facts, artifacts)
 
 
+def _unsaid(node: ClassifierConfig, domain: str) -> ClassifierConfig:
+    """The classifier's settings without the weights that go without saying."""
+    usual = isinstance(node, NetworkConfig) and node.weights == usual_weights(domain)
+    return replace(node, weights="auto") if usual else node
+
+
 def component_label(node: Any) -> str:
-    """A component's class, and those of its settings that are not the schema's defaults.
+    """A component's name, and those of its settings that are not the schema's defaults.
 
     Example:
-        >>> from lis.config import PartNetConfig
-        >>> component_label(PartNetConfig()), component_label(PartNetConfig(task="attributes"))
-        ('PartNet', 'PartNet (task=attributes)')
+        >>> from lis.config import NetworkConfig, PartNetConfig, PartWorldConfig
+        >>> component_label(PartNetConfig(task="attributes")), component_label(PartWorldConfig(hard=True))
+        ('PartNet (attributes)', 'PartWorld (hard)')
+        >>> component_label(NetworkConfig(model="resnet50", weights="random"))
+        'ResNet-50 (random weights)'
     """
-    name = node._target_.rsplit(".", 1)[-1]
-    own = [field.name for field in fields(node) if field.name != "_target_" and field.default is not MISSING]
-    defaults = {field.name: field.default for field in fields(node)}
-    changed = [f"{key}={getattr(node, key)}" for key in own if getattr(node, key) != defaults[key]]
+    network = isinstance(node, NetworkConfig)
+    name = network_name(node.library, node.model) if network else node._target_.rsplit(".", 1)[-1]
+    # IP-IRM has no head of its own: that it has a probe goes without saying.
+    silent = _IN_THE_NAME | ({"probe"} if network and node.library == "ip_irm" else set())
+    told = [field for field in fields(node) if field.name not in silent and field.default is not MISSING]
+    changed = [_setting(f.name, getattr(node, f.name)) for f in told if getattr(node, f.name) != f.default]
     return f"{name} ({', '.join(changed)})" if changed else name
+
+
+def _setting(key: str, value: Any) -> str:
+    """A setting in words, where its key and value alone would not read well."""
+    if key == "weights":
+        return _WEIGHTS.get(value, f"weights {Path(value).name}")
+    named = {"task": f"{value}", "attribute": f"attribute {value}", "probe": "with probe"}
+    return named.get(key) or (key if value is True else f"{key}={value}")
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
