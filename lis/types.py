@@ -55,12 +55,15 @@ class Classifier(Protocol):
     class_names: tuple[str, ...]
     units: int
     """Width of the penultimate layer."""
-    fingerprint: str
-    """SHA-256 over weights and settings."""
     layers: dict[str, nn.Module]
     """Convolutions by name, in the order in which an image passes them; each gives `[n, channels, h, w]`."""
     cam_layer: str | None
     """Module of the network with the last map `[n, channels, h, w]` that a convolution made; None without one."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over weights and settings."""
+        ...
 
     def features(self, image: Tensor) -> Tensor:
         """Penultimate activations `r [n, units]` of images `[n, 3, H, W]` in [-1, 1]; resizes and normalises itself."""

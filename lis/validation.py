@@ -95,6 +95,11 @@ def check_config(config: RunConfig, stages: Collection[str]) -> None:
             f"similarity.examples={config.similarity.examples}: expected at most pairs.test={config.pairs.test}, "
             "the pairs per class that there are to choose from"
         )
+    strips = max(config.strips.samples, config.strips.examples)
+    if "strips" in config.analysis.stages and strips > config.pairs.test:
+        problems.append(
+            f"strips.samples or strips.examples is {strips}: expected at most pairs.test={config.pairs.test}"
+        )
     if problems:
         raise ValueError("\n".join(problems))
 

@@ -12,7 +12,7 @@ EXPERIMENTS = sorted(file.stem for file in (ROOT / "conf" / "experiment").glob("
 HELP = {
     "figS2": ["pairs.accept=any"],
     "figS3": ["pairs.accept=any"],
-    "figS4": ["training.images=4000"],
+    "figS4": ["training.images=2000"],
 }
 """What classifiers need that saw next to nothing in their training."""
 BOUNDS = {

@@ -182,6 +182,42 @@ def test_classes_choose_their_set():
         set_of(["pug", "toucan"])
 
 
+def test_figures_choose_the_set_where_only_the_classifier_knows_the_classes():
+    ours = PartWorld(["hanging_ears", "erect_ears"], conditional=False, figures="dogs")
+    theirs = generator("dogs", conditional=False)
+    assert ours.num_classes == 0 and ours.labels == SETS["dogs"].labels
+    assert ours.fingerprint == theirs.fingerprint != generator("fungi", conditional=False).fingerprint
+    k = torch.arange(3)
+    assert torch.equal(ours.sample(None, k, Stream("test pairs")), theirs.sample(None, k, Stream("test pairs")))
+
+
+def test_figures_that_the_classes_are_from_change_nothing():
+    assert generator("birds", figures="birds").fingerprint == generator("birds").fingerprint
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "message"),
+    [
+        (["pug"], {"figures": "cats"}, "gan.figures=cats: expected one of dogs, fungi, birds, or null"),
+        (["pug"], {"figures": "cats", "conditional": False}, "gan.figures=cats: expected one of"),
+        (
+            ["pug"],
+            {"figures": "birds"},
+            r"figures=birds and classes of dogs \(pug\): .*classes=birds.*conditional=false",
+        ),
+        (
+            ["erect_ears"],
+            {"figures": "dogs"},
+            r"'erect_ears'.*border_collie.*gan\.conditional=false gan\.figures=<set>",
+        ),
+        (["erect_ears"], {"conditional": False}, r"'erect_ears'.*gan\.conditional=false gan\.figures=<set>"),
+    ],
+)
+def test_a_set_that_does_not_fit_is_refused(names, options, message):
+    with pytest.raises(ValueError, match=message):
+        PartWorld(names, **options)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_generated_pictures_are_faithful_in_every_part(name):
     psnr = fidelity(generator(name).network, world(name), n=192, seed=7)

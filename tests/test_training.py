@@ -18,7 +18,7 @@ from lis.classifiers.figures import Batches, Task, bayes_class, draw_figures
 from lis.classifiers.partnet import CLASSES
 from lis.classifiers.preprocessing import Preprocessing
 from lis.classifiers.stage import ready
-from lis.classifiers.training import Curve, default_rate, find_precision, measure, train
+from lis.classifiers.training import Curve, default_rate, find_precision, measure, settle, train
 from lis.config import TrainingConfig
 from lis.generators.partworld import SETS, PartWorld
 from lis.generators.partworld.world import world
@@ -121,6 +121,17 @@ def test_accuracy_against_a_loop(trained):
 def test_the_rate_follows_the_normalisation():
     assert default_rate(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))) == 2e-3
     assert default_rate(nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))) == 5e-4
+
+
+def test_settled_statistics_are_those_of_the_batches():
+    classifier = small()
+    batches = [(torch.rand(6, 3, 64, 64), torch.zeros(6)) for _ in range(3)]
+    settle(classifier.train(), batches)
+    layers: Any = classifier.network
+    maps = [layers[0](image) for image, _ in batches]
+    mean = torch.stack([x.mean((0, 2, 3)) for x in maps]).mean(0)
+    assert torch.allclose(layers[1].running_mean, mean, atol=1e-5)
+    assert layers[1].momentum == 0.1
 
 
 def test_precision():

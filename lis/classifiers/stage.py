@@ -60,7 +60,7 @@ def classifier(ctx: Context, untrained: CutClassifier) -> Artifact:
 def load(classifier: CutClassifier, artifact: Artifact, device: torch.device) -> None:
     """Give a classifier the weights of its training."""
     classifier.network.load_state_dict(artifact.tensors("state"))
-    classifier.network.to(device)
+    classifier.eval().to(device)
     classifier.trained = True
 
 

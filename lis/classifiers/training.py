@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from lis.streams import Stream
 
 _SMOOTHING = 0.05
 _NORMS = (nn.modules.batchnorm._BatchNorm,)
+_SETTLED, _SETTLING = 100, 10
+"""Steps after which running statistics have forgotten their start, and batches that replace them before."""
 _POINTS = 200
 """Points of the curve, at most."""
 
@@ -133,13 +136,36 @@ def train(
         pl.Trainer(
             **options, max_steps=steps, max_epochs=-1, gradient_clip_val=1.0, callbacks=[curve], precision=precision
         ).fit(Training(classifier, steps, rate, config.weight_decay), DataLoader(figures, batch_size=None))
-    classifier.eval().requires_grad_(False).to(device)
+    classifier.requires_grad_(False).to(device)
+    if steps < _SETTLED:
+        settle(classifier, islice(figures, _SETTLING))
+    classifier.eval()
     facts = {"images": steps * batch, "steps": steps, "seconds": time.perf_counter() - start}
     facts |= {"precision": precision, "learning_rate": rate}
     accuracy = measure(classifier, config.held_out, seed, device)
     whole = accuracy.iloc[-1]
     facts |= {"accuracy": float(whole["accuracy"]), "bayes": float(whole["bayes"])}
     return Trained(pd.DataFrame(curve.points, columns=["images", "loss"]), accuracy, facts)
+
+
+@torch.no_grad()
+def settle(classifier: CutClassifier, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+    """Take the statistics of batch normalisation from some batches, where a short training left its first guess.
+
+    Args:
+        classifier: in training mode.
+        batches: images in [-1, 1] and answers.
+    """
+    norms = [module for module in classifier.modules() if isinstance(module, _NORMS)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean
+    device = next(classifier.parameters()).device
+    for image, _ in batches:
+        classifier(image.to(device))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
 
 
 def default_rate(network: nn.Module) -> float:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lis.config import RunConfig
 from lis.context import Context
+from lis.images import to_uint8
 from lis.linking.baselines import PAIRINGS, summarise
 from lis.linking.components import factor_table, offsets_table, principal_components
 from lis.linking.cycle import Measured, Samples, measure
@@ -171,11 +172,6 @@ def _examples(ctx: Context, samples: Samples, sample_index: Tensor) -> dict[str,
     size, resolution = ctx.config.batch_size, ctx.generator.resolution
     images = {"class_index": samples.class_index[shown], "sample_index": sample_index[shown]}
     for name, w in (("image", samples.w[shown]), ("cycled", samples.w_cycled[shown])):
-        parts = [_uint8(ctx.generator.synthesize(batch.to(ctx.device))) for batch in w.split(size) if len(batch)]
+        parts = [to_uint8(ctx.generator.synthesize(batch.to(ctx.device))) for batch in w.split(size) if len(batch)]
         images[name] = torch.cat([torch.empty(0, 3, resolution, resolution, dtype=torch.uint8), *parts])
     return images
-
-
-def _uint8(image: Tensor) -> Tensor:
-    """Images in [-1, 1] as 0…255 on the CPU."""
-    return ((image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()

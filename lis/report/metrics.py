@@ -25,7 +25,8 @@ def collect_metrics(artifacts: Mapping[str, Artifact]) -> dict[str, float]:
     Keys: `<metric>/{cycle, random, within_class, ratio_random, ratio_within_class}`, `class_kept`, `r2`, `r2_within`
     (means over factors), `ari_r`, `ari_w`, `rsa_similarity`, `rsa_dissimilarity` (means over repetitions),
     `link/{samples, rank, dead, near_dead, ridge}`, `acceptance/<split>/<class>`; `classifier/{accuracy, bayes}` of a
-    training on part world, `probe/{accuracy, ece, log_loss}` of a linear probe.
+    training on part world, `probe/{accuracy, ece, log_loss}` of a linear probe; `strips/{largest_change,
+    largest_change_flipped}` of the unit that moves the classifier most.
     """
     found: dict[str, float] = {}
     for stage, collect in (("evaluation", _evaluation), ("similarity", _similarity), ("link", _link)):
@@ -35,6 +36,9 @@ def collect_metrics(artifacts: Mapping[str, Artifact]) -> dict[str, float]:
         if stage in artifacts:
             facts = artifacts[stage].json(name)
             found.update({f"{stage}/{key}": facts[key] for key in _MODELS[stage]})
+    if "strips" in artifacts:
+        first = records(artifacts["strips"].table("ranking"))[0]
+        found |= {"strips/largest_change": first["change"], "strips/largest_change_flipped": first["flipped"]}
     for split in SPLITS:
         if f"pairs/{split}" in artifacts:
             rows = records(artifacts[f"pairs/{split}"].table("acceptance"))

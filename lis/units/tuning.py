@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lis.context import Context
+from lis.images import to_uint8
 from lis.linking.evaluation import TrueFactors
 from lis.types import Link
 from lis.units.perturbation import with_unit
@@ -57,7 +58,7 @@ def tune(ctx: Context, link: Link, r: Tensor, unit: int, values: Tensor) -> Tune
     for batch in w.flatten(0, 1).split(ctx.config.batch_size):
         image = ctx.generator.synthesize(batch.to(ctx.device))
         probabilities.append(ctx.classifier.head(ctx.classifier.features(image)).float().softmax(1).cpu())
-        images.append(_uint8(image))
+        images.append(to_uint8(image))
     size = (len(r), len(values))
     return Tuned(w, torch.cat(images).unflatten(0, size), torch.cat(probabilities).unflatten(0, size))
 
@@ -96,8 +97,3 @@ class Truth:
         """Names and changes `[n]` of the factors that move most in each row of `moved [n, factors]`."""
         top = moved.abs().argmax(1)
         return [self.names[k] for k in top.tolist()], moved.gather(1, top[:, None])[:, 0]
-
-
-def _uint8(image: Tensor) -> Tensor:
-    """Images in [-1, 1] as 0…255 on the CPU."""
-    return ((image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()

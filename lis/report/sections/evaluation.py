@@ -136,6 +136,8 @@ def _accepted_lead(table: pd.DataFrame, split: str) -> str:
 
 
 def _acceptance_notes(source: Source) -> list[str]:
+    if not source.facts.conditional:
+        return ["The generator has no classes: a sample's class is what the classifier calls it."]
     rule = source.facts.settings.get("pairs.accept")
     taken = {"correct": "Only samples that the classifier gets right are taken.", "any": "Every sample is taken."}
     return [taken[rule]] if rule in taken else []
