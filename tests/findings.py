@@ -32,7 +32,9 @@ METRICS = {"mse_w": (0.15, 0.3, 0.8), "pixel_l2": (0.03, 0.11, 0.14), "features"
 def make_ctx(root: Path, names: tuple[str, ...] = NAMES, link: str = "lr", **overrides: Any) -> Any:
     """As much of a context as a report reads; `overrides` as for `fakes.make_config`."""
     config = make_config(root, names, link=LINKS[link](), **overrides)
-    generator = SimpleNamespace(num_classes=len(names), w_dim=64, resolution=16, true_factors=lambda w: w)
+    generator = SimpleNamespace(
+        domain="partworld", num_classes=len(names), w_dim=64, resolution=16, true_factors=lambda w: w
+    )
     classifier = SimpleNamespace(units=40)
     return SimpleNamespace(
         config=config, generator=generator, classifier=classifier, device=torch.device("cpu"), class_names=names
