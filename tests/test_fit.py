@@ -32,11 +32,7 @@ def data(n=120):
 
 
 def write_pairs(draft):
-    r, w = data()
-    moments = LeastSquares(blocks=4)
-    moments.update(r, w)
-    draft.tensors("pairs", {"r": r, "w": w})
-    draft.tensors("moments", moments.state())
+    draft.tensors("pairs", dict(zip("rw", data(), strict=True)))
 
 
 @pytest.fixture
@@ -87,6 +83,14 @@ def test_linear_links_have_a_path_and_steps_with_intervals(kind, context):
     assert facts["mse"] == pytest.approx(float(mse), rel=1e-5)
 
 
+@pytest.mark.parametrize(("kind", "decompositions"), [("lr", 2), ("ridge", 1)])
+def test_no_matrix_is_decomposed_twice(kind, decompositions, context, monkeypatch):
+    eigh, calls = torch.linalg.eigh, []
+    monkeypatch.setattr(torch.linalg, "eigh", lambda matrix: calls.append(len(matrix)) or eigh(matrix))
+    link(context(LINKS[kind]))
+    assert calls == decompositions * [6]
+
+
 def test_trained_links_have_a_curve_and_no_steps(context):
     artifact = link(context(LINKS["fc_l2"]))
     assert list(artifact.table("curve")) == ["epoch", "train_loss", "validation_loss"]
@@ -100,13 +104,14 @@ def test_seed_and_settings_make_another_link(context):
 
 
 def test_a_table_without_blocks_has_no_interval():
-    moments = LeastSquares()
-    moments.update(*data())
-    table = unit_table(moments, ridge=0.1)
+    moments, blocked = LeastSquares(), LeastSquares(3)
+    for part in (moments, blocked):
+        part.update(*data())
+    link = moments.solve(0.1)
+    table, known = unit_table(moments, link, ridge=0.1), jackknife(blocked, link, 0.1)
     assert np.isnan(table["step_norm_low"].to_numpy()).all()
-    blocked = LeastSquares(3)
-    blocked.update(*data())
-    np.testing.assert_allclose(table["step_norm"], jackknife(blocked, 0.1).step_norm, rtol=1e-9)
+    np.testing.assert_allclose(table["step_norm"], known.step_norm)
+    np.testing.assert_allclose(unit_table(blocked, link, ridge=0.1)["step_norm_high"], known.high)
 
 
 def test_refused_settings_name_their_key(context):

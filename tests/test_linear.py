@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.stats import t as student
 from sklearn.linear_model import LinearRegression, Ridge
 
 from lis.linking.jackknife import jackknife
-from lis.linking.linear import LeastSquares, LinearLink
-from lis.linking.moments import STRIPE
+from lis.linking.linear import LeastSquares, LinearLink, link_of
+from lis.linking.moments import STRIPE, Moments
 from lis.linking.ridge import choose_ridge, grid, ridge_path
+from lis.linking.spectrum import Spectrum
 
 
 def world(n=400, units=30, w_dim=6, seed=0):
@@ -35,11 +37,41 @@ def deficient(n=500, dtype=np.float64):
     return r.astype(dtype), w.astype(dtype)
 
 
+def near_dead(n=500):
+    """Units that vary in one or two samples."""
+    r, w = world(n)
+    r[:, 3:5] = 0
+    r[[17, 18], 3] = 0.5, 0.05
+    r[22, 4] = 2
+    return r, w
+
+
+def faint(n=500):
+    """A unit that varies by so little that least squares cuts it, or nearly so."""
+    r, w = world(n)
+    r[:, 5] *= 1e-5
+    return r, w
+
+
+def wide(n=40):
+    """More units than samples, some of them equal, constant or nearly dead."""
+    r, w = world(n, units=90)
+    r[:, 3] = 0.3
+    r[:, 6] = r[:, 5]
+    r[:, 7] = 0
+    r[17, 7] = 0.5
+    return r, w
+
+
 def collect(r, w, blocks=1, cuts=()):
     moments = LeastSquares(blocks)
     for part_r, part_w in zip(np.split(r, cuts), np.split(w, cuts), strict=True):
         moments.update(part_r, part_w)
     return moments
+
+
+def plain_path(r, w):
+    return ridge_path(collect(r, w).spectrum(standardised=False), [0.0])
 
 
 def same(a, b, tolerance=1e-10):
@@ -89,6 +121,57 @@ def test_more_units_than_samples():
     same(link(torch.from_numpy(new)), reference.predict(new), 1e-6)
 
 
+def test_far_more_units_than_samples_need_no_matrix_of_units():
+    rng = np.random.default_rng(0)
+    r, w = rng.normal(size=(30, 60_000)), rng.normal(size=(30, 2))  # products of r would take 29 GB
+    moments = collect(r, w, blocks=3)
+    link = moments.solve()
+    same(link(torch.from_numpy(r)), w, 1e-8)
+    assert jackknife(moments, link).low.shape == (60_000,)
+
+
+@pytest.mark.parametrize("ridge", [0.0, 1e-6, 0.1])
+@pytest.mark.parametrize("data", [world, near_dead, wide, deficient, faint])
+def test_factorisation_and_eigenvalues_give_the_same_link(data, ridge):
+    """To 1e-7 of the largest coefficient; least squares needs the eigenvalues where one of them may have to be cut."""
+    r, w = data()
+    moments, solved = collect(r, w, blocks=4), []
+    for leave_out in (None, 1, 2):
+        equations = moments.equations(ridge > 0, leave_out)
+        quick, exact = equations.solve(ridge), Spectrum.of(equations).solution(ridge)
+        expected = equations.coefficients(exact)
+        same(moments.solve(ridge, leave_out).coef, expected, 1e-7 * float(expected.abs().max()))
+        solved.append(quick is not None)
+    assert solved == 3 * [ridge > 0 or data not in (deficient, faint)]
+
+
+@pytest.mark.parametrize("condition", [1e2, 1e6, 1e10])
+def test_ill_conditioned_links_are_as_exact_as_the_condition_allows(condition):
+    """By factorisation and by eigenvalues, against the factors that the samples are made of."""
+    rng = np.random.default_rng(0)
+    samples, axes = (np.linalg.qr(rng.normal(size=(n, 40)))[0] for n in (300, 40))
+    samples -= samples.mean(0)
+    inner = np.linalg.qr(samples)[0] * np.geomspace(1, condition**-0.5, 40)
+    coef = rng.normal(size=(40, 2))
+    moments = collect(inner @ axes.T, inner @ axes.T @ coef)
+    equations = moments.equations(standardised=False)
+    for solution in (equations.solve(0.0), Spectrum.of(equations).solution(0.0)):
+        assert solution is not None
+        same(equations.coefficients(solution), coef, 1e-15 * condition + 1e-12)
+
+
+def test_a_ridge_cuts_nothing():
+    """A direction of almost no variance, far below the cut of plain least squares, against the closed form."""
+    r, w = world()
+    r = np.c_[r / r.std(0), (r[:, 0] / r[:, 0].std() + 1e-7 * np.random.default_rng(0).normal(size=len(r)))]
+    s, ridge = (r - r.mean(0)) / r.std(0), 1e-8
+    inner = np.linalg.solve(s.T @ s / len(s) + ridge * np.eye(31), s.T @ (w - w.mean(0)) / len(s))
+    spectrum = collect(r, w).spectrum(standardised=True)
+    assert spectrum.rank == 30
+    same(link_of(spectrum.equations, spectrum.solution(ridge)).coef, inner / r.std(0)[:, None], 1e-5)
+    same(collect(r, w).solve(ridge).coef, inner / r.std(0)[:, None], 1e-5)
+
+
 def test_scales_and_offsets_cost_no_precision():
     r, w = world()
     r = r * np.geomspace(1e-1, 1e1, r.shape[1]) + 1e4
@@ -108,11 +191,38 @@ def test_chunks_and_merged_streams_give_the_same_moments():
     for blocks in (1, 3):
         whole = collect(r, w, blocks)
         state_close(whole, collect(r, w, blocks, cuts=(1, 5, 77, 78, 300)))
-        merged = LeastSquares(blocks)
-        merged.merge(LeastSquares(blocks))
-        for part in (slice(0, 100), slice(100, 101), slice(101, 500)):
-            merged.merge(collect(r[part], w[part], blocks))
-        state_close(whole, merged)
+        for cuts in ([100, 101], [20, 50, 60], [400, 410]):
+            merged = LeastSquares(blocks)
+            merged.merge(LeastSquares(blocks))
+            for part_r, part_w in zip(np.split(r, cuts), np.split(w, cuts), strict=True):
+                merged.merge(collect(part_r, part_w, blocks))
+            state_close(whole, merged)
+
+
+def test_samples_are_kept_until_they_outnumber_the_units():
+    r, w = world(n=61)
+    few, many = collect(r[:60], w[:60], blocks=2), collect(r, w, blocks=2)
+    assert torch.equal(few.state()["1.r"], torch.from_numpy(r[1:60:2]))
+    assert "0.products" in many.state() and "1.r" in many.state()
+    few.update(r[60:], w[60:])
+    state_close(few, many)
+
+
+def test_moments_without_some_samples_are_those_of_the_rest():
+    r, w = (torch.from_numpy(values) for values in near_dead())
+    r[:, 7] = 1e4  # a unit that varies only in what is taken away
+    r[:100, 7] += r[:100, 8]
+    whole, part, rest = (Moments.empty(30, 6, r.device) for _ in range(3))
+    whole.add(r, w)
+    part.add(r[:100], w[:100])
+    rest.add(r[100:], w[100:])
+    left = whole.without(part)
+    assert left.count == 400
+    assert left.std[7] == 0
+    for name in ("mean", "squares", "std"):
+        same(getattr(left, name), getattr(rest, name), 1e-9)
+    alive = torch.arange(30) != 7
+    same(left.products[:30].tril()[alive][:, alive], rest.products[:30].tril()[alive][:, alive], 1e-8)
 
 
 def test_merging_leaves_the_other_stream_as_it_is():
@@ -130,7 +240,7 @@ def test_blocks_do_not_change_the_link():
 
 def test_state_round_trip_goes_on_as_before():
     r, w = world()
-    for blocks in (1, 3):
+    for blocks in (1, 3, 20):
         first = collect(r[:250], w[:250], blocks)
         again = LeastSquares.from_state({name: value.clone() for name, value in first.state().items()})
         for moments in (first, again):
@@ -152,7 +262,7 @@ def test_ridge_equals_the_closed_form_on_standardised_units():
 
 def test_cross_validation_error_equals_brute_force():
     r, w = deficient(n=60)
-    path = ridge_path(collect(r, w), [1e-3, 0.1, 10.0])
+    path = ridge_path(collect(r, w).spectrum(standardised=True), [1e-3, 0.1, 10.0])
     alive = r.std(0) > 1e-12
     s = np.c_[(r[:, alive] - r[:, alive].mean(0)) / r[:, alive].std(0)]
     for ridge, gcv in zip(path["ridge"], path["gcv_mse"], strict=True):
@@ -164,14 +274,14 @@ def test_cross_validation_error_equals_brute_force():
 def test_cross_validation_error_of_least_squares_and_of_a_saturated_fit():
     r, w = world(n=200)
     mse = ((w - LinearRegression().fit(r, w).predict(r)) ** 2).mean()
-    same(ridge_path(collect(r, w), [0.0])["gcv_mse"], [mse / (1 - 31 / 200) ** 2])
-    assert ridge_path(collect(r[:20], w[:20]), [0.0])["gcv_mse"].item() == np.inf
+    same(plain_path(r, w)["gcv_mse"], [mse / (1 - 31 / 200) ** 2])
+    assert plain_path(r[:20], w[:20])["gcv_mse"].item() == np.inf
 
 
 def test_path_shrinks_the_steps_and_choose_takes_the_least_error():
     r, w = deficient()
     moments = collect(r, w)
-    path = ridge_path(moments, [0.0, *grid(5, 1e-4, 1e2)])
+    path = pd.concat([plain_path(r, w), ridge_path(moments.spectrum(standardised=True), grid(5, 1e-4, 1e2))])
     assert (np.diff(path["mean_step_norm"].to_numpy()) < 0).all()
     alive = moments.statistics().status != "dead"
     for ridge, step in zip(path["ridge"], path["mean_step_norm"], strict=True):
@@ -181,10 +291,13 @@ def test_path_shrinks_the_steps_and_choose_takes_the_least_error():
     assert path["gcv_mse"].min() == path["gcv_mse"][path["ridge"] == chosen].item()
 
 
-def test_jackknife_equals_a_plain_loop():
-    r, w = deficient()
+@pytest.mark.parametrize(("data", "n"), [(deficient, 500), (deficient, 100), (near_dead, 120), (wide, 40), (wide, 105)])
+def test_jackknife_equals_a_plain_loop(data, n):
+    """From moments, from samples that are summed up, in the samples' space, and with some of both."""
+    r, w = data(n)
     for ridge in (0.0, 0.05):
-        known, k = jackknife(collect(r, w, blocks=5, cuts=(3, 200)), ridge), 5
+        moments, k = collect(r, w, blocks=5, cuts=(3, 200)), 5
+        known = jackknife(moments, moments.solve(ridge), ridge)
         others = [np.arange(len(r)) % k != block for block in range(k)]
         rows = np.stack([collect(r[kept], w[kept]).solve(ridge).coef.numpy() for kept in others])
         error = np.sqrt((k - 1) / k * ((rows - rows.mean(0)) ** 2).sum(0))
@@ -253,11 +366,11 @@ def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="ridge=-1"):
         collect(r, w).solve(-1)
     with pytest.raises(ValueError, match="over 1 block"):
-        jackknife(collect(r, w))
+        jackknife(collect(r, w), collect(r, w).solve())
     with pytest.raises(ValueError, match="steps=0"):
         grid(0, 1, 2)
     with pytest.raises(ValueError, match="no ridge"):
-        choose_ridge(ridge_path(collect(r, w), [0.0]))
+        choose_ridge(plain_path(r, w))
 
 
 def test_inputs_may_be_read_only_reversed_or_from_inference():

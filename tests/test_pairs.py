@@ -11,7 +11,6 @@ from fakes import NAMES, FakeClassifier, FakeGenerator, make_context
 from torch import Tensor
 
 from lis.context import Context
-from lis.linking.linear import LeastSquares
 from lis.linking.pairs import CHECK_EVERY, Tally, pairs, validate_classes
 from lis.linking.shards import Source
 from lis.streams import Stream
@@ -65,7 +64,7 @@ def test_pairs_are_the_first_accepted_samples(tmp_path: Path, split: str, condit
 @pytest.mark.parametrize(("batch_size", "shard_size"), [(1, 16), (50, 3), (16, 1000), (9, 41)])
 @pytest.mark.parametrize("conditional", [True, False])
 def test_batches_and_shards_do_not_matter(tmp_path: Path, batch_size: int, shard_size: int, conditional: bool) -> None:
-    """The same key, and the same pairs and moments."""
+    """The same key, and the same pairs."""
     reference = pairs(_context(tmp_path / "a", conditional=conditional), "train")
     sizes = {"batch_size": batch_size, "shard_size": shard_size}
     other = pairs(_context(tmp_path / "b", conditional=conditional, **sizes), "train")
@@ -73,18 +72,7 @@ def test_batches_and_shards_do_not_matter(tmp_path: Path, batch_size: int, shard
     ours, theirs = reference.tensors("pairs"), other.tensors("pairs")
     assert torch.equal(ours["sample_index"], theirs["sample_index"])
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(reference.tensors("moments"), other.tensors("moments"), rtol=1e-5, atol=1e-4)
     assert reference.table("acceptance").equals(other.table("acceptance"))
-
-
-def test_moments_are_those_of_exactly_these_pairs(tmp_path: Path) -> None:
-    """And the test split has none."""
-    ctx = _context(tmp_path)
-    artifact = pairs(ctx, "train")
-    table, expected = artifact.tensors("pairs"), LeastSquares(blocks=10)
-    expected.update(table["r"], table["w"])
-    torch.testing.assert_close(artifact.tensors("moments"), expected.state(), rtol=1e-9, atol=1e-9)
-    assert not pairs(ctx, "test").has("moments")
 
 
 def test_splits_share_no_sample(tmp_path: Path) -> None:

@@ -18,7 +18,9 @@ from lis.linking.pairs import pairs
 from lis.linking.training import FittedLink, LinkFit, Settings, TrainingPairs
 from lis.store import Artifact, Draft, Recipe
 
-VERSION = 1
+VERSION = 2
+BLOCKS = 10
+"""Jackknife blocks."""
 LINKS: dict[str, type[LinkModule]] = {"linear": LinearLink, "mlp": MLPLink}
 """Modules by the name under which they are stored; each keeps its constructor's arguments in `settings`."""
 
@@ -60,37 +62,31 @@ def save_link(draft: Draft, fitted: FittedLink) -> None:
     draft.json("link", {"kind": fitted.kind, "module": module, "dims": dims, "settings": settings})
 
 
-def unit_table(moments: LeastSquares, ridge: float | None) -> pd.DataFrame:
+def unit_table(moments: LeastSquares, link: LinkModule, ridge: float | None) -> pd.DataFrame:
     """Statistics and, for a linear link with this ridge, the step and its interval of every unit."""
     units = moments.statistics()
     names = ("mean", "std", "minimum", "maximum")
     columns: dict[str, Any] = {"unit": np.arange(moments.units)}
     columns |= {name: getattr(units, name).cpu().numpy() for name in names} | {"status": units.status}
-    return pd.DataFrame(columns | _steps(moments, ridge))
-
-
-def _steps(moments: LeastSquares, ridge: float | None) -> dict[str, Any]:
-    """Step norm and interval; NaN for what does not exist."""
-    columns: dict[str, Any] = dict.fromkeys(("step_norm", "step_norm_low", "step_norm_high"), np.nan)
-    if ridge is None:
-        return columns
-    if moments.blocks < 2:
-        spectrum = moments.spectrum(ridge > 0)
-        return columns | {"step_norm": spectrum.step_norms(spectrum.coefficients(ridge)).cpu().numpy()}
-    known = jackknife(moments, ridge)
-    return {
-        name: value.cpu().numpy() for name, value in zip(columns, (known.step_norm, known.low, known.high), strict=True)
-    }
+    columns |= dict.fromkeys(("step_norm", "step_norm_low", "step_norm_high"), np.nan)  # what does not exist
+    if isinstance(link, LinearLink) and ridge is not None:
+        columns["step_norm"] = link.step_norms(units.reach).cpu().numpy()
+        if moments.blocks > 1:
+            known = jackknife(moments, link, ridge)
+            columns |= {"step_norm_low": known.low.cpu().numpy(), "step_norm_high": known.high.cpu().numpy()}
+    return pd.DataFrame(columns)
 
 
 def _build(ctx: Context, fit: LinkFit, source: Artifact, draft: Draft) -> None:
-    training = TrainingPairs(LeastSquares.from_state(source.tensors("moments")), lambda: source.tensors("pairs"))
+    stored = source.tensors("pairs")
+    training = TrainingPairs.of(stored["r"], stored["w"], BLOCKS)
     fitted = fit.fit(training, Settings(ctx.config.seed, ctx.device, ctx.progress))
     save_link(draft, fitted)
     for name, table in fitted.tables.items():
         draft.table(name, table)
-    draft.table("units", unit_table(training.moments, fitted.ridge))
-    status = training.moments.statistics().status
-    counts = {"dead": int((status == "dead").sum()), "near_dead": int((status == "near-dead").sum())}
+    units = unit_table(training.moments, fitted.link, fitted.ridge)
+    draft.table("units", units)
+    status = units["status"].tolist()
+    counts = {"dead": status.count("dead"), "near_dead": status.count("near-dead")}
     sizes = {"samples": training.moments.count, "units": training.moments.units, "w_dim": training.moments.w_dim}
     draft.json("fit", {"kind": fitted.kind, **sizes, **counts, **fitted.facts})

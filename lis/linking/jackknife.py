@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from scipy.stats import t as student
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from lis.linking.linear import LeastSquares
+from lis.linking.linear import LeastSquares, LinearLink
 
 LEVEL = 0.95
 """Coverage of the intervals."""
@@ -18,10 +16,8 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Jackknife:
-    """Estimates and errors of a linear link's rows; float64."""
+    """Steps of a linear link and how well they are known; float64."""
 
-    coef: Tensor
-    """Coefficients on all samples, `[units, w_dim]`."""
     coef_error: Tensor
     """Standard error of every coefficient, `[units, w_dim]`."""
     step_norm: Tensor
@@ -32,27 +28,29 @@ class Jackknife:
     """Upper end, `[units]`."""
 
 
-def jackknife(moments: LeastSquares, ridge: float = 0.0) -> Jackknife:
+def jackknife(moments: LeastSquares, link: LinearLink, ridge: float = 0.0) -> Jackknife:
     """Solves again without each of the k blocks, and takes Student's t with k − 1 degrees of freedom.
 
     The standard error of a statistic θ is √((k−1)/k Σ (θ₋ᵦ − mean θ₋)²). A block holds every k-th sample, so the
     blocks are alike in classes. The range of a unit is that of all samples throughout.
 
+    Args:
+        moments: the samples, in blocks.
+        link: of all samples, with this ridge.
+        ridge: relative to the number of samples.
+
     Raises:
         ValueError: the moments were collected with fewer than two blocks.
     """
-    k = moments.blocks
+    k, reach = moments.blocks, moments.statistics().reach
     if k < 2:
         raise ValueError(f"a jackknife over {k} block: expected 2 or more; collect with LeastSquares(blocks=10)")
-    whole = moments.spectrum(ridge > 0)
-    coef = whole.coefficients(ridge)
-    rows = torch.stack([moments.spectrum(ridge > 0, leave_out=block).coefficients(ridge) for block in range(k)])
-    steps = torch.stack([whole.step_norms(row) for row in rows])
-    step_norm = whole.step_norms(coef)
-    margin = float(student.ppf((1 + LEVEL) / 2, k - 1)) * _error(steps)
-    return Jackknife(coef, _error(rows), step_norm, (step_norm - margin).clamp(min=0), step_norm + margin)
+    others = [moments.solve(ridge, leave_out=block) for block in range(k)]
+    step_norm = link.step_norms(reach)
+    margin = float(student.ppf((1 + LEVEL) / 2, k - 1)) * _error([other.step_norms(reach) for other in others])
+    coef_error = _error([other.coef for other in others])
+    return Jackknife(coef_error, step_norm, (step_norm - margin).clamp(min=0), step_norm + margin)
 
 
-def _error(left_out: Tensor) -> Tensor:
-    k = len(left_out)
-    return ((left_out - left_out.mean(0)).square().sum(0) * (k - 1) / k).sqrt()
+def _error(left_out: list[Tensor]) -> Tensor:
+    return torch.stack(left_out).std(0, correction=0) * (len(left_out) - 1) ** 0.5

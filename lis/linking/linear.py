@@ -11,13 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lis.linking.blocks import Block
+from lis.linking.equations import NormalEquations
 from lis.linking.module import LinkModule
-from lis.linking.moments import Extremes, Moments
+from lis.linking.moments import CHUNK, Extremes, Moments, Samples
 from lis.linking.spectrum import Spectrum
 from lis.linking.units import UnitStatistics
-
-CHUNK = 1024
-"""Samples that are cast to float64 at a time."""
 
 
 class LinearLink(LinkModule):
@@ -62,15 +61,19 @@ class LinearLink(LinkModule):
             raise ValueError(f"unit {unit}: expected 0 to {len(self.coef) - 1}, the units of the linked layer")
         return self.coef[unit]
 
+    def step_norms(self, reach: Tensor) -> Tensor:
+        """‖Δw̃‖ when a unit moves by its reach `[units]`, the difference of its largest and smallest activation."""
+        return reach * torch.linalg.vector_norm(self.coef, dim=1)
+
 
 class LeastSquares:
     """Collects pairs (r, w) chunk by chunk and solves for the linear link.
 
-    Only means and products are kept: `8·units·(units + w_dim)` bytes per block, however many samples there are. They
-    add up over chunks, shards and devices (`merge`). Units may outnumber samples: the eigenvalues that are cut then
-    leave the minimum-norm solution, and a dual formulation, which needs all samples at once, is not used.
+    At most `8·units·(units + w_dim)` bytes are kept per block, however many samples there are: the samples themselves
+    while they are no more than units, means and products from then on. Both add up over chunks, shards and devices
+    (`merge`). Units may outnumber samples: the link is then solved for in the samples' space.
 
-    Calls with hundreds of samples or more are efficient. The moments live on the device of the first r.
+    Calls with hundreds of samples or more are efficient. All is kept on the device of the first r.
 
     Args:
         blocks: samples go in turn into this many blocks, for a delete-one-block jackknife of single rows.
@@ -93,7 +96,8 @@ class LeastSquares:
         self.blocks = blocks
         self.count = 0
         """Samples so far."""
-        self._moments: list[Moments] = []
+        self._blocks: list[Block] = []
+        self._total: Moments | None = None
         self._extremes: Extremes | None = None
         self._resolution = 0.0
 
@@ -111,14 +115,11 @@ class LeastSquares:
         if not len(r):
             return
         extremes = self._check_finite(r, w)
-        if not self._moments:
-            self._moments = [Moments.empty(r.shape[1], w.shape[1], r.device) for _ in range(self.blocks)]
+        if not self._blocks:
+            self._blocks = [Block(r.shape[1], w.shape[1], r.device) for _ in range(self.blocks)]
         for offset in range(self.blocks):
-            moments = self._moments[(self.count + offset) % self.blocks]
             rows = slice(offset, None, self.blocks)
-            for part_r, part_w in zip(r[rows].split(CHUNK), w[rows].split(CHUNK), strict=True):
-                if len(part_r):
-                    moments.add(part_r, part_w)
+            self._blocks[(self.count + offset) % self.blocks].add(r[rows], w[rows])
         self._count(len(r), extremes, max(torch.finfo(r.dtype).eps, torch.finfo(w.dtype).eps))
 
     def merge(self, other: LeastSquares) -> None:
@@ -131,14 +132,14 @@ class LeastSquares:
             return
         if self._extremes is None:
             self._extremes = Extremes(other._extremes.minimum.clone(), other._extremes.maximum.clone())
-            self._moments = [Moments.empty(other.units, other.w_dim, part.mean.device) for part in other._moments]
+            self._blocks = [Block(other.units, other.w_dim, block.device) for block in other._blocks]
         if (self.blocks, self.units, self.w_dim) != (other.blocks, other.units, other.w_dim):
             raise ValueError(
                 f"cannot merge moments of {other.blocks} blocks, {other.units} units and w_dim {other.w_dim} "
                 f"into {self.blocks}, {self.units} and {self.w_dim}: all three must agree"
             )
-        for block, moments in enumerate(other._moments):
-            self._moments[(self.count + block) % self.blocks].merge(moments)
+        for place, block in enumerate(other._blocks):
+            self._blocks[(self.count + place) % self.blocks].merge(block)
         self._count(other.count, other._extremes, other._resolution)
 
     @property
@@ -149,37 +150,47 @@ class LeastSquares:
     @property
     def w_dim(self) -> int:
         """Width of w."""
-        return len(self._first.squares)
+        return self._first.w_dim
 
     def statistics(self) -> UnitStatistics:
         """Mean, spread and range of every unit, and which are dead or near-dead."""
-        return self._statistics(self._total())
+        return self._statistics(self._data())
 
-    def spectrum(self, standardised: bool, leave_out: int | None = None) -> Spectrum:
-        """The eigendecomposition that links are solved from, of all samples or without those of one block.
+    def equations(self, standardised: bool, leave_out: int | None = None) -> NormalEquations:
+        """What a link is the solution of, over all samples or without those of one block.
 
         Args:
-            standardised: of the correlation matrix, for every ridge above 0; or of the covariance matrix, for ridge 0.
+            standardised: on standardised units, for every ridge above 0; or on the units as they are, for ridge 0.
             leave_out: a block.
-        """
-        total = self._total(leave_out)
-        return Spectrum.of(total, self._statistics(total), standardised)
 
-    def solve(self, ridge: float = 0.0) -> LinearLink:
+        Raises:
+            ValueError: no samples.
+        """
+        data = self._data(leave_out)
+        return NormalEquations.of(data, self._statistics(data), standardised)
+
+    def spectrum(self, standardised: bool) -> Spectrum:
+        """The eigendecomposition of the equations of all samples: links for every ridge."""
+        return Spectrum.of(self.equations(standardised))
+
+    def solve(self, ridge: float = 0.0, leave_out: int | None = None) -> LinearLink:
         """The link of least squared error, plus n·ridge times the squared norm of the standardised units' coefficients.
 
-        Directions in R whose eigenvalue is at most 1e-12 of the largest are cut. Among the solutions that then remain
-        the one of minimum norm is taken, so that single coefficients stay bounded.
+        Directions whose eigenvalue plus ridge is at most 1e-12 of the largest are cut. Among the solutions that then
+        remain the one of minimum norm is taken, so that single coefficients stay bounded.
 
         Args:
             ridge: relative to the number of samples n; 0 is ordinary least squares on the units as they are.
+            leave_out: a block to solve without.
 
         Raises:
             ValueError: no samples, or a negative ridge.
         """
         if not ridge >= 0:
             raise ValueError(f"ridge={ridge}: expected 0 or more, relative to the number of samples")
-        return link_of(self.spectrum(ridge > 0), ridge)
+        equations = self.equations(ridge > 0, leave_out)
+        solution = equations.solve(ridge)
+        return link_of(equations, Spectrum.of(equations).solution(ridge) if solution is None else solution)
 
     def state(self) -> dict[str, Tensor]:
         """Everything that was collected, as named tensors; `from_state` is the way back."""
@@ -187,44 +198,57 @@ class LeastSquares:
             return {"blocks": torch.tensor(self.blocks)}
         own = {"blocks": self.blocks, "count": self.count, "resolution": self._resolution}
         state = {name: torch.tensor(value) for name, value in own.items()} | vars(self._extremes)
-        for block, moments in enumerate(self._moments):
-            state |= {f"{block}.{name}": tensor for name, tensor in vars(moments).items()}
+        for place, block in enumerate(self._blocks):
+            state |= {f"{place}.{name}": tensor for name, tensor in block.state().items()}
         return state
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> Self:
-        """What `state` was taken from; shares its tensors."""
+        """What `state` was taken from; may share its tensors."""
         new = cls(int(state["blocks"]))
         if "count" in state:
             new.count, new._resolution = int(state["count"]), float(state["resolution"])
             new._extremes = Extremes(state["minimum"], state["maximum"])
-            names = ("count", "mean", "products", "squares")
-            new._moments = [Moments(*(state[f"{block}.{name}"] for name in names)) for block in range(new.blocks)]
+            parts = [{k.split(".")[1]: v for k, v in state.items() if k.startswith(f"{b}.")} for b in range(new.blocks)]
+            new._blocks = [Block.from_state(part) for part in parts]
         return new
 
     @property
-    def _first(self) -> Moments:
-        if not self._moments:
+    def _first(self) -> Block:
+        if not self._blocks:
             raise ValueError("no samples yet: call update(r, w) first")
-        return self._moments[0]
+        return self._blocks[0]
 
-    def _total(self, leave_out: int | None = None) -> Moments:
-        if self.blocks == 1 and leave_out is None:
-            return self._first
-        total = Moments.empty(self.units, self.w_dim, self._first.mean.device)
-        for block, moments in enumerate(self._moments):
-            if block != leave_out:
-                total.merge(moments)
+    @property
+    def _range(self) -> Extremes:
+        if self._extremes is None:
+            raise ValueError("no samples yet: call update(r, w) first")
+        return self._extremes
+
+    def _data(self, leave_out: int | None = None) -> Moments | Samples:
+        """All samples, or those of all blocks but one: as they are where they are no more than units."""
+        kept = [block for place, block in enumerate(self._blocks) if place != leave_out]
+        if not sum(block.count for block in kept):
+            raise ValueError("no samples: call update(r, w) first, with more samples than a block has")
+        if sum(block.count for block in kept) <= self.units:
+            r, w = zip(*(block.samples() for block in kept), strict=True)
+            return Samples.of(torch.cat(r), torch.cat(w))
+        if self._total is None:
+            self._total = self._sum()
+        return self._total if leave_out is None else self._total.without(self._blocks[leave_out].moments())
+
+    def _sum(self) -> Moments:
+        if self.blocks == 1:
+            return self._first.moments()
+        total = Moments.empty(self.units, self.w_dim, self._first.device)
+        for block in self._blocks:
+            block.join(total)
         return total
 
-    def _statistics(self, total: Moments) -> UnitStatistics:
-        extremes, units = self._extremes, total.units
-        count = int(total.count)
-        if extremes is None or not count:
-            raise ValueError("no samples: call update(r, w) first, with at least as many samples as blocks")
-        std = (total.products.diagonal()[:units] / count).sqrt()
-        low, high = extremes.minimum, extremes.maximum
-        return UnitStatistics(count, total.mean[:units], std, low, high, self._resolution)
+    def _statistics(self, data: Moments | Samples) -> UnitStatistics:
+        """Of these samples, but with the range of all."""
+        low, high = self._range.minimum, self._range.maximum
+        return UnitStatistics(int(data.count), data.mean[: data.units], data.std, low, high, self._resolution)
 
     def _count(self, n: int, extremes: Extremes, resolution: float) -> None:
         if self._extremes is None:
@@ -232,11 +256,12 @@ class LeastSquares:
         self._extremes.merge(extremes)
         self._resolution = max(self._resolution, resolution)
         self.count += n
+        self._total = None
 
     def _check_shapes(self, r: Tensor, w: Tensor) -> None:
         if len(r) != len(w):
             raise ValueError(f"r has {len(r)} samples and w has {len(w)}: expected one w per r")
-        if self._moments and (r.shape[1], w.shape[1]) != (self.units, self.w_dim):
+        if self._blocks and (r.shape[1], w.shape[1]) != (self.units, self.w_dim):
             raise ValueError(
                 f"r and w have widths {r.shape[1]} and {w.shape[1]}: expected {self.units} and {self.w_dim} as before"
             )
@@ -260,10 +285,10 @@ class LeastSquares:
         return whole
 
 
-def link_of(spectrum: Spectrum, ridge: float) -> LinearLink:
-    """The link of a spectrum with a ridge relative to the number of samples."""
-    coef = spectrum.coefficients(ridge)
-    return LinearLink.of(coef, spectrum.mean_w - spectrum.units.mean @ coef)
+def link_of(equations: NormalEquations, solution: Tensor) -> LinearLink:
+    """The link of a solution of these equations."""
+    coef = equations.coefficients(solution)
+    return LinearLink.of(coef, equations.mean_w - equations.units.mean @ coef)
 
 
 def _matrix(name: str, values: Tensor | NDArray[Any]) -> Tensor:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lis.linking.linear import LeastSquares, link_of
+import pandas as pd
+
+from lis.linking.linear import link_of
 from lis.linking.ridge import choose_ridge, grid, ridge_path
+from lis.linking.spectrum import Spectrum
 from lis.linking.training import FittedLink, Settings, TrainingPairs
 
 SHOWN = grid(33, 1e-6, 1e2)
@@ -20,7 +22,11 @@ class LeastSquaresFit:
 
     def fit(self, training: TrainingPairs, settings: Settings) -> FittedLink:
         """Solves the normal equations with ridge 0."""
-        return _fit("lr", training.moments, [0.0, *SHOWN], ridge=0.0)
+        start = time.perf_counter()
+        shown = ridge_path(training.moments.spectrum(standardised=True), SHOWN)
+        spectrum = training.moments.spectrum(standardised=False)
+        path = pd.concat([ridge_path(spectrum, [0.0]), shown], ignore_index=True)
+        return _fitted("lr", spectrum, path, 0.0, start)
 
 
 @dataclass(frozen=True)
@@ -44,20 +50,20 @@ class RidgeFit:
         Raises:
             ValueError: no ridge has a finite error.
         """
-        return _fit("ridge", training.moments, grid(self.steps, self.smallest, self.largest), ridge=None)
+        start = time.perf_counter()
+        spectrum = training.moments.spectrum(standardised=True)
+        path = ridge_path(spectrum, grid(self.steps, self.smallest, self.largest))
+        return _fitted("ridge", spectrum, path, choose_ridge(path), start)
 
 
-def _fit(kind: str, moments: LeastSquares, ridges: Sequence[float], ridge: float | None) -> FittedLink:
-    """A linear link with a given ridge, or with the best of the path."""
-    start = time.perf_counter()
-    path = ridge_path(moments, ridges)
-    ridge = choose_ridge(path) if ridge is None else ridge
+def _fitted(kind: str, spectrum: Spectrum, path: pd.DataFrame, ridge: float, start: float) -> FittedLink:
+    """The link with a ridge of the path; `start` is when the fit began, in seconds of `time.perf_counter`."""
     path["chosen"] = path["ridge"] == ridge
-    spectrum = moments.spectrum(ridge > 0)
     chosen = path[path["chosen"]].iloc[0]
     facts = {"ridge": ridge, "rank": spectrum.rank, "condition": spectrum.condition, "mse": spectrum.mse(ridge)}
     finite = math.isfinite(chosen["gcv_mse"])  # not with as many degrees of freedom as samples
     facts |= {"gcv_mse": float(chosen["gcv_mse"]) if finite else None}
     facts |= {"mean_step_norm": float(chosen["mean_step_norm"])}
+    link = link_of(spectrum.equations, spectrum.solution(ridge))
     facts["seconds"] = time.perf_counter() - start
-    return FittedLink(kind, link_of(spectrum, ridge), facts, {"path": path}, ridge)
+    return FittedLink(kind, link, facts, {"path": path}, ridge)

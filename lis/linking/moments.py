@@ -13,8 +13,12 @@ from typing import Self
 import torch
 from torch import Tensor
 
+CHUNK = 1024
+"""Samples that are cast to float64 at a time."""
 STRIPE = 512
 """Columns per matrix product: the products above the diagonal stripe are never computed."""
+CANCELLED = 1e-13
+"""What is left of a sum of squares below this share of it is rounding."""
 
 
 @dataclass
@@ -42,8 +46,22 @@ class Moments:
         """Width of r."""
         return self.products.shape[1]
 
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation of every unit, `[units]`."""
+        return (self.products.diagonal() / self.count).sqrt()
+
+    @property
+    def variance_w(self) -> Tensor:
+        """Mean squared deviation, `[w_dim]`."""
+        return self.squares / self.count
+
     def add(self, r: Tensor, w: Tensor) -> None:
-        """Joins a chunk `r [n, units]`, `w [n, w_dim]` of any float type; n should be a few hundred to thousand."""
+        """Joins samples `r [n, units]`, `w [n, w_dim]` of any float type; n should be a few hundred or more."""
+        for start in range(0, len(r), CHUNK):
+            self._add(r[start : start + CHUNK], w[start : start + CHUNK])
+
+    def _add(self, r: Tensor, w: Tensor) -> None:
         n, units = len(r), self.units
         x = torch.empty(n + 1, len(self.mean), dtype=torch.float64, device=self.mean.device)
         x[:n, :units], x[:n, units:] = r, w
@@ -63,6 +81,18 @@ class Moments:
         self.products.add_(other.products).addr_(row, row[:units])
         self.squares += other.squares + row[units:] ** 2
 
+    def without(self, other: Moments) -> Moments:
+        """The moments of the samples that are left when some of them, at least one fewer, are taken away."""
+        other = other.to(self.mean.device)
+        count, units = self.count - other.count, self.units
+        mean = self.mean + (self.mean - other.mean) * (other.count.double() / count)
+        row = (mean - other.mean) * (count.double() * other.count / self.count).sqrt()
+        products = (self.products - other.products).addr_(row, row[:units], alpha=-1)
+        # A unit that varied only in what is taken away is constant from now on.
+        variation = products.diagonal()
+        variation[variation <= CANCELLED * self.products.diagonal()] = 0.0
+        return Moments(count, mean, products, (self.squares - other.squares - row[units:] ** 2).clamp(min=0))
+
     def _join(self, count: Tensor, mean: Tensor) -> Tensor:
         """Joins count and mean, and returns √(n₁n₂/(n₁+n₂)) times the difference of the means."""
         total = (self.count + count).clamp(min=1)
@@ -75,6 +105,45 @@ class Moments:
     def to(self, device: torch.device) -> Moments:
         """The moments on a device."""
         return Moments(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Few samples, centred: what `Moments` sum up, before any sum; float64."""
+
+    mean: Tensor
+    """Mean of [r | w], `[units + w_dim]`."""
+    r: Tensor
+    """r − r̄, `[n, units]`."""
+    w: Tensor
+    """w − w̄, `[n, w_dim]`."""
+
+    @classmethod
+    def of(cls, r: Tensor, w: Tensor) -> Self:
+        """Samples `r [n, units]`, `w [n, w_dim]` of any float type, n ≥ 1."""
+        r, w = r.double(), w.double()
+        mean_r, mean_w = r.mean(0), w.mean(0)
+        return cls(torch.cat([mean_r, mean_w]), r - mean_r, w - mean_w)
+
+    @property
+    def count(self) -> int:
+        """Samples."""
+        return len(self.r)
+
+    @property
+    def units(self) -> int:
+        """Width of r."""
+        return self.r.shape[1]
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation of every unit, `[units]`."""
+        return self.r.square().mean(0).sqrt()
+
+    @property
+    def variance_w(self) -> Tensor:
+        """Mean squared deviation, `[w_dim]`."""
+        return self.w.square().mean(0)
 
 
 @dataclass

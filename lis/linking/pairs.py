@@ -16,14 +16,11 @@ import torch
 from torch import Tensor
 
 from lis.context import Context
-from lis.linking.linear import LeastSquares
 from lis.linking.shards import Block, Source, shard
 from lis.store import Artifact, Draft, Recipe
 from lis.types import Classifier, Generator
 
-VERSION = 1
-BLOCKS = 10
-"""Jackknife blocks of the moments."""
+VERSION = 2
 CHECK_EVERY = 500
 """Draws after which the acceptance rate of a class is judged, again and again."""
 
@@ -33,8 +30,7 @@ def pairs(ctx: Context, split: str) -> Artifact:
 
     Tensors "pairs": `r [n, units]` and `w [n, w_dim]` float32, `class_index [n]` int64 into the run's class names,
     `sample_index [n]` int64 into the stream, ordered by class and then by sample. Table "acceptance": class, drawn (up
-    to and including the last accepted sample that was needed), accepted, rate. For "train" also tensors "moments":
-    the state of `LeastSquares(blocks=10)` over exactly these pairs.
+    to and including the last accepted sample that was needed), accepted, rate.
 
     Raises:
         ValueError: an unknown split, class or way to accept; fewer than one sample wanted; a class whose acceptance
@@ -192,7 +188,7 @@ def _wanted(shards: dict[Source, list[Artifact]], tallies: list[Tally], n: int, 
 def _build(ctx: Context, split: str, n: int, draft: Draft) -> None:
     tallies = _tallies(ctx)
     shards = _collect(ctx, split, n, tallies)
-    total, moments = n * len(tallies), LeastSquares(blocks=BLOCKS)
+    total = n * len(tallies)
     table = {
         "r": torch.empty(total, ctx.classifier.units),
         "w": torch.empty(total, ctx.generator.w_dim),
@@ -204,13 +200,9 @@ def _build(ctx: Context, split: str, n: int, draft: Draft) -> None:
         for chunk in _chunks(tally, shards[tally.source], n):
             for name, values in chunk.items():
                 table[name][row : row + len(values)] = values
-            if split == "train":
-                moments.update(chunk["r"], chunk["w"])
             row += len(chunk["r"])
     draft.tensors("pairs", table)
     draft.table("acceptance", _acceptance(tallies, n))
-    if split == "train":
-        draft.tensors("moments", moments.state())
 
 
 def _chunks(tally: Tally, shards: list[Artifact], n: int) -> Iterator[dict[str, Tensor]]:

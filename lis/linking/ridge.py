@@ -7,14 +7,12 @@ times before the error rises.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-if TYPE_CHECKING:
-    from lis.linking.linear import LeastSquares
-    from lis.linking.spectrum import Spectrum
+from lis.linking.linear import link_of
+from lis.linking.spectrum import Spectrum
 
 
 def grid(steps: int, smallest: float, largest: float) -> list[float]:
@@ -31,17 +29,19 @@ def grid(steps: int, smallest: float, largest: float) -> list[float]:
     return np.geomspace(smallest, largest, steps).tolist()
 
 
-def ridge_path(moments: LeastSquares, ridges: Iterable[float]) -> pd.DataFrame:
-    """Error and step size for each ridge, from the moments alone, by one eigendecomposition of standardised units.
+def ridge_path(spectrum: Spectrum, ridges: Iterable[float]) -> pd.DataFrame:
+    """Error and step size for each ridge.
+
+    Args:
+        spectrum: of standardised units for ridges above 0, of the units as they are for a ridge of 0.
+        ridges: relative to the number of samples; 0 is plain least squares.
 
     Returns:
         One row per ridge: `ridge`; `gcv_mse`, the generalised cross-validation estimate of the mean squared error per
         dimension of w on new samples; `mean_step_norm`, the mean ‖Δw‖ over units that are not dead, each taken from
-        its minimum to its maximum. A ridge of 0 stands for plain least squares.
+        its minimum to its maximum.
     """
-    ridges = list(ridges)
-    spectra = {positive: moments.spectrum(positive) for positive in {ridge > 0 for ridge in ridges}}
-    rows = [(h, spectra[h > 0].gcv_mse(h), _mean_step_norm(spectra[h > 0], h)) for h in ridges]
+    rows = [(h, spectrum.gcv_mse(h), _mean_step_norm(spectrum, h)) for h in ridges]
     return pd.DataFrame(rows, columns=["ridge", "gcv_mse", "mean_step_norm"])
 
 
@@ -62,5 +62,6 @@ def choose_ridge(path: pd.DataFrame) -> float:
 
 
 def _mean_step_norm(spectrum: Spectrum, ridge: float) -> float:
-    steps = spectrum.step_norms(spectrum.coefficients(ridge))[~spectrum.units.dead]
+    units = spectrum.equations.units
+    steps = link_of(spectrum.equations, spectrum.solution(ridge)).step_norms(units.reach)[~units.dead]
     return float(steps.mean()) if len(steps) else 0.0

@@ -1,8 +1,6 @@
-"""Least squares and ridge for every ridge at once, from one eigendecomposition.
+"""A linear link for every ridge at once, from one eigendecomposition of its normal equations: K = V Λ Vᵀ.
 
-With s = (r − r̄)/σ, K = E[s sᵀ] = V Λ Vᵀ and E[s wᵀ], the coefficients on s are V (Λ + h)⁻¹ Vᵀ E[s wᵀ]. For h > 0 the
-units are standardised (σ their standard deviation), so that the ridge is blind to their scales; for h = 0, plain least
-squares, σ = 1, so that among equal solutions the shortest is taken, as LAPACK's gelsd does for the paper's regression.
+X = V (Λ + h)⁻¹ Vᵀ T; the error on the training pairs and its degrees of freedom follow from Λ and Vᵀ T alone.
 """
 
 from __future__ import annotations
@@ -12,91 +10,72 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lis.linking.moments import Moments
-from lis.linking.units import UnitStatistics
-
-CUT = 1e-12
-"""Eigenvalues up to this share of the largest are cut: 1e-6 in singular values, as in scikit-learn ≥ 1.7."""
+from lis.linking.equations import CUT, NormalEquations
 
 ILL_CONDITIONED = 1e7
-"""From this condition number on, least squares is refined."""
+"""From this condition number of K + h on, solutions are refined."""
 
 
 @dataclass(frozen=True)
 class Spectrum:
     """The eigendecomposition behind a linear link; float64."""
 
-    units: UnitStatistics
-    scale: Tensor
-    """σ, `[units]`; infinite for dead units, which leaves them out."""
-    mean_w: Tensor
-    """`[w_dim]`."""
-    variance_w: Tensor
-    """Mean squared deviation, `[w_dim]`."""
+    equations: NormalEquations
     eigenvalues: Tensor
-    """Λ, ascending, `[units]`; 0 where cut."""
+    """Λ, ascending, at least 0, `[m]`."""
     vectors: Tensor
-    """V, one eigenvector per column, `[units, units]`."""
+    """V, one eigenvector per column, `[m, m]`."""
     projection: Tensor
-    """Vᵀ E[s wᵀ], `[units, w_dim]`."""
+    """Vᵀ T, `[m, w_dim]`."""
 
     @classmethod
-    def of(cls, moments: Moments, units: UnitStatistics, standardised: bool) -> Spectrum:
-        """Decomposes the units' correlation matrix (`standardised`) or their covariance matrix."""
-        n, width = units.count, moments.units
-        scale = torch.where(units.dead, torch.inf, units.std if standardised else 1.0)
-        matrix = moments.products[:width] / (n * scale)
-        matrix /= scale[:, None]
-        eigenvalues, vectors = torch.linalg.eigh(matrix)
-        eigenvalues = torch.where(eigenvalues > CUT * eigenvalues[-1], eigenvalues, 0.0)
-        cross = (moments.products[width:] / (n * scale)).T
-        projection = vectors.T @ cross
-        result = cls(units, scale, moments.mean[width:], moments.squares / n, eigenvalues, vectors, projection)
-        if not standardised and result.condition > ILL_CONDITIONED:
-            projection += vectors.T @ result._residual(matrix, cross)
-        return result
+    def of(cls, equations: NormalEquations) -> Spectrum:
+        """Decomposes K."""
+        eigenvalues, vectors = torch.linalg.eigh(equations.matrix)
+        return cls(equations, eigenvalues.clamp(min=0), vectors, vectors.T @ equations.target)
 
     @property
     def condition(self) -> float:
-        """Largest eigenvalue over the smallest that was kept; 1 where none was."""
-        kept = self.eigenvalues[self.eigenvalues > 0]
-        return float(kept[-1] / kept[0]) if len(kept) else 1.0
+        """Largest eigenvalue over the smallest that least squares keeps; 1 where it keeps none."""
+        return self._condition(0.0)
 
     @property
     def rank(self) -> int:
         """Directions that the samples tell apart."""
-        return int(self.eigenvalues.count_nonzero())
+        return int(self._gain(0.0).count_nonzero())
 
-    def coefficients(self, ridge: float = 0.0) -> Tensor:
-        """Coefficients on r, `[units, w_dim]`, for a ridge relative to the number of samples."""
-        return self.vectors @ (self._gain(ridge)[:, None] * self.projection) / self.scale[:, None]
-
-    def step_norms(self, coef: Tensor) -> Tensor:
-        """‖Δw‖ when a unit goes from its minimum to its maximum, `[units]`."""
-        return self.units.reach * torch.linalg.vector_norm(coef, dim=1)
+    def solution(self, ridge: float) -> Tensor:
+        """X `[m, w_dim]` for a ridge relative to the number of samples."""
+        gain = self._gain(ridge)[:, None]
+        solution = self.vectors @ (gain * self.projection)
+        if self._condition(ridge) > ILL_CONDITIONED:
+            # An eigenvector of a small eigenvalue is known only to about condition · 1e-16: one step of refinement.
+            solution += self.vectors @ (gain * (self.vectors.T @ self.equations.residual(solution, ridge)))
+        return solution
 
     def mse(self, ridge: float) -> float:
         """Mean squared error on the training pairs, averaged over w_dim."""
-        gain = self._gain(ridge)
-        explained = (gain * (2 - self.eigenvalues * gain))[:, None] * self.projection**2
-        return max(0.0, float((self.variance_w - explained.sum(0)).mean()))
+        gain, power = self._gain(ridge), self.projection.square().mean(1)
+        if self.equations.samples is not None:
+            power *= self.eigenvalues / self.equations.units.count
+        explained = gain * (2 - self.eigenvalues * gain) * power
+        return max(0.0, float(self.equations.variance_w.mean() - explained.sum()))
 
     def gcv_mse(self, ridge: float) -> float:
         """Generalised cross-validation (Golub, Heath & Wahba 1979): mse / (1 − d/n)², d the degrees of freedom.
 
         d counts the intercept. Infinite where the fit has as many degrees of freedom as samples.
         """
-        n = self.units.count
+        n = self.equations.units.count
         spare = n - 1 - float((self.eigenvalues * self._gain(ridge)).sum())
         return self.mse(ridge) * (n / spare) ** 2 if spare > 1e-9 * n else float("inf")
 
-    def _residual(self, matrix: Tensor, cross: Tensor) -> Tensor:
-        """What the least squares solution leaves of the normal equations: one step of iterative refinement.
-
-        An eigenvector of a small eigenvalue is known only to about condition · 1e-16. `matrix` has its lower triangle.
-        """
-        solution, lower = self.vectors @ (self._gain(0.0)[:, None] * self.projection), matrix.tril_()
-        return cross - lower @ solution - lower.T @ solution + lower.diagonal()[:, None] * solution
+    def _condition(self, ridge: float) -> float:
+        gain = self._gain(ridge)
+        kept = gain[gain > 0]
+        return float(kept.max() / kept.min()) if len(kept) else 1.0
 
     def _gain(self, ridge: float) -> Tensor:
-        return torch.where(self.eigenvalues > 0, 1 / (self.eigenvalues + ridge), 0.0)
+        """1 / (Λ + h), 0 where cut."""
+        shifted = self.eigenvalues + ridge
+        return torch.where(shifted > CUT * shifted[-1:], 1 / shifted, 0.0)
