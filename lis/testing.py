@@ -53,7 +53,7 @@ def check_classifier(model: Any, size: int | None = None) -> None:
 
 
 def _check_members(model: Any) -> None:
-    members = [*Classifier.__annotations__, "features", "head"]
+    members = [*Classifier.__annotations__, "fingerprint", "features", "head"]
     missing = [name for name in members if not hasattr(model, name)]
     _require(not missing, f"{type(model).__name__} lacks {', '.join(missing)} of lis.types.Classifier")
     names = model.class_names
@@ -191,10 +191,10 @@ def _shapes(modules: dict[str, nn.Module]) -> Iterator[dict[str, tuple[int, ...]
 def _changed(weight: Tensor) -> Iterator[None]:
     before = weight.detach().clone()
     try:
-        weight.data.add_(1)
+        weight.detach().add_(1)
         yield
     finally:
-        weight.data.copy_(before)
+        weight.detach().copy_(before)
 
 
 def _noise(model: Any, size: int) -> Tensor:
