@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lis.report.figures.marks import violin, wants_log
+from lis.report.figures.marks import violin
 from lis.report.frames import column as column_of
 from lis.report.frames import where
 from lis.report.labels import metric_label, wrapped
@@ -18,6 +18,8 @@ from lis.report.style import INK, MUTED, WIDE, link_colour, plain, sheet, styled
 BASELINES = {"random": "-", "within-class": (0, (1.5, 1.5))}
 """Line styles of the means of random pairs."""
 _BASELINE_NAMES = {"random": "mean of random pairs", "within-class": "mean of random pairs of the same class"}
+_SPREAD = 25.0
+"""From this ratio of the widest violin's end to the smallest mean on, a linear scale would hide the small ones."""
 _LETTER, _SMALL_LETTER = 0.085, 0.075
 """Widths in inches of a letter of a title and of a tick label."""
 
@@ -57,12 +59,18 @@ def comparison(
 
 def _row(axes: np.ndarray, part: pd.DataFrame, links: Sequence[str], columns: Sequence[str], *, shared: bool) -> None:
     """The panels of one metric, on one scale where `shared`."""
-    log = wants_log(column_of(where(part, pairing="cycle"), "value"))
+    log = _wide(where(part, pairing="cycle"))
     for axis, column in zip(axes, columns, strict=True):
         own = where(part, column=column)
         _panel(axis, own, links, log)
         _scale(axis, part if shared or own.empty else own, log)
         axis.tick_params(labelleft=axis is axes[0] or not shared)
+
+
+def _wide(cycle: pd.DataFrame) -> bool:
+    groups = [column_of(group, "value") for _, group in cycle.groupby(["link", "column"])]
+    ends, smallest = [float(np.quantile(values, 0.995)) for values in groups], [values.min() for values in groups]
+    return min(smallest) > 0 and max(ends) > _SPREAD * min(float(values.mean()) for values in groups)
 
 
 def _panel(axis: Axes, part: pd.DataFrame, links: Sequence[str], log: bool) -> None:
