@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Protocol
 
 import pandas as pd
@@ -18,36 +16,21 @@ from lis.progress import Progress
 
 @dataclass(frozen=True)
 class TrainingPairs:
-    """Pairs (r, w) and their moments; the pairs are read only when a fit asks for them.
+    """Pairs (r, w) and their moments."""
 
-    Args:
-        moments: of exactly these pairs.
-        read: returns `r [n, units]` and `w [n, w_dim]` float32.
-    """
-
+    r: Tensor
+    """`[n, units]` float32."""
+    w: Tensor
+    """`[n, w_dim]` float32."""
     moments: LeastSquares
-    read: Callable[[], Mapping[str, Tensor]]
+    """Of exactly these pairs."""
 
     @classmethod
     def of(cls, r: Tensor, w: Tensor, blocks: int = 1) -> TrainingPairs:
-        """Pairs in memory."""
+        """Pairs with their moments in a number of blocks."""
         moments = LeastSquares(blocks)
         moments.update(r, w)
-        return cls(moments, lambda: {"r": r, "w": w})
-
-    @property
-    def r(self) -> Tensor:
-        """`[n, units]`."""
-        return self._pairs["r"]
-
-    @property
-    def w(self) -> Tensor:
-        """`[n, w_dim]`."""
-        return self._pairs["w"]
-
-    @cached_property
-    def _pairs(self) -> Mapping[str, Tensor]:
-        return self.read()
+        return cls(r, w, moments)
 
 
 @dataclass(frozen=True)
