@@ -1,0 +1,65 @@
+"""`python -m lis.convert in.pkl out/` turns a published checkpoint of StyleGAN-XL into safetensors and JSON.
+
+The result holds nothing that could be executed, takes the room of one network instead of a whole training, and loads
+at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lis.generators.stylegan_xl.checkpoint import ENTRY, read_checkpoint, write_checkpoint
+from lis.generators.stylegan_xl.saved import WEIGHTS, Origin, require_free
+from lis.progress import console
+from lis.store import check_writable, sha256
+
+
+def convert(source: Path, folder: Path, entry: str = ENTRY) -> Path:
+    """Write one network of a checkpoint as safetensors and JSON, and say on the way what is being done.
+
+    Args:
+        source: a published pickle.
+        folder: takes the two files; made when needed.
+        entry: the network's name in the pickle.
+
+    Returns:
+        the safetensors file.
+
+    Raises:
+        ValueError: the pickle cannot be read, the folder cannot be written, or it holds such files already.
+    """
+    require_free(folder)
+    _say(f"reading {entry} of {source}")
+    generator = read_checkpoint(source, entry)
+    check_writable(folder, "out")
+    _say(f"adding up the checksum of {source.stat().st_size / 2**20:,.0f} MB")
+    origin = Origin(source.name, sha256(source), entry)
+    count = sum(value.numel() for value in generator.parameters())
+    _say(f"writing {count / 1e6:.2f} million parameters, {generator.num_ws} ws, {generator.resolution} px")
+    write_checkpoint(generator, folder, origin)
+    return folder / WEIGHTS
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Convert a file; the exit code is 1 where that is not possible."""
+    parser = argparse.ArgumentParser(prog="python -m lis.convert", description="A published checkpoint as safetensors.")
+    parser.add_argument("source", type=Path, help="a .pkl file of StyleGAN-XL; nothing in it is executed")
+    parser.add_argument("folder", type=Path, help=f"where {WEIGHTS} and its description go; nothing is overwritten")
+    parser.add_argument("--entry", default=ENTRY, help="the network in the file (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    try:
+        _say(f"done: {convert(options.source, options.folder, options.entry)}")
+    except (ValueError, OSError) as error:
+        _say(str(error), "bold red")
+        sys.exit(1)
+
+
+def _say(text: str, style: str | None = None) -> None:
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,7 @@
+"""StyleGAN-XL in plain PyTorch, and a reader of its published checkpoints that executes nothing in them."""
+
+from lis.generators.stylegan_xl.generator import StyleGANXL
+from lis.generators.stylegan_xl.geometry import GeneratorSpec, geometry
+from lis.generators.stylegan_xl.layouts import imagenet, imagenet256
+
+__all__ = ["GeneratorSpec", "StyleGANXL", "geometry", "imagenet", "imagenet256"]

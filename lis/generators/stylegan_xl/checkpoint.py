@@ -1,0 +1,141 @@
+"""Reads and writes checkpoints of StyleGAN-XL: the published pickles, of which nothing is executed, and safetensors.
+
+A published file is a pickle of `{G, D, G_ema, …}` in which the networks carry the program that made them. It is read in
+three steps: `unpickling` turns it into containers and records of calls, `modules` makes the picture of one network out
+of them, with its tensors read from where they lie in the file, and `geometry` says what to build from that picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lis.generators.stylegan_xl.generator import StyleGANXL
+from lis.generators.stylegan_xl.geometry import GeneratorSpec, geometry
+from lis.generators.stylegan_xl.modules import read_module
+from lis.generators.stylegan_xl.nodes import Node
+from lis.generators.stylegan_xl.records import describe
+from lis.generators.stylegan_xl.saved import Description, Origin, read_saved, write_saved
+from lis.generators.stylegan_xl.source import Source, opened
+from lis.generators.stylegan_xl.unpickling import unpickle
+from lis.generators.stylegan_xl.values import as_dict
+
+ENTRY = "G_ema"
+"""The network that images are made with: a running mean of the trained weights."""
+
+
+def read_checkpoint(path: Path | str, entry: str = ENTRY, **settings: Any) -> StyleGANXL:
+    """The generator in a checkpoint; nothing that the file holds is executed or imported.
+
+    Args:
+        path: a published pickle, the folder that `write_checkpoint` has made, or the safetensors file in it.
+        entry: the network's name in a pickle.
+        settings: of `StyleGANXL`, such as `class_names`.
+
+    Raises:
+        ValueError: as `read_pickle`, the network is no StyleGAN-XL, or a setting does not fit it.
+    """
+    with _refusing(path):
+        spec, tensors = _contents(Path(path), entry)
+    generator = StyleGANXL(spec, **settings)
+    with _refusing(path):
+        return generator.load(tensors)
+
+
+def write_checkpoint(generator: StyleGANXL, folder: Path | str, origin: Origin | None = None) -> None:
+    """Write a generator as `generator.safetensors` and `generator.json`.
+
+    Args:
+        generator: its weights are written under the names of the authors' program.
+        folder: is made when needed.
+        origin: where the weights come from, where that is known.
+
+    Raises:
+        ValueError: the generator has no weights yet, or the folder holds such a file already.
+        OSError: the folder cannot be written.
+    """
+    tensors = generator.state_dict()
+    if any(value.is_meta for value in tensors.values()):
+        raise ValueError("the generator has no weights yet: load some before it is written")
+    write_saved(Path(folder), tensors, Description(generator.spec, origin))
+
+
+def read_pickle(path: Path | str, entry: str = ENTRY) -> Node:
+    """The picture of one network of a published checkpoint; nothing that the file holds is executed or imported.
+
+    Only this network's tensors are read; what else the file holds costs no memory to speak of.
+
+    Args:
+        path: a pickle of protocol 3 or later, as the authors' programs write it with Python's pickle or with dill.
+        entry: the network's name in it.
+
+    Raises:
+        ValueError: the file is missing, no such checkpoint, truncated or damaged, asks for more time or memory than
+            its size accounts for, or has no such entry.
+    """
+    with _refusing(path):
+        return _picture(Path(path), entry)
+
+
+@contextmanager
+def _refusing(path: Path | str) -> Iterator[None]:
+    """Says of whatever goes wrong which file it is about: a file can be wrong in any way."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(
+            f"{path} cannot be read as a checkpoint of StyleGAN-XL: {_reason(error)}. Expected a pickle of networks by "
+            "name, such as the published ones, or what `python -m lis.convert` makes of one; fetch the file again, or "
+            "correct the path or the entry"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case ValueError():
+            return str(error)
+        case OSError():
+            return f"{error.strerror}: {error.filename}"
+    return f"{type(error).__name__}: {error}"
+
+
+def _contents(path: Path, entry: str) -> tuple[GeneratorSpec, dict[str, Tensor]]:
+    if path.is_dir() or path.suffix == ".safetensors":
+        description, tensors = read_saved(path)
+        return description.geometry, tensors
+    node = _picture(path, entry)
+    spec, tensors = geometry(node), node.tensors()
+    del node  # its tensors, of which the next line lets go one by one: there is room for one copy of a large network
+    for name in tensors:
+        tensors[name] = _channels_last(tensors[name])
+    return spec, tensors
+
+
+def _channels_last(value: Tensor) -> Tensor:
+    """A kernel in the order in which the network keeps it, so that loading makes no second copy."""
+    return value.contiguous(memory_format=torch.channels_last) if value.dim() == 4 else value
+
+
+def _picture(path: Path, entry: str) -> Node:
+    with opened(path) as source:
+        return read_module(source, _entry(source, entry), entry)
+
+
+def _entry(source: Source, name: str) -> Any:
+    content, _ = unpickle(source.data, source.budget)
+    entries = as_dict(content)
+    if entries is None:
+        raise ValueError(f"it holds {describe(content)}")
+    if name not in entries:
+        raise ValueError(f"it has no entry {name!r}, but {_listed(entries)}")
+    return entries[name]
+
+
+def _listed(entries: dict[Any, Any]) -> str:
+    names = [f"{name!r:.40}" for name in entries if isinstance(name, str)]
+    return ", ".join(names[:10]) + (", …" if len(names) > 10 else "") or "none"

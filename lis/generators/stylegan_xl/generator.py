@@ -1,0 +1,176 @@
+"""StyleGAN-XL as a `Generator`: classes and named samples to style codes, style codes to images."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping as MappingType
+from collections.abc import Sequence
+from typing import Literal, overload
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lis.generators.stylegan_xl.geometry import GeneratorSpec
+from lis.generators.stylegan_xl.mapping import Mapping
+from lis.generators.stylegan_xl.synthesis import Synthesis
+from lis.streams import Stream
+
+log = logging.getLogger(__name__)
+
+
+class StyleGANXL(nn.Module):
+    """The generator of Sauer et al. 2022. It has no weights until they are loaded.
+
+    Args:
+        spec: its geometry.
+        class_names: one per class, in order; None: `class_0`, `class_1`, ….
+        domain: the world that its images show.
+        truncation: what `sample` uses when it is not told; 1 keeps w, 0 gives the mean of the class.
+        dtype: `float32`, or `bf16` for the convolutions alone.
+        compile: `on`, `off`, or `auto`: resampling is compiled where there is a compiler. The images are the same.
+
+    Raises:
+        ValueError: as many names as classes are not given, or a setting is out of range.
+
+    Example:
+        >>> from lis.generators.stylegan_xl import imagenet256
+        >>> generator = StyleGANXL(imagenet256())
+        >>> sum(p.numel() for p in generator.parameters()), generator.num_ws, generator.resolution
+        (166267046, 32, 256)
+    """
+
+    def __init__(
+        self,
+        spec: GeneratorSpec,
+        class_names: Sequence[str] | None = None,
+        domain: str = "images",
+        truncation: float = 1.0,
+        dtype: str = "float32",
+        compile: str = "auto",
+    ) -> None:
+        super().__init__()
+        if not 0 <= truncation <= 1:
+            raise ValueError(f"gan.truncation must lie in [0, 1], got {truncation}")
+        self.spec, self.domain, self.truncation = spec, domain, truncation
+        self.num_classes, self.num_ws = spec.mapping.c_dim, spec.mapping.num_ws
+        self.z_dim, self.w_dim, self.resolution = spec.mapping.z_dim, spec.mapping.w_dim, spec.synthesis.resolution
+        names = [f"class_{i}" for i in range(self.num_classes)] if class_names is None else class_names
+        if len(names) != self.num_classes:
+            raise ValueError(f"{len(names)} class names for {self.num_classes} classes: give one per class (gan.names)")
+        self.class_names = tuple(names)
+        with torch.device("meta"):
+            self.mapping = Mapping(spec.mapping)
+            self.synthesis = Synthesis(spec.synthesis, dtype, compile)
+        self.requires_grad_(False).eval()
+
+    def load(self, tensors: MappingType[str, Tensor]) -> StyleGANXL:
+        """Take the weights and buffers of a checkpoint, under the names of the authors' program; returns itself.
+
+        Raises:
+            ValueError: a tensor is missing or has another shape than the geometry says.
+        """
+        own = self.state_dict()
+        wrong = [
+            f"{name} is {list(tensors[name].shape) if name in tensors else 'missing'}, expected {list(value.shape)}"
+            for name, value in own.items()
+            if name not in tensors or tensors[name].shape != value.shape
+        ]
+        if wrong:
+            raise ValueError(
+                f"{len(wrong)} tensors do not fit the geometry, such as {wrong[0]}: is it another network's?"
+            )
+        if unused := [name for name in tensors if name not in own]:
+            log.warning("%d tensors are not used, such as %s", len(unused), unused[0])
+        self.load_state_dict({name: _laid_out(tensors[name]) for name in own}, assign=True)
+        return self.requires_grad_(False)
+
+    @property
+    def mean_w(self) -> Tensor:
+        """Mean style code per class, `[max(num_classes, 1), w_dim]`."""
+        return self.mapping.w_avg.view(-1, self.w_dim)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over geometry, precision and weights."""
+        digest = hashlib.sha256(json.dumps([self.spec.to_json(), self.synthesis.dtype]).encode())
+        for name, value in self.state_dict().items():
+            digest.update(name.encode())
+            digest.update(value.cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+    def transform(self, matrix: Tensor) -> None:
+        """Shift, rotate or scale all images from now on: `matrix [3, 3]` leads from the image to where it is read.
+
+        Raises:
+            ValueError: another shape.
+        """
+        if matrix.shape != (3, 3):
+            raise ValueError(f"the transform has shape {list(matrix.shape)}, expected [3, 3]")
+        self.synthesis.input.transform.copy_(matrix)
+
+    def sample(
+        self, class_index: int | None, indices: Tensor, stream: Stream, truncation: float | None = None
+    ) -> Tensor:
+        """Style codes `[n, w_dim]` of the samples `indices [n]` of a class (None: a generator without classes).
+
+        w' = w̄ + ψ (w − w̄) with w̄ the mean of the class and ψ the truncation; all layers get the same w'.
+
+        Raises:
+            ValueError: the class does not exist, or a class is asked of a generator without classes.
+        """
+        if (class_index is None) != (self.num_classes == 0) or (class_index or 0) not in range(
+            max(self.num_classes, 1)
+        ):
+            raise ValueError(f"class {class_index}: expected {_choices(self.num_classes)}")
+        z = stream.normal(class_index, indices, self.z_dim).to(self.mean_w.device)
+        classes = None if class_index is None else torch.full((len(z),), class_index, device=z.device)
+        return self.mapping(z, classes, self.truncation if truncation is None else truncation)[:, 0]
+
+    def reference_samples(
+        self,
+        seed: int,
+        n: int,
+        class_index: int | None = None,
+        truncation: float = 1.0,
+        centroids: Tensor | None = None,
+    ) -> Tensor:
+        """ws `[n, num_ws, w_dim]` as the authors' program draws them: z, and classes if none is given, from the seed.
+
+        Args:
+            seed: of NumPy's legacy generator (MT19937), made anew for z and for the classes.
+            n: number of samples; another n gives other samples only after the common ones for z, but not for classes.
+            class_index: None draws the class of each sample, or leaves it out where there are none.
+            truncation: ψ.
+            centroids: `[k, w_dim]`, of which the nearest takes the place of the mean of the class.
+        """
+        z = torch.from_numpy(np.random.RandomState(seed).randn(n, self.z_dim)).to(self.mean_w)
+        classes = None
+        if self.num_classes:
+            drawn = np.random.RandomState(seed).randint(self.num_classes, size=n)
+            classes = torch.from_numpy(drawn if class_index is None else np.full(n, class_index)).long().to(z.device)
+        return self.mapping(z, classes, truncation, centroids=centroids)
+
+    @overload
+    def synthesize(self, w: Tensor, features: Literal[False] = False) -> Tensor: ...
+    @overload
+    def synthesize(self, w: Tensor, features: Literal[True]) -> tuple[Tensor, dict[str, Tensor]]: ...
+    def synthesize(self, w: Tensor, features: bool = False) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+        """Images `[n, 3, H, W]` in [-1, 1] of `w [n, w_dim]`; with `features` also the maps, without margins."""
+        ws = w[:, None].expand(-1, self.num_ws, -1)
+        if not features:
+            return self.synthesis(ws).clamp(-1, 1)
+        image, maps = self.synthesis(ws, features=True)
+        return image.clamp(-1, 1), self.synthesis.crop(maps)
+
+
+def _laid_out(value: Tensor) -> Tensor:
+    """float32; kernels with the channels innermost, as convolutions read them fastest."""
+    value = value.float()
+    return value.contiguous(memory_format=torch.channels_last) if value.dim() == 4 else value.contiguous()
+
+
+def _choices(classes: int) -> str:
+    return f"0 to {classes - 1}" if classes else "None, for a generator without classes"

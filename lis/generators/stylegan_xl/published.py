@@ -1,0 +1,107 @@
+"""The generator that a configuration names: a published file, fetched once, a file of the user's, or random weights."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pooch
+
+from lis.classifiers.imagenet import imagenet_names
+from lis.generators.stylegan_xl.checkpoint import read_checkpoint
+from lis.generators.stylegan_xl.generator import StyleGANXL
+from lis.generators.stylegan_xl.initial import randomise
+from lis.generators.stylegan_xl.layouts import imagenet
+from lis.store import sha256
+
+_PATIENCE = 10.0
+"""Seconds without an answer after which the network counts as missing."""
+
+log = logging.getLogger(__name__)
+
+
+def stylegan_xl(
+    class_names: Sequence[str],
+    weights: str = "published",
+    url: str | None = None,
+    cache: str | None = None,
+    entry: str = "G_ema",
+    resolution: int | None = None,
+    num_classes: int = 0,
+    names: Sequence[str] | None = None,
+    domain: str = "images",
+    truncation: float = 1.0,
+    dtype: str = "float32",
+    compile: str = "auto",
+) -> StyleGANXL:
+    """A generator with its weights.
+
+    Args:
+        class_names: classes of the run.
+        weights: `published`: the file at `url`; `random`: seeded, for tests of shapes and speed; or the path of a
+            checkpoint, a published file or what `lis.convert` made of one.
+        url: where the file is published, or a mirror.
+        cache: folder that it is fetched into; None: that of the user's caches.
+        entry: the network's name in a published file.
+        resolution: pixels, for random weights.
+        num_classes: classes, for random weights.
+        names: of the classes, in order; None: ImageNet's for the domain `imagenet`, else `class_0`, `class_1`, ….
+        domain: the world that the images show.
+        truncation: what samples are drawn with; 1 keeps w, 0 gives the mean of the class.
+        dtype: `float32`, or `bf16` for the convolutions alone.
+        compile: `on`, `off`, or `auto`: resampling is compiled where there is a compiler.
+
+    Raises:
+        ValueError: the weights cannot be had or read, or a setting does not fit them.
+    """
+    names = imagenet_names() if names is None and domain == "imagenet" else names
+    settings = {"class_names": names, "domain": domain, "truncation": truncation, "dtype": dtype, "compile": compile}
+    if weights == "random":
+        if resolution is None:
+            raise ValueError(
+                "gan.weights=random gan.resolution=null: expected the pixels of a published ImageNet network"
+            )
+        return randomise(StyleGANXL(imagenet(resolution, num_classes), **settings))
+    return read_checkpoint(fetch(url, cache) if weights == "published" else Path(weights), entry, **settings)
+
+
+def fetch(url: str | None, cache: str | None = None) -> Path:
+    """The file at an address, fetched once into a folder and there held against its first checksum ever after.
+
+    Args:
+        url: the address; its last part is the file's name.
+        cache: the folder; None: `lis` among the user's caches.
+
+    Raises:
+        ValueError: the file is not there and cannot be fetched, or is not what it was; says which to put where.
+    """
+    if not url:
+        raise ValueError("gan.weights=published gan.url=null: expected gan.weights=<path of a checkpoint>")
+    folder, name = Path(cache or pooch.os_cache("lis")), Path(urlsplit(url).path).name
+    record = folder / f"{name}.sha256"
+    known = record.read_text().split()[0] if record.is_file() else None
+    if not (folder / name).is_file():
+        log.info("fetching %s into %s", url, folder)
+    downloader: Any = pooch.HTTPDownloader(timeout=_PATIENCE)
+    try:
+        pooch.get_logger().setLevel("WARNING")
+        path = pooch.retrieve(
+            url,
+            known_hash=known and f"sha256:{known}",
+            fname=name,
+            path=folder,
+            downloader=downloader,
+        )
+    except Exception as error:  # address, TLS, proxy, timeout, checksum: all mean that there is no file to trust
+        reason = (str(error).splitlines() or [repr(error)])[0]
+        raise ValueError(
+            f"{name} cannot be fetched from {url} ({reason:.300}): put the published file into {folder} under this "
+            f"name, or give gan.weights=<path of a checkpoint>, gan.url=<mirror> or gan.cache=<folder>"
+            + (f"; {record.name} there holds the checksum that it must have" if known else "")
+        ) from error
+    if known is None:
+        record.write_text(f"{sha256(Path(path))}  {name}\n")
+    return Path(path)

@@ -1,0 +1,190 @@
+"""From style codes to an image: Fourier features, modulated convolutions, filtered leaky ReLUs (Karras et al. 2021)."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, cast, overload
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lis.generators.stylegan_xl.compiler import MODES, usable
+from lis.generators.stylegan_xl.geometry import InputSpec, LayerSpec, SynthesisSpec
+from lis.generators.stylegan_xl.mapping import GAIN, SLOPE, Linear
+from lis.generators.stylegan_xl.resampling import Resampling, resample
+
+DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
+"""What the convolutions may compute in."""
+_EPSILON = 1e-8
+"""Keeps demodulation finite."""
+
+
+class Input(nn.Module):
+    """Fourier features that the first w rotates and shifts, and `transform` after it."""
+
+    transform: Tensor
+    freqs: Tensor
+    phases: Tensor
+
+    def __init__(self, spec: InputSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.weight = nn.Parameter(torch.empty(spec.channels, spec.channels))
+        self.affine = Linear(spec.affine)
+        for name, shape in {"transform": (3, 3), "freqs": (spec.channels, 2), "phases": (spec.channels,)}.items():
+            self.register_buffer(name, torch.empty(shape))
+
+    def forward(self, w: Tensor) -> Tensor:
+        """Maps `[n, channels, size, size]` of w `[n, w_dim]`."""
+        matrix = self._matrices(w)
+        freqs = self.freqs.double() @ matrix[:, :2, :2]
+        turns = self.phases.double() + (self.freqs.double() @ matrix[:, :2, 2:]).squeeze(2)
+        room = self.spec.sampling_rate / 2 - self.spec.bandwidth
+        amplitude = (1 - (freqs.norm(dim=2) - self.spec.bandwidth) / room).clamp(0, 1)
+        x = self._waves(freqs.to(w), turns.frac().to(w)) * amplitude.to(w)[:, None, None]
+        return (x @ (self.weight.T / math.sqrt(self.spec.channels))).permute(0, 3, 1, 2)
+
+    def _matrices(self, w: Tensor) -> Tensor:
+        """Rotation · translation · user transform `[n, 3, 3]`, in float64: shifts may be hundreds of units."""
+        affine = self.affine(w.double())
+        r_c, r_s, t_x, t_y = (affine / affine[:, :2].norm(dim=1, keepdim=True)).T
+        one, zero = torch.ones_like(r_c), torch.zeros_like(r_c)
+        rotation = torch.stack([r_c, -r_s, zero, r_s, r_c, zero, zero, zero, one], dim=1).view(-1, 3, 3)
+        shift = torch.stack([one, zero, -t_x, zero, one, -t_y, zero, zero, one], dim=1).view(-1, 3, 3)
+        return rotation @ shift @ self.transform.double()
+
+    def _waves(self, freqs: Tensor, turns: Tensor) -> Tensor:
+        """sin 2π(position · frequency + phase), `[n, size, size, channels]`."""
+        size = self.spec.size
+        position = (torch.arange(size, device=freqs.device) + (0.5 - size / 2)) / self.spec.sampling_rate
+        x, y = (position[:, None] * freqs[:, None, :, i] for i in (0, 1))
+        return torch.sin(2 * math.pi * (x[:, None] + y[:, :, None] + turns[:, None, None]))
+
+
+class Layer(nn.Module):
+    """A modulated convolution and a filtered leaky ReLU."""
+
+    magnitude_ema: Tensor
+
+    def __init__(self, spec: LayerSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.weight = nn.Parameter(torch.empty(spec.out_channels, spec.in_channels, spec.kernel, spec.kernel))
+        self.bias = nn.Parameter(torch.empty(spec.out_channels))
+        self.affine = Linear(spec.affine)
+        self.register_buffer("magnitude_ema", torch.empty(()))
+        radial = 2 if spec.down_radial else 1
+        for name, taps, dimensions in (("up_filter", spec.up_taps, 1), ("down_filter", spec.down_taps, radial)):
+            if taps > 1:
+                self.register_buffer(name, torch.empty([taps] * dimensions))
+        slope, gain = (1.0, 1.0) if spec.torgb else (SLOPE, GAIN)
+        self.resampling = Resampling(spec.up, spec.down, spec.padding, slope, gain, spec.clamp)
+
+    def forward(self, x: Tensor, scale: Tensor, after: Tensor | None, compiled: bool) -> Tensor:
+        """Maps `[n, out_channels, out_size, out_size]`, times `after [n, out_channels]` and in the type of x, if given.
+
+        One convolution serves all samples: scaling per sample what goes in and what comes out of it is the same as
+        scaling its weights.
+
+        Args:
+            x: maps that are multiplied by the styles already.
+            scale: what comes out of the convolution is multiplied by, `[n, out_channels]`.
+            after: the styles of the next layer, `[n, out_channels]`; None: the maps as they are, in float32.
+            compiled: how the maps are resampled.
+        """
+        y = F.conv2d(x, self.weight.to(x.dtype), padding=self.spec.kernel - 1)
+        one = self.bias.new_ones(1)
+        filters = getattr(self, "up_filter", one), getattr(self, "down_filter", one)
+        dtype = torch.float32 if after is None else x.dtype
+        return resample(y, scale, self.bias, *filters, self.resampling, compiled, after, dtype)
+
+    def scales(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """What goes into the convolution is multiplied by, `[n, in_channels]`, and what comes out, `[n, out_channels]`.
+
+        A style's size cancels in the demodulation, so each is divided by its own rms, and a sample does not depend on
+        its batch.
+        """
+        style, gain = self.affine(w), self.magnitude_ema.rsqrt()
+        if self.spec.torgb:
+            fan_in = self.spec.in_channels * self.spec.kernel**2
+            return style / math.sqrt(fan_in), gain.expand(len(w), self.spec.out_channels)
+        style = style * style.square().mean(1, keepdim=True).rsqrt()
+        power = self.weight.permute(0, 2, 3, 1).flatten(1, 2).square().sum(1)
+        rms = power.sum(1).div(self.weight[0].numel()).sqrt()
+        demodulation = (style.square() @ (power / rms.square()[:, None]).T + _EPSILON).rsqrt()
+        return style, demodulation / rms * gain
+
+
+class Synthesis(nn.Module):
+    """ws → image.
+
+    Args:
+        spec: the geometry.
+        dtype: `float32`, or `bf16` for the convolutions alone.
+        compile: `on`, `off`, or `auto`: resampling is compiled where there is a compiler.
+
+    Raises:
+        ValueError: an unknown `dtype` or `compile`.
+    """
+
+    def __init__(self, spec: SynthesisSpec, dtype: str = "float32", compile: str = "auto") -> None:
+        super().__init__()
+        if dtype not in DTYPES or compile not in MODES:
+            raise ValueError(
+                f"gan.dtype={dtype} gan.compile={compile}: expected one of {', '.join(DTYPES)} and {', '.join(MODES)}"
+            )
+        self.spec, self.dtype, self.compile_mode = spec, dtype, compile
+        self.input = Input(spec.input)
+        for layer in spec.layers:
+            self.add_module(layer.name, Layer(layer))
+
+    @overload
+    def forward(self, ws: Tensor, features: Literal[False] = False) -> Tensor: ...
+    @overload
+    def forward(self, ws: Tensor, features: Literal[True]) -> tuple[Tensor, dict[str, Tensor]]: ...
+    def forward(self, ws: Tensor, features: bool = False) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+        """Images `[n, 3, H, W]` of ws `[n, num_ws, w_dim]`, about [-1, 1] and not clamped.
+
+        With `features` also every layer's map by name, the input's first, margins included.
+
+        Raises:
+            ValueError: ws of another shape; `compile` is `on` and there is no compiler.
+        """
+        expected = (1 + len(self.spec.layers), self.spec.input.affine.in_features)
+        if ws.dim() != 3 or ws.shape[1:] != expected:
+            raise ValueError(
+                f"ws has shape {list(ws.shape)}, expected [n, num_ws, w_dim] = [n, {expected[0]}, {expected[1]}]"
+            )
+        compiled = usable(self.compile_mode, ws.device.type)
+        pairs = [layer.scales(w) for layer, w in zip(self.layers, ws[:, 1:].unbind(1), strict=True)]
+        styles, scales = zip(*pairs, strict=True)
+        maps = {"input": self.input(ws[:, 0])}
+        x = self._modulated(maps["input"], styles[0])
+        for layer, scale, after in zip(self.layers, scales, (*styles[1:], None), strict=True):
+            x = layer(x, scale, None if features else after, compiled)
+            if features:
+                maps[layer.spec.name] = x
+                x = x if after is None else self._modulated(x, after)
+        image = x * self.spec.output_scale
+        return (image, maps) if features else image
+
+    def _modulated(self, x: Tensor, style: Tensor) -> Tensor:
+        """What a convolution reads: maps `[n, channels, h, h]` times styles `[n, channels]`."""
+        return (x * style[:, :, None, None]).to(DTYPES[self.dtype])
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers in their order, without the input."""
+        return [cast(Layer, self.get_submodule(layer.name)) for layer in self.spec.layers]
+
+    def crop(self, maps: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The maps of `forward` without their margins, so that they show what the image shows."""
+        rates = {"input": round(self.spec.input.sampling_rate)}
+        rates |= {layer.name: layer.out_sampling_rate for layer in self.spec.layers}
+        return {name: _centre(x, min(rates[name], x.shape[-1])) for name, x in maps.items()}
+
+
+def _centre(x: Tensor, size: int) -> Tensor:
+    first = (x.shape[-1] - size) // 2
+    return x[..., first : first + size, first : first + size]
