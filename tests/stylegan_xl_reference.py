@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -30,12 +31,24 @@ def map_to_ws(spec: GeneratorSpec, weights: Weights, z: Tensor, class_index: Ten
 
 def synthesize(spec: GeneratorSpec, weights: Weights, ws: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Image and each layer's map, margins included."""
+    maps = dict(layers(spec, weights, ws))
+    return maps[spec.synthesis.layers[-1].name] * spec.synthesis.output_scale, maps
+
+
+def image(spec: GeneratorSpec, weights: Weights, ws: Tensor) -> Tensor:
+    """The image alone; no map is kept longer than it is needed."""
+    last = deque(layers(spec, weights, ws), maxlen=1)
+    return last[0][1] * spec.synthesis.output_scale
+
+
+def layers(spec: GeneratorSpec, weights: Weights, ws: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """Each layer's name and map, the input's first."""
     x = fourier_features(spec.synthesis.input, weights, ws[:, 0])
-    maps = {"input": x}
+    yield "input", x
     for i, layer in enumerate(spec.synthesis.layers):
         own = {name.split(".", 2)[2]: v for name, v in weights.items() if name.startswith(f"synthesis.{layer.name}.")}
-        x = maps[layer.name] = run_layer(layer, own, x, ws[:, i + 1])
-    return x * spec.synthesis.output_scale, maps
+        x = run_layer(layer, own, x, ws[:, i + 1])
+        yield layer.name, x
 
 
 def fourier_features(spec: InputSpec, weights: Weights, w: Tensor) -> Tensor:

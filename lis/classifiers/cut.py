@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lis.classifiers.preprocessing import Preprocessing
+from lis.fingerprint import Fingerprint
 
 _TOLERANCE = 1e-5
 """Largest difference between `head(features(x))` and the whole network, relative to the largest logit."""
@@ -73,7 +73,7 @@ class CutClassifier(nn.Module):
                 f"{name} has {self._last.out_features} outputs and {len(self.class_names)} class names: give one name "
                 "per output (classifier.num_classes, classifier.class_names)"
             )
-        self._hashed: tuple[object, str] = (None, "")
+        self._fingerprint = Fingerprint()
         self._check_cut()
 
     @property
@@ -82,11 +82,7 @@ class CutClassifier(nn.Module):
 
         Computed again after a weight was written to, which writing through `.data` hides.
         """
-        state = self.network.state_dict()
-        written = tuple((value.data_ptr(), value._version) for value in state.values())
-        if self._hashed[0] != written:
-            self._hashed = (written, self._digest(state))
-        return self._hashed[1]
+        return self._fingerprint(self.network.state_dict(), json.dumps([self.preprocessing.settings, self.class_names]))
 
     def features(self, image: Tensor) -> Tensor:
         """r `[n, units]` of images `[n, 3, s, s]` in [-1, 1]."""
@@ -99,14 +95,6 @@ class CutClassifier(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Logits `[n, classes]` of images `[n, 3, s, s]` in [-1, 1]."""
         return self.network(self.preprocessing(image))
-
-    def _digest(self, state: Mapping[str, Tensor]) -> str:
-        digest = hashlib.sha256(json.dumps([self.preprocessing.settings, self.class_names]).encode())
-        for name, value in state.items():
-            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            values: Any = value.detach().cpu().reshape(-1).view(torch.uint8).numpy()
-            digest.update(values)
-        return digest.hexdigest()
 
     @property
     def _last(self) -> nn.Linear:

@@ -1,7 +1,18 @@
 """StyleGAN-XL in plain PyTorch, and a reader of its published checkpoints that executes nothing in them."""
 
+from lis.generators.stylegan_xl.checkpoint import read_checkpoint, write_checkpoint
 from lis.generators.stylegan_xl.generator import StyleGANXL
 from lis.generators.stylegan_xl.geometry import GeneratorSpec, geometry
 from lis.generators.stylegan_xl.layouts import imagenet, imagenet256
+from lis.generators.stylegan_xl.published import stylegan_xl
 
-__all__ = ["GeneratorSpec", "StyleGANXL", "geometry", "imagenet", "imagenet256"]
+__all__ = [
+    "GeneratorSpec",
+    "StyleGANXL",
+    "geometry",
+    "imagenet",
+    "imagenet256",
+    "read_checkpoint",
+    "stylegan_xl",
+    "write_checkpoint",
+]

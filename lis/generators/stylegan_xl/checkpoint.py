@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lis.generators.stylegan_xl.generator import StyleGANXL
@@ -22,6 +21,7 @@ from lis.generators.stylegan_xl.nodes import Node
 from lis.generators.stylegan_xl.records import describe
 from lis.generators.stylegan_xl.saved import Description, Origin, read_saved, write_saved
 from lis.generators.stylegan_xl.source import Source, opened
+from lis.generators.stylegan_xl.synthesis import laid_out
 from lis.generators.stylegan_xl.unpickling import unpickle
 from lis.generators.stylegan_xl.values import as_dict
 
@@ -112,13 +112,8 @@ def _contents(path: Path, entry: str) -> tuple[GeneratorSpec, dict[str, Tensor]]
     spec, tensors = geometry(node), node.tensors()
     del node  # its tensors, of which the next line lets go one by one: there is room for one copy of a large network
     for name in tensors:
-        tensors[name] = _channels_last(tensors[name])
+        tensors[name] = laid_out(tensors[name])  # here, so that loading makes no second copy
     return spec, tensors
-
-
-def _channels_last(value: Tensor) -> Tensor:
-    """A kernel in the order in which the network keeps it, so that loading makes no second copy."""
-    return value.contiguous(memory_format=torch.channels_last) if value.dim() == 4 else value
 
 
 def _picture(path: Path, entry: str) -> Node:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Mapping as MappingType
@@ -13,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lis.fingerprint import Fingerprint
 from lis.generators.stylegan_xl.geometry import GeneratorSpec
 from lis.generators.stylegan_xl.mapping import Mapping
-from lis.generators.stylegan_xl.synthesis import Synthesis
+from lis.generators.stylegan_xl.synthesis import Synthesis, laid_out
 from lis.streams import Stream
 
 log = logging.getLogger(__name__)
@@ -55,6 +55,7 @@ class StyleGANXL(nn.Module):
         if not 0 <= truncation <= 1:
             raise ValueError(f"gan.truncation must lie in [0, 1], got {truncation}")
         self.spec, self.domain, self.truncation = spec, domain, truncation
+        self._fingerprint = Fingerprint()
         self.num_classes, self.num_ws = spec.mapping.c_dim, spec.mapping.num_ws
         self.z_dim, self.w_dim, self.resolution = spec.mapping.z_dim, spec.mapping.w_dim, spec.synthesis.resolution
         names = [f"class_{i}" for i in range(self.num_classes)] if class_names is None else class_names
@@ -84,7 +85,7 @@ class StyleGANXL(nn.Module):
             )
         if unused := [name for name in tensors if name not in own]:
             log.warning("%d tensors are not used, such as %s", len(unused), unused[0])
-        self.load_state_dict({name: _laid_out(tensors[name]) for name in own}, assign=True)
+        self.load_state_dict({name: laid_out(tensors[name]) for name in own}, assign=True)
         return self.requires_grad_(False)
 
     @property
@@ -94,12 +95,8 @@ class StyleGANXL(nn.Module):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over geometry, precision and weights."""
-        digest = hashlib.sha256(json.dumps([self.spec.to_json(), self.synthesis.dtype]).encode())
-        for name, value in self.state_dict().items():
-            digest.update(name.encode())
-            digest.update(value.cpu().contiguous().view(-1).view(torch.uint8).numpy())
-        return digest.hexdigest()
+        """SHA-256 over geometry, precision and weights; writing through `.data` goes unseen."""
+        return self._fingerprint(self.state_dict(), json.dumps([self.spec.to_json(), self.synthesis.dtype]))
 
     def transform(self, matrix: Tensor) -> None:
         """Shift, rotate or scale all images from now on: `matrix [3, 3]` leads from the image to where it is read.
@@ -164,12 +161,6 @@ class StyleGANXL(nn.Module):
             return self.synthesis(ws).clamp(-1, 1)
         image, maps = self.synthesis(ws, features=True)
         return image.clamp(-1, 1), self.synthesis.crop(maps)
-
-
-def _laid_out(value: Tensor) -> Tensor:
-    """float32; kernels with the channels innermost, as convolutions read them fastest."""
-    value = value.float()
-    return value.contiguous(memory_format=torch.channels_last) if value.dim() == 4 else value.contiguous()
 
 
 def _choices(classes: int) -> str:

@@ -61,7 +61,6 @@ def resample(
     how: Resampling,
     compiled: bool,
     after: Tensor | None = None,
-    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """after · down(clamp(gain · lrelu(up(scale · x + bias)))), where `up` multiplies by up² to keep the mean.
 
@@ -75,10 +74,9 @@ def resample(
         compiled: polyphase sums; banded matrices all the same where a gradient is asked for, nothing is upsampled, or
             the filter is not separable.
         after: per sample and channel, `[n, channels]`; None: 1.
-        dtype: of the result; all is computed in float32.
 
     Returns:
-        Maps `[n, channels, h', h']`, channels innermost in memory.
+        Maps `[n, channels, h', h']` (float32), channels innermost in memory.
     """
     after = torch.ones_like(scale) if after is None else after
     gradient = torch.is_grad_enabled() and any(value.requires_grad for value in (x, scale, bias, after))
@@ -87,9 +85,9 @@ def resample(
     run = (_polyphase if compiled else _banded)(axis, up_filter, down_filter)
     x, scale, after = x.permute(0, 2, 3, 1), scale[:, None, None, :], after[:, None, None, :]
     if gradient or x.device.type != "cpu":
-        y = (run(x, scale, bias, 0, axis.size) * after).to(dtype)
+        y = run(x, scale, bias, 0, axis.size) * after
     else:
-        y = x.new_empty((len(x), axis.size, axis.size, x.shape[-1]), dtype=dtype)
+        y = x.new_empty((len(x), axis.size, axis.size, x.shape[-1]), dtype=torch.float32)
         _piecewise(y, run, x, scale, bias, after, axis, _CHANNELS[compiled])
     return y.permute(0, 3, 1, 2)
 

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lis.fingerprint import version
+from lis.generators.stylegan_xl import winograd
 from lis.generators.stylegan_xl.compiler import MODES, usable
 from lis.generators.stylegan_xl.geometry import InputSpec, LayerSpec, SynthesisSpec
 from lis.generators.stylegan_xl.mapping import GAIN, SLOPE, Linear
@@ -79,10 +81,11 @@ class Layer(nn.Module):
             if taps > 1:
                 self.register_buffer(name, torch.empty([taps] * dimensions))
         slope, gain = (1.0, 1.0) if spec.torgb else (SLOPE, GAIN)
+        self._kernels: tuple[object, Tensor] | None = None
         self.resampling = Resampling(spec.up, spec.down, spec.padding, slope, gain, spec.clamp)
 
-    def forward(self, x: Tensor, scale: Tensor, after: Tensor | None, compiled: bool) -> Tensor:
-        """Maps `[n, out_channels, out_size, out_size]`, times `after [n, out_channels]` and in the type of x, if given.
+    def forward(self, x: Tensor, scale: Tensor, after: Tensor | None, dtype: torch.dtype, compiled: bool) -> Tensor:
+        """Maps `[n, out_channels, out_size, out_size]` (float32).
 
         One convolution serves all samples: scaling per sample what goes in and what comes out of it is the same as
         scaling its weights.
@@ -90,14 +93,24 @@ class Layer(nn.Module):
         Args:
             x: maps that are multiplied by the styles already.
             scale: what comes out of the convolution is multiplied by, `[n, out_channels]`.
-            after: the styles of the next layer, `[n, out_channels]`; None: the maps as they are, in float32.
-            compiled: how the maps are resampled.
+            after: what the result is multiplied by, the styles of the next layer `[n, out_channels]`; None: 1.
+            dtype: what the convolution computes in.
+            compiled: whether loops are compiled.
         """
-        y = F.conv2d(x, self.weight.to(x.dtype), padding=self.spec.kernel - 1)
+        if self.spec.kernel == 3 and x.device.type == "cpu" and not (torch.is_grad_enabled() and x.requires_grad):
+            y = winograd.convolve(x, self._transformed(dtype), compiled)
+        else:
+            y = F.conv2d(x.to(dtype), self.weight.to(dtype), padding=self.spec.kernel - 1)
         one = self.bias.new_ones(1)
         filters = getattr(self, "up_filter", one), getattr(self, "down_filter", one)
-        dtype = torch.float32 if after is None else x.dtype
-        return resample(y, scale, self.bias, *filters, self.resampling, compiled, after, dtype)
+        return resample(y, scale, self.bias, *filters, self.resampling, compiled, after)
+
+    def _transformed(self, dtype: torch.dtype) -> Tensor:
+        """The weights in Winograd's form, made anew when they have changed."""
+        key = self.weight.data_ptr(), version(self.weight), dtype
+        if self._kernels is None or self._kernels[0] != key:
+            self._kernels = key, winograd.transformed(self.weight.detach()).to(dtype)
+        return self._kernels[1]
 
     def scales(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """What goes into the convolution is multiplied by, `[n, in_channels]`, and what comes out, `[n, out_channels]`.
@@ -157,21 +170,26 @@ class Synthesis(nn.Module):
                 f"ws has shape {list(ws.shape)}, expected [n, num_ws, w_dim] = [n, {expected[0]}, {expected[1]}]"
             )
         compiled = usable(self.compile_mode, ws.device.type)
-        pairs = [layer.scales(w) for layer, w in zip(self.layers, ws[:, 1:].unbind(1), strict=True)]
-        styles, scales = zip(*pairs, strict=True)
-        maps = {"input": self.input(ws[:, 0])}
-        x = self._modulated(maps["input"], styles[0])
-        for layer, scale, after in zip(self.layers, scales, (*styles[1:], None), strict=True):
-            x = layer(x, scale, None if features else after, compiled)
-            if features:
-                maps[layer.spec.name] = x
-                x = x if after is None else self._modulated(x, after)
-        image = x * self.spec.output_scale
+        if ws.device.type == "cpu" and not (torch.is_grad_enabled() and ws.requires_grad) and len(ws) > 1:
+            parts = [self._run(w, features, compiled) for w in ws.split(1)]  # as fast, in less memory
+            image = torch.cat([part[0] for part in parts])
+            maps = {name: torch.cat([part[1][name] for part in parts]) for name in parts[0][1]}
+        else:
+            image, maps = self._run(ws, features, compiled)
         return (image, maps) if features else image
 
-    def _modulated(self, x: Tensor, style: Tensor) -> Tensor:
-        """What a convolution reads: maps `[n, channels, h, h]` times styles `[n, channels]`."""
-        return (x * style[:, :, None, None]).to(DTYPES[self.dtype])
+    def _run(self, ws: Tensor, features: bool, compiled: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        pairs = [layer.scales(w) for layer, w in zip(self.layers, ws[:, 1:].unbind(1), strict=True)]
+        styles, scales = zip(*pairs, strict=True)
+        x = self.input(ws[:, 0])
+        maps = {"input": x} if features else {}
+        x = x * styles[0][:, :, None, None]
+        for layer, scale, after in zip(self.layers, scales, (*styles[1:], None), strict=True):
+            x = layer(x, scale, None if features else after, DTYPES[self.dtype], compiled)
+            if features:
+                maps[layer.spec.name] = x
+                x = x if after is None else x * after[:, :, None, None]
+        return x * self.spec.output_scale, maps
 
     @property
     def layers(self) -> list[Layer]:
@@ -183,6 +201,12 @@ class Synthesis(nn.Module):
         rates = {"input": round(self.spec.input.sampling_rate)}
         rates |= {layer.name: layer.out_sampling_rate for layer in self.spec.layers}
         return {name: _centre(x, min(rates[name], x.shape[-1])) for name, x in maps.items()}
+
+
+def laid_out(value: Tensor) -> Tensor:
+    """float32; kernels with the channels innermost, as convolutions read them fastest. Copied only where needed."""
+    value = value.float()
+    return value.contiguous(memory_format=torch.channels_last) if value.dim() == 4 else value.contiguous()
 
 
 def _centre(x: Tensor, size: int) -> Tensor:
