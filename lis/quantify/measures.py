@@ -1,0 +1,84 @@
+"""Five measures of every part of an image (paper §3.2)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lis.quantify.ellipse import one_hot
+from lis.quantify.entropy import local_entropy
+from lis.quantify.regions import region_moments
+
+MEASURES = ("area", "luminance", "entropy", "eccentricity", "angle")
+MINIMUM_AREA = 0.0012
+"""Fraction of the frame, 20 of 128 × 128 pixels: a label with a smaller mean area is not interpreted."""
+_REC_709 = (0.2126, 0.7152, 0.0722)
+
+
+@torch.no_grad()
+def measure(masks: Tensor, image: Tensor, labels: int) -> Tensor:
+    """Area, luminance, entropy, eccentricity and angle of every label.
+
+    - area: fraction of the frame
+    - luminance: mean Rec. 709 luma of the [0, 1] image
+    - entropy: mean local entropy of the luma in bits, see `local_entropy`
+    - eccentricity in [0, 1] and angle in degrees in (−90, 90]: see `region_moments`
+
+    A mask may be coarser than its image: luma and entropy are computed at the image's resolution and read in the mask
+    enlarged.
+
+    Args:
+        masks: `[n, h, w]` integers: 0 background, 1 … labels.
+        image: `[n, 3, H, W]` in [-1, 1]; H a multiple of h, W of w.
+        labels: number of labels, without background.
+
+    Returns:
+        `[n, labels, 5]` float32 in the order of `MEASURES`, on the masks' device; NaN where a label is absent, and for
+        the angle of a label without orientation.
+
+    Raises:
+        ValueError: shapes that do not fit, or a mask that holds something else than 0 … labels.
+
+    Example:
+        >>> masks = torch.tensor([[[1, 1, 1, 0], [0, 0, 0, 0]]])
+        >>> measure(masks, torch.zeros(1, 3, 4, 8), labels=2)
+        tensor([[[0.3750, 0.5000, 0.0000, 1.0000, 0.0000],
+                 [   nan,    nan,    nan,    nan,    nan]]])
+    """
+    _check(masks, image, labels)
+    brightness = luma(image)
+    height, width = masks.shape[1:]
+    block = (image.shape[2] // height, image.shape[3] // width)
+    maps = F.avg_pool2d(torch.stack([brightness, local_entropy(brightness)], 1), block)
+    inside = one_hot(masks, labels).flatten(2).to(maps.dtype)
+    size = inside.sum(2, keepdim=True)
+    means = inside @ maps.flatten(2).mT / size
+    shape = region_moments(masks, labels).to(means)
+    return torch.cat([torch.where(size > 0, size / (height * width), torch.nan), means, shape], 2)
+
+
+def luma(image: Tensor) -> Tensor:
+    """Rec. 709 luma `[n, H, W]` in [0, 1] of images `[n, 3, H, W]` in [-1, 1]: float32."""
+    red, green, blue = ((image.float() + 1) / 2).unbind(1)
+    return _REC_709[0] * red + _REC_709[1] * green + _REC_709[2] * blue
+
+
+def _check(masks: Tensor, image: Tensor, labels: int) -> None:
+    if image.ndim != 4 or image.shape[1] != 3 or masks.ndim != 3 or len(masks) != len(image) or not masks.numel():
+        raise ValueError(
+            f"masks {list(masks.shape)} and image {list(image.shape)}: expected [n, h, w] and [n, 3, H, W] with n ≥ 1; "
+            "give every image one mask"
+        )
+    if any(of_image % of_mask for of_image, of_mask in zip(image.shape[2:], masks.shape[1:], strict=True)):
+        raise ValueError(
+            f"masks of {list(masks.shape[1:])} pixels for images of {list(image.shape[2:])}: "
+            "expected the image's size or a whole fraction of it; resize the masks (nearest neighbour)"
+        )
+    if masks.is_floating_point():
+        raise ValueError(f"masks are {masks.dtype}: expected integers; take the argmax of the segmenter's logits")
+    if not 0 <= int(masks.min()) <= int(masks.max()) <= labels:
+        raise ValueError(
+            f"masks hold values from {int(masks.min())} to {int(masks.max())}: expected 0 (background) to {labels}, "
+            "the number of labels"
+        )
