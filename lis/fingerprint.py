@@ -27,12 +27,14 @@ class Fingerprint:
     def __init__(self) -> None:
         self._written: object = None
         self._digest = ""
+        self._hashed: list[Tensor] = []
 
     def __call__(self, tensors: Mapping[str, Tensor], settings: str) -> str:
         """The digest in hexadecimal; `settings` is whatever else the outputs depend on."""
         written = settings, [(name, value.data_ptr(), version(value)) for name, value in tensors.items()]
         if written != self._written:
             self._digest, self._written = _digest(tensors, settings), written
+            self._hashed = list(tensors.values())  # while they live, no other tensor can have their addresses
         return self._digest
 
 

@@ -70,6 +70,8 @@ class FakeGenerator:
 
     def sample(self, class_index: int | None, indices: Tensor, stream: Stream, truncation: float = 1.0) -> Tensor:
         """Style codes `[n, w_dim]`."""
+        if class_index not in (range(self.num_classes) if self.num_classes else (None,)):
+            raise ValueError(f"class {class_index}: expected one of {self.num_classes}, or None without classes")
         z = stream.normal(class_index, indices, len(self.factor_names))
         drawn = torch.full((len(z),), class_index or 0)
         if class_index is None:

@@ -88,7 +88,7 @@ def imagenet(resolution: int, classes: int = 1000) -> GeneratorSpec:
     stages = [Stage(16, 10, kernel=1, radial=True)]
     stages += [Stage(size, 7, kernel=3, radial=False) for size in RESOLUTIONS[1:] if size <= resolution]
     synthesis = stack(stages, Widths(), w_dim=512)
-    return GeneratorSpec(mapping_of(64, classes, 512, len(synthesis.layers) + 1, (1000, 320)), synthesis)
+    return GeneratorSpec(mapping_of(64, classes, 512, len(synthesis.layers) + 1, (classes or 1000, 320)), synthesis)
 
 
 def mapping_of(z_dim: int, c_dim: int, w_dim: int, num_ws: int, embedding: tuple[int, int]) -> MappingSpec:

@@ -65,7 +65,9 @@ def stylegan_xl(
                 "gan.weights=random gan.resolution=null: expected the pixels of a published ImageNet network"
             )
         return randomise(StyleGANXL(imagenet(resolution, num_classes), **settings))
-    return read_checkpoint(fetch(url, cache) if weights == "published" else Path(weights), entry, **settings)
+    return read_checkpoint(
+        fetch(url, cache) if weights == "published" else Path(weights).expanduser(), entry, **settings
+    )
 
 
 def fetch(url: str | None, cache: str | None = None) -> Path:
@@ -76,32 +78,54 @@ def fetch(url: str | None, cache: str | None = None) -> Path:
         cache: the folder; None: `lis` among the user's caches.
 
     Raises:
-        ValueError: the file is not there and cannot be fetched, or is not what it was; says which to put where.
+        ValueError: the file is not there and cannot be fetched, which says what to put where, or it is not what it was.
     """
     if not url:
         raise ValueError("gan.weights=published gan.url=null: expected gan.weights=<path of a checkpoint>")
-    folder, name = Path(cache or pooch.os_cache("lis")), Path(urlsplit(url).path).name
-    record = folder / f"{name}.sha256"
-    known = record.read_text().split()[0] if record.is_file() else None
-    if not (folder / name).is_file():
-        log.info("fetching %s into %s", url, folder)
+    name = Path(urlsplit(url).path).name
+    if name in ("", ".."):
+        raise ValueError(f"gan.url={url} names no file: expected an address that ends in the file's name")
+    path = Path(cache or pooch.os_cache("lis")).expanduser() / name
+    record = path.with_name(f"{name}.sha256")
+    known = record.read_text().strip()[:64] if record.is_file() else ""
+    if not path.is_file():
+        _download(url, path, known)
+    found = sha256(path)
+    if known and found != known:
+        raise ValueError(
+            f"{path} is not the file that it was: its SHA-256 is {found}, and {record.name} beside it says {known}. "
+            f"Delete {name} to fetch it again, or {record.name} if the file was exchanged on purpose"
+        )
+    if not known:
+        _remember(record, f"{found}  {name}\n")
+    return path
+
+
+def _remember(record: Path, line: str) -> None:
+    """Write the checksum down; a folder that many share may be closed to this user."""
+    try:
+        record.write_text(line)
+    except OSError as error:
+        log.warning("%s cannot be written (%s): it will go unseen if the file changes", record, error.strerror)
+
+
+def _download(url: str, path: Path, known: str) -> None:
+    """Fetch a file whose checksum may be known; nothing is left of one that fails."""
+    log.info("fetching %s into %s", url, path.parent)
+    pooch.get_logger().setLevel("WARNING")
     downloader: Any = pooch.HTTPDownloader(timeout=_PATIENCE)
     try:
-        pooch.get_logger().setLevel("WARNING")
-        path = pooch.retrieve(
+        pooch.retrieve(
             url,
-            known_hash=known and f"sha256:{known}",
-            fname=name,
-            path=folder,
+            known_hash=f"sha256:{known}" if known else None,
+            fname=path.name,
+            path=path.parent,
             downloader=downloader,
         )
     except Exception as error:  # address, TLS, proxy, timeout, checksum: all mean that there is no file to trust
         reason = (str(error).splitlines() or [repr(error)])[0]
         raise ValueError(
-            f"{name} cannot be fetched from {url} ({reason:.300}): put the published file into {folder} under this "
-            f"name, or give gan.weights=<path of a checkpoint>, gan.url=<mirror> or gan.cache=<folder>"
-            + (f"; {record.name} there holds the checksum that it must have" if known else "")
+            f"{path.name} cannot be fetched from {url} ({reason:.300}): put the published file into {path.parent} "
+            "under this name, or give gan.weights=<path of a checkpoint>, gan.url=<mirror> or gan.cache=<folder>"
+            + (f"; {path.name}.sha256 there holds the checksum that it must have" if known else "")
         ) from error
-    if known is None:
-        record.write_text(f"{sha256(Path(path))}  {name}\n")
-    return Path(path)

@@ -81,7 +81,7 @@ class Layer(nn.Module):
             if taps > 1:
                 self.register_buffer(name, torch.empty([taps] * dimensions))
         slope, gain = (1.0, 1.0) if spec.torgb else (SLOPE, GAIN)
-        self._kernels: tuple[object, Tensor] | None = None
+        self._kernels: tuple[nn.Parameter, object, Tensor] | None = None
         self.resampling = Resampling(spec.up, spec.down, spec.padding, slope, gain, spec.clamp)
 
     def forward(self, x: Tensor, scale: Tensor, after: Tensor | None, dtype: torch.dtype, compiled: bool) -> Tensor:
@@ -97,7 +97,8 @@ class Layer(nn.Module):
             dtype: what the convolution computes in.
             compiled: whether loops are compiled.
         """
-        if self.spec.kernel == 3 and x.device.type == "cpu" and not (torch.is_grad_enabled() and x.requires_grad):
+        gradient = torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)
+        if self.spec.kernel == 3 and x.device.type == "cpu" and not gradient:
             y = winograd.convolve(x, self._transformed(dtype), compiled)
         else:
             y = F.conv2d(x.to(dtype), self.weight.to(dtype), padding=self.spec.kernel - 1)
@@ -108,9 +109,9 @@ class Layer(nn.Module):
     def _transformed(self, dtype: torch.dtype) -> Tensor:
         """The weights in Winograd's form, made anew when they have changed."""
         key = self.weight.data_ptr(), version(self.weight), dtype
-        if self._kernels is None or self._kernels[0] != key:
-            self._kernels = key, winograd.transformed(self.weight.detach()).to(dtype)
-        return self._kernels[1]
+        if self._kernels is None or self._kernels[0] is not self.weight or self._kernels[1] != key:
+            self._kernels = self.weight, key, winograd.transformed(self.weight.detach()).to(dtype)
+        return self._kernels[2]
 
     def scales(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """What goes into the convolution is multiplied by, `[n, in_channels]`, and what comes out, `[n, out_channels]`.
