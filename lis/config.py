@@ -35,6 +35,33 @@ class PartWorldConfig(GanConfig):
 
 
 @dataclass
+class StyleGANXLConfig(GanConfig):
+    """StyleGAN-XL: a published file, a checkpoint of the user's, or random weights."""
+
+    _target_: str = "lis.generators.stylegan_xl.stylegan_xl"
+    weights: str = MISSING
+    """`published`: the file at `url`; `random`; or the path of a checkpoint."""
+    url: str | None = None
+    """Where the file is published, or a mirror."""
+    cache: str | None = None
+    """Folder that it is fetched into; null: that of the user's caches."""
+    entry: str = "G_ema"
+    """The network's name in a published file."""
+    resolution: int | None = None
+    """Pixels, for random weights."""
+    num_classes: int = 0
+    """Classes, for random weights."""
+    names: list[str] | None = None
+    """Of the generator's classes, in order; null: ImageNet's for the domain `imagenet`, else `class_0`, …."""
+    domain: str = "images"
+    """The world that the images show: a classifier's usual weights follow it."""
+    dtype: str = "float32"
+    """`float32`, or `bf16` for the convolutions alone."""
+    compile: str = "auto"
+    """Resampling through `torch.compile`: `on`, `off`, or `auto`, where there is a compiler."""
+
+
+@dataclass
 class ClassifierConfig:
     """Any classifier: `_target_` is called with the other keys but `probe`."""
 
@@ -204,6 +231,96 @@ class StripsConfig:
 
 
 @dataclass
+class SegmenterConfig:
+    """Any segmenter: `_target_` is called with the other keys and gives an object with `fit`."""
+
+    _target_: str = MISSING
+
+
+@dataclass
+class FewShotConfig(SegmenterConfig):
+    """Convolutions on the generator's feature maps, trained on few labelled images (paper §3.2, S4)."""
+
+    _target_: str = "lis.segmentation.fewshot.FewShotFit"
+    network: str = MISSING
+    """`projected`, `three` (the paper's) or `five` (the published program's)."""
+    size: int | None = None
+    """Height and width of a mask in pixels; null: half of the generator's resolution."""
+    every: int = 2
+    """Every how many layers of the generator are read."""
+    channels: int = 32
+    """With `projected`: what each layer is projected to before it is resized."""
+    hidden: int = 64
+    """Channels between the three convolutions."""
+    epochs: int = 100
+    batch_size: int = 5
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-3
+
+
+@dataclass
+class LabelsConfig:
+    """Which images are labelled, and what the segmenter is held against."""
+
+    train: int = 5
+    """Labelled images per class that the segmenter is trained on."""
+    test: int = 5
+    """Labelled images per class that it is tested on (S7, S8)."""
+    exact: int = MISSING
+    """Images whose exact masks it is tested on as well, where the generator knows them."""
+    folder: str | None = None
+    """What `python -m lis.labels export` wrote and a person has labelled; null: the generator's exact masks."""
+    left_out: str | None = None
+    """Class whose labels are not trained on, only tested (S6)."""
+
+
+@dataclass
+class TuningConfig:
+    """Every unit through its range on many samples (paper §3.3)."""
+
+    units: int | None = MISSING
+    """At most so many units, those with the largest linked step; null: all."""
+    seeds: int = MISSING
+    """Accepted samples per class whose activations are tuned."""
+    steps: int = 2
+    """Values from a unit's smallest to its largest activation."""
+    null_directions: int = MISSING
+    """Random directions in R of equal ‖Δw‖ that are tuned as well."""
+    batch_size: int | None = None
+    """Images at once; null: found, and halved when memory runs out."""
+    unit_block: int = 32
+    """Units per shard."""
+    seed_block: int = 20
+    """Samples per shard."""
+
+
+@dataclass
+class UnitsConfig:
+    """Statistics over tuned units (paper §4.3, §4.4)."""
+
+    top: int = 10
+    """Units at the head of a ranking."""
+    clusters: int = 8
+    """Branches that the tree of units is cut into (Fig. 5C)."""
+    perplexity: float = 30.0
+    """Of the map of units (t-SNE, Fig. 5B)."""
+    relevant: float = 0.15
+    """A unit is relevant for a class from this mean change of its probability on (Fig. 6B)."""
+    examples: int = 3
+    """Units shown per picture."""
+
+
+@dataclass
+class ViewConfig:
+    """One unit, one direction, or own images, in pictures."""
+
+    samples: int = MISSING
+    """Samples shown."""
+    steps: int = MISSING
+    """Images along the range."""
+
+
+@dataclass
 class AnalysisConfig:
     """The stages that an analysis wants; what they need is run first."""
 
@@ -243,6 +360,7 @@ class RunConfig:
     classifier: ClassifierConfig = MISSING
     classes: ClassesConfig = MISSING
     link: LinkConfig = MISSING
+    segmenter: SegmenterConfig = MISSING
     analysis: AnalysisConfig = MISSING
     engine: EngineConfig = MISSING
     logger: LoggerConfig = MISSING
@@ -252,6 +370,18 @@ class RunConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     similarity: SimilarityConfig = field(default_factory=SimilarityConfig)
     strips: StripsConfig = field(default_factory=StripsConfig)
+    labels: LabelsConfig = field(default_factory=LabelsConfig)
+    tuning: TuningConfig = field(default_factory=TuningConfig)
+    units: UnitsConfig = field(default_factory=UnitsConfig)
+    view: ViewConfig = field(default_factory=ViewConfig)
+    unit: int | None = None
+    """With `analysis=unit`: which one."""
+    direction: str | None = None
+    """With `analysis=direction`: `pc:<k>`, `classes:<from>-<to>`, or the path of a vector in safetensors or npy."""
+    class_name: str | None = None
+    """With `analysis=unit` or `direction`: the class whose samples are shown (also `class=…`); null: every class."""
+    images: str | None = None
+    """With `analysis=images`: a folder of pictures."""
     seed: int = 0
     device: str = "auto"
     batch_size: int = 100
@@ -265,12 +395,14 @@ class RunConfig:
 SCHEMAS: dict[str, type] = {
     "base_config": RunConfig,
     "gan/base_partworld": PartWorldConfig,
+    "gan/base_stylegan_xl": StyleGANXLConfig,
     "classifier/base_partnet": PartNetConfig,
     "classifier/base_network": NetworkConfig,
     "classes/base_classes": ClassesConfig,
     "link/base_lr": LeastSquaresConfig,
     "link/base_ridge": RidgeConfig,
     "link/base_mlp": MLPConfig,
+    "segmenter/base_fewshot": FewShotConfig,
     "analysis/base_analysis": AnalysisConfig,
     "engine/base_engine": EngineConfig,
     "logger/base_logger": LoggerConfig,

@@ -23,6 +23,14 @@ NAMES = (
     "classifier test",
     "probe training",
     "probe test",
+    "labels",
+    "labels test",
+    "exact masks",
+    "segmenter",
+    "tuning",
+    "null directions",
+    "map of units",
+    "views",
 )
 """Every purpose that draws random numbers in a run."""
 

@@ -75,6 +75,25 @@ class Classifier(Protocol):
 
 
 @runtime_checkable
+class Segmenter(Protocol):
+    """Finds the parts of an image from the generator's own feature maps."""
+
+    labels: tuple[str, ...]
+    """Names of the parts; label k of a mask is `labels[k - 1]`, 0 is background."""
+    size: int
+    """Height and width of a mask in pixels."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over weights and settings."""
+        ...
+
+    def __call__(self, maps: dict[str, Tensor]) -> Tensor:
+        """Logits `[n, 1 + labels, size, size]`, channel 0 background, of the maps that `synthesize` gives."""
+        ...
+
+
+@runtime_checkable
 class Link(Protocol):
     """A map from `r [n, units]` to `w̃ [n, w_dim]`."""
 

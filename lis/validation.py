@@ -33,7 +33,34 @@ RANGES: dict[str, tuple[float, float]] = {
     "strips.samples": (1, math.inf),
     "strips.examples": (1, math.inf),
     "strips.steps": (2, math.inf),
-    "gan.truncation": (0, math.inf),
+    "labels.train": (1, math.inf),
+    "labels.test": (1, math.inf),
+    "labels.exact": (0, math.inf),
+    "tuning.units": (1, math.inf),
+    "tuning.seeds": (1, math.inf),
+    "tuning.steps": (2, math.inf),
+    "tuning.null_directions": (0, math.inf),
+    "tuning.batch_size": (1, math.inf),
+    "tuning.unit_block": (1, math.inf),
+    "tuning.seed_block": (1, math.inf),
+    "units.top": (1, math.inf),
+    "units.clusters": (1, math.inf),
+    "units.perplexity": (1, math.inf),
+    "units.relevant": (0, 1),
+    "units.examples": (1, math.inf),
+    "view.samples": (1, math.inf),
+    "view.steps": (2, math.inf),
+    "unit": (0, math.inf),
+    "segmenter.size": (8, math.inf),
+    "segmenter.every": (1, math.inf),
+    "segmenter.channels": (1, math.inf),
+    "segmenter.hidden": (1, math.inf),
+    "segmenter.epochs": (1, math.inf),
+    "segmenter.batch_size": (1, math.inf),
+    "segmenter.learning_rate": (0, math.inf),
+    "segmenter.weight_decay": (0, math.inf),
+    "gan.truncation": (0, 1),
+    "gan.num_classes": (0, math.inf),
     "link.steps": (2, math.inf),
     "link.smallest": (0, math.inf),
     "link.largest": (0, math.inf),
@@ -57,6 +84,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "pairs.accept": ("correct", "any"),
     "training.precision": ("auto", "float32", "bf16"),
     "gan.figures": tuple(SETS),
+    "segmenter.network": ("projected", "three", "five"),
+    "gan.dtype": ("float32", "bf16"),
+    "gan.compile": ("auto", "on", "off"),
     "classifier.library": ("torchvision", "timm", "ip_irm", "partnet"),
     "classifier.task": ("classes", "attributes"),
     "logger.mode": ("offline", "online"),
@@ -94,6 +124,12 @@ def check_config(config: RunConfig, stages: Collection[str]) -> None:
         problems.append(
             f"similarity.examples={config.similarity.examples}: expected at most pairs.test={config.pairs.test}, "
             "the pairs per class that there are to choose from"
+        )
+    compared = config.similarity.examples * len(config.classes.names)
+    if "similarity" in config.analysis.stages and compared < 3:
+        problems.append(
+            f"similarity.examples={config.similarity.examples} of {len(config.classes.names)} classes: expected 3 or "
+            "more samples in all (raise it, or leave similarity out of analysis.stages)"
         )
     strips = max(config.strips.samples, config.strips.examples)
     if "strips" in config.analysis.stages and strips > config.pairs.test:

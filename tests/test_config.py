@@ -21,12 +21,13 @@ from lis.run import STAGES
 from lis.tracking import CsvTracker
 from lis.validation import CHOICES, RANGES, check_config, typed
 
-GROUPS = ("gan", "classifier", "classes", "link", "analysis", "size", "engine", "logger")
+GROUPS = ("gan", "classifier", "classes", "link", "segmenter", "analysis", "size", "engine", "logger")
 OPTIONS = {group: sorted(file.stem for file in (conf_folder() / group).glob("*.yaml")) for group in GROUPS}
 OVERRIDES = {
-    "custom": ["classes.names=[pug,chihuahua]"],
-    "timm": ["classifier.model=convnext_tiny.fb_in1k"],
-    "file": ["classifier.model=resnet50", "classifier.weights=mine.safetensors", "classifier.num_classes=2"],
+    "classes/custom": ["classes.names=[pug,chihuahua]"],
+    "gan/file": ["gan.weights=mine.pkl"],
+    "classifier/timm": ["classifier.model=convnext_tiny.fb_in1k"],
+    "classifier/file": ["classifier.model=resnet50", "classifier.weights=mine.safetensors", "classifier.num_classes=2"],
 }
 
 
@@ -50,7 +51,7 @@ def test_every_group_has_options() -> None:
 
 @pytest.mark.parametrize(("group", "name"), [(group, name) for group in GROUPS for name in OPTIONS[group]])
 def test_every_option_composes_and_is_valid(group: str, name: str) -> None:
-    config = typed(composed(f"{group}={name}", *OVERRIDES.get(name, [])))
+    config = typed(composed(f"{group}={name}", *OVERRIDES.get(f"{group}/{name}", [])))
     check_config(config, STAGES)
     if group not in ("size", "engine", "logger"):
         assert getattr(config, group)._target_ if group not in ("classes", "analysis") else config.classes.names
@@ -121,6 +122,8 @@ def option_with(key: str) -> str:
     """An option that has the key of a range or choice."""
     if key in ("link.steps", "link.smallest", "link.largest"):
         return "link=ridge"
+    if key in ("gan.num_classes", "gan.dtype", "gan.compile"):
+        return "gan=imagenet256"
     if key in ("classifier.library", "classifier.num_classes"):
         return "classifier=resnet50"
     return "link=fc_l2" if key.startswith("link.") else "logger=wandb"
@@ -143,6 +146,12 @@ def test_similarity_needs_as_many_test_pairs_as_examples() -> None:
     check_config(typed(config), STAGES)
     config.analysis.stages.append("similarity")
     with pytest.raises(ValueError, match=r"similarity\.examples=30: expected at most pairs\.test=20"):
+        check_config(typed(config), STAGES)
+
+
+def test_similarity_needs_three_samples_in_all() -> None:
+    config = composed("pairs.test=2", "similarity.examples=2", "classes=custom", "classes.names=[pug]")
+    with pytest.raises(ValueError, match=r"similarity\.examples=2 of 1 classes: expected 3 or more"):
         check_config(typed(config), STAGES)
 
 

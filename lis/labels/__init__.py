@@ -1,0 +1,5 @@
+"""Labelled images of one's own: exported to be labelled by a person, read back and checked."""
+
+from lis.labels.reading import read
+
+__all__ = ["read"]

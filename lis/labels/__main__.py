@@ -1,0 +1,92 @@
+"""`python -m lis.labels export FOLDER` writes images to be labelled; `check FOLDER` shows what was understood."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+
+from lis.build import build, find_device, move
+from lis.config import RunConfig, conf_folder, register
+from lis.labels.check import FOLDER, Checked, check
+from lis.labels.export import README, export
+from lis.progress import console
+from lis.types import Generator
+from lis.validation import check_config, check_labels, typed
+
+_ABOUT = """\
+Labelled images for the segmenter.
+export writes labels.train + labels.test images of each class, to be labelled as README.txt in the folder says;
+check lists what is labelled, missing and wrong, and draws the masks on their images."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Export or check a folder; the exit code is 1 where that is not possible or the labels are not complete."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m lis.labels", description=_ABOUT, formatter_class=formatter)
+    parser.add_argument("command", choices=("export", "check"))
+    parser.add_argument("folder", type=Path, help="of the images")
+    parser.add_argument("override", nargs="*", help="with export: settings of the run, as classes=birds labels.train=5")
+    parser.add_argument("--masks", action="store_true", help="with export: write the exact masks too (part world)")
+    options = parser.parse_intermixed_args(arguments)
+    if options.command == "check" and (options.override or options.masks):
+        parser.error("check takes the folder alone: what was exported is written there")
+    try:
+        if options.command == "export":
+            _export(options.folder, options.override, options.masks)
+        elif not _complete(check(options.folder), options.folder):
+            sys.exit(1)
+    except (ValueError, OSError) as error:
+        _say(str(error), "bold red")
+        sys.exit(1)
+
+
+def configuration(overrides: Sequence[str]) -> RunConfig:
+    """The configuration that `python -m lis.run` would have with these overrides.
+
+    Raises:
+        ValueError: a key or value that does not exist.
+    """
+    register()
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(conf_folder())):
+            settings = typed(compose("config", list(overrides)))
+    except HydraException as error:
+        raise ValueError(f"{error}{f': {error.__cause__}' if error.__cause__ else ''}") from error
+    check_config(settings, settings.analysis.stages)
+    return settings
+
+
+def _export(folder: Path, overrides: Sequence[str], masks: bool) -> None:
+    settings = configuration(overrides)
+    generator: Generator = build(settings.gan, class_names=settings.classes.names)
+    move(generator, find_device(settings.device))
+    check_labels(settings.classes.labels, generator)
+    manifest = export(folder, settings, generator, masks)
+    _say(f"{len(manifest.samples)} images of {manifest.resolution} × {manifest.resolution} pixels in {folder}")
+    _say(f"how to label them: {folder / README}")
+
+
+def _complete(found: Checked, folder: Path) -> bool:
+    """Print what was found; True where every image has a mask and nothing is wrong."""
+    for line in found.problems:
+        _say(line, "red")
+    for sample in found.missing:
+        _say(f"not labelled: {sample.file}", "yellow")
+    parts = ", ".join(f"{name} on {count}" for name, count in found.parts.items())
+    _say(f"{len(found.labelled)} labelled ({parts}), {len(found.missing)} missing, {len(found.problems)} wrong")
+    if found.labelled:
+        _say(f"to look at: {folder / FOLDER}")
+    return not found.missing and not found.problems
+
+
+def _say(text: str, style: str | None = None) -> None:
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""Shows what was understood of a labelled folder: a list, and the masks on their images."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from lis.labels.manifest import Manifest, Sample
+from lis.labels.reading import Drawn, coco_of, find, strays
+from lis.report.figures.overlay import overlay
+from lis.report.figures.views import overlays
+from lis.report.style import label_colours, photo_png, raster
+
+FOLDER = "check"
+"""Where the pictures go, in the folder of the images."""
+SHEET = "sheet.png"
+_FILL = 0.35
+"""How strongly parts are tinted."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a labelled folder holds."""
+
+    labelled: Mapping[str, Drawn]
+    """Image and mask by the image's name."""
+    missing: Sequence[Sample]
+    """Images without a mask."""
+    problems: Sequence[str]
+    """What is wrong, a line each, with the file's name."""
+    parts: dict[str, int]
+    """On how many images each label is."""
+
+
+def check(folder: Path) -> Checked:
+    """Read every mask of a folder, and write each on its image into `check/`, and all into `check/sheet.png`.
+
+    Raises:
+        ValueError: the folder is none that was exported.
+    """
+    manifest = Manifest.load(folder)
+    problems = strays(manifest)
+    coco = None
+    try:
+        coco = coco_of(manifest)
+    except ValueError as error:
+        problems.append(str(error))
+    found = [find(manifest, sample, coco) for sample in manifest.samples]
+    labelled = {one.sample.file: one.drawn for one in found if one.drawn}
+    _draw(manifest, labelled)
+    return Checked(
+        labelled,
+        [one.sample for one in found if not one.drawn and not one.problem],
+        [*problems, *(one.problem for one in found if one.problem)],
+        {
+            name: sum(bool((one.mask == k).any()) for one in labelled.values())
+            for k, name in enumerate(manifest.labels, 1)
+        },
+    )
+
+
+def _draw(manifest: Manifest, labelled: Mapping[str, Drawn]) -> None:
+    """The overlays; those of an earlier look are removed."""
+    folder, colours = manifest.folder / FOLDER, label_colours(manifest.labels)
+    shutil.rmtree(folder, ignore_errors=True)
+    if not labelled:
+        return
+    folder.mkdir()
+    drawn = {name: overlay(one.image, one.mask, list(colours.values()), _FILL) for name, one in labelled.items()}
+    for name, image in drawn.items():
+        Image.fromarray(image).save(folder / name)
+    (folder / SHEET).write_bytes(photo_png(raster(overlays(drawn, colours))))

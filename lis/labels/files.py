@@ -1,0 +1,112 @@
+"""Reads what other programs wrote: nothing in a file is trusted, and every error names the file and the remedy."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import reprlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+LARGEST = 64 * 2**20
+"""Bytes of the largest file that is read."""
+
+Kind = TypeVar("Kind")
+_WORDS: dict[type, str] = {dict: "an object", list: "a list", str: "a text", int: "a whole number", float: "a number"}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        ValueError: the file is too large, cannot be read, or holds anything else.
+    """
+    try:
+        check_size(path)
+        value = json.loads(path.read_bytes().decode("utf-8-sig"), parse_constant=_refuse)
+    except (OSError, RecursionError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        reason = "too deeply nested" if isinstance(error, RecursionError) else error
+        raise ValueError(f"{path} cannot be read ({reason}): expected JSON; save it again") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds {type(value).__name__}: expected a JSON object; save it again")
+    return value
+
+
+def check_size(path: Path) -> None:
+    """Refuse a file that is not a plain one, or larger than `LARGEST`.
+
+    Raises:
+        ValueError: naming it.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path} is not a file")
+    if (size := path.stat().st_size) > LARGEST:
+        raise ValueError(
+            f"{path} has {size / 2**20:,.0f} MB: expected at most {LARGEST // 2**20} MB; leave embedded images out"
+        )
+
+
+def entry(owner: Mapping[str, Any], key: str, kind: type[Kind], where: str) -> Kind:
+    """`owner[key]`, which has to be of a kind; a whole number also counts as a number, a truth value never does.
+
+    Args:
+        owner: an object of a JSON file.
+        key: the entry's name.
+        kind: `dict`, `list`, `str`, `int` or `float`.
+        where: what is said before the problem.
+
+    Raises:
+        ValueError: the entry is missing, of another kind, or a number that is not finite.
+
+    Example:
+        >>> entry({"id": 3}, "id", int, "a.json")
+        3
+    """
+    value = owner.get(key)
+    accepted = (int, float) if kind is float else (kind,)
+    if not isinstance(value, accepted) or isinstance(value, bool):
+        found = reprlib.repr(value) if key in owner else "missing"
+        raise ValueError(f"{where}: {key} is {found}: expected {_WORDS[kind]}")
+    return number(value, f"{where}: {key}") if kind is float else value  # pyright: ignore[reportReturnType]
+
+
+def number(value: Any, where: str) -> float:
+    """A finite number.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    try:
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            return float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        pass
+    raise ValueError(f"{where} is {reprlib.repr(value)}: expected a finite number")
+
+
+def last_name(path: str) -> str:
+    r"""The file's name at the end of a path, with either kind of slash.
+
+    Example:
+        >>> last_name("C:\\pictures\\a.png"), last_name("../../a.png")
+        ('a.png', 'a.png')
+    """
+    return path.replace("\\", "/").rpartition("/")[2]
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint at the known name that is most like a name; nothing where none is.
+
+    Example:
+        >>> nearest("ears", ["leg", "ear"])
+        '; did you mean ear?'
+    """
+    like = {other.lower(): other for other in known}
+    found = difflib.get_close_matches(name.lower()[:100], like, n=1)
+    return f"; did you mean {like[found[0]]}?" if found else ""
+
+
+def _refuse(constant: str) -> Any:
+    raise json.JSONDecodeError(f"{constant} is no number", "", 0)

@@ -1,0 +1,146 @@
+"""Labelled images: drawn from the run's own streams, with the masks that a person, or the generator, gave them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lis.context import Context
+from lis.images import to_uint8
+from lis.segmentation.masks import TrueParts, exact_masks
+from lis.streams import Stream
+
+STREAMS = {"train": "labels", "test": "labels test", "exact": "exact masks"}
+"""Where the images of a split are drawn from."""
+FEATURE_PIXELS = 2**18
+"""Pixels of the images that are made with all their maps at once: at 256 px four images take some 4 GB."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Images and their masks, ordered by class and sample."""
+
+    w: Tensor
+    """`[n, w_dim]` float32."""
+    image: Tensor
+    """`[n, 3, H, W]` uint8."""
+    masks: Tensor
+    """`[n, h, w]` uint8: 0 background, k for the k-th label; at the image's size, or at a segmenter's."""
+    class_index: Tensor
+    """`[n]` int64 into the run's class names; 0 from a generator without classes."""
+    sample_index: Tensor
+    """`[n]` int64 into the stream."""
+
+    def __len__(self) -> int:
+        return len(self.w)
+
+    def rows(self, chosen: Tensor) -> Labelled:
+        """The images that a mask `[n]` bool chooses."""
+        return Labelled(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Samples of a stream, ordered by class."""
+
+    w: Tensor
+    """`[n, w_dim]` float32, on the CPU."""
+    class_index: Tensor
+    sample_index: Tensor
+
+
+def draw(ctx: Context, split: str, count: int) -> Drawn:
+    """The first samples of the stream of a split (`train`, `test` or `exact`): `count` in all, evenly from the classes.
+
+    From a generator without classes all are of one source, and their class index is 0.
+    """
+    generator, stream = ctx.generator, Stream(STREAMS[split], ctx.config.seed)
+    names = ctx.class_names if generator.num_classes else (None,)
+    places = [None if name is None else generator.class_names.index(name) for name in names]
+    indices = [torch.arange(len(part)) for part in torch.arange(count).tensor_split(len(names))]
+    sources = zip(places, indices, strict=True)
+    w = [generator.sample(place, own, stream, ctx.config.gan.truncation).float().cpu() for place, own in sources]
+    class_index = torch.arange(len(names)).repeat_interleave(torch.tensor([len(own) for own in indices]))
+    return Drawn(torch.cat(w), class_index, torch.cat(indices))
+
+
+def validate_labels(ctx: Context) -> None:
+    """Checks, before any work, that there are labels to learn from.
+
+    Raises:
+        ValueError: no labels, a class that cannot be left out, or neither a folder nor a generator that knows its
+            parts.
+    """
+    labels, left_out = ctx.config.classes.labels, ctx.config.labels.left_out
+    if not labels:
+        own = f", such as [{','.join(ctx.generator.labels)}]" if isinstance(ctx.generator, TrueParts) else ""
+        raise ValueError(f"classes.labels is empty: name the parts that are to be found{own}")
+    if left_out is not None and (left_out not in ctx.class_names or not ctx.generator.num_classes):
+        known = ", ".join(ctx.class_names) if ctx.generator.num_classes else "null: the generator has no classes"
+        raise ValueError(f"labels.left_out={left_out}: expected one of {known}")
+    if left_out is not None and len(ctx.class_names) == 1:
+        raise ValueError(f"labels.left_out={left_out} leaves no class to learn from: add another to classes.names")
+    if ctx.config.labels.folder is None and not isinstance(ctx.generator, TrueParts):
+        raise ValueError(
+            "there are no labelled images, and this generator does not know its parts: export some with "
+            "`python -m lis.labels export`, label them, and give the folder as labels.folder=…"
+        )
+
+
+def labelled(ctx: Context, split: str, size: int) -> Labelled:
+    """The labelled images of a split ("train" or "test") of every class.
+
+    Args:
+        ctx: the run; `labels.folder` chooses a person's labels instead of the generator's.
+        split: which.
+        size: height and width of the generator's masks in pixels; a person's have the size of the images.
+
+    Raises:
+        ValueError: as `validate_labels`, or what is wrong with the folder.
+    """
+    validate_labels(ctx)
+    if ctx.config.labels.folder is not None:
+        from lis.labels import read  # which itself returns `Labelled`
+
+        folder, labels = Path(ctx.config.labels.folder), ctx.config.classes.labels
+        return read(folder, labels, ctx.class_names, split, ctx.generator.fingerprint)
+    per_class = ctx.config.labels.train if split == "train" else ctx.config.labels.test
+    return exact(ctx, draw(ctx, split, per_class * len(ctx.class_names)), size)
+
+
+@torch.no_grad()
+def exact(ctx: Context, drawn: Drawn, size: int) -> Labelled:
+    """Drawn samples with their images, and their exact masks of a size in pixels."""
+    batches = drawn.w.to(ctx.device).split(ctx.config.batch_size)
+    images = torch.cat([to_uint8(ctx.generator.synthesize(batch)) for batch in batches])
+    masks = torch.cat([exact_masks(ctx.generator, w, ctx.config.classes.labels, size).cpu() for w in batches])
+    return Labelled(drawn.w, images, masks, drawn.class_index, drawn.sample_index)
+
+
+def feature_batch(ctx: Context) -> int:
+    """Images that are made with all their maps at once."""
+    return max(1, min(ctx.config.batch_size, FEATURE_PIXELS // ctx.generator.resolution**2))
+
+
+def folder_digest(folder: str | None) -> str | None:
+    """SHA-256 over names and contents of a folder's images, masks and manifest; None without a folder.
+
+    Raises:
+        ValueError: there is no such folder.
+    """
+    if folder is None:
+        return None
+    if not Path(folder).is_dir():
+        raise ValueError(
+            f"labels.folder={folder}: expected the folder that `python -m lis.labels export` wrote; it is not there"
+        )
+    digest = hashlib.sha256()
+    files = (path for path in Path(folder).iterdir() if path.is_file() and path.suffix != ".txt")
+    for path in sorted(files):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{path.name} {content}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,83 @@
+"""The stage that learns to find the parts, and the way to load what it learned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from torch import Tensor
+
+from lis.build import build
+from lis.context import Context
+from lis.linking.training import Settings
+from lis.segmentation.fewshot import FittedSegmenter, SegmenterFit
+from lis.segmentation.labelled import Labelled, folder_digest, labelled, validate_labels
+from lis.segmentation.segmenter import FewShotSegmenter
+from lis.store import Artifact, Draft, Recipe
+from lis.types import Segmenter
+
+VERSION = 1
+
+
+def segmenter(ctx: Context) -> Artifact:
+    """The segmenter of the run, trained on the labelled images of every class but `labels.left_out`.
+
+    Tensors "segmenter" and json "segmenter" (its settings; see `load_segmenter`); table "curve": epoch, loss; json
+    "fit": images, layers, channels, parameters, seconds.
+
+    Raises:
+        ValueError: there are no labels to learn from, a setting or the folder is refused, or the training diverges.
+    """
+    validate_labels(ctx)
+    config = ctx.config
+    fit: SegmenterFit = build(config.segmenter)
+    fit.mask_size(ctx.generator.resolution)
+    digest = folder_digest(config.labels.folder)
+    recipe = Recipe(
+        stage="segmenter",
+        version=VERSION,
+        config={
+            "segmenter": asdict(config.segmenter),
+            "train": config.labels.train if digest is None else None,  # a folder says itself how many
+            "folder": digest,
+            "left_out": config.labels.left_out,
+            "classes": list(ctx.class_names),
+            "labels": list(config.classes.labels),
+            "truncation": config.gan.truncation,
+            "seed": config.seed,
+        },
+        weights={"generator": ctx.generator.fingerprint},
+    )
+    return ctx.store.make(recipe, lambda draft: _build(ctx, fit, draft))
+
+
+def load_segmenter(ctx: Context, artifact: Artifact) -> FewShotSegmenter:
+    """The segmenter of an artifact of the stage `segmenter`, on the run's device, in evaluation mode and frozen."""
+    model = FewShotSegmenter(**artifact.json("segmenter"))
+    model.load_state_dict(artifact.tensors("segmenter"))
+    return model.to(ctx.device).eval().requires_grad_(False)
+
+
+def segment(model: Segmenter, maps: Mapping[str, Tensor]) -> Tensor:
+    """Masks `[n, size, size]` int64 of the maps that `synthesize` gives: 0 background, k for `labels[k - 1]`."""
+    return model(dict(maps)).argmax(1)
+
+
+def _build(ctx: Context, fit: SegmenterFit, draft: Draft) -> None:
+    settings = Settings(ctx.config.seed, ctx.device, ctx.progress)
+    fitted = fit.fit(_training_images(ctx, fit), ctx.config.classes.labels, ctx.generator, settings)
+    _save(draft, fitted)
+
+
+def _training_images(ctx: Context, fit: SegmenterFit) -> Labelled:
+    images = labelled(ctx, "train", fit.mask_size(ctx.generator.resolution))
+    if ctx.config.labels.left_out is None:
+        return images
+    return images.rows(images.class_index != ctx.class_names.index(ctx.config.labels.left_out))
+
+
+def _save(draft: Draft, fitted: FittedSegmenter) -> None:
+    draft.tensors("segmenter", fitted.segmenter.state_dict())
+    draft.json("segmenter", fitted.segmenter.settings)
+    draft.table("curve", fitted.curve)
+    draft.json("fit", fitted.facts)

@@ -1,0 +1,168 @@
+"""Training a segmenter on few labelled images, whose maps stay in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lis.lightning import one_process
+from lis.linking.training import Settings
+from lis.segmentation.networks import reduced
+from lis.segmentation.segmenter import FewShotSegmenter
+from lis.types import Generator
+
+LABEL = "training the segmenter (epochs)"
+SMALL = 2**22
+"""Numbers in the maps of a batch below which one thread computes; part world's has a tenth of them."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What a segmenter is trained on."""
+
+    maps: dict[str, Tensor]
+    """Layer to `[n, channels, h, w]` float16, at most as large as a mask."""
+    masks: Tensor
+    """`[n, size, size]` int64."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast a segmenter is trained."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    """A tenth of it from half of the epochs on."""
+    weight_decay: float
+
+
+class Training(pl.LightningModule):
+    """Adam on the cross-entropy."""
+
+    def __init__(self, segmenter: FewShotSegmenter, schedule: Schedule) -> None:
+        super().__init__()
+        self.segmenter, self.schedule = segmenter, schedule
+
+    def training_step(self, batch: tuple[dict[str, Tensor], Tensor], _: int) -> Tensor:
+        """Loss of a batch (maps, masks)."""
+        maps, masks = batch
+        return F.cross_entropy(self.segmenter({name: x.float() for name, x in maps.items()}), masks)
+
+    def configure_optimizers(self) -> Any:
+        """Adam and its schedule."""
+        rate, decay = self.schedule.learning_rate, self.schedule.weight_decay
+        optimizer = torch.optim.Adam(self.segmenter.parameters(), lr=rate, weight_decay=decay, fused=True)
+        half = max(1, self.schedule.epochs // 2)
+        return {"optimizer": optimizer, "lr_scheduler": torch.optim.lr_scheduler.MultiStepLR(optimizer, [half])}
+
+
+class Batches:
+    """Batches (maps, masks) in a new order for each epoch."""
+
+    def __init__(self, examples: Examples, size: int, seed: int) -> None:
+        self.examples, self.size = examples, size
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __len__(self) -> int:
+        return -(-len(self.examples.masks) // self.size)
+
+    def __iter__(self) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+        order = torch.randperm(len(self.examples.masks), generator=self.generator)
+        for rows in order.split(self.size):
+            yield {name: x[rows] for name, x in self.examples.maps.items()}, self.examples.masks[rows]
+
+
+class Curve(pl.Callback):
+    """Keeps the mean loss of every epoch and moves the progress on."""
+
+    def __init__(self, epochs: Iterator[int]) -> None:
+        self.epochs = epochs
+        self.points: list[tuple[int, float]] = []
+        self._losses: list[Tensor] = []
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
+        """Notes the loss of one step."""
+        self._losses.append(outputs["loss"].detach())
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Notes the loss of one epoch.
+
+        Raises:
+            ValueError: it is not finite.
+        """
+        next(self.epochs, None)
+        loss = float(torch.stack(self._losses).mean())
+        self._losses.clear()
+        if not np.isfinite(loss):
+            raise ValueError(
+                f"the segmenter's training diverged in epoch {trainer.current_epoch} (loss {loss}): expected a finite "
+                f"loss; lower segmenter.learning_rate (it was {pl_module.schedule.learning_rate:g})"
+            )
+        self.points.append((trainer.current_epoch, loss))
+
+
+@contextmanager
+def threads(examples: Examples, batch_size: int) -> Iterator[None]:
+    """One thread of torch while batches are small.
+
+    Such operations take microseconds: threads gain nothing on them, and where other programs use the cores, they wait
+    for each other most of the time.
+    """
+    before, values = torch.get_num_threads(), sum(x[0].numel() for x in examples.maps.values())
+    try:
+        torch.set_num_threads(1 if values * batch_size < SMALL else before)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@torch.no_grad()
+def maps_of(
+    generator: Generator, w: Tensor, layers: Sequence[str], size: int, batch_size: int, device: torch.device
+) -> dict[str, Tensor]:
+    """The maps of `w [n, w_dim]` that a segmenter reads, on the CPU, averaged down to at most `size` pixels.
+
+    Half precision and the smaller size keep a generator of 256 px below 0.2 GB per image.
+    """
+    parts: dict[str, list[Tensor]] = {name: [] for name in layers}
+    largest = torch.finfo(torch.float16).max
+    for batch in w.split(batch_size):
+        maps = generator.synthesize(batch.to(device), features=True)[1]
+        for name, own in parts.items():
+            own.append(reduced(maps[name].float(), size).clamp(-largest, largest).half().cpu())
+    return {name: torch.cat(own) for name, own in parts.items()}
+
+
+def train(
+    segmenter: FewShotSegmenter, examples: Examples, schedule: Schedule, seed: int, run: Settings
+) -> list[tuple[int, float]]:
+    """Train a segmenter in place and leave it on the CPU, in evaluation mode and frozen.
+
+    Args:
+        segmenter: with its standardisation fitted.
+        examples: what it is trained on.
+        schedule: how long and how fast.
+        seed: of the order of the examples.
+        run: device and progress.
+
+    Returns:
+        Epoch and mean loss, a pair for each epoch.
+
+    Raises:
+        ValueError: the loss is not finite.
+    """
+    curve = Curve(iter(run.progress.track(range(schedule.epochs), label=LABEL)))
+    with one_process(run.device) as options, threads(examples, schedule.batch_size):
+        trainer = pl.Trainer(max_epochs=schedule.epochs, callbacks=[curve], **options)
+        trainer.fit(Training(segmenter, schedule), Batches(examples, schedule.batch_size, seed))
+    segmenter.cpu().eval().requires_grad_(False)
+    return curve.points

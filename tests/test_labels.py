@@ -1,0 +1,528 @@
+"""Labelled images: out as PNG, back as index PNG, labelme or COCO; the round trip, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+import zlib
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fakes import FakeClassifier, FakeGenerator, make_config, make_context
+from PIL import Image
+from skimage.draw import polygon2mask
+
+from lis.generators.partworld import PartWorld
+from lis.images import to_uint8
+from lis.labels import read
+from lis.labels.__main__ import configuration, main
+from lis.labels.check import check
+from lis.labels.export import export
+from lis.labels.manifest import Manifest
+from lis.labels.polygons import Shape, area, draw, inside
+from lis.segmentation.labelled import labelled as labelled_images
+from lis.streams import Stream
+
+SIZE = 8
+LABELS = ("ear", "eye", "tail")
+NAMES = ("ant", "bee", "cat")
+FIRST = "train_ant_00"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two images per class to train on and one to test, exported and not labelled."""
+    export(tmp_path / "labels", small(tmp_path), FakeGenerator())
+    return tmp_path / "labels"
+
+
+@pytest.fixture
+def labelled(folder: Path) -> Path:
+    """The same, every image with an index mask of its own."""
+    for place, sample in enumerate(Manifest.load(folder).samples):
+        put(folder / f"{sample.stem}.mask.png", some_mask(place))
+    return folder
+
+
+def small(root: Path, **changes: Any) -> Any:
+    return make_config(root, **{"classes__labels": list(LABELS), "labels__train": 2, "labels__test": 1} | changes)
+
+
+def some_mask(seed: int, most: int = 3) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, most + 1, (SIZE, SIZE), dtype=np.uint8)
+
+
+def put(path: Path, mask: np.ndarray) -> None:
+    Image.fromarray(mask).save(path)
+
+
+def load(folder: Path, split: str = "train", **changes: Any) -> Any:
+    known = {"labels": LABELS, "class_names": NAMES, "generator": FakeGenerator().fingerprint}
+    return read(folder, split=split, **known | changes)
+
+
+def labelme(*shapes: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    saved = {"shapes": list(shapes), "imagePath": f"{FIRST}.png", "imageHeight": SIZE, "imageWidth": SIZE}
+    return saved | {"imageData": None} | changes
+
+
+def shape(label: Any, *points: tuple[float, float], kind: str = "polygon") -> dict[str, Any]:
+    return {"label": label, "points": [list(point) for point in points], "shape_type": kind}
+
+
+def coco(*annotations: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    image = {"id": 7, "file_name": f"images/{FIRST}.png", "width": SIZE, "height": SIZE}
+    categories = [{"id": 30 + place, "name": name} for place, name in enumerate(LABELS)]
+    return {"images": [image], "categories": categories, "annotations": list(annotations)} | changes
+
+
+def annotation(category: int, *outlines: list[float], image: int = 7) -> dict[str, Any]:
+    return {"image_id": image, "category_id": category, "segmentation": list(outlines), "iscrowd": 0}
+
+
+def write(path: Path, value: Any) -> None:
+    path.write_text(value if isinstance(value, str) else json.dumps(value))
+
+
+def png(bits: int, values: np.ndarray, width: int = SIZE, height: int = SIZE) -> bytes:
+    """A greyscale PNG of few bits, written by hand."""
+    packed = [np.packbits(np.unpackbits(row[:, None], axis=1)[:, -bits:]).tobytes() for row in values]
+    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
+    body = zlib.compress(b"".join(b"\0" + row for row in packed))
+    chunks = [(b"IHDR", header), (b"IDAT", body), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+
+
+SQUARE = [(1.0, 1.0), (5.0, 1.0), (5.0, 5.0), (1.0, 5.0)]
+INNER = [(2.0, 2.0), (4.0, 2.0), (4.0, 4.0), (2.0, 4.0)]
+
+
+def in_square() -> np.ndarray:
+    """What `SQUARE` covers with `INNER` as an eye."""
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    mask[1:5, 1:5] = 1
+    mask[2:4, 2:4] = 2
+    return mask
+
+
+def test_an_export_holds_the_samples_of_its_streams(folder: Path, tmp_path: Path) -> None:
+    generator, manifest = FakeGenerator(), Manifest.load(folder)
+    files = [
+        f"{split}_{name}_{k:02d}.png" for split, n in (("train", 2), ("test", 1)) for name in NAMES for k in range(n)
+    ]
+    assert [sample.file for sample in manifest.samples] == files
+    assert (manifest.labels, manifest.generator, manifest.resolution) == (LABELS, generator.fingerprint, SIZE)
+    for sample, w in zip(manifest.samples, manifest.w, strict=True):
+        stream = Stream("labels" if sample.file.startswith("train") else "labels test")
+        place = NAMES.index(str(sample.class_name))
+        torch.testing.assert_close(w[None], generator.sample(place, torch.tensor([sample.sample_index]), stream))
+        image = torch.tensor(np.asarray(Image.open(folder / sample.file)))
+        assert (image.permute(2, 0, 1) == to_uint8(generator.synthesize(w[None]))[0]).all()
+    text = (folder / "README.txt").read_text()
+    assert "9 images" in text and "   2 = eye" in text and f"labels.folder={folder}" in text
+    assert str(tmp_path) not in (folder / "manifest.json").read_text()
+
+
+def test_nothing_is_overwritten(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not empty: expected a new folder"):
+        export(folder, small(tmp_path), FakeGenerator())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"classes__labels": []}, "classes.labels has 0 names: expected 1 to 255"),
+        ({"classes__labels": ["ear", "ear"]}, "expected each name once"),
+        ({"classes__labels": ["background"]}, "none named background"),
+        ({"classes__names": ["ant", "bea"]}, "does not know 'bea'; did you mean bee?"),
+    ],
+)
+def test_an_impossible_export_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message.replace("?", r"\?")):
+        export(tmp_path / "labels", small(tmp_path, **changes), FakeGenerator())
+    assert not (tmp_path / "labels").exists()
+
+
+def test_masks_of_a_generator_that_does_not_know_its_parts(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"does not know"):
+        export(tmp_path / "labels", small(tmp_path), FakeGenerator(), masks=True)
+    assert not (tmp_path / "labels").exists()
+
+
+def test_without_classes_there_are_as_many_images(tmp_path: Path) -> None:
+    generator = FakeGenerator(conditional=False)
+    manifest = export(tmp_path / "labels", small(tmp_path), generator)
+    assert [sample.file for sample in manifest.samples][5:] == [
+        "train_image_05.png",
+        *(f"test_image_0{k}.png" for k in range(3)),
+    ]
+    for sample in manifest.samples:
+        put(tmp_path / "labels" / f"{sample.stem}.mask.png", some_mask(1))
+    found = load(tmp_path / "labels", generator=generator.fingerprint)
+    assert len(found.w) == 6 and found.sample_index.tolist() == list(range(6))
+
+
+def test_names_that_are_no_file_names(tmp_path: Path) -> None:
+    names = ("../a", "b/c", "..")
+    manifest = export(tmp_path / "labels", small(tmp_path, classes__names=list(names)), FakeGenerator(names))
+    assert manifest.samples[0].file == "train_class_0_00.png" and manifest.samples[0].class_name == "../a"
+
+
+def test_index_images_come_back_in_order(labelled: Path) -> None:
+    for split, count in (("train", 2), ("test", 1)):
+        found = load(labelled, split)
+        samples = [sample for sample in Manifest.load(labelled).samples if sample.file.startswith(split)]
+        assert found.class_index.tolist() == [c for c in range(3) for _ in range(count)]
+        assert found.sample_index.tolist() == [sample.sample_index for sample in samples]
+        expected = [np.asarray(Image.open(labelled / f"{sample.stem}.mask.png")) for sample in samples]
+        assert (found.masks.numpy() == expected).all() and found.masks.dtype == torch.uint8
+        assert (found.image == to_uint8(FakeGenerator().synthesize(found.w))).all()
+
+
+def test_the_run_chooses_and_orders_labels_and_classes(labelled: Path) -> None:
+    whole = load(labelled)
+    found = load(labelled, labels=("tail", "ear"), class_names=("cat", "ant"))
+    assert found.class_index.tolist() == [0, 0, 1, 1]
+    new = torch.tensor([0, 2, 0, 1], dtype=torch.uint8)
+    assert (found.masks == new[whole.masks[[4, 5, 0, 1]].long()]).all()
+    assert (found.w == whole.w[[4, 5, 0, 1]]).all()
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+def test_greyscale_of_any_depth_keeps_its_values(labelled: Path, bits: int) -> None:
+    mask = some_mask(5, min(3, 2**bits - 1))
+    if bits == 16:
+        Image.fromarray(mask.astype(np.uint16)).save(labelled / f"{FIRST}.mask.png")
+    else:
+        (labelled / f"{FIRST}.mask.png").write_bytes(png(bits, mask))
+    assert (load(labelled).masks[0].numpy() == mask).all()
+
+
+@pytest.mark.parametrize("bits", [2, 8])
+def test_a_palette_keeps_its_values(labelled: Path, bits: int) -> None:
+    image = Image.frombytes("P", (SIZE, SIZE), some_mask(5).tobytes())
+    image.putpalette([9, 9, 9, 9, 9, 9, 200, 0, 0, 0, 200, 0])
+    image.save(labelled / f"{FIRST}.mask.png", bits=bits)
+    assert (load(labelled).masks[0].numpy() == some_mask(5)).all()
+
+
+def is_inside(x: float, y: float, outline: np.ndarray) -> bool:
+    """A ray to the left, edge by edge."""
+    crossed = False
+    for (x1, y1), (x2, y2) in zip(outline, np.roll(outline, -1, axis=0), strict=True):
+        if (y1 > y) != (y2 > y) and x1 + (y - y1) * (x2 - x1) / (y2 - y1) < x:
+            crossed = not crossed
+    return crossed
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_inside_is_what_a_ray_says(seed: int) -> None:
+    """Outlines that cross themselves and leave the image."""
+    outline = np.random.default_rng(seed).uniform(-3, 15, (7, 2))
+    expected = [[is_inside(x + 0.5, y + 0.5, outline) for x in range(12)] for y in range(12)]
+    assert (inside(outline, 12) == expected).all()
+
+
+def test_inside_equals_scikit_image() -> None:
+    angle = np.linspace(0, 2 * np.pi, 60)[:-1]
+    outline = 16 + (9 + 4 * np.sin(5 * angle))[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
+    assert (inside(outline, 32) == polygon2mask((32, 32), outline[:, ::-1] - 0.5)).all()
+    assert abs(inside(outline, 32).sum() - area(outline)) < 20
+
+
+def test_larger_shapes_lie_below() -> None:
+    shapes = [Shape(2, (np.array(INNER),)), Shape(1, (np.array(SQUARE),))]
+    assert (draw(shapes, SIZE) == in_square()).all() and (draw(shapes[::-1], SIZE) == in_square()).all()
+    same = [Shape(1, (np.array(INNER),)), Shape(3, (np.array(INNER),))]
+    assert draw(same, SIZE).max() == 3
+
+
+def test_labelme_and_coco_say_the_same(folder: Path) -> None:
+    """A polygon, a hole in it, and a part of two pieces."""
+    outlines = {"ear": [SQUARE], "eye": [INNER], "tail": [[(6, 0), (8, 0), (8, 2), (6, 2)], [(6, 6), (8, 6), (8, 8)]]}
+    shapes = [shape(name, *points) for name, pieces in outlines.items() for points in pieces]
+    write(folder / f"{FIRST}.json", labelme(*shapes))
+    first = check(folder).labelled[f"{FIRST}.png"].mask
+    (folder / f"{FIRST}.json").unlink()
+    flat = [[float(x) for point in points for x in point] for pieces in outlines.values() for points in pieces]
+    write(folder / "mine.coco.json", coco(annotation(30, flat[0]), annotation(31, flat[1]), annotation(32, *flat[2:])))
+    found = check(folder)
+    assert (found.labelled[f"{FIRST}.png"].mask == first).all() and not found.problems
+    assert (first[1:5, 1:5] == in_square()[1:5, 1:5]).all() and first[7, 7] == 3 == first[0, 7]
+    assert found.parts == {"ear": 1, "eye": 1, "tail": 1} and len(found.missing) == 8
+
+
+def test_other_shapes_of_labelme(folder: Path) -> None:
+    shapes = [shape("ear", (5, 1), (1, 5), kind="rectangle"), shape("background", *INNER)]
+    write(folder / f"{FIRST}.json", labelme(*shapes, shape("eye", (6.5, 6.5), (7.6, 6.5), kind="circle")))
+    mask, expected = check(folder).labelled[f"{FIRST}.png"].mask, np.where(in_square() == 1, 1, 0)
+    expected[5:8, 5:8] = [[0, 2, 0], [2, 2, 2], [0, 2, 0]]
+    assert (mask == expected).all()
+
+
+def refused(folder: Path, *parts: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(parts[0])) as error:
+        load(folder)
+    assert all(part in str(error.value) for part in parts), error.value
+
+
+MASK_FILES: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "another size": (np.zeros((SIZE, 9), np.uint8), ("9 × 8 pixels: expected 8 × 8",)),
+    "a value that is no label": (np.full((SIZE, SIZE), 4, np.uint8), ("x=0, y=0 is 4", "1 ear, 2 eye, 3 tail")),
+    "in colour": (np.zeros((SIZE, SIZE, 3), np.uint8), ("in colour (RGB)", "palette or in greyscale")),
+    "nothing drawn": (np.zeros((SIZE, SIZE), np.uint8), ("labels nothing",)),
+    "no picture": (b"hello", ("cannot be read", "expected a PNG")),
+    "an empty file": (b"", ("cannot be read",)),
+    "half a file": (png(8, np.ones((SIZE, SIZE), np.uint8))[:50], ("cannot be read", "save it again")),
+    "a huge picture": (png(8, np.ones((SIZE, SIZE), np.uint8), 60_000, 60_000), ("expected",)),
+}
+
+
+@pytest.mark.parametrize("case", MASK_FILES)
+def test_index_images_that_are_refused(labelled: Path, case: str) -> None:
+    content, parts = MASK_FILES[case]
+    path = labelled / f"{FIRST}.mask.png"
+    path.write_bytes(content) if isinstance(content, bytes) else put(path, content)
+    refused(labelled, f"{FIRST}.mask.png", *parts)
+
+
+def test_a_jpeg_is_no_index_image(labelled: Path) -> None:
+    Image.fromarray(some_mask(0)).save(labelled / f"{FIRST}.mask.png", format="JPEG")
+    refused(labelled, f"{FIRST}.mask.png cannot be read", "expected a PNG file")
+
+
+LABELME_FILES: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "no JSON": ("{", ("cannot be read", "expected JSON")),
+    "bytes": ("\x00\x01", ("cannot be read",)),
+    "a list": ([], ("holds list", "expected a JSON object")),
+    "nested too deep": ("[" * 200_000, ("cannot be read", "too deeply nested")),
+    "nothing": ({}, ("imageWidth is missing: expected a whole number",)),
+    "another image": (labelme(shape("ear", *SQUARE), imagePath="b.png"), ("is about 'b.png'", "train_ant_00.png")),
+    "another size": (labelme(shape("ear", *SQUARE), imageWidth=256), ("256 × 8 pixels: expected 8 × 8",)),
+    "size as text": (labelme(shape("ear", *SQUARE), imageWidth="8"), ("imageWidth is '8'",)),
+    "size as truth": (labelme(shape("ear", *SQUARE), imageWidth=True), ("imageWidth is True",)),
+    "unknown label": (labelme(shape("Ears", *SQUARE)), ("shape 0: unknown label 'Ears'", "did you mean ear?")),
+    "label is a number": (labelme(shape(3, *SQUARE)), ("label is 3: expected a text",)),
+    "a long label": (labelme(shape("ear" * 9999, *SQUARE)), ("unknown label",)),
+    "shapes is text": (labelme(shapes="ear"), ("shapes is 'ear': expected a list",)),
+    "a shape is a list": (labelme(shapes=[[]]), ("shape 0 is list",)),
+    "no shape": (labelme(), ("labels nothing",)),
+    "a line": (labelme(shape("ear", *SQUARE, kind="line")), ("'line'", "draw it again as a polygon")),
+    "a mask": (labelme(shape("ear", *SQUARE[:2], kind="mask")), ("'mask'", "expected a polygon")),
+    "two points": (labelme(shape("ear", *SQUARE[:2])), ("2 points: expected a list of 3 to 10,000",)),
+    "many points": (labelme(shape("ear", *[(1, 1)] * 10_001)), ("10001 points",)),
+    "many shapes": (labelme(*[shape("ear", *SQUARE)] * 1001), ("1001 shapes: expected at most 1000",)),
+    "points is text": (labelme(shape("ear") | {"points": "all"}), ("shape 0 has str",)),
+    "a point of three": (labelme(shape("ear", *SQUARE, (1, 2, 3))), ("point 4 is not a pair",)),  # pyright: ignore[reportArgumentType]
+    "a point of text": (labelme(shape("ear", *SQUARE, ("a", 2))), ("point 4 is 'a': expected a finite",)),  # pyright: ignore[reportArgumentType]
+    "not a number": (json.dumps(labelme(shape("ear", *SQUARE, (float("nan"), 2)))), ("NaN is no number",)),
+    "too large a number": (labelme(shape("ear", *SQUARE, (10**400, 2))), ("expected a finite number",)),
+    "outside": (labelme(shape("ear", *SQUARE, (20, 2))), ("point (20, 2) lies outside", "resized")),
+    "a rectangle of three": (labelme(shape("ear", *SQUARE[:3], kind="rectangle")), ("expected 2 points",)),
+}
+
+
+@pytest.mark.parametrize("case", LABELME_FILES)
+def test_labelme_files_that_are_refused(labelled: Path, case: str) -> None:
+    content, parts = LABELME_FILES[case]
+    (labelled / f"{FIRST}.mask.png").unlink()
+    write(labelled / f"{FIRST}.json", content)
+    refused(labelled, f"{FIRST}.json", *parts)
+
+
+GOOD = annotation(30, [1, 1, 5, 1, 5, 5])
+COCO_FILES: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "no JSON": ("nonsense", ("cannot be read",)),
+    "nothing": ({}, ("images is missing",)),
+    "no annotations": (coco(annotations=3), ("annotations is 3",)),
+    "rows are text": (coco(images=["a"]), ("images has something that is no object",)),
+    "an unknown image": (coco(images=[{"id": 1, "file_name": "train_ant_0.png"}]), ("did you mean train_ant_0",)),
+    "an image twice": (coco(images=coco()["images"] * 2), ("listed twice",)),
+    "an unknown category": (coco(annotation(9, [1, 1, 5, 1, 5, 5])), ("category_id is 9",)),
+    "an unknown label": (coco(GOOD, categories=[{"id": 30, "name": "EAR"}]), ("unknown label 'EAR'", "mean ear?")),
+    "an image_id of nothing": (coco(annotation(30, [1, 1, 5, 1, 5, 5], image=8)), ("image_id is 8",)),
+    "RLE": (coco(GOOD | {"segmentation": {"size": [8, 8], "counts": "ab"}}), ("run-length", "export polygons")),
+    "a crowd": (coco(GOOD | {"iscrowd": 1}), ("run-length",)),
+    "only a box": (coco(GOOD | {"segmentation": []}), ("no polygon",)),
+    "odd numbers": (coco(annotation(30, [1, 1, 5, 1, 5])), ("not a list of x, y",)),
+    "two points": (coco(annotation(30, [1, 1, 5, 1])), ("2 points",)),
+    "another size": (coco(GOOD, images=[coco()["images"][0] | {"width": 9}]), ("9 × 8 pixels",)),
+    "many": (coco(*[GOOD] * 1001), ("1001 annotations",)),
+}
+
+
+@pytest.mark.parametrize("case", COCO_FILES)
+def test_coco_files_that_are_refused(labelled: Path, case: str) -> None:
+    content, parts = COCO_FILES[case]
+    (labelled / f"{FIRST}.mask.png").unlink()
+    write(labelled / "annotations.json", content)
+    refused(labelled, "annotations.json", *parts)
+
+
+def test_a_coco_file_beside_masks_of_others(labelled: Path) -> None:
+    (labelled / f"{FIRST}.mask.png").unlink()
+    write(labelled / "annotations.json", coco(annotation(32, [1, 1, 5, 1, 5, 5, 1, 5])))
+    assert (load(labelled).masks[0].numpy() == 3 * (in_square() > 0)).all()
+
+
+def test_an_image_is_labelled_once(labelled: Path) -> None:
+    write(labelled / f"{FIRST}.json", labelme(shape("ear", *SQUARE)))
+    write(labelled / "annotations.json", coco(GOOD))
+    refused(labelled, f"{FIRST}.png is labelled in {FIRST}.mask.png and {FIRST}.json and annotations.json: keep one")
+    write(labelled / "more.coco.json", coco(GOOD))
+    refused(labelled, "annotations.json and more.coco.json: expected one COCO file")
+
+
+def test_all_problems_are_listed_at_once(labelled: Path) -> None:
+    (labelled / f"{FIRST}.mask.png").unlink()
+    (labelled / "train_cat_01.mask.png").unlink()
+    put(labelled / "train_bee_00.mask.png", np.full((SIZE, SIZE), 9, np.uint8))
+    put(labelled / "train_ant_0.mask.png", some_mask(0))
+    write(labelled / "train_ant_99.json", labelme())
+    refused(
+        labelled,
+        "2 of 6 images are not labelled: train_ant_00.png, train_cat_01.png; label them",
+        "train_bee_00.mask.png: the pixel",
+        "train_ant_0.mask.png belongs to no exported image: rename or remove it; did you mean train_ant_0",
+        "train_ant_99.json belongs to no exported image",
+    )
+
+
+def test_an_image_that_was_changed(labelled: Path) -> None:
+    Image.open(labelled / f"{FIRST}.png").resize((16, 16)).save(labelled / f"{FIRST}.png")
+    (labelled / "train_bee_00.png").unlink()
+    refused(labelled, f"{FIRST}.png has 16 × 16 pixels: expected 8 × 8", "train_bee_00.png is not a file")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"generator": "f" * 64}, r"exported from another generator \(fake-generat\) than the run's \(ffffffffffff\)"),
+        ({"labels": ("ear", "tails")}, r"no label 'tails', only ear, eye, tail.*did you mean tail\?"),
+        ({"class_names": ("ant", "dog")}, r"no images of dog: leave the class out of classes\.names"),
+    ],
+)
+def test_labels_of_another_run_are_refused(labelled: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load(labelled, **changes)
+
+
+def test_a_split_without_images(tmp_path: Path) -> None:
+    export(tmp_path / "labels", small(tmp_path, labels__test=0), FakeGenerator())
+    with pytest.raises(ValueError, match=r"no images of the split test: export them \(labels\.test\)"):
+        load(tmp_path / "labels", "test")
+
+
+def test_the_style_codes_are_those_that_were_exported(labelled: Path) -> None:
+    content = bytearray((labelled / "w.safetensors").read_bytes())
+    content[-1] ^= 1
+    (labelled / "w.safetensors").write_bytes(content)
+    refused(labelled, "w.safetensors is missing or not what was exported")
+    (labelled / "w.safetensors").unlink()
+    refused(labelled, "w.safetensors is missing")
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"images": [{"file": "../../secret.png"}]}, "image 0: file is '../../secret.png'"),
+        ({"images": [{"file": "/etc/a.png"}]}, "image 0: file"),
+        ({"images": [{"file": "a.png", "stream": "tuning"}]}, "stream is 'tuning'"),
+        ({"images": [{"file": "a.png", "stream": "labels", "class_name": 3}]}, "class_name is 3"),
+        ({"images": [{"file": "a.png", "stream": "labels", "sample_index": "1"}]}, "sample_index is '1'"),
+        ({"images": [[]]}, "image 0 is list"),
+        ({"images": {}}, "images is {}"),
+        ({"labels": []}, "labels has 0 names"),
+        ({"resolution": "big"}, "resolution is 'big'"),
+        ({"generator": None}, "generator is None"),
+    ],
+)
+def test_a_manifest_that_cannot_be_right(labelled: Path, change: dict[str, Any], part: str) -> None:
+    path = labelled / "manifest.json"
+    write(path, json.loads(path.read_text()) | change)
+    refused(labelled, "manifest.json", part, "export the images again")
+
+
+@pytest.mark.parametrize("name", ["", "nothing"])
+def test_a_folder_that_was_not_exported(tmp_path: Path, name: str) -> None:
+    refused(tmp_path / name, "has no manifest.json", "python -m lis.labels export")
+
+
+@pytest.mark.parametrize("name", [f"{FIRST}.mask.png", f"{FIRST}.json", "annotations.json", "manifest.json"])
+def test_damaged_files_never_end_in_another_error(labelled: Path, name: str) -> None:
+    rng = np.random.default_rng(3)
+    if not (labelled / name).exists():
+        whole = labelme(shape("ear", *SQUARE)) if name.startswith("train") else coco(GOOD)
+        (labelled / f"{FIRST}.mask.png").unlink()
+        write(labelled / name, whole)
+    good = (labelled / name).read_bytes()
+    for _ in range(60):
+        bad = bytearray(good)
+        for place in rng.integers(len(bad), size=3):
+            bad[place] = rng.integers(256)
+        (labelled / name).write_bytes(bad[: rng.integers(len(bad) // 2, len(bad) + 1)])
+        with suppress(ValueError):
+            load(labelled)
+
+
+def test_check_lists_and_draws(labelled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (labelled / f"{FIRST}.mask.png").unlink()
+    put(labelled / "train_bee_00.mask.png", np.full((SIZE, SIZE), 9, np.uint8))
+    with pytest.raises(SystemExit, match="1"):
+        main(["check", str(labelled)])
+    written = capsys.readouterr().err
+    assert f"not labelled: {FIRST}.png" in written and "train_bee_00.mask.png: the pixel" in written
+    assert "7 labelled (ear on 7, eye on 7, tail on 7), 1 missing, 1 wrong" in written
+    drawn = {path.name for path in (labelled / "check").iterdir()}
+    assert len(drawn) == 8 and {"sheet.png", "test_cat_00.png"} <= drawn
+    assert np.asarray(Image.open(labelled / "check" / "test_cat_00.png")).shape == (192, 192, 3)
+    put(labelled / f"{FIRST}.mask.png", some_mask(0))
+    put(labelled / "train_bee_00.mask.png", some_mask(0))
+    main(["check", str(labelled)])
+    assert "9 labelled" in capsys.readouterr().err
+
+
+def test_out_and_back_on_part_world(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Through the command line, with the masks that a person would have drawn."""
+    folder = tmp_path / "fungi"
+    main(["export", str(folder), "--masks", "classes=fungi", "labels.train=2", "labels.test=1", "device=cpu"])
+    main(["check", str(folder)])
+    assert "12 labelled (cap on 12, stem on 12), 0 missing" in capsys.readouterr().err
+    settings = configuration(["classes=fungi"]).classes
+    generator = PartWorld(settings.names)
+    found = read(folder, settings.labels, settings.names, "train", generator.fingerprint)
+    sizes = {"class_names": tuple(settings.names), "classes__labels": list(settings.labels), "labels__train": 2}
+    for own in (None, str(folder)):  # the masks of the generator, and those of the folder
+        ctx = make_context(tmp_path, generator, FakeClassifier(FakeGenerator()), **sizes, labels__folder=own)
+        for name, values in vars(labelled_images(ctx, "train", generator.resolution)).items():
+            near = {"image": 1, "w": 1e-5}.get(name, 0)  # another batch, another rounding
+            torch.testing.assert_close(getattr(found, name), values, rtol=0, atol=near)
+    parts = generator.render(found.w)[1]
+    whole = torch.cat([1 - parts.sum(1, keepdim=True), parts], 1)
+    assert (found.masks == whole.argmax(1)).all() and found.masks.unique().tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["export", "{}", "clases=dogs"], "clases"),
+        (["export", "{}", "labels.trian=3"], "labels.trian"),
+        (["export", "{}", "labels.train=0"], "labels.train=0: expected at least 1"),
+        (["export", "{}", "classes.labels=[cap]"], "the generator has no part 'cap'"),
+        (["check", "{}"], "has no manifest.json"),
+        (["check", "{}", "classes=dogs"], "check takes the folder alone"),
+    ],
+)
+def test_the_command_line_says_what_is_wrong(
+    tmp_path: Path, arguments: list[str], part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([word.format(tmp_path / "labels") for word in arguments])
+    assert part in capsys.readouterr().err
