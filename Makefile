@@ -11,8 +11,8 @@ JOBS ?= 2
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-demo: $(STAMP)  ## link a classifier to a generator on part world and write the report (minutes)
-	$(BIN)/python -m lis.run
+demo: $(STAMP)  ## link a classifier to a generator on part world, tune its units, write the report (minutes)
+	$(BIN)/python -m lis.run analysis=demo
 
 test: $(STAMP)  ## every test but the longest; what continuous integration runs (< 15 min)
 	$(BIN)/pytest -n $(JOBS) -m "not full"

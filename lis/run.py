@@ -36,13 +36,29 @@ from lis.linking.pairs import pairs, validate_classes
 from lis.linking.similarity import similarity
 from lis.report.metrics import collect_metrics
 from lis.report.page import write_report
+from lis.segmentation.evaluation import segmentation
+from lis.segmentation.labelled import validate_labels
+from lis.segmentation.stage import segmenter
 from lis.store import Artifact
 from lis.tracking import Tracker
+from lis.units.learned import units
+from lis.units.own_images import own_images, validate_images
+from lis.units.parts import check_parts
+from lis.units.pictures import pictures
+from lis.units.screen import screen
 from lis.units.strips import strips
+from lis.units.truth import truth, validate_truth
+from lis.units.view import direction_view, unit_view, validate_view
 from lis.validation import check_config, check_labels, typed
 
 log = logging.getLogger("lis.run")
 
+SEGMENTED = frozenset(("segmenter", "segmentation", "tuning", "units", "pictures", "truth"))
+"""Stages that need labelled images."""
+VIEWS = frozenset(("unit", "direction", "images"))
+"""Stages that look for parts only where the class set names some."""
+SPELLINGS = {"class": "class_name"}
+"""Keys that Python has no name for, and what they are called in the schema."""
 STAGES: dict[str, Callable[[Context], Artifact]] = {
     "pairs/train": partial(pairs, split="train"),
     "pairs/test": partial(pairs, split="test"),
@@ -50,6 +66,15 @@ STAGES: dict[str, Callable[[Context], Artifact]] = {
     "evaluation": evaluation,
     "similarity": similarity,
     "strips": strips,
+    "segmenter": segmenter,
+    "segmentation": segmentation,
+    "tuning": screen,
+    "units": units,
+    "pictures": pictures,
+    "truth": truth,
+    "unit": unit_view,
+    "direction": direction_view,
+    "images": own_images,
 }
 """Every stage that `analysis.stages` can name, in the order in which data flows."""
 
@@ -66,13 +91,7 @@ def run(config: DictConfig, out: Path) -> None:
     if isinstance(settings.classifier, NetworkConfig):
         check_probe(settings.classifier.library, settings.classifier.probe)
     ctx = build.context(settings)
-    check_labels(settings.classes.labels, ctx.generator)
-    if settings.classifier.probe:  # whose classes are those of the run
-        validate_probe(ctx)
-    else:
-        validate_classes(ctx.class_names, ctx.generator, ctx.classifier)
-    if "evaluation" in settings.analysis.stages:
-        validate_evaluation(settings, ctx.generator)  # before the pairs, which take the time
+    check_models(ctx)
     tracker: Tracker = build.build(settings.logger, out=str(out))
     ctx, artifacts = ready(ctx)
     artifacts |= {name: run_stage(name, ctx) for name in settings.analysis.stages}
@@ -82,6 +101,32 @@ def run(config: DictConfig, out: Path) -> None:
     track(tracker, metrics, artifacts, out)
     write_json(out / "summary.json", summarise(artifacts, time.perf_counter() - start))
     show(metrics, page)
+
+
+def check_models(ctx: Context) -> None:
+    """Check what the stages want of the models, before the work that takes the time.
+
+    Raises:
+        ValueError: says what does not fit, and what would.
+    """
+    settings, stages = ctx.config, frozenset(ctx.config.analysis.stages)
+    check_labels(settings.classes.labels, ctx.generator)
+    if settings.classifier.probe:  # whose classes are those of the run
+        validate_probe(ctx)
+    else:
+        validate_classes(ctx.class_names, ctx.generator, ctx.classifier)
+    if "evaluation" in stages:
+        validate_evaluation(settings, ctx.generator)
+    if stages & SEGMENTED:
+        validate_labels(ctx)
+    if stages & VIEWS:
+        check_parts(ctx)
+    if "truth" in stages:
+        validate_truth(ctx.generator)
+    if stages & {"unit", "direction"}:
+        validate_view(settings, ctx.classifier)
+    if "images" in stages:
+        validate_images(settings)
 
 
 def run_stage(name: str, ctx: Context) -> Artifact:
@@ -160,5 +205,12 @@ def main(config: DictConfig) -> None:
         fail(error, out)
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """The command line, with `class=…` for the key `class_name`."""
+    spelled = (argument.partition("=") for argument in sys.argv[1:])
+    sys.argv[1:] = [SPELLINGS.get(key, key) + equals + value for key, equals, value in spelled]
     main()
+
+
+if __name__ == "__main__":
+    command()

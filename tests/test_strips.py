@@ -27,7 +27,7 @@ from lis.report.page import write_report
 from lis.report.sections.units import answer_factor, followed, single_units
 from lis.report.source import source
 from lis.store import Artifact
-from lis.units.perturbation import with_unit
+from lis.units.perturbation import Perturbation, with_unit
 from lis.units.strips import candidates, first, rank, strips
 from lis.units.tuning import Truth, tune
 
@@ -87,7 +87,7 @@ def test_tuned_images_and_answers_equal_plain_loops(tmp_path: Path) -> None:
     ctx = make_context(tmp_path)
     r, values = random(4, 16).relu(), torch.tensor([0.0, 0.5, 2.0])
     model = linear(16, 6)
-    tuned = tune(ctx, model, r, 3, values)
+    tuned = tune(ctx, model, r, Perturbation.of_unit(3, 0, 2), values)
     w = with_unit(model, r, 3, values)
     for sample, step in np.ndindex(4, 3):
         image = ctx.generator.synthesize(w[sample, step][None])
@@ -103,7 +103,7 @@ def test_tuned_images_and_answers_equal_plain_loops(tmp_path: Path) -> None:
 def test_a_link_that_fails_is_named(tmp_path: Path) -> None:
     ctx = make_context(tmp_path)
     with pytest.raises(ValueError, match=r"no finite w for unit 3 between 0 and 2: .*link=ridge"):
-        tune(ctx, lambda r: r[..., :6] / 0, random(4, 16), 3, torch.tensor([0.0, 2.0]))
+        tune(ctx, lambda r: r[..., :6] / 0, random(4, 16), Perturbation.of_unit(3, 0, 2), torch.tensor([0.0, 2.0]))
 
 
 def test_truth_in_standard_deviations(tmp_path: Path) -> None:

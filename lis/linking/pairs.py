@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lis.context import Context
-from lis.linking.shards import Block, Source, shard
+from lis.linking.shards import STREAMS, Block, Source, shard
 from lis.store import Artifact, Draft, Recipe
 from lis.types import Classifier, Generator
 
@@ -26,7 +26,7 @@ CHECK_EVERY = 500
 
 
 def pairs(ctx: Context, split: str) -> Artifact:
-    """The pairs of a split ("train" or "test"), the same for any batch size and any split into shards.
+    """The pairs of a split ("train", "test" or "tuning"), the same for any batch size and any split into shards.
 
     Tensors "pairs": `r [n, units]` and `w [n, w_dim]` float32, `class_index [n]` int64 into the run's class names,
     `sample_index [n]` int64 into the stream, ordered by class and then by sample. Table "acceptance": class, drawn (up
@@ -37,16 +37,17 @@ def pairs(ctx: Context, split: str) -> Artifact:
             rate is below `pairs.min_acceptance`; a sample that is not finite.
     """
     config = ctx.config
-    if split not in ("train", "test"):
-        raise ValueError(f"unknown split {split!r}: expected 'train' or 'test'")
+    counts = {"tuning": config.tuning.seeds, "train": config.pairs.train, "test": config.pairs.test}
+    if split not in counts:
+        raise ValueError(f"unknown split {split!r}: expected 'tuning', 'train' or 'test'")
     validate_classes(ctx.class_names, ctx.generator, ctx.classifier)
-    n = config.pairs.train if split == "train" else config.pairs.test
+    n = counts[split]
     validate_pairs(n, config.pairs.accept, ctx.generator)
     recipe = Recipe(
         stage=f"pairs-{split}",
         version=VERSION,
         config={
-            "stream": f"{split} pairs",
+            "stream": STREAMS[split],
             "seed": config.seed,
             "n": n,
             "classes": list(ctx.class_names),
@@ -83,7 +84,7 @@ def validate_pairs(n: int, accept: str, generator: Generator) -> None:
         ValueError: `n` below 1, an unknown `accept`, or `accept="any"` where only the classifier can name the class.
     """
     if n < 1:
-        raise ValueError(f"{n} pairs per class: expected 1 or more; set pairs.train and pairs.test")
+        raise ValueError(f"{n} pairs per class: expected 1 or more; set pairs.train, pairs.test and tuning.seeds")
     if accept not in ("correct", "any"):
         raise ValueError(f"pairs.accept={accept!r}: expected 'correct' or 'any'")
     if accept == "any" and not generator.num_classes:
@@ -164,7 +165,8 @@ def _tallies(ctx: Context) -> list[Tally]:
 def _collect(ctx: Context, split: str, n: int, tallies: list[Tally]) -> dict[Source, list[Artifact]]:
     """Draws shards until every class has n hits; the shards of each source in order."""
     shards: dict[Source, list[Artifact]] = {tally.source: [] for tally in tallies}
-    while wanted := _wanted(shards, tallies, n, ctx.config.shard_size):
+    size = min(ctx.config.shard_size, 2 * n)  # few samples need no long shards
+    while wanted := _wanted(shards, tallies, n, size):
         made = ctx.engine.map(partial(shard, ctx, split), wanted)
         tracked = ctx.progress.track(made, total=len(wanted), label=f"{split} pairs")
         for block, artifact in zip(wanted, tracked, strict=True):
@@ -181,7 +183,7 @@ def _wanted(shards: dict[Source, list[Artifact]], tallies: list[Tally], n: int, 
     blocks = []
     for source, done in shards.items():
         more = max(tally.shortfall(n, size) for tally in tallies if tally.source == source)
-        blocks += [Block(source, number) for number in range(len(done), len(done) + more)]
+        blocks += [Block(source, number, size) for number in range(len(done), len(done) + more)]
     return blocks
 
 

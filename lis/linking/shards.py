@@ -17,6 +17,8 @@ from lis.store import Artifact, Draft, Recipe
 from lis.streams import Stream
 
 VERSION = 1
+STREAMS = {"train": "train pairs", "test": "test pairs", "tuning": "tuning"}
+"""The stream that the samples of a split are drawn from."""
 
 
 @dataclass(frozen=True)
@@ -33,26 +35,27 @@ class Source:
 
 @dataclass(frozen=True)
 class Block:
-    """Samples `[number · shard_size, (number + 1) · shard_size)` of a source."""
+    """Samples `[number · size, (number + 1) · size)` of a source."""
 
     source: Source
     number: int
+    size: int
 
 
 def recipe(ctx: Context, split: str, block: Block) -> Recipe:
     """What a shard depends on; the number of pairs that a run wants is not part of it."""
-    source, size = block.source, ctx.config.shard_size
+    source = block.source
     return Recipe(
         stage="pairs-shard",
         version=VERSION,
         config={
-            "stream": f"{split} pairs",
+            "stream": STREAMS[split],
             "seed": ctx.config.seed,
             "class": source.name,
             "class_index": source.index,
             "target": source.target,
-            "start": block.number * size,
-            "size": size,
+            "start": block.number * block.size,
+            "size": block.size,
             "truncation": ctx.config.gan.truncation,
             "accept": ctx.config.pairs.accept,
         },
@@ -86,9 +89,9 @@ def _build(ctx: Context, split: str, block: Block, draft: Draft) -> None:
 @torch.inference_mode()
 def _batches(ctx: Context, split: str, block: Block) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """`(w, r, prediction)` of a block's samples, batch by batch, on the CPU."""
-    config, stream = ctx.config, Stream(f"{split} pairs", ctx.config.seed)
-    start = block.number * config.shard_size
-    for indices in torch.arange(start, start + config.shard_size).split(config.batch_size):
+    config, stream = ctx.config, Stream(STREAMS[split], ctx.config.seed)
+    start = block.number * block.size
+    for indices in torch.arange(start, start + block.size).split(config.batch_size):
         w = ctx.generator.sample(block.source.index, indices, stream, config.gan.truncation).to(ctx.device)
         r = ctx.classifier.features(ctx.generator.synthesize(w))
         _require_finite(w, "style code", block.source, indices, stream)

@@ -1,4 +1,4 @@
-"""Three ways to read a table, with plain types."""
+"""Ways to read a table, with plain types."""
 
 from __future__ import annotations
 
@@ -19,6 +19,16 @@ def where(table: pd.DataFrame, **equal: Any) -> pd.DataFrame:
     for name, value in equal.items():
         mask &= (table[name] == value).to_numpy(dtype=bool)
     return pd.DataFrame(table.loc[mask])
+
+
+def known(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The rows in which a column is finite.
+
+    Example:
+        >>> known(pd.DataFrame({"value": [1.0, np.nan]}), "value")["value"].tolist()
+        [1.0]
+    """
+    return pd.DataFrame(table.loc[np.isfinite(np.asarray(table[name], dtype=np.float64))])
 
 
 def column(table: pd.DataFrame, name: str) -> np.ndarray:

@@ -147,6 +147,16 @@ def probability(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
+def counted(n: int, noun: str) -> str:
+    """A number of things.
+
+    Example:
+        >>> counted(1, "unit"), counted(2048, "unit")
+        ('1 unit', '2,048 units')
+    """
+    return f"{n:,} {noun}{'s' * (n != 1)}"
+
+
 def listing(names: list[str]) -> str:
     """Names in a sentence.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lis.report.frames import column, records
@@ -26,19 +26,18 @@ def collect_metrics(artifacts: Mapping[str, Artifact]) -> dict[str, float]:
     (means over factors), `ari_r`, `ari_w`, `rsa_similarity`, `rsa_dissimilarity` (means over repetitions),
     `link/{samples, rank, dead, near_dead, ridge}`, `acceptance/<split>/<class>`; `classifier/{accuracy, bayes}` of a
     training on part world, `probe/{accuracy, ece, log_loss}` of a linear probe; `strips/{largest_change,
-    largest_change_flipped}` of the unit that moves the classifier most.
+    largest_change_flipped}` of the unit that moves the classifier most; `segmentation/iou_{labelled, exact}` (means
+    over labels), `units/{realised, others}` (means over units), `units/relevant/<class>`, `truth/<measure>/{spearman,
+    overlap}` (means over labels).
     """
     found: dict[str, float] = {}
-    for stage, collect in (("evaluation", _evaluation), ("similarity", _similarity), ("link", _link)):
+    for stage, collect in _COLLECTORS.items():
         if stage in artifacts:
             found.update(collect(artifacts[stage]))
     for stage, name in (("classifier", "training"), ("probe", "probe")):
         if stage in artifacts:
             facts = artifacts[stage].json(name)
             found.update({f"{stage}/{key}": facts[key] for key in _MODELS[stage]})
-    if "strips" in artifacts:
-        first = records(artifacts["strips"].table("ranking"))[0]
-        found |= {"strips/largest_change": first["change"], "strips/largest_change_flipped": first["flipped"]}
     for split in SPLITS:
         if f"pairs/{split}" in artifacts:
             rows = records(artifacts[f"pairs/{split}"].table("acceptance"))
@@ -58,6 +57,32 @@ def _evaluation(artifact: Artifact) -> dict[str, float]:
     return found
 
 
+def _strips(artifact: Artifact) -> dict[str, float]:
+    first = records(artifact.table("ranking"))[0]
+    return {"strips/largest_change": first["change"], "strips/largest_change_flipped": first["flipped"]}
+
+
+def _truth(artifact: Artifact) -> dict[str, float]:
+    summary = artifact.json("summary")
+    return {f"truth/{measure}/{name}": value for measure, own in summary.items() for name, value in own.items()}
+
+
+def _segmentation(artifact: Artifact) -> dict[str, float]:
+    """Mean IoU over the labels, on labelled images and on exact masks."""
+    summary = artifact.json("summary")
+    own = {kind: summary.get(kind) or {} for kind in ("labelled", "exact")}
+    return {f"segmentation/iou_{kind}": values["iou"] for kind, values in own.items() if values.get("iou") is not None}
+
+
+def _units(artifact: Artifact) -> dict[str, float]:
+    """How much of what is asked of a unit arrives, and on how many units a class rests."""
+    honesty, robustness = artifact.table("honesty"), artifact.table("robustness")
+    means = _means(honesty, ("realised", "others"))
+    return {f"units/{name}": value for name, value in means.items()} | {
+        f"units/relevant/{row['class']}": row["relevant"] for row in records(robustness)
+    }
+
+
 def _similarity(artifact: Artifact) -> dict[str, float]:
     table = artifact.table("similarity")
     return _means(table, [name for name in table.columns if name != "repetition"])
@@ -71,3 +96,14 @@ def _means(table: pd.DataFrame, names: Sequence[str]) -> dict[str, float]:
 def _link(artifact: Artifact) -> dict[str, float]:
     fit = artifact.json("fit") if artifact.has("fit") else {}
     return {f"link/{key}": fit[key] for key in _FIT if isinstance(fit.get(key), int | float)}
+
+
+_COLLECTORS: dict[str, Callable[[Artifact], dict[str, float]]] = {
+    "evaluation": _evaluation,
+    "similarity": _similarity,
+    "link": _link,
+    "segmentation": _segmentation,
+    "units": _units,
+    "truth": _truth,
+    "strips": _strips,
+}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import lis
+from lis.report.animations import write_animations
 from lis.report.head import abstract, drawing, headline, title
 from lis.report.html import draw, render, show
 from lis.report.labels import metric_label, words
@@ -31,7 +32,7 @@ _HARD = "Here w depends on the factors through a fixed nonlinear map, so that a 
 
 
 def write_report(ctx: Context, artifacts: Mapping[str, Artifact], out: Path) -> Path:
-    """Write `report.html`, `report.json`, `figures/*.png` and `tables/<stage>/*` of a run.
+    """Write `report.html`, `report.json`, `figures/*.png`, animations and `tables/<stage>/*` of a run.
 
     Args:
         ctx: the run.
@@ -47,6 +48,7 @@ def write_report(ctx: Context, artifacts: Mapping[str, Artifact], out: Path) -> 
     schematic = [draw(picture, out / "figures") for picture in drawing(run)]
     sections = [show(section, out / "figures") for section in build_sections(run)]
     figures = [*schematic, *(figure for section in sections for figure in section.figures)]
+    write_animations(run, out / "figures")
     _copy_tables(artifacts, out / "tables")
     _write_facts(run, [figure.file for figure in figures], out / "report.json")
     return render(

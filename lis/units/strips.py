@@ -15,8 +15,8 @@ from lis.linking.fit import link, load_link
 from lis.linking.pairs import pairs
 from lis.store import Artifact, Draft, Recipe
 from lis.types import Link
-from lis.units.perturbation import with_unit
-from lis.units.tuning import Truth, Tuned, tune
+from lis.units.selection import perturbations, select
+from lis.units.tuning import Strip, Truth, tune
 
 VERSION = 1
 CANDIDATES = 32
@@ -71,11 +71,11 @@ def _build(ctx: Context, test: Artifact, linked: Artifact, draft: Draft) -> None
     ranking = rank(ctx, model, judged, found, truth)
     draft.table("ranking", ranking.assign(shown=np.arange(len(ranking)) < config.units))
     images, tables = [], []
-    for unit, low, high in ctx.progress.track(_ranges(ranking.head(config.units)), label="strips of units"):
-        values = torch.linspace(low, high, config.steps)
-        tuned = tune(ctx, model, shown["r"], unit, values)
-        images.append(tuned.image)
-        tables.append(strip_table(ctx, shown, unit, values, tuned, truth))
+    for unit in ctx.progress.track(perturbations(ranking.head(config.units)), label="strips of units"):
+        values = unit.values(config.steps)
+        strip = tune(ctx, model, shown["r"], unit, values)
+        images.append(strip.image)
+        tables.append(strip_table(ctx, shown, unit.unit, values, strip, truth))
     draft.tensors("strips", {"image": torch.stack(images)})
     draft.table("strips", pd.concat(tables, ignore_index=True))
 
@@ -97,13 +97,10 @@ def candidates(units: pd.DataFrame, model: Link, r: Tensor, most: int) -> pd.Dat
         most: how many at most.
 
     Raises:
-        ValueError: no unit is live.
+        ValueError: no unit is live or moves w̃.
     """
-    live = units.loc[units["status"] == "live", ["unit", "minimum", "maximum"]]
-    if live.empty:
-        raise ValueError("no unit of the classifier is live: expected one or more; use another classifier")
-    steps = [float(_ends(model, r, *row).diff(dim=1).norm(dim=2).mean()) for row in _ranges(live)]
-    return live.assign(step_norm=steps).nlargest(most, columns="step_norm")
+    table = select(units, model, r, None)
+    return table.loc[table["tuned"], ["unit", "minimum", "maximum", "step_norm"]].nlargest(most, columns="step_norm")
 
 
 def rank(
@@ -119,19 +116,19 @@ def rank(
         truth: the true factors, where they are known.
     """
     rows = []
-    for unit, low, high in ctx.progress.track(_ranges(units), label="ranking of units"):
-        tuned = tune(ctx, model, samples["r"], unit, torch.tensor([low, high]))
-        rows.append(_effect(ctx, samples["class_index"], tuned, truth))
+    for unit in ctx.progress.track(perturbations(units), label="ranking of units"):
+        strip = tune(ctx, model, samples["r"], unit, unit.values(2))
+        rows.append(_effect(ctx, samples["class_index"], strip, truth))
     ranked = pd.concat([units.reset_index(drop=True), pd.DataFrame(rows)], axis=1)
     return ranked.sort_values("change", ascending=False, kind="stable", ignore_index=True)
 
 
 def strip_table(
-    ctx: Context, samples: dict[str, Tensor], unit: int, values: Tensor, tuned: Tuned, truth: Truth | None
+    ctx: Context, samples: dict[str, Tensor], unit: int, values: Tensor, strip: Strip, truth: Truth | None
 ) -> pd.DataFrame:
     """The rows of one unit in the table "strips" of `strips`."""
     n, steps = len(samples["r"]), len(values)
-    of_run = _of_run(ctx, tuned).flatten(0, 1)
+    of_run = _of_run(ctx, strip).flatten(0, 1)
     index = samples["class_index"].repeat_interleave(steps)
     columns: dict[str, Any] = {
         "unit": unit,
@@ -142,39 +139,28 @@ def strip_table(
         "probability": of_run.gather(1, index[:, None])[:, 0],
     }
     columns |= {f"probability_{name}": of_run[:, k] for k, name in enumerate(ctx.class_names)}
-    columns["prediction"] = np.asarray(ctx.classifier.class_names)[tuned.prediction.flatten().numpy()]
-    columns["flipped"] = tuned.flipped.flatten()
+    columns["prediction"] = np.asarray(ctx.classifier.class_names)[strip.prediction.flatten().numpy()]
+    columns["flipped"] = strip.flipped.flatten()
     if truth is not None:
-        names, change = truth.largest(truth.moved(tuned.w))
+        names, change = truth.largest(truth.moved(strip.w))
         columns |= {"factor": np.repeat(names, steps), "factor_change": change.repeat_interleave(steps)}
     return pd.DataFrame(columns)
 
 
-def _effect(ctx: Context, class_index: Tensor, tuned: Tuned, truth: Truth | None) -> dict[str, float]:
+def _effect(ctx: Context, class_index: Tensor, strip: Strip, truth: Truth | None) -> dict[str, float]:
     """One row of the ranking: what a unit does between the two ends of its range."""
-    change = _of_run(ctx, tuned).diff(dim=1)[:, 0]
+    change = _of_run(ctx, strip).diff(dim=1)[:, 0]
     own = [float(change[class_index == c, c].mean()) for c in range(len(ctx.class_names))]
     row = {"change": float(np.abs(own).mean())}
     row |= {f"change_{name}": mean for name, mean in zip(ctx.class_names, own, strict=True)}
     row |= {f"toward_{name}": float(mean) for name, mean in zip(ctx.class_names, change.mean(0), strict=True)}
-    row["flipped"] = float(tuned.flipped[:, -1].float().mean())
+    row["flipped"] = float(strip.flipped[:, -1].float().mean())
     if truth is not None:
-        moved = truth.moved(tuned.w).mean(0)
+        moved = truth.moved(strip.w).mean(0)
         row |= {f"moved_{name}": float(mean) for name, mean in zip(truth.names, moved, strict=True)}
     return row
 
 
-def _of_run(ctx: Context, tuned: Tuned) -> Tensor:
+def _of_run(ctx: Context, strip: Strip) -> Tensor:
     """Probabilities `[n, steps, classes]` of the run's classes."""
-    return tuned.probability[..., [ctx.classifier.class_names.index(name) for name in ctx.class_names]]
-
-
-def _ranges(units: pd.DataFrame) -> list[tuple[int, float, float]]:
-    """Unit, minimum and maximum of every row."""
-    return list(zip(*(units[name].tolist() for name in ("unit", "minimum", "maximum")), strict=True))
-
-
-@torch.inference_mode()
-def _ends(model: Link, r: Tensor, unit: int, low: float, high: float) -> Tensor:
-    """w̃ `[n, 2, w_dim]` at both ends of a unit's range."""
-    return with_unit(model, r, unit, torch.tensor([low, high]))
+    return strip.probability[..., [ctx.classifier.class_names.index(name) for name in ctx.class_names]]

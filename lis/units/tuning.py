@@ -1,4 +1,4 @@
-"""One unit through its range: link, image, what the classifier says, and which true factor moved (paper §4.3, §4.4)."""
+"""One unit or direction in pictures: link, image, answer, and which true factor moved (paper §4.3, §4.4)."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from lis.context import Context
 from lis.images import to_uint8
 from lis.linking.evaluation import TrueFactors
 from lis.types import Link
-from lis.units.perturbation import with_unit
+from lis.units.perturbation import Perturbation, perturbed, require_finite
 
 STILL = 1e-5
 """A factor whose standard deviation is below this share of the largest does not vary but for rounding."""
 
 
 @dataclass(frozen=True)
-class Tuned:
-    """What becomes of n samples when one unit takes a number of values."""
+class Strip:
+    """What becomes of n samples along a perturbation: the pictures and the answers."""
 
     w: Tensor
     """w̃ `[n, steps, w_dim]`."""
@@ -42,25 +42,21 @@ class Tuned:
 
 
 @torch.inference_mode()
-def tune(ctx: Context, link: Link, r: Tensor, unit: int, values: Tensor) -> Tuned:
-    """Samples `r [n, units]` with one unit set to `values [steps]`, generated and classified batch by batch.
+def tune(ctx: Context, link: Link, r: Tensor, perturbation: Perturbation, values: Tensor) -> Strip:
+    """Samples `r [n, units]` at each of `values [steps]`, generated and classified batch by batch.
 
     Raises:
         ValueError: the link gives a w̃ that is not finite.
     """
-    w = with_unit(link, r, unit, values)
-    if not w.isfinite().all():
-        raise ValueError(
-            f"the link gives no finite w for unit {unit} between {values.min():g} and {values.max():g}: expected "
-            "finite numbers; fit another link (link=ridge)"
-        )
+    w = perturbed(link, r, perturbation, values)
+    require_finite(w, perturbation)
     images, probabilities = [], []
     for batch in w.flatten(0, 1).split(ctx.config.batch_size):
         image = ctx.generator.synthesize(batch.to(ctx.device))
         probabilities.append(ctx.classifier.head(ctx.classifier.features(image)).float().softmax(1).cpu())
         images.append(to_uint8(image))
     size = (len(r), len(values))
-    return Tuned(w, torch.cat(images).unflatten(0, size), torch.cat(probabilities).unflatten(0, size))
+    return Strip(w, torch.cat(images).unflatten(0, size), torch.cat(probabilities).unflatten(0, size))
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,8 @@ def convolve(x: Tensor, kernels: Tensor, compiled: bool) -> Tensor:
     x = F.pad(x.permute(0, 2, 3, 1), (0, 0, 2, 2 * across - width, 2, 2 * down - height))
     y = x.new_empty(n, height + 2, width + 2, kernels.shape[1])
     rows = max(1, _TILES // (n * across))
-    cut, joined = (_compiled(step) if compiled else step for step in (_cut, _joined))
+    cut = _compiled(_cut) if compiled else _cut
+    joined = _compiled(_joined) if compiled else _joined
     for first in range(0, down, rows):
         tiles = cut(x[:, 2 * first : 2 * min(first + rows, down) + 2], kernels.dtype)
         products = [F.conv2d(tile.permute(0, 3, 1, 2), kernel) for tile, kernel in zip(tiles, kernels, strict=True)]

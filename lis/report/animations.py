@@ -1,0 +1,78 @@
+"""Samples along a unit or direction as moving pictures: an animated GIF each, the image beside its parts."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from lis.report.figures.marks import enlarged
+from lis.report.figures.overlay import overlay
+from lis.report.source import Source
+from lis.report.style import label_colours
+
+STAGES = ("unit", "direction")
+_MILLISECONDS = 200
+"""Each frame is shown for."""
+_TINT = 0.25
+"""How strongly parts are tinted."""
+
+
+def animation_names(source: Source, stage: str) -> list[str]:
+    """File names of a stage's animations, one per sample."""
+    walk = source.tensors(stage, "walk")
+    names = [source.facts.class_names[c] for c in walk["class_index"].tolist()]
+    files = [f"{stage}-{name}-{k}" for name, k in zip(names, walk["sample_index"].tolist(), strict=True)]
+    return ["".join(c if c.isalnum() or c in "-_" else "_" for c in file) + ".gif" for file in files]
+
+
+def write_animations(source: Source, folder: Path) -> list[Path]:
+    """Write `<stage>-<class>-<sample>.gif` for every sample of the stages `unit` and `direction` that are there.
+
+    Args:
+        source: the run.
+        folder: made when needed.
+
+    Returns:
+        the files.
+    """
+    written = []
+    for stage in STAGES:
+        if not source.has(stage, "walk", "facts"):
+            continue
+        walk = {name: values.numpy() for name, values in source.tensors(stage, "walk").items()}
+        labels = source.json(stage, "facts")["labels"]
+        folder.mkdir(parents=True, exist_ok=True)
+        for k, name in enumerate(animation_names(source, stage)):
+            pictures = frames(walk["image"][k].transpose(0, 2, 3, 1), walk["mask"][k], label_colours(labels))
+            (folder / name).write_bytes(gif(pictures))
+            written.append(folder / name)
+    return written
+
+
+def frames(image: np.ndarray, mask: np.ndarray, colours: dict[str, str]) -> list[np.ndarray]:
+    """A picture per step, `[H, W, 3]` uint8: the image, and beside it the same with its parts where any are known.
+
+    Args:
+        image: `[t, h, w, 3]` uint8.
+        mask: `[t, h', w']` uint8, 0 background.
+        colours: label to colour, in the order of the masks' values.
+    """
+    if not colours:
+        return [enlarged(picture) for picture in image]
+    return [
+        np.concatenate([enlarged(picture), overlay(picture, parts, list(colours.values()), _TINT)], 1)
+        for picture, parts in zip(image, mask, strict=True)
+    ]
+
+
+def gif(pictures: Sequence[np.ndarray]) -> bytes:
+    """An animated GIF of pictures `[h, w, 3]` uint8 that runs forth and back without end."""
+    forth_and_back = [*pictures, *pictures[-2:0:-1]]
+    first, *others = [Image.fromarray(picture).quantize(256) for picture in forth_and_back]
+    buffer = io.BytesIO()
+    first.save(buffer, "GIF", save_all=True, append_images=others, duration=_MILLISECONDS, loop=0, disposal=1)
+    return buffer.getvalue()

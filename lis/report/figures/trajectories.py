@@ -1,0 +1,148 @@
+"""Images along the range of units, with the outline of a part and the curve of its measure (Fig. 4A, B, 6D; S9–S11)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lis.report.figures.marks import bare, enlarged, picture
+from lis.report.figures.reconstructions import mosaic
+from lis.report.style import INK, MUTED, RULE, WIDE, styled
+
+_SHORT = 7
+"""Steps up to which two blocks stand side by side."""
+_NAME, _CURVE, _TOP, _BOTTOM = 0.95, 1.35, 0.36, 0.12
+"""Inches left, right, above and below the images of a block."""
+_GAP, _CHANGE = 0.10, 0.58
+"""Inches of the right margin before and after the curve."""
+_CELL = {1: 0.9, 2: 0.72}
+"""Largest side of an image in inches, for one and for two columns of blocks."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sample while one unit goes through its range; t steps."""
+
+    name: str
+    """Left of the images."""
+    detail: str
+    """Below the name, smaller."""
+    image: np.ndarray
+    """`[t, h, w, 3]` uint8."""
+    mask: np.ndarray | None
+    """The part that is outlined, `[t, h', w']` bool; None: nothing is."""
+    curve: np.ndarray
+    """What is drawn beside, `[t]`; NaN where the part is absent."""
+    change: str
+    """From the first to the last step, in words."""
+    colour: str
+    corner: Sequence[str] = ()
+    """Written into the upper left corner of each image; empty: nothing is."""
+    flipped: np.ndarray | None = None
+    """`[t]` bool: these dots of the curve are open."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows whose curves have a common scale."""
+
+    title: str
+    detail: str
+    rows: Sequence[Row]
+
+
+@styled
+def trajectories(blocks: Sequence[Block]) -> Figure:
+    """Blocks of rows: images from the smallest to the largest activation, and a curve from 0 or from the first value.
+
+    Args:
+        blocks: as many steps in each; two stand side by side where the steps are few.
+    """
+    steps = len(blocks[0].rows[0].image)
+    columns = 2 if steps <= _SHORT and len(blocks) > 1 else 1
+    cell = min(_CELL[columns], (WIDE / columns - _NAME - _CURVE) / steps)
+    lines = [blocks[k : k + columns] for k in range(0, len(blocks), columns)]
+    tall = [_TOP + max(len(block.rows) for block in line) * cell + _BOTTOM for line in lines]
+    figure = Figure(figsize=(WIDE if len(blocks) > 1 else _NAME + steps * cell + _CURVE, sum(tall)))
+    for line, top in zip(lines, np.cumsum([0.0, *tall[:-1]]), strict=True):
+        for place, block in enumerate(line):
+            _block(figure, block, place * WIDE / columns + _NAME, float(top) + _TOP, cell)
+    return figure
+
+
+def _block(figure: Figure, block: Block, left: float, top: float, cell: float) -> None:
+    steps, count = len(block.rows[0].image), len(block.rows)
+    axis = _axes(figure, left, top, steps * cell, count * cell)
+    picture(axis, mosaic([row.image for row in block.rows]))
+    width, height = steps * cell, count * cell
+    above = 1 + 0.08 / height
+    axis.text(0, above, block.title, transform=axis.transAxes, size=10, weight="bold", va="bottom")
+    right = 1 + (_CURVE - 0.06) / width
+    axis.text(right, above, block.detail, transform=axis.transAxes, size=8.5, color=MUTED, ha="right", va="bottom")
+    limits = _limits([row.curve for row in block.rows])
+    for at, row in enumerate(block.rows):
+        _name(axis, row, -0.09 / width, 1 - (at + 0.5) / count)
+        _draw_over(axis, row, at)
+        curve = _axes(figure, left + width + _GAP, top + at * cell, _CURVE - _GAP - _CHANGE, cell)
+        _curve(curve, row, limits)
+
+
+def _axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Axes at a place in inches, counted from the upper left corner."""
+    w, h = figure.get_size_inches()
+    return figure.add_axes((left / w, 1 - (top + height) / h, width / w, height / h))
+
+
+def _name(axis: Axes, row: Row, x: float, y: float) -> None:
+    """The name, and below it the detail."""
+    style: dict[str, Any] = {"transform": axis.transAxes, "ha": "right"}
+    axis.text(x, y, row.name, va="bottom" if row.detail else "center", size=8.5, **style)
+    axis.text(x, y - 0.004, row.detail, va="top", size=7.5, color=MUTED, linespacing=1.2, **style)
+
+
+def _draw_over(axis: Axes, row: Row, at: int) -> None:
+    """Outlines, and the text in the upper left corners, of the images of a row."""
+    side, whole = len(enlarged(row.image[0])), axis.images[0].get_size()[1]
+    stride = (whole - side) / max(len(row.image) - 1, 1)
+    corner = {"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.8, "linewidth": 0}
+    for step, text in enumerate(row.corner):
+        place = ((step + 0.05) * stride, (at + 0.06) * stride)
+        axis.text(*place, text, size=6.5, color=INK, va="top", ha="left", bbox=corner)
+    for step, mask in enumerate(() if row.mask is None else row.mask):
+        if mask.any():
+            _outline(axis, mask, (step * stride, at * stride), side, row.colour)
+
+
+def _outline(axis: Axes, mask: np.ndarray, corner: tuple[float, float], side: float, colour: str) -> None:
+    """The outline of a mask in an image whose upper left corner and side are given in pixels; white under colour."""
+    spots = ((np.arange(-1, n + 1) + 0.5).clip(0, n) / n * side for n in mask.shape)
+    y, x = (low + spot - 0.5 for low, spot in zip(corner[::-1], spots, strict=True))
+    for width, ink in ((1.8, "white"), (0.9, colour)):
+        axis.contour(x, y, np.pad(mask.astype(float), 1), [0.5], colors=[ink], linewidths=[width])
+
+
+def _limits(curves: Sequence[np.ndarray]) -> tuple[float, float]:
+    """The range of all curves, 0 included, with room above and below."""
+    values = np.concatenate([*curves, [0.0]])
+    values = values[np.isfinite(values)]
+    low, high = float(values.min()), float(values.max())
+    margin = 0.22 * (high - low) or 1.0
+    return low - margin, high + margin
+
+
+def _curve(axis: Axes, row: Row, limits: tuple[float, float]) -> None:
+    """Values over the steps with a line at 0, open dots where the answer has flipped, the change at the right."""
+    bare(axis)
+    axis.axhline(0, color=RULE, linewidth=0.9)
+    steps = np.arange(len(row.curve))
+    open_ = np.zeros(len(steps), dtype=bool) if row.flipped is None else row.flipped
+    axis.plot(steps, row.curve, color=row.colour)
+    axis.plot(steps[~open_], row.curve[~open_], "o", color=row.colour, markersize=3.8)
+    axis.plot(steps[open_], row.curve[open_], "o", color="white", markeredgecolor=row.colour, markersize=4.2)
+    axis.set(xlim=(-0.4, max(steps[-1], 1) + 0.4), ylim=limits)
+    axis.text(1.05, 0.5, row.change, transform=axis.transAxes, size=8.5, color=INK, va="center")

@@ -1,0 +1,142 @@
+"""What single units do to the classifier's answer (paper §4.4; Fig. 6; supplement Fig. S16, S23)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from lis.report.figures.relevance import correlation, over_samples, upset
+from lis.report.figures.relevance import relevance as relevance_figure
+from lis.report.figures.strips import signed
+from lis.report.frames import known, records, where
+from lis.report.labels import listing, number, share, words
+from lis.report.sections import Picture, Section, Table, section
+from lis.report.sections.pictures import pictured
+from lis.report.source import Source
+
+_TITLE = "Class relevance"
+_PANELS = 6
+"""Units whose samples are shown."""
+_DISTRIBUTION = (
+    "Units by the mean change of the probability that the classifier gives to a sample's own class, from their "
+    "smallest to their largest activation. Above each line the density of units, grey that of random directions; "
+    "below it every unit, large where it is relevant (beyond the dashed lines, {}), the most relevant with its "
+    "number."
+)
+_SETS = (
+    "Units that are relevant for exactly the classes marked below each bar. Left: all relevant units of a class; a "
+    "class without any is robust."
+)
+_CORRELATION = "Pearson's r over units between the mean changes of two classes' probabilities."
+_ANSWER = (
+    "From left to right a unit goes from its smallest to its largest activation. Corner: probability of the sample's "
+    "class; the curve is its change, with open dots where the answer is another than at the left. The sample is the "
+    "one whose change is nearest to the mean of its class."
+)
+_SAMPLES = (
+    "The most relevant units, sample by sample: a dot is one sample's change of the probability of its class, circles "
+    "are means. A wide row means that a unit matters for some samples only."
+)
+
+
+@section
+def class_relevance(source: Source) -> Section | None:
+    """Distributions, shared units, correlations, pictures, and how robust each class is."""
+    if not source.has("units", "relevance", "relevance_null", "robustness"):
+        return None
+    table, names = known(source.table("units", "relevance"), "change"), source.facts.class_names
+    if table.empty:
+        return Section(_TITLE, "No unit was tuned on any sample, so that no answer changed.")
+    threshold = float(source.facts.settings["units.relevant"])
+    null = source.table("units", "relevance_null")
+    drawn = relevance_figure(table, null, names, threshold)
+    figures = [Picture("relevance", drawn, _DISTRIBUTION.format(number(threshold, 2)))]
+    sets = {name: set(where(table, **{"class": name}, relevant=True)["unit"]) for name in names}
+    if any(sets.values()) and len(names) > 1:
+        figures.append(Picture("relevant-units", upset(sets), _SETS))
+    figures += [*_correlation(source), *_pictures(source, any(sets.values())), *_samples(source, table)]
+    return Section(_TITLE, _lead(table, sets, threshold), figures, [_table(source)])
+
+
+def _correlation(source: Source) -> list[Picture]:
+    """Fig. 6C, where there are two classes or more whose changes vary."""
+    names = source.facts.class_names
+    if not source.has("units", "relevance_correlation") or len(names) < 2:
+        return []
+    table = source.table("units", "relevance_correlation")
+    apart = table[(table["class_a"] != table["class_b"]).to_numpy(dtype=bool)]
+    if known(pd.DataFrame(apart), "r").empty:
+        return []
+    return [Picture("relevance-correlation", correlation(table, names), _CORRELATION)]
+
+
+def _pictures(source: Source, any_relevant: bool) -> list[Picture]:
+    """Fig. 6D, and the most relevant units."""
+    which = "that is relevant for most classes" if any_relevant else "with the largest mean relevance"
+    shared = f"The unit {which}, on a sample of each class. {_ANSWER}"
+    relevant = f"The most relevant units, each on a sample of the class that it moves most. {_ANSWER}"
+    return [
+        *pictured(source, "shared", "unit-shared", shared),
+        *pictured(source, "relevant", "unit-relevant", relevant),
+    ]
+
+
+def _samples(source: Source, table: pd.DataFrame) -> list[Picture]:
+    """Fig. S16."""
+    if not source.has("units", "relevance_seeds"):
+        return []
+    single = known(source.table("units", "relevance_seeds"), "change")
+    order = dict.fromkeys(table.sort_values("relevance", ascending=False, kind="stable")["unit"])
+    shown = [own for unit in order if len(own := where(single, unit=unit))][:_PANELS]
+    if not shown:
+        return []
+    return [Picture("relevance-samples", over_samples(pd.concat(shown), source.facts.class_names), _SAMPLES)]
+
+
+def _lead(table: pd.DataFrame, sets: dict[str, set[int]], threshold: float) -> str:
+    """How many units matter, how many for several classes, and which classes are robust."""
+    found = set().union(*sets.values())
+    limit = number(threshold, 2)
+    if not found:
+        top = records(table.nlargest(1, columns="relevance"))[0]
+        return (
+            f"No single unit changes the probability of a class by {limit} or more on average: every class is robust. "
+            f"The largest change is that of unit {top['unit']}, {signed(top['change'])} for {words(top['class'])}."
+        )
+    robust = [words(name) for name, units in sets.items() if not units]
+    tuned = len(set(table["unit"]))
+    lead = f"{len(found):,} of {tuned:,} units change the probability of a class by {limit} or more on average"
+    lead += f", {_several(sets)}" if len(sets) > 1 else ""
+    return f"{lead}.{f' No unit is relevant for {listing(robust)}.' if robust else ''} {_largest(table)}"
+
+
+def _several(sets: dict[str, set[int]]) -> str:
+    """How many units are relevant for more than one class."""
+    counts = {unit: sum(unit in units for units in sets.values()) for unit in set().union(*sets.values())}
+    several, most = sum(n > 1 for n in counts.values()), max(counts.values())
+    return f"{several:,} of them for more than one class" + (
+        f" and at most for {most} of {len(sets)}" if several else ""
+    )
+
+
+def _largest(table: pd.DataFrame) -> str:
+    top: dict[str, Any] = records(table.nlargest(1, columns="relevance"))[0]
+    return (
+        f"The largest change is that of unit {top['unit']} for {words(top['class'])}, {signed(top['change'])}, where "
+        f"the answer flips for {share(top['flipped'])} of the samples."
+    )
+
+
+def _table(source: Source) -> Table:
+    """How robust each class is."""
+    rows = [
+        [words(row["class"]), number(row["mean"], 2), number(row["median"], 2), f"{int(row['relevant'])}"]
+        + [share(row["flipped"])]
+        for row in records(source.table("units", "robustness"))
+    ]
+    caption = (
+        "Relevance over all units: mean and median |mean change of the probability|, relevant units, and the share of "
+        "all (unit, sample) pairs in which the answer flips."
+    )
+    return Table(caption, ["", "mean", "median", "relevant units", "answer flips"], rows)

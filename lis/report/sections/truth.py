@@ -1,0 +1,83 @@
+"""Are the measured changes the true ones? On a world that knows its parts (part world)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from lis.report.figures.strips import signed
+from lis.report.figures.truth import agreement as agreement_figure
+from lis.report.figures.truth import measured_and_true
+from lis.report.frames import column, known, records, where
+from lis.report.labels import counted, listing, number
+from lis.report.parts import colours, label_names
+from lis.report.sections import Picture, Section, Table, section
+from lis.report.source import Source
+
+_TITLE = "Measured and true changes"
+_SCATTER = (
+    "Every unit's mean change of area as the segmenter sees it, against the same in the exact masks of the same w̃; on "
+    "the line they are equal. ρ: Spearman; top 10: units with the largest |change| in both."
+)
+_MATRICES = (
+    "Spearman's correlation over units between measured and true change, of means over samples (left) and within "
+    "single samples (mean over samples, middle); units shared by the first ten of both rankings (right)."
+)
+_COLUMNS = ("spearman", "overlap", "spearman_seed", "overlap_seed")
+
+
+@section
+def truth(source: Source) -> Section | None:
+    """The agreement per label and measure, and the dots behind it."""
+    if not source.has("truth", "agreement", "units", "summary"):
+        return None
+    table, units = source.table("truth", "agreement"), source.table("truth", "units")
+    found = known(table, "spearman")
+    if found.empty:
+        return Section(_TITLE, "No measured change has a true one beside it that varies over units.")
+    labels, measures = [name for name in label_names(source) if name in set(table["label"])], _measures(table)
+    own = {name: colour for name, colour in colours(source).items() if name in labels}
+    figures = [
+        Picture("truth-agreement", agreement_figure(table, labels, measures), _MATRICES),
+        Picture("truth-area", measured_and_true(units, table, own, measures[0]), _SCATTER),
+    ]
+    return Section(_TITLE, _lead(source.json("truth", "summary"), found), figures, [_table(table)], _notes(table))
+
+
+def _measures(table: pd.DataFrame) -> list[str]:
+    return list(dict.fromkeys(table["measure"]))
+
+
+def _lead(summary: dict[str, Any], found: pd.DataFrame) -> str:
+    """Area first, the others beside it."""
+    means = [(name, row) for name, row in summary.items() if math.isfinite(row["spearman"])]
+    if not means:
+        return "No label is large enough to be interpreted: the figures show labels of which little can be said."
+    (first, *others), facts = means, records(found)[0]
+    lead = (
+        f"Measured and true changes of {first[0]} rank {counted(facts['units'], 'unit')} alike: Spearman's ρ is "
+        f"{signed(first[1]['spearman'])}, and {number(first[1]['overlap'], 2)} of the first 10 units are the same, as "
+        f"means over labels, on averages over {counted(facts['seeds'], 'sample')}."
+    )
+    told = [f"{name} {signed(row['spearman'])} ({number(row['overlap'], 2)})" for name, row in others]
+    return f"{lead} The other measures: {listing(told)}." if told else lead
+
+
+def _table(table: pd.DataFrame) -> Table:
+    rows = []
+    for name in _measures(table):
+        own = where(table, measure=name, interpreted=True)
+        means = [column(own, key) for key in _COLUMNS]
+        rows.append([name, *(number(values.mean(), 2) if len(values) else "–" for values in means)])
+    caption = (
+        "Means over the labels that are interpreted: rank correlation and shared first ten, of means over samples and "
+        "within single samples."
+    )
+    return Table(caption, ["", "Spearman", "of first 10", "Spearman, one sample", "of first 10, one sample"], rows)
+
+
+def _notes(table: pd.DataFrame) -> list[str]:
+    small = list(dict.fromkeys(where(table, interpreted=False)["label"]))
+    return [f"Left out of the means, as too small to be interpreted: {listing(small)}."] if small else []

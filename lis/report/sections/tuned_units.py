@@ -1,0 +1,98 @@
+"""What tuned units change, label by label and measure by measure (paper §4.3; Fig. 4A)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from lis.report.figures.ranking import SIGNIFICANT, ranking
+from lis.report.frames import column, known, records, where
+from lis.report.labels import counted, share, words
+from lis.report.measures import changed, changed_between
+from lis.report.parts import colours, label_names
+from lis.report.sections import Picture, Section, Table, section
+from lis.report.sections.pictures import HOW_TO_READ, pictured
+from lis.report.source import Source
+
+_TITLE = "What units change"
+_HEAD = 3
+"""Units per cell of the table."""
+_NOTHING = (
+    "No label is seen well enough to be interpreted: each covers less than 0.12 % of the frame on average, or its "
+    "change is nowhere defined. Label larger parts, or more images."
+)
+_TRAJECTORIES = "The labels that one unit changes most, for each measure, each with that unit. " + HOW_TO_READ
+_RANKING = (
+    "The first {} units of each label's ranking by area: mean change over all samples with its 95 % bootstrap "
+    "interval. Filled: larger than in 95 % of random directions at an equal step in W; open: not. The head of a "
+    "ranking is chosen for its size, so that some of it stands out by chance."
+)
+
+
+@section
+def tuned_units(source: Source) -> Section | None:
+    """Rankings of units, pictures of the first ones, and their table."""
+    if not source.has("units", "ranking"):
+        return None
+    table = known(source.table("units", "ranking"), "change")
+    if where(table, interpreted=True).empty:
+        return Section(_TITLE, _NOTHING)
+    figures, top = pictured(source, "measures", "unit-trajectories", _TRAJECTORIES), source.facts.settings["units.top"]
+    area = where(table, measure="area")
+    if len(area):
+        figures.append(Picture("unit-ranking", ranking(area, colours(source), top), _RANKING.format(top)))
+    return Section(_TITLE, _lead(table), figures, [_table(source, table)])
+
+
+def _lead(table: pd.DataFrame) -> str:
+    """How many units, the largest change of area, and how many changes stand out of chance."""
+    seen = where(table, interpreted=True)
+    lead = f"{counted(len(set(table['unit'])), 'unit')} went from the smallest to the largest activation."
+    first = where(seen, measure="area", rank=1)
+    for top in records(first.assign(size=np.abs(first["change"])).nlargest(1, columns="size")):
+        by = changed_between("area", top["change"], top["low"], top["high"])
+        lead += f" Unit {top['unit']} changes the area of a label most: {words(top['label'])} by {by} on average."
+    p = column(seen, "p_null")
+    if not len(p):
+        return lead
+    beyond = share(float((p <= SIGNIFICANT).mean()))
+    return (
+        f"{lead} Of all changes of a label by a unit, {beyond} are larger than in 95 % of random directions at an "
+        "equal step in W; chance alone would give 5 %."
+    )
+
+
+def _table(source: Source, table: pd.DataFrame) -> Table:
+    """A row per label: the first units of each measure, bold where the first is beyond random directions."""
+    names, labels = list(dict.fromkeys(table["measure"])), label_names(source)
+    own = {label: where(table, label=label) for label in labels}
+    rows = [
+        [_label(label, own[label]), *(_cell(where(own[label], measure=name)) for name in names)] for label in labels
+    ]
+    bold = {
+        (line, place)
+        for line, label in enumerate(labels)
+        for place, name in enumerate(names, 1)
+        for first in records(where(own[label], measure=name, rank=1))
+        if first["p_null"] <= SIGNIFICANT
+    }
+    caption = (
+        f"The first {_HEAD} units of each ranking, with the mean change by the first; bold where it is larger than in "
+        "95 % of random directions at an equal step in W. Every unit, with intervals: tables/units/ranking.parquet."
+    )
+    return Table(caption, ["label", *names], rows, frozenset(bold))
+
+
+def _label(label: str, own: pd.DataFrame) -> str:
+    if own.empty:
+        return f"{words(label)} (never seen)"
+    return words(label) + (" (too small)" if where(own, interpreted=True).empty else "")
+
+
+def _cell(ranked: pd.DataFrame) -> str:
+    """The first units, with the first one's change."""
+    head = records(ranked.nsmallest(_HEAD, columns="rank"))
+    others = [str(row["unit"]) for row in head[1:]]
+    return (
+        ", ".join([*(f"{row['unit']} ({changed(row['measure'], row['change'])})" for row in head[:1]), *others]) or "–"
+    )

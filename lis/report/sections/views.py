@@ -1,0 +1,163 @@
+"""One unit or one direction, looked at closely (paper §4.3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lis.report.animations import animation_names
+from lis.report.figures.strips import signed
+from lis.report.figures.views import Curve, Panel, Strip, courses, filmstrips
+from lis.report.frames import records, where
+from lis.report.labels import interval, listing, number, share, words
+from lis.report.measures import CHANGES, changed
+from lis.report.sections import Picture, Section, Table, section
+from lis.report.source import Source
+from lis.report.style import class_colours, label_colours, plain
+
+_CURVES = 3
+"""Labels per measure that are drawn and listed."""
+_STRIPS = "Test samples from the smallest to the largest value of the {what}, all that is orthogonal to it as it is."
+_PARTS = " Below each image the same with the parts that change most outlined."
+_COURSES = (
+    "How the parts that change most, and the probability of the sample's own class, change along the way: thick lines "
+    "are means over the samples, thin lines single samples; marks on the axis are the samples' own values."
+)
+_NEAR_DEAD = "The unit is near-dead: its row of the link rests on a handful of samples."
+
+
+@section
+def unit(source: Source) -> Section | None:
+    """The unit that was asked for."""
+    return _view(source, "unit")
+
+
+@section
+def direction(source: Source) -> Section | None:
+    """The direction that was asked for."""
+    return _view(source, "direction")
+
+
+def title(facts: dict[str, Any]) -> str:
+    """What was looked at, in words.
+
+    Example:
+        >>> title({"unit": 3, "name": "3"}), title({"unit": -1, "name": "pc:2"})
+        ('Unit 3', 'Direction pc:2')
+    """
+    return f"Unit {facts['unit']}" if facts["unit"] >= 0 else f"Direction {words(facts['name'])}"
+
+
+def drawn(affected: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
+    """For each measure the rows of the table "affected" with the labels that change most, the largest change first."""
+    ranked = {measure: records(where(affected, measure=measure)) for measure in dict.fromkeys(affected["measure"])}
+    return {
+        measure: sorted((row for row in rows if 1 <= row["rank"] <= _CURVES), key=lambda row: row["rank"])
+        for measure, rows in ranked.items()
+    }
+
+
+def _view(source: Source, stage: str) -> Section | None:
+    if not source.has(stage, "walk", "steps", "affected", "facts"):
+        return None
+    facts, most = source.json(stage, "facts"), drawn(source.table(stage, "affected"))
+    walk = {name: values.numpy() for name, values in source.tensors(stage, "walk").items()}
+    what, symbol = ("activation", "r") if facts["unit"] >= 0 else ("projection", "r·d")
+    colours = _colours(facts, most)
+    strips = filmstrips(_strips(source, walk, facts, colours), walk["value"], symbol, colours)
+    panels = [*_panels(source, stage, walk, most), _probability(source, walk)]
+    curves = courses(panels, walk["value"], walk["own"], f"{what} {symbol}")
+    caption = _STRIPS.format(what=f"{what} {symbol}") + _PARTS * bool(colours)
+    pictures = [Picture(stage, strips, caption, "photo"), Picture(f"{stage}-curves", curves, _COURSES)]
+    tables = [_facts_table(facts, walk), *([_affected_table(most)] if colours else [])]
+    notes = [_NEAR_DEAD] if facts["status"] == "near-dead" else []
+    notes.append(f"As moving pictures, in the folder of the figures: {listing(animation_names(source, stage))}.")
+    return Section(title(facts), _lead(source, stage, facts, most), pictures, tables, notes)
+
+
+def _colours(facts: dict[str, Any], most: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
+    """Of the labels that are shown, in the order of all."""
+    shown = {row["label"] for rows in most.values() for row in rows}
+    return {name: colour for name, colour in label_colours(facts["labels"]).items() if name in shown}
+
+
+def _strips(source: Source, walk: dict[str, np.ndarray], facts: dict[str, Any], colours: dict[str, str]) -> list[Strip]:
+    """A strip per sample, its masks reduced to the labels that are shown."""
+    values = np.zeros(1 + len(facts["labels"]), np.uint8)
+    for place, name in enumerate(colours, 1):
+        values[1 + facts["labels"].index(name)] = place
+    strips = []
+    for k, c in enumerate(walk["class_index"]):
+        p, image = walk["probability"][k, :, c], walk["image"][k].transpose(0, 2, 3, 1)
+        detail, mask = f"p {p[0]:.2f} → {p[-1]:.2f}", values[walk["mask"][k]]
+        strips.append(Strip(plain(source.facts.class_names[c]), detail, image, mask if colours else None))
+    return strips
+
+
+def _panels(
+    source: Source, stage: str, walk: dict[str, np.ndarray], most: dict[str, list[dict[str, Any]]]
+) -> list[Panel]:
+    """A panel per measure that changes at all, with the labels that change most."""
+    table, colours = source.table(stage, "measures"), label_colours(source.json(stage, "facts")["labels"])
+    size, panels = (len(walk["own"]), len(walk["value"])), []
+    for measure, rows in most.items():
+        own = {row["label"]: where(table, label=row["label"], measure=measure)["change"] for row in rows}
+        curves = [
+            Curve(plain(label), colours[label], np.asarray(values, dtype=float).reshape(size))
+            for label, values in own.items()
+        ]
+        panels += [Panel(words(measure), CHANGES[measure].replace(f" of {measure}", ""), curves)] if curves else []
+    return panels
+
+
+def _probability(source: Source, walk: dict[str, np.ndarray]) -> Panel:
+    """The probability of the samples' own classes, a curve per class."""
+    names, index, p = source.facts.class_names, walk["class_index"], walk["probability"]
+    colours = class_colours(names)
+    curves = [Curve(plain(names[c]), colours[names[c]], p[index == c][:, :, c]) for c in np.unique(index)]
+    return Panel("probability", "of the sample's own class", curves, (-0.05, 1.05))
+
+
+def _lead(source: Source, stage: str, facts: dict[str, Any], most: dict[str, list[dict[str, Any]]]) -> str:
+    """What changes most, and what the classifier answers."""
+    steps = source.table(stage, "steps")
+    first, last = (where(steps, step=step) for step in (0, steps["step"].max()))
+    change = float(np.mean(np.asarray(last["probability"]) - np.asarray(first["probability"])))
+    top = [rows[0] for rows in most.values() if rows]
+    parts = [f"{row['measure']} of the {words(row['label'])} ({changed(row['measure'], row['change'])})" for row in top]
+    return (
+        f"{title(facts)} from {number(facts['low'], 2)} to {number(facts['high'], 2)}: "
+        + (f"what changes most is the {listing(parts)}. The" if parts else "the")
+        + f" probability of a sample's own class changes by {signed(change)} on average, and the answer flips for "
+        f"{np.count_nonzero(last['flipped'])} of {len(last)} samples."
+    )
+
+
+def _facts_table(facts: dict[str, Any], walk: dict[str, np.ndarray]) -> Table:
+    """Range, step and honesty of the unit or direction."""
+    known = {name: np.nan if value is None else value for name, value in facts.items()}
+    step = interval(known["step_norm"], known.get("step_norm_low", np.nan), known.get("step_norm_high", np.nan))
+    rows = [
+        ["range over the training pairs", f"{number(known['low'])} to {number(known['high'])}"],
+        ["mean ± standard deviation over the training pairs", f"{number(known['mean'])} ± {number(known['std'])}"],
+        ["of the samples shown", listing([number(float(value), 2) for value in walk["own"]])],
+        ["linked step, ‖w̃(last) − w̃(first)‖", step],
+        ["realised: share of the step found when the images are encoded again", share(known["realised"])],
+        ["other units: root mean square change, in standard deviations", number(known["others"], 2)],
+    ]
+    return Table(f"{title(facts)} ({facts['status']}).", ["", ""], rows)
+
+
+def _affected_table(most: dict[str, list[dict[str, Any]]]) -> Table:
+    """For each measure the labels that change most, with the range over the samples."""
+    cells = {measure: [_affected(row) for row in rows] for measure, rows in most.items()}
+    caption = "The labels that change most from the first image to the last: mean, and lowest to highest sample."
+    rows = [[measure, *own, *[""] * (_CURVES - len(own))] for measure, own in cells.items()]
+    return Table(caption, ["", "first", "second", "third"], rows)
+
+
+def _affected(row: dict[str, Any]) -> str:
+    mean, low, high = (changed(row["measure"], row[name]) for name in ("change", "lowest", "highest"))
+    return f"{words(row['label'])} {mean}" + (f" ({low} to {high})" if row["n"] > 1 else "")

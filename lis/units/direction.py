@@ -1,0 +1,133 @@
+"""Directions in R that a person can ask for by name: a principal component, a difference of classes, a file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from safetensors import safe_open
+from torch import Tensor
+
+from lis.linking.components import principal_components
+
+_EXPECTED = "expected pc:<k>, classes:<from>-<to>, or the path of a .safetensors or .npy file with one vector"
+
+
+def check_direction(text: str, class_names: Sequence[str], units: int) -> None:
+    """Checks what can be checked without samples; reads a file.
+
+    Raises:
+        ValueError: no such component or class, or a file that holds no vector over the units.
+    """
+    kind, _, rest = text.partition(":")
+    if kind == "pc":
+        _component(rest, units)
+    elif kind == "classes":
+        class_pair(rest, class_names)
+    else:
+        read_vector(Path(text), units)
+
+
+def find_direction(text: str, r: Tensor, class_index: Tensor, class_names: Sequence[str]) -> Tensor:
+    """The direction `[units]`, of any length, that a text names.
+
+    - `pc:<k>`: the k-th principal component of the samples, from 1
+    - `classes:<from>-<to>`: the difference of two classes' means
+    - a path: the one tensor of a .safetensors file, or the array of a .npy file
+
+    Args:
+        text: as above.
+        r: samples `[n, units]`.
+        class_index: `[n]`.
+        class_names: names that `class_index` points into.
+
+    Raises:
+        ValueError: as `check_direction`, or the samples do not vary so.
+    """
+    kind, _, rest = text.partition(":")
+    if kind == "pc":
+        place = _component(rest, r.shape[1])
+        found = principal_components(r, place)
+        if not found.std[-1] > 1e-6 * found.std[0]:
+            raise ValueError(f"direction={text}: the samples do not vary along that component; take an earlier one")
+        return found.axes[:, -1].float()
+    if kind == "classes":
+        first, last = (r[class_index == place].mean(0) for place in class_pair(rest, class_names))
+        return last - first
+    return read_vector(Path(text), r.shape[1])
+
+
+def class_pair(text: str, class_names: Sequence[str]) -> tuple[int, int]:
+    """Places of the classes in `<from>-<to>`; their names may have hyphens too.
+
+    Raises:
+        ValueError: there are no two such classes.
+
+    Example:
+        >>> class_pair("pug-shih-tzu", ["pug", "shih-tzu"])
+        (0, 1)
+    """
+    cuts = [place for place, letter in enumerate(text) if letter == "-"]
+    pairs = [(text[:cut], text[cut + 1 :]) for cut in cuts]
+    known = [pair for pair in pairs if pair[0] in class_names and pair[1] in class_names and pair[0] != pair[1]]
+    if len(known) != 1:
+        raise ValueError(
+            f"direction=classes:{text}: expected <from>-<to> with two different classes of "
+            f"{', '.join(class_names)}, as classes:{class_names[0]}-{class_names[-1]}"
+        )
+    first, last = known[0]
+    return list(class_names).index(first), list(class_names).index(last)
+
+
+def read_vector(path: Path, units: int) -> Tensor:
+    """The vector `[units]` float32 of a file; nothing in it is executed.
+
+    Raises:
+        ValueError: there is no such file, or it does not hold exactly one finite vector over the units.
+    """
+    readers = {".safetensors": _safetensors, ".npy": _npy}
+    if path.suffix not in readers or not path.is_file():
+        missing = "there is no such file" if path.suffix in readers else "unknown kind of direction"
+        raise ValueError(f"direction={path}: {missing}; {_EXPECTED}")
+    try:
+        vector = readers[path.suffix](path, units)
+    except Exception as error:  # a reader may raise anything on a damaged file
+        raise ValueError(
+            f"direction={path} cannot be used ({error}): expected one vector of {units} numbers"
+        ) from error
+    if not (vector.isfinite().all() and vector.any()):
+        raise ValueError(f"direction={path}: expected finite numbers that are not all 0")
+    return vector
+
+
+def _component(text: str, units: int) -> int:
+    place = int(text) if text.isdecimal() and len(text) < 7 else 0
+    if not 1 <= place <= units:
+        raise ValueError(f"direction=pc:{text}: expected pc:1 to pc:{units}, one of the classifier's {units} units")
+    return place
+
+
+def _safetensors(path: Path, units: int) -> Tensor:
+    with safe_open(path, "pt") as file:
+        names = list(file.keys())
+        if len(names) != 1:
+            raise ValueError(f"{len(names)} tensors: {', '.join(names[:5])}")
+        _check_shape(file.get_slice(names[0]).get_shape(), units)
+        return file.get_tensor(names[0]).float()
+
+
+def _npy(path: Path, units: int) -> Tensor:
+    array = open_memmap(path, mode="r")  # mapped: a large file of another shape is not read; objects are refused
+    if array.dtype.kind not in "fiu":
+        raise ValueError("no array of numbers")
+    _check_shape(array.shape, units)
+    return torch.tensor(array.astype(np.float64)).float()
+
+
+def _check_shape(shape: Sequence[int], units: int) -> None:
+    if tuple(shape) != (units,):
+        raise ValueError(f"{'×'.join(map(str, shape)) or 'a single'} number{'s' * (math.prod(shape) != 1)}")

@@ -1,0 +1,161 @@
+"""Which units and samples are shown as pictures: chosen by rule from the tables, never by eye (Fig. 4, 6D; S9–S11)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lis.quantify.change import change
+from lis.quantify.measures import MEASURES
+from lis.units.tuned import Tuned
+
+SHAPE, SURFACE = ("eccentricity", "angle"), ("luminance", "entropy")
+"""Measures of Fig. S9 and S11."""
+OUTLINE = ("area", "eccentricity", "angle")
+"""Measures of Fig. S10."""
+TRANSFER = ("area", "luminance")
+"""Measures whose strongest unit is shown in every class (Fig. 4B)."""
+PROBABILITY = "probability"
+"""What is drawn of a unit that is shown for its relevance: p of the sample's own class."""
+_MISSING = 1e6
+"""Distance from the mean of a sample that lacks the label."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row of a figure: a unit, a sample, and what is drawn of it."""
+
+    figure: str
+    """`measures` (4A), `shape` (S9), `outline` (S10), `surface` (S11), `transfer` (4B), `relevant`, `shared` (6D)."""
+    block: int
+    """Place of its block in the figure."""
+    unit: int
+    sample: int
+    """Place among the tuned samples."""
+    label: str
+    """The part that is outlined; "" for a measure that has none."""
+    measure: str
+
+
+def examples(ranking: pd.DataFrame, relevance: pd.DataFrame, tuned: Tuned, most: int) -> list[Example]:
+    """Every row of every figure.
+
+    Only labels that are interpreted are shown. Of the samples, a row shows the one whose change is nearest to the mean
+    that the unit was chosen for, over all samples or those of a class; rows on a common sample show the one that is
+    nearest for all of them.
+
+    Args:
+        ranking: table "ranking" of the stage "units".
+        relevance: table "relevance" of the stage "units".
+        tuned: the screen.
+        most: units per block.
+    """
+    seen = pd.DataFrame(ranking[ranking["interpreted"] & ranking["change"].notna()])
+    answers = pd.DataFrame(relevance[relevance["change"].notna()])
+    return [*_of_labels(seen, tuned, most), *_of_classes(answers, tuned, most)]
+
+
+def typical(changes: Tensor) -> int:
+    """The sample that is nearest to the mean in every row of `changes [rows, samples]`, NaN where a label is absent.
+
+    The distance is relative to the row's mean, and summed over the rows.
+
+    Example:
+        >>> typical(torch.tensor([[0.0, 0.9, 3.0], [1.0, float("nan"), 1.2]]))
+        0
+    """
+    mean = changes.nanmean(1, keepdim=True)
+    distance = (changes - mean).abs() / mean.abs().clamp(min=1e-12)
+    return int(distance.nan_to_num(_MISSING).clamp(max=_MISSING).sum(0).argmin())
+
+
+def leaders(ranking: pd.DataFrame, measure: str) -> list[str]:
+    """Labels by the change of the unit that changes them most, the largest first."""
+    first = ranking[(ranking["rank"] == 1) & (ranking["measure"] == measure)]
+    return first.iloc[np.argsort(-np.abs(np.asarray(first["change"])), kind="stable")]["label"].tolist()
+
+
+def head(ranking: pd.DataFrame, label: str, measure: str, most: int) -> list[int]:
+    """The units that change a label most."""
+    own = pd.DataFrame(ranking[(ranking["label"] == label) & (ranking["measure"] == measure)])
+    return own.sort_values("rank")["unit"].tolist()[:most]
+
+
+def label_change(tuned: Tuned, unit: int, label: str, measure: str) -> Tensor:
+    """Change of one measure of one label by one unit in every sample, `[samples]`."""
+    steps = tuned.measures[_place(tuned, unit)]
+    return change(steps[:, 0], steps[:, -1])[:, tuned.labels.index(label), MEASURES.index(measure)]
+
+
+def _of_labels(ranking: pd.DataFrame, tuned: Tuned, most: int) -> Iterator[Example]:
+    """Fig. 4A, S9, S10, S11 and 4B, as far as a label has a ranking."""
+    for block, measure in enumerate(MEASURES):
+        for label in leaders(ranking, measure)[:most]:
+            yield from _rows(tuned, "measures", block, head(ranking, label, measure, 1), label, measure)
+    for block, measure in enumerate(SHAPE):
+        for label in leaders(ranking, measure)[:1]:
+            yield from _rows(tuned, "shape", block, head(ranking, label, measure, most), label, measure)
+    for label in leaders(ranking, "area")[:1]:
+        yield from _on_one_sample(ranking, tuned, "outline", label, OUTLINE, most)
+    for label in ranking.sort_values("mean_area", kind="stable")["label"].tolist()[-1:]:
+        yield from _on_one_sample(ranking, tuned, "surface", label, SURFACE, most)
+    for block, measure in enumerate(TRANSFER):
+        for label in leaders(ranking, measure)[:1]:
+            yield from _through_classes(tuned, block, head(ranking, label, measure, 1)[0], label, measure)
+
+
+def _rows(tuned: Tuned, figure: str, block: int, units: Sequence[int], label: str, measure: str) -> Iterator[Example]:
+    """A row per unit, each on a sample of its own."""
+    for unit in units:
+        sample = typical(label_change(tuned, unit, label, measure)[None])
+        yield Example(figure, block, unit, sample, label, measure)
+
+
+def _on_one_sample(
+    ranking: pd.DataFrame, tuned: Tuned, figure: str, label: str, measures: Sequence[str], most: int
+) -> Iterator[Example]:
+    """A block per measure, a row per unit, all on one sample."""
+    rows = [(k, unit, name) for k, name in enumerate(measures) for unit in head(ranking, label, name, most)]
+    if rows:
+        sample = typical(torch.stack([label_change(tuned, unit, label, name) for _, unit, name in rows]))
+        yield from (Example(figure, block, unit, sample, label, name) for block, unit, name in rows)
+
+
+def _through_classes(tuned: Tuned, block: int, unit: int, label: str, measure: str) -> Iterator[Example]:
+    """A row per class that has the label."""
+    changes = label_change(tuned, unit, label, measure)
+    for c in range(len(tuned.class_names)):
+        own = changes.where(tuned.class_index == c, torch.nan)
+        if not own.isnan().all():
+            yield Example("transfer", block, unit, typical(own[None]), label, measure)
+
+
+def _of_classes(relevance: pd.DataFrame, tuned: Tuned, most: int) -> Iterator[Example]:
+    """The most relevant units, each for its class, and the one that is relevant for most classes through all."""
+    ranked = relevance.sort_values("relevance", ascending=False, kind="stable").drop_duplicates("unit")
+    for unit, name in ranked[["unit", "class"]].head(most).itertuples(index=False):
+        yield _answer(tuned, "relevant", int(unit), tuned.class_names.index(name))
+    if len(relevance):
+        yield from (_answer(tuned, "shared", most_shared(relevance), c) for c in tuned.class_index.unique().tolist())
+
+
+def most_shared(relevance: pd.DataFrame) -> int:
+    """The unit that is relevant for most classes, and of those the one with the largest mean relevance."""
+    by_unit = pd.DataFrame(relevance.groupby("unit", sort=False)[["relevant", "relevance"]].mean())
+    return int(by_unit.sort_values(["relevant", "relevance"], ascending=False, kind="stable").index[0])
+
+
+def _answer(tuned: Tuned, figure: str, unit: int, class_index: int) -> Example:
+    """A unit on a sample of a class, with the probability of that class."""
+    p = tuned.probability[_place(tuned, unit), :, :, class_index]
+    own = (p[:, -1] - p[:, 0]).where(tuned.class_index == class_index, torch.nan)
+    return Example(figure, 0, unit, typical(own[None]), "", PROBABILITY)
+
+
+def _place(tuned: Tuned, unit: int) -> int:
+    return int((tuned.unit == unit).nonzero()[0, 0])

@@ -1,0 +1,123 @@
+"""What is learned from tuned units: every table of it, from one screen (paper §4.3, §4.4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lis.config import UnitsConfig
+from lis.context import Context
+from lis.store import Artifact, Draft, Recipe
+from lis.streams import Stream
+from lis.units.effects import Effects
+from lis.units.honesty import honesty
+from lis.units.normality import distribution, scaled_changes
+from lis.units.ranking import overlap, ranking
+from lis.units.relevance import (
+    null_relevance,
+    relevance,
+    relevance_correlation,
+    robustness,
+    seeds_of_relevant,
+    shared,
+)
+from lis.units.screen import screen
+from lis.units.sparsity import label_sparsity_table, unit_sparsity_table
+from lis.units.transfer import class_agreement, transfer
+from lis.units.tuned import Tuned
+from lis.units.unit_map import cluster_table, map_table, plane, tree, vectors
+
+VERSION = 1
+_MAP, _RANKING, _SPARSITY = range(3)
+"""Places in the stream, for each purpose one."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the tables are made from."""
+
+    effects: Effects
+    """Of the units."""
+    null: Effects
+    """Of random directions."""
+    config: UnitsConfig
+    stream: Stream
+
+    def rng(self, purpose: int) -> np.random.Generator:
+        """Random numbers for one purpose."""
+        return self.stream.rng(index=purpose)
+
+
+def units(ctx: Context) -> Artifact:
+    """Statistics over all tuned units and random directions.
+
+    Tables (columns where they are made): "ranking", "overlap", "transfer", "agreement", "honesty"; "distribution" with
+    tensors "scaled" (a vector of changes per measure); "label_sparsity", "label_sparsity_null", "unit_sparsity";
+    "map", "clusters", and json "tree" {linkage, order}; "relevance", "relevance_null", "relevance_seeds",
+    "relevance_correlation", "shared", "robustness". Labels that are too small to be interpreted are flagged in
+    "ranking" and left out of the other tables.
+
+    Raises:
+        ValueError: as the stages before.
+    """
+    screened, config = screen(ctx), ctx.config.units
+    settings = {
+        "seed": ctx.config.seed,
+        "top": config.top,
+        "clusters": config.clusters,
+        "perplexity": config.perplexity,
+        "relevant": config.relevant,
+    }
+    recipe = Recipe("units", VERSION, settings, (screened.key,))
+    return ctx.store.make(recipe, lambda draft: _build(ctx, screened, draft))
+
+
+def _build(ctx: Context, screened: Artifact, draft: Draft) -> None:
+    tuned, null = (Effects.of(Tuned.of(screened, name)) for name in ("tuning", "null"))
+    findings = Findings(tuned, null, ctx.config.units, Stream("map of units", ctx.config.seed))
+    parts = (_rankings, _distributions, _sparsity, _map, _relevance)
+    for part in ctx.progress.track(parts, label="what units stand for"):
+        part(findings, draft)
+
+
+def _rankings(found: Findings, draft: Draft) -> None:
+    draft.table("ranking", ranking(found.effects, found.null, found.rng(_RANKING)))
+    draft.table("overlap", overlap(found.effects, found.config.top))
+    draft.table("transfer", transfer(found.effects))
+    draft.table("agreement", class_agreement(found.effects))
+    draft.table("honesty", honesty(found.effects, found.null))
+
+
+def _distributions(found: Findings, draft: Draft) -> None:
+    scaled = scaled_changes(found.effects)
+    draft.table("distribution", distribution(scaled))
+    draft.tensors("scaled", scaled)
+
+
+def _sparsity(found: Findings, draft: Draft) -> None:
+    own, null = found.effects, found.null
+    draft.table("label_sparsity", label_sparsity_table(own, own, {"unit": own.tuned.unit}))
+    draft.table("label_sparsity_null", label_sparsity_table(null, own, {"name": null.tuned.names}))
+    draft.table("unit_sparsity", unit_sparsity_table(own, found.rng(_SPARSITY)))
+
+
+def _map(found: Findings, draft: Draft) -> None:
+    config, effects = found.config, found.effects
+    x = vectors(effects).reshape(len(effects.mean), -1)
+    grown = tree(x, config.clusters)
+    places = plane(x, config.perplexity, int(found.rng(_MAP).integers(2**32)))
+    draft.table("map", map_table(effects, places, grown.cluster))
+    draft.table("clusters", cluster_table(effects, grown.cluster))
+    draft.json("tree", grown.facts)
+
+
+def _relevance(found: Findings, draft: Draft) -> None:
+    config, tuned, null = found.config, found.effects.tuned, found.null.tuned
+    table = relevance(tuned, null, config.relevant)
+    draft.table("relevance", table)
+    draft.table("relevance_null", null_relevance(null))
+    draft.table("relevance_seeds", seeds_of_relevant(tuned, config.top))
+    draft.table("relevance_correlation", relevance_correlation(tuned))
+    draft.table("shared", shared(table))
+    draft.table("robustness", robustness(table, tuned.class_names))

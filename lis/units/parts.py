@@ -1,0 +1,50 @@
+"""The parts that a run looks for in its images: found by the segmenter, or none where the class set names none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from lis.context import Context
+from lis.segmentation.labelled import validate_labels
+from lis.segmentation.stage import load_segmenter, segment, segmenter
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Finds the parts of images."""
+
+    labels: tuple[str, ...]
+    masks: Callable[[dict[str, Tensor]], Tensor]
+    """The generator's feature maps → masks `[n, h, w]` int64, 0 background, k `labels[k - 1]`."""
+    keys: tuple[str, ...]
+    """Of the artifacts that the masks follow from."""
+
+    @classmethod
+    def of(cls, ctx: Context) -> Parts:
+        """The segmenter of the run, trained when needed; without labels everything is background."""
+        if not ctx.config.classes.labels:
+            return cls((), _background, ())
+        artifact = segmenter(ctx)
+        model = load_segmenter(ctx, artifact)
+        return cls(tuple(model.labels), partial(segment, model), (artifact.key,))
+
+
+def check_parts(ctx: Context) -> None:
+    """Checks, before any work, that the parts that the class set names can be learned.
+
+    Raises:
+        ValueError: as `validate_labels`.
+    """
+    if ctx.config.classes.labels:
+        validate_labels(ctx)
+
+
+def _background(maps: dict[str, Tensor]) -> Tensor:
+    """Masks `[n, 1, 1]` without any part."""
+    first = next(iter(maps.values()))
+    return torch.zeros(len(first), 1, 1, dtype=torch.int64, device=first.device)

@@ -1,0 +1,97 @@
+"""Measured change beside true change: are the units ranked alike, and are the same ones at the head?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lis.quantify.measures import MEASURES
+from lis.units.correlation import spearman
+from lis.units.effects import mean_over_samples
+from lis.units.ranking import top
+from lis.units.tables import long_table
+
+HEAD = 10
+"""Units at the head of a ranking."""
+
+Array = NDArray[np.floating]
+Statistic = Callable[[Tensor, Tensor], Array]
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """Measured and true changes of P units in S samples, in M measures of K labels."""
+
+    unit: Tensor
+    """`[P]` int64."""
+    labels: tuple[str, ...]
+    interpreted: Tensor
+    """Which labels are large enough to be interpreted, `[K]` bool."""
+    measured: Tensor
+    """`[P, S, K, M]`, NaN where a label is absent."""
+    true: Tensor
+    """`[P, S, K, M]`, likewise."""
+
+    @cached_property
+    def means(self) -> tuple[Tensor, Tensor]:
+        """Mean measured and mean true change `[P, K, M]`, over the samples that have both."""
+        known = ~(self.measured.isnan() | self.true.isnan())
+        measured, true = (mean_over_samples(x.where(known, torch.nan)) for x in (self.measured, self.true))
+        return measured, true
+
+    @property
+    def agreement(self) -> pd.DataFrame:
+        """How far the measured ranking is the true one.
+
+        label, measure, spearman (of the signed mean changes, over units), overlap (units among the `HEAD` largest
+        |mean change| in both), spearman_seed and overlap_seed (the same within a sample, mean over samples), units,
+        seeds, interpreted.
+        """
+        columns = {
+            "spearman": rank_correlation(*self.means),
+            "overlap": head_overlap(*self.means),
+            "spearman_seed": self._by_sample(rank_correlation),
+            "overlap_seed": self._by_sample(head_overlap),
+            "units": len(self.unit),
+            "seeds": self.measured.shape[1],
+            "interpreted": self.interpreted[:, None],
+        }
+        return long_table({"label": self.labels, "measure": MEASURES}, columns)
+
+    @property
+    def units(self) -> pd.DataFrame:
+        """unit, label, measure, measured and true (mean changes)."""
+        axes = {"unit": self.unit, "label": self.labels, "measure": MEASURES}
+        return long_table(axes, dict(zip(("measured", "true"), self.means, strict=True)))
+
+    def _by_sample(self, statistic: Statistic) -> Array:
+        """Mean of a statistic over the samples where there is one, `[K, M]`."""
+        pairs = zip(self.measured.unbind(1), self.true.unbind(1), strict=True)
+        values = [torch.from_numpy(statistic(measured, true)) for measured, true in pairs]
+        return torch.stack(values).nanmean(0).numpy()
+
+
+def rank_correlation(measured: Tensor, true: Tensor) -> Array:
+    """Spearman's correlation over units `[K, M]` of changes `[P, K, M]`; NaN for fewer than three, or constant ones."""
+    return spearman(measured.numpy(), true.numpy())
+
+
+def head_overlap(measured: Tensor, true: Tensor) -> Array:
+    """How many of the `HEAD` largest |changes| `[P, K, M]` over units are so in both, `[K, M]`; NaN where none is."""
+    heads = [top(values.movedim(0, -1), HEAD) for values in (measured, true)]
+    known = heads[0].any(-1) & heads[1].any(-1)
+    return (heads[0] & heads[1]).sum(-1).double().where(known, torch.nan).numpy()
+
+
+def summary(agreement: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Mean spearman and overlap over the interpreted labels by measure, of `Recovery.agreement`."""
+    own = agreement[agreement["interpreted"]]
+    means = {name: own.loc[own["measure"] == name, ["spearman", "overlap"]].mean() for name in MEASURES}
+    return {name: {str(column): float(value) for column, value in row.items()} for name, row in means.items()}

@@ -1,0 +1,121 @@
+"""How much single units move the answer for a class (paper §4.4; Fig. 6; S16, S23)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lis.units.correlation import pearson
+from lis.units.effects import per_length
+from lis.units.intervals import p_null
+from lis.units.ranking import by_size, top
+from lis.units.tables import long_table
+from lis.units.tuned import Tuned
+
+
+def answer_change(tuned: Tuned) -> Tensor:
+    """Mean change of the probability of the samples' own class, by class: `[P, C]`; NaN for a class without samples."""
+    return _by_class(tuned, tuned.probability_change)
+
+
+def relevance(tuned: Tuned, null: Tuned, threshold: float) -> pd.DataFrame:
+    """Class relevance |mean over samples of p(last) − p(first)|, where p is the softmax of the sample's own class.
+
+    Args:
+        tuned: the units.
+        null: random directions.
+        threshold: the relevance from which a unit is relevant.
+
+    Returns:
+        A row per unit and class: unit, class, change (the mean with its sign), relevance, relevant, flipped (share of
+        the class's samples), p_null (share of random directions with at least the same relevance for the class at equal
+        ‖Δw‖).
+    """
+    change = answer_change(tuned)
+    columns = {
+        "change": change,
+        "relevance": change.abs(),
+        "relevant": change.abs() >= threshold,
+        "flipped": _by_class(tuned, tuned.flipped.float()),
+        "p_null": p_null(per_length(change, tuned), per_length(answer_change(null), null)),
+    }
+    return long_table({"unit": tuned.unit, "class": tuned.class_names}, columns)
+
+
+def null_relevance(null: Tuned) -> pd.DataFrame:
+    """The same of the random directions: name, class, change."""
+    return long_table({"name": null.names, "class": null.class_names}, {"change": answer_change(null)})
+
+
+def seeds_of_relevant(tuned: Tuned, most: int) -> pd.DataFrame:
+    """Changes of the probability sample by sample (S16), of the units that lead in relevance for any class.
+
+    Args:
+        tuned: the units.
+        most: units that lead for a class.
+
+    Returns:
+        unit, class, sample_index, change; each unit with the samples of every class, the most relevant unit first.
+    """
+    change = answer_change(tuned)
+    leading = top(change.T, most).any(0).nonzero()[:, 0]
+    heads = leading[by_size(change[leading].abs().nan_to_num(0.0).amax(1))]
+    index = tuned.class_index.numpy()
+    table = long_table({"unit": tuned.unit[heads], "sample": range(len(index))}, {})
+    return pd.DataFrame(
+        {
+            "unit": table["unit"],
+            "class": np.asarray(tuned.class_names)[index[table["sample"]]],
+            "sample_index": tuned.sample_index.numpy()[table["sample"]],
+            "change": tuned.probability_change[heads].flatten().numpy(),
+        }
+    )
+
+
+def relevance_correlation(tuned: Tuned) -> pd.DataFrame:
+    """Pearson's r over units between the mean changes in two classes (Fig. 6C): class_a, class_b, r; every pair."""
+    change, names = answer_change(tuned).numpy(), tuned.class_names
+    r = pearson(change[:, :, None], change[:, None])
+    return long_table({"class_a": names, "class_b": names}, {"r": r})
+
+
+def shared(relevance: pd.DataFrame) -> pd.DataFrame:
+    """For how many classes each relevant unit is so (Fig. 6B): unit, classes, relevance (mean over these classes).
+
+    The most shared unit comes first.
+
+    Args:
+        relevance: of `relevance`.
+    """
+    by_unit = relevance[relevance["relevant"]].groupby("unit")
+    table = by_unit.agg(classes=("relevant", "sum"), relevance=("relevance", "mean")).reset_index()
+    return table.sort_values(["classes", "relevance"], ascending=False, kind="stable", ignore_index=True)
+
+
+def robustness(relevance: pd.DataFrame, class_names: Sequence[str]) -> pd.DataFrame:
+    """How little single units move each class (S23).
+
+    Args:
+        relevance: of `relevance`.
+        class_names: in the order of the rows.
+
+    Returns:
+        class, mean and median (of the relevance over units), relevant (number of units), flipped (share of all
+        perturbations that change the answer).
+    """
+    table = relevance.groupby("class").agg(
+        mean=("relevance", "mean"),
+        median=("relevance", "median"),
+        relevant=("relevant", "sum"),
+        flipped=("flipped", "mean"),
+    )
+    return table.loc[list(class_names)].reset_index()
+
+
+def _by_class(tuned: Tuned, values: Tensor) -> Tensor:
+    """Mean `[P, C]` over the samples of each class of `values [P, S]`."""
+    return torch.stack([values[:, tuned.class_index == c].mean(1) for c in range(len(tuned.class_names))], 1)

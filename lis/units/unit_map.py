@@ -1,0 +1,122 @@
+"""The order of units by what they change: a plane (t-SNE) and a tree (Ward), coloured by label (paper §4.3, Fig. 5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.cluster.hierarchy import fcluster, leaves_list, linkage
+from sklearn.manifold import TSNE
+
+from lis.quantify.sparsity import scaled
+from lis.units.effects import Effects
+
+Array = NDArray[np.floating[Any]]
+
+FEWEST = 4
+"""Units below which no plane is drawn."""
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A hierarchy of n units, cut into clusters."""
+
+    merges: Array
+    """`[n − 1, 4]`: the two that are joined, their distance, the size (as scipy's `linkage`)."""
+    order: NDArray[np.integer[Any]]
+    """Units from left to right, `[n]`."""
+    cluster: NDArray[np.integer[Any]]
+    """Cluster of each unit, `[n]`, from 1."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """`linkage` and `order` for JSON."""
+        return {"linkage": self.merges.tolist(), "order": self.order.tolist()}
+
+
+def vectors(effects: Effects) -> Array:
+    """Mean change of each unit in every interpreted label, each measure over its largest: `[P, K', M]` in [-1, 1].
+
+    A change that no sample has is 0.
+    """
+    mean = effects.mean[:, effects.kept]
+    return (scaled(mean) if mean.numel() else mean).nan_to_num(0.0).double().numpy()
+
+
+def plane(x: Array, perplexity: float, seed: int) -> Array:
+    """t-SNE of `x [n, features]`, two features or more, from its principal components on: `[n, 2]`.
+
+    van der Maaten & Hinton 2008; the start after Kobak & Berens 2019. The same x gives the same plane, but a difference
+    by rounding can give another one: who is near whom is what it says, not where.
+
+    Args:
+        x: the vectors.
+        perplexity: lowered to (n − 1) / 3 for few units.
+        seed: below 2³².
+
+    Returns:
+        NaN for fewer than `FEWEST` units, or where all are alike.
+    """
+    if len(x) < FEWEST or not np.ptp(x, axis=0).any():
+        return np.full((len(x), 2), np.nan)
+    model = TSNE(perplexity=min(perplexity, (len(x) - 1) / 3), init="pca", random_state=seed)
+    return model.fit_transform(x).astype(np.float64)
+
+
+def tree(x: Array, clusters: int) -> Tree:
+    """Ward's hierarchy (1963) of `x [n, features]`, cut into at most `clusters`."""
+    n = len(x)
+    if n < 2 or not x.shape[1]:
+        return Tree(np.zeros((0, 4)), np.arange(n), np.ones(n, dtype=np.int64))
+    merges = linkage(x, "ward")
+    return Tree(merges, leaves_list(merges), fcluster(merges, clusters, "maxclust"))
+
+
+def map_table(effects: Effects, places: Array, cluster: NDArray[np.integer[Any]]) -> pd.DataFrame:
+    """The map of units.
+
+    Args:
+        effects: of the units.
+        places: of `plane`, `[P, 2]`.
+        cluster: of `tree`, `[P]`.
+
+    Returns:
+        unit, x, y, label (the one with the largest strength; "" where no label is interpreted), cluster, strength
+        (mean over the measures of the label's |scaled change|, in [0, 1]).
+    """
+    label, strength = strongest(np.abs(vectors(effects)).mean(2), effects.kept_labels)
+    columns = {"unit": effects.tuned.unit, "x": places[:, 0], "y": places[:, 1], "label": label}
+    return pd.DataFrame(columns | {"cluster": cluster, "strength": strength})
+
+
+def cluster_table(effects: Effects, cluster: NDArray[np.integer[Any]]) -> pd.DataFrame:
+    """What each cluster changes (Fig. 5C).
+
+    Args:
+        effects: of the units.
+        cluster: of `tree`, `[P]`.
+
+    Returns:
+        cluster, units (how many), label (strongest), and a column per interpreted label with its mean strength.
+    """
+    strength = np.abs(vectors(effects)).mean(2)
+    numbers, units = np.unique(cluster, return_counts=True)
+    means = np.stack([strength[cluster == number].mean(0) for number in numbers])
+    label, _ = strongest(means, effects.kept_labels)
+    columns = {"cluster": numbers, "units": units, "label": label}
+    return pd.DataFrame(columns).join(pd.DataFrame(means, columns=effects.kept_labels))
+
+
+def strongest(strength: Array, labels: list[str]) -> tuple[list[str], Array]:
+    """The label with the largest strength in each row of `strength [n, labels]`, and that strength `[n]`.
+
+    Example:
+        >>> strongest(np.array([[0.1, 0.4], [0.3, 0.0]]), ["ear", "eye"])
+        (['eye', 'ear'], array([0.4, 0.3]))
+    """
+    if not labels:
+        return [""] * len(strength), np.full(len(strength), np.nan)
+    return [labels[k] for k in strength.argmax(1)], strength.max(1)

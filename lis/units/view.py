@@ -1,0 +1,206 @@
+"""One unit or one direction in R, looked at closely: pictures, parts, measures and answers along its range."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lis.config import RunConfig
+from lis.context import Context
+from lis.labels.files import nearest
+from lis.linking.fit import link, load_link
+from lis.linking.pairs import pairs
+from lis.store import Artifact, Draft, Recipe
+from lis.types import Classifier
+from lis.units.direction import check_direction, find_direction
+from lis.units.parts import Parts, check_parts
+from lis.units.perturbation import Perturbation
+from lis.units.strips import first
+from lis.units.walk import affected_table, measure_table, step_table, walk
+
+VERSION = 1
+
+
+def validate_view(settings: RunConfig, classifier: Classifier) -> None:
+    """Checks, before any work, that there is a unit or direction to look at, and samples to look at it on.
+
+    Raises:
+        ValueError: it is missing or unknown, as is the class, or there are fewer test pairs than samples wanted.
+    """
+    if "unit" in settings.analysis.stages:
+        wanted_unit(settings, classifier)
+    if "direction" in settings.analysis.stages:
+        wanted_direction(settings, classifier)
+
+
+def unit_view(ctx: Context) -> Artifact:
+    """One unit from its smallest to its largest activation over the training pairs, on test pairs.
+
+    Holds what `_build` writes. The unit is `unit`, the samples the first `view.samples` of `class_name`, or, without
+    it, the first of each class.
+
+    Raises:
+        ValueError: as `validate_view`; a dead unit; what the stages before refuse.
+    """
+    unit = wanted_unit(ctx.config, ctx.classifier)
+    check_parts(ctx)
+    return _view(ctx, "unit", of_unit(link(ctx).table("units"), unit))
+
+
+def direction_view(ctx: Context) -> Artifact:
+    """One direction in R, from the smallest to the largest projection of the training pairs, on test pairs.
+
+    Holds what `_build` writes; the samples are those of `unit_view`.
+
+    Raises:
+        ValueError: as `validate_view`; a direction along which no training pair differs; what the stages before refuse.
+    """
+    text = wanted_direction(ctx.config, ctx.classifier)
+    check_parts(ctx)
+    train = pairs(ctx, "train").tensors("pairs")
+    direction = find_direction(text, train["r"], train["class_index"], ctx.class_names)
+    return _view(ctx, "direction", of_direction(text, direction, train["r"]))
+
+
+def wanted_unit(settings: RunConfig, classifier: Classifier) -> int:
+    """The unit that is asked for.
+
+    Raises:
+        ValueError: as `validate_view`.
+    """
+    _check_samples(settings)
+    if settings.unit is None:
+        raise ValueError(f"which unit? Give one, from unit=0 to unit={classifier.units - 1}")
+    if settings.unit not in range(classifier.units):
+        raise ValueError(f"unit={settings.unit}: expected 0 to {classifier.units - 1}, the classifier's units")
+    return settings.unit
+
+
+def wanted_direction(settings: RunConfig, classifier: Classifier) -> str:
+    """The direction that is asked for.
+
+    Raises:
+        ValueError: as `validate_view`.
+    """
+    _check_samples(settings)
+    if settings.direction is None:
+        raise ValueError("which direction? Give direction=pc:1, direction=classes:<from>-<to>, or the path of a vector")
+    check_direction(settings.direction, settings.classes.names, classifier.units)
+    return settings.direction
+
+
+def _check_samples(settings: RunConfig) -> None:
+    names, samples = settings.classes.names, settings.view.samples
+    if settings.class_name not in (None, *names):
+        near = nearest(str(settings.class_name), names)
+        raise ValueError(f"class_name={settings.class_name}: expected one of {', '.join(names)}{near}")
+    if samples > settings.pairs.test:
+        raise ValueError(
+            f"view.samples={samples}: expected at most pairs.test={settings.pairs.test}, the samples per class"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """What is looked at."""
+
+    along: Perturbation
+    known: dict[str, Any]
+    """What the training pairs say about it."""
+
+    @property
+    def identity(self) -> list[Any]:
+        """Everything that the result follows from, for the key of the artifact."""
+        d, ends = self.along.direction, [self.along.low, self.along.high]
+        return [self.along.unit if d is None else hashlib.sha256(d.numpy().tobytes()).hexdigest(), *ends]
+
+
+def of_unit(units: pd.DataFrame, unit: int) -> Wanted:
+    """A unit with its range, and what the link's table "units" says about it.
+
+    Raises:
+        ValueError: the unit is dead.
+    """
+    row = units.set_index("unit").loc[unit]
+    if row["status"] == "dead":
+        live = pd.DataFrame(units[units["status"] == "live"]).sort_values("step_norm", ascending=False)["unit"].tolist()
+        raise ValueError(
+            f"unit={unit} is dead: it does not vary over the training pairs, so there is no range to show; take "
+            f"another, such as {', '.join(map(str, live[:5]))}"
+        )
+    low, high = float(row["minimum"]), float(row["maximum"])
+    known = {name: _finite(row[name]) for name in ("mean", "std", "step_norm_low", "step_norm_high")}
+    return Wanted(Perturbation.of_unit(unit, low, high), {"status": row["status"]} | known)
+
+
+def of_direction(text: str, direction: Tensor, r: Tensor) -> Wanted:
+    """A direction `[units]` with the range of its projections over samples `r [n, units]`.
+
+    Raises:
+        ValueError: all projections are equal.
+    """
+    whole = Perturbation.along(text, direction, 0.0, 0.0)
+    at = whole.project(r)
+    if not at.max() - at.min() > 1e-6 * at.abs().max():
+        raise ValueError(
+            f"direction={text}: all training pairs lie at {at[0]:g} along it, so there is no range to show"
+        )
+    known = {"status": "live", "mean": float(at.mean()), "std": float(at.std(correction=0))}
+    return Wanted(Perturbation.along(text, direction, float(at.min()), float(at.max())), known)
+
+
+def _view(ctx: Context, stage: str, wanted: Wanted) -> Artifact:
+    linked, test, parts = link(ctx), pairs(ctx, "test"), Parts.of(ctx)
+    recipe = Recipe(
+        stage=stage,
+        version=VERSION,
+        config=asdict(ctx.config.view) | {"along": wanted.identity, "class": ctx.config.class_name},
+        inputs=(linked.key, test.key, *parts.keys),
+        weights={"generator": ctx.generator.fingerprint, "classifier": ctx.classifier.fingerprint},
+    )
+    samples = _chosen(test.tensors("pairs"), ctx)
+    return ctx.store.make(recipe, lambda draft: _build(ctx, wanted, linked, samples, parts, draft))
+
+
+def _chosen(samples: Mapping[str, Tensor], ctx: Context) -> dict[str, Tensor]:
+    """The samples that are shown, ordered by class."""
+    if ctx.config.class_name is None:
+        return first(dict(samples), 1)
+    own = samples["class_index"] == ctx.class_names.index(ctx.config.class_name)
+    return {name: values[own][: ctx.config.view.samples] for name, values in samples.items()}
+
+
+def _build(
+    ctx: Context, wanted: Wanted, linked: Artifact, samples: dict[str, Tensor], parts: Parts, draft: Draft
+) -> None:
+    """Tensors "walk": what `Walk` holds. Tables "steps", "measures" and "affected": see `lis.units.walk`.
+
+    Json "facts": name, unit (−1 for a direction), low, high, mean and std (of r·d over the training pairs), status,
+    step_norm, realised, others (means over the samples), step_norm_low and step_norm_high (of a unit, where the link
+    is linear), labels, class_names.
+    """
+    units = linked.table("units")
+    spread = torch.from_numpy(np.where(units["status"] == "live", units["std"], np.inf)).float()
+    found, along = walk(ctx, load_link(linked), parts, wanted.along, samples, spread), wanted.along
+    draft.tensors("walk", vars(found))
+    draft.table("steps", step_table(found, ctx.class_names, ctx.classifier.class_names))
+    draft.table("measures", measure_table(found, parts.labels, ctx.class_names))
+    draft.table("affected", affected_table(found, parts.labels))
+    means = {name: _finite(getattr(found, name).nanmean()) for name in ("step_norm", "realised", "others")}
+    own = {"name": along.name, "unit": along.unit, "low": along.low, "high": along.high}
+    draft.json(
+        "facts", own | wanted.known | means | {"labels": list(parts.labels), "class_names": list(ctx.class_names)}
+    )
+
+
+def _finite(value: Any) -> float | None:
+    """A number for JSON, which has none for what is not finite."""
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,207 @@
+"""Samples walked along one unit or direction: their images, parts, measures and answers, step by step (paper §4.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lis.context import Context
+from lis.quantify.change import change
+from lis.quantify.ellipse import half_circle
+from lis.quantify.measures import MEASURES, MINIMUM_AREA
+from lis.types import Link
+from lis.units.parts import Parts
+from lis.units.perturbation import Perturbation, perturbed, require_finite
+from lis.units.pictures import see
+from lis.units.shards import arrived
+from lis.units.tables import long_table
+
+
+@dataclass(frozen=True)
+class Walk:
+    """What becomes of n samples in t steps; K labels, C classes of the run."""
+
+    class_index: Tensor
+    """`[n]` int64, a place among the classes of the run."""
+    sample_index: Tensor
+    """`[n]` int64, index in the stream of the test pairs."""
+    own: Tensor
+    """The samples' own r·d, `[n]` float32."""
+    value: Tensor
+    """r·d at each step, `[t]` float32."""
+    image: Tensor
+    """`[n, t, 3, H, W]` uint8."""
+    mask: Tensor
+    """`[n, t, h, w]` uint8: 0 background, then the labels."""
+    measures: Tensor
+    """`[n, t, K, 5]` float32, NaN where a label is absent."""
+    probability: Tensor
+    """Softmax over all classes that the classifier knows, of those of the run: `[n, t, C]` float32."""
+    prediction: Tensor
+    """`[n, t]` int64: index into the classifier's classes."""
+    realised: Tensor
+    """Share of the asked change that is found when the last and the first image are encoded again, `[n]` float32."""
+    others: Tensor
+    """Root mean square change of the other units over the same, in their standard deviations: `[n]` float32."""
+    step_norm: Tensor
+    """‖w̃(last) − w̃(first)‖, `[n]` float32."""
+
+    @property
+    def change(self) -> Tensor:
+        """Change of every measure since the first step, `[n, t, K, 5]`; see `lis.quantify.change`, and `turned`."""
+        changes = change(self.measures[:, :1].expand_as(self.measures), self.measures)
+        place = MEASURES.index("angle")
+        changes[..., place] = turned(self.measures[..., place])
+        return changes
+
+    @property
+    def own_probability(self) -> Tensor:
+        """Probability of each sample's own class, `[n, t]`."""
+        return self.probability[torch.arange(len(self.own)), :, self.class_index]
+
+    @property
+    def flipped(self) -> Tensor:
+        """Whether the answer is another than at the first step, `[n, t]` bool."""
+        return self.prediction != self.prediction[:, :1]
+
+
+def turned(angle: Tensor) -> Tensor:
+    """How far axes have turned since the first step, in degrees: step by step, so that it may be more than 90.
+
+    Between two steps an axis turns the shorter way; a step at which it is not known is passed over.
+
+    Args:
+        angle: `[n, t, K]` degrees, NaN where it is not known.
+
+    Returns:
+        `[n, t, K]`; NaN where the angle is, and everywhere when the first is.
+
+    Example:
+        >>> turned(torch.tensor([[[0.0], [60.0], [torch.nan], [-60.0]]])).flatten().tolist()
+        [0.0, 60.0, nan, 120.0]
+    """
+    total, last, turns = 0 * angle[:, 0], angle[:, 0], []  # NaN stays
+    for now in angle.unbind(1):
+        known = ~now.isnan()
+        total = torch.where(known, total + half_circle(now - last), total)
+        last = torch.where(known, now, last)
+        turns.append(torch.where(known, total, torch.nan))
+    return torch.stack(turns, 1)
+
+
+@torch.inference_mode()
+def walk(
+    ctx: Context, link: Link, parts: Parts, along: Perturbation, samples: dict[str, Tensor], spread: Tensor
+) -> Walk:
+    """Walk samples along a perturbation in `view.steps` steps.
+
+    Args:
+        ctx: the run.
+        link: the link, on the CPU.
+        parts: what is looked for in the images.
+        along: the unit or direction, and its range.
+        samples: `r [n, units]`, `class_index [n]`, `sample_index [n]`.
+        spread: standard deviation of each unit, `[units]`; infinite for units that are not live.
+
+    Raises:
+        ValueError: the link gives a w̃ that is not finite.
+    """
+    value = along.values(ctx.config.view.steps)
+    w = perturbed(link, samples["r"], along, value)
+    require_finite(w, along)
+    seen = see(ctx, parts.masks, w.flatten(0, 1), len(parts.labels))
+    realised, others = arrived(along, _encoded(ctx, w[:, 0]), _encoded(ctx, w[:, -1]), spread)
+    return Walk(
+        samples["class_index"],
+        samples["sample_index"],
+        along.project(samples["r"]),
+        value,
+        **{name: values.unflatten(0, w.shape[:2]) for name, values in vars(seen).items()},
+        realised=realised,
+        others=others,
+        step_norm=(w[:, -1] - w[:, 0]).norm(dim=1),
+    )
+
+
+def _encoded(ctx: Context, w: Tensor) -> Tensor:
+    """r̃ `[n, units]`: what the classifier makes of the images of `w [n, w_dim]`."""
+    batches = w.split(ctx.config.batch_size)
+    return torch.cat(
+        [ctx.classifier.features(ctx.generator.synthesize(x.to(ctx.device))).float().cpu() for x in batches]
+    )
+
+
+def step_table(found: Walk, class_names: Sequence[str], known: Sequence[str]) -> pd.DataFrame:
+    """A row per sample and step.
+
+    Columns: class, sample_index, own, step, value, probability (of the sample's own class), `probability_<class>`,
+    prediction, flipped.
+
+    Args:
+        found: the walk.
+        class_names: the classes of the run.
+        known: the classes of the classifier.
+    """
+    rows = long_table(
+        {"row": range(len(found.own)), "step": range(len(found.value))},
+        {
+            "own": found.own[:, None],
+            "value": found.value,
+            "probability": found.own_probability,
+            **{f"probability_{name}": found.probability[..., c] for c, name in enumerate(class_names)},
+            "prediction": np.asarray(known)[found.prediction.numpy()],
+            "flipped": found.flipped,
+        },
+    )
+    return _named(rows, found, class_names)
+
+
+def measure_table(found: Walk, labels: Sequence[str], class_names: Sequence[str]) -> pd.DataFrame:
+    """A row per sample, step, label and measure: class, sample_index, step, label, measure, measured, change."""
+    steps = range(len(found.value))
+    rows = long_table(
+        {"row": range(len(found.own)), "step": steps, "label": labels, "measure": MEASURES},
+        {"measured": found.measures, "change": found.change},
+    )
+    return _named(rows, found, class_names)
+
+
+def affected_table(found: Walk, labels: Sequence[str]) -> pd.DataFrame:
+    """What the walk does to each label, from the first step to the last.
+
+    Columns: label, measure, change (mean over the samples that have the label), lowest, highest, n (samples),
+    mean_area (fraction of the frame, over samples and steps), interpreted (not too small), rank (by |change| among the
+    interpreted labels of a measure, 1 the largest; 0 without a rank).
+    """
+    last = found.change[:, -1].numpy()
+    area = np.nan_to_num(found.measures[..., MEASURES.index("area")].numpy()).mean((0, 1))
+    there = ~np.isnan(last)
+    n = there.sum(0)
+    mean = np.where(n > 0, np.where(there, last, 0).sum(0) / np.maximum(n, 1), np.nan)
+    table = long_table(
+        {"label": labels, "measure": MEASURES},
+        {
+            "change": mean,
+            "lowest": np.where(n > 0, np.where(there, last, np.inf).min(0, initial=np.inf), np.nan),
+            "highest": np.where(n > 0, np.where(there, last, -np.inf).max(0, initial=-np.inf), np.nan),
+            "n": n,
+            "mean_area": area[:, None],
+            "interpreted": (area >= MINIMUM_AREA)[:, None],
+        },
+    )
+    size = table["change"].abs().where(table["interpreted"])
+    rank = size.groupby(table["measure"]).rank(ascending=False, method="first").fillna(0).astype(int)
+    return table.assign(rank=rank)
+
+
+def _named(rows: pd.DataFrame, found: Walk, class_names: Sequence[str]) -> pd.DataFrame:
+    """The rows with class and sample_index in place of the sample's place."""
+    place = rows.pop("row").to_numpy()
+    rows.insert(0, "class", np.asarray(class_names)[found.class_index.numpy()[place]])
+    rows.insert(1, "sample_index", found.sample_index.numpy()[place])
+    return rows

@@ -1,0 +1,93 @@
+"""Mean and median changes against plain loops over samples."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from perturbed import CLASSES, tuned
+
+from lis.quantify.change import change
+from lis.quantify.measures import MINIMUM_AREA
+from lis.units.effects import BLOCK, Effects, mean_over_samples, median_over_samples, per_length
+from lis.units.tables import long_table
+
+
+def slow(values: np.ndarray, average: str) -> float:
+    """Average of those that are known; NaN without any."""
+    known = values[~np.isnan(values)]
+    return float(getattr(np, average)(known)) if len(known) else float("nan")
+
+
+def test_changes_and_averages_equal_plain_loops() -> None:
+    """In more than one block."""
+    own = tuned(BLOCK + 3, absent=0.3)
+    effects = Effects.of(own)
+    assert torch.equal(effects.change.isnan(), own.change.isnan())
+    torch.testing.assert_close(effects.change, own.change, equal_nan=True)
+    for unit, label, measure in ((0, 0, 0), (BLOCK, 1, 3), (BLOCK + 2, 2, 4)):
+        samples = range(len(own.class_index))
+        both = [own.measures[unit, s] for s in samples]
+        found = np.array([change(first, last)[label, measure].item() for first, last in both])
+        assert effects.mean[unit, label, measure].item() == pytest.approx(slow(found, "mean"), rel=1e-5, nan_ok=True)
+        for c in range(len(CLASSES)):
+            mine = found[own.class_index.numpy() == c]
+            place = (unit, c, label, measure)
+            for average, values in (("mean", effects.by_class), ("median", effects.median_by_class)):
+                assert values[place].item() == pytest.approx(slow(mine, average), rel=1e-5, nan_ok=True)
+
+
+def test_the_median_of_what_is_known() -> None:
+    values = torch.randn(6, 7, 3, generator=torch.Generator().manual_seed(0))
+    values[0, :4] = torch.nan
+    values[1, :6] = torch.nan
+    values[2] = torch.nan
+    expected = [[slow(values[p, :, k].numpy(), "median") for k in range(3)] for p in range(6)]
+    torch.testing.assert_close(median_over_samples(values), torch.tensor(expected), equal_nan=True)
+    assert median_over_samples(values[:, :0]).isnan().all()
+    assert mean_over_samples(values[:, :0]).isnan().all()
+
+
+def test_a_small_label_is_not_interpreted() -> None:
+    """Absent is not zero: a label that few images have is judged by these."""
+    own = tuned(absent=0.0)
+    own.measures[..., 1, 0] = MINIMUM_AREA / 2
+    own.measures[1:, :, :, 2, 0] = torch.nan
+    own.measures[0, :, :, 2, 0] = 2 * MINIMUM_AREA
+    effects = Effects.of(own)
+    assert effects.interpreted.tolist() == [True, False, True]
+    assert effects.kept == [0, 2] and effects.kept_labels == ["ear", "tail"]
+    assert effects.mean_area[1].item() == pytest.approx(MINIMUM_AREA / 2)
+    own.measures[..., 2, :] = torch.nan
+    assert Effects.of(own).interpreted.tolist() == [True, False, False]
+
+
+def test_a_class_without_samples_has_no_mean() -> None:
+    own = tuned()
+    own.class_index.zero_()
+    effects = Effects.of(own)
+    assert effects.by_class[:, 1].isnan().all() and effects.median_by_class[:, 1].isnan().all()
+
+
+def test_no_perturbation_at_all() -> None:
+    effects = Effects.of(tuned(0))
+    assert effects.change.shape == (0, 8, 3, 5) and effects.mean.shape == (0, 3, 5)
+
+
+def test_effects_per_length() -> None:
+    own = tuned()
+    values = torch.ones(5, 2, 3)
+    for unit in range(5):
+        expected = 1 / own.step_norm[unit].mean()
+        torch.testing.assert_close(per_length(values, own)[unit], expected.expand(2, 3))
+
+
+def test_long_tables() -> None:
+    table = long_table({"a": ["x", "y"], "b": torch.tensor([5, 6, 7])}, {"c": np.arange(6).reshape(2, 3), "d": 1.5})
+    assert table.to_dict("list") == {
+        "a": ["x"] * 3 + ["y"] * 3,
+        "b": [5, 6, 7] * 2,
+        "c": [0, 1, 2, 3, 4, 5],
+        "d": [1.5] * 6,
+    }
+    assert list(long_table({"a": [], "b": [1]}, {"c": torch.empty(0, 1)})) == ["a", "b", "c"]

@@ -1,0 +1,42 @@
+"""What tells an effect from an artefact, against plain loops."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from perturbed import tuned
+
+from lis.units.effects import Effects
+from lis.units.honesty import honesty, selectivity
+
+
+def share(areas: list[float]) -> float:
+    known = [abs(x) for x in areas if x == x]
+    return max(known) / sum(known)
+
+
+def test_honesty_equals_plain_loops() -> None:
+    made = tuned(6)
+    made.measures[..., 2, 0] = 1e-5
+    made.realised[0, :3] = torch.nan
+    own, null = Effects.of(made), Effects.of(tuned(4, seed=1, directions=True))
+    random = [share(null.mean[n, :2, 0].tolist()) for n in range(4)]
+    for p, row in enumerate(honesty(own, null).to_dict("records")):
+        assert row["unit"] == p + 10
+        assert row["realised"] == pytest.approx(np.nanmean(made.realised[p].numpy()), rel=1e-5)
+        assert row["others"] == pytest.approx(made.others[p].mean().item(), rel=1e-5)
+        assert row["step_norm"] == pytest.approx(made.step_norm[p].mean().item(), rel=1e-5)
+        expected = share(own.mean[p, :2, 0].tolist())
+        assert row["selectivity"] == pytest.approx(expected, rel=1e-5)
+        assert row["selectivity_p"] == pytest.approx((1 + sum(x >= expected for x in random)) / 5)
+
+
+def test_a_unit_of_a_single_label() -> None:
+    made = tuned(2, absent=0)
+    made.measures[:, :, 1] = made.measures[:, :, 0]
+    made.measures[0, :, 1, 1, 0] *= 2
+    effects = Effects.of(made)
+    found = selectivity(effects, effects.kept)
+    assert found[0] == 1 and found[1].isnan()
+    assert selectivity(effects, []).isnan().all()

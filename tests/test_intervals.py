@@ -1,0 +1,70 @@
+"""Bootstrap intervals and p-values against plain loops, and their coverage."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from lis.units import intervals
+from lis.units.intervals import interval, p_null, resample
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("at_once", [2**22, 100])
+def test_an_interval_equals_plain_resampling(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    """Whatever is computed at once."""
+    monkeypatch.setattr(intervals, "_AT_ONCE", at_once)
+    values = random(3, 6, 2)
+    values[0, :2, 0] = torch.nan
+    counts = resample(6, np.random.default_rng(0), 40)
+    low, high = interval(values, counts)
+    assert low.shape == high.shape == (3, 2)
+    for place in np.ndindex(3, 2):
+        x = values[place[0], :, place[1]].double().numpy()
+        means = []
+        for row in counts.int().tolist():
+            drawn = [x[s] for s, times in enumerate(row) for _ in range(times) if not np.isnan(x[s])]
+            means += [np.mean(drawn)] if drawn else []
+        expected = np.quantile(means, [0.025, 0.975])
+        np.testing.assert_allclose([low[place], high[place]], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_interval_covers_the_mean() -> None:
+    values = random(400, 50, seed=3)
+    low, high = interval(values, resample(50, np.random.default_rng(1)))
+    assert 0.9 < float(((low < 0) & (high > 0)).float().mean()) < 0.97
+
+
+def test_one_sample_has_no_interval() -> None:
+    values = torch.tensor([[1.0, torch.nan, torch.nan], [1.0, 2.0, torch.nan], [torch.nan] * 3])
+    low, high = interval(values, resample(3, np.random.default_rng(0)))
+    assert low.isnan().tolist() == high.isnan().tolist() == [True, False, True]
+    low, _ = interval(torch.ones(2, 1, 3), resample(1, np.random.default_rng(0)))
+    assert low.isnan().all()
+    low, _ = interval(torch.ones(0, 4, 3), resample(4, np.random.default_rng(0)))
+    assert low.shape == (0, 3)
+
+
+def test_p_equals_counting() -> None:
+    observed, null = random(6, 2, 3), random(9, 2, 3, seed=1)
+    null[:4, 0, 0] = torch.nan
+    observed[2, 1, 1] = torch.nan
+    null[3, 0, 1] = -observed[0, 0, 1]  # as large counts
+    p = p_null(observed, null)
+    for place in np.ndindex(*observed.shape):
+        known = [x for x in null[:, *place[1:]].tolist() if x == x]
+        expected = (1 + sum(abs(x) >= abs(observed[place]) for x in known)) / (1 + len(known))
+        if observed[place].isnan():
+            assert p[place].isnan()
+        else:
+            assert p[place].item() == pytest.approx(float(expected))
+
+
+def test_without_random_directions_there_is_no_p() -> None:
+    assert p_null(random(4, 2), random(0, 2)).isnan().all()
+    assert p_null(random(4, 2), torch.full((3, 2), torch.nan)).isnan().all()

@@ -1,0 +1,137 @@
+"""All statistics over units as one stage, down to the smallest sizes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from fakes_units import LABELS, NAMES, FakeGenerator, tuning_context, use_fake_segmenter
+
+from lis.config import UnitsConfig
+from lis.context import Context
+from lis.quantify.measures import MEASURES
+from lis.store import Artifact
+from lis.units.effects import Effects
+from lis.units.learned import units
+from lis.units.screen import screen
+from lis.units.tuned import Tuned
+
+COLUMNS = {
+    "ranking": {"unit", "label", "measure", "change", "rank", "low", "high", "p_null", "mean_area", "interpreted"},
+    "overlap": {"label", "measure_a", "measure_b", "overlap"},
+    "distribution": {"measure", "n", "statistic", "p_normal", "skew", "kurtosis"},
+    "label_sparsity": {"unit", "class", "measure", "sparsity"},
+    "label_sparsity_null": {"name", "class", "measure", "sparsity"},
+    "unit_sparsity": {"label", "measure", "sparsity", "low", "high"},
+    "map": {"unit", "x", "y", "label", "cluster", "strength"},
+    "clusters": {"cluster", "units", "label", *LABELS},
+    "relevance": {"unit", "class", "change", "relevance", "relevant", "flipped", "p_null"},
+    "relevance_null": {"name", "class", "change"},
+    "relevance_seeds": {"unit", "class", "sample_index", "change"},
+    "relevance_correlation": {"class_a", "class_b", "r"},
+    "shared": {"unit", "classes", "relevance"},
+    "robustness": {"class", "mean", "median", "relevant", "flipped"},
+    "transfer": {"unit", "label", "measure", "class", "change"},
+    "agreement": {"label", "measure", "class_a", "class_b", "r"},
+    "honesty": {"unit", "realised", "others", "step_norm", "selectivity", "selectivity_p"},
+}
+
+
+@pytest.fixture(autouse=True)
+def _fake(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_fake_segmenter(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Context, Artifact]:
+    with pytest.MonkeyPatch.context() as patch:
+        use_fake_segmenter(patch)
+        ctx = tuning_context(tmp_path_factory.mktemp("run"), tuning__units=12, tuning__null_directions=9)
+        return ctx, units(ctx)
+
+
+def tables(artifact: Artifact) -> dict[str, pd.DataFrame]:
+    return {name: artifact.table(name) for name in COLUMNS}
+
+
+def test_what_the_artifact_holds(run: tuple[Context, Artifact]) -> None:
+    artifact = run[1]
+    found = tables(artifact)
+    assert {name: set(table) for name, table in found.items()} == COLUMNS
+    size = {name: len(table) for name, table in found.items()}
+    assert size["ranking"] == 12 * 2 * 5 and size["overlap"] == 2 * 10 and size["distribution"] == 5
+    assert size["label_sparsity"] == 12 * 3 * 6 and size["label_sparsity_null"] == 9 * 3 * 6
+    assert size["unit_sparsity"] == 2 * 5 and size["map"] == size["honesty"] == 12
+    assert size["relevance"] == 36 and size["relevance_null"] == 27 and size["robustness"] == 3
+    assert size["transfer"] == 2 * 5 * 3 and size["agreement"] == 2 * 5 * 3 and size["relevance_correlation"] == 9
+    scaled = artifact.tensors("scaled")
+    assert set(scaled) == set(MEASURES) and all(values.abs().max() == 1 for values in scaled.values())
+    tree = artifact.json("tree")
+    assert len(tree["linkage"]) == 11 and sorted(tree["order"]) == list(range(12))
+    assert set(found["relevance"]["class"]) == set(NAMES) and all(found["ranking"]["interpreted"])
+
+
+def test_the_numbers_are_those_of_the_screen(run: tuple[Context, Artifact]) -> None:
+    ctx, artifact = run
+    effects = Effects.of(Tuned.of(screen(ctx)))
+    rows: Any = artifact.table("ranking").set_index(["unit", "label", "measure"])["change"]
+    for p, unit in enumerate(effects.tuned.unit.tolist()):
+        assert rows[(unit, "dark", "luminance")] == pytest.approx(effects.mean[p, 1, 1].item(), nan_ok=True)
+    change: Any = artifact.table("relevance").set_index(["unit", "class"])["change"]
+    own = effects.tuned.probability_change
+    expected = own[4, effects.tuned.class_index == 1].mean().item()
+    assert change[(int(effects.tuned.unit[4]), "bee")] == pytest.approx(expected, abs=1e-6)
+
+
+def test_it_is_the_same_again(run: tuple[Context, Artifact], tmp_path: Path) -> None:
+    """Whatever the blocks; but for places on the map, which follow the last digits."""
+    again = units(tuning_context(tmp_path, tuning__units=12, tuning__null_directions=9, tuning__unit_block=5))
+    assert again.key == run[1].key
+    for name, table in tables(again).items():
+        ours, theirs = (one.drop(columns=["x", "y"], errors="ignore") for one in (table, run[1].table(name)))
+        pd.testing.assert_frame_equal(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_settings_are_part_of_the_key(run: tuple[Context, Artifact]) -> None:
+    ctx, artifact = run
+    ctx.config.units = UnitsConfig(relevant=0.0, top=3)
+    other = units(ctx)
+    ctx.config.units = UnitsConfig()
+    assert other.key != artifact.key and units(ctx).key == artifact.key
+    assert all(other.table("relevance")["relevant"]) and max(other.table("overlap")["overlap"]) <= 3
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"tuning__units": 6, "tuning__seeds": 2, "tuning__null_directions": 4},
+        {"tuning__units": 1, "tuning__seeds": 1, "tuning__null_directions": 1},
+        {"tuning__units": 2, "tuning__seeds": 2, "tuning__null_directions": 0},
+        {"class_names": ("bee",), "tuning__units": 4, "tuning__seeds": 1},
+        {"generator": FakeGenerator(conditional=False)},
+    ],
+)
+def test_small_runs(tmp_path: Path, sizes: dict[str, Any]) -> None:
+    """Whatever cannot be computed is NaN."""
+    artifact = units(tuning_context(tmp_path, **sizes))
+    for name, table in tables(artifact).items():
+        assert set(table) == COLUMNS[name]
+    assert artifact.tensors("scaled").keys() == set(MEASURES)
+    if sizes.get("tuning__null_directions") == 0:
+        assert np.isnan(artifact.table("ranking")["p_null"]).all()
+    if sizes.get("tuning__seeds") == 1:
+        few = artifact.table("relevance_seeds")
+        assert len(few) and all(np.isfinite(few["change"]))
+
+
+def test_no_part_is_large_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lis.units.effects.MINIMUM_AREA", 2.0)
+    artifact = units(tuning_context(tmp_path))
+    assert not any(artifact.table("ranking")["interpreted"])
+    assert set(artifact.table("clusters")) == {"cluster", "units", "label"}
+    assert all(np.isnan(artifact.table("map")[name]).all() for name in ("x", "y", "strength"))
+    assert all(torch.equal(values, torch.empty(0)) for values in artifact.tensors("scaled").values())

@@ -1,0 +1,54 @@
+"""The distribution of changes, on ones whose distribution is known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from perturbed import tuned
+from scipy.stats import normaltest
+
+from lis.quantify.measures import MEASURES
+from lis.units.effects import Effects
+from lis.units.normality import distribution, scaled_changes
+
+
+def test_changes_are_scaled_by_the_largest() -> None:
+    made = tuned(6)
+    made.measures[0, :, :, 1] = torch.nan
+    made.measures[..., 2, 0] = 1e-5  # not interpreted
+    effects = Effects.of(made)
+    scaled = scaled_changes(effects)
+    assert list(scaled) == list(MEASURES)
+    for m, name in enumerate(MEASURES):
+        found = [effects.mean[p, k, m].item() for p in range(6) for k in range(2) if (p, k) != (0, 1)]
+        expected = np.array(found) / max(abs(x) for x in found)
+        np.testing.assert_allclose(scaled[name].numpy(), expected, rtol=1e-5)
+
+
+def test_normal_and_other_distributions() -> None:
+    rng = np.random.default_rng(0)
+    normal, heavy = rng.normal(0, 0.2, 2000), rng.laplace(0, 0.1, 2000)
+    table: Any = distribution({"area": torch.from_numpy(normal), "angle": torch.from_numpy(heavy)}).set_index("measure")
+    assert table.loc["area", "p_normal"] == pytest.approx(normaltest(normal).pvalue)
+    assert table.loc["angle", "p_normal"] < 1e-6 and table.loc["angle", "n"] == 2000
+    assert table.loc["angle", "kurtosis"] == pytest.approx(3, abs=1)
+    centred = normal - normal.mean()
+    assert table.loc["area", "skew"] == pytest.approx(np.mean(centred**3) / np.mean(centred**2) ** 1.5)
+
+
+def test_too_few_or_equal_changes_have_no_test() -> None:
+    values = {"area": torch.randn(19), "luminance": torch.zeros(50), "entropy": torch.empty(0)}
+    table: Any = distribution(values)
+    assert table["n"].tolist() == [19, 50, 0]
+    assert table[["statistic", "p_normal", "skew", "kurtosis"]].isna().all(axis=None)
+
+
+def test_nothing_to_scale() -> None:
+    still = tuned(3, absent=0)
+    still.measures[:] = 0.5
+    assert all((values == 0).all() and len(values) == 9 for values in scaled_changes(Effects.of(still)).values())
+    still.measures[:] = torch.nan
+    assert all(len(values) == 0 for values in scaled_changes(Effects.of(still)).values())

@@ -1,0 +1,366 @@
+"""The sections on tuned units: sentences and tables say what the tables of the stages hold, whatever is missing."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import findings
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import tuned_findings
+from tuned_findings import CLASSES, LABELS
+
+from lis.quantify.measures import MEASURES
+from lis.report.frames import column, known, records, where
+from lis.report.labels import number, share, words
+from lis.report.measures import changed, changed_between
+from lis.report.page import write_report
+from lis.report.parts import colours, label_names
+from lis.report.sections import Maker, Section, build_sections
+from lis.report.sections.honesty import honesty
+from lis.report.sections.measures import measures
+from lis.report.sections.pictures import blocks
+from lis.report.sections.relevance import class_relevance
+from lis.report.sections.sparsity import sparsity
+from lis.report.sections.transfer import transfer
+from lis.report.sections.truth import truth
+from lis.report.sections.tuned_units import tuned_units
+from lis.report.sections.unit_map import unit_map
+from lis.report.source import Source, source
+from lis.report.style import class_colours, label_colours
+from lis.store import Artifact
+from lis.units.tuned import Tuned
+
+OF_UNITS = (
+    "What units change",
+    "Measures side by side",
+    "Sparsity",
+    "Map of units",
+    "Class relevance",
+    "Transfer between classes",
+    "What arrives",
+)
+TRUTH = "Measured and true changes"
+
+
+def unseen(own: Tuned) -> Tuned:
+    """As if no image had any label."""
+    return replace(own, measures=torch.full_like(own.measures, torch.nan))
+
+
+UNUSUAL = {
+    "robust": tuned_findings.tuned(12, 3, spread=0.0),
+    "one class, one label": tuned_findings.tuned(6, 2, ("cap",), ("agaric",)),
+    "one unit": tuned_findings.tuned(1, 1),
+    "small": tuned_findings.tuned(8, 2, ("eye",)),
+    "unseen": unseen(tuned_findings.tuned(8, 2)),
+    "nine steps": tuned_findings.tuned(12, 3, steps=9),
+}
+"""Runs whose figures have little to show."""
+
+
+def learn(root: Path, own: Tuned, directions: int = 25) -> dict[str, Artifact]:
+    samples = len(own.class_index) // len(own.class_names)
+    null = tuned_findings.tuned(directions, samples, own.labels, own.class_names, null=True, steps=own.value.shape[1])
+    return tuned_findings.learn(root, own, null)
+
+
+def read(root: Path, artifacts: dict[str, Artifact], names: tuple[str, ...] = CLASSES) -> Source:
+    return source(findings.make_ctx(root, names), artifacts)
+
+
+def sections(run: Source) -> dict[str, Section]:
+    return {section.title: section for section in build_sections(run)}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    """A run on dogs."""
+    root = tmp_path_factory.mktemp("dogs")
+    return read(root, learn(root, tuned_findings.tuned(40, 5)))
+
+
+@pytest.fixture(scope="module")
+def shown(run: Source) -> dict[str, Section]:
+    return sections(run)
+
+
+def edge(root: Path, own: Tuned, *makers: Maker, directions: int = 25) -> list[Section]:
+    """Some sections of an unusual run."""
+    run = read(root, learn(root, own, directions), own.class_names)
+    found = [section for maker in makers if (section := maker(run)) is not None]
+    for section in found:
+        assert section.lead.endswith(".") and not re.search(r"\bnan\b|–", section.lead)
+    return found
+
+
+def names(section: Section) -> list[str]:
+    return [picture.name for picture in section.figures]
+
+
+@pytest.mark.parametrize("stage", ["truth", "pictures", "tuning"])
+def test_sections_appear_exactly_when_their_artifact_exists(run: Source, stage: str) -> None:
+    expected = [TRUTH] if stage == "truth" else []
+    assert list(sections(Source(run.facts, {stage: run.artifacts[stage]}))) == expected
+
+
+def test_names_of_figures_are_unique_and_captions_are_sentences(shown: dict[str, Section]) -> None:
+    pictures = [picture for section in shown.values() for picture in section.figures]
+    assert len({picture.name for picture in pictures}) == len(pictures) == 23
+    for picture in pictures:
+        assert (
+            picture.caption[0].isupper()
+            and picture.caption.rstrip().endswith((".", ")"))
+            and "{" not in picture.caption
+        )
+
+
+def test_without_pictures_the_charts_stay(run: Source, shown: dict[str, Section]) -> None:
+    found = sections(Source(run.facts, {"units": run.artifacts["units"]}))
+    assert tuple(found) == OF_UNITS and tuple(shown) == (*OF_UNITS, TRUTH)
+    for title, section in found.items():
+        kept = [picture.name for picture in shown[title].figures if picture.kind != "photo"]
+        assert [picture.name for picture in section.figures] == kept
+        assert section.lead == shown[title].lead
+
+
+def test_the_first_section_names_the_largest_change_of_area(run: Source, shown: dict[str, Section]) -> None:
+    section, table = shown["What units change"], run.table("units", "ranking")
+    seen = known(where(table, interpreted=True), "change")
+    area = where(seen, measure="area")
+    top = records(area.assign(size=area["change"].abs()).nlargest(1, columns="size"))[0]
+    by = changed_between("area", top["change"], top["low"], top["high"])
+    assert "40 units went from" in section.lead
+    assert (
+        f"Unit {top['unit']} changes the area of a label most: {words(top['label'])} by {by} on average" in section.lead
+    )
+    beyond = share(float((column(seen, "p_null") <= 0.05).mean()))
+    assert f"{beyond} are larger than in 95 % of random directions" in section.lead
+
+
+def test_the_table_has_the_first_units_of_every_label_and_measure(run: Source, shown: dict[str, Section]) -> None:
+    table, ranking = shown["What units change"].tables[0], run.table("units", "ranking")
+    assert [row[0] for row in table.rows] == [label + " (too small)" * (label == "eye") for label in LABELS]
+    assert list(table.columns) == ["label", *MEASURES]
+    for line, label in enumerate(LABELS):
+        for place, measure in enumerate(MEASURES, 1):
+            own = records(where(ranking, label=label, measure=measure))[:3]
+            first = f"{own[0]['unit']} ({changed(measure, own[0]['change'])})"
+            assert table.rows[line][place] == f"{first}, {own[1]['unit']}, {own[2]['unit']}"
+            assert ((line, place) in table.best) == (own[0]["p_null"] <= 0.05)
+
+
+def test_measures_are_compared_with_chance_and_a_normal_distribution(run: Source, shown: dict[str, Section]) -> None:
+    lead, test = shown["Measures side by side"].lead, run.table("units", "distribution")
+    mean = column(run.table("units", "overlap"), "overlap").mean()
+    assert f"two measures share {number(mean, 2)} on average, {number(10 * 10 / 40, 2)} by chance" in lead
+    tails = column(test, "kurtosis")
+    assert column(test, "p_normal").max() < 0.05 and "not normally distributed in area, luminance," in lead
+    assert f"between {number(tails.min(), 2)} and {number(tails.max(), 2)}" in lead
+
+
+def test_sparsity_stands_beside_its_null(run: Source, shown: dict[str, Section]) -> None:
+    section = shown["Sparsity"]
+    own, null = (run.table("units", f"label_sparsity{end}") for end in ("", "_null"))
+    mean, random = (number(column(where(t, measure="area"), "sparsity").mean(), 2) for t in (own, null))
+    assert f"label sparsity of {mean} on average, {random} in random directions" in section.lead
+    by_units = where(run.table("units", "unit_sparsity"), measure="area").sort_values("sparsity")
+    least, most = (words(str(label)) for label in by_units["label"].iloc[[0, -1]])
+    assert (
+        f"area of {most} depends on the fewest units" in section.lead and f"that of {least} on the most" in section.lead
+    )
+    pug = [column(where(t, measure="all", **{"class": "pug"}), "sparsity").mean() for t in (own, null)]
+    assert section.tables[0].rows[1][-1] == f"{number(pug[0], 2)} ({number(pug[1], 2)})"
+
+
+def test_the_map_names_the_commonest_label_and_the_most_selective_branch(
+    run: Source, shown: dict[str, Section]
+) -> None:
+    lead = shown["Map of units"].lead
+    counts = run.table("units", "map")["label"].value_counts()
+    assert f"most units change most is {counts.index[0]}: {counts.iloc[0]} of 40" in lead
+    shares = {}
+    for row in records(run.table("units", "clusters")):
+        values = {label: row[label] for label in LABELS if label in row}
+        shares[row["cluster"]] = max(values.values()) / sum(values.values())
+    best = max(shares, key=lambda name: shares[name])
+    assert f"number {best} (" in lead and f"makes up {share(shares[best])} of its change" in lead
+
+
+def test_relevance_counts_units_and_names_robust_classes(run: Source, shown: dict[str, Section]) -> None:
+    section, table = shown["Class relevance"], run.table("units", "relevance")
+    counts = table[table["relevant"]].groupby("unit").size()
+    assert f"{len(counts)} of 40 units change the probability of a class by 0.15 or more" in section.lead
+    assert f"{(counts > 1).sum()} of them for more than one class and at most for {counts.max()} of 3" in section.lead
+    assert "No unit is relevant for border collie." in section.lead
+    top = records(table.nlargest(1, columns="relevance"))[0]
+    assert f"unit {top['unit']} for {words(top['class'])}" in section.lead
+    rows = {row[0]: row for row in section.tables[0].rows}
+    pug = next(row for row in records(run.table("units", "robustness")) if row["class"] == "pug")
+    assert rows["pug"][1:4] == [number(pug["mean"], 2), number(pug["median"], 2), str(pug["relevant"])]
+
+
+def test_transfer_counts_directions_that_all_classes_share(run: Source, shown: dict[str, Section]) -> None:
+    table, lead = run.table("units", "transfer"), shown["Transfer between classes"].lead
+    same = sum(len(set(np.sign(own["change"]))) == 1 for _, own in table.groupby(["label", "measure"]))
+    assert f"for {same} of 20 pairs of a label and a measure" in lead
+    r = column(where(run.table("units", "agreement"), measure="area"), "r").mean()
+    assert f"correlate at {r:+.2f} for area" in lead
+
+
+def test_what_arrives_is_the_median(run: Source, shown: dict[str, Section]) -> None:
+    table, lead = run.table("units", "honesty"), shown["What arrives"].lead
+    assert f"shows {share(float(np.median(column(table, 'realised'))))} of the change that was asked" in lead
+    assert f"move by {number(column(table, 'others').mean(), 2)} of their standard deviations" in lead
+    assert f"{share(float((column(table, 'selectivity_p') <= 0.05).mean()))} of the units are more selective" in lead
+
+
+def test_truth_begins_with_area(run: Source, shown: dict[str, Section]) -> None:
+    section, summary = shown[TRUTH], run.json("truth", "summary")
+    table = run.table("truth", "agreement")
+    assert f"Spearman's ρ is {summary['area']['spearman']:+.2f}" in section.lead
+    assert f"{number(summary['area']['overlap'], 2)} of the first 10 units" in section.lead
+    assert "40 units alike" in section.lead and "over 15 samples" in section.lead
+    own = where(table, measure="angle", interpreted=True)
+    row = next(row for row in section.tables[0].rows if row[0] == "angle")
+    assert row[1:] == [
+        number(column(own, key).mean(), 2) for key in ("spearman", "overlap", "spearman_seed", "overlap_seed")
+    ]
+    assert section.notes == ["Left out of the means, as too small to be interpreted: eye."]
+
+
+def test_pictures_belong_to_their_rows(run: Source) -> None:
+    """Images, outlines, curves, numbers and colours of every block."""
+    table, tensors = run.table("pictures", "pictures"), run.tensors("pictures", "pictures")
+    for figure in dict.fromkeys(table["figure"]):
+        found = [row for block in blocks(run, figure) for row in block.rows]
+        rows = [own for _, own in where(table, figure=figure).groupby("row", sort=False)]
+        assert len(found) == len(rows)
+        for row, own in zip(found, rows, strict=True):
+            first, last = records(own)[0], records(own)[-1]
+            picture = first["picture"]
+            np.testing.assert_array_equal(row.image, tensors["image"][picture].permute(0, 2, 3, 1))
+            np.testing.assert_allclose(row.curve, own["change"])
+            assert row.change == changed(first["measure"], last["change"])
+            if first["label"]:
+                assert row.mask is not None and row.colour == label_colours(LABELS)[first["label"]]
+                place = 1 + LABELS.index(first["label"])
+                np.testing.assert_array_equal(row.mask, tensors["mask"][picture] == place)
+            else:
+                assert row.mask is None and row.colour == class_colours(CLASSES)[first["class"]]
+                assert list(row.corner) == [f"{p:.2f}" for p in own["probability"]]
+                assert row.flipped is not None and row.flipped.tolist() == own["flipped"].tolist()
+
+
+def test_titles_of_blocks(run: Source) -> None:
+    assert [block.title for block in blocks(run, "measures")] == list(MEASURES)
+    shared = blocks(run, "shared")[0]
+    assert [row.name for row in shared.rows] == [words(name) for name in CLASSES] and shared.detail == "r from 0 to 2.0"
+    first = records(where(run.table("pictures", "pictures"), figure="transfer", block=0))[0]
+    assert blocks(run, "transfer")[0].title == f"{first['label']}: area · unit {first['unit']}"
+    assert blocks(run, "nothing") == []
+
+
+def test_label_names_come_from_whatever_stage_is_there(run: Source) -> None:
+    for stage in ("tuning", "pictures", "units", "truth"):
+        assert label_names(Source(run.facts, {stage: run.artifacts[stage]})) == list(LABELS)
+    empty = Source(run.facts, {})
+    assert label_names(empty) == [] and colours(empty) == {}
+
+
+def test_no_relevant_unit_is_a_sentence(tmp_path: Path) -> None:
+    (found,) = edge(tmp_path, tuned_findings.tuned(12, 3, spread=0.001), class_relevance)
+    assert "No single unit changes the probability of a class by 0.15 or more" in found.lead
+    assert "every class is robust" in found.lead
+    assert "relevant-units" not in names(found) and "relevance" in names(found)
+    shared = next(picture for picture in found.figures if picture.name == "unit-shared")
+    assert shared.caption.startswith("The unit with the largest mean relevance")
+
+
+def test_answers_that_never_change(tmp_path: Path) -> None:
+    own = tuned_findings.tuned(6, 3)
+    own = replace(own, probability=own.probability[:, :, :1].expand(-1, -1, 2, -1).contiguous())
+    (found,) = edge(tmp_path, replace(own, prediction=own.probability.argmax(3)), class_relevance)
+    assert "relevance-correlation" not in names(found)
+
+
+def test_one_class_and_one_label(tmp_path: Path) -> None:
+    own = tuned_findings.tuned(6, 2, ("cap",), ("agaric",))
+    across, answers, compared, arrives = edge(tmp_path, own, transfer, class_relevance, measures, honesty, directions=4)
+    assert across.lead == "There is one class: nothing to transfer to."
+    assert not {"relevance-correlation", "relevant-units"} & set(names(answers))
+    assert "too few changes" in compared.lead and "unit-changes" not in names(compared)
+    assert "selective" not in arrives.lead and "Right" not in arrives.figures[0].caption
+
+
+def test_one_unit_on_one_sample_without_random_directions(tmp_path: Path) -> None:
+    own = tuned_findings.tuned(1, 1, LABELS[:3], CLASSES[:2])
+    first, order, true = edge(tmp_path, own, tuned_units, unit_map, truth, directions=0)
+    assert first.lead.startswith("1 unit went") and "random" not in first.lead and not first.tables[0].best
+    assert not order.figures and "too few units" in order.notes[0]
+    assert "No measured change has a true one" in true.lead
+
+
+def test_labels_too_small_to_be_interpreted(tmp_path: Path) -> None:
+    makers = (tuned_units, measures, sparsity, unit_map, transfer, truth)
+    *nothing, true = edge(tmp_path, tuned_findings.tuned(8, 2, ("eye",)), *makers)
+    assert len(nothing) == 5 and not any(section.figures for section in nothing)
+    assert all("enough to be interpreted" in section.lead for section in [*nothing, true]) and true.figures
+
+
+def test_labels_that_are_never_seen(tmp_path: Path) -> None:
+    first, true = edge(tmp_path, unseen(tuned_findings.tuned(8, 2)), tuned_units, truth)
+    assert "No label is seen well enough" in first.lead and "No measured change has a true one" in true.lead
+
+
+def test_a_label_that_is_never_seen_beside_others(tmp_path: Path) -> None:
+    own = tuned_findings.tuned(8, 3)
+    own.measures[:, :, :, LABELS.index("snout")] = torch.nan
+    (section,) = edge(tmp_path, own, tuned_units)
+    assert ["snout (never seen)", *["–"] * 5] in [list(row) for row in section.tables[0].rows]
+
+
+@pytest.mark.parametrize(
+    ("measure", "value", "text"),
+    [
+        ("area", 1.5, "+150 %"),
+        ("area", 0.0995, "+10 %"),
+        ("area", 0.099, "+9.9 %"),
+        ("luminance", -0.004, "−0.4 %"),
+        ("angle", 9.94, "+9.9°"),
+        ("angle", -35.4, "−35°"),
+        ("eccentricity", 0.0, "0.00"),
+        ("entropy", -0.5, "−0.50 bit"),
+        ("probability", 0.25, "+0.25"),
+        ("area", float("nan"), "–"),
+    ],
+)
+def test_changes_are_written_with_sign_and_unit(measure: str, value: float, text: str) -> None:
+    assert changed(measure, value) == text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("own", UNUSUAL.values(), ids=UNUSUAL)
+def test_every_figure_of_an_unusual_run_can_be_drawn(tmp_path: Path, own: Tuned) -> None:
+    found = sections(read(tmp_path, learn(tmp_path, own, directions=0 if len(own.unit) == 1 else 9), own.class_names))
+    assert tuple(found) == (*OF_UNITS, TRUTH)
+    for picture in (picture for section in found.values() for picture in section.figures):
+        picture.figure.draw_without_rendering()
+
+
+@pytest.mark.slow
+def test_a_page_of_a_whole_run_is_self_contained(run: Source, tmp_path: Path) -> None:
+    ctx: Any = findings.make_ctx(tmp_path, CLASSES)
+    artifacts = findings.make_artifacts(tmp_path, CLASSES) | dict(run.artifacts)
+    page = write_report(ctx, artifacts, tmp_path / "out")
+    text = page.read_text()
+    order = ["Similarity of R and W", *OF_UNITS, TRUTH, "The fit"]
+    places = [text.index(f">{title}</h2>") for title in order]
+    assert places == sorted(places) and page.stat().st_size < 8e6
+    table = pd.read_parquet(tmp_path / "out" / "tables" / "units" / "ranking.parquet")
+    assert len(table) == 40 * 5 * 5
