@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from lis.report.frames import records, where
 from lis.store import Artifact
 from lis.units import pictures as stage
 from lis.units.effects import Effects
-from lis.units.examples import Example, examples, head, leaders, most_shared, typical
+from lis.units.examples import Example, examples, head, leaders, most_shared, typical, widespread
 from lis.units.perturbation import Perturbation
 from lis.units.pictures import LARGEST, pictures, smaller, style_codes
 from lis.units.screen import screen
@@ -90,6 +91,20 @@ def test_leaders_and_heads_equal_sorting_by_hand(tables: tuple[Tuned, dict[str, 
     assert leaders(ranking, "entropy") == sorted(own.labels, key=lambda label: -strongest[label])
     k = own.labels.index("ear")
     assert head(ranking, "ear", "entropy", 4) == mean[:, k, m].argsort(descending=True)[:4].tolist()
+
+
+def test_a_change_that_few_samples_have_is_passed_over(tables: tuple[Tuned, dict[str, Artifact]]) -> None:
+    own, artifacts = tables
+    ranking = artifacts["units"].table("ranking")
+    assert widespread(ranking, own).equals(ranking)
+    k, first = own.labels.index("ear"), records(where(ranking, label="ear", measure="angle"))[:3]
+    measures = own.measures.clone()
+    measures[first[0]["unit"], :8, -1, k, MEASURES.index("angle")] = torch.nan
+    measures[first[1]["unit"], :7, 0, k] = torch.nan
+    rare = widespread(ranking, replace(own, measures=measures))
+    left = where(rare, label="ear", measure="angle")
+    assert left["unit"].tolist()[:2] == [first[1]["unit"], first[2]["unit"]] and left["rank"].tolist()[:2] == [1, 2]
+    assert len(rare) == len(ranking) - 1
 
 
 def test_every_figure_has_its_rows(chosen: list[Example], tables: tuple[Tuned, dict[str, Artifact]]) -> None:

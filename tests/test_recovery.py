@@ -11,8 +11,7 @@ from perturbed import LABELS
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from lis.quantify.measures import MEASURES
-from lis.units.recovery import Recovery, head_overlap, rank_correlation, summary
+from lis.units.recovery import COMPARED, Recovery, head_overlap, rank_correlation, summary
 
 
 def recovery(measured: Tensor, true: Tensor) -> Recovery:
@@ -31,15 +30,15 @@ def paired_means(measured: Tensor, true: Tensor) -> list[np.ndarray]:
 
 
 def test_agreement_equals_plain_loops() -> None:
-    true = random(30, 4, 3, 5)
-    measured = true + random(30, 4, 3, 5, seed=1)
+    true = random(30, 4, 3, 6)
+    measured = true + random(30, 4, 3, 6, seed=1)
     measured[:, 0, 0] = torch.nan
     measured[3:6, :, 1] = torch.nan
     found: Any = recovery(measured, true)
     table = found.agreement.set_index(["label", "measure"])
-    assert len(table) == 15 and (table["units"] == 30).all() and (table["seeds"] == 4).all()
+    assert len(table) == 18 and (table["units"] == 30).all() and (table["seeds"] == 4).all()
     for k, label in enumerate(LABELS):
-        for m, name in enumerate(MEASURES):
+        for m, name in enumerate(COMPARED):
             pairs = [tuple(paired_means(measured[..., k, m], true[..., k, m]))]
             pairs += [(measured[:, s, k, m].numpy(), true[:, s, k, m].numpy()) for s in range(4)]
             rho, heads = [], []
@@ -54,12 +53,12 @@ def test_agreement_equals_plain_loops() -> None:
             assert row["spearman_seed"] == pytest.approx(np.nanmean(rho[1:]))
             assert row["overlap_seed"] == pytest.approx(np.nanmean(heads[1:]))
     units: Any = found.units.set_index(["unit", "label", "measure"])
-    assert units.loc[(7, "ear", "angle"), "true"] == pytest.approx(true[7, 1:, 0, 4].mean().item())
-    assert units.loc[(7, "ear", "angle"), "measured"] == pytest.approx(measured[7, 1:, 0, 4].mean().item())
+    assert units.loc[(7, "ear", "angle"), "true"] == pytest.approx(true[7, 1:, 0, 5].mean().item())
+    assert units.loc[(7, "ear", "angle"), "measured"] == pytest.approx(measured[7, 1:, 0, 5].mean().item())
 
 
 def test_the_truth_agrees_with_itself() -> None:
-    true = random(12, 3, 3, 5)
+    true = random(12, 3, 3, 6)
     table: Any = recovery(true, true).agreement
     assert np.allclose(table[["spearman", "spearman_seed"]], 1)
     assert (table[["overlap", "overlap_seed"]] == 10).all(axis=None)
@@ -68,18 +67,18 @@ def test_the_truth_agrees_with_itself() -> None:
 
 
 def test_where_nothing_can_be_said() -> None:
-    nothing = torch.full((5, 2, 3, 5), torch.nan)
-    table: Any = recovery(nothing, random(5, 2, 3, 5)).agreement
+    nothing = torch.full((5, 2, 3, 6), torch.nan)
+    table: Any = recovery(nothing, random(5, 2, 3, 6)).agreement
     assert table[["spearman", "overlap", "spearman_seed", "overlap_seed"]].isna().all(axis=None)
-    assert np.isnan(rank_correlation(random(2, 3, 5), random(2, 3, 5))).all()
-    assert (head_overlap(random(2, 3, 5), random(2, 3, 5)) == 2).all()
+    assert np.isnan(rank_correlation(random(2, 3, 6), random(2, 3, 6))).all()
+    assert (head_overlap(random(2, 3, 6), random(2, 3, 6)) == 2).all()
 
 
 def test_means_over_interpreted_labels() -> None:
-    true = random(30, 4, 3, 5)
-    agreement: Any = recovery(true + random(30, 4, 3, 5, seed=1), true).agreement
+    true = random(30, 4, 3, 6)
+    agreement: Any = recovery(true + random(30, 4, 3, 6, seed=1), true).agreement
     found = summary(agreement)
-    assert list(found) == list(MEASURES)
+    assert list(found) == list(COMPARED)
     rows: Any = agreement[(agreement["measure"] == "entropy") & (agreement["label"] != "eye")]
     assert found["entropy"] == {"spearman": rows["spearman"].mean(), "overlap": rows["overlap"].mean()}
     assert np.isnan(summary(agreement.assign(interpreted=False))["area"]["spearman"])

@@ -220,11 +220,11 @@ def test_what_arrives_is_the_median(run: Source, shown: dict[str, Section]) -> N
     assert f"{share(float((column(table, 'selectivity_p') <= 0.05).mean()))} of the units are more selective" in lead
 
 
-def test_truth_begins_with_area(run: Source, shown: dict[str, Section]) -> None:
+def test_truth_begins_with_extent(run: Source, shown: dict[str, Section]) -> None:
     section, summary = shown[TRUTH], run.json("truth", "summary")
     table = run.table("truth", "agreement")
-    assert f"Spearman's ρ is {summary['area']['spearman']:+.2f}" in section.lead
-    assert f"{number(summary['area']['overlap'], 2)} of the first 10 units" in section.lead
+    assert f"Spearman's ρ is {summary['extent']['spearman']:+.2f}" in section.lead
+    assert f"{number(summary['extent']['overlap'], 2)} of the first 10 units" in section.lead
     assert "40 units alike" in section.lead and "over 15 samples" in section.lead
     own = where(table, measure="angle", interpreted=True)
     row = next(row for row in section.tables[0].rows if row[0] == "angle")

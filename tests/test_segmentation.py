@@ -144,13 +144,14 @@ def test_fewer_large_images_at_once(tmp_path: Path) -> None:
 
 def test_the_digest_follows_names_and_contents(tmp_path: Path) -> None:
     folder = tmp_path / "labels"
-    (folder / "deep").mkdir(parents=True)
-    (folder / "deep" / "a.png").write_bytes(b"1")
+    (folder / "check").mkdir(parents=True)
+    (folder / "a.png").write_bytes(b"1")
     found = [folder_digest(str(folder))]
-    (folder / "deep" / "a.png").write_bytes(b"2")
+    (folder / "a.png").write_bytes(b"2")
     found.append(folder_digest(str(folder)))
-    (folder / "deep" / "a.png").rename(folder / "deep" / "b.png")
+    (folder / "a.png").rename(folder / "b.png")
     found.append(folder_digest(str(folder)))
+    (folder / "check" / "a.png").write_bytes(b"what `python -m lis.labels check` draws")
     assert len(set(found)) == 3 and found[2] == folder_digest(str(folder)) and folder_digest(None) is None
 
 

@@ -19,6 +19,7 @@ from lis.quantify.change import change
 from lis.quantify.measures import MEASURES, measure
 from lis.store import Artifact
 from lis.streams import Stream
+from lis.units.recovery import COMPARED
 from lis.units.screen import screen
 from lis.units.truth import true_measures, truth
 from lis.units.tuned import Tuned
@@ -52,13 +53,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Context, Artifact]:
 def test_a_segmenter_that_is_never_wrong_agrees(run: tuple[Context, Artifact]) -> None:
     artifact = run[1]
     units, agreement = artifact.table("units"), cast(Any, artifact.table("agreement"))
-    assert len(units) == 12 * 2 * 5 and len(agreement) == 2 * 5
+    assert len(units) == 12 * 2 * 6 and len(agreement) == 2 * 6
     assert set(agreement["label"]) == set(LABELS) and agreement["interpreted"].all()
     np.testing.assert_allclose(units["measured"], units["true"], rtol=1e-3, atol=1e-4)
     area: Any = agreement[agreement["measure"] == "area"]
     np.testing.assert_allclose(area["spearman"], 1)
     assert (area["overlap"] == 10).all() and (area["units"] == 12).all() and (area["seeds"] == 9).all()
-    assert set(artifact.json("summary")) == set(MEASURES)
+    assert set(artifact.json("summary")) == set(COMPARED)
     assert artifact.json("summary")["area"] == pytest.approx({"spearman": 1.0, "overlap": 10.0})
 
 

@@ -21,7 +21,7 @@ from lis.units import learned
 from lis.units.effects import Effects
 from lis.units.examples import examples
 from lis.units.pictures import Seen, example_rows
-from lis.units.recovery import Recovery, summary
+from lis.units.recovery import Recovery, compared, summary
 from lis.units.tuned import Tuned
 
 CLASSES = ("border_collie", "pug", "chihuahua")
@@ -121,9 +121,10 @@ def screen(root: Path, own: Tuned, null: Tuned) -> Artifact:
 def truth(root: Path, own: Tuned) -> Artifact:
     """The artifact of the stage "truth": true changes are the measured ones with noise."""
     effects, rng = Effects.of(own), np.random.default_rng(2)
-    scale = torch.tensor([SIZES[name] * (0.3 + k) for k, name in enumerate(MEASURES)])
-    noise = torch.from_numpy(rng.normal(0, 1, effects.change.shape)).float() * scale
-    found = Recovery(own.unit, own.labels, effects.interpreted, effects.change, effects.change + noise)
+    measured = compared(own.measures[:, :, 0], own.measures[:, :, -1])
+    scale = torch.tensor([0.01, *(SIZES[name] * (0.3 + k) for k, name in enumerate(MEASURES))])
+    noise = torch.from_numpy(rng.normal(0, 1, measured.shape)).float() * scale
+    found = Recovery(own.unit, own.labels, effects.interpreted, measured, measured + noise)
 
     def build(draft: Draft) -> None:
         draft.table("agreement", found.agreement)

@@ -7,6 +7,7 @@ import math
 from lis.report.figures.strips import signed
 
 CHANGES = {
+    "extent": "change of area (fraction of the frame)",
     "area": "change of area (relative to the first)",
     "luminance": "change of luminance (relative to the larger)",
     "entropy": "change of entropy (bit)",

@@ -22,6 +22,8 @@ TRANSFER = ("area", "luminance")
 """Measures whose strongest unit is shown in every class (Fig. 4B)."""
 PROBABILITY = "probability"
 """What is drawn of a unit that is shown for its relevance: p of the sample's own class."""
+MOST = 0.5
+"""Share of the samples that have to show a change before a picture stands for it."""
 _MISSING = 1e6
 """Distance from the mean of a sample that lacks the label."""
 
@@ -45,9 +47,9 @@ class Example:
 def examples(ranking: pd.DataFrame, relevance: pd.DataFrame, tuned: Tuned, most: int) -> list[Example]:
     """Every row of every figure.
 
-    Only labels that are interpreted are shown. Of the samples, a row shows the one whose change is nearest to the mean
-    that the unit was chosen for, over all samples or those of a class; rows on a common sample show the one that is
-    nearest for all of them.
+    Only labels that are interpreted are shown, and only changes that are `widespread`. Of the samples, a row shows the
+    one whose change is nearest to the mean that the unit was chosen for, over all samples or those of a class; rows on
+    a common sample show the one that is nearest for all of them.
 
     Args:
         ranking: table "ranking" of the stage "units".
@@ -55,9 +57,23 @@ def examples(ranking: pd.DataFrame, relevance: pd.DataFrame, tuned: Tuned, most:
         tuned: the screen.
         most: units per block.
     """
-    seen = pd.DataFrame(ranking[ranking["interpreted"] & ranking["change"].notna()])
+    seen = widespread(pd.DataFrame(ranking[ranking["interpreted"]]), tuned)
     answers = pd.DataFrame(relevance[relevance["change"].notna()])
     return [*_of_labels(seen, tuned, most), *_of_classes(answers, tuned, most)]
+
+
+def widespread(ranking: pd.DataFrame, tuned: Tuned) -> pd.DataFrame:
+    """The rows of a ranking whose change at least `MOST` of the samples have, ranked anew.
+
+    A part that a unit makes disappear has a change in few samples, which then say little about the unit.
+    """
+    known = ~tuned.measures[:, :, [0, -1]].isnan().any(2)
+    often = known.float().mean(1) >= MOST
+    place = {unit: p for p, unit in enumerate(tuned.unit.tolist())}
+    columns = zip(*(ranking[name].tolist() for name in ("unit", "label", "measure")), strict=True)
+    kept = [bool(often[place[u], tuned.labels.index(label), MEASURES.index(name)]) for u, label, name in columns]
+    table = pd.DataFrame(ranking[np.array(kept, dtype=bool)])
+    return table.assign(rank=table.groupby(["label", "measure"])["rank"].rank().astype(int))
 
 
 def typical(changes: Tensor) -> int:

@@ -12,12 +12,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lis.quantify.change import change
 from lis.quantify.measures import MEASURES
 from lis.units.correlation import spearman
 from lis.units.effects import mean_over_samples
 from lis.units.ranking import top
 from lis.units.tables import long_table
 
+COMPARED = ("extent", *MEASURES)
+"""What is compared. `extent` is the difference of areas in fractions of the frame, where an absent label has none: it
+is known of every sample, and a part that nearly vanishes does not make it huge, as it does the relative change of area.
+"""
 HEAD = 10
 """Units at the head of a ranking."""
 
@@ -27,7 +32,7 @@ Statistic = Callable[[Tensor, Tensor], Array]
 
 @dataclass(frozen=True)
 class Recovery:
-    """Measured and true changes of P units in S samples, in M measures of K labels."""
+    """Measured and true changes of P units in S samples, in the M things `COMPARED` of K labels."""
 
     unit: Tensor
     """`[P]` int64."""
@@ -63,12 +68,12 @@ class Recovery:
             "seeds": self.measured.shape[1],
             "interpreted": self.interpreted[:, None],
         }
-        return long_table({"label": self.labels, "measure": MEASURES}, columns)
+        return long_table({"label": self.labels, "measure": COMPARED}, columns)
 
     @property
     def units(self) -> pd.DataFrame:
         """unit, label, measure, measured and true (mean changes)."""
-        axes = {"unit": self.unit, "label": self.labels, "measure": MEASURES}
+        axes = {"unit": self.unit, "label": self.labels, "measure": COMPARED}
         return long_table(axes, dict(zip(("measured", "true"), self.means, strict=True)))
 
     def _by_sample(self, statistic: Statistic) -> Array:
@@ -76,6 +81,18 @@ class Recovery:
         pairs = zip(self.measured.unbind(1), self.true.unbind(1), strict=True)
         values = [torch.from_numpy(statistic(measured, true)) for measured, true in pairs]
         return torch.stack(values).nanmean(0).numpy()
+
+
+def compared(first: Tensor, last: Tensor) -> Tensor:
+    """Changes `[..., K, M]`, in the order of `COMPARED`, between measures `[..., K, 5]`.
+
+    Example:
+        >>> none, some = torch.full((1, 5), torch.nan), torch.tensor([[0.25, 0.5, 1.0, 0.5, 10.0]])
+        >>> compared(none, some).tolist()[0][:2]
+        [0.25, nan]
+    """
+    extent = (last[..., :1].nan_to_num(0) - first[..., :1].nan_to_num(0)).to(last.dtype)
+    return torch.cat([extent, change(first, last)], -1)
 
 
 def rank_correlation(measured: Tensor, true: Tensor) -> Array:
@@ -93,5 +110,5 @@ def head_overlap(measured: Tensor, true: Tensor) -> Array:
 def summary(agreement: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Mean spearman and overlap over the interpreted labels by measure, of `Recovery.agreement`."""
     own = agreement[agreement["interpreted"]]
-    means = {name: own.loc[own["measure"] == name, ["spearman", "overlap"]].mean() for name in MEASURES}
+    means = {name: own.loc[own["measure"] == name, ["spearman", "overlap"]].mean() for name in COMPARED}
     return {name: {str(column): float(value) for column, value in row.items()} for name, row in means.items()}

@@ -11,17 +11,16 @@ from torch import Tensor
 
 from lis.context import Context
 from lis.linking.fit import link, load_link
-from lis.quantify.change import change
 from lis.quantify.measures import measure
 from lis.store import Artifact, Draft, Recipe
 from lis.types import Generator
 from lis.units.effects import Effects
 from lis.units.perturbation import with_unit
-from lis.units.recovery import Recovery, summary
+from lis.units.recovery import Recovery, compared, summary
 from lis.units.screen import screen
 from lis.units.tuned import Tuned
 
-VERSION = 1
+VERSION = 2
 
 
 @runtime_checkable
@@ -93,7 +92,7 @@ def true_measures(renderer: Renderer, w: Tensor) -> Tensor:
 
 
 def shard(ctx: Context, block: Block) -> Artifact:
-    """The true changes of a block of units, from the store or computed now: tensors "change": `[U, S, labels, 5]`."""
+    """The true changes of a block of units, from the store or computed now: tensors "change": `[U, S, labels, 6]`."""
     inputs = (screen(ctx).key, link(ctx).key)
     config = {"units": list(block.units), "first": list(block.first), "last": list(block.last)}
     recipe = Recipe("truth-shard", VERSION, config, inputs, {"generator": ctx.generator.fingerprint})
@@ -101,7 +100,7 @@ def shard(ctx: Context, block: Block) -> Artifact:
 
 
 def _change(ctx: Context, block: Block) -> Tensor:
-    """True changes `[U, S, labels, 5]` of the units of a block, in the samples that were tuned."""
+    """True changes `[U, S, labels, 6]` of the units of a block, in the samples that were tuned."""
     renderer, model = validate_truth(ctx.generator), load_link(link(ctx))
     r = screen(ctx).tensors("seeds")["r"]
     changes = []
@@ -110,7 +109,7 @@ def _change(ctx: Context, block: Block) -> Tensor:
         batches = w.flatten(0, 1).split(ctx.config.batch_size)
         measured = torch.cat([true_measures(renderer, batch.to(ctx.device)) for batch in batches])
         first, last = measured.unflatten(0, w.shape[:2]).unbind(1)
-        changes.append(change(first, last))
+        changes.append(compared(first, last))
     return torch.stack(changes)
 
 
@@ -123,8 +122,9 @@ def _build(ctx: Context, renderer: Renderer, screened: Artifact, draft: Draft) -
             f"of {', '.join(renderer.labels)}; label these parts, or leave truth out of analysis.stages"
         )
     effects, own = Effects.of(tuned), [tuned.labels.index(label) for label in known]
+    measured = compared(tuned.measures[:, :, 0], tuned.measures[:, :, -1])
     true = _true_change(ctx, tuned)[:, :, [renderer.labels.index(label) for label in known]]
-    found = Recovery(tuned.unit, tuple(known), effects.interpreted[own], effects.change[:, :, own], true)
+    found = Recovery(tuned.unit, tuple(known), effects.interpreted[own], measured[:, :, own], true)
     agreement = found.agreement
     draft.table("agreement", agreement)
     draft.table("units", found.units)
@@ -132,7 +132,7 @@ def _build(ctx: Context, renderer: Renderer, screened: Artifact, draft: Draft) -
 
 
 def _true_change(ctx: Context, tuned: Tuned) -> Tensor:
-    """True changes of all tuned units `[P, S, labels, 5]`, shard by shard."""
+    """True changes of all tuned units `[P, S, labels, 6]`, shard by shard."""
     blocks = _blocks(tuned, ctx.config.tuning.unit_block)
     made = ctx.engine.map(partial(shard, ctx), blocks)
     tracked = ctx.progress.track(made, total=len(blocks), label="true changes")

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from lis.report.figures.heat import ONE_SIDED, TWO_SIDED, heat, matrix
 from lis.report.figures.strips import signed
 from lis.report.frames import records, where
+from lis.report.labels import number
 from lis.report.measures import CHANGES
 from lis.report.style import INK, MUTED, RULE, WIDE, light_grid, plain, sheet, styled
 
@@ -52,7 +53,8 @@ def _panel(axis: Axes, table: pd.DataFrame, facts: dict[str, Any], colour: str) 
     axis.plot(ends, ends, color=RULE, linewidth=1.2)
     axis.plot(true[both], measured[both], "o", color=colour, markersize=3.6, alpha=0.6, markeredgewidth=0)
     written = f"ρ = {signed(facts['spearman'])}\n{facts['overlap']:.0f} of top 10" if both.any() else "never seen"
-    axis.text(0.04, 0.97, written, transform=axis.transAxes, va="top", size=8.5, color=INK, linespacing=1.4)
+    style: dict[str, Any] = {"transform": axis.transAxes, "ha": "right", "size": 8.5, "color": INK}
+    axis.text(0.97, 0.04, written, va="bottom", linespacing=1.4, **style)
     name = plain(facts["label"]) + ("" if facts["interpreted"] else " (too small)")
     axis.set_title(name, color=colour if facts["interpreted"] else MUTED)
     axis.set(xlim=ends, ylim=ends, aspect="equal")
@@ -62,21 +64,25 @@ def _panel(axis: Axes, table: pd.DataFrame, facts: dict[str, Any], colour: str) 
 
 @styled
 def agreement(table: pd.DataFrame, labels: Sequence[str], measures: Sequence[str]) -> Figure:
-    """Label × measure: rank correlation over units on means over samples and per sample, and shared top 10.
+    """Label × measure: rank correlation over units and shared heads, of means over samples and within samples.
 
     Args:
-        table: "agreement": label, measure, spearman, spearman_seed, overlap.
+        table: "agreement": label, measure, spearman, overlap, spearman_seed, overlap_seed.
         labels: rows.
         measures: columns.
     """
-    figure, axes = sheet(WIDE, 0.85 + 0.3 * max(len(labels), 3), 1, 3)
+    figure, axes = sheet(WIDE, 2 * (0.6 + 0.27 * max(len(labels), 3)), 2, 2)
     panels = [
-        ("spearman", "Spearman, means over samples", (-1, 1), signed, TWO_SIDED),
-        ("spearman_seed", "Spearman, single samples", (-1, 1), signed, TWO_SIDED),
-        ("overlap", "shared of the first 10, means", (0, 10), lambda value: f"{value:.0f}", ONE_SIDED),
+        ("spearman", "Spearman, means over samples"),
+        ("overlap", "shared of the first 10, means over samples"),
+        ("spearman_seed", "Spearman, single samples"),
+        ("overlap_seed", "shared of the first 10, single samples"),
     ]
-    for place, (axis, (name, title, limits, text, scale)) in enumerate(zip(axes[0], panels, strict=True)):
-        values = matrix(table, ("label", labels), ("measure", measures), name)
-        heat(axis, values, labels if place == 0 else [""] * len(labels), measures, limits, text, scale)
+    for place, (axis, (name, title)) in enumerate(zip(axes.flat, panels, strict=True)):
+        values, names = matrix(table, ("label", labels), ("measure", measures), name), labels if place % 2 == 0 else []
+        if name.startswith("spearman"):
+            heat(axis, values, names, measures, (-1, 1), signed, TWO_SIDED)
+        else:
+            heat(axis, values, names, measures, (0, 10), lambda value: number(value, 2), ONE_SIDED)
         axis.set_title(title, pad=8)
     return figure

@@ -17,9 +17,10 @@ from lis.report.source import Source
 from lis.report.style import class_colours, plain
 
 HOW_TO_READ = (
-    "From left to right a unit goes from its smallest to its largest activation, all others as they are. The label is "
-    "outlined; the curve is the measure's change from the first image (grey line: none) on one scale per block, with "
-    "the last value at the right. Of all samples, the one whose change is nearest to the unit's mean is shown."
+    "From left to right a unit goes from its smallest to its largest activation, all others as they are. The label "
+    "is outlined; the curve is the measure's change from the first image (grey line: none) on one scale per block, "
+    "with the last value at the right and gaps where the label is absent. Of all samples, the one whose change is "
+    "nearest to the unit's mean is shown; units whose change less than half of the samples have are passed over."
 )
 """Of figures whose rows have an outlined label."""
 THROUGH_CLASSES = ("transfer", "shared")

@@ -18,12 +18,13 @@ from lis.report.source import Source
 
 _TITLE = "Measured and true changes"
 _SCATTER = (
-    "Every unit's mean change of area as the segmenter sees it, against the same in the exact masks of the same w̃; on "
-    "the line they are equal. ρ: Spearman; top 10: units with the largest |change| in both."
+    "A dot is one unit: its mean change of {} as the segmenter sees it, against the same in the exact masks of the "
+    "same w̃; on the line they are equal. ρ: Spearman; top 10: units with the largest |change| in both."
 )
 _MATRICES = (
-    "Spearman's correlation over units between measured and true change, of means over samples (left) and within "
-    "single samples (mean over samples, middle); units shared by the first ten of both rankings (right)."
+    "Left: Spearman's correlation over units between measured and true change. Right: units shared by the first ten of "
+    "both rankings. Above, of means over samples; below, within single samples, as a mean over samples. Extent: "
+    "difference of areas in fractions of the frame, where an absent part has none; area: relative to the first."
 )
 _COLUMNS = ("spearman", "overlap", "spearman_seed", "overlap_seed")
 
@@ -41,9 +42,14 @@ def truth(source: Source) -> Section | None:
     own = {name: colour for name, colour in colours(source).items() if name in labels}
     figures = [
         Picture("truth-agreement", agreement_figure(table, labels, measures), _MATRICES),
-        Picture("truth-area", measured_and_true(units, table, own, measures[0]), _SCATTER),
+        Picture("truth-units", measured_and_true(units, table, own, measures[0]), _SCATTER.format(_said(measures[0]))),
     ]
     return Section(_TITLE, _lead(source.json("truth", "summary"), found), figures, [_table(table)], _notes(table))
+
+
+def _said(measure: str) -> str:
+    """A measure in a sentence."""
+    return "extent (area as a fraction of the frame)" if measure == "extent" else measure
 
 
 def _measures(table: pd.DataFrame) -> list[str]:
@@ -57,7 +63,7 @@ def _lead(summary: dict[str, Any], found: pd.DataFrame) -> str:
         return "No label is large enough to be interpreted: the figures show labels of which little can be said."
     (first, *others), facts = means, records(found)[0]
     lead = (
-        f"Measured and true changes of {first[0]} rank {counted(facts['units'], 'unit')} alike: Spearman's ρ is "
+        f"Measured and true changes of {_said(first[0])} rank {counted(facts['units'], 'unit')} alike: Spearman's ρ is "
         f"{signed(first[1]['spearman'])}, and {number(first[1]['overlap'], 2)} of the first 10 units are the same, as "
         f"means over labels, on averages over {counted(facts['seeds'], 'sample')}."
     )
