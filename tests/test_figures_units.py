@@ -33,9 +33,11 @@ from lis.report.figures.transfer import transfer
 from lis.report.figures.truth import agreement, measured_and_true
 from lis.report.figures.unit_map import branches, clusters, unit_map
 from lis.report.frames import column, known, records, where
+from lis.report.labels import number
 from lis.report.measures import changed
 from lis.report.style import PARTS, SERIES, class_colours, label_colours, raster, sheet
 from lis.store import Artifact
+from lis.units.recovery import COMPARED
 
 COLOURS = label_colours(LABELS)
 
@@ -321,14 +323,14 @@ def test_a_label_that_is_never_seen_says_so() -> None:
     assert "never seen" in texts(measured_and_true(table, facts, COLOURS, "area"))
 
 
-def test_truth_has_three_matrices(artifacts: dict[str, Artifact]) -> None:
+def test_truth_has_four_matrices(artifacts: dict[str, Artifact]) -> None:
     table = artifacts["truth"].table("agreement")
-    figure = agreement(table, LABELS, MEASURES)
-    row = records(where(table, label=LABELS[2], measure="luminance"))[0]
-    for axis, name, form in zip(
-        figure.axes, ("spearman", "spearman_seed", "overlap"), ("+.2f", "+.2f", ".0f"), strict=True
-    ):
-        assert np.array(written(axis)).reshape(5, 5)[2, 1] == format(row[name], form).replace("-", "−")
+    figure = agreement(table, LABELS, COMPARED)
+    own = records(where(table, label=LABELS[2], measure="luminance"))[0]
+    for axis, name in zip(figure.axes, ("spearman", "overlap", "spearman_seed", "overlap_seed"), strict=True):
+        expected = f"{own[name]:+.2f}".replace("-", "−") if "spearman" in name else number(own[name], 2)
+        cells = np.array(written(axis)).reshape(len(LABELS), len(COMPARED))
+        assert cells[2, COMPARED.index("luminance")] == expected
 
 
 def row(steps: int, name: str = "unit 3", **changes: Any) -> Row:

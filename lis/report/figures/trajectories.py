@@ -58,7 +58,7 @@ class Block:
 
 @styled
 def trajectories(blocks: Sequence[Block]) -> Figure:
-    """Blocks of rows: images from the smallest to the largest activation, and a curve from 0 or from the first value.
+    """Blocks of rows: images from the smallest to the largest activation, and the curve of what changes.
 
     Args:
         blocks: as many steps in each; two stand side by side where the steps are few.

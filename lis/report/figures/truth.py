@@ -54,7 +54,8 @@ def _panel(axis: Axes, table: pd.DataFrame, facts: dict[str, Any], colour: str) 
     axis.plot(true[both], measured[both], "o", color=colour, markersize=3.6, alpha=0.6, markeredgewidth=0)
     written = f"ρ = {signed(facts['spearman'])}\n{facts['overlap']:.0f} of top 10" if both.any() else "never seen"
     style: dict[str, Any] = {"transform": axis.transAxes, "ha": "right", "size": 8.5, "color": INK}
-    axis.text(0.97, 0.04, written, va="bottom", linespacing=1.4, **style)
+    box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.75, "linewidth": 0}
+    axis.text(0.97, 0.04, written, va="bottom", linespacing=1.4, bbox=box, **style)
     name = plain(facts["label"]) + ("" if facts["interpreted"] else " (too small)")
     axis.set_title(name, color=colour if facts["interpreted"] else MUTED)
     axis.set(xlim=ends, ylim=ends, aspect="equal")
