@@ -126,7 +126,7 @@ def check_config(config: RunConfig, stages: Collection[str]) -> None:
             "the pairs per class that there are to choose from"
         )
     compared = config.similarity.examples * len(config.classes.names)
-    if "similarity" in config.analysis.stages and compared < 3:
+    if "similarity" in config.analysis.stages and 0 < compared < 3:  # no class at all is told with the names there are
         problems.append(
             f"similarity.examples={config.similarity.examples} of {len(config.classes.names)} classes: expected 3 or "
             "more samples in all (raise it, or leave similarity out of analysis.stages)"
