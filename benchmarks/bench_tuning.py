@@ -2,7 +2,8 @@
 
     python benchmarks/bench_tuning.py [--gan partworld|imagenet256] [--repetitions 9] [--batch-size N] [--threads N]
 
-One process; measured and bare images take turns, block by block, in batches of the same size, and medians are compared.
+One process; measured and bare images take turns, block by block, in batches of the same size (that of a run, if it is
+not given), and medians are compared.
 Measured is what a run does with a block of units and samples: link, generate, segment, measure, classify, write the
 shard. On part world everything is as in a run; imagenet256 has random weights throughout, ResNet-50 as the classifier
 and the default segmenter, untrained. The parts of the loop are timed one by one besides. Prints a table, and as the
@@ -52,12 +53,11 @@ class Case:
     units: int
     samples: int
     target: float
-    batch_size: int | None = None
 
 
 CASES = {
     "partworld": Case(("size=demo",), 32, 4, 0.6),
-    "imagenet256": Case((*_RANDOM, "gan=imagenet256"), 1, 1, 0.9, 2),
+    "imagenet256": Case((*_RANDOM, "gan=imagenet256"), 1, 1, 0.9),
 }
 
 
@@ -74,9 +74,9 @@ def untrained(ctx: Context) -> Segmenter:
     with torch.inference_mode():
         maps = ctx.generator.synthesize(ctx.generator.mean_w[:1].to(ctx.device), features=True)[1]
     layers = read_layers(list(maps), fit.every)
-    widths, size = [maps[name].shape[1] for name in layers], fit.mask_size(ctx.generator.resolution)
+    widths, size = [maps[name].shape[1] for name in layers], fit.map_size(ctx.generator.resolution)
     labels = ctx.config.classes.labels
-    model = FewShotSegmenter(labels, size, layers, widths, fit.network, fit.channels, fit.hidden)
+    model = FewShotSegmenter(labels, size, layers, widths, fit.network, fit.channels, fit.hidden, fit.enlarge)
     return model.to(ctx.device).eval().requires_grad_(False)
 
 
@@ -93,7 +93,7 @@ class Loop:
         link = LinearLink.of(coef * float(mean.std()) / units**0.5, mean.double()).to(ctx.device)
         self.r = torch.rand(case.samples, units, generator=draws)
         w = mean[None].to(ctx.device)
-        self.size = batches(batch_size or case.batch_size, 10**9, ctx.device, lambda: self.reader.maps(w)).size
+        self.size = batches(batch_size, 10**9, ctx.device, lambda: self.reader.maps(w)).size
         self.job = Job(ctx, link, self.reader, Batches(self.size), torch.ones(units), ())
         self.images = case.units * case.samples * 2
         self.w = mean.repeat(self.images, 1) + float(mean.std()) * torch.randn(self.images, len(mean), generator=draws)
@@ -115,7 +115,7 @@ class Loop:
         """What is done with a batch after it was generated."""
         with torch.inference_mode():
             w = self.w[: self.size].to(self.ctx.device)
-            image, maps = self.ctx.generator.synthesize(w, features=True)
+            image, maps = self.ctx.generator.synthesize(w, features=self.reader.masks.layers)
             masks = self.reader.masks(maps)
         classifier = self.ctx.classifier
         return {

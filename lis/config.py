@@ -245,7 +245,9 @@ class FewShotConfig(SegmenterConfig):
     network: str = MISSING
     """`projected`, `three` (the paper's) or `five` (the published program's)."""
     size: int | None = None
-    """Height and width of a mask in pixels; null: half of the generator's resolution."""
+    """Height and width in pixels that the maps are read at; null: half of the generator's resolution."""
+    enlarge: int = 1
+    """How many times finer a mask is than that."""
     every: int = 2
     """Every how many layers of the generator are read."""
     channels: int = 32

@@ -6,6 +6,7 @@ activations of a classifier's penultimate layer, `w̃` what a link predicts from
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Literal, Protocol, overload, runtime_checkable
 
 from torch import Tensor, nn
@@ -42,9 +43,15 @@ class Generator(Protocol):
     @overload
     def synthesize(self, w: Tensor, features: Literal[False] = False) -> Tensor: ...
     @overload
-    def synthesize(self, w: Tensor, features: Literal[True]) -> tuple[Tensor, dict[str, Tensor]]: ...
-    def synthesize(self, w: Tensor, features: bool = False) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-        """Images `[n, 3, H, W]` in [-1, 1] of style codes `w [n, w_dim]`; with `features` also the layers' maps."""
+    def synthesize(self, w: Tensor, features: Literal[True] | Collection[str]) -> tuple[Tensor, dict[str, Tensor]]: ...
+    def synthesize(
+        self, w: Tensor, features: bool | Collection[str] = False
+    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+        """Images `[n, 3, H, W]` in [-1, 1] of style codes `w [n, w_dim]`.
+
+        With `features` also the layers' maps `[n, channels, h, h]` by name, in order: those of all layers, or, given
+        names, of these. Fewer cost less time and memory.
+        """
         ...
 
 
@@ -82,6 +89,8 @@ class Segmenter(Protocol):
     """Names of the parts; label k of a mask is `labels[k - 1]`, 0 is background."""
     size: int
     """Height and width of a mask in pixels."""
+    layers: tuple[str, ...]
+    """Names of the maps that it reads."""
 
     @property
     def fingerprint(self) -> str:
@@ -89,7 +98,7 @@ class Segmenter(Protocol):
         ...
 
     def __call__(self, maps: dict[str, Tensor]) -> Tensor:
-        """Logits `[n, 1 + labels, size, size]`, channel 0 background, of the maps that `synthesize` gives."""
+        """Logits `[n, 1 + labels, size, size]`, channel 0 background, of the maps of its layers."""
         ...
 
 

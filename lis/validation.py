@@ -55,6 +55,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "segmenter.every": (1, math.inf),
     "segmenter.channels": (1, math.inf),
     "segmenter.hidden": (1, math.inf),
+    "segmenter.enlarge": (1, math.inf),
     "segmenter.epochs": (1, math.inf),
     "segmenter.batch_size": (1, math.inf),
     "segmenter.learning_rate": (0, math.inf),

@@ -6,6 +6,7 @@ nearly every sample is accepted, and a linear link from its features to w is exa
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from lis.config import (
 )
 from lis.context import Context
 from lis.engine import InProcess
+from lis.generators.layers import wanted_layers
 from lis.progress import Progress
 from lis.store import Store
 from lis.streams import Stream
@@ -82,10 +84,10 @@ class FakeGenerator:
         mean = self.mean_w[drawn] if self.num_classes else self.mean_w
         return mean + truncation * (w - mean)
 
-    def synthesize(self, w: Tensor, features: bool = False) -> Any:
+    def synthesize(self, w: Tensor, features: bool | Collection[str] = False) -> Any:
         """Images `[n, 3, H, W]`."""
         image = (w @ self.decoder.T).unflatten(1, (3, self.resolution, self.resolution)).clamp(-1, 1)
-        return (image, {"only": image}) if features else image
+        return image if features is False else (image, dict.fromkeys(wanted_layers(features, ["only"]), image))
 
     def true_factors(self, w: Tensor) -> Tensor:
         """Factors `[n, factors]`."""

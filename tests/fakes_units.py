@@ -29,7 +29,7 @@ class FakeSegmenter:
     """Labels the pixels of the generator's only map."""
 
     labels = LABELS
-    size = 8
+    size, layers = 8, ("only",)
     fingerprint = "fake-segmenter"
 
     def __call__(self, maps: dict[str, Tensor]) -> Tensor:
@@ -42,7 +42,6 @@ def use_fake_segmenter(patch: pytest.MonkeyPatch) -> None:
     """Puts the fake in the place of the stage that trains one."""
     patch.setattr(stage, "segmenter", lambda ctx: ctx.store.make(Recipe("fake-segmenter", 1, {}), lambda draft: None))
     patch.setattr(stage, "load_segmenter", lambda ctx, artifact: FakeSegmenter())
-    patch.setattr(stage, "segment", lambda model, maps: model(maps).argmax(1))
 
 
 def tuning_context(root: Path, generator: Any = None, classifier: Any = None, **overrides: Any) -> Context:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 
 from lis.config import FewShotConfig
 from lis.context import Context
+from lis.generators.layers import wanted_layers
 
 LABELS = ("disc", "spot")
 SIZE = 32
@@ -42,14 +44,15 @@ class Painted(FakeGenerator):
         whole = torch.cat([1 - masks.sum(1, keepdim=True), masks], 1)
         return torch.einsum("nkhw,kc->nchw", whole, COLOURS), masks
 
-    def synthesize(self, w: Tensor, features: bool = False) -> Any:
+    def synthesize(self, w: Tensor, features: bool | Collection[str] = False) -> Any:
         """The picture itself, and mixtures of its colours."""
         image = self.render(w)[0]
-        if not features:
+        if features is False:
             return image
         small = {size: F.adaptive_avg_pool2d(image, size) for size in (8, 16, 32)}
         maps = {name: torch.einsum("dc,nchw->ndhw", mix, small[_side(name)]) for name, mix in self.mixes.items()}
-        return image, {name: F.leaky_relu(x, 0.2) for name, x in maps.items()}
+        wanted = wanted_layers(features, list(maps))
+        return image, {name: F.leaky_relu(maps[name], 0.2) for name in wanted}
 
 
 def painted_context(root: Path, generator: Any = None, **overrides: Any) -> Context:

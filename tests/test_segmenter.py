@@ -63,6 +63,29 @@ def test_layers_are_counted_from_the_last(every: int, expected: str) -> None:
     assert "".join(read_layers("abcdefg", every)) == expected
 
 
+def test_finer_masks_are_the_argmax_of_interpolated_logits() -> None:
+    maps = {name: x.float() for name, x in random_maps().items()}
+    settings = {"labels": ["a", "b"], "size": 8, "layers": list(maps), "widths": [x.shape[1] for x in maps.values()]}
+    coarse, fine = FewShotSegmenter(**settings), FewShotSegmenter(**settings, enlarge=4)
+    fine.load_state_dict(coarse.state_dict())
+    expected = F.interpolate(coarse(maps), scale_factor=4, mode="bilinear", align_corners=False)
+    assert fine.size == 32 and fine.fingerprint != coarse.fingerprint
+    torch.testing.assert_close(fine(maps), expected)
+    assert torch.equal(segment(fine, maps), expected.argmax(1))
+
+
+def test_finer_masks_lie_nearer_to_the_true_ones(tmp_path: Path) -> None:
+    """Held against the finest masks, those that were learned there are better than coarse ones that are enlarged."""
+    found = {}
+    for enlarge in (1, 2):
+        ctx = painted_context(tmp_path / str(enlarge), fit__size=16, fit__enlarge=enlarge)
+        model, images = load_segmenter(ctx, segmenter(ctx)), exact(ctx, draw(ctx, "exact", 60), 32)
+        masks = segment(model, ctx.generator.synthesize(images.w, features=model.layers)[1])
+        masks = masks.repeat_interleave(2 // enlarge, 1).repeat_interleave(2 // enlarge, 2)
+        found[enlarge] = float(iou(confusions(images.masks, masks, len(model.labels)).sum(0)).mean())
+    assert found[2] > found[1] + 0.01
+
+
 def test_maps_are_averaged_down_and_interpolated_up() -> None:
     x = random(2, 3, 8, 8)
     blocks = torch.stack([x[:, :, i::2, j::2] for i in range(2) for j in range(2)]).mean(0)
@@ -275,7 +298,10 @@ class Blind:
         ({"labels__left_out": "dog"}, r"labels\.left_out=dog: expected one of ant, bee, cat"),
         ({"labels__left_out": "ant", "class_names": ("ant",)}, "leaves no class to learn from"),
         ({"labels__folder": "nowhere"}, r"labels\.folder=nowhere: expected the folder that `python -m lis\.labels"),
-        ({"fit__size": 33}, r"segmenter\.size=33: expected at most 32"),
+        (
+            {"fit__size": 17, "fit__enlarge": 2},
+            r"segmenter\.size=17 segmenter\.enlarge=2: masks of 34 pixels, expected at most 32",
+        ),
         ({"fit__learning_rate": 1e30, "fit__epochs": 5}, r"diverged in epoch \d.*lower segmenter\.learning_rate"),
     ],
 )

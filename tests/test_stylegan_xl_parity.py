@@ -45,6 +45,16 @@ def test_the_output_of_every_layer(name):
 
 
 @pytest.mark.parametrize("name", UNTRANSFORMED)
+def test_some_layers_are_those_of_all(name):
+    network, ws = generator(name), recorded(name)["w_psi1"]
+    image, maps = network.synthesis(ws, features=True)
+    chosen = list(maps)[1::2]
+    again, some = network.synthesis(ws, features=chosen)
+    assert list(some) == chosen and near(again, image)
+    assert all(near(some[layer], maps[layer]) for layer in chosen)
+
+
+@pytest.mark.parametrize("name", UNTRANSFORMED)
 def test_seeds(name):
     io, network = recorded(name), generator(name)
     if "seed_w_psi07" not in io:

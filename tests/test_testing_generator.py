@@ -11,6 +11,7 @@ from fakes import FakeGenerator
 from stylegan_xl_fixtures import generator as stylegan_xl
 from torch import nn
 
+from lis.generators.layers import wanted_layers
 from lis.generators.partworld import PartWorld
 from lis.streams import Stream
 from lis.testing import ContractError, check_generator
@@ -46,7 +47,12 @@ class Toy(nn.Module):
 
     def synthesize(self, w, features=False):
         image = (w @ self.first + self.last).view(-1, 3, 8, 8).clamp(-1, 1)
-        return (image, {"only": image}) if features else image
+        return image if features is False else (image, named({"half": image / 2, "only": image}, features))
+
+
+def named(maps, features):
+    """Those of the maps that are asked for."""
+    return {name: maps[name] for name in wanted_layers(features, list(maps))}
 
 
 def toy(**members):
@@ -75,7 +81,7 @@ def imaging(change):
 
     def synthesize(self, w, features=False):
         image = change(Toy.synthesize(self, w), w)
-        return (image, {"only": image.detach()}) if features else image
+        return image if features is False else (image, named({"only": image.detach()}, features))
 
     return toy(synthesize=synthesize)
 
@@ -86,6 +92,16 @@ def mapping(change):
     def synthesize(self, w, features=False):
         image = Toy.synthesize(self, w)
         return change(image) if features else image
+
+    return toy(synthesize=synthesize)
+
+
+def choosing(change):
+    """A toy whose maps are what `change(image, features)` makes of its image."""
+
+    def synthesize(self, w, features=False):
+        image = Toy.synthesize(self, w)
+        return image if features is False else (image, change(image, features))
 
     return toy(synthesize=synthesize)
 
@@ -195,6 +211,20 @@ BROKEN = {
     "oblong map": (lambda: mapping(lambda image: (image, {"a": image[..., 1:]})), r"'a': torch.float32 \[2, 3, 8, 7\]"),
     "one map for all": (lambda: mapping(lambda image: (image, {"a": image[:1]})), "n = 2, got 'a'"),
     "nan in a map": (lambda: mapping(lambda image: (image, {"a": image / 0 * 0})), "map 'a' has values"),
+    "all maps always": (
+        lambda: choosing(lambda image, features: {"half": image / 2, "only": image}),
+        "must give .image, that map alone",
+    ),
+    "another map alone": (
+        lambda: choosing(
+            lambda image, features: named({"only": image}, features) if features is True else {"only": 0 * image}
+        ),
+        "map 'only' differs by .* asked for alone",
+    ),
+    "unknown layers": (
+        lambda: choosing(lambda image, features: {"only": image}),
+        "ValueError for a layer that does not exist",
+    ),
     "no gradient": (lambda: toy(synthesize=torch.no_grad()(Toy.synthesize)), "not differentiable"),
     "rounded": (lambda: imaging(lambda image, w: (image * 99).round() / 99), "the gradient by w is zero"),
     "detached": (lambda: imaging(lambda image, w: image.detach() + 0 * w.sum()), "the gradient by w is zero"),
@@ -226,7 +256,7 @@ def test_a_good_one_passes_and_is_left_as_it_was():
 def test_few_images_are_made():
     made = []
     check_generator(imaging(lambda image, w: made.append(len(w)) or image))
-    assert sum(made) == 6
+    assert sum(made) == 10
 
 
 def test_one_class_and_none_will_do():

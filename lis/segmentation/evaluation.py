@@ -140,7 +140,7 @@ def _masks(ctx: Context, model: FewShotSegmenter, images: Labelled | Drawn) -> I
     labels = len(model.labels)
     for rows in torch.arange(len(images.w)).split(feature_batch(ctx)):
         w = images.w[rows].to(ctx.device)
-        predicted = segment(model, ctx.generator.synthesize(w, features=True)[1])
+        predicted = segment(model, ctx.generator.synthesize(w, features=model.layers)[1])
         if isinstance(images, Labelled):
             true = reduced_masks(images.masks[rows], labels, model.size)
         else:

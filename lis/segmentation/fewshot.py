@@ -52,23 +52,25 @@ class FewShotFit:
     every: int = 2
     channels: int = 32
     hidden: int = 64
+    enlarge: int = 1
     epochs: int = 100
     batch_size: int = 5
     learning_rate: float = 1e-3
     weight_decay: float = 1e-3
 
     def mask_size(self, resolution: int) -> int:
-        """Height and width of a mask in pixels: as asked for, or half of the image's.
+        """Height and width of a mask in pixels: `enlarge` times that of the maps as they are read.
 
         Raises:
             ValueError: larger than the image.
         """
-        size = self.size or resolution // 2
-        if size > resolution:
+        size = self.map_size(resolution)
+        if size * self.enlarge > resolution:
             raise ValueError(
-                f"segmenter.size={size}: expected at most {resolution}, the size of the generator's images"
+                f"segmenter.size={size} segmenter.enlarge={self.enlarge}: masks of {size * self.enlarge} pixels, "
+                f"expected at most {resolution}, the size of the generator's images"
             )
-        return size
+        return size * self.enlarge
 
     def fit(self, images: Labelled, labels: Sequence[str], generator: Generator, settings: Settings) -> FittedSegmenter:
         """Trains a segmenter.
@@ -77,7 +79,7 @@ class FewShotFit:
             ValueError: masks that are larger than the images, or a loss that is not finite.
         """
         start, stream = time.perf_counter(), Stream("segmenter", settings.seed)
-        size = self.mask_size(generator.resolution)
+        size = self.map_size(generator.resolution)
         examples = self._examples(images, len(labels), generator, size, settings.device)
         segmenter = self._initial(examples, labels, size, stream)
         schedule = Schedule(self.epochs, self.batch_size, self.learning_rate, self.weight_decay)
@@ -94,14 +96,18 @@ class FewShotFit:
             every = generator.synthesize(images.w[:1].to(device), features=True)[1]
         layers = read_layers(list(every), self.every)
         maps = maps_of(generator, images.w, layers, size, self.batch_size, device)
-        return Examples(maps, reduced_masks(images.masks, labels, size).long())
+        return Examples(maps, reduced_masks(images.masks, labels, self.mask_size(generator.resolution)).long())
+
+    def map_size(self, resolution: int) -> int:
+        """Height and width in pixels that the maps are read at: as asked for, or half of the image's."""
+        return self.size or resolution // 2
 
     def _initial(self, examples: Examples, labels: Sequence[str], size: int, stream: Stream) -> FewShotSegmenter:
         widths = [x.shape[1] for x in examples.maps.values()]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream.torch_seed)
             segmenter = FewShotSegmenter(
-                labels, size, list(examples.maps), widths, self.network, self.channels, self.hidden
+                labels, size, list(examples.maps), widths, self.network, self.channels, self.hidden, self.enlarge
             )
         segmenter.reader.standardisation.fit(examples.maps.values())
         return segmenter

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from torch import Tensor
 
@@ -59,8 +59,24 @@ def load_segmenter(ctx: Context, artifact: Artifact) -> FewShotSegmenter:
 
 
 def segment(model: Segmenter, maps: Mapping[str, Tensor]) -> Tensor:
-    """Masks `[n, size, size]` int64 of the maps that `synthesize` gives: 0 background, k for `labels[k - 1]`."""
+    """Masks `[n, size, size]` int64 of the maps of a segmenter's layers: 0 background, k for `labels[k - 1]`."""
     return model(dict(maps)).argmax(1)
+
+
+@dataclass(frozen=True)
+class Masks:
+    """`segment` with its segmenter, and the layers whose maps it wants."""
+
+    segmenter: Segmenter
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the generator's layers."""
+        return self.segmenter.layers
+
+    def __call__(self, maps: Mapping[str, Tensor]) -> Tensor:
+        """Masks `[n, size, size]` int64."""
+        return segment(self.segmenter, maps)
 
 
 def _build(ctx: Context, fit: SegmenterFit, draft: Draft) -> None:

@@ -29,7 +29,7 @@ class Examples:
     """What a segmenter is trained on."""
 
     maps: dict[str, Tensor]
-    """Layer to `[n, channels, h, w]` float16, at most as large as a mask."""
+    """Layer to `[n, channels, h, w]` float16, at most as large as they are read at."""
     masks: Tensor
     """`[n, size, size]` int64."""
 
@@ -136,7 +136,7 @@ def maps_of(
     parts: dict[str, list[Tensor]] = {name: [] for name in layers}
     largest = torch.finfo(torch.float16).max
     for batch in w.split(batch_size):
-        maps = generator.synthesize(batch.to(device), features=True)[1]
+        maps = generator.synthesize(batch.to(device), features=layers)[1]
         for name, own in parts.items():
             own.append(reduced(maps[name].float(), size).clamp(-largest, largest).half().cpu())
     return {name: torch.cat(own) for name, own in parts.items()}

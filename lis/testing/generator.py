@@ -35,8 +35,8 @@ def check_generator(generator: Any) -> None:
     Members and their types. `sample`: shapes, finite values; a sample depends on its class, index, stream and seed, on
     all of them and on nothing else; truncation 0 gives the mean w of the class; classes that do not exist are refused.
     `synthesize`: images in [-1, 1] that depend on their own w alone, each time in the same way, and are differentiable;
-    maps of layers. What is passed in is left as it was; the fingerprint follows the weights, unless all of them are
-    frozen. Makes six images.
+    maps of layers, all or by name. What is passed in is left as it was; the fingerprint follows the weights, unless all
+    of them are frozen. Makes ten images.
 
     Args:
         generator: on any device; w is used where `sample` puts it.
@@ -184,6 +184,22 @@ def _check_features(generator: Any, w: Tensor, image: Tensor) -> None:
         good = isinstance(name, str) and square and len(value) == len(w)
         require(good, f"maps must be [n, channels, h, h] by name with n = {len(w)}, got {name!r}: {kind(value)}")
         require(bool(value.isfinite().all()), f"map {name!r} has values that are not finite")
+    _check_choice(generator, w, maps)
+
+
+def _check_choice(generator: Any, w: Tensor, maps: dict[str, Tensor]) -> None:
+    """Layers can be asked for by name, and others do not exist."""
+    name = list(maps)[-1]
+    result = generator.synthesize(w, features=(name,))
+    alone = isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict) and list(result[1]) == [name]
+    require(alone, f"synthesize(w, features=({name!r},)) must give (image, that map alone), got {kind(result)}")
+    off = apart(result[1][name], maps[name])
+    require(off <= EQUAL, f"map {name!r} differs by {off:.1e} of its largest value when it is asked for alone")
+    try:
+        generator.synthesize(w, features=("no such layer",))
+    except ValueError:
+        return
+    raise ContractError("synthesize must raise a ValueError for a layer that does not exist")
 
 
 def _check_independence(generator: Any, w: Tensor, image: Tensor) -> None:

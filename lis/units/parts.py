@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Collection
 from dataclasses import dataclass
-from functools import partial
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from lis.context import Context
 from lis.segmentation.labelled import validate_labels
-from lis.segmentation.stage import load_segmenter, segment, segmenter
+from lis.segmentation.stage import Masks, load_segmenter, segmenter
+
+
+class Finder(Protocol):
+    """Finds the parts of images in the generator's feature maps."""
+
+    @property
+    def layers(self) -> Literal[True] | Collection[str]:
+        """The layers whose maps it wants; True: all."""
+        ...
+
+    def __call__(self, maps: dict[str, Tensor]) -> Tensor:
+        """Masks `[n, h, w]` int64, 0 the background."""
+        ...
+
+
+class Background:
+    """Finds nothing: everything is background."""
+
+    layers: Literal[True] = True
+
+    def __call__(self, maps: dict[str, Tensor]) -> Tensor:
+        """Masks `[n, 1, 1]` of zeros."""
+        first = next(iter(maps.values()))
+        return torch.zeros(len(first), 1, 1, dtype=torch.int64, device=first.device)
 
 
 @dataclass(frozen=True)
@@ -19,8 +43,8 @@ class Parts:
     """Finds the parts of images."""
 
     labels: tuple[str, ...]
-    masks: Callable[[dict[str, Tensor]], Tensor]
-    """The generator's feature maps → masks `[n, h, w]` int64, 0 background, k `labels[k - 1]`."""
+    masks: Finder
+    """Its masks hold k for `labels[k - 1]`."""
     keys: tuple[str, ...]
     """Of the artifacts that the masks follow from."""
 
@@ -28,10 +52,10 @@ class Parts:
     def of(cls, ctx: Context) -> Parts:
         """The segmenter of the run, trained when needed; without labels everything is background."""
         if not ctx.config.classes.labels:
-            return cls((), _background, ())
+            return cls((), Background(), ())
         artifact = segmenter(ctx)
         model = load_segmenter(ctx, artifact)
-        return cls(tuple(model.labels), partial(segment, model), (artifact.key,))
+        return cls(tuple(model.labels), Masks(model), (artifact.key,))
 
 
 def check_parts(ctx: Context) -> None:
@@ -42,9 +66,3 @@ def check_parts(ctx: Context) -> None:
     """
     if ctx.config.classes.labels:
         validate_labels(ctx)
-
-
-def _background(maps: dict[str, Tensor]) -> Tensor:
-    """Masks `[n, 1, 1]` without any part."""
-    first = next(iter(maps.values()))
-    return torch.zeros(len(first), 1, 1, dtype=torch.int64, device=first.device)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -17,12 +16,13 @@ from lis.images import to_uint8
 from lis.linking.fit import link, load_link
 from lis.quantify.change import change
 from lis.quantify.measures import MEASURES, measure
-from lis.segmentation.stage import load_segmenter, segment, segmenter
+from lis.segmentation.stage import Masks, load_segmenter, segmenter
 from lis.store import Artifact, Draft, Recipe
 from lis.types import Link
 from lis.units.examples import PROBABILITY, Example, examples
 from lis.units.learned import units
 from lis.units.memory import batches
+from lis.units.parts import Finder
 from lis.units.perturbation import Perturbation, perturbed, require_finite
 from lis.units.screen import screen
 from lis.units.selection import perturbations
@@ -81,7 +81,7 @@ def _build(ctx: Context, inputs: dict[str, Artifact], draft: Draft) -> None:
     ranges = {unit.unit: unit for unit in perturbations(pd.DataFrame(known[known["tuned"]]))}
     r, model = inputs["screen"].tensors("seeds")["r"], load_link(inputs["link"])
     w = style_codes(model, r, [(ranges[unit], sample) for unit, sample in shown], steps)
-    masks = partial(segment, load_segmenter(ctx, inputs["segmenter"]))
+    masks = Masks(load_segmenter(ctx, inputs["segmenter"]))
     seen = see(ctx, masks, w.flatten(0, 1), len(tuned.labels))
     tables = []
     for row, example in enumerate(chosen):
@@ -107,12 +107,12 @@ def style_codes(link: Link, r: Tensor, shown: Sequence[tuple[Perturbation, int]]
     return torch.stack(codes)
 
 
-def see(ctx: Context, masks: Callable[[dict[str, Tensor]], Tensor], w: Tensor, labels: int) -> Seen:
+def see(ctx: Context, masks: Finder, w: Tensor, labels: int) -> Seen:
     """The images of `w [n, w_dim]`, their parts and the answers, as many at once as memory allows.
 
     Args:
         ctx: the run.
-        masks: feature maps → masks `[n, h, w]`, 0 the background.
+        masks: finds the parts.
         w: style codes.
         labels: how many there are.
     """
@@ -120,7 +120,7 @@ def see(ctx: Context, masks: Callable[[dict[str, Tensor]], Tensor], w: Tensor, l
 
     @torch.inference_mode()
     def once(w: Tensor) -> Seen:
-        image, maps = ctx.generator.synthesize(w.to(ctx.device), features=True)
+        image, maps = ctx.generator.synthesize(w.to(ctx.device), features=masks.layers)
         mask = masks(maps)
         p = ctx.classifier.head(ctx.classifier.features(image)).float().softmax(1).cpu()
         measures = measure(mask, image, labels).float().cpu()
@@ -128,7 +128,7 @@ def see(ctx: Context, masks: Callable[[dict[str, Tensor]], Tensor], w: Tensor, l
 
     def maps() -> dict[str, Tensor]:
         with torch.inference_mode():
-            return ctx.generator.synthesize(w[:1].to(ctx.device), features=True)[1]
+            return ctx.generator.synthesize(w[:1].to(ctx.device), features=masks.layers)[1]
 
     at_once = batches(ctx.config.tuning.batch_size, ctx.config.batch_size, ctx.device, maps)
     parts = list(at_once.map(once, w))

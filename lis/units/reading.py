@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lis.types import Classifier, Generator
+from lis.units.parts import Finder
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,7 @@ class Reader:
 
     generator: Generator
     classifier: Classifier
-    masks: Callable[[dict[str, Tensor]], Tensor]
-    """Feature maps → masks `[n, h, w]`, 0 the background."""
+    masks: Finder
     measure: Callable[[Tensor, Tensor, int], Tensor]
     """Masks, images and the number of labels → `[n, labels, measures]`."""
     labels: tuple[str, ...]
@@ -58,7 +58,7 @@ class Reader:
         Raises:
             ValueError: an answer is not finite.
         """
-        image, maps = self.generator.synthesize(w.to(self.device), features=True)
+        image, maps = self.generator.synthesize(w.to(self.device), features=self.masks.layers)
         measures = self.measure(self.masks(maps), image, len(self.labels))
         del maps
         r = self.classifier.features(image)
@@ -73,5 +73,5 @@ class Reader:
 
     @torch.inference_mode()
     def maps(self, w: Tensor) -> dict[str, Tensor]:
-        """The generator's feature maps of `w [n, w_dim]`."""
-        return self.generator.synthesize(w.to(self.device), features=True)[1]
+        """The feature maps of `w [n, w_dim]` that the parts are found in."""
+        return self.generator.synthesize(w.to(self.device), features=self.masks.layers)[1]

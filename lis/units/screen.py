@@ -16,7 +16,7 @@ from lis.context import Context
 from lis.linking.fit import link, load_link
 from lis.linking.pairs import pairs
 from lis.quantify.measures import MEASURES, measure
-from lis.segmentation.stage import load_segmenter, segment, segmenter
+from lis.segmentation.stage import Masks, load_segmenter, segmenter
 from lis.store import Artifact, Draft, Recipe
 from lis.types import Link, Segmenter
 from lis.units.memory import Batches, batches
@@ -158,7 +158,7 @@ def reader(ctx: Context, model: Segmenter) -> Reader:
     """What reads the images of a run, with this segmenter."""
     known = ctx.classifier.class_names
     classes = [known.index(name) for name in ctx.class_names]
-    return Reader(ctx.generator, ctx.classifier, partial(segment, model), measure, model.labels, classes, ctx.device)
+    return Reader(ctx.generator, ctx.classifier, Masks(model), measure, model.labels, classes, ctx.device)
 
 
 def _job(ctx: Context, linked: Artifact, parts: Artifact, units: pd.DataFrame, r: Tensor) -> Job:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal, overload
 
@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from lis.generators.layers import wanted_layers
 from lis.generators.partworld.network import StyleNetwork
 from lis.generators.partworld.world import SETS, W_DIM, set_of, world
 from lis.streams import Stream
@@ -93,12 +94,21 @@ class PartWorld(nn.Module):
     @overload
     def synthesize(self, w: Tensor, features: Literal[False] = False) -> Tensor: ...
     @overload
-    def synthesize(self, w: Tensor, features: Literal[True]) -> tuple[Tensor, dict[str, Tensor]]: ...
-    def synthesize(self, w: Tensor, features: bool = False) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-        """Images `[n, 3, 64, 64]` in [-1, 1] of `w [n, 64]`; with `features` also the maps of 4 … 64 px by layer."""
+    def synthesize(self, w: Tensor, features: Literal[True] | Collection[str]) -> tuple[Tensor, dict[str, Tensor]]: ...
+    def synthesize(
+        self, w: Tensor, features: bool | Collection[str] = False
+    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+        """Images `[n, 3, 64, 64]` in [-1, 1] of `w [n, 64]`; with `features` also the maps of 4 … 64 px by layer.
+
+        Raises:
+            ValueError: `features` names a layer that does not exist.
+        """
         image, maps = self.network(self.true_factors(w))
         image = image.clamp(-1, 1)
-        return (image, maps) if features else image
+        if features is False:
+            return image
+        wanted = wanted_layers(features, list(maps))
+        return image, {name: x for name, x in maps.items() if name in wanted}
 
     def true_factors(self, w: Tensor) -> Tensor:
         """The exact latent factors `[n, factors]` of any `w [n, 64]`."""

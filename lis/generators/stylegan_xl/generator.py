@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Collection, Sequence
 from collections.abc import Mapping as MappingType
-from collections.abc import Sequence
 from typing import Literal, overload
 
 import numpy as np
@@ -153,13 +153,19 @@ class StyleGANXL(nn.Module):
     @overload
     def synthesize(self, w: Tensor, features: Literal[False] = False) -> Tensor: ...
     @overload
-    def synthesize(self, w: Tensor, features: Literal[True]) -> tuple[Tensor, dict[str, Tensor]]: ...
-    def synthesize(self, w: Tensor, features: bool = False) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-        """Images `[n, 3, H, W]` in [-1, 1] of `w [n, w_dim]`; with `features` also the maps, without margins."""
+    def synthesize(self, w: Tensor, features: Literal[True] | Collection[str]) -> tuple[Tensor, dict[str, Tensor]]: ...
+    def synthesize(
+        self, w: Tensor, features: bool | Collection[str] = False
+    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+        """Images `[n, 3, H, W]` in [-1, 1] of `w [n, w_dim]`; with `features` also the maps, without margins.
+
+        Raises:
+            ValueError: `features` names a layer that does not exist.
+        """
         ws = w[:, None].expand(-1, self.num_ws, -1)
-        if not features:
+        if features is False:
             return self.synthesis(ws).clamp(-1, 1)
-        image, maps = self.synthesis(ws, features=True)
+        image, maps = self.synthesis(ws, features=features)
         return image.clamp(-1, 1), self.synthesis.crop(maps)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Literal, cast, overload
 
 import torch
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lis.fingerprint import version
+from lis.generators.layers import wanted_layers
 from lis.generators.stylegan_xl import winograd
 from lis.generators.stylegan_xl.compiler import MODES, usable
 from lis.generators.stylegan_xl.geometry import InputSpec, LayerSpec, SynthesisSpec
@@ -156,14 +158,16 @@ class Synthesis(nn.Module):
     @overload
     def forward(self, ws: Tensor, features: Literal[False] = False) -> Tensor: ...
     @overload
-    def forward(self, ws: Tensor, features: Literal[True]) -> tuple[Tensor, dict[str, Tensor]]: ...
-    def forward(self, ws: Tensor, features: bool = False) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, ws: Tensor, features: Literal[True] | Collection[str]) -> tuple[Tensor, dict[str, Tensor]]: ...
+    def forward(
+        self, ws: Tensor, features: bool | Collection[str] = False
+    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         """Images `[n, 3, H, W]` of ws `[n, num_ws, w_dim]`, about [-1, 1] and not clamped.
 
-        With `features` also every layer's map by name, the input's first, margins included.
+        With `features` also the layers' maps by name, the input's first, margins included: all, or those named.
 
         Raises:
-            ValueError: ws of another shape; `compile` is `on` and there is no compiler.
+            ValueError: ws of another shape, an unknown layer; `compile` is `on` and there is no compiler.
         """
         expected = (1 + len(self.spec.layers), self.spec.input.affine.in_features)
         if ws.dim() != 3 or ws.shape[1:] != expected:
@@ -171,23 +175,25 @@ class Synthesis(nn.Module):
                 f"ws has shape {list(ws.shape)}, expected [n, num_ws, w_dim] = [n, {expected[0]}, {expected[1]}]"
             )
         compiled = usable(self.compile_mode, ws.device.type)
+        wanted = wanted_layers(features, ["input", *(layer.name for layer in self.spec.layers)])
         if ws.device.type == "cpu" and not (torch.is_grad_enabled() and ws.requires_grad) and len(ws) > 1:
-            parts = [self._run(w, features, compiled) for w in ws.split(1)]  # as fast, in less memory
+            parts = [self._run(w, wanted, compiled) for w in ws.split(1)]  # as fast, in less memory
             image = torch.cat([part[0] for part in parts])
             maps = {name: torch.cat([part[1][name] for part in parts]) for name in parts[0][1]}
         else:
-            image, maps = self._run(ws, features, compiled)
-        return (image, maps) if features else image
+            image, maps = self._run(ws, wanted, compiled)
+        return image if features is False else (image, maps)
 
-    def _run(self, ws: Tensor, features: bool, compiled: bool) -> tuple[Tensor, dict[str, Tensor]]:
+    def _run(self, ws: Tensor, wanted: Collection[str], compiled: bool) -> tuple[Tensor, dict[str, Tensor]]:
         pairs = [layer.scales(w) for layer, w in zip(self.layers, ws[:, 1:].unbind(1), strict=True)]
         styles, scales = zip(*pairs, strict=True)
         x = self.input(ws[:, 0])
-        maps = {"input": x} if features else {}
+        maps = {"input": x} if "input" in wanted else {}
         x = x * styles[0][:, :, None, None]
         for layer, scale, after in zip(self.layers, scales, (*styles[1:], None), strict=True):
-            x = layer(x, scale, None if features else after, DTYPES[self.dtype], compiled)
-            if features:
+            kept = layer.spec.name in wanted  # as it is; the others are multiplied by the next styles on their way
+            x = layer(x, scale, None if kept else after, DTYPES[self.dtype], compiled)
+            if kept:
                 maps[layer.spec.name] = x
                 x = x if after is None else x * after[:, :, None, None]
         return x * self.spec.output_scale, maps
