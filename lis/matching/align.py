@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,7 +33,7 @@ class Alignment:
     """For every picture, why something of it is missing; empty where nothing is."""
 
 
-def align(matcher: Matcher, frames: Tensor, threshold: float = 1.5) -> Alignment:
+def align(matcher: Matcher, frames: Tensor, threshold: float = 1.5, fields: Sequence[int] | None = None) -> Alignment:
     """Remove what moves as a whole.
 
     Picture N is aligned to N − 1, the result to N − 2, and so on until picture 0. The maps of the single steps are
@@ -42,6 +43,7 @@ def align(matcher: Matcher, frames: Tensor, threshold: float = 1.5) -> Alignment
         matcher: finds the steps' matches, and the field that is left between picture 0 and every aligned one.
         frames: `[N, channels, H, W]`, as the matcher's `view` gives them.
         threshold: see `estimate`.
+        fields: numbers of the pictures whose local field is wanted; None: all. The others' is NaN, without a reason.
     """
     found = matcher(frames[:-1], frames[1:])
     fits = [estimate(pair.matches, threshold) for pair in found]
@@ -49,7 +51,8 @@ def align(matcher: Matcher, frames: Tensor, threshold: float = 1.5) -> Alignment
     reason = _first_reasons([pair.reason or fit.reason for pair, fit in zip(found, fits, strict=True)])
     total = torch.stack(_joined(step))
     aligned, valid = warp(frames, total, fill=frames[:1])
-    local, missing = _local(matcher, frames[0], aligned, valid)
+    wanted = range(len(frames)) if fields is None else fields
+    local, missing = _local(matcher, frames[0], aligned, valid, wanted)
     return Alignment(step, total, aligned.cpu(), valid.cpu(), local, tuple(map(_or, reason, missing)))
 
 
@@ -87,9 +90,11 @@ def _joined(step: Tensor) -> list[Tensor]:
     return total
 
 
-def _local(matcher: Matcher, first: Tensor, aligned: Tensor, valid: Tensor) -> tuple[Tensor, list[str]]:
+def _local(
+    matcher: Matcher, first: Tensor, aligned: Tensor, valid: Tensor, wanted: Sequence[int]
+) -> tuple[Tensor, list[str]]:
     """Fields `[N, H, W, 2]` from the first picture to the aligned ones, and why one is missing."""
-    rest = range(1, len(aligned))
+    rest = [k for k in wanted if k > 0]
     shown = [k for k in rest if valid[k].any()]
     pairs = matcher(first.expand(len(shown), *first.shape), aligned[shown]) if shown else []
     fields, reasons = torch.full((*valid.shape, 2), torch.nan), ["" for _ in valid]

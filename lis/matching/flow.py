@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lis.matching.gray import gray_pair, untextured
+from lis.matching.gray import enlarged, gray_pair, untextured
 from lis.matching.matches import Correspondence, Matches, pixel_grid
 
 VERSION = 1
@@ -41,7 +41,7 @@ class Flow:
     that the flow brings there and back.
 
     Args:
-        enlarge: factor by which pictures are enlarged before matching.
+        enlarge: factor by which pictures are enlarged for the flow; SIFT enlarges them itself.
         ratio: a keypoint is matched when the nearest descriptor is closer than this share of the second nearest.
         threshold: pixels that a similarity may leave of a keypoint that agrees.
     """
@@ -72,24 +72,27 @@ class Flow:
             return Correspondence.failed(
                 shape, f"images of {shape[0]} × {shape[1]} pixels: at least {least} are needed"
             )
-        pair = gray_pair(image1, image2, self.enlarge)
+        pair = gray_pair(image1, image2)
         for which, picture in enumerate(pair, 1):
             if untextured(picture):
                 return Correspondence.failed(shape, f"image {which} has no texture")
-        start, flow = self._flow(*pair)
-        back = _residual_flow(pair[1], pair[0], cv2.invertAffineTransform(start))
+        similarity = self._similarity(self._keypoints(*pair))
+        first, second = (enlarged(picture, self.enlarge) for picture in pair)
+        start, flow = self._flow(first, second, similarity)
+        back = _residual_flow(second, first, cv2.invertAffineTransform(start))
         field = torch.from_numpy(cv2.resize(flow, shape[::-1], interpolation=cv2.INTER_AREA)) / self.enlarge
-        return Correspondence(self._reduced(_followed(pair[0], flow, back)), field)
+        return Correspondence(self._reduced(_followed(first, flow, back)), field)
 
-    def _flow(self, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _flow(
+        self, first: np.ndarray, second: np.ndarray, similarity: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The map `[2, 3]` to begin with and the flow `[h, w, 2]` from there that explain the pictures best."""
-        similarity = self._similarity(self._keypoints(first, second))
         starts = [np.eye(2, 3), similarity if similarity is not None else _by_intensity(first, second)]
         flows = [(start, _residual_flow(first, second, start)) for start in starts if start is not None]
         return min(flows, key=lambda found: _unexplained(first, second, found[1]))
 
     def _keypoints(self, first: np.ndarray, second: np.ndarray) -> Matches:
-        """SIFT's matches that pass Lowe's ratio test, in pixels of the enlarged pictures."""
+        """SIFT's matches that pass Lowe's ratio test."""
         sift = cv2.SIFT.create(contrastThreshold=_CONTRAST)
         (points1, text1), (points2, text2) = (sift.detectAndCompute(picture, None) for picture in (first, second))
         if len(points1) < 2 or len(points2) < 2:
@@ -105,8 +108,7 @@ class Flow:
         if len(keypoints) < _LEAST_KEYPOINTS:
             return None
         found, agree = cv2.estimateAffinePartial2D(
-            keypoints.xy1.double().numpy(),
-            keypoints.xy2.double().numpy(),
+            *((xy.double().numpy() + 0.5) * self.enlarge - 0.5 for xy in (keypoints.xy1, keypoints.xy2)),
             method=cv2.RANSAC,
             ransacReprojThreshold=self.threshold * self.enlarge,
         )

@@ -1,4 +1,4 @@
-"""Pairs of pictures as single channels of 8 bits, enlarged: what classical methods read."""
+"""Pairs of pictures as single channels of 8 bits: what classical methods read."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ LEAST_CONTRAST = 2.0
 """Standard deviation in grey levels (of 255) below which a picture has no texture to be matched."""
 
 
-def gray_pair(image1: Tensor, image2: Tensor, enlarge: int) -> tuple[np.ndarray, np.ndarray]:
+def gray_pair(image1: Tensor, image2: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Both pictures along the colour direction in which they vary most, so that equal brightness hides no edge.
 
     That is the first principal component of the pixels of both, without stretching the contrast.
 
     Args:
         image1, image2: `[3, H, W]` in [-1, 1].
-        enlarge: factor of height and width.
 
     Returns:
-        Two `[H · enlarge, W · enlarge]` uint8.
+        Two `[H, W]` uint8.
     """
     both = np.stack([to_uint8(image).permute(1, 2, 0).numpy() for image in (image1, image2)]).astype(np.float64)
     centred = both - both.mean((0, 1, 2))
@@ -30,8 +29,7 @@ def gray_pair(image1: Tensor, image2: Tensor, enlarge: int) -> tuple[np.ndarray,
     axis = vectors[:, -1] * np.where(vectors[:, -1].sum() < 0, -1, 1)
     # A unit direction can reach √3 times as far as a single channel.
     levels = (centred @ axis / np.sqrt(3) + 127.5).clip(0, 255).round().astype(np.uint8)
-    first, second = (_enlarged(picture, enlarge) for picture in levels)
-    return first, second
+    return levels[0], levels[1]
 
 
 def untextured(picture: np.ndarray) -> bool:
@@ -39,7 +37,8 @@ def untextured(picture: np.ndarray) -> bool:
     return float(picture.std()) < LEAST_CONTRAST
 
 
-def _enlarged(picture: np.ndarray, factor: int) -> np.ndarray:
+def enlarged(picture: np.ndarray, factor: int) -> np.ndarray:
+    """A picture `[H, W]` uint8 of `factor` times the height and width."""
     if factor == 1:
         return picture
     return cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
