@@ -16,6 +16,23 @@ from lis.generators.partworld.shapes import Canvas
 
 VISIBLE = 0.5
 """A layer is seen in a pixel of which it covers more than this share."""
+KINDS = ("pose", "parts", "colours")
+"""What a factor can change."""
+_POSE = ("x", "y", "scale", "rotation")
+_PAINT = ("hue", "lightness", "saturation", "contrast", "marking", "texture", "bars")
+"""In the names of factors that move nothing."""
+
+
+def kind_of(factor: str) -> str:
+    """What a factor changes: the `pose`, a shape (`parts`), or paint alone (`colours`).
+
+    Example:
+        >>> kind_of("x"), kind_of("ear_length"), kind_of("fur_texture")
+        ('pose', 'parts', 'colours')
+    """
+    if factor in _POSE:
+        return "pose"
+    return "colours" if any(word in factor for word in _PAINT) else "parts"
 
 
 @torch.no_grad()
