@@ -11,11 +11,12 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from lis.classifiers.networks import usual_weights
-from lis.config import ClassifierConfig, MatcherConfig, NetworkConfig, RunConfig
+from lis.config import ClassifierConfig, MatcherConfig, NetworkConfig, PumpConfig, RunConfig
 from lis.context import Context
+from lis.matching.choice import descriptor
 from lis.progress import Progress
 from lis.store import Store
-from lis.types import Generator, Matcher
+from lis.types import Classifier, Generator, Matcher
 
 
 def build(config: Any, *left_out: str, **arguments: Any) -> Any:
@@ -56,13 +57,16 @@ def context(config: RunConfig) -> Context:
     return Context(config, store, build(config.engine), generator, classifier, device, Progress())
 
 
-def matcher(config: MatcherConfig) -> Matcher:
-    """The matcher of a run.
+def matcher(config: MatcherConfig, classifier: Classifier | None = None) -> Matcher:
+    """The matcher of a run; `classifier` is that whose feature maps one may read.
 
     Raises:
         ValueError: it refuses its settings.
     """
-    return build(config)
+    if not isinstance(config, PumpConfig):
+        return build(config)
+    found = descriptor(config.descriptor, config.layers, config.channels, config.weights, classifier)
+    return build(config, "descriptor", "layers", "channels", "weights", descriptor=found)
 
 
 def with_weights(config: ClassifierConfig, generator: Generator) -> ClassifierConfig:

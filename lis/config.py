@@ -341,6 +341,35 @@ class FlowConfig(MatcherConfig):
 
 
 @dataclass
+class PumpConfig(MatcherConfig):
+    """PUMP (Revaud et al. 2022), the paper's matcher."""
+
+    _target_: str = "lis.matching.pump_matcher.Pump"
+    descriptor: str = "patches"
+    """`patches`: of colour; `daisy`; `classifier`, `generator`: their feature maps; `convmixer`: the published one."""
+    layers: list[str] | None = None
+    """With `classifier` or `generator`: layers that are read; null: all with maps of an eighth of the image or more."""
+    channels: int = 32
+    """What patches and feature maps of a pair are projected to."""
+    weights: str | None = None
+    """With `convmixer`: path of the published checkpoint."""
+    enlarge: int = 2
+    """Factor by which pictures are enlarged before matching."""
+    power: float = 1.5
+    """Rectifies every level."""
+    border: float = 0.9
+    """How far what lies at the edge is judged by the parts that can be seen there."""
+    min_shape: int = 5
+    """The last level has a side of at most so many pixels."""
+    levels: int | None = None
+    """Levels above the correlations; null: all."""
+    locality: float = 2.0
+    """Cells of the grid that two linked matches may lie apart."""
+    min_component: int = 50
+    """A match is kept that is linked with more than so many."""
+
+
+@dataclass
 class MotionConfig:
     """Units as movement (paper §3.2, S5.2): `analysis=motion`."""
 
@@ -453,6 +482,7 @@ SCHEMAS: dict[str, type] = {
     "link/base_mlp": MLPConfig,
     "segmenter/base_fewshot": FewShotConfig,
     "matcher/base_flow": FlowConfig,
+    "matcher/base_pump": PumpConfig,
     "analysis/base_analysis": AnalysisConfig,
     "engine/base_engine": EngineConfig,
     "logger/base_logger": LoggerConfig,

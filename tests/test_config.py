@@ -126,6 +126,8 @@ def option_with(key: str) -> str:
         return "gan=imagenet256"
     if key in ("classifier.library", "classifier.num_classes"):
         return "classifier=resnet50"
+    if key.startswith("matcher.") and key not in ("matcher.enlarge", "matcher.ratio", "matcher.threshold"):
+        return "matcher=pump"
     return "link=fc_l2" if key.startswith("link.") else "logger=wandb"
 
 
