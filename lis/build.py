@@ -13,7 +13,6 @@ from hydra.utils import instantiate
 from lis.classifiers.networks import usual_weights
 from lis.config import ClassifierConfig, MatcherConfig, NetworkConfig, PumpConfig, RunConfig
 from lis.context import Context
-from lis.matching.choice import descriptor
 from lis.progress import Progress
 from lis.store import Store
 from lis.types import Classifier, Generator, Matcher
@@ -63,10 +62,7 @@ def matcher(config: MatcherConfig, classifier: Classifier | None = None) -> Matc
     Raises:
         ValueError: it refuses its settings.
     """
-    if not isinstance(config, PumpConfig):
-        return build(config)
-    found = descriptor(config.descriptor, config.layers, config.channels, config.weights, classifier)
-    return build(config, "descriptor", "layers", "channels", "weights", descriptor=found)
+    return build(config, classifier=classifier) if isinstance(config, PumpConfig) else build(config)
 
 
 def with_weights(config: ClassifierConfig, generator: Generator) -> ClassifierConfig:

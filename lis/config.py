@@ -344,7 +344,7 @@ class FlowConfig(MatcherConfig):
 class PumpConfig(MatcherConfig):
     """PUMP (Revaud et al. 2022), the paper's matcher."""
 
-    _target_: str = "lis.matching.pump_matcher.Pump"
+    _target_: str = "lis.matching.choice.pump"
     descriptor: str = "patches"
     """`patches`: of colour; `daisy`; `classifier`, `generator`: their feature maps; `convmixer`: the published one."""
     layers: list[str] | None = None

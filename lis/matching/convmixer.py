@@ -75,7 +75,7 @@ class ConvMixerDescriptor(nn.Module):
         super().__init__()
         if not weights:
             raise ValueError(
-                "matcher.descriptor=convmixer needs PUMP's published checkpoint, which does not come with this package: "
+                "matcher.descriptor=convmixer needs PUMP's published checkpoint, which is not in this package: "
                 "fetch it from its authors, put it anywhere, and say where (matcher.weights=<path>); "
                 "matcher.descriptor=patches needs none"
             )
