@@ -16,6 +16,7 @@ CHANNELS, HIDDEN, DEPTH, PATCH, KERNEL = 128, 512, 7, 4, 9
 """Of the published descriptor (Revaud et al. 2022)."""
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's images in [0, 1]."""
+_PUBLISHED = f"{CHANNELS} numbers per pixel, {HIDDEN} hidden, depth {DEPTH}, patch {PATCH}, kernel {KERNEL}"
 _COUNTER = "num_batches_tracked"
 
 
@@ -104,23 +105,22 @@ class ConvMixerDescriptor(nn.Module):
 
 
 def fitted(state: Mapping[str, Tensor], own: Mapping[str, Tensor], path: str) -> dict[str, Tensor]:
-    """The tensors of a file under a network's own names: both are taken in order, and their shapes must agree.
+    """The tensors of a file under a network's own names.
 
-    Programs name the parts of a plain sequence of layers as they like; their order is that of the computation.
+    Where the names differ both are taken in order: programs name the parts of a plain sequence of layers as they like,
+    but their order is that of the computation.
 
     Raises:
         ValueError: another number of tensors, or another shape.
     """
-    found = [(name, value) for name, value in state.items() if not name.endswith(_COUNTER)]
-    wanted = [(name, value) for name, value in own.items() if not name.endswith(_COUNTER)]
-    expected = (
-        "expected PUMP's ConvMixer (128 numbers per pixel, 512 hidden, depth 7, patch 4, kernel 9); take that file"
-    )
+    found = {name: value for name, value in state.items() if not name.endswith(_COUNTER)}
+    wanted = [name for name in own if not name.endswith(_COUNTER)]
+    expected = f"expected PUMP's ConvMixer ({_PUBLISHED}); take that file"
     if len(found) != len(wanted):
         raise ValueError(f"{path} has {len(found)} tensors, the network {len(wanted)}: {expected}")
-    for (theirs, value), (name, place) in zip(found, wanted, strict=True):
-        if value.shape != place.shape:
-            there, here = tuple(value.shape), tuple(place.shape)
-            raise ValueError(f"{path} has {there} under {theirs!r}, where {here} belongs ({name}): {expected}")
-    taken = {name: value.to(place) for (_, value), (name, place) in zip(found, wanted, strict=True)}
-    return dict(own) | taken
+    theirs = wanted if set(wanted) == set(found) else list(found)
+    for other, name in zip(theirs, wanted, strict=True):
+        there, here = tuple(found[other].shape), tuple(own[name].shape)
+        if there != here:
+            raise ValueError(f"{path} has {there} under {other!r}, where {here} belongs ({name}): {expected}")
+    return dict(own) | {name: found[other].to(own[name]) for other, name in zip(theirs, wanted, strict=True)}
