@@ -10,14 +10,19 @@ import torch
 from torch import Tensor
 
 from lis import build
-from lis.config import FlowConfig, MatcherConfig
+from lis.config import FlowConfig, MatcherConfig, PumpConfig
 from lis.context import Context
 from lis.matching.matches import Correspondence, Matches
 from lis.types import Matcher
 
 STILL = "no motion"
-CANDIDATES: dict[str, MatcherConfig] = {"flow": FlowConfig()}
-"""Those that need no checkpoint."""
+DESCRIPTORS = ("patches", "daisy", "classifier", "generator")
+"""Those of PUMP that need no checkpoint."""
+CANDIDATES: dict[str, MatcherConfig] = {
+    "flow": FlowConfig(),
+    **{f"pump_{name}": PumpConfig(descriptor=name) for name in DESCRIPTORS},
+}
+"""What `matching.matchers` can name."""
 _OWN = "this run's"
 
 
@@ -53,13 +58,13 @@ def matchers(ctx: Context) -> dict[str, Matcher]:
     """No motion, those of `matching.matchers` (empty: all `CANDIDATES`), and the run's own where it is another."""
     wanted = ctx.config.matching.matchers or list(CANDIDATES)
     found: dict[str, Matcher] = {STILL: Still()}
-    found |= {name: build.matcher(CANDIDATES[name]) for name in wanted}
-    own = build.matcher(ctx.config.matcher)
+    found |= {name: build.matcher(CANDIDATES[name], ctx.classifier) for name in wanted}
+    own = build.matcher(ctx.config.matcher, ctx.classifier)
     known = {matcher.fingerprint for matcher in found.values()}
     return found if own.fingerprint in known else found | {_OWN: own}
 
 
 def own_name(ctx: Context, found: Mapping[str, Matcher]) -> str:
     """What the run's own matcher is called among those of `matchers`."""
-    own = build.matcher(ctx.config.matcher)
+    own = build.matcher(ctx.config.matcher, ctx.classifier)
     return next(name for name, matcher in found.items() if matcher.fingerprint == own.fingerprint)

@@ -71,7 +71,7 @@ def motion(ctx: Context) -> Artifact:
     """
     validate_motion(ctx.config, ctx.classifier)
     linked, seeds, parts, config = link(ctx), pairs(ctx, "tuning"), Parts.of(ctx), ctx.config
-    matcher = build.matcher(config.matcher)
+    matcher = build.matcher(config.matcher, ctx.classifier)
     samples = _first(seeds.tensors("pairs"), config.motion.seeds)
     along = followed(ctx, linked, samples["r"])
     recipe = Recipe(
