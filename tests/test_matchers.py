@@ -147,8 +147,9 @@ def test_what_a_descriptor_needs_is_told(config: PumpConfig, message: str) -> No
 
 
 def test_layers_and_maps_that_are_missing_are_told() -> None:
-    own = build.matcher(PumpConfig(descriptor="classifier", layers=["nothing"]), PartNet())
-    with pytest.raises(ValueError, match="no layer 'nothing', expected some of"):
-        own.view(textured())
+    with pytest.raises(ValueError, match=r"matcher\.layers: no layer 'nothing', expected some of"):
+        build.matcher(PumpConfig(descriptor="classifier", layers=["nothing"]), PartNet())
+    with pytest.raises(ValueError, match="no layer 'nothing', expected some of b4"):
+        build.matcher(PumpConfig(descriptor="generator", layers=["nothing"])).view(textured(), {"b4": textured()})
     with pytest.raises(ValueError, match="came without the generator's feature maps"):
         build.matcher(PumpConfig(descriptor="generator")).view(textured())

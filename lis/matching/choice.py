@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lis.matching.convmixer import ConvMixerDescriptor
-from lis.matching.descriptors import Daisy, Descriptor, FeatureMaps, Patches
+from lis.matching.descriptors import Daisy, Descriptor, FeatureMaps, Patches, require_layers
 from lis.matching.pump_matcher import Pump
 from lis.types import Classifier
 
@@ -38,7 +38,7 @@ def find_descriptor(
     makers: dict[str, Callable[[], Descriptor]] = {
         "patches": lambda: Patches(channels=channels),
         "daisy": Daisy,
-        "classifier": lambda: FeatureMaps(_given(classifier), layers, channels),
+        "classifier": lambda: FeatureMaps(_given(classifier, layers), layers, channels),
         "generator": lambda: FeatureMaps(None, layers, channels),
         "convmixer": lambda: ConvMixerDescriptor(weights),
     }
@@ -47,10 +47,11 @@ def find_descriptor(
     return makers[name]()
 
 
-def _given(classifier: Classifier | None) -> Classifier:
+def _given(classifier: Classifier | None, layers: Sequence[str] | None) -> Classifier:
     if classifier is None or not classifier.layers:
         raise ValueError(
             "matcher.descriptor=classifier: expected a classifier with convolutions whose maps can be read; "
             "use matcher.descriptor=patches"
         )
+    require_layers(layers, classifier.layers)
     return classifier

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Protocol
@@ -172,9 +172,18 @@ def chosen(maps: dict[str, Tensor], layers: Sequence[str] | None, size: int) -> 
     Raises:
         ValueError: there is no such layer.
     """
-    if unknown := [name for name in layers or () if name not in maps]:
-        raise ValueError(f"matcher.layers: no layer {unknown[0]!r}, expected some of {', '.join(maps)}")
+    require_layers(layers, maps)
     return [x for name, x in maps.items() if (name in layers if layers else 8 * x.shape[-1] >= size)]
+
+
+def require_layers(layers: Sequence[str] | None, known: Collection[str]) -> None:
+    """Checks the names of layers.
+
+    Raises:
+        ValueError: there is no such layer.
+    """
+    if unknown := [name for name in layers or () if name not in known]:
+        raise ValueError(f"matcher.layers: no layer {unknown[0]!r}, expected some of {', '.join(known)}")
 
 
 def stacked(maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
