@@ -11,11 +11,11 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from lis.classifiers.networks import usual_weights
-from lis.config import ClassifierConfig, NetworkConfig, RunConfig
+from lis.config import ClassifierConfig, MatcherConfig, NetworkConfig, PumpConfig, RunConfig
 from lis.context import Context
 from lis.progress import Progress
 from lis.store import Store
-from lis.types import Generator
+from lis.types import Classifier, Generator, Matcher
 
 
 def build(config: Any, *left_out: str, **arguments: Any) -> Any:
@@ -54,6 +54,15 @@ def context(config: RunConfig) -> Context:
     move(generator, device)
     move(classifier, device)
     return Context(config, store, build(config.engine), generator, classifier, device, Progress())
+
+
+def matcher(config: MatcherConfig, classifier: Classifier | None = None) -> Matcher:
+    """The matcher of a run; `classifier` is that whose feature maps one may read.
+
+    Raises:
+        ValueError: it refuses its settings.
+    """
+    return build(config, classifier=classifier) if isinstance(config, PumpConfig) else build(config)
 
 
 def with_weights(config: ClassifierConfig, generator: Generator) -> ClassifierConfig:

@@ -323,6 +323,81 @@ class ViewConfig:
 
 
 @dataclass
+class MatcherConfig:
+    """Any matcher: `_target_` is called with the other keys."""
+
+    _target_: str = MISSING
+
+
+@dataclass
+class FlowConfig(MatcherConfig):
+    """SIFT or ECC, then DIS flow."""
+
+    _target_: str = "lis.matching.flow.Flow"
+    enlarge: int = 2
+    """Factor by which pictures are enlarged before matching."""
+    ratio: float = 0.8
+    """A keypoint is matched when the nearest descriptor is closer than this share of the second nearest."""
+    threshold: float = 1.0
+    """Pixels that a similarity may leave of a keypoint that agrees with it."""
+
+
+@dataclass
+class PumpConfig(MatcherConfig):
+    """PUMP (Revaud et al. 2022), the paper's matcher."""
+
+    _target_: str = "lis.matching.choice.pump"
+    descriptor: str = "patches"
+    """`patches`: of colour; `daisy`; `classifier`, `generator`: their feature maps; `convmixer`: the published one."""
+    layers: list[str] | None = None
+    """With `classifier` or `generator`: layers that are read; null: all with maps of an eighth of the image or more."""
+    channels: int = 32
+    """What patches and feature maps of a pair are projected to."""
+    weights: str | None = None
+    """With `convmixer`: path of the published checkpoint."""
+    enlarge: int = 2
+    """Factor by which pictures are enlarged before matching."""
+    power: float = 1.5
+    """Rectifies every level."""
+    border: float = 0.9
+    """How far what lies at the edge is judged by the parts that can be seen there."""
+    min_shape: int = 5
+    """The last level has a side of at most so many pixels."""
+    levels: int | None = None
+    """Levels above the correlations; null: all."""
+    locality: float = 2.0
+    """Cells of the grid that two linked matches may lie apart."""
+    min_component: int = 50
+    """A match is kept that is linked with more than so many."""
+
+
+@dataclass
+class MotionConfig:
+    """Units as movement (paper §3.2, S5.2): `analysis=motion`."""
+
+    units: int = MISSING
+    """At most so many units are followed, those with the largest linked step; `unit` or `direction` asks for one."""
+    seeds: int = MISSING
+    """Samples per class, of those that are tuned."""
+    steps: int = 5
+    """Images along the range, each aligned to the one before."""
+    examples: int = 4
+    """Units that are shown."""
+    shuffles: int = 2000
+    """Permutations of the units that their movement is held against (S15)."""
+
+
+@dataclass
+class MatchingConfig:
+    """How well matchers find true displacements, on part world: `analysis=matching`."""
+
+    samples: int = MISSING
+    """Pairs of images per class and kind of change."""
+    matchers: list[str] = field(default_factory=list)
+    """Which matchers; empty: all that need no checkpoint."""
+
+
+@dataclass
 class AnalysisConfig:
     """The stages that an analysis wants; what they need is run first."""
 
@@ -363,6 +438,7 @@ class RunConfig:
     classes: ClassesConfig = MISSING
     link: LinkConfig = MISSING
     segmenter: SegmenterConfig = MISSING
+    matcher: MatcherConfig = MISSING
     analysis: AnalysisConfig = MISSING
     engine: EngineConfig = MISSING
     logger: LoggerConfig = MISSING
@@ -376,10 +452,12 @@ class RunConfig:
     tuning: TuningConfig = field(default_factory=TuningConfig)
     units: UnitsConfig = field(default_factory=UnitsConfig)
     view: ViewConfig = field(default_factory=ViewConfig)
+    motion: MotionConfig = field(default_factory=MotionConfig)
+    matching: MatchingConfig = field(default_factory=MatchingConfig)
     unit: int | None = None
-    """With `analysis=unit`: which one."""
+    """With `analysis=unit` or `motion`: which one."""
     direction: str | None = None
-    """With `analysis=direction`: `pc:<k>`, `classes:<from>-<to>`, or the path of a vector in safetensors or npy."""
+    """With `analysis=direction` or `motion`: `pc:<k>`, `classes:<from>-<to>`, or the path of a safetensors or npy file."""
     class_name: str | None = None
     """With `analysis=unit` or `direction`: the class whose samples are shown (also `class=…`); null: every class."""
     images: str | None = None
@@ -405,6 +483,8 @@ SCHEMAS: dict[str, type] = {
     "link/base_ridge": RidgeConfig,
     "link/base_mlp": MLPConfig,
     "segmenter/base_fewshot": FewShotConfig,
+    "matcher/base_flow": FlowConfig,
+    "matcher/base_pump": PumpConfig,
     "analysis/base_analysis": AnalysisConfig,
     "engine/base_engine": EngineConfig,
     "logger/base_logger": LoggerConfig,

@@ -34,6 +34,8 @@ from lis.linking.evaluation import evaluation, validate_evaluation
 from lis.linking.fit import link
 from lis.linking.pairs import pairs, validate_classes
 from lis.linking.similarity import similarity
+from lis.motion.accuracy import matching, validate_matching
+from lis.motion.stage import motion, validate_motion
 from lis.report.metrics import collect_metrics
 from lis.report.page import write_report
 from lis.segmentation.evaluation import segmentation
@@ -55,7 +57,7 @@ log = logging.getLogger("lis.run")
 
 SEGMENTED = frozenset(("segmenter", "segmentation", "tuning", "units", "pictures", "truth"))
 """Stages that need labelled images."""
-VIEWS = frozenset(("unit", "direction", "images"))
+VIEWS = frozenset(("unit", "direction", "images", "motion"))
 """Stages that look for parts only where the class set names some."""
 SPELLINGS = {"class": "class_name"}
 """Keys that Python has no name for, and what they are called in the schema."""
@@ -72,6 +74,8 @@ STAGES: dict[str, Callable[[Context], Artifact]] = {
     "units": units,
     "pictures": pictures,
     "truth": truth,
+    "motion": motion,
+    "matching": matching,
     "unit": unit_view,
     "direction": direction_view,
     "images": own_images,
@@ -127,6 +131,12 @@ def check_models(ctx: Context) -> None:
         validate_view(settings, ctx.classifier)
     if "images" in stages:
         validate_images(settings)
+    if stages & {"motion", "matching"}:
+        build.matcher(settings.matcher, ctx.classifier)
+    if "motion" in stages:
+        validate_motion(settings, ctx.classifier)
+    if "matching" in stages:
+        validate_matching(ctx)
 
 
 def run_stage(name: str, ctx: Context) -> Artifact:

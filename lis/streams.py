@@ -31,6 +31,8 @@ NAMES = (
     "null directions",
     "map of units",
     "views",
+    "motion",
+    "matching",
 )
 """Every purpose that draws random numbers in a run."""
 

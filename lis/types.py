@@ -11,6 +11,7 @@ from typing import Literal, Protocol, overload, runtime_checkable
 
 from torch import Tensor, nn
 
+from lis.matching.matches import Correspondence
 from lis.streams import Stream
 
 
@@ -108,4 +109,28 @@ class Link(Protocol):
 
     def __call__(self, r: Tensor) -> Tensor:
         """Predicted style codes `w̃ [n, w_dim]` of activations `r [n, units]`."""
+        ...
+
+
+@runtime_checkable
+class Matcher(Protocol):
+    """Finds where the points of one image lie in another."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over weights and settings."""
+        ...
+
+    def view(self, image: Tensor, maps: dict[str, Tensor] | None = None) -> Tensor:
+        """What is matched of images `[n, 3, H, W]` in [-1, 1]: `[n, 3 + channels, H, W]` float32, the image first.
+
+        `maps` are those that `synthesize` gives; a matcher that reads none of them returns the image.
+        """
+        ...
+
+    def __call__(self, view1: Tensor, view2: Tensor) -> list[Correspondence]:
+        """Of n pairs of views `[n, 3 + channels, H, W]`, one by one.
+
+        Images that cannot be matched get a field of NaN and a reason, never an exception.
+        """
         ...

@@ -21,7 +21,7 @@ from lis.run import STAGES
 from lis.tracking import CsvTracker
 from lis.validation import CHOICES, RANGES, check_config, typed
 
-GROUPS = ("gan", "classifier", "classes", "link", "segmenter", "analysis", "size", "engine", "logger")
+GROUPS = ("gan", "classifier", "classes", "link", "segmenter", "matcher", "analysis", "size", "engine", "logger")
 OPTIONS = {group: sorted(file.stem for file in (conf_folder() / group).glob("*.yaml")) for group in GROUPS}
 OVERRIDES = {
     "classes/custom": ["classes.names=[pug,chihuahua]"],
@@ -126,6 +126,8 @@ def option_with(key: str) -> str:
         return "gan=imagenet256"
     if key in ("classifier.library", "classifier.num_classes"):
         return "classifier=resnet50"
+    if key.startswith("matcher.") and key not in ("matcher.enlarge", "matcher.ratio", "matcher.threshold"):
+        return "matcher=pump"
     return "link=fc_l2" if key.startswith("link.") else "logger=wandb"
 
 

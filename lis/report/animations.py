@@ -11,6 +11,7 @@ from PIL import Image
 
 from lis.report.figures.marks import enlarged
 from lis.report.figures.overlay import overlay
+from lis.report.frames import records, where
 from lis.report.source import Source
 from lis.report.style import label_colours
 
@@ -25,12 +26,22 @@ def animation_names(source: Source, stage: str) -> list[str]:
     """File names of a stage's animations, one per sample."""
     walk = source.tensors(stage, "walk")
     names = [source.facts.class_names[c] for c in walk["class_index"].tolist()]
-    files = [f"{stage}-{name}-{k}" for name, k in zip(names, walk["sample_index"].tolist(), strict=True)]
-    return ["".join(c if c.isalnum() or c in "-_" else "_" for c in file) + ".gif" for file in files]
+    return [_file(f"{stage}-{name}-{k}") for name, k in zip(names, walk["sample_index"].tolist(), strict=True)]
+
+
+def motion_names(source: Source) -> list[str]:
+    """File names of the animations of the stage `motion`, one per row of the tensors "shown" with a path."""
+    table = where(source.table("motion", "shown"), figure="trajectories")
+    return [_file(f"motion-{row['name']}-{row['class']}-{row['sample_index']}") for row in records(table)]
+
+
+def _file(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name) + ".gif"
 
 
 def write_animations(source: Source, folder: Path) -> list[Path]:
-    """Write `<stage>-<class>-<sample>.gif` for every sample of the stages `unit` and `direction` that are there.
+    """Write `<stage>-<class>-<sample>.gif` for every sample of the stages `unit` and `direction` that are there, and
+    `motion-<unit>-<class>-<sample>.gif` for the units that the stage `motion` shows.
 
     Args:
         source: the run.
@@ -50,7 +61,22 @@ def write_animations(source: Source, folder: Path) -> list[Path]:
             pictures = frames(walk["image"][k].transpose(0, 2, 3, 1), walk["mask"][k], label_colours(labels))
             (folder / name).write_bytes(gif(pictures))
             written.append(folder / name)
-    return written
+    return written + _write_motion(source, folder)
+
+
+def _write_motion(source: Source, folder: Path) -> list[Path]:
+    """Aligned trajectories: the images as they are, and beside them in the coordinates of the first."""
+    if not source.has("motion", "shown") or source.table("motion", "shown").empty:
+        return []
+    shown = source.tensors("motion", "shown")
+    rows = [k for k, figure in enumerate(source.table("motion", "shown")["figure"]) if figure == "trajectories"]
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / name for name in motion_names(source)]
+    for k, file in zip(rows, files, strict=True):
+        sides = [shown[name][k].permute(0, 2, 3, 1).numpy() for name in ("image", "aligned")]
+        both = zip(*([enlarged(picture) for picture in side] for side in sides), strict=True)
+        file.write_bytes(gif([np.concatenate(pair, 1) for pair in both]))
+    return files
 
 
 def frames(image: np.ndarray, mask: np.ndarray, colours: dict[str, str]) -> list[np.ndarray]:

@@ -6,7 +6,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lis.report.frames import column, records
+import numpy as np
+
+from lis.motion.tuned import tuned_units
+from lis.report.frames import column, records, where
 from lis.report.source import SPLITS
 
 if TYPE_CHECKING:
@@ -28,7 +31,9 @@ def collect_metrics(artifacts: Mapping[str, Artifact]) -> dict[str, float]:
     training on part world, `probe/{accuracy, ece, log_loss}` of a linear probe; `strips/{largest_change,
     largest_change_flipped}` of the unit that moves the classifier most; `segmentation/iou_{labelled, exact}` (means
     over labels), `units/{realised, others}` (means over units), `units/relevant/<class>`, `truth/<measure>/{spearman,
-    overlap}` (means over labels).
+    overlap}` (means over labels); `motion/tuned/<kind>` (units tuned for a movement of the whole figure),
+    `motion/{local, aligned}` (median local displacement in pixels, share of samples that could be aligned),
+    `matching/<kind>/{error, within}` and `matching/r2/<quantity>` of the run's own matcher.
     """
     found: dict[str, float] = {}
     for stage, collect in _COLLECTORS.items():
@@ -88,6 +93,25 @@ def _similarity(artifact: Artifact) -> dict[str, float]:
     return _means(table, [name for name in table.columns if name != "repetition"])
 
 
+def _motion(artifact: Artifact) -> dict[str, float]:
+    tracks, tuned = artifact.table("tracks"), artifact.table("tuned")
+    found = {"motion/aligned": float(np.mean([reason == "" for reason in tracks["reason"]]))}
+    if len(local := column(tracks, "figure")):
+        found["motion/local"] = float(np.median(local))
+    if len(column(tuned, "q")):
+        kinds = dict.fromkeys(tuned["kind"])
+        found |= {f"motion/tuned/{kind}": len(tuned_units(tuned, kind)) for kind in kinds}
+    return found
+
+
+def _matching(artifact: Artifact) -> dict[str, float]:
+    own = artifact.json("facts")["matcher"]
+    rows = records(where(artifact.table("accuracy"), matcher=own))
+    poses = records(where(artifact.table("recovered"), matcher=own, way="sequence"))
+    found = {f"matching/{row['kind']}/{name}": row[name] for row in rows for name in ("error", "within")}
+    return found | {f"matching/r2/{row['what']}": row["r2"] for row in poses}
+
+
 def _means(table: pd.DataFrame, names: Sequence[str]) -> dict[str, float]:
     columns = {name: column(table, name) for name in names}
     return {name: float(values.mean()) for name, values in columns.items() if len(values)}
@@ -105,5 +129,7 @@ _COLLECTORS: dict[str, Callable[[Artifact], dict[str, float]]] = {
     "segmentation": _segmentation,
     "units": _units,
     "truth": _truth,
+    "motion": _motion,
+    "matching": _matching,
     "strips": _strips,
 }

@@ -84,17 +84,17 @@ def _trunk(v: Values, canvas: Canvas, plumage: Tensor) -> list[Layer]:
     )
     shoulder = (_X - 0.5 * length * cos, _Y - 0.5 * length * sin)
     neck = canvas.limb(shoulder, _head_centre(v), 0.55 * height, 0.7 * v["head_size"])
-    body = torch.minimum(canvas.ellipse(_X, _Y, length, height, 0.8 * tilt), neck)
+    body = canvas.ellipse(_X, _Y, length, height, 0.8 * tilt).with_(neck)
     belly = canvas.ellipse(_X - 0.1 * length, _Y + 0.42 * height, 0.62 * length, 0.45 * height, 0.8 * tilt)
     feet = _Y + 0.75 * height + v["leg_length"]
     legs = [canvas.limb((x, _Y + 0.6 * height), (x, feet), 0.05, 0.05) for x in (_X - 0.13, _X + 0.11)]
     orange = hsl(v["beak_hue"], 0.75, 0.40 + 0 * tilt)
     pale = hsl(v["plumage_hue"] % 1.0, 0.35, v["belly_lightness"])
     return [
-        Layer("leg", canvas.coverage(torch.minimum(*legs)), orange),
-        Layer("tail", canvas.coverage(canvas.limb(root, reach, 0.065, 0.10)), plumage * 0.68),
-        Layer("body", canvas.coverage(body), plumage),
-        Layer("body", canvas.coverage(torch.maximum(belly, body + 0.012)), pale, "belly"),
+        canvas.layer("leg", legs[0].with_(legs[1]), orange),
+        canvas.layer("tail", canvas.limb(root, reach, 0.065, 0.10), plumage * 0.68),
+        canvas.layer("body", body, plumage),
+        canvas.layer("body", belly.within(body.distance + 0.012), pale, "belly"),
     ]
 
 
@@ -109,7 +109,7 @@ def _wing(v: Values, canvas: Canvas, plumage: Tensor) -> Layer:
     wing = canvas.limb((x0, y0), tip, v["wing_width"], 0.4 * v["wing_width"])
     along = (canvas.x - x0) * torch.cos(angle) - (canvas.y - y0) * torch.sin(angle)
     bars = 1 + v["wing_bars"] * torch.sin(20.0 * along)
-    return Layer("wing", canvas.coverage(wing), plumage * 0.62 * bars[:, None])
+    return canvas.layer("wing", wing, plumage * 0.62 * bars[:, None])
 
 
 def _face(v: Values, canvas: Canvas, plumage: Tensor) -> list[Layer]:
@@ -120,10 +120,10 @@ def _face(v: Values, canvas: Canvas, plumage: Tensor) -> list[Layer]:
     eye_x, eye_y = x - 0.28 * size, y - 0.18 * size
     white, black = (torch.full((1, 3, 1, 1), c).to(plumage) for c in (1.0, 0.05))
     return [
-        Layer("beak", canvas.coverage(beak), hsl(v["beak_hue"], 0.85, 0.50 + 0 * size)),
-        Layer("head", canvas.coverage(canvas.circle(x, y, size)), plumage * 1.12),
-        Layer("eye", canvas.coverage(canvas.circle(eye_x, eye_y, 1.15 * v["eye_size"])), white, "white of the eye"),
-        Layer("eye", canvas.coverage(canvas.circle(eye_x - 0.02, eye_y, 0.78 * v["eye_size"])), black, "pupil"),
+        canvas.layer("beak", beak, hsl(v["beak_hue"], 0.85, 0.50 + 0 * size)),
+        canvas.layer("head", canvas.circle(x, y, size), plumage * 1.12),
+        canvas.layer("eye", canvas.circle(eye_x, eye_y, 1.15 * v["eye_size"]), white, "white of the eye"),
+        canvas.layer("eye", canvas.circle(eye_x - 0.02, eye_y, 0.78 * v["eye_size"]), black, "pupil"),
     ]
 
 

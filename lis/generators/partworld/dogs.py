@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lis.generators.partworld.figure import BACKGROUND, FigureSet, Values, pose
 from lis.generators.partworld.paint import Layer, hsl
-from lis.generators.partworld.shapes import Canvas
+from lis.generators.partworld.shapes import Canvas, Shape
 
 LABELS = ("leg", "body", "tail", "tongue", "eye", "nose", "snout", "ear", "head")
 RANGES = pose(0.96, 1.20) | {
@@ -72,16 +72,15 @@ def _body_frame(v: Values) -> tuple[float, float, Tensor, Tensor]:
     return x, y, x - v["body_length"] - 0.40 * v["head_size"], y - 0.36 + v["head_height"]
 
 
-def _legs(v: Values, canvas: Canvas, near: bool) -> Tensor:
+def _legs(v: Values, canvas: Canvas, near: bool) -> Shape:
     x, y, *_ = _body_frame(v)
     radius = 0.06 + 0.14 * v["body_height"]
     top, bottom = y + 0.5 * v["body_height"], y + 0.72 * v["body_height"] + v["leg_length"]
     spread = v["leg_spread"] if near else -1.2 * v["leg_spread"]
     inset, lift = (0.0, 0.0) if near else (0.12, 0.03)
     front, back = x - 0.68 * v["body_length"] + inset, x + 0.68 * v["body_length"] - inset
-    return torch.minimum(
-        canvas.limb((front + spread, top), (front + 0.8 * spread, bottom - lift), radius, 0.8 * radius),
-        canvas.limb((back - spread, top), (back - 0.8 * spread, bottom - lift), radius, 0.8 * radius),
+    return canvas.limb((front + spread, top), (front + 0.8 * spread, bottom - lift), radius, 0.8 * radius).with_(
+        canvas.limb((back - spread, top), (back - 0.8 * spread, bottom - lift), radius, 0.8 * radius)
     )
 
 
@@ -91,15 +90,15 @@ def _behind(v: Values, canvas: Canvas, fur: Tensor, mark: Tensor) -> list[Layer]
     root = (x + 0.86 * v["body_length"], y - 0.35 * v["body_height"])
     knee = (root[0] + 0.55 * length * torch.cos(angle), root[1] - 0.55 * length * torch.sin(angle))
     tip = (knee[0] + 0.45 * length * torch.cos(angle + 0.7), knee[1] - 0.45 * length * torch.sin(angle + 0.7))
-    tail = torch.minimum(canvas.limb(root, knee, 0.075, 0.065), canvas.limb(knee, tip, 0.065, 0.045))
+    tail = canvas.limb(root, knee, 0.075, 0.065).with_(canvas.limb(knee, tip, 0.065, 0.045))
     size, ear = v["head_size"], v["ear_length"]
     ear_root = (head_x - 0.30 * size, head_y - 0.60 * size)
     ear_tip = (ear_root[0] - 0.35 * ear * torch.cos(v["ear_angle"]), ear_root[1] - ear * torch.sin(v["ear_angle"]))
     far_ear = canvas.limb(ear_root, ear_tip, v["ear_width"], 0.45 * v["ear_width"])
     return [
-        Layer("leg", canvas.coverage(_legs(v, canvas, near=False)), fur * 0.58, "far leg"),
-        Layer("tail", canvas.coverage(tail), mark * 0.9),
-        Layer("ear", canvas.coverage(far_ear), mark * 0.7, "far ear"),
+        canvas.layer("leg", _legs(v, canvas, near=False), fur * 0.58, "far leg"),
+        canvas.layer("tail", tail, mark * 0.9),
+        canvas.layer("ear", far_ear, mark * 0.7, "far ear"),
     ]
 
 
@@ -108,11 +107,11 @@ def _trunk(v: Values, canvas: Canvas, fur: Tensor) -> list[Layer]:
     length, height, size = v["body_length"], v["body_height"], v["head_size"]
     shoulder = (x - 0.6 * length, y - 0.2 * height)
     neck = canvas.limb(shoulder, (head_x, head_y + 0.2 * size), 0.65 * height, 0.5 * size)
-    body = torch.minimum(canvas.ellipse(x, y, length, height), neck)
+    body = canvas.ellipse(x, y, length, height).with_(neck)
     stripes = 1 - v["fur_texture"] * (0.5 + 0.5 * torch.sin(18.0 * (canvas.x - 0.35 * canvas.y)))
     return [
-        Layer("body", canvas.coverage(body), fur * stripes[:, None]),
-        Layer("leg", canvas.coverage(_legs(v, canvas, near=True)), fur * 0.76, "near leg"),
+        canvas.layer("body", body, fur * stripes[:, None]),
+        canvas.layer("leg", _legs(v, canvas, near=True), fur * 0.76, "near leg"),
     ]
 
 
@@ -132,15 +131,13 @@ def _face(v: Values, canvas: Canvas, fur: Tensor, mark: Tensor) -> list[Layer]:
     white, black, pink = (torch.tensor(c).to(fur).view(1, 3, 1, 1) for c in _COLOURS)
     eye_x, eye_y = x - 0.34 * size, y - 0.22 * size
     return [
-        Layer("tongue", canvas.coverage(tongue), pink),
-        Layer("head", canvas.coverage(canvas.circle(x, y, size)), fur * 1.08),
-        Layer("snout", canvas.coverage(snout), 0.35 * fur + 0.65 * (0.6 * mark + 0.35 * v["marking"][:, None])),
-        Layer(
-            "nose", canvas.coverage(canvas.circle(tip_x - 0.5 * width, tip_y - 0.45 * width, 0.06 + 0.2 * width)), black
-        ),
-        Layer("eye", canvas.coverage(canvas.circle(eye_x, eye_y, 1.15 * v["eye_size"])), white, "white of the eye"),
-        Layer("eye", canvas.coverage(canvas.circle(eye_x - 0.03, eye_y, 0.75 * v["eye_size"])), black, "pupil"),
-        Layer("ear", canvas.coverage(near_ear), mark * 0.85, "near ear"),
+        canvas.layer("tongue", tongue, pink),
+        canvas.layer("head", canvas.circle(x, y, size), fur * 1.08),
+        canvas.layer("snout", snout, 0.35 * fur + 0.65 * (0.6 * mark + 0.35 * v["marking"][:, None])),
+        canvas.layer("nose", canvas.circle(tip_x - 0.5 * width, tip_y - 0.45 * width, 0.06 + 0.2 * width), black),
+        canvas.layer("eye", canvas.circle(eye_x, eye_y, 1.15 * v["eye_size"]), white, "white of the eye"),
+        canvas.layer("eye", canvas.circle(eye_x - 0.03, eye_y, 0.75 * v["eye_size"]), black, "pupil"),
+        canvas.layer("ear", near_ear, mark * 0.85, "near ear"),
     ]
 
 

@@ -71,9 +71,21 @@ class FigureSet:
             image `[n, 3, size, size]` in [-1, 1] and masks `[n, labels, size, size]` in [0, 1]; masks add up to at
             most 1 in every pixel, the rest is background.
         """
-        value = self.values(u)
-        canvas = Canvas(size, value["x"], value["y"], value["scale"], value["rotation"])
-        layers = self.draw(value, canvas)
+        value, canvas, layers = self.layers(u, size)
         sky = backdrop(value["background_hue"], value["background_lightness"], canvas.frame_y)
         image = composite(sky, layers) * 2 - 1
         return image, visible(layers, self.details if by_detail else self.labels, by_detail)
+
+    def layers(
+        self, u: Tensor, size: int = 64, points: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[dict[str, Tensor], Canvas, list[Layer]]:
+        """What figures are painted from: factor values, the posed grid, and the layers on it, back to front.
+
+        Args:
+            u: latent factors `[n, factors]`.
+            size: height and width in pixels.
+            points: other places than the pixels, in frame units: across and down, `[n, h, w]` each.
+        """
+        value = self.values(u)
+        canvas = Canvas(size, value["x"], value["y"], value["scale"], value["rotation"], points)
+        return value, canvas, self.draw(value, canvas)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lis.generators.partworld.figure import BACKGROUND, FigureSet, Values, pose
 from lis.generators.partworld.paint import Layer, hsl
-from lis.generators.partworld.shapes import Canvas
+from lis.generators.partworld.shapes import Canvas, Shape
 
 LABELS = ("cap", "stem")
 DETAILS = ("stem", "gills", "cap", "spot")
@@ -69,34 +69,39 @@ def _draw(v: Values, canvas: Canvas) -> list[Layer]:
     ribs = 1 - v["cap_texture"] * (0.5 + 0.5 * torch.cos(16.0 * across))
     spot_colour = colour + (0.97 - colour) * v["spot_contrast"][:, None]
     return [
-        Layer("stem", canvas.coverage(_stem(v, canvas)), stem_colour),
-        Layer("cap", canvas.coverage(gills), stem_colour * 0.55, "gills"),
-        Layer("cap", canvas.coverage(cap), colour * ribs[:, None]),
-        Layer("cap", canvas.coverage(torch.maximum(_spots(v, across, up), cap + 0.012)), spot_colour, "spot"),
+        canvas.layer("stem", _stem(v, canvas), stem_colour),
+        canvas.layer("cap", gills, stem_colour * 0.55, "gills"),
+        canvas.layer("cap", cap, colour * ribs[:, None]),
+        canvas.layer("cap", _spots(v, canvas).within(cap.distance + 0.012), spot_colour, "spot"),
     ]
 
 
-def _stem(v: Values, canvas: Canvas) -> Tensor:
+def _stem(v: Values, canvas: Canvas) -> Shape:
     foot, middle = (0.0, _FOOT), (0.8 * v["stem_bend"], _FOOT - 0.5 * v["stem_length"])
     top = (v["stem_bend"], _FOOT - v["stem_length"])
     width = v["stem_width"]
-    return torch.minimum(
-        canvas.limb(foot, middle, width * v["stem_bulge"], width), canvas.limb(middle, top, width, 0.9 * width)
-    )
+    return canvas.limb(foot, middle, width * v["stem_bulge"], width).with_(canvas.limb(middle, top, width, 0.9 * width))
 
 
-def _cap(v: Values, canvas: Canvas, up: Tensor) -> tuple[Tensor, Tensor]:
+def _cap(v: Values, canvas: Canvas, up: Tensor) -> tuple[Shape, Shape]:
     """A tilted half ellipse cut at its rim, and the same cut lower: what shows below is the gills."""
     dome = canvas.ellipse(v["stem_bend"], _FOOT - v["stem_length"], v["cap_width"], v["cap_height"], v["cap_tilt"])
-    cap = torch.maximum(dome, -up - v["cap_rim"])
-    return cap, torch.maximum(dome, -up - v["cap_rim"] - v["gill_height"])
+    return dome.within(-up - v["cap_rim"]), dome.within(-up - v["cap_rim"] - v["gill_height"])
 
 
-def _spots(v: Values, across: Tensor, up: Tensor) -> Tensor:
+def _spots(v: Values, canvas: Canvas) -> Shape:
     reach, height = v["spot_spread"] * v["cap_width"], v["cap_height"]
+    cos, sin = torch.cos(v["cap_tilt"]), torch.sin(v["cap_tilt"])
     places = ((side * reach, share * height) for side, share in _SPOTS)
-    discs = [torch.sqrt((across - x) ** 2 + (up - y) ** 2 + 1e-9) - v["spot_size"] for x, y in places]
-    return torch.stack(discs).amin(0)
+    first, *others = (
+        canvas.circle(
+            v["stem_bend"] + across * cos + up * sin,
+            _FOOT - v["stem_length"] + across * sin - up * cos,
+            v["spot_size"],
+        )
+        for across, up in places
+    )
+    return first.with_(*others)
 
 
 FUNGI = FigureSet("fungi", LABELS, DETAILS, RANGES, CLASSES, 0.9, _draw)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lis.generators.layers import wanted_layers
+from lis.generators.partworld.displacement import displacement
 from lis.generators.partworld.network import StyleNetwork
 from lis.generators.partworld.world import SETS, W_DIM, set_of, world
 from lis.streams import Stream
@@ -117,6 +118,13 @@ class PartWorld(nn.Module):
     def render(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """The true picture of any w: image `[n, 3, 64, 64]` in [-1, 1], part masks `[n, labels, 64, 64]` in [0, 1]."""
         return self.world.figures.render(self.true_factors(w), self.resolution)
+
+    def displacement(self, w: Tensor, moved: Tensor) -> Tensor:
+        """How far the point in every pixel of the pictures of `w [n, 64]` lies away in those of `moved [n, 64]`.
+
+        `[n, 64, 64, 2]` pixels, to the right and down; NaN where that is not known (`displacement.py`).
+        """
+        return displacement(self.world.figures, self.true_factors(w), self.true_factors(moved), self.resolution)
 
     def _mean_w(self) -> Tensor:
         """Mean w per class over a fixed draw; one row over all classes for a generator without classes."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lis.generators.partworld.frames import Frame
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -17,12 +19,14 @@ class Layer:
         alpha: opacity `[n, h, w]` in [0, 1].
         colour: `[n, 3, 1, 1]` or `[n, 3, h, w]`, RGB; clamped to [0, 1] when painted.
         detail: a name for what is reported apart from its part (`spot` on a cap); default: the label.
+        made_of: distance `[n, h, w]` and frame of each simple shape in it; a point belongs to the nearest one.
     """
 
     label: str
     alpha: Tensor
     colour: Tensor
     detail: str = ""
+    made_of: tuple[tuple[Tensor, Frame], ...] = ()
 
 
 def hsl(hue: Tensor, saturation: Tensor | float, lightness: Tensor) -> Tensor:
@@ -59,10 +63,17 @@ def visible(layers: list[Layer], names: tuple[str, ...], by_detail: bool = False
     Returns:
         `[n, len(names), h, w]` in [0, 1]; what is missing to 1 is background.
     """
-    free = torch.ones_like(layers[0].alpha)
-    masks: dict[str, Tensor] = {name: torch.zeros_like(free) for name in names}
-    for layer in reversed(layers):
+    masks: dict[str, Tensor] = {name: torch.zeros_like(layers[0].alpha) for name in names}
+    for layer, share in zip(reversed(layers), reversed(shares(layers)), strict=True):
         name = layer.detail if by_detail and layer.detail else layer.label
-        masks[name] = masks[name] + free * layer.alpha
-        free = free * (1 - layer.alpha)
+        masks[name] = masks[name] + share
     return torch.stack([masks[name] for name in names], 1)
+
+
+def shares(layers: list[Layer]) -> list[Tensor]:
+    """Share of every pixel that each layer covers after later layers hid what lies under them: `[n, h, w]` each."""
+    free, found = torch.ones_like(layers[0].alpha), []
+    for layer in reversed(layers):
+        found.append(free * layer.alpha)
+        free = free * (1 - layer.alpha)
+    return found[::-1]

@@ -1,0 +1,1 @@
+"""Where the points of one picture lie in another: matchers, affine alignment, local fields."""

@@ -1,0 +1,1 @@
+"""Units as movement: what goes where along their range, and how well matchers find it."""

@@ -1,0 +1,199 @@
+"""How well matchers find true displacements, on part world: the table that the default is chosen from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lis.context import Context
+from lis.generators.partworld import PartWorld
+from lis.generators.partworld.displacement import KINDS
+from lis.matching.affine import apply, decompose, estimate
+from lis.matching.align import align
+from lis.matching.matches import pixel_grid
+from lis.motion.matchers import matchers, own_name, validate_matchers
+from lis.motion.trials import Trials, nearest_affine, trials, validate_trials
+from lis.store import Artifact, Draft, Recipe
+from lis.types import Matcher
+
+VERSION = 1
+NEAR = 4.0
+"""Pixels within which a displacement counts as found."""
+MOVED = ("dx", "dy", "rotation", "scale")
+"""What is recovered of a pose."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Pairs of one class and kind of change, and what matches them."""
+
+    matcher: str
+    kind: str
+    class_name: str
+    way: str
+    """`pair`, or `sequence`: through a sequence of images instead of in one step."""
+
+
+def validate_matching(ctx: Context) -> PartWorld:
+    """Checks, before any work, that true displacements are known and that the matchers exist; the generator.
+
+    Raises:
+        ValueError: says what is wrong.
+    """
+    validate_matchers(ctx.config.matching.matchers)
+    return validate_trials(ctx.generator)
+
+
+def matching(ctx: Context) -> Artifact:
+    """Every matcher on pairs that differ in pose, in parts or in colours, held against the true displacement.
+
+    Table "pairs", a row per matcher, kind, class and pair: matcher, kind, way (`pair`, or `sequence` for the run's own
+    matcher on poses: aligned through `motion.steps` images), class, pair, error (mean end-point error over the pixels
+    whose displacement is known), within (share of these pixels within 4 px), moved (mean true displacement), dx, dy,
+    rotation, scale (of the affine map that was found) and true_dx, … (of the affine map nearest to the truth), seconds,
+    reason. Table "accuracy": matcher, kind, error, within, moved, seconds (means over pairs), pairs, failed. Table
+    "recovered": matcher, way, what, r2 (of poses, against the truth), n. Json "facts": matcher (the run's own), pairs,
+    height.
+
+    Raises:
+        ValueError: as `validate_matching`.
+    """
+    generator = validate_matching(ctx)
+    found = matchers(ctx)
+    recipe = Recipe(
+        stage="matching",
+        version=VERSION,
+        config={
+            "seed": ctx.config.seed,
+            "samples": ctx.config.matching.samples,
+            "steps": ctx.config.motion.steps,
+            "classes": list(ctx.class_names),
+            "matchers": list(found),
+        },
+        weights={"generator": generator.fingerprint} | {name: m.fingerprint for name, m in found.items()},
+    )
+    return ctx.store.make(recipe, lambda draft: _build(ctx, generator, found, draft))
+
+
+def _build(ctx: Context, generator: PartWorld, found: Mapping[str, Matcher], draft: Draft) -> None:
+    own = own_name(ctx, found)
+    blocks = [Block(name, kind, c, "pair") for name in found for kind in KINDS for c in ctx.class_names]
+    blocks += [Block(own, "pose", c, "sequence") for c in ctx.class_names]
+    made = ctx.engine.map(partial(shard, ctx, generator, found), blocks)
+    tracked = ctx.progress.track(made, total=len(blocks), label="matching (matchers by class)")
+    pairs = pd.concat([artifact.table("pairs") for artifact in tracked], ignore_index=True)
+    draft.table("pairs", pairs)
+    draft.table("accuracy", accuracy_table(pairs))
+    draft.table("recovered", recovered_table(pairs))
+    draft.json("facts", {"matcher": own, "height": generator.resolution, "steps": ctx.config.motion.steps})
+
+
+def shard(ctx: Context, generator: PartWorld, found: Mapping[str, Matcher], block: Block) -> Artifact:
+    """The shard of one block: its rows of the table "pairs", from the store or made now."""
+    config, matcher = ctx.config, found[block.matcher]
+    recipe = Recipe(
+        stage="matching-shard",
+        version=VERSION,
+        config=asdict(block) | {"seed": config.seed, "n": config.matching.samples, "steps": config.motion.steps},
+        weights={"generator": generator.fingerprint, "matcher": matcher.fingerprint},
+    )
+
+    def make(draft: Draft) -> None:
+        place = generator.world.class_names.index(block.class_name)
+        tried = trials(generator, block.kind, place, config.matching.samples, config.seed)
+        rows = [_row(generator, matcher, tried, k, config.motion.steps, block.way) for k in range(len(tried.w))]
+        table = pd.DataFrame(rows)
+        for at, (name, value) in enumerate(asdict(block).items()):
+            table.insert(at, name.replace("class_name", "class"), value)
+        draft.table("pairs", table)
+
+    return ctx.store.make(recipe, make)
+
+
+@torch.inference_mode()
+def _row(generator: PartWorld, matcher: Matcher, tried: Trials, k: int, steps: int, way: str) -> dict[str, Any]:
+    """One pair, matched and held against the truth."""
+    w = tried.between(steps)[k] if way == "sequence" else torch.stack([tried.w[k], tried.moved[k]])
+    image, maps = generator.synthesize(w, features=True)
+    views, start = matcher.view(image, maps).cpu(), time.perf_counter()
+    field, matrix, reason = _aligned(matcher, views) if way == "sequence" else _matched(matcher, views)
+    seconds = time.perf_counter() - start
+    size = (field.shape[0], field.shape[1])
+    moved, true = decompose(matrix, size), decompose(nearest_affine(tried.field[k]), size)
+    return {
+        "pair": k,
+        **end_point(field, tried.field[k]),
+        **{name: float(getattr(moved, name)) for name in MOVED},
+        **{f"true_{name}": float(getattr(true, name)) for name in MOVED},
+        "seconds": seconds,
+        "reason": reason,
+    }
+
+
+def _matched(matcher: Matcher, views: Tensor) -> tuple[Tensor, Tensor, str]:
+    """Field, affine map, and why there is none, of two views."""
+    found = matcher(views[:1], views[1:])[0]
+    fit = estimate(found.matches)
+    return found.field, fit.matrix, found.reason or fit.reason
+
+
+def _aligned(matcher: Matcher, views: Tensor) -> tuple[Tensor, Tensor, str]:
+    """The same of the first and the last of a sequence: the map of all steps, and with it the local field."""
+    found = align(matcher, views)
+    at = pixel_grid(*views.shape[2:])
+    return apply(found.total[-1], at + found.local[-1]) - at, found.total[-1], next(filter(None, found.reason), "")
+
+
+def end_point(field: Tensor, true: Tensor) -> dict[str, float]:
+    """Of a field and the truth `[H, W, 2]`: error, within, moved, over the pixels whose true displacement is known.
+
+    A pixel without a displacement is not found: it counts as further away than 4 px, and not in the error.
+
+    Example:
+        >>> true = torch.tensor([[[3.0, 4.0], [0.0, 1.0], [float("nan")] * 2]])
+        >>> end_point(torch.zeros(1, 3, 2), true)
+        {'error': 3.0, 'within': 0.5, 'moved': 3.0}
+    """
+    known = ~true.isnan().any(2)
+    error = (field - true)[known].norm(dim=1)
+    near = (error <= NEAR).double()  # NaN is not
+    return {
+        "error": float(error.nanmean()),
+        "within": float(near.mean()),
+        "moved": float(true[known].norm(dim=1).mean()),
+    }
+
+
+def accuracy_table(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Table "accuracy": means over pairs; error and within over those that were matched at all."""
+    own = pd.DataFrame(pairs[pairs["way"] == "pair"])
+    matched = own["error"].notna()
+    grouped = own.assign(within=own["within"].where(matched), failed=~matched).groupby(["matcher", "kind"], sort=False)
+    table = pd.DataFrame(grouped[["error", "within", "moved", "seconds"]].mean())
+    return table.assign(pairs=grouped.size(), failed=grouped["failed"].sum()).reset_index()
+
+
+def recovered_table(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Table "recovered": R² = 1 − Σ(found − true)² / Σ(true − mean)² of each quantity, over the pairs with a map."""
+    rows = []
+    poses = pd.DataFrame(pairs[pairs["kind"] == "pose"])
+    for matcher, way in poses[["matcher", "way"]].drop_duplicates().itertuples(index=False):
+        own = pd.DataFrame(poses[(poses["matcher"] == matcher) & (poses["way"] == way)])
+        for name in MOVED:
+            found, true = (np.asarray(own[column], dtype=float) for column in (name, f"true_{name}"))
+            both = np.isfinite(found) & np.isfinite(true)
+            rows.append((matcher, way, name, _r2(found[both], true[both]), int(both.sum())))
+    return pd.DataFrame(rows, columns=["matcher", "way", "what", "r2", "n"])
+
+
+def _r2(found: np.ndarray, true: np.ndarray) -> float:
+    spread = float(((true - true.mean()) ** 2).sum()) if len(true) > 1 else 0.0
+    return 1 - float(((found - true) ** 2).sum()) / spread if spread > 0 else float("nan")

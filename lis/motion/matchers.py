@@ -1,0 +1,70 @@
+"""The matchers that are held against each other, each by a name for tables."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lis import build
+from lis.config import FlowConfig, MatcherConfig, PumpConfig
+from lis.context import Context
+from lis.matching.matches import Correspondence, Matches
+from lis.types import Matcher
+
+STILL = "no motion"
+DESCRIPTORS = ("patches", "daisy", "classifier", "generator")
+"""Those of PUMP that need no checkpoint."""
+CANDIDATES: dict[str, MatcherConfig] = {
+    "flow": FlowConfig(),
+    **{f"pump_{name}": PumpConfig(descriptor=name) for name in DESCRIPTORS},
+}
+"""What `matching.matchers` can name."""
+_OWN = "this run's"
+
+
+@dataclass(frozen=True)
+class Still:
+    """Says that nothing moves: what every matcher has to do better than."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of its name."""
+        return hashlib.sha256(b"still").hexdigest()
+
+    def view(self, image: Tensor, maps: dict[str, Tensor] | None = None) -> Tensor:
+        """The images themselves."""
+        return image
+
+    def __call__(self, view1: Tensor, view2: Tensor) -> list[Correspondence]:
+        """A field of zeros for each pair."""
+        return [Correspondence(Matches.none(), torch.zeros(*view.shape[1:], 2)) for view in view1]
+
+
+def validate_matchers(names: list[str]) -> None:
+    """Checks `matching.matchers`.
+
+    Raises:
+        ValueError: there is no such matcher.
+    """
+    if unknown := [name for name in names if name not in CANDIDATES]:
+        raise ValueError(f"matching.matchers: unknown {unknown[0]!r}, expected some of {', '.join(CANDIDATES)}")
+
+
+def matchers(ctx: Context) -> dict[str, Matcher]:
+    """No motion, those of `matching.matchers` (empty: all `CANDIDATES`), and the run's own where it is another."""
+    wanted = ctx.config.matching.matchers or list(CANDIDATES)
+    found: dict[str, Matcher] = {STILL: Still()}
+    found |= {name: build.matcher(CANDIDATES[name], ctx.classifier) for name in wanted}
+    own = build.matcher(ctx.config.matcher, ctx.classifier)
+    known = {matcher.fingerprint for matcher in found.values()}
+    return found if own.fingerprint in known else found | {_OWN: own}
+
+
+def own_name(ctx: Context, found: Mapping[str, Matcher]) -> str:
+    """What the run's own matcher is called among those of `matchers`."""
+    own = build.matcher(ctx.config.matcher, ctx.classifier)
+    return next(name for name, matcher in found.items() if matcher.fingerprint == own.fingerprint)

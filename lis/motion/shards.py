@@ -1,0 +1,118 @@
+"""A block of motion: some samples of one class along one unit, aligned step by step, kept as an artifact of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lis.context import Context
+from lis.matching.align import Alignment, align
+from lis.motion.local import local_motion
+from lis.store import Artifact, Draft, Recipe
+from lis.types import Link, Matcher
+from lis.units.memory import Batches
+from lis.units.perturbation import Perturbation, perturbed, require_finite
+from lis.units.pictures import smaller
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all shards of a run share."""
+
+    ctx: Context
+    link: Link
+    """On the CPU."""
+    matcher: Matcher
+    masks: Callable[[dict[str, Tensor]], Tensor]
+    """The generator's feature maps → masks `[n, h, w]`, 0 background."""
+    labels: int
+    batches: Batches
+    inputs: tuple[str, ...]
+    """Keys of the artifacts of the link and of the segmenter."""
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Samples of one class and one perturbation."""
+
+    class_name: str
+    sample_index: Tensor
+    """`[n]` int64."""
+    r: Tensor
+    """`[n, units]`."""
+    perturbation: Perturbation
+    steps: int
+
+
+def shard(job: Job, block: Block) -> Artifact:
+    """The shard of a block of n samples in T steps, from the store or made now.
+
+    Tensors "tracks": total `[n, T, 2, 3]` float64 (the affine map from the first image to each), figure `[n]`, strength
+    `[n, K]` and drift `[n, K, 2]` float32 (`Local`, of the last step). Json "reasons": why a sample has none.
+
+    Raises:
+        ValueError: a style code is not finite, or memory runs out with a single image.
+    """
+    return job.ctx.store.make(recipe(job, block), lambda draft: _build(job, block, draft))
+
+
+def recipe(job: Job, block: Block) -> Recipe:
+    """What a shard depends on: neither the number of units and samples of the run, nor the size of a batch."""
+    config, along = job.ctx.config, block.perturbation
+    direction = None if along.direction is None else along.direction.tolist()
+    return Recipe(
+        stage="motion-shard",
+        version=VERSION,
+        config={
+            "seed": config.seed,
+            "truncation": config.gan.truncation,
+            "class": block.class_name,
+            "samples": block.sample_index.tolist(),
+            "perturbation": [along.unit, direction, along.low, along.high, along.relative],
+            "steps": block.steps,
+            "labels": job.labels,
+        },
+        inputs=job.inputs,
+        weights={"generator": job.ctx.generator.fingerprint, "matcher": job.matcher.fingerprint},
+    )
+
+
+def _build(job: Job, block: Block, draft: Draft) -> None:
+    tracks = [_track(job, block, r[None]) for r in block.r]
+    names = ("total", "figure", "strength", "drift")
+    draft.tensors("tracks", {name: torch.stack([track[name] for track, _ in tracks]) for name in names})
+    draft.json("reasons", {"reasons": [reason for _, reason in tracks]})
+
+
+def _track(job: Job, block: Block, r: Tensor) -> tuple[dict[str, Tensor], str]:
+    """What is kept of a sample `r [1, units]`, and why it has no motion, if so."""
+    found, _, masks = follow(job, r, block.perturbation, block.steps, [block.steps - 1])
+    local = local_motion(found.local[-1], masks[0], job.labels)
+    reason = next(filter(None, found.reason), "")
+    return {"total": found.total, "figure": local.figure, "strength": local.strength, "drift": local.drift}, reason
+
+
+@torch.inference_mode()
+def follow(
+    job: Job, r: Tensor, along: Perturbation, steps: int, fields: Sequence[int] | None = None
+) -> tuple[Alignment, Tensor, Tensor]:
+    """One sample `r [1, units]` along its range: aligned, its views `[T, 3 + c, H, W]`, and their masks `[T, h, w]`.
+
+    `fields` are the steps whose local field is wanted; None: all.
+    """
+    w = perturbed(job.link, r, along, along.values(steps))
+    require_finite(w, along)
+    seen = list(job.batches.map(lambda codes: _view(job, codes), w[0]))
+    views, masks = (torch.cat(parts) for parts in zip(*seen, strict=True))
+    return align(job.matcher, views, fields=fields), views, masks
+
+
+def _view(job: Job, w: Tensor) -> tuple[Tensor, Tensor]:
+    """What is matched of the images of `w [m, w_dim]`, and their masks, on the CPU."""
+    image, maps = job.ctx.generator.synthesize(w.to(job.ctx.device), features=True)
+    return job.matcher.view(smaller(image), maps).cpu(), job.masks(maps).cpu()

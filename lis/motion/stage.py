@@ -1,0 +1,175 @@
+"""Units as movement: samples along a unit's range, aligned image by image, and what moves (paper §3.2, S5.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lis import build
+from lis.config import RunConfig
+from lis.context import Context
+from lis.linking.fit import link, load_link
+from lis.linking.pairs import pairs
+from lis.motion.shards import Block, Job, shard
+from lis.motion.shown import chosen, shown_table, shown_tensors
+from lis.motion.tables import local_table, part_table, track_table, unit_table
+from lis.motion.tuned import tuned_table
+from lis.store import Artifact, Draft, Recipe
+from lis.streams import Stream
+from lis.types import Classifier
+from lis.units.direction import check_direction, find_direction
+from lis.units.memory import batches
+from lis.units.parts import Parts
+from lis.units.perturbation import Perturbation
+from lis.units.pictures import LARGEST
+from lis.units.selection import perturbations, select
+from lis.units.view import of_direction, of_unit
+
+VERSION = 1
+
+
+def validate_motion(settings: RunConfig, classifier: Classifier) -> None:
+    """Checks, before any work, that there are as many samples as wanted, and that a unit or direction exists.
+
+    Raises:
+        ValueError: says what is wrong.
+    """
+    if settings.motion.seeds > settings.tuning.seeds:
+        raise ValueError(
+            f"motion.seeds={settings.motion.seeds}: expected at most tuning.seeds={settings.tuning.seeds}, the samples "
+            "per class that are tuned"
+        )
+    if settings.unit is not None and settings.unit not in range(classifier.units):
+        raise ValueError(f"unit={settings.unit}: expected 0 to {classifier.units - 1}, the classifier's units")
+    if settings.unit is None and settings.direction is not None:
+        check_direction(settings.direction, settings.classes.names, classifier.units)
+
+
+def motion(ctx: Context) -> Artifact:
+    """Movement along the range of units: of the whole figure, and of its parts once that is taken out.
+
+    The units are `unit`, or the direction `direction`, or the `motion.units` with the largest linked step; the samples
+    the first `motion.seeds` of each class that are tuned.
+
+    Table "tracks", a row per unit and sample: name (`unit 3`, or a direction's), unit (−1 for a direction), class,
+    sample_index, dx, dy, rotation, scale, shear (of the affine map from the first image to the last, see
+    `lis.matching.affine.Motion`), figure (mean length of the local displacement after alignment, pixels), reason (why
+    there is none; else ""). Table "local", a row per unit, sample and label: name, unit, class, sample_index, label,
+    strength, x, y (`lis.motion.local.Local`). Medians over samples: table "units": name, unit, low, high, the numbers
+    of "tracks", n; table "parts": name, unit, label, strength, x, y, n. Table "tuned": see `lis.motion.tuned`. Table
+    and tensors "shown": see `lis.motion.shown`. Json "facts": names, height and width (of the images that are
+    matched), matcher, labels, class_names.
+
+    Raises:
+        ValueError: as `validate_motion`; what the stages before refuse.
+    """
+    validate_motion(ctx.config, ctx.classifier)
+    linked, seeds, parts, config = link(ctx), pairs(ctx, "tuning"), Parts.of(ctx), ctx.config
+    matcher = build.matcher(config.matcher, ctx.classifier)
+    samples = _first(seeds.tensors("pairs"), config.motion.seeds)
+    along = followed(ctx, linked, samples["r"])
+    recipe = Recipe(
+        stage="motion",
+        version=VERSION,
+        config=asdict(config.motion) | {"along": [identity(p) for p in along], "seed": config.seed},
+        inputs=(linked.key, seeds.key, *parts.keys),
+        weights={"generator": ctx.generator.fingerprint, "matcher": matcher.fingerprint},
+    )
+
+    def job() -> Job:
+        model = load_link(linked)
+        at_once = batches(config.tuning.batch_size, config.batch_size, ctx.device, partial(_maps, ctx, model, samples))
+        inputs = (linked.key, *parts.keys)
+        return Job(ctx, model, matcher, parts.masks, len(parts.labels), at_once, inputs)
+
+    return ctx.store.make(recipe, lambda draft: _build(job(), parts.labels, along, samples, draft))
+
+
+def followed(ctx: Context, linked: Artifact, r: Tensor) -> list[Perturbation]:
+    """The units or the direction whose motion is asked for, over samples `r [n, units]`."""
+    config, table = ctx.config, linked.table("units")
+    if config.unit is not None:
+        return [of_unit(table, config.unit).along]
+    if config.direction is not None:
+        train = pairs(ctx, "train").tensors("pairs")
+        found = find_direction(config.direction, train["r"], train["class_index"], ctx.class_names)
+        return [of_direction(config.direction, found, train["r"]).along]
+    units = select(table, load_link(linked), r, config.motion.units)
+    return perturbations(pd.DataFrame(units.loc[units["tuned"]]))
+
+
+def identity(along: Perturbation) -> list[Any]:
+    """Everything that a perturbation is, for the key of an artifact."""
+    return [along.unit, None if along.direction is None else along.direction.tolist(), along.low, along.high]
+
+
+def _first(samples: dict[str, Tensor], most: int) -> dict[str, Tensor]:
+    """The first samples of each class, of rows that are ordered by class."""
+    classes = samples["class_index"].unique().tolist()
+    rows = torch.cat([(samples["class_index"] == c).nonzero()[:most, 0] for c in classes])
+    return {name: values[rows] for name, values in samples.items()}
+
+
+@torch.inference_mode()
+def _maps(ctx: Context, model: Any, samples: dict[str, Tensor]) -> dict[str, Tensor]:
+    return ctx.generator.synthesize(model(samples["r"][:1]).to(ctx.device), features=True)[1]
+
+
+def _build(
+    job: Job, labels: Sequence[str], along: Sequence[Perturbation], samples: dict[str, Tensor], draft: Draft
+) -> None:
+    ctx, config, names = job.ctx, job.ctx.config.motion, job.ctx.class_names
+    blocks = list(_blocks(ctx, along, samples, config.steps))
+    made = ctx.engine.map(partial(shard, job), blocks)
+    found = _joined(list(ctx.progress.track(made, total=len(blocks), label="motion (blocks of samples)")))
+    tracks = track_table(along, samples, found, _size(ctx), names)
+    local = local_table(tracks, found, labels)
+    draft.table("tracks", tracks)
+    draft.table("local", local)
+    draft.table("units", unit_table(along, tracks))
+    draft.table("parts", part_table(local))
+    draft.table("tuned", tuned_table(tracks, config.shuffles, Stream("motion", ctx.config.seed).rng()))
+    figure, strength = (found[name].unflatten(0, (len(along), -1)) for name in ("figure", "strength"))
+    rows = chosen(figure, strength, config.examples)
+    draft.table("shown", shown_table(rows, along, samples, names))
+    draft.tensors("shown", shown_tensors(job, rows, along, samples, config.steps))
+    draft.json("facts", _facts(job, labels, along))
+
+
+def _blocks(ctx: Context, along: Sequence[Perturbation], samples: dict[str, Tensor], steps: int) -> Iterator[Block]:
+    """A block per unit and class."""
+    for perturbation in along:
+        for c, name in enumerate(ctx.class_names):
+            own = samples["class_index"] == c
+            yield Block(name, samples["sample_index"][own], samples["r"][own], perturbation, steps)
+
+
+def _joined(shards: Sequence[Artifact]) -> dict[str, Any]:
+    """What all shards hold, in their order: tensors, and `reasons`."""
+    parts = [artifact.tensors("tracks") for artifact in shards]
+    tensors = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    return tensors | {"reasons": [reason for artifact in shards for reason in artifact.json("reasons")["reasons"]]}
+
+
+def _size(ctx: Context) -> tuple[int, int]:
+    """Height and width of the images that are matched."""
+    side = ctx.generator.resolution // -(-ctx.generator.resolution // LARGEST)
+    return side, side
+
+
+def _facts(job: Job, labels: Sequence[str], along: Sequence[Perturbation]) -> dict[str, Any]:
+    height, width = _size(job.ctx)
+    return {
+        "names": [p.label for p in along],
+        "height": height,
+        "width": width,
+        "matcher": type(job.matcher).__name__,
+        "labels": list(labels),
+        "class_names": list(job.ctx.class_names),
+    }

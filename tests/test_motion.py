@@ -1,0 +1,299 @@
+"""Motion of units: known shifts are found, parts told apart, units held against shuffles; nothing breaks a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from fakes import NAMES, FakeClassifier, FakeGenerator, make_context
+from torch import Tensor
+
+from lis.config import FlowConfig, MotionConfig, PairsConfig, TuningConfig
+from lis.context import Context
+from lis.linking.fit import link, load_link
+from lis.linking.pairs import pairs
+from lis.motion.local import enlarged, local_motion
+from lis.motion.shown import chosen
+from lis.motion.stage import motion, validate_motion
+from lis.motion.tuned import KINDS, adjusted, effect, shuffled_p, tuned_table, tuned_units
+from lis.report.frames import records, where
+from lis.report.metrics import collect_metrics
+from lis.report.page import write_report
+from lis.report.sections.motion import motion as motion_section
+from lis.report.source import source
+from lis.store import Artifact
+
+LABELS = ("left", "right")
+SIDE = 40
+
+
+class Sliding(FakeGenerator):
+    """A smooth random texture that w's first two numbers move; all of it moves alike."""
+
+    flat = False
+    calls = 0
+
+    def __init__(self, class_names: tuple[str, ...] = NAMES) -> None:
+        super().__init__(class_names, resolution=SIDE)
+        rng = np.random.default_rng(0)
+        self.waves = torch.from_numpy(rng.normal(0, 0.35, (16, 2))).float()
+        self.phases = torch.from_numpy(rng.uniform(0, 6.28, (16, 3))).float()
+
+    @staticmethod
+    def shift(w: Tensor) -> Tensor:
+        """Pixels to the right and down, `[n, 2]`."""
+        return 2.5 * torch.tanh(w[:, :2])
+
+    def synthesize(self, w: Tensor, features: bool = False) -> Any:
+        """Images `[n, 3, 40, 40]`."""
+        Sliding.calls += 1
+        at = torch.stack(torch.meshgrid(*2 * [torch.arange(SIDE).float()], indexing="xy"), 2)
+        seen = at - self.shift(w)[:, None, None]
+        image = torch.cos((seen @ self.waves.T)[..., None] + self.phases).mean(3).permute(0, 3, 1, 2).contiguous() * 3
+        image = image.clamp(-1, 1) * (0 if self.flat else 1)
+        return (image, {"only": image}) if features else image
+
+
+def masks(maps: dict[str, Tensor]) -> Tensor:
+    """The left half is part 1, the right half part 2, in half the size."""
+    left = torch.arange(SIDE // 2) < SIDE // 4
+    return torch.where(left, 1, 2).expand(len(maps["only"]), SIDE // 2, -1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def segmenter() -> Iterator[None]:
+    """A segmenter that needs no training."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lis.units.parts.segmenter", lambda _: SimpleNamespace(key="parts"))
+        patch.setattr("lis.units.parts.load_segmenter", lambda *_: SimpleNamespace(labels=LABELS))
+        patch.setattr("lis.units.parts.segment", lambda _, maps: masks(maps))
+        yield
+
+
+def context(root: Path, generator: Any = None, **overrides: Any) -> Context:
+    generator = generator or Sliding()
+    sizes = {"units": 3, "seeds": 1, "steps": 3, "examples": 2, "shuffles": 50}
+    sizes |= {key: overrides.pop(f"motion__{key}") for key in list(sizes) if f"motion__{key}" in overrides}
+    return make_context(
+        root,
+        generator,
+        FakeClassifier(generator),
+        motion=MotionConfig(**sizes),
+        tuning=TuningConfig(units=None, seeds=2, null_directions=0),
+        pairs=PairsConfig(train=40, test=20, accept="any"),
+        matcher=FlowConfig(),
+        **{"classes__labels": list(LABELS)} | overrides,
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Context, Artifact]:
+    ctx = context(tmp_path_factory.mktemp("motion"))
+    return ctx, motion(ctx)
+
+
+def test_the_shift_of_every_sample_is_found(run: tuple[Context, Artifact]) -> None:
+    ctx, artifact = run
+    tracks, model, table = artifact.table("tracks"), load_link(link(ctx)), link(ctx).table("units")
+    samples = pairs(ctx, "tuning").tensors("pairs")
+    assert len(tracks) == 3 * 3 and set(tracks["reason"]) == {""}
+    assert set(tracks["unit"]) == set(table.sort_values("step_norm", ascending=False)["unit"].head(3))
+    for row in records(tracks):
+        own = (samples["class_index"] == NAMES.index(row["class"])) & (samples["sample_index"] == row["sample_index"])
+        ends = samples["r"][own].repeat(2, 1)
+        ends[:, int(row["unit"])] = torch.tensor(
+            table.loc[row["unit"], ["minimum", "maximum"]].astype(float).to_numpy()
+        ).float()
+        moved = Sliding.shift(model(ends)).diff(dim=0)[0]
+        np.testing.assert_allclose([row["dx"], row["dy"]], moved, atol=0.25)
+        assert abs(row["rotation"]) < 1.5 and abs(row["scale"] - 1) < 0.04 and row["shear"] < 0.06
+        assert row["figure"] < 0.5
+
+
+def test_tables_hold_medians_over_samples(run: tuple[Context, Artifact]) -> None:
+    artifact = run[1]
+    tracks, local = artifact.table("tracks"), artifact.table("local")
+    assert len(local) == len(tracks) * len(LABELS)
+    for row in records(artifact.table("units")):
+        own = where(tracks, name=row["name"])
+        assert row["n"] == 3 and row["dx"] == pytest.approx(np.median(own["dx"])) and row["low"] < row["high"]
+    for row in records(artifact.table("parts")):
+        own = where(local, name=row["name"], label=row["label"])
+        assert row["strength"] == pytest.approx(np.median(own["strength"]))
+
+
+def test_what_is_shown_leads_from_the_first_image_to_the_last(run: tuple[Context, Artifact]) -> None:
+    table, shown = run[1].table("shown"), run[1].tensors("shown")
+    assert list(table["figure"]) == ["fields"] * 2 + ["trajectories"] * 2
+    assert shown["image"].shape == (4, 3, 3, SIDE, SIDE) and shown["local"].shape == (4, 3, SIDE, SIDE, 2)
+    tracks = run[1].table("tracks").set_index(["unit", "class", "sample_index"])
+    for k, row in enumerate(records(table)):
+        track = tracks.loc[(row["unit"], row["class"], row["sample_index"])]
+        middle = shown["whole"][k, SIDE // 2 - 4 : SIDE // 2 + 4, SIDE // 2 - 4 : SIDE // 2 + 4].reshape(-1, 2).mean(0)
+        np.testing.assert_allclose(middle, [track["dx"], track["dy"]], atol=0.5)
+
+
+def test_the_report_shows_it(run: tuple[Context, Artifact], tmp_path: Path) -> None:
+    ctx, artifact = run
+    page = write_report(ctx, {"motion": artifact}, tmp_path)
+    assert "What moves" in page.read_text()
+    files = {file.name for file in (tmp_path / "figures").iterdir()}
+    assert {"motion-fields.png", "motion-paths.png", "motion-units.png", "motion-parts.png"} <= files
+    assert len([file for file in files if file.endswith(".gif")]) == 2
+    found = collect_metrics({"motion": artifact})
+    assert found["motion/aligned"] == 1 and found["motion/local"] < 0.5
+
+
+@pytest.mark.parametrize("more", [{"batch_size": 2}, {"tuning__batch_size": 1}])
+def test_batches_do_not_matter(run: tuple[Context, Artifact], tmp_path: Path, more: dict[str, int]) -> None:
+    ctx = context(tmp_path, **{key: value for key, value in more.items() if "__" not in key})
+    if "tuning__batch_size" in more:
+        ctx.config.tuning.batch_size = 1
+    other = motion(ctx)
+    assert other.key == run[1].key
+    ours, theirs = (artifact.table("tracks").select_dtypes("number") for artifact in (other, run[1]))
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)
+
+
+def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ctx, calls = context(tmp_path), []
+
+    def tired(tables: Any, *_: Any) -> Any:
+        calls.append(1)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lis.motion.stage.track_table", tired)
+        with pytest.raises(KeyboardInterrupt):
+            motion(ctx)
+    Sliding.calls = 0
+    motion(ctx)
+    shown = 4
+    assert calls and Sliding.calls <= shown + 2  # what is shown, not the 9 tracks
+
+
+def test_pictures_without_texture_get_a_reason(tmp_path: Path) -> None:
+    generator = Sliding()
+    blank = context(tmp_path, generator)
+    generator.flat, rng = True, torch.Generator().manual_seed(0)
+    blank.classifier.features = lambda image: torch.rand(len(image), 16, generator=rng)  # for a link to be had
+    artifact = motion(blank)
+    tracks = artifact.table("tracks")
+    assert tracks[["dx", "rotation", "figure"]].isna().to_numpy().all()
+    assert all("texture" in reason for reason in tracks["reason"])
+    assert artifact.table("tuned")["q"].isna().to_numpy().all()
+    section: Any = motion_section(source(blank, {"motion": artifact}))
+    assert section.lead.startswith("Nothing could be aligned: ") and "texture" in section.lead
+    assert collect_metrics({"motion": artifact}) == {"motion/aligned": 0.0}
+    write_report(blank, {"motion": artifact}, tmp_path / "page")
+
+
+def test_one_unit_or_one_direction(tmp_path: Path) -> None:
+    one = motion(context(tmp_path, unit=2))
+    assert set(one.table("tracks")["name"]) == {"unit 2"} and one.table("tuned")["p"].isna().to_numpy().all()
+    ctx = context(tmp_path, direction="pc:1")
+    artifact = motion(ctx)
+    assert set(artifact.table("tracks")["name"]) == {"pc:1"} and set(artifact.table("tracks")["unit"]) == {-1}
+    section: Any = motion_section(source(ctx, {"motion": artifact}))
+    assert section.lead.startswith("Along pc:1 the figure moves by ")
+
+
+def test_without_parts_the_whole_picture_counts(tmp_path: Path) -> None:
+    artifact = motion(context(tmp_path, classes__labels=[]))
+    assert artifact.table("parts").empty and artifact.table("local").empty
+    assert len(artifact.table("shown")) == 4 and artifact.table("tracks")["figure"].notna().to_numpy().all()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"motion__seeds": 3}, r"motion\.seeds=3: expected at most tuning\.seeds=2"),
+        ({"unit": 16}, "unit=16: expected 0 to 15"),
+        ({"direction": "classes:ant-dog"}, "dog"),
+    ],
+)
+def test_bad_input_is_told_first(tmp_path: Path, more: dict[str, Any], message: str) -> None:
+    ctx = context(tmp_path, **more)
+    with pytest.raises(ValueError, match=message):
+        validate_motion(ctx.config, ctx.classifier)
+
+
+def test_local_motion_against_loops() -> None:
+    rng = np.random.default_rng(0)
+    field, mask = rng.normal(0, 2, (8, 8, 2)), rng.integers(0, 4, (4, 4))
+    field[2:4, :5] = np.nan
+    found = local_motion(torch.from_numpy(field).float(), torch.from_numpy(mask), 4)
+    everywhere = []
+    for label in range(1, 5):
+        own = [field[y, x] for y in range(8) for x in range(8) if mask[y // 2, x // 2] == label]
+        own = [v for v in own if not np.isnan(v).any()]
+        everywhere += own
+        expected = np.mean([np.hypot(*v) for v in own]) if own else np.nan
+        np.testing.assert_allclose(found.strength[label - 1], expected, rtol=1e-5)
+        np.testing.assert_allclose(found.drift[label - 1], np.mean(own, 0) if own else [np.nan] * 2, rtol=1e-4)
+    np.testing.assert_allclose(found.figure, np.mean([np.hypot(*v) for v in everywhere]), rtol=1e-5)
+    assert enlarged(torch.tensor([[1, 2]]), (2, 4)).tolist() == [[1, 1, 2, 2]] * 2
+
+
+def test_effects_are_lengths_of_medians() -> None:
+    values = np.random.default_rng(0).normal(size=(5, 7, 2))
+    values[1, 2] = values[3, :6] = np.nan
+    for unit, found in enumerate(effect(values)):
+        own = values[unit][~np.isnan(values[unit]).any(1)]
+        assert found == pytest.approx(np.linalg.norm(np.median(own, 0)))
+    assert np.isnan(effect(np.full((1, 3, 2), np.nan))).all()
+
+
+def test_a_unit_that_moves_all_samples_alike_stands_out() -> None:
+    rng = np.random.default_rng(1)
+    values = rng.normal(0, 1, (12, 10, 2))
+    values[4] += (2.0, -2.0)
+    p = shuffled_p(values, 400, rng)
+    assert p[4] == 1 / 401 and adjusted(p)[4] < 0.05 and (np.delete(p, 4) > 0.01).all()
+    swayed = values + rng.normal(0, 30, (1, 10, 2))  # what a sample does under every unit says nothing of units
+    assert shuffled_p(swayed, 200, rng).min() > 0.02
+
+
+def test_p_is_uniform_where_units_are_alike() -> None:
+    rng = np.random.default_rng(2)
+    p = np.concatenate([shuffled_p(rng.normal(0, 1, (8, 5, 1)), 60, rng) for _ in range(40)])
+    assert 0.4 < p.mean() < 0.6 and (p <= 0.1).mean() < 0.2 and p.min() >= 1 / 61
+
+
+def test_too_few_units_or_samples_have_no_p() -> None:
+    rng = np.random.default_rng(0)
+    assert np.isnan(shuffled_p(rng.normal(size=(1, 9, 2)), 20, rng)).all()
+    values = rng.normal(size=(4, 9, 2))
+    values[2, 1:] = np.nan
+    assert np.isnan(shuffled_p(values, 20, rng)).tolist() == [False, False, True, False]
+
+
+def test_the_table_of_tuned_units() -> None:
+    rng = np.random.default_rng(0)
+    rows = [
+        {"name": f"unit {u}", "unit": u, "class": c, "sample_index": k, "dx": 5.0 * (u == 3) + rng.normal(),
+         "dy": rng.normal(), "rotation": rng.normal(), "scale": 2.0 if u == 1 else np.exp(rng.normal(0, 0.1)),
+         "shear": abs(rng.normal())}
+        for u in range(6) for c in "ab" for k in range(5)
+    ]  # fmt: skip
+    table = tuned_table(pd.DataFrame(rows), 300, rng)
+    assert list(dict.fromkeys(table["kind"])) == list(KINDS) and len(table) == 24 and set(table["n"]) == {10}
+    assert list(tuned_units(table, "translation")["name"])[:1] == ["unit 3"]
+    scale = tuned_units(table, "scale")
+    assert list(scale["name"]) == ["unit 1"] and scale["strength"].iloc[0] == pytest.approx(np.log(2))
+
+
+def test_shown_units_take_turns_over_parts() -> None:
+    strength = torch.ones(4, 3, 3)
+    strength[0, :, 0], strength[1, :, 0], strength[2, :, 1], strength[3, :, 2] = 9.0, 8.0, 3.0, 2.0
+    strength[:, :2, 2] = torch.nan  # few samples have it
+    rows = chosen(strength.nanmean(2), strength, 3)
+    assert [row.place for row in rows if row.figure == "trajectories"] == [0, 2, 1]
+    assert not chosen(torch.full((2, 3), torch.nan), torch.full((2, 3, 2), torch.nan), 2)
+    assert [row.place for row in chosen(torch.tensor([[1.0], [2.0]]), torch.empty(2, 1, 0), 1)] == [1, 1]
