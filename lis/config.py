@@ -311,6 +311,31 @@ class UnitsConfig:
 
 
 @dataclass
+class GanCounterfactualConfig:
+    """The same z in another class, and the way between in W (supplement S8)."""
+
+    samples: int = MISSING
+    """Test samples per class that go to every other class."""
+    steps: int = MISSING
+    """Images from a sample to its counterpart."""
+    shown: int = MISSING
+    """Pairs of classes in pictures: each class to the next."""
+    units: int = 4
+    """Units that are shown of such a pair: those that change most."""
+
+
+@dataclass
+class AdversarialConfig:
+    """Steps in pixels that have the effect of a counterfactual."""
+
+    samples: int | None = MISSING
+    """At most so many counterfactuals per pair of classes; null: all."""
+    step: float = 0.002
+    """Root mean square over the pixels of a step; images lie in [-1, 1]."""
+    max_steps: int = 500
+
+
+@dataclass
 class ViewConfig:
     """One unit, one direction, or own images, in pictures."""
 
@@ -373,6 +398,8 @@ class RunConfig:
     labels: LabelsConfig = field(default_factory=LabelsConfig)
     tuning: TuningConfig = field(default_factory=TuningConfig)
     units: UnitsConfig = field(default_factory=UnitsConfig)
+    gan_counterfactual: GanCounterfactualConfig = field(default_factory=GanCounterfactualConfig)
+    adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
     view: ViewConfig = field(default_factory=ViewConfig)
     unit: int | None = None
     """With `analysis=unit`: which one."""

@@ -24,6 +24,8 @@ from rich.table import Table
 
 import lis
 from lis import build
+from lis.boundary.generator import gan_counterfactuals
+from lis.boundary.generator_shards import validate_counterparts
 from lis.callbacks import FAILURE
 from lis.classifiers.networks import check_probe
 from lis.classifiers.probe import validate_probe
@@ -53,7 +55,7 @@ from lis.validation import check_config, check_labels, typed
 
 log = logging.getLogger("lis.run")
 
-SEGMENTED = frozenset(("segmenter", "segmentation", "tuning", "units", "pictures", "truth"))
+SEGMENTED = frozenset(("segmenter", "segmentation", "tuning", "units", "pictures", "truth", "gan_counterfactuals"))
 """Stages that need labelled images."""
 VIEWS = frozenset(("unit", "direction", "images"))
 """Stages that look for parts only where the class set names some."""
@@ -72,6 +74,7 @@ STAGES: dict[str, Callable[[Context], Artifact]] = {
     "units": units,
     "pictures": pictures,
     "truth": truth,
+    "gan_counterfactuals": gan_counterfactuals,
     "unit": unit_view,
     "direction": direction_view,
     "images": own_images,
@@ -123,6 +126,8 @@ def check_models(ctx: Context) -> None:
         check_parts(ctx)
     if "truth" in stages:
         validate_truth(ctx.generator)
+    if "gan_counterfactuals" in stages:
+        validate_counterparts(ctx)
     if stages & {"unit", "direction"}:
         validate_view(settings, ctx.classifier)
     if "images" in stages:

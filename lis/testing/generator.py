@@ -35,9 +35,9 @@ def check_generator(generator: Any) -> None:
     Members and their types. `sample`: shapes, finite values; a sample depends on its class, index, stream and seed, on
     all of them and on nothing else; truncation 0 gives the mean w of the class; classes that do not exist are refused.
     `synthesize`: images in [-1, 1] that depend on their own w alone, each time in the same way, and are differentiable;
-    maps of layers. `counterpart`, where there is one: the samples themselves in their own class, the mean w of another at
-    truncation 0, something else in between. What is passed in is left as it was; the fingerprint follows the weights,
-    unless all of them are frozen. Makes six images.
+    maps of layers. `counterpart`, where there is one: the samples themselves in their own class, the mean w of another
+    at truncation 0, something else in between. What is passed in is left as it was; the fingerprint follows the
+    weights, unless all of them are frozen. Makes six images.
 
     Args:
         generator: on any device; w is used where `sample` puts it.
