@@ -19,6 +19,8 @@ from lis.store import Artifact, Draft
 from lis.units.pictures import Seen, see, style_codes
 from lis.units.selection import perturbations
 
+TOLD = ("area", "luminance", "entropy")
+"""Measures by which it is told what a unit changes most: the angle of a round part says little."""
 Masks = Callable[[dict[str, Tensor]], Tensor]
 
 
@@ -33,8 +35,8 @@ def pictures(ctx: Context, paths: Paths, units: pd.DataFrame, linked: Artifact, 
     `lis.units.pictures.Seen`. Table "shown": origin, target, sample_index, row (of the table "samples"). Tensors
     "tuned", a row per pair and unit: the same in `view.steps` steps. Table "tuned", the same rows: shown (row of the
     table "shown"), unit, change (mean over the ways of the pair), standard, own (change on the way that is shown),
-    minimum, maximum, label, measure (what the unit changes most: each measure over its largest |change| among the
-    units that are shown of the pair) and measured (that change); label "" where nothing changes.
+    minimum, maximum, label, measure (what the unit changes most of `TOLD`: each over its largest |change| among
+    the units that are shown of the pair) and measured (that change); label "" where nothing changes.
     """
     config, labels = ctx.config.gan_counterfactual, len(paths.labels)
     ways = [(place, typical(paths, rows)) for place, rows in _next(paths)[: config.shown]]
@@ -89,7 +91,8 @@ def told(units: pd.DataFrame, measures: Tensor, labels: tuple[str, ...]) -> pd.D
     """
     moved = change(measures[:, 0], measures[:, -1]).numpy()
     area = measures[..., MEASURES.index("area")].nan_to_num().mean((0, 1)).numpy()
-    size = np.where((area >= MINIMUM_AREA)[:, None], np.nan_to_num(np.abs(moved)), 0)
+    counts = (area >= MINIMUM_AREA)[:, None] & np.isin(MEASURES, TOLD)
+    size = np.where(counts, np.nan_to_num(np.abs(moved)), 0)
     size = size / np.maximum(size.max((0, 1), initial=0), 1e-12)
     found = []
     for unit, sizes in enumerate(size):
