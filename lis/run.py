@@ -24,8 +24,11 @@ from rich.table import Table
 
 import lis
 from lis import build
+from lis.boundary.counterfactuals import counterfactuals
 from lis.boundary.generator import gan_counterfactuals
 from lis.boundary.generator_shards import validate_counterparts
+from lis.boundary.trajectories import trajectories
+from lis.boundary.wanted import validate_counterfactual
 from lis.callbacks import FAILURE
 from lis.classifiers.networks import check_probe
 from lis.classifiers.probe import validate_probe
@@ -57,8 +60,10 @@ log = logging.getLogger("lis.run")
 
 SEGMENTED = frozenset(("segmenter", "segmentation", "tuning", "units", "pictures", "truth", "gan_counterfactuals"))
 """Stages that need labelled images."""
-VIEWS = frozenset(("unit", "direction", "images"))
+VIEWS = frozenset(("unit", "direction", "images", "trajectories"))
 """Stages that look for parts only where the class set names some."""
+SEARCHES = frozenset(("counterfactuals", "trajectories"))
+"""Stages that look for counterfactuals."""
 SPELLINGS = {"class": "class_name"}
 """Keys that Python has no name for, and what they are called in the schema."""
 STAGES: dict[str, Callable[[Context], Artifact]] = {
@@ -74,6 +79,8 @@ STAGES: dict[str, Callable[[Context], Artifact]] = {
     "units": units,
     "pictures": pictures,
     "truth": truth,
+    "counterfactuals": counterfactuals,
+    "trajectories": trajectories,
     "gan_counterfactuals": gan_counterfactuals,
     "unit": unit_view,
     "direction": direction_view,
@@ -126,6 +133,8 @@ def check_models(ctx: Context) -> None:
         check_parts(ctx)
     if "truth" in stages:
         validate_truth(ctx.generator)
+    if stages & SEARCHES:
+        validate_counterfactual(settings)
     if "gan_counterfactuals" in stages:
         validate_counterparts(ctx)
     if stages & {"unit", "direction"}:

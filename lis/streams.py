@@ -31,6 +31,7 @@ NAMES = (
     "null directions",
     "map of units",
     "views",
+    "counterfactual starts",
 )
 """Every purpose that draws random numbers in a run."""
 
