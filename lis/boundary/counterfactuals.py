@@ -28,10 +28,10 @@ def counterfactuals(ctx: Context) -> Artifact:
     Δr is optimised until the image of f(r + Δr) is of the target class, at most `max_steps` steps. Both r + Δr and r̃,
     the activations of that image, are kept: what is asked and what can be reached.
 
-    Table "counterfactuals", see `rows`. Table "pairs", see `pair_table`. Tensors "counterfactuals", a row per row of the
-    table: r, shift (Δr; 0 where the search diverged), reencoded (r̃ of the image of f(r + Δr)), reencoded_original (r̃ of
-    that of f(r)) `[n, units]`, w (f(r + Δr)), w_original (f(r)) `[n, w_dim]`. Json "facts": the settings, nonnegative
-    (R is, and so r + Δr is kept), n, reached, rate, class_names.
+    Table "counterfactuals", see `rows`. Table "pairs", see `pair_table`. Tensors "counterfactuals", a row per row of
+    the table: r, shift (Δr; 0 where the search diverged), reencoded (r̃ of the image of f(r + Δr)), reencoded_original
+    (r̃ of that of f(r)) `[n, units]`, w (f(r + Δr)), w_original (f(r)) `[n, w_dim]`. Json "facts": the settings,
+    nonnegative (R is, and so r + Δr is kept), n, reached, rate, class_names.
 
     Raises:
         ValueError: as `validate_counterfactual`; an answer is not finite; what the stages before refuse.
@@ -68,10 +68,10 @@ def rows(found: Mapping[str, Tensor], names: tuple[str, ...], known: tuple[str, 
     """A row per counterfactual.
 
     Columns: origin, target, origin_index, target_index (places among the classes of the run), sample_index,
-    initialisation, success, reason (why not; ""), steps, probability (of the target, in the last image), before and after
-    (what the images of f(r) and f(r + Δr) are taken for), r_distance ‖Δr‖, reencoded_distance (between the activations of
-    the two images), w_distance, w_cosine (between f(r) and f(r + Δr)), boundary (t on the path r + t Δr; NaN where there
-    is none, because the search failed or the first image is of the target class already).
+    initialisation, success, reason (why not; ""), steps, probability (of the target, in the last image), before and
+    after (what the images of f(r) and f(r + Δr) are taken for), r_distance ‖Δr‖, reencoded_distance (between the
+    activations of the two images), w_distance, w_cosine (between f(r) and f(r + Δr)), boundary (t on the path r + t Δr;
+    NaN where there is none, because the search failed or the first image is of the target class already).
 
     Args:
         found: what `searched` gives.

@@ -34,18 +34,13 @@ def enter(inside: Callable[[Tensor, Tensor], Tensor], n: int, end: float = 1.0, 
         >>> before <= 0.3 < after, after - before < 1e-3
         (True, True)
     """
-    found = torch.full((n, 2), torch.nan, dtype=torch.float64)
-    grid, outside = torch.linspace(0, end, steps + 1, dtype=torch.float64), torch.arange(n)
-    for k, position in enumerate(grid):
-        if not len(outside):
-            break
-        hit = inside(outside, position.expand(len(outside)))
-        if k:
-            found[outside[hit]] = grid[k - 1 : k + 1]
-        outside = outside[~hit]
-    crossed = found.isfinite().all(1).nonzero()[:, 0]
+    grid, found = torch.linspace(0, end, steps + 1, dtype=torch.float64), torch.full((n, 2), torch.nan).double()
+    paths = torch.arange(n).repeat_interleave(steps + 1)
+    hits = inside(paths, grid.repeat(n)).unflatten(0, (n, steps + 1))
+    first = hits.int().argmax(1)  # 0 where it begins inside, and where it is nowhere inside
+    crossed = first.nonzero()[:, 0]
+    found[crossed] = torch.stack([grid[first[crossed] - 1], grid[first[crossed]]], 1)
     while len(crossed) and float((found[crossed, 1] - found[crossed, 0]).max()) > TOLERANCE * end:
         middle = found[crossed].mean(1)
-        hit = inside(crossed, middle)
-        found[crossed, hit.long()] = middle
+        found[crossed, inside(crossed, middle).long()] = middle
     return found

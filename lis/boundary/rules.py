@@ -62,8 +62,8 @@ OPTIMIZERS = {
 """What `counterfactual.optimizer` can name.
 
 With L Lᵀ = Σ, the covariance of the training pairs, `natural` descends in s where Δr = L s: a step goes where
-activations vary, and so where an image can follow. In the metric of the units a step goes where the logits rise, which no
-image need show.
+activations vary, and so where an image can follow. In the metric of the units a step goes where the logits rise, which
+no image need show.
 """
 
 

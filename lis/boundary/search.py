@@ -157,38 +157,48 @@ def search(land: Landscape, predict: Callable[[Tensor], Tensor], problems: Probl
         problems: what is wanted.
     """
     found, most = Found.nothing(problems.r), land.settings.max_steps
-    descent, active = Descent(land, problems), torch.arange(len(problems.r))
+    descent, active, trails = Descent(land, problems), torch.arange(len(problems.r)), list[Trail]()
     trail = [descent.shift]
     while len(active):
         lost = ~descent.shift.isfinite().all(1)
-        hit = predict(descent.problems.r + descent.shift.nan_to_num()) == descent.problems.target
-        hit &= ~lost
-        shift, back = _first([x[hit] for x in trail], predict, descent.problems.rows(hit))
-        found.steps[active] = descent.taken
-        found.shift[active] = torch.where(lost[:, None], 0, descent.shift)
-        found.shift[active[hit.cpu()]] = shift
-        found.steps[active[hit.cpu()]] -= back.cpu()
+        moved = torch.where(lost[:, None], 0, descent.shift)
+        hit = (predict(descent.problems.r + moved) == descent.problems.target) & ~lost
+        found.shift[active], found.steps[active] = moved, descent.taken
         found.success[active], found.diverged[active] = hit.cpu(), lost.cpu()
-        on = ~(hit | lost)
-        active = active[on.cpu()]
-        descent.keep(on)
+        trails.append(Trail(active[hit.cpu()], torch.stack([x[hit] for x in trail])))
+        active = active[~(hit | lost).cpu()]
+        descent.keep(~(hit | lost))
         if descent.taken >= most:
             break
         steps = min(land.settings.check_every, most - descent.taken)
         trail = [descent.shift, *(descent.step() for _ in range(steps))] if len(active) else []
+    _locate(found, trails, predict, problems)
     return found
 
 
-def _first(trail: list[Tensor], predict: Callable[[Tensor], Tensor], problems: Problems) -> tuple[Tensor, Tensor]:
-    """Of Δr since the look before, `trail` of `[m, units]`: the first that reaches the target, and how many are later.
+@dataclass(frozen=True, eq=False)
+class Trail:
+    """Δr of some problems since the look before they were found."""
 
-    The last one does; the first one does not, where there are more.
-    """
-    steps, rows = torch.stack(trail), torch.arange(len(problems.r), device=problems.r.device)
-    last = len(trail) - 1
-    low, high = torch.zeros_like(rows), torch.full_like(rows, last)
-    while len(rows) and int((high - low).max()) > 1:
+    rows: Tensor
+    """Places of the problems, `[m]` int64."""
+    shifts: Tensor
+    """`[steps, m, units]`: the last is of the target class; the first is not, where there are more."""
+
+
+def _locate(found: Found, trails: list[Trail], predict: Callable[[Tensor], Tensor], problems: Problems) -> None:
+    """The first step that reaches the target, for all problems at once: by bisection of the steps of their trails."""
+    ends = [(trail, column) for trail in trails if len(trail.shifts) > 1 for column in range(len(trail.rows))]
+    if not ends:
+        return
+    rows = torch.stack([trail.rows[column] for trail, column in ends])
+    own = problems.rows(rows.to(problems.r.device))
+    low, high = torch.zeros_like(rows), torch.tensor([len(trail.shifts) - 1 for trail, _ in ends])
+    last = high
+    while int((high - low).max()) > 1:
         middle = (low + high) // 2
-        hit = predict(problems.r + steps[middle, rows]) == problems.target
+        shift = torch.stack([trail.shifts[k, c] for (trail, c), k in zip(ends, middle.tolist(), strict=True)])
+        hit = (predict(own.r + shift) == own.target).cpu()
         low, high = torch.where(hit, low, middle), torch.where(hit, middle, high)
-    return steps[high, rows], last - high
+    found.shift[rows] = torch.stack([trail.shifts[k, c] for (trail, c), k in zip(ends, high.tolist(), strict=True)])
+    found.steps[rows] -= last - high

@@ -33,10 +33,10 @@ def trajectories(ctx: Context) -> Artifact:
     Each is of the first sample whose search succeeds and whose first image is not of the target class already.
 
     Tensors "trajectories", n paths of T even steps: position `[T]`, boundary `[n]` (t where the answer becomes the
-    target, to 1e-3), w `[n, T, w_dim]`, and what `lis.units.pictures.Seen` holds, `[n, T, …]`. Tensors "around", the same
-    of the two images on both sides of the boundary, with position `[n, 2]`. Tables "trajectories", "steps", "measures",
-    "around" and "kinks": see `tables`. Json "facts": labels, class_names, path_end, left_out (metric → reason), failed
-    (pairs without a trajectory: origin, target, reason).
+    target, to 1e-3), w `[n, T, w_dim]`, and what `lis.units.pictures.Seen` holds, `[n, T, …]`. Tensors "around", the
+    same of the two images on both sides of the boundary, with position `[n, 2]`. Tables "trajectories", "steps",
+    "measures", "around" and "kinks": see `tables`. Json "facts": labels, class_names, path_end, left_out (metric →
+    reason), failed (pairs without a trajectory: origin, target, reason).
 
     Raises:
         ValueError: as `validate_counterfactual`; no pair has a trajectory; what the stages before refuse.
@@ -61,8 +61,8 @@ def _build(job: Job, parts: Parts, choice: Choice, draft: Draft) -> None:
     rows, failed = _shown(job, found)
     if not len(rows):
         raise ValueError(
-            f"no counterfactual among {len(found['steps'])} has a boundary ({failed[0]['reason']}): expected one or more; "
-            "use counterfactual.optimizer=natural, more counterfactual.samples or counterfactual.max_steps"
+            f"no counterfactual among {len(found['steps'])} has a boundary ({failed[0]['reason']}): expected one "
+            "or more; use counterfactual.optimizer=natural, more counterfactual.samples or counterfactual.max_steps"
         )
     shown = {name: values[rows] for name, values in found.items()}
     known = job.ctx.classifier.class_names
@@ -74,7 +74,7 @@ def _build(job: Job, parts: Parts, choice: Choice, draft: Draft) -> None:
     around = seen(job, parts, paths.codes(job, sides))
     draft.tensors("trajectories", whole | {"position": even, "boundary": sides.mean(1).float()})
     draft.tensors("around", around | {"position": sides.float()})
-    draft.table("trajectories", _trajectory_table(job, shown, sides))
+    draft.table("trajectories", _trajectory_table(job, shown, sides, around["prediction"]))
     away = distances(job, choice.load(job.ctx.device), whole["w"])
     draft.table("steps", _step_table(job, shown, whole, even, away))
     draft.table("measures", _measure_table(parts.labels, whole["measures"], even))
@@ -116,13 +116,18 @@ def _shown(job: Job, found: dict[str, Tensor]) -> tuple[Tensor, list[dict[str, s
     return torch.tensor(rows, dtype=torch.int64), failed
 
 
-def _trajectory_table(job: Job, shown: dict[str, Tensor], sides: Tensor) -> pd.DataFrame:
-    """Columns: trajectory, origin, target, origin_index, target_index, sample_index, boundary, steps, probability."""
-    names = np.asarray(job.ctx.class_names)
+def _trajectory_table(job: Job, shown: dict[str, Tensor], sides: Tensor, answers: Tensor) -> pd.DataFrame:
+    """A row per trajectory.
+
+    Columns: trajectory, origin, target, origin_index, target_index, sample_index, boundary, before_answer, after_answer
+    (on both sides of it), steps, probability.
+    """
+    names, called = np.asarray(job.ctx.class_names), np.asarray(job.ctx.classifier.class_names)
     columns: dict[str, Any] = {"trajectory": np.arange(len(sides))}
     columns |= {name: names[shown[name]] for name in ("origin", "target")}
     columns |= {f"{name}_index": shown[name].numpy() for name in ("origin", "target")}
     columns |= {"sample_index": shown["sample_index"].numpy(), "boundary": sides.mean(1).numpy()}
+    columns |= {"before_answer": called[answers[:, 0]], "after_answer": called[answers[:, 1]]}
     return pd.DataFrame(columns | {name: shown[name].numpy() for name in ("steps", "probability")})
 
 

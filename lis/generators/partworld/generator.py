@@ -121,6 +121,14 @@ class PartWorld(nn.Module):
         """The exact latent factors `[n, factors]` of any `w [n, 64]`."""
         return self.world.to_factors(w)
 
+    def log_posterior(self, w: Tensor) -> Tensor:
+        """Log probability `[n, classes]` of every class of the set given `w [n, 64]`, for equal priors."""
+        return self.world.log_posterior(self.true_factors(w))
+
+    def class_factors(self, class_index: int) -> Tensor:
+        """Mean factors `[factors]` of a class."""
+        return self.world.means[class_index]
+
     def render(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """The true picture of any w: image `[n, 3, 64, 64]` in [-1, 1], part masks `[n, labels, 64, 64]` in [0, 1]."""
         return self.world.figures.render(self.true_factors(w), self.resolution)
