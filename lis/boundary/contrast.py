@@ -159,9 +159,10 @@ def _build(job: Job, draft: Draft) -> None:
 
 def _blocks(table: pd.DataFrame, most: int | None) -> list[Block]:
     """The first counterfactuals of each pair that succeeded."""
-    good = table[table["success"]]
-    pairs = good.groupby(["origin", "target"], sort=False)
-    return [Block(str(target), tuple(rows.index[:most].tolist())) for (_, target), rows in pairs]
+    good = table[table["success"].to_numpy(dtype=bool)]
+    ordered = dict.fromkeys(zip(good["origin"], good["target"], strict=True))
+    rows = {pair: good.index[(good["origin"] == pair[0]) & (good["target"] == pair[1])] for pair in ordered}
+    return [Block(str(target), tuple(own[:most].tolist())) for (_, target), own in rows.items()]
 
 
 def _table(own: pd.DataFrame, rows: list[int], found: dict[str, Tensor], names: np.ndarray) -> pd.DataFrame:

@@ -45,7 +45,7 @@ def _build(ctx: Context, walked: Artifact, draft: Draft) -> None:
     whole = int((along["position"] - 1).abs().argmin())
     of = {name: torch.stack([along[name][:, 0], *around[name].unbind(1), along[name][:, whole]], 1) for name in _KEPT}
     places = torch.tensor([ctx.classifier.class_names.index(name) for name in ctx.class_names])
-    classes = places[torch.from_numpy(table[["origin_index", "target_index"]].to_numpy())]
+    classes = places[torch.from_numpy(table[["origin_index", "target_index"]].to_numpy().copy())]
     made = [_heat(ctx, w, c) for w, c in zip(of["w"], classes, strict=True)]
     heat = torch.stack(made) if made else torch.empty(0, len(IMAGES), 2, 1, 1)
     if made:

@@ -92,7 +92,7 @@ def factors(table: pd.DataFrame, pairs: Sequence[tuple[str, str]], most: int = 1
         size = np.maximum(np.abs(own["change"]), np.abs(own["difference"]))
         _factors(axis, own.iloc[np.argsort(-np.asarray(size), kind="stable")[:most]])
         axis.set_title(f"{plain(origin)} → {plain(target)}", size=8.5)
-    axes[0, -1].legend(loc="lower right", fontsize=8)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=2, fontsize=8)
     figure.supxlabel("change of the true factor (latent units)", size=9)
     return figure
 

@@ -16,7 +16,7 @@ from lis.report.labels import number
 from lis.report.style import INK, MUTED, PAIRING, RULE, SERIES, WIDE, light_grid, plain, sheet, styled
 
 COLUMNS = ("original", "counterfactual", "its change", "steps in pixels", "their change", "as the link sees it")
-_NAME, _HEAD, _CELL = 1.15, 0.42, 1.45
+_NAME, _HEAD, _CELL = 1.15, 0.3, 1.45
 _ORDER = (0, 1, None, 2, None, 3)
 """Places of the images in `Contrast.image`; None: a difference."""
 
@@ -87,13 +87,15 @@ def sizes(table: pd.DataFrame) -> Figure:
         ratio = float(np.median(x[shown] / y[shown]))
         left.text(0.03, 0.95, f"median ratio {number(ratio, 2)}", transform=left.transAxes, va="top", color=MUTED)
     left.set(xlabel="counterfactual: mean squared change", ylabel="in pixels: mean squared change")
-    bins = np.linspace(0, 1, 26).tolist()
+    bins, tallest = np.linspace(0, 1, 26).tolist(), 1.0
     for kind, colour in (("counterfactual", SERIES[0]), ("adversarial", SERIES[4])):
         values = np.asarray(table[f"coarse_{kind}"], dtype=float)
         name = "counterfactual" if kind == "counterfactual" else "steps in pixels"
-        right.hist(values[np.isfinite(values)], bins=bins, color=colour, alpha=0.75, label=name)
+        counts, *_ = right.hist(values[np.isfinite(values)], bins=bins, color=colour, alpha=0.75, label=name)
+        tallest = max(tallest, float(np.max(counts)))
     right.set(xlabel="share of the change that is coarser than 4 pixels", ylabel="images", xlim=(0, 1))
-    right.legend(loc="upper center")
+    right.set_ylim(0, 1.3 * tallest)
+    right.legend(loc="upper left", ncols=2)
     for axis in (left, right):
         light_grid(axis, "y")
     return figure

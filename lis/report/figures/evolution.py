@@ -141,4 +141,4 @@ def _legend(figure: Figure, course: Course, colours: Mapping[str, str]) -> None:
         figure.axes[0].plot([], [], color=colour, linewidth=2.4, label=name)[0] for name, colour in entries.items()
     ]
     figure.legend(handles=handles, loc="lower center", ncols=13, fontsize=8, handlelength=1.1, columnspacing=1.1)
-    figure.text(0.5, 1 - 0.02 / figure.get_figheight(), course.title, ha="center", va="top", size=10, weight="bold")
+    figure.text(0.5, 1 - 0.06 / figure.get_figheight(), course.title, ha="center", va="top", size=10, weight="bold")

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 from lis.report.figures.marks import bare, enlarged, picture
 from lis.report.figures.reconstructions import mosaic
@@ -89,11 +90,10 @@ def _heated(image: np.ndarray, heat: np.ndarray, most: float) -> np.ndarray:
     large = enlarged(image).astype(float)
     grey = np.repeat(large.mean(2, keepdims=True), 3, axis=2)
     share = heat / most if most > 0 else np.zeros_like(heat)
-    factor = len(large) / len(heat)
-    rows, columns = ((np.arange(n) / factor).astype(int) for n in large.shape[:2])
-    share = share[rows][:, columns, None]
-    ink = 255 * colormaps["inferno"](share[..., 0])[..., :3]
-    cover = _STRENGTH * share
+    smooth = Image.fromarray(share.astype(np.float32)).resize(large.shape[1::-1], Image.Resampling.BILINEAR)
+    share = np.asarray(smooth)
+    ink = 255 * colormaps["inferno"](share)[..., :3]
+    cover = _STRENGTH * share[..., None]
     return ((1 - cover) * grey + cover * ink).round().astype(np.uint8)
 
 
@@ -113,7 +113,7 @@ def _bars(axis: Axes, bars: Sequence[Bar], last: bool) -> None:
     axis.spines["left"].set_visible(False)
     light_grid(axis)
     if last:
-        axis.set_xlabel("change across the boundary (share of the largest)")
+        axis.set_xlabel("change across the boundary (share of the largest)", x=1.0, ha="right")
 
 
 def _axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:

@@ -13,6 +13,8 @@ from lis.report.labels import counted, interval, listing, number, share, words
 from lis.report.sections import Picture, Section, Table, section
 from lis.report.source import Source
 
+ALL = "all"
+"""The row of all pairs together."""
 _REACHED = (
     "Origins down, targets across. Left: share of the samples whose image, made from f(r + Δr) and encoded again, is "
     "called the target; middle: median steps of the search; right: mean ‖f(r + Δr) − f(r)‖."
@@ -39,15 +41,16 @@ def _found(pairs: pd.DataFrame, facts: dict[str, Any]) -> str:
         f"when their image is classified, within {counted(facts['max_steps'], 'step')} of {words(facts['optimizer'])} "
         f"(learning rate {number(facts['learning_rate'], 1)})."
     )
-    worst = records(pairs.sort_values("rate", kind="stable"))[0]
-    if worst["rate"] == 1:
+    own = [row for row in records(pairs.sort_values("rate", kind="stable")) if row["origin"] != ALL]
+    if len(own) < 2 or own[0]["rate"] == 1:
         return lead
+    worst = own[0]
     return f"{lead} The hardest is {words(worst['origin'])} to {words(worst['target'])}: {share(worst['rate'])}."
 
 
 def _pair_row(row: dict[str, Any]) -> list[str]:
     return [
-        f"{words(row['origin'])} → {words(row['target'])}",
+        ALL if row["origin"] == ALL else f"{words(row['origin'])} → {words(row['target'])}",
         interval(100 * row["rate"], 100 * row["low"], 100 * row["high"]) + " %",
         number(row["steps"]),
         number(row["probability"], 2),

@@ -28,9 +28,9 @@ _PARTS = (
     "coloured on a scale of its own. A dash: in no sample both images have the part."
 )
 _UNITS = (
-    "The units that change most on the ways above, tuned from their smallest to their largest activation in the first "
-    "image. Outlined is the part that changes most in area, luminance or entropy; the curve is that change. In "
-    "brackets: the unit's mean change from class to class."
+    "The units that change most on the ways above, the largest change first, tuned from their smallest to their "
+    "largest activation in the first image. Outlined is the part that changes most in area, luminance or entropy; "
+    "the curve is that change, on a scale of its own."
 )
 _LISTED = 5
 """Units per pair in the table."""
@@ -136,12 +136,12 @@ def _unit(
     row: dict[str, Any], place: int, looks: dict[str, np.ndarray], labels: list[str], colours: dict[str, str]
 ) -> Row:
     image, name = looks["image"][place].transpose(0, 2, 3, 1), f"unit {row['unit']}"
-    detail, flat = f"({_signed(row['change'])})", np.zeros(len(image))
+    flat = np.zeros(len(image))
     if not row["label"]:
-        return Row(name, detail, image, None, flat, "–", "#9aa4ae")
+        return Row(name, "", image, None, flat, "–", "#9aa4ae")
     label = labels.index(row["label"])
     values = looks["measures"][place][:, label, MEASURES.index(row["measure"])]
-    told = f"{plain(row['label'])}\n{row['measure']}\n{detail}"
+    told = f"{plain(row['label'])}\n{row['measure']}"
     mask = looks["mask"][place] == 1 + label
     curve = values - values[0] if np.isfinite(values[0]) else flat
     scale = np.nanmax(np.abs(curve))
