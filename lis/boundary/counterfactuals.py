@@ -112,11 +112,11 @@ def pair_table(table: pd.DataFrame) -> pd.DataFrame:
     steps (median), probability, w_distance, r_distance, reencoded_distance (means); NaN where none was.
     """
     groups: Any = table.groupby(["origin", "target"], sort=False)
-    found = [_pair(*pair, own) for pair, own in groups]
+    found = [_pair(origin, target, own) for (origin, target), own in groups]
     return pd.DataFrame([*found, _pair("all", "all", table)])
 
 
-def _pair(origin: str, target: str, own: pd.DataFrame) -> dict[str, Any]:
+def _pair(origin: str, target: str, own: Any) -> dict[str, Any]:
     good = own[own["success"]]
     low, high = wilson(len(good), len(own))
     counts = {"n": len(own), "reached": len(good), "rate": len(good) / len(own), "low": low, "high": high}
@@ -130,7 +130,7 @@ def _build(job: Job, found: dict[str, Tensor], draft: Draft) -> None:
     draft.table("counterfactuals", table)
     draft.table("pairs", pair_table(table))
     draft.tensors("counterfactuals", {name: found[name] for name in KEPT})
-    reached = int(table["success"].sum())
+    reached = int(found["success"].sum())
     counts = {"n": len(table), "reached": reached, "rate": reached / len(table), "nonnegative": job.nonnegative}
     settings = asdict(search_settings(ctx.config.counterfactual)) | {"start": start_bound(ctx.config.counterfactual)}
     draft.json("facts", settings | counts | {"class_names": list(ctx.class_names)})

@@ -91,7 +91,7 @@ def searched(job: Job, wanted: Sequence[Block], label: str) -> dict[str, Tensor]
 
 
 def _build(job: Job, block: Block, draft: Draft) -> None:
-    problems = _problems(job, block)
+    problems = problems_of(job, block)
     found = search(job.land(block.l1), job.predict, problems)
     k, n = len(block.sample_index), block.initialisations
     draft.tensors(
@@ -109,7 +109,7 @@ def _build(job: Job, block: Block, draft: Draft) -> None:
     )
 
 
-def _problems(job: Job, block: Block) -> Problems:
+def problems_of(job: Job, block: Block) -> Problems:
     """The problems of a block, on the run's device."""
     ctx, n = job.ctx, block.initialisations
     known = ctx.classifier.class_names
@@ -125,8 +125,8 @@ def _problems(job: Job, block: Block) -> Problems:
         ctx.classifier.units,
     )
     r = block.r.repeat_interleave(n, 0).to(ctx.device)
-    places = (torch.full((len(r),), place, device=ctx.device) for place in (origin, target))
-    return Problems(r, *places, start.flatten(0, 1).to(ctx.device))
+    places = [torch.full((len(r),), place, device=ctx.device) for place in (origin, target)]
+    return Problems(r, places[0], places[1], start.flatten(0, 1).to(ctx.device))
 
 
 def _read(job: Job, problems: Problems, found: Found) -> dict[str, Tensor]:

@@ -64,7 +64,7 @@ def summary(sweep: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame([{"l1": l1} | _row(own) for l1, own in groups])
 
 
-def _row(own: pd.DataFrame) -> dict[str, Any]:
+def _row(own: Any) -> dict[str, Any]:
     good = own[own["success"]]
     low, high = wilson(len(good), len(own))
     units = good["units"].quantile([0.25, 0.5, 0.75]).to_numpy() if len(good) else np.full(3, np.nan)

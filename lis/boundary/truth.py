@@ -156,7 +156,7 @@ def _named(rows: pd.DataFrame, table: pd.DataFrame, position: Tensor) -> pd.Data
     return rows
 
 
-def summary(boundaries: pd.DataFrame, factors: pd.DataFrame) -> dict[str, float | int | None]:
+def summary(boundaries: Any, factors: pd.DataFrame) -> dict[str, float | int | None]:
     """In numbers.
 
     n (counterfactuals), bayes_reached (share whose Bayes class at t = 1 is the target), bayes_on_path (share whose path
