@@ -91,6 +91,9 @@ def counterfactuals(root: Path, rate: float = 0.9, classes: tuple[str, ...] = CL
         }
         rows.append({"origin": origin, "target": target} | counts | means)
 
+    whole = {"origin": "all", "target": "all", "n": len(table), "reached": int(table["success"].sum())}
+    rows.append(rows[0] | whole | {"rate": float(table["success"].mean())})
+
     def build(draft: Draft) -> None:
         draft.table("counterfactuals", table)
         draft.table("pairs", pd.DataFrame(rows))

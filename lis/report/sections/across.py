@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lis.boundary.generator_pictures import TOLD
 from lis.quantify.measures import MEASURES
 from lis.report.figures.crossings import OTHER, Crossing, crossings
 from lis.report.figures.evolution import DISTANCES, Course, evolution
@@ -26,7 +27,7 @@ _CROSSINGS = (
     "the probability of the target; the frame has the colour of the answer."
 )
 _SEQUENCES = (
-    "Images at equal steps from the original along Δr, beyond the counterfactual; dashed: where the answer becomes the "
+    "Images from the original (0) along Δr to the counterfactual (1) and beyond; dashed: where the answer becomes the "
     "target. In the corner: the probability of the target; the frame has the colour of the answer."
 )
 _EVOLUTION = (
@@ -151,13 +152,14 @@ def _lead(source: Source, rows: list[dict[str, Any]]) -> str:
         f"be {share(1 / (len(set(steps['step'])) - 1))})"
     )
     table = known(where(source.table("trajectories", "kinks"), interpreted=True), "score")
+    table = pd.DataFrame(table[table["measure"].isin(TOLD)])
     if table.empty:
         return lead + "."
     top = records(table.nlargest(1, columns="score"))[0]
     row = rows[int(top["trajectory"])]
     return (
-        f"{lead}. The sharpest kink: the {top['measure']} of {words(top['label'])} between {words(row['origin'])} and "
-        f"{words(row['target'])}, {number(top['score'], 2)} times as large there as on average."
+        f"{lead}. The sharpest kink in {listing(list(TOLD))}: the {top['measure']} of {words(top['label'])} between "
+        f"{words(row['origin'])} and {words(row['target'])}, {number(top['score'], 2)} times as large there as on average."
     )
 
 

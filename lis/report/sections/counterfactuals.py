@@ -15,6 +15,11 @@ from lis.report.source import Source
 
 ALL = "all"
 """The row of all pairs together."""
+OPTIMIZERS = {
+    "natural": "gradient descent in the metric of the training pairs",
+    "published": "gradient descent as published",
+    "adam": "Adam",
+}
 _REACHED = (
     "Origins down, targets across. Left: share of the samples whose image, made from f(r + Δr) and encoded again, is "
     "called the target; middle: median steps of the search; right: mean ‖f(r + Δr) − f(r)‖."
@@ -38,7 +43,8 @@ def counterfactuals(source: Source) -> Section | None:
 def _found(pairs: pd.DataFrame, facts: dict[str, Any]) -> str:
     lead = (
         f"{facts['reached']:,} of {counted(facts['n'], 'counterfactual')} ({share(facts['rate'])}) reach their target "
-        f"when their image is classified, within {counted(facts['max_steps'], 'step')} of {words(facts['optimizer'])} "
+        f"when their image is classified, within {counted(facts['max_steps'], 'step')} of "
+        f"{OPTIMIZERS.get(facts['optimizer'], facts['optimizer'])} "
         f"(learning rate {number(facts['learning_rate'], 1)})."
     )
     own = [row for row in records(pairs.sort_values("rate", kind="stable")) if row["origin"] != ALL]
