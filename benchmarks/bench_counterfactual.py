@@ -23,7 +23,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from lis import build
-from lis.boundary.job import Job
+from lis.boundary.job import Job, search_settings
 from lis.boundary.search import Found, Landscape, Problems, search
 from lis.boundary.shards import blocks, problems_of
 from lis.config import conf_folder, register
@@ -78,8 +78,8 @@ def compare(samples: int, every: int, repetitions: int, threads: int) -> dict[st
         steps: dict[str, torch.Tensor] = {}
         for _ in range(repetitions):
             for way, (batched, seldom) in WAYS.items():
-                land = made.land()
-                land = replace(land, settings=replace(land.settings, check_every=every if seldom else 1))
+                settings = search_settings(made.ctx.config.counterfactual)
+                land = made.land(replace(settings, check_every=every if seldom else 1))
                 start = time.perf_counter()
                 steps[way] = searched(made, land, batches, batched).steps
                 seconds[way].append(time.perf_counter() - start)

@@ -374,6 +374,8 @@ class CounterfactualConfig:
     """Weights that are compared."""
     l1_samples: int = MISSING
     """Samples per pair of classes there."""
+    l1_max_steps: int = 200
+    """Steps there: a weight that holds Δr back does so for ever."""
     sample_block: int = 20
     """Samples per shard."""
 

@@ -70,6 +70,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "counterfactual.lambda2": (0, math.inf),
     "counterfactual.l1": (0, math.inf),
     "counterfactual.l1_samples": (1, math.inf),
+    "counterfactual.l1_max_steps": (1, math.inf),
     "counterfactual.sample_block": (1, math.inf),
     "view.samples": (1, math.inf),
     "view.steps": (2, math.inf),

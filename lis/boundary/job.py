@@ -69,9 +69,8 @@ class Job:
         metric = data_metric(r).to(device) if by_pairs else None
         return cls(ctx, model, metric, spread, nonnegative, size, (linked.key, train.key))
 
-    def land(self, l1: float | None = None) -> Landscape:
-        """Where the searches go down; `l1` in place of the configured weight."""
-        settings = search_settings(self.ctx.config.counterfactual, l1)
+    def land(self, settings: Settings) -> Landscape:
+        """Where the searches go down."""
         return Landscape(self.link, self.ctx.classifier.head, self.metric, self.spread, self.nonnegative, settings)
 
     def codes(self, r: Tensor) -> Tensor:
@@ -109,7 +108,7 @@ class Job:
         return Answer(r.float().cpu(), probability.cpu())
 
 
-def search_settings(config: CounterfactualConfig, l1: float | None = None) -> Settings:
+def search_settings(config: CounterfactualConfig) -> Settings:
     """The settings of a search, with the optimizer's own learning rate where none is given."""
     own = OPTIMIZERS[config.optimizer].learning_rate
     return Settings(
@@ -119,7 +118,7 @@ def search_settings(config: CounterfactualConfig, l1: float | None = None) -> Se
         check_every=config.check_every,
         lambda1=config.lambda1,
         lambda2=config.lambda2,
-        l1=config.l1 if l1 is None else l1,
+        l1=config.l1,
     )
 
 

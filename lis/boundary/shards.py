@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lis.boundary.crossing import enter
 from lis.boundary.job import Job, search_settings, start_bound
-from lis.boundary.search import Found, Problems, search
+from lis.boundary.search import Found, Problems, Settings, search
 from lis.boundary.wanted import class_pairs, names_of, starts
 from lis.linking.pairs import pairs
 from lis.store import Artifact, Draft, Recipe
@@ -31,7 +31,7 @@ class Block:
     """`[k, units]`."""
     initialisations: int
     """Starts per sample."""
-    l1: float
+    settings: Settings
 
 
 def recipe(job: Job, block: Block) -> Recipe:
@@ -48,7 +48,7 @@ def recipe(job: Job, block: Block) -> Recipe:
             "samples": block.sample_index.tolist(),
             "initialisations": block.initialisations,
             "start": start_bound(config.counterfactual),
-            "settings": asdict(search_settings(config.counterfactual, block.l1)),
+            "settings": asdict(block.settings),
         },
         inputs=job.inputs,
         weights={"generator": job.ctx.generator.fingerprint, "classifier": job.ctx.classifier.fingerprint},
@@ -68,12 +68,12 @@ def shard(job: Job, block: Block) -> Artifact:
     return job.ctx.store.make(recipe(job, block), lambda draft: _build(job, block, draft))
 
 
-def blocks(job: Job, samples: int, initialisations: int, l1: float | None = None) -> list[Block]:
-    """All blocks of a run: its pairs of classes, and so many samples and starts of each."""
+def blocks(job: Job, samples: int, initialisations: int, settings: Settings | None = None) -> list[Block]:
+    """All blocks of a run: its pairs of classes, and so many samples and starts of each; None: the run's settings."""
     config, test = job.ctx.config, pairs(job.ctx, "test").tensors("pairs")
-    weight = config.counterfactual.l1 if l1 is None else l1
+    settings = settings or search_settings(config.counterfactual)
     return [
-        Block(pair, test["sample_index"][rows], test["r"][rows], initialisations, weight)
+        Block(pair, test["sample_index"][rows], test["r"][rows], initialisations, settings)
         for pair in class_pairs(config)
         for rows in (test["class_index"] == pair[0]).nonzero()[:samples, 0].split(config.counterfactual.sample_block)
     ]
@@ -92,7 +92,7 @@ def searched(job: Job, wanted: Sequence[Block], label: str) -> dict[str, Tensor]
 
 def _build(job: Job, block: Block, draft: Draft) -> None:
     problems = problems_of(job, block)
-    found = search(job.land(block.l1), job.predict, problems)
+    found = search(job.land(block.settings), job.predict, problems)
     k, n = len(block.sample_index), block.initialisations
     draft.tensors(
         "block",

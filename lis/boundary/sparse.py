@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lis.boundary.counterfactuals import identity_of, rows, weights
-from lis.boundary.job import Job
+from lis.boundary.job import Job, search_settings
 from lis.boundary.shards import blocks, searched
 from lis.boundary.wanted import validate_counterfactual
 from lis.context import Context
@@ -19,7 +20,7 @@ VERSION = 1
 
 
 def sparse_counterfactuals(ctx: Context) -> Artifact:
-    """The same searches with every L1 weight of `l1_sweep`.
+    """The same searches with every L1 weight of `l1_sweep`, at most `l1_max_steps` steps each.
 
     After every step Δr goes through the soft threshold lr · λ · σ_u, σ_u the unit's standard deviation. In the metric
     of the pairs a step moves a unit by lr · σ_u times its correlation with the step, so that λ is the correlation below
@@ -33,7 +34,7 @@ def sparse_counterfactuals(ctx: Context) -> Artifact:
     """
     validate_counterfactual(ctx.config)
     job, config = Job.of(ctx), ctx.config.counterfactual
-    own = {"l1_sweep": list(config.l1_sweep), "l1_samples": config.l1_samples}
+    own = {name: getattr(config, name) for name in ("l1_sweep", "l1_samples", "l1_max_steps")}
     recipe = Recipe("sparse-counterfactuals", VERSION, identity_of(ctx) | own, job.inputs, weights(ctx))
     return ctx.store.make(recipe, lambda draft: _build(job, draft))
 
@@ -48,7 +49,9 @@ def _build(job: Job, draft: Draft) -> None:
 def _with(job: Job, l1: float) -> pd.DataFrame:
     """The rows of one weight."""
     ctx = job.ctx
-    found = searched(job, blocks(job, ctx.config.counterfactual.l1_samples, 1, l1), f"counterfactuals, L1 {l1:g}")
+    config = ctx.config.counterfactual
+    settings = replace(search_settings(config), l1=l1, max_steps=config.l1_max_steps)
+    found = searched(job, blocks(job, config.l1_samples, 1, settings), f"counterfactuals, L1 {l1:g}")
     table = rows(found, ctx.class_names, ctx.classifier.class_names)
     kept = ["origin", "target", "sample_index", "success", "reason", "steps", "probability", "w_distance"]
     return table[kept].assign(l1=l1, units=found["shift"].ne(0).sum(1).numpy())

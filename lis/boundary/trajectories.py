@@ -79,7 +79,7 @@ def _build(job: Job, parts: Parts, choice: Choice, draft: Draft) -> None:
     draft.table("steps", _step_table(job, shown, whole, even, away))
     draft.table("measures", _measure_table(parts.labels, whole["measures"], even))
     draft.table("around", _around_table(parts.labels, around["measures"]))
-    crossing = torch.searchsorted(even.double(), sides[:, 1]) - 1
+    crossing = torch.searchsorted(even.double(), sides[:, 1].contiguous()) - 1
     draft.table("kinks", kink_table(parts.labels, whole["measures"], crossing))
     draft.json(
         "facts",

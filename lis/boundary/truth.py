@@ -135,7 +135,7 @@ def _paths(job: Job, generator: Bayes, shown: Artifact) -> dict[str, pd.DataFram
     value = generator.true_factors(w.flatten(0, 1).to(device)).cpu().unflatten(0, w.shape[:2])
     posterior = generator.log_posterior(w.flatten(0, 1).to(device)).exp().cpu().unflatten(0, w.shape[:2])
     every, steps = torch.arange(len(w)), range(w.shape[1])
-    ours = torch.from_numpy(np.asarray(table["target_index"]))
+    ours = torch.tensor(table["target_index"].tolist())
     told = {
         "bayes_probability": posterior[every, :, target],
         "classifier_probability": tensors["probability"][every, :, ours],
