@@ -14,6 +14,7 @@ from tuned_findings import CLASSES, LABELS, make
 
 from lis.boundary.gradcam import around_table, heat_table
 from lis.quantify.measures import MEASURES
+from lis.report.frames import where
 from lis.store import Artifact, Draft
 from lis.units.tables import long_table
 
@@ -77,11 +78,13 @@ def counterfactual_table(rate: float, classes: tuple[str, ...]) -> pd.DataFrame:
 def counterfactuals(root: Path, rate: float = 0.9, classes: tuple[str, ...] = CLASSES) -> Artifact:
     """The artifact of the stage "counterfactuals"."""
     table, rows = counterfactual_table(rate, classes), []
-    for (origin, target), own in table.groupby(["origin", "target"], sort=False):
-        good = own[own["success"]]
+    for o, t in pairs(classes):
+        origin, target = classes[o], classes[t]
+        own = where(table, origin=origin, target=target)
+        good = where(own, success=True)
         share = len(good) / len(own)
-        means = {"steps": good["steps"].median(), "probability": good["probability"].mean()}
-        means |= {"w_distance": good["w_distance"].mean()}
+        means = {name: float(np.mean(good[name])) if len(good) else np.nan for name in ("probability", "w_distance")}
+        means["steps"] = float(np.median(good["steps"])) if len(good) else np.nan
         counts = {
             "n": len(own),
             "reached": len(good),
@@ -91,8 +94,9 @@ def counterfactuals(root: Path, rate: float = 0.9, classes: tuple[str, ...] = CL
         }
         rows.append({"origin": origin, "target": target} | counts | means)
 
-    whole = {"origin": "all", "target": "all", "n": len(table), "reached": int(table["success"].sum())}
-    rows.append(rows[0] | whole | {"rate": float(table["success"].mean())})
+    reached = len(where(table, success=True))
+    counts = {"n": len(table), "reached": reached, "rate": reached / len(table)}
+    rows.append(rows[0] | {"origin": "all", "target": "all"} | counts)
 
     def build(draft: Draft) -> None:
         draft.table("counterfactuals", table)
@@ -105,7 +109,6 @@ def counterfactuals(root: Path, rate: float = 0.9, classes: tuple[str, ...] = CL
             "lambda1": 0.6,
             "lambda2": 10.0,
         }
-        counts = {"n": len(table), "reached": int(table["success"].sum()), "rate": float(table["success"].mean())}
         draft.json("facts", facts | {"l1": 0.0, "nonnegative": True, "class_names": list(classes)} | counts)
 
     return make(root, "counterfactuals", build, rate=rate)

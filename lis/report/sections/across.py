@@ -159,7 +159,7 @@ def _lead(source: Source, rows: list[dict[str, Any]]) -> str:
     row = rows[int(top["trajectory"])]
     return (
         f"{lead}. The sharpest kink in {listing(list(TOLD))}: the {top['measure']} of {words(top['label'])} between "
-        f"{words(row['origin'])} and {words(row['target'])}, {number(top['score'], 2)} times as large there as on average."
+        f"{words(row['origin'])} and {words(row['target'])}, {number(top['score'], 2)} times its mean step."
     )
 
 
