@@ -313,6 +313,76 @@ class UnitsConfig:
 
 
 @dataclass
+class GanCounterfactualConfig:
+    """The same z in another class, and the way between in W (supplement S8)."""
+
+    samples: int = MISSING
+    """Test samples per class that go to every other class."""
+    steps: int = MISSING
+    """Images from a sample to its counterpart."""
+    shown: int = MISSING
+    """Pairs of classes in pictures: each class to the next."""
+    units: int = 4
+    """Units that are shown of such a pair: those that change most."""
+
+
+@dataclass
+class AdversarialConfig:
+    """Steps in pixels that have the effect of a counterfactual."""
+
+    samples: int | None = MISSING
+    """At most so many counterfactuals per pair of classes; null: all."""
+    step: float = 0.002
+    """Root mean square over the pixels of a step; images lie in [-1, 1]."""
+    max_steps: int = 500
+
+
+@dataclass
+class CounterfactualConfig:
+    """Counterfactuals in R, and what changes on the way to them (paper §3.3, §4.5)."""
+
+    pairs: list[str] | None = None
+    """`<from>-<to>`, classes of the set; null: every ordered pair."""
+    samples: int = MISSING
+    """Test pairs per pair of classes."""
+    shown: int = MISSING
+    """Pairs of classes with a trajectory."""
+    steps: int = MISSING
+    """Images along a trajectory."""
+    path_end: float = 2.0
+    """Where a trajectory r + t Δr ends; t = 1 is the counterfactual."""
+    initialisations: int = MISSING
+    """Starts per sample, where the directions are compared (Fig. S19)."""
+    diversity_samples: int = MISSING
+    """Samples per pair of classes there."""
+    top: int = 10
+    """Units at the head of a direction."""
+    optimizer: str = "natural"
+    """`natural`: equal steps in the metric of the training pairs; `published`: gradient descent in R; or `adam`."""
+    learning_rate: float | None = None
+    """null: the optimizer's own, 0.5 as published."""
+    start: float | None = None
+    """Bound of the uniform start; null: the optimizer's own."""
+    max_steps: int = 2000
+    check_every: int = 5
+    """Steps between two looks at the image; the exact step is found afterwards."""
+    lambda1: float = 0.6
+    """Weight of the original class's logit."""
+    lambda2: float = 10.0
+    """Weight of the cosine in W."""
+    l1: float = 0.0
+    """Weight of an L1 penalty on Δr, in standard deviations of the units."""
+    l1_sweep: list[float] = field(default_factory=lambda: [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    """Weights that are compared."""
+    l1_samples: int = MISSING
+    """Samples per pair of classes there."""
+    l1_max_steps: int = 200
+    """Steps there: a weight that holds Δr back does so for ever."""
+    sample_block: int = 20
+    """Samples per shard."""
+
+
+@dataclass
 class ViewConfig:
     """One unit, one direction, or own images, in pictures."""
 
@@ -451,13 +521,16 @@ class RunConfig:
     labels: LabelsConfig = field(default_factory=LabelsConfig)
     tuning: TuningConfig = field(default_factory=TuningConfig)
     units: UnitsConfig = field(default_factory=UnitsConfig)
+    gan_counterfactual: GanCounterfactualConfig = field(default_factory=GanCounterfactualConfig)
+    adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
+    counterfactual: CounterfactualConfig = field(default_factory=CounterfactualConfig)
     view: ViewConfig = field(default_factory=ViewConfig)
     motion: MotionConfig = field(default_factory=MotionConfig)
     matching: MatchingConfig = field(default_factory=MatchingConfig)
     unit: int | None = None
     """With `analysis=unit` or `motion`: which one."""
     direction: str | None = None
-    """With `analysis=direction` or `motion`: `pc:<k>`, `classes:<from>-<to>`, or the path of a safetensors or npy file."""
+    """With `analysis=direction` or `motion`: `pc:<k>`, `classes:<from>-<to>`, or the path of a safetensors or npy."""
     class_name: str | None = None
     """With `analysis=unit` or `direction`: the class whose samples are shown (also `class=…`); null: every class."""
     images: str | None = None

@@ -24,6 +24,17 @@ from rich.table import Table
 
 import lis
 from lis import build
+from lis.boundary.contrast import adversarial
+from lis.boundary.counterfactuals import counterfactuals
+from lis.boundary.generator import gan_counterfactuals
+from lis.boundary.generator_shards import validate_counterparts
+from lis.boundary.gradcam import validate_cam
+from lis.boundary.initialisations import initialisations
+from lis.boundary.looks import gradcam
+from lis.boundary.sparse import sparse_counterfactuals
+from lis.boundary.trajectories import trajectories
+from lis.boundary.truth import boundary_truth, validate_bayes
+from lis.boundary.wanted import validate_counterfactual
 from lis.callbacks import FAILURE
 from lis.classifiers.networks import check_probe
 from lis.classifiers.probe import validate_probe
@@ -55,10 +66,15 @@ from lis.validation import check_config, check_labels, typed
 
 log = logging.getLogger("lis.run")
 
-SEGMENTED = frozenset(("segmenter", "segmentation", "tuning", "units", "pictures", "truth"))
+SEGMENTED = frozenset(("segmenter", "segmentation", "tuning", "units", "pictures", "truth", "gan_counterfactuals"))
 """Stages that need labelled images."""
-VIEWS = frozenset(("unit", "direction", "images", "motion"))
+VIEWS = frozenset(("unit", "direction", "images", "motion", "trajectories", "boundary_truth", "gradcam", "adversarial"))
 """Stages that look for parts only where the class set names some."""
+SEARCHES = frozenset(
+    ("counterfactuals", "trajectories", "initialisations", "sparse_counterfactuals", "boundary_truth")
+    + ("gradcam", "adversarial")
+)
+"""Stages that look for counterfactuals."""
 SPELLINGS = {"class": "class_name"}
 """Keys that Python has no name for, and what they are called in the schema."""
 STAGES: dict[str, Callable[[Context], Artifact]] = {
@@ -76,6 +92,14 @@ STAGES: dict[str, Callable[[Context], Artifact]] = {
     "truth": truth,
     "motion": motion,
     "matching": matching,
+    "counterfactuals": counterfactuals,
+    "trajectories": trajectories,
+    "initialisations": initialisations,
+    "sparse_counterfactuals": sparse_counterfactuals,
+    "boundary_truth": boundary_truth,
+    "gradcam": gradcam,
+    "adversarial": adversarial,
+    "gan_counterfactuals": gan_counterfactuals,
     "unit": unit_view,
     "direction": direction_view,
     "images": own_images,
@@ -107,36 +131,39 @@ def run(config: DictConfig, out: Path) -> None:
     show(metrics, page)
 
 
+CHECKS: tuple[tuple[frozenset[str], Callable[[Context], object]], ...] = (
+    (frozenset(("evaluation",)), lambda ctx: validate_evaluation(ctx.config, ctx.generator)),
+    (SEGMENTED, validate_labels),
+    (VIEWS, check_parts),
+    (frozenset(("truth",)), lambda ctx: validate_truth(ctx.generator)),
+    (SEARCHES, lambda ctx: validate_counterfactual(ctx.config)),
+    (frozenset(("gradcam",)), lambda ctx: validate_cam(ctx.classifier)),
+    (frozenset(("boundary_truth",)), lambda ctx: validate_bayes(ctx.generator)),
+    (frozenset(("gan_counterfactuals",)), validate_counterparts),
+    (frozenset(("motion", "matching")), lambda ctx: build.matcher(ctx.config.matcher, ctx.classifier)),
+    (frozenset(("motion",)), lambda ctx: validate_motion(ctx.config, ctx.classifier)),
+    (frozenset(("matching",)), validate_matching),
+    (frozenset(("unit", "direction")), lambda ctx: validate_view(ctx.config, ctx.classifier)),
+    (frozenset(("images",)), lambda ctx: validate_images(ctx.config)),
+)
+"""What is checked of the models and the configuration, for any of these stages, before any of them runs."""
+
+
 def check_models(ctx: Context) -> None:
     """Check what the stages want of the models, before the work that takes the time.
 
     Raises:
         ValueError: says what does not fit, and what would.
     """
-    settings, stages = ctx.config, frozenset(ctx.config.analysis.stages)
-    check_labels(settings.classes.labels, ctx.generator)
-    if settings.classifier.probe:  # whose classes are those of the run
+    stages = frozenset(ctx.config.analysis.stages)
+    check_labels(ctx.config.classes.labels, ctx.generator)
+    if ctx.config.classifier.probe:  # whose classes are those of the run
         validate_probe(ctx)
     else:
         validate_classes(ctx.class_names, ctx.generator, ctx.classifier)
-    if "evaluation" in stages:
-        validate_evaluation(settings, ctx.generator)
-    if stages & SEGMENTED:
-        validate_labels(ctx)
-    if stages & VIEWS:
-        check_parts(ctx)
-    if "truth" in stages:
-        validate_truth(ctx.generator)
-    if stages & {"unit", "direction"}:
-        validate_view(settings, ctx.classifier)
-    if "images" in stages:
-        validate_images(settings)
-    if stages & {"motion", "matching"}:
-        build.matcher(settings.matcher, ctx.classifier)
-    if "motion" in stages:
-        validate_motion(settings, ctx.classifier)
-    if "matching" in stages:
-        validate_matching(ctx)
+    for wanted, check in CHECKS:
+        if stages & wanted:
+            check(ctx)
 
 
 def run_stage(name: str, ctx: Context) -> Artifact:

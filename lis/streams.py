@@ -33,6 +33,7 @@ NAMES = (
     "views",
     "motion",
     "matching",
+    "counterfactual starts",
 )
 """Every purpose that draws random numbers in a run."""
 

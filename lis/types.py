@@ -57,6 +57,20 @@ class Generator(Protocol):
 
 
 @runtime_checkable
+class Counterparts(Protocol):
+    """What a generator with classes may offer beside `Generator`: a sample of one class as it looks in another."""
+
+    def counterpart(
+        self, class_index: int, indices: Tensor, stream: Stream, target: int, truncation: float = 1.0
+    ) -> Tensor:
+        """Style codes `[n, w_dim]` of the samples `indices [n]` of a class: the same z, with the class `target`.
+
+        Where both classes are equal, what `sample` gives (supplement S8).
+        """
+        ...
+
+
+@runtime_checkable
 class Classifier(Protocol):
     """A convolutional network cut at the input of its last linear layer."""
 

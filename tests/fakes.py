@@ -84,6 +84,13 @@ class FakeGenerator:
         mean = self.mean_w[drawn] if self.num_classes else self.mean_w
         return mean + truncation * (w - mean)
 
+    def counterpart(
+        self, class_index: int, indices: Tensor, stream: Stream, target: int, truncation: float = 1.0
+    ) -> Tensor:
+        """Style codes `[n, w_dim]` with the z of a class and the mean of another."""
+        own = self.sample(class_index, indices, stream) - self.mean_w[class_index]
+        return self.mean_w[target] + truncation * own
+
     def synthesize(self, w: Tensor, features: bool | Collection[str] = False) -> Any:
         """Images `[n, 3, H, W]`."""
         image = (w @ self.decoder.T).unflatten(1, (3, self.resolution, self.resolution)).clamp(-1, 1)

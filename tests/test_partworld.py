@@ -146,6 +146,18 @@ def test_truncation_moves_w_towards_the_mean_of_its_class():
     assert torch.allclose(generator("fungi", truncation=0.5).sample(2, k, stream), half)
 
 
+def test_counterparts_share_z():
+    made, stream, k = PartWorld(["pug"]), Stream("train pairs"), torch.arange(5)
+    codes = {0: made.sample(0, k, stream), 2: made.counterpart(0, k, stream, 2)}
+    z = [
+        torch.linalg.solve(made.world.spreads[c], (made.true_factors(w) - made.world.means[c])[..., None])
+        for c, w in codes.items()
+    ]
+    torch.testing.assert_close(z[0], z[1], atol=1e-4, rtol=1e-3)
+    with pytest.raises(ValueError, match="class 5: this generator has classes"):
+        made.counterpart(0, k, stream, 5)
+
+
 def test_hard_mode_shows_the_same_pictures():
     plain, hard = generator("dogs"), generator("dogs", hard=True)
     k, stream = torch.arange(3), Stream("train pairs")

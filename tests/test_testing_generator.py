@@ -106,6 +106,18 @@ def choosing(change):
     return toy(synthesize=synthesize)
 
 
+def swapping(change):
+    """A toy with counterparts, as `change(twin, indices, stream, class_index, target, truncation)` makes them."""
+
+    def counterpart(self, class_index, indices, stream, target, truncation=1.0):
+        def twin(c=class_index, i=indices, d=target, t=truncation):
+            return self.mean_w[d] + t * stream.normal(c, i, 4)
+
+        return change(twin, indices, class_index, target, truncation)
+
+    return toy(counterpart=counterpart)
+
+
 def without(member):
     model = toy()
     return SimpleNamespace(**{name: getattr(model, name) for name in MEMBERS if name != member})
@@ -192,6 +204,23 @@ BROKEN = {
         lambda: classless(sample=lambda self, c, i, s, truncation: Toy.sample(self, None, i, s, truncation)),
         "ValueError for class 0: num_classes is 0",
     ),
+    "counterpart": (lambda: swapping(lambda twin, *_: twin()[:, :3]), r"what counterpart gives .* = \[4, 4\]"),
+    "another z": (
+        lambda: swapping(lambda twin, i, c, d, t: twin(c=1)),
+        "counterpart of class 0 in class 0 differs from s",
+    ),
+    "own mean": (
+        lambda: swapping(lambda twin, i, c, d, t: twin() if t else twin(d=c)),
+        r"class 0 in class 1 at truncation 0 differs from mean_w\[1\]",
+    ),
+    "counterpart of a batch": (
+        lambda: swapping(lambda twin, i, c, d, t: twin() + t * (c != d) * len(i)),
+        "class 0 in class 1 differs by .* alone and in a batch",
+    ),
+    "no swap": (
+        lambda: swapping(lambda twin, i, c, d, t: twin(d=c) if t else twin()),
+        "in class 1 is the sample itself",
+    ),
     "no image": (lambda: imaging(lambda image, w: image.numpy()), "what synthesize gives .* got ndarray"),
     "grey": (lambda: imaging(lambda image, w: image[:, :1]), r"= \[2, 3, 8, 8\], got torch.float32 \[2, 1, 8, 8\]"),
     "size": (lambda: toy(resolution=16), r"= \[2, 3, 16, 16\], got .* \[2, 3, 8, 8\]"),
@@ -262,6 +291,10 @@ def test_few_images_are_made():
 def test_one_class_and_none_will_do():
     check_generator(toy(class_names=("a",), num_classes=1))
     check_generator(classless())
+
+
+def test_counterparts_may_be_there():
+    check_generator(swapping(lambda twin, *_: twin()))
 
 
 def test_a_fixed_fingerprint_is_good_for_frozen_weights():

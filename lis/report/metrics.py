@@ -33,7 +33,11 @@ def collect_metrics(artifacts: Mapping[str, Artifact]) -> dict[str, float]:
     over labels), `units/{realised, others}` (means over units), `units/relevant/<class>`, `truth/<measure>/{spearman,
     overlap}` (means over labels); `motion/tuned/<kind>` (units tuned for a movement of the whole figure),
     `motion/{local, aligned}` (median local displacement in pixels, share of samples that could be aligned),
-    `matching/<kind>/{error, within}` and `matching/r2/<quantity>` of the run's own matcher.
+    `matching/<kind>/{error, within}` and `matching/r2/<quantity>` of the run's own matcher;
+    `counterfactuals/{reached, steps, w_distance}` (share; median and mean of those that
+    reach their target), `initialisations/{sparsity, sparsity_asked, cosine, shared}`, `boundary_truth/{bayes_reached,
+    bayes_on_path, gap_median, cosine}`, `gradcam/background` (share of the heat for the target just beyond the
+    boundary), `adversarial/{reached, seen, mse_ratio}`, `gan_counterfactuals/{arrived, w_distance, r_distance}`.
     """
     found: dict[str, float] = {}
     for stage, collect in _COLLECTORS.items():
@@ -88,6 +92,52 @@ def _units(artifact: Artifact) -> dict[str, float]:
     }
 
 
+def _counterfactuals(artifact: Artifact) -> dict[str, float]:
+    """How many are found, and how far away."""
+    table = artifact.table("counterfactuals")
+    good = where(table, success=True)
+    found = {"counterfactuals/reached": float(column(table, "success").mean())} if len(table) else {}
+    if len(good):
+        steps, distance = column(good, "steps"), column(good, "w_distance")
+        found |= {
+            "counterfactuals/steps": float(np.median(steps)),
+            "counterfactuals/w_distance": float(distance.mean()),
+        }
+    return found
+
+
+def _initialisations(artifact: Artifact) -> dict[str, float]:
+    own = _means(artifact.table("sparsity"), ("sparsity", "sparsity_asked"))
+    own |= _means(artifact.table("agreement"), ("cosine", "shared"))
+    return {f"initialisations/{name}": value for name, value in own.items()}
+
+
+def _boundary_truth(artifact: Artifact) -> dict[str, float]:
+    summary = artifact.json("summary")
+    names = ("bayes_reached", "bayes_on_path", "gap_median", "cosine")
+    return {f"boundary_truth/{name}": summary[name] for name in names if summary.get(name) is not None}
+
+
+def _gradcam(artifact: Artifact) -> dict[str, float]:
+    own = where(artifact.table("heat"), image="after", of="target", label="background")
+    means = _means(own, ("share",))
+    return {"gradcam/background": means["share"]} if means else {}
+
+
+def _adversarial(artifact: Artifact) -> dict[str, float]:
+    facts, table = artifact.json("facts"), artifact.table("adversarial")
+    found = {f"adversarial/{name}": facts[name] for name in ("reached", "seen") if facts.get(name) is not None}
+    if found:
+        ratio = table["mse_counterfactual"] / table["mse_adversarial"].clip(lower=1e-30)
+        found["adversarial/mse_ratio"] = float(np.median(ratio.to_numpy()))
+    return found
+
+
+def _gan_counterfactuals(artifact: Artifact) -> dict[str, float]:
+    own = _means(artifact.table("samples"), ("arrived", "w_distance", "r_distance"))
+    return {f"gan_counterfactuals/{name}": value for name, value in own.items()}
+
+
 def _similarity(artifact: Artifact) -> dict[str, float]:
     table = artifact.table("similarity")
     return _means(table, [name for name in table.columns if name != "repetition"])
@@ -132,4 +182,10 @@ _COLLECTORS: dict[str, Callable[[Artifact], dict[str, float]]] = {
     "motion": _motion,
     "matching": _matching,
     "strips": _strips,
+    "counterfactuals": _counterfactuals,
+    "initialisations": _initialisations,
+    "boundary_truth": _boundary_truth,
+    "gradcam": _gradcam,
+    "adversarial": _adversarial,
+    "gan_counterfactuals": _gan_counterfactuals,
 }

@@ -22,7 +22,7 @@ from lis.testing.contract import (
     kind,
     require,
 )
-from lis.types import Generator
+from lis.types import Counterparts, Generator
 
 _STREAM = Stream("train pairs")
 _INDICES = (0, 7, 3, 1 << 20)
@@ -35,8 +35,9 @@ def check_generator(generator: Any) -> None:
     Members and their types. `sample`: shapes, finite values; a sample depends on its class, index, stream and seed, on
     all of them and on nothing else; truncation 0 gives the mean w of the class; classes that do not exist are refused.
     `synthesize`: images in [-1, 1] that depend on their own w alone, each time in the same way, and are differentiable;
-    maps of layers, all or by name. What is passed in is left as it was; the fingerprint follows the weights, unless all
-    of them are frozen. Makes ten images.
+    maps of layers, all or by name. `counterpart`, where there is one: the samples themselves in their own class, the
+    mean w of another at truncation 0, something else in between. What is passed in is left as it was; the fingerprint
+    follows the weights, unless all of them are frozen. Makes ten images.
 
     Args:
         generator: on any device; w is used where `sample` puts it.
@@ -57,6 +58,8 @@ def check_generator(generator: Any) -> None:
             _check_truncation(generator, class_index)
             _check_address(generator, class_index)
         _check_classes(generator)
+        if generator.num_classes and isinstance(generator, Counterparts):
+            _check_counterparts(generator)
         first, last = _ends(generator)[0], _ends(generator)[-1]
         w = torch.cat([_sample(generator, first, [0]), _sample(generator, last, [1])])
         image = _check_image(generator, w)
@@ -144,6 +147,33 @@ def _outcome(generator: Any, class_index: int | None) -> Tensor | Exception:
         return _sample(generator, class_index)
     except Exception as error:
         return error
+
+
+def _check_counterparts(generator: Any) -> None:
+    """The same z in another class: the sample itself in its own class, and something else in another."""
+    own, other = _ends(generator)[0], _ends(generator)[-1]
+    w = _sample(generator, own)
+    same, off = _counterpart(generator, own), "counterpart of class {} in class {}"
+    _check_numbers(same, "what counterpart gives", "[n, w_dim]", *w.shape)
+    away = apart(same, w)
+    require(
+        away <= EQUAL,
+        f"the {off.format(own, own)} differs from sample by {away:.1e}: draw the same z, "
+        "stream.normal(class_index, indices, dim), and give it the class target",
+    )
+    mean = generator.mean_w[other].to(w).expand_as(w)
+    away = apart(_counterpart(generator, other, truncation=0.0), mean)
+    require(away <= EQUAL, f"the {off.format(own, other)} at truncation 0 differs from mean_w[{other}] by {away:.1e}")
+    alone = apart(_counterpart(generator, other, [_INDICES[2]]), _counterpart(generator, other)[2:3])
+    require(alone <= EQUAL, f"the {off.format(own, other)} differs by {alone:.1e} alone and in a batch")
+    if own != other:
+        require(_differ(_counterpart(generator, other), w), f"the {off.format(own, other)} is the sample itself")
+
+
+def _counterpart(
+    generator: Any, target: int | None, indices: Sequence[int] = _INDICES, truncation: float = 1.0
+) -> Tensor:
+    return generator.counterpart(_ends(generator)[0], torch.tensor(indices), _STREAM, target, truncation=truncation)
 
 
 def _check_image(generator: Any, w: Tensor) -> Tensor:

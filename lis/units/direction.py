@@ -61,8 +61,8 @@ def find_direction(text: str, r: Tensor, class_index: Tensor, class_names: Seque
     return read_vector(Path(text), r.shape[1])
 
 
-def class_pair(text: str, class_names: Sequence[str]) -> tuple[int, int]:
-    """Places of the classes in `<from>-<to>`; their names may have hyphens too.
+def class_pair(text: str, class_names: Sequence[str], key: str = "direction=classes:") -> tuple[int, int]:
+    """Places of the classes in `<from>-<to>`; their names may have hyphens too. `key` is where the text was given.
 
     Raises:
         ValueError: there are no two such classes.
@@ -76,8 +76,8 @@ def class_pair(text: str, class_names: Sequence[str]) -> tuple[int, int]:
     known = [pair for pair in pairs if pair[0] in class_names and pair[1] in class_names and pair[0] != pair[1]]
     if len(known) != 1:
         raise ValueError(
-            f"direction=classes:{text}: expected <from>-<to> with two different classes of "
-            f"{', '.join(class_names)}, as classes:{class_names[0]}-{class_names[-1]}"
+            f"{key}{text}: expected <from>-<to> with two different classes of "
+            f"{', '.join(class_names)}, as {key.rpartition('=')[2]}{class_names[0]}-{class_names[-1]}"
         )
     first, last = known[0]
     return list(class_names).index(first), list(class_names).index(last)

@@ -79,18 +79,35 @@ class PartWorld(nn.Module):
         Raises:
             ValueError: the class does not exist, or a class is asked of a generator without classes.
         """
-        if (class_index is None) != (self.num_classes == 0) or (class_index or 0) not in range(
-            max(self.num_classes, 1)
-        ):
-            raise ValueError(f"class {class_index}: this generator has classes {list(range(self.num_classes)) or None}")
+        self._require(class_index)
         draws = stream.normal(class_index, indices, len(self.factor_names) + 1)
         z, which = draws[:, :-1], class_index
         if which is None:
             which = (torch.special.ndtr(draws[:, -1]) * len(self.world.class_names)).long()
-        w = self.world.to_w(self.world.factors_of(z, which)).to(self.mean_w.device)
-        psi = self.truncation if truncation is None else truncation
-        mean = self.mean_w[class_index or 0]
-        return mean + psi * (w - mean)
+        return self._truncated(self.world.to_w(self.world.factors_of(z, which)), class_index, truncation)
+
+    def counterpart(
+        self, class_index: int, indices: Tensor, stream: Stream, target: int, truncation: float | None = None
+    ) -> Tensor:
+        """Style codes `[n, 64]` of the samples `indices [n]` of a class with the same z, as figures of another class.
+
+        Raises:
+            ValueError: one of the classes does not exist.
+        """
+        self._require(class_index)
+        self._require(target)
+        z = stream.normal(class_index, indices, len(self.factor_names) + 1)[:, :-1]
+        return self._truncated(self.world.to_w(self.world.factors_of(z, target)), target, truncation)
+
+    def _require(self, class_index: int | None) -> None:
+        if (class_index is None) != (self.num_classes == 0) or (class_index or 0) not in range(
+            max(self.num_classes, 1)
+        ):
+            raise ValueError(f"class {class_index}: this generator has classes {list(range(self.num_classes)) or None}")
+
+    def _truncated(self, w: Tensor, class_index: int | None, truncation: float | None) -> Tensor:
+        psi, mean = self.truncation if truncation is None else truncation, self.mean_w[class_index or 0]
+        return mean + psi * (w.to(mean.device) - mean)
 
     @overload
     def synthesize(self, w: Tensor, features: Literal[False] = False) -> Tensor: ...
@@ -114,6 +131,14 @@ class PartWorld(nn.Module):
     def true_factors(self, w: Tensor) -> Tensor:
         """The exact latent factors `[n, factors]` of any `w [n, 64]`."""
         return self.world.to_factors(w)
+
+    def log_posterior(self, w: Tensor) -> Tensor:
+        """Log probability `[n, classes]` of every class of the set given `w [n, 64]`, for equal priors."""
+        return self.world.log_posterior(self.true_factors(w))
+
+    def class_factors(self, class_index: int) -> Tensor:
+        """Mean factors `[factors]` of a class."""
+        return self.world.means[class_index]
 
     def render(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """The true picture of any w: image `[n, 3, 64, 64]` in [-1, 1], part masks `[n, labels, 64, 64]` in [0, 1]."""

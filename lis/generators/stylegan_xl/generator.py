@@ -118,11 +118,30 @@ class StyleGANXL(nn.Module):
         Raises:
             ValueError: the class does not exist, or a class is asked of a generator without classes.
         """
+        self._require(class_index)
+        z = stream.normal(class_index, indices, self.z_dim)
+        return self._mapped(z, class_index, truncation)
+
+    def counterpart(
+        self, class_index: int, indices: Tensor, stream: Stream, target: int, truncation: float | None = None
+    ) -> Tensor:
+        """Style codes `[n, w_dim]` of the samples `indices [n]` of a class with the same z and another class's c.
+
+        Raises:
+            ValueError: one of the classes does not exist.
+        """
+        self._require(class_index)
+        self._require(target)
+        return self._mapped(stream.normal(class_index, indices, self.z_dim), target, truncation)
+
+    def _require(self, class_index: int | None) -> None:
         if (class_index is None) != (self.num_classes == 0) or (class_index or 0) not in range(
             max(self.num_classes, 1)
         ):
             raise ValueError(f"class {class_index}: expected {_choices(self.num_classes)}")
-        z = stream.normal(class_index, indices, self.z_dim).to(self.mean_w.device)
+
+    def _mapped(self, z: Tensor, class_index: int | None, truncation: float | None) -> Tensor:
+        z = z.to(self.mean_w.device)
         classes = None if class_index is None else torch.full((len(z),), class_index, device=z.device)
         return self.mapping(z, classes, self.truncation if truncation is None else truncation)[:, 0]
 

@@ -71,4 +71,5 @@ def build_sections(source: Source) -> list[Section]:
 from lis.report.sections import views, own_images, evaluation, similarity, units, segmentation  # noqa: E402, F401, I001  # the order of the page
 from lis.report.sections import tuned_units, measures, sparsity, unit_map, relevance, transfer, honesty, truth  # noqa: E402, F401
 from lis.report.sections import motion, matching  # noqa: E402, F401
+from lis.report.sections import counterfactuals, across, looks, directions, sparse, bayes, contrast, gan_counterfactuals  # noqa: E402, F401
 from lis.report.sections import linking, classifier, probe  # noqa: E402, F401

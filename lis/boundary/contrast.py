@@ -1,0 +1,182 @@
+"""Every counterfactual beside steps in pixels of equal effect: what would a person see? (paper §1, §2)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lis.boundary.adversarial import Steps, attack, difference
+from lis.boundary.counterfactuals import counterfactuals
+from lis.context import Context
+from lis.images import to_uint8
+from lis.linking.fit import link, load_link
+from lis.quantify.change import change
+from lis.quantify.measures import MEASURES, measure
+from lis.store import Artifact, Draft, Recipe
+from lis.types import Link
+from lis.units.parts import Parts
+from lis.units.tables import long_table
+
+VERSION = 1
+KINDS = ("counterfactual", "adversarial")
+
+
+def adversarial(ctx: Context) -> Artifact:
+    """Counterfactuals that succeeded, at most `adversarial.samples` of a pair, beside the same image moved in pixels.
+
+    Table "adversarial", a row per counterfactual: origin, target, sample_index, row (of the table "counterfactuals"),
+    goal (probability of the target that the counterfactual reached), probability, reached and steps (of the steps in
+    pixels), mse, largest and coarse of both (`mse_counterfactual`, `mse_adversarial`, …; see `difference`), cycled
+    (what the classifier calls the picture that the link makes of the adversarial image), seen (that is the target).
+
+    Table "measures", a row per label and measure: counterfactual and adversarial (mean |change| from the original over
+    all rows), n. A picture without w has no feature maps: the masks of the adversarial image are those of the original,
+    so that its parts cannot change in shape.
+
+    Table and tensors "shown", the first row of each of the first `counterfactual.shown` pairs: origin, target,
+    sample_index, row (of the table "adversarial"); image `[k, 4, 3, H, W]` uint8 (original, counterfactual,
+    adversarial, the link's picture of the adversarial image), difference `[k, 2, 3, H, W]` float32 (counterfactual and
+    adversarial, each minus the original). Json "facts": labels, n, and the shares reached and seen.
+
+    Raises:
+        ValueError: what the stages before refuse.
+    """
+    found, linked, parts, config = counterfactuals(ctx), link(ctx), Parts.of(ctx), ctx.config.adversarial
+    recipe = Recipe(
+        stage="adversarial",
+        version=VERSION,
+        config=asdict(config) | {"shown": ctx.config.counterfactual.shown},
+        inputs=(found.key, linked.key, *parts.keys),
+        weights={"generator": ctx.generator.fingerprint, "classifier": ctx.classifier.fingerprint},
+    )
+    return ctx.store.make(recipe, lambda draft: _build(Job(ctx, found, load_link(linked), parts), draft))
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all shards of a run share."""
+
+    ctx: Context
+    found: Artifact
+    """The counterfactuals."""
+    link: Link
+    """On the CPU."""
+    parts: Parts
+
+
+@dataclass(frozen=True)
+class Block:
+    """Counterfactuals of one ordered pair of classes."""
+
+    target: str
+    rows: tuple[int, ...]
+    """Of the table "counterfactuals"."""
+
+
+def shard(job: Job, block: Block) -> Artifact:
+    """The shard of a block of n counterfactuals, from the store or made now.
+
+    Tensors "block": probability, reached, steps, cycled `[n]`; measures `[n, 3, K, 5]` (original, counterfactual,
+    adversarial); mse, largest and coarse `[n, 2]`. Tensors "first", of the first row alone: image and difference as in
+    the tensors "shown" of `adversarial`.
+    """
+    ctx, config = job.ctx, job.ctx.config.adversarial
+    recipe = Recipe(
+        stage="adversarial-shard",
+        version=VERSION,
+        config={"target": block.target, "rows": list(block.rows), "step": config.step, "max_steps": config.max_steps},
+        inputs=(job.found.key, *job.parts.keys),
+        weights={"generator": ctx.generator.fingerprint, "classifier": ctx.classifier.fingerprint},
+    )
+    return ctx.store.make(recipe, lambda draft: _block(job, block, draft))
+
+
+@torch.no_grad()
+def _block(job: Job, block: Block, draft: Draft) -> None:
+    ctx, rows = job.ctx, list(block.rows)
+    codes = {name: values[rows].to(ctx.device) for name, values in job.found.tensors("counterfactuals").items()}
+    goal = torch.from_numpy(job.found.table("counterfactuals")["probability"].to_numpy()[rows].copy())
+    target = torch.full((len(rows),), ctx.classifier.class_names.index(block.target), device=ctx.device)
+    original, maps = ctx.generator.synthesize(codes["w_original"], features=job.parts.masks.layers)
+    moved, moved_maps = ctx.generator.synthesize(codes["w"], features=job.parts.masks.layers)
+    steps = Steps(ctx.config.adversarial.step, ctx.config.adversarial.max_steps)
+    forced = attack(_logits(ctx), original, target, goal.to(original), steps)
+    cycled = ctx.generator.synthesize(job.link(ctx.classifier.features(forced.image).cpu()).to(ctx.device))
+    own, other = job.parts.masks(maps), job.parts.masks(moved_maps)
+    labels = len(job.parts.labels)
+    views = ((own, original), (other, moved), (own, forced.image))
+    apart = [difference(original, image) for image in (moved, forced.image)]
+    draft.tensors(
+        "block",
+        {
+            "probability": forced.probability.cpu(),
+            "reached": forced.reached.cpu(),
+            "steps": forced.steps.cpu(),
+            "cycled": _logits(ctx)(cycled).argmax(1).cpu(),
+            "measures": torch.stack([measure(mask, image, labels).cpu() for mask, image in views], 1),
+            **{name: torch.stack([each[name] for each in apart], 1).cpu() for name in apart[0]},
+        },
+    )
+    shown = torch.stack([image[0] for image in (original, moved, forced.image, cycled)])
+    draft.tensors("first", {"image": to_uint8(shown), "difference": (shown[1:3] - shown[0]).float().cpu()})
+
+
+def _logits(ctx: Context) -> Any:
+    """Images → logits."""
+    return lambda image: ctx.classifier.head(ctx.classifier.features(image))
+
+
+def _build(job: Job, draft: Draft) -> None:
+    ctx, table = job.ctx, job.found.table("counterfactuals")
+    blocks = _blocks(table, ctx.config.adversarial.samples)
+    made = ctx.engine.map(partial(shard, job), blocks)
+    shards = list(ctx.progress.track(made, total=len(blocks), label="steps in pixels"))
+    parts = [artifact.tensors("block") for artifact in shards]
+    rows = [row for block in blocks for row in block.rows]
+    own = table.iloc[rows][["origin", "target", "sample_index", "probability"]].reset_index(drop=True)
+    names = np.asarray(ctx.classifier.class_names)
+    found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if parts else None
+    result = _table(own, rows, found, names) if found else own.iloc[:0]
+    draft.table("adversarial", result)
+    labels = job.parts.labels
+    draft.table("measures", _measures(found["measures"] if found else torch.empty(0, 3, len(labels), 5), labels))
+    starts = np.cumsum([0, *(len(block.rows) for block in blocks)])[: min(len(blocks), ctx.config.counterfactual.shown)]
+    draft.table("shown", result.iloc[starts][["origin", "target", "sample_index"]].assign(row=starts))
+    if len(starts):
+        first = [artifact.tensors("first") for artifact in shards[: len(starts)]]
+        draft.tensors("shown", {name: torch.stack([each[name] for each in first]) for name in first[0]})
+    shares = (
+        {name: float(np.mean(result[name])) if len(result) else None for name in ("reached", "seen")} if found else {}
+    )
+    draft.json("facts", {"labels": list(labels), "n": len(rows)} | shares)
+
+
+def _blocks(table: pd.DataFrame, most: int | None) -> list[Block]:
+    """The first counterfactuals of each pair that succeeded."""
+    good = table[table["success"].to_numpy(dtype=bool)]
+    ordered = dict.fromkeys(zip(good["origin"], good["target"], strict=True))
+    rows = {pair: good.index[(good["origin"] == pair[0]) & (good["target"] == pair[1])] for pair in ordered}
+    return [Block(str(target), tuple(own[:most].tolist())) for (_, target), own in rows.items()]
+
+
+def _table(own: pd.DataFrame, rows: list[int], found: dict[str, Tensor], names: np.ndarray) -> pd.DataFrame:
+    table = own.rename(columns={"probability": "goal"}).assign(row=rows)
+    table = table.assign(**{name: found[name].numpy() for name in ("probability", "reached", "steps")})
+    for name in ("mse", "largest", "coarse"):
+        table = table.assign(**{f"{name}_{kind}": found[name][:, k].numpy() for k, kind in enumerate(KINDS)})
+    cycled = names[found["cycled"].numpy()]
+    return table.assign(cycled=cycled, seen=cycled == table["target"].to_numpy())
+
+
+def _measures(measures: Tensor, labels: tuple[str, ...]) -> pd.DataFrame:
+    """Mean |change| of every label and measure, of `measures [n, 3, K, 5]`."""
+    moved = [change(measures[:, 0], measures[:, k]).abs().double() for k in (1, 2)]
+    columns = {kind: values.nanmean(0).numpy() for kind, values in zip(KINDS, moved, strict=True)}
+    n = (~moved[0].isnan()).sum(0).numpy()
+    return long_table({"label": labels, "measure": MEASURES}, columns | {"n": n})

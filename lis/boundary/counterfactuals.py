@@ -1,0 +1,136 @@
+"""Counterfactuals for every ordered pair of classes: found in R, judged by their images (paper §3.3, Eq. 3–4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from lis.boundary.job import Job, search_settings, start_bound
+from lis.boundary.loss import identity
+from lis.boundary.shards import blocks, searched
+from lis.boundary.wanted import validate_counterfactual
+from lis.context import Context
+from lis.statistics import wilson
+from lis.store import Artifact, Draft, Recipe
+
+VERSION = 1
+KEPT = ("r", "shift", "reencoded", "reencoded_original", "w", "w_original")
+
+
+def counterfactuals(ctx: Context) -> Artifact:
+    """One counterfactual per sample and ordered pair of classes.
+
+    Δr is optimised until the image of f(r + Δr) is of the target class, at most `max_steps` steps. Both r + Δr and r̃,
+    the activations of that image, are kept: what is asked and what can be reached.
+
+    Table "counterfactuals", see `rows`. Table "pairs", see `pair_table`. Tensors "counterfactuals", a row per row of
+    the table: r, shift (Δr; 0 where the search diverged), reencoded (r̃ of the image of f(r + Δr)), reencoded_original
+    (r̃ of that of f(r)) `[n, units]`, w (f(r + Δr)), w_original (f(r)) `[n, w_dim]`. Json "facts": the settings,
+    nonnegative (R is, and so r + Δr is kept), n, reached, rate, class_names.
+
+    Raises:
+        ValueError: as `validate_counterfactual`; an answer is not finite; what the stages before refuse.
+    """
+    validate_counterfactual(ctx.config)
+    job, config = Job.of(ctx), ctx.config.counterfactual
+    wanted = blocks(job, config.samples, initialisations=1)
+    recipe = Recipe(
+        "counterfactuals", VERSION, identity_of(ctx) | {"samples": config.samples}, job.inputs, weights(ctx)
+    )
+    return ctx.store.make(recipe, lambda draft: _build(job, searched(job, wanted, "counterfactuals"), draft))
+
+
+def identity_of(ctx: Context) -> dict[str, Any]:
+    """The part of the configuration that every search follows from, with the pairs of classes."""
+    config = ctx.config.counterfactual
+    return {
+        "seed": ctx.config.seed,
+        "accept": ctx.config.pairs.accept,
+        "truncation": ctx.config.gan.truncation,
+        "classes": list(ctx.class_names),
+        "pairs": config.pairs,
+        "start": start_bound(config),
+        "settings": asdict(search_settings(config)),
+    }
+
+
+def weights(ctx: Context) -> dict[str, str]:
+    """Fingerprints of the models."""
+    return {"generator": ctx.generator.fingerprint, "classifier": ctx.classifier.fingerprint}
+
+
+def rows(found: Mapping[str, Tensor], names: tuple[str, ...], known: tuple[str, ...]) -> pd.DataFrame:
+    """A row per counterfactual.
+
+    Columns: origin, target, origin_index, target_index (places among the classes of the run), sample_index,
+    initialisation, success, reason (why not; ""), steps, probability (of the target, in the last image), before and
+    after (what the images of f(r) and f(r + Δr) are taken for), r_distance ‖Δr‖, reencoded_distance (between the
+    activations of the two images), w_distance, w_cosine (between f(r) and f(r + Δr)), boundary (t on the path r + t Δr;
+    NaN where there is none, because the search failed or the first image is of the target class already).
+
+    Args:
+        found: what `searched` gives.
+        names: of the classes of the run.
+        known: of the classifier's classes.
+    """
+    classes, called = np.asarray(names), np.asarray(known)
+    columns: dict[str, Any] = {name: classes[found[name]] for name in ("origin", "target")}
+    columns |= {f"{name}_index": found[name] for name in ("origin", "target")}
+    columns |= {name: found[name] for name in ("sample_index", "initialisation", "success")}
+    columns["reason"] = _reasons(found, columns["target"])
+    columns |= {name: found[name] for name in ("steps", "probability")}
+    columns |= {name: called[found[name]] for name in ("before", "after")}
+    columns["r_distance"] = found["shift"].norm(dim=1)
+    columns["reencoded_distance"] = (found["reencoded"] - found["reencoded_original"]).norm(dim=1)
+    columns["w_distance"] = (found["w"] - found["w_original"]).norm(dim=1)
+    columns["w_cosine"] = identity(found["w_original"], found["w"])
+    columns["boundary"] = found["boundary"]
+    return pd.DataFrame({name: np.asarray(values) for name, values in columns.items()})
+
+
+def _reasons(found: Mapping[str, Tensor], target: np.ndarray) -> list[str]:
+    told = zip(*(found[name].tolist() for name in ("success", "diverged", "steps")), target, strict=True)
+    return [
+        ""
+        if success
+        else f"no longer finite after {steps} steps"
+        if diverged
+        else f"the image is not of {name} after {steps} steps"
+        for success, diverged, steps, name in told
+    ]
+
+
+def pair_table(table: pd.DataFrame) -> pd.DataFrame:
+    """A row per ordered pair of classes, and one for all.
+
+    Columns: origin, target ("all"), n, reached, rate with its Wilson interval low, high; and of those that were reached
+    steps (median), probability, w_distance, r_distance, reencoded_distance (means); NaN where none was.
+    """
+    groups: Any = table.groupby(["origin", "target"], sort=False)
+    found = [_pair(origin, target, own) for (origin, target), own in groups]
+    return pd.DataFrame([*found, _pair("all", "all", table)])
+
+
+def _pair(origin: str, target: str, own: Any) -> dict[str, Any]:
+    good = own[own["success"]]
+    low, high = wilson(len(good), len(own))
+    counts = {"n": len(own), "reached": len(good), "rate": len(good) / len(own), "low": low, "high": high}
+    means = {name: good[name].mean() for name in ("probability", "w_distance", "r_distance", "reencoded_distance")}
+    return {"origin": origin, "target": target} | counts | {"steps": good["steps"].median()} | means
+
+
+def _build(job: Job, found: dict[str, Tensor], draft: Draft) -> None:
+    ctx = job.ctx
+    table = rows(found, ctx.class_names, ctx.classifier.class_names)
+    draft.table("counterfactuals", table)
+    draft.table("pairs", pair_table(table))
+    draft.tensors("counterfactuals", {name: found[name] for name in KEPT})
+    reached = int(found["success"].sum())
+    counts = {"n": len(table), "reached": reached, "rate": reached / len(table), "nonnegative": job.nonnegative}
+    settings = asdict(search_settings(ctx.config.counterfactual)) | {"start": start_bound(ctx.config.counterfactual)}
+    draft.json("facts", settings | counts | {"class_names": list(ctx.class_names)})

@@ -1,0 +1,103 @@
+"""Counterfactuals in the generator: the same z in another class, and the way between in W (supplement S8, Fig. S20)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from itertools import permutations
+
+import torch
+from torch import Tensor
+
+from lis.boundary.generator_pictures import pictures
+from lis.boundary.generator_shards import Block, Job, shard, validate_counterparts
+from lis.boundary.generator_tables import Paths, measure_table, sample_table, unit_table
+from lis.context import Context
+from lis.linking.fit import link
+from lis.linking.pairs import pairs
+from lis.segmentation.stage import load_segmenter, segmenter
+from lis.store import Artifact, Draft, Recipe
+from lis.units.memory import batches
+from lis.units.screen import reader
+from lis.units.strips import first
+
+VERSION = 1
+
+
+def gan_counterfactuals(ctx: Context) -> Artifact:
+    """The first test samples of every class on their way to every other class.
+
+    w(t) = (1 − t) w + t w', with w the style code of a sample and w' that of the same z in the other class. N ways (a
+    row per ordered pair of classes and sample), in T steps.
+
+    Tables "samples", "measures" and "units": see `lis.boundary.generator_tables`. Tensors "paths": position `[T]`,
+    probability `[N, T, C]`, prediction `[N, T]`, measures `[N, T, K, 5]`, shift `[N, units]` (r of the last image − r
+    of the first). Tables "shown" and "tuned", tensors "shown" and "tuned": see `lis.boundary.generator_pictures`. Json
+    "facts": labels, class_names.
+
+    Raises:
+        ValueError: as `validate_counterparts`; what the stages before refuse.
+    """
+    validate_counterparts(ctx)
+    config = ctx.config.gan_counterfactual
+    test, linked, parts = pairs(ctx, "test"), link(ctx), segmenter(ctx)
+    recipe = Recipe(
+        stage="gan-counterfactuals",
+        version=VERSION,
+        config=asdict(config) | {"view": ctx.config.view.steps},
+        inputs=(test.key, linked.key, parts.key),
+        weights={"generator": ctx.generator.fingerprint, "classifier": ctx.classifier.fingerprint},
+    )
+    return ctx.store.make(recipe, lambda draft: _build(ctx, test, linked, parts, draft))
+
+
+def _build(ctx: Context, test: Artifact, linked: Artifact, parts: Artifact, draft: Draft) -> None:
+    look = reader(ctx, load_segmenter(ctx, parts))
+    chosen = first(test.tensors("pairs"), ctx.config.gan_counterfactual.samples)
+    at_once = batches(
+        ctx.config.tuning.batch_size, ctx.config.batch_size, ctx.device, lambda: look.maps(chosen["w"][:1])
+    )
+    found = _read(Job(ctx, look, at_once, (parts.key,)), chosen)
+    draft.table("samples", sample_table(found))
+    draft.table("measures", measure_table(found))
+    units = unit_table(found, linked.table("units"))
+    draft.table("units", units)
+    steps = ctx.config.gan_counterfactual.steps
+    kept = {name: getattr(found, name) for name in ("probability", "prediction", "measures", "shift")}
+    draft.tensors("paths", kept | {"position": torch.linspace(0, 1, steps)})
+    pictures(ctx, found, units, linked, look.masks, draft)
+    draft.json("facts", {"labels": list(found.labels), "class_names": list(ctx.class_names)})
+
+
+def _read(job: Job, chosen: dict[str, Tensor]) -> Paths:
+    """All ways, shard by shard."""
+    ctx, blocks = job.ctx, _blocks(job.ctx, chosen)
+    made = ctx.engine.map(partial(shard, job), blocks)
+    tracked = ctx.progress.track(made, total=len(blocks), label="the same z in other classes")
+    parts = [artifact.tensors("block") for artifact in tracked]
+    names = ctx.class_names
+    return Paths(
+        origin=_repeated([names.index(block.origin) for block in blocks], blocks),
+        target=_repeated([names.index(block.target) for block in blocks], blocks),
+        sample_index=torch.tensor([index for block in blocks for index in block.sample_index]),
+        **{name: torch.cat([part[name] for part in parts]) for name in parts[0]},
+        known=tuple(ctx.classifier.class_names),
+        class_names=names,
+        labels=tuple(job.reader.labels),
+    )
+
+
+def _blocks(ctx: Context, chosen: dict[str, Tensor]) -> list[Block]:
+    """Ordered pairs of classes, each with its samples, at most `tuning.seed_block` at once."""
+    blocks = []
+    for origin, target in permutations(range(len(ctx.class_names)), 2):
+        own = chosen["sample_index"][chosen["class_index"] == origin]
+        names = ctx.class_names[origin], ctx.class_names[target]
+        blocks += [Block(*names, tuple(some.tolist())) for some in own.split(ctx.config.tuning.seed_block)]
+    return blocks
+
+
+def _repeated(values: Sequence[int], blocks: Sequence[Block]) -> Tensor:
+    """A value per block, for each of its samples."""
+    return torch.tensor(values).repeat_interleave(torch.tensor([len(block.sample_index) for block in blocks]))

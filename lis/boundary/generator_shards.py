@@ -1,0 +1,129 @@
+"""Samples on their way to their counterparts in another class, read off image by image and kept (supplement S8)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lis.context import Context
+from lis.linking.shards import STREAMS
+from lis.store import Artifact, Draft, Recipe
+from lis.streams import Stream
+from lis.types import Counterparts
+from lis.units.memory import Batches
+from lis.units.reading import Reader, Reading
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all shards of a run share."""
+
+    ctx: Context
+    reader: Reader
+    batches: Batches
+    inputs: tuple[str, ...]
+    """Key of the artifact of the segmenter."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Test samples of one class, on their way to another."""
+
+    origin: str
+    target: str
+    sample_index: tuple[int, ...]
+    """Indices in the stream of the test pairs."""
+
+
+def validate_counterparts(ctx: Context) -> Counterparts:
+    """The generator of a run, as one that can change the class of a sample.
+
+    Raises:
+        ValueError: it cannot, there is only one class, or more samples are wanted than there are test pairs.
+    """
+    generator, samples = ctx.generator, ctx.config.gan_counterfactual.samples
+    if not generator.num_classes or not isinstance(generator, Counterparts):
+        what = "has no `counterpart`" if generator.num_classes else "has no classes"
+        raise ValueError(
+            f"{type(generator).__name__} {what}: the same z in another class needs a generator that takes the class; "
+            "use gan=partworld or gan=imagenet256, or leave gan_counterfactuals out of analysis.stages"
+        )
+    if len(ctx.class_names) < 2:
+        raise ValueError(f"classes.names is {list(ctx.class_names)}: expected two classes or more, to go between")
+    if samples > ctx.config.pairs.test:
+        raise ValueError(
+            f"gan_counterfactual.samples={samples}: expected at most pairs.test={ctx.config.pairs.test}, "
+            "the samples per class that there are"
+        )
+    return generator
+
+
+def ends(ctx: Context, block: Block) -> tuple[Tensor, Tensor]:
+    """w of the samples of a block and of their counterparts, `[n, w_dim]` each, on the run's device."""
+    generator, names = validate_counterparts(ctx), ctx.generator.class_names
+    stream, indices = Stream(STREAMS["test"], ctx.config.seed), torch.tensor(block.sample_index)
+    origin, target, psi = names.index(block.origin), names.index(block.target), ctx.config.gan.truncation
+    return (
+        ctx.generator.sample(origin, indices, stream, psi).to(ctx.device),
+        generator.counterpart(origin, indices, stream, target, psi).to(ctx.device),
+    )
+
+
+def between(first: Tensor, last: Tensor, steps: int) -> Tensor:
+    """Evenly from one row to another: `[n, d]` twice → `[n, steps, d]`, both ends included.
+
+    Example:
+        >>> between(torch.tensor([[0.0, 4.0]]), torch.tensor([[2.0, 4.0]]), 3).tolist()
+        [[[0.0, 4.0], [1.0, 4.0], [2.0, 4.0]]]
+    """
+    position = torch.linspace(0, 1, steps, device=first.device, dtype=first.dtype)[:, None]
+    return (1 - position) * first[:, None] + position * last[:, None]
+
+
+def shard(job: Job, block: Block) -> Artifact:
+    """The shard of a block of n samples and T steps, from the store or made now.
+
+    Tensors "block": w `[n, 2, w_dim]` and r `[n, 2, units]` of the first and the last image; measures
+    `[n, T, K, 5]`, probability `[n, T, C]` and prediction `[n, T]` of all of them.
+
+    Raises:
+        ValueError: an answer is not finite, or memory runs out with a single image.
+    """
+    ctx = job.ctx
+    recipe = Recipe(
+        stage="gan-counterfactuals-shard",
+        version=VERSION,
+        config={
+            "seed": ctx.config.seed,
+            "truncation": ctx.config.gan.truncation,
+            "origin": block.origin,
+            "target": block.target,
+            "classes": list(ctx.class_names),
+            "samples": list(block.sample_index),
+            "steps": ctx.config.gan_counterfactual.steps,
+        },
+        inputs=job.inputs,
+        weights={"generator": ctx.generator.fingerprint, "classifier": ctx.classifier.fingerprint},
+    )
+    return ctx.store.make(recipe, lambda draft: _build(job, block, draft))
+
+
+@torch.inference_mode()
+def _build(job: Job, block: Block, draft: Draft) -> None:
+    first, last = ends(job.ctx, block)
+    w = between(first, last, job.ctx.config.gan_counterfactual.steps)
+    reading = Reading.cat(job.batches.map(job.reader, w.flatten(0, 1))).unflatten(w.shape[:2])
+    draft.tensors(
+        "block",
+        {
+            "w": w[:, [0, -1]].float().cpu(),
+            "r": reading.r[:, [0, -1]],
+            "measures": reading.measures,
+            "probability": reading.probability,
+            "prediction": reading.prediction,
+        },
+    )

@@ -1,0 +1,127 @@
+"""What every search and every path of a run share: link, loss, metric, and how an image is looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lis.boundary.rules import OPTIMIZERS, data_metric
+from lis.boundary.search import Landscape, Settings
+from lis.config import CounterfactualConfig
+from lis.context import Context
+from lis.linking.fit import link, load_link
+from lis.linking.pairs import pairs
+from lis.types import Link
+from lis.units.memory import Batches, batches
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What the classifier makes of n images, on the CPU."""
+
+    r: Tensor
+    """Activations of the image, `[n, units]` float32."""
+    probability: Tensor
+    """Softmax over all of its classes, `[n, known]` float32."""
+
+    @property
+    def prediction(self) -> Tensor:
+        """Index into the classifier's classes, `[n]` int64."""
+        return self.probability.argmax(1)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Shared by all shards of a run."""
+
+    ctx: Context
+    link: Link
+    """On the run's device."""
+    metric: Tensor | None
+    """As in `Landscape`."""
+    spread: Tensor
+    """Standard deviation of each unit over the training pairs, `[units]`."""
+    nonnegative: bool
+    """No activation of a training pair is below 0."""
+    batches: Batches
+    inputs: tuple[str, ...]
+    """Keys of the artifacts that it follows from."""
+
+    @classmethod
+    def of(cls, ctx: Context) -> Self:
+        """The job of a run."""
+        linked, train, device = link(ctx), pairs(ctx, "train"), ctx.device
+        units, r = linked.table("units"), train.tensors("pairs")["r"]
+        by_pairs = OPTIMIZERS[ctx.config.counterfactual.optimizer].metric == "pairs"
+        model, mean = load_link(linked).to(device), r.mean(0, keepdim=True).to(device)
+        size = batches(
+            ctx.config.tuning.batch_size,
+            ctx.config.batch_size,
+            device,
+            lambda: ctx.generator.synthesize(model(mean), features=True)[1],
+        )
+        spread = torch.tensor(np.asarray(units["std"]), dtype=torch.float32, device=device)
+        nonnegative = bool((units["minimum"] >= 0).all())
+        metric = data_metric(r).to(device) if by_pairs else None
+        return cls(ctx, model, metric, spread, nonnegative, size, (linked.key, train.key))
+
+    def land(self, settings: Settings) -> Landscape:
+        """Where the searches go down."""
+        return Landscape(self.link, self.ctx.classifier.head, self.metric, self.spread, self.nonnegative, settings)
+
+    def codes(self, r: Tensor) -> Tensor:
+        """f(r): w̃ `[n, w_dim]` on the run's device of `r [n, units]`."""
+        with torch.inference_mode():
+            return self.link(r.to(self.ctx.device))
+
+    def look(self, w: Tensor) -> Answer:
+        """What the classifier makes of the images of `w [n, w_dim]`.
+
+        Raises:
+            ValueError: an answer is not finite, or memory runs out with a single image.
+        """
+        parts = list(self.batches.map(self._look, w))
+        return Answer(*(torch.cat([getattr(part, name) for part in parts]) for name in ("r", "probability")))
+
+    def predict(self, r: Tensor) -> Tensor:
+        """Class of the image of f(r) among the classifier's, `[n]` int64 where `r [n, units]` is."""
+        return self.look(self.codes(r)).prediction.to(r.device) if len(r) else r.new_empty(0, dtype=torch.int64)
+
+    def along(self, r: Tensor, shift: Tensor, position: Tensor) -> Tensor:
+        """r + t Δr `[n, units]` at positions t `[n]`, not below 0 where R is non-negative."""
+        moved = r + position.to(r)[:, None] * shift
+        return moved.clamp(min=0) if self.nonnegative else moved
+
+    @torch.inference_mode()
+    def _look(self, w: Tensor) -> Answer:
+        r = self.ctx.classifier.features(self.ctx.generator.synthesize(w))
+        probability = self.ctx.classifier.head(r).float().softmax(1)
+        if not probability.isfinite().all():
+            raise ValueError(
+                "the classifier's answer to a generated image is not finite: expected finite logits; check the weights "
+                "of the classifier and of the generator, or fit another link (link=ridge)"
+            )
+        return Answer(r.float().cpu(), probability.cpu())
+
+
+def search_settings(config: CounterfactualConfig) -> Settings:
+    """The settings of a search, with the optimizer's own learning rate where none is given."""
+    own = OPTIMIZERS[config.optimizer].learning_rate
+    return Settings(
+        optimizer=config.optimizer,
+        learning_rate=own if config.learning_rate is None else config.learning_rate,
+        max_steps=config.max_steps,
+        check_every=config.check_every,
+        lambda1=config.lambda1,
+        lambda2=config.lambda2,
+        l1=config.l1,
+    )
+
+
+def start_bound(config: CounterfactualConfig) -> float:
+    """Bound of the uniform start."""
+    return OPTIMIZERS[config.optimizer].start if config.start is None else config.start

@@ -1,0 +1,61 @@
+"""The pictures along a path in R: parts, measures, answers, and distances to the original."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lis.boundary.crossing import enter
+from lis.boundary.job import Job
+from lis.linking.distances import ImageDistance
+from lis.units.parts import Parts
+from lis.units.pictures import see
+
+
+@dataclass(frozen=True, eq=False)
+class Paths:
+    """n paths r + t Δr from originals to counterfactuals and beyond."""
+
+    r: Tensor
+    """`[n, units]`."""
+    shift: Tensor
+    """Δr `[n, units]`."""
+    target: Tensor
+    """The class that each goes to among the classifier's, `[n]` int64."""
+
+    def codes(self, job: Job, position: Tensor) -> Tensor:
+        """w̃ `[n, T, w_dim]` at positions t `[n, T]`, on the CPU."""
+        n, steps = position.shape
+        path = torch.arange(n).repeat_interleave(steps)
+        moved = job.along(self.r[path], self.shift[path], position.flatten())
+        return job.codes(moved).float().cpu().unflatten(0, (n, steps))
+
+    def boundary(self, job: Job, end: float, steps: int) -> Tensor:
+        """Positions before and after the first entry into the target class, `[n, 2]`; see `enter`."""
+
+        def inside(path: Tensor, position: Tensor) -> Tensor:
+            return job.predict(job.along(self.r[path], self.shift[path], position)) == self.target[path]
+
+        return enter(inside, len(self.r), end, steps)
+
+
+def seen(job: Job, parts: Parts, w: Tensor) -> dict[str, Tensor]:
+    """What `lis.units.pictures.Seen` holds of the images of `w [n, T, w_dim]`, each `[n, T, …]`; and w itself."""
+    found = vars(see(job.ctx, parts.masks, w.flatten(0, 1), len(parts.labels)))
+    return {"w": w} | {name: values.unflatten(0, w.shape[:2]) for name, values in found.items()}
+
+
+@torch.inference_mode()
+def distances(job: Job, metrics: Sequence[ImageDistance], w: Tensor) -> dict[str, Tensor]:
+    """Distance of the images of `w [n, T, w_dim]` to the first one of their path: `[n, T]` by metric."""
+    device, generator, found = job.ctx.device, job.ctx.generator, {metric.name: [] for metric in metrics}
+    for path in w:
+        first = generator.synthesize(path[:1].to(device))
+        for part in path.split(job.batches.size):
+            image = generator.synthesize(part.to(device))
+            for metric in metrics:
+                found[metric.name].append(metric(image, first.expand_as(image)).float().cpu())
+    return {name: torch.cat(values).unflatten(0, w.shape[:2]) for name, values in found.items()}

@@ -1,0 +1,190 @@
+"""The way to a counterfactual in pictures, and what changes where the answer does (Fig. 7A, C; S17, S18, S24–S28)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lis.boundary.counterfactuals import identity_of, weights
+from lis.boundary.job import Job
+from lis.boundary.kinks import changes, kinks, normalised
+from lis.boundary.paths import Paths, distances, seen
+from lis.boundary.shards import blocks, searched
+from lis.boundary.wanted import class_pairs, names_of, validate_counterfactual
+from lis.context import Context
+from lis.linking.distances import Choice, choose
+from lis.quantify.measures import MEASURES, MINIMUM_AREA
+from lis.store import Artifact, Draft, Recipe
+from lis.units.parts import Parts
+from lis.units.tables import long_table
+
+VERSION = 1
+METRICS = {"pixel_l2": "mse"}
+"""What a distance is called in the table, where it is not its own name."""
+
+
+def trajectories(ctx: Context) -> Artifact:
+    """Images along r + t Δr for `shown` pairs of classes: t = 0 the original, 1 the counterfactual, `path_end` the end.
+
+    Each is of the first sample whose search succeeds and whose first image is not of the target class already.
+
+    Tensors "trajectories", n paths of T even steps: position `[T]`, boundary `[n]` (t where the answer becomes the
+    target, to 1e-3), w `[n, T, w_dim]`, and what `lis.units.pictures.Seen` holds, `[n, T, …]`. Tensors "around", the
+    same of the two images on both sides of the boundary, with position `[n, 2]`. Tables "trajectories", "steps",
+    "measures", "around" and "kinks": see `tables`. Json "facts": labels, class_names, path_end, left_out (metric →
+    reason), failed (pairs without a trajectory: origin, target, reason).
+
+    Raises:
+        ValueError: as `validate_counterfactual`; no pair has a trajectory; what the stages before refuse.
+    """
+    validate_counterfactual(ctx.config)
+    job, parts, config = Job.of(ctx), Parts.of(ctx), ctx.config.counterfactual
+    choice = choose(ctx.config.evaluation, ctx.generator.resolution)
+    shown = {name: getattr(config, name) for name in ("shown", "steps", "path_end", "samples", "sample_block")}
+    recipe = Recipe(
+        "trajectories",
+        VERSION,
+        identity_of(ctx) | shown | {"lpips": ctx.config.evaluation.lpips},
+        (*job.inputs, *parts.keys),
+        weights(ctx) | choice.checksums,
+    )
+    return ctx.store.make(recipe, lambda draft: _build(job, parts, choice, draft))
+
+
+def _build(job: Job, parts: Parts, choice: Choice, draft: Draft) -> None:
+    config = job.ctx.config.counterfactual
+    found = _first_blocks(job)
+    rows, failed = _shown(job, found)
+    if not len(rows):
+        raise ValueError(
+            f"no counterfactual among {len(found['steps'])} has a boundary ({failed[0]['reason']}): expected one "
+            "or more; use counterfactual.optimizer=natural, more counterfactual.samples or counterfactual.max_steps"
+        )
+    shown = {name: values[rows] for name, values in found.items()}
+    known = job.ctx.classifier.class_names
+    target = torch.tensor([known.index(job.ctx.class_names[k]) for k in shown["target"].tolist()])
+    paths = Paths(shown["r"], shown["shift"], target)
+    even = torch.linspace(0, config.path_end, config.steps)
+    sides = paths.boundary(job, config.path_end, config.steps - 1)
+    whole = seen(job, parts, paths.codes(job, even.expand(len(rows), -1)))
+    around = seen(job, parts, paths.codes(job, sides))
+    draft.tensors("trajectories", whole | {"position": even, "boundary": sides.mean(1).float()})
+    draft.tensors("around", around | {"position": sides.float()})
+    draft.table("trajectories", _trajectory_table(job, shown, sides, around["prediction"]))
+    away = distances(job, choice.load(job.ctx.device), whole["w"])
+    draft.table("steps", _step_table(job, shown, whole, even, away))
+    draft.table("measures", _measure_table(parts.labels, whole["measures"], even))
+    draft.table("around", _around_table(parts.labels, around["measures"]))
+    crossing = torch.searchsorted(even.double(), sides[:, 1].contiguous()) - 1
+    draft.table("kinks", kink_table(parts.labels, whole["measures"], crossing))
+    draft.json(
+        "facts",
+        {
+            "labels": list(parts.labels),
+            "class_names": list(job.ctx.class_names),
+            "path_end": config.path_end,
+            "left_out": choice.left_out,
+            "failed": failed,
+        },
+    )
+
+
+def _first_blocks(job: Job) -> dict[str, Tensor]:
+    """The first block of samples of every pair that is shown: shards that `counterfactuals` has as well."""
+    config = job.ctx.config.counterfactual
+    shown = class_pairs(job.ctx.config)[: config.shown]
+    wanted = [block for block in blocks(job, min(config.samples, config.sample_block), 1) if block.pair in shown]
+    return searched(job, wanted, "counterfactuals that are shown")
+
+
+def _shown(job: Job, found: dict[str, Tensor]) -> tuple[Tensor, list[dict[str, str]]]:
+    """The row of each pair that has a boundary; why the others have none."""
+    rows, failed = [], []
+    for pair in class_pairs(job.ctx.config)[: job.ctx.config.counterfactual.shown]:
+        own = (found["origin"] == pair[0]) & (found["target"] == pair[1])
+        good = (own & found["boundary"].isfinite()).nonzero()[:, 0]
+        rows += good[:1].tolist()
+        if not len(good):
+            origin, target = names_of(job.ctx.config, pair)
+            count = int((own & ~found["success"]).sum())
+            reason = f"{count} of {int(own.sum())} searches fail, the others begin as {target}"
+            failed.append({"origin": origin, "target": target, "reason": reason})
+    return torch.tensor(rows, dtype=torch.int64), failed
+
+
+def _trajectory_table(job: Job, shown: dict[str, Tensor], sides: Tensor, answers: Tensor) -> pd.DataFrame:
+    """A row per trajectory.
+
+    Columns: trajectory, origin, target, origin_index, target_index, sample_index, boundary, before_answer, after_answer
+    (on both sides of it), steps, probability.
+    """
+    names, called = np.asarray(job.ctx.class_names), np.asarray(job.ctx.classifier.class_names)
+    columns: dict[str, Any] = {"trajectory": np.arange(len(sides))}
+    columns |= {name: names[shown[name]] for name in ("origin", "target")}
+    columns |= {f"{name}_index": shown[name].numpy() for name in ("origin", "target")}
+    columns |= {"sample_index": shown["sample_index"].numpy(), "boundary": sides.mean(1).numpy()}
+    columns |= {"before_answer": called[answers[:, 0]], "after_answer": called[answers[:, 1]]}
+    return pd.DataFrame(columns | {name: shown[name].numpy() for name in ("steps", "probability")})
+
+
+def _step_table(
+    job: Job, shown: dict[str, Tensor], whole: dict[str, Tensor], even: Tensor, away: dict[str, Tensor]
+) -> pd.DataFrame:
+    """A row per trajectory and step: position, probability (of the target), origin_probability, prediction, distances.
+
+    The distances are to the first image: mse, and lpips and moco where they can be computed; `<metric>_normalised` is
+    divided by the largest on the path.
+    """
+    path = torch.arange(len(shown["target"]))
+    called = np.asarray(job.ctx.classifier.class_names)
+    columns: dict[str, Any] = {
+        "position": even,
+        "probability": whole["probability"][path, :, shown["target"]],
+        "origin_probability": whole["probability"][path, :, shown["origin"]],
+        "prediction": called[whole["prediction"]],
+    }
+    for metric, values in away.items():
+        name = METRICS.get(metric, metric)
+        columns |= {name: values, f"{name}_normalised": normalised(values)}
+    return long_table({"trajectory": path, "step": range(len(even))}, columns)
+
+
+def _measure_table(labels: tuple[str, ...], measures: Tensor, even: Tensor) -> pd.DataFrame:
+    """Columns: trajectory, step, position, label, measure, measured, change (since step 0), normalised (change)."""
+    n, steps = measures.shape[:2]
+    since = changes(measures)
+    axes = {"trajectory": range(n), "step": range(steps), "label": labels, "measure": MEASURES}
+    table = long_table(axes, {"measured": measures, "change": since, "normalised": normalised(since)})
+    table.insert(2, "position", even.numpy()[table["step"]])
+    return table
+
+
+def _around_table(labels: tuple[str, ...], measures: Tensor) -> pd.DataFrame:
+    """Columns: trajectory, label, measure, before, after (the boundary), change."""
+    before, after = measures.unbind(1)
+    columns = {"before": before, "after": after, "change": changes(measures)[:, 1]}
+    return long_table({"trajectory": range(len(measures)), "label": labels, "measure": MEASURES}, columns)
+
+
+def kink_table(labels: tuple[str, ...], measures: Tensor, crossing: Tensor) -> pd.DataFrame:
+    """What jumps at the boundary.
+
+    Columns: trajectory, label, measure, jump, elsewhere, score, bend (see `Kinks`), interpreted (the label is not too
+    small), rank (by score among the interpreted of a trajectory, 1 the largest; 0 without).
+
+    Args:
+        labels: names of the K labels.
+        measures: along the paths, `[n, T, K, 5]`.
+        crossing: the step of each path that crosses the boundary, `[n]`.
+    """
+    area = measures[..., MEASURES.index("area")].nan_to_num(0).mean(1)
+    columns: dict[str, Any] = vars(kinks(changes(measures), crossing))
+    axes = {"trajectory": range(len(measures)), "label": labels, "measure": MEASURES}
+    table = long_table(axes, columns | {"interpreted": (area >= MINIMUM_AREA)[..., None]})
+    score = table["score"].where(table["interpreted"])
+    rank = score.groupby(table["trajectory"]).rank(ascending=False, method="first").fillna(0).astype(int)
+    return table.assign(rank=rank)

@@ -1,0 +1,101 @@
+"""Counterfactuals beside steps in pixels of equal effect: what a person sees of both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lis.report.figures.marks import picture
+from lis.report.figures.reconstructions import mosaic
+from lis.report.labels import number
+from lis.report.style import INK, MUTED, PAIRING, RULE, SERIES, WIDE, light_grid, plain, sheet, styled
+
+COLUMNS = ("original", "counterfactual", "its change", "steps in pixels", "their change", "as the link sees it")
+_NAME, _HEAD, _CELL = 1.15, 0.3, 1.45
+_ORDER = (0, 1, None, 2, None, 3)
+"""Places of the images in `Contrast.image`; None: a difference."""
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One counterfactual."""
+
+    name: str
+    detail: str
+    image: np.ndarray
+    """Original, counterfactual, adversarial, the link's picture of that: `[4, h, w, 3]` uint8."""
+    difference: np.ndarray
+    """Counterfactual and adversarial minus the original, `[2, h, w, 3]`; images lie in [-1, 1]."""
+
+
+def gains(rows: Sequence[Contrast]) -> tuple[float, float]:
+    """By how much both differences are multiplied: so that 99.5 % of all values stay in [-1, 1], but not below 1."""
+    parts = (np.stack([row.difference[k] for row in rows]) for k in (0, 1))
+    large = (float(np.quantile(np.abs(part), 0.995)) for part in parts)
+    first, second = (max(1.0, round(1 / value)) if value > 0 else 1.0 for value in large)
+    return first, second
+
+
+@styled
+def contrasts(rows: Sequence[Contrast]) -> Figure:
+    """A row per counterfactual, in the order of `COLUMNS`; differences on grey, multiplied as their heads say."""
+    count, factor = len(COLUMNS), gains(rows)
+    cell = min(_CELL, (WIDE - _NAME) / count)
+    height = _HEAD + len(rows) * cell
+    width = _NAME + count * cell
+    figure = Figure(figsize=(width, height))
+    axis = figure.add_axes((_NAME / width, 0, count * cell / width, len(rows) * cell / height))
+    picture(axis, mosaic([_line(row, factor) for row in rows]))
+    style: dict[str, Any] = {"transform": axis.transAxes, "ha": "center"}
+    told = [f"{name} × {factor[COLUMNS.index(name) == 4]:.0f}" if "change" in name else name for name in COLUMNS]
+    for place, text in enumerate(told):
+        axis.text((place + 0.5) / count, 1 + 0.07 / (len(rows) * cell), text, size=8.5, color=INK, **style)
+    style["ha"] = "right"
+    for at, row in enumerate(rows):
+        y, x = 1 - (at + 0.5) / len(rows), -0.1 / (count * cell)
+        axis.text(x, y, plain(row.name), size=9, va="bottom", linespacing=1.1, **style)
+        axis.text(x, y - 0.04 / len(rows), row.detail, size=7.5, color=MUTED, va="top", linespacing=1.2, **style)
+    return figure
+
+
+def _line(row: Contrast, factor: tuple[float, float]) -> np.ndarray:
+    grey = [np.clip(127.5 * (1 + gain * d), 0, 255) for gain, d in zip(factor, row.difference, strict=True)]
+    drawn = iter(x.round().astype(np.uint8) for x in grey)
+    return np.stack([next(drawn) if place is None else row.image[place] for place in _ORDER])
+
+
+@styled
+def sizes(table: pd.DataFrame) -> Figure:
+    """Left: the squared change of the pixels of both; right: how much of it is coarser than four pixels.
+
+    Args:
+        table: mse_counterfactual, mse_adversarial, coarse_counterfactual, coarse_adversarial.
+    """
+    figure, axes = sheet(WIDE, 3.0, 1, 2)
+    left, right = axes[0]
+    x, y = (np.asarray(table[f"mse_{kind}"], dtype=float) for kind in ("counterfactual", "adversarial"))
+    shown = (x > 0) & (y > 0)
+    left.loglog(x[shown], y[shown], "o", color=PAIRING["cycle"], markersize=4, alpha=0.6, mew=0)
+    if shown.any():
+        ends = np.array([min(x[shown].min(), y[shown].min()), max(x[shown].max(), y[shown].max())])
+        left.plot(ends, ends, color=RULE, linewidth=1.2)
+        ratio = float(np.median(x[shown] / y[shown]))
+        left.text(0.03, 0.95, f"median ratio {number(ratio, 2)}", transform=left.transAxes, va="top", color=MUTED)
+    left.set(xlabel="counterfactual: mean squared change", ylabel="in pixels: mean squared change")
+    bins, tallest = np.linspace(0, 1, 26).tolist(), 1.0
+    for kind, colour in (("counterfactual", SERIES[0]), ("adversarial", SERIES[4])):
+        values = np.asarray(table[f"coarse_{kind}"], dtype=float)
+        name = "counterfactual" if kind == "counterfactual" else "steps in pixels"
+        counts, *_ = right.hist(values[np.isfinite(values)], bins=bins, color=colour, alpha=0.75, label=name)
+        tallest = max(tallest, float(np.max(counts)))
+    right.set(xlabel="share of the change that is coarser than 4 pixels", ylabel="images", xlim=(0, 1))
+    right.set_ylim(0, 1.3 * tallest)
+    right.legend(loc="upper left", ncols=2)
+    for axis in (left, right):
+        light_grid(axis, "y")
+    return figure

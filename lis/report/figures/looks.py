@@ -1,0 +1,122 @@
+"""Where GradCAM says the classifier looks, beside the parts that change at the boundary (Fig. 7B)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from lis.report.figures.marks import bare, enlarged, picture
+from lis.report.figures.reconstructions import mosaic
+from lis.report.style import INK, MUTED, RULE, WIDE, light_grid, plain, styled
+
+_NAME, _BARS, _LABELS = 1.0, 2.5, 1.45
+"""Inches of the names at the left, of the bars, and of what stands left of them."""
+_GAP, _HEAD, _FOOT = 0.1, 0.3, 0.32
+_STRENGTH = 0.62
+"""How much of a picture its heat covers where it is largest."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A measure of a part at the boundary."""
+
+    name: str
+    jump: float
+    """|Change| over the step that crosses, as a share of the largest on the path."""
+    elsewhere: float
+    """Mean |change| of the other steps, in the same unit."""
+    colour: str
+
+
+@dataclass(frozen=True)
+class Look:
+    """One trajectory; m images."""
+
+    name: str
+    image: np.ndarray
+    """`[m, h, w, 3]` uint8."""
+    heat: np.ndarray
+    """`[m, H, W]`, ≥ 0."""
+    bars: Sequence[Bar]
+
+
+@styled
+def looks(rows: Sequence[Look], heads: Sequence[str]) -> Figure:
+    """A row per trajectory: GradCAM over the images, then the parts that change most at the boundary.
+
+    Args:
+        rows: trajectories, with as many images in each.
+        heads: what the images are, `[m]`.
+    """
+    count = len(heads)
+    cell = min(1.35, (WIDE - _NAME - _LABELS - _BARS - _GAP) / count)
+    each = max(cell, 0.235 * max(len(row.bars) for row in rows)) + 0.22
+    height = _HEAD + each * len(rows) + _FOOT
+    figure = Figure(figsize=(WIDE, height))
+    for at, row in enumerate(rows):
+        top = _HEAD + at * each
+        left = _axes(figure, _NAME, top, count * cell, cell)
+        picture(left, mosaic([np.stack([_heated(*pair, row.heat.max()) for pair in _pairs(row)])]))
+        left.text(
+            -0.1 / (count * cell), 0.5, plain(row.name), transform=left.transAxes, size=9, ha="right", va="center"
+        )
+        for place, text in enumerate(heads if at == 0 else ()):
+            style: dict[str, Any] = {"transform": left.transAxes, "size": 8.5, "color": MUTED, "ha": "center"}
+            left.text((place + 0.5) / count, 1 + 0.05 / cell, text, **style)
+        right = _axes(
+            figure,
+            _NAME + count * cell + _LABELS + _GAP,
+            top,
+            WIDE - _NAME - count * cell - _LABELS - 0.25,
+            each - 0.22,
+        )
+        _bars(right, row.bars, at == len(rows) - 1)
+    return figure
+
+
+def _pairs(row: Look) -> list[tuple[np.ndarray, np.ndarray]]:
+    return list(zip(row.image, row.heat, strict=True))
+
+
+def _heated(image: np.ndarray, heat: np.ndarray, most: float) -> np.ndarray:
+    """A picture in grey under its heat, `[h, w, 3]` uint8; the colours end at `most`."""
+    large = enlarged(image).astype(float)
+    grey = np.repeat(large.mean(2, keepdims=True), 3, axis=2)
+    share = heat / most if most > 0 else np.zeros_like(heat)
+    smooth = Image.fromarray(share.astype(np.float32)).resize(large.shape[1::-1], Image.Resampling.BILINEAR)
+    share = np.asarray(smooth)
+    ink = 255 * colormaps["inferno"](share)[..., :3]
+    cover = _STRENGTH * share[..., None]
+    return ((1 - cover) * grey + cover * ink).round().astype(np.uint8)
+
+
+def _bars(axis: Axes, bars: Sequence[Bar], last: bool) -> None:
+    """The change over the step that crosses the boundary; a line where the other steps lie on average."""
+    if not bars:
+        bare(axis)
+        axis.text(0.5, 0.5, "no part is interpreted", transform=axis.transAxes, ha="center", color=MUTED)
+        return
+    for at, bar in enumerate(bars):
+        axis.barh(at, bar.jump, height=0.62, color=bar.colour)
+        axis.plot([bar.elsewhere] * 2, [at - 0.38, at + 0.38], color=INK, linewidth=1.4)
+    axis.set_yticks(range(len(bars)), [bar.name for bar in bars])
+    axis.tick_params(axis="y", length=0, labelcolor=INK, labelsize=8.5)
+    axis.set(ylim=(len(bars) - 0.4, -0.6), xlim=(0, None))
+    axis.axvline(0, color=RULE, linewidth=0.9)
+    axis.spines["left"].set_visible(False)
+    light_grid(axis)
+    if last:
+        axis.set_xlabel("change across the boundary (share of the largest)", x=1.0, ha="right")
+
+
+def _axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Axes at a place in inches, counted from the upper left corner."""
+    w, h = figure.get_size_inches()
+    return figure.add_axes((left / w, 1 - (top + height) / h, width / w, height / h))

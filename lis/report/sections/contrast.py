@@ -1,0 +1,88 @@
+"""Counterfactuals beside steps in pixels of equal effect."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lis.quantify.measures import MEASURES
+from lis.report.figures.contrast import Contrast, contrasts, sizes
+from lis.report.frames import column, records, where
+from lis.report.labels import counted, number, share, words
+from lis.report.measures import changed
+from lis.report.sections import Picture, Section, Table, section
+from lis.report.source import Source
+
+_TITLE = "Steps in pixels"
+_CAPTION = (
+    "Original and counterfactual are generated. Steps in pixels move the original straight up the target's probability "
+    "until it is as large as that of the counterfactual. Differences are drawn on grey, multiplied as written. Last: "
+    "the picture that the link makes of what the classifier encodes of the image with the steps in pixels."
+)
+_SIZES = (
+    "A dot is one counterfactual. Left: mean squared change of the pixels (images lie in [−1, 1]) of both; on the line "
+    "they are equal. Right: share of that change that is left in means over 4 × 4 pixels."
+)
+
+
+@section
+def contrast(source: Source) -> Section | None:
+    """What a person would see of both."""
+    if not source.has("adversarial", "adversarial", "measures", "facts"):
+        return None
+    table = source.table("adversarial", "adversarial")
+    if table.empty:
+        return Section(
+            _TITLE, "No counterfactual reached its target, so that there is none to hold steps in pixels against."
+        )
+    figures = [
+        Picture("adversarial", contrasts(_rows(source, table)), _CAPTION, "photo"),
+        Picture("adversarial-sizes", sizes(table), _SIZES),
+    ]
+    return Section(_TITLE, _lead(table, source.json("adversarial", "facts")), figures, [_table(source)])
+
+
+def _rows(source: Source, table: pd.DataFrame) -> list[Contrast]:
+    shown = records(source.table("adversarial", "shown"))
+    tensors = {name: x.numpy() for name, x in source.tensors("adversarial", "shown").items()}
+    rows = []
+    for k, row in enumerate(shown):
+        own = table.iloc[row["row"]]
+        detail = f"p = {own['goal']:.2f}, {own['probability']:.2f}\nlast: {words(str(own['cycled']))}"
+        image, difference = (tensors[name][k].transpose(0, 2, 3, 1) for name in ("image", "difference"))
+        rows.append(Contrast(f"{words(row['origin'])}\n→ {words(row['target'])}", detail, image, difference))
+    return rows
+
+
+def _lead(table: pd.DataFrame, facts: dict[str, Any]) -> str:
+    both = (column(table, "mse_counterfactual"), column(table, "mse_adversarial"))
+    ratio = float(np.median(both[0] / np.maximum(both[1], 1e-30)))
+    coarse = [share(column(table, f"coarse_{kind}").mean()) for kind in ("counterfactual", "adversarial")]
+    return (
+        f"Steps in pixels reach the target's probability of {counted(len(table), 'counterfactual')} in "
+        f"{share(facts['reached'])} of the cases, with a mean squared change {number(ratio, 2)} times smaller "
+        f"(median); {coarse[1]} of it is coarser than 4 pixels, of a counterfactual's {coarse[0]}. What the link "
+        f"makes of them is called the target in {share(facts['seen'])}."
+    )
+
+
+def _table(source: Source) -> Table:
+    """What becomes of the parts in both."""
+    table = source.table("adversarial", "measures")
+    rows = []
+    for measure in MEASURES:
+        own = where(table, measure=measure)
+        means = [column(own, kind) for kind in ("counterfactual", "adversarial")]
+        rows.append([measure, *(_size(measure, values) for values in means)])
+    caption = (
+        "Mean |change| of a part over all counterfactuals and labels. A picture without w has no feature maps to "
+        "find its parts in: those of the original are taken, so that with steps in pixels no part can change its shape."
+    )
+    return Table(caption, ["", "counterfactual", "steps in pixels"], rows)
+
+
+def _size(measure: str, values: np.ndarray) -> str:
+    """A mean without its sign."""
+    return changed(measure, float(values.mean())).removeprefix("+") if len(values) else number(np.nan)

@@ -1,0 +1,70 @@
+"""How many counterfactuals are found, and at what cost (paper §3.3)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pandas as pd
+
+from lis.report.figures.reached import reached
+from lis.report.frames import records, where
+from lis.report.labels import counted, interval, listing, number, share, words
+from lis.report.sections import Picture, Section, Table, section
+from lis.report.source import Source
+
+ALL = "all"
+"""The row of all pairs together."""
+OPTIMIZERS = {
+    "natural": "gradient descent in the metric of the training pairs",
+    "published": "gradient descent as published",
+    "adam": "Adam",
+}
+_REACHED = (
+    "Origins down, targets across. Left: share of the samples whose image, made from f(r + Δr) and encoded again, is "
+    "called the target; middle: median steps of the search; right: mean ‖f(r + Δr) − f(r)‖."
+)
+
+
+@section
+def counterfactuals(source: Source) -> Section | None:
+    """The success of the searches, by pairs of classes."""
+    if not source.has("counterfactuals", "counterfactuals", "pairs", "facts"):
+        return None
+    pairs, facts = source.table("counterfactuals", "pairs"), source.json("counterfactuals", "facts")
+    figure = Picture("counterfactuals-reached", reached(pairs, source.facts.class_names), _REACHED)
+    rows = [_pair_row(row) for row in records(pairs)]
+    columns = ["", "target reached", "steps (median)", "probability of the target", "distance in W"]
+    caption = "Share with 95 % Wilson interval; the others are of those that reached their target."
+    lead, notes = _found(pairs, facts), _failures(source.table("counterfactuals", "counterfactuals"))
+    return Section("Counterfactuals", lead, [figure], [Table(caption, columns, rows)], notes)
+
+
+def _found(pairs: pd.DataFrame, facts: dict[str, Any]) -> str:
+    lead = (
+        f"{facts['reached']:,} of {counted(facts['n'], 'counterfactual')} ({share(facts['rate'])}) reach their target "
+        f"when their image is classified, within {counted(facts['max_steps'], 'step')} of "
+        f"{OPTIMIZERS.get(facts['optimizer'], facts['optimizer'])} "
+        f"(learning rate {number(facts['learning_rate'], 1)})."
+    )
+    own = [row for row in records(pairs.sort_values("rate", kind="stable")) if row["origin"] != ALL]
+    if len(own) < 2 or own[0]["rate"] == 1:
+        return lead
+    worst = own[0]
+    return f"{lead} The hardest is {words(worst['origin'])} to {words(worst['target'])}: {share(worst['rate'])}."
+
+
+def _pair_row(row: dict[str, Any]) -> list[str]:
+    return [
+        ALL if row["origin"] == ALL else f"{words(row['origin'])} → {words(row['target'])}",
+        interval(100 * row["rate"], 100 * row["low"], 100 * row["high"]) + " %",
+        number(row["steps"]),
+        number(row["probability"], 2),
+        number(row["w_distance"], 2),
+    ]
+
+
+def _failures(table: pd.DataFrame) -> list[str]:
+    counts = Counter(str(reason) for reason in where(table, success=False)["reason"])
+    told = [f"{reason} ({n:,})" for reason, n in counts.most_common()]
+    return [f"Searches that found none: {listing(told)}."] if told else []

@@ -1,0 +1,95 @@
+"""Where GradCAM looks at the boundary, beside the parts that change there (paper Fig. 7B)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from lis.report.figures.looks import Bar, Look, looks
+from lis.report.frames import column, known, records, where
+from lis.report.labels import counted, number, share, words
+from lis.report.sections import Picture, Section, Table, section
+from lis.report.source import Source
+from lis.report.style import label_colours, plain
+
+_BARS = 6
+"""Parts beside a trajectory."""
+_HEADS = ("original", "before", "after", "counterfactual")
+_CAPTION = (
+    "Left: GradCAM for the target (from the last map of the convolutions, on one scale per row) over the original, the "
+    "two images beside the boundary, and the counterfactual. Right: the parts that change most over the step across "
+    "the boundary; a line marks the mean of all other steps."
+)
+
+
+@section
+def gradcam(source: Source) -> Section | None:
+    """The heat maps, and what they say of parts."""
+    if not (
+        source.has("gradcam", "heat", "around") and source.has("trajectories", "trajectories", "measures", "kinks")
+    ):
+        return None
+    rows = records(source.table("trajectories", "trajectories"))
+    if not rows:
+        return None
+    heat = {name: x.numpy() for name, x in source.tensors("gradcam", "heat").items()}
+    drawn = [
+        Look(
+            f"{words(row['origin'])}\n→ {words(row['target'])}",
+            heat["image"][k].transpose(0, 2, 3, 1),
+            heat["heat"][k, :, 1],
+            _bars(source, k),
+        )
+        for k, row in enumerate(rows)
+    ]
+    picture = Picture("gradcam", looks(drawn, _HEADS), _CAPTION, "photo")
+    return Section("GradCAM at the boundary", _lead(source), [picture], [_table(source)])
+
+
+def _bars(source: Source, trajectory: int) -> list[Bar]:
+    """The interpreted parts and measures that change most over the step across the boundary."""
+    colours = label_colours(source.json("trajectories", "facts")["labels"])
+    kinks = where(source.table("trajectories", "kinks"), trajectory=trajectory, interpreted=True)
+    moved = where(source.table("trajectories", "measures"), trajectory=trajectory)
+    bars = []
+    for row in records(kinks):
+        own = column(where(moved, label=row["label"], measure=row["measure"]), "change")
+        scale = float(np.abs(own).max(initial=0))
+        if scale > 0 and np.isfinite(row["jump"]):
+            name = f"{plain(row['label'])}: {row['measure']}"
+            bars.append(Bar(name, abs(row["jump"]) / scale, row["elsewhere"] / scale, colours[row["label"]]))
+    return sorted(bars, key=lambda bar: -bar.jump)[:_BARS]
+
+
+def _lead(source: Source) -> str:
+    """How much heat lies in the background, and how little changes when the answer does."""
+    table, around = source.table("gradcam", "heat"), where(source.table("gradcam", "around"), of="target")
+    own = where(table, image="after", of="target", label="background")
+    background, area, moved = (column(own, "share"), column(own, "area"), column(around, "moved"))
+    if not len(background):
+        return "GradCAM gives no heat for the target in any image beside a boundary."
+    lead = (
+        f"In {counted(len(background), 'image')} just beyond the boundary GradCAM for the target lays "
+        f"{share(background.mean())} of its heat on the background, which is {share(area.mean())} of the frame"
+    )
+    if not len(moved):
+        return lead + "."
+    return f"{lead}; between the two images beside the boundary {share(moved.mean())} of its heat moves."
+
+
+def _table(source: Source) -> Table:
+    """The share of the heat that each part has, over all trajectories."""
+    table = known(where(source.table("gradcam", "heat"), of="target"), "share")
+    parts = list(dict.fromkeys(source.table("gradcam", "heat")["label"]))
+    rows = []
+    for label in parts:
+        own = where(table, label=label)
+        cells = [_mean(where(own, image=image), "share") for image in ("original", "before", "after", "counterfactual")]
+        rows.append([words(label), *cells, _mean(own, "area")])
+    caption = "Share of GradCAM's heat for the target on each part, as a mean over the trajectories, beside its area."
+    return Table(caption, ["", *_HEADS, "area"], rows)
+
+
+def _mean(table: pd.DataFrame, name: str) -> str:
+    values = column(table, name)
+    return share(float(values.mean())) if len(values) else number(np.nan)

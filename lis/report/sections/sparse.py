@@ -1,0 +1,60 @@
+"""Counterfactuals that move few units: what an L1 penalty on Δr costs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lis.report.figures.reached import trade_off
+from lis.report.frames import known, records
+from lis.report.labels import counted, interval, number, share
+from lis.report.sections import Picture, Section, Table, section
+from lis.report.source import Source
+
+_TITLE = "Fewer units"
+_CAPTION = (
+    "Left: units that move, median and quartiles over the counterfactuals that reach their target. Right: the share "
+    "that does, with its 95 % Wilson interval, and the probability of the target, over the units moved; small "
+    "numbers are the weights of the penalty."
+)
+
+
+@section
+def sparse(source: Source) -> Section | None:
+    """Success and class probability against the number of units moved."""
+    if not source.has("sparse_counterfactuals", "summary"):
+        return None
+    table = source.table("sparse_counterfactuals", "summary")
+    found = known(table, "units")
+    if found.empty:
+        return Section(_TITLE, "With no penalty that was tried does a counterfactual reach its target.")
+    rows = [_row(row) for row in records(table.sort_values("l1"))]
+    columns = ["L1 weight", "target reached", "probability of the target", "units moved (median)"]
+    caption = "Over all counterfactuals with that penalty; probability and units of those that reach their target."
+    figure = Picture("counterfactuals-l1", trade_off(table), _CAPTION)
+    return Section(_TITLE, _lead(records(found.sort_values("l1"))), [figure], [Table(caption, columns, rows)])
+
+
+def _lead(rows: list[dict[str, Any]]) -> str:
+    """From no penalty to the strongest that keeps nine tenths of the success."""
+    first = rows[0]
+    kept = [row for row in rows if row["rate"] >= 0.9 * first["rate"]][-1]
+    lead = (
+        f"With an L1 weight of {number(first['l1'], 2)} a counterfactual moves "
+        f"{counted(round(first['units']), 'unit')} (median) and {share(first['rate'])} reach their target"
+    )
+    if kept is first:
+        return f"{lead}; any stronger penalty costs more than a tenth of the success."
+    return (
+        f"{lead}; with {number(kept['l1'], 2)} it moves {counted(round(kept['units']), 'unit')}, {share(kept['rate'])} "
+        f"reach it, and the probability of the target is {number(kept['probability'], 2)} instead of "
+        f"{number(first['probability'], 2)}."
+    )
+
+
+def _row(row: dict[str, Any]) -> list[str]:
+    return [
+        number(row["l1"], 2),
+        interval(100 * row["rate"], 100 * row["low"], 100 * row["high"]) + " %",
+        number(row["probability"], 2),
+        interval(row["units"], row["units_low"], row["units_high"]),
+    ]

@@ -1,0 +1,90 @@
+"""Eq. 3 and 4 against plain loops and finite differences."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from lis.boundary.loss import counterfactual_loss, identity
+from lis.boundary.search import Landscape, Problems, Settings
+from lis.linking.linear import LinearLink
+
+UNITS, W_DIM, CLASSES = 6, 4, 3
+
+
+def draws(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def plain_cosine(a: list[float], b: list[float]) -> float:
+    """Eq. 4, entry by entry."""
+    dot = sum(x * y for x, y in zip(a, b, strict=True))
+    return dot / (math.sqrt(sum(x * x for x in a)) * math.sqrt(sum(y * y for y in b)))
+
+
+def plain_loss(land: Landscape, r: Tensor, shift: Tensor, origin: int, target: int) -> float:
+    """Eq. 3 for one sample, entry by entry."""
+    moved = [float(a) + float(b) for a, b in zip(r, shift, strict=True)]
+    weight, bias = HEAD.weight.tolist(), HEAD.bias.tolist()
+    logits = [sum(w * x for w, x in zip(row, moved, strict=True)) + b for row, b in zip(weight, bias, strict=True)]
+    coef, intercept = LINK.coef.T.tolist(), LINK.intercept.tolist()
+
+    def linked(point: list[float]) -> list[float]:
+        return [sum(c * x for c, x in zip(row, point, strict=True)) + b for row, b in zip(coef, intercept, strict=True)]
+
+    same = plain_cosine(linked(r.tolist()), linked(moved))
+    return -logits[target] + land.settings.lambda1 * logits[origin] - land.settings.lambda2 * same
+
+
+LINK = LinearLink.of(draws(UNITS, W_DIM, seed=1), draws(W_DIM, seed=2))
+HEAD = torch.nn.Linear(UNITS, CLASSES, dtype=torch.float64)
+HEAD.weight.data, HEAD.bias.data = draws(CLASSES, UNITS, seed=3), draws(CLASSES, seed=4)
+HEAD.requires_grad_(False)
+
+
+@pytest.fixture
+def land() -> Landscape:
+    return Landscape(LINK, HEAD, None, torch.ones(UNITS), False, Settings(lambda1=0.7, lambda2=3.0))
+
+
+@pytest.fixture
+def problems() -> Problems:
+    r = draws(4, UNITS, seed=5)
+    return Problems(r, torch.tensor([0, 1, 2, 0]), torch.tensor([1, 2, 0, 2]), torch.zeros_like(r))
+
+
+def test_identity_is_the_cosine_of_equation_4() -> None:
+    a, b = draws(5, W_DIM, seed=6), draws(5, W_DIM, seed=7)
+    expected = [plain_cosine(x, y) for x, y in zip(a.tolist(), b.tolist(), strict=True)]
+    torch.testing.assert_close(identity(a, b), torch.tensor(expected, dtype=torch.float64))
+    assert identity(torch.zeros(1, 2), torch.ones(1, 2)).item() == 0
+
+
+def test_the_loss_is_equation_3(land: Landscape, problems: Problems) -> None:
+    shift = draws(4, UNITS, seed=8)
+    found = land.loss(problems, shift, LINK(problems.r))
+    ends = zip(problems.origin.tolist(), problems.target.tolist(), strict=True)
+    expected = [plain_loss(land, problems.r[k], shift[k], *pair) for k, pair in enumerate(ends)]
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))
+
+
+def test_its_gradient_is_that_of_finite_differences(land: Landscape, problems: Problems) -> None:
+    shift, step = draws(4, UNITS, seed=9).requires_grad_(), 1e-5
+    (gradient,) = torch.autograd.grad(land.loss(problems, shift, LINK(problems.r)).sum(), shift)
+    for k in range(len(shift)):
+        ends = int(problems.origin[k]), int(problems.target[k])
+        for unit in range(UNITS):
+            nudge = torch.zeros(UNITS, dtype=torch.float64)
+            nudge[unit] = step
+            at = shift[k].detach()
+            rise = [plain_loss(land, problems.r[k], at + sign * nudge, *ends) for sign in (1, -1)]
+            assert float(gradient[k, unit]) == pytest.approx((rise[0] - rise[1]) / (2 * step), rel=1e-5, abs=1e-7)
+
+
+def test_the_weights_of_the_paper_are_the_defaults() -> None:
+    logits = torch.tensor([[2.0, 5.0]])
+    loss = counterfactual_loss(logits, torch.tensor([0]), torch.tensor([1]), torch.tensor([1.0]))
+    assert loss.item() == pytest.approx(-5 + 0.6 * 2 - 10)

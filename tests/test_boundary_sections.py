@@ -1,0 +1,188 @@
+"""The sections on the decision boundary say what the tables of the stages hold, whatever is missing."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import boundary_findings as made
+import findings
+import numpy as np
+import pytest
+from tuned_findings import CLASSES
+
+from lis.report.frames import column, known, records, where
+from lis.report.labels import number, share, words
+from lis.report.measures import changed
+from lis.report.metrics import collect_metrics
+from lis.report.page import write_report
+from lis.report.sections import Section, build_sections
+from lis.report.sections.across import _spread
+from lis.report.source import Source, source
+from lis.store import Artifact
+
+TITLES = {
+    "counterfactuals": "Counterfactuals",
+    "trajectories": "Across the decision boundary",
+    "gradcam": "GradCAM at the boundary",
+    "initialisations": "Starts and sparsity",
+    "sparse_counterfactuals": "Fewer units",
+    "boundary_truth": "Counterfactuals and the truth",
+    "adversarial": "Steps in pixels",
+    "gan_counterfactuals": "Another class from the same z",
+}
+
+
+def read(root: Path, artifacts: dict[str, Artifact]) -> Source:
+    return source(findings.make_ctx(root, CLASSES), artifacts)
+
+
+def sections(run: Source) -> dict[str, Section]:
+    return {section.title: section for section in build_sections(run)}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    root = tmp_path_factory.mktemp("boundary")
+    return read(root, made.all_artifacts(root))
+
+
+@pytest.fixture(scope="module")
+def shown(run: Source) -> dict[str, Section]:
+    return sections(run)
+
+
+def test_sections_appear_exactly_when_their_artifact_exists(run: Source, shown: dict[str, Section]) -> None:
+    assert tuple(shown) == tuple(TITLES.values())
+    for stage, title in TITLES.items():
+        expected = [] if stage == "gradcam" else [title]  # whose pictures are those of the trajectories
+        assert list(sections(Source(run.facts, {stage: run.artifacts[stage]}))) == expected
+
+
+def test_leads_captions_and_names_are_whole(shown: dict[str, Section]) -> None:
+    pictures = [picture for section in shown.values() for picture in section.figures]
+    assert len({picture.name for picture in pictures}) == len(pictures) == 17
+    for picture in pictures:
+        assert picture.caption[0].isupper() and picture.caption.endswith(".") and "{" not in picture.caption
+    for section in shown.values():
+        assert section.lead.endswith(".") and not re.search(r"\bnan\b|–|\{", section.lead)
+        for table in section.tables:
+            assert all(len(row) == len(table.columns) for row in table.rows)
+
+
+def test_success_is_counted_and_failures_are_told(run: Source, shown: dict[str, Section]) -> None:
+    section, table = shown["Counterfactuals"], run.table("counterfactuals", "counterfactuals")
+    good = len(where(table, success=True))
+    assert section.lead.startswith(f"{good} of 24 counterfactuals ({share(good / 24)}) reach their target")
+    pairs = run.table("counterfactuals", "pairs")
+    worst = next(row for row in records(pairs.sort_values("rate", kind="stable")) if row["origin"] != "all")
+    assert (
+        f"The hardest is {words(worst['origin'])} to {words(worst['target'])}: {share(worst['rate'])}" in section.lead
+    )
+    assert section.notes == [f"Searches that found none: 2,000 steps were not enough ({24 - good})."]
+    assert len(section.tables[0].rows) == 7 and section.tables[0].rows[-1][0] == "all"
+
+
+def test_the_step_across_is_compared_with_an_equal_share(run: Source, shown: dict[str, Section]) -> None:
+    section, steps = shown["Across the decision boundary"], run.table("trajectories", "steps")
+    shares = []
+    for row in records(run.table("trajectories", "trajectories")):
+        own = where(steps, trajectory=row["trajectory"])
+        p = own["probability"].to_numpy()
+        at = int((own["position"].to_numpy() < row["boundary"]).sum())
+        shares.append(abs(p[at] - p[at - 1]) / np.abs(np.diff(p)).sum())
+    assert f"brings {share(float(np.mean(shares)))} of the whole change of the target's probability" in section.lead
+    assert f"and {share(1 / 8)} of the change of the pixels (an equal share would be {share(1 / 8)})" in section.lead
+    assert "area of leg" in section.lead and "8.0 times its mean step" in section.lead
+    assert section.notes == [
+        "LPIPS is left out: no weights.",
+        "Not shown: pug → chihuahua (no search succeeded).",
+    ]
+    kinks = known(where(run.table("trajectories", "kinks"), trajectory=0, rank=1), "jump")
+    row = records(kinks)[0]
+    told = f"{words(row['label'])}: {row['measure']} {changed(row['measure'], row['jump'])} ({number(row['score'], 2)})"
+    assert section.tables[0].rows[0][2] == told
+
+
+def test_heat_on_the_background_is_told(run: Source, shown: dict[str, Section]) -> None:
+    own = where(run.table("gradcam", "heat"), image="after", of="target", label="background")
+    moved = column(where(run.table("gradcam", "around"), of="target"), "moved").mean()
+    section = shown["GradCAM at the boundary"]
+    assert f"lays {share(column(own, 'share').mean())} of its heat on the background" in section.lead
+    assert f"{share(moved)} of its heat moves" in section.lead
+    assert section.tables[0].rows[0][3] == share(column(own, "share").mean())
+
+
+def test_sparsity_names_the_least_and_the_most_sparse_pair(run: Source, shown: dict[str, Section]) -> None:
+    section, pairs = shown["Starts and sparsity"], run.table("initialisations", "pair_sparsity")
+    first, last = records(pairs.sort_values("mean"))[0], records(pairs.sort_values("mean"))[-1]
+    mean = number(column(run.table("initialisations", "sparsity"), "sparsity").mean(), 2)
+    assert f"sparsity of {mean} on average" in section.lead
+    assert (
+        f"Least sparse is {words(first['origin'])} → {words(first['target'])} ({number(first['mean'], 2)})"
+        in section.lead
+    )
+    assert f"most {words(last['origin'])} → {words(last['target'])}" in section.lead
+    assert section.tables[0].rows == [["border collie → pug", "3 (100 %, +2.00), 9 (50 %, −1.00)"]]
+
+
+def test_the_penalty_that_costs_a_tenth_is_found(shown: dict[str, Section]) -> None:
+    lead = shown["Fewer units"].lead
+    assert "With an L1 weight of 0 a counterfactual moves 38 units (median) and 90 % reach their target" in lead
+    assert "with 0.10 it moves 20 units, 90 % reach it" in lead and "is 0.55 instead of 0.60" in lead
+
+
+def test_the_truth_is_held_against_the_classifier(shown: dict[str, Section]) -> None:
+    section = shown["Counterfactuals and the truth"]
+    assert "Of 24 counterfactuals" in section.lead and "60 % truly are of that class" in section.lead
+    assert "70 % get there, in the median 0.21 of the path after the classifier's boundary" in section.lead
+    assert "mean cosine of 0.45" in section.lead and len(section.tables[0].rows) == 6
+
+
+def test_steps_in_pixels_are_counted(run: Source, shown: dict[str, Section]) -> None:
+    section, table = shown["Steps in pixels"], run.table("adversarial", "adversarial")
+    ratio = float(np.median(table["mse_counterfactual"] / table["mse_adversarial"]))
+    assert f"change {number(ratio, 2)} times smaller" in section.lead and "of a counterfactual's 60 %" in section.lead
+    assert section.tables[0].rows[0] == ["area", "30 %", "1.0 %"]
+
+
+def test_another_class_names_parts_and_units(run: Source, shown: dict[str, Section]) -> None:
+    section = shown["Another class from the same z"]
+    arrived = column(run.table("gan_counterfactuals", "samples"), "arrived").mean()
+    assert section.lead.startswith(f"{share(arrived)} of 24 samples are called by their new class")
+    pair = {"origin": "border_collie", "target": "pug"}
+    area = records(where(run.table("gan_counterfactuals", "measures"), measure="area", rank=1, **pair))[0]
+    assert f"area of the {words(area['label'])} ({changed('area', area['change'])})" in section.lead
+    unit = records(where(run.table("gan_counterfactuals", "units"), **pair))[0]
+    assert section.tables[0].rows[0][1].startswith(f"{unit['unit']} (+{unit['change']:.2f};")
+
+
+def test_metrics(run: Source) -> None:
+    found = collect_metrics(run.artifacts)
+    table = where(run.table("counterfactuals", "counterfactuals"), success=True)
+    assert found["counterfactuals/reached"] == pytest.approx(len(table) / 24)
+    assert found["counterfactuals/steps"] == np.median(table["steps"])
+    assert found["boundary_truth/gap_median"] == 0.21 and found["adversarial/reached"] == 1
+    own = where(run.table("gradcam", "heat"), image="after", of="target", label="background")
+    assert found["gradcam/background"] == pytest.approx(own["share"].mean())
+    assert {"initialisations/cosine", "gan_counterfactuals/arrived", "adversarial/mse_ratio"} <= set(found)
+
+
+def test_a_run_in_which_nothing_is_found(tmp_path: Path) -> None:
+    artifacts = made.all_artifacts(tmp_path, rate=0.0)
+    run = read(tmp_path, artifacts)
+    found = sections(run)
+    assert "GradCAM at the boundary" not in found
+    for title in ("Across the decision boundary", "Starts and sparsity", "Fewer units", "Steps in pixels"):
+        assert not found[title].figures and found[title].lead.endswith(".")
+    assert found["Counterfactuals"].lead.startswith("0 of 24 counterfactuals (0 %)")
+    metrics = collect_metrics(artifacts)
+    assert metrics["counterfactuals/reached"] == 0 and "counterfactuals/steps" not in metrics
+    page = write_report(findings.make_ctx(tmp_path, CLASSES), artifacts, tmp_path / "out")
+    assert page.stat().st_size > 50_000
+
+
+def test_sequences_have_few_images_from_end_to_end() -> None:
+    for steps in (2, 3, 9, 10, 21, 41):
+        few = _spread(steps)
+        assert few[0] == 0 and few[-1] == steps - 1 and len(few) == min(9, steps)
