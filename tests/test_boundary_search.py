@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lis.boundary.rules import OPTIMIZERS, adam, data_metric, shrunk
-from lis.boundary.search import Descent, Landscape, Problems, Settings, search
+from lis.boundary.search import Descent, Landscape, Problems, Settings, retrace, search
 from lis.linking.linear import LinearLink
 
 UNITS, CLASSES, N = 8, 3, 7
@@ -99,12 +99,13 @@ def test_what_is_found_leaves_the_batch() -> None:
 
 def test_the_image_one_step_earlier_is_not_of_the_target() -> None:
     land, problems = landscape(check_every=9), wanted()
-    found, descent = search(land, predict, problems), Descent(land, problems)
-    path = [descent.shift, *(descent.step() for _ in range(int(found.steps.max())))]
+    found = search(land, predict, problems)
+    path = retrace(land, problems, int(found.steps.max()))
     for k in found.success.nonzero()[:, 0].tolist():
         step = int(found.steps[k])
-        answers = [int(predict((problems.r + shift)[k, None])[0]) for shift in path[max(step - 1, 0) : step + 1]]
+        answers = predict(problems.r[k] + path[max(step - 1, 0) : step + 1, k]).tolist()
         assert answers[-1] == int(problems.target[k]) and int(problems.target[k]) not in answers[:-1]
+        torch.testing.assert_close(path[step, k], found.shift[k], rtol=1e-4, atol=1e-5)
 
 
 def test_a_search_that_fails_is_told() -> None:

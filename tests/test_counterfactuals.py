@@ -43,6 +43,11 @@ def context(root: Path, **overrides: Any) -> Context:
     return make_context(root, counterfactual=CounterfactualConfig(**sizes), **overrides)
 
 
+def frame(artifact: Artifact, name: str) -> Any:
+    """A table, whose columns' types nobody knows."""
+    return artifact.table(name)
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Context, Artifact]:
     ctx = context(tmp_path_factory.mktemp("run"))
@@ -58,7 +63,7 @@ def answers(ctx: Context, r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def test_every_pair_and_sample_is_a_row(run: tuple[Context, Artifact]) -> None:
     ctx, artifact = run
-    table: Any = artifact.table("counterfactuals")
+    table = frame(artifact, "counterfactuals")
     wanted = [(NAMES[a], NAMES[b]) for a, b in class_pairs(ctx.config) for _ in range(3)]
     assert list(zip(table["origin"], table["target"], strict=True)) == wanted and len(set(wanted)) == 6
     test = pairs(ctx, "test").tensors("pairs")
@@ -72,7 +77,7 @@ def test_every_pair_and_sample_is_a_row(run: tuple[Context, Artifact]) -> None:
 
 def test_the_full_cycle_ends_in_the_target(run: tuple[Context, Artifact]) -> None:
     ctx, artifact = run
-    table, tensors = artifact.table("counterfactuals"), artifact.tensors("counterfactuals")
+    table, tensors = frame(artifact, "counterfactuals"), artifact.tensors("counterfactuals")
     assert table["success"].all() and (table["reason"] == "").all() and table["steps"].max() > 0
     moved = tensors["r"] + tensors["shift"]
     assert moved.min() >= 0
@@ -92,7 +97,7 @@ def test_the_full_cycle_ends_in_the_target(run: tuple[Context, Artifact]) -> Non
 
 def test_the_boundary_is_where_the_answer_changes(run: tuple[Context, Artifact]) -> None:
     ctx, artifact = run
-    table, tensors = artifact.table("counterfactuals"), artifact.tensors("counterfactuals")
+    table, tensors = frame(artifact, "counterfactuals"), artifact.tensors("counterfactuals")
     known = np.flatnonzero(table["boundary"].notna())
     assert len(known) > 12
     for row in known:
@@ -106,7 +111,7 @@ def test_the_boundary_is_where_the_answer_changes(run: tuple[Context, Artifact])
 
 def test_a_row_per_pair_of_classes(run: tuple[Context, Artifact]) -> None:
     artifact = run[1]
-    table, summary = artifact.table("counterfactuals"), artifact.table("pairs")
+    table, summary = frame(artifact, "counterfactuals"), frame(artifact, "pairs")
     assert len(summary) == 7 and summary["target"].tolist()[-1] == "all" and (summary["rate"] == 1).all()
     for _, row in summary.iloc[:-1].iterrows():
         own = table[(table["origin"] == row["origin"]) & (table["target"] == row["target"])]
@@ -117,7 +122,7 @@ def test_a_row_per_pair_of_classes(run: tuple[Context, Artifact]) -> None:
 def test_no_shard_or_batch_changes_a_result(run: tuple[Context, Artifact], tmp_path: Path) -> None:
     ctx, artifact = run
     other = counterfactuals(context(tmp_path, sample_block=2, batch_size=1))
-    ours, theirs = artifact.table("counterfactuals"), other.table("counterfactuals")
+    ours, theirs = frame(artifact, "counterfactuals"), frame(other, "counterfactuals")
     pd.testing.assert_frame_equal(ours, theirs, rtol=1e-3, atol=2e-3)
     torch.testing.assert_close(
         artifact.tensors("counterfactuals"), other.tensors("counterfactuals"), rtol=1e-3, atol=1e-3
@@ -145,12 +150,12 @@ def test_a_run_that_was_killed_goes_on_with_its_shards(tmp_path: Path, monkeypat
 
 def test_what_fails_is_a_row(tmp_path: Path) -> None:
     artifact = counterfactuals(context(tmp_path, optimizer="published", learning_rate=1e-6, max_steps=2, start=0.0))
-    table: Any = artifact.table("counterfactuals")
+    table = frame(artifact, "counterfactuals")
     failed = table[~table["success"]]
     assert len(failed) > 12 and failed["reason"].str.contains("after 2 steps").all()
     assert (failed["steps"] == 2).all() and failed["boundary"].isna().all()
     assert (failed["after"] != failed["target"]).all()
-    summary: Any = artifact.table("pairs")
+    summary = frame(artifact, "pairs")
     assert summary["reached"].iloc[-1] == table["success"].sum() and artifact.json("facts")["rate"] < 0.5
 
 
@@ -169,12 +174,12 @@ def test_starts_are_addressed_by_pair_and_sample() -> None:
 def test_many_starts(tmp_path: Path) -> None:
     ctx = context(tmp_path, optimizer="published", learning_rate=0.05, start=0.5)
     artifact = initialisations(ctx)
-    table: Any = artifact.table("sparsity")
+    table = frame(artifact, "sparsity")
     direction = artifact.tensors("directions")["direction"]
     assert len(table) == 6 * 2 * 3 and table["initialisation"].tolist()[:4] == [0, 1, 2, 0]
     np.testing.assert_allclose(table["sparsity"], hoyer(direction), rtol=1e-5, equal_nan=True)
     assert direction.isnan().all(1).numpy().tolist() == (~table["success"]).tolist()
-    agreement: Any = artifact.table("agreement")
+    agreement = frame(artifact, "agreement")
     assert len(agreement) == 12
     row = agreement[agreement["n"] == 3].iloc[0]
     keys = ["origin", "target", "sample_index"]
@@ -186,14 +191,14 @@ def test_many_starts(tmp_path: Path) -> None:
     assert (row["cosine_low"], row["cosine_high"]) == pytest.approx((min(cosines), max(cosines)), abs=1e-5)
     heads = [set(vector.abs().topk(10).indices.tolist()) for vector in vectors]
     assert row["shared"] == pytest.approx(np.mean([len(heads[a] & heads[b]) / 10 for a, b in couples]))
-    units: Any = artifact.table("units")
+    units = frame(artifact, "units")
     assert units.groupby(["origin", "target"]).size().max() == 10 and units["share"].between(0, 1).all()
-    assert artifact.table("pair_sparsity")["n"].sum() == table["success"].sum()
+    assert frame(artifact, "pair_sparsity")["n"].sum() == table["success"].sum()
 
 
 def test_a_penalty_moves_fewer_units_to_the_same_target(tmp_path: Path) -> None:
     artifact = sparse_counterfactuals(context(tmp_path))
-    sweep, summary = artifact.table("sweep"), artifact.table("summary")
+    sweep, summary = frame(artifact, "sweep"), frame(artifact, "summary")
     assert summary["l1"].tolist() == [0.0, 0.4] and summary["n"].tolist() == [18, 18]
     assert summary["units"][1] < summary["units"][0] and summary["rate"][0] == 1
     good: Any = sweep[sweep["success"] & (sweep["l1"] == 0.4)]

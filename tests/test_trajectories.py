@@ -12,7 +12,7 @@ import torch
 from commandline import SMALL, lis
 from fakes import NAMES, FakeGenerator
 from fakes_units import BRIGHT, DARK, LABELS
-from test_counterfactuals import context
+from test_counterfactuals import context, frame
 from torch import Tensor
 
 from lis.boundary import trajectories as stage
@@ -58,8 +58,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Context, Artifact]:
 
 def image_at(ctx: Context, artifact: Artifact, row: int, t: float) -> Tensor:
     """The image at a point of a path, from the counterfactuals of the whole run."""
-    told: Any = artifact.table("trajectories").iloc[row]
-    table = counterfactuals(ctx).table("counterfactuals")
+    told = frame(artifact, "trajectories").iloc[row]
+    table = frame(counterfactuals(ctx), "counterfactuals")
     keys = ["origin", "target", "sample_index"]
     place = table[keys].to_numpy().tolist().index(told[keys].tolist())
     tensors = counterfactuals(ctx).tensors("counterfactuals")
@@ -68,7 +68,7 @@ def image_at(ctx: Context, artifact: Artifact, row: int, t: float) -> Tensor:
 
 
 def test_a_trajectory_is_of_a_pair_each(run: tuple[Context, Artifact]) -> None:
-    table: Any = run[1].table("trajectories")
+    table = frame(run[1], "trajectories")
     assert list(zip(table["origin"], table["target"], strict=True)) == [
         (NAMES[k], NAMES[(k + 1) % 3]) for k in range(3)
     ]
@@ -79,12 +79,12 @@ def test_a_trajectory_is_of_a_pair_each(run: tuple[Context, Artifact]) -> None:
 
 def test_every_step_equals_plain_loops(run: tuple[Context, Artifact]) -> None:
     ctx, artifact = run
-    tensors, steps, measures = artifact.tensors("trajectories"), artifact.table("steps"), artifact.table("measures")
+    tensors, steps, measures = artifact.tensors("trajectories"), frame(artifact, "steps"), frame(artifact, "measures")
     assert tensors["position"].tolist() == pytest.approx(np.linspace(0, 2, 7))
     for row in range(3):
         first = image_at(ctx, artifact, row, 0.0)
         first_measures = measure(masks({"only": first}), first, 2)
-        target = int(artifact.table("trajectories")["target_index"][row])
+        target = int(frame(artifact, "trajectories")["target_index"][row])
         for step, t in enumerate(tensors["position"].tolist()):
             image = image_at(ctx, artifact, row, t)
             p = ctx.classifier.head(ctx.classifier.features(image)).softmax(1)[0]
@@ -103,24 +103,24 @@ def test_every_step_equals_plain_loops(run: tuple[Context, Artifact]) -> None:
 
 def test_the_two_images_beside_the_boundary(run: tuple[Context, Artifact]) -> None:
     ctx, artifact = run
-    around, table = artifact.tensors("around"), artifact.table("trajectories")
+    around, table = artifact.tensors("around"), frame(artifact, "trajectories")
     width = around["position"].diff(dim=1)[:, 0]
     assert (width > 0).all() and (width <= 2e-3 + 1e-6).all()  # a thousandth of a path to t = 2
     target = torch.tensor(np.array(table["target_index"]))
     assert (around["prediction"][:, 0] != target).all() and around["prediction"][:, 1].equal(target)
-    whole = counterfactuals(ctx).table("counterfactuals")
+    whole = frame(counterfactuals(ctx), "counterfactuals")
     first: Any = whole.drop_duplicates(["origin", "target"]).iloc[:3]
     np.testing.assert_allclose(table["boundary"], first["boundary"], atol=2e-3)
-    told: Any = artifact.table("around")
+    told = frame(artifact, "around")
     np.testing.assert_allclose(told["before"], around["measures"][:, 0].flatten(), rtol=1e-5)
-    assert told["change"].abs().max() < artifact.table("measures")["change"].abs().max()
+    assert told["change"].abs().max() < frame(artifact, "measures")["change"].abs().max()
 
 
 def test_kinks_are_of_the_step_that_crosses(run: tuple[Context, Artifact]) -> None:
     artifact, keys = run[1], ["trajectory", "label", "measure"]
-    table: Any = artifact.table("kinks")
-    boundary, known = artifact.table("trajectories")["boundary"], 0
-    curves: Any = artifact.table("measures").groupby(keys)
+    table = frame(artifact, "kinks")
+    boundary, known = frame(artifact, "trajectories")["boundary"], 0
+    curves = frame(artifact, "measures").groupby(keys)
     for key, own in curves:
         steps = np.diff(own["change"])
         jump = steps[int(np.searchsorted(own["position"], boundary[key[0]])) - 1]
@@ -147,9 +147,9 @@ def test_where_bayes_changes_its_mind(run: tuple[Context, Artifact], monkeypatch
     ctx, shown = run
     generator = validate_bayes(ctx.generator)
     artifact = boundary_truth(ctx)
-    table, tensors = counterfactuals(ctx).table("counterfactuals"), counterfactuals(ctx).tensors("counterfactuals")
+    table, tensors = frame(counterfactuals(ctx), "counterfactuals"), counterfactuals(ctx).tensors("counterfactuals")
     kept = np.flatnonzero(table["boundary"].notna())
-    boundaries: Any = artifact.table("boundaries")
+    boundaries = frame(artifact, "boundaries")
     assert len(boundaries) == len(kept)
     model, changes = load_link(link(ctx)), list[Tensor]()
     for (_, found), row in zip(boundaries.iterrows(), kept, strict=True):
@@ -168,7 +168,7 @@ def test_where_bayes_changes_its_mind(run: tuple[Context, Artifact], monkeypatch
         at = posterior[int((grid - found["classifier"]).abs().argmin()), target]
         assert found["posterior"] == pytest.approx(float(at), abs=0.02)
         changes.append(generator.true_factors(model(moved[[0, 1000]])).diff(dim=0)[0])
-    factors: Any = artifact.table("factors")
+    factors = frame(artifact, "factors")
     first = factors[(factors["origin"] == "ant") & (factors["target"] == "bee")]
     own = [k for k, row in enumerate(kept) if tuple(table.loc[row, ["origin", "target"]]) == ("ant", "bee")]
     np.testing.assert_allclose(first["change"], torch.stack([changes[k] for k in own]).mean(0), rtol=1e-3, atol=1e-4)
@@ -176,10 +176,10 @@ def test_where_bayes_changes_its_mind(run: tuple[Context, Artifact], monkeypatch
     told = artifact.json("summary")
     assert told["n"] == len(kept)
     assert told["bayes_reached"] == pytest.approx((boundaries["bayes_after"] == boundaries["target"]).mean())
-    paths: Any = artifact.table("posterior_paths")
-    steps = shown.table("steps")
+    paths = frame(artifact, "posterior_paths")
+    steps = frame(shown, "steps")
     np.testing.assert_allclose(paths["classifier_probability"], steps["probability"], rtol=1e-5)
-    assert len(artifact.table("factor_paths")) == 3 * 7 * len(generator.factor_names)
+    assert len(frame(artifact, "factor_paths")) == 3 * 7 * len(generator.factor_names)
 
 
 def test_the_truth_is_asked_only_where_it_is_known() -> None:

@@ -202,3 +202,13 @@ def _locate(found: Found, trails: list[Trail], predict: Callable[[Tensor], Tenso
         low, high = torch.where(hit, low, middle), torch.where(hit, middle, high)
     found.shift[rows] = torch.stack([trail.shifts[k, c] for (trail, c), k in zip(ends, high.tolist(), strict=True)])
     found.steps[rows] -= last - high
+
+
+def retrace(land: Landscape, problems: Problems, steps: int) -> Tensor:
+    """The way of Δr once more, `[steps + 1, n, units]`: it follows from the start and the settings alone.
+
+    A start is known by its address (`lis.boundary.wanted.starts`), so that a path need not be kept: it is its number of
+    steps.
+    """
+    descent = Descent(land, problems)
+    return torch.stack([descent.shift, *(descent.step() for _ in range(steps))])
