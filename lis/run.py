@@ -131,8 +131,6 @@ def check_models(ctx: Context) -> None:
         validate_view(settings, ctx.classifier)
     if "images" in stages:
         validate_images(settings)
-    if stages & {"motion", "matching"}:
-        build.matcher(settings.matcher, ctx.classifier)
     if "motion" in stages:
         validate_motion(settings, ctx.classifier)
     if "matching" in stages:
