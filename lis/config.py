@@ -530,7 +530,7 @@ class RunConfig:
     unit: int | None = None
     """With `analysis=unit` or `motion`: which one."""
     direction: str | None = None
-    """With `analysis=direction` or `motion`: `pc:<k>`, `classes:<from>-<to>`, or the path of a safetensors or npy."""
+    """With `analysis=direction` or `motion`: `pc:<k>`, `classes:<from>-<to>`, or the path of a vector in a file."""
     class_name: str | None = None
     """With `analysis=unit` or `direction`: the class whose samples are shown (also `class=…`); null: every class."""
     images: str | None = None

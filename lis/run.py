@@ -140,7 +140,6 @@ CHECKS: tuple[tuple[frozenset[str], Callable[[Context], object]], ...] = (
     (frozenset(("gradcam",)), lambda ctx: validate_cam(ctx.classifier)),
     (frozenset(("boundary_truth",)), lambda ctx: validate_bayes(ctx.generator)),
     (frozenset(("gan_counterfactuals",)), validate_counterparts),
-    (frozenset(("motion", "matching")), lambda ctx: build.matcher(ctx.config.matcher, ctx.classifier)),
     (frozenset(("motion",)), lambda ctx: validate_motion(ctx.config, ctx.classifier)),
     (frozenset(("matching",)), validate_matching),
     (frozenset(("unit", "direction")), lambda ctx: validate_view(ctx.config, ctx.classifier)),

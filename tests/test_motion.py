@@ -71,8 +71,8 @@ def segmenter() -> Iterator[None]:
     """A segmenter that needs no training."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lis.units.parts.segmenter", lambda _: SimpleNamespace(key="parts"))
-        patch.setattr("lis.units.parts.load_segmenter", lambda *_: SimpleNamespace(labels=LABELS))
-        patch.setattr("lis.units.parts.segment", lambda _, maps: masks(maps))
+        patch.setattr("lis.units.parts.load_segmenter", lambda *_: SimpleNamespace(labels=LABELS, layers=("only",)))
+        patch.setattr("lis.segmentation.stage.segment", lambda _, maps: masks(maps))
         yield
 
 
@@ -295,5 +295,8 @@ def test_shown_units_take_turns_over_parts() -> None:
     strength[:, :2, 2] = torch.nan  # few samples have it
     rows = chosen(strength.nanmean(2), strength, 3)
     assert [row.place for row in rows if row.figure == "trajectories"] == [0, 2, 1]
+    lost = strength.clone()
+    lost[0] *= 20
+    assert {row.place for row in chosen(lost.nanmean(2), lost, 4)} == {1, 2, 3}
     assert not chosen(torch.full((2, 3), torch.nan), torch.full((2, 3, 2), torch.nan), 2)
     assert [row.place for row in chosen(torch.tensor([[1.0], [2.0]]), torch.empty(2, 1, 0), 1)] == [1, 1]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from commandline import SMALL, lis
 from fakes import NAMES, FakeGenerator
-from fakes_units import BRIGHT, DARK, LABELS
+from fakes_units import BRIGHT, DARK, LABELS, FakeSegmenter
 from test_counterfactuals import context, frame
 from torch import Tensor
 
@@ -23,6 +23,7 @@ from lis.context import Context
 from lis.linking.fit import link, load_link
 from lis.quantify.change import change
 from lis.quantify.measures import MEASURES, measure
+from lis.segmentation.stage import Masks
 from lis.store import Artifact
 from lis.units.parts import Parts
 
@@ -34,7 +35,9 @@ def masks(maps: dict[str, Tensor]) -> Tensor:
 
 
 def use_masks(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(stage.Parts, "of", classmethod(lambda cls, ctx: Parts(LABELS, masks, ("fake-parts",))))
+    patch.setattr(
+        stage.Parts, "of", classmethod(lambda cls, ctx: Parts(LABELS, Masks(FakeSegmenter()), ("fake-parts",)))
+    )
 
 
 class Known(FakeGenerator):

@@ -13,11 +13,13 @@ from torch import Tensor
 from lis.matching.gray import enlarged, gray_pair, untextured
 from lis.matching.matches import Correspondence, Matches, pixel_grid
 
-VERSION = 1
+VERSION = 2
 _SMALLEST = 16
 """Height and width in pixels that an enlarged picture must have for its flow."""
 _LEAST_KEYPOINTS = 4
 """Matched keypoints that a similarity is sought from: two define it."""
+_SURE = 12
+"""Keypoints that agree below which they are sought once more in the enlarged pictures."""
 _CONTRAST = 0.01
 """SIFT's threshold; lower than usual, since generated pictures are smooth."""
 _BACK = 1.0
@@ -41,7 +43,8 @@ class Flow:
     that the flow brings there and back.
 
     Args:
-        enlarge: factor by which pictures are enlarged for the flow; SIFT enlarges them itself.
+        enlarge: factor by which pictures are enlarged for the flow; for SIFT, which enlarges them itself, only where
+            too few keypoints agree.
         ratio: a keypoint is matched when the nearest descriptor is closer than this share of the second nearest.
         threshold: pixels that a similarity may leave of a keypoint that agrees.
     """
@@ -76,8 +79,11 @@ class Flow:
         for which, picture in enumerate(pair, 1):
             if untextured(picture):
                 return Correspondence.failed(shape, f"image {which} has no texture")
-        similarity = self._similarity(self._keypoints(*pair))
         first, second = (enlarged(picture, self.enlarge) for picture in pair)
+        similarity, agreeing = self._similarity(self._keypoints(*pair))
+        if agreeing < _SURE and self.enlarge > 1:
+            closer, more = self._similarity(self._reduced(self._keypoints(first, second)))
+            similarity = closer if more > agreeing else similarity
         start, flow = self._flow(first, second, similarity)
         back = _residual_flow(second, first, cv2.invertAffineTransform(start))
         field = torch.from_numpy(cv2.resize(flow, shape[::-1], interpolation=cv2.INTER_AREA)) / self.enlarge
@@ -103,16 +109,17 @@ class Flow:
         xy2 = torch.tensor([points2[match.trainIdx].pt for match in kept]).reshape(-1, 2)
         return Matches(xy1, xy2, torch.tensor([1 / (1 + match.distance) for match in kept]))
 
-    def _similarity(self, keypoints: Matches) -> np.ndarray | None:
-        """The similarity `[2, 3]` that most keypoints agree on, in pixels of the enlarged pictures."""
+    def _similarity(self, keypoints: Matches) -> tuple[np.ndarray | None, int]:
+        """The similarity `[2, 3]` that most keypoints agree on, in pixels of the enlarged pictures; and how many do."""
         if len(keypoints) < _LEAST_KEYPOINTS:
-            return None
+            return None, 0
         found, agree = cv2.estimateAffinePartial2D(
             *((xy.double().numpy() + 0.5) * self.enlarge - 0.5 for xy in (keypoints.xy1, keypoints.xy2)),
             method=cv2.RANSAC,
             ransacReprojThreshold=self.threshold * self.enlarge,
         )
-        return None if found is None or agree.sum() < _LEAST_KEYPOINTS else found
+        enough = found is not None and agree.sum() >= _LEAST_KEYPOINTS
+        return (found, int(agree.sum())) if enough else (None, 0)
 
     def _reduced(self, matches: Matches) -> Matches:
         """In pixels of the pictures as they came."""

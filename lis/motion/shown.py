@@ -18,6 +18,10 @@ from lis.motion.shards import Job, follow
 from lis.units.examples import MOST, typical
 from lis.units.perturbation import Perturbation
 
+LOST = 3.0
+"""A unit under which the figure moves locally so many times as far as under the median unit is not shown: at the end of
+its range the pictures have so little in common that alignment says nothing."""
+
 
 @dataclass(frozen=True)
 class Shown:
@@ -33,9 +37,10 @@ def chosen(figure: Tensor, strength: Tensor, most: int) -> list[Shown]:
     """Units that move one part more than the others, each another part, on samples that are typical for them.
 
     A unit's part is the one with the largest median over samples, of those that most samples have; units come in the
-    order of that median relative to the mean over parts. When all parts have a unit, the next round begins. A sample is
-    typical for a unit when its strength is nearest to the mean over samples, for several units when the distances,
-    relative to the means, have the smallest sum. Without parts the whole figure counts.
+    order of that median relative to the mean over parts. When all parts have a unit, the next round begins. Units that
+    are `LOST` are passed over. A sample is typical for a unit when its strength is nearest to the mean over samples,
+    for several units when the distances, relative to the means, have the smallest sum. Without parts the whole figure
+    counts.
 
     Args:
         figure: mean length of the local displacement `[units, samples]`, NaN where there is none.
@@ -51,7 +56,9 @@ def chosen(figure: Tensor, strength: Tensor, most: int) -> list[Shown]:
     often = parts.isfinite().float().mean((0, 1)) >= MOST
     median = parts.nanmedian(1).values.where(often, torch.nan)
     size, part = median.nan_to_num(-1.0).max(1)
-    contrast = (size / median.nanmean(1)).where(size > 0, -1.0) if parts.shape[2] > 1 else size
+    contrast = size / median.nanmean(1) if parts.shape[2] > 1 else size
+    whole = figure.nanmedian(1).values
+    contrast = contrast.where((size > 0) & (whole <= LOST * whole.nanmedian()), -1.0)
     order = [int(place) for place in contrast.argsort(descending=True, stable=True) if contrast[place] > 0]
     units = _by_turns(order, part.tolist())[:most]
     if not units:

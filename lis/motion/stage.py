@@ -35,7 +35,7 @@ VERSION = 1
 
 
 def validate_motion(settings: RunConfig, classifier: Classifier) -> None:
-    """Checks, before any work, that there are as many samples as wanted, and that a unit or direction exists.
+    """Checks, before any work, that there are as many samples as wanted, and that matcher, unit or direction exist.
 
     Raises:
         ValueError: says what is wrong.
@@ -49,6 +49,7 @@ def validate_motion(settings: RunConfig, classifier: Classifier) -> None:
         raise ValueError(f"unit={settings.unit}: expected 0 to {classifier.units - 1}, the classifier's units")
     if settings.unit is None and settings.direction is not None:
         check_direction(settings.direction, settings.classes.names, classifier.units)
+    build.matcher(settings.matcher, classifier)
 
 
 def motion(ctx: Context) -> Artifact:
