@@ -345,8 +345,10 @@ def test_measures_are_those_of_the_cycled_image(
 
     monkeypatch.setattr("lis.units.parts.validate_labels", lambda _: None)
     monkeypatch.setattr("lis.units.parts.segmenter", lambda _: SimpleNamespace(key="parts"))
-    monkeypatch.setattr("lis.units.parts.load_segmenter", lambda *_: SimpleNamespace(labels=("bright",)))
-    monkeypatch.setattr("lis.units.parts.segment", lambda _, maps: masks(maps))
+    monkeypatch.setattr(
+        "lis.units.parts.load_segmenter", lambda *_: SimpleNamespace(labels=("bright",), layers=("only",))
+    )
+    monkeypatch.setattr("lis.segmentation.stage.segment", lambda _, maps: masks(maps))
     generator = FakeGenerator(conditional=conditional)
     ctx = make_context(tmp_path, generator, images=str(folder), classes__labels=["bright"])
     artifact = own_images(ctx)

@@ -56,8 +56,8 @@ def segmenter() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lis.units.parts.validate_labels", lambda _: None)
         patch.setattr("lis.units.parts.segmenter", lambda _: SimpleNamespace(key="parts"))
-        patch.setattr("lis.units.parts.load_segmenter", lambda *_: SimpleNamespace(labels=LABELS))
-        patch.setattr("lis.units.parts.segment", lambda _, maps: masks(maps))
+        patch.setattr("lis.units.parts.load_segmenter", lambda *_: SimpleNamespace(labels=LABELS, layers=("only",)))
+        patch.setattr("lis.segmentation.stage.segment", lambda _, maps: masks(maps))
         yield
 
 

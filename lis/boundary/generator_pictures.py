@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lis.boundary.generator_shards import Block, between, ends
-from lis.boundary.generator_tables import Paths, typical
+from lis.boundary.generator_tables import TOLD, Paths, typical
 from lis.context import Context
 from lis.linking.fit import load_link
 from lis.quantify.change import change
@@ -17,9 +17,6 @@ from lis.store import Artifact, Draft
 from lis.units.parts import Finder
 from lis.units.pictures import Seen, see, style_codes
 from lis.units.selection import perturbations
-
-TOLD = ("area", "luminance", "entropy")
-"""Measures by which it is told what a unit changes most: the angle of a round part says little."""
 
 
 def pictures(ctx: Context, paths: Paths, units: pd.DataFrame, linked: Artifact, masks: Finder, draft: Draft) -> None:

@@ -13,6 +13,9 @@ from lis.quantify.change import change
 from lis.quantify.measures import MEASURES, MINIMUM_AREA
 from lis.units.tables import long_table
 
+TOLD = ("area", "luminance", "entropy")
+"""Measures by which it is told what a unit changes most: the angle of a round part says little."""
+
 
 @dataclass(frozen=True)
 class Paths:

@@ -59,6 +59,8 @@ def classifier(ctx: Context, untrained: CutClassifier) -> Artifact:
 
 def load(classifier: CutClassifier, artifact: Artifact, device: torch.device) -> None:
     """Give a classifier the weights of its training."""
+    # As training leaves it, a network lies otherwise in memory, and its sums would be rounded otherwise.
+    classifier.network.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]: the stubs lack it
     classifier.network.load_state_dict(artifact.tensors("state"))
     classifier.eval().to(device)
     classifier.trained = True

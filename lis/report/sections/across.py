@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lis.boundary.generator_pictures import TOLD
+from lis.boundary.generator_tables import TOLD
 from lis.quantify.measures import MEASURES
 from lis.report.figures.crossings import OTHER, Crossing, crossings
 from lis.report.figures.evolution import DISTANCES, Course, evolution
