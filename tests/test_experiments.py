@@ -57,8 +57,10 @@ def test_the_linear_link_reaches_its_bounds(classifier: str, classes: str, tmp_p
 
 @pytest.mark.full
 def test_measured_changes_are_the_true_ones(tmp_path: Path) -> None:
-    code, output = lis("analysis=truth", "hydra.run.dir=run", cwd=tmp_path, timeout=1800)
+    """Ten of 256 units are a short head: with the demo's 4 samples per class the overlap is 7.2 (experiments/fig4)."""
+    code, output = lis("analysis=truth", "tuning.seeds=20", "hydra.run.dir=run", cwd=tmp_path, timeout=3600)
     assert code == 0, output
     found = metrics(tmp_path / "run")
     assert found["truth/extent/spearman"] >= 0.95, found["truth/extent/spearman"]
-    assert found["truth/extent/overlap"] >= 7.5, found["truth/extent/overlap"]
+    assert found["truth/area/spearman"] >= 0.95, found["truth/area/spearman"]
+    assert found["truth/area/overlap"] >= 7.5, found["truth/area/overlap"]
