@@ -64,3 +64,13 @@ def test_measured_changes_are_the_true_ones(tmp_path: Path) -> None:
     assert found["truth/extent/spearman"] >= 0.95, found["truth/extent/spearman"]
     assert found["truth/area/spearman"] >= 0.95, found["truth/area/spearman"]
     assert found["truth/area/overlap"] >= 7.5, found["truth/area/overlap"]
+
+
+@pytest.mark.full
+def test_with_maps_as_fine_as_the_images_the_plain_differences_agree_too(tmp_path: Path) -> None:
+    fine = ("segmenter.size=64", "segmenter.enlarge=1")
+    code, output = lis("analysis=truth", *fine, "hydra.run.dir=run", cwd=tmp_path, timeout=1800)
+    assert code == 0, output
+    found = metrics(tmp_path / "run")
+    assert found["truth/extent/spearman"] >= 0.95, found["truth/extent/spearman"]
+    assert found["truth/extent/overlap"] >= 7.5, found["truth/extent/overlap"]
