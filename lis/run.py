@@ -45,6 +45,7 @@ from lis.linking.evaluation import evaluation, validate_evaluation
 from lis.linking.fit import link
 from lis.linking.pairs import pairs, validate_classes
 from lis.linking.similarity import similarity
+from lis.allocation import keep_freed_memory
 from lis.motion.accuracy import matching, validate_matching
 from lis.motion.stage import motion, validate_motion
 from lis.report.metrics import collect_metrics
@@ -232,6 +233,7 @@ register()
 @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")
 def main(config: DictConfig) -> None:
     """Run one job; Hydra composes its configuration and makes its folder."""
+    keep_freed_memory()
     out = Path(HydraConfig.get().runtime.output_dir)
     for stale in (FAILURE, "metrics.json"):
         (out / stale).unlink(missing_ok=True)

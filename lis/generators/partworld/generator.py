@@ -65,6 +65,7 @@ class PartWorld(nn.Module):
         path = WEIGHTS / f"generator_{self.world.figures.name}.safetensors"
         self.network = StyleNetwork(len(self.factor_names))
         self.network.load_state_dict({name: value.float() for name, value in load_file(path).items()})
+        self.network.to(memory_format=torch.channels_last)  # in which a CPU convolves twice as fast
         self.requires_grad_(False).eval()
         self.fingerprint = _hash(path, f"{self.world.identity}|{conditional}")
         self.register_buffer("mean_w", self._mean_w())
@@ -122,7 +123,7 @@ class PartWorld(nn.Module):
             ValueError: `features` names a layer that does not exist.
         """
         image, maps = self.network(self.true_factors(w))
-        image = image.clamp(-1, 1)
+        image = image.clamp(-1, 1).contiguous()
         if features is False:
             return image
         wanted = wanted_layers(features, list(maps))
