@@ -25,6 +25,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from lis import build
+from lis.allocation import keep_freed_memory
 from lis.boundary.job import Job, search_settings
 from lis.boundary.search import Found, Landscape, Problems, search
 from lis.boundary.shards import blocks, problems_of
@@ -63,7 +64,7 @@ def job(samples: int, threads: int, store: Path) -> tuple[Job, list[Problems]]:
 def searched(made: Job, land: Landscape, batches: Sequence[Problems], batched: bool) -> Found:
     """All problems, as batches or one by one."""
     parts = batches if batched else [one for batch in batches for one in single(batch)]
-    found = [search(land, made.predict, part) for part in parts]
+    found = [search(land, made.answers, part) for part in parts]
     return Found(*(torch.cat([getattr(part, name) for part in found]) for name in vars(found[0])))
 
 
@@ -116,6 +117,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
+    keep_freed_memory()  # as in a run
     result = compare(arguments.samples, arguments.every, arguments.repetitions, arguments.threads)
     print(f"{result['counterfactuals']} counterfactuals, median of {result['median_steps']:g} steps")
     for way, value in result["seconds"].items():

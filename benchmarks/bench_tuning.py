@@ -27,6 +27,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from lis import build
+from lis.allocation import keep_freed_memory
 from lis.config import conf_folder, register
 from lis.context import Context
 from lis.linking.linear import LinearLink
@@ -173,6 +174,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--threads", type=int, default=0)
     arguments = parser.parse_args()
+    keep_freed_memory()  # as in a run
     case = CASES[arguments.gan]
     with tempfile.TemporaryDirectory() as folder:
         ctx = context((*case.overrides, f"threads={arguments.threads}"), Path(folder))

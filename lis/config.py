@@ -364,7 +364,7 @@ class CounterfactualConfig:
     start: float | None = None
     """Bound of the uniform start; null: the optimizer's own."""
     max_steps: int = 2000
-    check_every: int = 5
+    check_every: int = 20
     """Steps between two looks at the image; the exact step is found afterwards."""
     lambda1: float = 0.6
     """Weight of the original class's logit."""

@@ -24,6 +24,7 @@ from rich.table import Table
 
 import lis
 from lis import build
+from lis.allocation import keep_freed_memory
 from lis.boundary.contrast import adversarial
 from lis.boundary.counterfactuals import counterfactuals
 from lis.boundary.generator import gan_counterfactuals
@@ -45,7 +46,6 @@ from lis.linking.evaluation import evaluation, validate_evaluation
 from lis.linking.fit import link
 from lis.linking.pairs import pairs, validate_classes
 from lis.linking.similarity import similarity
-from lis.allocation import keep_freed_memory
 from lis.motion.accuracy import matching, validate_matching
 from lis.motion.stage import motion, validate_motion
 from lis.report.metrics import collect_metrics

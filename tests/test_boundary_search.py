@@ -28,9 +28,13 @@ def head(r: Tensor) -> Tensor:
     return r @ HEAD.T
 
 
+def answers(r: Tensor) -> Tensor:
+    """An image's answers: those of the head on r."""
+    return head(r).log_softmax(1)
+
+
 def predict(r: Tensor) -> Tensor:
-    """An image's answer: that of the head on what the link keeps of r."""
-    return head(r).argmax(1)
+    return answers(r).argmax(1)
 
 
 def landscape(**settings: object) -> Landscape:
@@ -63,7 +67,7 @@ def slow_search(land: Landscape, problems: Problems, k: int, predict: Callable[[
 @pytest.mark.parametrize("every", [1, 4, 7, 500])
 def test_every_problem_ends_where_plain_steps_end(every: int) -> None:
     land, problems = landscape(check_every=every), wanted()
-    found = search(land, predict, problems)
+    found = search(land, answers, problems)
     assert found.success.sum() > 4 and found.steps.unique().numel() > 3
     for k in range(N):
         shift, steps = slow_search(land, problems, k, predict)
@@ -77,10 +81,10 @@ def test_a_problem_does_not_know_of_the_others(optimizer: str) -> None:
     metric = data_metric(draws(50, UNITS, seed=6)) if own.metric == "pairs" else None
     land = replace(landscape(optimizer=optimizer, learning_rate=own.learning_rate / 2, check_every=3), metric=metric)
     problems = wanted()
-    together = search(land, predict, problems)
+    together = search(land, answers, problems)
     assert together.success.any()
     for k in range(N):
-        alone = search(land, predict, problems.rows(torch.tensor([k])))
+        alone = search(land, answers, problems.rows(torch.tensor([k])))
         assert int(alone.steps[0]) == int(together.steps[k]) and bool(alone.success[0]) == bool(together.success[k])
         torch.testing.assert_close(alone.shift[0], together.shift[k], rtol=1e-4, atol=1e-5)
 
@@ -90,26 +94,39 @@ def test_what_is_found_leaves_the_batch() -> None:
 
     def counted(r: Tensor) -> Tensor:
         sizes.append(len(r))
-        return predict(r)
+        return answers(r)
 
     found = search(landscape(), counted, wanted())
     assert sizes == sorted(sizes, reverse=True) and sizes[0] == N and sizes[-1] < N
     assert sum(sizes) == int((found.steps + 1).sum())  # looked at before every step and after the last, no longer
 
 
+def test_a_long_interval_needs_few_looks() -> None:
+    looks = list[int]()
+
+    def counted(r: Tensor) -> Tensor:
+        looks.append(len(r))
+        return answers(r)
+
+    found = search(landscape(check_every=64), counted, wanted())
+    located = int((found.success & (found.steps > 0)).sum())
+    regular = sum(1 + -(-steps // 64) for steps in found.steps.tolist())
+    assert located > 3 and sum(looks) - regular < 4 * located  # bisection takes 6
+
+
 def test_the_image_one_step_earlier_is_not_of_the_target() -> None:
     land, problems = landscape(check_every=9), wanted()
-    found = search(land, predict, problems)
+    found = search(land, answers, problems)
     path = retrace(land, problems, int(found.steps.max()))
     for k in found.success.nonzero()[:, 0].tolist():
         step = int(found.steps[k])
-        answers = predict(problems.r[k] + path[max(step - 1, 0) : step + 1, k]).tolist()
-        assert answers[-1] == int(problems.target[k]) and int(problems.target[k]) not in answers[:-1]
+        said = predict(problems.r[k] + path[max(step - 1, 0) : step + 1, k]).tolist()
+        assert said[-1] == int(problems.target[k]) and int(problems.target[k]) not in said[:-1]
         torch.testing.assert_close(path[step, k], found.shift[k], rtol=1e-4, atol=1e-5)
 
 
 def test_a_search_that_fails_is_told() -> None:
-    found = search(landscape(max_steps=3, check_every=2), lambda r: torch.full((len(r),), -1), wanted())
+    found = search(landscape(max_steps=3, check_every=2), lambda r: torch.zeros(len(r), CLASSES), wanted())
     assert not found.success.any() and not found.diverged.any() and found.steps.tolist() == [3] * N
     assert found.shift.any(1).all()
 
@@ -118,8 +135,8 @@ def test_one_that_diverges_is_given_up_and_the_others_go_on() -> None:
     problems, land = wanted(), landscape()
     problems.r[0, 0] = 77.0
     broken = replace(land, head=lambda r: head(r) * torch.where(r[:, :1] > 70, torch.nan, 1))
-    found = search(broken, lambda r: torch.where(r[:, 0] > 70, -1, predict(r)), problems)
-    expected = search(land, predict, problems.rows(torch.arange(1, N)))
+    found = search(broken, lambda r: torch.where(r[:, :1] > 70, 0, answers(r)), problems)
+    expected = search(land, answers, problems.rows(torch.arange(1, N)))
     assert found.diverged.tolist() == [True] + [False] * (N - 1) and not found.success[0]
     assert found.shift[0].eq(0).all() and found.shift.isfinite().all()
     assert found.steps[1:].equal(expected.steps) and found.success[1:].equal(expected.success)
@@ -127,7 +144,7 @@ def test_one_that_diverges_is_given_up_and_the_others_go_on() -> None:
 
 def test_activations_stay_non_negative_only_where_they_are() -> None:
     problems = wanted()
-    bounded, free = (search(replace(landscape(), nonnegative=flag), predict, problems) for flag in (True, False))
+    bounded, free = (search(replace(landscape(), nonnegative=flag), answers, problems) for flag in (True, False))
     assert (problems.r + bounded.shift).min() == 0  # the bound is reached, and kept
     assert (problems.r + free.shift).min() < 0
 
@@ -162,5 +179,5 @@ def test_the_soft_threshold_minimises_the_penalised_square() -> None:
 
 
 def test_a_penalty_moves_fewer_units() -> None:
-    moved = [search(landscape(l1=l1), predict, wanted()).shift.ne(0).sum(1).float().mean() for l1 in (0.0, 0.5, 1.0)]
+    moved = [search(landscape(l1=l1), answers, wanted()).shift.ne(0).sum(1).float().mean() for l1 in (0.0, 0.5, 1.0)]
     assert moved[0] > moved[1] > moved[2] > 0

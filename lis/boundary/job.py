@@ -91,6 +91,12 @@ class Job:
         """Class of the image of f(r) among the classifier's, `[n]` int64 where `r [n, units]` is."""
         return self.look(self.codes(r)).prediction.to(r.device) if len(r) else r.new_empty(0, dtype=torch.int64)
 
+    def answers(self, r: Tensor) -> Tensor:
+        """Logarithm of the probability of each of the classifier's classes for the image of f(r), `[n, known]`."""
+        known = len(self.ctx.classifier.class_names)
+        answers = self.look(self.codes(r)).probability if len(r) else r.new_empty(0, known)
+        return answers.to(r.device).clamp(min=torch.finfo(torch.float32).tiny).log()
+
     def along(self, r: Tensor, shift: Tensor, position: Tensor) -> Tensor:
         """r + t Δr `[n, units]` at positions t `[n]`, not below 0 where R is non-negative."""
         moved = r + position.to(r)[:, None] * shift

@@ -92,7 +92,7 @@ def searched(job: Job, wanted: Sequence[Block], label: str) -> dict[str, Tensor]
 
 def _build(job: Job, block: Block, draft: Draft) -> None:
     problems = problems_of(job, block)
-    found = search(job.land(block.settings), job.predict, problems)
+    found = search(job.land(block.settings), job.answers, problems)
     k, n = len(block.sample_index), block.initialisations
     draft.tensors(
         "block",

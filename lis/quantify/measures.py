@@ -50,7 +50,8 @@ def measure(masks: Tensor, image: Tensor, labels: int) -> Tensor:
     brightness = luma(image)
     height, width = masks.shape[1:]
     block = (image.shape[2] // height, image.shape[3] // width)
-    maps = F.avg_pool2d(torch.stack([brightness, local_entropy(brightness)], 1), block)
+    maps = torch.stack([brightness, local_entropy(brightness)], 1)
+    maps = maps if block == (1, 1) else F.avg_pool2d(maps, block)
     inside = one_hot(masks, labels).flatten(2).to(maps.dtype)
     size = inside.sum(2, keepdim=True)
     means = inside @ maps.flatten(2).mT / size

@@ -108,17 +108,19 @@ class Projection(nn.Module):
         weight, bias = self.folded()
         sums: dict[int, Tensor] = {}
         for x, own in zip(maps, weight.split(self.standardisation.channels, 1), strict=True):
-            y = F.conv2d(reduced(x, self.size), own)
-            sums[y.shape[-1]] = sums[y.shape[-1]] + y if y.shape[-1] in sums else y
-        whole = reduce(torch.add, [resized(y, self.size) for y in sums.values()])
-        return F.leaky_relu(whole + bias, SLOPE)
+            y = F.conv2d(
+                reduced(x, self.size), own, None if sums else bias
+            )  # once, since a constant stays when resized
+            sums[y.shape[-1]] = sums[y.shape[-1]].add_(y) if y.shape[-1] in sums else y
+        whole = reduce(Tensor.add_, [resized(y, self.size) for y in sums.values()])
+        return F.leaky_relu_(whole, SLOPE)
 
     def folded(self) -> tuple[Tensor, Tensor]:
-        """Weight `[outputs, all channels, 1, 1]` and bias `[outputs, 1, 1]` for maps that are not standardised."""
+        """Weight `[outputs, all channels, 1, 1]` and bias `[outputs]` for maps that are not standardised."""
         scale = self.standardisation
         weight = self.convolution.weight * scale.gain[:, None, None]
         shift = self.bias - weight[:, :, 0, 0] @ scale.mean
-        return weight, shift[:, None, None]
+        return weight, shift
 
 
 def three(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
@@ -135,7 +137,10 @@ def _convolutions(inputs: int, widths: Sequence[tuple[int, int]]) -> nn.Sequenti
     """3×3 convolutions of some (channels, dilation), which keep the size."""
     layers: list[nn.Module] = []
     for channels, dilation in widths:
-        layers += [nn.Conv2d(inputs, channels, 3, padding=dilation, dilation=dilation), nn.LeakyReLU(SLOPE)]
+        layers += [
+            nn.Conv2d(inputs, channels, 3, padding=dilation, dilation=dilation),
+            nn.LeakyReLU(SLOPE, inplace=True),
+        ]
         inputs = channels
     return nn.Sequential(*layers[:-1])
 
