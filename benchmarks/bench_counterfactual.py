@@ -1,6 +1,6 @@
 """Counterfactuals batched against one at a time, and the image looked at every k steps against every step.
 
-    python benchmarks/bench_counterfactual.py [--samples 20] [--every 5] [--repetitions 1] [--threads 1]
+    python benchmarks/bench_counterfactual.py [--samples 20] [--every 20] [--repetitions 3] [--threads 0]
 
 One process, side by side: the ways take turns, and medians of the turns' ratios are compared. Everything is as in a run
 on part world's dogs: two pairs of classes, the same samples and starts, the same optimizer; all find the same
@@ -113,9 +113,9 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=20)
-    parser.add_argument("--every", type=int, default=5)
-    parser.add_argument("--repetitions", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--every", type=int, default=20)
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=0, help="0: all cores")
     arguments = parser.parse_args()
     keep_freed_memory()  # as in a run
     result = compare(arguments.samples, arguments.every, arguments.repetitions, arguments.threads)
