@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException, MissingConfigException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from lis import build
 from lis.config import SCHEMAS, EngineConfig, RunConfig, conf_folder, register
@@ -41,6 +43,18 @@ def hydra() -> Iterator[None]:
 
 def composed(*overrides: str) -> DictConfig:
     return compose("config", list(overrides))
+
+
+@lru_cache
+def _composed_once(*overrides: str) -> DictConfig:
+    return composed(*overrides)
+
+
+def changed(option: str, key: str, value: object) -> DictConfig:
+    """A configuration with one more value; composing anew for each of hundreds would take minutes."""
+    config = copy.deepcopy(_composed_once(option))
+    OmegaConf.update(config, key, value)
+    return config
 
 
 def test_every_group_has_options() -> None:
@@ -131,16 +145,20 @@ def option_with(key: str) -> str:
     return "link=fc_l2" if key.startswith("link.") else "logger=wandb"
 
 
+def whole(value: float) -> float:
+    """As an integer where it is one."""
+    return int(value) if value == int(value) else value
+
+
 @pytest.mark.parametrize("key", RANGES)
 def test_every_number_is_checked(key: str) -> None:
     low, high = RANGES[key]
     for value in (low - 1, -1e9 if "." in key else -5, high + 1 if high < 2**53 else -7):
         with pytest.raises(ValueError, match=rf"{key}=.*expected (at least|a value from)"):
-            check_config(
-                typed(composed(option_with(key), f"{key}={int(value) if value == int(value) else value}")), STAGES
-            )
-    # A low number of test pairs is too few for the similarity.
-    check_config(typed(composed(option_with(key), f"{key}={low:g}", "analysis.stages=[link]")), STAGES)
+            check_config(typed(changed(option_with(key), key, whole(value))), STAGES)
+    config = changed(option_with(key), key, whole(low))
+    config.analysis.stages = ["link"]  # since a low number of test pairs is too few for the similarity
+    check_config(typed(config), STAGES)
 
 
 def test_similarity_needs_as_many_test_pairs_as_examples() -> None:
@@ -160,9 +178,9 @@ def test_similarity_needs_three_samples_in_all() -> None:
 @pytest.mark.parametrize("key", CHOICES)
 def test_every_choice_is_checked(key: str) -> None:
     with pytest.raises(ValueError, match=rf"{key}=nonsense: expected one of"):
-        check_config(typed(composed(option_with(key), f"{key}=nonsense")), STAGES)
+        check_config(typed(changed(option_with(key), key, "nonsense")), STAGES)
     for value in CHOICES[key]:
-        check_config(typed(composed(option_with(key), f"{key}={value}")), STAGES)
+        check_config(typed(changed(option_with(key), key, value)), STAGES)
 
 
 def test_not_a_number_is_outside_every_range() -> None:

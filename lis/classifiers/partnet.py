@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from lis.classifiers.cut import examine
 from lis.generators.partworld.world import SETS
@@ -84,20 +83,13 @@ class PartNet(nn.Module):
         path = WEIGHTS / f"partnet_{task}.safetensors"
         self.network = PartNetwork()
         self.network.load_state_dict(read_network(path))
+        self.network.to(memory_format=torch.channels_last)
         self.requires_grad_(False).eval()
-        self._fold()
         self.class_names, self.units = CLASSES, _WIDTHS[-1]
         self.fingerprint = hashlib.sha256(path.read_bytes()).hexdigest()
         anatomy = examine(self.network, 64, "partnet")
         self.layers = {name: self.network.get_submodule(name) for name in anatomy.layers}
         self.cam_layer = anatomy.cam_layer
-
-    def _fold(self) -> None:
-        """Batch normalisation becomes part of the convolution before it, and channels lie innermost: faster."""
-        for module in list(self.network.modules()):
-            if isinstance(module, nn.Sequential) and len(module) == 2 and isinstance(module[1], nn.BatchNorm2d):
-                module[0], module[1] = fuse_conv_bn_eval(module[0], module[1]), nn.Identity()
-        self.network.to(memory_format=torch.channels_last)
 
     def features(self, image: Tensor) -> Tensor:
         """r `[n, 256]`, ≥ 0, of images `[n, 3, 64, 64]` in [-1, 1]."""
