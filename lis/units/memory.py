@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 FIRST_ON_GPU = 32
 """Images at once that a GPU begins with."""
-MAPS_ON_CPU = 2**24
+MAPS_ON_CPU = 2**25
 """Bytes of feature maps that are best made at once on a CPU: more leave its caches, and many more its memory."""
 GAIN = 0.95
 """A larger batch is kept where an image takes at most this share of the time."""
