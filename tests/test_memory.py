@@ -127,7 +127,7 @@ def test_which_errors_say_that_memory_ran_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("side", "most", "expected"), [(64, 100, 16), (64, 10, 10), (16, 100, 100), (512, 100, 1), (2048, 100, 1)]
+    ("side", "most", "expected"), [(64, 100, 32), (64, 10, 10), (16, 100, 100), (512, 100, 1), (2048, 100, 1)]
 )
 def test_a_processor_takes_what_suits_its_caches(side: int, most: int, expected: int) -> None:
     """Maps of 64 float32 channels: 1 MiB per image at 64 px."""
