@@ -10,6 +10,7 @@ import sys
 import tempfile
 from multiprocessing.reduction import DupFd
 from pathlib import Path
+from typing import Any
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["lis.run"])
@@ -45,8 +46,8 @@ def lis(*overrides: str, cwd: Path, timeout: float = 300) -> tuple[int, str]:
     return process.exitcode, text
 
 
-def _command(overrides: tuple[str, ...], cwd: str, output: DupFd) -> None:
-    """What `python -m lis.run` does, in a process of its own."""
+def _command(overrides: tuple[str, ...], cwd: str, output: Any) -> None:
+    """What `python -m lis.run` does, in a process of its own; `output` is a `DupFd`."""
     from lis import run  # there already
 
     handle = output.detach()

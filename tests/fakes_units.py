@@ -28,7 +28,7 @@ SIZES = {"units": 6, "seeds": 3, "null_directions": 4, "unit_block": 4, "seed_bl
 class FakeSegmenter:
     """Labels the pixels of the generator's only map."""
 
-    labels = LABELS
+    labels: tuple[str, ...] = LABELS
     size, layers = 8, ("only",)
     fingerprint = "fake-segmenter"
 
