@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lis.allocation import keep_freed_memory
+from lis.allocation import KEPT, keep_freed_memory
 
 
 def resident() -> int:
@@ -18,16 +18,20 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
-def test_a_large_tensor_leaves_its_memory_to_the_next_one() -> None:
-    assert keep_freed_memory()
-    size = 2**28
-    first = torch.ones(size, dtype=torch.uint8)
+def given_back(size: int) -> int:
+    """Bytes that the process is smaller by when a tensor of so many bytes is freed."""
+    tensor = torch.ones(size, dtype=torch.uint8)
     full = resident()
-    del first
-    assert full - resident() < size / 4
-    second = torch.ones(size, dtype=torch.uint8)
-    assert resident() - full < size / 4 and int(second[-1]) == 1
+    del tensor
+    return full - resident()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_what_small_tensors_give_back_is_kept_and_what_large_ones_do_is_not() -> None:
+    assert keep_freed_memory()
+    small, large = KEPT // 2, 4 * KEPT
+    assert given_back(small) < small / 4
+    assert given_back(large) > large * 3 / 4
 
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
