@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lis.allocation import keep_freed_memory
 from lis.matching.pump import match
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -127,6 +128,7 @@ def main() -> None:
     parser.add_argument("--channels", type=int, default=32)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
+    keep_freed_memory()  # as in a run
     torch.set_num_threads(arguments.threads)
     result = compare(arguments.repetitions, arguments.channels)
     print(_table(result))
