@@ -46,8 +46,8 @@ def composed(*overrides: str) -> DictConfig:
 
 
 @lru_cache
-def _composed_once(*overrides: str) -> DictConfig:
-    return composed(*overrides)
+def _composed_once(option: str) -> DictConfig:
+    return composed(option)
 
 
 def changed(option: str, key: str, value: object) -> DictConfig:

@@ -101,9 +101,7 @@ def test_a_run_waits_for_one_that_is_killed_and_takes_over(unbroken: Path, tmp_p
     while not any(drafts(tmp_path)):
         time.sleep(0.002)
     with ThreadPoolExecutor() as pool:
-        second = pool.submit(
-            lis, *RUN, "hydra.run.dir=run", cwd=tmp_path
-        )  # which begins long before the first one ends
+        second = pool.submit(lis, *RUN, "hydra.run.dir=run", cwd=tmp_path)
         assert kill_when(first, lambda: (tmp_path / "run" / "lis.log").exists()), "the first run was too fast"
         code, output = second.result()
     assert code == 0, output

@@ -116,6 +116,6 @@ def register() -> None:
 
 
 def conf_folder() -> Path:
-    """Where the YAML files lie: in an installed package, one folder up in a checkout."""
+    """Where the YAML files lie: inside `lis` in an installed package, beside it in a checkout."""
     packaged = Path(__file__).parent.parent / "conf"
     return packaged if packaged.is_dir() else packaged.parent.parent / "conf"
