@@ -71,6 +71,16 @@ def test_every_option_composes_and_is_valid(group: str, name: str) -> None:
         assert getattr(config, group)._target_ if group not in ("classes", "analysis") else config.classes.names
 
 
+@pytest.mark.parametrize(
+    ("overrides", "channels"),
+    [([], 16), (["gan=imagenet256"], 32), (["gan=partworld", "segmenter=projected"], 32), (["segmenter=narrow"], 16)],
+)
+def test_part_world_chooses_the_narrow_segmenter_unless_another_is_asked_for(
+    overrides: list[str], channels: int
+) -> None:
+    assert typed(composed(*overrides)).segmenter.channels == channels
+
+
 @pytest.mark.parametrize("file", sorted((conf_folder() / "experiment").glob("*.yaml")), ids=lambda file: file.stem)
 def test_every_experiment_composes_and_is_valid(file: Path) -> None:
     check_config(typed(composed(f"+experiment={file.stem}")), STAGES)

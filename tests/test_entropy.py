@@ -47,7 +47,7 @@ def test_equal_to_the_definition() -> None:
 def test_both_ways_of_summing_agree() -> None:
     """The one for any device, and the one for processors."""
     level = torch.from_numpy(levels(pictures())).long()
-    torch.testing.assert_close(module._sums(level), module._sums_by_opencv(level), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(module._sums(level), module._sums_on_processor(level), rtol=1e-5, atol=1e-4)
 
 
 def test_extremes() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from lis import build
 from lis.classifiers.cut import CutClassifier
 from lis.classifiers.figures import Task, draw_set
-from lis.classifiers.partnet import PartNet, PartNetwork
+from lis.classifiers.partnet import WEIGHTS, PartNet, PartNetwork, read_network
 from lis.classifiers.preprocessing import Preprocessing
 from lis.config import conf_folder, register
 from lis.context import Context
@@ -45,7 +45,8 @@ def network() -> PartNetwork:
         x = torch.cat([(r - r.mean(0)) / scale, torch.ones(len(r), 1)], 1)
         weight = torch.linalg.solve(x.T @ x + 10 * torch.eye(x.shape[1]), x.T @ answer)
         network = PartNetwork(2)
-        network.body.load_state_dict(body.body.state_dict())
+        trained = read_network(WEIGHTS / "partnet_attributes.safetensors")
+        network.load_state_dict({name: v for name, v in trained.items() if name.startswith("body.")}, strict=False)
         row = 4 * weight[:-1] / scale
         network.head.weight.copy_(torch.stack([-row, row]))
         bias = 4 * weight[-1] - row @ r.mean(0)

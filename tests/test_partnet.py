@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lis.classifiers.figures import draw_figures
-from lis.classifiers.partnet import CLASSES, TASKS, WEIGHTS, PartNet
+from lis.classifiers.partnet import CLASSES, TASKS, WEIGHTS, PartNet, PartNetwork, read_network
 from lis.classifiers.partnet_training import attribute_loss
 from lis.generators.partworld import SETS, PartWorld
 from lis.streams import Stream
@@ -40,6 +40,15 @@ def test_layers_are_all_convolutions_and_the_last_map_is_what_r_averages():
     assert model.cam_layer == "body"
     image = torch.rand(2, 3, 64, 64) * 2 - 1
     torch.testing.assert_close(model.network.body(image).mean((2, 3)), model.features(image))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_answers_are_those_of_the_trained_network(task):
+    """Whose batch normalisations are layers of their own."""
+    trained = PartNetwork()
+    trained.load_state_dict(read_network(WEIGHTS / f"partnet_{task}.safetensors"))
+    image = torch.rand(4, 3, 64, 64) * 2 - 1
+    torch.testing.assert_close(PartNet(task)(image), trained.eval()(image), rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("task", TASKS)

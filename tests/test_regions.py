@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lis.quantify.ellipse import label_moments
 from lis.quantify.regions import Regions, region_moments
+from lis.quantify.runs import Runs
 from tests.shapes import apart, blobs, drawn, ellipse_of, regions_of, scattered, split
 
 MASKS = pytest.mark.parametrize(
@@ -28,7 +29,7 @@ def expected(mask: np.ndarray) -> tuple[float, float]:
 @MASKS
 def test_every_region_is_found(masks: Tensor) -> None:
     """Once, with its exact area, and in no other image or label."""
-    regions = Regions.of(masks, 3)
+    regions = Regions.of(Runs.of(masks), 3)
     for image, k in np.ndindex(len(masks), 3):
         own = regions.moments[regions.owner == image * 3 + k, 0].tolist()
         assert sorted(own) == sorted(area for area, _, _ in regions_of((masks[image] == k + 1).numpy()))
@@ -54,7 +55,7 @@ def test_equal_to_scikit_image(masks: Tensor) -> None:
 def test_single_regions_as_scikit_image_sees_them(masks: Tensor) -> None:
     """Area exact, eccentricity² to 1e-4, the angle to 0.1° above an eccentricity of 0.1."""
     alone = np.stack([region for mask in masks.numpy() for region in split(mask == 1)])
-    area = Regions.of(torch.from_numpy(alone), 1).moments[:, 0]
+    area = Regions.of(Runs.of(torch.from_numpy(alone)), 1).moments[:, 0]
     found = region_moments(torch.from_numpy(alone).long(), 1)[:, 0]
     for k, mask in enumerate(alone):
         expected_area, form, direction = ellipse_of(mask)
@@ -64,7 +65,7 @@ def test_single_regions_as_scikit_image_sees_them(masks: Tensor) -> None:
 
 def test_neighbouring_images_stay_apart() -> None:
     """A label that fills every frame is one region per image."""
-    regions = Regions.of(torch.ones(3, 4, 5, dtype=torch.uint8), 2)
+    regions = Regions.of(Runs.of(torch.ones(3, 4, 5, dtype=torch.uint8)), 2)
     assert regions.owner.tolist() == [0, 2, 4] and regions.moments[:, 0].tolist() == [20] * 3
 
 

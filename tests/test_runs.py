@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
 from lis.quantify.ellipse import POWERS
 from lis.quantify.runs import Runs
@@ -12,11 +14,11 @@ from tests.shapes import blobs, drawn, scattered
 MASKS = pytest.mark.parametrize(
     "masks",
     [
-        drawn().numpy(),
-        scattered(2).numpy(),
-        blobs(2, 16).numpy(),
-        np.ones((2, 1, 4), int),
-        np.eye(5, dtype=int)[..., None],
+        drawn(),
+        scattered(2),
+        blobs(2, 16),
+        torch.ones(2, 1, 4, dtype=torch.int64),
+        torch.eye(5, dtype=torch.int64)[..., None],
     ],
     ids=["drawn", "random", "blobs", "one row", "one column"],
 )
@@ -32,27 +34,36 @@ def places(runs: Runs) -> list[tuple[int, int, range]]:
 
 
 @MASKS
-def test_runs_are_the_longest_stretches_of_one_label(masks: np.ndarray) -> None:
+def test_runs_are_the_longest_stretches_of_one_label(masks: Tensor) -> None:
     runs, seen = Runs.of(masks), np.full(masks.shape, -1)
     for (n, y, columns), label, picture in zip(places(runs), runs.label, runs.picture, strict=True):
-        assert picture == n and (masks[n, y, columns] == label).all()
+        assert picture == n and (masks[n, y, list(columns)] == label).all()
         assert columns[0] == 0 or masks[n, y, columns[0] - 1] != label
         seen[n, y, columns] = label
-    assert (seen == masks).all()
+    assert (seen == masks.numpy()).all()
 
 
 @MASKS
-def test_runs_touch_below_and_at_corners(masks: np.ndarray) -> None:
+def test_runs_touch_below_and_at_corners(masks: Tensor) -> None:
     runs = Runs.of(masks)
     where, found = places(runs), runs.touching().toarray()
     for a, b in np.ndindex(found.shape):
         (n, y, own), (m, z, other) = where[a], where[b]
         near = any(abs(s - t) <= 1 for s in own for t in other)
-        assert found[a, b] == (n == m and z == y + 1 and near and runs.label[a] == runs.label[b])
+        assert found[a, b] == (n == m and z == y + 1 and near and 0 < runs.label[a] == runs.label[b])
 
 
 @MASKS
-def test_moments_are_sums_over_pixels(masks: np.ndarray) -> None:
+def test_sums_over_the_pixels_of_each_label(masks: Tensor) -> None:
+    """Of ones: the areas."""
+    runs, values = Runs.of(masks), np.random.default_rng(0).random(masks.shape)
+    inside = masks.numpy()[:, None] == np.arange(1, 6)[:, None, None]
+    np.testing.assert_allclose(runs.sums(values, 5), (inside * values[:, None]).sum((2, 3)))
+    np.testing.assert_array_equal(runs.areas(5), inside.sum((2, 3)))
+
+
+@MASKS
+def test_moments_are_sums_over_pixels(masks: Tensor) -> None:
     runs = Runs.of(masks)
     group = np.random.default_rng(0).integers(0, 4, len(runs.start))
     expected = np.zeros((5, 6))

@@ -106,11 +106,12 @@ def test_channels_are_standardised() -> None:
             torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
 
 
-def test_a_projection_is_a_convolution_of_the_stack() -> None:
+@pytest.mark.parametrize("size", [8, 6, 4])
+def test_a_projection_is_a_convolution_of_the_stack(size: int) -> None:
     """Values and gradients, for maps below, at and above the size."""
     maps = list(random_maps().values())
     widths = [x.shape[1] for x in maps]
-    projection, stack = Projection(widths, 5, 8).double(), Stack(widths, 8).double()
+    projection, stack = Projection(widths, 5, size).double(), Stack(widths, size).double()
     projection.standardisation.fit(maps)
     stack.standardisation.fit(maps)
     nn.init.normal_(projection.bias)

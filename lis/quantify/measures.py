@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lis.quantify.ellipse import one_hot
 from lis.quantify.entropy import local_entropy
-from lis.quantify.regions import region_moments
+from lis.quantify.regions import shapes
+from lis.quantify.runs import Runs
 
 MEASURES = ("area", "luminance", "entropy", "eccentricity", "angle")
 MINIMUM_AREA = 0.0012
@@ -50,19 +50,20 @@ def measure(masks: Tensor, image: Tensor, labels: int) -> Tensor:
     brightness = luma(image)
     height, width = masks.shape[1:]
     block = (image.shape[2] // height, image.shape[3] // width)
-    maps = torch.stack([brightness, local_entropy(brightness)], 1)
-    maps = maps if block == (1, 1) else F.avg_pool2d(maps, block)
-    inside = one_hot(masks, labels).flatten(2).to(maps.dtype)
-    size = inside.sum(2, keepdim=True)
-    means = inside @ maps.flatten(2).mT / size
-    shape = region_moments(masks, labels).to(means)
-    return torch.cat([torch.where(size > 0, size / (height * width), torch.nan), means, shape], 2)
+    maps = [x if block == (1, 1) else F.avg_pool2d(x, block) for x in (brightness, local_entropy(brightness))]
+    runs = Runs.of(masks)
+    size = torch.from_numpy(runs.areas(labels))
+    sums = [torch.from_numpy(runs.sums(x.cpu().numpy(), labels)) for x in maps]
+    area = torch.where(size > 0, size / (height * width), torch.nan)
+    columns = [area, *(x / size for x in sums), *shapes(runs, labels).unbind(2)]
+    return torch.stack([x.float() for x in columns], 2).to(masks.device)
 
 
 def luma(image: Tensor) -> Tensor:
     """Rec. 709 luma `[n, H, W]` in [0, 1] of images `[n, 3, H, W]` in [-1, 1]: float32."""
-    red, green, blue = ((image.float() + 1) / 2).unbind(1)
-    return _REC_709[0] * red + _REC_709[1] * green + _REC_709[2] * blue
+    red, green, blue = image.float().unbind(1)
+    weighted = (red * _REC_709[0]).add_(green, alpha=_REC_709[1]).add_(blue, alpha=_REC_709[2])
+    return weighted.add_(1).div_(2)
 
 
 def _check(masks: Tensor, image: Tensor, labels: int) -> None:
@@ -78,8 +79,8 @@ def _check(masks: Tensor, image: Tensor, labels: int) -> None:
         )
     if masks.is_floating_point():
         raise ValueError(f"masks are {masks.dtype}: expected integers; take the argmax of the segmenter's logits")
-    if not 0 <= int(masks.min()) <= int(masks.max()) <= labels:
+    low, high = (int(x) for x in masks.aminmax())
+    if not 0 <= low <= high <= labels:
         raise ValueError(
-            f"masks hold values from {int(masks.min())} to {int(masks.max())}: expected 0 (background) to {labels}, "
-            "the number of labels"
+            f"masks hold values from {low} to {high}: expected 0 (background) to {labels}, the number of labels"
         )

@@ -19,7 +19,7 @@ _CANCELLED = 1e-9
 
 @dataclass(frozen=True)
 class Regions:
-    """The 8-connected regions of all labels of a batch of masks, found on the processor."""
+    """The 8-connected regions of all labels of a batch of masks."""
 
     owner: Tensor
     """`[regions]` int64: image · labels + label − 1."""
@@ -27,9 +27,8 @@ class Regions:
     """`[regions, 6]` float64: raw moments in the order of `lis.quantify.ellipse.POWERS`."""
 
     @classmethod
-    def of(cls, masks: Tensor, labels: int) -> Self:
-        """Regions of `masks [n, h, w]`, integers: 0 background, 1 … labels."""
-        runs = Runs.of(masks.to(torch.int16).cpu().numpy())
+    def of(cls, runs: Runs, labels: int) -> Self:
+        """Regions of masks that hold 0 (background), 1 … labels."""
         count, region = connected_components(runs.touching(), directed=False)
         one = np.empty(count, np.int64)
         one[region] = np.arange(len(region))
@@ -59,10 +58,15 @@ def region_moments(masks: Tensor, labels: int) -> Tensor:
         >>> region_moments(torch.tensor([[[1, 1, 1, 0, 1]]]), labels=1)
         tensor([[[0.7500, 0.0000]]])
     """
-    regions = Regions.of(masks, labels)
+    return shapes(Runs.of(masks), labels).to(masks.device)
+
+
+def shapes(runs: Runs, labels: int) -> Tensor:
+    """`region_moments` of masks that are there as runs: `[n, labels, 2]` float32."""
+    regions = Regions.of(runs, labels)
     ellipse = Ellipse.of(regions.moments)
     shape = torch.cat([torch.ones_like(ellipse.area[:, None]), ellipse.eccentricity[:, None], ellipse.direction], 1)
-    sums = shape.new_zeros(len(masks) * labels, 4).index_add_(0, regions.owner, ellipse.area[:, None] * shape)
+    sums = shape.new_zeros(runs.shape[0] * labels, 4).index_add_(0, regions.owner, ellipse.area[:, None] * shape)
     mean = sums[:, 1:] / sums[:, :1]
     direction = torch.where(mean[:, 1:].norm(dim=1, keepdim=True) < _CANCELLED, 0, mean[:, 1:])
-    return torch.stack([mean[:, 0], to_angle(direction)], 1).view(len(masks), labels, 2).float().to(masks.device)
+    return torch.stack([mean[:, 0], to_angle(direction)], 1).view(runs.shape[0], labels, 2).float()

@@ -88,7 +88,8 @@ class Projection(nn.Module):
     """A 1×1 convolution of the stack of all maps, which is never made.
 
     W·stack(x₁, x₂, …) = Σ Wᵢxᵢ, and a 1×1 convolution commutes with averaging and interpolation. So every map is
-    projected where it is smallest, maps of one size are added, and only the sums are resized.
+    projected where it is smallest (one that is k times as large averaged by the convolution itself, of k×k weights and
+    stride k), maps of one size are added, and only the sums are resized.
 
     Args:
         channels: of each map.
@@ -108,12 +109,18 @@ class Projection(nn.Module):
         weight, bias = self.folded()
         sums: dict[int, Tensor] = {}
         for x, own in zip(maps, weight.split(self.standardisation.channels, 1), strict=True):
-            y = F.conv2d(
-                reduced(x, self.size), own, None if sums else bias
-            )  # once, since a constant stays when resized
+            y = self._projected(x, own, None if sums else bias)  # once, since a constant stays when resized
             sums[y.shape[-1]] = sums[y.shape[-1]].add_(y) if y.shape[-1] in sums else y
         whole = reduce(Tensor.add_, [resized(y, self.size) for y in sums.values()])
         return F.leaky_relu_(whole, SLOPE)
+
+    def _projected(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """One map, averaged down where it is larger than `size`."""
+        times, rest = divmod(x.shape[-1], self.size)
+        if times < 2 or rest or x.shape[-2] != x.shape[-1]:
+            return F.conv2d(reduced(x, self.size), weight, bias)
+        average = weight.expand(-1, -1, times, times) / times**2
+        return F.conv2d(x, average.contiguous(memory_format=torch.channels_last), bias, stride=times)
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Weight `[outputs, all channels, 1, 1]` and bias `[outputs]` for maps that are not standardised."""
