@@ -16,7 +16,7 @@ from hydra.errors import ConfigCompositionException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 
 from lis import build
-from lis.config import SCHEMAS, EngineConfig, RunConfig, conf_folder, register
+from lis.config import SCHEMAS, EngineConfig, FewShotConfig, RunConfig, conf_folder, register
 from lis.engine import InProcess
 from lis.generators.partworld import SETS
 from lis.run import STAGES
@@ -78,7 +78,8 @@ def test_every_option_composes_and_is_valid(group: str, name: str) -> None:
 def test_part_world_chooses_the_narrow_segmenter_unless_another_is_asked_for(
     overrides: list[str], channels: int
 ) -> None:
-    assert typed(composed(*overrides)).segmenter.channels == channels
+    found = typed(composed(*overrides)).segmenter
+    assert isinstance(found, FewShotConfig) and found.channels == channels
 
 
 @pytest.mark.parametrize("file", sorted((conf_folder() / "experiment").glob("*.yaml")), ids=lambda file: file.stem)
