@@ -65,7 +65,7 @@ def test_the_linear_link_reaches_its_bounds(classifier: str, classes: str, tmp_p
 
 @pytest.mark.full
 def test_measured_changes_are_the_true_ones(tmp_path: Path) -> None:
-    """Ten of 256 units are a short head: with the demo's 4 samples per class the overlap is 7.2 (experiments/fig4)."""
+    """Ten of 256 units are a short head: experiments/fig4 says how unsteady it is."""
     code, output = lis("analysis=truth", "tuning.seeds=20", "hydra.run.dir=run", cwd=tmp_path, timeout=3600)
     assert code == 0, output
     found = metrics(tmp_path / "run")
