@@ -76,6 +76,7 @@ def test_measured_changes_are_the_true_ones(tmp_path: Path) -> None:
 
 @pytest.mark.full
 def test_with_maps_as_fine_as_the_images_the_plain_differences_agree_too(tmp_path: Path) -> None:
+    """With the wide segmenter; the narrow one stays below 7.5 there."""
     fine = ("segmenter=projected", "segmenter.size=64", "segmenter.enlarge=1")
     code, output = lis("analysis=truth", *fine, "hydra.run.dir=run", cwd=tmp_path, timeout=1800)
     assert code == 0, output
