@@ -70,16 +70,22 @@ def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def written(measure: str, change: float) -> str:
-    """A change with its sign, as text."""
+    """A change with its sign, as text; a log₂ ratio of areas as what it comes to."""
+    change = 2**change - 1 if measure == "area" else change
     return "–" if np.isnan(change) else CHANGE[measure].format(change).replace("-", "−").replace("%", " %")
+
+
+def based(row: dict[str, Any]) -> str:
+    """A mean change, with the resultant length of angles, and the samples that have it where not all do."""
+    facts = [written(row["measure"], row["change"])]
+    facts += [f"R {row['resultant']:.2f}"] if row["measure"] == "angle" else []
+    return ", ".join([*facts, *([f"{row['n']} of {row['samples']}"] if row["n"] < row["samples"] else [])])
 
 
 def leaders(run: Run) -> str:
     """The first unit of every ranking with its mean change (Fig. 4A; S21, S26)."""
     first = [row for row in run.rows("units", "ranking") if row["rank"] == 1 and row["interpreted"]]
-    cell = {
-        (row["label"], row["measure"]): f"{row['unit']} ({written(row['measure'], row['change'])})" for row in first
-    }
+    cell = {(row["label"], row["measure"]): f"{row['unit']} ({based(row)})" for row in first}
     labels = dict.fromkeys(row["label"] for row in first)
     return markdown(["label", *MEASURES], [[label, *(cell[label, m] for m in MEASURES)] for label in labels])
 

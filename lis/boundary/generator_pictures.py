@@ -12,7 +12,7 @@ from lis.boundary.generator_tables import TOLD, Paths, typical
 from lis.context import Context
 from lis.linking.fit import load_link
 from lis.quantify.change import change
-from lis.quantify.measures import MEASURES, MINIMUM_AREA
+from lis.quantify.measures import MEASURES, interpreted
 from lis.store import Artifact, Draft
 from lis.units.parts import Finder
 from lis.units.pictures import Seen, see, style_codes
@@ -81,12 +81,11 @@ def told(units: pd.DataFrame, measures: Tensor, labels: tuple[str, ...]) -> pd.D
 
     Args:
         units: a row per unit.
-        measures: `[units, steps, K, 5]`; labels with a mean area below `MINIMUM_AREA` are passed over.
+        measures: `[units, steps, K, 5]`; labels that are not `interpreted` are passed over.
         labels: K names.
     """
     moved = change(measures[:, 0], measures[:, -1]).numpy()
-    area = measures[..., MEASURES.index("area")].nan_to_num().mean((0, 1)).numpy()
-    counts = (area >= MINIMUM_AREA)[:, None] & np.isin(MEASURES, TOLD)
+    counts = interpreted(measures).numpy()[:, None] & np.isin(MEASURES, TOLD)
     size = np.where(counts, np.nan_to_num(np.abs(moved)), 0)
     size = size / np.maximum(size.max((0, 1), initial=0), 1e-12)
     found = []

@@ -9,8 +9,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from lis.quantify.averages import Average, axial_mean
 from lis.quantify.change import change
-from lis.quantify.measures import MEASURES, MINIMUM_AREA
+from lis.quantify.ellipse import half_circle
+from lis.quantify.measures import MEASURES, interpreted
 from lis.units.tables import long_table
 
 TOLD = ("area", "luminance", "entropy")
@@ -112,33 +114,35 @@ def boundary(at_target: Tensor) -> Tensor:
 def measure_table(paths: Paths) -> pd.DataFrame:
     """What becomes of every label, a row per pair of classes, label and measure.
 
-    Columns: origin, target, label, measure, change (mean over the samples that have the label in both images), low,
-    high (quartiles), n, interpreted (the label is not too small over all images), rank (by |change| among the
-    interpreted labels of a pair and measure; 1 the largest, 0 without).
+    Columns: origin, target, label, measure, change (mean over the samples that have the label in both images, see
+    `Average`), low, high (quartiles), resultant (R of the angles; NaN for other measures), n, interpreted (the label is
+    not too small over all images), rank (by |change|, of the angle R·|change|, among the interpreted labels of a pair
+    and measure; 1 the largest, 0 without).
     """
-    area = paths.measures[..., MEASURES.index("area")].double().nanmean((0, 1)).numpy()
-    tables = []
+    seen, tables = interpreted(paths.measures)[:, None], []
     for origin, target, rows in paths.pairs:
-        own = paths.change[rows].numpy()
-        columns = _over_samples(own) | {"interpreted": (area >= MINIMUM_AREA)[:, None]}
-        table = long_table({"label": paths.labels, "measure": MEASURES}, columns)
-        size = table["change"].abs().where(table["interpreted"])
+        average, columns = _over_samples(paths.change[rows])
+        table = long_table({"label": paths.labels, "measure": MEASURES}, columns | {"interpreted": seen})
+        size = pd.Series(average.ranked.abs().flatten().numpy()).where(table["interpreted"])
         rank = size.groupby(table["measure"]).rank(ascending=False, method="first").fillna(0).astype(int)
         names = {"origin": paths.class_names[origin], "target": paths.class_names[target]}
         tables.append(_named(table.assign(rank=rank), names))
     return pd.concat(tables, ignore_index=True)
 
 
-def _over_samples(values: np.ndarray) -> dict[str, np.ndarray]:
-    """Mean, quartiles and number of known values along the first axis; NaN where there are none."""
-    n = (~np.isnan(values)).sum(0)
-    known = np.where(n > 0, values, 0)
-    low, mean, high = (
-        np.nanquantile(known, 0.25, axis=0),
-        np.nanmean(known, axis=0),
-        np.nanquantile(known, 0.75, axis=0),
-    )
-    return {name: np.where(n > 0, x, np.nan) for name, x in (("change", mean), ("low", low), ("high", high))} | {"n": n}
+def _over_samples(change: Tensor) -> tuple[Average, dict[str, Tensor]]:
+    """Mean, quartiles and number of known values of `change [n, K, 5]`; quartiles of angles lie around their mean."""
+    average, angle = Average.of(change), MEASURES.index("angle")
+    centre = torch.zeros_like(average.value)
+    centre[..., angle] = axial_mean(change[..., angle])[0]
+    around = change - centre
+    around[..., angle] = half_circle(around[..., angle])
+    known = ~average.value.isnan()
+    low, high = (around.nanquantile(share, 0) + centre for share in (0.25, 0.75))
+    resultant = torch.full_like(average.value, torch.nan)
+    resultant[..., angle] = average.resultant
+    ends = {name: x.where(known, torch.nan) for name, x in (("low", low), ("high", high))}
+    return average, {"change": average.value, "resultant": resultant, "n": average.n} | ends
 
 
 def unit_table(paths: Paths, units: pd.DataFrame) -> pd.DataFrame:

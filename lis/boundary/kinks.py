@@ -7,18 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lis.quantify.change import change
-from lis.quantify.measures import MEASURES
-from lis.units.walk import turned
-
-
-def changes(measures: Tensor) -> Tensor:
-    """Change of every measure since the first step, `[n, T, K, 5]` of `measures [n, T, K, 5]`; angles step by step."""
-    since = change(measures[:, :1].expand_as(measures), measures)
-    place = MEASURES.index("angle")
-    since[..., place] = turned(measures[..., place])
-    return since
-
 
 def normalised(values: Tensor) -> Tensor:
     """Curves `[n, T, …]` divided by their largest |value|; NaN is passed over, a curve of 0 stays 0.

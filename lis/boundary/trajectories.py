@@ -11,18 +11,19 @@ from torch import Tensor
 
 from lis.boundary.counterfactuals import identity_of, weights
 from lis.boundary.job import Job
-from lis.boundary.kinks import changes, kinks, normalised
+from lis.boundary.kinks import kinks, normalised
 from lis.boundary.paths import Paths, distances, seen
 from lis.boundary.shards import blocks, searched
 from lis.boundary.wanted import class_pairs, names_of, validate_counterfactual
 from lis.context import Context
 from lis.linking.distances import Choice, choose
-from lis.quantify.measures import MEASURES, MINIMUM_AREA
+from lis.quantify.change import changes_along
+from lis.quantify.measures import MEASURES, interpreted
 from lis.store import Artifact, Draft, Recipe
 from lis.units.parts import Parts
 from lis.units.tables import long_table
 
-VERSION = 1
+VERSION = 2
 METRICS = {"pixel_l2": "mse"}
 """What a distance is called in the table, where it is not its own name."""
 
@@ -156,7 +157,7 @@ def _step_table(
 def _measure_table(labels: tuple[str, ...], measures: Tensor, even: Tensor) -> pd.DataFrame:
     """Columns: trajectory, step, position, label, measure, measured, change (since step 0), normalised (change)."""
     n, steps = measures.shape[:2]
-    since = changes(measures)
+    since = changes_along(measures)
     axes = {"trajectory": range(n), "step": range(steps), "label": labels, "measure": MEASURES}
     table = long_table(axes, {"measured": measures, "change": since, "normalised": normalised(since)})
     table.insert(2, "position", even.numpy()[table["step"]])
@@ -166,7 +167,7 @@ def _measure_table(labels: tuple[str, ...], measures: Tensor, even: Tensor) -> p
 def _around_table(labels: tuple[str, ...], measures: Tensor) -> pd.DataFrame:
     """Columns: trajectory, label, measure, before, after (the boundary), change."""
     before, after = measures.unbind(1)
-    columns = {"before": before, "after": after, "change": changes(measures)[:, 1]}
+    columns = {"before": before, "after": after, "change": changes_along(measures)[:, 1]}
     return long_table({"trajectory": range(len(measures)), "label": labels, "measure": MEASURES}, columns)
 
 
@@ -181,10 +182,10 @@ def kink_table(labels: tuple[str, ...], measures: Tensor, crossing: Tensor) -> p
         measures: along the paths, `[n, T, K, 5]`.
         crossing: the step of each path that crosses the boundary, `[n]`.
     """
-    area = measures[..., MEASURES.index("area")].nan_to_num(0).mean(1)
-    columns: dict[str, Any] = vars(kinks(changes(measures), crossing))
+    seen = torch.stack([interpreted(path) for path in measures])
+    columns: dict[str, Any] = vars(kinks(changes_along(measures), crossing))
     axes = {"trajectory": range(len(measures)), "label": labels, "measure": MEASURES}
-    table = long_table(axes, columns | {"interpreted": (area >= MINIMUM_AREA)[..., None]})
+    table = long_table(axes, columns | {"interpreted": seen[..., None]})
     score = table["score"].where(table["interpreted"])
     rank = score.groupby(table["trajectory"]).rank(ascending=False, method="first").fillna(0).astype(int)
     return table.assign(rank=rank)

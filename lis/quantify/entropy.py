@@ -1,4 +1,4 @@
-"""Local entropy: how rough an image is around each pixel (paper §3.2: "entropy (smoothness)")."""
+"""Local entropy of a part: how rough its surface is (paper §3.2: "entropy (smoothness)")."""
 
 from __future__ import annotations
 
@@ -13,82 +13,125 @@ from torch.nn import functional as F
 
 LEVELS = 16
 """Grey levels that the luma is quantised to."""
-WINDOW = 9
-"""Height and width of the window in pixels."""
-_HALF = WINDOW // 2
+FULL = 0.5
+"""Share of a window that has to be the part's own pixels: below, so few say nothing about its surface."""
+_PIXELS_PER_RADIUS = 32
+_ROWS = 128
+"""Rows at once on a processor: as many as stay in its cache."""
 
 
-def local_entropy(luma: Tensor) -> Tensor:
-    """Entropy in bits of the grey levels in the window around each pixel.
+def window(height: int, width: int) -> int:
+    """Side of the window in pixels, odd: 9 for masks of 128 pixels, 5 for 64, and in proportion; 3 at the least.
 
-    H = −Σ_b p_b log₂ p_b, with p_b the share of level b of `LEVELS` equal steps in the `WINDOW` × `WINDOW` pixels
-    around, of which only those inside the image count.
-
-    Args:
-        luma: `[n, H, W]` in [0, 1].
-
-    Returns:
-        `[n, H, W]` float32 in [0, log₂ LEVELS].
+    The paper names no window.
 
     Example:
-        >>> local_entropy(torch.tensor([[[0.1, 0.1, 0.9, 0.9]]]))
-        tensor([[[1., 1., 1., 1.]]])
+        >>> [window(size, size) for size in (28, 32, 64, 128, 256)]
+        [3, 3, 5, 9, 17]
+    """
+    return 2 * max(1, round(min(height, width) / _PIXELS_PER_RADIUS)) + 1
+
+
+def part_entropy(luma: Tensor, masks: Tensor, labels: int) -> Tensor:
+    """Mean local entropy of every part.
+
+    At a pixel H = −Σ_b p_b log₂ p_b, with p_b the share of level b of `LEVELS` equal steps among the pixels of the same
+    part in the `window` around. Pixels whose window is the part's by less than `FULL` are left out, those of other
+    parts do not count: neither a part's outline nor what lies behind it is its surface.
+
+    Args:
+        luma: `[n, h, w]` in [0, 1], at the resolution of the masks.
+        masks: `[n, h, w]` integers: 0 background, 1 … labels.
+        labels: number of labels, without background.
+
+    Returns:
+        `[n, labels]` float32 in bits, in [0, log₂ LEVELS], on the masks' device; NaN where no window counts: the label
+        is absent or too thin everywhere.
+
+    Example:
+        >>> luma = torch.tensor([0.1, 0.1, 0.9]).repeat(4)[:9].expand(1, 9, 9)
+        >>> masks = torch.ones(1, 9, 9, dtype=torch.int64)
+        >>> part_entropy(luma, masks, labels=2).round(decimals=3)
+        tensor([[0.918,   nan]])
     """
     level = (luma * LEVELS).clamp(0, LEVELS - 1).to(torch.uint8)
-    sums = _sums_on_processor(level) if level.device.type == "cpu" else _sums(level)
-    pixels = _pixels_in_window(*luma.shape[1:]).to(sums)
-    return (pixels.log2() - sums / pixels).clamp(min=0)
+    side = window(*masks.shape[1:])
+    fits = side**2 <= np.iinfo(np.uint8).max
+    means = _on_processor if masks.device.type == "cpu" and fits else _on_any_device
+    return means(level, masks, labels, side)
 
 
-def _sums(level: Tensor) -> Tensor:
-    """Σ_b c_b log₂ c_b `[n, H, W]`, with c_b the count of level b in the window: for any device."""
-    pictures = F.one_hot(level.long(), LEVELS).permute(0, 3, 1, 2).float()
-    counts = F.avg_pool2d(pictures, WINDOW, stride=1, padding=_HALF, divisor_override=1)
-    return torch.xlogy(counts, counts).sum(1) / math.log(2)
+def _on_any_device(level: Tensor, masks: Tensor, labels: int, side: int) -> Tensor:
+    """Label by label."""
+    levels = F.one_hot(level.long(), LEVELS).permute(0, 3, 1, 2).float()
+    means = []
+    for label in range(1, labels + 1):
+        inside = masks == label
+        counts = F.avg_pool2d(levels * inside[:, None], side, stride=1, padding=side // 2, divisor_override=1)
+        pixels = counts.sum(1)
+        entropy = pixels.log2() - torch.xlogy(counts, counts).sum(1) / (math.log(2) * pixels)
+        seen = inside & (pixels >= FULL * side**2)
+        means.append(torch.where(seen, entropy, torch.nan).flatten(1).nanmean(1))
+    return torch.stack(means, 1).clamp(min=0)
 
 
-def _sums_on_processor(level: Tensor) -> Tensor:
-    """The same several times faster on a processor: counts are bytes, their logarithms are looked up.
+def _on_processor(level: Tensor, masks: Tensor, labels: int, side: int) -> Tensor:
+    """The same several times faster: only rows that a part has, counts in bytes, their logarithms looked up.
 
-    An image lies in memory as a picture per level (1 where a pixel has it), with `_HALF` empty pixels behind each row
-    and as many empty rows behind each picture: enough that no window reaches into the next one.
+    The rows of all parts of all images lie under each other in one tall picture, in which every other pixel is empty.
+    `side // 2` empty rows follow each part, and as many empty columns each row: enough that no window reaches into the
+    next one.
     """
-    n, height, width = level.shape
-    size, row = (height + _HALF, width + _HALF), width + _HALF
-    padded = np.full((n, *size), LEVELS, np.uint8)
-    padded[:, :height, :width] = level.numpy()
-    pixels, reach = size[0] * size[1], _HALF * (row + 1)
-    values, table = np.arange(LEVELS, dtype=np.uint8)[:, None], _table()
-    pictures = np.zeros(reach + LEVELS * pixels + reach, np.uint8)
-    of_level = pictures[reach:-reach].reshape(LEVELS, pixels)
-    sums = np.empty((n, *size), np.float32)
-    for picture, out in zip(padded.reshape(n, -1), sums.reshape(n, -1), strict=True):
-        np.equal(picture, values, out=of_level.view(bool))
-        counts = _window_sums(_window_sums(pictures, 1), row)
-        cv2.LUT(counts.reshape(LEVELS, pixels), table).sum(0, out=out)
-    return torch.from_numpy(np.ascontiguousarray(sums[:, :height, :width]))
+    half = side // 2
+    mask, grey = (np.pad(x.to(torch.uint8).numpy(), ((0, 0), (0, half), (0, half))) for x in (masks, level))
+    image, part, row = _rows(mask, labels, half)
+    inside = mask[image, row] == part[:, None]
+    picture = np.full((len(row) + 2 * half, mask.shape[2]), LEVELS, np.uint8)
+    np.copyto(picture[half : half + len(row)], grey[image, row], where=inside)
+    of_row = np.zeros((2, len(row)))
+    for start in range(0, len(row), _ROWS):
+        block = slice(start, start + _ROWS)
+        entropy, pixels = _in_windows(picture[start : start + _ROWS + 2 * half], side)
+        counted = inside[block] & (pixels >= FULL * side**2)
+        of_row[:, block] = np.where(counted, entropy, 0).sum(1), counted.sum(1)
+    of_part = [np.bincount(image * labels + part - 1, x, len(masks) * labels) for x in of_row]
+    mean = np.divide(*of_part, out=np.full(len(masks) * labels, np.nan), where=of_part[1] > 0)
+    return torch.from_numpy(mean.reshape(-1, labels)).float().clamp(min=0)
 
 
-def _window_sums(x: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:
-    """xᵢ + xᵢ₊ₛ + … of `WINDOW` = 9 = 2·2·2 + 1 numbers, s = `step` apart: four additions instead of eight."""
-    two = x[:-step] + x[step:]
-    four = two[: -2 * step] + two[2 * step :]
-    eight = four[: -4 * step] + four[4 * step :]
-    return eight[:-step] + x[8 * step :]
+def _rows(mask: NDArray[np.uint8], labels: int, half: int) -> tuple[NDArray[np.intp], ...]:
+    """Image, part (from 1) and row of each line of the tall picture.
+
+    A part takes the rows from its first to its last, and `half` below, which `mask [n, h + half, w]` has as empty ones.
+    """
+    has = np.zeros((len(mask), 1 + labels, mask.shape[1]), bool)
+    image, row, column = np.nonzero(mask)
+    has[image, mask[image, row, column], row] = True
+    first, last = has.argmax(2), mask.shape[1] - 1 - has[..., ::-1].argmax(2)
+    row = np.arange(mask.shape[1])
+    taken = (row >= first[..., None]) & (row <= last[..., None] + half) & has.any(2, keepdims=True)
+    return np.nonzero(taken)
 
 
-def _table() -> NDArray[np.float32]:
-    """c log₂ c of every byte."""
-    counts = np.arange(256)
-    return (counts * np.log2(np.maximum(counts, 1))).astype(np.float32)
+def _in_windows(picture: NDArray[np.uint8], side: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Entropy and number of pixels in the window around each, without the first and last `side // 2` rows."""
+    rows, columns = picture.shape
+    margin = side // 2 * (columns + 1)
+    buffer = np.zeros(2 * margin + LEVELS * rows * columns, np.uint8)
+    levels = buffer[margin:-margin].reshape(LEVELS, rows * columns)
+    np.equal(picture.reshape(-1), np.arange(LEVELS, dtype=np.uint8)[:, None], out=levels.view(bool))
+    counts = _window_sums(_window_sums(buffer, 1, side), columns, side).reshape(LEVELS, rows, columns)
+    counts = np.ascontiguousarray(counts[:, side // 2 : rows - side // 2])
+    pixels, logarithm = counts.sum(0, dtype=np.uint8), np.log2(np.maximum(np.arange(256, dtype=np.float32), 1))
+    sums = cv2.LUT(counts.reshape(LEVELS, -1), np.arange(256, dtype=np.float32) * logarithm).sum(0)
+    return logarithm[pixels] - sums.reshape(pixels.shape) / np.maximum(pixels, 1), pixels
 
 
-def _pixels_in_window(height: int, width: int) -> Tensor:
-    """How many pixels of the window lie inside the image, `[H, W]`."""
-    rows, columns = (_in_reach(size) for size in (height, width))
-    return rows[:, None] * columns
-
-
-def _in_reach(size: int) -> Tensor:
-    place = torch.arange(size)
-    return (place + _HALF).clamp(max=size - 1) - (place - _HALF).clamp(min=0) + 1
+def _window_sums(x: NDArray[np.uint8], step: int, side: int) -> NDArray[np.uint8]:
+    """xᵢ + xᵢ₊ₛ + … of `side` numbers, s = `step` apart: those of half as many added to themselves, and one for odd."""
+    if side == 1:
+        return x
+    if side % 2:
+        return _window_sums(x, step, side - 1)[:-step] + x[(side - 1) * step :]
+    half = _window_sums(x, step, side // 2)
+    return half[: -side // 2 * step] + half[side // 2 * step :]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lis.quantify.entropy import local_entropy
+from lis.quantify.entropy import part_entropy
 from lis.quantify.regions import shapes
 from lis.quantify.runs import Runs
 
@@ -22,11 +22,10 @@ def measure(masks: Tensor, image: Tensor, labels: int) -> Tensor:
 
     - area: fraction of the frame
     - luminance: mean Rec. 709 luma of the [0, 1] image
-    - entropy: mean local entropy of the luma in bits, see `local_entropy`
+    - entropy: mean local entropy of the luma in bits, see `part_entropy`
     - eccentricity in [0, 1] and angle in degrees in (−90, 90]: see `region_moments`
 
-    A mask may be coarser than its image: luma and entropy are computed at the image's resolution and read in the mask
-    enlarged.
+    A mask may be coarser than its image: the luma is averaged to the mask's resolution.
 
     Args:
         masks: `[n, h, w]` integers: 0 background, 1 … labels.
@@ -34,8 +33,8 @@ def measure(masks: Tensor, image: Tensor, labels: int) -> Tensor:
         labels: number of labels, without background.
 
     Returns:
-        `[n, labels, 5]` float32 in the order of `MEASURES`, on the masks' device; NaN where a label is absent, and for
-        the angle of a label without orientation.
+        `[n, labels, 5]` float32 in the order of `MEASURES`, on the masks' device; NaN where a label is absent, for the
+        angle of a label without orientation, and for the entropy of one that is too thin for any window.
 
     Raises:
         ValueError: shapes that do not fit, or a mask that holds something else than 0 … labels.
@@ -43,20 +42,47 @@ def measure(masks: Tensor, image: Tensor, labels: int) -> Tensor:
     Example:
         >>> masks = torch.tensor([[[1, 1, 1, 0], [0, 0, 0, 0]]])
         >>> measure(masks, torch.zeros(1, 3, 4, 8), labels=2)
-        tensor([[[0.3750, 0.5000, 0.0000, 1.0000, 0.0000],
+        tensor([[[0.3750, 0.5000,    nan, 1.0000, 0.0000],
                  [   nan,    nan,    nan,    nan,    nan]]])
     """
     _check(masks, image, labels)
-    brightness = luma(image)
     height, width = masks.shape[1:]
     block = (image.shape[2] // height, image.shape[3] // width)
-    maps = [x if block == (1, 1) else F.avg_pool2d(x, block) for x in (brightness, local_entropy(brightness))]
+    brightness = luma(image) if block == (1, 1) else F.avg_pool2d(luma(image), block)
     runs = Runs.of(masks)
     size = torch.from_numpy(runs.areas(labels))
-    sums = [torch.from_numpy(runs.sums(x.cpu().numpy(), labels)) for x in maps]
     area = torch.where(size > 0, size / (height * width), torch.nan)
-    columns = [area, *(x / size for x in sums), *shapes(runs, labels).unbind(2)]
+    luminance = torch.from_numpy(runs.sums(brightness.cpu().numpy(), labels)) / size
+    entropy = part_entropy(brightness, masks, labels).cpu()
+    columns = [area, luminance, entropy, *shapes(runs, labels).unbind(2)]
     return torch.stack([x.float() for x in columns], 2).to(masks.device)
+
+
+def mean_area(measures: Tensor) -> Tensor:
+    """Mean area of each label over the images that have it: `[labels]` float32 of `measures [..., labels, 5]`.
+
+    A fraction of the frame; NaN where no image has the label.
+
+    Example:
+        >>> mean_area(torch.tensor([[[0.1, 0, 0, 0, 0]], [[torch.nan] * 5], [[0.3, 0, 0, 0, 0]]]))
+        tensor([0.2000])
+    """
+    area = measures[..., MEASURES.index("area")].flatten(0, -2)
+    return area.double().nanmean(0).float()
+
+
+def interpreted(measures: Tensor) -> Tensor:
+    """Which labels are large enough to be interpreted: those of a `mean_area` of `MINIMUM_AREA` or more.
+
+    Absent is not zero: a label that few images have is judged by these.
+
+    Args:
+        measures: of the images, `[..., labels, 5]`.
+
+    Returns:
+        `[labels]` bool.
+    """
+    return mean_area(measures) >= MINIMUM_AREA
 
 
 def luma(image: Tensor) -> Tensor:

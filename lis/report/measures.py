@@ -8,7 +8,7 @@ from lis.report.figures.strips import signed
 
 CHANGES = {
     "extent": "change of area (fraction of the frame)",
-    "area": "change of area (relative to the first)",
+    "area": "change of area (log₂ ratio)",
     "luminance": "change of luminance (relative to the larger)",
     "entropy": "change of entropy (bit)",
     "eccentricity": "change of eccentricity",
@@ -21,12 +21,16 @@ CHANGES = {
 def changed(measure: str, value: float) -> str:
     """A change of a measure with its sign and unit; a dash where it is not finite.
 
+    A log₂ ratio of areas is written as what it comes to.
+
     Example:
-        >>> changed("area", 0.412), changed("luminance", -0.034), changed("angle", -12.3), changed("entropy", 0.2)
+        >>> changed("area", 0.5), changed("luminance", -0.034), changed("angle", -12.3), changed("entropy", 0.2)
         ('+41 %', '−3.4 %', '−12°', '+0.20 bit')
     """
     if not math.isfinite(value):
         return "–"
+    if measure == "area":
+        value = 2**value - 1
     if measure in ("area", "luminance"):
         return f"{signed(100 * value, 0 if abs(value) >= 0.0995 else 1)} %"
     if measure == "angle":
@@ -38,7 +42,7 @@ def changed_between(measure: str, value: float, low: float, high: float) -> str:
     """A change with its interval; without one where the bounds are not finite.
 
     Example:
-        >>> changed_between("area", 0.4, 0.3, 0.5), changed_between("angle", 20.0, 1.0, float("nan"))
+        >>> changed_between("luminance", 0.4, 0.3, 0.5), changed_between("angle", 20.0, 1.0, float("nan"))
         ('+40 % [+30 %, +50 %]', '+20°')
     """
     if not (math.isfinite(low) and math.isfinite(high)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
@@ -9,8 +10,9 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from lis.quantify.averages import Average, median_change
 from lis.quantify.change import change
-from lis.quantify.measures import MEASURES, MINIMUM_AREA
+from lis.quantify.measures import MINIMUM_AREA, mean_area
 from lis.units.tuned import Tuned
 
 BLOCK = 64
@@ -19,7 +21,10 @@ BLOCK = 64
 
 @dataclass(frozen=True)
 class Effects:
-    """Changes by P perturbations of S samples of C classes, in M measures of K labels."""
+    """Changes by P perturbations of S samples of C classes, in M measures of K labels.
+
+    Averages over samples drop NaN, and treat the angle as what it is, an axis: see `lis.quantify.averages`.
+    """
 
     tuned: Tuned
     change: Tensor
@@ -32,11 +37,11 @@ class Effects:
         """The effects of what was tuned."""
         steps = tuned.measures.split(BLOCK)
         changes = [change(block[:, :, 0], block[:, :, -1]) for block in steps]
-        return cls(tuned, torch.cat(changes), label_area(tuned.measures))
+        return cls(tuned, torch.cat(changes), mean_area(tuned.measures))
 
     @property
     def interpreted(self) -> Tensor:
-        """Which labels are large enough to be interpreted, `[K]` bool: a mean area of `MINIMUM_AREA` or more."""
+        """Which labels are large enough to be interpreted, `[K]` bool: as `lis.quantify.measures.interpreted`."""
         return self.mean_area >= MINIMUM_AREA
 
     @property
@@ -50,19 +55,20 @@ class Effects:
         return [self.tuned.labels[k] for k in self.kept]
 
     @cached_property
-    def mean(self) -> Tensor:
-        """Mean change over the samples of all classes, NaN dropped, `[P, K, M]`."""
-        return mean_over_samples(self.change)
+    def average(self) -> Average:
+        """Over the samples of all classes, `[P, K, M]`."""
+        return average(self.change)
 
     @cached_property
-    def by_class(self) -> Tensor:
-        """Mean change over the samples of each class, NaN dropped, `[P, C, K, M]`."""
-        return torch.stack([mean_over_samples(self.change[:, rows]) for rows in self.rows], 1)
+    def by_class(self) -> Average:
+        """Over the samples of each class, `[P, C, K, M]`."""
+        classes = [average(self.change[:, rows]) for rows in self.rows]
+        return Average(*(torch.stack([vars(c)[name] for c in classes], 1) for name in vars(classes[0])))
 
     @cached_property
     def median_by_class(self) -> Tensor:
-        """Median change over the samples of each class, NaN dropped, `[P, C, K, M]`."""
-        return torch.stack([median_over_samples(self.change[:, rows]) for rows in self.rows], 1)
+        """Median change over the samples of each class, `[P, C, K, M]`: see `median_change`."""
+        return torch.stack([in_blocks(median_change, self.change[:, rows]) for rows in self.rows], 1)
 
     @property
     def rows(self) -> list[Tensor]:
@@ -77,27 +83,12 @@ def per_length(values: Tensor, tuned: Tuned) -> Tensor:
     return values / length.reshape(-1, *[1] * (values.ndim - 1))
 
 
-def label_area(measures: Tensor) -> Tensor:
-    """Mean area of each label over the images that have it, `[K]`, of `measures [P, S, T, K, M]`."""
-    area = measures[..., MEASURES.index("area")].flatten(0, 2)
-    return area.double().nanmean(0).float()
+def average(change: Tensor) -> Average:
+    """Of `change [P, S, K, M]` over the samples, block by block: `[P, K, M]`."""
+    blocks = [Average.of(block, dim=1) for block in change.split(BLOCK)]
+    return Average(*(torch.cat([vars(block)[name] for block in blocks]) for name in vars(blocks[0])))
 
 
-def mean_over_samples(values: Tensor) -> Tensor:
-    """Mean over axis 1, NaN dropped: `[P, S, …]` → `[P, …]`, block by block."""
-    return torch.cat([block.nanmean(1) for block in values.split(BLOCK)])
-
-
-def median_over_samples(values: Tensor) -> Tensor:
-    """Median over axis 1, NaN dropped, the mean of the middle two for an even number: `[P, S, …]` → `[P, …]`.
-
-    Example:
-        >>> median_over_samples(torch.tensor([[1.0, 2.0, 6.0, float("nan"), 4.0]]))
-        tensor([3.])
-    """
-    if not values.shape[1]:
-        return values.new_full((len(values), *values.shape[2:]), torch.nan)
-    ordered = values.sort(1).values  # NaN is the largest
-    known = (~values.isnan()).sum(1, keepdim=True)
-    middle = [ordered.gather(1, ((known - 1 + odd) // 2).clamp(min=0)) for odd in (0, 1)]
-    return ((middle[0] + middle[1]) / 2)[:, 0]
+def in_blocks(statistic: Callable[..., Tensor], change: Tensor) -> Tensor:
+    """A statistic over the samples of `change [P, S, K, M]`, block by block: `[P, K, M]`."""
+    return torch.cat([statistic(block, dim=1) for block in change.split(BLOCK)])

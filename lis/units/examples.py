@@ -10,7 +10,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from lis.quantify.averages import axial_mean
 from lis.quantify.change import change
+from lis.quantify.ellipse import half_circle
 from lis.quantify.measures import MEASURES
 from lis.units.tuned import Tuned
 
@@ -76,24 +78,33 @@ def widespread(ranking: pd.DataFrame, tuned: Tuned) -> pd.DataFrame:
     return table.assign(rank=table.groupby(["label", "measure"])["rank"].rank().astype(int))
 
 
-def typical(changes: Tensor) -> int:
+def typical(changes: Tensor, measures: Sequence[str] = ("",)) -> int:
     """The sample that is nearest to the mean in every row of `changes [rows, samples]`, NaN where a label is absent.
 
-    The distance is relative to the row's mean, and summed over the rows.
+    The distance is relative to the row's mean, and summed over the rows. An angle's mean is that of axes, and its
+    distance to it at most 90°.
+
+    Args:
+        changes: `[rows, samples]`.
+        measures: what changes in each row, or in all: "angle" is told apart.
 
     Example:
-        >>> typical(torch.tensor([[0.0, 0.9, 3.0], [1.0, float("nan"), 1.2]]))
+        >>> typical(torch.tensor([[0.0, 0.9, 3.0], [1.0, float("nan"), 1.2]]), ("entropy", "area"))
         0
     """
-    mean = changes.nanmean(1, keepdim=True)
-    distance = (changes - mean).abs() / mean.abs().clamp(min=1e-12)
+    angle = torch.tensor([name == "angle" for name in measures])[:, None]
+    mean = torch.where(angle, axial_mean(changes, 1)[0][:, None], changes.nanmean(1, keepdim=True))
+    away = torch.where(angle, half_circle(changes - mean), changes - mean)
+    distance = away.abs() / mean.abs().clamp(min=1e-12)
     return int(distance.nan_to_num(_MISSING).clamp(max=_MISSING).sum(0).argmin())
 
 
 def leaders(ranking: pd.DataFrame, measure: str) -> list[str]:
-    """Labels by the change of the unit that changes them most, the largest first."""
+    """Labels by the effect of the unit that changes them most, the largest first."""
     first = ranking[(ranking["rank"] == 1) & (ranking["measure"] == measure)]
-    return first.iloc[np.argsort(-np.abs(np.asarray(first["change"])), kind="stable")]["label"].tolist()
+    change, resultant = (np.asarray(first[name], dtype=float) for name in ("change", "resultant"))
+    effect = np.abs(change) * np.nan_to_num(resultant, nan=1.0)
+    return first.iloc[np.argsort(-effect, kind="stable")]["label"].tolist()
 
 
 def head(ranking: pd.DataFrame, label: str, measure: str, most: int) -> list[int]:
@@ -128,7 +139,7 @@ def _of_labels(ranking: pd.DataFrame, tuned: Tuned, most: int) -> Iterator[Examp
 def _rows(tuned: Tuned, figure: str, block: int, units: Sequence[int], label: str, measure: str) -> Iterator[Example]:
     """A row per unit, each on a sample of its own."""
     for unit in units:
-        sample = typical(label_change(tuned, unit, label, measure)[None])
+        sample = typical(label_change(tuned, unit, label, measure)[None], (measure,))
         yield Example(figure, block, unit, sample, label, measure)
 
 
@@ -138,7 +149,8 @@ def _on_one_sample(
     """A block per measure, a row per unit, all on one sample."""
     rows = [(k, unit, name) for k, name in enumerate(measures) for unit in head(ranking, label, name, most)]
     if rows:
-        sample = typical(torch.stack([label_change(tuned, unit, label, name) for _, unit, name in rows]))
+        changes = torch.stack([label_change(tuned, unit, label, name) for _, unit, name in rows])
+        sample = typical(changes, [name for _, _, name in rows])
         yield from (Example(figure, block, unit, sample, label, name) for block, unit, name in rows)
 
 
@@ -148,7 +160,7 @@ def _through_classes(tuned: Tuned, block: int, unit: int, label: str, measure: s
     for c in range(len(tuned.class_names)):
         own = changes.where(tuned.class_index == c, torch.nan)
         if not own.isnan().all():
-            yield Example("transfer", block, unit, typical(own[None]), label, measure)
+            yield Example("transfer", block, unit, typical(own[None], (measure,)), label, measure)
 
 
 def _of_classes(relevance: pd.DataFrame, tuned: Tuned, most: int) -> Iterator[Example]:
@@ -170,7 +182,7 @@ def _answer(tuned: Tuned, figure: str, unit: int, class_index: int) -> Example:
     """A unit on a sample of a class, with the probability of that class."""
     p = tuned.probability[_place(tuned, unit), :, :, class_index]
     own = (p[:, -1] - p[:, 0]).where(tuned.class_index == class_index, torch.nan)
-    return Example(figure, 0, unit, typical(own[None]), "", PROBABILITY)
+    return Example(figure, 0, unit, typical(own[None], (PROBABILITY,)), "", PROBABILITY)
 
 
 def _place(tuned: Tuned, unit: int) -> int:

@@ -11,7 +11,7 @@ from lis.units.intervals import p_null
 
 
 def selectivity(effects: Effects, kept: list[int]) -> Tensor:
-    """Largest share of one label in the sum over labels of |mean change of area|, `[P]` in [1 / labels, 1].
+    """Largest share of one label in the sum over labels of |mean log₂ ratio of area|, `[P]` in [1 / labels, 1].
 
     Args:
         effects: of units or directions.
@@ -20,7 +20,7 @@ def selectivity(effects: Effects, kept: list[int]) -> Tensor:
     Returns:
         NaN where no area changes.
     """
-    size = effects.mean[:, kept, MEASURES.index("area")].abs().nan_to_num(0.0)
+    size = effects.average.effect[:, kept, MEASURES.index("area")].abs().nan_to_num(0.0)
     largest = size.amax(1) if kept else size.sum(1)
     return largest / size.sum(1)
 

@@ -8,6 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lis.quantify.averages import axial_mean
+from lis.quantify.ellipse import half_circle
+
 RESAMPLES = 1000
 _QUANTILES = (0.025, 0.975)
 _AT_ONCE = 2**22
@@ -45,12 +48,57 @@ def interval(values: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     return low, high
 
 
+def change_interval(change: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """`interval` of mean changes `[n, samples, …, M]`, the angle last, whose ends `axial_interval` gives."""
+    linear, angle = interval(change[..., :-1], counts), axial_interval(change[..., -1], counts)
+    low, high = (torch.cat([a, b[..., None]], -1) for a, b in zip(linear, angle, strict=True))
+    return low, high
+
+
+def axial_interval(degrees: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """95 % bootstrap interval of the mean direction of axes over the samples, NaN dropped.
+
+    The deviations of the resamples' mean directions from the mean, on the half circle, have these percentiles (Fisher
+    1993, §8.3). The ends lie on both sides of the mean, and may leave (−90, 90].
+
+    Args:
+        degrees: `[n, samples, …]`.
+        counts: of `resample`, `[resamples, samples]`.
+
+    Returns:
+        Lower and upper end, `[n, …]` float32; NaN where fewer than two samples have a value.
+    """
+    mean = axial_mean(degrees, 1)[0]
+    if not degrees.numel():
+        return mean, mean
+    flat = degrees.reshape(*degrees.shape[:2], math.prod(degrees.shape[2:]))
+    block = max(1, _AT_ONCE // (flat.shape[2] * len(counts)))
+    blocks = zip(flat.split(block), mean.reshape(len(flat), -1).split(block), strict=True)
+    deviations = torch.cat([_axial_deviations(part, around, counts) for part, around in blocks])
+    low, high = (deviations.reshape(*mean.shape, 2) + mean[..., None]).unbind(-1)
+    return low, high
+
+
+def _axial_deviations(degrees: Tensor, mean: Tensor, counts: Tensor) -> Tensor:
+    """Percentiles `[n, columns, 2]` of how far resampled means lie from `mean [n, columns]`, in degrees."""
+    known, doubled = ~degrees.isnan(), torch.deg2rad(2 * degrees)
+    x, y = (f(doubled).nan_to_num(0.0).movedim(1, -1) @ counts.T for f in (torch.cos, torch.sin))
+    turned = half_circle(torch.rad2deg(torch.atan2(y, x)) / 2 - mean[..., None])
+    empty = known.float().movedim(1, -1) @ counts.T == 0
+    return _percentiles(turned.where(~empty, torch.nan), known)
+
+
 def _ends(values: Tensor, counts: Tensor) -> Tensor:
     """Both ends `[n, columns, 2]` of `values [n, samples, columns]`."""
     known = ~values.isnan()
     rows = values.nan_to_num(0.0).movedim(1, -1) @ counts.T
     means = rows / (known.float().movedim(1, -1) @ counts.T)
-    ends = means.nanquantile(means.new_tensor(_QUANTILES), dim=-1).movedim(0, -1)
+    return _percentiles(means, known)
+
+
+def _percentiles(resampled: Tensor, known: Tensor) -> Tensor:
+    """Both ends `[n, columns, 2]` of `resampled [n, columns, resamples]`, of the samples that are `known`."""
+    ends = resampled.nanquantile(resampled.new_tensor(_QUANTILES), dim=-1).movedim(0, -1)
     return ends.where(known.sum(1)[..., None] > 1, torch.nan)
 
 

@@ -28,7 +28,7 @@ from lis.units.transfer import class_agreement, transfer
 from lis.units.tuned import Tuned
 from lis.units.unit_map import cluster_table, map_table, plane, tree, vectors
 
-VERSION = 1
+VERSION = 2
 _MAP, _RANKING, _SPARSITY = range(3)
 """Places in the stream, for each purpose one."""
 
@@ -104,7 +104,7 @@ def _sparsity(found: Findings, draft: Draft) -> None:
 
 def _map(found: Findings, draft: Draft) -> None:
     config, effects = found.config, found.effects
-    x = vectors(effects).reshape(len(effects.mean), -1)
+    x = vectors(effects).reshape(len(effects.tuned.unit), -1)
     grown = tree(x, config.clusters)
     places = plane(x, config.perplexity, int(found.rng(_MAP).integers(2**32)))
     draft.table("map", map_table(effects, places, grown.cluster))

@@ -18,8 +18,8 @@ FEWEST = 20
 
 
 def scaled_changes(effects: Effects) -> dict[str, Tensor]:
-    """Mean changes of all units in all interpreted labels by measure, over the largest of them: `[n]` in [-1, 1]."""
-    values = effects.mean[:, effects.kept].flatten(0, 1)
+    """Effects of all units in all interpreted labels by measure, over the largest of them: `[n]` in [-1, 1]."""
+    values = effects.average.effect[:, effects.kept].flatten(0, 1)
     return {name: _scaled(column[~column.isnan()]) for name, column in zip(MEASURES, values.unbind(-1), strict=True)}
 
 

@@ -9,9 +9,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from lis.quantify.change import relative
 from lis.quantify.measures import MEASURES
 from lis.units.effects import Effects, per_length
-from lis.units.intervals import interval, p_null, resample
+from lis.units.intervals import change_interval, p_null, resample
 from lis.units.tables import long_table
 
 
@@ -32,7 +33,7 @@ def top(values: Tensor, most: int) -> Tensor:
 
 
 def ranking(effects: Effects, null: Effects, rng: np.random.Generator) -> pd.DataFrame:
-    """Units by the size of their mean change, for every label and measure.
+    """Units by the size of their effect, for every label and measure: of the angle R·|mean|, of others |mean|.
 
     Args:
         effects: of the units.
@@ -40,19 +41,33 @@ def ranking(effects: Effects, null: Effects, rng: np.random.Generator) -> pd.Dat
         rng: of the bootstrap.
 
     Returns:
-        label, measure, rank (1: largest |change|; without a change last), unit, change (mean over the samples of all
-        classes), low, high (95 % bootstrap over the samples), p_null (share of random directions with at least the
-        same |change| at equal ‖Δw‖), mean_area (fraction of the frame), interpreted; by rank within label and measure.
+        label, measure, rank (1: largest effect; without a change last), unit, change (mean over the samples of all
+        classes, see `Average`), low, high (95 % bootstrap over the samples), relative (of the area: mean of the paper's
+        relative change; else NaN), resultant (of the angle: R; else NaN), n (samples that have the change; the others
+        lack the label at one end), samples, p_null (share of random directions with at least the same effect at equal
+        ‖Δw‖), mean_area (fraction of the frame), interpreted; by rank within label and measure.
     """
-    tuned = effects.tuned
-    low, high = interval(effects.change, resample(len(tuned.class_index), rng))
-    p = p_null(per_length(effects.mean, tuned), per_length(null.mean, null.tuned))
-    columns = {"change": effects.mean, "low": low, "high": high, "p_null": p}
-    order = by_size(effects.mean.movedim(0, -1))
+    tuned, average = effects.tuned, effects.average
+    known = ~average.value.isnan()
+    low, high = change_interval(effects.change, resample(len(tuned.class_index), rng))
+    p = p_null(per_length(average.effect, tuned), per_length(null.average.effect, null.tuned))
+    columns = {"change": average.value, "p_null": p} | {"low": low, "high": high} | _beside(effects)
+    columns = {name: values.where(known, torch.nan) for name, values in columns.items()} | {"n": average.n}
+    order = by_size(average.ranked.movedim(0, -1))
     ordered = {name: values.movedim(0, -1).gather(-1, order) for name, values in columns.items()}
     label = {"mean_area": effects.mean_area[:, None, None], "interpreted": effects.interpreted[:, None, None]}
+    label |= {"samples": len(tuned.class_index)}
     axes = {"label": tuned.labels, "measure": MEASURES, "rank": range(1, len(tuned.unit) + 1)}
     return long_table(axes, {"unit": tuned.unit[order]} | ordered | label)
+
+
+def _beside(effects: Effects) -> dict[str, Tensor]:
+    """What stands beside a mean change, `[P, K, M]`: mean relative change of areas, resultant length of angles."""
+    columns = {name: torch.full_like(effects.average.value, torch.nan) for name in ("relative", "resultant")}
+    area, angle = MEASURES.index("area"), MEASURES.index("angle")
+    columns["relative"][..., area] = relative(effects.change[..., area]).nanmean(1)
+    columns["resultant"][..., angle] = effects.average.resultant
+    return columns
 
 
 def overlap(effects: Effects, most: int) -> pd.DataFrame:
@@ -62,7 +77,7 @@ def overlap(effects: Effects, most: int) -> pd.DataFrame:
         effects: of the units.
         most: units at the head of a ranking.
     """
-    heads = top(effects.mean[:, effects.kept].movedim(0, -1), most).float()
+    heads = top(effects.average.ranked[:, effects.kept].movedim(0, -1), most).float()
     shared = torch.einsum("kap,kbp->kab", heads, heads).long()
     rows = [
         (label, MEASURES[a], MEASURES[b], int(shared[k, a, b]))

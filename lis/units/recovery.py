@@ -15,14 +15,13 @@ from torch import Tensor
 from lis.quantify.change import change
 from lis.quantify.measures import MEASURES
 from lis.units.correlation import spearman
-from lis.units.effects import mean_over_samples
+from lis.units.effects import average
 from lis.units.ranking import top
 from lis.units.tables import long_table
 
 COMPARED = ("extent", *MEASURES)
-"""What is compared. `extent` is the difference of areas in fractions of the frame, where an absent label has none: it
-is known of every sample, and a part that nearly vanishes does not make it huge, as it does the relative change of area.
-"""
+"""What is compared, the angle last. `extent` is the difference of areas in fractions of the frame, where an absent
+label has none: it is known of every sample."""
 HEAD = 10
 """Units at the head of a ranking."""
 
@@ -46,18 +45,22 @@ class Recovery:
 
     @cached_property
     def means(self) -> tuple[Tensor, Tensor]:
-        """Mean measured and mean true change `[P, K, M]`, over the samples that have both."""
+        """Measured and true effect `[P, K, M]` on average over the samples that have both.
+
+        NaN where either has no mean angle: such a unit is not ranked.
+        """
         known = ~(self.measured.isnan() | self.true.isnan())
-        measured, true = (mean_over_samples(x.where(known, torch.nan)) for x in (self.measured, self.true))
-        return measured, true
+        measured, true = (average(x.where(known, torch.nan)).ranked for x in (self.measured, self.true))
+        known = ~(measured.isnan() | true.isnan())
+        return measured.where(known, torch.nan), true.where(known, torch.nan)
 
     @property
     def agreement(self) -> pd.DataFrame:
         """How far the measured ranking is the true one.
 
-        label, measure, spearman (of the signed mean changes, over units), overlap (units among the `HEAD` largest
-        |mean change| in both), spearman_seed and overlap_seed (the same within a sample, mean over samples), units,
-        seeds, interpreted.
+        label, measure, spearman (of the signed effects, over units), overlap (units among the `HEAD` largest
+        |effect| in both), spearman_seed and overlap_seed (the same of changes within a sample, mean over samples),
+        units, ranked (units with an effect: fewer where angles have no mean), seeds, interpreted.
         """
         columns = {
             "spearman": rank_correlation(*self.means),
@@ -65,6 +68,7 @@ class Recovery:
             "spearman_seed": self._by_sample(rank_correlation),
             "overlap_seed": self._by_sample(head_overlap),
             "units": len(self.unit),
+            "ranked": (~self.means[0].isnan()).sum(0),
             "seeds": self.measured.shape[1],
             "interpreted": self.interpreted[:, None],
         }
@@ -72,7 +76,7 @@ class Recovery:
 
     @property
     def units(self) -> pd.DataFrame:
-        """unit, label, measure, measured and true (mean changes)."""
+        """unit, label, measure, measured and true (effects)."""
         axes = {"unit": self.unit, "label": self.labels, "measure": COMPARED}
         return long_table(axes, dict(zip(("measured", "true"), self.means, strict=True)))
 

@@ -23,7 +23,7 @@ ALL = "all"
 def label_sparsity_table(
     effects: Effects, reference: Effects, names: Mapping[str, Sequence[Any] | Tensor]
 ) -> pd.DataFrame:
-    """Label sparsity of the median change over the samples of a class (paper Eq. 2).
+    """Label sparsity of the median change over the samples of a class (paper Eq. 2), see `median_change`.
 
     Over k labels for one measure; over k labels × measures for "all", each measure divided by its largest |median
     change| in any unit and class.
@@ -31,7 +31,6 @@ def label_sparsity_table(
     Args:
         effects: of units or random directions.
         reference: of the units: which labels are interpreted, and what is divided by.
-
         names: the first column: what it is called, and its values `[P]`.
 
     Returns:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 
 import pandas as pd
+import torch
 
 from lis.quantify.measures import MEASURES
 from lis.units.correlation import pearson
@@ -18,21 +19,23 @@ def transfer(effects: Effects) -> pd.DataFrame:
 
     Returns:
         label, measure, class, unit (the first of the ranking over the samples of all classes), change (mean over the
-        samples of the class).
+        samples of the class, see `Average`).
     """
-    first = by_size(effects.mean[:, effects.kept].movedim(0, -1))[..., :1]
-    changes = effects.by_class[:, :, effects.kept].permute(2, 3, 1, 0)
+    ranked = effects.average.ranked[:, effects.kept].movedim(0, -1)
+    first = by_size(ranked)[..., :1]
+    changes = effects.by_class.value[:, :, effects.kept].permute(2, 3, 1, 0)
     axes = {"label": effects.kept_labels, "measure": MEASURES, "class": effects.tuned.class_names}
-    own = changes.gather(-1, first[:, :, None].expand(*changes.shape[:3], 1))[..., 0]
-    return long_table(axes, {"unit": effects.tuned.unit[first], "change": own})
+    of_first = changes.gather(-1, first[:, :, None].expand(*changes.shape[:3], 1))[..., 0]
+    known = ~ranked.gather(-1, first).isnan()
+    return long_table(axes, {"unit": effects.tuned.unit[first], "change": of_first.where(known, torch.nan)})
 
 
 def class_agreement(effects: Effects) -> pd.DataFrame:
-    """How alike the units' mean changes are in two classes: label, measure, class_a, class_b, r (Pearson, over units).
+    """How alike the units' effects are in two classes: label, measure, class_a, class_b, r (Pearson, over units).
 
     Each pair of classes once.
     """
-    change, names = effects.by_class[:, :, effects.kept].numpy(), effects.tuned.class_names
+    change, names = effects.by_class.effect[:, :, effects.kept].numpy(), effects.tuned.class_names
     parts = [
         long_table(
             {"label": effects.kept_labels, "measure": MEASURES},

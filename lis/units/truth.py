@@ -20,7 +20,7 @@ from lis.units.recovery import Recovery, compared, summary
 from lis.units.screen import screen
 from lis.units.tuned import Tuned
 
-VERSION = 2
+VERSION = 3
 
 
 @runtime_checkable

@@ -38,12 +38,12 @@ class Tree:
 
 
 def vectors(effects: Effects) -> Array:
-    """Mean change of each unit in every interpreted label, each measure over its largest: `[P, K', M]` in [-1, 1].
+    """Effect of each unit in every interpreted label, each measure over its largest: `[P, K', M]` in [-1, 1].
 
     A change that no sample has is 0.
     """
-    mean = effects.mean[:, effects.kept]
-    return (scaled(mean) if mean.numel() else mean).nan_to_num(0.0).double().numpy()
+    effect = effects.average.effect[:, effects.kept]
+    return (scaled(effect) if effect.numel() else effect).nan_to_num(0.0).double().numpy()
 
 
 def plane(x: Array, perplexity: float, seed: int) -> Array:

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from lis.context import Context
-from lis.quantify.change import change
-from lis.quantify.ellipse import half_circle
-from lis.quantify.measures import MEASURES, MINIMUM_AREA
+from lis.quantify.averages import Average
+from lis.quantify.change import change, changes_along
+from lis.quantify.measures import MEASURES, interpreted, mean_area
 from lis.types import Link
 from lis.units.parts import Parts
 from lis.units.perturbation import Perturbation, perturbed, require_finite
@@ -53,11 +53,8 @@ class Walk:
 
     @property
     def change(self) -> Tensor:
-        """Change of every measure since the first step, `[n, t, K, 5]`; see `lis.quantify.change`, and `turned`."""
-        changes = change(self.measures[:, :1].expand_as(self.measures), self.measures)
-        place = MEASURES.index("angle")
-        changes[..., place] = turned(self.measures[..., place])
-        return changes
+        """Change of every measure since the first step, `[n, t, K, 5]`: see `changes_along`."""
+        return changes_along(self.measures)
 
     @property
     def own_probability(self) -> Tensor:
@@ -68,30 +65,6 @@ class Walk:
     def flipped(self) -> Tensor:
         """Whether the answer is another than at the first step, `[n, t]` bool."""
         return self.prediction != self.prediction[:, :1]
-
-
-def turned(angle: Tensor) -> Tensor:
-    """How far axes have turned since the first step, in degrees: step by step, so that it may be more than 90.
-
-    Between two steps an axis turns the shorter way; a step at which it is not known is passed over.
-
-    Args:
-        angle: `[n, t, K]` degrees, NaN where it is not known.
-
-    Returns:
-        `[n, t, K]`; NaN where the angle is, and everywhere when the first is.
-
-    Example:
-        >>> turned(torch.tensor([[[0.0], [60.0], [torch.nan], [-60.0]]])).flatten().tolist()
-        [0.0, 60.0, nan, 120.0]
-    """
-    total, last, turns = 0 * angle[:, 0], angle[:, 0], []  # NaN stays
-    for now in angle.unbind(1):
-        known = ~now.isnan()
-        total = torch.where(known, total + half_circle(now - last), total)
-        last = torch.where(known, now, last)
-        turns.append(torch.where(known, total, torch.nan))
-    return torch.stack(turns, 1)
 
 
 @torch.inference_mode()
@@ -174,27 +147,29 @@ def measure_table(found: Walk, labels: Sequence[str], class_names: Sequence[str]
 def affected_table(found: Walk, labels: Sequence[str]) -> pd.DataFrame:
     """What the walk does to each label, from the first step to the last.
 
-    Columns: label, measure, change (mean over the samples that have the label), lowest, highest, n (samples),
-    mean_area (fraction of the frame, over samples and steps), interpreted (not too small), rank (by |change| among the
-    interpreted labels of a measure, 1 the largest; 0 without a rank).
+    Columns: label, measure, change (mean over the samples that have the label, see `Average`), resultant (R of the
+    angles; NaN for other measures), lowest, highest, n (samples), mean_area (fraction of the frame, over the images
+    that have the label), interpreted (not too small), rank (by |change|, of the angle R·|change|, among the interpreted
+    labels of a measure, 1 the largest; 0 without a rank).
     """
-    last = found.change[:, -1].numpy()
-    area = np.nan_to_num(found.measures[..., MEASURES.index("area")].numpy()).mean((0, 1))
-    there = ~np.isnan(last)
-    n = there.sum(0)
-    mean = np.where(n > 0, np.where(there, last, 0).sum(0) / np.maximum(n, 1), np.nan)
+    changes = change(found.measures[:, 0], found.measures[:, -1])
+    average, known = Average.of(changes), ~changes.isnan()
+    ends = [changes.where(known, fill).aminmax(dim=0) for fill in (torch.inf, -torch.inf)]
+    resultant = torch.full_like(average.value, torch.nan)
+    resultant[..., MEASURES.index("angle")] = average.resultant
     table = long_table(
         {"label": labels, "measure": MEASURES},
         {
-            "change": mean,
-            "lowest": np.where(n > 0, np.where(there, last, np.inf).min(0, initial=np.inf), np.nan),
-            "highest": np.where(n > 0, np.where(there, last, -np.inf).max(0, initial=-np.inf), np.nan),
-            "n": n,
-            "mean_area": area[:, None],
-            "interpreted": (area >= MINIMUM_AREA)[:, None],
+            "change": average.value,
+            "resultant": resultant,
+            "lowest": ends[0].min.where(average.n > 0, torch.nan),
+            "highest": ends[1].max.where(average.n > 0, torch.nan),
+            "n": average.n,
+            "mean_area": mean_area(found.measures)[:, None],
+            "interpreted": interpreted(found.measures)[:, None],
         },
     )
-    size = table["change"].abs().where(table["interpreted"])
+    size = pd.Series(average.ranked.abs().flatten().numpy()).where(table["interpreted"])
     rank = size.groupby(table["measure"]).rank(ascending=False, method="first").fillna(0).astype(int)
     return table.assign(rank=rank)
 

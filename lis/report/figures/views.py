@@ -62,6 +62,8 @@ class Panel:
     curves: Sequence[Curve]
     limits: tuple[float, float] | None = None
     """Of the vertical axis; None: those of the curves."""
+    mean: bool = True
+    """Whether the mean over the samples is drawn: turns to opposite sides have none."""
 
 
 @styled
@@ -134,12 +136,14 @@ def _lines(strip: Strip, colours: Mapping[str, str]) -> list[np.ndarray]:
 def _course(axis: Axes, panel: Panel, value: np.ndarray) -> None:
     axis.axhline(0, color=RULE, linewidth=0.9)
     for curve in panel.curves:
-        for sample in curve.samples:
-            axis.plot(value, sample, color=curve.colour, linewidth=0.6, alpha=0.45)
-        known = ~np.isnan(curve.samples).all(0)
-        mean = np.full(len(value), np.nan)
-        mean[known] = np.nanmean(curve.samples[:, known], axis=0)
-        axis.plot(value, mean, "o-", color=curve.colour, linewidth=1.8, markersize=3.5, label=curve.name)
+        for place, sample in enumerate(curve.samples):
+            name = curve.name if not panel.mean and place == 0 else None
+            axis.plot(value, sample, color=curve.colour, linewidth=0.6 if panel.mean else 1.1, alpha=0.45, label=name)
+        if panel.mean:
+            known = ~np.isnan(curve.samples).all(0)
+            mean = np.full(len(value), np.nan)
+            mean[known] = np.nanmean(curve.samples[:, known], axis=0)
+            axis.plot(value, mean, "o-", color=curve.colour, linewidth=1.8, markersize=3.5, label=curve.name)
     axis.set_title(panel.title)
     axis.set(ylabel=panel.axis, ylim=panel.limits)
     light_grid(axis, "y")

@@ -19,7 +19,8 @@ _TITLE = "Transfer between classes"
 _PICTURES = "The unit that changes a label most over all classes, on a sample of each. " + HOW_TO_READ
 _TRANSFER = (
     "Mean change by the first unit of each label's ranking (its number stands beside the label) in each class. Colours "
-    "are relative to the largest change of a row: one colour along a row, the unit does the same in every class."
+    "are relative to the largest change of a row: one colour along a row, the unit does the same in every class. "
+    "Without a number: the label is absent there, or its angles have no common direction."
 )
 _AGREEMENT = (
     "Pearson's r over all units between the mean changes in two classes, as a mean over pairs of classes: 1, units do "

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from lis.report.figures.ranking import SIGNIFICANT, ranking
 from lis.report.frames import column, known, records, where
-from lis.report.labels import counted, share, words
+from lis.report.labels import counted, number, share, words
 from lis.report.measures import changed, changed_between
 from lis.report.parts import colours, label_names
 from lis.report.sections import Picture, Section, Table, section
@@ -23,9 +25,10 @@ _NOTHING = (
 )
 _TRAJECTORIES = "The labels that one unit changes most, for each measure, each with that unit. " + HOW_TO_READ
 _RANKING = (
-    "The first {} units of each label's ranking by area: mean change over all samples with its 95 % bootstrap "
-    "interval. Filled: larger than in 95 % of random directions at an equal step in W; open: not. The head of a "
-    "ranking is chosen for its size, so that some of it stands out by chance."
+    "The first {} units of each label's ranking by area: mean log₂ ratio over the samples that have the label (1: "
+    "twice as large, −1: half as large) with its 95 % bootstrap interval. Filled: larger than in 95 % of random directions "
+    "at an equal step in W; open: not. The head of a ranking is chosen for its size, so that some of it stands out by "
+    "chance."
 )
 
 
@@ -78,7 +81,10 @@ def _table(source: Source, table: pd.DataFrame) -> Table:
     }
     caption = (
         f"The first {_HEAD} units of each ranking, with the mean change by the first; bold where it is larger than in "
-        "95 % of random directions at an equal step in W. Every unit, with intervals: tables/units/ranking.parquet."
+        "95 % of random directions at an equal step in W. Areas are means of their log₂ ratio, angles those of axes, "
+        "with their resultant length R (1: all samples turn alike); where it is not beyond chance (Rayleigh's test, "
+        "p > 0.05) there is no angle. In brackets also in how many samples the measure is known at both ends, where "
+        "it is not in all. Every unit, with intervals: tables/units/ranking.parquet."
     )
     return Table(caption, ["label", *names], rows, frozenset(bold))
 
@@ -92,7 +98,14 @@ def _label(label: str, own: pd.DataFrame) -> str:
 def _cell(ranked: pd.DataFrame) -> str:
     """The first units, with the first one's change."""
     head = records(ranked.nsmallest(_HEAD, columns="rank"))
-    others = [str(row["unit"]) for row in head[1:]]
-    return (
-        ", ".join([*(f"{row['unit']} ({changed(row['measure'], row['change'])})" for row in head[:1]), *others]) or "–"
-    )
+    return ", ".join([*map(_first, head[:1]), *(str(row["unit"]) for row in head[1:])]) or "–"
+
+
+def _first(row: dict[str, Any]) -> str:
+    """A unit with its change, and what that rests on."""
+    facts = [changed(row["measure"], row["change"])]
+    if row["measure"] == "angle":
+        facts.append(f"R {number(row['resultant'], 2)}")
+    if row["n"] < row["samples"]:
+        facts.append(f"{int(row['n'])} of {int(row['samples'])}")
+    return f"{row['unit']} ({', '.join(facts)})"
