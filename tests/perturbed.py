@@ -24,6 +24,7 @@ def tuned(
     draw = torch.Generator().manual_seed(seed)
     size = (perturbations, per_class * len(classes), 2)
     measures = 0.1 + torch.rand(*size, len(labels), len(MEASURES), generator=draw)
+    measures[..., MEASURES.index("angle")] = 60 * measures[..., MEASURES.index("angle")]
     missing = torch.rand(*size, len(labels), 1, generator=draw) < absent
     unit = torch.arange(10, 10 + perturbations)
     probability = torch.rand(*size, len(classes) + 1, generator=draw)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from lis.boundary.crossing import TOLERANCE, enter
-from lis.boundary.kinks import changes, kinks, normalised
-from lis.quantify.change import change
+from lis.boundary.kinks import kinks, normalised
+from lis.quantify.change import change, changes_along
 
 
 @pytest.mark.parametrize("end", [1.0, 2.0])
@@ -74,11 +74,11 @@ def test_all_of_the_change_at_the_boundary_is_the_largest_score() -> None:
 
 def test_changes_are_since_the_first_image() -> None:
     measures = torch.rand(2, 4, 3, 5, generator=torch.Generator().manual_seed(2)) + 0.1
-    found = changes(measures)
+    found = changes_along(measures)
     assert found[:, 0].eq(0).all()
     torch.testing.assert_close(found[..., :4], change(measures[:, :1].expand_as(measures), measures)[..., :4])
     measures[..., 4] = torch.tensor([0.0, 60.0, -60.0, 0.0])[:, None]  # an axis that turns on and on
-    torch.testing.assert_close(changes(measures)[0, :, 0, 4], torch.tensor([0.0, 60.0, 120.0, 180.0]))
+    torch.testing.assert_close(changes_along(measures)[0, :, 0, 4], torch.tensor([0.0, 60.0, 120.0, 180.0]))
 
 
 def test_normalised_curves_reach_one() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lis.quantify.change import change
+from lis.quantify.change import change, relative
 from tests.shapes import apart
 
 
@@ -25,7 +25,7 @@ def expected(first: list[float], last: list[float]) -> list[float]:
     while turn <= -90:
         turn += 180
     return [
-        (last[0] - first[0]) / first[0],
+        math.log2(last[0] / first[0]),
         (last[1] - first[1]) / max(first[1], last[1]),
         last[2] - first[2],
         last[3] - first[3],
@@ -72,11 +72,24 @@ def test_no_change() -> None:
 
 
 def test_there_and_back() -> None:
-    """All but the area change their sign alone, an angle of 90° aside."""
+    """An angle of 90° aside."""
     first, last = measures(20), measures(20, seed=1)
-    torch.testing.assert_close(change(first, last)[:, 1:], -change(last, first)[:, 1:])
-    area = change(first, last)[:, 0]
-    torch.testing.assert_close((1 + area) * (1 + change(last, first)[:, 0]), torch.ones(20))
+    torch.testing.assert_close(change(first, last), -change(last, first))
+
+
+def test_one_nearly_absent_part_does_not_lead_the_mean_of_areas() -> None:
+    """A part that grows from one pixel to forty in one of twenty images, and not at all in the others."""
+    first = measures(20)
+    last = first.clone()
+    first[0, 0], last[0, 0] = 1 / 4096, 40 / 4096
+    found = change(first, last)[:, 0]
+    assert relative(found).mean().item() == pytest.approx(39 / 20)  # as if every part had grown by 195 %
+    assert relative(found.mean()).item() == pytest.approx(40 ** (1 / 20) - 1, rel=1e-5)  # 20 %
+
+
+def test_the_papers_relative_change() -> None:
+    first, last = measures(20), measures(20, seed=1)
+    torch.testing.assert_close(relative(change(first, last)[:, 0]), (last[:, 0] - first[:, 0]) / first[:, 0])
 
 
 @pytest.mark.parametrize(("a", "b"), [((2, 5), (3, 5)), ((2, 4), (2, 4)), ((5, 2), (5, 2))])

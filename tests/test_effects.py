@@ -7,45 +7,28 @@ import pytest
 import torch
 from perturbed import CLASSES, tuned
 
+from lis.quantify.averages import Average, median_change
 from lis.quantify.change import change
 from lis.quantify.measures import MINIMUM_AREA
-from lis.units.effects import BLOCK, Effects, mean_over_samples, median_over_samples, per_length
+from lis.units.effects import BLOCK, Effects, per_length
 from lis.units.tables import long_table
 
 
-def slow(values: np.ndarray, average: str) -> float:
-    """Average of those that are known; NaN without any."""
-    known = values[~np.isnan(values)]
-    return float(getattr(np, average)(known)) if len(known) else float("nan")
-
-
-def test_changes_and_averages_equal_plain_loops() -> None:
+def test_changes_and_averages_equal_those_of_single_units() -> None:
     """In more than one block."""
     own = tuned(BLOCK + 3, absent=0.3)
     effects = Effects.of(own)
-    assert torch.equal(effects.change.isnan(), own.change.isnan())
     torch.testing.assert_close(effects.change, own.change, equal_nan=True)
-    for unit, label, measure in ((0, 0, 0), (BLOCK, 1, 3), (BLOCK + 2, 2, 4)):
-        samples = range(len(own.class_index))
-        both = [own.measures[unit, s] for s in samples]
-        found = np.array([change(first, last)[label, measure].item() for first, last in both])
-        assert effects.mean[unit, label, measure].item() == pytest.approx(slow(found, "mean"), rel=1e-5, nan_ok=True)
+    for unit in (0, BLOCK, BLOCK + 2):
+        both = [own.measures[unit, s] for s in range(len(own.class_index))]
+        changes = torch.stack([change(first, last) for first, last in both])
+        for name, values in vars(Average.of(changes)).items():
+            torch.testing.assert_close(getattr(effects.average, name)[unit], values, equal_nan=True)
         for c in range(len(CLASSES)):
-            mine = found[own.class_index.numpy() == c]
-            place = (unit, c, label, measure)
-            for average, values in (("mean", effects.by_class), ("median", effects.median_by_class)):
-                assert values[place].item() == pytest.approx(slow(mine, average), rel=1e-5, nan_ok=True)
-
-
-def test_the_median_of_what_is_known() -> None:
-    values = torch.randn(6, 7, 3, generator=torch.Generator().manual_seed(0))
-    values[0, :4] = torch.nan
-    values[1, :6] = torch.nan
-    values[2] = torch.nan
-    expected = [[slow(values[p, :, k].numpy(), "median") for k in range(3)] for p in range(6)]
-    torch.testing.assert_close(median_over_samples(values), torch.tensor(expected), equal_nan=True)
-    assert median_over_samples(values[:, :0]).isnan().all()
-    assert mean_over_samples(values[:, :0]).isnan().all()
+            mine = changes[own.class_index == c]
+            torch.testing.assert_close(effects.median_by_class[unit, c], median_change(mine), equal_nan=True)
+            for name, values in vars(Average.of(mine)).items():
+                torch.testing.assert_close(getattr(effects.by_class, name)[unit, c], values, equal_nan=True)
 
 
 def test_a_small_label_is_not_interpreted() -> None:
@@ -66,12 +49,12 @@ def test_a_class_without_samples_has_no_mean() -> None:
     own = tuned()
     own.class_index.zero_()
     effects = Effects.of(own)
-    assert effects.by_class[:, 1].isnan().all() and effects.median_by_class[:, 1].isnan().all()
+    assert effects.by_class.value[:, 1].isnan().all() and effects.median_by_class[:, 1].isnan().all()
 
 
 def test_no_perturbation_at_all() -> None:
     effects = Effects.of(tuned(0))
-    assert effects.change.shape == (0, 8, 3, 5) and effects.mean.shape == (0, 3, 5)
+    assert effects.change.shape == (0, 8, 3, 5) and effects.average.value.shape == (0, 3, 5)
 
 
 def test_effects_per_length() -> None:

@@ -71,7 +71,9 @@ def test_measured_changes_are_the_true_ones(tmp_path: Path) -> None:
     found = metrics(tmp_path / "run")
     assert found["truth/extent/spearman"] >= 0.95, found["truth/extent/spearman"]
     assert found["truth/area/spearman"] >= 0.95, found["truth/area/spearman"]
-    assert found["truth/area/overlap"] >= 7.5, found["truth/area/overlap"]
+    assert found["truth/relative/spearman"] >= 0.95, found["truth/relative/spearman"]
+    assert found["truth/relative/overlap"] >= 7.5, found["truth/relative/overlap"]
+    assert found["truth/angle/spearman"] >= 0.75, found["truth/angle/spearman"]
 
 
 @pytest.mark.full

@@ -16,10 +16,12 @@ from lis.boundary import generator as stage
 from lis.boundary.generator import gan_counterfactuals
 from lis.boundary.generator_pictures import told
 from lis.boundary.generator_shards import validate_counterparts
+from lis.boundary.generator_tables import _over_samples
 from lis.config import GanCounterfactualConfig
 from lis.context import Context
 from lis.linking.fit import link, load_link
 from lis.linking.pairs import pairs
+from lis.quantify.averages import Average
 from lis.quantify.change import change
 from lis.quantify.measures import MEASURES
 from lis.report.frames import column, records, where
@@ -85,7 +87,8 @@ def test_parts_and_units_are_means_over_the_ways_of_a_pair(run: tuple[Context, A
         for m, measure in enumerate(MEASURES):
             row = records(where(measures, label=label, measure=measure))[0]
             assert row["n"] == int((~moved[:, k, m].isnan()).sum())
-            np.testing.assert_allclose(row["change"], moved[:, k, m].nanmean().item(), rtol=1e-4, atol=1e-6)
+            expected = Average.of(moved[:, k]).value[m] if measure == "angle" else moved[:, k, m].nanmean()
+            np.testing.assert_allclose(row["change"], expected.item(), rtol=1e-4, atol=1e-6)
     units, mean = where(artifact.table("units"), **pair), paths["shift"][rows].mean(0)
     order = mean.abs().argsort(descending=True, stable=True)
     assert units["unit"].tolist() == order.tolist() and units["rank"].tolist() == list(range(1, 17))
@@ -94,6 +97,17 @@ def test_parts_and_units_are_means_over_the_ways_of_a_pair(run: tuple[Context, A
     np.testing.assert_allclose(units["standard"], mean[order].numpy() / std, rtol=1e-3, atol=1e-5)
     same = (paths["shift"][rows].sign() == mean.sign()).float().mean(0)[order]
     np.testing.assert_allclose(units["agree"], same, rtol=1e-5)
+
+
+def test_quartiles_of_angles_lie_around_their_mean() -> None:
+    """Of axes around 90°, whose numbers lie at both ends."""
+    change = torch.zeros(8, 1, 5)
+    change[:, 0, 4] = torch.tensor([80.0, 84, 86, 89, -89, -86, -84, -80])
+    average, columns = _over_samples(change)
+    assert abs(average.value[0, 4].item()) == pytest.approx(90, abs=0.1) and average.resultant > 0.97
+    low, high = columns["low"][0, 4].item(), columns["high"][0, 4].item()
+    assert high - low == pytest.approx(9, abs=0.1) and low < average.value[0, 4] < high
+    assert columns["n"].tolist() == [[8] * 5] and columns["resultant"][0, :4].isnan().all()
 
 
 def test_shown_are_a_typical_way_and_its_units_tuned(run: tuple[Context, Artifact]) -> None:
@@ -161,7 +175,7 @@ def test_what_a_unit_changes_most_is_told() -> None:
     measures[1, 1, 0, MEASURES.index("angle")] = 60.0
     table = told(pd.DataFrame({"unit": [4, 7]}), measures, ("ear", "eye"))
     assert table["label"].tolist() == ["eye", "ear"] and table["measure"].tolist() == ["luminance", "area"]
-    assert table["measured"].tolist() == [-0.5, 0.5]
+    assert table["measured"].tolist() == pytest.approx([-0.5, np.log2(1.5)])
     still = told(pd.DataFrame({"unit": [4]}), torch.full((1, 2, 2, 5), 0.5), ("ear", "eye"))
     assert still["label"].tolist() == [""] and np.isnan(still["measured"].to_numpy()).all()
 

@@ -21,13 +21,13 @@ def test_honesty_equals_plain_loops() -> None:
     made.measures[..., 2, 0] = 1e-5
     made.realised[0, :3] = torch.nan
     own, null = Effects.of(made), Effects.of(tuned(4, seed=1, directions=True))
-    random = [share(null.mean[n, :2, 0].tolist()) for n in range(4)]
+    random = [share(null.average.effect[n, :2, 0].tolist()) for n in range(4)]
     for p, row in enumerate(honesty(own, null).to_dict("records")):
         assert row["unit"] == p + 10
         assert row["realised"] == pytest.approx(np.nanmean(made.realised[p].numpy()), rel=1e-5)
         assert row["others"] == pytest.approx(made.others[p].mean().item(), rel=1e-5)
         assert row["step_norm"] == pytest.approx(made.step_norm[p].mean().item(), rel=1e-5)
-        expected = share(own.mean[p, :2, 0].tolist())
+        expected = share(own.average.effect[p, :2, 0].tolist())
         assert row["selectivity"] == pytest.approx(expected, rel=1e-5)
         assert row["selectivity_p"] == pytest.approx((1 + sum(x >= expected for x in random)) / 5)
 

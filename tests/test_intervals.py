@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import cmath
+import math
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from lis.units import intervals
-from lis.units.intervals import interval, p_null, resample
+from lis.units.intervals import axial_interval, change_interval, interval, p_null, resample
+from tests.shapes import apart
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -38,6 +42,36 @@ def test_an_interval_covers_the_mean() -> None:
     values = random(400, 50, seed=3)
     low, high = interval(values, resample(50, np.random.default_rng(1)))
     assert 0.9 < float(((low < 0) & (high > 0)).float().mean()) < 0.97
+
+
+@pytest.mark.parametrize("at_once", [2**22, 100])
+def test_an_interval_of_axes_equals_plain_resampling(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    """Around 90°, where the interval of the numbers spans nearly the whole half circle."""
+    monkeypatch.setattr(intervals, "_AT_ONCE", at_once)
+    degrees = (80 + 20 * torch.rand(3, 6, 2, generator=torch.Generator().manual_seed(0)) + 90) % 180 - 90
+    degrees[0, :2, 0] = torch.nan
+    counts = resample(6, np.random.default_rng(0), 40)
+    low, high = axial_interval(degrees, counts)
+    for place in np.ndindex(3, 2):
+        x = degrees[place[0], :, place[1]].tolist()
+        doubled = [cmath.exp(2j * math.radians(v)) if v == v else 0j for v in x]
+        sums = [sum(times * z for times, z in zip(row, doubled, strict=True)) for row in counts.int().tolist()]
+        mean = sum(doubled)
+        away = [math.degrees(cmath.phase(z / mean)) / 2 for z in sums if z]
+        expected = np.quantile(away, [0.025, 0.975]) + math.degrees(cmath.phase(mean)) / 2
+        for found, end in zip((low[place].item(), high[place].item()), expected, strict=True):
+            assert apart(found, end) < 1e-2
+        assert 0 < high[place] - low[place] < 20
+
+
+def test_only_the_angle_is_an_axis() -> None:
+    change, counts = random(4, 7, 2, 5), resample(7, np.random.default_rng(0), 50)
+    low, high = change_interval(change, counts)
+    ends = (low, high), interval(change, counts), axial_interval(change[..., 4], counts)
+    for found, linear, axial in zip(*ends, strict=True):
+        torch.testing.assert_close(found[..., :4], linear[..., :4])
+        torch.testing.assert_close(found[..., 4], axial)
+    assert axial_interval(torch.ones(0, 4, 3), resample(4, np.random.default_rng(0)))[0].shape == (0, 3)
 
 
 def test_one_sample_has_no_interval() -> None:

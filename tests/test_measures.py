@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lis.quantify.entropy import local_entropy
-from lis.quantify.measures import MEASURES, MINIMUM_AREA, luma, measure
+from lis.quantify.entropy import part_entropy
+from lis.quantify.measures import MEASURES, MINIMUM_AREA, interpreted, luma, mean_area, measure
 from lis.quantify.regions import region_moments
 from tests.shapes import blobs, drawn, scattered
 
@@ -18,17 +18,16 @@ def images(n: int, height: int, width: int, seed: int = 0) -> Tensor:
 
 
 def reference(masks: Tensor, image: Tensor, labels: int) -> np.ndarray:
-    """Area, luminance and entropy in the mask enlarged to the image, one label after another."""
+    """Area and luminance in the mask enlarged to the image, one label after another."""
     factors = [image.shape[2 + d] // masks.shape[1 + d] for d in range(2)]
     large = np.kron(masks.numpy(), np.ones((1, *factors), int))
     red, green, blue = (image.double().numpy().transpose(1, 0, 2, 3) + 1) / 2
     brightness = 0.2126 * red + 0.7152 * green + 0.0722 * blue
-    rough = local_entropy(torch.from_numpy(brightness).float()).numpy()
-    found = np.full((len(masks), labels, 3), np.nan)
+    found = np.full((len(masks), labels, 2), np.nan)
     for n, k in np.ndindex(len(masks), labels):
         inside = large[n] == k + 1
         if inside.any():
-            found[n, k] = inside.mean(), brightness[n][inside].mean(), rough[n][inside].mean()
+            found[n, k] = inside.mean(), brightness[n][inside].mean()
     return found
 
 
@@ -39,7 +38,10 @@ def test_equal_to_loops(masks: Tensor, size: tuple[int, int]) -> None:
     image = images(len(masks), *size)
     found = measure(masks, image, 4)
     assert found.shape == (len(masks), 4, len(MEASURES)) and found.dtype == torch.float32
-    np.testing.assert_allclose(found[..., :3], reference(masks, image, 4), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found[..., :2], reference(masks, image, 4), rtol=1e-4, atol=1e-5)
+    block = [image.shape[2 + d] // masks.shape[1 + d] for d in range(2)]
+    grey = luma(image).unflatten(2, (-1, block[1])).mean(3).unflatten(1, (-1, block[0])).mean(2)
+    torch.testing.assert_close(found[..., 2], part_entropy(grey, masks, 4), equal_nan=True)
     assert torch.equal(found[..., 3:].nan_to_num(7), region_moments(masks, 4).nan_to_num(7))
 
 
@@ -54,7 +56,8 @@ def test_an_absent_label_is_never_zero() -> None:
     masks = torch.zeros(2, 8, 8, dtype=torch.int64)
     masks[1, 2, 3:6] = 2
     found = measure(masks, images(2, 16, 16), 2)
-    assert found[0].isnan().all() and found[1, 0].isnan().all() and not found[1, 1].isnan().any()
+    assert found[0].isnan().all() and found[1, 0].isnan().all()
+    assert found[1, 1].isnan().tolist() == [False, False, True, False, False]  # too thin for an entropy
 
 
 def test_luminance_of_plain_colours() -> None:
@@ -82,6 +85,16 @@ def test_any_integers_and_precisions() -> None:
 
 def test_no_gradient_is_kept() -> None:
     assert not measure(blobs(), images(6, 64, 64).requires_grad_(), 3).requires_grad
+
+
+def test_absent_is_not_zero_where_a_label_is_interpreted() -> None:
+    """One meaning for tuning, views and paths: the mean over the images that have the label."""
+    measures = torch.full((4, 3, 2, 5), torch.nan)
+    measures[0, 0, 0] = 2 * MINIMUM_AREA
+    measures[..., 1, :] = MINIMUM_AREA / 2
+    assert mean_area(measures).tolist() == pytest.approx([2 * MINIMUM_AREA, MINIMUM_AREA / 2])
+    assert interpreted(measures).tolist() == [True, False]
+    assert not interpreted(torch.full((4, 1, 5), torch.nan)).any()
 
 
 def test_the_smallest_interpreted_area() -> None:

@@ -23,7 +23,7 @@ def test_changes_are_scaled_by_the_largest() -> None:
     scaled = scaled_changes(effects)
     assert list(scaled) == list(MEASURES)
     for m, name in enumerate(MEASURES):
-        found = [effects.mean[p, k, m].item() for p in range(6) for k in range(2) if (p, k) != (0, 1)]
+        found = [effects.average.effect[p, k, m].item() for p in range(6) for k in range(2) if (p, k) != (0, 1)]
         expected = np.array(found) / max(abs(x) for x in found)
         np.testing.assert_allclose(scaled[name].numpy(), expected, rtol=1e-5)
 

@@ -85,7 +85,7 @@ def test_a_sample_without_the_label_is_shown_only_where_no_other_is() -> None:
 
 def test_leaders_and_heads_equal_sorting_by_hand(tables: tuple[Tuned, dict[str, Artifact]]) -> None:
     own, artifacts = tables
-    ranking, mean = artifacts["units"].table("ranking"), Effects.of(own).mean.abs()
+    ranking, mean = artifacts["units"].table("ranking"), Effects.of(own).average.value.abs()
     m = MEASURES.index("entropy")
     strongest = {label: float(mean[:, k, m].max()) for k, label in enumerate(own.labels)}
     assert leaders(ranking, "entropy") == sorted(own.labels, key=lambda label: -strongest[label])

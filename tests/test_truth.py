@@ -53,7 +53,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Context, Artifact]:
 def test_a_segmenter_that_is_never_wrong_agrees(run: tuple[Context, Artifact]) -> None:
     artifact = run[1]
     units, agreement = artifact.table("units"), cast(Any, artifact.table("agreement"))
-    assert len(units) == 12 * 2 * 6 and len(agreement) == 2 * 6
+    assert len(units) == 12 * 2 * 7 and len(agreement) == 2 * 7
     assert set(agreement["label"]) == set(LABELS) and agreement["interpreted"].all()
     np.testing.assert_allclose(units["measured"], units["true"], rtol=1e-3, atol=1e-4)
     area: Any = agreement[agreement["measure"] == "area"]

@@ -46,14 +46,14 @@ def test_strength_is_the_mean_of_scaled_changes() -> None:
     made = tuned(5)
     made.measures[1, :, :, 0] = torch.nan
     effects = Effects.of(made)
-    scale = [np.nanmax(np.abs(effects.mean[..., m].numpy())) for m in range(5)]
+    scale = [np.nanmax(np.abs(effects.average.effect[..., m].numpy())) for m in range(5)]
     table: Any = map_table(effects, np.zeros((5, 2)), np.ones(5, dtype=int))
     for p, row in enumerate(table.to_dict("records")):
-        strength = np.nan_to_num(np.abs(effects.mean[p].numpy() / scale)).mean(1)
+        strength = np.nan_to_num(np.abs(effects.average.effect[p].numpy() / scale)).mean(1)
         assert row["label"] == ("ear", "eye", "tail")[strength.argmax()]
         assert row["strength"] == pytest.approx(strength.max(), rel=1e-5)
     means: Any = cluster_table(effects, np.array([1, 2, 1, 2, 2])).set_index("cluster")
-    own = np.nan_to_num(np.abs(effects.mean.numpy() / scale)).mean(2)
+    own = np.nan_to_num(np.abs(effects.average.effect.numpy() / scale)).mean(2)
     np.testing.assert_allclose(means.loc[1, ["ear", "eye", "tail"]].astype(float), own[[0, 2]].mean(0), rtol=1e-5)
 
 

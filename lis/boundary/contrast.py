@@ -23,7 +23,7 @@ from lis.types import Link
 from lis.units.parts import Parts
 from lis.units.tables import long_table
 
-VERSION = 1
+VERSION = 2
 KINDS = ("counterfactual", "adversarial")
 
 

@@ -22,7 +22,7 @@ from lis.units.memory import batches
 from lis.units.screen import reader
 from lis.units.strips import first
 
-VERSION = 1
+VERSION = 2
 
 
 def gan_counterfactuals(ctx: Context) -> Artifact:

@@ -15,7 +15,7 @@ from lis.types import Counterparts
 from lis.units.memory import Batches
 from lis.units.reading import Reader, Reading
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)

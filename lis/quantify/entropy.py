@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -16,8 +17,14 @@ LEVELS = 16
 FULL = 0.5
 """Share of a window that has to be the part's own pixels: below, so few say nothing about its surface."""
 _PIXELS_PER_RADIUS = 32
-_ROWS = 128
-"""Rows at once on a processor: as many as stay in its cache."""
+_NARROW = 8
+"""Columns of the narrowest boxes on a processor."""
+_AT_ONCE = 2**13
+"""Pixels at once on a processor: as many as stay in its cache with all levels."""
+_BYTES = np.arange(256, dtype=np.float32)
+_LOG = np.log2(np.maximum(_BYTES, 1))
+_C_LOG = _BYTES * _LOG
+"""log₂ c and c log₂ c of every count c that a byte holds."""
 
 
 def window(height: int, width: int) -> int:
@@ -52,11 +59,11 @@ def part_entropy(luma: Tensor, masks: Tensor, labels: int) -> Tensor:
         >>> luma = torch.tensor([0.1, 0.1, 0.9]).repeat(4)[:9].expand(1, 9, 9)
         >>> masks = torch.ones(1, 9, 9, dtype=torch.int64)
         >>> part_entropy(luma, masks, labels=2).round(decimals=3)
-        tensor([[0.918,   nan]])
+        tensor([[0.8420,    nan]])
     """
     level = (luma * LEVELS).clamp(0, LEVELS - 1).to(torch.uint8)
     side = window(*masks.shape[1:])
-    fits = side**2 <= np.iinfo(np.uint8).max
+    fits = side**2 < 2**8 and labels < 2**5
     means = _on_processor if masks.device.type == "cpu" and fits else _on_any_device
     return means(level, masks, labels, side)
 
@@ -76,55 +83,110 @@ def _on_any_device(level: Tensor, masks: Tensor, labels: int, side: int) -> Tens
 
 
 def _on_processor(level: Tensor, masks: Tensor, labels: int, side: int) -> Tensor:
-    """The same several times faster: only rows that a part has, counts in bytes, their logarithms looked up.
+    """The same several times faster: only where a part is, counts in bytes, logarithms only of its own pixels.
 
-    The rows of all parts of all images lie under each other in one tall picture, in which every other pixel is empty.
-    `side // 2` empty rows follow each part, and as many empty columns each row: enough that no window reaches into the
-    next one.
+    The boxes around all parts of all images lie under each other in a few tall pictures, one for the boxes of up to 8
+    columns, one for those of up to 16, and so on.
     """
-    half = side // 2
-    mask, grey = (np.pad(x.to(torch.uint8).numpy(), ((0, 0), (0, half), (0, half))) for x in (masks, level))
-    image, part, row = _rows(mask, labels, half)
-    inside = mask[image, row] == part[:, None]
-    picture = np.full((len(row) + 2 * half, mask.shape[2]), LEVELS, np.uint8)
-    np.copyto(picture[half : half + len(row)], grey[image, row], where=inside)
-    of_row = np.zeros((2, len(row)))
-    for start in range(0, len(row), _ROWS):
-        block = slice(start, start + _ROWS)
-        entropy, pixels = _in_windows(picture[start : start + _ROWS + 2 * half], side)
-        counted = inside[block] & (pixels >= FULL * side**2)
-        of_row[:, block] = np.where(counted, entropy, 0).sum(1), counted.sum(1)
-    of_part = [np.bincount(image * labels + part - 1, x, len(masks) * labels) for x in of_row]
-    mean = np.divide(*of_part, out=np.full(len(masks) * labels, np.nan), where=of_part[1] > 0)
-    return torch.from_numpy(mean.reshape(-1, labels)).float().clamp(min=0)
+    mask, grey = (np.pad(x.to(torch.uint8).numpy(), ((0, 0), (0, side // 2), (0, 1))) for x in (masks, level))
+    boxes, sums, fewer = _Boxes.of(mask, labels), np.zeros((2, len(masks) * labels)), 0
+    for columns in (_NARROW << k for k in range(9)):
+        alike = boxes.subset((boxes.width > fewer) & (boxes.width <= columns))
+        if len(alike.image):
+            of_row, inside, picture = alike.below_each_other(mask, grey, columns, side // 2)
+            sums += _sums((alike.image * labels + alike.part)[of_row], inside, picture, side, sums.shape[1])
+        fewer = columns
+    mean = np.divide(*sums, out=np.full(sums.shape[1], np.nan), where=sums[1] > 0)
+    return torch.from_numpy(mean.reshape(len(masks), labels)).float().clamp(min=0)
 
 
-def _rows(mask: NDArray[np.uint8], labels: int, half: int) -> tuple[NDArray[np.intp], ...]:
-    """Image, part (from 1) and row of each line of the tall picture.
+@dataclass(frozen=True)
+class _Boxes:
+    """Boxes around the parts of some images, one for each part that an image has; each field `[boxes]`."""
 
-    A part takes the rows from its first to its last, and `half` below, which `mask [n, h + half, w]` has as empty ones.
+    image: NDArray[np.intp]
+    part: NDArray[np.intp]
+    """From 0."""
+    top: NDArray[np.intp]
+    left: NDArray[np.intp]
+    height: NDArray[np.intp]
+    width: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, mask: NDArray[np.uint8], labels: int) -> _Boxes:
+        """Around the parts 1 … `labels` of `mask [n, h, w]`."""
+        bit = np.left_shift(np.uint32(1), mask, dtype=np.uint32)
+        part = np.arange(1, 1 + labels, dtype=np.uint32)[:, None]
+        rows, columns = (np.bitwise_or.reduce(bit, axis)[:, None] >> part & 1 > 0 for axis in (2, 1))
+        there = rows.any(2)
+        (top, bottom), (left, right) = (
+            (has.argmax(2)[there], has.shape[2] - has[..., ::-1].argmax(2)[there]) for has in (rows, columns)
+        )
+        return cls(*np.nonzero(there), top, left, bottom - top, right - left)
+
+    def subset(self, chosen: NDArray[np.bool_]) -> _Boxes:
+        """The boxes that are chosen."""
+        return _Boxes(*(values[chosen] for values in vars(self).values()))
+
+    def below_each_other(
+        self, mask: NDArray[np.uint8], grey: NDArray[np.uint8], columns: int, half: int
+    ) -> tuple[NDArray[np.intp], NDArray[np.bool_], NDArray[np.uint8]]:
+        """The boxes as one tall picture, of which only the parts' own pixels are not empty.
+
+        `half` empty rows follow each box and as many empty columns each row: enough that no window reaches into another
+        box.
+
+        Args:
+            mask: `[n, h + half, w + 1]`, empty beyond h and w.
+            grey: levels, of the same shape.
+            columns: at least as many as the widest box has.
+            half: half of the window.
+
+        Returns:
+            The box of each row, `[rows]`; which pixels are a part's own, `[rows, columns + half]`; their levels, with
+            `half` empty rows above: `[half + rows, columns + half]`.
+        """
+        lines = self.height + half
+        of_row = np.repeat(np.arange(len(lines)), lines)
+        row = np.arange(len(of_row)) - np.repeat(lines.cumsum() - lines - self.top, lines)
+        column = np.minimum(self.left[:, None] + np.arange(columns + half), mask.shape[2] - 1)
+        pixel = ((self.image[of_row] * mask.shape[1] + row) * mask.shape[2])[:, None] + column[of_row]
+        inside = mask.take(pixel) == (1 + self.part[of_row]).astype(np.uint8)[:, None]
+        picture = np.full((half + len(of_row), columns + half), LEVELS, np.uint8)
+        np.copyto(picture[half:], grey.take(pixel), where=inside)
+        return of_row, inside, picture
+
+
+def _sums(
+    group: NDArray[np.intp], inside: NDArray[np.bool_], picture: NDArray[np.uint8], side: int, groups: int
+) -> NDArray[np.float64]:
+    """Sum of the entropies of the own pixels that count, and their number, by the group of each row: `[2, groups]`."""
+    sums, half = np.zeros((2, groups)), side // 2
+    picture = np.concatenate([picture, np.full((half, picture.shape[1]), LEVELS, np.uint8)])
+    at_once = max(1, _AT_ONCE // picture.shape[1])
+    for start in range(0, len(group), at_once):
+        own = np.flatnonzero(inside[start : start + at_once])
+        counts = _counts(picture[start : start + at_once + 2 * half], side).take(own, 1)
+        pixels = counts.sum(0, dtype=np.uint8)
+        entropy = _LOG[pixels] - cv2.LUT(counts, _C_LOG).sum(0) / pixels
+        counted = pixels >= FULL * side**2
+        of = group[start + own[counted] // picture.shape[1]]
+        sums += [np.bincount(of, weights, groups) for weights in (entropy[counted], None)]
+    return sums
+
+
+def _counts(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Pixels of each level in the window around each pixel but those of the first and last `side // 2` rows.
+
+    `[LEVELS, pixels]`.
     """
-    has = np.zeros((len(mask), 1 + labels, mask.shape[1]), bool)
-    image, row, column = np.nonzero(mask)
-    has[image, mask[image, row, column], row] = True
-    first, last = has.argmax(2), mask.shape[1] - 1 - has[..., ::-1].argmax(2)
-    row = np.arange(mask.shape[1])
-    taken = (row >= first[..., None]) & (row <= last[..., None] + half) & has.any(2, keepdims=True)
-    return np.nonzero(taken)
-
-
-def _in_windows(picture: NDArray[np.uint8], side: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Entropy and number of pixels in the window around each, without the first and last `side // 2` rows."""
     rows, columns = picture.shape
     margin = side // 2 * (columns + 1)
     buffer = np.zeros(2 * margin + LEVELS * rows * columns, np.uint8)
     levels = buffer[margin:-margin].reshape(LEVELS, rows * columns)
     np.equal(picture.reshape(-1), np.arange(LEVELS, dtype=np.uint8)[:, None], out=levels.view(bool))
-    counts = _window_sums(_window_sums(buffer, 1, side), columns, side).reshape(LEVELS, rows, columns)
-    counts = np.ascontiguousarray(counts[:, side // 2 : rows - side // 2])
-    pixels, logarithm = counts.sum(0, dtype=np.uint8), np.log2(np.maximum(np.arange(256, dtype=np.float32), 1))
-    sums = cv2.LUT(counts.reshape(LEVELS, -1), np.arange(256, dtype=np.float32) * logarithm).sum(0)
-    return logarithm[pixels] - sums.reshape(pixels.shape) / np.maximum(pixels, 1), pixels
+    counts = _window_sums(_window_sums(buffer, 1, side), columns, side).reshape(LEVELS, rows * columns)
+    return counts[:, side // 2 * columns : (rows - side // 2) * columns]
 
 
 def _window_sums(x: NDArray[np.uint8], step: int, side: int) -> NDArray[np.uint8]:

@@ -8,6 +8,7 @@ from lis.report.figures.strips import signed
 
 CHANGES = {
     "extent": "change of area (fraction of the frame)",
+    "relative": "change of area (relative to the first)",
     "area": "change of area (log₂ ratio)",
     "luminance": "change of luminance (relative to the larger)",
     "entropy": "change of entropy (bit)",

@@ -26,7 +26,7 @@ from lis.units.photos import LARGEST_FILE, Photo, photo_files, read_photo
 from lis.units.pictures import Seen, see, smaller
 from lis.units.tables import long_table
 
-VERSION = 1
+VERSION = 2
 OFF = 0.99
 """A picture that is farther than this share of the test pairs is off the generator's distribution."""
 

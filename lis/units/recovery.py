@@ -12,16 +12,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lis.quantify.change import change
+from lis.quantify.change import change, relative
 from lis.quantify.measures import MEASURES
 from lis.units.correlation import spearman
 from lis.units.effects import average
 from lis.units.ranking import top
 from lis.units.tables import long_table
 
-COMPARED = ("extent", *MEASURES)
+COMPARED = ("extent", "relative", *MEASURES)
 """What is compared, the angle last. `extent` is the difference of areas in fractions of the frame, where an absent
-label has none: it is known of every sample."""
+label has none: it is known of every sample. `relative` is the paper's change of area, of which `area` is the logarithm:
+a part that nearly vanishes at one end makes it huge."""
 HEAD = 10
 """Units at the head of a ranking."""
 
@@ -96,7 +97,8 @@ def compared(first: Tensor, last: Tensor) -> Tensor:
         [0.25, nan]
     """
     extent = (last[..., :1].nan_to_num(0) - first[..., :1].nan_to_num(0)).to(last.dtype)
-    return torch.cat([extent, change(first, last)], -1)
+    changes = change(first, last)
+    return torch.cat([extent, relative(changes[..., :1]), changes], -1)
 
 
 def rank_correlation(measured: Tensor, true: Tensor) -> Array:

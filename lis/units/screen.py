@@ -26,7 +26,7 @@ from lis.units.reading import Reader
 from lis.units.selection import perturbations, select
 from lis.units.shards import Block, Job, shard
 
-VERSION = 1
+VERSION = 2
 UNMOVED = Perturbation("unmoved", 0.0, 0.0, unit=0, relative=True)
 """Leaves a sample as it is."""
 

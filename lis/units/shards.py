@@ -18,7 +18,7 @@ from lis.units.memory import Batches
 from lis.units.perturbation import Perturbation, perturbed, require_finite
 from lis.units.reading import Reader, Reading
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)

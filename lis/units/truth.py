@@ -20,7 +20,7 @@ from lis.units.recovery import Recovery, compared, summary
 from lis.units.screen import screen
 from lis.units.tuned import Tuned
 
-VERSION = 3
+VERSION = 4
 
 
 @runtime_checkable
@@ -92,7 +92,7 @@ def true_measures(renderer: Renderer, w: Tensor) -> Tensor:
 
 
 def shard(ctx: Context, block: Block) -> Artifact:
-    """The true changes of a block of units, from the store or computed now: tensors "change": `[U, S, labels, 6]`."""
+    """The true changes of a block of units, from the store or computed now: tensors "change": `[U, S, labels, 7]`."""
     inputs = (screen(ctx).key, link(ctx).key)
     config = {"units": list(block.units), "first": list(block.first), "last": list(block.last)}
     recipe = Recipe("truth-shard", VERSION, config, inputs, {"generator": ctx.generator.fingerprint})
@@ -100,7 +100,7 @@ def shard(ctx: Context, block: Block) -> Artifact:
 
 
 def _change(ctx: Context, block: Block) -> Tensor:
-    """True changes `[U, S, labels, 6]` of the units of a block, in the samples that were tuned."""
+    """True changes `[U, S, labels, 7]` of the units of a block, in the samples that were tuned."""
     renderer, model = validate_truth(ctx.generator), load_link(link(ctx))
     r = screen(ctx).tensors("seeds")["r"]
     changes = []
@@ -132,7 +132,7 @@ def _build(ctx: Context, renderer: Renderer, screened: Artifact, draft: Draft) -
 
 
 def _true_change(ctx: Context, tuned: Tuned) -> Tensor:
-    """True changes of all tuned units `[P, S, labels, 6]`, shard by shard."""
+    """True changes of all tuned units `[P, S, labels, 7]`, shard by shard."""
     blocks = _blocks(tuned, ctx.config.tuning.unit_block)
     made = ctx.engine.map(partial(shard, ctx), blocks)
     tracked = ctx.progress.track(made, total=len(blocks), label="true changes")

@@ -26,7 +26,7 @@ from lis.units.perturbation import Perturbation
 from lis.units.strips import first
 from lis.units.walk import affected_table, measure_table, step_table, walk
 
-VERSION = 1
+VERSION = 2
 
 
 def validate_view(settings: RunConfig, classifier: Classifier) -> None:

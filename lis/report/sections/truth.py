@@ -24,7 +24,8 @@ _SCATTER = (
 _MATRICES = (
     "Left: Spearman's correlation over units between measured and true change. Right: units shared by the first ten of "
     "both rankings. Above, of means over samples; below, within single samples, as a mean over samples. Extent: "
-    "difference of areas in fractions of the frame, where an absent part has none; area: their log₂ ratio. A unit "
+    "difference of areas in fractions of the frame, where an absent part has none; relative: the same over "
+    "the first area; area: log₂ of their ratio. A unit "
     "whose angles have no common direction (Rayleigh's test) is not ranked by angle."
 )
 _COLUMNS = ("spearman", "overlap", "spearman_seed", "overlap_seed")

@@ -26,9 +26,9 @@ _NOTHING = (
 _TRAJECTORIES = "The labels that one unit changes most, for each measure, each with that unit. " + HOW_TO_READ
 _RANKING = (
     "The first {} units of each label's ranking by area: mean log₂ ratio over the samples that have the label (1: "
-    "twice as large, −1: half as large) with its 95 % bootstrap interval. Filled: larger than in 95 % of random directions "
-    "at an equal step in W; open: not. The head of a ranking is chosen for its size, so that some of it stands out by "
-    "chance."
+    "twice as large, −1: half as large) with its 95 % bootstrap interval. Filled: larger than in 95 % of random "
+    "directions at an equal step in W; open: not. The head of a ranking is chosen for its size, so that some of it "
+    "stands out by chance."
 )
 
 

@@ -23,8 +23,8 @@ _STRIPS = "Test samples from the smallest to the largest value of the {what}, al
 _PARTS = " Below each image the same with the parts that change most outlined."
 _COURSES = (
     "How the parts that change most, and the probability of the sample's own class, change along the way: thick lines "
-    "are means over the samples (angles, which may turn to either side, have none), thin lines single samples; marks on "
-    "the axis are the samples' own values."
+    "are means over the samples (angles, which may turn to either side, have none), thin lines single samples; marks "
+    "on the axis are the samples' own values."
 )
 _NEAR_DEAD = "The unit is near-dead: its row of the link rests on a handful of samples."
 
@@ -155,8 +155,10 @@ def _facts_table(facts: dict[str, Any], walk: dict[str, np.ndarray]) -> Table:
 def _affected_table(most: dict[str, list[dict[str, Any]]]) -> Table:
     """For each measure the labels that change most, with the range over the samples."""
     cells = {measure: [_affected(row) for row in rows] for measure, rows in most.items()}
-    caption = "The labels that change most from the first image to the last: mean (of angles: of axes, none where they have no "
-    "common direction), and lowest to highest sample."
+    caption = (
+        "The labels that change most from the first image to the last: mean (of angles: of axes, none where they have "
+        "no common direction), and lowest to highest sample."
+    )
     rows = [[measure, *own, *[""] * (_CURVES - len(own))] for measure, own in cells.items()]
     return Table(caption, ["", "first", "second", "third"], rows)
 
