@@ -199,10 +199,10 @@ def test_sizes_are_dots_and_their_median_ratio(artifacts: dict[str, Artifact]) -
 
 
 def test_changes_of_parts_are_written_with_their_units() -> None:
-    values = np.array([[0.5, -0.2, 0.1, 0.0, 30.0], [np.nan, 0.1, 0.2, 0.3, -60.0]])
+    values = np.array([[1.0, -0.2, 0.1, 0.0, 30.0], [np.nan, 0.1, 0.2, 0.3, -60.0]])
     figure = part_changes({"a": values, "b": -values, "c": 0 * values}, ["ear", "leg"])
     cells = [text.get_text() for text in figure.axes[0].texts]
-    assert cells[:5] == ["+50 %", "−20 %", "+0.10 bit", "0.00", "+30°"] and cells[5] == "–"
+    assert cells[:5] == ["+100 %", "−20 %", "+0.10 bit", "0.00", "+30°"] and cells[5] == "–"
     assert [axis.get_title(loc="left") for axis in figure.axes if axis.get_visible()] == ["a", "b", "c"]
     shades: Any = figure.axes[0].images[0].get_array()
     other: Any = figure.axes[1].images[0].get_array()

@@ -143,7 +143,7 @@ def test_steps_in_pixels_are_counted(run: Source, shown: dict[str, Section]) -> 
     section, table = shown["Steps in pixels"], run.table("adversarial", "adversarial")
     ratio = float(np.median(table["mse_counterfactual"] / table["mse_adversarial"]))
     assert f"change {number(ratio, 2)} times smaller" in section.lead and "of a counterfactual's 60 %" in section.lead
-    assert section.tables[0].rows[0] == ["area", "30 %", "1.0 %"]
+    assert section.tables[0].rows[0] == ["area", "23 %", "0.7 %"]
 
 
 def test_another_class_names_parts_and_units(run: Source, shown: dict[str, Section]) -> None:

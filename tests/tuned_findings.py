@@ -122,7 +122,7 @@ def truth(root: Path, own: Tuned) -> Artifact:
     """The artifact of the stage "truth": true changes are the measured ones with noise."""
     effects, rng = Effects.of(own), np.random.default_rng(2)
     measured = compared(own.measures[:, :, 0], own.measures[:, :, -1])
-    scale = torch.tensor([0.01, *(SIZES[name] * (0.3 + k) for k, name in enumerate(MEASURES))])
+    scale = torch.tensor([0.01, 0.05, *(SIZES[name] * (0.3 + k) for k, name in enumerate(MEASURES))])
     noise = torch.from_numpy(rng.normal(0, 1, measured.shape)).float() * scale
     found = Recovery(own.unit, own.labels, effects.interpreted, measured, measured + noise)
 

@@ -32,7 +32,7 @@ def changed(measure: str, value: float) -> str:
         return "–"
     if measure == "area":
         value = 2**value - 1
-    if measure in ("area", "luminance"):
+    if measure in ("area", "relative", "luminance"):
         return f"{signed(100 * value, 0 if abs(value) >= 0.0995 else 1)} %"
     if measure == "angle":
         return f"{signed(value, 0 if abs(value) >= 9.95 else 1)}°"

@@ -83,8 +83,8 @@ def _table(source: Source, table: pd.DataFrame) -> Table:
         f"The first {_HEAD} units of each ranking, with the mean change by the first; bold where it is larger than in "
         "95 % of random directions at an equal step in W. Areas are means of their log₂ ratio, angles those of axes, "
         "with their resultant length R (1: all samples turn alike); where it is not beyond chance (Rayleigh's test, "
-        "p > 0.05) there is no angle. In brackets also in how many samples the measure is known at both ends, where "
-        "it is not in all. Every unit, with intervals: tables/units/ranking.parquet."
+        "p > 0.05) there is no angle. In brackets also in how many of the samples the measure is known at both ends "
+        "(15/20), where it is not in all. Every unit, with intervals: tables/units/ranking.parquet."
     )
     return Table(caption, ["label", *names], rows, frozenset(bold))
 
@@ -107,5 +107,5 @@ def _first(row: dict[str, Any]) -> str:
     if row["measure"] == "angle":
         facts.append(f"R {number(row['resultant'], 2)}")
     if row["n"] < row["samples"]:
-        facts.append(f"{int(row['n'])} of {int(row['samples'])}")
+        facts.append(f"{int(row['n'])}/{int(row['samples'])}")
     return f"{row['unit']} ({', '.join(facts)})"
