@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -142,5 +143,5 @@ def folder_digest(folder: str | None) -> str | None:
     files = (path for path in Path(folder).iterdir() if path.is_file() and path.suffix != ".txt")
     for path in sorted(files):
         content = hashlib.sha256(path.read_bytes()).hexdigest()
-        digest.update(f"{path.name} {content}\n".encode())
+        digest.update(os.fsencode(path.name) + f" {content}\n".encode())
     return digest.hexdigest()

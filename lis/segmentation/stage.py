@@ -16,7 +16,7 @@ from lis.segmentation.segmenter import FewShotSegmenter
 from lis.store import Artifact, Draft, Recipe
 from lis.types import Segmenter
 
-VERSION = 1
+VERSION = 2
 
 
 def segmenter(ctx: Context) -> Artifact:
