@@ -51,8 +51,7 @@ from lis.motion.stage import motion, validate_motion
 from lis.report.metrics import collect_metrics
 from lis.report.page import write_report
 from lis.segmentation.evaluation import segmentation
-from lis.segmentation.labelled import validate_labels
-from lis.segmentation.stage import segmenter
+from lis.segmentation.stage import segmenter, validate_segmenter
 from lis.store import Artifact
 from lis.tracking import Tracker
 from lis.units.learned import units
@@ -134,7 +133,7 @@ def run(config: DictConfig, out: Path) -> None:
 
 CHECKS: tuple[tuple[frozenset[str], Callable[[Context], object]], ...] = (
     (frozenset(("evaluation",)), lambda ctx: validate_evaluation(ctx.config, ctx.generator)),
-    (SEGMENTED, validate_labels),
+    (SEGMENTED, validate_segmenter),
     (VIEWS, check_parts),
     (frozenset(("truth",)), lambda ctx: validate_truth(ctx.generator)),
     (SEARCHES, lambda ctx: validate_counterfactual(ctx.config)),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import os
 import re
 import struct
 import zlib
@@ -22,9 +25,12 @@ from lis.images import to_uint8
 from lis.labels import read
 from lis.labels.__main__ import configuration, main
 from lis.labels.check import check
+from lis.labels.coco import decode_runs
 from lis.labels.export import export
 from lis.labels.manifest import Manifest
+from lis.labels.png import label_palette
 from lis.labels.polygons import Shape, area, draw, inside
+from lis.segmentation.labelled import folder_digest
 from lis.segmentation.labelled import labelled as labelled_images
 from lis.streams import Stream
 
@@ -100,7 +106,17 @@ def png(bits: int, values: np.ndarray, width: int = SIZE, height: int = SIZE) ->
     )
 
 
+def painted(label: str, mask: Any, first: tuple[float, float] = (1, 1)) -> dict[str, Any]:
+    """A shape of labelme's kind `mask` that spans 4 × 4 pixels; of a mask `[h, w]`, or of any text."""
+    stream = io.BytesIO()
+    if not isinstance(mask, str):
+        Image.fromarray(mask.astype(np.uint8)).save(stream, "PNG")
+        mask = base64.b64encode(stream.getvalue()).decode()
+    return shape(label, first, (first[0] + 3, first[1] + 3), kind="mask") | {"mask": mask}
+
+
 SQUARE = [(1.0, 1.0), (5.0, 1.0), (5.0, 5.0), (1.0, 5.0)]
+SHARES = [(x / SIZE, y / SIZE) for x, y in SQUARE]
 INNER = [(2.0, 2.0), (4.0, 2.0), (4.0, 4.0), (2.0, 4.0)]
 
 
@@ -314,8 +330,19 @@ LABELME_FILES: dict[str, tuple[Any, tuple[str, ...]]] = {
     "shapes is text": (labelme(shapes="ear"), ("shapes is 'ear': expected a list",)),
     "a shape is a list": (labelme(shapes=[[]]), ("shape 0 is list",)),
     "no shape": (labelme(), ("labels nothing",)),
-    "a line": (labelme(shape("ear", *SQUARE, kind="line")), ("'line'", "draw it again as a polygon")),
-    "a mask": (labelme(shape("ear", *SQUARE[:2], kind="mask")), ("'mask'", "expected a polygon")),
+    "only a line": (labelme(shape("ear", *SQUARE, kind="line")), ("labels nothing", "1 × line left out", "a polygon")),
+    "only __ignore__": (labelme(shape("__ignore__", *SQUARE)), ("labels nothing", "1 × __ignore__ left out")),
+    "a kind of its own": (labelme(shape("ear", *SQUARE, kind="cuboid")), ("'cuboid'", "draw it again as a polygon")),
+    "a mask without one": (labelme(shape("ear", *SQUARE[:2], kind="mask")), ("mask is missing: expected a text",)),
+    "a mask of text": (labelme(painted("ear", "hello!")), ("its mask cannot be read", "save it again")),
+    "a mask in colour": (labelme(painted("ear", np.ones((4, 4, 3)))), ("a picture (RGB) of 4 × 4", "one channel")),
+    "a mask too large": (labelme(painted("ear", np.ones((4, 9)))), ("9 × 4 pixels", "at most 8 × 8")),
+    "a mask of another span": (labelme(painted("ear", np.ones((6, 4)))), ("4 × 6 pixels, its points span 4 × 4",)),
+    "a mask outside": (labelme(painted("ear", np.ones((4, 4)), (5, 7))), ("mask at (5, 7) reaches out", "resized")),
+    "a mask of one point": (labelme(painted("ear", np.ones((4, 4))) | {"points": [[1, 1]]}), ("2 points of a mask",)),
+    "shares of the sides": (labelme(shape("ear", *SHARES)), ("within 0…1", "(0.125, 0.125)", "multiply x and y by 8")),
+    "a circle in shares": (labelme(shape("ear", (0.5, 0.5), (1, 1), kind="circle")), ("within 0…1",)),
+    "one size is null": (labelme(shape("ear", *SQUARE), imageWidth=None, imageHeight=9), ("None × 9 pixels",)),
     "two points": (labelme(shape("ear", *SQUARE[:2])), ("2 points: expected a list of 3 to 10,000",)),
     "many points": (labelme(shape("ear", *[(1, 1)] * 10_001)), ("10001 points",)),
     "many shapes": (labelme(*[shape("ear", *SQUARE)] * 1001), ("1001 shapes: expected at most 1000",)),
@@ -325,7 +352,7 @@ LABELME_FILES: dict[str, tuple[Any, tuple[str, ...]]] = {
     "not a number": (json.dumps(labelme(shape("ear", *SQUARE, (float("nan"), 2)))), ("NaN is no number",)),
     "too large a number": (labelme(shape("ear", *SQUARE, (10**400, 2))), ("expected a finite number",)),
     "outside": (labelme(shape("ear", *SQUARE, (20, 2))), ("point (20, 2) lies outside", "resized")),
-    "a rectangle of three": (labelme(shape("ear", *SQUARE[:3], kind="rectangle")), ("expected 2 points",)),
+    "a rectangle of three": (labelme(shape("ear", *SQUARE[:3], kind="rectangle")), ("expected 2 or 4 points",)),
 }
 
 
@@ -338,6 +365,13 @@ def test_labelme_files_that_are_refused(labelled: Path, case: str) -> None:
 
 
 GOOD = annotation(30, [1, 1, 5, 1, 5, 5])
+
+
+def runs(counts: Any, category: int = 30) -> dict[str, Any]:
+    """A COCO file with one run-length encoded mask."""
+    return coco(annotation(category) | {"segmentation": {"size": [SIZE, SIZE], "counts": counts}, "iscrowd": 1})
+
+
 COCO_FILES: dict[str, tuple[Any, tuple[str, ...]]] = {
     "no JSON": ("nonsense", ("cannot be read",)),
     "nothing": ({}, ("images is missing",)),
@@ -348,8 +382,25 @@ COCO_FILES: dict[str, tuple[Any, tuple[str, ...]]] = {
     "an unknown category": (coco(annotation(9, [1, 1, 5, 1, 5, 5])), ("category_id is 9",)),
     "an unknown label": (coco(GOOD, categories=[{"id": 30, "name": "EAR"}]), ("unknown label 'EAR'", "mean ear?")),
     "an image_id of nothing": (coco(annotation(30, [1, 1, 5, 1, 5, 5], image=8)), ("image_id is 8",)),
-    "RLE": (coco(GOOD | {"segmentation": {"size": [8, 8], "counts": "ab"}}), ("run-length", "export polygons")),
-    "a crowd": (coco(GOOD | {"iscrowd": 1}), ("run-length",)),
+    "runs of another size": (coco(GOOD | {"segmentation": {"size": [8, 9], "counts": [72]}}), ("is [8, 9]: expected",)),
+    "runs that are too short": (runs([60, 3]), ("2 run lengths fill 63 pixels: expected 64",)),
+    "runs that are too many": (runs([1] * 64 + [0] * 99), ("163 run lengths", "export it again")),
+    "runs of huge numbers": (runs([10**30, 1]), ("expected 64",)),
+    "runs below nothing": (runs([-1, 65]), ("expected whole numbers from 0",)),
+    "runs of truth": (runs([True, 63]), ("expected whole numbers from 0",)),
+    "runs of bytes": (runs({"a": 1}), ("expected whole numbers from 0",)),
+    "runs in another alphabet": (runs("9440~"), ("'9440~'", "pycocotools packs")),
+    "runs without an end": (runs("9440P"), ("ends within a number",)),
+    "runs of endless numbers": (runs("P" * 99), ("pycocotools packs",)),
+    "shares of the sides": (coco(annotation(30, [v for p in SHARES for v in p])), ("within 0…1", "multiply x and y")),
+    "two names of one category": (
+        coco(GOOD, categories=[{"id": 30, "name": "ear"}, {"id": 30, "name": "eye"}]),
+        ("id 30 is 'eye' and 'ear': expected an id for each",),
+    ),
+    "only __ignore__": (
+        coco(GOOD, categories=[{"id": 30, "name": "__ignore__"}]),
+        ("labels nothing", "1 × __ignore__ left out"),
+    ),
     "only a box": (coco(GOOD | {"segmentation": []}), ("no polygon",)),
     "odd numbers": (coco(annotation(30, [1, 1, 5, 1, 5])), ("not a list of x, y",)),
     "two points": (coco(annotation(30, [1, 1, 5, 1])), ("2 points",)),
@@ -370,6 +421,172 @@ def test_a_coco_file_beside_masks_of_others(labelled: Path) -> None:
     (labelled / f"{FIRST}.mask.png").unlink()
     write(labelled / "annotations.json", coco(annotation(32, [1, 1, 5, 1, 5, 5, 1, 5])))
     assert (load(labelled).masks[0].numpy() == 3 * (in_square() > 0)).all()
+
+
+def packed(mask: np.ndarray) -> tuple[list[int], str]:
+    """The runs of a mask down its columns, and their text, pixel by pixel and bit by bit."""
+    counts, before = [0], False
+    for pixel in (bool(mask[y, x]) for x in range(mask.shape[1]) for y in range(mask.shape[0])):
+        if pixel != before:
+            counts.append(0)
+        counts[-1], before = counts[-1] + 1, pixel
+    text = ""
+    for k, count in enumerate(counts):
+        number = count - counts[k - 2] if k > 2 else count
+        bits = 5
+        while not -(2 ** (bits - 1)) <= number < 2 ** (bits - 1):
+            bits += 5
+        fives = [(number >> shift) & 31 for shift in range(0, bits, 5)]
+        text += "".join(chr(48 + five + 32 * (place < len(fives) - 1)) for place, five in enumerate(fives))
+    return counts, text
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_run_lengths_are_read_as_they_were_packed(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    size = int(rng.integers(1, 70))
+    y, x = np.mgrid[:size, :size]
+    disc = (x - size / 2) ** 2 + (y - size / 3) ** 2 < (size * rng.random()) ** 2
+    mask = disc if seed % 2 else rng.random((size, size)) < rng.random()
+    for counts in packed(mask):
+        assert (decode_runs({"size": [size, size], "counts": counts}, size, "") == mask).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "seed"), [("41121NO010O033M01MO10O012021LN010O0", 0), ("2130O13OL061JO020O010N30M10O0001000O0", 1)]
+)
+def test_run_lengths_of_pycocotools(text: str, seed: int) -> None:
+    """What `pycocotools.mask.encode` made of two random masks."""
+    mask = np.random.default_rng(seed).random((SIZE, SIZE)) < 0.5
+    assert (decode_runs({"size": [SIZE, SIZE], "counts": text}, SIZE, "") == mask).all() and packed(mask)[1] == text
+
+
+def test_run_lengths_and_crowds_are_areas(folder: Path) -> None:
+    """Outlined, packed and unpacked masks lie on each other by their size."""
+    inner, size = in_square() == 2, {"size": [SIZE, SIZE]}
+    crowd = annotation(30, [v for point in SQUARE for v in point]) | {"iscrowd": 1}
+    for counts in packed(inner):
+        eye = annotation(31) | {"segmentation": size | {"counts": counts}, "iscrowd": 1}
+        write(folder / "annotations.json", coco(eye, crowd))
+        assert (check(folder).labelled[f"{FIRST}.png"].mask == in_square()).all()
+
+
+def test_what_has_no_area_is_left_out_with_a_count(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As in files of labelme and of programs beside it: lines, points, `__ignore__`, null sizes and kinds."""
+    lines = [shape("nobody", *SQUARE[:2], kind=kind) for kind in ("line", "line", "linestrip", "point", "points")]
+    ear = shape("ear", *SQUARE) | {"shape_type": None}
+    whole = [shape("__ignore__", *SQUARE), *lines, ear, painted("eye", np.eye(4), (1.2, 0.8))]
+    write(folder / f"{FIRST}.json", labelme(*whole, imageWidth=None, imageHeight=None))
+    expected = np.where(in_square() > 0, 1, 0)
+    expected[1:5, 1:5][np.eye(4) > 0] = 2
+    result = check(folder)
+    assert not result.problems and (result.labelled[f"{FIRST}.png"].mask == expected).all()
+    reason = "left out: it has no area, draw a polygon"
+    assert sorted(result.notes) == [
+        f"{FIRST}.png: 1 × __ignore__ left out",
+        *(f"{FIRST}.png: 1 × {kind} {reason}" for kind in ("linestrip", "point", "points")),
+        f"{FIRST}.png: 1 × size of the image not stated",
+        f"{FIRST}.png: 2 × line {reason}",
+    ]
+    with pytest.raises(SystemExit):
+        main(["check", str(folder)])
+    assert f"{FIRST}.png: 2 × line left out" in capsys.readouterr().err
+
+
+def test_what_a_run_left_out_is_in_its_log(labelled: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (labelled / f"{FIRST}.mask.png").unlink()
+    images = [coco()["images"][0] | {"width": None, "height": None}]
+    write(
+        labelled / "annotations.json",
+        coco(
+            GOOD,
+            annotation(29, []),
+            images=images,
+            categories=[{"id": 30, "name": "ear"}, {"id": 29, "name": "__ignore__"}],
+        ),
+    )
+    load(labelled)
+    assert {record.getMessage().partition(": ")[2] for record in caplog.records} == {
+        "1 × __ignore__ left out",
+        "1 × size of the image not stated",
+    }
+
+
+@pytest.mark.parametrize("kind", ["rectangle", "rotation", "oriented_rectangle"])
+def test_rectangles_of_four_points(folder: Path, kind: str) -> None:
+    background = shape("_background_", *INNER)
+    write(folder / f"{FIRST}.json", labelme(shape("ear", *SQUARE, kind=kind), background))
+    assert (check(folder).labelled[f"{FIRST}.png"].mask == np.where(in_square() == 1, 1, 0)).all()
+
+
+def test_a_painted_mask_may_reach_over_the_border(folder: Path) -> None:
+    write(folder / f"{FIRST}.json", labelme(painted("ear", np.ones((4, 4)), (-1, 5))))
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    mask[5:, :3] = 1
+    assert (check(folder).labelled[f"{FIRST}.png"].mask == mask).all()
+
+
+def test_a_speck_in_the_corner_is_no_share(folder: Path) -> None:
+    speck = [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)]
+    write(folder / f"{FIRST}.json", labelme(shape("ear", *SQUARE), shape("eye", *speck)))
+    assert check(folder).labelled[f"{FIRST}.png"].mask[0, 0] == 2
+
+
+def save_palette(path: Path, mask: np.ndarray, colours: Any, order: Any = None) -> None:
+    """An index image with `colours`; with an `order`, its entries as an optimiser leaves them."""
+    image = Image.fromarray(mask)
+    image.putpalette([part for colour in colours for part in colour])
+    (image.remap_palette(order) if order else image).save(path)
+
+
+def test_a_palette_that_was_optimised_is_read_by_colour(labelled: Path) -> None:
+    """Value 1 does not occur: 2 and 3 become 1 and 2, and keep their colours."""
+    mask = np.where(some_mask(0) == 1, 0, some_mask(0)).astype(np.uint8)
+    path = labelled / f"{FIRST}.mask.png"
+    save_palette(path, mask, label_palette(LABELS), [0, 2, 3])
+    assert np.asarray(Image.open(path)).max() == 2
+    assert (load(labelled).masks[0].numpy() == mask).all()
+    assert check(labelled).notes == [f"{FIRST}.png: 1 × palette moved: read by colour"]
+    save_palette(path, mask, label_palette(LABELS), [3, 2, 0])
+    assert (load(labelled).masks[0].numpy() == mask).all()
+
+
+def test_a_moved_palette_that_leaves_open_what_is_meant_is_refused(labelled: Path) -> None:
+    """White instead of black below, and a part in another place."""
+    colours = [(255, 255, 255), label_palette(LABELS)[2]]
+    save_palette(labelled / f"{FIRST}.mask.png", some_mask(0, 1), colours)
+    refused(labelled, f"{FIRST}.mask.png: value 1 has the colour #332288, which is that of value 2", "in greyscale")
+
+
+def test_more_parts_than_colours_keep_their_values(tmp_path: Path) -> None:
+    """The colours begin again after ten: they decide nothing then."""
+    labels = [f"part {k}" for k in range(12)]
+    export(tmp_path / "labels", small(tmp_path, classes__labels=labels), FakeGenerator())
+    mask, path = some_mask(0, 12), tmp_path / "labels" / f"{FIRST}.mask.png"
+    save_palette(path, mask, label_palette(labels))
+    assert (check(tmp_path / "labels").labelled[f"{FIRST}.png"].mask == mask).all()
+    save_palette(path, np.where(mask == 1, 0, mask).astype(np.uint8), label_palette(labels), [0, *range(2, 13)])
+    assert "leave open which is meant" in check(tmp_path / "labels").problems[0]
+
+
+def test_a_palette_of_ones_own_that_was_optimised_in_one_file_is_refused(labelled: Path) -> None:
+    colours = [(255, 255, 255), (200, 0, 0), (0, 200, 0), (0, 0, 200)]
+    for place, sample in enumerate(Manifest.load(labelled).samples):
+        save_palette(labelled / f"{sample.stem}.mask.png", some_mask(place), colours)
+    assert not check(labelled).problems and not check(labelled).notes
+    mask = np.where(some_mask(0) == 1, 0, some_mask(0)).astype(np.uint8)
+    save_palette(labelled / "train_bee_00.mask.png", mask, colours, [0, 2, 3])
+    refused(labelled, "train_bee_00.mask.png: the colour #00c800 is value 1, and 2 in", "one palette for all masks")
+    assert len(check(labelled).problems) == 1
+
+
+def test_names_that_are_not_utf8_can_be_said(labelled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (labelled / os.fsdecode(b"caf\xe9.mask.png")).write_bytes(b"")
+    refused(labelled, r"caf\xe9.mask.png belongs to no exported image")
+    assert len(str(folder_digest(str(labelled)))) == 64
+    with pytest.raises(SystemExit):
+        main(["check", str(labelled)])
+    assert r"caf\xe9.mask.png belongs to no exported image" in capsys.readouterr().err
 
 
 def test_an_image_is_labelled_once(labelled: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -30,7 +31,7 @@ from lis.store import Artifact
 from lis.streams import Stream
 from lis.units import photos
 from lis.units.familiar import Familiar, share_below
-from lis.units.own_images import own_images, validate_images
+from lis.units.own_images import _content, own_images, validate_images
 from lis.units.photos import photo_files, read_photo
 
 SIZE = 8
@@ -121,6 +122,15 @@ def test_exif_data_turn_a_picture(tmp_path: Path) -> None:
     assert photo.image[:, :, :3].max() < 20 and photo.image[:, :, 5:].min() > 220
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("exif", [b"garbage", b"II*\0\x08\0\0\0\xff\xff", b"MM\0*\0\0\xff\xff", b"\0"])
+def test_damaged_exif_data_do_not_discard_a_picture(tmp_path: Path, kind: str, exif: bytes) -> None:
+    Image.fromarray(GREY).save(tmp_path / "a", kind, exif=b"Exif\0\0" + exif)
+    photo = read_photo(tmp_path / "a", SIZE)
+    assert photo.reason == "" and all(abs(value - 100) <= 1 for value in colour(photo))
+    assert photo.note == "its EXIF data are damaged: not turned" or exif != b"garbage"
+
+
 def save(image: np.ndarray, mode: str | None = None, **options: Any) -> Callable[[Path], None]:
     def write(path: Path) -> None:
         picture = Image.fromarray(image)
@@ -184,7 +194,11 @@ def test_a_small_picture_is_enlarged_and_said_to_be(tmp_path: Path) -> None:
         (lambda path: claim(path, 12_000, 12_000), "at most 50 million pixels"),
         (lambda path: claim(path, 30_000, 9), "30000 × 9 pixels: expected sides of 8 to 20,000"),
         (lambda path: png(path, pixels(0, 7, 99, 3)), "99 × 7 pixels"),
-        (lambda path: path.mkdir(), "cannot be read"),
+        (lambda path: path.mkdir(), "cannot be read: a folder"),
+        (lambda path: path.symlink_to("nowhere"), "cannot be read: a link to a file that is not there"),
+        (lambda path: path.symlink_to(path), "cannot be read: a link to a file that is not there"),
+        (lambda path: path.symlink_to(path.parent), "cannot be read: a link to a folder, which is not followed"),
+        (lambda path: os.mkfifo(path), "cannot be read: no file, but a pipe or a device"),
         (lambda path: None, "cannot be read"),
     ],
 )
@@ -325,6 +339,41 @@ def test_files_that_are_no_pictures_have_a_row(run: tuple[Context, Artifact]) ->
     assert (table.loc[["ant.png", "noise.png"], "reason"] == "").all()
 
 
+def test_every_file_has_a_row_whatever_its_name(tmp_path: Path) -> None:
+    """Names that are not UTF-8, that cannot be seen or look escaped; links to nothing; folders inside."""
+    root = tmp_path / "own"
+    (root / "sub" / "deep").mkdir(parents=True)
+    (root / ".hidden").mkdir()
+    names = [b"caf\xe9.png", rb"caf\xe9.png", b"two\nlines.png", b"$a$.png", b"sub/a.png", b"sub/deep/a.png"]
+    for name in (*names, b".hidden/a.png"):
+        png(root / os.fsdecode(name), GREY)
+    (root / "gone.png").symlink_to(root / "nowhere.png")
+    (root / "sub" / "up").symlink_to(root)
+    ctx = make_context(tmp_path, images=str(root))
+    artifact = own_images(ctx)
+    table: Any = artifact.table("images").set_index("file")
+    shown = [r"caf\xe9.png", r"caf\\xe9.png", r"two\nlines.png", "$a$.png", "sub/a.png", "sub/deep/a.png"]
+    assert sorted(table.index) == sorted([*shown, "gone.png", "sub/up"]) and (table.loc[shown, "reason"] == "").all()
+    assert table.loc["gone.png", "reason"] == "cannot be read: a link to a file that is not there"
+    assert table.loc["sub/up", "reason"] == "cannot be read: a link to a folder, which is not followed"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lis.report.sections.MAKERS", [sections.own_images])
+        page = write_report(ctx, {"images": artifact}, tmp_path).read_text()
+    assert all(name in page for name in shown) and own_images(ctx).key == artifact.key
+
+
+def test_a_file_that_may_not_be_opened_has_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    png(tmp_path / "a.png", GREY)
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise PermissionError(13, "Permission denied", str(tmp_path))
+
+    monkeypatch.setattr("lis.units.own_images.sha256", refuse)
+    monkeypatch.setattr("PIL.Image.open", refuse)
+    assert _content(tmp_path / "a.png") == "Permission denied"
+    assert read_photo(tmp_path / "a.png", SIZE).reason == "cannot be read: Permission denied"
+
+
 def test_another_content_is_another_artifact(tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
     png(tmp_path / "own" / "a.png", pixels(0, SIZE, SIZE, 3))
@@ -343,7 +392,7 @@ def test_measures_are_those_of_the_cycled_image(
     def masks(maps: dict[str, Tensor]) -> Tensor:
         return (maps["only"].mean(1) > 0).long()
 
-    monkeypatch.setattr("lis.units.parts.validate_labels", lambda _: None)
+    monkeypatch.setattr("lis.units.parts.validate_segmenter", lambda _: None)
     monkeypatch.setattr("lis.units.parts.segmenter", lambda _: SimpleNamespace(key="parts"))
     monkeypatch.setattr(
         "lis.units.parts.load_segmenter", lambda *_: SimpleNamespace(labels=("bright",), layers=("only",))
@@ -365,7 +414,11 @@ def test_measures_are_those_of_the_cycled_image(
     [
         (lambda path: None, "there is no such folder"),
         (lambda path: path.write_text(""), "there is no such folder"),
-        (lambda path: path.mkdir(), "has 0 files: expected 1 to 200"),
+        (lambda path: (path / "inside").mkdir(parents=True), "has 0 files, those in folders inside included: expected"),
+        (
+            lambda path: [path.mkdir(), (path / os.fsdecode(b"caf\xe9.txt")).write_text("a")],
+            r"no picture that can be used:\ncaf\\xe9\.txt: no PNG",
+        ),
         (
             lambda path: [path.mkdir(), (path / "a.txt").write_text("a")],
             r"no picture that can be used:\na\.txt: no PNG",
@@ -387,7 +440,7 @@ def test_no_folder_and_too_many_files(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(photos, "MOST", 2)
     for k in range(3):
         png(tmp_path / f"{k}.png", GREY)
-    with pytest.raises(ValueError, match="has 3 files: expected 1 to 2"):
+    with pytest.raises(ValueError, match="has 3 files, those in folders inside included: expected 1 to 2 PNG"):
         photo_files(tmp_path)
 
 

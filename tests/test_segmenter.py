@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 import torch
 from painted import LABELS, Painted, painted_context
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import lis.labels
 from lis.context import Context
 from lis.labels.export import export
 from lis.linking.training import Settings
+from lis.run import check_models
+from lis.segmentation.evaluation import segmentation
 from lis.segmentation.fewshot import FewShotFit
 from lis.segmentation.iou import confusions, iou
 from lis.segmentation.labelled import draw, exact
@@ -280,6 +284,45 @@ def test_a_persons_labels_do_as_well(tmp_path: Path) -> None:
     masks = sorted(folder.glob("train*.mask.png"))
     masks[0].write_bytes(masks[1].read_bytes())
     assert segmenter(ctx).key != artifact.key
+
+
+@pytest.mark.parametrize(
+    ("stage", "split"), [("segmenter", "train"), ("tuning", "train"), ("unit", "train"), ("segmentation", "test")]
+)
+def test_a_bad_folder_is_found_before_any_stage_runs(tmp_path: Path, stage: str, split: str) -> None:
+    """A mask that is missing, or has a value that is no label; also where a stage looks for parts by the way."""
+    own = painted_context(tmp_path)
+    export(tmp_path / "labels", own.config, own.generator, masks=True)
+    settings = {"analysis__stages": ["pairs/train", stage], "unit": 0, "view__samples": 1}
+    ctx = painted_context(tmp_path, labels__folder=str(tmp_path / "labels"), **settings)
+    check_models(ctx)
+    masks = sorted((tmp_path / "labels").glob(f"{split}*.mask.png"))
+    Image.fromarray(np.full((32, 32), 9, np.uint8)).save(masks[0])
+    with pytest.raises(ValueError, match=r"x=0, y=0 is 9: expected 0 \(background\), 1 disc, 2 spot"):
+        check_models(ctx)
+    masks[0].unlink()
+    with pytest.raises(ValueError, match=r"1 of \d+ images are not labelled"):
+        check_models(ctx)
+    assert not list((tmp_path / "store").glob("*/*"))
+
+
+def test_masks_that_are_not_larger_than_the_images_are_checked_before_any_stage_runs(tmp_path: Path) -> None:
+    sizes = {"fit__size": 17, "fit__enlarge": 2}
+    for stage in ("segmenter", "unit"):
+        with pytest.raises(ValueError, match=r"masks of 34 pixels, expected at most 32"):
+            check_models(painted_context(tmp_path, **sizes, analysis__stages=["pairs/train", stage]))
+
+
+def test_a_folder_is_read_once_for_its_check_and_its_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, splits = painted_context(tmp_path), []
+    export(tmp_path / "labels", own.config, own.generator, masks=True)
+    read = lis.labels.read
+    monkeypatch.setattr("lis.labels.read", lambda *arguments: (splits.append(arguments[3]), read(*arguments))[1])
+    stages = ["segmenter", "segmentation"]
+    ctx = painted_context(tmp_path, labels__folder=str(tmp_path / "labels"), labels__exact=0, analysis__stages=stages)
+    check_models(ctx)
+    segmentation(ctx)
+    assert splits == ["train", "test"]
 
 
 class Blind:

@@ -31,7 +31,7 @@ from lis.report.figures.overlay import overlay
 from lis.report.page import write_report
 from lis.report.sections import views
 from lis.report.source import source
-from lis.segmentation.labelled import validate_labels
+from lis.segmentation.stage import validate_segmenter
 from lis.store import Artifact
 from lis.units.direction import check_direction, class_pair, find_direction, read_vector
 from lis.units.parts import Parts
@@ -54,7 +54,7 @@ def masks(maps: dict[str, Tensor]) -> Tensor:
 def segmenter() -> Iterator[None]:
     """A segmenter that needs no training."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lis.units.parts.validate_labels", lambda _: None)
+        patch.setattr("lis.units.parts.validate_segmenter", lambda _: None)
         patch.setattr("lis.units.parts.segmenter", lambda _: SimpleNamespace(key="parts"))
         patch.setattr("lis.units.parts.load_segmenter", lambda *_: SimpleNamespace(labels=LABELS, layers=("only",)))
         patch.setattr("lis.segmentation.stage.segment", lambda _, maps: masks(maps))
@@ -348,7 +348,7 @@ def test_bad_input_is_found_before_any_work(tmp_path: Path, changes: dict[str, A
 def test_parts_that_cannot_be_learned_are_found_before_any_work(tmp_path: Path, stage: Any) -> None:
     ctx = make_context(tmp_path, **SIZES, direction="pc:1")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lis.units.parts.validate_labels", validate_labels)
+        patch.setattr("lis.units.parts.validate_segmenter", validate_segmenter)
         with pytest.raises(ValueError, match="does not know its parts: export some with"):
             stage(ctx)
     assert not (tmp_path / "store" / "pairs-train").exists()

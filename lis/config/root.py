@@ -103,7 +103,7 @@ class RunConfig:
     class_name: str | None = None
     """With `analysis=unit` or `direction`: the class whose samples are shown (also `class=…`); null: every class."""
     images: str | None = None
-    """With `analysis=images`: a folder of pictures."""
+    """With `analysis=images`: a folder of pictures; those in folders inside are among them."""
     seed: int = 0
     device: str = "auto"
     batch_size: int = 100

@@ -77,6 +77,8 @@ def _complete(found: Checked, folder: Path) -> bool:
         _say(line, "red")
     for sample in found.missing:
         _say(f"not labelled: {sample.file}", "yellow")
+    for line in found.notes:
+        _say(line, "yellow")
     parts = ", ".join(f"{name} on {count}" for name, count in found.parts.items())
     _say(f"{len(found.labelled)} labelled ({parts}), {len(found.missing)} missing, {len(found.problems)} wrong")
     if found.labelled:

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from lis.labels.manifest import Manifest, Sample
-from lis.labels.reading import Drawn, coco_of, find, strays
+from lis.labels.reading import Drawn, coco_of, find, strays, wrong
 from lis.report.figures.overlay import overlay
 from lis.report.figures.views import overlays
 from lis.report.style import label_colours, photo_png, raster
@@ -35,6 +35,12 @@ class Checked:
     parts: dict[str, int]
     """On how many images each label is."""
 
+    @property
+    def notes(self) -> list[str]:
+        """What was left out, or read otherwise than it stands in a file, a line each."""
+        drawn = self.labelled.items()
+        return [f"{name}: {count} × {note}" for name, one in drawn for note, count in one.notes.items()]
+
 
 def check(folder: Path) -> Checked:
     """Read every mask of a folder, and write each on its image into `check/`, and all into `check/sheet.png`.
@@ -55,7 +61,7 @@ def check(folder: Path) -> Checked:
     return Checked(
         labelled,
         [one.sample for one in found if not one.drawn and not one.problem],
-        [*problems, *(one.problem for one in found if one.problem)],
+        [*problems, *wrong(manifest, found)],
         {
             name: sum(bool((one.mask == k).any()) for one in labelled.values())
             for k, name in enumerate(manifest.labels, 1)

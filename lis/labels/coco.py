@@ -1,4 +1,4 @@
-"""One COCO file for many images: outlines in `segmentation`, labels as categories."""
+"""One COCO file for many images: outlines or run lengths in `segmentation`, labels as categories."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from lis.labels.files import entry, last_name, nearest, read_json
-from lis.labels.labelme import check_image, value_of
+from lis.labels.files import MaskReading, entry, last_name, nearest, read_json
+from lis.labels.labelme import check_image, ignored, value_of
 from lis.labels.manifest import Manifest
-from lis.labels.polygons import MOST_SHAPES, Shape, draw, outline_of
+from lis.labels.polygons import MOST_SHAPES, Shape, check_pixels, draw, outline_of
+
+_ASCII, _BITS = 48, 5
+"""What a character of a compressed run length is shifted by, and how many bits of the number it holds."""
 
 
 @dataclass(frozen=True)
@@ -27,32 +30,43 @@ class Coco:
     annotations: dict[str, list[tuple[int, dict[str, Any]]]] = field(default_factory=dict)
     """Place in the file and content of every annotation, by the image's name; an image without any is not a key."""
 
-    def mask(self, image: str) -> np.ndarray:
-        """Mask `[size, size]` uint8 of an image.
+    def mask(self, image: str) -> MaskReading:
+        """What the file says about an image, crowds included; `__ignore__` is left out.
 
         Raises:
-            ValueError: the image had another size, or an annotation is not a polygon with a known label.
+            ValueError: the image had another size, or an annotation has no area or no known label.
         """
-        size = self.manifest.resolution
-        check_image(self.images[image], size, f"{self.path}: image {image}", "width", "height")
+        size, where = self.manifest.resolution, f"{self.path}: image {image}"
+        notes = check_image(self.images[image], size, where, "width", "height")
         found = self.annotations[image]
         if len(found) > MOST_SHAPES:
             raise ValueError(f"{self.path}: {image} has {len(found)} annotations: expected at most {MOST_SHAPES}")
-        return draw([self._shape(row, f"{self.path}: annotation {place} ({image})") for place, row in found], size)
+        drawn = []
+        for place, row in found:
+            name = self._label(row, f"{self.path}: annotation {place} ({image})")
+            if reason := ignored(name, self.manifest):
+                notes[reason] += 1
+            else:
+                drawn.append(self._shape(row, name, f"{self.path}: annotation {place} ({image})"))
+        check_pixels(drawn, size, where)
+        return MaskReading(draw(drawn, size), notes)
 
-    def _shape(self, saved: dict[str, Any], where: str) -> Shape:
+    def _label(self, saved: dict[str, Any], where: str) -> str:
         category = entry(saved, "category_id", int, where)
         if category not in self.categories:
             raise ValueError(f"{where}: category_id is {category}: expected one of the file's categories")
-        outlines = saved.get("segmentation")
-        if isinstance(outlines, dict) or saved.get("iscrowd"):
+        return self.categories[category]
+
+    def _shape(self, saved: dict[str, Any], name: str, where: str) -> Shape:
+        value, area, size = value_of(name, self.manifest, where), saved.get("segmentation"), self.manifest.resolution
+        if isinstance(area, dict):
+            return Shape(value, painted=decode_runs(area, size, where))
+        if not isinstance(area, list) or not area:
             raise ValueError(
-                f"{where} is a run-length encoded mask (RLE): expected polygons; export polygons, or index PNG masks"
+                f"{where} has no polygon in segmentation: expected a list of lists of x, y, x, y, …, or run lengths "
+                "(RLE)"
             )
-        if not isinstance(outlines, list) or not outlines:
-            raise ValueError(f"{where} has no polygon in segmentation: expected a list of lists of x, y, x, y, …")
-        value = value_of(self.categories[category], self.manifest, where)
-        return Shape(value, tuple(_outline(flat, self.manifest.resolution, where) for flat in outlines))
+        return Shape(value, tuple(_outline(flat, size, where) for flat in area))
 
 
 def read_coco(path: Path, manifest: Manifest) -> Coco:
@@ -63,10 +77,7 @@ def read_coco(path: Path, manifest: Manifest) -> Coco:
     """
     saved = read_json(path)
     images, categories = _objects(saved, "images", path), _objects(saved, "categories", path)
-    names = {
-        entry(row, "id", int, f"{path}: categories {place}"): entry(row, "name", str, f"{path}: categories {place}")
-        for place, row in enumerate(categories)
-    }
+    names = _categories(categories, path)
     by_id = {entry(row, "id", int, f"{path}: images {k}"): _image(row, path, manifest) for k, row in enumerate(images)}
     if len(set(by_id.values())) != len(images):
         raise ValueError(f"{path}: an image, or the id of one, is listed twice: expected each once; export it again")
@@ -77,6 +88,84 @@ def read_coco(path: Path, manifest: Manifest) -> Coco:
             raise ValueError(f"{path}: annotation {place}: image_id is {image}: expected one of the file's images")
         coco.annotations.setdefault(by_id[image], []).append((place, row))
     return coco
+
+
+def decode_runs(saved: Mapping[str, Any], size: int, where: str) -> np.ndarray:
+    """Pixels `[size, size]` bool of a run-length encoded mask (RLE).
+
+    Runs of pixels outside and inside take turns, the first lies outside; they go down the columns, from left to right.
+
+    Args:
+        saved: with `size` (height, width) and `counts`: lengths of the runs, or the text of `unpack_runs`.
+        size: height and width of the image in pixels.
+        where: what is said before a problem.
+
+    Raises:
+        ValueError: they are of another size, are no lengths, or do not fill the image.
+
+    Example:
+        >>> decode_runs({"size": [2, 2], "counts": [1, 2, 1]}, 2, "").astype(int).tolist()
+        [[0, 1], [1, 0]]
+    """
+    if saved.get("size") != [size, size]:
+        raise ValueError(
+            f"{where}: size of its run lengths is {saved.get('size')!r:.80}: expected [{size}, {size}]; label the "
+            "exported image itself"
+        )
+    runs = saved.get("counts")
+    runs = unpack_runs(runs, where) if isinstance(runs, str) else runs
+    if not isinstance(runs, list) or any(type(run) is not int or run < 0 for run in runs):
+        raise ValueError(f"{where}: counts of its run lengths: expected whole numbers from 0, or packed text")
+    if len(runs) > size**2 + 2 or sum(runs) != size**2:
+        raise ValueError(
+            f"{where}: its {len(runs)} run lengths fill {sum(runs):,} pixels: expected {size**2:,}; export it again"
+        )
+    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size, size, order="F")
+
+
+def unpack_runs(text: str, where: str) -> list[int]:
+    """The lengths of runs from the text that pycocotools packs them in (`rleFrString` in COCO's `maskApi.c`).
+
+    A number takes one or more characters from "0" (48) on: five bits each, the lowest first, and a sixth that says that
+    another follows; the highest bit of the last is the sign. From the fourth number on they are differences to the
+    number two before.
+
+    Raises:
+        ValueError: the text is something else.
+
+    Example:
+        >>> unpack_runs("121", ""), unpack_runs("04000", "")
+        ([1, 2, 1], [0, 4, 0, 4, 0])
+    """
+    runs, value, shift = list[int](), 0, 0
+    for character in text:
+        code = ord(character) - _ASCII
+        if not 0 <= code < 64 or shift > 60:
+            raise ValueError(f"{where}: counts has {text[:40]!r}: expected run lengths as pycocotools packs them")
+        value |= (code & 31) << shift
+        shift += _BITS
+        if not code & 32:
+            value -= (code & 16) << (shift - _BITS + 1)
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    if shift:
+        raise ValueError(f"{where}: counts ends within a number ({text[-20:]!r}): expected whole packed run lengths")
+    return runs
+
+
+def _categories(rows: list[dict[str, Any]], path: Path) -> dict[int, str]:
+    """The names of the labels by their number."""
+    names: dict[int, str] = {}
+    for place, row in enumerate(rows):
+        where = f"{path}: categories {place}"
+        number, name = entry(row, "id", int, where), entry(row, "name", str, where)
+        if number in names:
+            raise ValueError(
+                f"{where}: id {number} is {name!r:.80} and {names[number]!r:.80}: expected an id for each; export it "
+                "again"
+            )
+        names[number] = name
+    return names
 
 
 def _image(row: Mapping[str, Any], path: Path, manifest: Manifest) -> str:
@@ -90,7 +179,7 @@ def _image(row: Mapping[str, Any], path: Path, manifest: Manifest) -> str:
 def _objects(saved: Mapping[str, Any], key: str, path: Path) -> list[dict[str, Any]]:
     rows = entry(saved, key, list, str(path))
     if any(not isinstance(row, dict) for row in rows):
-        raise ValueError(f"{path}: {key} has something that is no object: expected a COCO file with polygons")
+        raise ValueError(f"{path}: {key} has something that is no object: expected a COCO file")
     return rows
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from matplotlib.colors import to_rgb
 from PIL import Image
 
 from lis.classifiers.imagenet import snake_case
@@ -14,9 +13,8 @@ from lis.config import RunConfig
 from lis.images import to_uint8
 from lis.labels.files import nearest
 from lis.labels.manifest import SPLITS, Manifest, Sample, check_labels, save
-from lis.labels.png import write_mask
+from lis.labels.png import label_palette, write_mask
 from lis.labels.reading import MASK
-from lis.report.style import label_colours
 from lis.segmentation.masks import exact_masks
 from lis.store import check_writable
 from lis.streams import Stream
@@ -33,11 +31,14 @@ pixel belongs to the upper one. A part that cannot be seen is left out. Do not r
 
 For each image give one of these, saved in this folder:
 - <image>.mask.png, an index image of {size} × {size} pixels: with a palette or in greyscale, without transparency, the
-  value of a pixel is the number of its part;
-- <image>.json, from labelme: polygons, rectangles or circles with the names above (a part called "background" cuts a
-  hole);
-- or, for all images together, annotations.json: a COCO file with polygons and the names above as categories.
-<image> is the image's name without .png. Outlines are drawn larger ones first, whatever their order.
+  value of a pixel is the number of its part (where a palette holds the colours of check/ in other places, the colours
+  decide);
+- <image>.json, from labelme: polygons, rectangles, circles or masks with the names above (a part called "background"
+  cuts a hole);
+- or, for all images together, annotations.json: a COCO file with polygons or run lengths (RLE), in pixels, and the
+  names above as categories.
+<image> is the image's name without .png. Outlines are drawn larger ones first, whatever their order. Lines, points and
+what is called __ignore__ are left out.
 
 Then look at what was understood:
     python -m lis.labels check {folder}
@@ -70,15 +71,10 @@ def export(folder: Path, config: RunConfig, generator: Generator, masks: bool = 
     for sample, picture in zip(samples, _images(w, config, generator), strict=True):
         Image.fromarray(picture.permute(1, 2, 0).numpy()).save(folder / sample.file)
     for sample, mask in zip(samples, drawn, strict=masks):
-        write_mask(folder / f"{sample.stem}{MASK}", mask, _palette(labels))
+        write_mask(folder / f"{sample.stem}{MASK}", mask, label_palette(labels))
     save(folder, generator.fingerprint, generator.resolution, labels, samples, w)
     (folder / README).write_text(_how_to(folder, labels, len(samples), generator.resolution), encoding="utf-8")
     return Manifest.load(folder)
-
-
-def _palette(labels: tuple[str, ...]) -> list[tuple[int, ...]]:
-    """Colours of background and labels, each three numbers from 0 to 255."""
-    return [(0, 0, 0), *(tuple(round(255 * part) for part in to_rgb(c)) for c in label_colours(labels).values())]
 
 
 def _how_to(folder: Path, labels: tuple[str, ...], count: int, size: int) -> str:

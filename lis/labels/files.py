@@ -5,16 +5,35 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import os
 import reprlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
 
 LARGEST = 64 * 2**20
 """Bytes of the largest file that is read."""
 
 Kind = TypeVar("Kind")
+Colour: TypeAlias = tuple[int, ...]
+"""Red, green and blue, 0 to 255."""
 _WORDS: dict[type, str] = {dict: "an object", list: "a list", str: "a text", int: "a whole number", float: "a number"}
+
+
+@dataclass(frozen=True)
+class MaskReading:
+    """What a file says about one image."""
+
+    mask: np.ndarray
+    """`[size, size]` uint8."""
+    notes: Counter[str] = field(default_factory=Counter)
+    """How often something was left out, or read otherwise than it stands there."""
+    colours: Mapping[Colour, int] = field(default_factory=dict)
+    """The value that each colour of a palette of the user's stands for."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -94,6 +113,19 @@ def last_name(path: str) -> str:
         ('a.png', 'a.png')
     """
     return path.replace("\\", "/").rpartition("/")[2]
+
+
+def printable(name: str) -> str:
+    r"""A file's name as text that can be shown and written anywhere; two names never become the same text.
+
+    Bytes that are not UTF-8, characters that cannot be seen and backslashes are escaped.
+
+    Example:
+        >>> printable(os.fsdecode(b"caf\xe9.png")), printable("two\nlines"), printable("Häuser 2.png")
+        ('caf\\xe9.png', 'two\\nlines', 'Häuser 2.png')
+    """
+    text = os.fsencode(name.replace("\\", "\\\\")).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

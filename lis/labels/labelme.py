@@ -1,86 +1,122 @@
-"""What the program labelme saves beside an image: outlines with the names of their labels."""
+"""What the program labelme saves beside an image: outlines and painted areas with the names of their labels."""
 
 from __future__ import annotations
 
+import base64
+import io
 import math
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from lis.labels.files import entry, last_name, nearest, read_json
-from lis.labels.manifest import Manifest, Sample
-from lis.labels.polygons import MOST_SHAPES, Shape, draw, outline_of
+from lis.labels.files import MaskReading, entry, last_name, nearest, number, read_json
+from lis.labels.manifest import BACKGROUND, Manifest, Sample
+from lis.labels.polygons import MARGIN, MOST_SHAPES, Shape, check_pixels, draw, outline_of
 
+IGNORE = "__ignore__"
+"""What labelme calls a region that is of no interest."""
+_BACKGROUNDS = (BACKGROUND, "_background_")
+"""Names of value 0: ours and labelme's."""
+_NO_AREA = ("line", "linestrip", "point", "points")
+"""Kinds of shapes that enclose nothing."""
+_TURNED = ("oriented_rectangle", "rotation")
+"""What rectangles that may be turned are called by labelme and by X-AnyLabeling."""
 _CORNERS = 64
 """Of what a circle becomes."""
 
 
-def read_labelme(path: Path, manifest: Manifest, sample: Sample) -> np.ndarray:
-    """Mask `[size, size]` uint8 of the polygons, rectangles and circles of a file.
+def read_labelme(path: Path, manifest: Manifest, sample: Sample) -> MaskReading:
+    """The polygons, rectangles, circles and painted masks of a file; lines, points and `__ignore__` are left out.
 
     Raises:
         ValueError: the file cannot be read, is of another image, or has shapes or labels that are not known.
     """
     saved = read_json(path)
-    check_image(saved, manifest.resolution, str(path), "imageWidth", "imageHeight")
+    notes = check_image(saved, manifest.resolution, str(path), "imageWidth", "imageHeight")
     image = last_name(entry(saved, "imagePath", str, str(path)))
     if image != sample.file:
         raise ValueError(f"{path} is about {image!r:.80}: expected {sample.file}; open that image and save again")
     shapes = entry(saved, "shapes", list, str(path))
     if len(shapes) > MOST_SHAPES:
         raise ValueError(f"{path} has {len(shapes)} shapes: expected at most {MOST_SHAPES}")
-    drawn = [_shape(shape, manifest, f"{path}: shape {place}") for place, shape in enumerate(shapes)]
-    return draw(drawn, manifest.resolution)
+    drawn = []
+    for place, shape in enumerate(shapes):
+        if reason := _left_out(shape, manifest, f"{path}: shape {place}"):
+            notes[reason] += 1
+        else:
+            drawn.append(_shape(shape, manifest, f"{path}: shape {place}"))
+    check_pixels(drawn, manifest.resolution, str(path))
+    return MaskReading(draw(drawn, manifest.resolution), notes)
 
 
-def check_image(saved: Mapping[str, Any], size: int, where: str, width: str, height: str) -> None:
-    """Whether outlines were drawn on an image of the right size.
+def check_image(saved: Mapping[str, Any], size: int, where: str, width: str, height: str) -> Counter[str]:
+    """Whether outlines were drawn on an image of the right size; a note where the file leaves it open (null).
 
     Raises:
-        ValueError: they were not, or the file does not say.
+        ValueError: they were not, or the file lacks the entry.
     """
-    found = tuple(entry(saved, name, int, where) for name in (width, height))
-    if found != (size, size):
+    sides = tuple(None if saved.get(name, 0) is None else entry(saved, name, int, where) for name in (width, height))
+    if any(side not in (None, size) for side in sides):
         raise ValueError(
-            f"{where}: drawn on an image of {found[0]} × {found[1]} pixels: expected {size} × {size}; label the "
+            f"{where}: drawn on an image of {sides[0]} × {sides[1]} pixels: expected {size} × {size}; label the "
             "exported image itself"
         )
+    return Counter(["size of the image not stated"] if None in sides else [])
 
 
-def _shape(saved: Any, manifest: Manifest, where: str) -> Shape:
-    if not isinstance(saved, dict):
-        raise ValueError(f"{where} is {type(saved).__name__}: expected an object")
-    name = entry(saved, "label", str, where)
-    value = value_of(name, manifest, where)
-    kind = saved.get("shape_type", "polygon")
-    if kind == "polygon":
-        return Shape(value, (outline_of(saved.get("points"), manifest.resolution, where),))
-    if kind not in ("rectangle", "circle"):
-        raise ValueError(
-            f"{where} ({name}) is a {kind!r:.40}: expected a polygon, rectangle or circle; draw it again as a polygon"
-        )
-    points = saved.get("points")
-    if not isinstance(points, list) or len(points) != 2:
-        raise ValueError(f"{where} ({name}): expected 2 points of a {kind}")
-    # The third point is there for the check alone.
-    first, second, _ = outline_of([*points, points[0]], manifest.resolution, where)
-    return Shape(value, (_rectangle(first, second) if kind == "rectangle" else _circle(first, second),))
+def ignored(name: str, manifest: Manifest) -> str:
+    """Why an area with this label is left out; empty where it is not."""
+    return f"{IGNORE} left out" if name == IGNORE and name not in manifest.labels else ""
 
 
 def value_of(name: str, manifest: Manifest, where: str) -> int:
-    """Value in a mask of a label's name; `background` is 0, and cuts a hole.
+    """Value in a mask of a label's name; `background` (or `_background_`) is 0, and cuts a hole.
 
     Raises:
         ValueError: there is no such label.
     """
-    if name not in manifest.values:
+    values = dict.fromkeys(_BACKGROUNDS, 0) | manifest.values
+    if name not in values:
         raise ValueError(
             f"{where}: unknown label {name!r:.80}: expected one of {', '.join(manifest.labels)}"
             f"{nearest(name, manifest.labels)}"
         )
-    return manifest.values[name]
+    return values[name]
+
+
+def _left_out(saved: Any, manifest: Manifest, where: str) -> str:
+    """Why a shape is left out; empty where it is drawn."""
+    if not isinstance(saved, dict):
+        raise ValueError(f"{where} is {type(saved).__name__}: expected an object")
+    kind = saved.get("shape_type")
+    if isinstance(kind, str) and kind in _NO_AREA:
+        return f"{kind} left out: it has no area, draw a polygon"
+    return ignored(entry(saved, "label", str, where), manifest)
+
+
+def _shape(saved: dict[str, Any], manifest: Manifest, where: str) -> Shape:
+    name, size = entry(saved, "label", str, where), manifest.resolution
+    value, points = value_of(name, manifest, where), saved.get("points")
+    kind = saved.get("shape_type") or "polygon"  # null is labelme's polygon
+    if kind == "mask":
+        return Shape(value, painted=_painted(saved, size, where))
+    if kind not in ("polygon", "rectangle", "circle", *_TURNED):
+        raise ValueError(
+            f"{where} ({name}) is a {kind!r:.40}: expected a polygon, rectangle, circle or mask; draw it again as a "
+            "polygon"
+        )
+    counts = {"polygon": None, "circle": (2,), "rectangle": (2, 4)}.get(kind, (4,))
+    if counts and (not isinstance(points, list) or len(points) not in counts):
+        raise ValueError(f"{where} ({name}): expected {' or '.join(map(str, counts))} points of a {kind}")
+    if not isinstance(points, list) or len(points) != 2 or kind == "polygon":
+        return Shape(value, (outline_of(points, size, where),))
+    # The third point is there for the check alone.
+    first, second, _ = outline_of([*points, points[0]], size, where)
+    return Shape(value, (_rectangle(first, second) if kind == "rectangle" else _circle(first, second),))
 
 
 def _rectangle(corner: np.ndarray, opposite: np.ndarray) -> np.ndarray:
@@ -91,3 +127,47 @@ def _rectangle(corner: np.ndarray, opposite: np.ndarray) -> np.ndarray:
 def _circle(centre: np.ndarray, edge: np.ndarray) -> np.ndarray:
     angle = np.linspace(0, 2 * math.pi, _CORNERS, endpoint=False)
     return centre + math.dist(centre, edge) * np.stack([np.cos(angle), np.sin(angle)], 1)
+
+
+def _painted(saved: Mapping[str, Any], size: int, where: str) -> np.ndarray:
+    """Pixels `[size, size]` bool of a shape of the kind `mask`: a small image, and its first and last pixel."""
+    first, last = _corners(saved.get("points"), where)
+    patch = _patch(entry(saved, "mask", str, where), size, where)
+    if np.abs(last - first + 1 - patch.shape[::-1]).max() > 1:  # rounding apart
+        raise ValueError(
+            f"{where}: its mask has {patch.shape[1]} × {patch.shape[0]} pixels, its points span "
+            f"{last[0] - first[0] + 1} × {last[1] - first[1] + 1}: expected the same; save it again"
+        )
+    margin = round(MARGIN * size)
+    left, top = first + margin
+    if min(left, top) < 0 or max(left + patch.shape[1], top + patch.shape[0]) > size + 2 * margin:
+        raise ValueError(
+            f"{where}: its mask at ({first[0]}, {first[1]}) reaches out of the image of {size} × {size} pixels: "
+            "expected one of the exported image, not of one that was resized"
+        )
+    painted = np.zeros((size + 2 * margin, size + 2 * margin), bool)
+    painted[top : top + patch.shape[0], left : left + patch.shape[1]] = patch
+    return painted[margin : margin + size, margin : margin + size]
+
+
+def _corners(points: Any, where: str) -> np.ndarray:
+    """The first and the last pixel `[2, 2]` int64 of a painted mask, x and y."""
+    pairs = isinstance(points, list) and len(points) == 2 and all(isinstance(p, list) and len(p) == 2 for p in points)
+    if not pairs:
+        raise ValueError(f"{where}: expected 2 points of a mask, its first and its last pixel")
+    corners = np.array([[number(value, where) for value in point] for point in points])
+    return corners.round().clip(-(2**40), 2**40).astype(np.int64)
+
+
+def _patch(encoded: str, size: int, where: str) -> np.ndarray:
+    """What is painted, `[h, w]` bool, of a PNG picture in base64."""
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(encoded, validate=True)), formats=("PNG",)) as image:
+            if max(image.size) <= size and len(image.getbands()) == 1:
+                return np.asarray(image) > 0
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{where}: its mask cannot be read ({error}): expected a PNG; save it again") from error
+    raise ValueError(
+        f"{where}: its mask is a picture ({image.mode}) of {image.size[0]} × {image.size[1]} pixels: expected one "
+        f"channel and at most {size} × {size}; label the exported image itself"
+    )

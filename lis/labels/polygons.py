@@ -1,4 +1,4 @@
-"""Outlines as masks."""
+"""Outlines, and painted areas, as masks."""
 
 from __future__ import annotations
 
@@ -14,21 +14,26 @@ MOST_POINTS, MOST_SHAPES = 10_000, 1_000
 """Of one outline, and of one image."""
 MARGIN = 0.1
 """How far, as a share of the image's side, a point may lie outside; more, and the outline is of another picture."""
+_UNIT = (-0.5, 1.5)
+"""Where outlines lie that were saved as shares of the image's sides, circles at its border included."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A part of an image: everything inside one or several outlines."""
+    """A part of an image: everything inside one or several outlines, or painted."""
 
     value: int
     """What its pixels become."""
-    outlines: tuple[np.ndarray, ...]
+    outlines: tuple[np.ndarray, ...] = ()
     """Each `[points, 2]` float64: x to the right and y down, in pixels, (0, 0) the image's upper left corner."""
+    painted: np.ndarray | None = None
+    """`[size, size]` bool: pixels that no outline encloses."""
 
     @property
     def area(self) -> float:
-        """Area of the outlines in pixels."""
-        return sum(area(outline) for outline in self.outlines)
+        """Area of the outlines, and of what is painted, in pixels."""
+        painted = 0 if self.painted is None else int(np.count_nonzero(self.painted))
+        return sum(area(outline) for outline in self.outlines) + painted
 
 
 def draw(shapes: Sequence[Shape], size: int) -> np.ndarray:
@@ -41,7 +46,29 @@ def draw(shapes: Sequence[Shape], size: int) -> np.ndarray:
     for shape in sorted(shapes, key=lambda shape: -shape.area):
         for outline in shape.outlines:
             mask[inside(outline, size)] = shape.value
+        if shape.painted is not None:
+            mask[shape.painted] = shape.value
     return mask
+
+
+def check_pixels(shapes: Sequence[Shape], size: int, where: str) -> None:
+    """Refuse outlines in shares of the image's sides: as pixels all of them would lie in its upper left corner.
+
+    Args:
+        shapes: all of an image.
+        size: height and width of the image in pixels.
+        where: what is said before the problem.
+
+    Raises:
+        ValueError: every point of every outline lies between 0 and 1 (or just beside).
+    """
+    outlines = [outline for shape in shapes for outline in shape.outlines]
+    if outlines and all(_UNIT[0] <= outline.min() and outline.max() <= _UNIT[1] for outline in outlines):
+        x, y = outlines[0][0]
+        raise ValueError(
+            f"{where}: every outline lies within 0…1, the first begins at ({x:g}, {y:g}): expected pixels, 0 to "
+            f"{size}; multiply x and y by {size}, or export in pixels"
+        )
 
 
 def inside(outline: np.ndarray, size: int) -> np.ndarray:

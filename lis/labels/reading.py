@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from lis.labels.coco import Coco, read_coco
-from lis.labels.files import nearest
+from lis.labels.files import Colour, MaskReading, nearest, printable
 from lis.labels.labelme import read_labelme
 from lis.labels.manifest import MANIFEST, SPLITS, Manifest, Sample
-from lis.labels.png import read_mask, read_picture
+from lis.labels.png import disagreements, read_mask, read_picture
 from lis.segmentation.labelled import Labelled
+
+log = logging.getLogger(__name__)
 
 MASK = ".mask.png"
 """Ending of the index image with the mask of an exported image."""
@@ -31,6 +35,12 @@ class Drawn:
     """`[size, size, 3]` uint8."""
     mask: np.ndarray
     """`[size, size]` uint8."""
+    source: str
+    """Name of the file with the mask."""
+    notes: Counter[str] = field(default_factory=Counter)
+    """How often something was left out, or read otherwise than it stands in the file."""
+    colours: Mapping[Colour, int] = field(default_factory=dict)
+    """The value that each colour of a palette stands for."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +73,13 @@ def read(folder: Path, labels: Sequence[str], class_names: Sequence[str], split:
     _check_run(manifest, labels, class_names, generator)
     coco = coco_of(manifest)
     found = [find(manifest, sample, coco) for sample in _of(manifest, class_names, split)]
-    problems = [*strays(manifest), *(one.problem for one in found if one.problem), *missing(manifest, found)]
+    problems = [*strays(manifest), *wrong(manifest, found), *missing(manifest, found)]
     if problems:
         more = [f"… and {len(problems) - _MOST} more"] if len(problems) > _MOST else []
         raise ValueError("\n".join([*problems[:_MOST], *more]))
+    notes = sum((one.drawn.notes for one in found if one.drawn), Counter[str]())
+    for note, count in notes.most_common():
+        log.warning("labels.folder=%s, %s: %d × %s", folder, split, count, note)
     return _labelled(manifest, found, labels, class_names)
 
 
@@ -92,7 +105,7 @@ def find(manifest: Manifest, sample: Sample, coco: Coco | None) -> Finding:
         image = read_picture(path, manifest.resolution)
         if len(names) > 1:
             raise ValueError(f"{path} is labelled in {' and '.join(names)}: keep one of them")
-        return Finding(sample, Drawn(image, _mask(manifest, sample, names[0], coco)) if names else None)
+        return Finding(sample, _drawn(manifest, sample, names[0], coco, image) if names else None)
     except ValueError as error:
         return Finding(sample, problem=str(error))
 
@@ -105,8 +118,15 @@ def strays(manifest: Manifest) -> list[str]:
         stem = path.name.removesuffix(MASK) if path.name.endswith(MASK) else path.stem
         named = path.name.endswith((MASK, ".json")) and not path.name.endswith(COCO_ENDING)
         if named and path.name not in (MANIFEST, COCO_FILE) and stem not in stems:
-            lines.append(f"{path} belongs to no exported image: rename or remove it{nearest(stem, stems)}")
+            where = manifest.folder / printable(path.name)
+            lines.append(f"{where} belongs to no exported image: rename or remove it{nearest(stem, stems)}")
     return lines
+
+
+def wrong(manifest: Manifest, found: Sequence[Finding]) -> list[str]:
+    """What is wrong with the masks of images, each alone and beside the others."""
+    colours = {str(manifest.folder / one.drawn.source): one.drawn.colours for one in found if one.drawn}
+    return [*(one.problem for one in found if one.problem), *disagreements(colours)]
 
 
 def missing(manifest: Manifest, found: Sequence[Finding]) -> list[str]:
@@ -120,19 +140,23 @@ def missing(manifest: Manifest, found: Sequence[Finding]) -> list[str]:
     ]
 
 
-def _mask(manifest: Manifest, sample: Sample, source: str, coco: Coco | None) -> np.ndarray:
-    path = manifest.folder / source
-    if source.endswith(MASK):
-        mask = read_mask(path, manifest.resolution, manifest.labels)
-    elif coco and path == coco.path:
-        mask = coco.mask(sample.file)
-    else:
-        mask = read_labelme(path, manifest, sample)
-    if not mask.any():
+def _drawn(manifest: Manifest, sample: Sample, source: str, coco: Coco | None, image: np.ndarray) -> Drawn:
+    reading = _reading(manifest, sample, manifest.folder / source, coco)
+    if not reading.mask.any():
+        notes = "".join(f" ({count} × {note})" for note, count in reading.notes.items())
         raise ValueError(
-            f"{path} labels nothing in {sample.file}: expected at least one part; label it, or remove the file"
+            f"{manifest.folder / source} labels nothing in {sample.file}{notes}: expected at least one part; label it, "
+            "or remove the file"
         )
-    return mask
+    return Drawn(image, reading.mask, source, reading.notes, reading.colours)
+
+
+def _reading(manifest: Manifest, sample: Sample, path: Path, coco: Coco | None) -> MaskReading:
+    if path.name.endswith(MASK):
+        return read_mask(path, manifest.resolution, manifest.labels)
+    if coco and path == coco.path:
+        return coco.mask(sample.file)
+    return read_labelme(path, manifest, sample)
 
 
 def _check_run(manifest: Manifest, labels: Sequence[str], class_names: Sequence[str], generator: str) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -69,11 +72,11 @@ def draw(ctx: Context, split: str, count: int) -> Drawn:
 
 
 def validate_labels(ctx: Context) -> None:
-    """Checks, before any work, that there are labels to learn from.
+    """Checks, before any work, that there are labels to learn from; a folder is read, for the stages of the run.
 
     Raises:
-        ValueError: no labels, a class that cannot be left out, or neither a folder nor a generator that knows its
-            parts.
+        ValueError: no labels, a class that cannot be left out, neither a folder nor a generator that knows its parts,
+            or what is wrong with the folder.
     """
     labels, left_out = ctx.config.classes.labels, ctx.config.labels.left_out
     if not labels:
@@ -89,6 +92,9 @@ def validate_labels(ctx: Context) -> None:
             "there are no labelled images, and this generator does not know its parts: export some with "
             "`python -m lis.labels export`, label them, and give the folder as labels.folder=…"
         )
+    if ctx.config.labels.folder is not None:
+        for split in ("train", *(["test"] if "segmentation" in ctx.config.analysis.stages else [])):
+            _of_folder(ctx, split)
 
 
 def labelled(ctx: Context, split: str, size: int) -> Labelled:
@@ -100,16 +106,29 @@ def labelled(ctx: Context, split: str, size: int) -> Labelled:
         size: height and width of the generator's masks in pixels; a person's have the size of the images.
 
     Raises:
-        ValueError: as `validate_labels`, or what is wrong with the folder.
+        ValueError: as `validate_labels`.
     """
     validate_labels(ctx)
     if ctx.config.labels.folder is not None:
-        from lis.labels import read  # which itself returns `Labelled`
-
-        folder, labels = Path(ctx.config.labels.folder), ctx.config.classes.labels
-        return read(folder, labels, ctx.class_names, split, ctx.generator.fingerprint)
+        return _of_folder(ctx, split)
     per_class = ctx.config.labels.train if split == "train" else ctx.config.labels.test
     return exact(ctx, draw(ctx, split, per_class * len(ctx.class_names)), size)
+
+
+def _of_folder(ctx: Context, split: str) -> Labelled:
+    """A split of the run's folder, which is read once as long as its content stays the same."""
+    folder, labels = str(ctx.config.labels.folder), tuple(ctx.config.classes.labels)
+    return _read(folder, folder_digest(folder), labels, tuple(ctx.class_names), split, ctx.generator.fingerprint)
+
+
+@functools.lru_cache(maxsize=2)  # a run's two splits
+def _read(
+    folder: str, digest: str | None, labels: Sequence[str], class_names: Sequence[str], split: str, generator: str
+) -> Labelled:
+    """See `lis.labels.read`; `digest` stands for the folder's content."""
+    from lis.labels import read  # which itself returns `Labelled`
+
+    return read(Path(folder), labels, class_names, split, generator)
 
 
 @torch.no_grad()
@@ -142,5 +161,5 @@ def folder_digest(folder: str | None) -> str | None:
     files = (path for path in Path(folder).iterdir() if path.is_file() and path.suffix != ".txt")
     for path in sorted(files):
         content = hashlib.sha256(path.read_bytes()).hexdigest()
-        digest.update(f"{path.name} {content}\n".encode())
+        digest.update(os.fsencode(path.name) + f" {content}\n".encode())
     return digest.hexdigest()

@@ -16,7 +16,19 @@ from lis.segmentation.segmenter import FewShotSegmenter
 from lis.store import Artifact, Draft, Recipe
 from lis.types import Segmenter
 
-VERSION = 1
+VERSION = 2
+
+
+def validate_segmenter(ctx: Context) -> SegmenterFit:
+    """Checks, before any work, that a segmenter can learn the parts; returns what trains it.
+
+    Raises:
+        ValueError: as `validate_labels`, or its masks would be larger than the images.
+    """
+    validate_labels(ctx)
+    fit: SegmenterFit = build(ctx.config.segmenter)
+    fit.mask_size(ctx.generator.resolution)
+    return fit
 
 
 def segmenter(ctx: Context) -> Artifact:
@@ -28,10 +40,7 @@ def segmenter(ctx: Context) -> Artifact:
     Raises:
         ValueError: there are no labels to learn from, a setting or the folder is refused, or the training diverges.
     """
-    validate_labels(ctx)
-    config = ctx.config
-    fit: SegmenterFit = build(config.segmenter)
-    fit.mask_size(ctx.generator.resolution)
+    fit, config = validate_segmenter(ctx), ctx.config
     digest = folder_digest(config.labels.folder)
     recipe = Recipe(
         stage="segmenter",

@@ -15,6 +15,7 @@ from torch import Tensor
 from lis.config import RunConfig
 from lis.context import Context
 from lis.images import to_uint8
+from lis.labels.files import printable
 from lis.linking.fit import link, load_link
 from lis.linking.pairs import pairs
 from lis.quantify.measures import MEASURES
@@ -22,7 +23,7 @@ from lis.store import Artifact, Draft, Recipe, sha256
 from lis.types import Link
 from lis.units.familiar import Familiar, share_below
 from lis.units.parts import Parts, check_parts
-from lis.units.photos import LARGEST_FILE, Photo, photo_files, read_photo
+from lis.units.photos import Photo, photo_files, read_photo, unreadable
 from lis.units.pictures import Seen, see, smaller
 from lis.units.tables import long_table
 
@@ -41,7 +42,7 @@ def validate_images(settings: RunConfig) -> None:
         raise ValueError("which pictures? Give a folder of PNG, JPEG or WebP files: images=<folder>")
     reasons = []
     for path in photo_files(Path(settings.images)):
-        photo = read_photo(path, 1)
+        photo = read_photo(path, 1, Path(settings.images))
         if photo.image is not None:
             return
         reasons.append(f"{photo.name}: {photo.reason}")
@@ -49,30 +50,32 @@ def validate_images(settings: RunConfig) -> None:
 
 
 def own_images(ctx: Context) -> Artifact:
-    """The pictures of the folder `images` through the full cycle, and how far they lie from what the generator makes.
+    """The pictures of the folder `images`, and of folders inside, through the full cycle, and how far off they lie.
 
     A picture is cut square and resized to the generator's resolution. Parts and measures are those of the cycled
     image: they are found from the generator's feature maps, which the picture itself has none of.
 
     Tensors "images", a row per picture that can be used: image and cycled `[n, 3, H, W]` uint8, mask `[n, h, w]` uint8
     (of the cycled image), r `[n, units]`, w `[n, w_dim]` (w̃). Tensors "reference", of the test pairs: distance_r and
-    distance_w `[m]`. Table "images", a row per file: file, reason (why it is left out, or ""), note, width, height,
-    prediction and probability (of the picture, over all classes that the classifier knows), cycled_prediction,
-    `probability_<class>` and `cycled_<class>` for every class of the run, nearest (class), distance_r (see `Familiar`)
-    and distance_w (‖w̃ − mean w‖), share_r and share_w (of the test pairs that are not farther), off. Table "measures":
-    file, label, measure, measured. Json "facts": labels, class_names, test (number of test pairs), off.
+    distance_w `[m]`. Table "images", a row per file: file (its path from the folder on, escaped where it cannot be
+    shown), reason (why it is left out, or ""), note, width, height, prediction and probability (of the picture, over
+    all classes that the classifier knows), cycled_prediction, `probability_<class>` and `cycled_<class>` for every
+    class of the run, nearest (class), distance_r (see `Familiar`) and distance_w (‖w̃ − mean w‖), share_r and share_w
+    (of the test pairs that are not farther), off. Table "measures": file, label, measure, measured. Json "facts":
+    labels, class_names, test (number of test pairs), off.
 
     Raises:
         ValueError: as `validate_images`, a w̃ that is not finite, or what the stages before refuse.
     """
     validate_images(ctx.config)
     check_parts(ctx)
-    files = photo_files(Path(str(ctx.config.images)))
+    folder = Path(str(ctx.config.images))
+    files = photo_files(folder)
     linked, train, test, parts = link(ctx), pairs(ctx, "train"), pairs(ctx, "test"), Parts.of(ctx)
     recipe = Recipe(
         stage="images",
         version=VERSION,
-        config={"files": [[path.name, _content(path)] for path in files]},
+        config={"files": [[printable(str(path.relative_to(folder))), _content(path)] for path in files]},
         inputs=(linked.key, train.key, test.key, *parts.keys),
         weights={"generator": ctx.generator.fingerprint, "classifier": ctx.classifier.fingerprint},
     )
@@ -81,11 +84,14 @@ def own_images(ctx: Context) -> Artifact:
 
 def _content(path: Path) -> str:
     """What stands for a file's content in the key of the artifact."""
-    return sha256(path) if path.stat().st_size <= LARGEST_FILE else "too large"
+    try:
+        return unreadable(path) or sha256(path)
+    except OSError as error:  # it may not be opened
+        return str(error.strerror)
 
 
 def _build(ctx: Context, files: Sequence[Path], parts: Parts, draft: Draft) -> None:
-    photos = [read_photo(path, ctx.generator.resolution) for path in files]
+    photos = [read_photo(path, ctx.generator.resolution, Path(str(ctx.config.images))) for path in files]
     pictures = torch.stack([photo.image for photo in photos if photo.image is not None])
     encoded, model = encode(ctx, pictures), load_link(link(ctx))
     w = _linked(model, encoded.r)

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from lis.context import Context
-from lis.segmentation.labelled import validate_labels
-from lis.segmentation.stage import Masks, load_segmenter, segmenter
+from lis.segmentation.stage import Masks, load_segmenter, segmenter, validate_segmenter
 
 
 class Finder(Protocol):
@@ -62,7 +61,7 @@ def check_parts(ctx: Context) -> None:
     """Checks, before any work, that the parts that the class set names can be learned.
 
     Raises:
-        ValueError: as `validate_labels`.
+        ValueError: as `validate_segmenter`.
     """
     if ctx.config.classes.labels:
-        validate_labels(ctx)
+        validate_segmenter(ctx)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,11 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from lis.labels.files import printable
+
 FORMATS = ("PNG", "JPEG", "WEBP")
 MOST = 200
-"""Files in a folder."""
+"""Files in a folder and those inside."""
 LARGEST_FILE, LARGEST_SIDE, LARGEST_AREA, SMALLEST_SIDE = 100 * 2**20, 20_000, 50_000_000, 8
 """Bytes, pixels along a side, and pixels in all of the largest picture that is read; shorter side of the smallest."""
 
@@ -23,6 +26,7 @@ class Photo:
     """A file of the folder."""
 
     name: str
+    """From the folder on, as text that can be written anywhere."""
     image: Tensor | None = None
     """`[3, size, size]` uint8; None where it cannot be used."""
     width: int = 0
@@ -35,20 +39,37 @@ class Photo:
 
 
 def photo_files(folder: Path) -> list[Path]:
-    """The files of a folder by name, without hidden ones and those in folders inside.
+    """All that lies in a folder and in the folders inside, by path, without what is hidden.
+
+    What is no file that can be read is among them, to be told of by `read_photo`: links to nothing or to folders,
+    folders that cannot be opened, pipes.
 
     Raises:
         ValueError: there is no such folder, or no file or too many files in it.
     """
     if not folder.is_dir():
         raise ValueError(f"images={folder}: expected a folder of PNG, JPEG or WebP pictures; there is no such folder")
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    files = sorted(_entries(folder))
     if not 1 <= len(files) <= MOST:
-        raise ValueError(f"images={folder} has {len(files)} files: expected 1 to {MOST} PNG, JPEG or WebP pictures")
+        raise ValueError(
+            f"images={folder} has {len(files)} files, those in folders inside included: expected 1 to {MOST} PNG, JPEG "
+            "or WebP pictures"
+        )
     return files
 
 
-def read_photo(path: Path, size: int) -> Photo:
+def _entries(folder: Path) -> list[Path]:
+    """What lies in a folder and inside, but for the folders that were looked into; links are not followed."""
+    closed: list[OSError] = []
+    entries = []
+    for parent, inside, files in os.walk(folder, onerror=closed.append):
+        inside[:] = [name for name in inside if not name.startswith(".")]
+        links = [name for name in inside if Path(parent, name).is_symlink()]
+        entries += [Path(parent, name) for name in (*links, *files) if not name.startswith(".")]
+    return entries + [Path(error.filename) for error in closed]
+
+
+def read_photo(path: Path, size: int, folder: Path | None = None) -> Photo:
     """A picture, turned as its EXIF data say, its centre cut out as a square and resized.
 
     What a file is follows from its content, not from its name. Transparent pictures lie on white; of several frames
@@ -57,28 +78,43 @@ def read_photo(path: Path, size: int) -> Photo:
     Args:
         path: the file.
         size: height and width of the result.
+        folder: what its name begins after; by default the folder that it lies in.
 
     Returns:
         the picture, or the reason why it cannot be used: no file is an error.
     """
+    name = printable(path.relative_to(folder or path.parent).as_posix())
     try:
+        if reason := unreadable(path):
+            return Photo(name, reason=reason)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what a decoder remarks about a file that it can read
-            if reason := _too_large(path):
-                return Photo(path.name, reason=reason)
             with Image.open(path, formats=FORMATS) as file:
-                return _photo(path.name, file, size)
+                return _photo(name, file, size)
     except Image.DecompressionBombError:
-        return Photo(path.name, reason=f"far more than {LARGEST_AREA / 1e6:.0f} million pixels, the most that is read")
+        return Photo(name, reason=f"far more than {LARGEST_AREA / 1e6:.0f} million pixels, the most that is read")
     except Image.UnidentifiedImageError:
-        return Photo(path.name, reason="no PNG, JPEG or WebP picture")
+        return Photo(name, reason="no PNG, JPEG or WebP picture")
     except Exception as error:  # a decoder may raise anything on a damaged file
-        return Photo(path.name, reason=f"cannot be read: {error or type(error).__name__}")
+        return Photo(name, reason=f"cannot be read: {_message(error)}")
 
 
-def _too_large(path: Path) -> str:
+def unreadable(path: Path) -> str:
+    """Why a file is not opened at all; empty where it is."""
+    if path.is_symlink() and not path.exists():
+        return "cannot be read: a link to a file that is not there"
+    if path.is_dir():
+        return f"cannot be read: {'a link to a folder, which is not followed' if path.is_symlink() else 'a folder'}"
+    if path.exists() and not path.is_file():
+        return "cannot be read: no file, but a pipe or a device"  # opening a pipe would wait for ever
     size = path.stat().st_size
     return f"{size / 2**20:,.0f} MB: expected at most {LARGEST_FILE // 2**20}" if size > LARGEST_FILE else ""
+
+
+def _message(error: Exception) -> str:
+    """What went wrong, without the path of this machine."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return printable(text) or type(error).__name__
 
 
 def _photo(name: str, file: Image.Image, size: int) -> Photo:
@@ -92,15 +128,24 @@ def _photo(name: str, file: Image.Image, size: int) -> Photo:
             f"{LARGEST_AREA / 1e6:.0f} million pixels",
         )
     notes = [f"first of {frames} frames"] if (frames := getattr(file, "n_frames", 1)) > 1 else []
-    turned = ImageOps.exif_transpose(file)
-    notes += ["turned as its EXIF data say"] if turned.getexif() != file.getexif() else []
+    turned, remark = _turned(file)
     flat, remarks = _rgb(turned)
     side = min(flat.size)
     left, top = (flat.width - side) // 2, (flat.height - side) // 2
     square = flat.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.LANCZOS)
     image = torch.tensor(np.asarray(square)).permute(2, 0, 1).contiguous()
-    notes += remarks + (["enlarged"] if min(width, height) < size else [])
+    notes += [remark] * bool(remark) + remarks + (["enlarged"] if min(width, height) < size else [])
     return Photo(name, image, turned.width, turned.height, ", ".join(notes))
+
+
+def _turned(file: Image.Image) -> tuple[Image.Image, str]:
+    """The picture as its EXIF data turn it, and a remark on that; where they are damaged, as it is stored."""
+    file.load()  # a picture that is damaged itself fails here
+    try:
+        turned = ImageOps.exif_transpose(file)
+        return turned, "turned as its EXIF data say" if turned.getexif() != file.getexif() else ""
+    except Exception:  # the decoder of the data may raise anything
+        return file, "its EXIF data are damaged: not turned"
 
 
 def _rgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
