@@ -37,7 +37,7 @@ from lis.boundary.trajectories import trajectories
 from lis.boundary.truth import boundary_truth, validate_bayes
 from lis.boundary.wanted import validate_counterfactual
 from lis.callbacks import FAILURE
-from lis.classifiers.networks import check_probe
+from lis.classifiers.networks import check_domain, check_probe
 from lis.classifiers.probe import validate_probe
 from lis.classifiers.stage import ready
 from lis.config import NetworkConfig, conf_folder, register
@@ -157,6 +157,7 @@ def check_models(ctx: Context) -> None:
     """
     stages = frozenset(ctx.config.analysis.stages)
     check_labels(ctx.config.classes.labels, ctx.generator)
+    check_domain(ctx.config.classifier, ctx.classifier, ctx.generator)
     if ctx.config.classifier.probe:  # whose classes are those of the run
         validate_probe(ctx)
     else:
