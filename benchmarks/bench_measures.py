@@ -24,6 +24,7 @@ from skimage.filters.rank import entropy
 from skimage.measure import label, regionprops
 from torch import Tensor
 
+from lis.progress import print_anywhere
 from lis.quantify.ellipse import label_moments
 from lis.quantify.entropy import LEVELS, WINDOW, local_entropy
 from lis.quantify.measures import luma, measure
@@ -111,6 +112,7 @@ def _table(result: dict[str, Any]) -> str:
 
 def main() -> None:
     """The command line."""
+    print_anywhere()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, value in {"repetitions": 7, "images": 100, "size": 32, "labels": 9}.items():
         parser.add_argument(f"--{name}", type=int, default=value)

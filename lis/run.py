@@ -48,6 +48,7 @@ from lis.linking.pairs import pairs, validate_classes
 from lis.linking.similarity import similarity
 from lis.motion.accuracy import matching, validate_matching
 from lis.motion.stage import motion, validate_motion
+from lis.progress import print_anywhere
 from lis.report.metrics import collect_metrics
 from lis.report.page import write_report
 from lis.segmentation.evaluation import segmentation
@@ -246,6 +247,7 @@ def main(config: DictConfig) -> None:
 
 def command() -> None:
     """The command line, with `class=…` for the key `class_name`."""
+    print_anywhere()
     spelled = (argument.partition("=") for argument in sys.argv[1:])
     sys.argv[1:] = [SPELLINGS.get(key, key) + equals + value for key, equals, value in spelled]
     main()

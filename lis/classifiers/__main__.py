@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lis.classifiers.catalogue import MOST, Entry, entries, missing, timm_entries
+from lis.progress import print_anywhere
 
 PLAIN_WIDTH = 240
 """Columns where the output is not a terminal, so that no line is broken."""
@@ -26,6 +27,7 @@ _ADVICE = (
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the list."""
+    print_anywhere()
     parser = argparse.ArgumentParser(prog="python -m lis.classifiers", description="What can be used as a classifier.")
     parser.add_argument("--timm", metavar="PATTERN", help="models of timm by a part of their name, as convnext_tiny")
     pattern = parser.parse_args(arguments).timm
