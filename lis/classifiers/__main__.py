@@ -22,6 +22,7 @@ _ADVICE = (
     "Any torchvision model: classifier=resnet50 classifier.model=resnet18",
     "Any timm model with one linear head: classifier=timm classifier.model=convnext_tiny.fb_in1k; --timm lists them",
     "Your own: classifier=file classifier.model=resnet50 classifier.weights=<path> classifier.num_classes=2",
+    "A classifier of other images than the generator's is refused: classifier.domain=<word> names those of yours.",
 )
 
 
