@@ -30,6 +30,7 @@ from lis.boundary.job import Job, search_settings
 from lis.boundary.search import Found, Landscape, Problems, search
 from lis.boundary.shards import blocks, problems_of
 from lis.config import conf_folder, register
+from lis.progress import print_anywhere
 from lis.validation import typed
 
 WAYS = {
@@ -111,6 +112,7 @@ def ratios(seconds: dict[str, list[float]]) -> dict[str, float]:
 
 def main() -> None:
     """The command line."""
+    print_anywhere()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=20)
     parser.add_argument("--every", type=int, default=20)

@@ -25,6 +25,7 @@ from skimage.measure import label, regionprops
 from torch import Tensor
 from torch.nn import functional as F
 
+from lis.progress import print_anywhere
 from lis.quantify.ellipse import label_moments
 from lis.quantify.entropy import LEVELS, part_entropy, window
 from lis.quantify.measures import luma, measure
@@ -114,6 +115,7 @@ def _table(result: dict[str, Any]) -> str:
 
 def main() -> None:
     """The command line."""
+    print_anywhere()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, value in {"repetitions": 7, "images": 100, "size": 32, "labels": 9}.items():
         parser.add_argument(f"--{name}", type=int, default=value)

@@ -28,6 +28,7 @@ from torch.nn import functional as F
 
 from lis.allocation import keep_freed_memory
 from lis.matching.pump import match
+from lis.progress import print_anywhere
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from pump_reference import plain_match
@@ -123,6 +124,7 @@ def _table(result: dict[str, Any]) -> str:
 
 def main() -> None:
     """The command line."""
+    print_anywhere()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--channels", type=int, default=32)

@@ -30,6 +30,7 @@ import stylegan_xl_reference as reference
 from lis.generators.stylegan_xl import StyleGANXL, imagenet
 from lis.generators.stylegan_xl.initial import randomise
 from lis.generators.stylegan_xl.synthesis import DTYPES
+from lis.progress import print_anywhere
 
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
@@ -141,6 +142,7 @@ def _peak_mb() -> float:
 @torch.no_grad()
 def main() -> None:
     """The command line."""
+    print_anywhere()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--resolution", type=int, default=256)

@@ -31,6 +31,7 @@ from lis.allocation import keep_freed_memory
 from lis.config import conf_folder, register
 from lis.context import Context
 from lis.linking.linear import LinearLink
+from lis.progress import print_anywhere
 from lis.segmentation.fewshot import FewShotFit
 from lis.segmentation.networks import read_layers
 from lis.segmentation.segmenter import FewShotSegmenter
@@ -168,6 +169,7 @@ def _table(name: str, result: dict[str, Any]) -> str:
 
 def main() -> None:
     """The command line."""
+    print_anywhere()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gan", choices=list(CASES), default="partworld")
     parser.add_argument("--repetitions", type=int, default=9)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from lis.progress import print_anywhere
 from lis.quantify.measures import MEASURES
 from lis.report.frames import records
 from lis.store import Artifact
@@ -194,6 +195,7 @@ TABLES = {
 
 def main() -> None:
     """The command line."""
+    print_anywhere()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--store", type=Path, default=Path("outputs/store"))

@@ -50,7 +50,7 @@ def context(config: RunConfig) -> Context:
     store = Store(Path(config.store), device=describe(device))
     generator = build(config.gan, class_names=config.classes.names)
     config = replace(config, classifier=with_weights(config.classifier, generator))
-    classifier = build(config.classifier, "probe")
+    classifier = build(config.classifier, "probe", "domain")
     move(generator, device)
     move(classifier, device)
     return Context(config, store, build(config.engine), generator, classifier, device, Progress())

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lis.generators.stylegan_xl.checkpoint import ENTRY, read_checkpoint, write_checkpoint
 from lis.generators.stylegan_xl.saved import WEIGHTS, Origin, require_free
-from lis.progress import console
+from lis.progress import console, print_anywhere
 from lis.store import check_writable, sha256
 
 
@@ -45,6 +45,7 @@ def convert(source: Path, folder: Path, entry: str = ENTRY) -> Path:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Convert a file; the exit code is 1 where that is not possible."""
+    print_anywhere()
     parser = argparse.ArgumentParser(prog="python -m lis.convert", description="A published checkpoint as safetensors.")
     parser.add_argument("source", type=Path, help="a .pkl file of StyleGAN-XL; nothing in it is executed")
     parser.add_argument("folder", type=Path, help=f"where {WEIGHTS} and its description go; nothing is overwritten")

@@ -37,7 +37,7 @@ from lis.boundary.trajectories import trajectories
 from lis.boundary.truth import boundary_truth, validate_bayes
 from lis.boundary.wanted import validate_counterfactual
 from lis.callbacks import FAILURE
-from lis.classifiers.networks import check_probe
+from lis.classifiers.networks import check_domain, check_probe
 from lis.classifiers.probe import validate_probe
 from lis.classifiers.stage import ready
 from lis.config import NetworkConfig, conf_folder, register
@@ -48,6 +48,7 @@ from lis.linking.pairs import pairs, validate_classes
 from lis.linking.similarity import similarity
 from lis.motion.accuracy import matching, validate_matching
 from lis.motion.stage import motion, validate_motion
+from lis.progress import print_anywhere
 from lis.report.metrics import collect_metrics
 from lis.report.page import write_report
 from lis.segmentation.evaluation import segmentation
@@ -156,6 +157,7 @@ def check_models(ctx: Context) -> None:
     """
     stages = frozenset(ctx.config.analysis.stages)
     check_labels(ctx.config.classes.labels, ctx.generator)
+    check_domain(ctx.config.classifier, ctx.classifier, ctx.generator)
     if ctx.config.classifier.probe:  # whose classes are those of the run
         validate_probe(ctx)
     else:
@@ -244,6 +246,7 @@ def main(config: DictConfig) -> None:
 
 def command() -> None:
     """The command line, with `class=…` for the key `class_name`."""
+    print_anywhere()
     spelled = (argument.partition("=") for argument in sys.argv[1:])
     sys.argv[1:] = [SPELLINGS.get(key, key) + equals + value for key, equals, value in spelled]
     main()

@@ -72,7 +72,12 @@ class Counterparts(Protocol):
 
 @runtime_checkable
 class Classifier(Protocol):
-    """A convolutional network cut at the input of its last linear layer."""
+    """A convolutional network cut at the input of its last linear layer.
+
+    It may also have a `domain`, the world of the images that it was trained on, as `Generator.domain`: generators that
+    show another one are then refused (`classifier.domain` overrides it). Where the whole model can be called, that
+    gives the logits of images; nothing in `lis` needs it.
+    """
 
     class_names: tuple[str, ...]
     units: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models import get_model
 
-from lis.classifiers.checkpoints import LOOKS, load_state, read_file, read_state, without_prefixes
+from lis.classifiers.checkpoints import LOOKS, Checkpoint, load_state, read_file, without_prefixes
 from lis.classifiers.partnet import PartNetwork
 
 REASONS = {
@@ -50,7 +50,7 @@ def _state(outputs: int = 3) -> dict[str, Tensor]:
 def test_every_format_is_read(tmp_path: Path, write: Callable[[dict[str, Tensor], Path], None]) -> None:
     """Torch's two and safetensors; the name of the file does not matter."""
     write(_state(), tmp_path / "weights")
-    found = read_state(tmp_path / "weights")
+    found = Checkpoint.read(tmp_path / "weights").state
     assert found.keys() == _state().keys()
     assert all(torch.equal(found[name], value) for name, value in _state().items())
 
@@ -87,9 +87,155 @@ def test_the_payload_is_live(tmp_path: Path) -> None:
 def test_wrappers_are_taken_off(tmp_path: Path, wrap: Callable[[dict[str, Tensor]], dict[str, object]]) -> None:
     """Those of DataParallel, Lightning and usual training scripts."""
     torch.save(wrap(_state()), tmp_path / "weights.pth")
-    found = read_state(tmp_path / "weights.pth")
-    assert found.keys() == _state().keys()
-    assert torch.equal(found["4.weight"], _state()["4.weight"])
+    for names in (_state(), ["names of another network"]):
+        found = Checkpoint.read(tmp_path / "weights.pth").fitted(names)
+        assert found.state.keys() == _state().keys() and not found.notes
+        assert torch.equal(found.state["4.weight"], _state()["4.weight"])
+
+
+def _under(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + name: value for name, value in state.items()}
+
+
+def _averaged() -> dict[str, Tensor]:
+    """Other weights than those of `_state`."""
+    return {name: value + 1 for name, value in _state().items()}
+
+
+RAW_AND_AVERAGED: dict[str, Callable[[dict[str, Tensor], dict[str, Tensor]], Mapping[str, object]]] = {
+    "timm": lambda raw, averaged: {"epoch": 3, "state_dict": raw, "state_dict_ema": averaged},
+    "torchvision": lambda raw, averaged: {
+        "model": raw,
+        "model_ema": {"n_averaged": torch.tensor(7)} | _under("module.", averaged),
+        "optimizer": {"state": {0: {"exp_avg": torch.zeros(3)}}},
+    },
+    "lightning": lambda raw, averaged: {
+        "state_dict": _under("model.", averaged),
+        "current_model_state": _under("model.", raw),
+        "averaging_state": {"n_averaged": torch.tensor(7)},
+    },
+    "nested": lambda raw, averaged: {"net": raw, "ema": {"decay": 0.99, "state_dict": averaged}},
+    "flat": lambda raw, averaged: {**raw, "ema": averaged},
+    "prefixes": lambda raw, averaged: {"state_dict": _under("model.", raw) | _under("model_ema.module.", averaged)},
+    "bare and prefix": lambda raw, averaged: raw | _under("ema.", averaged),
+}
+
+
+@pytest.mark.parametrize("ema", [True, False])
+@pytest.mark.parametrize("form", RAW_AND_AVERAGED)
+def test_averaged_weights_were_passed_over_without_a_word(tmp_path: Path, form: str, ema: bool) -> None:
+    """Of raw and averaged weights the averaged ones are taken, as timm does, unless asked; either is said."""
+    torch.save(RAW_AND_AVERAGED[form](_state(), _averaged()), tmp_path / "two.pth")
+    found = Checkpoint.read(tmp_path / "two.pth", ema).fitted(_state())
+    wanted = _averaged() if ema else _state()
+    assert found.state.keys() == wanted.keys()
+    assert all(torch.equal(found.state[name], value) for name, value in wanted.items())
+    taken = "the averaged (EMA) weights under" if ema else "the raw weights"
+    assert taken in found.notes[0] and f"classifier.ema={'false' if ema else 'true'} takes those" in found.notes[0]
+
+
+def test_timm_takes_the_same_of_raw_and_averaged_weights(tmp_path: Path) -> None:
+    """For its own form and torchvision's."""
+    from timm.models import load_state_dict
+
+    for form in ("timm", "torchvision"):
+        torch.save(RAW_AND_AVERAGED[form](_state(), _averaged()), tmp_path / "two.pth")
+        for ema in (True, False):
+            theirs = load_state_dict(str(tmp_path / "two.pth"), use_ema=ema)
+            ours = Checkpoint.read(tmp_path / "two.pth", ema).fitted(_state()).state
+            assert all(torch.equal(ours[name], theirs[name]) for name in ours) and len(ours) == len(_state())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{"model_ema": _averaged()}, {"state_dict": _under("ema.", _averaged())}, {"model": {"ema": _averaged()}}],
+)
+def test_averaged_weights_alone_are_taken_and_raw_ones_of_them_refused(
+    tmp_path: Path, content: dict[str, object]
+) -> None:
+    """There is nothing to choose from."""
+    torch.save(content, tmp_path / "one.pth")
+    found = Checkpoint.read(tmp_path / "one.pth").fitted(_state())
+    assert torch.equal(found.state["4.weight"], _averaged()["4.weight"]) and "averaged (EMA)" in found.notes[0]
+    with pytest.raises(ValueError, match=r"classifier.ema=false: .*one.pth holds averaged .* alone.* leave it out"):
+        Checkpoint.read(tmp_path / "one.pth", ema=False).fitted(_state())
+
+
+def test_averaged_weights_without_names_are_refused_before_the_raw_ones_take_their_place(tmp_path: Path) -> None:
+    """As torch_ema keeps them; the remedy works."""
+    averaged = {"decay": 0.999, "shadow_params": list(_averaged().values())}
+    torch.save({"model": _state(), "ema": averaged}, tmp_path / "list.pth")
+    with pytest.raises(ValueError, match=r"averaged weights under 'ema' without names.*classifier.ema=false"):
+        Checkpoint.read(tmp_path / "list.pth")
+    assert torch.equal(Checkpoint.read(tmp_path / "list.pth", ema=False).state["4.bias"], _state()["4.bias"])
+
+
+@pytest.mark.parametrize("empty", [None, {}, 0.999, {"decay": 0.999}])
+def test_a_key_for_averaged_weights_without_any_changes_nothing(tmp_path: Path, empty: object) -> None:
+    """Programs write it whether or not they average."""
+    torch.save({"state_dict": _state(), "state_dict_ema": empty}, tmp_path / "raw.pth")
+    found = Checkpoint.read(tmp_path / "raw.pth").fitted(_state())
+    assert torch.equal(found.state["4.bias"], _state()["4.bias"]) and not found.notes
+
+
+@pytest.mark.parametrize(
+    "prefix", ["module.", "_orig_mod.", "net.", "model.", "module._orig_mod.model.net.", "student."]
+)
+def test_one_foreign_tensor_kept_the_prefix_on_all_names(tmp_path: Path, prefix: str) -> None:
+    """A prefix that yields all of the network's names goes, and what is left out is listed."""
+    foreign = {
+        "criterion.weight": torch.ones(3),
+        "n_averaged": torch.tensor(7),
+        "train_acc.correct": torch.tensor(7),
+        "val_metrics.MulticlassF1Score.tp": torch.zeros(3),
+    }
+    torch.save({"state_dict": _under(prefix, _state()) | foreign}, tmp_path / "trained.pth")
+    found = Checkpoint.read(tmp_path / "trained.pth").fitted(_state())
+    assert all(torch.equal(found.state[name], value) for name, value in _state().items())
+    assert found.state.keys() == _state().keys()
+    assert found.notes == (f"trained.pth: what is not the network was left out: {', '.join(foreign)}",)
+    load_state(_network(), found.state, found.path, 3)
+
+
+def test_a_compiled_part_of_a_network_and_its_criterion_inside_do_not_hide_its_names() -> None:
+    """torch.compile's name in the middle; a loss that is an attribute of the trained module."""
+    state = {name.replace("4.", "4._orig_mod."): value for name, value in _under("net.", _state()).items()}
+    state["net.criterion.pos_weight"] = torch.ones(3)
+    read = {name.replace("_orig_mod.", ""): value for name, value in state.items()}
+    found = Checkpoint(Path("compiled.pth"), read).fitted(_state())
+    assert found.state.keys() == _state().keys()
+    assert found.notes == ("compiled.pth: what is not the network was left out: net.criterion.pos_weight",)
+
+
+def test_what_could_be_a_part_of_the_network_is_not_left_out() -> None:
+    """The file of a deeper network holds all names of a shallower one: it is not that network's."""
+    with torch.device("meta"):
+        shallow, deep = get_model("resnet50"), get_model("resnet101").state_dict()
+    found = Checkpoint(Path("resnet101.pth"), _under("model.", deep)).fitted(shallow.state_dict())
+    with pytest.raises(ValueError, match=r"resnet101.pth does not fit .* names that it does not know"):
+        load_state(shallow, found.state, found.path, 1000)
+
+
+def test_two_networks_of_the_same_names_are_not_guessed_between() -> None:
+    """Unless they are one."""
+    two = _under("student.", _state()) | _under("teacher.", _averaged())
+    with pytest.raises(ValueError, match=r"under 'student.' and under 'teacher.', with different weights.*of its own"):
+        Checkpoint(Path("two.pth"), two).fitted(_state())
+    same = _under("student.", _state()) | _under("teacher.", _state())
+    assert Checkpoint(Path("two.pth"), same).fitted(_state()).state.keys() == _state().keys()
+
+
+def test_a_head_with_one_logit_had_no_remedy_that_worked() -> None:
+    """It is two classes: the softmax of (0, l) is the sigmoid of l."""
+    network = _network(2).double().eval()
+    one = _network(1).double().eval()
+    note = load_state(network, one.state_dict(), Path("binary.pth"), 2)
+    x = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    with torch.inference_mode():
+        torch.testing.assert_close(network(x).softmax(1)[:, 1], one(x)[:, 0].sigmoid(), rtol=0, atol=1e-12)
+    assert note == ("binary.pth has one logit: it is that of the second class, and the first has the logit 0",)
+    with pytest.raises(ValueError, match=r"has 1 outputs, .* 3 classes: set classifier.num_classes=2 "):
+        load_state(_network(3), one.state_dict(), Path("binary.pth"), 3)
 
 
 def test_a_prefix_that_some_names_lack_stays() -> None:
@@ -104,7 +250,7 @@ def test_files_without_tensors_are_refused(tmp_path: Path, content: dict[str, ob
     torch.save(content, tmp_path / "weights.pth")
     keys = "'epoch'" if "epoch" in content else "'state_dict'" if content else "nothing"
     with pytest.raises(ValueError, match=f"has the keys {keys}: expected tensors by name"):
-        read_state(tmp_path / "weights.pth")
+        Checkpoint.read(tmp_path / "weights.pth")
 
 
 def test_half_precision_without_counters_is_loaded() -> None:

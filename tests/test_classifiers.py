@@ -39,18 +39,24 @@ def test_ip_irm_gets_a_probe(tmp_path):
 
 @pytest.mark.slow
 def test_a_users_own_file(tmp_path):
-    """A network with two outputs, named by the user, whose weights are a safetensors file."""
+    """A network with two outputs, named by the user, whose raw and averaged weights are a safetensors file."""
     from lis.classifiers.partnet import PartNetwork
 
     torch.manual_seed(0)
-    save_file(PartNetwork(2).state_dict(), tmp_path / "mine.safetensors")
+    raw, averaged = PartNetwork(2).state_dict(), PartNetwork(2).state_dict()
+    state = {f"net.{k}": v for k, v in raw.items()} | {f"net_ema.module.{k}": v for k, v in averaged.items()}
+    save_file(state | {"criterion.weight": torch.ones(2)}, tmp_path / "mine.safetensors")
     code, output = lis(
         "classifier=file", "classifier.library=partnet", "classifier.model=partnet",
         "classifier.weights=mine.safetensors", "classifier.num_classes=2", "classifier.class_names=[pug,chihuahua]",
         "pairs.accept=any", *TWO, *TINY, cwd=tmp_path,
     )  # fmt: skip
     assert code == 0, output
-    assert "mine.safetensors" in (tmp_path / "run" / "report.html").read_text()
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "mine.safetensors" in page
+    for words in ("the averaged (EMA) weights under", "what is not the network was left out: criterion.weight"):
+        assert words in page and words in output
+    assert "images that the classifier was trained on are not known" in output
 
 
 @pytest.mark.slow
@@ -77,6 +83,8 @@ def test_a_timm_model_is_trained_once(tmp_path):
         (["classifier=timm", "classifier.model=resnet5o"], "did you mean"),
         (["classifier=attribute", "classifier.attribute=dogs/beak_length"], "expected <set>/<factor>"),
         (["classifier=partnet", "classifier.probe=true", "probe.folds=99"], "probe.folds=99"),
+        (["gan=imagenet16", "gan.weights=random"], "shows imagenet and the classifier was trained on partworld"),
+        (["classifier.domain=faces"], "shows partworld and the classifier was trained on faces"),
     ],
 )
 def test_bad_input_is_refused_before_any_work(overrides, message, tmp_path):

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import io
 import logging
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
+from commandline import ROOT
 from rich.console import Console
 
-from lis import progress
+from lis import progress, run
+from lis.classifiers.__main__ import main as classifiers_main
+from lis.convert import main as convert_main
 from lis.engine import InProcess
+from lis.labels.__main__ import main as labels_main
 from lis.progress import ConsoleHandler, Progress
 
 
@@ -64,3 +75,44 @@ def test_bad_input_is_shown_without_a_traceback(
         handler.handle(logging.LogRecord("lis", logging.ERROR, "", 0, "%s", (error,), trace))
     assert screen.getvalue().startswith("[seed] must be 0 or more " + "x" * 100 + "\n")
     assert ("Traceback" in screen.getvalue()) is shown
+
+
+PROGRAMS: dict[str, Callable[[Path], object]] = {
+    "lis.classifiers": lambda _: classifiers_main([]),
+    "lis.classifiers --timm": lambda _: classifiers_main(["--timm", "test_resnet"]),
+    "lis.labels": lambda folder: labels_main(["check", str(folder)]),
+    "lis.convert": lambda folder: convert_main([str(folder / "nowhere.pkl"), str(folder / "out")]),
+    "lis.run": lambda _: run.command(),
+}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_dash_ended_programs_whose_output_is_not_utf8(
+    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is lost of what can be spelled in ASCII, and a path keeps its characters as numbers."""
+    folder = tmp_path / "Bücher – \udcff"
+    streams = {name: io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True) for name in ("out", "err")}
+    for name, stream in streams.items():
+        monkeypatch.setattr(sys, f"std{name}", stream)
+    monkeypatch.setattr(sys, "argv", ["lis.run"])
+    monkeypatch.setattr(run, "main", lambda: run.show({"mse_w": 0.5}, folder / "report.html"))
+    with suppress(SystemExit):
+        PROGRAMS[program](folder)
+    out, err = (stream.buffer.getvalue().decode() for stream in streams.values())  # pyright: ignore
+    if program.startswith("lis.classifiers"):
+        assert "test_resnet" in out or re.search(r"timm +- +- +- ", out)
+    elif program == "lis.run":
+        assert "B\\xfccher - \\udcff/report.html" in out and re.search(r"mse_w +\| +0.500", out)
+    else:
+        assert "B\\xfccher - \\udcff" in err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("setting", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}])
+def test_the_list_of_classifiers_is_printed_in_any_locale(setting: dict[str, str]) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONCOERCECLOCALE": "0"} | setting
+    command = [sys.executable, "-m", "lis.classifiers"]
+    done = subprocess.run(command, env=environment, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert b"densenet201" in done.stdout and b"as this project" in done.stdout

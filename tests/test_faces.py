@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 import torch
+from commandline import ROOT
 from hydra import compose, initialize_config_dir
 from safetensors.torch import save_file
 from torch import Tensor
@@ -14,18 +16,20 @@ from torch import Tensor
 from lis import build
 from lis.classifiers.cut import CutClassifier
 from lis.classifiers.figures import Task, draw_set
+from lis.classifiers.networks import check_domain
 from lis.classifiers.partnet import WEIGHTS, PartNet, PartNetwork, read_network
 from lis.classifiers.preprocessing import Preprocessing
-from lis.config import conf_folder, register
+from lis.config import LeastSquaresConfig, conf_folder, register
 from lis.context import Context
 from lis.generators.partworld import SETS
 from lis.linking.evaluation import evaluation
 from lis.linking.fit import link
 from lis.linking.pairs import pairs, validate_classes
 from lis.report.page import write_report
+from lis.run import STAGES
 from lis.types import Generator
 from lis.units.strips import strips
-from lis.validation import check_labels, typed
+from lis.validation import check_config, check_labels, typed
 
 EARS = ("hanging_ears", "erect_ears")
 EAR_ANGLE = SETS["dogs"].factor_names.index("ear_angle")
@@ -150,6 +154,32 @@ def test_a_checkpoint_of_ones_own_takes_the_same_path(network: PartNetwork, tmp_
     assert torch.equal(ctx.classifier.head(table["r"]).argmax(1), 1 - table["class_index"])  # by name, not by place
     assert set(artifacts["strips"].table("strips")["class"]) == {"male", "female"}
     assert "female" in write_report(ctx, artifacts, tmp_path / "out").read_text()
+
+
+def _recipes() -> list[list[str]]:
+    """The overrides of the paper's case as the configuration's comment and the experiment's README give them."""
+    comment = (conf_folder() / "gan" / "ffhq256.yaml").read_text().replace("#", " ")
+    readme = (ROOT / "experiments" / "figS4" / "README.md").read_text().replace("\\\n", " ")
+    start = "python -m lis.run gan=ffhq256"
+    texts = [text.partition(start)[2] for text in (comment.partition("defaults:")[0], readme)]
+    texts = [texts[0], texts[1].partition("```")[0]]
+    return [["gan=ffhq256", *text.replace("<path>", "gender.pth").split()] for text in texts]
+
+
+def test_the_comment_on_faces_named_a_classifier_of_dogs_ears(tmp_path: Path) -> None:
+    """The recipe composes, names the paper's models, and passes the checks that need no weights."""
+    comment, readme = _recipes()
+    assert sorted(comment) == sorted(readme)
+    config = composed(tmp_path, *comment)
+    check_config(config, STAGES)
+    assert config.gan.domain == config.classifier.domain == "faces" and config.gan.num_classes == 0
+    assert (config.classifier.library, config.classifier.model) == ("torchvision", "resnet50")
+    assert config.classifier.class_names == config.classes.names and config.link == LeastSquaresConfig()
+    wrong = composed(tmp_path, "gan=ffhq256", "classifier=attribute", "classes=ears")
+    faces: Any = SimpleNamespace(domain=wrong.gan.domain)
+    drawn: Any = SimpleNamespace(domain="partworld")
+    with pytest.raises(ValueError, match="shows faces and the classifier was trained on partworld"):
+        check_domain(wrong.classifier, drawn, faces)
 
 
 @pytest.mark.parametrize(

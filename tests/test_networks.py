@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pooch
@@ -17,9 +18,11 @@ from torchvision.models import get_model, get_model_weights, resnet50
 
 from lis.classifiers.cut import CutClassifier
 from lis.classifiers.imagenet import imagenet_names
-from lis.classifiers.networks import check_probe, network
+from lis.classifiers.libraries import find
+from lis.classifiers.networks import check_domain, check_probe, network
 from lis.classifiers.partnet import CLASSES, WEIGHTS, PartNet
 from lis.classifiers.published import hub_file
+from lis.config import ClassifierConfig
 from lis.types import Classifier
 
 SMALL, TIMM = "shufflenet_v2_x0_5", "test_resnet.r160_in1k"
@@ -133,17 +136,25 @@ OLD_CONVNEXT = {
 """ConvNeXt's names in timm → those in the authors' files."""
 
 
-@pytest.mark.parametrize("outputs", [1000, 2])
-def test_names_that_timm_can_translate_are_read(tmp_path: Path, outputs: int) -> None:
-    """ConvNeXt's own, of a file with any number of classes."""
-    name = "test_convnext2.r160_in1k"
-    state, old = _half(timm.create_model(name, num_classes=outputs)), {}
+OLD = "test_convnext2.r160_in1k"
+
+
+def _old(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """ConvNeXt's state under the authors' names."""
+    old = {}
     for key, value in state.items():
         for pattern, replacement in OLD_CONVNEXT.items():
             key = re.sub(pattern, replacement, key)
         old[key] = value
-    torch.save({"model": old}, tmp_path / "convnext.pth")
-    assert _same(network("timm", name, str(tmp_path / "convnext.pth"), num_classes=outputs), state)
+    return old
+
+
+@pytest.mark.parametrize("outputs", [1000, 2])
+def test_names_that_timm_can_translate_are_read(tmp_path: Path, outputs: int) -> None:
+    """ConvNeXt's own, of a file with any number of classes."""
+    state = _half(timm.create_model(OLD, num_classes=outputs))
+    torch.save({"model": _old(state)}, tmp_path / "convnext.pth")
+    assert _same(network("timm", OLD, str(tmp_path / "convnext.pth"), num_classes=outputs), state)
 
 
 @pytest.mark.parametrize(
@@ -162,6 +173,54 @@ def test_a_users_file_is_read(tmp_path: Path, arguments: dict[str, Any], names: 
     assert _same(model, state)
     assert (model.class_names, model.weights, model.preprocessing.size) == (names, "file mine.safetensors", 224)
     assert not model.preprocessing.uint8
+
+
+@pytest.mark.parametrize(("library", "model"), [("torchvision", SMALL), ("timm", TIMM), ("partnet", "partnet")])
+def test_which_weights_were_taken_and_left_out_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, library: str, model: str
+) -> None:
+    """In the log, and in what the report shows; with both values of `ema`."""
+    with torch.random.fork_rng():
+        raw = _half(network(library, model, "random", num_classes=2).network)
+        averaged = _half(network(library, model, "random", num_classes=2).network, seed=4)
+    content = {"state_dict": raw | {"criterion.weight": torch.ones(2)}, "state_dict_ema": averaged}
+    torch.save(content, tmp_path / "two.pth")
+    for ema, state in ((True, averaged), (False, raw)):
+        caplog.clear()
+        with caplog.at_level("INFO", logger="lis"):
+            found = network(library, model, str(tmp_path / "two.pth"), num_classes=2, ema=ema)
+        assert _same(found, state)
+        taken = "the averaged (EMA) weights under 'state_dict_ema' were taken" if ema else "the raw weights under"
+        assert taken in found.notes[0] and (ema or "left out: criterion.weight" in found.notes[1])
+        assert [record.getMessage() for record in caplog.records] == list(found.notes)
+
+
+def test_raw_weights_are_asked_of_files_alone() -> None:
+    """Anything else has one kind of weights."""
+    with pytest.raises(ValueError, match=r"classifier.ema=False with classifier.weights=random: leave it out"):
+        network("torchvision", SMALL, "random", ema=False)
+
+
+@pytest.mark.parametrize(("library", "model"), [("torchvision", SMALL), ("timm", TIMM), ("timm", OLD)])
+def test_a_file_with_one_logit_is_read_as_two_classes(tmp_path: Path, library: str, model: str) -> None:
+    """The probability of the second is the file's own; in names that timm has to translate, too."""
+    whole = get_model(SMALL, num_classes=1) if library == "torchvision" else timm.create_model(model, num_classes=1)
+    whole.load_state_dict(_half(whole))
+    torch.save(_old(whole.state_dict()) if model == OLD else whole.state_dict(), tmp_path / "binary.pth")
+    found = network(library, model, str(tmp_path / "binary.pth"), class_names=["no", "yes"]).eval()
+    x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.inference_mode():
+        expected = whole.eval()(found.preprocessing(x))[:, 0].sigmoid()
+        torch.testing.assert_close(found.head(found.features(x)).softmax(1)[:, 1], expected, rtol=0, atol=1e-5)
+    assert found.class_names == ("no", "yes") and "has one logit" in found.notes[0]
+
+
+@pytest.mark.parametrize("arguments", [{"num_classes": 1}, {"class_names": ["yes"]}])
+def test_one_class_is_no_classifier(tmp_path: Path, arguments: dict[str, Any]) -> None:
+    """Softmax would always say it; the message names what works."""
+    torch.save(get_model(SMALL, num_classes=1).state_dict(), tmp_path / "binary.pth")
+    with pytest.raises(ValueError, match=r"a checkpoint with one logit counts as two.*num_classes=2"):
+        network("torchvision", SMALL, str(tmp_path / "binary.pth"), **arguments)
 
 
 def test_eight_bit_preprocessing_is_passed_on() -> None:
@@ -291,6 +350,70 @@ def test_another_architecture_is_named(tmp_path: Path) -> None:
     for library, model in (("timm", "test_vit.r160_in1k"), ("torchvision", SMALL)):
         with pytest.raises(ValueError, match=r"resnet18.pth does not fit .* this looks like a ResNet"):
             network(library, model, str(tmp_path / "resnet18.pth"))
+
+
+def _domain(classifier: Any, shown: str, **settings: Any) -> None:
+    """Check a classifier of a configuration against a generator that shows a domain."""
+    generator: Any = SimpleNamespace(domain=shown, class_names=("pug",))
+    check_domain(ClassifierConfig(_target_="any.class", **settings), classifier, generator)
+
+
+def test_a_network_trained_on_drawings_was_shown_photographs_because_both_know_a_pug() -> None:
+    """The message names both worlds, and remedies that work."""
+    drawings = PartNet()
+    with pytest.raises(ValueError, match=r"shows imagenet .* trained on partworld.* classifier=resnet50") as error:
+        _domain(drawings, "imagenet")
+    assert "classifier.probe=true" in str(error.value) and "classifier.domain=any" in str(error.value)
+    _domain(drawings, "partworld")
+    _domain(drawings, "imagenet", probe=True)  # fitted to what the generator shows
+    _domain(drawings, "imagenet", domain="any")
+    _domain(drawings, "faces", domain="faces")  # the user knows better
+    with pytest.raises(ValueError, match=r"expected a classifier of faces|classifier.domain=faces"):
+        _domain(drawings, "faces")
+
+
+@pytest.mark.parametrize(
+    ("trained", "shown", "words"),
+    [(None, "imagenet", "classifier.domain=<word>"), ("imagenet", "images", "gan.domain=<word>")],
+)
+def test_an_unknown_domain_is_told_to_the_log(
+    caplog: pytest.LogCaptureFixture, trained: str | None, shown: str, words: str
+) -> None:
+    """And not refused: a classifier of the user's need not have one."""
+    for classifier in (SimpleNamespace(domain=trained), *([] if trained else [SimpleNamespace()])):
+        caplog.clear()
+        with caplog.at_level("INFO", logger="lis"):
+            _domain(classifier, shown)
+        assert len(caplog.records) == 1 and words in caplog.text
+    caplog.clear()
+    _domain(SimpleNamespace(domain=trained), shown, probe=True)
+    assert not caplog.records
+
+
+def test_networks_know_the_domain_of_their_weights(tmp_path: Path) -> None:
+    """Published ones and those of part world; a file may hold anything."""
+    weights = get_model_weights(SMALL)["DEFAULT"]
+    save_file(_half(get_model(SMALL)), tmp_path / "mine.safetensors")
+    _put(weights.url, _half(get_model(SMALL)))
+    _put(f"{TIMM}.safetensors", _half(timm.create_model(TIMM)))
+    domains = {choice: network("torchvision", SMALL, choice).domain for choice in ("pretrained", "partworld", "random")}
+    assert domains == {"pretrained": "imagenet", "partworld": "partworld", "random": None}
+    assert network("torchvision", SMALL, str(tmp_path / "mine.safetensors")).domain is None
+    assert network("timm", TIMM, "pretrained").domain == "imagenet"
+
+
+@pytest.mark.parametrize(
+    ("model", "domain"),
+    [
+        ("convnext_tiny.fb_in1k", "imagenet"),
+        ("convnext_tiny.fb_in22k", "imagenet"),
+        ("mobilenetv3_large_100.miil_in21k", "imagenet"),
+        ("resnet50_clip.openai", None),
+    ],
+)
+def test_timms_tags_tell_the_domain(model: str, domain: str | None) -> None:
+    """A thousand classes, or a part of ImageNet in the tag."""
+    assert find("timm", model).published().domain == domain
 
 
 def test_ip_irm_needs_a_probe() -> None:

@@ -272,6 +272,8 @@ def test_classifiers_are_columns_whatever_else_varies(tmp_path: Path) -> None:
         (NetworkConfig(model="resnet50"), "ResNet-50"),
         (NetworkConfig(model="alexnet", weights="random"), "AlexNet (random weights)"),
         (NetworkConfig(model="densenet201", weights="/a/b/birds.pth"), "DenseNet-201 (weights birds.pth)"),
+        (NetworkConfig(model="alexnet", weights="b.pth", ema=False), "AlexNet (weights b.pth, not averaged)"),
+        (NetworkConfig(model="alexnet", weights="b.pth", domain="any"), "AlexNet (domain=any, weights b.pth)"),
         (NetworkConfig(model="resnet50", num_classes=2, class_names=["a", "b"]), "ResNet-50"),
         (NetworkConfig(model="mobilenet_v3_large"), "mobilenet_v3_large"),
         (NetworkConfig(library="timm", model="resnet50.a1_in1k", probe=True), "resnet50.a1_in1k (with probe)"),

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -307,6 +308,25 @@ def test_tensors_of_another_size_than_their_layers_are_refused(file):
     path = file(pickled({"G_ema": pickled_generator(whole.spec, wrong)}))
     with pytest.raises(ValueError, match=r"network.pkl cannot be read .*freqs is \[3, 2\], expected \[12, 2\]"):
         read_checkpoint(path)
+
+
+@pytest.mark.parametrize(("channels", "words"), [(1, r"1 channel \(grey\)"), (4, r"4 channels \(RGB with transp")])
+def test_a_generator_of_other_images_than_rgb_failed_only_in_the_classifier(channels, words, file, tmp_path, capsys):
+    """On loading, from either form, and in words; before it is converted, too."""
+    spec = read_checkpoint(file(packed("t_stem16_c10"))).spec
+    *layers, last = spec.synthesis.layers
+    last = replace(last, name=f"{last.name.rpartition('_')[0]}_{channels}", out_channels=channels)
+    spec = replace(spec, synthesis=replace(spec.synthesis, channels=channels, layers=(*layers, last)))
+    network = StyleGANXL(spec).load({name: torch.ones(v.shape) for name, v in StyleGANXL(spec).state_dict().items()})
+    write_checkpoint(network, tmp_path / "saved")
+    pickle = file(pickled({"G_ema": pickled_generator(spec, network.state_dict())}))
+    for path in (tmp_path / "saved", pickle):
+        with pytest.raises(ValueError, match=rf"{words}.*: expected 3 \(red, green, blue\)") as error:
+            read_checkpoint(path)
+        assert str(error.value).startswith(str(path)) and "fetch the file again" not in str(error.value)
+    with pytest.raises(SystemExit, match="1"):
+        main([str(pickle), str(tmp_path / "out")])
+    assert "red, green, blue" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_what_is_converted_is_the_same_generator(file, tmp_path, capsys):

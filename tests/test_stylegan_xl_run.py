@@ -8,9 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from commandline import ROOT, SMALL, lis
 from pickled import packed
 from safetensors.torch import load_file
+
+from lis.classifiers.libraries import BarePartNet
+from lis.classifiers.partnet import PartNetwork
+from lis.generators.stylegan_xl import read_checkpoint
 
 COUNTING = """
 import atexit
@@ -51,6 +56,32 @@ def test_a_checkpoint_of_the_users_runs_to_a_page(tmp_path: Path) -> None:
     assert code == 0, output
     assert "banded matrices (gan.compile=off)" in output
     assert (tmp_path / "run" / "report.html").stat().st_size > 50_000
+
+
+@pytest.mark.slow
+def test_faces_without_classes_and_a_binary_classifier_run_to_a_page(tmp_path: Path) -> None:
+    """The recipe of Fig. S4 with small networks; the classifier's file has one logit, 0 for half of the samples."""
+    weights = tmp_path / "faces.pkl"
+    weights.write_bytes(packed("r_stem32_uncond"))
+    torch.manual_seed(0)
+    network = PartNetwork(1).eval()
+    drawn = read_checkpoint(weights, compile="off").reference_samples(seed=0, n=32)[:, 0]
+    with torch.inference_mode():
+        image = read_checkpoint(weights, compile="off").synthesize(drawn)
+        network.head.bias -= network(BarePartNet("partnet").preprocessing(False)(image)).median()
+    torch.save({"state_dict": network.state_dict()}, tmp_path / "gender.pth")
+    names = "[female,male]"
+    code, output = lis(
+        *SMALL, "gan=ffhq256", f"gan.weights={weights}", "gan.compile=off", "link=lr", "analysis=strips",
+        "classifier=file", "classifier.library=partnet", "classifier.model=partnet", "classifier.weights=gender.pth",
+        "classifier.num_classes=2", f"classifier.class_names={names}", "classifier.domain=faces", "classes=custom",
+        f"classes.names={names}", "pairs.train=8", "pairs.test=3", "shard_size=8", "strips.units=3",
+        "strips.samples=2", "strips.examples=1", "strips.steps=3", "evaluation.examples=1", "hydra.run.dir=run",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert code == 0, output
+    assert "has one logit" in output and "not known" not in output
+    assert "Single units" in (tmp_path / "run" / "report.html").read_text()
 
 
 @pytest.mark.full

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from lis.classifiers.partnet import TASKS, PartNet
 from lis.testing import ContractError, check_classifier
+from lis.types import Classifier
 
 SLOW = ("vgg11", "swin_tiny_patch4_window7_224", "alexnet", "densenet201")
 
@@ -97,6 +98,7 @@ BROKEN = {
     ),
     "no tensor": (lambda: toy(features=lambda self, x: (Toy.features(self, x),)), "floating tensor, got tuple"),
     "width": (lambda: toy(units=5), r"\[n, units\] = \[3, 5\], got \[3, 4\]"),
+    "domain": (lambda: toy(domain=7), "domain may be left out or None; else it is a word, .* got 7"),
     "nan": (
         lambda: toy(features=lambda self, x: Toy.features(self, x) / 0),
         "features gives values that are not finite",
@@ -154,6 +156,32 @@ def test_what_is_no_module_or_has_no_convolutions_passes_too():
     members = {k: getattr(model, k) for k in ("class_names", "units", "features", "head", "layers", "cam_layer")}
     check_classifier(SimpleNamespace(**members, fingerprint="fixed"), 8)
     check_classifier(SimpleNamespace(**members | {"layers": {}, "cam_layer": None}, fingerprint="fixed"), 8)
+
+
+def test_a_module_without_forward_was_refused_though_the_protocol_asks_for_none():
+    """What has one is still held against `head(features(x))`: "softmax" above."""
+    model = toy()
+    members = {k: v for k, v in vars(Toy).items() if k != "forward" and not k.startswith("__")}
+    bare = type("Bare", (nn.Module,), members | {"__init__": lambda self: nn.Module.__init__(self)})()
+    for name, module in model.named_children():
+        bare.add_module(name, module)
+    bare.__dict__["layers"] = model.layers
+    assert isinstance(bare, Classifier)
+    check_classifier(bare.eval(), 8)
+    bare.head = lambda r: model.fc(r) / 0
+    with pytest.raises(ContractError, match="head gives values that are not finite"):
+        check_classifier(bare, 8)
+
+
+def test_a_module_that_is_called_without_forward_is_held_against_its_parts():
+    called = toy(forward=nn.Module.forward, __call__=lambda self, x: Toy.forward(self, x) + 1)
+    with pytest.raises(ContractError, match="differs from model"):
+        check_classifier(called, 8)
+
+
+@pytest.mark.parametrize("domain", ["toys", None])
+def test_a_domain_is_optional(domain):
+    check_classifier(toy(domain=domain), 8)
 
 
 def test_the_cam_layer_of_what_is_wrapped_is_found():

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lis.classifiers.catalogue import MOST, Entry, entries, missing, timm_entries
+from lis.progress import print_anywhere
 
 PLAIN_WIDTH = 240
 """Columns where the output is not a terminal, so that no line is broken."""
@@ -21,11 +22,13 @@ _ADVICE = (
     "Any torchvision model: classifier=resnet50 classifier.model=resnet18",
     "Any timm model with one linear head: classifier=timm classifier.model=convnext_tiny.fb_in1k; --timm lists them",
     "Your own: classifier=file classifier.model=resnet50 classifier.weights=<path> classifier.num_classes=2",
+    "A classifier of other images than the generator's is refused: classifier.domain=<word> names those of yours.",
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the list."""
+    print_anywhere()
     parser = argparse.ArgumentParser(prog="python -m lis.classifiers", description="What can be used as a classifier.")
     parser.add_argument("--timm", metavar="PATTERN", help="models of timm by a part of their name, as convnext_tiny")
     pattern = parser.parse_args(arguments).timm

@@ -6,7 +6,8 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,19 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-WRAPPERS = ("state_dict", "model_state_dict", "model")
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 """Keys under which training programs keep a state dict."""
-PREFIXES = ("module.", "model.", "backbone.", "_orig_mod.")
+PREFIXES = ("module.", "model.", "net.", "backbone.", "_orig_mod.")
 """What wrappers put before every name: DataParallel, Lightning, a classifier around its backbone, torch.compile."""
+EMA = re.compile(r"(?:^|[._])ema(?:[._]|$)", re.IGNORECASE)
+"""A key or prefix of averaged weights: `state_dict_ema`, `model_ema.module.`."""
+BEFORE_AVERAGING = "current_model_state"
+"""Where Lightning's `WeightAveraging` keeps the raw weights; its `state_dict` holds the averaged ones."""
+TRAINING = re.compile(
+    r"n_averaged|acc|(?:train|val|valid|validation|test)_acc.*"
+    r"|.*(?:criterion|loss|metric|accuracy|auroc|f1|confusion|precision|recall).*"
+)
+"""Parts that a training program keeps beside its network: `criterion`, `n_averaged`, the states of metrics."""
 LOOKS: dict[str, str] = {
     "encoder_q.": "MoCo",
     "f.4.0.conv1.": "IP-IRM (classifier=ip_irm)",
@@ -61,32 +71,101 @@ def read_file(path: Path, what: str = "weights") -> dict[Any, Any]:
     return dict(content)
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by name, freed of the wrappers that training programs put around them.
+@dataclass(frozen=True)
+class Checkpoint:
+    """The tensors of a file by name, and what was chosen among them.
 
-    Raises:
-        ValueError: as `read_file`, or there are no tensors in it.
+    Args:
+        path: the file, for messages.
+        state: the tensors.
+        ema: where there are raw and averaged weights, the averaged ones are taken.
+        notes: what was taken and what was left out, for log and report.
     """
-    content = read_file(path)
-    state = without_prefixes(unwrapped(content))
-    if not state:
-        raise ValueError(
-            f"{path} has the keys {some(content)}: expected tensors by name, or a mapping of them under "
-            f"{' or '.join(map(repr, WRAPPERS))}"
-        )
-    return state
+
+    path: Path
+    state: dict[str, Tensor]
+    ema: bool = True
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, path: Path, ema: bool = True) -> Checkpoint:
+        """What lies in a file, freed of the keys that training programs put around it and of torch.compile's names.
+
+        Raises:
+            ValueError: as `read_file`; there are no tensors in it, or no raw ones for `ema=False`.
+        """
+        content = read_file(path)
+        state, notes = _unwrapped(content, ema, path)
+        if not state:
+            raise ValueError(
+                f"{path} has the keys {some(content)}: expected tensors by name, or a mapping of them under "
+                f"{' or '.join(map(repr, WRAPPERS))}"
+            )
+        return cls(path, {name.replace("_orig_mod.", ""): value for name, value in state.items()}, ema, notes)
+
+    def fitted(self, names: Collection[str]) -> Checkpoint:
+        """The tensors under the names of a network, where one prefix yields all of them; what is left out is noted.
+
+        Left out are names outside of this prefix, and what `TRAINING` tells of. Names that the network could have and
+        does not know stay: a file of a deeper network of the family is not this network's.
+
+        Args:
+            names: those of the network, in order; batch norm's counters may be missing from the file.
+
+        Raises:
+            ValueError: several prefixes yield all names, with different weights; or no raw ones do for `ema=False`.
+
+        Example:
+            >>> state = {"net.fc.bias": torch.zeros(2), "loss.weight": torch.ones(2)}
+            >>> checkpoint = Checkpoint(Path("mine.pth"), state).fitted(["fc.bias"])
+            >>> list(checkpoint.state), checkpoint.notes
+            (['fc.bias'], ('mine.pth: what is not the network was left out: loss.weight',))
+        """
+        wanted = [name for name in names if not name.endswith(_COUNTER)]
+        prefix, copies, notes = self._prefix(wanted)
+        known = {part for name in names for part in name.split(".")}
+        others = [name for name in self.state if not name.startswith(copies)]  # of a copy, `notes` tells
+        inside = [name for name in others if name.startswith(prefix) and not _of_training(name, prefix, known)]
+        state = {name.removeprefix(prefix): self.state[name] for name in inside}
+        if any(name not in state for name in wanted):  # they are to be translated, or belong to another network
+            state = without_prefixes(state)
+        if left_out := [name for name in others if name not in inside]:
+            notes = (*notes, f"{self.path.name}: what is not the network was left out: {_listed(left_out, 8)}")
+        return replace(self, state=state, notes=self.notes + notes)
+
+    def renamed(self, state: Mapping[str, Tensor]) -> Checkpoint:
+        """The same with tensors under other names."""
+        return replace(self, state=dict(state))
+
+    def _prefix(self, wanted: Collection[str]) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+        """The prefix that yields all wanted names, "" if none does; other such; a note where some are averaged."""
+        found = sorted(prefixes(self.state, wanted), key=len)
+        averaged, raw = [p for p in found if EMA.search(p)], [p for p in found if not EMA.search(p)]
+        notes = _choice(self.path, self.ema, averaged[0], raw[0] if raw else None) if averaged else ()
+        chosen = averaged if self.ema and averaged else raw
+        for other in chosen[1:]:
+            if any(not torch.equal(self.state[chosen[0] + name], self.state[other + name]) for name in wanted):
+                raise ValueError(
+                    f"{self.path} holds the network's names under {chosen[0]!r} and under {other!r}, with different "
+                    "weights: expected one network; write the state_dict of the one that you mean into a file of its "
+                    "own"
+                )
+        prefix = next(iter(chosen), "")
+        return prefix, tuple(other for other in found if not prefix.startswith(other)), notes
 
 
-def unwrapped(content: Mapping[Any, Any]) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, which may lie under one of `WRAPPERS`.
+def prefixes(names: Collection[str], wanted: Collection[str]) -> list[str]:
+    """Every prefix under which there are all of the wanted names.
 
     Example:
-        >>> unwrapped({"epoch": 3, "state_dict": {"fc.bias": torch.zeros(1)}})
-        {'fc.bias': tensor([0.])}
+        >>> prefixes(["net.fc.bias", "net.fc.weight", "fc.bias"], ["fc.weight", "fc.bias"])
+        ['net.']
     """
-    while inner := next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), None):
-        content = inner
-    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    first = next(iter(wanted), None)
+    if first is None:
+        return []
+    starts = [name.removesuffix(first) for name in names if name.endswith(first)]
+    return [p for p in starts if p[-1:] in ("", ".") and all(p + name in names for name in wanted)]
 
 
 def without_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -101,8 +180,10 @@ def without_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return dict(state)
 
 
-def load_state(network: nn.Module, state: Mapping[str, Tensor], path: Path, outputs: int) -> None:
+def load_state(network: nn.Module, state: Mapping[str, Tensor], path: Path, outputs: int) -> tuple[str, ...]:
     """Put the weights that were read from `path` into a network; floats of another precision are converted.
+
+    A head with one logit l is read as two classes with the logits 0 and l: softmax([0, l]) is (1 − σ(l), σ(l)).
 
     Args:
         network: takes the weights.
@@ -110,12 +191,20 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], path: Path, outp
         path: for messages.
         outputs: number of classes that the network was built for.
 
+    Returns:
+        Remarks for log and report.
+
     Raises:
         ValueError: missing or unknown names, another number of classes, other shapes, or values that are not finite.
     """
     own = network.state_dict()
     _require_names(path, state, own)
-    _require_outputs(path, state, own, outputs)
+    heads = _heads(state, own, outputs)
+    notes: tuple[str, ...] = ()
+    if heads and outputs == 2 and all(len(value) == 1 for value in heads.values()):
+        state = {**state, **{name: torch.cat([torch.zeros_like(value), value]) for name, value in heads.items()}}
+        notes = (f"{path.name} has one logit: it is that of the second class, and the first has the logit 0",)
+    _require_outputs(path, _heads(state, own, outputs), outputs)
     require_shapes(path, state, {name: value for name, value in own.items() if name in state})
     if broken := [name for name, value in state.items() if not value.isfinite().all()]:
         raise ValueError(
@@ -123,6 +212,7 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], path: Path, outp
             "the training diverged or the file is damaged, take another one"
         )
     network.load_state_dict(own | dict(state))
+    return notes
 
 
 def require_shapes(path: Path, state: Mapping[str, Any], expected: Mapping[str, Tensor]) -> None:
@@ -184,20 +274,92 @@ def _require_names(path: Path, state: Mapping[str, Tensor], own: Mapping[str, Te
     )
 
 
-def _require_outputs(path: Path, state: Mapping[str, Tensor], own: Mapping[str, Tensor], outputs: int) -> None:
-    """Where only the leading dimension of the head differs, it is the number of classes that is wrong."""
-    pairs = [(value, own[name]) for name, value in state.items() if value.shape != own[name].shape]
+def _heads(state: Mapping[str, Tensor], own: Mapping[str, Tensor], outputs: int) -> dict[str, Tensor]:
+    """The tensors of the head, where it is the number of classes alone that is wrong; none in any other case."""
+    wrong = {name: value for name, value in state.items() if value.shape != own[name].shape}
+    pairs = [(value, own[name]) for name, value in wrong.items()]
     heads = [f for f, o in pairs if f.ndim and o.ndim and o.shape[0] == outputs and f.shape[1:] == o.shape[1:]]
-    if pairs and len(heads) == len(pairs) and len({len(head) for head in heads}) == 1:
+    return wrong if len(heads) == len(pairs) and len({len(head) for head in heads}) == 1 else {}
+
+
+def _require_outputs(path: Path, heads: Mapping[str, Tensor], outputs: int) -> None:
+    if not heads:
+        return
+    count = len(next(iter(heads.values())))
+    remedy = f"set classifier.num_classes={count}"
+    if count == 1:
+        remedy = "set classifier.num_classes=2 (one logit is read as two classes, of which the first has the logit 0)"
+    raise ValueError(
+        f"{path} has {count} outputs, the network was to have {outputs} classes: {remedy}, or take a file with "
+        f"{outputs}"
+    )
+
+
+def _unwrapped(content: Mapping[Any, Any], ema: bool, path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The tensors of a file, which may lie under one of `WRAPPERS` or under a key of averaged weights."""
+    notes: tuple[str, ...] = ()
+    while True:
+        averaged, raw = _keys(content, path, ema)
+        if averaged:
+            bare = raw or ("" if _tensors(content) else None)  # as yet unwrapped, the raw ones may lie around it
+            notes += _choice(path, ema, averaged, bare)
+        key = averaged if averaged and ema else raw
+        if not key:
+            return _tensors(content), notes
+        content = content[key]
+
+
+def _keys(content: Mapping[Any, Any], path: Path, ema: bool) -> tuple[str | None, str | None]:
+    """Where averaged and raw weights lie; None where there are none, or where they lie open."""
+    raw = next((key for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
+    if raw and isinstance(content.get(BEFORE_AVERAGING), Mapping):
+        return raw, BEFORE_AVERAGING
+    for key in (key for key in content if EMA.search(str(key)) and isinstance(content[key], Mapping)):
+        if _tensors(content[key]) or any(isinstance(content[key].get(inner), Mapping) for inner in WRAPPERS):
+            return key, raw
+        if ema and any(_holds_tensors(value) for value in content[key].values()):
+            raise ValueError(
+                f"{path} holds averaged weights under {key!r} without names, {some(content[key])}: expected tensors by "
+                "name; classifier.ema=false takes the raw weights"
+            )
+    return None, raw
+
+
+def _choice(path: Path, ema: bool, averaged: str, raw: str | None) -> tuple[str]:
+    """A note about raw and averaged weights; `raw` is None where there are only averaged ones."""
+    if raw is None and not ema:
         raise ValueError(
-            f"{path} has {len(heads[0])} outputs, the network was to have {outputs} classes: set "
-            f"classifier.num_classes={len(heads[0])}, or take a file with {outputs}"
+            f"classifier.ema=false: {path} holds averaged (EMA) weights alone, under {averaged!r}: expected raw ones "
+            "too; leave it out"
         )
+    where = f"the averaged (EMA) weights under {averaged!r}" if ema else f"the raw weights {_under(raw)}"
+    other = f"the raw ones {_under(raw)}" if ema else f"the averaged (EMA) ones under {averaged!r}"
+    beside = "" if raw is None else f", not {other} (classifier.ema={str(not ema).lower()} takes those)"
+    return (f"{path.name}: {where} were taken{beside}",)
+
+
+def _under(key: str | None) -> str:
+    return f"under {key!r}" if key else "beside them"
+
+
+def _tensors(content: Mapping[Any, Any]) -> dict[str, Tensor]:
+    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+
+
+def _holds_tensors(value: Any) -> bool:
+    inner: Iterable[Any] = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return any(isinstance(item, Tensor) for item in inner)
+
+
+def _of_training(name: str, prefix: str, known: Collection[str]) -> bool:
+    """Whether a name tells of something that only training has, and the network has no part of that name."""
+    parts = name.removeprefix(prefix).split(".")
+    return any(TRAINING.fullmatch(part) and part not in known for part in parts)
 
 
 def _has(part: str, names: Collection[str]) -> bool:
     return any(part in name for name in names)
 
 
-def _listed(names: Collection[str]) -> str:
-    return ", ".join(list(names)[:3]) + (", …" if len(names) > 3 else "")
+def _listed(names: Collection[str], most: int = 3) -> str:
+    return ", ".join(list(names)[:most]) + (", …" if len(names) > most else "")

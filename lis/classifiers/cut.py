@@ -32,6 +32,7 @@ class CutClassifier(nn.Module):
         class_names: of the logits, in order.
         name: of the architecture, for messages and the report.
         weights: where they come from, in words.
+        domain: the world of the images that they were trained on; None: not known.
         trained: False where the weights are random and wait for training.
         attribute: the factor whose sign the network tells, where it tells no classes.
         notes: remarks for the report; one is added for a vision transformer.
@@ -55,6 +56,7 @@ class CutClassifier(nn.Module):
         *,
         name: str,
         weights: str,
+        domain: str | None = None,
         trained: bool = True,
         attribute: str | None = None,
         notes: Sequence[str] = (),
@@ -62,7 +64,7 @@ class CutClassifier(nn.Module):
         super().__init__()
         anatomy = examine(network, preprocessing.size, name)
         self.network, self.preprocessing, self.name = network, preprocessing, name
-        self.weights, self.trained, self.attribute = weights, trained, attribute
+        self.weights, self.domain, self.trained, self.attribute = weights, domain, trained, attribute
         self.class_names, self.head_name = tuple(class_names), anatomy.head
         self.layers = {layer: network.get_submodule(layer) for layer in anatomy.layers}
         self.cam_layer = anatomy.cam_layer

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lis.classifiers.checkpoints import some
 
-AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")
+AUXILIARY = re.compile(r"(?:.+\.)?(?:AuxLogits|aux1|aux2)\..+")
 """The heads that GoogLeNet and Inception v3 have for training alone."""
 BACKBONE = ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4")
 """A ResNet's children that have weights, in order, without the head."""
@@ -25,7 +25,7 @@ def torchvision_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         >>> list(torchvision_names({"features.denseblock1.denselayer1.conv.2.weight": 0, "aux1.conv.weight": 0}))
         ['features.denseblock1.denselayer1.conv2.weight']
     """
-    kept = {name: value for name, value in state.items() if not name.startswith(AUXILIARY)}
+    kept = {name: value for name, value in state.items() if not AUXILIARY.fullmatch(name)}
     return {_DENSE.sub(r"\1\2.", name): value for name, value in kept.items()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -12,17 +13,21 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights, resnet50
 
-from lis.classifiers.checkpoints import load_state, read_state
+from lis.classifiers.checkpoints import Checkpoint, load_state
 from lis.classifiers.formats import ip_irm_names, torchvision_names
 from lis.classifiers.imagenet import imagenet_names
 from lis.classifiers.partnet import CLASSES, PartNetwork
 from lis.classifiers.preprocessing import Preprocessing
 from lis.classifiers.published import Published
 
+IMAGENET = "imagenet"
+"""The domain of photographs of ImageNet's classes."""
 UNPROBED = ("unprobed",)
 """The only output of a network that has no head of its own."""
 _PAPER = ("alexnet", "densenet201", "resnet50")
 """Networks of Wehrheim et al. 2024, with the weights that torchvision had then."""
+_IMAGENET = re.compile(r"(?:^|_)in(?:1k|12k|w?21k|22k)(?:_|$)")
+"""In timm's tags: the set that the weights were trained on is a part of ImageNet."""
 
 
 class Library(Protocol):
@@ -68,8 +73,17 @@ class Library(Protocol):
         """
         ...
 
-    def load(self, network: nn.Module, path: Path, outputs: int) -> None:
+    def load(self, network: nn.Module, path: Path, outputs: int, ema: bool = True) -> tuple[str, ...]:
         """Put the weights in a file into a network that `build` made.
+
+        Args:
+            network: takes the weights.
+            path: the file.
+            outputs: number of logits of the network.
+            ema: where the file has raw and averaged weights, take the averaged ones.
+
+        Returns:
+            Remarks for log and report: which weights were taken, what was left out.
 
         Raises:
             ValueError: the file cannot be read or does not fit.
@@ -124,11 +138,14 @@ class Torchvision:
             self.weights.url,
             licence=meta.get("license") or "not stated",
             accuracy=meta["_metrics"]["ImageNet-1K"]["acc@1"],
+            domain=IMAGENET,
         )
 
-    def load(self, network: nn.Module, path: Path, outputs: int) -> None:
+    def load(self, network: nn.Module, path: Path, outputs: int, ema: bool = True) -> tuple[str, ...]:
         """From a file with today's names or with those of the published ones."""
-        load_state(network, torchvision_names(read_state(path)), path, outputs)
+        checkpoint = Checkpoint.read(path, ema)
+        checkpoint = checkpoint.renamed(torchvision_names(checkpoint.state)).fitted(network.state_dict())
+        return checkpoint.notes + load_state(network, checkpoint.state, path, outputs)
 
 
 @dataclass(frozen=True)
@@ -176,22 +193,28 @@ class Timm:
             found.url or None,
             found.hf_hub_id or None,
             found.license or "not stated",
+            domain=IMAGENET
+            if len(imagenet_names()) == found.num_classes or _IMAGENET.search(found.tag or "")
+            else None,
         )
 
-    def load(self, network: nn.Module, path: Path, outputs: int) -> None:
+    def load(self, network: nn.Module, path: Path, outputs: int, ema: bool = True) -> tuple[str, ...]:
         """From a file with timm's names, or with older ones that timm knows how to translate."""
-        state = read_state(path)
+        checkpoint = Checkpoint.read(path, ema).fitted(network.state_dict())
+        state = checkpoint.state
         if not state.keys() <= network.state_dict().keys():
             state = self._translated(state, outputs)
-        load_state(network, state, path, outputs)
+        return checkpoint.notes + load_state(network, state, path, outputs)
 
     def _translated(self, state: dict[str, Tensor], outputs: int) -> dict[str, Tensor]:
-        """The state under timm's names, if timm's own reader understands it."""
-        try:
-            found = {"state_dict": dict(state), "num_classes": outputs}
-            return self._create(outputs, pretrained=True, pretrained_cfg_overlay=found).state_dict()
-        except (RuntimeError, KeyError, AttributeError, IndexError, TypeError, ValueError):
-            return state  # what is wrong with it is said by whoever loads it
+        """The state under timm's names, if timm's own reader understands it, with so many outputs or with one."""
+        for count in (outputs, 1):
+            found = {"state_dict": dict(state), "num_classes": count}
+            try:
+                return self._create(count, pretrained=True, pretrained_cfg_overlay=found).state_dict()
+            except (RuntimeError, KeyError, AttributeError, IndexError, TypeError, ValueError):
+                continue
+        return state  # what is wrong with it is said by whoever loads it
 
     def _create(self, outputs: int, size: int | None = None, **options: Any) -> nn.Module:
         import timm
@@ -234,10 +257,11 @@ class IpIrm:
             "(module.f.… and a projection g.… are fine)"
         )
 
-    def load(self, network: nn.Module, path: Path, outputs: int) -> None:
+    def load(self, network: nn.Module, path: Path, outputs: int, ema: bool = True) -> tuple[str, ...]:
         """The backbone; the head stays 0."""
         head = {name: value for name, value in network.state_dict().items() if name.startswith("fc.")}
-        load_state(network, head | ip_irm_names(read_state(path), path), path, outputs)
+        checkpoint = Checkpoint.read(path, ema).fitted(["f.0.weight"])
+        return checkpoint.notes + load_state(network, head | ip_irm_names(checkpoint.state, path), path, outputs)
 
 
 @dataclass(frozen=True)
@@ -265,9 +289,10 @@ class BarePartNet:
             "classifier.weights=pretrained: PartNet's weights come with the package, as classifier=partnet"
         )
 
-    def load(self, network: nn.Module, path: Path, outputs: int) -> None:
+    def load(self, network: nn.Module, path: Path, outputs: int, ema: bool = True) -> tuple[str, ...]:
         """From a file of part world's training."""
-        load_state(network, read_state(path), path, outputs)
+        checkpoint = Checkpoint.read(path, ema).fitted(network.state_dict())
+        return checkpoint.notes + load_state(network, checkpoint.state, path, outputs)
 
 
 LIBRARIES: dict[str, Callable[[str], Library]] = {

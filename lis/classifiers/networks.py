@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,14 +12,24 @@ import torch
 
 from lis.classifiers.cut import CutClassifier
 from lis.classifiers.figures import Task
-from lis.classifiers.libraries import Library, find
+from lis.classifiers.libraries import IMAGENET, Library, find
 from lis.classifiers.preprocessing import Preprocessing
+from lis.config import ClassifierConfig
+from lis.types import Classifier, Generator
 
 WEIGHTS = ("pretrained", "partworld", "random")
 """Choices of `classifier.weights` besides a path."""
 SIZES = (64, 96, 128, 224)
 """Heights and widths in pixels at which part world is shown to a network: the smallest that it bears."""
+PARTWORLD = "partworld"
+"""The domain of part world's drawings."""
+ANY = "any"
+"""The value of `classifier.domain` that says: this classifier is meant, whatever the generator shows."""
+UNSAID = "images"
+"""The domain of a generator of which nobody has said what it shows."""
 _SEED = 0
+
+log = logging.getLogger(__name__)
 
 
 def network(
@@ -29,6 +40,7 @@ def network(
     class_names: Sequence[str] | None = None,
     attribute: str | None = None,
     uint8: bool = False,
+    ema: bool = True,
 ) -> CutClassifier:
     """The classifier that a `NetworkConfig` asks for, on the CPU.
 
@@ -43,6 +55,7 @@ def network(
             else "class 0", ….
         attribute: with `partworld`: `<set>/<factor>`, whose sign is to be told.
         uint8: round images to 8 bits, as a program that reads image files does.
+        ema: of a checkpoint with raw and averaged weights take the averaged ones, as timm does.
 
     Raises:
         ValueError: something of this is unknown, missing, damaged or does not fit; says what to change.
@@ -53,24 +66,74 @@ def network(
         (256, ('cat', 'dog'), 'random')
     """
     source = find(library, model)
+    if weights in WEIGHTS:
+        _leave_out({"ema": None if ema else ema}, weights)
     if weights == "partworld":
         _leave_out({"num_classes": num_classes, "uint8": uint8 or None}, weights)
         return _untrained(source, attribute, class_names)
     _leave_out({"attribute": attribute} | ({"num_classes": num_classes} if weights == "pretrained" else {}), weights)
     names = _names(source, num_classes, class_names, fixed=weights == "pretrained")
-    origin = _origin(source, weights)
+    origin, notes = _origin(source, weights), ()
     with _seeded():
         built = source.build(len(names))
         if origin.path:
-            source.load(built, origin.path, len(names))
+            notes = source.load(built, origin.path, len(names), ema)
+    for note in notes:
+        log.info("%s", note)
     return CutClassifier(
-        built, source.preprocessing(uint8), names, name=source.name, weights=origin.words, notes=origin.notes
+        built,
+        source.preprocessing(uint8),
+        names,
+        name=source.name,
+        weights=origin.words,
+        domain=origin.domain,
+        notes=origin.notes + notes,
     )
 
 
 def usual_weights(domain: str) -> str:
     """The weights that follow a generator's domain."""
-    return "partworld" if domain == "partworld" else "pretrained"
+    return "partworld" if domain == PARTWORLD else "pretrained"
+
+
+def check_domain(config: ClassifierConfig, classifier: Classifier, generator: Generator) -> None:
+    """Check that the classifier knows the world that the generator shows; that class names agree is no proof of it.
+
+    `config.domain` goes before what a classifier says of itself in `domain`. Where one of the two worlds is not known,
+    the log says so. A probe is fitted to the generator's own images, so that with one nothing is checked.
+
+    Raises:
+        ValueError: both are known and differ.
+    """
+    trained, shown = config.domain or getattr(classifier, "domain", None), generator.domain
+    if config.probe or trained == ANY:
+        return
+    if trained is None:
+        log.info(
+            "the images that the classifier was trained on are not known: does it know what the generator shows "
+            "(%s)? classifier.domain=<word> says what they are",
+            shown,
+        )
+    elif shown == UNSAID:
+        log.info(
+            "what the generator shows is not known, and the classifier was trained on %s: gan.domain=<word>", trained
+        )
+    elif trained != shown:
+        raise ValueError(
+            f"the generator shows {shown} and the classifier was trained on {trained}; that their classes have the "
+            f"same names does not make them alike. Expected a classifier of {shown}, {_remedy(shown)}; or "
+            "classifier.probe=true, a head that is fitted to the generator's images; or, where this is meant, "
+            "classifier.domain=any"
+        )
+
+
+def _remedy(domain: str) -> str:
+    """What names a classifier of a domain."""
+    known = {
+        PARTWORLD: "as classifier=partnet, or classifier=resnet50 classifier.weights=partworld",
+        IMAGENET: "as classifier=resnet50 classifier.weights=pretrained",
+    }
+    return known.get(domain, f"as classifier=file classifier.weights=<path> … classifier.domain={domain}")
 
 
 def check_probe(library: str, probe: bool) -> None:
@@ -107,6 +170,7 @@ def _untrained(source: Library, attribute: str | None, class_names: Sequence[str
                 names,
                 name=source.name,
                 weights="partworld",
+                domain=PARTWORLD,
                 trained=False,
                 attribute=attribute,
             )
@@ -126,6 +190,8 @@ class _Origin:
     words: str
     path: Path | None = None
     notes: tuple[str, ...] = ()
+    domain: str | None = None
+    """The world of the images that they were trained on; None: not known."""
 
 
 def _origin(source: Library, weights: str) -> _Origin:
@@ -135,7 +201,7 @@ def _origin(source: Library, weights: str) -> _Origin:
         published = source.published()
         path = published.fetch()
         remark = published.differs(path)
-        return _Origin(f"pretrained ({published.tag})", path, (remark,) if remark else ())
+        return _Origin(f"pretrained ({published.tag})", path, (remark,) if remark else (), published.domain)
     path = Path(weights).expanduser()
     if not path.exists():
         raise ValueError(
@@ -149,6 +215,12 @@ def _names(source: Library, num_classes: int | None, class_names: Sequence[str] 
     """Names of the outputs; `fixed`: there are as many as in the published weights."""
     own = source.class_names
     count = num_classes or (0 if fixed else len(class_names or ())) or len(own)
+    if 1 in (num_classes, count if class_names else None):
+        raise ValueError(
+            f"classifier.num_classes={num_classes} classifier.class_names={class_names}: expected 2 or more classes; a "
+            "checkpoint with one logit counts as two, of which the first has the logit 0 "
+            "(classifier.num_classes=2 'classifier.class_names=[<no>,<yes>]')"
+        )
     if not count:
         raise ValueError(
             f"{source.name} was published without a head: choose another network, classifier.weights=partworld, or "

@@ -77,6 +77,8 @@ class PartNet(nn.Module):
         ValueError: an unknown task, or images that are not 64×64.
     """
 
+    domain = "partworld"
+
     def __init__(self, task: str = "classes") -> None:
         super().__init__()
         if task not in TASKS:

@@ -36,6 +36,7 @@ class Published:
         repository: repository on the hub; None: only from the address.
         licence: of the weights, in words.
         accuracy: top-1 on ImageNet in percent, where it was published with them.
+        domain: the world of the images that they were trained on; None: not known.
 
     Example:
         >>> Published("resnet18", "IMAGENET1K_V1", "https://example.org/resnet18-f37072fd.pth").file.name
@@ -48,6 +49,7 @@ class Published:
     repository: str | None = None
     licence: str = "not stated"
     accuracy: float | None = None
+    domain: str | None = None
 
     @property
     def file(self) -> Path:

@@ -58,11 +58,14 @@ class StyleGANXLConfig(GanConfig):
 
 @dataclass
 class ClassifierConfig:
-    """Any classifier: `_target_` is called with the other keys but `probe`."""
+    """Any classifier: `_target_` is called with the other keys but `probe` and `domain`."""
 
     _target_: str = MISSING
     probe: bool = False
     """Replace the head by a logistic regression on R for the classes of the set."""
+    domain: str | None = None
+    """The world of its training images, which has to be that of the generator (`gan.domain`; `imagenet`, `faces`, …);
+    null: what the classifier says of itself; `any`: not to be checked."""
 
 
 @dataclass
@@ -93,6 +96,8 @@ class NetworkConfig(ClassifierConfig):
     """With `partworld`: the factor whose sign the network is trained to tell, instead of the class."""
     uint8: bool = False
     """Round images to 8 bits before and after resizing, as a program that reads image files does."""
+    ema: bool = True
+    """Of a checkpoint with raw and averaged (EMA) weights the averaged ones, as timm takes; false: the raw ones."""
 
 
 @dataclass

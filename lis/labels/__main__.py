@@ -14,7 +14,7 @@ from lis.build import build, find_device, move
 from lis.config import RunConfig, conf_folder, register
 from lis.labels.check import FOLDER, Checked, check
 from lis.labels.export import README, export
-from lis.progress import console
+from lis.progress import console, print_anywhere
 from lis.types import Generator
 from lis.validation import check_config, check_labels, typed
 
@@ -26,6 +26,7 @@ check lists what is labelled, missing and wrong, and draws the masks on their im
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Export or check a folder; the exit code is 1 where that is not possible or the labels are not complete."""
+    print_anywhere()
     formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="python -m lis.labels", description=_ABOUT, formatter_class=formatter)
     parser.add_argument("command", choices=("export", "check"))

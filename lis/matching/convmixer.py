@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lis.classifiers.checkpoints import read_state
+from lis.classifiers.checkpoints import Checkpoint
 from lis.fingerprint import Fingerprint
 
 CHANNELS, HIDDEN, DEPTH, PATCH, KERNEL = 128, 512, 7, 4, 9
@@ -81,7 +81,8 @@ class ConvMixerDescriptor(nn.Module):
                 "matcher.descriptor=patches needs none"
             )
         self.network = network or ConvMixer()
-        self.network.load_state_dict(fitted(read_state(Path(weights)), self.network.state_dict(), weights))
+        own = self.network.state_dict()
+        self.network.load_state_dict(fitted(Checkpoint.read(Path(weights)).fitted(own).state, own, weights))
         self.requires_grad_(False).eval()
         self._fingerprint = Fingerprint()
 

@@ -144,7 +144,7 @@ def _setting(key: str, value: Any) -> str:
     """A setting in words, where its key and value alone would not read well."""
     if key == "weights":
         return _WEIGHTS.get(value, f"weights {Path(value).name}")
-    named = {"task": f"{value}", "attribute": f"attribute {value}", "probe": "with probe"}
+    named = {"task": f"{value}", "attribute": f"attribute {value}", "probe": "with probe", "ema": "not averaged"}
     return named.get(key) or (key if value is True else f"{key}={value}")
 
 

@@ -27,9 +27,10 @@ from lis.types import Classifier
 def check_classifier(model: Any, size: int | None = None) -> None:
     """Check that a model keeps the contract of `lis.types.Classifier`.
 
-    Members and their types; shapes, finite values; `head(features(x))` equals the model; r depends on its own image
-    alone, each time in the same way, over all of [-1, 1], and is differentiable; the image is left as it was; the
-    fingerprint follows the weights, unless all of them are frozen; `layers` and `cam_layer` give maps.
+    Members and their types; shapes, finite values; `head(features(x))` equals the model, where that can be called as a
+    whole; r depends on its own image alone, each time in the same way, over all of [-1, 1], and is differentiable; the
+    image is left as it was; the fingerprint follows the weights, unless all of them are frozen; `layers` and
+    `cam_layer` give maps.
 
     Args:
         model: the classifier.
@@ -60,6 +61,11 @@ def _check_members(model: Any) -> None:
     names = model.class_names
     require(are_names(names) and len(names) > 0, f"class_names must be a tuple of different words, got {names!r}")
     require(isinstance(model.units, int) and model.units > 0, f"units must be a number > 0, got {model.units!r}")
+    domain = getattr(model, "domain", None)
+    require(
+        domain is None or (isinstance(domain, str) and domain != ""),
+        f"domain may be left out or None; else it is a word, the world of the training images, got {domain!r}",
+    )
 
 
 def _check_activations(model: Any, image: Tensor) -> None:
@@ -91,7 +97,7 @@ def _check_logits(model: Any, image: Tensor) -> None:
         f"head must give [n, classes] = {list(wanted)}, one logit per class name, got {kind(logits)}",
     )
     require(bool(logits.isfinite().all()), "head gives values that are not finite")
-    if callable(model):
+    if _is_whole(model):
         whole = model(image)
         difference = apart(logits, whole) if isinstance(whole, Tensor) else torch.inf
         require(
@@ -99,6 +105,14 @@ def _check_logits(model: Any, image: Tensor) -> None:
             f"head(features(x)) differs from model(x) by {difference:.1e} of the largest logit, expected {EQUAL} at "
             "most: features must be what the last linear layer reads, and nothing may follow it",
         )
+
+
+def _is_whole(model: Any) -> bool:
+    """Whether it can be called: every `nn.Module` seems so, but one without a `forward` only raises an error."""
+    if not isinstance(model, nn.Module):
+        return callable(model)
+    forward = getattr(model.forward, "__func__", model.forward)
+    return forward is not nn.Module.forward or type(model).__call__ is not nn.Module.__call__
 
 
 def _check_range(model: Any, image: Tensor) -> None:

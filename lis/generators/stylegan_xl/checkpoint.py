@@ -38,10 +38,12 @@ def read_checkpoint(path: Path | str, entry: str = ENTRY, **settings: Any) -> St
         settings: of `StyleGANXL`, such as `class_names`.
 
     Raises:
-        ValueError: as `read_pickle`, the network is no StyleGAN-XL, or a setting does not fit it.
+        ValueError: as `read_pickle`, the network is no StyleGAN-XL, its images are not of three channels, or a setting
+            does not fit it.
     """
     with _refusing(path):
         spec, tensors = _contents(Path(path), entry)
+    _require_rgb(path, spec.synthesis.channels)
     generator = StyleGANXL(spec, **settings)
     with _refusing(path):
         return generator.load(tensors)
@@ -80,6 +82,16 @@ def read_pickle(path: Path | str, entry: str = ENTRY) -> Node:
     """
     with _refusing(path):
         return _picture(Path(path), entry)
+
+
+def _require_rgb(path: Path | str, channels: int) -> None:
+    """What follows, classifiers and segmenters and matchers, reads red, green and blue."""
+    if channels != 3:
+        kind = {1: " (grey)", 4: " (RGB with transparency)"}.get(channels, "")
+        raise ValueError(
+            f"{path} is a generator of images with {channels} channel{'s' if channels > 1 else ''}{kind}: expected 3 "
+            "(red, green, blue), which a classifier reads; take a network that was trained on RGB images"
+        )
 
 
 @contextmanager

@@ -13,9 +13,9 @@ from lis.report.source import Source
 
 @section
 def classifier(source: Source) -> Section | None:
-    """Its training on part world where there was one, and how many of the generator's images it gets right."""
+    """Its training on part world where there was one, how many of the generator's images it gets right, remarks."""
     trained, seen = source.has("classifier", "training"), source.has("pairs/test", "acceptance")
-    if not (trained or seen):
+    if not (trained or seen or source.facts.classifier_notes):
         return None
     lead, figures = f"{source.facts.classifier} has {source.facts.units:,} units in its penultimate layer.", []
     if trained:
