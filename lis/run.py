@@ -41,6 +41,7 @@ from lis.classifiers.networks import check_probe
 from lis.classifiers.probe import validate_probe
 from lis.classifiers.stage import ready
 from lis.config import NetworkConfig, conf_folder, register
+from lis.config.overrides import anchored, spelled
 from lis.context import Context
 from lis.linking.evaluation import evaluation, validate_evaluation
 from lis.linking.fit import link
@@ -76,8 +77,6 @@ SEARCHES = frozenset(
     + ("gradcam", "adversarial")
 )
 """Stages that look for counterfactuals."""
-SPELLINGS = {"class": "class_name"}
-"""Keys that Python has no name for, and what they are called in the schema."""
 STAGES: dict[str, Callable[[Context], Artifact]] = {
     "pairs/train": partial(pairs, split="train"),
     "pairs/test": partial(pairs, split="test"),
@@ -115,7 +114,7 @@ def run(config: DictConfig, out: Path) -> None:
         ValueError: bad input; found before any work starts wherever that is possible.
     """
     start = time.perf_counter()
-    settings = typed(config)
+    settings = anchored(typed(config), Path(HydraConfig.get().runtime.cwd))
     check_config(settings, STAGES)
     if isinstance(settings.classifier, NetworkConfig):
         check_probe(settings.classifier.library, settings.classifier.probe)
@@ -244,9 +243,8 @@ def main(config: DictConfig) -> None:
 
 
 def command() -> None:
-    """The command line, with `class=…` for the key `class_name`."""
-    spelled = (argument.partition("=") for argument in sys.argv[1:])
-    sys.argv[1:] = [SPELLINGS.get(key, key) + equals + value for key, equals, value in spelled]
+    """The command line, with `class=…` for the key `class_name`, paths as they are, and options anywhere."""
+    sys.argv[1:] = spelled(sys.argv[1:])
     main()
 
 
