@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
@@ -66,6 +67,15 @@ class Progress:
 def _bars() -> Bars:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Bars(*columns, console=console, transient=True)
+
+
+class FileHandler(logging.FileHandler):
+    """Writes log records into a file; a disk that takes no more of them is told by what the run itself fails at."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Print where a record went wrong, unless the system refused it."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 class ConsoleHandler(logging.Handler):

@@ -108,6 +108,7 @@ def test_a_sweep_over_paths_is_one_unless_a_file_has_that_name(cwd: Path) -> Non
     assert read("-m", "classifier.weights=a=1.ckpt,'b,c.ckpt'", sweep=True) == ["a=1.ckpt", "b,c.ckpt"]
     (cwd / "a,b.ckpt").touch()
     assert read("-m", "classifier.weights=a,b.ckpt") == ["a,b.ckpt"]
+    assert read("-m", "hydra.sweep.dir=my sweep, new") == ["my sweep, new"]  # Hydra does not sweep over its own keys
     assert spelled(["-m", "link=lr,ridge"]) == ["link=lr,ridge", "-m"]
 
 

@@ -97,7 +97,7 @@ def _spelled(override: str, sweep: bool) -> str:
     key, equals, value = override.partition("=")
     key = SPELLINGS.get(key, key)
     takes_path = key.lstrip("+") in {*path_keys(), "gan.url", "hydra.run.dir", "hydra.sweep.dir"}
-    return key + equals + (_quoted(value, sweep) if takes_path else value)
+    return key + equals + (_quoted(value, sweep and key[:6] != "hydra.") if takes_path else value)
 
 
 def _quoted(value: str, sweep: bool) -> str:
