@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -287,12 +288,19 @@ def disk_fault(error: BaseException, root: Path) -> str | None:
                 f"is finished is kept in {root}, and the same command goes on from there"
             )
     for cause in causes:
-        if isinstance(cause, OSError) and (str(root) in str(cause) or not root.is_dir()):
+        if _is_of_store(cause, root):
             return (
                 f"the store {root} was changed or went away during the run ({cause}): bring it back, or choose "
                 "store=… elsewhere; the same command makes again what is missing"
             )
     return None
+
+
+def _is_of_store(error: BaseException, root: Path) -> bool:
+    """Whether the system refused a file of the store; safetensors names none, and writes nowhere else."""
+    if isinstance(error, SafetensorError):
+        return _number(error) is not None
+    return isinstance(error, OSError) and (str(root) in str(error) or not root.is_dir())
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -65,7 +68,8 @@ def test_a_second_analysis_in_a_folder_leaves_nothing_of_the_first_and_all_that_
         (out / "figures" / "mine.png").touch()
     shown = json.loads((out / "report.json").read_text())["figures"]
     assert {file.name for file in (out / "figures").iterdir()} == {*shown, "mine.png"}
-    assert {str(file.parent.relative_to(out / "tables")) for file in (out / "tables").rglob("*.*")} == {"similarity"}
+    stages = {"similarity", "pairs/test"}  # those with tables
+    assert {str(file.parent.relative_to(out / "tables")) for file in (out / "tables").rglob("*.*")} == stages
     assert "evaluation" not in json.loads((out / "summary.json").read_text())["artifacts"]
     code, output = lis(*SMALL, "device=abacus", f"hydra.run.dir={out}", cwd=folder)
     assert code == 1
@@ -138,6 +142,18 @@ def test_the_whole_traceback_of_bad_input_is_in_the_log(tmp_path: Path) -> None:
     lis(*SMALL, "device=abacus", "hydra.run.dir=run", cwd=tmp_path)
     assert "Traceback" in (tmp_path / "run" / "lis.log").read_text()
     assert json.loads((tmp_path / "run" / "failure.json").read_text())["type"] == "ValueError"
+
+
+def test_a_full_disk_ends_a_run_with_one_line(tmp_path: Path) -> None:
+    """Files of at most 16 KiB stand for the disk; the tensors of the pairs are larger."""
+    command = ["bash", "-c", 'ulimit -f 16; exec "$@"', "-", sys.executable, "-m", "lis.run", *SMALL]
+    ended = subprocess.run(
+        [*command, "hydra.run.dir=run"], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True
+    )
+    output = (ended.stdout + ended.stderr).decode()
+    assert ended.returncode == 1 and "no space left to write to" in output, output
+    assert "Traceback" not in output and "the same command goes on" in output.splitlines()[-1]
+    assert "Traceback" in (tmp_path / "run" / "lis.log").read_text()
 
 
 def test_the_configuration_is_found_from_any_folder(tmp_path: Path) -> None:
