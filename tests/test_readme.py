@@ -31,7 +31,7 @@ COMPOSED = {
     "size=smoke": "run by test_run.py",
     "+experiment=fig3": "run by test_experiments.py",
     "gan=imagenet256 classifier=resnet50": "published weights",
-    "classifier=file classifier.model=resnet50 'classifier.weights=<path>' classifier.num_classes=2 '…'": "a placeholder",
+    "classifier=file classifier.model=resnet50 'classifier.weights=<path>' classifier.num_classes=2 '…'": "no such file",
     "-m link=lr,ridge,fc_l1,fc_l2 classes=dogs,fungi,birds": "twelve jobs; test_run.py runs a sweep",
 }
 """What is not run here, and why."""
@@ -69,9 +69,10 @@ def test_the_readme_has_commands_and_every_exception_is_one_of_them() -> None:
     assert {*COMPOSED, *TRAININGS} <= {command for command, _ in RUNS}
 
 
-@pytest.mark.parametrize("arguments", [a for command, a in RUNS if "--help" not in a], ids=lambda a: shlex.join(a))
-def test_every_run_of_the_readme_composes_and_is_valid(arguments: list[str]) -> None:
+@pytest.mark.parametrize("command", [*COMPOSED, *TRAININGS])
+def test_what_is_not_run_composes_and_is_valid(command: str) -> None:
     register()
+    arguments = dict(RUNS)[command]
     overrides = [a for a in spelled([a for a in arguments if a != "…"]) if not a.startswith("-")]
     choices = [re.sub(r"(=\w+),.*", r"\1", a) if "-m" in arguments else a for a in overrides]  # a sweep's first job
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_folder())):
