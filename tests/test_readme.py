@@ -31,7 +31,7 @@ COMPOSED = {
     "size=smoke": "run by test_run.py",
     "+experiment=fig3": "run by test_experiments.py",
     "gan=imagenet256 classifier=resnet50": "published weights",
-    "classifier=file classifier.model=resnet50 'classifier.weights=<path>' classifier.num_classes=2 '…'": "no such file",
+    "classifier=file classifier.model=resnet50 'classifier.weights=<path>' classifier.num_classes=2 '…'": "no file",
     "-m link=lr,ridge,fc_l1,fc_l2 classes=dogs,fungi,birds": "twelve jobs; test_run.py runs a sweep",
 }
 """What is not run here, and why."""
