@@ -12,6 +12,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from lis.folder import clear
 from lis.store import check_writable
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class SweepReport(Callback):
         """End the program if the sweep's folder cannot be written."""
         self._started = time.time()
         _require_writable(config.hydra.sweep.dir, "hydra.sweep.dir")
+        clear(Path(config.hydra.sweep.dir))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Write `<sweep>/report.html`, log every failed job, and end the program with 1 if there is one."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, TypeVar
 
+from lis.stopping import stop
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -26,5 +28,7 @@ class InProcess:
     """
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Lazily yield `function(item)` for every item, in order."""
-        return map(function, items)
+        """Lazily yield `function(item)` for every item, in order; a signal to stop is heeded between two."""
+        for item in items:
+            stop.check()
+            yield function(item)

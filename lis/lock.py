@@ -82,6 +82,9 @@ class Lease:
                 json.dump({"machine": machine(), "pid": os.getpid(), "start": _start(os.getpid())}, stream)
         except (FileExistsError, FileNotFoundError):  # another job made this number, or has just cleared the folder
             return False
+        except OSError:  # a full disk: nobody shall wait for an owner without a name
+            file.unlink(missing_ok=True)
+            raise
         self._file = file
         self._heart = threading.Thread(target=self._beat, args=(file,), daemon=True)
         self._heart.start()
@@ -93,6 +96,8 @@ class Lease:
                 os.utime(file)
             except FileNotFoundError:  # the work was published by a job that took over
                 return
+            except OSError:  # a file system that does not answer may do so the next time
+                continue
 
 
 class _Watch:
@@ -158,12 +163,12 @@ def _start(pid: int) -> str | None:
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
-        return None if Path("/proc/self/stat").exists() or not _answers(pid) else "unknown"
+        return None if Path("/proc/self/stat").exists() or not answers(pid) else "unknown"
     return None if fields[0] == "Z" else fields[19]
 
 
-def _answers(pid: int) -> bool:
-    """Whether a process with this number exists, where there is no /proc."""
+def answers(pid: int) -> bool:
+    """Whether a process with this number exists on this machine."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -99,6 +99,15 @@ def _bars() -> Bars:
     return Bars(*columns, console=console, transient=True)
 
 
+class FileHandler(logging.FileHandler):
+    """Writes log records into a file; a disk that takes no more of them is told by what the run itself fails at."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Print where a record went wrong, unless the system refused it."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
 class ConsoleHandler(logging.Handler):
     """Prints log records above the bars; the traceback of a `ValueError` (bad input) goes to the log file only."""
 

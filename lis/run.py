@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":  # importing takes seconds, in which Ctrl-C ends the program without a word
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import json
 import logging
 import platform
@@ -9,6 +14,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,7 +47,9 @@ from lis.classifiers.networks import check_domain, check_probe
 from lis.classifiers.probe import validate_probe
 from lis.classifiers.stage import ready
 from lis.config import NetworkConfig, conf_folder, register
+from lis.config.overrides import anchored, spelled
 from lis.context import Context
+from lis.folder import clear, record, staged
 from lis.linking.evaluation import evaluation, validate_evaluation
 from lis.linking.fit import link
 from lis.linking.pairs import pairs, validate_classes
@@ -53,7 +61,8 @@ from lis.report.metrics import collect_metrics
 from lis.report.page import write_report
 from lis.segmentation.evaluation import segmentation
 from lis.segmentation.stage import segmenter, validate_segmenter
-from lis.store import Artifact
+from lis.stopping import stop
+from lis.store import Artifact, disk_fault
 from lis.tracking import Tracker
 from lis.units.learned import units
 from lis.units.own_images import own_images, validate_images
@@ -76,8 +85,6 @@ SEARCHES = frozenset(
     + ("gradcam", "adversarial")
 )
 """Stages that look for counterfactuals."""
-SPELLINGS = {"class": "class_name"}
-"""Keys that Python has no name for, and what they are called in the schema."""
 STAGES: dict[str, Callable[[Context], Artifact]] = {
     "pairs/train": partial(pairs, split="train"),
     "pairs/test": partial(pairs, split="test"),
@@ -115,7 +122,7 @@ def run(config: DictConfig, out: Path) -> None:
         ValueError: bad input; found before any work starts wherever that is possible.
     """
     start = time.perf_counter()
-    settings = typed(config)
+    settings = anchored(typed(config), Path(HydraConfig.get().runtime.cwd))
     check_config(settings, STAGES)
     if isinstance(settings.classifier, NetworkConfig):
         check_probe(settings.classifier.library, settings.classifier.probe)
@@ -126,7 +133,8 @@ def run(config: DictConfig, out: Path) -> None:
     artifacts |= {name: run_stage(name, ctx) for name in settings.analysis.stages}
     metrics = collect_metrics(artifacts)
     write_json(out / "metrics.json", metrics)
-    page = write_report(ctx, artifacts, out)
+    with staged(out) as draft:
+        page = out / write_report(ctx, artifacts, draft).name
     track(tracker, metrics, artifacts, out)
     write_json(out / "summary.json", summarise(artifacts, time.perf_counter() - start))
     show(metrics, page)
@@ -169,6 +177,7 @@ def check_models(ctx: Context) -> None:
 
 def run_stage(name: str, ctx: Context) -> Artifact:
     """The artifact of a stage, with a line in the log about the time it took."""
+    stop.check()
     start = time.perf_counter()
     artifact = STAGES[name](ctx)
     log.info("%s: %.1f s", name, time.perf_counter() - start)
@@ -192,15 +201,15 @@ def summarise(artifacts: dict[str, Artifact], seconds: float) -> dict[str, Any]:
 
 
 def track(tracker: Tracker, metrics: dict[str, float], artifacts: dict[str, Artifact], out: Path) -> None:
-    """Hand numbers, tables and figures to the tracker."""
+    """Hand numbers, tables and the figures of this run's page to the tracker."""
     tracker.metrics(metrics)
     for stage, artifact in artifacts.items():
         for file in artifact.manifest["files"]:
             if file.endswith(".parquet"):
                 name = file.removesuffix(".parquet")
                 tracker.table(f"{stage}/{name}", artifact.table(name))
-    for figure in sorted((out / "figures").glob("*.png")):
-        tracker.figure(figure.stem, figure)
+    for file in json.loads((out / "report.json").read_text(encoding="utf-8"))["figures"]:
+        tracker.figure(Path(file).stem, out / "figures" / file)
     tracker.finish()
 
 
@@ -216,14 +225,20 @@ def show(metrics: dict[str, float], page: Path) -> None:
 
 
 def write_json(file: Path, value: dict[str, Any]) -> None:
-    """Write strict JSON."""
+    """Write strict JSON into a run's folder."""
+    record(file.parent, [file])
     file.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
-def fail(error: Exception, out: Path) -> None:
+def fail(error: Exception, out: Path, store: Path) -> None:
     """Log an error, keep it in the run's folder and end the program; a sweep goes on with its next job."""
-    log.error("%s", error, exc_info=error)
-    write_json(out / FAILURE, {"error": str(error) or type(error).__name__, "type": type(error).__name__})
+    if (fault := disk_fault(error, store)) is not None:
+        log.error("%s", fault)
+        log.debug("where that happened:", exc_info=error)  # into the file alone
+    else:
+        log.error("%s", error, exc_info=error)
+    with suppress(OSError):  # the same disk may be full
+        write_json(out / FAILURE, {"error": fault or str(error) or type(error).__name__, "type": type(error).__name__})
     if HydraConfig.get().mode != RunMode.MULTIRUN:
         sys.exit(1)
 
@@ -236,20 +251,25 @@ def main(config: DictConfig) -> None:
     """Run one job; Hydra composes its configuration and makes its folder."""
     keep_freed_memory()
     out = Path(HydraConfig.get().runtime.output_dir)
-    for stale in (FAILURE, "metrics.json"):
-        (out / stale).unlink(missing_ok=True)
+    store = Path(HydraConfig.get().runtime.cwd) / Path(config.store).expanduser()
+    stop.store = str(config.store)
     try:
+        clear(out)
         run(config, out)
+        stop.check()  # a signal that came last still stops a sweep
     except Exception as error:
-        fail(error, out)
+        fail(error, out, store)
+    except BaseException:
+        log.debug("stopped", exc_info=True)  # into the file alone
+        raise
 
 
 def command() -> None:
-    """The command line, with `class=…` for the key `class_name`."""
+    """The command line, with `class=…` for the key `class_name`, paths as they are, and options anywhere."""
     print_anywhere()
-    spelled = (argument.partition("=") for argument in sys.argv[1:])
-    sys.argv[1:] = [SPELLINGS.get(key, key) + equals + value for key, equals, value in spelled]
-    main()
+    sys.argv[1:] = spelled(sys.argv[1:])
+    with stop.listen():
+        main()
 
 
 if __name__ == "__main__":

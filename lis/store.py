@@ -7,13 +7,16 @@ work; checksums are verified before an artifact is used, and a damaged one is se
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
+import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -23,6 +26,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -32,6 +36,7 @@ from lis.lock import Lease
 log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -267,6 +272,51 @@ def sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def disk_fault(error: BaseException, root: Path) -> str | None:
+    """What a person can do about a disk that is full or a store that is gone, in one line; None for any other error,
+    and for a `ValueError`, which says that itself.
+
+    Args:
+        error: as a run raised it. What safetensors and pyarrow raise has the system's number in its text only.
+        root: of the store.
+    """
+    causes = [] if isinstance(error, ValueError) else list(_causes(error))
+    for cause in causes:
+        if _number(cause) in _FULL:
+            return (
+                f"no space left to write to ({cause}): free some, or choose store=… or hydra.run.dir=… elsewhere; what "
+                f"is finished is kept in {root}, and the same command goes on from there"
+            )
+    for cause in causes:
+        if _is_of_store(cause, root):
+            return (
+                f"the store {root} was changed or went away during the run ({cause}): bring it back, or choose "
+                "store=… elsewhere; the same command makes again what is missing"
+            )
+    return None
+
+
+def _is_of_store(error: BaseException, root: Path) -> bool:
+    """Whether the system refused a file of the store; safetensors names none, and writes nowhere else."""
+    if isinstance(error, SafetensorError):
+        return _number(error) is not None
+    return isinstance(error, OSError) and (str(root) in str(error) or not root.is_dir())
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what it came from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _number(error: BaseException) -> int | None:
+    """The system's number of an error, such as `errno.ENOSPC`; None where it has none."""
+    number = getattr(error, "errno", None)
+    found = re.search(r"\b(?:os error|errno) (\d+)", str(error), re.IGNORECASE)
+    return number if number is not None else int(found[1]) if found else None
+
+
 def check_writable(folder: Path, name: str) -> None:
     """Make a folder and a file in it.
 
@@ -276,7 +326,9 @@ def check_writable(folder: Path, name: str) -> None:
     probe = folder / f".writable-{uuid.uuid4().hex[:8]}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
+        probe.write_bytes(bytes(4096))  # an empty file fits on a full disk
         probe.unlink()
     except OSError as error:
+        with suppress(OSError):
+            probe.unlink()
         raise ValueError(f"{name}: the folder {folder} cannot be written ({error}); choose another") from error

@@ -9,6 +9,8 @@ from typing import Protocol
 import pandas as pd
 from omegaconf import OmegaConf
 
+from lis.folder import record
+
 
 class Tracker(Protocol):
     """Receives what a run has found."""
@@ -42,16 +44,18 @@ class CsvTracker:
 
     def metrics(self, values: Mapping[str, float]) -> None:
         """Write `metrics.csv` with the columns `metric` and `value`."""
-        pd.DataFrame({"metric": list(values), "value": list(values.values())}).to_csv(
-            self.out / "metrics.csv", index=False
-        )
+        table = pd.DataFrame({"metric": list(values), "value": list(values.values())})
+        self._write(table, self.out / "metrics.csv")
 
     def figure(self, name: str, path: Path) -> None:
         """Figures are files already."""
 
     def table(self, name: str, table: pd.DataFrame) -> None:
         """Write one table as CSV."""
-        file = self.out / "tables" / f"{name}.csv"
+        self._write(table, self.out / "tables" / f"{name}.csv")
+
+    def _write(self, table: pd.DataFrame, file: Path) -> None:
+        record(self.out, [file])
         file.parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(file, index=False)
 

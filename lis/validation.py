@@ -8,21 +8,25 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lis.config import RunConfig
+from lis.config import RidgeConfig, RunConfig
 from lis.generators.partworld.world import SETS
 from lis.types import Generator
 
+POSITIVE = 1e-12
+"""Lowest value of what divides, multiplies or spaces logarithmically: 0 would do nothing, or fail late."""
+MOST = 2**31 - 1
+"""Highest value of a count that has no other."""
 RANGES: dict[str, tuple[float, float]] = {
     "training.images": (1, math.inf),
     "training.batch_size": (15, math.inf),
-    "training.learning_rate": (0, math.inf),
+    "training.learning_rate": (POSITIVE, math.inf),
     "training.weight_decay": (0, math.inf),
     "training.held_out": (1, math.inf),
     "probe.train": (2, math.inf),
     "probe.test": (1, math.inf),
     "probe.folds": (2, math.inf),
     "classifier.num_classes": (2, math.inf),
-    "pairs.train": (1, math.inf),
+    "pairs.train": (2, math.inf),
     "pairs.test": (2, math.inf),
     "pairs.min_acceptance": (0, 1),
     "evaluation.examples": (0, math.inf),
@@ -62,13 +66,14 @@ RANGES: dict[str, tuple[float, float]] = {
     "counterfactual.initialisations": (2, math.inf),
     "counterfactual.diversity_samples": (1, math.inf),
     "counterfactual.top": (1, math.inf),
-    "counterfactual.learning_rate": (0, math.inf),
+    "counterfactual.learning_rate": (POSITIVE, math.inf),
     "counterfactual.start": (0, math.inf),
     "counterfactual.max_steps": (1, math.inf),
     "counterfactual.check_every": (1, math.inf),
     "counterfactual.lambda1": (0, math.inf),
     "counterfactual.lambda2": (0, math.inf),
     "counterfactual.l1": (0, math.inf),
+    "counterfactual.l1_sweep": (0, math.inf),
     "counterfactual.l1_samples": (1, math.inf),
     "counterfactual.l1_max_steps": (1, math.inf),
     "counterfactual.sample_block": (1, math.inf),
@@ -88,7 +93,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "segmenter.enlarge": (1, math.inf),
     "segmenter.epochs": (1, math.inf),
     "segmenter.batch_size": (1, math.inf),
-    "segmenter.learning_rate": (0, math.inf),
+    "segmenter.learning_rate": (POSITIVE, math.inf),
     "segmenter.weight_decay": (0, math.inf),
     "matcher.enlarge": (1, 16),
     "matcher.channels": (1, math.inf),
@@ -102,11 +107,12 @@ RANGES: dict[str, tuple[float, float]] = {
     "matcher.threshold": (0, math.inf),
     "gan.truncation": (0, 1),
     "gan.num_classes": (0, math.inf),
+    "gan.resolution": (16, 1024),
     "link.steps": (2, math.inf),
-    "link.smallest": (0, math.inf),
-    "link.largest": (0, math.inf),
+    "link.smallest": (POSITIVE, math.inf),
+    "link.largest": (POSITIVE, math.inf),
     "link.hidden": (1, math.inf),
-    "link.learning_rate": (0, math.inf),
+    "link.learning_rate": (POSITIVE, math.inf),
     "link.weight_decay": (0, math.inf),
     "link.batch_size": (1, math.inf),
     "link.max_epochs": (1, math.inf),
@@ -119,7 +125,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "shard_size": (1, math.inf),
     "threads": (0, math.inf),
 }
-"""Lowest and highest value of every number that a run takes."""
+"""Lowest and highest value of every number that a run takes, and of each entry of a list; ∞ itself is never one."""
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "pairs.accept": ("correct", "any"),
@@ -179,6 +185,11 @@ def check_config(config: RunConfig, stages: Collection[str]) -> None:
         problems.append(
             f"strips.samples or strips.examples is {strips}: expected at most pairs.test={config.pairs.test}"
         )
+    if isinstance(config.link, RidgeConfig) and config.link.smallest > config.link.largest:
+        problems.append(
+            f"link.smallest={config.link.smallest:g}: expected at most link.largest={config.link.largest:g}, where the "
+            "path of ridges ends"
+        )
     if problems:
         raise ValueError("\n".join(problems))
 
@@ -198,11 +209,18 @@ def check_labels(labels: Sequence[str], generator: Generator) -> None:
 
 def _out_of_range(config: RunConfig) -> list[str]:
     values = ((key, _value(config, key), bounds) for key, bounds in RANGES.items())
-    return [
-        f"{key}={value}: expected {_interval(low, high)}"
-        for key, value, (low, high) in values
-        if value is not None and not low <= value <= high  # NaN is never inside
-    ]
+    return [problem for key, value, bounds in values for problem in _problems(key, value, *bounds)]
+
+
+def _problems(key: str, value: Any, low: float, high: float) -> list[str]:
+    """What is wrong with a number, or with a list: at least one number, each in range, none twice."""
+    if value is None:
+        return []
+    numbers, expected = ([value], "") if not isinstance(value, list) else (value, "different numbers, each ")
+    apart = numbers and len(set(numbers)) == len(numbers)
+    if apart and all(_inside(number, low, high) for number in numbers):
+        return []
+    return [f"{key}={value}: expected {expected}{_interval(low, high, max(numbers, default=low))}"]
 
 
 def _unknown_choices(config: RunConfig) -> list[str]:
@@ -221,5 +239,16 @@ def _value(config: Any, key: str) -> Any:
     return config
 
 
-def _interval(low: float, high: float) -> str:
-    return f"at least {low:g}" if math.isinf(high) else f"a value from {low:g} to {high:g}"
+def _inside(number: float, low: float, high: float) -> bool:
+    """Whether a number is finite and in range; an integer may not exceed `MOST` where nothing else bounds it."""
+    most = MOST if isinstance(number, int) and math.isinf(high) else high
+    return math.isfinite(number) and low <= number <= most
+
+
+def _interval(low: float, high: float, number: float) -> str:
+    """The range in words; where there is no upper bound, a number below it need not hear of `MOST`."""
+    if not math.isinf(high):
+        return f"a value from {low:g} to {high:g}"
+    if isinstance(number, int) and number > MOST:
+        return f"a value from {low:g} to {MOST}"
+    return f"{'at least' if math.isfinite(number) else 'a finite number of at least'} {low:g}"

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
+import math
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import cast, get_args, get_origin, get_type_hints
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException, MissingConfigException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from lis import build
-from lis.config import SCHEMAS, EngineConfig, FewShotConfig, RunConfig, conf_folder, register
+from lis.config import SCHEMAS, EngineConfig, FewShotConfig, RidgeConfig, RunConfig, conf_folder, register
 from lis.engine import InProcess
 from lis.generators.partworld import SETS
 from lis.run import STAGES
@@ -48,6 +52,11 @@ def composed(*overrides: str) -> DictConfig:
 @lru_cache
 def _composed_once(option: str) -> DictConfig:
     return composed(option)
+
+
+@lru_cache
+def _typed_once() -> RunConfig:
+    return typed(composed("link=ridge"))
 
 
 def changed(option: str, key: str, value: object) -> DictConfig:
@@ -143,17 +152,38 @@ def test_custom_classes_must_be_given() -> None:
         typed(composed("classes=custom"))
 
 
-def option_with(key: str) -> str:
-    """An option that has the key of a range or choice."""
-    if key in ("link.steps", "link.smallest", "link.largest"):
-        return "link=ridge"
-    if key in ("gan.num_classes", "gan.dtype", "gan.compile"):
-        return "gan=imagenet256"
-    if key in ("classifier.library", "classifier.num_classes"):
-        return "classifier=resnet50"
-    if key.startswith("matcher.") and key not in ("matcher.enlarge", "matcher.ratio", "matcher.threshold"):
-        return "matcher=pump"
-    return "link=fc_l2" if key.startswith("link.") else "logger=wandb"
+def numeric_fields(schema: type, prefix: str = "") -> Iterator[tuple[str, bool]]:
+    """Dotted key of every number and list of numbers in a schema, and whether it holds floats."""
+    hints = get_type_hints(schema)
+    for field in dataclasses.fields(schema):
+        hint = hints[field.name]
+        if dataclasses.is_dataclass(hint):
+            yield from numeric_fields(cast(type, hint), f"{prefix}{field.name}.")
+        elif {int, float} & (kinds := {hint, *get_args(hint)}):
+            yield f"{prefix}{field.name}", float in kinds
+
+
+NUMBERS = {
+    (f"{group}." if group else "") + key: (schema, is_float)
+    for group, schema in ((name.rpartition("/")[0], schema) for name, schema in SCHEMAS.items())
+    for key, is_float in numeric_fields(schema)
+}
+"""Every numeric key of a run: a schema that has it, and whether it is a float."""
+
+
+def with_number(key: str, value: object) -> RunConfig:
+    """A valid run in which one number is another; its group has the schema that knows the key."""
+    schema, group = NUMBERS[key][0], key.partition(".")[0]
+    config = copy.deepcopy(_typed_once())
+    config.analysis.stages = ["link"]  # since a low number of test pairs is too few for the similarity
+    if schema is not RunConfig:
+        made = schema()
+        vars(made).update({name: None for name, default in vars(made).items() if default == MISSING})
+        setattr(config, group, made)
+    owner = getattr(config, group) if "." in key else config
+    is_list = get_origin(get_type_hints(type(owner))[key.rpartition(".")[2]]) is list
+    setattr(owner, key.rpartition(".")[2], [value] if is_list else value)
+    return config
 
 
 def whole(value: float) -> float:
@@ -161,15 +191,49 @@ def whole(value: float) -> float:
     return int(value) if value == int(value) else value
 
 
-@pytest.mark.parametrize("key", RANGES)
-def test_every_number_is_checked(key: str) -> None:
+def test_every_number_of_the_schema_has_a_range() -> None:
+    assert NUMBERS.keys() == RANGES.keys()
+
+
+@pytest.mark.parametrize("key", NUMBERS)
+def test_a_number_beyond_its_range_not_a_number_or_infinite_is_named_with_what_is_allowed(key: str) -> None:
     low, high = RANGES[key]
-    for value in (low - 1, -1e9 if "." in key else -5, high + 1 if high < 2**53 else -7):
-        with pytest.raises(ValueError, match=rf"{key}=.*expected (at least|a value from)"):
-            check_config(typed(changed(option_with(key), key, whole(value))), STAGES)
-    config = changed(option_with(key), key, whole(low))
-    config.analysis.stages = ["link"]  # since a low number of test pairs is too few for the similarity
-    check_config(typed(config), STAGES)
+    beyond = [low - 1, -1e9 if "." in key else -5, high + 1 if math.isfinite(high) else 2**31]
+    values = [math.nan, math.inf, -math.inf, *map(float, beyond[:2])] if NUMBERS[key][1] else map(whole, beyond)
+    for value in values:
+        message = rf"{key}=\[?{re.escape(str(value))}\]?: expected .*(at least|a value from) {low:g}"
+        with pytest.raises(ValueError, match=message):
+            check_config(with_number(key, value), STAGES)
+
+
+def test_a_number_at_the_ends_of_its_range_is_taken() -> None:
+    for key, bounds in RANGES.items():
+        for value in filter(math.isfinite, bounds):
+            config = with_number(key, float(value) if NUMBERS[key][1] else whole(value))
+            if isinstance(config.link, RidgeConfig) and key == "link.largest":
+                config.link.smallest = value
+            check_config(config, STAGES)
+
+
+def test_composed_numbers_that_are_not_finite_are_refused() -> None:
+    for override in ("gan.truncation=nan", "counterfactual.lambda2=inf", "counterfactual.l1_sweep=[0,nan]"):
+        with pytest.raises(ValueError, match=re.escape(override.partition("=")[0])):
+            check_config(typed(composed(override)), STAGES)
+
+
+@pytest.mark.parametrize("values", [[], [0.1, 0.1], [0.0, -0.1], [-0.1, 0.2], [math.nan, 0.1], [0.1, math.inf]])
+def test_a_sweep_of_l1_weights_that_is_empty_double_negative_or_not_finite_is_refused(values: list[float]) -> None:
+    config = typed(composed())
+    config.counterfactual.l1_sweep = values
+    with pytest.raises(
+        ValueError, match=r"counterfactual\.l1_sweep=\[.*\]: expected different numbers, each .*least 0"
+    ):
+        check_config(config, STAGES)
+
+
+def test_a_ridge_path_that_ends_before_it_begins_is_refused_before_any_work() -> None:
+    with pytest.raises(ValueError, match=r"link\.smallest=10: expected at most link\.largest=1"):
+        check_config(typed(composed("link=ridge", "link.smallest=10", "link.largest=1")), STAGES)
 
 
 def test_similarity_needs_as_many_test_pairs_as_examples() -> None:
@@ -186,17 +250,21 @@ def test_similarity_needs_three_samples_in_all() -> None:
         check_config(typed(config), STAGES)
 
 
+def option_with(key: str) -> str:
+    """An option that has the key of a choice."""
+    if key in ("gan.dtype", "gan.compile"):
+        return "gan=imagenet256"
+    if key == "classifier.library":
+        return "classifier=resnet50"
+    return "matcher=pump" if key == "matcher.descriptor" else "logger=wandb"
+
+
 @pytest.mark.parametrize("key", CHOICES)
 def test_every_choice_is_checked(key: str) -> None:
     with pytest.raises(ValueError, match=rf"{key}=nonsense: expected one of"):
         check_config(typed(changed(option_with(key), key, "nonsense")), STAGES)
     for value in CHOICES[key]:
         check_config(typed(changed(option_with(key), key, value)), STAGES)
-
-
-def test_not_a_number_is_outside_every_range() -> None:
-    with pytest.raises(ValueError, match=r"gan\.truncation=nan"):
-        check_config(typed(composed("gan.truncation=nan")), STAGES)
 
 
 def test_all_problems_are_told_at_once() -> None:

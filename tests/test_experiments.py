@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -24,13 +23,6 @@ BOUNDS = {
     "partnet_attributes": {"mse_w/ratio_random": 0.15, "pixel_l2/ratio_random": 0.15},
 }
 """Largest distance after the cycle, relative to random pairs, with the linear link."""
-
-
-@pytest.fixture(scope="session")
-def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One store for all workers, so that experiments share classifiers and pairs as a user's do."""
-    base = tmp_path_factory.getbasetemp()
-    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared-store"
 
 
 @pytest.mark.slow

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -57,6 +60,23 @@ def test_a_second_run_makes_nothing_and_finds_the_same(folder: Path) -> None:
     assert metrics(folder / "outputs" / "second") == metrics(folder / "outputs" / "first")
 
 
+def test_a_second_analysis_in_a_folder_leaves_nothing_of_the_first_and_all_that_others_put_there(folder: Path) -> None:
+    out = folder / "outputs" / "both"
+    for analysis in ("analysis=link", "analysis=similarity"):
+        code, output = lis(*SMALL, analysis, f"hydra.run.dir={out}", cwd=folder)
+        assert code == 0, output
+        (out / "figures" / "mine.png").touch()
+    shown = json.loads((out / "report.json").read_text())["figures"]
+    assert {file.name for file in (out / "figures").iterdir()} == {*shown, "mine.png"}
+    stages = {"similarity", "pairs/test"}  # those with tables
+    assert {str(file.parent.relative_to(out / "tables")) for file in (out / "tables").rglob("*.*")} == stages
+    assert "evaluation" not in json.loads((out / "summary.json").read_text())["artifacts"]
+    code, output = lis(*SMALL, "device=abacus", f"hydra.run.dir={out}", cwd=folder)
+    assert code == 1
+    assert {file.name for file in out.iterdir()} == {".hydra", "lis.log", "figures", "failure.json", "files.json"}
+    assert [file.name for file in (out / "figures").iterdir()] == ["mine.png"]
+
+
 def test_a_damaged_artifact_is_named_and_made_again(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder / "outputs" / "store", tmp_path / "moved")
     damaged = next((tmp_path / "moved" / "link").glob("*/link.safetensors"))
@@ -102,7 +122,7 @@ def test_a_sweep_goes_on_after_a_failure_and_names_every_failed_job(folder: Path
     [
         ("sede=1", ["sede"]),
         ("link=nonsense", ["link/nonsense", "fc_l1", "ridge"]),
-        ("pairs.train=-5", ["pairs.train=-5", "at least 1"]),
+        ("pairs.train=-5", ["pairs.train=-5", "at least 2"]),
         ("classes.names=[pug,unicorn]", ["unicorn", "border_collie"]),
         ("classes.names=[]", ["classes must come from one set", "got none"]),
         ("store=file/store", ["file/store", "cannot be written"]),
@@ -122,6 +142,18 @@ def test_the_whole_traceback_of_bad_input_is_in_the_log(tmp_path: Path) -> None:
     lis(*SMALL, "device=abacus", "hydra.run.dir=run", cwd=tmp_path)
     assert "Traceback" in (tmp_path / "run" / "lis.log").read_text()
     assert json.loads((tmp_path / "run" / "failure.json").read_text())["type"] == "ValueError"
+
+
+def test_a_full_disk_ends_a_run_with_one_line(tmp_path: Path) -> None:
+    """Files of at most 16 KiB stand for the disk; the tensors of the pairs are larger."""
+    command = ["bash", "-c", 'ulimit -f 16; exec "$@"', "-", sys.executable, "-m", "lis.run", *SMALL]
+    ended = subprocess.run(
+        [*command, "hydra.run.dir=run"], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True
+    )
+    output = (ended.stdout + ended.stderr).decode()
+    assert ended.returncode == 1 and "no space left to write to" in output, output
+    assert "Traceback" not in output and "the same command goes on" in output.splitlines()[-1]
+    assert "Traceback" in (tmp_path / "run" / "lis.log").read_text()
 
 
 def test_the_configuration_is_found_from_any_folder(tmp_path: Path) -> None:

@@ -11,15 +11,19 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+from safetensors import SafetensorError
 
-from lis.store import Draft, Recipe, Store, check_writable
+from lis.store import Draft, Recipe, Store, check_writable, disk_fault
 
+FULL = Path("/dev/full")
+"""What Linux has for a disk that is always full."""
 RECIPE = Recipe("stage", 1, {"n": 3, "names": ["a", "b"]}, inputs=("k1",), weights={"net": "f00"})
 
 
@@ -107,6 +111,63 @@ def test_a_failing_build_publishes_nothing_and_frees_the_lock(tmp_path: Path) ->
         store.make(RECIPE, broken)
     assert store.find(RECIPE) is None and not list((tmp_path / "drafts").rglob("*.json"))
     assert store.make(RECIPE, fill).has("facts")
+
+
+def _text_to_full_disk() -> None:
+    FULL.write_text("x")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="the system has no /dev/full")
+@pytest.mark.parametrize(
+    "write",
+    [
+        _text_to_full_disk,
+        lambda: pd.DataFrame({"a": range(10)}).to_parquet(FULL),
+        lambda: Draft(Path("/x")).json("a", _text_to_full_disk()),
+    ],
+)
+def test_a_full_disk_is_told_in_one_line_with_the_remedy(write: Callable[[], None], tmp_path: Path) -> None:
+    with pytest.raises(OSError) as error:  # noqa: PT011 (its number is looked at)
+        write()
+    wrapped = RuntimeError("stage failed")
+    wrapped.__cause__ = error.value
+    for found in (error.value, wrapped):
+        line = disk_fault(found, tmp_path)
+        assert line and "no space left" in line and "store=…" in line and f"kept in {tmp_path}" in line
+        assert "\n" not in line
+
+
+def test_what_safetensors_says_about_a_full_disk_is_understood(tmp_path: Path) -> None:
+    text = "Error while serializing: I/O error: No space left on device (os error 28)"
+    assert "no space left" in (disk_fault(SafetensorError(text), tmp_path) or "")
+    assert disk_fault(SafetensorError("Error while deserializing header"), tmp_path) is None
+
+
+@pytest.mark.parametrize("write", [lambda draft: draft.json("a", 1), fill])
+def test_a_store_that_vanishes_while_something_is_made_is_told_in_one_line(
+    write: Callable[[Draft], None], tmp_path: Path
+) -> None:
+    def vanish(draft: Draft) -> None:
+        shutil.rmtree(tmp_path / "store")
+        write(draft)
+
+    with pytest.raises((OSError, SafetensorError)) as error:
+        Store(tmp_path / "store").make(RECIPE, vanish)
+    line = disk_fault(error.value, tmp_path / "store")
+    assert line and str(tmp_path / "store") in line and "went away" in line and "the same command" in line
+
+
+def test_other_errors_are_no_faults_of_the_disk(tmp_path: Path) -> None:
+    unwritable = ValueError("store: the folder cannot be written")
+    unwritable.__cause__ = PermissionError(13, "Permission denied", str(tmp_path))
+    others = (unwritable, FileNotFoundError(2, "No such file", "/elsewhere"), KeyError("a"), RuntimeError("errno 7"))
+    assert [disk_fault(error, tmp_path) for error in others] == [None] * 4
+
+
+def test_a_full_disk_is_found_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "write_bytes", lambda path, content: _text_to_full_disk())
+    with pytest.raises(ValueError, match=r"cannot be written \(.*No space left on device"):
+        check_writable(tmp_path, "store")
 
 
 def test_stages_may_build_inside_stages(tmp_path: Path) -> None:

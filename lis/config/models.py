@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from omegaconf import MISSING
+
+
+def path(default: str | None, *words: str) -> Any:
+    """A field that takes the path of a file or folder, or one of some words; a word with a colon begins a value."""
+    return field(default=default, metadata={"path": words})
 
 
 @dataclass
@@ -34,11 +40,11 @@ class StyleGANXLConfig(GanConfig):
     """StyleGAN-XL: a published file, a checkpoint of the user's, or random weights."""
 
     _target_: str = "lis.generators.stylegan_xl.stylegan_xl"
-    weights: str = MISSING
+    weights: str = path(MISSING, "published", "random")
     """`published`: the file at `url`; `random`; or the path of a checkpoint."""
     url: str | None = None
     """Where the file is published, or a mirror."""
-    cache: str | None = None
+    cache: str | None = path(None)
     """Folder that it is fetched into; null: that of the user's caches."""
     entry: str = "G_ema"
     """The network's name in a published file."""
@@ -86,7 +92,7 @@ class NetworkConfig(ClassifierConfig):
     """`torchvision`, `timm`, `ip_irm` or `partnet`."""
     model: str = MISSING
     """Name of the architecture in its library."""
-    weights: str = "auto"
+    weights: str = path("auto", "auto", "pretrained", "partworld", "random")
     """`pretrained`, `partworld`, `random`, or the path of a checkpoint; `auto` follows the generator's domain."""
     num_classes: int | None = None
     """Outputs of the head in the checkpoint at a path; null: those of the architecture."""
@@ -205,7 +211,7 @@ class PumpConfig(MatcherConfig):
     """With `classifier` or `generator`: layers that are read; null: all with maps of an eighth of the image or more."""
     channels: int = 32
     """What patches and feature maps of a pair are projected to."""
-    weights: str | None = None
+    weights: str | None = path(None)
     """With `convmixer`: path of the published checkpoint."""
     enlarge: int = 2
     """Factor by which pictures are enlarged before matching."""

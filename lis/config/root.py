@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
-from lis.config.models import ClassifierConfig, GanConfig, LinkConfig, MatcherConfig, SegmenterConfig
+from lis.config.models import ClassifierConfig, GanConfig, LinkConfig, MatcherConfig, SegmenterConfig, path
 from lis.config.stages import (
     AdversarialConfig,
     CounterfactualConfig,
@@ -98,11 +98,11 @@ class RunConfig:
     matching: MatchingConfig = field(default_factory=MatchingConfig)
     unit: int | None = None
     """With `analysis=unit` or `motion`: which one."""
-    direction: str | None = None
+    direction: str | None = path(None, "pc:", "classes:")
     """With `analysis=direction` or `motion`: `pc:<k>`, `classes:<from>-<to>`, or the path of a vector in a file."""
     class_name: str | None = None
     """With `analysis=unit` or `direction`: the class whose samples are shown (also `class=…`); null: every class."""
-    images: str | None = None
+    images: str | None = path(None)
     """With `analysis=images`: a folder of pictures; those in folders inside are among them."""
     seed: int = 0
     device: str = "auto"
@@ -111,4 +111,4 @@ class RunConfig:
     """Samples per shard: what is lost at most when a run is killed."""
     threads: int = 0
     """CPU threads of torch; 0 leaves torch's own choice."""
-    store: str = "outputs/store"
+    store: str = path("outputs/store")

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
+from lis.config.models import path
+
 
 @dataclass
 class TrainingConfig:
@@ -52,7 +54,7 @@ class EvaluationConfig:
     """The full cycle on new samples (Fig. 3B, C; S1)."""
 
     lpips: bool = True
-    moco: str | None = None
+    moco: str | None = path(None)
     """Path of a MoCo v2 checkpoint (ResNet-50)."""
     examples: int = MISSING
     """Reconstructions shown per class."""
@@ -93,7 +95,7 @@ class LabelsConfig:
     """Labelled images per class that it is tested on (S7, S8)."""
     exact: int = MISSING
     """Images whose exact masks it is tested on as well, where the generator knows them."""
-    folder: str | None = None
+    folder: str | None = path(None)
     """What `python -m lis.labels export` wrote and a person has labelled; null: the generator's exact masks."""
     left_out: str | None = None
     """Class whose labels are not trained on, only tested (S6)."""

@@ -12,6 +12,7 @@ from hydra.errors import HydraException
 
 from lis.build import build, find_device, move
 from lis.config import RunConfig, conf_folder, register
+from lis.config.overrides import anchored, spelled
 from lis.labels.check import FOLDER, Checked, check
 from lis.labels.export import README, export
 from lis.progress import console, print_anywhere
@@ -55,7 +56,7 @@ def configuration(overrides: Sequence[str]) -> RunConfig:
     register()
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(conf_folder())):
-            settings = typed(compose("config", list(overrides)))
+            settings = anchored(typed(compose("config", spelled(overrides))), Path.cwd())
     except HydraException as error:
         raise ValueError(f"{error}{f': {error.__cause__}' if error.__cause__ else ''}") from error
     check_config(settings, settings.analysis.stages)

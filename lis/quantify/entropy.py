@@ -122,7 +122,8 @@ class _Boxes:
         (top, bottom), (left, right) = (
             (has.argmax(2)[there], has.shape[2] - has[..., ::-1].argmax(2)[there]) for has in (rows, columns)
         )
-        return cls(*np.nonzero(there), top, left, bottom - top, right - left)
+        image, number = np.nonzero(there)
+        return cls(image, number, top, left, bottom - top, right - left)
 
     def subset(self, chosen: NDArray[np.bool_]) -> _Boxes:
         """The boxes that are chosen."""

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 import lis
+from lis.folder import staged
 from lis.report.classifiers import classifiers
 from lis.report.examples import examples
 from lis.report.figures.comparison import comparison
@@ -42,19 +43,21 @@ def write_comparison(jobs: list[Path], out: Path) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     makers = (_numbers, _distributions, gains, examples, classifiers)
     sections = [section for maker in makers if (section := maker(loaded)) is not None]
-    return render(
-        "comparison.html.j2",
-        out / "report.html",
-        sections=[show(section, out / "figures") for section in sections],
-        title=_title(loaded),
-        kicker="Linking in Style: comparison",
-        abstract=_abstract(loaded),
-        numbers=_headline(loaded),
-        columns=list(loaded[0].values),
-        runs=[_run(job, out) for job in loaded],
-        missing=missing,
-        footer=f"lis {lis.__version__}",
-    )
+    with staged(out) as draft:
+        page = render(
+            "comparison.html.j2",
+            draft / "report.html",
+            sections=[show(section, draft / "figures") for section in sections],
+            title=_title(loaded),
+            kicker="Linking in Style: comparison",
+            abstract=_abstract(loaded),
+            numbers=_headline(loaded),
+            columns=list(loaded[0].values),
+            runs=[_run(job, out) for job in loaded],
+            missing=missing,
+            footer=f"lis {lis.__version__}",
+        )
+    return out / page.name
 
 
 def _title(jobs: Sequence[Job]) -> str:

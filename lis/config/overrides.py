@@ -1,0 +1,122 @@
+"""What is typed on the command line, in Hydra's grammar; and which keys hold paths, anchored where it was typed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar, cast, get_type_hints
+
+from hydra.core.override_parser.types import Quote, QuotedString
+
+from lis.config import SCHEMAS, RunConfig
+
+Node = TypeVar("Node")
+
+SPELLINGS = {"class": "class_name"}
+"""Keys that Python has no name for, and what they are called in the schema."""
+_FOLDERS = ("--config-dir", "-cd", "--config-path", "-cp")
+"""Hydra's options whose value may look like an override."""
+_FUNCTION = re.compile(r"(choice|range|interval|glob|sort|shuffle|tag|str|int|float|bool|json_str)\(.*\)", re.DOTALL)
+_PART = re.compile(r"""(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|\$\{[^}]*\}|[^,])+""", re.DOTALL)
+"""Of a sweep: what stands between two commas that are not in quotes or in an interpolation."""
+_ESCAPED = re.compile(r"\\[\\()\[\]{}:=,\s]")
+
+
+def path_keys() -> dict[str, tuple[str, ...]]:
+    """Every key of the schema that takes a path, and the words that it takes instead; one with a colon begins a value.
+
+    Example:
+        >>> path_keys()["classifier.weights"], path_keys()["direction"]
+        (('auto', 'pretrained', 'partworld', 'random'), ('pc:', 'classes:'))
+    """
+    groups = ((name.rpartition("/")[0], schema) for name, schema in SCHEMAS.items())
+    return dict(pair for group, schema in groups for pair in _paths(schema, f"{group}." if group else ""))
+
+
+def _paths(schema: type, prefix: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    hints = get_type_hints(schema)
+    for field in fields(schema):
+        if is_dataclass(hints[field.name]):
+            yield from _paths(cast(type, hints[field.name]), f"{prefix}{field.name}.")
+        elif "path" in field.metadata:
+            yield f"{prefix}{field.name}", field.metadata["path"]
+
+
+def anchored(config: RunConfig, start: Path) -> RunConfig:
+    """The configuration with every relative path made absolute, so that it means the same from any working folder.
+
+    Args:
+        config: of a run.
+        start: the folder that the command was started in. `~` is the user's own.
+    """
+    return _anchored(config, start)
+
+
+def _anchored(node: Node, start: Path) -> Node:
+    changed: dict[str, Any] = {}
+    for field in fields(cast(Any, node)):
+        value = getattr(node, field.name)
+        if is_dataclass(value):
+            changed[field.name] = _anchored(value, start)
+        elif "path" in field.metadata and value and not _is_word(value, field.metadata["path"]):
+            changed[field.name] = str(start / Path(value).expanduser())
+    return replace(cast(Any, node), **changed)
+
+
+def _is_word(value: str, words: Sequence[str]) -> bool:
+    return any(value == word or (word.endswith(":") and value.startswith(word)) for word in words)
+
+
+def spelled(arguments: Sequence[str]) -> list[str]:
+    """The arguments of a command line as Hydra reads them: any path is taken as it is, options may stand anywhere.
+
+    The value of a key that takes a path is quoted, unless it is quoted already, `null`, one of Hydra's functions or
+    escaped by hand; `${…}` stays an interpolation, and with `-m` commas separate values. A file of exactly that name
+    comes first.
+
+    Example:
+        >>> spelled(["class=pug", "classifier.weights=epoch=3.ckpt", "-m", "images=a,b"])
+        ['class_name=pug', "classifier.weights='epoch=3.ckpt'", "images='a','b'", '-m']
+    """
+    options = [place for place in range(len(arguments)) if _is_option(arguments, place)]
+    overrides = [argument for place, argument in enumerate(arguments) if place not in options]
+    sweep = any(arguments[place] in ("-m", "--multirun") for place in options) or "hydra.mode=MULTIRUN" in overrides
+    # argparse takes overrides in one piece only, and an option in front may swallow the first.
+    return [_spelled(override, sweep) for override in overrides] + [arguments[place] for place in options]
+
+
+def _is_option(arguments: Sequence[str], place: int) -> bool:
+    """Whether an argument is one of Hydra's options or the value of one, and no override."""
+    argument, before = arguments[place], arguments[place - 1] if place else ""
+    return argument.startswith("-") or before in _FOLDERS or not ("=" in argument or argument.startswith("~"))
+
+
+def _spelled(override: str, sweep: bool) -> str:
+    key, equals, value = override.partition("=")
+    key = SPELLINGS.get(key, key)
+    takes_path = key.lstrip("+") in {*path_keys(), "gan.url", "hydra.run.dir", "hydra.sweep.dir"}
+    return key + equals + (_quoted(value, sweep and key[:6] != "hydra.") if takes_path else value)
+
+
+def _quoted(value: str, sweep: bool) -> str:
+    if _exists(value):
+        return QuotedString(value.replace("${", r"\${"), Quote.single).with_quotes()
+    if sweep and "," in value and not _as_meant(value):
+        return ",".join(_quoted(part, sweep=False) for part in _PART.findall(value))
+    return value if _as_meant(value) else QuotedString(value, Quote.single).with_quotes()
+
+
+def _as_meant(value: str) -> bool:
+    """Whether a value is written for Hydra already."""
+    is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    is_function = _FUNCTION.fullmatch(value) is not None
+    return value.lower() in ("", "null") or is_quoted or is_function or _ESCAPED.search(value) is not None
+
+
+def _exists(value: str) -> bool:
+    try:
+        return bool(value) and Path(value).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):  # no name that a file can have
+        return False

@@ -1,0 +1,152 @@
+"""Paths on the command line: taken as they are, whatever their name holds, and anchored where the command was typed."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from commandline import SMALL, lis
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from lis.config import StyleGANXLConfig, conf_folder, models, register, root, stages
+from lis.config.overrides import anchored, path_keys, spelled
+from lis.validation import typed
+
+NAMES = (
+    "epoch=3-step=100.ckpt",
+    "Übung/größe.ckpt",
+    "Bilder (neu)/mit Leerzeichen.png",
+    "a#b.ckpt",
+    "a,b.ckpt",
+    "[old] {x}.npy",
+    'it\'s "mine".pt',
+    "cost$5.pt",
+    "${literal}.pt",
+    "back\\slash.pt",
+    "ends in \\",
+    "007",
+    "2024_01",
+    "true",
+    "1e3",
+    "~tilde~",
+    "a: b",
+    "10% off & more; *?!.pt",
+)
+
+
+@pytest.fixture
+def cwd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def read(*arguments: str, sweep: bool = False) -> list[object]:
+    """The values that Hydra and OmegaConf read in the last override."""
+    override = OverridesParser.create().parse_overrides([a for a in spelled(arguments) if not a.startswith("-")])[-1]
+    values = list(override.sweep_string_iterator()) if override.is_sweep_override() else []
+    if not values:
+        return [OmegaConf.create({"value": override.value()})["value"]]
+    assert sweep, f"{arguments} became a sweep"
+    return [read(f"seed={value}")[0] for value in values]
+
+
+def test_every_text_key_that_is_said_to_hold_a_path_is_known_as_one() -> None:
+    """Found by their descriptions in the schema."""
+    said = set()
+    for module in (models, stages, root):
+        for schema in (node for node in ast.parse(inspect.getsource(module)).body if isinstance(node, ast.ClassDef)):
+            for field, text in zip(schema.body[:-1], schema.body[1:], strict=True):
+                if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+                    words = ast.unparse(text).lower()
+                    if "str" in ast.unparse(field.annotation) and ("path" in words or "folder" in words):
+                        said.add(ast.unparse(field.target))
+    said -= {"folder"}  # described by what it holds
+    assert {key.rpartition(".")[2] for key in path_keys()} - {"folder", "store"} == said
+    assert "labels.folder" in path_keys() and "store" in path_keys()
+
+
+@pytest.mark.parametrize("exists", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_path_is_taken_as_it_is_whatever_its_name_holds(name: str, exists: bool, cwd: Path) -> None:
+    if exists:
+        (cwd / name).parent.mkdir(exist_ok=True)
+        (cwd / name).touch()
+    elif "${" in name:
+        pytest.skip("an interpolation, where there is no such file")
+    for key in path_keys():
+        assert read(f"{key}={name}") == [name]
+        assert not exists or read("-m", f"++{key}={name}") == [name]
+
+
+@pytest.mark.parametrize(
+    ("typed_in", "expected"),
+    [
+        ("'a=b.pt'", "'a=b.pt'"),
+        ('"a b"', '"a b"'),
+        ("null", "null"),
+        (r"a\=b\,c.pt", r"a\=b\,c.pt"),
+        ("${oc.env:HOME}/my pictures", "'${oc.env:HOME}/my pictures'"),
+        ("glob(*)", "glob(*)"),
+    ],
+)
+def test_what_is_written_for_hydra_already_stays(typed_in: str, expected: str, cwd: Path) -> None:
+    assert spelled([f"classifier.weights={typed_in}"]) == [f"classifier.weights={expected}"]
+
+
+def test_interpolations_in_paths_are_resolved(cwd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PICTURES", "/photos (1)")
+    assert read("images=${oc.env:PICTURES}/a, b=c") == ["/photos (1)/a, b=c"]
+    assert read("-m", "images=${oc.env:NOWHERE,/x}/a,b", sweep=True) == ["/x/a", "b"]
+
+
+def test_a_sweep_over_paths_is_one_unless_a_file_has_that_name(cwd: Path) -> None:
+    assert read("-m", "classifier.weights=a=1.ckpt,'b,c.ckpt'", sweep=True) == ["a=1.ckpt", "b,c.ckpt"]
+    (cwd / "a,b.ckpt").touch()
+    assert read("-m", "classifier.weights=a,b.ckpt") == ["a,b.ckpt"]
+    assert read("-m", "hydra.sweep.dir=my sweep, new") == ["my sweep, new"]  # Hydra does not sweep over its own keys
+    assert spelled(["-m", "link=lr,ridge"]) == ["link=lr,ridge", "-m"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["seed=1", "-m", "link=lr,ridge"], ["seed=1", "link=lr,ridge", "-m"]),
+        (["--info", "seed=1"], ["seed=1", "--info"]),
+        (["--cfg", "job", "seed=1", "--package", "pairs"], ["seed=1", "--cfg", "job", "--package", "pairs"]),
+        (["-cd", "my=conf", "seed=1", "~labels"], ["seed=1", "~labels", "-cd", "my=conf"]),
+        (["--config-dir=my=conf", "class=pug"], ["class_name=pug", "--config-dir=my=conf"]),
+    ],
+)
+def test_options_may_stand_between_overrides(arguments: list[str], expected: list[str], cwd: Path) -> None:
+    assert spelled(arguments) == expected
+
+
+def test_relative_paths_are_anchored_and_words_are_left(cwd: Path) -> None:
+    register()
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_folder())):
+        config = typed(compose("config", ["gan=file", "gan.weights=g.pkl", "classifier=resnet50"]))
+    config = replace(config, direction="pc:1", images="~/photos", labels=replace(config.labels, folder="/labels"))
+    found = anchored(config, Path("/start"))
+    assert isinstance(found.gan, StyleGANXLConfig) and found.gan.weights == "/start/g.pkl"
+    assert found.store == "/start/outputs/store" and found.labels.folder == "/labels"
+    assert found.classifier == config.classifier and found.direction == "pc:1" and found.evaluation.moco is None
+    assert found.images == str(Path("~/photos").expanduser())
+    assert anchored(replace(config, direction="d.npy"), Path("/start")).direction == "/start/d.npy"
+
+
+@pytest.mark.slow
+def test_paths_are_those_of_the_folder_that_the_command_was_started_in(tmp_path: Path) -> None:
+    """Hydra may change into the run's folder first."""
+    (tmp_path / "meine Bilder (1)").mkdir()
+    run = ("hydra.run.dir=runs/größe=1, neu", "hydra.job.chdir=true", "analysis.stages=[pairs/test]")
+    code, output = lis(*SMALL, *run, "images=meine Bilder (1)", "store=mein Lager", cwd=tmp_path)
+    assert code == 0, output
+    assert (tmp_path / "mein Lager" / "pairs-test").is_dir()
+    assert {"report.html", "metrics.json", "lis.log"} <= {p.name for p in (tmp_path / "runs/größe=1, neu").iterdir()}
+    code, output = lis(*SMALL, "analysis=images", "images=meine Bilder (1)", *run[:2], cwd=tmp_path)
+    assert code == 1 and f"{tmp_path / 'meine Bilder (1)'}" in output

@@ -1,0 +1,102 @@
+"""Every command of README.md: run at smoke size, or composed and checked where that takes a network or long work."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commandline import ROOT, SMALL, lis
+from hydra import compose, initialize_config_dir
+from PIL import Image
+
+from lis.config import conf_folder, register
+from lis.config.overrides import spelled
+from lis.run import STAGES
+from lis.validation import check_config, typed
+
+README = (ROOT / "README.md").read_text()
+BLOCKS = "\n".join(re.findall(r"```bash\n(.*?)```", README, re.DOTALL))
+COMMANDS = [
+    shlex.split(line, comments=True)[2:]
+    for line in [*BLOCKS.splitlines(), *re.findall(r"`(python -m lis[^`]*)`", README)]
+    if line.startswith("python -m ")
+]
+"""Module and arguments of every command, those in the text as well."""
+RUNS = sorted({shlex.join(arguments): arguments for module, *arguments in COMMANDS if module == "lis.run"}.items())
+COMPOSED = {
+    "": "run by test_run.py",
+    "size=smoke": "run by test_run.py",
+    "+experiment=fig3": "run by test_experiments.py",
+    "gan=imagenet256 classifier=resnet50": "published weights",
+    "classifier=file classifier.model=resnet50 'classifier.weights=<path>' classifier.num_classes=2 '…'": "no file",
+    "-m link=lr,ridge,fc_l1,fc_l2 classes=dogs,fungi,birds": "twelve jobs; test_run.py runs a sweep",
+}
+"""What is not run here, and why."""
+ELSEWHERE = {
+    "lis.classifiers": "run by test_catalogue.py",
+    "lis.labels export '<folder>' gan=… classes=…": "run by test_labels.py",
+    "lis.labels check '<folder>'": "run by test_labels.py",
+}
+"""Commands of other programs, and where they are run."""
+TRAININGS = ("classifier=densenet201 link=fc_l2", "classifier=timm classifier.model=convnext_atto.d2_in1k")
+"""What trains a network for minutes."""
+
+
+def small(arguments: list[str], cwd: Path, store: Path) -> list[str]:
+    """A command at smoke size, with a folder of pictures for its placeholder."""
+    folder = cwd / "my pictures (1)"
+    folder.mkdir()
+    for name in ("a", "b"):
+        Image.fromarray(np.full((70, 80, 3), 90 + ord(name), np.uint8)).save(folder / f"{name}.png")
+    filled = [argument.replace("<folder>", str(folder)) for argument in arguments]
+    return [*filled, *SMALL, "threads=1", f"store={store}", "hydra.run.dir=run", "hydra.sweep.dir=run"]
+
+
+def ends_in_a_page(arguments: list[str], cwd: Path, store: Path) -> None:
+    code, output = lis(*small(arguments, cwd, store), cwd=cwd, timeout=800)
+    assert code == 0, output
+    assert (cwd / "run" / "report.html").stat().st_size > 20_000
+
+
+def test_the_readme_has_commands_and_every_exception_is_one_of_them() -> None:
+    assert {shlex.join(command) for command in COMMANDS if command[0] != "lis.run"} == {
+        shlex.join(shlex.split(command)) for command in ELSEWHERE
+    }
+    assert len(RUNS) > 15
+    assert {*COMPOSED, *TRAININGS} <= {command for command, _ in RUNS}
+
+
+@pytest.mark.parametrize("command", [*COMPOSED, *TRAININGS])
+def test_what_is_not_run_composes_and_is_valid(command: str) -> None:
+    register()
+    arguments = dict(RUNS)[command]
+    overrides = [a for a in spelled([a for a in arguments if a != "…"]) if not a.startswith("-")]
+    choices = [re.sub(r"(=\w+),.*", r"\1", a) if "-m" in arguments else a for a in overrides]  # a sweep's first job
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_folder())):
+        check_config(typed(compose("config", choices)), STAGES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "arguments",
+    [a for command, a in RUNS if command not in (*COMPOSED, *TRAININGS) and a[0] != "--help"],
+    ids=lambda a: shlex.join(a),
+)
+def test_every_run_of_the_readme_ends_in_a_page(arguments: list[str], tmp_path: Path, shared_store: Path) -> None:
+    if "logger=wandb" in arguments:
+        pytest.importorskip("wandb")
+    ends_in_a_page(arguments, tmp_path, shared_store)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("command", TRAININGS)
+def test_every_training_of_the_readme_ends_in_a_page(command: str, tmp_path: Path, shared_store: Path) -> None:
+    ends_in_a_page([*shlex.split(command), "training.images=2000"], tmp_path, shared_store)
+
+
+def test_help_lists_groups_and_keys(tmp_path: Path) -> None:
+    code, output = lis("--help", cwd=tmp_path)
+    assert code == 0 and "analysis: " in output and "imagenet256" in output, output

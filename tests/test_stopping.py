@@ -1,0 +1,120 @@
+"""Ctrl-C and SIGTERM end a run after the shard in hand, with one line and the code that a shell expects."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from commandline import ROOT, SMALL, lis, manifests, start
+
+from lis import stopping
+from lis.engine import InProcess
+from lis.stopping import Stop
+
+SIGNALS = pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=lambda value: getattr(value, "name", "")
+)
+
+
+@pytest.fixture
+def stop(monkeypatch: pytest.MonkeyPatch) -> Stop:
+    """A request of this test alone."""
+    fresh = Stop()
+    monkeypatch.setattr("lis.engine.stop", fresh)
+    return fresh
+
+
+@SIGNALS
+def test_the_shard_in_hand_is_finished_and_one_line_says_what_is_kept(
+    stop: Stop, number: signal.Signals, code: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before, done = signal.getsignal(number), []
+
+    def shard(item: int) -> None:
+        os.kill(os.getpid(), number)
+        done.append(item)
+
+    stop.store = "outputs/store"
+    with pytest.raises(SystemExit) as error, stop.listen():
+        list(InProcess().map(shard, range(3)))
+    assert (error.value.code, done) == (code, [0])
+    (line,) = filter(None, capfd.readouterr().err.splitlines())
+    assert line.startswith(number.name) and "kept in outputs/store" in line and "the same command" in line
+    assert signal.getsignal(number) == before and signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
+def test_a_shard_that_takes_too_long_is_stopped(stop: Stop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopping, "GRACE", 0.1)
+
+    def shard(item: int) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+    begun = time.monotonic()
+    with pytest.raises(SystemExit), stop.listen():
+        list(InProcess().map(shard, range(3)))
+    assert time.monotonic() - begun < 30
+
+
+def test_an_exit_without_a_signal_keeps_its_code(stop: Stop) -> None:
+    with pytest.raises(SystemExit) as error, stop.listen():
+        sys.exit(7)
+    assert error.value.code == 7
+
+
+@SIGNALS
+def test_a_second_signal_ends_the_process_at_once(number: signal.Signals, code: int) -> None:
+    program = "import time; from lis.stopping import stop\nwith stop.listen():\n print(flush=True); time.sleep(60)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.readline()
+    process.send_signal(number)
+    assert process.stderr.readline() == "\n" and process.stderr.readline().startswith(number.name)
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    assert process.returncode == -number  # which a shell gives as `code`
+    assert code == 128 + number
+
+
+def signalled(number: signal.Signals, process: subprocess.Popen[str], ready: Callable[[], bool]) -> tuple[int, str]:
+    """Send the signal as soon as `ready()`; exit code and output."""
+    while not ready():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.002)
+    process.send_signal(number)
+    output = process.communicate(timeout=120)[0]
+    return process.returncode, output
+
+
+def drafts(cwd: Path) -> Iterator[Path]:
+    """What is being made just now."""
+    return (cwd / "outputs" / "store" / "drafts").glob("*/*/????????")
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_a_run_with_one_line_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    run = (*SMALL, "shard_size=20", "threads=1", "analysis.stages=[pairs/train,pairs/test]", "hydra.run.dir=run")
+    code, output = signalled(signal.SIGINT, start(*run, cwd=tmp_path), lambda: any(drafts(tmp_path)))
+    assert code == 130, output
+    assert "Traceback" not in output and sum("SIGINT" in line for line in output.splitlines()) == 1
+    kept = manifests(tmp_path / "outputs" / "store")
+    assert not any(drafts(tmp_path)) and not (tmp_path / "run" / "metrics.json").exists()
+    code, output = lis(*run, cwd=tmp_path)
+    assert code == 0, output
+    assert kept.items() <= manifests(tmp_path / "outputs" / "store").items()
+
+
+@pytest.mark.slow
+def test_sigterm_stops_a_whole_sweep(tmp_path: Path) -> None:
+    sweep = ("-m", *SMALL, "seed=0,1", "analysis.stages=[pairs/test]", "hydra.sweep.dir=sweep")
+    code, output = signalled(signal.SIGTERM, start(*sweep, cwd=tmp_path), lambda: any(drafts(tmp_path)))
+    assert code == 143 and "Traceback" not in output, output
+    assert (tmp_path / "sweep" / "0").is_dir() and not (tmp_path / "sweep" / "1").exists()
