@@ -113,6 +113,7 @@ def run(config: DictConfig, out: Path) -> None:
 
     Raises:
         ValueError: bad input; found before any work starts wherever that is possible.
+        ReportError: a section of the report failed; numbers, tables and all other sections are written.
     """
     start = time.perf_counter()
     settings = typed(config)
@@ -126,9 +127,11 @@ def run(config: DictConfig, out: Path) -> None:
     artifacts |= {name: run_stage(name, ctx) for name in settings.analysis.stages}
     metrics = collect_metrics(artifacts)
     write_json(out / "metrics.json", metrics)
-    page = write_report(ctx, artifacts, out)
-    track(tracker, metrics, artifacts, out)
-    write_json(out / "summary.json", summarise(artifacts, time.perf_counter() - start))
+    try:
+        page = write_report(ctx, artifacts, out)
+    finally:  # a figure that fails loses nothing but itself
+        track(tracker, metrics, artifacts, out)
+        write_json(out / "summary.json", summarise(artifacts, time.perf_counter() - start))
     show(metrics, page)
 
 
