@@ -48,6 +48,7 @@ from lis.linking.pairs import pairs, validate_classes
 from lis.linking.similarity import similarity
 from lis.motion.accuracy import matching, validate_matching
 from lis.motion.stage import motion, validate_motion
+from lis.report.html import ReportError
 from lis.report.metrics import collect_metrics
 from lis.report.page import write_report
 from lis.segmentation.evaluation import segmentation
@@ -224,7 +225,8 @@ def write_json(file: Path, value: dict[str, Any]) -> None:
 
 def fail(error: Exception, out: Path) -> None:
     """Log an error, keep it in the run's folder and end the program; a sweep goes on with its next job."""
-    log.error("%s", error, exc_info=error)
+    told = isinstance(error, ReportError)  # with a traceback per section
+    log.error("%s", error, exc_info=None if told else error)
     write_json(out / FAILURE, {"error": str(error) or type(error).__name__, "type": type(error).__name__})
     if HydraConfig.get().mode != RunMode.MULTIRUN:
         sys.exit(1)
