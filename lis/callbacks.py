@@ -46,12 +46,12 @@ class SweepReport(Callback):
         folder = Path(config.hydra.sweep.dir)
         jobs = sweep_jobs(folder, self._started)
         failures = {job: reason for job in jobs if (reason := failure(job)) is not None}
-        done = [job for job in jobs if job not in failures]
+        done = [job for job in jobs if (job / "metrics.json").exists()]  # also where only a figure failed
         try:
             if done:
                 log.info("comparison of %s jobs: %s", len(done), _compare(done, folder))
         except Exception:
-            log.exception("the comparison page was not written")
+            log.exception("the comparison page is not whole")
             sys.exit(1)
         if failures:
             log.error("%s of %s jobs failed:", len(failures), len(jobs))

@@ -57,6 +57,7 @@ from lis.linking.similarity import similarity
 from lis.motion.accuracy import matching, validate_matching
 from lis.motion.stage import motion, validate_motion
 from lis.progress import print_anywhere
+from lis.report.html import ReportError
 from lis.report.metrics import collect_metrics
 from lis.report.page import write_report
 from lis.segmentation.evaluation import segmentation
@@ -120,6 +121,7 @@ def run(config: DictConfig, out: Path) -> None:
 
     Raises:
         ValueError: bad input; found before any work starts wherever that is possible.
+        ReportError: a section of the report failed; numbers, tables and all other sections are written.
     """
     start = time.perf_counter()
     settings = anchored(typed(config), Path(HydraConfig.get().runtime.cwd))
@@ -133,10 +135,12 @@ def run(config: DictConfig, out: Path) -> None:
     artifacts |= {name: run_stage(name, ctx) for name in settings.analysis.stages}
     metrics = collect_metrics(artifacts)
     write_json(out / "metrics.json", metrics)
-    with staged(out) as draft:
-        page = out / write_report(ctx, artifacts, draft).name
-    track(tracker, metrics, artifacts, out)
-    write_json(out / "summary.json", summarise(artifacts, time.perf_counter() - start))
+    try:
+        with staged(out) as draft:
+            page = out / write_report(ctx, artifacts, draft).name
+    finally:  # a figure that fails loses nothing but itself
+        track(tracker, metrics, artifacts, out)
+        write_json(out / "summary.json", summarise(artifacts, time.perf_counter() - start))
     show(metrics, page)
 
 
@@ -232,11 +236,12 @@ def write_json(file: Path, value: dict[str, Any]) -> None:
 
 def fail(error: Exception, out: Path, store: Path) -> None:
     """Log an error, keep it in the run's folder and end the program; a sweep goes on with its next job."""
+    told = isinstance(error, ReportError)  # with a traceback per section
     if (fault := disk_fault(error, store)) is not None:
         log.error("%s", fault)
         log.debug("where that happened:", exc_info=error)  # into the file alone
     else:
-        log.error("%s", error, exc_info=error)
+        log.error("%s", error, exc_info=None if told else error)
     with suppress(OSError):  # the same disk may be full
         write_json(out / FAILURE, {"error": fault or str(error) or type(error).__name__, "type": type(error).__name__})
     if HydraConfig.get().mode != RunMode.MULTIRUN:

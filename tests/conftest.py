@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,3 +23,18 @@ def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One store for all workers, so that experiments and the README's runs share pairs as a user's do."""
     base = tmp_path_factory.getbasetemp()
     return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared-store"
+
+
+@pytest.fixture
+def no_tensor_is_an_index(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """NumPy and lists take a tensor of one element for a number, which drops an axis exactly where its length is 1."""
+    whole, met = torch.Tensor.__index__, set[str]()
+
+    def index(tensor: torch.Tensor) -> int:
+        if tensor.ndim:  # noted, since NumPy swallows what is raised here
+            met.add("".join(traceback.format_stack(limit=2)[:1]))
+        return whole(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "__index__", index)
+    yield
+    assert not met, f"a tensor is the index of an array or of a list; use .numpy():\n{''.join(met)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import boundary_findings as made
@@ -88,6 +89,33 @@ def test_an_evolution_has_a_line_per_label_and_the_boundary_in_every_panel() -> 
     for label, values in curves.items():
         np.testing.assert_array_equal(area[COLOURS[label]], values)
     assert {"ear", "leg", "MSE", "p(target)"} <= set(texts(figure)) and "snout" not in texts(figure)
+
+
+def test_without_parts_no_panel_of_parts_is_drawn() -> None:
+    position = np.linspace(0, 2, 5)
+    course = Course(
+        title="pug → chihuahua",
+        position=position,
+        boundary=0.8,
+        image=noise(3),
+        mask=np.zeros((3, 1, 1), int),
+        shown=position[[0, 2, 4]],
+        frames=["#111111"] * 3,
+        probability=position / 2,
+        distances={},
+        measures={"area": {}, "luminance": {"ear": np.full(5, np.nan)}},
+    )
+    pictures, _, *panels = evolution(course, {}).axes
+    assert [axis.get_title(loc="left") for axis in panels] == ["image distance, probability"]
+    height, width = pictures.images[0].get_size()
+    assert width > 2.9 * height  # no second line of masks
+    one = evolution(replace(course, measures={**course.measures, "area": {"ear": position}}), COLOURS)
+    assert [axis.get_title(loc="left") for axis in one.axes[3:]] == ["area"]
+
+
+def test_without_parts_gradcam_has_no_bars() -> None:
+    figure = looks([Look("pug\n→ chihuahua", noise(2), np.ones((2, 4, 4)), [])], ["one", "two"])
+    assert len(figure.axes) == 1
 
 
 def test_looks_have_bars_and_marks_and_grey_pictures_without_heat() -> None:

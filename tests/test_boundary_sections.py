@@ -8,18 +8,21 @@ from pathlib import Path
 import boundary_findings as made
 import findings
 import numpy as np
+import pandas as pd
 import pytest
 from tuned_findings import CLASSES
 
 from lis.report.frames import column, known, records, where
+from lis.report.html import show
 from lis.report.labels import number, share, words
 from lis.report.measures import changed
 from lis.report.metrics import collect_metrics
 from lis.report.page import write_report
 from lis.report.sections import Section, build_sections
 from lis.report.sections.across import _spread
+from lis.report.sections.looks import _bars
 from lis.report.source import Source, source
-from lis.store import Artifact
+from lis.store import Artifact, Draft, Recipe, Store
 
 TITLES = {
     "counterfactuals": "Counterfactuals",
@@ -98,8 +101,9 @@ def test_the_step_across_is_compared_with_an_equal_share(run: Source, shown: dic
         "LPIPS is left out: no weights.",
         "Not shown: pug → chihuahua (no search succeeded).",
     ]
-    kinks = known(where(run.table("trajectories", "kinks"), trajectory=0, rank=1), "jump")
-    row = records(kinks)[0]
+    kinks = known(where(run.table("trajectories", "kinks"), trajectory=0, interpreted=True), "jump")
+    told = [row for row in records(kinks) if row["measure"] in ("area", "luminance", "entropy")]
+    row = max(told, key=lambda row: row["score"])
     told = f"{words(row['label'])}: {row['measure']} {changed(row['measure'], row['jump'])} ({number(row['score'], 2)})"
     assert section.tables[0].rows[0][2] == told
 
@@ -180,6 +184,77 @@ def test_a_run_in_which_nothing_is_found(tmp_path: Path) -> None:
     assert metrics["counterfactuals/reached"] == 0 and "counterfactuals/steps" not in metrics
     page = write_report(findings.make_ctx(tmp_path, CLASSES), artifacts, tmp_path / "out")
     assert page.stat().st_size > 50_000
+
+
+def without_parts(root: Path, artifact: Artifact, blank: bool) -> Artifact:
+    """A stage that knows no labels, or (`blank`) never sees one."""
+
+    def build(draft: Draft) -> None:
+        for file in artifact.manifest["files"]:
+            name, _, kind = file.partition(".")
+            if kind == "parquet":
+                draft.table(name, _unlabelled(artifact.table(name), blank))
+            elif kind == "safetensors":
+                draft.tensors(name, artifact.tensors(name))
+            else:
+                facts = artifact.json(name)
+                draft.json(name, facts if blank or "labels" not in facts else facts | {"labels": []})
+
+    return Store(root).make(Recipe("blank", 1, {"stage": artifact.key, "blank": blank}), build)
+
+
+def _unlabelled(table: pd.DataFrame, blank: bool) -> pd.DataFrame:
+    """Without the rows of parts, or with none that is interpreted or known."""
+    if "label" not in table or "unit" in table:
+        return table.assign(label="") if "label" in table else table
+    if not blank:
+        return where(table, label="background")
+    numbers = [name for name in table.select_dtypes("number") if name not in ("trajectory", "step", "position", "n")]
+    known = table["label"] == "background"
+    table = table.assign(**{name: table[name].where(known).astype(float) for name in numbers if name != "rank"})
+    return table.assign(**({"interpreted": False, "rank": 0} if "interpreted" in table else {}))
+
+
+@pytest.mark.parametrize("blank", [False, True])
+def test_without_parts_nothing_of_them_is_drawn(run: Source, tmp_path: Path, blank: bool) -> None:
+    bare = {stage: without_parts(tmp_path, artifact, blank) for stage, artifact in run.artifacts.items()}
+    found = sections(Source(run.facts, bare))
+    assert tuple(found) == tuple(TITLES.values())
+    for title in ("Across the decision boundary", "Steps in pixels"):
+        assert not found[title].tables
+    across, gradcam = found["Across the decision boundary"], found["GradCAM at the boundary"]
+    evolutions = [picture for picture in across.figures if "evolution" in picture.name]
+    assert evolutions and not any("the change of every part" in picture.caption for picture in evolutions)
+    assert len(gradcam.figures[0].figure.axes) == len(run.table("trajectories", "trajectories"))  # no bars
+    if not blank:
+        assert not gradcam.tables and "background" not in gradcam.lead
+        assert "gradcam/background" not in collect_metrics(bare)
+    names = [picture.name for picture in found["Another class from the same z"].figures]
+    assert names == ["gan-counterfactuals", "gan-counterfactuals-units"]
+    for section in found.values():
+        assert section.lead.endswith(".") and not re.search(r"\bnan\b|\{", section.lead)
+        show(section, tmp_path / "figures")
+
+
+def test_shares_of_a_step_are_of_the_span_and_of_told_measures(run: Source, tmp_path: Path) -> None:
+    """A measure that goes from −0.6 over the boundary to +0.57 has a jump of 1.17 of its largest change."""
+    steps = made.STEPS
+    kinks = run.table("trajectories", "kinks")
+    kinks = kinks.assign(jump=1.17, elsewhere=0.1, interpreted=kinks["label"] != "eye")
+    measures = run.table("trajectories", "measures")
+    course = np.array([0.0, *[-0.6] * (steps // 2), *[0.57] * (steps - 1 - steps // 2)])
+    measures = measures.assign(change=course[measures["step"]])
+
+    def build(draft: Draft) -> None:
+        draft.table("kinks", kinks)
+        draft.table("measures", measures)
+        draft.json("facts", run.json("trajectories", "facts"))
+
+    walked = Store(tmp_path).make(Recipe("trajectories", 1, {"test": "shares"}), build)
+    bars = _bars(Source(run.facts, {"trajectories": walked}), 0)
+    assert len(bars) == 6 and all(bar.jump == pytest.approx(1) and 0 <= bar.elsewhere <= 1 for bar in bars)
+    assert {bar.name.split(": ")[1] for bar in bars} <= {"area", "luminance", "entropy"}
+    assert not any(bar.name.startswith("eye") for bar in bars)
 
 
 def test_sequences_have_few_images_from_end_to_end() -> None:

@@ -131,6 +131,16 @@ def test_no_shard_or_batch_changes_a_result(run: tuple[Context, Artifact], tmp_p
         assert counterfactuals(context(Path(ctx.config.store).parent, **same)).key == artifact.key
 
 
+@pytest.mark.usefixtures("no_tensor_is_an_index")
+def test_a_single_counterfactual_is_a_row(run: tuple[Context, Artifact], tmp_path: Path) -> None:
+    ctx = context(tmp_path, pairs=["ant-bee"], samples=1, l1_samples=1, diversity_samples=1, l1_sweep=[0.0])
+    whole, one = frame(run[1], "counterfactuals"), frame(counterfactuals(ctx), "counterfactuals")
+    pd.testing.assert_frame_equal(one, whole.iloc[:1], rtol=1e-3, atol=2e-3)
+    assert one[["origin", "target", "after"]].to_numpy().tolist() == [["ant", "bee", "bee"]]
+    assert len(frame(sparse_counterfactuals(ctx), "sweep")) == 1
+    assert len(frame(initialisations(ctx), "agreement")) == 1
+
+
 def test_a_run_that_was_killed_goes_on_with_its_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ctx, seen = context(tmp_path), list[int]()
     plain = shards.search

@@ -6,6 +6,7 @@ import html
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import findings
 import numpy as np
@@ -13,13 +14,18 @@ import pytest
 from findings import make_job
 
 from lis.config import NetworkConfig, PartNetConfig, PartWorldConfig
+from lis.report import comparison, sections
+from lis.report import page as report_page
 from lis.report.comparison import write_comparison
 from lis.report.frames import records
+from lis.report.html import ReportError, show
 from lis.report.jobs import load_jobs, what_varied
 from lis.report.labels import number, share, times
 from lis.report.metrics import collect_metrics
 from lis.report.page import write_report
-from lis.report.source import component_label
+from lis.report.sections import Picture, Section, Table
+from lis.report.source import Source, component_label
+from lis.report.style import sheet, shows_data
 from lis.store import Artifact, Draft, Recipe, Store
 
 SECTIONS = {
@@ -106,6 +112,89 @@ def test_page_without_artifacts(tmp_path: Path) -> None:
     text = page(tmp_path, {})
     assert titles(text) == set() and "<img" not in text
     assert_self_contained(text)
+
+
+def test_a_figure_that_fails_loses_only_itself(
+    tmp_path: Path, artifacts: dict[str, Artifact], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def failing(source: Source) -> Section:
+        raise ZeroDivisionError("nothing <b>to</b> divide by")
+
+    def undrawable(source: Source) -> Section:
+        figure, axes = sheet(3, 2)
+        axes[0, 0].plot([0, 1], [0, 1])
+        axes[0, 0].set_title("$\\nonsense$")
+        return Section("Fine", "A lead.", [Picture("fine", figure, "A caption.")])
+
+    monkeypatch.setattr(sections, "MAKERS", [failing, *sections.MAKERS, undrawable])
+    with pytest.raises(ReportError, match=r"written without 2 of its sections(?s:.*)Failing .*: ZeroDivisionError"):
+        page(tmp_path, artifacts)
+    text = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert titles(text) == {*SECTIONS, "Failing (failed)", "Undrawable (failed)"}
+    assert "ZeroDivisionError: nothing <b>to</b> divide by" in words(text) and "ValueError" in words(text)
+    assert_self_contained(text)
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["metrics"]
+    assert (tmp_path / "out" / "tables" / "evaluation" / "summary.parquet").is_file()
+    assert "Traceback" in caplog.text and "in failing" in caplog.text
+
+
+def test_the_top_of_a_page_may_fail_too(
+    tmp_path: Path, artifacts: dict[str, Artifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(source: Source) -> Any:
+        raise ValueError("no")
+
+    for name in ("drawing", "headline"):
+        monkeypatch.setattr(report_page, name, failing)
+    with pytest.raises(ReportError, match=r"without 2 of its sections(?s:.*)Schematic(?s:.*)Headline"):
+        page(tmp_path, artifacts)
+    assert titles((tmp_path / "out" / "report.html").read_text("utf-8")) >= set(SECTIONS)
+
+
+def test_a_section_of_a_comparison_that_fails_loses_only_itself(
+    sweep: tuple[list[Path], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(jobs: Any) -> Section:
+        raise ValueError("no")
+
+    monkeypatch.setitem(comparison._MAKERS, "Distributions", failing)
+    with pytest.raises(ReportError, match="Distributions"):
+        write_comparison(sweep[0], tmp_path)
+    text = (tmp_path / "report.html").read_text("utf-8")
+    assert {"Numbers", "Reconstructions", "Distributions (failed)"} <= titles(text)
+
+
+def test_what_has_nothing_to_show_is_left_out(tmp_path: Path) -> None:
+    empty, full = sheet(3, 2), sheet(3, 2, 1, 2)
+    empty[1][0, 0].axhline(0)
+    empty[1][0, 0].axvline(0.5)
+    empty[1][0, 0].plot([0, 1], [np.nan, np.nan])
+    empty[1][0, 0].text(0.5, 0.5, "no part")
+    full[1][0, 1].imshow(np.ones((2, 2)))
+    pictures = [Picture("empty", empty[0], "Nothing."), Picture("full", full[0], "Something.")]
+    tables = [Table("Nothing.", ["a"], []), Table("Something.", ["a"], [["1"]])]
+    shown = show(Section("Title", "A lead.", pictures, tables), tmp_path)
+    assert [figure.caption for figure in shown.figures] == ["Something."] == [table.caption for table in shown.tables]
+    assert [file.name for file in tmp_path.iterdir()] == ["full.png"]
+
+
+@pytest.mark.parametrize("draw", ["bar", "scatter", "plot", "hist", "fill_between"])
+def test_a_figure_with_a_mark_shows_something(draw: str) -> None:
+    figure, axes = sheet(3, 2)
+    getattr(axes[0, 0], draw)(*[[0.0, 1.0], [0.5, 1.0]][: 1 if draw == "hist" else 2])
+    assert shows_data(figure)
+
+
+def test_without_examples_there_are_no_pictures_of_them(tmp_path: Path, artifacts: dict[str, Artifact]) -> None:
+    old = artifacts["evaluation"]
+
+    def build(draft: Draft) -> None:
+        for name in ("samples", "summary", "kept"):
+            draft.table(name, old.table(name))
+        draft.tensors("examples", {name: values[:0] for name, values in old.tensors("examples").items()})
+
+    made = Store(tmp_path).make(Recipe("evaluation", 1, {"examples": 0}), build)
+    assert "Reconstructions" not in titles(page(tmp_path, {"evaluation": made}))
 
 
 def test_numbers_equal_the_tables(whole: tuple[Path, str], artifacts: dict[str, Artifact]) -> None:

@@ -89,6 +89,27 @@ def test_a_damaged_artifact_is_named_and_made_again(folder: Path, tmp_path: Path
     assert metrics(folder / "outputs" / "mended") == metrics(folder / "outputs" / "first")
 
 
+def test_figures_that_fail_lose_no_run(folder: Path) -> None:
+    out = folder / "outputs" / "undrawn"
+    out.mkdir(parents=True)
+    (out / "figures").touch()  # no figure can be written below a file
+    code, output = lis(*SMALL, "analysis=similarity", f"hydra.run.dir={out}", cwd=folder)
+    assert code == 1 and "report.html is written without" in output and "Similarity (failed)" in output
+    assert metrics(out)["ari_r"] > 0 and json.loads((out / "summary.json").read_text())["artifacts"].keys()
+    assert (out / "tables" / "similarity" / "similarity.parquet").is_file() and (out / "metrics.csv").is_file()
+    assert json.loads((out / "failure.json").read_text())["type"] == "ReportError"
+    assert "FileExistsError" in (out / "report.html").read_text() and "Traceback" in (out / "lis.log").read_text()
+
+
+def test_a_sweep_compares_what_has_numbers(folder: Path) -> None:
+    sweep = folder / "outputs" / "undrawn-sweep"
+    (sweep / "0").mkdir(parents=True)
+    (sweep / "0" / "figures").touch()
+    code, output = lis("-m", *SMALL, "seed=0,1", f"hydra.sweep.dir={sweep}", cwd=folder)
+    assert code == 1 and "1 of 2 jobs failed" in output and "comparison of 2 jobs" in output
+    assert "has no result" not in (sweep / "report.html").read_text()
+
+
 def test_batch_and_shard_size_change_nothing(folder: Path) -> None:
     code, output = lis(
         *SMALL, "batch_size=17", "shard_size=40", "store=other", "hydra.run.dir=outputs/sharded", cwd=folder

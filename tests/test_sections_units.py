@@ -21,7 +21,7 @@ from lis.report.labels import number, share, words
 from lis.report.measures import changed, changed_between
 from lis.report.page import write_report
 from lis.report.parts import colours, label_names
-from lis.report.sections import Maker, Section, build_sections
+from lis.report.sections import Maker, Section, build_sections, pictures, units, views
 from lis.report.sections.honesty import honesty
 from lis.report.sections.measures import measures
 from lis.report.sections.pictures import blocks
@@ -118,6 +118,13 @@ def test_names_of_figures_are_unique_and_captions_are_sentences(shown: dict[str,
             and picture.caption.rstrip().endswith((".", ")"))
             and "{" not in picture.caption
         )
+
+
+@pytest.mark.parametrize("caption", [pictures.HOW_TO_READ, units._CAPTION, views._STRIPS])
+def test_no_caption_says_that_the_picture_holds_what_only_r_does(caption: str) -> None:
+    held = [sentence for sentence in caption.split(". ") if re.search(r"as they are|as it is", sentence)]
+    assert len(held) == 1 and held[0].startswith("In the r that is asked for")
+    assert "in the picture, encoded again" in held[0] and re.search("(they move|that moves) too", held[0])
 
 
 def test_without_pictures_the_charts_stay(run: Source, shown: dict[str, Section]) -> None:

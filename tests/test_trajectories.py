@@ -138,6 +138,18 @@ def test_kinks_are_of_the_step_that_crosses(run: tuple[Context, Artifact]) -> No
     assert table[table["rank"] == 1].groupby("trajectory").size().isin([1]).all()
 
 
+@pytest.mark.usefixtures("no_tensor_is_an_index")
+def test_a_single_pair_with_a_single_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_masks(monkeypatch)
+    ctx = context(tmp_path, generator=Known(), pairs=["ant-bee"], samples=1)
+    artifact, truth = trajectories(ctx), boundary_truth(ctx)
+    table, steps = frame(artifact, "trajectories"), frame(artifact, "steps")
+    assert table[["origin", "target", "after_answer"]].to_numpy().tolist() == [["ant", "bee", "bee"]]
+    assert table["before_answer"][0] != "bee" and len(steps) == 7 and steps["prediction"].iloc[-1] == "bee"
+    boundaries = frame(truth, "boundaries")
+    assert len(boundaries) == 1 and boundaries["bayes_before"][0] in NAMES and boundaries["bayes_after"][0] in NAMES
+
+
 def test_without_a_boundary_there_is_nothing_to_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_masks(monkeypatch)
     ctx = context(tmp_path, optimizer="published", learning_rate=1e-6, max_steps=1, start=0.0, pairs=["ant-bee"])

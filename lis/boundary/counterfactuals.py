@@ -79,12 +79,12 @@ def rows(found: Mapping[str, Tensor], names: tuple[str, ...], known: tuple[str, 
         known: of the classifier's classes.
     """
     classes, called = np.asarray(names), np.asarray(known)
-    columns: dict[str, Any] = {name: classes[found[name]] for name in ("origin", "target")}
+    columns: dict[str, Any] = {name: classes[found[name].numpy()] for name in ("origin", "target")}
     columns |= {f"{name}_index": found[name] for name in ("origin", "target")}
     columns |= {name: found[name] for name in ("sample_index", "initialisation", "success")}
     columns["reason"] = _reasons(found, columns["target"])
     columns |= {name: found[name] for name in ("steps", "probability")}
-    columns |= {name: called[found[name]] for name in ("before", "after")}
+    columns |= {name: called[found[name].numpy()] for name in ("before", "after")}
     columns["r_distance"] = found["shift"].norm(dim=1)
     columns["reencoded_distance"] = (found["reencoded"] - found["reencoded_original"]).norm(dim=1)
     columns["w_distance"] = (found["w"] - found["w_original"]).norm(dim=1)

@@ -125,10 +125,10 @@ def _trajectory_table(job: Job, shown: dict[str, Tensor], sides: Tensor, answers
     """
     names, called = np.asarray(job.ctx.class_names), np.asarray(job.ctx.classifier.class_names)
     columns: dict[str, Any] = {"trajectory": np.arange(len(sides))}
-    columns |= {name: names[shown[name]] for name in ("origin", "target")}
+    columns |= {name: names[shown[name].numpy()] for name in ("origin", "target")}
     columns |= {f"{name}_index": shown[name].numpy() for name in ("origin", "target")}
     columns |= {"sample_index": shown["sample_index"].numpy(), "boundary": sides.mean(1).numpy()}
-    columns |= {"before_answer": called[answers[:, 0]], "after_answer": called[answers[:, 1]]}
+    columns |= dict(zip(("before_answer", "after_answer"), called[answers.T.numpy()], strict=True))
     return pd.DataFrame(columns | {name: shown[name].numpy() for name in ("steps", "probability")})
 
 
@@ -146,7 +146,7 @@ def _step_table(
         "position": even,
         "probability": whole["probability"][path, :, shown["target"]],
         "origin_probability": whole["probability"][path, :, shown["origin"]],
-        "prediction": called[whole["prediction"]],
+        "prediction": called[whole["prediction"].numpy()],
     }
     for metric, values in away.items():
         name = METRICS.get(metric, metric)

@@ -107,7 +107,9 @@ def _boundaries(job: Job, generator: Bayes, table: pd.DataFrame, tensors: Mappin
     with torch.inference_mode():
         bayes = enter(inside, len(table), end, steps=int(10 * end)).mean(1).numpy()
         at = posterior(every, torch.tensor(np.asarray(table["boundary"]))).exp()
-        ends = [generator.log_posterior(tensors[name].to(device)).argmax(1).cpu() for name in ("w_original", "w")]
+        ends = [
+            generator.log_posterior(tensors[name].to(device)).argmax(1).cpu().numpy() for name in ("w_original", "w")
+        ]
     names = np.asarray(generator.class_names)
     found = table[["origin", "target", "sample_index"]].assign(classifier=table["boundary"], bayes=bayes)
     found = found.assign(bayes_before=names[ends[0]], bayes_after=names[ends[1]])

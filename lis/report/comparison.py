@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from lis.report.classifiers import classifiers
 from lis.report.examples import examples
 from lis.report.figures.comparison import comparison
 from lis.report.gains import gains
-from lis.report.html import Number, render, show
+from lis.report.html import Number, render, require_whole, show_all
 from lis.report.jobs import Job, load_jobs
 from lis.report.labels import link_label, metric_label, number, share, times
 from lis.report.sections import Picture, Section, Table
@@ -38,16 +39,16 @@ def write_comparison(jobs: list[Path], out: Path) -> Path:
 
     Raises:
         ValueError: no folder holds a result.
+        ReportError: a section failed; all else is written, and the page names it with its error.
     """
     loaded, missing = load_jobs(jobs)
     out.mkdir(parents=True, exist_ok=True)
-    makers = (_numbers, _distributions, gains, examples, classifiers)
-    sections = [section for maker in makers if (section := maker(loaded)) is not None]
     with staged(out) as draft:
+        sections = show_all([(name, partial(maker, loaded)) for name, maker in _MAKERS.items()], draft / "figures")
         page = render(
             "comparison.html.j2",
             draft / "report.html",
-            sections=[show(section, draft / "figures") for section in sections],
+            sections=sections,
             title=_title(loaded),
             kicker="Linking in Style: comparison",
             abstract=_abstract(loaded),
@@ -57,7 +58,9 @@ def write_comparison(jobs: list[Path], out: Path) -> Path:
             missing=missing,
             footer=f"lis {lis.__version__}",
         )
-    return out / page.name
+    page = out / page.name
+    require_whole(sections, page)
+    return page
 
 
 def _title(jobs: Sequence[Job]) -> str:
@@ -219,3 +222,12 @@ def _precise(key: str, value: float) -> str:
         return "–"
     precise = {"class_kept": f"{100 * value:.1f} %", "r2_within": f"{value:.2f}".replace("-", "−")}
     return precise.get(key, f"{value:.3f}×")
+
+
+_MAKERS: dict[str, Callable[[Sequence[Job]], Section | None]] = {
+    "Numbers": _numbers,
+    "Distributions": _distributions,
+    "Gains": gains,
+    "Examples": examples,
+    "Classifiers": classifiers,
+}

@@ -82,6 +82,8 @@ def drawing(source: Source) -> list[Picture]:
         return []
     tensors = source.tensors("evaluation", "examples")
     image, cycled = (tensors[name].permute(0, 2, 3, 1).numpy() for name in ("image", "cycled"))
+    if not len(image):
+        return []
     chosen = _typical(image, cycled)
     caption = (
         f"What was run. A generated image I is read by the classifier; the link (red) takes the activations r back to "

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from lis.report.sections import Picture, Section, Table
-from lis.report.style import chart_png, data_uri, jpeg, photo_png, raster, svg
+from lis.report.style import chart_png, data_uri, jpeg, photo_png, raster, shows_data, svg
 
+T = TypeVar("T")
+log = logging.getLogger(__name__)
 CITATION = (
     "M. H. Wehrheim, P. Osuna-Vargas, M. Kaschube (2024). Linking in Style: Understanding learned features in deep "
     "learning models. arXiv:2409.16865."
@@ -48,12 +51,68 @@ class Shown:
     figures: Sequence[Embedded]
     tables: Sequence[Table]
     notes: Sequence[str]
+    error: str = ""
+    """Why there is nothing of it."""
+
+
+class ReportError(RuntimeError):
+    """A page is written, but not all of it: it names the sections that failed."""
 
 
 def show(section: Section, folder: Path) -> Shown:
-    """A section with its figures drawn; they are also written into `folder`."""
-    figures = [draw(picture, folder) for picture in section.figures]
-    return Shown(section.title, section.anchor, section.lead, figures, section.tables, section.notes)
+    """A section with its figures drawn; they are also written into `folder`. A figure or table of nothing is left out.
+
+    Args:
+        section: what is shown.
+        folder: of the figures.
+    """
+    figures = [draw(picture, folder) for picture in section.figures if shows_data(picture.figure)]
+    tables = [table for table in section.tables if table.rows]
+    return Shown(section.title, section.anchor, section.lead, figures, tables, section.notes)
+
+
+def show_all(makers: Sequence[tuple[str, Callable[[], Section | None]]], folder: Path) -> list[Shown]:
+    """Every section that there is; one that raises holds its error, and the others are shown all the same.
+
+    Args:
+        makers: what a section is called where it fails, and what makes it.
+        folder: of the figures.
+    """
+    sections = []
+    for name, make in makers:
+        section, failed = attempt(name, lambda make=make: [show(x, folder) for x in [make()] if x is not None], [])
+        sections += [*section, *failed]
+    return sections
+
+
+def attempt(name: str, make: Callable[[], T], otherwise: T) -> tuple[T, list[Shown]]:
+    """What `make` returns, or `otherwise` and a section that names the error, whose traceback goes to the log.
+
+    Example:
+        >>> attempt("Truth", lambda: 1, 0)
+        (1, [])
+    """
+    try:
+        return make(), []
+    except Exception as error:
+        log.exception("the report's section %r failed", name)
+        title = f"{name} (failed)"
+        failed = Section(title, "")
+        return otherwise, [Shown(title, failed.anchor, "", (), (), (), f"{type(error).__name__}: {error}")]
+
+
+def require_whole(sections: Sequence[Shown], page: Path) -> None:
+    """Check that no section of a page failed.
+
+    Raises:
+        ReportError: names those that did.
+    """
+    if failed := [f"{section.title}: {section.error}" for section in sections if section.error]:
+        listed = "\n".join(f"  {line}" for line in failed)
+        raise ReportError(
+            f"{page.name} is written without {len(failed)} of its sections; numbers and tables are all there, and the "
+            f"log holds the traceback of each:\n{listed}"
+        )
 
 
 def draw(picture: Picture, folder: Path) -> Embedded:

@@ -23,6 +23,10 @@ _FAMILIES = {"alexnet": "AlexNet", "densenet": "DenseNet", "resnet": "ResNet", "
 _LIBRARIES = {"ip_irm": "IP-IRM", "partnet": "PartNet"}
 """Libraries of a single network."""
 PAIRINGS = {"cycle": "cycle", "within-class": "random, same class", "random": "random"}
+OTHER_UNITS = (
+    "In the r that is asked for, all other units stay as they are; in the picture, encoded again, they move too"
+)
+"""What is held while a unit is tuned, and what is not."""
 
 
 def metric_label(metric: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lis.boundary.gradcam import BACKGROUND
 from lis.motion.tuned import tuned_units
 from lis.report.frames import column, records, where
 from lis.report.source import SPLITS
@@ -119,7 +120,10 @@ def _boundary_truth(artifact: Artifact) -> dict[str, float]:
 
 
 def _gradcam(artifact: Artifact) -> dict[str, float]:
-    own = where(artifact.table("heat"), image="after", of="target", label="background")
+    table = artifact.table("heat")
+    if set(table["label"]) <= {BACKGROUND}:  # without parts everything is background
+        return {}
+    own = where(table, image="after", of="target", label=BACKGROUND)
     means = _means(own, ("share",))
     return {"gradcam/background": means["share"]} if means else {}
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import lis
 from lis.report.animations import write_animations
 from lis.report.head import abstract, drawing, headline, title
-from lis.report.html import draw, render, show
+from lis.report.html import attempt, draw, render, require_whole, show_all
 from lis.report.labels import metric_label, words
 from lis.report.metrics import collect_metrics
-from lis.report.sections import build_sections
+from lis.report.sections import makers
 from lis.report.source import Source, source
 
 if TYPE_CHECKING:
@@ -42,29 +42,35 @@ def write_report(ctx: Context, artifacts: Mapping[str, Artifact], out: Path) -> 
 
     Returns:
         The page: one file without anything loaded from elsewhere.
+
+    Raises:
+        ReportError: a section or figure failed; all else is written, and the page names it with its error.
     """
     out.mkdir(parents=True, exist_ok=True)
-    run = source(ctx, artifacts)
-    schematic = [draw(picture, out / "figures") for picture in drawing(run)]
-    sections = [show(section, out / "figures") for section in build_sections(run)]
-    figures = [*schematic, *(figure for section in sections for figure in section.figures)]
-    write_animations(run, out / "figures")
+    run, folder = source(ctx, artifacts), out / "figures"
     _copy_tables(artifacts, out / "tables")
+    schematic, undrawn = attempt("Schematic", lambda: [draw(picture, folder) for picture in drawing(run)], [])
+    numbers, uncounted = attempt("Headline", lambda: headline(run), [])
+    _, unmoved = attempt("Animations", lambda: write_animations(run, folder), [])
+    sections = [*undrawn, *uncounted, *show_all(makers(run), folder), *unmoved]
+    figures = [*schematic, *(figure for section in sections for figure in section.figures)]
     _write_facts(run, [figure.file for figure in figures], out / "report.json")
-    return render(
+    page = render(
         "report.html.j2",
         out / "report.html",
         sections=sections,
         title=title(run),
         kicker="Linking in Style",
         abstract=abstract(run),
-        numbers=headline(run),
+        numbers=numbers,
         schematic=schematic,
         limits=limits(run),
         settings=settings(run),
         configuration="\n".join(f"{key}: {value}" for key, value in run.facts.settings.items()),
         footer=f"lis {lis.__version__}, seed {run.facts.settings['seed']}",
     )
+    require_whole(sections, page)
+    return page
 
 
 def limits(run: Source) -> list[str]:

@@ -18,6 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import get_font_names
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from PIL import Image
 
 P = ParamSpec("P")
@@ -116,6 +118,23 @@ def light_grid(axis: Axes, along: str = "x") -> None:
     """Faint lines that help to read values along one axis, without its ticks."""
     axis.grid(True, axis=along)  # pyright: ignore[reportArgumentType]
     axis.tick_params(axis=along, length=0)  # pyright: ignore[reportArgumentType]
+
+
+def shows_data(figure: Figure) -> bool:
+    """Whether a figure shows anything but axes, text and lines that only help to read it."""
+    return any(_has_data(axis) for axis in figure.axes if axis.get_visible())
+
+
+def _has_data(axis: Axes) -> bool:
+    """Whether there is an image, a collection, or a line or patch at finite places in the coordinates of the data."""
+    marks = [mark for mark in (*axis.lines, *axis.patches) if _is_placed(mark, axis)]
+    finite = (np.isfinite(mark.get_path().vertices).all(1).any() for mark in marks)
+    return bool(axis.images or axis.collections) or any(finite)
+
+
+def _is_placed(mark: Line2D | Patch, axis: Axes) -> bool:
+    """Not so a line or a band across the axes."""
+    return all(mark.get_transform().contains_branch_seperately(axis.transData))
 
 
 @styled

@@ -52,25 +52,35 @@ class Course:
     measures: Mapping[str, Mapping[str, np.ndarray]]
     """Measure to label to its change over the largest |change|, `[T]`; NaN where the label is absent."""
 
+    @property
+    def known(self) -> dict[str, dict[str, np.ndarray]]:
+        """The measures and labels that have a value at any position."""
+        seen = {
+            measure: {label: values for label, values in curves.items() if np.isfinite(values).any()}
+            for measure, curves in self.measures.items()
+        }
+        return {measure: curves for measure, curves in seen.items() if curves}
+
 
 @styled
 def evolution(course: Course, colours: Mapping[str, str]) -> Figure:
-    """Images and masks above; below, panels of the distances and of every measure, a line per label.
+    """Images above, and where parts are known their masks; below, the distances and every measure, a line per label.
 
     Args:
         course: what is drawn.
         colours: label to colour, in the order of the masks' values.
     """
-    count = len(course.image)
+    count, known = len(course.image), course.known
     cell = min(_STRIP, (WIDE - 0.2) / count)
-    lines = -(-(1 + len(course.measures)) // _COLUMNS)
-    top = _HEAD + 2 * cell + 0.14
+    columns = min(_COLUMNS, 1 + len(known))
+    lines = -(-(1 + len(known)) // columns)
+    top = _HEAD + (1 + bool(colours)) * cell + 0.14
     height = top + lines * _PANEL + 0.52
     figure = Figure(figsize=(WIDE, height))
     _strip(figure, course, list(colours.values()), cell)
-    panels = _panels(figure, 1 + len(course.measures), lines, top)
+    panels = _panels(figure, 1 + len(known), columns, top)
     _distances(panels[0], course)
-    for axis, (measure, curves) in zip(panels[1:], course.measures.items(), strict=True):
+    for axis, (measure, curves) in zip(panels[1:], known.items(), strict=True):
         axis.axhline(0, color=RULE, linewidth=0.9)
         for label, values in curves.items():
             axis.plot(course.position, values, color=colours[label], linewidth=1.5)
@@ -78,20 +88,22 @@ def evolution(course: Course, colours: Mapping[str, str]) -> Figure:
         axis.set_title(plain(measure))
     for place, axis in enumerate(panels):
         _decorate(axis, course)
-        if place >= len(panels) - _COLUMNS:
+        if place >= len(panels) - columns:
             axis.set_xlabel("position: 0 original, 1 counterfactual")
     _legend(figure, course, colours)
     return figure
 
 
 def _strip(figure: Figure, course: Course, inks: list[str], cell: float) -> None:
-    """Two lines of pictures with the positions above and the answers as bars between."""
+    """The pictures, and below them the same with their parts where any are known; the answers as bars above."""
     count, height = len(course.image), figure.get_figheight()
-    left = (WIDE - count * cell) / 2
-    box = (left / WIDE, 1 - (_HEAD + 2 * cell) / height, count * cell / WIDE, 2 * cell / height)
+    left, rows = (WIDE - count * cell) / 2, [course.image]
+    if inks:
+        rows.append(np.stack([overlay(*pair, inks, _TINT) for pair in zip(course.image, course.mask, strict=True)]))
+    tall = len(rows) * cell
+    box = (left / WIDE, 1 - (_HEAD + tall) / height, count * cell / WIDE, tall / height)
     axis = figure.add_axes(box)
-    tinted = [overlay(*pair, inks, _TINT) for pair in zip(course.image, course.mask, strict=True)]
-    picture(axis, mosaic([course.image, np.stack(tinted)]))
+    picture(axis, mosaic(rows))
     bar = figure.add_axes((box[0], 1 - (_HEAD - 0.005) / height, box[2], 0.06 / height))
     bare(bar)
     bar.set(xlim=(0, count), ylim=(0, 1))
@@ -105,13 +117,13 @@ def _strip(figure: Figure, course: Course, inks: list[str], cell: float) -> None
         axis.axvline(after / count * wide, color=INK, linestyle="--", linewidth=1.1)
 
 
-def _panels(figure: Figure, count: int, lines: int, top: float) -> list[Axes]:
-    """Axes for so many panels, three in a line, below `top` inches."""
+def _panels(figure: Figure, count: int, columns: int, top: float) -> list[Axes]:
+    """Axes for so many panels, `columns` in a line, below `top` inches."""
     height = figure.get_figheight()
-    width, left, gap = (WIDE - 0.55 - 0.15) / _COLUMNS, 0.55, 0.45
+    width, left, gap = (WIDE - 0.55 - 0.15) / columns, 0.55, 0.45
     axes = []
     for place in range(count):
-        line, column = divmod(place, _COLUMNS)
+        line, column = divmod(place, columns)
         bottom = height - top - (line + 1) * _PANEL + 0.2
         box = (left + column * width, bottom, width - gap, _PANEL - 0.5)
         axes.append(figure.add_axes((box[0] / WIDE, box[1] / height, box[2] / WIDE, box[3] / height)))
@@ -134,7 +146,7 @@ def _decorate(axis: Axes, course: Course) -> None:
 
 def _legend(figure: Figure, course: Course, colours: Mapping[str, str]) -> None:
     """Of the first panel above the labels, all in a line below."""
-    drawn = {label for curves in course.measures.values() for label in curves}
+    drawn = {label for curves in course.known.values() for label in curves}
     entries = {"p(target)": TARGET} | {DISTANCES[name][0]: DISTANCES[name][1] for name in course.distances}
     entries |= {plain(label): colour for label, colour in colours.items() if label in drawn}
     handles = [

@@ -29,7 +29,7 @@ class Bar:
 
     name: str
     jump: float
-    """|Change| over the step that crosses, as a share of the largest on the path."""
+    """|Change| over the step that crosses, as a share of the span on the path: in [0, 1]."""
     elsewhere: float
     """Mean |change| of the other steps, in the same unit."""
     colour: str
@@ -49,17 +49,17 @@ class Look:
 
 @styled
 def looks(rows: Sequence[Look], heads: Sequence[str]) -> Figure:
-    """A row per trajectory: GradCAM over the images, then the parts that change most at the boundary.
+    """A row per trajectory: GradCAM over the images, then the parts that change most at the boundary, if any do.
 
     Args:
         rows: trajectories, with as many images in each.
         heads: what the images are, `[m]`.
     """
-    count = len(heads)
+    count, most = len(heads), max(len(row.bars) for row in rows)
     cell = min(1.35, (WIDE - _NAME - _LABELS - _BARS - _GAP) / count)
-    each = max(cell, 0.235 * max(len(row.bars) for row in rows)) + 0.22
-    height = _HEAD + each * len(rows) + _FOOT
-    figure = Figure(figsize=(WIDE, height))
+    each = max(cell, 0.235 * most) + 0.22
+    height = _HEAD + each * len(rows) + _FOOT * bool(most)
+    figure = Figure(figsize=(WIDE if most else _NAME + count * cell, height))
     for at, row in enumerate(rows):
         top = _HEAD + at * each
         left = _axes(figure, _NAME, top, count * cell, cell)
@@ -70,6 +70,8 @@ def looks(rows: Sequence[Look], heads: Sequence[str]) -> Figure:
         for place, text in enumerate(heads if at == 0 else ()):
             style: dict[str, Any] = {"transform": left.transAxes, "size": 8.5, "color": MUTED, "ha": "center"}
             left.text((place + 0.5) / count, 1 + 0.05 / cell, text, **style)
+        if not most:
+            continue
         right = _axes(
             figure,
             _NAME + count * cell + _LABELS + _GAP,
@@ -113,7 +115,7 @@ def _bars(axis: Axes, bars: Sequence[Bar], last: bool) -> None:
     axis.spines["left"].set_visible(False)
     light_grid(axis)
     if last:
-        axis.set_xlabel("change across the boundary (share of the largest)", x=1.0, ha="right")
+        axis.set_xlabel("change across the boundary (share of the span)", x=1.0, ha="right")
 
 
 def _axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:

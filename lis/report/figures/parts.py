@@ -19,8 +19,8 @@ def part_changes(found: Mapping[str, np.ndarray], labels: Sequence[str]) -> Figu
 
     Args:
         found: title to changes `[labels, measures]`, NaN where there is none; each measure is coloured from minus to
-            plus the largest |change| that it has in any of the matrices.
-        labels: rows.
+            plus the largest |change| that it has in any of the matrices. One or more.
+        labels: rows, one or more.
     """
     most = np.nanmax(np.abs([np.nan_to_num(values) for values in found.values()]), axis=(0, 1))
     columns = min(2, len(found))

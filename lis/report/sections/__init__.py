@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 from matplotlib.figure import Figure
@@ -63,9 +64,14 @@ def section(maker: Maker) -> Maker:
     return maker
 
 
+def makers(source: Source) -> list[tuple[str, Callable[[], Section | None]]]:
+    """The name of every maker in words, and what makes its section, in order."""
+    return [(maker.__name__.replace("_", " ").capitalize(), partial(maker, source)) for maker in MAKERS]
+
+
 def build_sections(source: Source) -> list[Section]:
     """All sections whose artifacts exist, in order."""
-    return [made for maker in MAKERS if (made := maker(source)) is not None]
+    return [made for _, make in makers(source) if (made := make()) is not None]
 
 
 from lis.report.sections import views, own_images, evaluation, similarity, units, segmentation  # noqa: E402, F401, I001  # the order of the page

@@ -31,10 +31,12 @@ _SEQUENCES = (
     "target. In the corner: the probability of the target; the frame has the colour of the answer."
 )
 _EVOLUTION = (
-    "Above: images and their parts, with the probability of the target and a bar in the colour of the answer. Below: "
-    "the probability beside distances of the image from the original (each over its largest), and the change of "
-    "every part from the original (over its largest on the path); dashed: the boundary. Parts that are too small are "
-    "left out."
+    "Above: images{masks}, with the probability of the target and a bar in the colour of the answer. Below: the "
+    "probability beside distances of the image from the original (each over its largest){parts}; dashed: the boundary."
+)
+_MASKS = " and their parts"
+_CHANGES = (
+    ", and the change of every part from the original (over its largest on the path), those that are too small left out"
 )
 
 
@@ -60,7 +62,7 @@ def across_the_boundary(source: Source) -> Section | None:
         Picture("counterfactuals-sequence", sequences, _SEQUENCES, "photo"),
         *(_evolution(source, row, tensors, few) for row in rows),
     ]
-    return Section(title, _lead(source, rows), pictures, [_kinks(source, rows)], _notes(source))
+    return Section(title, _lead(source, rows), pictures, _kinks(source, rows), _notes(source))
 
 
 def _spread(steps: int) -> list[int]:
@@ -134,7 +136,8 @@ def _evolution(source: Source, row: dict[str, Any], tensors: dict[str, np.ndarra
         },
         measures=curves,
     )
-    return Picture(f"counterfactuals-evolution-{k}", evolution(course, label_colours(labels)), _EVOLUTION)
+    caption = _EVOLUTION.format(masks=_MASKS * bool(labels), parts=_CHANGES * bool(course.known))
+    return Picture(f"counterfactuals-evolution-{k}", evolution(course, label_colours(labels)), caption)
 
 
 def _values(table: pd.DataFrame) -> np.ndarray:
@@ -151,11 +154,10 @@ def _lead(source: Source, rows: list[dict[str, Any]]) -> str:
         f"whole change of the target's probability, and {share(mse)} of the change of the pixels (an equal share would "
         f"be {share(1 / (len(set(steps['step'])) - 1))})"
     )
-    table = known(where(source.table("trajectories", "kinks"), interpreted=True), "score")
-    table = pd.DataFrame(table[table["measure"].isin(TOLD)])
+    table = _told(source)
     if table.empty:
         return lead + "."
-    top = records(table.nlargest(1, columns="score"))[0]
+    top = records(table)[0]
     row = rows[int(top["trajectory"])]
     return (
         f"{lead}. The sharpest kink in {listing(list(TOLD))}: the {top['measure']} of {words(top['label'])} between "
@@ -172,12 +174,20 @@ def _crossing(steps: pd.DataFrame, boundary: float) -> tuple[float, float]:
     return first, second
 
 
-def _kinks(source: Source, rows: list[dict[str, Any]]) -> Table:
-    """The parts that change most suddenly at each boundary."""
-    table, cells = source.table("trajectories", "kinks"), []
+def _told(source: Source) -> pd.DataFrame:
+    """The kinks of parts that are large enough, in measures that say something of a round one; the sharpest first."""
+    table = known(where(source.table("trajectories", "kinks"), interpreted=True), "score")
+    told = pd.DataFrame(table[table["measure"].isin(TOLD)])
+    return told.sort_values("score", ascending=False, kind="stable")
+
+
+def _kinks(source: Source, rows: list[dict[str, Any]]) -> list[Table]:
+    """The parts that change most suddenly at each boundary; no table where no part is large enough."""
+    table, cells = _told(source), []
+    if table.empty:
+        return []
     for row in rows:
-        own = where(table, trajectory=row["trajectory"])
-        top = [line for line in records(own.sort_values("rank", kind="stable")) if line["rank"] > 0][:_KINKS]
+        top = records(where(table, trajectory=row["trajectory"]).head(_KINKS))
         told = [
             f"{words(x['label'])}: {x['measure']} {changed(x['measure'], x['jump'])} ({number(x['score'], 2)})"
             for x in top
@@ -185,10 +195,10 @@ def _kinks(source: Source, rows: list[dict[str, Any]]) -> Table:
         name = f"{words(row['origin'])} → {words(row['target'])}"
         cells.append([name, number(row["boundary"]), *told, *["–"] * (_KINKS - len(told))])
     caption = (
-        "Parts with the largest kink: change over the step across the boundary, and in brackets how many times the "
-        "mean change of all steps that is."
+        f"Parts with the largest kink in {listing(list(TOLD))}: change over the step across the boundary, and in "
+        "brackets how many times the mean change of all steps that is."
     )
-    return Table(caption, ["", "boundary", "first", "second", "third"], cells)
+    return [Table(caption, ["", "boundary", "first", "second", "third"], cells)]
 
 
 def _notes(source: Source) -> list[str]:

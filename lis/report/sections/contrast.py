@@ -9,7 +9,7 @@ import pandas as pd
 
 from lis.quantify.measures import MEASURES
 from lis.report.figures.contrast import Contrast, contrasts, sizes
-from lis.report.frames import column, records, where
+from lis.report.frames import column, known, records, where
 from lis.report.labels import counted, number, share, words
 from lis.report.measures import changed
 from lis.report.sections import Picture, Section, Table, section
@@ -41,7 +41,7 @@ def contrast(source: Source) -> Section | None:
         Picture("adversarial", contrasts(_rows(source, table)), _CAPTION, "photo"),
         Picture("adversarial-sizes", sizes(table), _SIZES),
     ]
-    return Section(_TITLE, _lead(table, source.json("adversarial", "facts")), figures, [_table(source)])
+    return Section(_TITLE, _lead(table, source.json("adversarial", "facts")), figures, _tables(source))
 
 
 def _rows(source: Source, table: pd.DataFrame) -> list[Contrast]:
@@ -68,10 +68,11 @@ def _lead(table: pd.DataFrame, facts: dict[str, Any]) -> str:
     )
 
 
-def _table(source: Source) -> Table:
-    """What becomes of the parts in both."""
-    table = source.table("adversarial", "measures")
-    rows = []
+def _tables(source: Source) -> list[Table]:
+    """What becomes of the parts in both; no table where no part is seen."""
+    table, rows = source.table("adversarial", "measures"), []
+    if known(table, "counterfactual").empty and known(table, "adversarial").empty:
+        return []
     for measure in MEASURES:
         own = where(table, measure=measure)
         means = [column(own, kind) for kind in ("counterfactual", "adversarial")]
@@ -80,7 +81,7 @@ def _table(source: Source) -> Table:
         "Mean |change| of a part over all counterfactuals and labels. A picture without w has no feature maps to "
         "find its parts in: those of the original are taken, so that with steps in pixels no part can change its shape."
     )
-    return Table(caption, ["", "counterfactual", "steps in pixels"], rows)
+    return [Table(caption, ["", "counterfactual", "steps in pixels"], rows)]
 
 
 def _size(measure: str, values: np.ndarray) -> str:

@@ -23,6 +23,8 @@ def examples(source: Source) -> Section | None:
         return None
     tensors = {name: tensor.numpy() for name, tensor in source.tensors("evaluation", "examples").items()}
     image, cycled = (tensors[name].transpose(0, 2, 3, 1) for name in ("image", "cycled"))
+    if not len(image):
+        return None
     figure = reconstructions(image, cycled, tensors["class_index"], source.facts.class_names)
     caption = "Upper rows: images that the generator made from w. Lower rows: the same images after the cycle."
     pixels = source.row("evaluation", "summary", "metric", "pixel_l2")

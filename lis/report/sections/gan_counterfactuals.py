@@ -46,7 +46,7 @@ def gan_counterfactuals(source: Source) -> Section | None:
     }
     shown = records(tables["shown"])
     pictures = [Picture("gan-counterfactuals", _ways(source, shown, tables["samples"]), _WAYS, "photo")]
-    pictures += [_parts(source, tables["measures"], shown), _units(source, shown, tables["tuned"])]
+    pictures += [*_parts(source, tables["measures"], shown), *_units(source, shown, tables["tuned"])]
     pairs = [(row["origin"], row["target"]) for row in shown]
     return Section("Another class from the same z", _lead(tables, shown), pictures, [_table(tables["units"], pairs)])
 
@@ -103,23 +103,27 @@ def _ways(source: Source, shown: list[dict[str, Any]], samples: pd.DataFrame) ->
     return crossings(rows, heads, class_colours(names))
 
 
-def _parts(source: Source, table: pd.DataFrame, shown: list[dict[str, Any]]) -> Picture:
-    """Fig. S20, right."""
+def _parts(source: Source, table: pd.DataFrame, shown: list[dict[str, Any]]) -> list[Picture]:
+    """Fig. S20, right; none where no label is large enough, or none is in both images of any sample."""
     labels = [name for name in source.json("gan_counterfactuals", "facts")["labels"] if _seen(table, name)]
     found = {}
     for row in shown:
         own = where(table, origin=row["origin"], target=row["target"])
         title = f"{plain(row['origin'])} → {plain(row['target'])}"
         found[title] = matrix(own, ("label", labels), ("measure", MEASURES), "change")
-    return Picture("gan-counterfactuals-parts", part_changes(found, labels), _PARTS)
+    if not any(np.isfinite(values).any() for values in found.values()):
+        return []
+    return [Picture("gan-counterfactuals-parts", part_changes(found, labels), _PARTS)]
 
 
 def _seen(table: pd.DataFrame, label: str) -> bool:
     return bool(where(table, label=label)["interpreted"].any())
 
 
-def _units(source: Source, shown: list[dict[str, Any]], tuned: pd.DataFrame) -> Picture:
-    """Fig. S20, bottom: a block per pair, a row per unit."""
+def _units(source: Source, shown: list[dict[str, Any]], tuned: pd.DataFrame) -> list[Picture]:
+    """Fig. S20, bottom: a block per pair, a row per unit; none where no unit is tuned."""
+    if tuned.empty:
+        return []
     looks, labels = _tensors(source, "tuned"), source.json("gan_counterfactuals", "facts")["labels"]
     colours, blocks = label_colours(labels), []
     for k, pair in enumerate(shown):
@@ -127,9 +131,8 @@ def _units(source: Source, shown: list[dict[str, Any]], tuned: pd.DataFrame) -> 
             _unit(row, place, looks, labels, colours) for place, row in enumerate(records(tuned)) if row["shown"] == k
         ]
         blocks.append(Block(f"{plain(pair['origin'])} → {plain(pair['target'])}", "", rows))
-    return Picture(
-        "gan-counterfactuals-units", trajectories([block for block in blocks if block.rows]), _UNITS, "photo"
-    )
+    figure = trajectories([block for block in blocks if block.rows])
+    return [Picture("gan-counterfactuals-units", figure, _UNITS, "photo")]
 
 
 def _unit(

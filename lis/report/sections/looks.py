@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from lis.boundary.generator_tables import TOLD
 from lis.report.figures.looks import Bar, Look, looks
 from lis.report.frames import column, known, records, where
-from lis.report.labels import counted, number, share, words
+from lis.report.labels import counted, listing, number, share, words
 from lis.report.sections import Picture, Section, Table, section
 from lis.report.source import Source
 from lis.report.style import label_colours, plain
@@ -16,9 +17,12 @@ _BARS = 6
 """Parts beside a trajectory."""
 _HEADS = ("original", "before", "after", "counterfactual")
 _CAPTION = (
-    "Left: GradCAM for the target (from the last map of the convolutions, on one scale per row) over the original, the "
-    "two images beside the boundary, and the counterfactual. Right: the parts that change most over the step across "
-    "the boundary; a line marks the mean of all other steps."
+    "GradCAM for the target (from the last map of the convolutions, on one scale per row) over the original, the two "
+    "images beside the boundary, and the counterfactual."
+)
+_CHANGES = (
+    f" Right: the parts that change most in {listing(list(TOLD))} over the step across the boundary, as a share of the "
+    "span that the measure has on the whole path; a line marks the mean of all other steps."
 )
 
 
@@ -26,7 +30,8 @@ _CAPTION = (
 def gradcam(source: Source) -> Section | None:
     """The heat maps, and what they say of parts."""
     if not (
-        source.has("gradcam", "heat", "around") and source.has("trajectories", "trajectories", "measures", "kinks")
+        source.has("gradcam", "heat", "around")
+        and source.has("trajectories", "trajectories", "measures", "kinks", "facts")
     ):
         return None
     rows = records(source.table("trajectories", "trajectories"))
@@ -42,32 +47,48 @@ def gradcam(source: Source) -> Section | None:
         )
         for k, row in enumerate(rows)
     ]
-    picture = Picture("gradcam", looks(drawn, _HEADS), _CAPTION, "photo")
-    return Section("GradCAM at the boundary", _lead(source), [picture], [_table(source)])
+    caption = _CAPTION + _CHANGES * any(look.bars for look in drawn)
+    picture = Picture("gradcam", looks(drawn, _HEADS), caption, "photo")
+    return Section("GradCAM at the boundary", _lead(source), [picture], [_table(source)] if _parts(source) else [])
+
+
+def _parts(source: Source) -> list[str]:
+    """The labels of the run."""
+    return source.json("trajectories", "facts")["labels"]
 
 
 def _bars(source: Source, trajectory: int) -> list[Bar]:
-    """The interpreted parts and measures that change most over the step across the boundary."""
-    colours = label_colours(source.json("trajectories", "facts")["labels"])
-    kinks = where(source.table("trajectories", "kinks"), trajectory=trajectory, interpreted=True)
+    """The parts that change most over the step across the boundary.
+
+    Of those that are large enough, by measures that say something of a round one. A step is held against the span of
+    the whole path, which no step exceeds; it may exceed the largest change since the first image.
+    """
+    colours = label_colours(_parts(source))
+    kinks = known(where(source.table("trajectories", "kinks"), trajectory=trajectory, interpreted=True), "jump")
     moved = where(source.table("trajectories", "measures"), trajectory=trajectory)
     bars = []
-    for row in records(kinks):
+    for row in records(pd.DataFrame(kinks[kinks["measure"].isin(TOLD)])):
         own = column(where(moved, label=row["label"], measure=row["measure"]), "change")
-        scale = float(np.abs(own).max(initial=0))
-        if scale > 0 and np.isfinite(row["jump"]):
+        scale = float(np.ptp(own)) if len(own) else 0.0
+        if scale > 0:
             name = f"{plain(row['label'])}: {row['measure']}"
             bars.append(Bar(name, abs(row["jump"]) / scale, row["elsewhere"] / scale, colours[row["label"]]))
     return sorted(bars, key=lambda bar: -bar.jump)[:_BARS]
 
 
 def _lead(source: Source) -> str:
-    """How much heat lies in the background, and how little changes when the answer does."""
+    """How much heat lies in the background, where parts are known, and how little changes when the answer does."""
     table, around = source.table("gradcam", "heat"), where(source.table("gradcam", "around"), of="target")
     own = where(table, image="after", of="target", label="background")
     background, area, moved = (column(own, "share"), column(own, "area"), column(around, "moved"))
     if not len(background):
         return "GradCAM gives no heat for the target in any image beside a boundary."
+    if not _parts(source):
+        return (
+            f"Between the two images beside the boundary {share(moved.mean())} of GradCAM's heat for the target moves."
+            if len(moved)
+            else "GradCAM gives no heat for the target in one of the two images beside each boundary."
+        )
     lead = (
         f"In {counted(len(background), 'image')} just beyond the boundary GradCAM for the target lays "
         f"{share(background.mean())} of its heat on the background, which is {share(area.mean())} of the frame"

@@ -9,7 +9,7 @@ import pandas as pd
 
 from lis.report.figures.trajectories import Block, Row, trajectories
 from lis.report.frames import records, where
-from lis.report.labels import number
+from lis.report.labels import OTHER_UNITS, number
 from lis.report.measures import changed
 from lis.report.parts import colours, label_names
 from lis.report.sections import Picture
@@ -17,10 +17,10 @@ from lis.report.source import Source
 from lis.report.style import class_colours, plain
 
 HOW_TO_READ = (
-    "From left to right a unit goes from its smallest to its largest activation, all others as they are. The label "
-    "is outlined; the curve is the measure's change from the first image (grey line: none) on one scale per block, "
-    "with the last value at the right and gaps where the label is absent. Of all samples, the one whose change is "
-    "nearest to the unit's mean is shown; units whose change less than half of the samples have are passed over."
+    f"From left to right a unit goes from its smallest to its largest activation. {OTHER_UNITS} (see “What arrives”). "
+    "The label is outlined; the curve is the measure's change from the first image (grey line: none) on one scale per "
+    "block, with the last value at the right and gaps where the label is absent. Of all samples, the one whose change "
+    "is nearest to the unit's mean is shown; units whose change less than half of the samples have are passed over."
 )
 """Of figures whose rows have an outlined label."""
 THROUGH_CLASSES = ("transfer", "shared")

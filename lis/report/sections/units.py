@@ -9,15 +9,15 @@ import pandas as pd
 
 from lis.report.figures.strips import Block, rows_shown, signed, strips
 from lis.report.frames import column, records, where
-from lis.report.labels import listing, number, share, words
+from lis.report.labels import OTHER_UNITS, listing, number, share, words
 from lis.report.sections import Picture, Section, Table, section
 from lis.report.source import Source
 
 _CAPTION = (
     "The link and the generator show what a unit stands for: from left to right it goes from its smallest to its "
-    "largest activation r, all other units as they are. Rows are test samples. The curve is the probability that the "
-    "classifier, shown these images, gives to the sample's class, from 0 to 1, with its change at the right; an open "
-    "dot says that the answer is another than at the left end. Δp: the mean over classes of the absolute mean change."
+    f"largest activation r. {OTHER_UNITS}. Rows are test samples. The curve is the probability that the classifier, "
+    "shown these images, gives to the sample's class, from 0 to 1, with its change at the right; an open dot says that "
+    "the answer is another than at the left end. Δp: the mean over classes of the absolute mean change."
 )
 _TRUTH = " Beside the unit: the true factor that it moves most, in standard deviations (sd)."
 _ANSWER = " Beside Δp: the true factor that the answers follow, {}."

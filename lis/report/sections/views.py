@@ -19,7 +19,10 @@ from lis.report.style import class_colours, label_colours, plain
 
 _CURVES = 3
 """Labels per measure that are drawn and listed."""
-_STRIPS = "Test samples from the smallest to the largest value of the {what}, all that is orthogonal to it as it is."
+_STRIPS = (
+    "Test samples from the smallest to the largest value of the {what}. In the r that is asked for, all that is "
+    "orthogonal to it stays as it is; in the picture, encoded again, that moves too (see “other units” in the table)."
+)
 _PARTS = " Below each image the same with the parts that change most outlined."
 _COURSES = (
     "How the parts that change most, and the probability of the sample's own class, change along the way: thick lines "
