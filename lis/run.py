@@ -43,7 +43,7 @@ from lis.classifiers.stage import ready
 from lis.config import NetworkConfig, conf_folder, register
 from lis.context import Context
 from lis.linking.evaluation import evaluation, validate_evaluation
-from lis.linking.fit import link
+from lis.linking.fit import link, validate_link
 from lis.linking.pairs import pairs, validate_classes
 from lis.linking.similarity import similarity
 from lis.motion.accuracy import matching, validate_matching
@@ -157,6 +157,7 @@ def check_models(ctx: Context) -> None:
     """
     stages = frozenset(ctx.config.analysis.stages)
     check_labels(ctx.config.classes.labels, ctx.generator)
+    validate_link(ctx.config.link, ctx.generator.w_dim)
     if ctx.config.classifier.probe:  # whose classes are those of the run
         validate_probe(ctx)
     else:
