@@ -35,17 +35,17 @@ def test_r_u_is_what_the_classifier_sees_of_the_generated_image_of_w_u(tmp_path:
     """Sample by sample, with scikit-learn's PCA of all training codes; neither r nor the features of another code."""
     ctx = _context(tmp_path)
     source = pairs(ctx, "train")
-    stored, found = source.tensors("pairs"), projection(ctx, source, 2).tensors("projection")
+    stored, result = source.tensors("pairs"), projection(ctx, source, 2).tensors("projection")
     w = stored["w"].double().numpy()
     pca = PCA(2, svd_solver="full").fit(w)
-    for code, r in zip(w, found["r"], strict=True):
+    for code, r in zip(w, result["r"], strict=True):
         w_u = pca.inverse_transform(pca.transform(code[None]))
         image = ctx.generator.synthesize(torch.from_numpy(w_u).float())
         torch.testing.assert_close(ctx.classifier.features(image)[0], r, rtol=1e-4, atol=1e-5)
-    assert (found["r"] - stored["r"]).norm() > 0.1 * stored["r"].norm()
-    np.testing.assert_allclose(found["mean"], w.mean(0), atol=1e-6)
+    assert (result["r"] - stored["r"]).norm() > 0.1 * stored["r"].norm()
+    np.testing.assert_allclose(result["mean"], w.mean(0), atol=1e-6)
     np.testing.assert_allclose(
-        found["axes"] @ found["axes"].T, np.asarray(pca.components_).T @ pca.components_, atol=1e-6
+        result["axes"] @ result["axes"].T, np.asarray(pca.components_).T @ pca.components_, atol=1e-6
     )
 
 
@@ -106,13 +106,13 @@ def test_only_fc_l2_with_projected_samples_generates_any(tmp_path: Path) -> None
 
 def test_an_activation_that_is_not_finite_names_its_training_pair(tmp_path: Path, monkeypatch: Any) -> None:
     """The 38th image that is shown to the classifier, which is pair 37."""
-    ctx, features, shown = _context(tmp_path), FakeClassifier.features, []
+    ctx, features, seen = _context(tmp_path), FakeClassifier.features, []
     source = pairs(ctx, "train")
 
     def blank(self: FakeClassifier, image: Tensor) -> Tensor:
         r = features(self, image)
-        first = sum(shown)
-        shown.append(len(r))
+        first = sum(seen)
+        seen.append(len(r))
         return torch.where(torch.arange(first, first + len(r))[:, None] == 37, torch.nan, r)
 
     monkeypatch.setattr(FakeClassifier, "features", blank)

@@ -73,8 +73,8 @@ def shard(job: Job, block: Block) -> Artifact:
     Raises:
         ValueError: an activation is not finite; names the training pair.
     """
-    place = {"components": job.components.axes.shape[1], "start": block.start, "size": len(block.w)}
-    recipe = _recipe(job.ctx, job.source, "projection-shard", **place)
+    config = {"components": job.components.axes.shape[1], "start": block.start, "size": len(block.w)}
+    recipe = _recipe(job.ctx, job.source, "projection-shard", **config)
     return job.ctx.store.make(recipe, lambda draft: draft.tensors("block", {"r": _features(job, block)}))
 
 
@@ -86,17 +86,14 @@ def _recipe(ctx: Context, source: Artifact, stage: str, **config: int) -> Recipe
 def _build(ctx: Context, source: Artifact, components: int, draft: Draft) -> None:
     w = source.tensors("pairs")["w"]
     job = Job(ctx, source, principal_components(w, components))
-    blocks = [Block(start, rows) for start, rows in _blocks(w, ctx.config.shard_size)]
+    size = ctx.config.shard_size
+    blocks = [Block(start, w[start : start + size]) for start in range(0, len(w), size)]
     made = ctx.engine.map(partial(shard, job), blocks)
     tracked = ctx.progress.track(made, total=len(blocks), label="projected pairs (blocks)")
     r = torch.empty(len(w), ctx.classifier.units)
     for block, artifact in zip(blocks, tracked, strict=True):
         r[block.start : block.start + len(block.w)] = artifact.tensors("block")["r"]
     draft.tensors("projection", {"r": r, "mean": job.components.mean, "axes": job.components.axes})
-
-
-def _blocks(w: Tensor, size: int) -> zip[tuple[int, Tensor]]:
-    return zip(range(0, len(w), size), w.split(size), strict=True)
 
 
 @torch.inference_mode()
