@@ -6,6 +6,7 @@ import html
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import findings
 import numpy as np
@@ -250,9 +251,8 @@ def test_jobs_know_what_varied(sweep: tuple[list[Path], str]) -> None:
 
 def test_two_settings_of_a_link_keep_the_name_that_people_know(tmp_path: Path) -> None:
     """They were written `fc_l2, pc_target=…`."""
-    jobs = [
-        make_job(tmp_path / target, "fc_l2", **{"link.pc_target": target}) for target in ("projection", "prediction")
-    ]
+    settings: list[dict[str, Any]] = [{"link.pc_target": target} for target in ("projection", "prediction")]
+    jobs = [make_job(tmp_path / str(k), "fc_l2", **setting) for k, setting in enumerate(settings)]
     text = words(write_comparison(jobs, tmp_path).read_text("utf-8"))
     assert "FC-L2, pc_target=projection" in text and "FC-L2, pc_target=prediction" in text and "fc_l2" not in text
 
