@@ -51,7 +51,7 @@ from lis.config.overrides import anchored, spelled
 from lis.context import Context
 from lis.folder import clear, record, staged
 from lis.linking.evaluation import evaluation, validate_evaluation
-from lis.linking.fit import link
+from lis.linking.fit import link, validate_link
 from lis.linking.pairs import pairs, validate_classes
 from lis.linking.similarity import similarity
 from lis.motion.accuracy import matching, validate_matching
@@ -170,6 +170,7 @@ def check_models(ctx: Context) -> None:
     stages = frozenset(ctx.config.analysis.stages)
     check_labels(ctx.config.classes.labels, ctx.generator)
     check_domain(ctx.config.classifier, ctx.classifier, ctx.generator)
+    validate_link(ctx.config.link, ctx.generator.w_dim)
     if ctx.config.classifier.probe:  # whose classes are those of the run
         validate_probe(ctx)
     else:
@@ -212,7 +213,8 @@ def track(tracker: Tracker, metrics: dict[str, float], artifacts: dict[str, Arti
             if file.endswith(".parquet"):
                 name = file.removesuffix(".parquet")
                 tracker.table(f"{stage}/{name}", artifact.table(name))
-    for file in json.loads((out / "report.json").read_text(encoding="utf-8"))["figures"]:
+    facts = out / "report.json"  # not there where the page failed before its first section
+    for file in json.loads(facts.read_text(encoding="utf-8"))["figures"] if facts.is_file() else ():
         tracker.figure(Path(file).stem, out / "figures" / file)
     tracker.finish()
 

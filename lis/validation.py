@@ -138,6 +138,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "counterfactual.optimizer": ("natural", "published", "adam"),
     "classifier.library": ("torchvision", "timm", "ip_irm", "partnet"),
     "classifier.task": ("classes", "attributes"),
+    "link.pc_target": ("projection", "prediction"),
     "logger.mode": ("offline", "online"),
 }
 

@@ -68,7 +68,7 @@ def changed(option: str, key: str, value: object) -> DictConfig:
 
 def test_every_group_has_options() -> None:
     assert all(OPTIONS.values())
-    assert set(OPTIONS["link"]) == {"lr", "ridge", "fc_l1", "fc_l2"}
+    assert set(OPTIONS["link"]) == {"lr", "ridge", "fc_l1", "fc_l2", "fc_l2_prediction"}
     assert set(OPTIONS["size"]) == {"smoke", "demo", "paper"}
 
 

@@ -20,7 +20,7 @@ LINKS = {
     "lr": LeastSquaresConfig(),
     "ridge": RidgeConfig(steps=5),
     "fc_l1": MLPConfig(hidden=8, max_epochs=2),
-    "fc_l2": MLPConfig(hidden=8, max_epochs=2, pc_weight=1.0, components=2),
+    "fc_l2": MLPConfig(hidden=8, max_epochs=2, pc_weight=1.0, components=2, pc_target="prediction"),
 }
 
 
@@ -42,7 +42,8 @@ def context(tmp_path, monkeypatch):
 
     def make(config, seed=0):
         config = SimpleNamespace(link=config, seed=seed)
-        return SimpleNamespace(config=config, store=store, device=cpu, progress=Progress())
+        generator = SimpleNamespace(w_dim=3)
+        return SimpleNamespace(config=config, store=store, device=cpu, progress=Progress(), generator=generator)
 
     return make
 

@@ -71,7 +71,7 @@ def test_angles_that_point_everywhere_do_not_lead() -> None:
     assert np.isnan(rows.loc[10, "change"]) and rows.loc[10, "rank"] == 3
     assert rows.loc[11, "resultant"] == pytest.approx(1) and rows.loc[11, "change"] == pytest.approx(10, abs=1e-3)
     assert rows.loc[12, "resultant"] < 0.9 and abs(rows.loc[12, "change"]) > 80
-    assert overlap(Effects.of(made), 3)["overlap"].max() <= 3
+    assert max(overlap(Effects.of(made), 3)["overlap"]) <= 3
 
 
 def test_absent_labels_are_stated() -> None:

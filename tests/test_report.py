@@ -337,6 +337,14 @@ def test_jobs_know_what_varied(sweep: tuple[list[Path], str]) -> None:
     assert jobs[0].units == 40 and tuple(jobs[0].class_names) == findings.NAMES
 
 
+def test_two_settings_of_a_link_keep_the_name_that_people_know(tmp_path: Path) -> None:
+    """They were written `fc_l2, pc_target=…`."""
+    settings: list[dict[str, Any]] = [{"link.pc_target": target} for target in ("projection", "prediction")]
+    jobs = [make_job(tmp_path / str(k), "fc_l2", **setting) for k, setting in enumerate(settings)]
+    text = words(write_comparison(jobs, tmp_path).read_text("utf-8"))
+    assert "FC-L2, pc_target=projection" in text and "FC-L2, pc_target=prediction" in text and "fc_l2" not in text
+
+
 def test_classifiers_are_columns_whatever_else_varies(tmp_path: Path) -> None:
     runs = [(classifier, world) for classifier in ("A", "B") for world in ("World", "World (hard)")]
     jobs = [

@@ -146,7 +146,10 @@ class MLPConfig(LinkConfig):
     validation: float = 0.1
     """Fraction of the pairs that is held out for early stopping."""
     pc_weight: float = 0.0
-    """λ of the supplement's Eq. 2: weight of the squared error on the first principal components of W."""
+    """λ of the supplement's Eq. 2: weight of the squared error along the first principal components of W."""
+    pc_target: str = "projection"
+    """With `pc_weight`, whose error that is: `projection`: of samples projected onto these components and generated and
+    classified again (the paper's); `prediction`: of the same prediction that the squared error in w is of."""
     components: int = 10
 
 

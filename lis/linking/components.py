@@ -26,6 +26,10 @@ class Components:
         """Coordinates `[n, k]` (float64) of `w [n, w_dim]`."""
         return (w.double() - self.mean) @ self.axes
 
+    def reconstruct(self, w: Tensor) -> Tensor:
+        """w̄ + UUᵀ(w − w̄), `[n, w_dim]` in the dtype of `w [n, w_dim]`: the codes with only these components left."""
+        return (self.mean + self.project(w) @ self.axes.T).to(w.dtype)
+
 
 def principal_components(w: Tensor, k: int = 10) -> Components:
     """PCA of `w [n, w_dim]`: at most `k` components, as many as there are dimensions.

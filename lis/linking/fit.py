@@ -9,16 +9,18 @@ import numpy as np
 import pandas as pd
 
 from lis.build import build
+from lis.config import LinkConfig, MLPConfig
 from lis.context import Context
 from lis.linking.jackknife import jackknife
 from lis.linking.linear import LeastSquares, LinearLink
 from lis.linking.mlp import MLPLink
 from lis.linking.module import LinkModule
 from lis.linking.pairs import pairs
-from lis.linking.training import FittedLink, LinkFit, Settings, TrainingPairs
+from lis.linking.projection import projection, require_components
+from lis.linking.training import FittedLink, LinkFit, ProjectedFit, Settings, TrainingPairs
 from lis.store import Artifact, Draft, Recipe
 
-VERSION = 2
+VERSION = 3
 BLOCKS = 10
 """Jackknife blocks."""
 LINKS: dict[str, type[LinkModule]] = {"linear": LinearLink, "mlp": MLPLink}
@@ -33,16 +35,31 @@ def link(ctx: Context) -> Artifact:
     to its maximum) and its 95 % jackknife interval step_norm_low, step_norm_high; NaN where the link is not linear.
     Table "path" of a linear link: ridge, gcv_mse, mean_step_norm, chosen. Table "curve" of a trained one: epoch,
     train_loss, validation_loss. Json "fit": kind, samples, units, w_dim, dead, near_dead, seconds, and per kind rank,
-    ridge, gcv_mse or epochs.
+    ridge, gcv_mse or epochs, pc_weight, pc_target. A fit that reads projected samples (`ProjectedFit`) makes the
+    artifact "projection" first.
 
     Raises:
         ValueError: the link's settings or the pairs are refused by its fit.
     """
     fit: LinkFit = build(ctx.config.link)
+    validate_link(ctx.config.link, ctx.generator.w_dim)
     source = pairs(ctx, "train")
+    components = fit.projected if isinstance(fit, ProjectedFit) else None
+    projected = projection(ctx, source, components) if components is not None else None
+    inputs = (source.key, projected.key) if projected else (source.key,)
     config = {"link": asdict(ctx.config.link), "seed": ctx.config.seed}
-    recipe = Recipe(stage="link", version=VERSION, config=config, inputs=(source.key,))
-    return ctx.store.make(recipe, lambda draft: _build(ctx, fit, source, draft))
+    recipe = Recipe(stage="link", version=VERSION, config=config, inputs=inputs)
+    return ctx.store.make(recipe, lambda draft: _build(ctx, fit, source, projected, draft))
+
+
+def validate_link(config: LinkConfig, w_dim: int) -> None:
+    """Checks what the generator's W decides of a link's settings.
+
+    Raises:
+        ValueError: FC-L2 with more principal components than w has dimensions, or with none.
+    """
+    if isinstance(config, MLPConfig) and config.pc_weight:
+        require_components(config.components, w_dim)
 
 
 def load_link(artifact: Artifact) -> LinkModule:
@@ -77,9 +94,10 @@ def unit_table(moments: LeastSquares, link: LinkModule, ridge: float | None) -> 
     return pd.DataFrame(columns)
 
 
-def _build(ctx: Context, fit: LinkFit, source: Artifact, draft: Draft) -> None:
+def _build(ctx: Context, fit: LinkFit, source: Artifact, projected: Artifact | None, draft: Draft) -> None:
     stored = source.tensors("pairs")
-    training = TrainingPairs.of(stored["r"], stored["w"], BLOCKS)
+    r_projected = projected.tensors("projection")["r"] if projected else None
+    training = TrainingPairs.of(stored["r"], stored["w"], BLOCKS, r_projected)
     fitted = fit.fit(training, Settings(ctx.config.seed, ctx.device, ctx.progress))
     save_link(draft, fitted)
     for name, table in fitted.tables.items():

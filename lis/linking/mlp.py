@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,13 +14,18 @@ import torch
 from torch import Tensor, nn
 
 from lis.lightning import one_process
-from lis.linking.losses import l1_loss, l2_loss, principal_axes
+from lis.linking.components import principal_components
+from lis.linking.losses import l1_loss, l2_loss
 from lis.linking.module import LinkModule
+from lis.linking.projection import require_components
 from lis.linking.training import FittedLink, Settings, TrainingPairs
 from lis.progress import Progress
 from lis.streams import Stream
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[..., Tensor]
+"""Of what the link predicts from r, w, and what it predicts from r_U where there is one."""
+TARGETS = ("projection", "prediction")
+"""What `pc_target` may be."""
 
 
 class MLPLink(LinkModule):
@@ -60,20 +65,21 @@ class MLPLink(LinkModule):
 
 
 class Training(pl.LightningModule):
-    """Adam on a loss of (w*, w)."""
+    """Adam on a loss of the link's predictions and w; batches are (r, w) or (r, w, r_U)."""
 
     def __init__(self, link: MLPLink, loss: Loss, learning_rate: float, weight_decay: float) -> None:
         super().__init__()
         self.link, self.loss = link, loss
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
 
-    def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        """Loss of a batch (r, w)."""
-        return self.loss(self.link(batch[0]), batch[1])
+    def training_step(self, batch: tuple[Tensor, ...]) -> Tensor:
+        """Loss of a batch."""
+        r, w, *projected = batch
+        return self.loss(self.link(r), w, *map(self.link, projected))
 
-    def validation_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+    def validation_step(self, batch: tuple[Tensor, ...]) -> Tensor:
         """Loss of the held-out pairs, which are one batch."""
-        return self.loss(self.link(batch[0]), batch[1])
+        return self.training_step(batch)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam, in its fused implementation."""
@@ -82,25 +88,27 @@ class Training(pl.LightningModule):
 
 
 class Batches:
-    """Batches (r, w) sliced from tensors in memory: no worker, no collation.
+    """Batches sliced from tensors in memory: no worker, no collation, and no copy of the tensors.
 
     Args:
+        tensors: of the same samples `[n, …]`.
+        rows: the samples that are taken, `[m]` int64.
         size: samples per batch.
         seed: of a new order for each epoch; None keeps the order.
     """
 
-    def __init__(self, r: Tensor, w: Tensor, size: int, seed: int | None = None) -> None:
-        self.r, self.w, self.size = r, w, size
+    def __init__(self, tensors: Sequence[Tensor], rows: Tensor, size: int, seed: int | None = None) -> None:
+        self.tensors, self.rows, self.size = tensors, rows, size
         self.generator = None if seed is None else torch.Generator().manual_seed(seed)
 
     def __len__(self) -> int:
-        return -(-len(self.r) // self.size)
+        return -(-len(self.rows) // self.size)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        n = len(self.r)
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        n = len(self.rows)
         order = torch.arange(n) if self.generator is None else torch.randperm(n, generator=self.generator)
-        for rows in order.to(self.r.device).split(self.size):
-            yield self.r[rows], self.w[rows]
+        for rows in self.rows[order].to(self.tensors[0].device).split(self.size):
+            yield tuple(tensor[rows] for tensor in self.tensors)
 
 
 class EarlyStopping(pl.Callback):
@@ -140,7 +148,7 @@ class MLPFit:
     """Fits FC-L1 (`pc_weight` 0) or FC-L2; the arguments are those of `lis.config.MLPConfig`.
 
     Raises:
-        ValueError: `validation` is not between 0 and 1.
+        ValueError: `validation` is not between 0 and 1, or an unknown `pc_target`.
     """
 
     hidden: int = 1024
@@ -151,6 +159,7 @@ class MLPFit:
     patience: int = 10
     validation: float = 0.1
     pc_weight: float = 0.0
+    pc_target: str = "projection"
     components: int = 10
 
     def __post_init__(self) -> None:
@@ -158,23 +167,31 @@ class MLPFit:
             raise ValueError(
                 f"validation={self.validation}: expected a fraction between 0 and 1, both excluded; set link.validation"
             )
+        if self.pc_target not in TARGETS:
+            raise ValueError(f"pc_target={self.pc_target!r}: expected one of {', '.join(TARGETS)}; set link.pc_target")
+
+    @property
+    def projected(self) -> int | None:
+        """Principal components of W that FC-L2's samples are projected onto; None where the loss reads none of them."""
+        return self.components if self.pc_weight and self.pc_target == "projection" else None
 
     def fit(self, training: TrainingPairs, settings: Settings) -> FittedLink:
         """Trains until the loss on held-out pairs stops to fall.
 
         Raises:
-            ValueError: fewer than two pairs, or more components than w has dimensions.
+            ValueError: fewer than two pairs, more components than w has dimensions, or no activations of the projected
+                samples where the loss reads them.
         """
         start, stream = time.perf_counter(), Stream("link fit", settings.seed)
         held_out, kept = self._split(len(training.r), stream)
-        loss = self._loss(training.w, settings.device)
+        tensors = [tensor.to(settings.device) for tensor in self._tensors(training)]
         link = self._initial(training, stream)
-        r, w = training.r.to(settings.device), training.w.to(settings.device)
-        batches = Batches(r[kept], w[kept], self.batch_size, stream.torch_seed)
-        module = Training(link, loss, self.learning_rate, self.weight_decay)
-        stopping = self._train(module, batches, Batches(r[held_out], w[held_out], len(held_out)), settings)
+        batches = Batches(tensors, kept, self.batch_size, stream.torch_seed)
+        module = Training(link, self._loss(training.w, settings.device), self.learning_rate, self.weight_decay)
+        stopping = self._train(module, batches, Batches(tensors, held_out, len(held_out)), settings)
         facts = {"epochs": len(stopping.curve), "best_epoch": stopping.best, "seconds": time.perf_counter() - start}
         facts |= {"training_pairs": len(kept), "validation_pairs": len(held_out), "pc_weight": self.pc_weight}
+        facts |= {"pc_target": self.pc_target if self.pc_weight else None}
         curve = pd.DataFrame(stopping.curve, columns=["epoch", "train_loss", "validation_loss"])
         link = link.cpu().eval().requires_grad_(False)
         return FittedLink("fc_l2" if self.pc_weight else "fc_l1", link, facts, {"curve": curve})
@@ -186,10 +203,24 @@ class MLPFit:
         count = min(max(1, round(self.validation * n)), n - 1)
         return order[:count].sort().values, order[count:].sort().values
 
+    def _tensors(self, training: TrainingPairs) -> list[Tensor]:
+        """What batches are made of: r, w and, where the loss reads it, r_U."""
+        if self.projected is None:
+            return [training.r, training.w]
+        if training.r_projected is None:
+            raise ValueError(
+                "no activations of projected samples: expected TrainingPairs with r_projected, as the "
+                "stage `link` makes them; or set link.pc_target=prediction"
+            )
+        return [training.r, training.w, training.r_projected]
+
     def _loss(self, w: Tensor, device: torch.device) -> Loss:
         if not self.pc_weight:
             return l1_loss
-        return partial(l2_loss, axes=principal_axes(w, self.components).to(device), weight=self.pc_weight)
+        require_components(self.components, w.shape[1])
+        axes = principal_components(w, self.components).axes.to(device, w.dtype)
+        loss = partial(l2_loss, axes=axes, weight=self.pc_weight)
+        return loss if self.projected else lambda predicted, w: loss(predicted, w, predicted)
 
     def _initial(self, training: TrainingPairs, stream: Stream) -> MLPLink:
         with torch.random.fork_rng(devices=[]):

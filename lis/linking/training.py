@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pandas as pd
 import torch
@@ -24,13 +24,15 @@ class TrainingPairs:
     """`[n, w_dim]` float32."""
     moments: LeastSquares
     """Of exactly these pairs."""
+    r_projected: Tensor | None = None
+    """r_U `[n, units]` float32 of the pairs, as `lis.linking.projection` makes it; None where the fit asks for none."""
 
     @classmethod
-    def of(cls, r: Tensor, w: Tensor, blocks: int = 1) -> TrainingPairs:
+    def of(cls, r: Tensor, w: Tensor, blocks: int = 1, r_projected: Tensor | None = None) -> TrainingPairs:
         """Pairs with their moments in a number of blocks."""
         moments = LeastSquares(blocks)
         moments.update(r, w)
-        return cls(r, w, moments)
+        return cls(r, w, moments, r_projected)
 
 
 @dataclass(frozen=True)
@@ -62,4 +64,14 @@ class LinkFit(Protocol):
 
     def fit(self, training: TrainingPairs, settings: Settings) -> FittedLink:
         """Fits a link; the same seed gives the same link."""
+        ...
+
+
+@runtime_checkable
+class ProjectedFit(Protocol):
+    """What a fit may have beside `LinkFit`: it also reads r_U, of samples projected in W (supplement S2)."""
+
+    @property
+    def projected(self) -> int | None:
+        """Principal components of W that the samples are projected onto; None where it does not read them after all."""
         ...

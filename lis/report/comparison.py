@@ -72,7 +72,7 @@ def _title(jobs: Sequence[Job]) -> str:
 
 def _abstract(jobs: Sequence[Job]) -> str:
     fixed = {group: value for group, value in jobs[0].labels.items() if len({job.labels[group] for job in jobs}) == 1}
-    names = {"gan": "Generator", "classifier": "Classifier", "classes": "Classes", "link": "Link"}
+    names = {"gan": "Generator", "classifier": "Classifier", "classes": "Classes"}
     common = "; ".join(f"{names[group]}: {value}" for group, value in fixed.items() if group in names)
     varied = f"{len(jobs)} runs. Links: {', '.join(link_label(link) for link in _links(jobs))}."
     for group in (group for group in jobs[0].values if group != "link"):

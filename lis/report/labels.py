@@ -17,7 +17,11 @@ LINKS_IN_WORDS = {
     "lr": "least squares",
     "ridge": "ridge regression",
     "fc_l1": "one hidden layer, squared error in W",
-    "fc_l2": "one hidden layer, squared error in W and on its first components",
+    "fc_l2": "one hidden layer, squared error in W and along its first components",
+}
+PC_TARGETS = {
+    "projection": "the error along the first components is that of samples projected onto them",
+    "prediction": "the error along the first components is that of the same predictions",
 }
 _FAMILIES = {"alexnet": "AlexNet", "densenet": "DenseNet", "resnet": "ResNet", "vgg": "VGG"}
 _LIBRARIES = {"ip_irm": "IP-IRM", "partnet": "PartNet"}
@@ -35,8 +39,14 @@ def metric_label(metric: str) -> str:
 
 
 def link_label(link: str) -> str:
-    """The link's name as in the paper's supplement S2."""
-    return LINKS.get(link, link)
+    """The link's name as in the paper's supplement S2; settings behind a comma, which tell two of a sweep, stay.
+
+    Example:
+        >>> link_label("fc_l2, pc_target=prediction")
+        'FC-L2, pc_target=prediction'
+    """
+    name, comma, settings = link.partition(", ")
+    return LINKS.get(name, name) + comma + settings
 
 
 def network_name(library: str, model: str) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from lis.report.figures.fit import equally_good, ridge_path, training_curve, unit_steps
 from lis.report.frames import column, records, where
-from lis.report.labels import LINKS_IN_WORDS, interval, listing, number
+from lis.report.labels import LINKS_IN_WORDS, PC_TARGETS, interval, listing, number
 from lis.report.sections import Picture, Section, section
 from lis.report.source import Source
 
@@ -45,6 +45,7 @@ def _fit_lead(source: Source, facts: dict[str, Any]) -> str:
         f"fitted to {facts['samples']:,} pairs{time}",
         f"the units span {facts['rank']} dimensions" if facts.get("rank") is not None else "",
         f"ridge {number(facts['ridge'], 2)}" if facts.get("ridge") else "",
+        PC_TARGETS.get(facts.get("pc_target") or "", ""),
     ]
     return "; ".join(filter(None, details)) + "."
 

@@ -1,0 +1,112 @@
+"""What the classifier sees of training samples that are projected onto the first principal components of W.
+
+"Each sample is then projected onto the first 10 PCs U and mapped through the GAN, classifier, and linking network"
+(supplement S2). Up to the classifier that is the same in every step of a link's training, so it is done once, in shards
+that are artifacts of their own: a killed run goes on where it stopped. `lis.linking.losses.l2_loss` is what it is for,
+and says what the supplement leaves open.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from lis.context import Context
+from lis.linking.components import Components, principal_components
+from lis.store import Artifact, Draft, Recipe
+
+VERSION = 1
+
+
+def projection(ctx: Context, source: Artifact, components: int) -> Artifact:
+    """r_U of every training pair: the features of the generated image of w_U = w̄ + UUᵀ(w − w̄).
+
+    Tensors "projection": `r [n, units]` float32 (r_U, in the order of the pairs), w̄ as `mean [w_dim]` and U as
+    `axes [w_dim, components]`, both float64. The same for any batch size and any split into shards.
+
+    Args:
+        source: the training pairs, whose mean and principal axes are taken.
+        components: columns of U.
+
+    Raises:
+        ValueError: `components` is not in 1 … w_dim, or an activation is not finite.
+    """
+    require_components(components, ctx.generator.w_dim)
+    recipe = _recipe(ctx, source, "projection", components=components)
+    return ctx.store.make(recipe, lambda draft: _build(ctx, source, components, draft))
+
+
+def require_components(components: int, w_dim: int) -> None:
+    """Checks the number of principal components.
+
+    Raises:
+        ValueError: fewer than one, or more than w has dimensions.
+    """
+    if not 1 <= components <= w_dim:
+        raise ValueError(f"components={components}: expected 1 to {w_dim}, the width of w; set link.components")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all shards share."""
+
+    ctx: Context
+    source: Artifact
+    components: Components
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Consecutive training pairs."""
+
+    start: int
+    w: Tensor
+    """`[size, w_dim]`, not yet projected."""
+
+
+def shard(job: Job, block: Block) -> Artifact:
+    """The shard of a block, from the store or made now. Tensors "block": `r [size, units]` float32.
+
+    Raises:
+        ValueError: an activation is not finite; names the training pair.
+    """
+    config = {"components": job.components.axes.shape[1], "start": block.start, "size": len(block.w)}
+    recipe = _recipe(job.ctx, job.source, "projection-shard", **config)
+    return job.ctx.store.make(recipe, lambda draft: draft.tensors("block", {"r": _features(job, block)}))
+
+
+def _recipe(ctx: Context, source: Artifact, stage: str, **config: int) -> Recipe:
+    weights = {"generator": ctx.generator.fingerprint, "classifier": ctx.classifier.fingerprint}
+    return Recipe(stage, VERSION, config, (source.key,), weights)
+
+
+def _build(ctx: Context, source: Artifact, components: int, draft: Draft) -> None:
+    w = source.tensors("pairs")["w"]
+    job = Job(ctx, source, principal_components(w, components))
+    size = ctx.config.shard_size
+    blocks = [Block(start, w[start : start + size]) for start in range(0, len(w), size)]
+    made = ctx.engine.map(partial(shard, job), blocks)
+    tracked = ctx.progress.track(made, total=len(blocks), label="projected pairs (blocks)")
+    r = torch.empty(len(w), ctx.classifier.units)
+    for block, artifact in zip(blocks, tracked, strict=True):
+        r[block.start : block.start + len(block.w)] = artifact.tensors("block")["r"]
+    draft.tensors("projection", {"r": r, "mean": job.components.mean, "axes": job.components.axes})
+
+
+@torch.inference_mode()
+def _features(job: Job, block: Block) -> Tensor:
+    """r_U of a block, batch by batch, on the CPU."""
+    ctx, codes = job.ctx, job.components.reconstruct(block.w)
+    batches = (batch.to(ctx.device) for batch in codes.split(ctx.config.batch_size))
+    r = torch.cat([ctx.classifier.features(ctx.generator.synthesize(w)).float().cpu() for w in batches])
+    bad = (~r.isfinite()).any(1)
+    if bad.any():
+        raise ValueError(
+            f"the activations of training pair {block.start + int(bad.nonzero()[0])}, projected onto "
+            f"{job.components.axes.shape[1]} principal components of W, are not finite: expected finite numbers; check "
+            f"the weights, or use link.pc_target=prediction, which generates no such images"
+        )
+    return r
