@@ -254,6 +254,8 @@ def option_with(key: str) -> str:
     """An option that has the key of a choice."""
     if key in ("gan.dtype", "gan.compile"):
         return "gan=imagenet256"
+    if key == "link.pc_target":
+        return "link=fc_l2"
     if key == "classifier.library":
         return "classifier=resnet50"
     return "matcher=pump" if key == "matcher.descriptor" else "logger=wandb"
