@@ -61,6 +61,17 @@ def test_both_ways_agree(size: int) -> None:
     torch.testing.assert_close(*ways, rtol=1e-5, atol=1e-5, equal_nan=True)
 
 
+@pytest.mark.parametrize("at_once", [1, 300])
+def test_blocks_of_rows_do_not_matter(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor those without a pixel of any part: the rows below a box, or between a part's regions."""
+    masks, luma = blobs(3, 64, 4), noise(3, 64, 64)
+    masks[0] = 0
+    masks[0, :5, :5], masks[0, -5:, :5] = 1, 1
+    whole = part_entropy(luma, masks, 5)
+    monkeypatch.setattr(module, "_AT_ONCE", at_once)
+    torch.testing.assert_close(part_entropy(luma, masks, 5), whole, equal_nan=True)
+
+
 def test_a_window_of_more_than_255_pixels() -> None:
     """Whose counts do not fit into a byte."""
     masks, luma = blobs(1, 256, 2), noise(1, 256, 256)

@@ -167,6 +167,8 @@ def _sums(
     at_once = max(1, _AT_ONCE // picture.shape[1])
     for start in range(0, len(group), at_once):
         own = np.flatnonzero(inside[start : start + at_once])
+        if not len(own):  # rows between two boxes, or between a part's regions
+            continue
         counts = _counts(picture[start : start + at_once + 2 * half], side).take(own, 1)
         pixels = counts.sum(0, dtype=np.uint8)
         entropy = _LOG[pixels] - cv2.LUT(counts, _C_LOG).sum(0) / pixels
