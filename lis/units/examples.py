@@ -26,6 +26,8 @@ MOST = 0.5
 """Share of the samples that have to show a change before a picture stands for it."""
 _MISSING = 1e6
 """Distance from the mean of a sample that lacks the label."""
+_TIE = 1e-4
+"""Relative difference of two distances below which rounding could exchange them."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,8 @@ def widespread(ranking: pd.DataFrame, tuned: Tuned) -> pd.DataFrame:
 def typical(changes: Tensor) -> int:
     """The sample that is nearest to the mean in every row of `changes [rows, samples]`, NaN where a label is absent.
 
-    The distance is relative to the row's mean, and summed over the rows.
+    The distance is relative to the row's mean, and summed over the rows. Two samples are always equally near: of such
+    it is the first.
 
     Example:
         >>> typical(torch.tensor([[0.0, 0.9, 3.0], [1.0, float("nan"), 1.2]]))
@@ -87,7 +90,18 @@ def typical(changes: Tensor) -> int:
     """
     mean = changes.nanmean(1, keepdim=True)
     distance = (changes - mean).abs() / mean.abs().clamp(min=1e-12)
-    return int(distance.nan_to_num(_MISSING).clamp(max=_MISSING).sum(0).argmin())
+    return first_least(distance.nan_to_num(_MISSING).clamp(max=_MISSING).sum(0))
+
+
+def first_least(distance: Tensor) -> int:
+    """The first place of `distance [n]`, ≥ 0, that is the least but for rounding.
+
+    Example:
+        >>> first_least(torch.tensor([3.0, 1.0 + 1e-6, 1.0]))
+        1
+    """
+    least = distance.min()
+    return int((distance <= least + _TIE * (1 + least)).nonzero()[0, 0])
 
 
 def leaders(ranking: pd.DataFrame, measure: str) -> list[str]:
