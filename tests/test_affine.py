@@ -37,6 +37,23 @@ def test_the_same_matches_give_the_same_map() -> None:
     assert torch.equal(estimate(matches).matrix, estimate(matches).matrix)
 
 
+def test_a_match_that_just_agrees_does_not_move_the_map() -> None:
+    """The same map whether a match ends just within or just beyond the threshold, and where its score is almost 0."""
+    matches = matches_under(MAP, noise=0.3)
+    maps = []
+    for away in (1.5 - 1e-5, 1.5 + 1e-5):
+        xy2 = matches.xy2.clone()
+        xy2[7] = apply(MAP, matches.xy1[7].double()).float() + torch.tensor([away, 0.0])
+        maps.append(estimate(Matches(matches.xy1, xy2, matches.score)).matrix)
+    torch.testing.assert_close(*maps, rtol=0, atol=1e-5)
+    score = matches.score.clone()
+    score[7] = 1e-7
+    rest = torch.arange(len(matches)) != 7
+    torch.testing.assert_close(
+        estimate(Matches(matches.xy1, matches.xy2, score)).matrix, estimate(matches[rest]).matrix, rtol=0, atol=1e-5
+    )
+
+
 @pytest.mark.parametrize(
     ("matches", "reason"),
     [

@@ -11,7 +11,8 @@ from lis import build
 from lis.classifiers.partnet import PartNet
 from lis.config import FlowConfig, MatcherConfig, PumpConfig
 from lis.generators.partworld import PartWorld
-from lis.matching.affine import apply
+from lis.matching.affine import apply, estimate
+from lis.motion.trials import trials
 from lis.streams import Stream
 from lis.types import Matcher
 
@@ -83,6 +84,22 @@ def test_large_motion_is_found_by_flow_from_keypoints() -> None:
     first = textured(128)
     pair = made("flow")(first, moved(first, matrix))[0]
     assert inner_error(pair.field, matrix, 30).mean() < 0.5
+
+
+@pytest.mark.parametrize("kind", ["pose", "parts"])
+def test_rounding_errors_of_images_stay_rounding_errors(kind: str) -> None:
+    """Fields and affine maps of pairs whose last digits differ: no grey level or keypoint flips."""
+    generator, matcher, rng = PartWorld(["pug"]), made("flow"), torch.Generator().manual_seed(0)
+    tried = trials(generator, kind, 1, 6, 0)
+    pairs = [generator.synthesize(w) for w in (tried.w, tried.moved)]
+    found, other = (
+        matcher(*(image + noise * torch.randn(image.shape, generator=rng) for image in pairs)) for noise in (0.0, 1e-6)
+    )
+    fields = torch.stack([a.field - b.field for a, b in zip(found, other, strict=True)]).norm(dim=-1)
+    maps = torch.stack(
+        [estimate(a.matches).matrix - estimate(b.matches).matrix for a, b in zip(found, other, strict=True)]
+    )
+    assert fields.mean() < 1e-4 and fields.max() < 0.02 and maps.abs().max() < 2e-3
 
 
 def test_flow_follows_corners_where_there_are_no_keypoints() -> None:

@@ -232,6 +232,13 @@ def test_facts_name_labels_and_classes(run: tuple[Context, Artifact]) -> None:
     assert artifact.tensors("pictures")["mask"].dtype == torch.uint8
 
 
+def test_rounding_does_not_choose_between_two_samples() -> None:
+    """Both are as far from their mean."""
+    for shift in np.linspace(-1e-6, 1e-6, 21):
+        assert typical(torch.tensor([[0.3, 0.7 + shift]])) == 0
+        assert typical(torch.tensor([[torch.nan, 12.0, 3.0 + shift], [torch.nan, 2.0, 1.0 - shift]])) == 1
+
+
 def test_large_images_are_kept_smaller() -> None:
     image = torch.randn(2, 3, 4 * LARGEST, 4 * LARGEST)
     assert smaller(image).shape == (2, 3, LARGEST, LARGEST)

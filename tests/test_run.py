@@ -10,8 +10,19 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+import torch
 from commandline import ROOT, SMALL, lis, made, manifests, metrics
+from hydra import compose, initialize_config_dir
+
+from lis import build
+from lis.config import conf_folder, register
+from lis.report.metrics import collect_metrics
+from lis.run import STAGES
+from lis.store import Artifact
+from lis.validation import typed
 
 pytestmark = pytest.mark.slow
 
@@ -117,6 +128,58 @@ def test_batch_and_shard_size_change_nothing(folder: Path) -> None:
     assert code == 0, output
     found, expected = (metrics(folder / "outputs" / run) for run in ("sharded", "first"))
     assert found == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+CUTS = {
+    "one": ("batch_size=1", "tuning.batch_size=1", "tuning.unit_block=1", "tuning.seed_block=1", "threads=1"),
+    "seven": ("batch_size=7", "tuning.batch_size=7", "tuning.unit_block=3", "tuning.seed_block=1", "threads=2"),
+    "many": ("batch_size=64", "tuning.batch_size=64", "threads=1"),
+}
+"""Ways to cut the same work."""
+
+
+def test_units_pictures_and_motion_do_not_follow_batches_blocks_and_threads(tmp_path: Path) -> None:
+    """Metrics as far as float32 goes, and so 9 of 10 numbers of every stage's tables: a pixel that the segmenter sees
+    as two parts at once goes to the other one, and what is a mean over a part's few pixels moves with it.
+
+    With a ridge, whose small steps leave the figures whole: what is lost has no motion that could be compared. And with
+    one segmenter for all: threads add up gradients in another order, and a training ends elsewhere.
+    """
+    few = ("link=ridge", "classes.names=[pug,border_collie,weimaraner]")
+    found = []
+    for name, sizes in CUTS.items():
+        if found:
+            shutil.copytree(tmp_path / "one" / "segmenter", tmp_path / name / "segmenter")
+        found.append(stages(tmp_path / name, *SMALL, *few, *sizes, names=("units", "pictures", "motion")))
+    first, *others = found
+    expected = collect_metrics(first)
+    assert expected["motion/aligned"] == 1
+    for other in others:
+        assert collect_metrics(other) == pytest.approx(expected, rel=2e-5, abs=1e-6)
+        for name, artifact in first.items():
+            tables = [table for table in artifact.manifest["files"] if table.endswith(".parquet")]
+            near = [agree(artifact.table(t[:-8]), other[name].table(t[:-8])) for t in tables]
+            assert np.concatenate(near).mean() > 0.9, name
+
+
+def stages(store: Path, *overrides: str, names: tuple[str, ...]) -> dict[str, Artifact]:
+    """Artifacts of stages in this process, without a report: most of a small run's time."""
+    before = torch.get_num_threads()
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_folder())):
+        register()
+        ctx = build.context(typed(compose("config", [*overrides, f"store={store}"])))
+    try:
+        return {name: STAGES[name](ctx) for name in names}
+    finally:
+        torch.set_num_threads(before)
+
+
+def agree(one: pd.DataFrame, other: pd.DataFrame) -> np.ndarray:
+    """Which numbers of two tables agree to 1e-5; the others do to 5e-3, and everything that is no number is equal."""
+    numbers = one.select_dtypes("float").columns
+    pd.testing.assert_frame_equal(one.drop(columns=numbers), other.drop(columns=numbers))
+    np.testing.assert_allclose(other[numbers], one[numbers], rtol=5e-3, atol=5e-3)
+    return np.isclose(other[numbers], one[numbers], rtol=1e-5, atol=1e-5, equal_nan=True).ravel()
 
 
 def test_a_sweep_makes_each_pair_set_once_and_ends_in_a_comparison(folder: Path) -> None:

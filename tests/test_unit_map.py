@@ -28,7 +28,7 @@ def test_units_lie_beside_those_that_change_the_same() -> None:
     effects = planted()
     x = vectors(effects).reshape(30, -1)
     grown = tree(x, 3)
-    places = plane(x, 5.0, 0)
+    places = plane(x, 5.0)
     table: Any = map_table(effects, places, grown.cluster)
     assert table["label"].tolist() == [("ear", "eye", "tail")[p % 3] for p in range(30)]
     assert table.groupby("label")["cluster"].nunique().tolist() == [1, 1, 1]
@@ -59,7 +59,15 @@ def test_strength_is_the_mean_of_scaled_changes() -> None:
 
 def test_the_map_is_the_same_again() -> None:
     x = vectors(planted(12)).reshape(12, -1)
-    assert np.array_equal(plane(x, 30.0, 3), plane(x, 30.0, 3))
+    assert np.array_equal(plane(x, 30.0), plane(x, 30.0))
+
+
+@pytest.mark.parametrize("units", [6, 25, 120])
+def test_rounding_does_not_rearrange_the_map(units: int) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_t(3, (units, 40)) * np.where(np.arange(40) < 5, 0.2, 0.06)
+    places, other = (plane(values, 30.0) for values in (x, x + 1e-6 * rng.normal(size=x.shape)))
+    assert np.abs(places - other).max() < 5e-3 * np.ptp(places)
 
 
 def test_a_tree_is_scipys() -> None:
@@ -74,7 +82,7 @@ def test_a_tree_is_scipys() -> None:
 def test_few_units(units: int) -> None:
     effects = Effects.of(tuned(units))
     x = vectors(effects).reshape(units, -1)
-    places, grown = plane(x, 30.0, 0), tree(x, 8)
+    places, grown = plane(x, 30.0), tree(x, 8)
     assert places.shape == (units, 2) and np.isnan(places).all() == (units < 4)
     assert len(grown.facts["linkage"]) == units - 1 and sorted(grown.facts["order"]) == list(range(units))
     assert sum(cluster_table(effects, grown.cluster)["units"]) == units
@@ -87,7 +95,7 @@ def test_units_that_change_nothing(value: float) -> None:
     made.measures[:] = value
     effects = Effects.of(made)
     x = vectors(effects).reshape(6, -1)
-    places, grown = plane(x, 30.0, 0), tree(x, 8)
+    places, grown = plane(x, 30.0), tree(x, 8)
     assert np.isnan(places).all()
     table: Any = map_table(effects, places, grown.cluster)
     assert len(table) == 6 and (table["label"] == ("ear" if value == 0.5 else "")).all()

@@ -192,7 +192,7 @@ class MatcherConfig:
 
 @dataclass
 class FlowConfig(MatcherConfig):
-    """SIFT or ECC, then DIS flow."""
+    """SIFT or ECC, then variational flow."""
 
     _target_: str = "lis.matching.flow.Flow"
     enlarge: int = 2

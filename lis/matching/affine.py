@@ -19,7 +19,8 @@ LEAST_INLIERS = 6
 """Fewer matches that agree say nothing: three define a map, chance brings along one or two."""
 _TRIALS = 2000
 _CONFIDENCE = 0.999
-_POLISH = 50
+_POLISH, _SETTLED = 100, 1e-10
+"""Reweighted fits at most, and the change of the map's entries below which it stands."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,14 @@ def identity() -> Tensor:
 
 
 def estimate(matches: Matches, threshold: float = 1.5) -> AffineFit:
-    """The affine map that most matches agree on, by RANSAC and least squares on those; always the same for the same.
+    """The affine map that most matches agree on; always the same for the same, and nearly the same for nearly the same.
+
+    RANSAC tells where it lies. From there on it is the weighted least-squares map in which a match counts by its score
+    and the less the more the map leaves of it, nothing from twice `threshold` on (Tukey's biweight): a match that
+    RANSAC takes or leaves by rounding does not move it.
 
     Args:
-        matches: at least `LEAST_INLIERS`.
+        matches: at least `LEAST_INLIERS`; their scores, ≥ 0, are weights.
         threshold: a match agrees when the map leaves at most so many pixels.
 
     Returns:
@@ -80,15 +85,32 @@ def estimate(matches: Matches, threshold: float = 1.5) -> AffineFit:
         return AffineFit.failed(count, f"{count} matches: at least {LEAST_INLIERS} are needed for an affine map")
     source, target = (xy.double().cpu().numpy() for xy in (matches.xy1, matches.xy2))
     found, agree = cv2.estimateAffine2D(
-        source, target, method=cv2.RANSAC, ransacReprojThreshold=threshold, maxIters=_TRIALS, confidence=_CONFIDENCE,
-        refineIters=_POLISH,
-    )  # fmt: skip
+        source, target, method=cv2.RANSAC, ransacReprojThreshold=threshold, maxIters=_TRIALS, confidence=_CONFIDENCE
+    )
     inliers = torch.zeros(count, dtype=torch.bool) if agree is None else torch.from_numpy(agree[:, 0] > 0)
     if found is None or not np.isfinite(found).all() or int(inliers.sum()) < LEAST_INLIERS:
         return AffineFit.failed(count, f"no affine map: {int(inliers.sum())} of {count} matches agree")
+    found = _settled(found, source, target, matches.score.double().cpu().numpy(), threshold)
     if np.linalg.det(found[:, :2]) <= 0:
         return AffineFit.failed(count, "no affine map: the matches turn the picture over")
     return AffineFit(torch.from_numpy(found), inliers)
+
+
+def _settled(
+    matrix: np.ndarray, source: np.ndarray, target: np.ndarray, score: np.ndarray, threshold: float
+) -> np.ndarray:
+    """The weighted least-squares map `[2, 3]` near a first one; that one where the matches do not define another."""
+    design, found = np.concatenate([source, np.ones_like(source[:, :1])], 1), matrix
+    for _ in range(_POLISH):
+        away = np.linalg.norm(design @ found.T - target, axis=1) / (2 * threshold)
+        weight = np.sqrt(score) * (1 - away.clip(max=1) ** 2)  # the root of the biweight
+        solution, _, rank, _ = np.linalg.lstsq(weight[:, None] * design, weight[:, None] * target)
+        if rank < 3:
+            return matrix
+        found, before = solution.T, found
+        if np.abs(found - before).max() < _SETTLED:
+            break
+    return found
 
 
 def apply(matrix: Tensor, xy: Tensor) -> Tensor:

@@ -96,7 +96,7 @@ class Daisy:
         return lengthened(first, second, _FAINT)
 
     def _flowers(self, picture: object) -> Tensor:
-        """`[channels, H, W]` of `[H, W]` uint8."""
+        """`[channels, H, W]` of `[H, W]` grey levels."""
         levels = F.pad(torch.as_tensor(picture)[None, None].float() / 255, (self.radius,) * 4, "replicate")[0, 0]
         found = daisy(
             levels.numpy(),

@@ -1,4 +1,4 @@
-"""Optical flow after a similarity found from keypoints: the fast matcher, for edits that keep most of a picture."""
+"""Optical flow after an affine map found from keypoints: the fast matcher, for edits that keep most of a picture."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lis.matching.gray import enlarged, gray_pair, untextured
+from lis.matching.gray import enlarged, gray_pair, texture, untextured
 from lis.matching.matches import Correspondence, Matches, pixel_grid
 
-VERSION = 2
+VERSION = 3
 _SMALLEST = 16
 """Height and width in pixels that an enlarged picture must have for its flow."""
 _LEAST_KEYPOINTS = 4
@@ -22,25 +22,37 @@ _SURE = 12
 """Keypoints that agree below which they are sought once more in the enlarged pictures."""
 _CONTRAST = 0.01
 """SIFT's threshold; lower than usual, since generated pictures are smooth."""
+_STEPS, _SETTLED = 40, 1e-7
+"""Gauss-Newton steps that refine a map at most, and the change of its entries below which it stands."""
+_OUTLIER = 0.25
+"""Difference in levels, in standard deviations of the picture, beyond which a pixel speaks ever less for a map."""
+_BETTER = 0.95
+"""Not to move the picture at all is preferred only where it leaves at most this share of what the map leaves."""
+_SIDE, _RATIO = 8, 0.7
+"""Height and width in pixels of the smallest level of the pyramid at least, and the ratio of neighbouring levels."""
+_WARPS, _SWEEPS = 8, 5
+"""Linearisations per level, and sweeps of the solver for each."""
+_SMOOTH, _BRIGHTNESS, _GRADIENT = 7.0, 5.0, 10.0
+"""Weights of the flow's energy: smoothness, constant brightness, constant gradient."""
+_LEVEL = 0.01
+"""Grey levels are scaled by this for the energy: its penalties then bend at about a level, above rounding errors."""
 _BACK = 1.0
-"""A pixel is matched when the flow back ends within so many pixels of where it began."""
+"""A pixel is matched when the flow back ends within so many pixels of where it began; nearer ones count more."""
 _STRIDE = 2
 """Pixels between two places that are followed."""
-_BLOCK = 5
-"""Height and width of the window of a pixel's structure tensor."""
-_CORNER = 0.01
-"""Its smaller eigenvalue, as a share of the picture's largest, from which on both coordinates of a displacement can be
-told."""
-_STRONG = 0.1
-"""The share from which on all corners count equally."""
+_CORNER = 0.1
+"""Texture from which on both coordinates of a displacement can be told."""
 
 
 @dataclass(frozen=True)
 class Flow:
-    """SIFT or ECC, then DIS flow (Kroeger et al. 2016) on what they leave.
+    """An affine map from SIFT or ECC, then variational flow (Brox et al. 2004) on what it leaves.
 
-    The similarity is kept only where the pictures agree better with it than without. The matches are corners of image 1
-    that the flow brings there and back.
+    Everything that decides a number is continuous in the pictures: keypoints, which are not, only tell where the
+    affine map that fits the pictures best is sought. So rounding errors of the pictures stay rounding errors.
+
+    The map is kept only where the pictures agree better with it than without. The matches are corners of image 1 that
+    the flow brings there and back.
 
     Args:
         enlarge: factor by which pictures are enlarged for the flow; for SIFT, which enlarges them itself, only where
@@ -80,27 +92,35 @@ class Flow:
             if untextured(picture):
                 return Correspondence.failed(shape, f"image {which} has no texture")
         first, second = (enlarged(picture, self.enlarge) for picture in pair)
-        similarity, agreeing = self._similarity(self._keypoints(*pair))
-        if agreeing < _SURE and self.enlarge > 1:
-            closer, more = self._similarity(self._reduced(self._keypoints(first, second)))
-            similarity = closer if more > agreeing else similarity
-        start, flow = self._flow(first, second, similarity)
+        start, flow = self._flow(first, second, self._start(pair, first, second))
         back = _residual_flow(second, first, cv2.invertAffineTransform(start))
         field = torch.from_numpy(cv2.resize(flow, shape[::-1], interpolation=cv2.INTER_AREA)) / self.enlarge
         return Correspondence(self._reduced(_followed(first, flow, back)), field)
 
-    def _flow(
-        self, first: np.ndarray, second: np.ndarray, similarity: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _start(self, pair: tuple[np.ndarray, np.ndarray], first: np.ndarray, second: np.ndarray) -> np.ndarray | None:
+        """The affine map `[2, 3]` between the enlarged pictures to begin with, where one is found."""
+        similarity, agreeing = self._similarity(self._keypoints(*pair))
+        if agreeing < _SURE and self.enlarge > 1:
+            closer, more = self._similarity(self._reduced(self._keypoints(first, second)))
+            similarity = closer if more > agreeing else similarity
+        rough = similarity if similarity is not None else _by_intensity(*pair)
+        return None if rough is None else _magnified(_settled(*pair, rough), self.enlarge)
+
+    def _flow(self, first: np.ndarray, second: np.ndarray, start: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """The map `[2, 3]` to begin with and the flow `[h, w, 2]` from there that explain the pictures best."""
-        starts = [np.eye(2, 3), similarity if similarity is not None else _by_intensity(first, second)]
-        flows = [(start, _residual_flow(first, second, start)) for start in starts if start is not None]
-        return min(flows, key=lambda found: _unexplained(first, second, found[1]))
+        still = np.eye(2, 3)
+        without = _residual_flow(first, second, still)
+        if start is None:
+            return still, without
+        moved = _residual_flow(first, second, start)
+        left = [_unexplained(first, second, flow) for flow in (without, moved)]
+        return (still, without) if left[0] < _BETTER * left[1] else (start, moved)
 
     def _keypoints(self, first: np.ndarray, second: np.ndarray) -> Matches:
         """SIFT's matches that pass Lowe's ratio test."""
         sift = cv2.SIFT.create(contrastThreshold=_CONTRAST)
-        (points1, text1), (points2, text2) = (sift.detectAndCompute(picture, None) for picture in (first, second))
+        levels = [picture.clip(0, 255).round().astype(np.uint8) for picture in (first, second)]
+        (points1, text1), (points2, text2) = (sift.detectAndCompute(picture, None) for picture in levels)
         if len(points1) < 2 or len(points2) < 2:
             return Matches.none()
         nearest = cv2.BFMatcher().knnMatch(text1, text2, k=2)
@@ -110,13 +130,13 @@ class Flow:
         return Matches(xy1, xy2, torch.tensor([1 / (1 + match.distance) for match in kept]))
 
     def _similarity(self, keypoints: Matches) -> tuple[np.ndarray | None, int]:
-        """The similarity `[2, 3]` that most keypoints agree on, in pixels of the enlarged pictures; and how many do."""
+        """The similarity `[2, 3]` that most keypoints agree on, and how many do."""
         if len(keypoints) < _LEAST_KEYPOINTS:
             return None, 0
         found, agree = cv2.estimateAffinePartial2D(
-            *((xy.double().numpy() + 0.5) * self.enlarge - 0.5 for xy in (keypoints.xy1, keypoints.xy2)),
+            *(xy.double().numpy() for xy in (keypoints.xy1, keypoints.xy2)),
             method=cv2.RANSAC,
-            ransacReprojThreshold=self.threshold * self.enlarge,
+            ransacReprojThreshold=self.threshold,
         )
         enough = found is not None and agree.sum() >= _LEAST_KEYPOINTS
         return (found, int(agree.sum())) if enough else (None, 0)
@@ -130,26 +150,93 @@ class Flow:
 def _by_intensity(first: np.ndarray, second: np.ndarray) -> np.ndarray | None:
     """The affine map under which the pictures correlate most (ECC), where it can be found."""
     try:
-        return cv2.findTransformECC(first, second, np.eye(2, 3, dtype=np.float32), cv2.MOTION_AFFINE)[1]
+        return cv2.findTransformECC(first, second, np.eye(2, 3, dtype=np.float32), cv2.MOTION_AFFINE)[1].astype(float)
     except cv2.error:  # its way of saying that it does not converge
         return None
 
 
+def _magnified(matrix: np.ndarray, factor: int) -> np.ndarray:
+    """A map between pictures as one between the same pictures enlarged."""
+    middle = (factor - 1) / 2  # of the pixels that one becomes
+    shift = factor * matrix[:, 2] + middle - middle * matrix[:, :2].sum(1)
+    return np.concatenate([matrix[:, :2], shift[:, None]], 1)
+
+
+def _settled(first: np.ndarray, second: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """The affine map near `start` under which the pictures' corners differ least; `start` where there is none.
+
+    Gauss-Newton on Σ w ρ(I₂(M p) − I₁(p)) with ρ' falling off beyond `_OUTLIER` (Geman and McClure 1987): what it ends
+    at does not tell where it began.
+    """
+    grid = pixel_grid(*first.shape).numpy().astype(np.float64)
+    slopes = [cv2.Scharr(second, cv2.CV_32F, *way, scale=1 / 32) for way in ((1, 0), (0, 1))]
+    shown, weight = np.dstack([second, *slopes]), texture(first)
+    scale = _OUTLIER * float(first.std())
+    design = np.concatenate([grid, np.ones_like(grid[..., :1])], 2)
+    matrix, before = start.copy(), _misfit(first, shown, weight, scale, grid, start)
+    for _ in range(_STEPS):
+        left, inside, slope = _left(first, shown, grid, matrix)
+        own = weight * inside / (1 + (left / scale) ** 2) ** 2
+        rows = (slope[..., :, None] * design[..., None, :]).reshape(-1, 6)
+        step = np.linalg.lstsq((own.ravel()[:, None] * rows).T @ rows, -rows.T @ (own * left).ravel(), rcond=1e-10)[0]
+        matrix = matrix + step.reshape(2, 3)
+        if np.abs(step).max() < _SETTLED:
+            break
+    good = np.isfinite(matrix).all() and np.linalg.det(matrix[:, :2]) > 0
+    return matrix if good and _misfit(first, shown, weight, scale, grid, matrix) <= before else start
+
+
+def _left(
+    first: np.ndarray, shown: np.ndarray, grid: np.ndarray, matrix: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What a map leaves of the levels, how far inside of the second picture a pixel ends (0 to 1), and its slopes."""
+    to = grid @ matrix[:, :2].T + matrix[:, 2]
+    x, y = np.moveaxis(to.astype(np.float32), -1, 0)
+    levels = cv2.remap(shown, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    last = np.array(first.shape[::-1]) - 1
+    inside = (np.minimum(to, last - to) + 1).clip(0, 1).prod(2)
+    return levels[..., 0].astype(np.float64) - first, inside, levels[..., 1:].astype(np.float64)
+
+
+def _misfit(
+    first: np.ndarray, shown: np.ndarray, weight: np.ndarray, scale: float, grid: np.ndarray, matrix: np.ndarray
+) -> float:
+    left, inside, _ = _left(first, shown, grid, matrix)
+    lost = left**2 / (scale**2 + left**2)
+    return float((weight * (inside * lost + 1 - inside)).sum())
+
+
 def _residual_flow(first: np.ndarray, second: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """Displacement `[h, w, 2]`: a map, and DIS flow on the picture that it brings close."""
-    size = (first.shape[1], first.shape[0])
-    close = cv2.warpAffine(
-        second, start, size, flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
-    )
-    rest = _dis(first, close)
+    """Displacement `[h, w, 2]`: a map, and flow on the picture that it brings close."""
     grid = pixel_grid(*first.shape).numpy()
+    to = (grid @ start[:, :2].T + start[:, 2] - grid).astype(np.float32)
+    rest = _variational(first, _sampled(second, to))
     return ((grid + rest) @ start[:, :2].T + start[:, 2] - grid).astype(np.float32)
 
 
-def _dis(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST).calc(
-        first, second, np.zeros((*first.shape, 2), np.float32)
-    )
+def _variational(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Flow `[h, w, 2]` of least energy (Brox et al. 2004), from coarse to fine."""
+    solver = cv2.VariationalRefinement.create()
+    solver.setFixedPointIterations(_WARPS)
+    solver.setSorIterations(_SWEEPS)
+    solver.setAlpha(_SMOOTH)
+    solver.setDelta(_BRIGHTNESS)
+    solver.setGamma(_GRADIENT)
+    flow = np.zeros((1, 1, 2), np.float32)
+    for height, width in _pyramid(first.shape[0], first.shape[1]):
+        one, other = (_LEVEL * cv2.resize(x, (width, height), interpolation=cv2.INTER_AREA) for x in (first, second))
+        grown = cv2.resize(flow, (width, height), interpolation=cv2.INTER_LINEAR) * np.float32(width / flow.shape[1])
+        flow = solver.calc(one, other, grown)
+    return flow
+
+
+def _pyramid(height: int, width: int) -> list[tuple[int, int]]:
+    """Heights and widths of the levels, the smallest first."""
+    sizes = [(height, width)]
+    while min(sizes[-1]) * _RATIO >= _SIDE:
+        share = _RATIO ** len(sizes)
+        sizes.append((round(share * height), round(share * width)))
+    return sizes[::-1]
 
 
 def _unexplained(first: np.ndarray, second: np.ndarray, flow: np.ndarray) -> float:
@@ -157,15 +244,8 @@ def _unexplained(first: np.ndarray, second: np.ndarray, flow: np.ndarray) -> flo
 
     Elsewhere it says little, and along the edges of a backdrop that does not move it speaks against any map.
     """
-    corner = _corners(first)
-    weight = np.minimum(corner, _STRONG * corner.max())
-    left = np.abs(_sampled(second, flow).astype(np.float32) - first)
-    return float((weight * left).sum() / weight.sum())
-
-
-def _corners(picture: np.ndarray) -> np.ndarray:
-    """Smaller eigenvalue of the structure tensor of every pixel (Shi and Tomasi 1994), `[h, w]`."""
-    return cv2.cornerMinEigenVal(picture, _BLOCK)
+    weight = texture(first)
+    return float((weight * np.abs(_sampled(second, flow) - first)).sum() / weight.sum())
 
 
 def _sampled(picture: np.ndarray, flow: np.ndarray) -> np.ndarray:
@@ -175,11 +255,15 @@ def _sampled(picture: np.ndarray, flow: np.ndarray) -> np.ndarray:
 
 
 def _followed(first: np.ndarray, flow: np.ndarray, back: np.ndarray) -> Matches:
-    """Corners of the first picture, every `_STRIDE` pixels, from where the flow leads there and back."""
+    """Corners of the first picture, every `_STRIDE` pixels, from where the flow leads there and back.
+
+    The score falls to 0 where a pixel is just no longer matched, so that one more or less changes nothing.
+    """
     error = flow + _sampled(back, flow)
     lattice = (slice(None, None, _STRIDE), slice(None, None, _STRIDE))
-    corner = torch.from_numpy(_corners(first)[lattice])
-    away = torch.from_numpy(error[lattice]).norm(dim=-1)
-    kept = (away < _BACK) & (corner > _CORNER * corner.max())
+    away = torch.from_numpy(error[lattice]).norm(dim=-1) / _BACK
+    corner = torch.from_numpy(texture(first)[lattice]) - _CORNER
+    kept = (away < 1) & (corner > 0)
     xy1 = pixel_grid(*first.shape)[lattice][kept]
-    return Matches(xy1, xy1 + torch.from_numpy(flow[lattice])[kept], 1 / (1 + away[kept]))
+    score = corner[kept] * (1 - away[kept] ** 2) ** 2
+    return Matches(xy1, xy1 + torch.from_numpy(flow[lattice])[kept], score)

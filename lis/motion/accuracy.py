@@ -24,7 +24,7 @@ from lis.motion.trials import Trials, nearest_affine, trials, validate_trials
 from lis.store import Artifact, Draft, Recipe
 from lis.types import Matcher
 
-VERSION = 1
+VERSION = 2
 NEAR = 4.0
 """Pixels within which a displacement counts as found."""
 MOVED = ("dx", "dy", "rotation", "scale")

@@ -10,14 +10,15 @@ from torch import Tensor
 
 from lis.context import Context
 from lis.matching.align import Alignment, align
-from lis.motion.local import local_motion
+from lis.motion.local import AGREEMENT, agreement, local_motion
 from lis.store import Artifact, Draft, Recipe
 from lis.types import Link, Matcher
-from lis.units.memory import Batches
 from lis.units.perturbation import Perturbation, perturbed, require_finite
 from lis.units.pictures import smaller
 
-VERSION = 1
+VERSION = 2
+LOST = "lost: the last image is too unlike the first to say where anything went"
+"""Why a sample has no motion whose images could be aligned, but do not agree then."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,6 @@ class Job:
     masks: Callable[[dict[str, Tensor]], Tensor]
     """The generator's feature maps → masks `[n, h, w]`, 0 background."""
     labels: int
-    batches: Batches
     inputs: tuple[str, ...]
     """Keys of the artifacts of the link and of the segmenter."""
 
@@ -53,10 +53,11 @@ def shard(job: Job, block: Block) -> Artifact:
     """The shard of a block of n samples in T steps, from the store or made now.
 
     Tensors "tracks": total `[n, T, 2, 3]` float64 (the affine map from the first image to each), figure `[n]`, strength
-    `[n, K]` and drift `[n, K, 2]` float32 (`Local`, of the last step). Json "reasons": why a sample has none.
+    `[n, K]` and drift `[n, K, 2]` float32 (`Local`, of the last step), agreement `[n]` (of the first image and the last
+    one, aligned); all but the last NaN where that is below `AGREEMENT`. Json "reasons": why a sample has none.
 
     Raises:
-        ValueError: a style code is not finite, or memory runs out with a single image.
+        ValueError: a style code is not finite.
     """
     return job.ctx.store.make(recipe(job, block), lambda draft: _build(job, block, draft))
 
@@ -84,17 +85,21 @@ def recipe(job: Job, block: Block) -> Recipe:
 
 def _build(job: Job, block: Block, draft: Draft) -> None:
     tracks = [_track(job, block, r[None]) for r in block.r]
-    names = ("total", "figure", "strength", "drift")
+    names = ("total", "figure", "strength", "drift", "agreement")
     draft.tensors("tracks", {name: torch.stack([track[name] for track, _ in tracks]) for name in names})
     draft.json("reasons", {"reasons": [reason for _, reason in tracks]})
 
 
 def _track(job: Job, block: Block, r: Tensor) -> tuple[dict[str, Tensor], str]:
     """What is kept of a sample `r [1, units]`, and why it has no motion, if so."""
-    found, _, masks = follow(job, r, block.perturbation, block.steps, [block.steps - 1])
+    found, views, masks = follow(job, r, block.perturbation, block.steps, [block.steps - 1])
     local = local_motion(found.local[-1], masks[0], job.labels)
-    reason = next(filter(None, found.reason), "")
-    return {"total": found.total, "figure": local.figure, "strength": local.strength, "drift": local.drift}, reason
+    track = {"total": found.total, "figure": local.figure, "strength": local.strength, "drift": local.drift}
+    agrees = agreement(views[0, :3], found.aligned[-1, :3], found.local[-1])
+    reason = next(filter(None, found.reason), "" if agrees >= AGREEMENT else LOST)
+    if reason == LOST:
+        track = {name: torch.full_like(values, torch.nan) for name, values in track.items()}
+    return track | {"agreement": torch.tensor(agrees)}, reason
 
 
 @torch.inference_mode()
@@ -107,12 +112,12 @@ def follow(
     """
     w = perturbed(job.link, r, along, along.values(steps))
     require_finite(w, along)
-    seen = list(job.batches.map(lambda codes: _view(job, codes), w[0]))
+    seen = [_view(job, code[None]) for code in w[0]]  # one by one: the same images come out whatever the batch
     views, masks = (torch.cat(parts) for parts in zip(*seen, strict=True))
     return align(job.matcher, views, fields=fields), views, masks
 
 
 def _view(job: Job, w: Tensor) -> tuple[Tensor, Tensor]:
-    """What is matched of the images of `w [m, w_dim]`, and their masks, on the CPU."""
+    """What is matched of the image of `w [1, w_dim]`, and its mask, on the CPU."""
     image, maps = job.ctx.generator.synthesize(w.to(job.ctx.device), features=True)
     return job.matcher.view(smaller(image), maps).cpu(), job.masks(maps).cpu()

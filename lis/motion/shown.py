@@ -18,9 +18,9 @@ from lis.motion.shards import Job, follow
 from lis.units.examples import MOST, typical
 from lis.units.perturbation import Perturbation
 
-LOST = 3.0
-"""A unit under which the figure moves locally so many times as far as under the median unit is not shown: at the end of
-its range the pictures have so little in common that alignment says nothing."""
+FAR = 3.0
+"""A unit under which the figure moves locally so many times as far as under the median unit is not shown: its field
+says less than those of the others. Samples that are lost altogether have no field to begin with (`shards.LOST`)."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def chosen(figure: Tensor, strength: Tensor, most: int) -> list[Shown]:
 
     A unit's part is the one with the largest median over samples, of those that most samples have; units come in the
     order of that median relative to the mean over parts. When all parts have a unit, the next round begins. Units that
-    are `LOST` are passed over. A sample is typical for a unit when its strength is nearest to the mean over samples,
+    go too `FAR` are passed over. A sample is typical for a unit when its strength is nearest to the mean over samples,
     for several units when the distances, relative to the means, have the smallest sum. Without parts the whole figure
     counts.
 
@@ -58,7 +58,7 @@ def chosen(figure: Tensor, strength: Tensor, most: int) -> list[Shown]:
     size, part = median.nan_to_num(-1.0).max(1)
     contrast = size / median.nanmean(1) if parts.shape[2] > 1 else size
     whole = figure.nanmedian(1).values
-    contrast = contrast.where((size > 0) & (whole <= LOST * whole.nanmedian()), -1.0)
+    contrast = contrast.where((size > 0) & (whole <= FAR * whole.nanmedian()), -1.0)
     order = [int(place) for place in contrast.argsort(descending=True, stable=True) if contrast[place] > 0]
     units = _by_turns(order, part.tolist())[:most]
     if not units:

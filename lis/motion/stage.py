@@ -24,14 +24,13 @@ from lis.store import Artifact, Draft, Recipe
 from lis.streams import Stream
 from lis.types import Classifier
 from lis.units.direction import check_direction, find_direction
-from lis.units.memory import batches
 from lis.units.parts import Parts
 from lis.units.perturbation import Perturbation
 from lis.units.pictures import LARGEST
 from lis.units.selection import perturbations, select
 from lis.units.view import of_direction, of_unit
 
-VERSION = 1
+VERSION = 2
 
 
 def validate_motion(settings: RunConfig, classifier: Classifier) -> None:
@@ -60,12 +59,13 @@ def motion(ctx: Context) -> Artifact:
 
     Table "tracks", a row per unit and sample: name (`unit 3`, or a direction's), unit (−1 for a direction), class,
     sample_index, dx, dy, rotation, scale, shear (of the affine map from the first image to the last, see
-    `lis.matching.affine.Motion`), figure (mean length of the local displacement after alignment, pixels), reason (why
-    there is none; else ""). Table "local", a row per unit, sample and label: name, unit, class, sample_index, label,
-    strength, x, y (`lis.motion.local.Local`). Medians over samples: table "units": name, unit, low, high, the numbers
-    of "tracks", n; table "parts": name, unit, label, strength, x, y, n. Table "tuned": see `lis.motion.tuned`. Table
-    and tensors "shown": see `lis.motion.shown`. Json "facts": names, height and width (of the images that are
-    matched), matcher, labels, class_names.
+    `lis.matching.affine.Motion`), figure (mean length of the local displacement after alignment, pixels), agreement (of
+    the first image and the last one then, see `lis.motion.local.agreement`), reason (why there is no motion; else "").
+    Table "local", a row per unit, sample and label: name, unit, class, sample_index, label, strength, x, y
+    (`lis.motion.local.Local`). Medians over samples: table "units": name, unit, low, high, the numbers of "tracks", n;
+    table "parts": name, unit, label, strength, x, y, n. Table "tuned": see `lis.motion.tuned`. Table and tensors
+    "shown": see `lis.motion.shown`. Json "facts": names, height and width (of the images that are matched), matcher,
+    labels, class_names.
 
     Raises:
         ValueError: as `validate_motion`; what the stages before refuse.
@@ -84,10 +84,7 @@ def motion(ctx: Context) -> Artifact:
     )
 
     def job() -> Job:
-        model = load_link(linked)
-        at_once = batches(config.tuning.batch_size, config.batch_size, ctx.device, partial(_maps, ctx, model, samples))
-        inputs = (linked.key, *parts.keys)
-        return Job(ctx, model, matcher, parts.masks, len(parts.labels), at_once, inputs)
+        return Job(ctx, load_link(linked), matcher, parts.masks, len(parts.labels), (linked.key, *parts.keys))
 
     return ctx.store.make(recipe, lambda draft: _build(job(), parts.labels, along, samples, draft))
 
@@ -115,11 +112,6 @@ def _first(samples: dict[str, Tensor], most: int) -> dict[str, Tensor]:
     classes = samples["class_index"].unique().tolist()
     rows = torch.cat([(samples["class_index"] == c).nonzero()[:most, 0] for c in classes])
     return {name: values[rows] for name, values in samples.items()}
-
-
-@torch.inference_mode()
-def _maps(ctx: Context, model: Any, samples: dict[str, Tensor]) -> dict[str, Tensor]:
-    return ctx.generator.synthesize(model(samples["r"][:1]).to(ctx.device), features=True)[1]
 
 
 def _build(

@@ -32,7 +32,7 @@ def track_table(
     Args:
         along: what was followed.
         samples: class_index and sample_index, `[n]` each.
-        found: total `[along · n, T, 2, 3]`, figure `[along · n]`, and reasons, samples running fastest.
+        found: total `[along · n, T, 2, 3]`, figure and agreement `[along · n]`, and reasons, samples running fastest.
         size: height and width of the images that were matched.
         class_names: the classes of the run.
     """
@@ -47,6 +47,7 @@ def track_table(
             "sample_index": samples["sample_index"].numpy()[sample],
             **{name: getattr(moved, name).numpy() for name in GLOBAL},
             "figure": found["figure"].numpy(),
+            "agreement": found["agreement"].numpy(),
             "reason": found["reasons"],
         }
     )

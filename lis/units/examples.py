@@ -28,6 +28,8 @@ MOST = 0.5
 """Share of the samples that have to show a change before a picture stands for it."""
 _MISSING = 1e6
 """Distance from the mean of a sample that lacks the label."""
+_TIE = 1e-4
+"""Relative difference of two distances below which rounding could exchange them."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def typical(changes: Tensor, measures: Sequence[str] = ("",)) -> int:
     """The sample that is nearest to the mean in every row of `changes [rows, samples]`, NaN where a label is absent.
 
     The distance is relative to the row's mean, and summed over the rows. An angle's mean is that of axes, and its
-    distance to it at most 90°.
+    distance to it at most 90°. Two samples are always equally near: of such it is the first.
 
     Args:
         changes: `[rows, samples]`.
@@ -96,7 +98,18 @@ def typical(changes: Tensor, measures: Sequence[str] = ("",)) -> int:
     mean = torch.where(angle, axial_mean(changes, 1)[0][:, None], changes.nanmean(1, keepdim=True))
     away = torch.where(angle, half_circle(changes - mean), changes - mean)
     distance = away.abs() / mean.abs().clamp(min=1e-12)
-    return int(distance.nan_to_num(_MISSING).clamp(max=_MISSING).sum(0).argmin())
+    return first_least(distance.nan_to_num(_MISSING).clamp(max=_MISSING).sum(0))
+
+
+def first_least(distance: Tensor) -> int:
+    """The first place of `distance [n]`, ≥ 0, that is the least but for rounding.
+
+    Example:
+        >>> first_least(torch.tensor([3.0, 1.0 + 1e-6, 1.0]))
+        1
+    """
+    least = distance.min()
+    return int((distance <= least + _TIE * (1 + least)).nonzero()[0, 0])
 
 
 def leaders(ranking: pd.DataFrame, measure: str) -> list[str]:

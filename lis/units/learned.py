@@ -28,8 +28,8 @@ from lis.units.transfer import class_agreement, transfer
 from lis.units.tuned import Tuned
 from lis.units.unit_map import cluster_table, map_table, plane, tree, vectors
 
-VERSION = 2
-_MAP, _RANKING, _SPARSITY = range(3)
+VERSION = 3
+_RANKING, _SPARSITY = 1, 2
 """Places in the stream, for each purpose one."""
 
 
@@ -106,7 +106,7 @@ def _map(found: Findings, draft: Draft) -> None:
     config, effects = found.config, found.effects
     x = vectors(effects).reshape(len(effects.tuned.unit), -1)
     grown = tree(x, config.clusters)
-    places = plane(x, config.perplexity, int(found.rng(_MAP).integers(2**32)))
+    places = plane(x, config.perplexity)
     draft.table("map", map_table(effects, places, grown.cluster))
     draft.table("clusters", cluster_table(effects, grown.cluster))
     draft.json("tree", grown.facts)

@@ -156,7 +156,10 @@ def _notes(source: Source, tracks: pd.DataFrame) -> list[str]:
     notes = [f"Matched by {facts['matcher']}, in images of {facts['height']} × {facts['width']} pixels."]
     failed = sum(reason != "" for reason in tracks["reason"])
     if failed:
-        notes.append(f"Without motion: {failed} of {len(tracks)} samples of units ({_reasons(tracks)}).")
+        notes.append(
+            f"Without motion, and neither drawn nor counted: {failed} of {len(tracks)} samples of units "
+            f"({_reasons(tracks)})."
+        )
     files = motion_names(source)
     return [*notes, f"As moving pictures, in the folder of the figures: {listing(files)}."] if files else notes
 

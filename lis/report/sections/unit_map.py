@@ -12,14 +12,15 @@ from lis.report.labels import counted, share, words
 from lis.report.parts import colours
 from lis.report.sections import Picture, Section, section
 from lis.report.source import Source
+from lis.units.unit_map import CROWD
 
 _TITLE = "Map of units"
 _NOTHING = "No label is large enough to be interpreted, so that units have no order by what they change."
 _FEW = "There are too few units, or they are too much alike, for a map."
 _MAP = (
     "Units by what they change (t-SNE over the mean changes of all labels and measures, each measure divided by its "
-    "largest), coloured by the label that they change most; larger dots change it more. Near units change alike; "
-    "distances between groups mean little."
+    f"largest; fewer than {CROWD} units: principal components), coloured by the label that they change most; larger "
+    "dots change it more. Near units change alike; distances between groups mean little."
 )
 _TREE = (
     "Left: Ward's tree of the same vectors. Band: the label that each unit changes most. Right: mean scaled |change| "
