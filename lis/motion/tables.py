@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 
 from lis.matching.affine import decompose
+from lis.quantify.averages import axial_median
 from lis.units.perturbation import Perturbation
 from lis.units.tables import long_table
 
@@ -70,8 +72,13 @@ def local_table(tracks: pd.DataFrame, found: dict[str, Any], labels: Sequence[st
 
 
 def unit_table(along: Sequence[Perturbation], tracks: pd.DataFrame) -> pd.DataFrame:
-    """Table "units" of the stage "motion": ranges, and medians over the samples that have a motion (n)."""
+    """Table "units" of the stage "motion": ranges, and medians over the samples that have a motion (n).
+
+    Rotations by 170° and −170° have a median of 180°: that of directions.
+    """
     table = _medians(tracks, ["name"], [*GLOBAL, "figure"])
+    turns = [torch.tensor(own["rotation"].to_numpy(float)) for _, own in tracks.groupby("name", sort=False)]
+    table["rotation"] = [2 * float(axial_median(degrees / 2)) for degrees in turns]
     ranges = {p.label: (p.unit, p.low, p.high) for p in along}
     for place, name in enumerate(("unit", "low", "high")):
         table.insert(1 + place, name, [ranges[label][place] for label in table["name"]])
