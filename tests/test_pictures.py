@@ -93,6 +93,15 @@ def test_leaders_and_heads_equal_sorting_by_hand(tables: tuple[Tuned, dict[str, 
     assert head(ranking, "ear", "entropy", 4) == mean[:, k, m].argsort(descending=True)[:4].tolist()
 
 
+def test_a_unit_without_a_mean_angle_is_no_example(tables: tuple[Tuned, dict[str, Artifact]]) -> None:
+    own, artifacts = tables
+    table = artifacts["units"].table("ranking")
+    angles = table["measure"] == "angle"
+    unknown = table.assign(change=table["change"].mask(angles), resultant=table["resultant"].mask(angles))
+    found = examples(unknown, artifacts["units"].table("relevance"), own, 2)
+    assert found and not [example for example in found if example.measure == "angle"]
+
+
 def test_a_change_that_few_samples_have_is_passed_over(tables: tuple[Tuned, dict[str, Artifact]]) -> None:
     own, artifacts = tables
     ranking = artifacts["units"].table("ranking")

@@ -9,9 +9,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lis.quantify.averages import Average, axial_mean
+from lis.quantify.averages import Average, unwrapped
 from lis.quantify.change import change
-from lis.quantify.ellipse import half_circle
 from lis.quantify.measures import MEASURES, interpreted
 from lis.units.tables import long_table
 
@@ -131,18 +130,14 @@ def measure_table(paths: Paths) -> pd.DataFrame:
 
 
 def _over_samples(change: Tensor) -> tuple[Average, dict[str, Tensor]]:
-    """Mean, quartiles and number of known values of `change [n, K, 5]`; quartiles of angles lie around their mean."""
-    average, angle = Average.of(change), MEASURES.index("angle")
-    centre = torch.zeros_like(average.value)
-    centre[..., angle] = axial_mean(change[..., angle])[0]
-    around = change - centre
-    around[..., angle] = half_circle(around[..., angle])
+    """Mean, quartiles and number of known values of `change [n, K, 5]`."""
+    average, values = Average.of(change), unwrapped(change)
     known = ~average.value.isnan()
-    low, high = (around.nanquantile(share, 0) + centre for share in (0.25, 0.75))
+    quartiles = [values.nanquantile(share, 0) if values.numel() else average.value for share in (0.25, 0.75)]
+    low, high = (x.where(known, torch.nan) for x in quartiles)
     resultant = torch.full_like(average.value, torch.nan)
-    resultant[..., angle] = average.resultant
-    ends = {name: x.where(known, torch.nan) for name, x in (("low", low), ("high", high))}
-    return average, {"change": average.value, "resultant": resultant, "n": average.n} | ends
+    resultant[..., MEASURES.index("angle")] = average.resultant
+    return average, {"change": average.value, "low": low, "high": high, "resultant": resultant, "n": average.n}
 
 
 def unit_table(paths: Paths, units: pd.DataFrame) -> pd.DataFrame:

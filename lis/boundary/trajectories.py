@@ -182,7 +182,7 @@ def kink_table(labels: tuple[str, ...], measures: Tensor, crossing: Tensor) -> p
         measures: along the paths, `[n, T, K, 5]`.
         crossing: the step of each path that crosses the boundary, `[n]`.
     """
-    seen = torch.stack([interpreted(path) for path in measures])
+    seen = torch.stack([interpreted(path) for path in measures]) if len(measures) else measures[:, 0, :, 0] > 0
     columns: dict[str, Any] = vars(kinks(changes_along(measures), crossing))
     axes = {"trajectory": range(len(measures)), "label": labels, "measure": MEASURES}
     table = long_table(axes, columns | {"interpreted": seen[..., None]})

@@ -94,6 +94,18 @@ def rayleigh(resultant: Tensor, n: Tensor) -> Tensor:
     return (torch.sqrt(1 + 4 * n + 4 * n.square() * (1 - resultant.double().square())) - (1 + 2 * n)).exp()
 
 
+def unwrapped(change: Tensor, dim: int = 0) -> Tensor:
+    """Changes `[..., M]` with each angle within 90° of the mean direction, so that quantiles and ends lie around it.
+
+    Example:
+        >>> unwrapped(torch.tensor([[88.0], [-86.0], [84.0]]))[:, 0].round()
+        tensor([88., 94., 84.])
+    """
+    angle = change[..., -1]
+    mean = axial_mean(angle, dim)[0].unsqueeze(dim)
+    return torch.cat([change[..., :-1], (mean + half_circle(angle - mean))[..., None]], -1)
+
+
 def median_change(change: Tensor, dim: int = 0) -> Tensor:
     """Median change over samples, `[..., M]`, NaN dropped; of the angle R times the median direction.
 

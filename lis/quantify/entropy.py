@@ -21,10 +21,12 @@ _NARROW = 8
 """Columns of the narrowest boxes on a processor."""
 _AT_ONCE = 2**13
 """Pixels at once on a processor: as many as stay in its cache with all levels."""
-_BYTES = np.arange(256, dtype=np.float32)
-_LOG = np.log2(np.maximum(_BYTES, 1))
-_C_LOG = _BYTES * _LOG
-"""log₂ c and c log₂ c of every count c that a byte holds."""
+_BITS = 32
+"""Labels that a bit set of a pixel has room for, with the background."""
+_COUNTS = np.arange(2**16, dtype=np.float32)
+_LOG = np.log2(np.maximum(_COUNTS, 1))
+_C_LOG = _COUNTS * _LOG
+"""log₂ c and c log₂ c of every count c that two bytes hold."""
 
 
 def window(height: int, width: int) -> int:
@@ -63,27 +65,35 @@ def part_entropy(luma: Tensor, masks: Tensor, labels: int) -> Tensor:
     """
     level = (luma * LEVELS).clamp(0, LEVELS - 1).to(torch.uint8)
     side = window(*masks.shape[1:])
-    fits = side**2 < 2**8 and labels < 2**5
-    means = _on_processor if masks.device.type == "cpu" and fits else _on_any_device
+    means = _on_processor if masks.device.type == "cpu" and labels < _BITS else _on_any_device
     return means(level, masks, labels, side)
 
 
 def _on_any_device(level: Tensor, masks: Tensor, labels: int, side: int) -> Tensor:
-    """Label by label."""
-    levels = F.one_hot(level.long(), LEVELS).permute(0, 3, 1, 2).float()
+    """Label by label and level by level, so that memory stays with a few pictures of each image."""
     means = []
     for label in range(1, labels + 1):
         inside = masks == label
-        counts = F.avg_pool2d(levels * inside[:, None], side, stride=1, padding=side // 2, divisor_override=1)
-        pixels = counts.sum(1)
-        entropy = pixels.log2() - torch.xlogy(counts, counts).sum(1) / (math.log(2) * pixels)
+        pixels = _in_window(inside, side)
+        logs = torch.zeros_like(pixels)
+        for value in range(LEVELS):
+            counts = _in_window(inside & (level == value), side)
+            logs += torch.xlogy(counts, counts)
+        entropy = pixels.log2() - logs / (math.log(2) * pixels)
         seen = inside & (pixels >= FULL * side**2)
         means.append(torch.where(seen, entropy, torch.nan).flatten(1).nanmean(1))
-    return torch.stack(means, 1).clamp(min=0)
+    return torch.stack(means, 1).clamp(min=0) if means else level.new_zeros((len(level), 0), dtype=torch.float32)
+
+
+def _in_window(inside: Tensor, side: int) -> Tensor:
+    """How many pixels of the window around each are inside: `[n, h, w]` float32 of `[n, h, w]` bool."""
+    x, half = inside[:, None].float(), side // 2
+    down = F.avg_pool2d(x, (side, 1), stride=1, padding=(half, 0), divisor_override=1)
+    return F.avg_pool2d(down, (1, side), stride=1, padding=(0, half), divisor_override=1)[:, 0]
 
 
 def _on_processor(level: Tensor, masks: Tensor, labels: int, side: int) -> Tensor:
-    """The same several times faster: only where a part is, counts in bytes, logarithms only of its own pixels.
+    """The same many times faster: only where a part is, counts in bytes, logarithms only of its own pixels.
 
     The boxes around all parts of all images lie under each other in a few tall pictures, one for the boxes of up to 8
     columns, one for those of up to 16, and so on.
@@ -170,29 +180,30 @@ def _sums(
         if not len(own):  # rows between two boxes, or between a part's regions
             continue
         counts = _counts(picture[start : start + at_once + 2 * half], side).take(own, 1)
-        pixels = counts.sum(0, dtype=np.uint8)
-        entropy = _LOG[pixels] - cv2.LUT(counts, _C_LOG).sum(0) / pixels
+        pixels = counts.sum(0, dtype=counts.dtype)
+        logs = cv2.LUT(counts, _C_LOG[:256]) if counts.dtype == np.uint8 else _C_LOG.take(counts)
+        entropy = _LOG.take(pixels) - logs.sum(0) / pixels
         counted = pixels >= FULL * side**2
         of = group[start + own[counted] // picture.shape[1]]
         sums += [np.bincount(of, weights, groups) for weights in (entropy[counted], None)]
     return sums
 
 
-def _counts(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+def _counts(picture: NDArray[np.uint8], side: int) -> NDArray[np.unsignedinteger]:
     """Pixels of each level in the window around each pixel but those of the first and last `side // 2` rows.
 
-    `[LEVELS, pixels]`.
+    `[LEVELS, pixels]`, bytes where a window has no more pixels than that, else of two bytes.
     """
     rows, columns = picture.shape
     margin = side // 2 * (columns + 1)
-    buffer = np.zeros(2 * margin + LEVELS * rows * columns, np.uint8)
+    buffer = np.zeros(2 * margin + LEVELS * rows * columns, np.uint8 if side**2 < 2**8 else np.uint16)
     levels = buffer[margin:-margin].reshape(LEVELS, rows * columns)
-    np.equal(picture.reshape(-1), np.arange(LEVELS, dtype=np.uint8)[:, None], out=levels.view(bool))
+    levels[:] = picture.reshape(-1) == np.arange(LEVELS, dtype=np.uint8)[:, None]
     counts = _window_sums(_window_sums(buffer, 1, side), columns, side).reshape(LEVELS, rows * columns)
     return counts[:, side // 2 * columns : (rows - side // 2) * columns]
 
 
-def _window_sums(x: NDArray[np.uint8], step: int, side: int) -> NDArray[np.uint8]:
+def _window_sums(x: NDArray[np.unsignedinteger], step: int, side: int) -> NDArray[np.unsignedinteger]:
     """xᵢ + xᵢ₊ₛ + … of `side` numbers, s = `step` apart: those of half as many added to themselves, and one for odd."""
     if side == 1:
         return x

@@ -61,7 +61,8 @@ def examples(ranking: pd.DataFrame, relevance: pd.DataFrame, tuned: Tuned, most:
         tuned: the screen.
         most: units per block.
     """
-    seen = widespread(pd.DataFrame(ranking[ranking["interpreted"]]), tuned)
+    known = ranking["interpreted"] & ranking["change"].notna()  # angles may have no mean
+    seen = widespread(pd.DataFrame(ranking[known]), tuned)
     answers = pd.DataFrame(relevance[relevance["change"].notna()])
     return [*_of_labels(seen, tuned, most), *_of_classes(answers, tuned, most)]
 

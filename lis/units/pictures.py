@@ -28,7 +28,7 @@ from lis.units.screen import screen
 from lis.units.selection import perturbations
 from lis.units.tuned import Tuned
 
-VERSION = 3
+VERSION = 4
 LARGEST = 256
 """Height and width from which images are kept smaller: a page shows them at a third of that."""
 

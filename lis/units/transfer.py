@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import combinations
 
 import pandas as pd
-import torch
 
 from lis.quantify.measures import MEASURES
 from lis.units.correlation import pearson
@@ -18,8 +17,8 @@ def transfer(effects: Effects) -> pd.DataFrame:
     """What the unit that changes a label most does in each class, for every label and measure.
 
     Returns:
-        label, measure, class, unit (the first of the ranking over the samples of all classes), change (mean over the
-        samples of the class, see `Average`).
+        label, measure, class, unit (the first of the ranking over the samples of all classes; none has a change: no
+        row), change (mean over the samples of the class, see `Average`).
     """
     ranked = effects.average.ranked[:, effects.kept].movedim(0, -1)
     first = by_size(ranked)[..., :1]
@@ -27,7 +26,8 @@ def transfer(effects: Effects) -> pd.DataFrame:
     axes = {"label": effects.kept_labels, "measure": MEASURES, "class": effects.tuned.class_names}
     of_first = changes.gather(-1, first[:, :, None].expand(*changes.shape[:3], 1))[..., 0]
     known = ~ranked.gather(-1, first).isnan()
-    return long_table(axes, {"unit": effects.tuned.unit[first], "change": of_first.where(known, torch.nan)})
+    table = long_table(axes, {"unit": effects.tuned.unit[first], "change": of_first, "known": known})
+    return pd.DataFrame(table[table.pop("known")]).reset_index(drop=True)
 
 
 def class_agreement(effects: Effects) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lis.context import Context
-from lis.quantify.averages import Average
+from lis.quantify.averages import Average, unwrapped
 from lis.quantify.change import change, changes_along
 from lis.quantify.measures import MEASURES, interpreted, mean_area
 from lis.types import Link
@@ -148,13 +148,13 @@ def affected_table(found: Walk, labels: Sequence[str]) -> pd.DataFrame:
     """What the walk does to each label, from the first step to the last.
 
     Columns: label, measure, change (mean over the samples that have the label, see `Average`), resultant (R of the
-    angles; NaN for other measures), lowest, highest, n (samples), mean_area (fraction of the frame, over the images
-    that have the label), interpreted (not too small), rank (by |change|, of the angle R·|change|, among the interpreted
-    labels of a measure, 1 the largest; 0 without a rank).
+    angles; NaN for other measures), lowest, highest (of angles around their mean), n (samples), mean_area (fraction of
+    the frame, over the images that have the label), interpreted (not too small), rank (by |change|, of the angle
+    R·|change|, among the interpreted labels of a measure, 1 the largest; 0 without a rank).
     """
     changes = change(found.measures[:, 0], found.measures[:, -1])
-    average, known = Average.of(changes), ~changes.isnan()
-    ends = [changes.where(known, fill).aminmax(dim=0) for fill in (torch.inf, -torch.inf)]
+    average, around, known = Average.of(changes), unwrapped(changes), ~changes.isnan()
+    lowest, highest = around.where(known, torch.inf).amin(0), around.where(known, -torch.inf).amax(0)
     resultant = torch.full_like(average.value, torch.nan)
     resultant[..., MEASURES.index("angle")] = average.resultant
     table = long_table(
@@ -162,8 +162,8 @@ def affected_table(found: Walk, labels: Sequence[str]) -> pd.DataFrame:
         {
             "change": average.value,
             "resultant": resultant,
-            "lowest": ends[0].min.where(average.n > 0, torch.nan),
-            "highest": ends[1].max.where(average.n > 0, torch.nan),
+            "lowest": lowest.where(average.n > 0, torch.nan),
+            "highest": highest.where(average.n > 0, torch.nan),
             "n": average.n,
             "mean_area": mean_area(found.measures)[:, None],
             "interpreted": interpreted(found.measures)[:, None],
