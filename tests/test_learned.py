@@ -68,7 +68,8 @@ def test_what_the_artifact_holds(run: tuple[Context, Artifact]) -> None:
     assert size["label_sparsity"] == 12 * 3 * 6 and size["label_sparsity_null"] == 9 * 3 * 6
     assert size["unit_sparsity"] == 2 * 5 and size["map"] == size["honesty"] == 12
     assert size["relevance"] == 36 and size["relevance_null"] == 27 and size["robustness"] == 3
-    ranked: Any = found["ranking"][found["ranking"]["change"].notna()].drop_duplicates(["label", "measure"])
+    table: Any = found["ranking"]
+    ranked = table[table["change"].notna()].drop_duplicates(["label", "measure"])
     assert 2 * 3 <= len(ranked) < 2 * 5  # scattered pixels have no entropy, and not all have an angle
     assert size["transfer"] == len(ranked) * 3 and size["agreement"] == 2 * 5 * 3 and size["relevance_correlation"] == 9
     scaled = artifact.tensors("scaled")
