@@ -28,7 +28,7 @@ from lis.motion.shown import chosen
 from lis.motion.stage import motion, validate_motion
 from lis.motion.tables import GLOBAL, unit_table
 from lis.motion.trials import trials
-from lis.motion.tuned import KINDS, adjusted, effect, shuffled_p, tuned_table, tuned_units
+from lis.motion.tuned import KINDS, adjusted, effect, known, shuffled, shuffled_p, tuned_table, tuned_units
 from lis.report.frames import records, where
 from lis.report.metrics import collect_metrics
 from lis.report.page import write_report
@@ -311,6 +311,19 @@ def test_a_unit_that_moves_all_samples_alike_stands_out() -> None:
     assert shuffled_p(swayed, 200, rng).min() > 0.02
 
 
+def test_units_that_are_lost_do_not_hide_the_others() -> None:
+    """A unit keeps its samples in every shuffle, and is held against those that have a motion there."""
+    rng = np.random.default_rng(3)
+    values = rng.normal(0, 1, (10, 10, 2))
+    values[4] += (4.0, -4.0)
+    values[5:] = np.nan
+    moved = shuffled(values, known(values), rng)
+    assert (known(moved) == known(values)).all()
+    np.testing.assert_allclose(np.sort(moved[:5, :, 0], axis=0), np.sort(values[:5, :, 0], axis=0))
+    p = shuffled_p(values, 400, rng)
+    assert p[4] < 0.01 and np.isnan(p[5:]).all()
+
+
 def test_p_is_uniform_where_units_are_alike() -> None:
     rng = np.random.default_rng(2)
     p = np.concatenate([shuffled_p(rng.normal(0, 1, (8, 5, 1)), 60, rng) for _ in range(40)])
@@ -349,6 +362,10 @@ def test_shown_units_take_turns_over_parts() -> None:
     lost = strength.clone()
     lost[0] *= 20
     assert {row.place for row in chosen(lost.nanmean(2), lost, 4)} == {1, 2, 3}
+    most = torch.cat([strength, torch.full((6, 3, 3), torch.nan)])  # units that are lost say nothing of the others
+    assert [row.place for row in chosen(most.nanmean(2), most, 3) if row.figure == "trajectories"] == [0, 2, 1]
+    most[0, :2] = torch.nan
+    assert 0 not in {row.place for row in chosen(most.nanmean(2), most, 4)}
     assert not chosen(torch.full((2, 3), torch.nan), torch.full((2, 3, 2), torch.nan), 2)
     assert [row.place for row in chosen(torch.tensor([[1.0], [2.0]]), torch.empty(2, 1, 0), 1)] == [1, 1]
 

@@ -19,8 +19,8 @@ from lis.matching.matches import pixel_grid
 AGREEMENT = 0.75
 """Least agreement of two pictures whose field is taken for a motion.
 
-Measured on part world (experiments/fig4c): no pair of images of a figure, in other poses, with other parts or colours,
-has less, and of pairs with nothing in common 97 % have.
+Measured on part world (experiments/fig4c): no pair of images of a figure in other poses or with other parts has less,
+one in 40 in other colours has; of pairs with nothing in common all or almost all have.
 """
 _WINDOW = 3.0
 """Standard deviation in pixels of the window in which pictures are compared."""

@@ -36,11 +36,11 @@ class Shown:
 def chosen(figure: Tensor, strength: Tensor, most: int) -> list[Shown]:
     """Units that move one part more than the others, each another part, on samples that are typical for them.
 
-    A unit's part is the one with the largest median over samples, of those that most samples have; units come in the
-    order of that median relative to the mean over parts. When all parts have a unit, the next round begins. Units that
-    go too `FAR` are passed over. A sample is typical for a unit when its strength is nearest to the mean over samples,
-    for several units when the distances, relative to the means, have the smallest sum. Without parts the whole figure
-    counts.
+    A unit's part is the one with the largest median over samples, of those that most samples with a motion have; units
+    come in the order of that median relative to the mean over parts. When all parts have a unit, the next round begins.
+    Units that go too `FAR`, or are lost in most samples, are passed over. A sample is typical for a unit when its
+    strength is nearest to the mean over samples, for several units when the distances, relative to the means, have the
+    smallest sum. Without parts the whole figure counts.
 
     Args:
         figure: mean length of the local displacement `[units, samples]`, NaN where there is none.
@@ -53,12 +53,13 @@ def chosen(figure: Tensor, strength: Tensor, most: int) -> list[Shown]:
         [('fields', 1), ('fields', 3), ('trajectories', 1), ('trajectories', 3)]
     """
     parts = strength if strength.shape[2] else figure[..., None]
-    often = parts.isfinite().float().mean((0, 1)) >= MOST
+    moves = figure.isfinite()
+    often = parts[moves].isfinite().float().mean(0) >= MOST
     median = parts.nanmedian(1).values.where(often, torch.nan)
     size, part = median.nan_to_num(-1.0).max(1)
     contrast = size / median.nanmean(1) if parts.shape[2] > 1 else size
     whole = figure.nanmedian(1).values
-    contrast = contrast.where((size > 0) & (whole <= FAR * whole.nanmedian()), -1.0)
+    contrast = contrast.where((size > 0) & (whole <= FAR * whole.nanmedian()) & (moves.float().mean(1) >= MOST), -1.0)
     order = [int(place) for place in contrast.argsort(descending=True, stable=True) if contrast[place] > 0]
     units = _by_turns(order, part.tolist())[:most]
     if not units:

@@ -2,7 +2,7 @@
 
 A unit's effect is the length of its median over samples: what samples do in all directions cancels, and one alignment
 that goes wrong says little. Under the null hypothesis it does not matter which unit was tuned, so the units are
-shuffled within each sample.
+shuffled within each sample: those that have a motion there, so that a unit keeps its number of samples.
 """
 
 from __future__ import annotations
@@ -88,15 +88,31 @@ def shuffled_p(values: np.ndarray, shuffles: int, rng: np.random.Generator) -> n
     Returns:
         `[units]`; NaN with fewer than two units, and for a unit with fewer than two samples.
     """
-    units, samples, _ = values.shape
+    units = len(values)
     observed, count = effect(values), known(values).sum(1)
     if units < _LEAST:
         return np.full(units, np.nan)
-    order, larger = np.tile(np.arange(units)[:, None], (1, samples)), np.zeros(units)
+    there, larger = known(values), np.zeros(units)
     for _ in range(shuffles):
-        null = effect(np.take_along_axis(values, rng.permuted(order, axis=0)[..., None], 0))
+        null = effect(shuffled(values, there, rng))
         larger += null >= observed - 1e-12  # the order itself counts, whatever the rounding
     return np.where(count < _LEAST, np.nan, (1 + larger) / (1 + shuffles))
+
+
+def shuffled(values: np.ndarray, there: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """`values [units, samples, columns]` with the units permuted in each sample, among those that are `there`.
+
+    Example:
+        >>> values = np.array([[[1.0]], [[np.nan]], [[1.0]]])
+        >>> shuffled(values, known(values), np.random.default_rng(0)).ravel().tolist()
+        [1.0, nan, 1.0]
+    """
+    units = np.arange(len(values))[:, None]
+    place = np.argsort(np.where(there, units, np.inf), axis=0, kind="stable")
+    source = np.argsort(np.where(there, rng.random(there.shape), np.inf), axis=0, kind="stable")
+    moved = np.empty_like(values)
+    np.put_along_axis(moved, place[..., None], np.take_along_axis(values, source[..., None], 0), 0)
+    return moved
 
 
 def adjusted(p: np.ndarray) -> np.ndarray:
