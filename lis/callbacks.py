@@ -12,7 +12,6 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from lis.folder import clear
 from lis.store import check_writable
 
 log = logging.getLogger(__name__)
@@ -39,39 +38,47 @@ class SweepReport(Callback):
         """End the program if the sweep's folder cannot be written."""
         self._started = time.time()
         _require_writable(config.hydra.sweep.dir, "hydra.sweep.dir")
-        clear(Path(config.hydra.sweep.dir))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Write `<sweep>/report.html`, log every failed job, and end the program with 1 if there is one."""
         folder = Path(config.hydra.sweep.dir)
         jobs = sweep_jobs(folder, self._started)
-        failures = {job: reason for job in jobs if (reason := failure(job)) is not None}
-        done = [job for job in jobs if (job / "metrics.json").exists()]  # also where only a figure failed
+        failures = {job: reason for job in jobs if (reason := failure(job, self._started)) is not None}
+        done = [job for job in jobs if _is_new(job / "metrics.json", self._started)]  # also where only a figure failed
+        is_whole = True
         try:
             if done:
                 log.info("comparison of %s jobs: %s", len(done), _compare(done, folder))
         except Exception:
             log.exception("the comparison page is not whole")
-            sys.exit(1)
+            is_whole = False
         if failures:
             log.error("%s of %s jobs failed:", len(failures), len(jobs))
             for job, reason in failures.items():
                 log.error("  job %s (%s): %s", job.name, " ".join(overrides(job)) or "no overrides", reason)
+        if failures or not is_whole:
             sys.exit(1)
 
 
 def sweep_jobs(folder: Path, since: float = 0.0) -> list[Path]:
     """The folders of a sweep's jobs that started after `since` (seconds of the epoch), in their order."""
-    configs = [file for file in folder.glob("*/.hydra/config.yaml") if file.stat().st_mtime >= int(since)]
+    configs = [file for file in folder.glob("*/.hydra/config.yaml") if _is_new(file, since)]
     jobs = [file.parent.parent for file in configs]
     return sorted(jobs, key=lambda job: (int(job.name) if job.name.isdigit() else sys.maxsize, job.name))
 
 
-def failure(job: Path) -> str | None:
-    """Why a job failed; None if it did not."""
-    if (job / FAILURE).exists():
+def failure(job: Path, since: float = 0.0) -> str | None:
+    """Why a job failed that started after `since` (seconds of the epoch); None if it did not.
+
+    A job that was refused leaves the result of an earlier one in its folder.
+    """
+    if _is_new(job / FAILURE, since):
         return json.loads((job / FAILURE).read_text())["error"]
-    return None if (job / "metrics.json").exists() else "it ended without a result"
+    return None if _is_new(job / "metrics.json", since) else "it ended without a result"
+
+
+def _is_new(file: Path, since: float) -> bool:
+    return file.exists() and file.stat().st_mtime >= int(since)
 
 
 def overrides(job: Path) -> list[str]:

@@ -79,7 +79,7 @@ class Lease:
         file = self.folder / str(int(newest.name) + 1 if newest else 0)
         try:
             with file.open("x") as stream:
-                json.dump({"machine": machine(), "pid": os.getpid(), "start": _start(os.getpid())}, stream)
+                stream.write(owner())
         except (FileExistsError, FileNotFoundError):  # another job made this number, or has just cleared the folder
             return False
         except OSError:  # a full disk: nobody shall wait for an owner without a name
@@ -118,7 +118,7 @@ class _Watch:
                 text, touched = stream.read(), os.fstat(stream.fileno()).st_mtime_ns
         except FileNotFoundError:
             return False
-        if text == RELEASED or _dead(text):
+        if text == RELEASED or dead(text):
             return True
         if self._seen != (file, touched):
             self._seen, self._since, self._owner = (file, touched), time.monotonic(), text
@@ -149,13 +149,18 @@ def _newest(folder: Path) -> Path | None:
         return None
 
 
-def _dead(owner: str) -> bool:
+def owner() -> str:
+    """This process, as `dead` reads it: machine, number and start, as JSON."""
+    return json.dumps({"machine": machine(), "pid": os.getpid(), "start": _start(os.getpid())})
+
+
+def dead(owner: str) -> bool:
     """Whether the owner ran on this machine and is gone; False when that cannot be told."""
     try:
         fields = json.loads(owner)
-    except ValueError:  # the owner has made its file and not yet filled it
+        return fields["machine"] == machine() and _start(fields["pid"]) != fields["start"]
+    except (ValueError, KeyError, TypeError):  # the owner has made its file and not yet filled it
         return False
-    return fields["machine"] == machine() and _start(fields["pid"]) != fields["start"]
 
 
 def _start(pid: int) -> str | None:

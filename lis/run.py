@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 
 if __name__ == "__main__":  # importing takes seconds, in which Ctrl-C ends the program without a word
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as behind `nohup` or in a script's background
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import json
 import logging
@@ -130,6 +131,7 @@ def run(config: DictConfig, out: Path) -> None:
         check_probe(settings.classifier.library, settings.classifier.probe)
     ctx = build.context(settings)
     check_models(ctx)
+    clear_outputs(out)
     tracker: Tracker = build.build(settings.logger, out=str(out))
     ctx, artifacts = ready(ctx)
     artifacts |= {name: run_stage(name, ctx) for name in settings.analysis.stages}
@@ -178,6 +180,16 @@ def check_models(ctx: Context) -> None:
     for wanted, check in CHECKS:
         if stages & wanted:
             check(ctx)
+
+
+def clear_outputs(out: Path) -> None:
+    """Remove what an earlier run left in the folder, and an earlier sweep in its own: behind all checks, so that what
+    is refused costs nothing.
+    """
+    config = HydraConfig.get()
+    clear(out)
+    if config.mode == RunMode.MULTIRUN:
+        clear(Path(config.runtime.cwd) / config.sweep.dir)
 
 
 def run_stage(name: str, ctx: Context) -> Artifact:
@@ -261,7 +273,6 @@ def main(config: DictConfig) -> None:
     store = Path(HydraConfig.get().runtime.cwd) / Path(config.store).expanduser()
     stop.store = str(config.store)
     try:
-        clear(out)
         run(config, out)
         stop.check()  # a signal that came last still stops a sweep
     except Exception as error:

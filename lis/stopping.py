@@ -46,13 +46,16 @@ class Stop:
     def listen(self) -> Iterator[None]:
         """Take both signals inside a `with` block; in a thread that cannot, nothing changes.
 
+        A signal that whoever started the process had ignored, as `nohup` and a script's `&` do, stays ignored.
+
         Raises:
             SystemExit: with `code`, when a signal has stopped the block.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._asked) for number in _SIGNALS}
+        heard = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+        before = {number: signal.signal(number, self._asked) for number in heard}
         late = signal.signal(signal.SIGALRM, self._late)
         try:
             yield
@@ -69,9 +72,10 @@ class Stop:
         if self.signal is not None:
             self._end()
         self.signal = signal.Signals(number)
-        for each in _SIGNALS:  # the system ends the process, even inside a long call into a library
-            signal.signal(each, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, GRACE, GRACE)
+        for each in _SIGNALS:
+            if signal.getsignal(each) != signal.SIG_IGN:
+                signal.signal(each, signal.SIG_DFL)  # the system ends the process, even inside a long call in C
+        signal.setitimer(signal.ITIMER_REAL, GRACE)  # once: a second time it would interrupt what cleans up
         # Not through a stream or the log, which the signal may have interrupted in the middle of a line.
         os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"\n{self._message()}\n".encode())
 

@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import logging
+import os
 import re
 import shutil
 import time
@@ -36,6 +37,7 @@ from lis.lock import Lease
 log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
+_KEY = re.compile(r"[0-9a-f]{32}")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -300,7 +302,18 @@ def _is_of_store(error: BaseException, root: Path) -> bool:
     """Whether the system refused a file of the store; safetensors names none, and writes nowhere else."""
     if isinstance(error, SafetensorError):
         return _number(error) is not None
-    return isinstance(error, OSError) and (str(root) in str(error) or not root.is_dir())
+    if not isinstance(error, OSError):
+        return False
+    names = [name for name in (error.filename, error.filename2) if isinstance(name, (str, bytes, os.PathLike))]
+    if not names:  # pyarrow's, whose text has the path
+        return f"{root}{os.sep}" in str(error) or not root.is_dir()
+    files = [path for name in names if (path := Path(os.fsdecode(name))).is_relative_to(root)]
+    return any(_is_made(file.relative_to(root)) or not root.is_dir() for file in files)
+
+
+def _is_made(file: Path) -> bool:
+    """Whether a file of the store's folder is of an artifact or a lock; a person may keep others there."""
+    return file.parts[:1] in (("drafts",), ("locks",), ("set-aside",)) or any(map(_KEY.fullmatch, file.parts))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from commandline import ROOT
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import open_dict
 
-from lis.folder import FILES, clear, record, recorded, staged
-from lis.run import track
+from lis.config import conf_folder
+from lis.folder import RECORD, clear, record, recorded, staged
+from lis.lock import owner
+from lis.run import main, track
+from lis.stopping import Stop
+
+GONE = json.dumps(json.loads(owner()) | {"pid": 4194305})  # beyond what a process can be numbered
+
+
+def write(out: Path, *lines: object) -> None:
+    """A record as another run left it."""
+    (out / RECORD).write_text("\n".join(json.dumps(line) for line in lines))
 
 
 def files(out: Path) -> set[str]:
@@ -32,10 +51,83 @@ def test_a_record_that_names_files_elsewhere_or_is_damaged_removes_nothing(tmp_p
     out = tmp_path / "run"
     out.mkdir()
     (tmp_path / "precious").touch()
-    for text in (json.dumps(["../precious", str(tmp_path / "precious")]), "{", "7", "[7]"):
-        (out / FILES).write_text(text)
+    (out / "elsewhere").symlink_to(tmp_path)
+    names = ["../precious", str(tmp_path / "precious"), "elsewhere/precious", "../run/../precious"]
+    for text in (
+        json.dumps({"lis": 1, "files": names}),
+        "{",
+        "7",
+        "[7]",
+        '{"lis": 1, "files": 7}',
+        '{"lis": 1}',
+        "\xff",
+    ):
+        (out / RECORD).write_text(text)
         clear(out)
-    assert (tmp_path / "precious").exists() and not files(out)
+    assert (tmp_path / "precious").exists() and not files(out) and (out / "elsewhere").is_symlink()
+
+
+def test_a_persons_own_list_and_folders_of_a_like_name_are_left(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").touch()
+    for name in ("files.json", RECORD):
+        (tmp_path / name).write_text('["thesis.txt"]')
+    for name in (".draft-4194305", ".draft-notes", f".lis-draft-{'0' * 32}"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "chapter.txt").touch()
+    (tmp_path / ".draft-999999").touch()
+    before = files(tmp_path) - {RECORD}
+    clear(tmp_path)
+    assert files(tmp_path) == before
+
+
+def test_a_record_of_odd_names_ends_no_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "circle").symlink_to("circle")
+    (tmp_path / "page.html").touch()
+    write(
+        tmp_path, {"lis": 1, "files": ["", ".", "..", "notes", "a\0b", "x" * 300, "circle/a", "\udc80", "page.html", 7]}
+    )
+    clear(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"notes", "circle"}
+    assert "is not removed" in caplog.text
+
+
+def test_a_file_that_cannot_be_removed_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(file))
+
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "a.png").touch()
+    record(tmp_path, [tmp_path / "figures" / "a.png"])
+    monkeypatch.setattr(Path, "unlink", refuse)
+    clear(tmp_path)
+    assert "figures/a.png" in caplog.text and files(tmp_path) == {"figures/a.png", RECORD}
+
+
+def test_half_a_line_of_a_killed_run_costs_that_line_only(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).touch()
+        record(tmp_path, [tmp_path / name])
+        with (tmp_path / RECORD).open("a") as stream:
+            stream.write('{"lis": 1, "fil')
+    assert recorded(tmp_path) == ["a", "b"]
+    clear(tmp_path)
+    assert not files(tmp_path)
+
+
+def test_a_run_that_is_killed_while_it_records_leaves_nothing_behind(tmp_path: Path) -> None:
+    program = """
+import os, sys
+from pathlib import Path
+from lis.folder import record
+Path.replace = Path.rename = os.replace = lambda *a: os._exit(9)
+record(Path(sys.argv[1]), [Path(sys.argv[1]) / "a"])
+"""
+    subprocess.run([sys.executable, "-c", program, tmp_path], cwd=ROOT, check=False)
+    clear(tmp_path)
+    assert not files(tmp_path)
 
 
 def test_a_failure_leaves_what_it_wrote_recorded(tmp_path: Path) -> None:
@@ -47,14 +139,70 @@ def test_a_failure_leaves_what_it_wrote_recorded(tmp_path: Path) -> None:
 
     with pytest.raises(ZeroDivisionError):
         fail()
-    assert files(tmp_path) == {"figures/a.png", FILES} and recorded(tmp_path) == ["figures/a.png"]
+    assert files(tmp_path) == {"figures/a.png", RECORD} and recorded(tmp_path) == ["figures/a.png"]
 
 
 def test_the_draft_of_a_killed_run_is_removed_and_that_of_a_living_one_is_not(tmp_path: Path) -> None:
-    (tmp_path / ".draft-4194305").mkdir()  # beyond what a process can be numbered
+    (tmp_path / "precious").touch()
+    left = tmp_path / f".lis-draft-{'0' * 32}"
+    (left / "figures").mkdir(parents=True)
+    (left / "figures" / "a.png").touch()
+    (left / "link").symlink_to(tmp_path)
+    write(tmp_path, {"lis": 1, "draft": left.name, "owner": GONE})
     with staged(tmp_path) as draft:
+        (draft / "page.html").touch()
         clear(tmp_path)
-        assert draft.is_dir() and not (tmp_path / ".draft-4194305").exists()
+        clear(tmp_path)
+        assert draft.is_dir() and not left.exists()
+    assert files(tmp_path) == {"precious", "page.html", RECORD}
+    clear(tmp_path)
+    assert files(tmp_path) == {"precious"}
+
+
+@pytest.mark.parametrize(("age", "is_left"), [(0, True), (2 * 86400, False)])
+def test_a_draft_of_another_machine_is_left_for_a_day(age: float, is_left: bool, tmp_path: Path) -> None:
+    draft = tmp_path / f".lis-draft-{'0' * 32}"
+    draft.mkdir()
+    os.utime(draft, (time.time() - age, time.time() - age))
+    write(tmp_path, {"lis": 1, "draft": draft.name, "owner": json.dumps(json.loads(GONE) | {"machine": "another"})})
+    clear(tmp_path)
+    assert draft.exists() == is_left == (tmp_path / RECORD).exists()
+
+
+@pytest.mark.parametrize("name", ["precious", ".lis-draft-notes", "../precious", "."])
+def test_a_folder_that_is_no_draft_is_left_whatever_the_record_says(name: str, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    for folder in (out / "precious", out / ".lis-draft-notes", tmp_path / "precious"):
+        folder.mkdir(parents=True)
+        (folder / "a").touch()
+    write(out, {"lis": 1, "draft": name, "owner": GONE})
+    clear(out)
+    assert len(files(tmp_path)) == 3
+
+
+def test_a_killed_run_of_the_same_number_is_in_nobodys_way(tmp_path: Path) -> None:
+    with staged(tmp_path) as first, staged(tmp_path) as second:
+        assert first != second
+
+
+def test_a_refused_run_removes_nothing_of_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "report.html").touch()
+    (tmp_path / "metrics.json").touch()
+    (tmp_path / "failure.json").write_text("old")
+    record(tmp_path, [tmp_path / name for name in ("report.html", "metrics.json", "failure.json")])
+    refused = ["device=abacus", "hydra.mode=RUN", "hydra.job.num=0", "hydra.job.id=0"]
+    runtime = [f"hydra.runtime.{key}={tmp_path}" for key in ("output_dir", "cwd")]
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_folder())):
+        config = compose("config", [*refused, *runtime], return_hydra_config=True)
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", config.copy())
+    monkeypatch.setattr("lis.run.keep_freed_memory", lambda: None)
+    monkeypatch.setattr("lis.run.stop", Stop())
+    with open_dict(config):
+        del config["hydra"]
+    with pytest.raises(SystemExit):
+        inspect.unwrap(main)(config)
+    assert {"report.html", "metrics.json", "failure.json"} <= files(tmp_path)
+    assert "abacus" in (tmp_path / "failure.json").read_text()
 
 
 class Seen:

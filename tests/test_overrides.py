@@ -106,6 +106,9 @@ def test_interpolations_in_paths_are_resolved(cwd: Path, monkeypatch: pytest.Mon
 
 def test_a_sweep_over_paths_is_one_unless_a_file_has_that_name(cwd: Path) -> None:
     assert read("-m", "classifier.weights=a=1.ckpt,'b,c.ckpt'", sweep=True) == ["a=1.ckpt", "b,c.ckpt"]
+    assert read("-m", "images=a, b", sweep=True) == read("-m", "images=a , 'b'", sweep=True) == ["a", "b"]
+    (cwd / " c").touch()
+    assert read("-m", "images=a, c", sweep=True) == ["a", " c"]
     (cwd / "a,b.ckpt").touch()
     assert read("-m", "classifier.weights=a,b.ckpt") == ["a,b.ckpt"]
     assert read("-m", "hydra.sweep.dir=my sweep, new") == ["my sweep, new"]  # Hydra does not sweep over its own keys

@@ -82,10 +82,13 @@ def test_a_second_analysis_in_a_folder_leaves_nothing_of_the_first_and_all_that_
     stages = {"similarity", "pairs/test"}  # those with tables
     assert {str(file.parent.relative_to(out / "tables")) for file in (out / "tables").rglob("*.*")} == stages
     assert "evaluation" not in json.loads((out / "summary.json").read_text())["artifacts"]
+    before = {file: file.stat().st_mtime_ns for file in out.rglob("*.*") if file.is_file()}
+    before = {file: time for file, time in before.items() if file.suffix not in (".log", ".yaml", ".jsonl")}
     code, output = lis(*SMALL, "device=abacus", f"hydra.run.dir={out}", cwd=folder)
-    assert code == 1
-    assert {file.name for file in out.iterdir()} == {".hydra", "lis.log", "figures", "failure.json", "files.json"}
-    assert [file.name for file in (out / "figures").iterdir()] == ["mine.png"]
+    assert code == 1 and (out / "failure.json").is_file()
+    assert before == {file: file.stat().st_mtime_ns for file in before}  # what is refused costs nothing
+    code, output = lis(*SMALL, "analysis=similarity", f"hydra.run.dir={out}", cwd=folder)
+    assert code == 0 and not (out / "failure.json").exists(), output
 
 
 def test_a_damaged_artifact_is_named_and_made_again(folder: Path, tmp_path: Path) -> None:
@@ -190,6 +193,20 @@ def test_a_sweep_makes_each_pair_set_once_and_ends_in_a_comparison(folder: Path)
     assert not made(sweep / "0")
     assert not any(name.startswith("pairs") for name in made(sweep / "1"))
     assert metrics(sweep / "0") == metrics(folder / "outputs" / "first") != metrics(sweep / "1")
+
+
+def test_a_refused_sweep_leaves_the_page_of_the_one_before_and_counts_none_of_its_results(folder: Path) -> None:
+    sweep = (*SMALL, "analysis=similarity", "hydra.sweep.dir=outputs/refused")
+    code, output = lis("-m", *sweep, "seed=0,1", cwd=folder)
+    assert code == 0, output
+    page = folder / "outputs" / "refused" / "report.html"
+    text = page.read_text()
+    code, output = lis("-m", *sweep, "device=abacus,slide_rule", cwd=folder)
+    assert code == 1 and "2 of 2 jobs failed" in output and "comparison of" not in output, output
+    assert page.read_text() == text
+    code, output = lis("-m", *sweep, "device=abacus,cpu", cwd=folder)
+    assert code == 1 and "1 of 2 jobs failed" in output and "comparison of 1 jobs" in output, output
+    assert page.read_text() != text
 
 
 def test_a_sweep_goes_on_after_a_failure_and_names_every_failed_job(folder: Path) -> None:

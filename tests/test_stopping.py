@@ -62,6 +62,61 @@ def test_a_shard_that_takes_too_long_is_stopped(stop: Stop, monkeypatch: pytest.
     assert time.monotonic() - begun < 30
 
 
+def test_what_cleans_up_is_not_interrupted_by_the_clock(stop: Stop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopping, "GRACE", 0.1)
+    done = []
+
+    def shard(item: int) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        finally:
+            time.sleep(0.5)
+            done.append(item)
+
+    with pytest.raises(SystemExit), stop.listen():
+        list(InProcess().map(shard, range(3)))
+    assert done == [0]
+
+
+@SIGNALS
+def test_an_ignored_signal_stays_ignored(stop: Stop, number: signal.Signals, code: int) -> None:
+    """As behind `nohup`, or in a script's background."""
+    (other,) = {signal.SIGINT, signal.SIGTERM} - {number}
+
+    def both() -> None:
+        os.kill(os.getpid(), other)
+        os.kill(os.getpid(), number)  # after the other one as well
+        stop.check()
+
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with stop.listen():
+            os.kill(os.getpid(), number)
+            stop.check()
+            assert signal.getsignal(number) == signal.SIG_IGN
+        with pytest.raises(SystemExit) as error, stop.listen():
+            both()
+        assert signal.getsignal(number) == signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+    assert error.value.code == 128 + other != code
+
+
+def test_the_command_line_leaves_ctrl_c_ignored_in_the_background() -> None:
+    program = """
+import runpy, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+sys.modules["hydra"] = None  # the first import that takes long ends it
+try:
+    runpy.run_module("lis.run", run_name="__main__")
+except ModuleNotFoundError:
+    print(signal.getsignal(signal.SIGINT) == signal.SIG_IGN)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert ended.stdout == "True\n", ended.stderr
+
+
 def test_an_exit_without_a_signal_keeps_its_code(stop: Stop) -> None:
     with pytest.raises(SystemExit) as error, stop.listen():
         sys.exit(7)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import shutil
 import signal
 import subprocess
@@ -155,6 +156,42 @@ def test_a_store_that_vanishes_while_something_is_made_is_told_in_one_line(
         Store(tmp_path / "store").make(RECIPE, vanish)
     line = disk_fault(error.value, tmp_path / "store")
     assert line and str(tmp_path / "store") in line and "went away" in line and "the same command" in line
+
+
+KEY = RECIPE.key
+
+
+@pytest.mark.parametrize(
+    ("name", "is_of_store"),
+    [
+        (f"store/link/{KEY}/link.safetensors", True),
+        (f"store/pairs/train/{KEY}", True),
+        (f"store/drafts/link/{KEY}/0/a.json", True),
+        (f"store/locks/link/{KEY}/0", True),
+        ("store-labels/a.png", False),
+        (f"store-labels/{KEY}/a.png", False),
+        ("store/labels/a.png", False),
+        ("store/weights.pt", False),
+        ("store", False),
+    ],
+)
+def test_a_missing_file_is_of_the_store_only_where_the_store_made_it(
+    name: str, is_of_store: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "store").mkdir()
+    file = tmp_path / name
+    for error in (
+        FileNotFoundError(2, "No such file or directory", str(file)),
+        FileNotFoundError(2, "No such file or directory", "/elsewhere", None, os.fsencode(file)),
+    ):
+        assert (disk_fault(error, tmp_path / "store") is not None) == is_of_store
+
+
+def test_a_missing_file_elsewhere_is_no_fault_of_a_store_that_is_not_there(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    assert disk_fault(FileNotFoundError(2, "No such file", str(tmp_path / "store-labels" / "a.png")), store) is None
+    assert disk_fault(FileNotFoundError(2, f"Cannot open '{store}-labels/a.parquet'"), tmp_path) is not None
+    assert disk_fault(FileNotFoundError(2, "No such file", str(store / "a.png")), store) is not None
 
 
 def test_other_errors_are_no_faults_of_the_disk(tmp_path: Path) -> None:

@@ -104,7 +104,8 @@ def _quoted(value: str, sweep: bool) -> str:
     if _exists(value):
         return QuotedString(value.replace("${", r"\${"), Quote.single).with_quotes()
     if sweep and "," in value and not _as_meant(value):
-        return ",".join(_quoted(part, sweep=False) for part in _PART.findall(value))
+        parts = [part if _exists(part) else part.strip() for part in _PART.findall(value)]
+        return ",".join(_quoted(part, sweep=False) for part in parts)
     return value if _as_meant(value) else QuotedString(value, Quote.single).with_quotes()
 
 
