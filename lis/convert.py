@@ -6,6 +6,11 @@ at once.
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":  # importing takes seconds, in which Ctrl-C ends the program without a word
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import sys
 from collections.abc import Sequence
@@ -14,11 +19,14 @@ from pathlib import Path
 from lis.generators.stylegan_xl.checkpoint import ENTRY, read_checkpoint, write_checkpoint
 from lis.generators.stylegan_xl.saved import WEIGHTS, Origin, require_free
 from lis.progress import console, print_anywhere
+from lis.stopping import stop
 from lis.store import check_writable, sha256
 
 
 def convert(source: Path, folder: Path, entry: str = ENTRY) -> Path:
     """Write one network of a checkpoint as safetensors and JSON, and say on the way what is being done.
+
+    A signal to stop is heeded between two steps.
 
     Args:
         source: a published pickle.
@@ -34,9 +42,11 @@ def convert(source: Path, folder: Path, entry: str = ENTRY) -> Path:
     require_free(folder)
     _say(f"reading {entry} of {source}")
     generator = read_checkpoint(source, entry)
+    stop.check()
     check_writable(folder, "out")
     _say(f"adding up the checksum of {source.stat().st_size / 2**20:,.0f} MB")
     origin = Origin(source.name, sha256(source), entry)
+    stop.check()
     count = sum(value.numel() for value in generator.parameters())
     _say(f"writing {count / 1e6:.2f} million parameters, {generator.num_ws} ws, {generator.resolution} px")
     write_checkpoint(generator, folder, origin)
@@ -44,18 +54,19 @@ def convert(source: Path, folder: Path, entry: str = ENTRY) -> Path:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Convert a file; the exit code is 1 where that is not possible."""
+    """Convert a file; the exit code is 1 where that is not possible, and 130 or 143 where a signal stopped it."""
     print_anywhere()
     parser = argparse.ArgumentParser(prog="python -m lis.convert", description="A published checkpoint as safetensors.")
     parser.add_argument("source", type=Path, help="a .pkl file of StyleGAN-XL; nothing in it is executed")
     parser.add_argument("folder", type=Path, help=f"where {WEIGHTS} and its description go; nothing is overwritten")
     parser.add_argument("--entry", default=ENTRY, help="the network in the file (default: %(default)s)")
     options = parser.parse_args(arguments)
-    try:
-        _say(f"done: {convert(options.source, options.folder, options.entry)}")
-    except (ValueError, OSError) as error:
-        _say(str(error), "bold red")
-        sys.exit(1)
+    with stop.listen(f"of a file that is not whole nothing is kept in {options.folder}; the same command begins anew"):
+        try:
+            _say(f"done: {convert(options.source, options.folder, options.entry)}")
+        except (ValueError, OSError) as error:
+            _say(str(error), "bold red")
+            sys.exit(1)
 
 
 def _say(text: str, style: str | None = None) -> None:

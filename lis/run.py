@@ -59,7 +59,7 @@ from lis.motion.accuracy import matching, validate_matching
 from lis.motion.stage import motion, validate_motion
 from lis.progress import print_anywhere
 from lis.report.html import ReportError
-from lis.report.metrics import collect_metrics
+from lis.report.metrics import attempt_metrics
 from lis.report.page import write_report
 from lis.segmentation.evaluation import segmentation
 from lis.segmentation.stage import segmenter, validate_segmenter
@@ -135,14 +135,14 @@ def run(config: DictConfig, out: Path) -> None:
     tracker: Tracker = build.build(settings.logger, out=str(out))
     ctx, artifacts = ready(ctx)
     artifacts |= {name: run_stage(name, ctx) for name in settings.analysis.stages}
-    metrics = collect_metrics(artifacts)
+    metrics, _ = measured = attempt_metrics(artifacts)
     write_json(out / "metrics.json", metrics)
     try:
         with staged(out) as draft:
-            page = out / write_report(ctx, artifacts, draft).name
+            page = out / write_report(ctx, artifacts, draft, measured).name
     finally:  # a figure that fails loses nothing but itself
-        track(tracker, metrics, artifacts, out)
         write_json(out / "summary.json", summarise(artifacts, time.perf_counter() - start))
+        track(tracker, metrics, artifacts, out)
     show(metrics, page)
 
 

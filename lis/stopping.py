@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: a run stops behind the shard in hand, and says what is kept and how to go on."""
+"""Ctrl-C and SIGTERM: a program stops behind the shard or step in hand, and says what is kept and how to go on."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ class Stop:
         self.signal: signal.Signals | None = None
         self.store = "the store"
         """Where finished work is kept, for the message."""
+        self.remains = ""
+        """What is said of the work that a signal stops; if empty, that the finished part is kept in `store`."""
 
     @property
     def code(self) -> int:
@@ -43,10 +45,13 @@ class Stop:
             raise Stopped(self.signal.name)
 
     @contextmanager
-    def listen(self) -> Iterator[None]:
+    def listen(self, remains: str = "") -> Iterator[None]:
         """Take both signals inside a `with` block; in a thread that cannot, nothing changes.
 
         A signal that whoever started the process had ignored, as `nohup` and a script's `&` do, stays ignored.
+
+        Args:
+            remains: what is said to be left of the work, where none goes to a store.
 
         Raises:
             SystemExit: with `code`, when a signal has stopped the block.
@@ -54,6 +59,7 @@ class Stop:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
+        self.remains = remains
         heard = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
         before = {number: signal.signal(number, self._asked) for number in heard}
         late = signal.signal(signal.SIGALRM, self._late)
@@ -87,9 +93,11 @@ class Stop:
 
     def _message(self) -> str:
         name = self.signal.name if self.signal else ""
+        kept = f"what is finished is kept in {self.store}, and the same command goes on from there"
+        in_hand = "step" if self.remains else "shard"
         return (
-            f"{name}: stops behind the shard in hand, after {GRACE:.0f} s at the latest (once more: at once); what is "
-            f"finished is kept in {self.store}, and the same command goes on from there"
+            f"{name}: stops behind the {in_hand} in hand, after {GRACE:.0f} s at the latest (once more: at once); "
+            f"{self.remains or kept}"
         )
 
 

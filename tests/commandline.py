@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,16 @@ def start(*overrides: str, cwd: Path) -> subprocess.Popen[str]:
     )
 
 
-def lis(*overrides: str, cwd: Path, timeout: float = 300) -> tuple[int, str]:
+def lis(
+    *overrides: str, cwd: Path, timeout: float = 300, before: Callable[[], object] | None = None
+) -> tuple[int, str]:
     """Exit code and everything that was printed by a run of the command line.
 
-    Its process is forked from one that has imported everything already, which takes most of a small run's time.
+    Its process is forked from one that has imported everything already, which takes most of a small run's time. What
+    is to be damaged in it, `before`, a function of a module, does.
     """
     with tempfile.TemporaryFile() as output:
-        process = _FORKS.Process(target=_command, args=(overrides, str(cwd), DupFd(output.fileno())))
+        process = _FORKS.Process(target=_command, args=(overrides, str(cwd), DupFd(output.fileno()), before))
         process.start()
         process.join(timeout)
         alive = process.is_alive()
@@ -46,7 +50,7 @@ def lis(*overrides: str, cwd: Path, timeout: float = 300) -> tuple[int, str]:
     return process.exitcode, text
 
 
-def _command(overrides: tuple[str, ...], cwd: str, output: Any) -> None:
+def _command(overrides: tuple[str, ...], cwd: str, output: Any, before: Callable[[], object] | None) -> None:
     """What `python -m lis.run` does, in a process of its own; `output` is a `DupFd`."""
     from lis import run  # there already
 
@@ -56,6 +60,8 @@ def _command(overrides: tuple[str, ...], cwd: str, output: Any) -> None:
         os.dup2(handle, stream.fileno())
     os.chdir(cwd)
     os.environ["COLUMNS"] = "200"
+    if before is not None:
+        before()
     sys.argv = [run.__file__, *overrides]
     run.command()
 

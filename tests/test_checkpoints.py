@@ -118,6 +118,7 @@ RAW_AND_AVERAGED: dict[str, Callable[[dict[str, Tensor], dict[str, Tensor]], Map
     "flat": lambda raw, averaged: {**raw, "ema": averaged},
     "prefixes": lambda raw, averaged: {"state_dict": _under("model.", raw) | _under("model_ema.module.", averaged)},
     "bare and prefix": lambda raw, averaged: raw | _under("ema.", averaged),
+    "inner prefix": lambda raw, averaged: {"state_dict": _under("net.", raw) | _under("net.ema.", averaged)},
 }
 
 
@@ -132,6 +133,19 @@ def test_averaged_weights_were_passed_over_without_a_word(tmp_path: Path, form: 
     assert all(torch.equal(found.state[name], value) for name, value in wanted.items())
     taken = "the averaged (EMA) weights under" if ema else "the raw weights"
     assert taken in found.notes[0] and f"classifier.ema={'false' if ema else 'true'} takes those" in found.notes[0]
+
+
+@pytest.mark.parametrize("form", ["bare and prefix", "inner prefix"])
+def test_raw_weights_that_were_passed_over_were_called_no_part_of_the_network(tmp_path: Path, form: str) -> None:
+    """Averaged weights lie under a prefix that begins like the raw ones'; what else lies there is still told."""
+    content = RAW_AND_AVERAGED[form](_state(), _averaged())
+    names = content.get("state_dict", content)
+    assert isinstance(names, dict)
+    names["criterion.weight"] = torch.ones(2)
+    torch.save(content, tmp_path / "two.pth")
+    choice, left_out = Checkpoint.read(tmp_path / "two.pth").fitted(_state()).notes
+    assert "were taken, not the raw ones" in choice
+    assert left_out == "two.pth: what is not the network was left out: criterion.weight"
 
 
 def test_timm_takes_the_same_of_raw_and_averaged_weights(tmp_path: Path) -> None:

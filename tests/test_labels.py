@@ -551,6 +551,16 @@ def test_a_palette_that_was_optimised_is_read_by_colour(labelled: Path) -> None:
     assert (load(labelled).masks[0].numpy() == mask).all()
 
 
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_label_that_is_black_in_a_palette_of_ones_own_was_read_as_background(labelled: Path, size: int) -> None:
+    """Black is the first colour of many palettes; only a colour of a label tells that ours was moved."""
+    mask = np.full((SIZE, SIZE), 1, np.uint8)
+    mask[:size, :size] = size  # 3: a label that has our colour in our place
+    colours = [(255, 255, 255), (0, 0, 0), (9, 9, 9), label_palette(LABELS)[3]]
+    save_palette(labelled / f"{FIRST}.mask.png", mask, colours)
+    assert (load(labelled).masks[0].numpy() == mask).all() and not check(labelled).notes
+
+
 def test_a_moved_palette_that_leaves_open_what_is_meant_is_refused(labelled: Path) -> None:
     """White instead of black below, and a part in another place."""
     colours = [(255, 255, 255), label_palette(LABELS)[2]]

@@ -15,6 +15,7 @@ from findings import make_job
 
 from lis.config import NetworkConfig, PartNetConfig, PartWorldConfig
 from lis.report import comparison, sections
+from lis.report import metrics as report_metrics
 from lis.report import page as report_page
 from lis.report.comparison import write_comparison
 from lis.report.frames import records
@@ -138,17 +139,75 @@ def test_a_figure_that_fails_loses_only_itself(
     assert "Traceback" in caplog.text and "in failing" in caplog.text
 
 
-def test_the_top_of_a_page_may_fail_too(
+AROUND = {
+    "title": "Title",
+    "abstract": "Abstract",
+    "headline": "Headline",
+    "drawing": "Schematic",
+    "write_animations": "Animations",
+    "limits": "Limits",
+    "settings": "Settings",
+    "_write_facts": "Facts for a comparison",
+    "_copy_tables": "Tables of link",
+}
+"""What `write_report` calls beside the sections, and what the page calls it where it fails."""
+
+
+@pytest.mark.parametrize("names", [("drawing", "headline"), ("title",), tuple(AROUND)], ids=len)
+def test_the_top_and_tail_of_a_page_may_fail_too(
+    tmp_path: Path, artifacts: dict[str, Artifact], monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
+) -> None:
+    def failing(*_: Any) -> Any:
+        raise ValueError("no <title>")
+
+    for name in names:
+        monkeypatch.setattr(report_page, name, failing)
+    with pytest.raises(ReportError) as error:
+        page(tmp_path, {"link": artifacts["link"]})
+    text = (tmp_path / "out" / "report.html").read_text("utf-8")
+    failed = {f"{AROUND[name]} (failed)" for name in names}
+    assert titles(text) == {"The fit", "Units"} | failed and all(title in str(error.value) for title in failed)
+    assert f"written without {len(failed)} of its" in str(error.value) and "no <title>" in words(text)
+    assert ("<h1>Linking in Style</h1>" in text) == ("title" in names)
+    assert (tmp_path / "out" / "report.json").is_file() == ("_write_facts" not in names)
+    assert (tmp_path / "out" / "tables" / "link" / "units.parquet").is_file() == ("_copy_tables" not in names)
+
+
+def test_a_collector_that_fails_loses_only_its_own_numbers(
+    tmp_path: Path, artifacts: dict[str, Artifact], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def failing(artifact: Artifact) -> dict[str, float]:
+        raise KeyError("nowhere")
+
+    artifacts = {stage: artifacts[stage] for stage in ("link", "pairs/test")}
+    whole = collect_metrics(artifacts)
+    others = {key: value for key, value in whole.items() if not key.startswith("link/")}
+    monkeypatch.setitem(report_metrics._COLLECTORS, "link", failing)
+    assert collect_metrics(artifacts) == others and len(others) < len(whole)
+    assert "'Numbers of link' failed" in caplog.text and "Traceback" in caplog.text
+    with pytest.raises(ReportError, match=r"Numbers of link \(failed\): KeyError: 'nowhere'"):
+        page(tmp_path, artifacts)
+    assert {"The fit", "Units", "Numbers of link (failed)"} < titles(
+        (tmp_path / "out" / "report.html").read_text("utf-8")
+    )
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["metrics"] == others
+
+
+def test_a_table_that_was_copied_by_half_was_left(
     tmp_path: Path, artifacts: dict[str, Artifact], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(source: Source) -> Any:
-        raise ValueError("no")
+    """A comparison could not read it; that of another stage is there."""
 
-    for name in ("drawing", "headline"):
-        monkeypatch.setattr(report_page, name, failing)
-    with pytest.raises(ReportError, match=r"without 2 of its sections(?s:.*)Schematic(?s:.*)Headline"):
-        page(tmp_path, artifacts)
-    assert titles((tmp_path / "out" / "report.html").read_text("utf-8")) >= set(SECTIONS)
+    def failing(source: Path, target: Path) -> None:
+        target.write_bytes(source.read_bytes()[:9])
+        if "link" in target.parts:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(report_page.shutil, "copyfile", failing)
+    with pytest.raises(ReportError, match=r"Tables of link \(failed\): OSError"):
+        page(tmp_path, {stage: artifacts[stage] for stage in ("link", "pairs/test")})
+    tables = tmp_path / "out" / "tables"
+    assert list((tables / "link").iterdir()) == [] and list((tables / "pairs/test").iterdir())
 
 
 def test_a_section_of_a_comparison_that_fails_loses_only_itself(
@@ -162,6 +221,22 @@ def test_a_section_of_a_comparison_that_fails_loses_only_itself(
         write_comparison(sweep[0], tmp_path)
     text = (tmp_path / "report.html").read_text("utf-8")
     assert {"Numbers", "Reconstructions", "Distributions (failed)"} <= titles(text)
+
+
+def test_the_top_and_tail_of_a_comparison_may_fail_too(
+    sweep: tuple[list[Path], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: Any) -> Any:
+        raise ValueError("no")
+
+    for name in ("_title", "_abstract", "_headline", "_run"):
+        monkeypatch.setattr(comparison, name, failing)
+    with pytest.raises(ReportError, match="written without 7 of its sections"):
+        write_comparison(sweep[0], tmp_path)
+    text = (tmp_path / "report.html").read_text("utf-8")
+    failed = {f"{name} (failed)" for name in ("Title", "Abstract", "Headline", *(f"Run {k}" for k in range(4)))}
+    assert failed < titles(text) and {"Numbers", "Distributions"} < titles(text)
+    assert "<h1>Linking in Style</h1>" in text and "<td>0</td>" in text
 
 
 def test_what_has_nothing_to_show_is_left_out(tmp_path: Path) -> None:

@@ -19,9 +19,11 @@ from hydra import compose, initialize_config_dir
 
 from lis import build
 from lis.config import conf_folder, register
+from lis.report import metrics as report_metrics
 from lis.report.metrics import collect_metrics
 from lis.run import STAGES
 from lis.store import Artifact
+from lis.tracking import CsvTracker
 from lis.validation import typed
 
 pytestmark = pytest.mark.slow
@@ -113,6 +115,35 @@ def test_figures_that_fail_lose_no_run(folder: Path) -> None:
     assert (out / "tables" / "similarity" / "similarity.parquet").is_file() and (out / "metrics.csv").is_file()
     assert json.loads((out / "failure.json").read_text())["type"] == "ReportError"
     assert "FileExistsError" in (out / "report.html").read_text() and "Traceback" in (out / "lis.log").read_text()
+
+
+def failing(*_: object) -> dict[str, float]:
+    raise KeyError("nowhere")
+
+
+def break_numbers() -> None:
+    report_metrics._COLLECTORS["similarity"] = failing
+
+
+def break_tracker() -> None:
+    CsvTracker.metrics = failing  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_numbers_that_fail_lose_neither_page_nor_other_numbers(folder: Path) -> None:
+    out = folder / "outputs" / "unmeasured"
+    code, output = lis(*SMALL, "analysis=similarity", f"hydra.run.dir={out}", cwd=folder, before=break_numbers)
+    assert code == 1 and "Numbers of similarity (failed): KeyError: 'nowhere'" in output
+    assert "ari_r" not in metrics(out) and any(name.startswith("acceptance/test/") for name in metrics(out))
+    assert "Numbers of similarity (failed)" in (out / "report.html").read_text()
+    assert (out / "tables" / "similarity" / "similarity.parquet").is_file() and (out / "summary.json").is_file()
+    assert (out / "lis.log").read_text().count("Traceback") == 1
+
+
+def test_a_tracker_that_fails_loses_no_summary(folder: Path) -> None:
+    out = folder / "outputs" / "untracked"
+    code, output = lis(*SMALL, "analysis=similarity", f"hydra.run.dir={out}", cwd=folder, before=break_tracker)
+    assert code == 1 and "nowhere" in output
+    assert json.loads((out / "summary.json").read_text())["artifacts"].keys() and (out / "report.html").is_file()
 
 
 def test_a_sweep_compares_what_has_numbers(folder: Path) -> None:

@@ -12,9 +12,14 @@ from pathlib import Path
 
 import pytest
 from commandline import ROOT, SMALL, lis, manifests, start
+from pickled import packed
+from torch import Tensor
 
 from lis import stopping
+from lis.convert import main as convert_main
 from lis.engine import InProcess
+from lis.images import to_uint8
+from lis.labels.__main__ import main as labels_main
 from lis.stopping import Stop
 
 SIGNALS = pytest.mark.parametrize(
@@ -121,6 +126,77 @@ def test_an_exit_without_a_signal_keeps_its_code(stop: Stop) -> None:
     with pytest.raises(SystemExit) as error, stop.listen():
         sys.exit(7)
     assert error.value.code == 7
+
+
+def told(number: signal.Signals, output: str) -> str:
+    """The one line about a signal, in an output without a traceback."""
+    (line,) = (line for line in output.splitlines() if number.name in line)
+    assert "Traceback" not in output and "stops behind the step in hand" in line
+    return line
+
+
+@SIGNALS
+def test_an_export_that_was_stopped_left_a_traceback_and_a_folder_that_the_next_one_refused(
+    number: signal.Signals,
+    code: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    fresh, batches = Stop(), []
+    monkeypatch.setattr("lis.labels.__main__.stop", fresh)
+    monkeypatch.setattr("lis.labels.export.stop", fresh)
+
+    def signalled(images: Tensor) -> Tensor:
+        os.kill(os.getpid(), number)
+        batches.append(len(images))
+        return to_uint8(images)
+
+    folder = tmp_path / "labels"
+    command = ["export", str(folder), "batch_size=2", "labels.train=1", "labels.test=1", "device=cpu", "--masks"]
+    with monkeypatch.context() as patch:
+        patch.setattr("lis.labels.export.to_uint8", signalled)
+        with pytest.raises(SystemExit) as error:
+            labels_main(command)
+    assert (error.value.code, batches) == (code, [2]) and not list(folder.iterdir())
+    line = told(number, capfd.readouterr().err)
+    assert f"nothing is kept in {folder}; the same command begins anew" in line
+    fresh.signal = None
+    labels_main(command)
+    assert (folder / "manifest.json").is_file()
+
+
+@SIGNALS
+@pytest.mark.parametrize("step", ["read_checkpoint", "sha256", "save_file"])
+def test_a_conversion_that_was_stopped_left_a_traceback(
+    number: signal.Signals,
+    code: int,
+    step: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Nor is there anything by half, which the same command would refuse to write over."""
+    fresh, (source, folder) = Stop(), (tmp_path / "network.pkl", tmp_path / "out")
+    source.write_bytes(packed("t_stem16_c10"))
+    for module in ("lis.convert", "lis.generators.stylegan_xl.saved"):
+        monkeypatch.setattr(f"{module}.stop", fresh)
+    home = "lis.generators.stylegan_xl.saved" if step == "save_file" else "lis.convert"
+    function = getattr(sys.modules[home], step)
+
+    def signalled(*arguments: object) -> object:
+        os.kill(os.getpid(), number)
+        return function(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"{home}.{step}", signalled)
+        with pytest.raises(SystemExit) as error:
+            convert_main([str(source), str(folder)])
+    assert error.value.code == code and not list(folder.glob("*"))
+    assert f"nothing is kept in {folder}; the same command begins anew" in told(number, capfd.readouterr().err)
+    fresh.signal = None
+    convert_main([str(source), str(folder)])
+    assert (folder / "generator.json").is_file()
 
 
 @SIGNALS

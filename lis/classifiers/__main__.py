@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":  # nothing is written that a signal could break off
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 from collections.abc import Sequence
 

@@ -124,7 +124,10 @@ class Checkpoint:
         wanted = [name for name in names if not name.endswith(_COUNTER)]
         prefix, copies, notes = self._prefix(wanted)
         known = {part for name in names for part in name.split(".")}
-        others = [name for name in self.state if not name.startswith(copies)]  # of a copy, `notes` tells
+        beside = tuple(copy for copy in copies if not prefix.startswith(copy))
+        around = {copy + name for copy in copies if copy not in beside for name in names}
+        # Of a copy, `notes` tells.
+        others = [name for name in self.state if name not in around and not name.startswith(beside)]
         inside = [name for name in others if name.startswith(prefix) and not _of_training(name, prefix, known)]
         state = {name.removeprefix(prefix): self.state[name] for name in inside}
         if any(name not in state for name in wanted):  # they are to be translated, or belong to another network
@@ -151,7 +154,7 @@ class Checkpoint:
                     "own"
                 )
         prefix = next(iter(chosen), "")
-        return prefix, tuple(other for other in found if not prefix.startswith(other)), notes
+        return prefix, tuple(other for other in found if other != prefix), notes
 
 
 def prefixes(names: Collection[str], wanted: Collection[str]) -> list[str]:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":  # importing takes seconds, in which Ctrl-C ends the program without a word
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import sys
 from collections.abc import Sequence
@@ -16,6 +21,7 @@ from lis.config.overrides import anchored, spelled
 from lis.labels.check import FOLDER, Checked, check
 from lis.labels.export import README, export
 from lis.progress import console, print_anywhere
+from lis.stopping import stop
 from lis.types import Generator
 from lis.validation import check_config, check_labels, typed
 
@@ -26,7 +32,10 @@ check lists what is labelled, missing and wrong, and draws the masks on their im
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Export or check a folder; the exit code is 1 where that is not possible or the labels are not complete."""
+    """Export or check a folder.
+
+    The exit code is 1 where that is not possible or the labels are not complete, and 130 or 143 where a signal came.
+    """
     print_anywhere()
     formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="python -m lis.labels", description=_ABOUT, formatter_class=formatter)
@@ -37,14 +46,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_intermixed_args(arguments)
     if options.command == "check" and (options.override or options.masks):
         parser.error("check takes the folder alone: what was exported is written there")
-    try:
-        if options.command == "export":
-            _export(options.folder, options.override, options.masks)
-        elif not _complete(check(options.folder), options.folder):
+    left = "of an export that is not whole nothing is kept" if options.command == "export" else "labels stay"
+    with stop.listen(f"{left} in {options.folder}; the same command begins anew"):
+        try:
+            if options.command == "export":
+                _export(options.folder, options.override, options.masks)
+            elif not _complete(check(options.folder), options.folder):
+                sys.exit(1)
+        except (ValueError, OSError) as error:
+            _say(str(error), "bold red")
             sys.exit(1)
-    except (ValueError, OSError) as error:
-        _say(str(error), "bold red")
-        sys.exit(1)
 
 
 def configuration(overrides: Sequence[str]) -> RunConfig:

@@ -14,6 +14,7 @@ from lis.labels.reading import Drawn, coco_of, find, strays, wrong
 from lis.report.figures.overlay import overlay
 from lis.report.figures.views import overlays
 from lis.report.style import label_colours, photo_png, raster
+from lis.stopping import stop
 
 FOLDER = "check"
 """Where the pictures go, in the folder of the images."""
@@ -55,7 +56,10 @@ def check(folder: Path) -> Checked:
         coco = coco_of(manifest)
     except ValueError as error:
         problems.append(str(error))
-    found = [find(manifest, sample, coco) for sample in manifest.samples]
+    found = []
+    for sample in manifest.samples:
+        stop.check()
+        found.append(find(manifest, sample, coco))
     labelled = {one.sample.file: one.drawn for one in found if one.drawn}
     _draw(manifest, labelled)
     return Checked(
@@ -78,5 +82,6 @@ def _draw(manifest: Manifest, labelled: Mapping[str, Drawn]) -> None:
     folder.mkdir()
     drawn = {name: overlay(one.image, one.mask, list(colours.values()), _FILL) for name, one in labelled.items()}
     for name, image in drawn.items():
+        stop.check()
         Image.fromarray(image).save(folder / name)
     (folder / SHEET).write_bytes(photo_png(raster(overlays(drawn, colours))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -12,10 +13,11 @@ from lis.classifiers.imagenet import snake_case
 from lis.config import RunConfig
 from lis.images import to_uint8
 from lis.labels.files import nearest
-from lis.labels.manifest import SPLITS, Manifest, Sample, check_labels, save
+from lis.labels.manifest import CODES, MANIFEST, SPLITS, Manifest, Sample, check_labels, save
 from lis.labels.png import label_palette, write_mask
 from lis.labels.reading import MASK
 from lis.segmentation.masks import exact_masks
+from lis.stopping import stop
 from lis.store import check_writable
 from lis.streams import Stream
 from lis.types import Generator
@@ -50,6 +52,8 @@ and use it in a run with the same generator and classes:
 def export(folder: Path, config: RunConfig, generator: Generator, masks: bool = False) -> Manifest:
     """Write `labels.train` and `labels.test` images of each class of the run, their w, and how to label them.
 
+    Of an export that fails or that a signal stops, which is heeded between two batches, nothing is left.
+
     Args:
         folder: new or empty.
         config: the run.
@@ -66,15 +70,30 @@ def export(folder: Path, config: RunConfig, generator: Generator, masks: bool = 
     _check_free(folder)
     samples = _samples(config, generator)
     w = torch.cat([_code(sample, config, generator) for sample in samples])
+    stop.check()
     drawn = exact_masks(generator, w, labels, generator.resolution).cpu().numpy() if masks else []
     check_writable(folder, "the export")
-    for sample, picture in zip(samples, _images(w, config, generator), strict=True):
-        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(folder / sample.file)
-    for sample, mask in zip(samples, drawn, strict=masks):
-        write_mask(folder / f"{sample.stem}{MASK}", mask, label_palette(labels))
-    save(folder, generator.fingerprint, generator.resolution, labels, samples, w)
-    (folder / README).write_text(_how_to(folder, labels, len(samples), generator.resolution), encoding="utf-8")
+    with _whole(folder, samples):
+        for sample, picture in zip(samples, _images(w, config, generator), strict=True):
+            Image.fromarray(picture.permute(1, 2, 0).numpy()).save(folder / sample.file)
+        for sample, mask in zip(samples, drawn, strict=masks):
+            write_mask(folder / f"{sample.stem}{MASK}", mask, label_palette(labels))
+        stop.check()
+        save(folder, generator.fingerprint, generator.resolution, labels, samples, w)
+        (folder / README).write_text(_how_to(folder, labels, len(samples), generator.resolution), encoding="utf-8")
     return Manifest.load(folder)
+
+
+@contextmanager
+def _whole(folder: Path, samples: list[Sample]) -> Iterator[None]:
+    """Remove the files of an export that does not come to its end: the same command would refuse a folder with some."""
+    try:
+        yield
+    except BaseException:
+        images = [name for sample in samples for name in (sample.file, f"{sample.stem}{MASK}")]
+        for name in (*images, CODES, MANIFEST, README):
+            (folder / name).unlink(missing_ok=True)
+        raise
 
 
 def _how_to(folder: Path, labels: tuple[str, ...], count: int, size: int) -> str:
@@ -124,4 +143,5 @@ def _code(sample: Sample, config: RunConfig, generator: Generator) -> torch.Tens
 @torch.inference_mode()
 def _images(w: torch.Tensor, config: RunConfig, generator: Generator) -> Iterator[torch.Tensor]:
     for batch in w.split(config.batch_size):
+        stop.check()
         yield from to_uint8(generator.synthesize(batch.to(generator.mean_w.device)))

@@ -73,18 +73,20 @@ def moved_values(colours: Mapping[int, Colour], ours: Sequence[Colour], where: s
         >>> ours = [(0, 0, 0), (200, 0, 0), (0, 200, 0)]
         >>> moved_values({0: (0, 0, 0), 1: (0, 200, 0)}, ours, "")
         {0: 0, 1: 2}
+        >>> moved_values({1: (0, 0, 0)}, ours, "")  # black alone is a colour of many palettes
+        {}
     """
-    moved = [value for value, colour in colours.items() if colour in ours and ours[value : value + 1] != [colour]]
-    clear = all(ours.count(c) == 1 for c in colours.values()) and len(set(colours.values())) == len(colours)
-    if moved and clear:
+    moved = [value for value, colour in colours.items() if colour in ours[1:] and ours[value : value + 1] != [colour]]
+    if not moved:
+        return {}
+    if all(ours.count(c) == 1 for c in colours.values()) and len(set(colours.values())) == len(colours):
         return {value: ours.index(colour) for value, colour in colours.items()}
-    if parts := [value for value in moved if colours[value] in ours[1:]]:
-        raise ValueError(
-            f"{where}: value {parts[0]} has the colour {_hex(colours[parts[0]])}, which is that of "
-            f"value {ours.index(colours[parts[0]])} in our palette, beside colours that leave open which is meant: an "
-            "image optimiser may have moved the palette; save the mask in greyscale, or with the palette as it was"
-        )
-    return {}
+    colour = colours[moved[0]]
+    raise ValueError(
+        f"{where}: value {moved[0]} has the colour {_hex(colour)}, which is that of value {ours.index(colour)} in our "
+        "palette, beside colours that leave open which is meant: an image optimiser may have moved the palette; save "
+        "the mask in greyscale, or with the palette as it was"
+    )
 
 
 def disagreements(colours: Mapping[str, Mapping[Colour, int]]) -> list[str]:

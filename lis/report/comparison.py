@@ -18,7 +18,7 @@ from lis.report.classifiers import classifiers
 from lis.report.examples import examples
 from lis.report.figures.comparison import comparison
 from lis.report.gains import gains
-from lis.report.html import Number, render, require_whole, show_all
+from lis.report.html import KICKER, Attempts, Number, render, require_whole, show_all
 from lis.report.jobs import Job, load_jobs
 from lis.report.labels import link_label, metric_label, number, share, times
 from lis.report.sections import Picture, Section, Table
@@ -39,22 +39,29 @@ def write_comparison(jobs: list[Path], out: Path) -> Path:
 
     Raises:
         ValueError: no folder holds a result.
-        ReportError: a section failed; all else is written, and the page names it with its error.
+        ReportError: a section, or the top or tail of the page failed; all else is written, and the page names it with
+            its error.
     """
     loaded, missing = load_jobs(jobs)
     out.mkdir(parents=True, exist_ok=True)
     with staged(out) as draft:
-        sections = show_all([(name, partial(maker, loaded)) for name, maker in _MAKERS.items()], draft / "figures")
+        tried = Attempts()
+        title = tried("Title", lambda: _title(loaded), KICKER)
+        abstract = tried("Abstract", lambda: _abstract(loaded), "")
+        numbers = tried("Headline", lambda: _headline(loaded), [])
+        runs = [tried(f"Run {job.folder.name}", partial(_run, job, out), _unlinked(job)) for job in loaded]
+        shown = show_all([(name, partial(maker, loaded)) for name, maker in _MAKERS.items()], draft / "figures")
+        sections = [*tried.failed, *shown]
         page = render(
             "comparison.html.j2",
             draft / "report.html",
             sections=sections,
-            title=_title(loaded),
-            kicker="Linking in Style: comparison",
-            abstract=_abstract(loaded),
-            numbers=_headline(loaded),
+            title=title,
+            abstract=abstract,
+            numbers=numbers,
+            runs=runs,
+            kicker=f"{KICKER}: comparison",
             columns=list(loaded[0].values),
-            runs=[_run(job, out) for job in loaded],
             missing=missing,
             footer=f"lis {lis.__version__}",
         )
@@ -180,7 +187,11 @@ def _run(job: Job, out: Path) -> dict[str, Any]:
     page = job.folder / "report.html"
     inside = page.is_file() and page.resolve().is_relative_to(out.resolve())
     address = page.resolve().relative_to(out.resolve()).as_posix() if inside else ""
-    return {"folder": job.folder.name, "page": quote(address), "cells": list(job.values.values())}
+    return {**_unlinked(job), "page": quote(address)}
+
+
+def _unlinked(job: Job) -> dict[str, Any]:
+    return {"folder": job.folder.name, "page": "", "cells": list(job.values.values())}
 
 
 def _links(jobs: Sequence[Job]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +15,8 @@ from lis.report.sections import Picture, Section, Table
 from lis.report.style import chart_png, data_uri, jpeg, photo_png, raster, shows_data, svg
 
 T = TypeVar("T")
+KICKER = "Linking in Style"
+"""What stands above a title, and in the place of one that fails."""
 log = logging.getLogger(__name__)
 CITATION = (
     "M. H. Wehrheim, P. Osuna-Vargas, M. Kaschube (2024). Linking in Style: Understanding learned features in deep "
@@ -101,6 +103,25 @@ def attempt(name: str, make: Callable[[], T], otherwise: T) -> tuple[T, list[Sho
         return otherwise, [Shown(title, failed.anchor, "", (), (), (), f"{type(error).__name__}: {error}")]
 
 
+@dataclass
+class Attempts:
+    """What of a page was attempted and failed, in order.
+
+    Example:
+        >>> tried = Attempts()
+        >>> tried("Title", lambda: "Birds", ""), tried.failed
+        ('Birds', [])
+    """
+
+    failed: list[Shown] = field(default_factory=list)
+
+    def __call__(self, name: str, make: Callable[[], T], otherwise: T) -> T:
+        """What `make` returns; where it raises, `otherwise`, and the error is added to `failed`."""
+        made, failed = attempt(name, make, otherwise)
+        self.failed += failed
+        return made
+
+
 def require_whole(sections: Sequence[Shown], page: Path) -> None:
     """Check that no section of a page failed.
 
@@ -110,8 +131,8 @@ def require_whole(sections: Sequence[Shown], page: Path) -> None:
     if failed := [f"{section.title}: {section.error}" for section in sections if section.error]:
         listed = "\n".join(f"  {line}" for line in failed)
         raise ReportError(
-            f"{page.name} is written without {len(failed)} of its sections; numbers and tables are all there, and the "
-            f"log holds the traceback of each:\n{listed}"
+            f"{page.name} is written without {len(failed)} of its sections; all else is there, and the log holds "
+            f"the traceback of each:\n{listed}"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from lis.boundary.gradcam import BACKGROUND
 from lis.motion.tuned import tuned_units
 from lis.report.frames import column, records, where
+from lis.report.html import Attempts, Shown
 from lis.report.source import SPLITS
 
 if TYPE_CHECKING:
@@ -18,13 +20,15 @@ if TYPE_CHECKING:
 
     from lis.store import Artifact
 
+Measured = tuple[dict[str, float], list[Shown]]
+"""Numbers by key, and the failed sections in the place of those that are missing."""
 _SUMMARY = ("cycle", "random", "within_class", "ratio_random", "ratio_within_class")
 _FIT = ("samples", "rank", "dead", "near_dead", "ridge")
 _MODELS = {"classifier": ("accuracy", "bayes"), "probe": ("accuracy", "ece", "log_loss")}
 
 
 def collect_metrics(artifacts: Mapping[str, Artifact]) -> dict[str, float]:
-    """Finite numbers of the artifacts that exist.
+    """Finite numbers of the artifacts that exist; a stage whose numbers fail has none, which the log tells.
 
     Keys: `<metric>/{cycle, random, within_class, ratio_random, ratio_within_class}`, `class_kept`, `r2`, `r2_within`
     (means over factors), `ari_r`, `ari_w`, `rsa_similarity`, `rsa_dissimilarity` (means over repetitions),
@@ -40,19 +44,30 @@ def collect_metrics(artifacts: Mapping[str, Artifact]) -> dict[str, float]:
     bayes_on_path, gap_median, cosine}`, `gradcam/background` (share of the heat for the target just beyond the
     boundary), `adversarial/{reached, seen, mse_ratio}`, `gan_counterfactuals/{arrived, w_distance, r_distance}`.
     """
+    return attempt_metrics(artifacts)[0]
+
+
+def attempt_metrics(artifacts: Mapping[str, Artifact]) -> Measured:
+    """The numbers of `collect_metrics`, and a failed section of the report for each stage whose numbers raise."""
+    tried = Attempts()
     found: dict[str, float] = {}
     for stage, collect in _COLLECTORS.items():
         if stage in artifacts:
-            found.update(collect(artifacts[stage]))
-    for stage, name in (("classifier", "training"), ("probe", "probe")):
-        if stage in artifacts:
-            facts = artifacts[stage].json(name)
-            found.update({f"{stage}/{key}": facts[key] for key in _MODELS[stage]})
-    for split in SPLITS:
-        if f"pairs/{split}" in artifacts:
-            rows = records(artifacts[f"pairs/{split}"].table("acceptance"))
-            found.update({f"acceptance/{split}/{row['class']}": row["rate"] for row in rows})
-    return {key: float(value) for key, value in found.items() if math.isfinite(value)}
+            found |= tried(f"Numbers of {stage}", partial(_finite, collect, artifacts[stage]), {})
+    return found, tried.failed
+
+
+def _finite(collect: Callable[[Artifact], dict[str, float]], artifact: Artifact) -> dict[str, float]:
+    return {key: float(value) for key, value in collect(artifact).items() if math.isfinite(value)}
+
+
+def _model(artifact: Artifact, stage: str, name: str) -> dict[str, float]:
+    facts = artifact.json(name)
+    return {f"{stage}/{key}": facts[key] for key in _MODELS[stage]}
+
+
+def _pairs(artifact: Artifact, split: str) -> dict[str, float]:
+    return {f"acceptance/{split}/{row['class']}": row["rate"] for row in records(artifact.table("acceptance"))}
 
 
 def _evaluation(artifact: Artifact) -> dict[str, float]:
@@ -192,4 +207,7 @@ _COLLECTORS: dict[str, Callable[[Artifact], dict[str, float]]] = {
     "gradcam": _gradcam,
     "adversarial": _adversarial,
     "gan_counterfactuals": _gan_counterfactuals,
+    "classifier": partial(_model, stage="classifier", name="training"),
+    "probe": partial(_model, stage="probe", name="probe"),
+    **{f"pairs/{split}": partial(_pairs, split=split) for split in SPLITS},
 }

@@ -6,16 +6,17 @@ import json
 import platform
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import lis
 from lis.report.animations import write_animations
 from lis.report.head import abstract, drawing, headline, title
-from lis.report.html import attempt, draw, render, require_whole, show_all
+from lis.report.html import KICKER, Attempts, draw, render, require_whole, show_all
 from lis.report.labels import metric_label, words
-from lis.report.metrics import collect_metrics
+from lis.report.metrics import Measured, attempt_metrics
 from lis.report.sections import makers
 from lis.report.source import Source, source
 
@@ -31,7 +32,7 @@ _LINEAR = "In this world w is linear in the factors, which favours a linear link
 _HARD = "Here w depends on the factors through a fixed nonlinear map, so that a linear link is not right by design."
 
 
-def write_report(ctx: Context, artifacts: Mapping[str, Artifact], out: Path) -> Path:
+def write_report(ctx: Context, artifacts: Mapping[str, Artifact], out: Path, measured: Measured | None = None) -> Path:
     """Write `report.html`, `report.json`, `figures/*.png`, animations and `tables/<stage>/*` of a run.
 
     Args:
@@ -39,38 +40,52 @@ def write_report(ctx: Context, artifacts: Mapping[str, Artifact], out: Path) -> 
         artifacts: by stage: `pairs/train`, `pairs/test`, `link`, `evaluation`, `similarity`, and those of later
             analyses. What is missing has no section.
         out: the run's folder, made when needed.
+        measured: what `attempt_metrics` has returned for these artifacts, if it was called before.
 
     Returns:
         The page: one file without anything loaded from elsewhere.
 
     Raises:
-        ReportError: a section or figure failed; all else is written, and the page names it with its error.
+        ReportError: a section, a figure, a table, the numbers of a stage, or the top or tail of the page failed; all
+            else is written, and the page names it with its error.
     """
     out.mkdir(parents=True, exist_ok=True)
     run, folder = source(ctx, artifacts), out / "figures"
-    _copy_tables(artifacts, out / "tables")
-    schematic, undrawn = attempt("Schematic", lambda: [draw(picture, folder) for picture in drawing(run)], [])
-    numbers, uncounted = attempt("Headline", lambda: headline(run), [])
-    _, unmoved = attempt("Animations", lambda: write_animations(run, folder), [])
-    sections = [*undrawn, *uncounted, *show_all(makers(run), folder), *unmoved]
-    figures = [*schematic, *(figure for section in sections for figure in section.figures)]
-    _write_facts(run, [figure.file for figure in figures], out / "report.json")
+    metrics, unmeasured = attempt_metrics(artifacts) if measured is None else measured
+    tried = Attempts([*unmeasured])
+    for stage, artifact in artifacts.items():
+        tried(f"Tables of {stage}", partial(_copy_tables, artifact, out / "tables" / stage), None)
+    around = _around(run, tried)
+    schematic = tried("Schematic", lambda: [draw(picture, folder) for picture in drawing(run)], [])
+    shown = show_all(makers(run), folder)
+    tried("Animations", lambda: write_animations(run, folder), [])
+    figures = [*schematic, *(figure for section in shown for figure in section.figures)]
+    facts = {"title": around["title"], "metrics": metrics, "figures": [figure.file for figure in figures]}
+    tried("Facts for a comparison", lambda: _write_facts(run, facts, out / "report.json"), None)
+    sections = [*tried.failed, *shown]
     page = render(
         "report.html.j2",
         out / "report.html",
         sections=sections,
-        title=title(run),
-        kicker="Linking in Style",
-        abstract=abstract(run),
-        numbers=numbers,
+        kicker=KICKER,
         schematic=schematic,
-        limits=limits(run),
-        settings=settings(run),
+        **around,
         configuration="\n".join(f"{key}: {value}" for key, value in run.facts.settings.items()),
         footer=f"lis {lis.__version__}, seed {run.facts.settings['seed']}",
     )
     require_whole(sections, page)
     return page
+
+
+def _around(run: Source, tried: Attempts) -> dict[str, Any]:
+    """What stands above and below the sections."""
+    return {
+        "title": tried("Title", lambda: title(run), KICKER),
+        "abstract": tried("Abstract", lambda: abstract(run), ""),
+        "numbers": tried("Headline", lambda: headline(run), []),
+        "limits": tried("Limits", lambda: limits(run), []),
+        "settings": tried("Settings", lambda: settings(run), []),
+    }
 
 
 def limits(run: Source) -> list[str]:
@@ -115,22 +130,24 @@ def _durations(artifacts: Mapping[str, Artifact]) -> str:
     return ", ".join(f"{stage} {value:.0f} s" for stage, value in seconds.items() if value is not None)
 
 
-def _copy_tables(artifacts: Mapping[str, Artifact], folder: Path) -> None:
-    """Every table, and the examples, which a comparison of runs shows again."""
-    for stage, artifact in artifacts.items():
-        (folder / stage).mkdir(parents=True, exist_ok=True)
-        for file in [*artifact.path.glob("*.parquet"), *artifact.path.glob("examples.safetensors")]:
-            shutil.copyfile(file, folder / stage / file.name)
+def _copy_tables(artifact: Artifact, folder: Path) -> None:
+    """Every table, and the examples, which a comparison of runs shows again; none by half, which it could not read."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in [*artifact.path.glob("*.parquet"), *artifact.path.glob("examples.safetensors")]:
+        try:
+            shutil.copyfile(file, folder / file.name)
+        except OSError:
+            (folder / file.name).unlink(missing_ok=True)
+            raise
 
 
-def _write_facts(run: Source, figures: list[str], path: Path) -> None:
+def _write_facts(run: Source, found: Mapping[str, object], path: Path) -> None:
+    """What a comparison reads: the names and settings of a run beside what was found."""
     facts = run.facts
     known = {
-        "title": title(run),
         "labels": facts.labels,
         "class_names": list(facts.class_names),
         "settings": dict(facts.settings),
-        "metrics": collect_metrics(run.artifacts),
-        "figures": figures,
+        **found,
     }
     path.write_text(json.dumps(known, indent=1), encoding="utf-8")

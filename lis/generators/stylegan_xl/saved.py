@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lis.generators.stylegan_xl.geometry import GeneratorSpec
 from lis.generators.stylegan_xl.typed import typed
+from lis.stopping import stop
 
 WEIGHTS, DESCRIPTION = "generator.safetensors", "generator.json"
 
@@ -38,7 +39,9 @@ class Description:
 
 
 def write_saved(folder: Path, tensors: Mapping[str, Tensor], description: Description) -> None:
-    """Write both files into a folder, which is made when needed; the weights are whole as soon as they have their name.
+    """Write both files into a folder, which is made when needed; of a writing that is broken off nothing is left.
+
+    The weights are whole as soon as they have their name.
 
     Raises:
         ValueError: one of them is there already.
@@ -47,9 +50,15 @@ def write_saved(folder: Path, tensors: Mapping[str, Tensor], description: Descri
     require_free(folder)
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f"{WEIGHTS}.part"
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, part)
-    part.replace(folder / WEIGHTS)
-    (folder / DESCRIPTION).write_text(json.dumps(asdict(description), indent=1, allow_nan=False) + "\n")
+    try:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, part)
+        stop.check()
+        part.replace(folder / WEIGHTS)
+        (folder / DESCRIPTION).write_text(json.dumps(asdict(description), indent=1, allow_nan=False) + "\n")
+    except BaseException:
+        for file in (part, folder / WEIGHTS, folder / DESCRIPTION):
+            file.unlink(missing_ok=True)
+        raise
 
 
 def read_saved(path: Path) -> tuple[Description, dict[str, Tensor]]:
