@@ -64,7 +64,11 @@ def clear(out: Path) -> None:
 
 @contextmanager
 def staged(out: Path) -> Iterator[Path]:
-    """A folder beneath `out`, whose files are recorded and moved to `out` at the end, those of a failure as well."""
+    """A folder beneath `out`, whose files are recorded and moved to `out` at the end, those of a failure as well.
+
+    Raises:
+        OSError: something is in the way of a file, which the log names; all others are moved.
+    """
     draft = out / f".lis-draft-{uuid.uuid4().hex}"
     out.mkdir(parents=True, exist_ok=True)
     _append(out, {"draft": draft.name, "owner": owner()})
@@ -72,12 +76,23 @@ def staged(out: Path) -> Iterator[Path]:
     try:
         yield draft
     finally:
-        files = {file: out / file.relative_to(draft) for file in draft.rglob("*") if file.is_file()}
+        files = {file: out / file.relative_to(draft) for file in sorted(draft.rglob("*")) if file.is_file()}
         record(out, files.values())
-        for file, target in files.items():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            file.replace(target)
+        errors = [error for file, target in files.items() if (error := _move(file, target)) is not None]
         shutil.rmtree(draft)
+        if errors:
+            raise errors[0]
+
+
+def _move(file: Path, target: Path) -> OSError | None:
+    """Give a file its final name; the error where that is not possible."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file.replace(target)
+    except OSError as error:
+        log.error("%s is not written (%s): move away what is in its way, and start again", target, error.strerror)
+        return error
+    return None
 
 
 def _append(out: Path, line: dict[str, Any]) -> None:

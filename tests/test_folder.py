@@ -142,6 +142,25 @@ def test_a_failure_leaves_what_it_wrote_recorded(tmp_path: Path) -> None:
     assert files(tmp_path) == {"figures/a.png", RECORD} and recorded(tmp_path) == ["figures/a.png"]
 
 
+def write_page(out: Path) -> None:
+    with staged(out) as draft:
+        (draft / "figures").mkdir()
+        for name in ("figures/a.png", "metrics.csv", "report.html"):
+            (draft / name).touch()
+
+
+def test_what_is_in_the_way_of_a_file_costs_that_file_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "figures").touch()
+    (tmp_path / "metrics.csv").mkdir()
+    with pytest.raises((FileExistsError, IsADirectoryError)):
+        write_page(tmp_path)
+    assert files(tmp_path) == {"figures", "report.html", RECORD}
+    told = [message for message in caplog.messages if "move away" in message]
+    assert len(told) == 2 and any(str(tmp_path / "figures" / "a.png") in message for message in told)
+    clear(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"figures", "metrics.csv"}
+
+
 def test_the_draft_of_a_killed_run_is_removed_and_that_of_a_living_one_is_not(tmp_path: Path) -> None:
     (tmp_path / "precious").touch()
     left = tmp_path / f".lis-draft-{'0' * 32}"
