@@ -175,7 +175,8 @@ CUTS = {
 
 def test_units_pictures_and_motion_do_not_follow_batches_blocks_and_threads(tmp_path: Path) -> None:
     """Metrics as far as float32 goes, and so 9 of 10 numbers of every stage's tables: a pixel that the segmenter sees
-    as two parts at once goes to the other one, and what is a mean over a part's few pixels moves with it.
+    as two parts at once goes to the other one, and what is a mean over a part's few pixels moves with it. So does a
+    pixel between two of the entropy's 16 grey levels: one of 648 entropies differed by 0.007 bit when this was written.
 
     With a ridge, whose small steps leave the figures whole: what is lost has no motion that could be compared. And with
     one segmenter for all: threads add up gradients in another order, and a training ends elsewhere.
@@ -210,10 +211,15 @@ def stages(store: Path, *overrides: str, names: tuple[str, ...]) -> dict[str, Ar
 
 
 def agree(one: pd.DataFrame, other: pd.DataFrame) -> np.ndarray:
-    """Which numbers of two tables agree to 1e-5; the others do to 5e-3, and everything that is no number is equal."""
+    """Which numbers of two tables agree to 1e-5.
+
+    The others do to 5e-3, what rests on entropies to 2e-2, and everything that is no number is equal.
+    """
     numbers = one.select_dtypes("float").columns
     pd.testing.assert_frame_equal(one.drop(columns=numbers), other.drop(columns=numbers))
-    np.testing.assert_allclose(other[numbers], one[numbers], rtol=5e-3, atol=5e-3)
+    rough = one["measure"].isin(("entropy", "all")) if "measure" in one else pd.Series(False, one.index)
+    for rows, tolerance in ((~rough, 5e-3), (rough, 2e-2)):
+        np.testing.assert_allclose(other.loc[rows, numbers], one.loc[rows, numbers], rtol=tolerance, atol=tolerance)
     return np.isclose(other[numbers], one[numbers], rtol=1e-5, atol=1e-5, equal_nan=True).ravel()
 
 
