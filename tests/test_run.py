@@ -186,12 +186,15 @@ def test_units_pictures_and_motion_do_not_follow_batches_blocks_and_threads(tmp_
     for name, sizes in CUTS.items():
         if found:
             shutil.copytree(tmp_path / "one" / "segmenter", tmp_path / name / "segmenter")
-        found.append(stages(tmp_path / name, *SMALL, *few, *sizes, names=("units", "pictures", "motion")))
+        found.append(stages(tmp_path / name, *SMALL, *few, *sizes, names=("tuning", "units", "pictures", "motion")))
     first, *others = found
     expected = collect_metrics(first)
     assert expected["motion/aligned"] == 1
     for other in others:
         assert collect_metrics(other) == pytest.approx(expected, rel=2e-5, abs=1e-6)
+        measures = [artifacts["tuning"].tensors("tuning")["measures"] for artifacts in (other, first)]
+        equal = torch.isclose(*measures, rtol=1e-5, atol=1e-5, equal_nan=True).float().mean((0, 1, 2, 3))
+        assert (equal >= 0.99).all(), equal  # of each measure, where the tables' numbers come from
         for name, artifact in first.items():
             tables = [table for table in artifact.manifest["files"] if table.endswith(".parquet")]
             near = [agree(artifact.table(t[:-8]), other[name].table(t[:-8])) for t in tables]
