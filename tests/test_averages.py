@@ -68,6 +68,7 @@ def test_a_mean_of_90_degrees_without_a_direction_is_no_angle() -> None:
     assert found.value[4].isnan() and found.ranked[4].isnan()
     assert found.resultant < 0.1 and abs(found.effect[4]) < 9
     assert (found.value[:4] == 0).all() and (found.n == 20).all()
+    assert found.resultants[:4].isnan().all() and found.resultants[4] == found.resultant
 
 
 def test_rayleigh_rejects_as_many_uniform_samples_as_it_says() -> None:

@@ -135,9 +135,8 @@ def _over_samples(change: Tensor) -> tuple[Average, dict[str, Tensor]]:
     known = ~average.value.isnan()
     quartiles = [values.nanquantile(share, 0) if values.numel() else average.value for share in (0.25, 0.75)]
     low, high = (x.where(known, torch.nan) for x in quartiles)
-    resultant = torch.full_like(average.value, torch.nan)
-    resultant[..., MEASURES.index("angle")] = average.resultant
-    return average, {"change": average.value, "low": low, "high": high, "resultant": resultant, "n": average.n}
+    columns = {"change": average.value, "low": low, "high": high}
+    return average, columns | {"resultant": average.resultants, "n": average.n}
 
 
 def unit_table(paths: Paths, units: pd.DataFrame) -> pd.DataFrame:

@@ -45,6 +45,11 @@ class Average:
         return cls(value, torch.cat([linear, (resultant * angle)[..., None]], -1), resultant, n)
 
     @property
+    def resultants(self) -> Tensor:
+        """R of the angle and NaN for the other measures, `[..., M]`: a column of a table beside `value`."""
+        return torch.cat([torch.full_like(self.value[..., :-1], torch.nan), self.resultant[..., None]], -1)
+
+    @property
     def ranked(self) -> Tensor:
         """`effect` where there is a `value`, else NaN: what has no mean angle leads no ranking."""
         return self.effect.where(~self.value.isnan(), torch.nan)

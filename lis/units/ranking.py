@@ -51,7 +51,8 @@ def ranking(effects: Effects, null: Effects, rng: np.random.Generator) -> pd.Dat
     known = ~average.value.isnan()
     low, high = change_interval(effects.change, resample(len(tuned.class_index), rng))
     p = p_null(per_length(average.effect, tuned), per_length(null.average.effect, null.tuned))
-    columns = {"change": average.value, "p_null": p} | {"low": low, "high": high} | _beside(effects)
+    columns = {"change": average.value, "p_null": p, "low": low, "high": high}
+    columns |= {"resultant": average.resultants, "relative": _relative(effects)}
     columns = {name: values.where(known, torch.nan) for name, values in columns.items()} | {"n": average.n}
     order = by_size(average.ranked.movedim(0, -1))
     ordered = {name: values.movedim(0, -1).gather(-1, order) for name, values in columns.items()}
@@ -61,12 +62,10 @@ def ranking(effects: Effects, null: Effects, rng: np.random.Generator) -> pd.Dat
     return long_table(axes, {"unit": tuned.unit[order]} | ordered | label)
 
 
-def _beside(effects: Effects) -> dict[str, Tensor]:
-    """What stands beside a mean change, `[P, K, M]`: mean relative change of areas, resultant length of angles."""
-    columns = {name: torch.full_like(effects.average.value, torch.nan) for name in ("relative", "resultant")}
-    area, angle = MEASURES.index("area"), MEASURES.index("angle")
-    columns["relative"][..., area] = relative(effects.change[..., area]).nanmean(1)
-    columns["resultant"][..., angle] = effects.average.resultant
+def _relative(effects: Effects) -> Tensor:
+    """Mean of the paper's relative change of areas; NaN for the other measures, `[P, K, M]`."""
+    columns, area = torch.full_like(effects.average.value, torch.nan), MEASURES.index("area")
+    columns[..., area] = relative(effects.change[..., area]).nanmean(1)
     return columns
 
 

@@ -155,13 +155,11 @@ def affected_table(found: Walk, labels: Sequence[str]) -> pd.DataFrame:
     changes = change(found.measures[:, 0], found.measures[:, -1])
     average, around, known = Average.of(changes), unwrapped(changes), ~changes.isnan()
     lowest, highest = around.where(known, torch.inf).amin(0), around.where(known, -torch.inf).amax(0)
-    resultant = torch.full_like(average.value, torch.nan)
-    resultant[..., MEASURES.index("angle")] = average.resultant
     table = long_table(
         {"label": labels, "measure": MEASURES},
         {
             "change": average.value,
-            "resultant": resultant,
+            "resultant": average.resultants,
             "lowest": lowest.where(average.n > 0, torch.nan),
             "highest": highest.where(average.n > 0, torch.nan),
             "n": average.n,
