@@ -32,6 +32,7 @@ from lis.motion.tuned import KINDS, adjusted, effect, known, shuffled, shuffled_
 from lis.report.frames import records, where
 from lis.report.metrics import collect_metrics
 from lis.report.page import write_report
+from lis.report.sections.motion import _table as motion_table
 from lis.report.sections.motion import motion as motion_section
 from lis.report.source import source
 from lis.store import Artifact
@@ -377,3 +378,9 @@ def test_rotations_around_180_degrees_have_a_median_there() -> None:
     table = unit_table(along, tracks.assign(rotation=[170.0, -170.0, 178.0, -178.0]))
     assert abs(table["rotation"].item()) == pytest.approx(180, abs=1e-3)
     assert unit_table(along, tracks.assign(rotation=[1.0, 2.0, 4.0, np.nan]))["rotation"].item() == pytest.approx(2)
+
+
+def test_a_unit_without_motion_has_a_dash() -> None:
+    """Not "a factor of – (q –)"."""
+    rows = [{"name": "unit 3", "kind": kind, "strength": np.nan, "q": np.nan, "n": 0} for kind in KINDS]
+    assert motion_table(pd.DataFrame(rows)).rows == [["unit 3", "–", "–", "–", "–", "0"]]

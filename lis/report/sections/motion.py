@@ -135,12 +135,19 @@ def _local(own: pd.DataFrame) -> str:
     return f"{lead}; over units {most.format('moves most')} and {least.format('least')}."
 
 
+def _cell(kind: str, row: dict[str, Any]) -> str:
+    """A strength with its q; a dash where no sample has a motion."""
+    if not np.isfinite(row["strength"]):
+        return "–"
+    return f"{_strength(kind, row['strength'])} (q {probability(row['q'])})"
+
+
 def _table(tuned: pd.DataFrame) -> Table:
     """Strength and q of every unit and kind of movement."""
     rows, best = [], set()
     for at, name in enumerate(dict.fromkeys(tuned["name"])):
         own = {row["kind"]: row for row in records(where(tuned, name=name))}
-        cells = [f"{_strength(kind, own[kind]['strength'])} (q {probability(own[kind]['q'])})" for kind in _KINDS]
+        cells = [_cell(kind, own[kind]) for kind in _KINDS]
         rows.append([name, *cells, str(min(int(row["n"]) for row in own.values()))])
         best |= {(at, 1 + place) for place, kind in enumerate(_KINDS) if own[kind]["q"] <= SIGNIFICANT}
     caption = (
