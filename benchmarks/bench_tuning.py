@@ -31,13 +31,13 @@ from lis.allocation import keep_freed_memory
 from lis.config import conf_folder, register
 from lis.context import Context
 from lis.linking.linear import LinearLink
+from lis.memory import Batches, tuned_batches
 from lis.progress import print_anywhere
 from lis.segmentation.fewshot import FewShotFit
 from lis.segmentation.networks import read_layers
 from lis.segmentation.segmenter import FewShotSegmenter
 from lis.segmentation.stage import load_segmenter, segmenter
 from lis.types import Segmenter
-from lis.units.memory import Batches, batches
 from lis.units.perturbation import Perturbation
 from lis.units.reading import Reader
 from lis.units.screen import reader
@@ -94,8 +94,8 @@ class Loop:
         coef = torch.randn(units, len(mean), generator=draws, dtype=torch.float64)
         link = LinearLink.of(coef * float(mean.std()) / units**0.5, mean.double()).to(ctx.device)
         self.r = torch.rand(case.samples, units, generator=draws)
-        w = mean[None].to(ctx.device)
-        self.size = batches(batch_size, 10**9, ctx.device, lambda: self.reader.maps(w)).size
+        models = (ctx.classifier, self.reader.masks)
+        self.size = tuned_batches(ctx.generator, ctx.device, batch_size, 10**9, *models).size
         self.job = Job(ctx, link, self.reader, Batches(self.size), torch.ones(units), ())
         self.images = case.units * case.samples * 2
         self.w = mean.repeat(self.images, 1) + float(mean.std()) * torch.randn(self.images, len(mean), generator=draws)

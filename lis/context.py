@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from lis.config import RunConfig
 from lis.engine import Engine
+from lis.memory import Batches, batches, tuned_batches
 from lis.progress import Progress
 from lis.store import Store
-from lis.types import Classifier, Generator
+from lis.types import Classifier, Finder, Generator
 
 
 @dataclass(frozen=True)
@@ -29,3 +31,25 @@ class Context:
     def class_names(self) -> tuple[str, ...]:
         """The classes that are analysed, in the order of every `class_index`."""
         return tuple(self.config.classes.names)
+
+    def batches(self, masks: Finder | None = None, gradient: bool = False) -> Batches:
+        """How many style codes at once are made images, searched for parts and shown to the classifier.
+
+        `batch_size`, or as many as there is room for; with `gradient` also for that of the answers by the images.
+        """
+        size = self.config.batch_size
+        return batches(self.generator, self.device, size, self.classifier, masks, gradient=gradient)
+
+    def images(self) -> Batches:
+        """How many style codes at once are made images that no classifier sees."""
+        return batches(self.generator, self.device, self.config.batch_size)
+
+    @torch.inference_mode()
+    def encode(self, w: Tensor) -> Tensor:
+        """r̃ `[n, units]` float32 on the CPU: what the classifier makes of the images of `w [n, w_dim]`, all at once."""
+        return self.classifier.features(self.generator.synthesize(w.to(self.device))).float().cpu()
+
+    def tuned_batches(self, masks: Finder, classified: bool = True) -> Batches:
+        """The same for very many images: `tuning.batch_size`, or what suits the device."""
+        sizes = (self.config.tuning.batch_size, self.config.batch_size)
+        return tuned_batches(self.generator, self.device, *sizes, self.classifier if classified else None, masks)

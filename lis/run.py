@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 import lis
-from lis import build
+from lis import build, peaks
 from lis.allocation import keep_freed_memory
 from lis.boundary.contrast import adversarial
 from lis.boundary.counterfactuals import counterfactuals
@@ -132,6 +132,7 @@ def run(config: DictConfig, out: Path) -> None:
     ctx = build.context(settings)
     check_models(ctx)
     clear_outputs(out)
+    peaks.announce(ctx)
     tracker: Tracker = build.build(settings.logger, out=str(out))
     ctx, artifacts = ready(ctx)
     artifacts |= {name: run_stage(name, ctx) for name in settings.analysis.stages}

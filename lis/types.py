@@ -122,6 +122,19 @@ class Segmenter(Protocol):
         ...
 
 
+class Finder(Protocol):
+    """Finds the parts of images in the generator's feature maps."""
+
+    @property
+    def layers(self) -> Literal[True] | Collection[str]:
+        """The layers whose maps it reads; True: all."""
+        ...
+
+    def __call__(self, maps: dict[str, Tensor]) -> Tensor:
+        """Masks `[n, h, w]` int64, 0 the background."""
+        ...
+
+
 @runtime_checkable
 class Link(Protocol):
     """A map from `r [n, units]` to `w̃ [n, w_dim]`."""

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
+from resource import RLIMIT_AS
 from typing import Any
 
+import psutil
 import pytest
 import torch
+from fakes import FakeGenerator
+from stylegan_xl_fixtures import generator as small_generator
 from torch import Tensor
 
-from lis.units import memory
-from lis.units.memory import Batches, batches, out_of_memory
+from lis import memory
+from lis.classifiers.partnet import PartNet
+from lis.generators.stylegan_xl import StyleGANXL, imagenet256
+from lis.memory import Batches, batches, out_of_memory, tuned_batches
 
 
 class Device:
@@ -126,18 +133,144 @@ def test_which_errors_say_that_memory_ran_out() -> None:
     assert not any(out_of_memory(error) for error in (RuntimeError("shapes differ"), ValueError("out of range")))
 
 
+class Painter(FakeGenerator):
+    """Its map of 64 channels takes 1 MiB at 64 px."""
+
+    def __init__(self, side: int = 64) -> None:
+        super().__init__()
+        self.side = side
+
+    def synthesize(self, w: Tensor, features: Any = False) -> Any:
+        image = super().synthesize(w)
+        return (image, {"only": torch.zeros(len(w), 64, self.side, self.side)}) if features else image
+
+
+class Everywhere:
+    """Finds the first part in every pixel."""
+
+    layers = ("only",)
+
+    def __call__(self, maps: dict[str, Tensor]) -> Tensor:
+        return torch.ones_like(maps["only"][:, 0], dtype=torch.int64)
+
+
+CPU = torch.device("cpu")
+
+
+def tuned(size: int | None, most: int, side: int, device: torch.device = CPU) -> Batches:
+    return tuned_batches(Painter(side), device, size, most, None, Everywhere())
+
+
 @pytest.mark.parametrize(
     ("side", "most", "expected"), [(64, 100, 32), (64, 10, 10), (16, 100, 100), (512, 100, 1), (2048, 100, 1)]
 )
 def test_a_processor_takes_what_suits_its_caches(side: int, most: int, expected: int) -> None:
-    """Maps of 64 float32 channels: 1 MiB per image at 64 px."""
-    maps = {"a": torch.empty(1, 32, side, side, device="meta"), "b": torch.empty(1, 32, side, side, device="meta")}
-    assert batches(None, most, torch.device("cpu"), lambda: maps).size == expected
+    assert tuned(None, most, side).size == expected
 
 
-def test_a_size_that_is_given_is_taken(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_size_that_is_given_is_taken_where_there_is_room(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     caplog.set_level("INFO")
-    own = batches(5, 100, torch.device("cuda"), dict)
+    own = tuned(5, 100, 64)
     assert own.size == 5 and not own._grows and "5 images at once" in caplog.text
-    grown = batches(None, 7, torch.device("cuda"), dict)
-    assert grown.size == memory.FIRST_ON_GPU and grown._grows
+    monkeypatch.setattr(memory, "free", lambda _: 9 * 2**20)  # of which half is taken, for maps of 1 MiB each
+    assert tuned(500, 100, 64).size == 4
+
+
+def test_simulated_a_gpu_begins_with_32_and_never_grows_beyond_its_memory(
+    clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "free", lambda _: 200 * 2**20)
+    painter, masks = Painter(), Everywhere()
+    shapes = memory.generator_cost(painter, masks.layers).shapes
+    monkeypatch.setattr(memory, "finder_cost", lambda *_: 0)  # would ask for zeros on the device
+    own = tuned_batches(painter, torch.device("cuda"), None, 7, None, masks)
+    assert shapes == {"only": (64, 64, 64)}
+    assert own.size == memory.FIRST_ON_GPU and own._grows and own.most == 99
+    assert mapped(own, clock(Device(lambda n: 1 / n)), 300) == [32, 32, 64, 64, 64, 44]
+
+
+def test_what_a_batch_takes_is_counted_while_it_lives() -> None:
+    weight = torch.ones(1000, 1000)
+    with memory.Meter() as meter:
+        first = torch.ones(1000) @ weight
+        second = first + 1
+        del first
+        third = second[:10] + weight[0, :10].relu_()
+    assert third.shape == (10,)
+    assert meter.peak == 2 * 4000 and meter.now == 4000 + 40
+
+
+def test_what_a_model_takes_is_measured_once() -> None:
+    class Counting(Painter):
+        calls = 0
+
+        def synthesize(self, w: Tensor, features: Any = False) -> Any:
+            self.calls += 1
+            return super().synthesize(w, features)
+
+    painter = Counting()
+    costs = {memory.generator_cost(painter, ("only",)).peak for _ in range(3)}
+    assert painter.calls == 1 and costs.pop() > 2**20
+    assert memory.generator_cost(painter).peak < 2**20 and painter.calls == 2
+
+
+def test_a_gradient_costs_more_than_an_answer() -> None:
+    classifier = PartNet()
+    plain, gradient = (memory.classifier_cost(classifier, 64, CPU, wanted) for wanted in (False, True))
+    assert 64 * 64 * 3 * 4 < plain < gradient / 2
+
+
+def test_a_large_batch_is_cut_to_what_there_is_room_for(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`batch_size=100` went whole into the generator, and died on a card that has room for fifty."""
+    caplog.set_level("INFO")
+    generator: Any = StyleGANXL(imagenet256())
+    monkeypatch.setattr(memory, "free", lambda _: 79 * memory.GIB)
+    monkeypatch.setitem(memory.MOST, "cuda", 79 * memory.GIB)
+    own = batches(generator, torch.device("cuda"), 100)
+    assert own.size == 30 and "30 images at once, not 100" in caplog.text
+    assert batches(generator, torch.device("cuda"), 8).size == 8
+    with_maps = batches(generator, torch.device("cuda"), 100, layers=generator.layer_names)
+    assert with_maps.size == 19
+
+
+def test_limits_of_the_process_and_of_its_group_count_as_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "_GROUPS", tmp_path)
+    before = memory.free(CPU)
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("5\n")
+    assert memory.free(CPU) > before / 2
+    (tmp_path / "memory.max").write_text(str(5 + 2**20))
+    assert memory.free(CPU) == 2**20 and memory.budget(CPU) == 2**19
+    (tmp_path / "memory.current").write_text(str(2**30))
+    assert memory.free(CPU) == 0
+    monkeypatch.setattr(memory, "_GROUPS", tmp_path / "none")
+    used = psutil.Process().memory_info().vms
+    monkeypatch.setattr(
+        memory.resource, "getrlimit", lambda kind: (used + 2**24, -1) if kind == RLIMIT_AS else (-1, -1)
+    )
+    assert memory.free(CPU) <= 2**24
+
+
+def test_the_generator_makes_no_more_at_once_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A simulated GPU: sizes of the parts that a batch is cut into, and halves where memory runs out all the same."""
+    network = small_generator("t_stem16_c10").synthesis
+    ws = torch.randn(9, 1 + len(network.spec.layers), network.spec.input.affine.in_features)
+    expected, whole = network(ws), network._run
+    sizes: list[int] = []
+
+    def run(some: Tensor, *rest: Any, **named: Any) -> Any:
+        sizes.append(len(some))
+        if len(some) > 2:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return whole(some, *rest, **named)
+
+    monkeypatch.setattr(network, "_run", run)
+    monkeypatch.setattr(network, "_at_once", lambda *_: Batches(4))
+    torch.testing.assert_close(network(ws), expected, rtol=1e-5, atol=1e-5)
+    assert sizes == [4, 2, 2, 2, 2, 1]

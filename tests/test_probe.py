@@ -272,7 +272,9 @@ def test_activations_that_are_not_finite_are_refused(tmp_path):
     classifier = FakeClassifier(generator)
     seen = iter(range(1000))
     features = classifier.features
-    classifier.features = lambda image: features(image) / (next(seen) != 10)  # 6 batches per class
+    classifier.features = lambda image: (
+        features(image) / (next(seen) != 11)
+    )  # 6 batches per class, and one image before them that is measured
     with pytest.raises(ValueError, match=r"sample 28 of class 'bee' \(stream 'probe training', seed 0\) is not finite"):
         probe(make(tmp_path, generator, classifier))
 

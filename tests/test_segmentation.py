@@ -32,7 +32,7 @@ from lis.report.source import source
 from lis.report.style import label_colours
 from lis.segmentation.evaluation import ALL, RANKS, ranked, segmentation
 from lis.segmentation.iou import confusions, iou
-from lis.segmentation.labelled import draw, feature_batch, folder_digest, labelled
+from lis.segmentation.labelled import draw, folder_digest, labelled
 from lis.segmentation.masks import exact_masks, reduced_masks
 from lis.segmentation.stage import load_segmenter, segment, segmenter
 from lis.store import Artifact
@@ -131,15 +131,6 @@ def test_labelled_images_are_the_generators(tmp_path: Path) -> None:
     assert (images.image - shown).abs().max() <= 1
     some = images.rows(images.class_index == 1)
     assert len(some) == 4 and torch.equal(some.masks, images.masks[4:8])
-
-
-def test_fewer_large_images_at_once(tmp_path: Path) -> None:
-    sizes = {}
-    for resolution in (32, 64, 256, 1024):
-        ctx = make_context(tmp_path, batch_size=100)
-        vars(ctx.generator)["resolution"] = resolution
-        sizes[resolution] = feature_batch(ctx)
-    assert sizes == {32: 100, 64: 64, 256: 4, 1024: 1}
 
 
 def test_the_digest_follows_names_and_contents(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from lis.segmentation.labelled import draw, exact
 from lis.segmentation.networks import Projection, Stack, Standardisation, five, read_layers, resized, three
 from lis.segmentation.segmenter import NETWORKS, FewShotSegmenter
 from lis.segmentation.stage import load_segmenter, segment, segmenter
-from lis.segmentation.training import Examples, Schedule, Training, maps_of, threads
+from lis.segmentation.training import Examples, Schedule, Training, images_at_once, maps_of, step_bytes, threads
 from lis.store import Artifact
 from lis.types import Segmenter
 
@@ -364,7 +364,7 @@ def test_a_generator_that_does_not_know_its_parts_needs_a_folder(tmp_path: Path)
 
 def test_the_learning_rate_falls_to_a_tenth_halfway() -> None:
     model = FewShotSegmenter(["a"], 8, ["low"], [4])
-    found = Training(model, Schedule(10, 5, 0.1, 0.0)).configure_optimizers()
+    found = Training(model, Schedule(10, 5, 0.1, 0.0), 5).configure_optimizers()
     rates = []
     for _ in range(10):
         rates.append(found["optimizer"].param_groups[0]["lr"])
@@ -384,3 +384,28 @@ def test_small_batches_are_not_shared_between_threads(side: int, inside: int) ->
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_step_that_does_not_fit_into_memory_is_made_in_parts(tmp_path: Path) -> None:
+    """All maps of 256 px stacked took 10 GB for five images; the gradient is that of the whole step."""
+    maps = {"a": torch.rand(5, 4, 8, 8).half(), "b": torch.rand(5, 3, 16, 16).half()}
+    masks = torch.randint(0, 3, (5, 16, 16))
+    gradients = []
+    for at_once in (5, 2):
+        torch.manual_seed(0)
+        model = FewShotSegmenter(["disc", "spot"], 16, ["a", "b"], [4, 3], "three", hidden=8)
+        error = Training(model, Schedule(1, 5, 0.1, 0.0), at_once).training_step((maps, masks), 0)
+        error.backward()
+        gradients.append([error.detach(), *(p.grad for p in model.parameters())])
+    torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-7)
+
+
+def test_as_many_images_of_a_step_at_once_as_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = FewShotSegmenter(["disc"], 64, ["a"], [16], "three", hidden=8)
+    examples = Examples({"a": torch.zeros(4, 16, 64, 64).half()}, torch.zeros(4, 64, 64, dtype=torch.int64))
+    one = step_bytes(model.settings, {"a": (16, 64, 64)})
+    assert one > step_bytes(model.settings, {"a": (16, 64, 64)}, gradient=False) > 16 * 64 * 64 * 4
+    monkeypatch.setattr("lis.segmentation.training.budget", lambda _: 3 * one + 1)
+    assert images_at_once(model, examples, torch.device("cpu")) == 3
+    monkeypatch.setattr("lis.segmentation.training.budget", lambda _: 0)
+    assert images_at_once(model, examples, torch.device("cpu")) == 1

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from commandline import ROOT, SMALL, lis
@@ -16,6 +19,7 @@ from safetensors.torch import load_file
 from lis.classifiers.libraries import BarePartNet
 from lis.classifiers.partnet import PartNetwork
 from lis.generators.stylegan_xl import read_checkpoint
+from lis.labels.png import label_palette, write_mask
 
 COUNTING = """
 import atexit
@@ -34,6 +38,7 @@ StyleGANXL.synthesize = counted
 atexit.register(lambda: print("images made:", sum(made)))
 main()
 """
+STARTED = "from lis.run import main; main()"
 RANDOM = ["classifier=resnet50", "classifier.weights=random", "pairs.accept=any"]
 
 
@@ -82,6 +87,40 @@ def test_faces_without_classes_and_a_binary_classifier_run_to_a_page(tmp_path: P
     assert code == 0, output
     assert "has one logit" in output and "not known" not in output
     assert "Single units" in (tmp_path / "run" / "report.html").read_text()
+
+
+def labels_of(folder: Path, gan: list[str], cwd: Path) -> None:
+    """Two labelled images: a disc's upper and lower half, as if a person had drawn them."""
+    counts = ["labels.train=2", "labels.test=1", "classes.labels=[upper,lower]"]
+    program = [sys.executable, "-m", "lis.labels", "export", str(folder), *gan, *counts]
+    done = subprocess.run(program, cwd=cwd, env=os.environ | {"PYTHONPATH": str(ROOT)}, text=True, capture_output=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    y, x = np.indices((256, 256)) - 128
+    mask = np.where(x**2 + y**2 < 90**2, 1 + (y > 0), 0).astype(np.uint8)
+    for image in folder.glob("train_*.png"):
+        write_mask(image.with_suffix(".mask.png"), mask, label_palette(("upper", "lower")))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("network", ["projected", "three"])
+def test_256_pixels_take_less_memory_than_planned_at_any_batch_size(tmp_path: Path, network: str) -> None:
+    """Pairs, link and tuning of three units under a limit of 16 GB, `batch_size=1000`; the plan is that of the log."""
+    gan = ["gan=imagenet256", "gan.weights=random", "classes=custom", "classes.names=[pug]"]
+    labels_of(tmp_path / "labels", gan, tmp_path)
+    chosen = [*gan, *RANDOM, f"labels.folder={tmp_path / 'labels'}", "classes.labels=[upper,lower]"]
+    counts = ["pairs.train=12", "pairs.test=2", "shard_size=12", "batch_size=1000", "tuning.batch_size=1000"]
+    few = ["tuning.units=3", "tuning.seeds=2", "tuning.null_directions=1", f"segmenter={network}", "segmenter.epochs=2"]
+    stages = ["analysis=units", "analysis.stages=[pairs/train,link,tuning]"]
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_DATA, (16 * 2**30,) * 2); {STARTED}"
+    command = [sys.executable, "-c", limited, *SMALL, *chosen, *counts, *few, *stages, "hydra.run.dir=run"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, text=True, capture_output=True, timeout=3600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    planned = re.search(r"memory at the peak of each stage, in GiB on cpu: (.*)", done.stdout + done.stderr)
+    assert planned, done.stdout + done.stderr
+    most = max(float(part.split()[-1]) for part in planned[1].split(", "))
+    taken = json.loads((tmp_path / "run" / "summary.json").read_text())["peak_memory_mb"] / 2**10
+    assert taken <= most <= 16, (taken, planned[1])
 
 
 @pytest.mark.full

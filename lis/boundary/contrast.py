@@ -16,6 +16,7 @@ from lis.boundary.counterfactuals import counterfactuals
 from lis.context import Context
 from lis.images import to_uint8
 from lis.linking.fit import link, load_link
+from lis.memory import Batches
 from lis.quantify.change import change
 from lis.quantify.measures import MEASURES, measure
 from lis.store import Artifact, Draft, Recipe
@@ -55,7 +56,8 @@ def adversarial(ctx: Context) -> Artifact:
         inputs=(found.key, linked.key, *parts.keys),
         weights={"generator": ctx.generator.fingerprint, "classifier": ctx.classifier.fingerprint},
     )
-    return ctx.store.make(recipe, lambda draft: _build(Job(ctx, found, load_link(linked), parts), draft))
+    at_once = ctx.batches(parts.masks, gradient=True)
+    return ctx.store.make(recipe, lambda draft: _build(Job(ctx, found, load_link(linked), parts, at_once), draft))
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Job:
     link: Link
     """On the CPU."""
     parts: Parts
+    batches: Batches
 
 
 @dataclass(frozen=True)
@@ -99,32 +102,46 @@ def shard(job: Job, block: Block) -> Artifact:
 
 @torch.no_grad()
 def _block(job: Job, block: Block, draft: Draft) -> None:
-    ctx, rows = job.ctx, list(block.rows)
-    codes = {name: values[rows].to(ctx.device) for name, values in job.found.tensors("counterfactuals").items()}
-    goal = torch.from_numpy(job.found.table("counterfactuals")["probability"].to_numpy()[rows].copy())
-    target = torch.full((len(rows),), ctx.classifier.class_names.index(block.target), device=ctx.device)
-    original, maps = ctx.generator.synthesize(codes["w_original"], features=job.parts.masks.layers)
-    moved, moved_maps = ctx.generator.synthesize(codes["w"], features=job.parts.masks.layers)
+    codes = {name: values[list(block.rows)] for name, values in job.found.tensors("counterfactuals").items()}
+    goal = torch.from_numpy(job.found.table("counterfactuals")["probability"].to_numpy()[list(block.rows)].copy())
+    target = job.ctx.classifier.class_names.index(block.target)
+
+    def contrasted(rows: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        return _contrast(job, codes["w_original"][rows], codes["w"][rows], target, goal[rows])
+
+    made, first = zip(*job.batches.map(contrasted, torch.arange(len(goal))), strict=True)
+    draft.tensors("block", {name: torch.cat([part[name] for part in made]) for name in made[0]})
+    draft.tensors("first", first[0])
+
+
+def _contrast(
+    job: Job, w_original: Tensor, w: Tensor, target: int, goal: Tensor
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The tensors "block" of some counterfactuals, all at once, and "first" of the first of them."""
+    ctx, labels = job.ctx, len(job.parts.labels)
+    original, maps = ctx.generator.synthesize(w_original.to(ctx.device), features=job.parts.masks.layers)
+    own = job.parts.masks(maps)
+    del maps
+    moved, maps = ctx.generator.synthesize(w.to(ctx.device), features=job.parts.masks.layers)
+    other = job.parts.masks(maps)
+    del maps
     steps = Steps(ctx.config.adversarial.step, ctx.config.adversarial.max_steps)
-    forced = attack(_logits(ctx), original, target, goal.to(original), steps)
+    targets = torch.full((len(w),), target, device=ctx.device)
+    forced = attack(_logits(ctx), original, targets, goal.to(original), steps)
     cycled = ctx.generator.synthesize(job.link(ctx.classifier.features(forced.image).cpu()).to(ctx.device))
-    own, other = job.parts.masks(maps), job.parts.masks(moved_maps)
-    labels = len(job.parts.labels)
     views = ((own, original), (other, moved), (own, forced.image))
     apart = [difference(original, image) for image in (moved, forced.image)]
-    draft.tensors(
-        "block",
-        {
-            "probability": forced.probability.cpu(),
-            "reached": forced.reached.cpu(),
-            "steps": forced.steps.cpu(),
-            "cycled": _logits(ctx)(cycled).argmax(1).cpu(),
-            "measures": torch.stack([measure(mask, image, labels).cpu() for mask, image in views], 1),
-            **{name: torch.stack([each[name] for each in apart], 1).cpu() for name in apart[0]},
-        },
-    )
+    made = {
+        "probability": forced.probability,
+        "reached": forced.reached,
+        "steps": forced.steps,
+        "cycled": _logits(ctx)(cycled).argmax(1),
+        "measures": torch.stack([measure(mask, image, labels) for mask, image in views], 1),
+        **{name: torch.stack([each[name] for each in apart], 1) for name in apart[0]},
+    }
     shown = torch.stack([image[0] for image in (original, moved, forced.image, cycled)])
-    draft.tensors("first", {"image": to_uint8(shown), "difference": (shown[1:3] - shown[0]).float().cpu()})
+    first = {"image": to_uint8(shown), "difference": (shown[1:3] - shown[0]).float().cpu()}
+    return {name: values.cpu() for name, values in made.items()}, first
 
 
 def _logits(ctx: Context) -> Any:

@@ -18,7 +18,6 @@ from lis.linking.fit import link
 from lis.linking.pairs import pairs
 from lis.segmentation.stage import load_segmenter, segmenter
 from lis.store import Artifact, Draft, Recipe
-from lis.units.memory import batches
 from lis.units.screen import reader
 from lis.units.strips import first
 
@@ -55,10 +54,7 @@ def gan_counterfactuals(ctx: Context) -> Artifact:
 def _build(ctx: Context, test: Artifact, linked: Artifact, parts: Artifact, draft: Draft) -> None:
     look = reader(ctx, load_segmenter(ctx, parts))
     chosen = first(test.tensors("pairs"), ctx.config.gan_counterfactual.samples)
-    at_once = batches(
-        ctx.config.tuning.batch_size, ctx.config.batch_size, ctx.device, lambda: look.maps(chosen["w"][:1])
-    )
-    found = _read(Job(ctx, look, at_once, (parts.key,)), chosen)
+    found = _read(Job(ctx, look, ctx.tuned_batches(look.masks), (parts.key,)), chosen)
     draft.table("samples", sample_table(found))
     draft.table("measures", measure_table(found))
     units = unit_table(found, linked.table("units"))

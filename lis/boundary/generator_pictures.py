@@ -14,7 +14,7 @@ from lis.linking.fit import load_link
 from lis.quantify.change import change
 from lis.quantify.measures import MEASURES, interpreted
 from lis.store import Artifact, Draft
-from lis.units.parts import Finder
+from lis.types import Finder
 from lis.units.pictures import Seen, see, style_codes
 from lis.units.selection import perturbations
 

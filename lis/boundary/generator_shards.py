@@ -9,10 +9,10 @@ from torch import Tensor
 
 from lis.context import Context
 from lis.linking.shards import STREAMS
+from lis.memory import Batches
 from lis.store import Artifact, Draft, Recipe
 from lis.streams import Stream
 from lis.types import Counterparts
-from lis.units.memory import Batches
 from lis.units.reading import Reader, Reading
 
 VERSION = 2

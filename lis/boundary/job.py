@@ -15,8 +15,8 @@ from lis.config import CounterfactualConfig
 from lis.context import Context
 from lis.linking.fit import link, load_link
 from lis.linking.pairs import pairs
+from lis.memory import Batches
 from lis.types import Link
-from lis.units.memory import Batches, batches
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,17 +57,11 @@ class Job:
         linked, train, device = link(ctx), pairs(ctx, "train"), ctx.device
         units, r = linked.table("units"), train.tensors("pairs")["r"]
         by_pairs = OPTIMIZERS[ctx.config.counterfactual.optimizer].metric == "pairs"
-        model, mean = load_link(linked).to(device), r.mean(0, keepdim=True).to(device)
-        size = batches(
-            ctx.config.tuning.batch_size,
-            ctx.config.batch_size,
-            device,
-            lambda: ctx.generator.synthesize(model(mean), features=True)[1],
-        )
+        model = load_link(linked).to(device)
         spread = torch.tensor(np.asarray(units["std"]), dtype=torch.float32, device=device)
         nonnegative = bool((units["minimum"] >= 0).all())
         metric = data_metric(r).to(device) if by_pairs else None
-        return cls(ctx, model, metric, spread, nonnegative, size, (linked.key, train.key))
+        return cls(ctx, model, metric, spread, nonnegative, ctx.batches(), (linked.key, train.key))
 
     def land(self, settings: Settings) -> Landscape:
         """Where the searches go down."""

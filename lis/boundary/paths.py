@@ -51,11 +51,14 @@ def seen(job: Job, parts: Parts, w: Tensor) -> dict[str, Tensor]:
 @torch.inference_mode()
 def distances(job: Job, metrics: Sequence[ImageDistance], w: Tensor) -> dict[str, Tensor]:
     """Distance of the images of `w [n, T, w_dim]` to the first one of their path: `[n, T]` by metric."""
-    device, generator, found = job.ctx.device, job.ctx.generator, {metric.name: [] for metric in metrics}
+    device, generator, rows = job.ctx.device, job.ctx.generator, []
     for path in w:
         first = generator.synthesize(path[:1].to(device))
-        for part in path.split(job.batches.size):
+
+        def apart(part: Tensor, first: Tensor = first) -> Tensor:
             image = generator.synthesize(part.to(device))
-            for metric in metrics:
-                found[metric.name].append(metric(image, first.expand_as(image)).float().cpu())
-    return {name: torch.cat(values).unflatten(0, w.shape[:2]) for name, values in found.items()}
+            return torch.stack([metric(image, first.expand_as(image)).float().cpu() for metric in metrics], 1)
+
+        rows += job.batches.map(apart, path)
+    found = torch.cat(rows).unflatten(0, w.shape[:2]).unbind(2)
+    return {metric.name: values for metric, values in zip(metrics, found, strict=True)}

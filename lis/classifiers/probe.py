@@ -111,10 +111,10 @@ def _draw(ctx: Context, name: str, per_class: int) -> tuple[Array, Integers]:
     stream, truncation = Stream(name, ctx.config.seed), ctx.config.gan.truncation
     blocks = torch.arange(per_class).split(ctx.config.batch_size)
     batches = [(source, indices) for source in _class_index(ctx) for indices in blocks]
-    parts = []
+    parts, at_once = [], ctx.batches()
     for source, indices in ctx.progress.track(batches, label=f"linear probe: {name.split()[1]} samples (batches)"):
         w = ctx.generator.sample(source, indices, stream, truncation).to(ctx.device)
-        parts.append(ctx.classifier.features(ctx.generator.synthesize(w)).float().cpu())
+        parts += at_once.map(ctx.encode, w)
     r, labels = torch.cat(parts).numpy(), np.repeat(np.arange(len(ctx.class_names)), per_class)
     if not np.isfinite(r).all():
         row = int(np.flatnonzero(~np.isfinite(r).all(1))[0])

@@ -16,6 +16,7 @@ from lis.labels.files import nearest
 from lis.labels.manifest import CODES, MANIFEST, SPLITS, Manifest, Sample, check_labels, save
 from lis.labels.png import label_palette, write_mask
 from lis.labels.reading import MASK
+from lis.memory import batches
 from lis.segmentation.masks import exact_masks
 from lis.stopping import stop
 from lis.store import check_writable
@@ -142,6 +143,11 @@ def _code(sample: Sample, config: RunConfig, generator: Generator) -> torch.Tens
 
 @torch.inference_mode()
 def _images(w: torch.Tensor, config: RunConfig, generator: Generator) -> Iterator[torch.Tensor]:
-    for batch in w.split(config.batch_size):
+    device = generator.mean_w.device
+
+    def shown(w: torch.Tensor) -> torch.Tensor:
         stop.check()
-        yield from to_uint8(generator.synthesize(batch.to(generator.mean_w.device)))
+        return to_uint8(generator.synthesize(w.to(device)))
+
+    for images in batches(generator, device, config.batch_size).map(shown, w):
+        yield from images

@@ -5,8 +5,10 @@ Images live for one batch; what is kept of a sample are its distances and what t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 import torch
@@ -64,16 +66,17 @@ def measure(ctx: Context, samples: Samples, distances: list[ImageDistance]) -> M
     }
     book = _Book(distances, {d.name: samples.first(_share(d, samples)) for d in distances}, n)
     r_moved, prediction = torch.empty(n), torch.empty(n, dtype=torch.int64)
-    with torch.inference_mode():
-        for ids, image, other in tours["within-class"].images(ctx, samples, "cycle"):
-            cycled = ctx.generator.synthesize(samples.w_cycled[ids].to(ctx.device))
-            r = ctx.classifier.features(cycled)
-            r_moved[ids] = (r.cpu() - samples.r[ids]).norm(dim=1)
-            prediction[ids] = ctx.classifier.head(r).argmax(1).cpu()
-            book.enter("cycle", ids, image, cycled)
-            book.enter("within-class", ids, image, other)
-        for ids, image, other in tours["random"].images(ctx, samples, "random pairs"):
-            book.enter("random", ids, image, other)
+
+    def cycle(ids: Tensor, image: Tensor, other: Tensor) -> None:
+        cycled = ctx.generator.synthesize(samples.w_cycled[ids].to(ctx.device))
+        r = ctx.classifier.features(cycled)
+        r_moved[ids] = (r.cpu() - samples.r[ids]).norm(dim=1)
+        prediction[ids] = ctx.classifier.head(r).argmax(1).cpu()
+        book.enter("cycle", ids, image, cycled)
+        book.enter("within-class", ids, image, other)
+
+    tours["within-class"].visit(ctx, samples, cycle, "cycle")
+    tours["random"].visit(ctx, samples, partial(book.enter, "random"), "random pairs")
     mse_w = {name: (samples.w - samples.w[way.partner]).square().mean(1) for name, way in tours.items()}
     features = {name: (samples.r - samples.r[way.partner]).norm(dim=1) for name, way in tours.items()}
     mse_w["cycle"], features["cycle"] = (samples.w - samples.w_cycled).square().mean(1), r_moved
@@ -116,11 +119,18 @@ class Tour:
         """The tour in an order; a round of its own through each group."""
         return cls(order, partners(order, group))
 
-    def images(self, ctx: Context, samples: Samples, label: str) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """`(ids, images, partners' images)`, batch by batch; an image is drawn once per batch."""
-        batches = self.order.split(ctx.config.batch_size)
-        for ids in ctx.progress.track(batches, total=len(batches), label=label):
-            drawn, place = torch.unique(torch.cat([ids, self.partner[ids]]), return_inverse=True)
+    @torch.inference_mode()
+    def visit(
+        self, ctx: Context, samples: Samples, enter: Callable[[Tensor, Tensor, Tensor], None], label: str
+    ) -> None:
+        """Call `enter` with ids, images and partners' images, batch by batch; an image is drawn once per batch."""
+
+        def show(ids: Tensor) -> None:
+            drawn, rows = torch.unique(torch.cat([ids, self.partner[ids]]), return_inverse=True)
             images = ctx.generator.synthesize(samples.w[drawn].to(ctx.device))
-            own, others = place.to(ctx.device).split(len(ids))
-            yield ids, images[own], images[others]
+            image, other = (images[some] for some in rows.to(ctx.device).split(len(ids)))
+            enter(ids, image, other)
+
+        at_once = ctx.batches()
+        for ids in ctx.progress.track(self.order.split(ctx.config.batch_size), label=label):
+            deque(at_once.map(show, ids), maxlen=0)

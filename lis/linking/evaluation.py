@@ -169,9 +169,9 @@ def _factors(generator: TrueFactors, samples: Samples, device: torch.device) -> 
 def _examples(ctx: Context, samples: Samples, sample_index: Tensor) -> dict[str, Tensor]:
     """The first samples of each class before and after the cycle: `[k, 3, H, W]` uint8, with their addresses `[k]`."""
     shown = samples.first(ctx.config.evaluation.examples)
-    size, resolution = ctx.config.batch_size, ctx.generator.resolution
+    resolution, at_once = ctx.generator.resolution, ctx.images()
     images = {"class_index": samples.class_index[shown], "sample_index": sample_index[shown]}
     for name, w in (("image", samples.w[shown]), ("cycled", samples.w_cycled[shown])):
-        parts = [to_uint8(ctx.generator.synthesize(batch.to(ctx.device))) for batch in w.split(size) if len(batch)]
+        parts = at_once.map(lambda some: to_uint8(ctx.generator.synthesize(some.to(ctx.device))), w)
         images[name] = torch.cat([torch.empty(0, 3, resolution, resolution, dtype=torch.uint8), *parts])
     return images

@@ -100,8 +100,7 @@ def _build(ctx: Context, source: Artifact, components: int, draft: Draft) -> Non
 def _features(job: Job, block: Block) -> Tensor:
     """r_U of a block, batch by batch, on the CPU."""
     ctx, codes = job.ctx, job.components.reconstruct(block.w)
-    batches = (batch.to(ctx.device) for batch in codes.split(ctx.config.batch_size))
-    r = torch.cat([ctx.classifier.features(ctx.generator.synthesize(w)).float().cpu() for w in batches])
+    r = torch.cat(list(ctx.batches().map(ctx.encode, codes)))
     bad = (~r.isfinite()).any(1)
     if bad.any():
         raise ValueError(

@@ -6,7 +6,6 @@ and a run that wants more samples starts from the shards that are there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -77,7 +76,9 @@ def shard(ctx: Context, split: str, block: Block) -> Artifact:
 
 
 def _build(ctx: Context, split: str, block: Block, draft: Draft) -> None:
-    parts = list(_batches(ctx, split, block))
+    start = block.number * block.size
+    indices = torch.arange(start, start + block.size)
+    parts = ctx.batches().map(lambda some: _shown(ctx, split, block.source, some), indices)
     w, r, prediction = (torch.cat(column) for column in zip(*parts, strict=True))
     accepted = torch.ones_like(prediction, dtype=torch.bool)
     if ctx.config.pairs.accept == "correct" and block.source.target is not None:
@@ -87,16 +88,14 @@ def _build(ctx: Context, split: str, block: Block, draft: Draft) -> None:
 
 
 @torch.inference_mode()
-def _batches(ctx: Context, split: str, block: Block) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """`(w, r, prediction)` of a block's samples, batch by batch, on the CPU."""
-    config, stream = ctx.config, Stream(STREAMS[split], ctx.config.seed)
-    start = block.number * block.size
-    for indices in torch.arange(start, start + block.size).split(config.batch_size):
-        w = ctx.generator.sample(block.source.index, indices, stream, config.gan.truncation).to(ctx.device)
-        r = ctx.classifier.features(ctx.generator.synthesize(w))
-        _require_finite(w, "style code", block.source, indices, stream)
-        _require_finite(r, "activation of the classifier", block.source, indices, stream)
-        yield w.float().cpu(), r.float().cpu(), ctx.classifier.head(r).argmax(1).cpu()
+def _shown(ctx: Context, split: str, source: Source, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """w, r and prediction of samples `indices [n]` of a source, on the CPU."""
+    stream = Stream(STREAMS[split], ctx.config.seed)
+    w = ctx.generator.sample(source.index, indices, stream, ctx.config.gan.truncation).to(ctx.device)
+    r = ctx.classifier.features(ctx.generator.synthesize(w))
+    _require_finite(w, "style code", source, indices, stream)
+    _require_finite(r, "activation of the classifier", source, indices, stream)
+    return w.float().cpu(), r.float().cpu(), ctx.classifier.head(r).argmax(1).cpu()
 
 
 def _require_finite(values: Tensor, what: str, source: Source, indices: Tensor, stream: Stream) -> None:

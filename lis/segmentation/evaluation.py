@@ -13,10 +13,10 @@ from torch import Tensor
 
 from lis.context import Context
 from lis.segmentation.iou import confusions, iou
-from lis.segmentation.labelled import Drawn, Labelled, draw, feature_batch, labelled
+from lis.segmentation.labelled import Drawn, Labelled, draw, labelled
 from lis.segmentation.masks import TrueParts, exact_masks, reduced_masks
 from lis.segmentation.segmenter import FewShotSegmenter
-from lis.segmentation.stage import load_segmenter, segment, segmenter
+from lis.segmentation.stage import Masks, load_segmenter, segment, segmenter
 from lis.store import Artifact, Draft, Recipe
 
 VERSION = 1
@@ -138,14 +138,17 @@ def _judge(ctx: Context, model: FewShotSegmenter, kind: str, images: Labelled | 
 def _masks(ctx: Context, model: FewShotSegmenter, images: Labelled | Drawn) -> Iterator[tuple[Tensor, Tensor]]:
     """True and predicted masks `[n, size, size]` uint8, batch by batch; a person's are reduced to the model's size."""
     labels = len(model.labels)
-    for rows in torch.arange(len(images.w)).split(feature_batch(ctx)):
+
+    def both(rows: Tensor) -> tuple[Tensor, Tensor]:
         w = images.w[rows].to(ctx.device)
         predicted = segment(model, ctx.generator.synthesize(w, features=model.layers)[1])
         if isinstance(images, Labelled):
             true = reduced_masks(images.masks[rows], labels, model.size)
         else:
             true = exact_masks(ctx.generator, w, model.labels, model.size)
-        yield true.cpu(), predicted.to(torch.uint8).cpu()
+        return true.cpu(), predicted.to(torch.uint8).cpu()
+
+    yield from ctx.tuned_batches(Masks(model), classified=False).map(both, torch.arange(len(images.w)))
 
 
 def _pooled(groups: dict[str, bool]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import pandas as pd
 import torch
 
+from lis.generators.layers import layer_names
 from lis.linking.training import Settings
 from lis.segmentation.labelled import Labelled
 from lis.segmentation.masks import reduced_masks
@@ -92,9 +93,7 @@ class FewShotFit:
     def _examples(
         self, images: Labelled, labels: int, generator: Generator, size: int, device: torch.device
     ) -> Examples:
-        with torch.no_grad():
-            every = generator.synthesize(images.w[:1].to(device), features=True)[1]
-        layers = read_layers(list(every), self.every)
+        layers = read_layers(layer_names(generator), self.every)
         maps = maps_of(generator, images.w, layers, size, self.batch_size, device)
         return Examples(maps, reduced_masks(images.masks, labels, self.mask_size(generator.resolution)).long())
 

@@ -19,8 +19,6 @@ from lis.streams import Stream
 
 STREAMS = {"train": "labels", "test": "labels test", "exact": "exact masks"}
 """Where the images of a split are drawn from."""
-FEATURE_PIXELS = 2**18
-"""Pixels of the images that are made with all their maps at once: at 256 px four images take some 4 GB."""
 
 
 @dataclass(frozen=True)
@@ -134,15 +132,13 @@ def _read(
 @torch.no_grad()
 def exact(ctx: Context, drawn: Drawn, size: int) -> Labelled:
     """Drawn samples with their images, and their exact masks of a size in pixels."""
-    batches = drawn.w.to(ctx.device).split(ctx.config.batch_size)
-    images = torch.cat([to_uint8(ctx.generator.synthesize(batch)) for batch in batches])
-    masks = torch.cat([exact_masks(ctx.generator, w, ctx.config.classes.labels, size).cpu() for w in batches])
-    return Labelled(drawn.w, images, masks, drawn.class_index, drawn.sample_index)
 
+    def shown(w: Tensor) -> tuple[Tensor, Tensor]:
+        masks = exact_masks(ctx.generator, w.to(ctx.device), ctx.config.classes.labels, size)
+        return to_uint8(ctx.generator.synthesize(w.to(ctx.device))), masks.cpu()
 
-def feature_batch(ctx: Context) -> int:
-    """Images that are made with all their maps at once."""
-    return max(1, min(ctx.config.batch_size, FEATURE_PIXELS // ctx.generator.resolution**2))
+    images, masks = zip(*ctx.images().map(shown, drawn.w), strict=True)
+    return Labelled(drawn.w, torch.cat(images), torch.cat(masks), drawn.class_index, drawn.sample_index)
 
 
 def folder_digest(folder: str | None) -> str | None:

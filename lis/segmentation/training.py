@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,9 +14,11 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from lis.lightning import one_process
 from lis.linking.training import Settings
+from lis.memory import Meter, batches, budget
 from lis.segmentation.networks import reduced
 from lis.segmentation.segmenter import FewShotSegmenter
 from lis.types import Generator
@@ -48,14 +52,21 @@ class Schedule:
 class Training(pl.LightningModule):
     """Adam on the cross-entropy."""
 
-    def __init__(self, segmenter: FewShotSegmenter, schedule: Schedule) -> None:
+    def __init__(self, segmenter: FewShotSegmenter, schedule: Schedule, at_once: int) -> None:
         super().__init__()
-        self.segmenter, self.schedule = segmenter, schedule
+        self.segmenter, self.schedule, self.at_once = segmenter, schedule, at_once
 
     def training_step(self, batch: tuple[dict[str, Tensor], Tensor], _: int) -> Tensor:
-        """Loss of a batch (maps, masks)."""
+        """Loss of a batch (maps, masks); of what does not fit into memory at once, a part is computed after another."""
         maps, masks = batch
-        return F.cross_entropy(self.segmenter({name: x.float() for name, x in maps.items()}), masks)
+        if len(masks) <= self.at_once:
+            return loss(self.segmenter, maps, masks)
+        losses = []
+        for rows in torch.arange(len(masks), device=masks.device).split(self.at_once):
+            part = {name: x[rows] for name, x in maps.items()}, masks[rows]
+            one = checkpoint(loss, self.segmenter, *part, use_reentrant=False)  # computed again for its gradient
+            losses.append(one * len(rows) / len(masks))
+        return torch.stack(losses).sum()
 
     def configure_optimizers(self) -> Any:
         """Adam and its schedule."""
@@ -63,6 +74,11 @@ class Training(pl.LightningModule):
         optimizer = torch.optim.Adam(self.segmenter.parameters(), lr=rate, weight_decay=decay, fused=True)
         half = max(1, self.schedule.epochs // 2)
         return {"optimizer": optimizer, "lr_scheduler": torch.optim.lr_scheduler.MultiStepLR(optimizer, [half])}
+
+
+def loss(segmenter: FewShotSegmenter, maps: Mapping[str, Tensor], masks: Tensor) -> Tensor:
+    """Mean cross-entropy over the pixels of masks `[n, size, size]`, of maps `[n, channels, h, w]` by layer."""
+    return F.cross_entropy(segmenter({name: x.float() for name, x in maps.items()}), masks)
 
 
 class Batches:
@@ -110,6 +126,36 @@ class Curve(pl.Callback):
         self.points.append((trainer.current_epoch, loss))
 
 
+def images_at_once(segmenter: FewShotSegmenter, examples: Examples, device: torch.device) -> int:
+    """Images of a step that there is room for at once, one at least."""
+    shapes = {name: tuple(x.shape[1:]) for name, x in examples.maps.items()}
+    return max(1, budget(device) // step_bytes(segmenter.settings, shapes))
+
+
+def step_bytes(settings: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], gradient: bool = True) -> int:
+    """Bytes that one image takes in a step of the training, or in its use: measured on one without content.
+
+    Args:
+        settings: of the segmenter.
+        shapes: `(channels, h, w)` of the maps that it reads.
+        gradient: in the training.
+    """
+    return _step_bytes(json.dumps(settings), tuple(shapes.items()), gradient)
+
+
+@lru_cache
+def _step_bytes(settings: str, shapes: tuple[tuple[str, tuple[int, ...]], ...], gradient: bool) -> int:
+    with torch.device("meta"):
+        segmenter = FewShotSegmenter(**json.loads(settings))
+        maps = {name: torch.empty(1, *shape, dtype=torch.float16) for name, shape in shapes}
+        masks = torch.empty(1, segmenter.size, segmenter.size, dtype=torch.int64)
+    with torch.inference_mode(False), torch.set_grad_enabled(gradient), Meter() as meter:
+        error = loss(segmenter, maps, masks)
+        if gradient:
+            error.backward()
+    return meter.peak
+
+
 @contextmanager
 def threads(examples: Examples, batch_size: int) -> Iterator[None]:
     """One thread of torch while batches are small.
@@ -133,13 +179,19 @@ def maps_of(
 
     Half precision and the smaller size keep a generator of 256 px below 0.2 GB per image.
     """
-    parts: dict[str, list[Tensor]] = {name: [] for name in layers}
     largest = torch.finfo(torch.float16).max
-    for batch in w.split(batch_size):
-        maps = generator.synthesize(batch.to(device), features=layers)[1]
-        for name, own in parts.items():
-            own.append(reduced(maps[name].float(), size).clamp(-largest, largest).half().cpu())
-    return {name: torch.cat(own) for name, own in parts.items()}
+
+    def small(w: Tensor) -> list[Tensor]:
+        maps = generator.synthesize(w.to(device), features=layers)[1]
+        return [reduced(maps[name].float(), size).clamp(-largest, largest).half().cpu() for name in layers]
+
+    result, done = dict[str, Tensor](), 0
+    for maps in batches(generator, device, batch_size, layers=layers).map(small, w):
+        for name, x in zip(layers, maps, strict=True):
+            whole = result.setdefault(name, x.new_empty(len(w), *x.shape[1:]))  # at once: there is no room for two
+            whole[done : done + len(x)] = x
+        done += len(maps[0])
+    return result
 
 
 def train(
@@ -163,6 +215,7 @@ def train(
     curve = Curve(iter(run.progress.track(range(schedule.epochs), label=LABEL)))
     with one_process(run.device) as options, threads(examples, schedule.batch_size):
         trainer = pl.Trainer(max_epochs=schedule.epochs, callbacks=[curve], **options)
-        trainer.fit(Training(segmenter, schedule), Batches(examples, schedule.batch_size, seed))
+        training = Training(segmenter, schedule, images_at_once(segmenter, examples, run.device))
+        trainer.fit(training, Batches(examples, schedule.batch_size, seed))
     segmenter.cpu().eval().requires_grad_(False)
     return curve.points

@@ -128,13 +128,13 @@ def encode(ctx: Context, pictures: Tensor) -> Encoded:
     Raises:
         ValueError: an activation is not finite.
     """
-    images, activations, answers = [], [], []
-    for batch in pictures.split(ctx.config.batch_size):
-        image = batch.to(ctx.device) / 127.5 - 1
+
+    def read(pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        image = pictures.to(ctx.device) / 127.5 - 1
         r = ctx.classifier.features(image)
-        images.append(to_uint8(smaller(image)))
-        activations.append(r.float().cpu())
-        answers.append(ctx.classifier.head(r).float().softmax(1).cpu())
+        return to_uint8(smaller(image)), r.float().cpu(), ctx.classifier.head(r).float().softmax(1).cpu()
+
+    images, activations, answers = zip(*ctx.batches().map(read, pictures), strict=True)
     r = torch.cat(activations)
     if not r.isfinite().all():
         raise ValueError("the classifier's activations of a picture are not finite: check the classifier's weights")

@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from lis.context import Context
+from lis.generators.layers import layer_names
 from lis.segmentation.stage import Masks, load_segmenter, segmenter, validate_segmenter
+from lis.types import Finder
 
 
-class Finder(Protocol):
-    """Finds the parts of images in the generator's feature maps."""
-
-    @property
-    def layers(self) -> Literal[True] | Collection[str]:
-        """The layers whose maps it wants; True: all."""
-        ...
-
-    def __call__(self, maps: dict[str, Tensor]) -> Tensor:
-        """Masks `[n, h, w]` int64, 0 the background."""
-        ...
-
-
+@dataclass(frozen=True)
 class Background:
     """Finds nothing: everything is background."""
 
-    layers: Literal[True] = True
+    layers: tuple[str, ...]
+    """One layer, whose map tells how many images there are."""
 
     def __call__(self, maps: dict[str, Tensor]) -> Tensor:
         """Masks `[n, 1, 1]` of zeros."""
@@ -51,7 +40,7 @@ class Parts:
     def of(cls, ctx: Context) -> Parts:
         """The segmenter of the run, trained when needed; without labels everything is background."""
         if not ctx.config.classes.labels:
-            return cls((), Background(), ())
+            return cls((), Background(layer_names(ctx.generator)[:1]), ())
         artifact = segmenter(ctx)
         model = load_segmenter(ctx, artifact)
         return cls(tuple(model.labels), Masks(model), (artifact.key,))

@@ -18,11 +18,9 @@ from lis.quantify.change import change
 from lis.quantify.measures import MEASURES, measure
 from lis.segmentation.stage import Masks, load_segmenter, segmenter
 from lis.store import Artifact, Draft, Recipe
-from lis.types import Link
+from lis.types import Finder, Link
 from lis.units.examples import PROBABILITY, Example, examples
 from lis.units.learned import units
-from lis.units.memory import batches
-from lis.units.parts import Finder
 from lis.units.perturbation import Perturbation, perturbed, require_finite
 from lis.units.screen import screen
 from lis.units.selection import perturbations
@@ -126,12 +124,7 @@ def see(ctx: Context, masks: Finder, w: Tensor, labels: int) -> Seen:
         measures = measure(mask, image, labels).float().cpu()
         return Seen(to_uint8(smaller(image)), mask.to(torch.uint8).cpu(), measures, p[:, ours], p.argmax(1))
 
-    def maps() -> dict[str, Tensor]:
-        with torch.inference_mode():
-            return ctx.generator.synthesize(w[:1].to(ctx.device), features=masks.layers)[1]
-
-    at_once = batches(ctx.config.tuning.batch_size, ctx.config.batch_size, ctx.device, maps)
-    parts = list(at_once.map(once, w))
+    parts = list(ctx.tuned_batches(masks).map(once, w))
     return Seen(*(torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0])))
 
 

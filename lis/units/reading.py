@@ -9,8 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from lis.types import Classifier, Generator
-from lis.units.parts import Finder
+from lis.types import Classifier, Finder, Generator
 
 
 @dataclass(frozen=True)
@@ -70,8 +69,3 @@ class Reader:
             )
         ours = probability[:, self.classes].cpu()
         return Reading(measures.float().cpu(), ours, probability.argmax(1).cpu(), r.float().cpu())
-
-    @torch.inference_mode()
-    def maps(self, w: Tensor) -> dict[str, Tensor]:
-        """The feature maps of `w [n, w_dim]` that the parts are found in."""
-        return self.generator.synthesize(w.to(self.device), features=self.masks.layers)[1]

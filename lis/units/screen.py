@@ -18,8 +18,7 @@ from lis.linking.pairs import pairs
 from lis.quantify.measures import MEASURES, measure
 from lis.segmentation.stage import Masks, load_segmenter, segmenter
 from lis.store import Artifact, Draft, Recipe
-from lis.types import Link, Segmenter
-from lis.units.memory import Batches, batches
+from lis.types import Segmenter
 from lis.units.null import null_directions
 from lis.units.perturbation import Perturbation
 from lis.units.reading import Reader
@@ -102,7 +101,7 @@ class Group:
 
 def _build(ctx: Context, linked: Artifact, seeds: Artifact, parts: Artifact, draft: Draft) -> None:
     config, samples, table = ctx.config.tuning, seeds.tensors("pairs"), linked.table("units")
-    job = _job(ctx, linked, parts, table, samples["r"])
+    job = _job(ctx, linked, parts, table)
     r = samples["r"].to(ctx.device)
     units = select(table, job.link, r, config.units)
     tuned = units.loc[units["tuned"]]
@@ -161,19 +160,10 @@ def reader(ctx: Context, model: Segmenter) -> Reader:
     return Reader(ctx.generator, ctx.classifier, Masks(model), measure, model.labels, classes, ctx.device)
 
 
-def _job(ctx: Context, linked: Artifact, parts: Artifact, units: pd.DataFrame, r: Tensor) -> Job:
+def _job(ctx: Context, linked: Artifact, parts: Artifact, units: pd.DataFrame) -> Job:
     model, look = load_link(linked).to(ctx.device), reader(ctx, load_segmenter(ctx, parts))
     spread = torch.from_numpy(np.where(units["status"] == "live", units["std"], np.inf)).float()
-    return Job(ctx, model, look, _batches(ctx, model, look, r), spread, (linked.key, parts.key))
-
-
-def _batches(ctx: Context, model: Link, look: Reader, r: Tensor) -> Batches:
-    return batches(
-        ctx.config.tuning.batch_size,
-        ctx.config.batch_size,
-        ctx.device,
-        lambda: look.maps(model(r[:1].to(ctx.device))),
-    )
+    return Job(ctx, model, look, ctx.tuned_batches(look.masks), spread, (linked.key, parts.key))
 
 
 @torch.inference_mode()

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from lis.context import Context
+from lis.memory import Batches
 from lis.store import Artifact, Draft, Recipe
 from lis.types import Link
-from lis.units.memory import Batches
 from lis.units.perturbation import Perturbation, perturbed, require_finite
 from lis.units.reading import Reader, Reading
 

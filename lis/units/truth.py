@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lis.context import Context
 from lis.linking.fit import link, load_link
+from lis.memory import Batches
 from lis.quantify.measures import measure
 from lis.store import Artifact, Draft, Recipe
 from lis.types import Generator
@@ -106,8 +107,10 @@ def _change(ctx: Context, block: Block) -> Tensor:
     changes = []
     for unit, values in zip(block.units, block.values, strict=True):
         w = with_unit(model, r, unit, values)
-        batches = w.flatten(0, 1).split(ctx.config.batch_size)
-        measured = torch.cat([true_measures(renderer, batch.to(ctx.device)) for batch in batches])
+        at_once = Batches(ctx.config.batch_size)
+        measured = torch.cat(
+            list(at_once.map(lambda some: true_measures(renderer, some.to(ctx.device)), w.flatten(0, 1)))
+        )
         first, last = measured.unflatten(0, w.shape[:2]).unbind(1)
         changes.append(compared(first, last))
     return torch.stack(changes)

@@ -50,11 +50,12 @@ def tune(ctx: Context, link: Link, r: Tensor, perturbation: Perturbation, values
     """
     w = perturbed(link, r, perturbation, values)
     require_finite(w, perturbation)
-    images, probabilities = [], []
-    for batch in w.flatten(0, 1).split(ctx.config.batch_size):
-        image = ctx.generator.synthesize(batch.to(ctx.device))
-        probabilities.append(ctx.classifier.head(ctx.classifier.features(image)).float().softmax(1).cpu())
-        images.append(to_uint8(image))
+
+    def shown(w: Tensor) -> tuple[Tensor, Tensor]:
+        image = ctx.generator.synthesize(w.to(ctx.device))
+        return to_uint8(image), ctx.classifier.head(ctx.classifier.features(image)).float().softmax(1).cpu()
+
+    images, probabilities = zip(*ctx.batches().map(shown, w.flatten(0, 1)), strict=True)
     size = (len(r), len(values))
     return Strip(w, torch.cat(images).unflatten(0, size), torch.cat(probabilities).unflatten(0, size))
 

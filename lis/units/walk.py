@@ -103,10 +103,7 @@ def walk(
 
 def _encoded(ctx: Context, w: Tensor) -> Tensor:
     """r̃ `[n, units]`: what the classifier makes of the images of `w [n, w_dim]`."""
-    batches = w.split(ctx.config.batch_size)
-    return torch.cat(
-        [ctx.classifier.features(ctx.generator.synthesize(x.to(ctx.device))).float().cpu() for x in batches]
-    )
+    return torch.cat(list(ctx.batches().map(ctx.encode, w)))
 
 
 def step_table(found: Walk, class_names: Sequence[str], known: Sequence[str]) -> pd.DataFrame:

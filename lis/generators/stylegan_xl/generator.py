@@ -16,6 +16,7 @@ from lis.fingerprint import Fingerprint
 from lis.generators.stylegan_xl.geometry import GeneratorSpec
 from lis.generators.stylegan_xl.mapping import Mapping
 from lis.generators.stylegan_xl.synthesis import Synthesis, laid_out
+from lis.memory import Cost, Layers
 from lis.streams import Stream
 
 log = logging.getLogger(__name__)
@@ -168,6 +169,27 @@ class StyleGANXL(nn.Module):
             drawn = np.random.RandomState(seed).randint(self.num_classes, size=n)
             classes = torch.from_numpy(drawn if class_index is None else np.full(n, class_index)).long().to(z.device)
         return self.mapping(z, classes, truncation, centroids=centroids)
+
+    def weight_bytes(self, device: torch.device) -> int:
+        """Bytes of the weights as a device computes with them: a CPU also keeps its kernels in Winograd's form."""
+        weights = {name: value.numel() * value.element_size() for name, value in self.state_dict().items()}
+        kernels = sum(layer.weight.numel() for layer in self.synthesis.layers if layer.spec.kernel == 3)
+        return sum(weights.values()) + (4 * kernels * 16 // 9 if device.type == "cpu" else 0)
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """The layers whose maps `synthesize` gives, in order."""
+        return self.synthesis.layer_names
+
+    def cost(self, layers: Layers = False) -> Cost:
+        """What one image with the maps of these layers takes on a GPU; nothing is made: see `lis.memory.Priced`.
+
+        Example:
+            >>> from lis.generators.stylegan_xl import imagenet256
+            >>> round(StyleGANXL(imagenet256()).cost().peak / 2**20)
+            1316
+        """
+        return self.synthesis.cost(layers)
 
     @overload
     def synthesize(self, w: Tensor, features: Literal[False] = False) -> Tensor: ...

@@ -218,6 +218,8 @@ def _separate(down_filter: Tensor) -> list[tuple[Tensor, Tensor]]:
     """A filter as a sum of separable ones, each `(vertical [taps], horizontal [taps])`."""
     if down_filter.dim() == 1:
         return [(down_filter, down_filter)]
+    if down_filter.is_meta:  # has a size alone, as what it is multiplied by
+        return [(row, row) for row in down_filter[:2]]
     u, s, v = torch.linalg.svd(down_filter.double())
     count = int((s > _NEGLIGIBLE * s[0]).sum())
     return [((u[:, k] * s[k]).float(), v[k].float()) for k in range(count)]

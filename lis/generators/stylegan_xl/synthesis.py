@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Literal, cast, overload
 
 import torch
@@ -17,6 +18,7 @@ from lis.generators.stylegan_xl.compiler import MODES, usable
 from lis.generators.stylegan_xl.geometry import InputSpec, LayerSpec, SynthesisSpec
 from lis.generators.stylegan_xl.mapping import GAIN, SLOPE, Linear
 from lis.generators.stylegan_xl.resampling import Resampling, resample
+from lis.memory import Batches, Cost, Layers, Meter, budget
 
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 """What the convolutions may compute in."""
@@ -175,14 +177,31 @@ class Synthesis(nn.Module):
                 f"ws has shape {list(ws.shape)}, expected [n, num_ws, w_dim] = [n, {expected[0]}, {expected[1]}]"
             )
         compiled = usable(self.compile_mode, ws.device.type)
-        wanted = wanted_layers(features, ["input", *(layer.name for layer in self.spec.layers)])
-        if ws.device.type == "cpu" and not (torch.is_grad_enabled() and ws.requires_grad) and len(ws) > 1:
-            parts = [self._run(w, wanted, compiled) for w in ws.split(1)]  # as fast, in less memory
+        wanted = wanted_layers(features, self.layer_names)
+        if len(ws) > 1 and not (torch.is_grad_enabled() and ws.requires_grad):  # which would keep all of it
+            parts = list(self._at_once(ws.device, wanted).map(lambda some: self._run(some, wanted, compiled), ws))
             image = torch.cat([part[0] for part in parts])
             maps = {name: torch.cat([part[1][name] for part in parts]) for name in parts[0][1]}
         else:
             image, maps = self._run(ws, wanted, compiled)
         return image if features is False else (image, maps)
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """Of the maps, the input's first."""
+        return ("input", *(layer.name for layer in self.spec.layers))
+
+    def cost(self, layers: Layers = False) -> Cost:
+        """What an image with the maps of these layers takes where resampling is not compiled: see `lis.memory.Priced`.
+
+        Raises:
+            ValueError: an unknown layer.
+        """
+        return _cost(self.spec, self.dtype, wanted_layers(layers, self.layer_names))
+
+    def _at_once(self, device: torch.device, wanted: tuple[str, ...]) -> Batches:
+        """On a CPU one after the other, which is as fast; on a GPU as many as there is room for."""
+        return Batches(1 if device.type == "cpu" else max(1, budget(device) // self.cost(wanted).peak))
 
     def _run(self, ws: Tensor, wanted: Collection[str], compiled: bool) -> tuple[Tensor, dict[str, Tensor]]:
         pairs = [layer.scales(w) for layer, w in zip(self.layers, ws[:, 1:].unbind(1), strict=True)]
@@ -208,6 +227,18 @@ class Synthesis(nn.Module):
         rates = {"input": round(self.spec.input.sampling_rate)}
         rates |= {layer.name: layer.out_sampling_rate for layer in self.spec.layers}
         return {name: _centre(x, min(rates[name], x.shape[-1])) for name, x in maps.items()}
+
+
+@lru_cache
+@torch.inference_mode()
+def _cost(spec: SynthesisSpec, dtype: str, wanted: tuple[str, ...]) -> Cost:
+    """Measured on a network and an image without content, which take neither memory nor time."""
+    with torch.device("meta"):
+        network = Synthesis(spec, dtype, "off")
+        ws = torch.empty(1, 1 + len(spec.layers), spec.input.affine.in_features)
+    with Meter() as meter:
+        _, maps = network._run(ws, wanted, compiled=False)
+    return Cost(meter.peak, {name: tuple(x.shape[1:]) for name, x in network.crop(maps).items()})
 
 
 def laid_out(value: Tensor) -> Tensor:

@@ -1,0 +1,381 @@
+"""How many images at once: as many as memory has room for, twice as many while that is faster, half as many where it
+runs out all the same.
+
+What an image takes is measured, not guessed: a `Meter` sees every tensor that one image needs on its way.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import resource
+import time
+import weakref
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import psutil
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from lis.types import Classifier, Finder, Generator
+
+Result = TypeVar("Result")
+Layers = bool | Collection[str]
+"""Which feature maps are asked for, as `Generator.synthesize` takes them."""
+
+log = logging.getLogger(__name__)
+
+GIB = 2**30
+SHARE = 0.5
+"""Of the free memory that a batch may take."""
+MOST = {"cpu": 8 * GIB, "cuda": 32 * GIB}
+"""Bytes that a batch takes at most: larger ones are not faster, and others use the machine too."""
+FIRST_ON_GPU = 32
+"""Images at once that a GPU begins with."""
+MAPS_ON_CPU = 2**25
+"""Bytes of feature maps that are best made at once on a CPU: more leave its caches."""
+GAIN = 0.95
+"""A larger batch is kept where an image takes at most this share of the time."""
+TRIALS = 2
+"""Batches of each size that are timed while it grows; the faster one counts."""
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
+
+
+class Batches:
+    """Maps a function over rows, as many at once as memory allows.
+
+    Args:
+        size: rows at once, to begin with.
+        grows: whether more are tried, twice as many each time, while a row then takes less time.
+        most: rows at once that it does not grow beyond.
+
+    Example:
+        >>> rows = torch.arange(5)
+        >>> [part.tolist() for part in Batches(2).map(torch.square, rows)]
+        [[0, 1], [4, 9], [16]]
+    """
+
+    def __init__(self, size: int, grows: bool = False, most: float = math.inf) -> None:
+        self.size, self.most, self._grows = size, most, grows
+        self._best, self._times = math.inf, list[float]()
+
+    def map(self, function: Callable[[Tensor], Result], rows: Tensor) -> Iterator[Result]:
+        """Yields what `function` gives for consecutive parts of `rows [n, …]`.
+
+        Raises:
+            ValueError: memory runs out with a single row.
+        """
+        done = 0
+        while done < len(rows):
+            batch = rows[done : done + self.size]
+            start, failure = time.perf_counter(), ""
+            try:
+                result = function(batch)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                failure = str(error) or type(error).__name__
+            else:
+                done += len(batch)
+                self._timed(len(batch), time.perf_counter() - start)
+                yield result
+            if failure:  # outside of `except`, where the error would keep the memory
+                self._halve(len(batch), failure)
+
+    def _halve(self, failed: int, reason: str) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if failed <= 1:
+            raise ValueError(
+                f"memory runs out with a single image ({reason}): expected room for one; use a smaller generator "
+                "(gan=…), segmenter=projected, gan.dtype=bf16, or another device"
+            )
+        self.size, self._grows = failed // 2, False
+        log.warning("memory runs out with %d images at once: going on with %d", failed, self.size)
+
+    def _timed(self, n: int, seconds: float) -> None:
+        """Judges a size after `TRIALS` full batches: the next one, or, where it gained nothing, the one before."""
+        if not self._grows or n < self.size:
+            return
+        self._times.append(seconds / n)
+        if len(self._times) < TRIALS:
+            return
+        fastest, self._times = min(self._times), []
+        gained = fastest <= GAIN * self._best
+        self._best, self._grows = min(self._best, fastest), gained and 2 * self.size <= self.most
+        if not gained:
+            self.size //= 2
+        elif self._grows:
+            self.size *= 2
+        if not self._grows:
+            log.info("%d images at once", self.size)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out, on a CPU or a GPU."""
+    known = isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError))
+    return known or any(words in str(error) for words in _OUT_OF_MEMORY)
+
+
+def free(device: torch.device) -> int:
+    """Bytes that this process can still have on a device.
+
+    On a CPU the least of what the system has, what its control group (a container, a job of SLURM) may have, and what
+    `ulimit -v` or `-d` leaves.
+    """
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+    return max(0, min([psutil.virtual_memory().available, *_left_of_group(), *_left_of_limits()]))
+
+
+def _left_of_group() -> list[int]:
+    """What the process's control group may still have (versions 2 and 1); nothing where there is no limit."""
+    left = []
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        try:
+            left.append(int((_GROUPS / limit).read_text()) - int((_GROUPS / used).read_text()))
+        except (OSError, ValueError):  # no such group, or "max"
+            continue
+    return left
+
+
+_GROUPS = Path("/sys/fs/cgroup")
+
+
+def _left_of_limits() -> list[int]:
+    """What the limits of the process leave."""
+    used = psutil.Process().memory_info()
+    known = ((resource.RLIMIT_AS, used.vms), (resource.RLIMIT_DATA, getattr(used, "data", used.rss)))
+    limits = [(resource.getrlimit(kind)[0], now) for kind, now in known]
+    return [limit - now for limit, now in limits if limit != resource.RLIM_INFINITY]
+
+
+def budget(device: torch.device) -> int:
+    """Bytes that a batch may take on a device: `SHARE` of what is free, `MOST` at most."""
+    return int(min(MOST[device.type], SHARE * free(device)))
+
+
+class Meter(TorchDispatchMode):
+    """Counts the bytes of tensors that are made inside its `with` block, and that are alive at once.
+
+    What a kernel needs for itself, a library outside of torch or a compiled program is not seen.
+
+    Example:
+        >>> with Meter() as meter:
+        ...     half = (torch.ones(100) + 1)[:50].clone()
+        >>> meter.peak, meter.now
+        (800, 200)
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now, self.peak = 0, 0
+        self._known: dict[int, int] = {}
+        """Storages that are alive, by address of their record: bytes; 0 for those that were there before."""
+        self._before: list[torch.UntypedStorage] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        for storage in _storages((args, kwargs)):
+            if storage._cdata not in self._known:
+                self._known[storage._cdata] = 0
+                self._before.append(storage)
+        result = func(*args, **(kwargs or {}))
+        for storage in _storages(result):
+            if storage._cdata not in self._known:
+                self._note(storage)
+        return result
+
+    def _note(self, storage: torch.UntypedStorage) -> None:
+        size = self._known[storage._cdata] = storage.nbytes()
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._forget, storage._cdata, size)
+
+    def _forget(self, key: int, size: int) -> None:
+        self.now -= size
+        self._known.pop(key, None)
+
+
+def _storages(values: Any) -> list[torch.UntypedStorage]:
+    return [value.untyped_storage() for value in tree_leaves(values) if isinstance(value, Tensor)]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one image takes."""
+
+    peak: int
+    """Bytes at most, while it is made."""
+    shapes: Mapping[str, tuple[int, ...]]
+    """Of its feature maps by layer, `(channels, h, w)`."""
+
+    @property
+    def left(self) -> int:
+        """Bytes of the feature maps, in float32."""
+        return 4 * sum(math.prod(shape) for shape in self.shapes.values())
+
+
+@runtime_checkable
+class Priced(Protocol):
+    """What a generator may offer beside `Generator`: what an image takes, without making one."""
+
+    def cost(self, layers: Layers) -> Cost:
+        """Of one image with the maps of these layers, where it is made as on a GPU: a CPU may do with less."""
+        ...
+
+
+_measured: dict[int, dict[Any, Any]] = {}
+"""Identity of a model that lives → what was asked of it → what was measured."""
+
+
+def _once(model: Any, key: Any, measure: Callable[[Tensor], Result], row: Tensor) -> Result:
+    """What `measure` gives for a row, measured the first time that it is asked of a model."""
+    if id(model) not in _measured:
+        weakref.finalize(model, _measured.pop, id(model), None)
+        _measured[id(model)] = {}
+    known = _measured[id(model)]
+    if key not in known:
+        (known[key],) = Batches(1).map(measure, row)
+    return known[key]
+
+
+@torch.inference_mode()
+def generator_cost(generator: Generator, layers: Layers = False) -> Cost:
+    """Of one image with the maps of these layers; measured, on an image of a mean w, where it is not known."""
+    if isinstance(generator, Priced):
+        return generator.cost(layers)
+
+    def measure(w: Tensor) -> Cost:
+        with Meter() as meter:
+            maps = generator.synthesize(w, features=layers)[1] if layers else (generator.synthesize(w), {})[1]
+        return Cost(meter.peak, {name: tuple(x.shape[1:]) for name, x in maps.items()})
+
+    key = layers if isinstance(layers, bool) else tuple(sorted(layers))
+    return _once(generator, key, measure, generator.mean_w[:1].clone())
+
+
+@torch.inference_mode(False)
+def classifier_cost(classifier: Classifier, resolution: int, device: torch.device, gradient: bool = False) -> int:
+    """Bytes at the peak of reading one image of a resolution: activations, answer, and its gradient; measured."""
+
+    def measure(image: Tensor) -> int:
+        with torch.set_grad_enabled(gradient), Meter() as meter:
+            answer = classifier.head(classifier.features(image))
+            if gradient:
+                torch.autograd.grad(answer.sum(), image)
+        return meter.peak
+
+    image = torch.zeros(1, 3, resolution, resolution, device=device, requires_grad=gradient)
+    return _once(classifier, (resolution, gradient), measure, image)
+
+
+@torch.inference_mode()
+def finder_cost(masks: Finder, shapes: Mapping[str, tuple[int, ...]], device: torch.device) -> int:
+    """Bytes at the peak of finding the parts of one image in maps of these shapes; measured."""
+
+    def measure(images: Tensor) -> int:
+        maps = {name: torch.zeros(len(images), *shape, device=device) for name, shape in shapes.items()}
+        with Meter() as meter:
+            masks(maps)
+        return meter.peak
+
+    return _once(masks, tuple(shapes.items()), measure, torch.zeros(1))
+
+
+def image_bytes(
+    generator: Generator,
+    device: torch.device,
+    classifier: Classifier | None = None,
+    masks: Finder | None = None,
+    layers: Layers = False,
+    gradient: bool = False,
+) -> int:
+    """Bytes at the peak of one image's way: made, its parts found, shown to the classifier; see `batches`."""
+    made = generator_cost(generator, masks.layers if masks else layers)
+    after = [4 * 3 * generator.resolution**2 * _COPIES]
+    if masks:
+        after.append(finder_cost(masks, made.shapes, device))
+    if classifier:
+        after.append(classifier_cost(classifier, generator.resolution, device, gradient))
+    return max(made.peak, made.left + max(after))
+
+
+_COPIES = 8
+"""Of an image, while it is measured or compared with another."""
+
+
+def batches(
+    generator: Generator,
+    device: torch.device,
+    size: int,
+    classifier: Classifier | None = None,
+    masks: Finder | None = None,
+    layers: Layers = False,
+    gradient: bool = False,
+) -> Batches:
+    """Batches of `size` images, or of as many as there is room for.
+
+    Args:
+        generator: makes them.
+        device: where they are made.
+        size: `batch_size` of the run.
+        classifier: reads them, where one does.
+        masks: finds their parts, where something does.
+        layers: whose maps come with them, where nothing finds parts in them.
+        gradient: of the classifier's answers by the images.
+    """
+    room = _room(image_bytes(generator, device, classifier, masks, layers, gradient), device)
+    if room < size:
+        log.info("%d images at once, not %d: there is no room for more", room, size)
+    return Batches(min(size, room))
+
+
+def tuned_batches(
+    generator: Generator,
+    device: torch.device,
+    size: int | None,
+    most: int,
+    classifier: Classifier | None,
+    masks: Finder,
+) -> Batches:
+    """Batches of many images whose parts are found: of `size`, or, where that is None, of as many as suit the device.
+
+    A GPU begins with 32 and finds more. A CPU takes a fixed number, so that a run gives the same again: a power of two
+    that keeps the feature maps below `MAPS_ON_CPU`.
+
+    Args:
+        generator: makes them.
+        device: where they are made.
+        size: `tuning.batch_size`.
+        most: on a CPU, `batch_size` of the run.
+        classifier: reads them, where one does.
+        masks: finds their parts.
+    """
+    room = _room(image_bytes(generator, device, classifier, masks), device)
+    grows = size is None and device.type == "cuda"
+    if size is None:
+        size = FIRST_ON_GPU if grows else min(most, _fitting(generator_cost(generator, masks.layers).left))
+    size = min(size, room)
+    log.info("%d images at once%s", size, ", to begin with" if grows else "")
+    return Batches(size, grows, room)
+
+
+def _room(one: int, device: torch.device) -> int:
+    """Images of so many bytes that fit into the budget at once, one at least."""
+    return max(1, budget(device) // max(1, one))
+
+
+def _fitting(one: int) -> int:
+    """Largest power of two of images whose maps, `one` byte each, have at most `MAPS_ON_CPU` bytes."""
+    return 2 ** max(0, int(math.log2(MAPS_ON_CPU / max(one, 1))))
