@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from typing import Any
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["lis.run"])
 ROOT = Path(__file__).parent.parent
+STORE = Path("outputs", "store")
+"""Of a run, in the folder it was started in."""
 SMALL = ("size=smoke", "evaluation.lpips=false", "device=cpu")
 
 
@@ -75,6 +77,13 @@ def made(run: Path) -> list[str]:
 def metrics(run: Path) -> dict[str, float]:
     """The numbers of a finished run."""
     return json.loads((run / "metrics.json").read_text())
+
+
+def drafts(store: Path, stage: str = "") -> Iterator[Path]:
+    """What is being made just now in a store."""
+    # os.walk passes over folders that vanish while it looks.
+    for folder, names, _ in os.walk(store / "drafts" / stage):
+        yield from (Path(folder, name) for name in names if "@" in name)
 
 
 def manifests(store: Path) -> dict[str, str]:
