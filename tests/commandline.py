@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,13 @@ def start(*overrides: str, cwd: Path) -> subprocess.Popen[str]:
     )
 
 
+def fork(target: Callable[..., object], *arguments: object) -> BaseProcess:
+    """Start a function of a module in a process that has imported everything already."""
+    process = _FORKS.Process(target=target, args=arguments)
+    process.start()
+    return process
+
+
 def lis(
     *overrides: str, cwd: Path, timeout: float = 300, before: Callable[[], object] | None = None
 ) -> tuple[int, str]:
@@ -39,8 +47,7 @@ def lis(
     is to be damaged in it, `before`, a function of a module, does.
     """
     with tempfile.TemporaryFile() as output:
-        process = _FORKS.Process(target=_command, args=(overrides, str(cwd), DupFd(output.fileno()), before))
-        process.start()
+        process = begin(*overrides, cwd=cwd, output=output.fileno(), before=before)
         process.join(timeout)
         alive = process.is_alive()
         process.kill()
@@ -50,6 +57,11 @@ def lis(
     assert not alive, f"not done after {timeout} s:\n{text}"
     assert process.exitcode is not None
     return process.exitcode, text
+
+
+def begin(*overrides: str, cwd: Path, output: int, before: Callable[[], object] | None = None) -> BaseProcess:
+    """Start a run as `lis` does, which writes to the file with the descriptor `output`."""
+    return fork(_command, overrides, str(cwd), DupFd(output), before)
 
 
 def _command(overrides: tuple[str, ...], cwd: str, output: Any, before: Callable[[], object] | None) -> None:
