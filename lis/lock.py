@@ -76,7 +76,7 @@ class Lease:
         self._release()
 
     def _release(self) -> None:
-        self._rest()
+        self._end_heartbeat()
         try:
             if self.owned:
                 # In this order, so that it needs no room on a full disk.
@@ -92,7 +92,7 @@ class Lease:
 
     def clear(self) -> None:
         """Remove the lock, if it is still owned: right only when the work is done and can be found."""
-        self._rest()
+        self._end_heartbeat()
         if self._file is None or not self.owned:
             return
         # By name: a file that another job makes from now on has a higher number, or finds the folder empty.
@@ -133,16 +133,15 @@ class Lease:
                     lost = True
                     log.info("%s: stood still, and another job has taken it over; the first result counts", self.label)
 
-    def _rest(self) -> None:
-        """End the heartbeat."""
+    def _end_heartbeat(self) -> None:
         self._stop.set()
         self._heart.join()
 
 
 def sweep(folder: Path) -> None:
     """Remove a lock that nobody holds: one that was released, or whose owner is gone (`abandoned`)."""
-    newest = _newest(folder)
-    with suppress(OSError):  # another job works on it
+    with suppress(OSError):  # another job works on it, or another user may alone
+        newest = _newest(folder)
         if newest is None:
             folder.rmdir()
         elif (text := newest.read_text()) == RELEASED or abandoned(text, newest):

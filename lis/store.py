@@ -15,6 +15,7 @@ import logging
 import os
 import re
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -161,7 +162,8 @@ class Store:
     def make(self, recipe: Recipe, build: Callable[[Draft], None]) -> Artifact:
         """The artifact of a recipe: read if it exists, otherwise built, under a lock, and published whole.
 
-        Whatever `build` raises is passed on, and nothing is published.
+        Whatever `build` raises is passed on, and nothing is published. A job that stood still for longer than its lease
+        goes on; if another one has published the artifact meanwhile, that one is read.
         """
         artifact = self.find(recipe)
         while artifact is None:
@@ -383,12 +385,9 @@ def check_writable(folder: Path, name: str) -> None:
     Raises:
         ValueError: that is not possible.
     """
-    probe = folder / f".writable-{uuid.uuid4().hex[:8]}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(bytes(4096))  # an empty file fits on a full disk
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=folder) as probe:  # without a name, which a killed run would leave behind
+            probe.write(bytes(4096))  # an empty file fits on a full disk
     except OSError as error:
-        with suppress(OSError):
-            probe.unlink()
         raise ValueError(f"{name}: the folder {folder} cannot be written ({error}); choose another") from error
