@@ -271,7 +271,8 @@ def test_what_is_left_over_is_swept(kind: str, gone: str, tmp_path: Path) -> Non
     days, is_abandoned = DAYS[kind]
     text = gone if kind == "gone" else owner() if kind == "here" else another(machine="elsewhere")
     file = foreign(tmp_path / "lock", text)
-    os.utime(file, (time.time() - days * 86400,) * 2)
+    then = time.time() - days * 86400
+    os.utime(file, (then, then))
     assert abandoned(text, file) == is_abandoned
     sweep(tmp_path / "lock")
     assert (tmp_path / "lock").exists() != is_abandoned

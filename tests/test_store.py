@@ -254,7 +254,8 @@ def left(root: Path, of: str, age: float = 0.0) -> Path:
     draft = root / "drafts" / "stage" / f"{KEY}@{of}@01234567"
     draft.mkdir(parents=True)
     (draft / "facts.json").write_text("{}")
-    os.utime(draft, (time.time() - age * 86400,) * 2)
+    then = time.time() - age * 86400
+    os.utime(draft, (then, then))
     return draft
 
 
