@@ -166,13 +166,15 @@ class Store:
         goes on; if another one has published the artifact meanwhile, that one is read.
         """
         artifact = self.find(recipe)
+        if artifact is not None:
+            sweep(self._lock(recipe))  # of a job that was killed between publishing and clearing it
         while artifact is None:
             artifact = self._make(recipe, build)
         return artifact
 
     def _make(self, recipe: Recipe, build: Callable[[Draft], None]) -> Artifact | None:
         """One attempt; None where another job that has taken the lock over is to be waited for."""
-        with Lease(self.root / "locks" / recipe.stage / recipe.key, self.lease, recipe.stage) as lease:
+        with Lease(self._lock(recipe), self.lease, recipe.stage) as lease:
             artifact = self._load_or_set_aside(recipe, lease)  # another job may have been faster
             if artifact is None and lease.owned:
                 log.debug("making %s (%s)", recipe.stage, recipe.key[:8])
@@ -183,6 +185,9 @@ class Store:
 
     def _folder(self, recipe: Recipe) -> Path:
         return self.root / recipe.stage / recipe.key
+
+    def _lock(self, recipe: Recipe) -> Path:
+        return self.root / "locks" / recipe.stage / recipe.key
 
     def _load(self, recipe: Recipe) -> Artifact | None:
         """Verify and open; None where there is nothing.
@@ -229,6 +234,8 @@ class Store:
             return None
         finally:
             shutil.rmtree(draft.path, ignore_errors=True)
+        if published:
+            lease.clear()  # those who wait verify it at the same time
         return self._load(recipe) if published else self.find(recipe)
 
     def _fill(self, recipe: Recipe, build: Callable[[Draft], None], draft: Draft) -> None:

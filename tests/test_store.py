@@ -274,13 +274,16 @@ def test_a_draft_is_removed_only_when_its_owner_is_gone(of: str, age: float, is_
 
 
 def test_what_a_killed_run_left_behind_a_finished_artifact_is_removed(tmp_path: Path) -> None:
-    """Killed between publishing and clearing its lock, which nobody would ask for again."""
+    """Killed between publishing and clearing its lock, which nobody would ask for again. By whoever opens the store,
+    and by whoever has it open and reads the artifact.
+    """
     Store(tmp_path).make(RECIPE, fill)
-    lock = tmp_path / "locks" / "stage" / KEY
-    lock.mkdir(parents=True)
-    (lock / "0").write_text(GONE)
-    Store(tmp_path)
-    assert not lock.exists()
+    store, lock = Store(tmp_path), tmp_path / "locks" / "stage" / KEY
+    for notice in (lambda: Store(tmp_path), lambda: store.make(RECIPE, refuse)):
+        lock.mkdir(parents=True)
+        (lock / "0").write_text(GONE)
+        notice()
+        assert not lock.exists()
 
 
 def standing_still(root: Path, meanwhile: Callable[[], object]) -> Callable[[Draft], None]:
