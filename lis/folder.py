@@ -6,14 +6,13 @@ import json
 import logging
 import re
 import shutil
-import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from lis.lock import dead, owner
+from lis.lock import abandoned, owner
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +23,6 @@ Names are relative to the folder. Lines are appended, so that a run that is kill
 """
 _FORMAT = 1
 _DRAFT = re.compile(r"\.lis-draft-[0-9a-f]{32}")
-_DAY = 86400.0
-"""Seconds after which a draft is taken for abandoned whose owner cannot be seen, as on another machine."""
 
 
 def record(out: Path, files: Iterable[Path]) -> None:
@@ -144,6 +141,6 @@ def _remove_draft(draft: Path) -> None:
 def _is_abandoned(draft: Path, line: dict[str, Any]) -> bool:
     """Whether whoever makes the draft is gone."""
     try:
-        return dead(str(line.get("owner"))) or time.time() - draft.stat().st_mtime > _DAY
+        return abandoned(str(line.get("owner")), draft)
     except OSError:  # it is finished
         return True

@@ -2,25 +2,35 @@
 
 A lock is a folder of numbered files; whoever made the highest number owns it. Taking over means making the next number
 with `O_EXCL`, so of many waiting jobs exactly one succeeds, on a shared file system too. The owner touches its file
-all the time; who sees it untouched for a whole lease, by its own clock, knows that the owner is gone. On the owner's
-machine a look at its process tells that at once.
+all the time; who sees it untouched for a whole lease, by its own clock, takes it over. An owner whose process is
+provably gone is not waited for.
+
+An owner that only stood still, as a laptop does that sleeps, goes on some day and finds that it has lost the lock. So a
+lock saves work, and what is done under it must be right without it as well.
+
+The leases of `filelock` do not serve here: they never take over a lock whose owner was killed before it had written its
+name, nor that of another machine where the file system cannot exchange two names, as NFS; they take a living owner on
+another machine of the same name for dead; and they refuse jobs whose leases differ.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import shutil
+import re
 import socket
 import threading
 import time
+import uuid
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
 log = logging.getLogger(__name__)
 
 RELEASED = "released"
+_DAY = 86400.0
+"""Seconds."""
 
 
 class Lease:
@@ -28,7 +38,7 @@ class Lease:
 
     Args:
         folder: the lock's folder; made when needed, removed by `clear`.
-        seconds: an owner that has not touched its file for so long is taken for dead.
+        seconds: an owner that has not touched its file for so long is taken over.
         label: what is locked, for the log.
 
     Example:
@@ -41,63 +51,104 @@ class Lease:
     def __init__(self, folder: Path, seconds: float = 30.0, label: str = "") -> None:
         self.folder, self.seconds, self.label = folder, seconds, label or folder.name
         self._file: Path | None = None
+        self._handle = -1
+        self._touched: list[Path] = []
         self._stop = threading.Event()
 
     @property
     def owned(self) -> bool:
         """Whether this lease still has the highest number: False once another job has taken it over."""
-        return self._file is not None and _newest(self.folder) == self._file
+        file = self._file
+        return file is not None and _newest(self.folder) == file and _is_same(file, self._handle)
 
     def __enter__(self) -> Lease:
         watch = _Watch(self.seconds)
         while True:
             newest = _newest(self.folder)
-            if newest is None or watch.free(newest):
-                if self._take(newest):
-                    return self
-            else:
-                watch.announce(self.label)
-                time.sleep(min(0.2, self.seconds / 10))
+            if (newest is None or watch.free(newest)) and self._take(newest):
+                return self
+            watch.announce(self.label)
+            time.sleep(min(0.2, self.seconds / 10))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop.set()
-        self._heart.join()
-        if self._file is not None and self._file.exists():
-            self._file.write_text(RELEASED)
+        self._release()
+
+    def _release(self) -> None:
+        self._end_heartbeat()
+        try:
+            if self.owned:
+                # In this order, so that it needs no room on a full disk.
+                os.pwrite(self._handle, RELEASED.encode(), 0)
+                os.truncate(self._handle, len(RELEASED))
+        finally:
+            os.close(self._handle)
+            self._file = None
+
+    def touch(self, path: Path) -> None:
+        """Have the heartbeat touch another file or folder as well, for `abandoned`."""
+        self._touched.append(path)
 
     def clear(self) -> None:
-        """Remove the lock's folder: right only when the work is done and can be found."""
-        self._stop.set()
-        self._file = None  # another job may make a file of the same name from now on
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove the lock, if it is still owned: right only when the work is done and can be found."""
+        self._end_heartbeat()
+        if self._file is None or not self.owned:
+            return
+        # By name: a file that another job makes from now on has a higher number, or finds the folder empty.
+        with suppress(OSError):
+            for number in range(int(self._file.name) + 1):
+                (self.folder / str(number)).unlink(missing_ok=True)
+            self.folder.rmdir()  # unless another job has just made one
 
     def _take(self, newest: Path | None) -> bool:
         """Try to become the next owner after `newest`; False when another job was faster."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         file = self.folder / str(int(newest.name) + 1 if newest else 0)
+        text = owner().encode()
         try:
-            with file.open("x") as stream:
-                stream.write(owner())
+            self.folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         except (FileExistsError, FileNotFoundError):  # another job made this number, or has just cleared the folder
             return False
+        try:
+            os.write(handle, text)
         except OSError:  # a full disk: nobody shall wait for an owner without a name
+            os.close(handle)
             file.unlink(missing_ok=True)
             raise
-        self._file = file
-        self._heart = threading.Thread(target=self._beat, args=(file,), daemon=True)
+        self._file, self._handle = file, handle
+        self._heart = threading.Thread(target=self._beat, daemon=True)
         self._heart.start()
         return True
 
-    def _beat(self, file: Path) -> None:
+    def _beat(self) -> None:
+        lost = False
         while not self._stop.wait(self.seconds / 6):
-            try:
-                os.utime(file)
-            except FileNotFoundError:  # the work was published by a job that took over
-                return
-            except OSError:  # a file system that does not answer may do so the next time
-                continue
+            # The lock's file not by its name, which may be another job's by now.
+            for target in (self._handle, *self._touched):
+                with suppress(OSError):  # a file system that does not answer may do so the next time
+                    os.utime(target)
+            with suppress(OSError):
+                if not lost and not self.owned:
+                    lost = True
+                    log.info("%s: stood still, and another job has taken it over; the first result counts", self.label)
+
+    def _end_heartbeat(self) -> None:
+        self._stop.set()
+        self._heart.join()
+
+
+def sweep(folder: Path) -> None:
+    """Remove a lock that nobody holds: one that was released, or whose owner is gone (`abandoned`)."""
+    with suppress(OSError):  # another job works on it, or another user may alone
+        newest = _newest(folder)
+        if newest is None:
+            folder.rmdir()
+        elif (text := newest.read_text()) == RELEASED or abandoned(text, newest):
+            lease = Lease(folder)
+            if lease._take(newest):
+                lease.clear()
+                lease._release()
 
 
 class _Watch:
@@ -112,6 +163,7 @@ class _Watch:
 
     def free(self, file: Path) -> bool:
         """Whether the owner of `file` has released it, or is dead, or was silent for a whole lease."""
+        now = time.monotonic()  # before the look, so that a pause of this job does not count as the owner's silence
         try:
             # Opening first makes a network file system ask its server for the time of the last touch.
             with file.open() as stream:
@@ -122,22 +174,13 @@ class _Watch:
             return True
         if self._seen != (file, touched):
             self._seen, self._since, self._owner = (file, touched), time.monotonic(), text
-        return time.monotonic() - self._since > self.seconds
+        return now - self._since > self.seconds
 
     def announce(self, label: str) -> None:
         """Say once per owner for whom the job waits."""
         if self._seen is not None and self._seen[0] != self._announced:
             self._announced = self._seen[0]
             log.info("waiting for %s, which another job is making (%s)", label, self._owner or "it has just started")
-
-
-def machine() -> str:
-    """A name that two processes share only if they can see each other's process numbers."""
-    try:
-        space = str(Path("/proc/self/ns/pid").readlink())
-    except OSError:
-        space = ""
-    return f"{socket.gethostname()} {space}".strip()
 
 
 def _newest(folder: Path) -> Path | None:
@@ -149,35 +192,92 @@ def _newest(folder: Path) -> Path | None:
         return None
 
 
-def owner() -> str:
-    """This process, as `dead` reads it: machine, number and start, as JSON."""
-    return json.dumps({"machine": machine(), "pid": os.getpid(), "start": _start(os.getpid())})
-
-
-def dead(owner: str) -> bool:
-    """Whether the owner ran on this machine and is gone; False when that cannot be told."""
+def _is_same(file: Path, handle: int) -> bool:
+    """Whether a name still stands for an open file."""
     try:
-        fields = json.loads(owner)
-        return fields["machine"] == machine() and _start(fields["pid"]) != fields["start"]
-    except (ValueError, KeyError, TypeError):  # the owner has made its file and not yet filled it
+        return os.path.samestat(file.stat(), os.fstat(handle))
+    except OSError:
         return False
 
 
-def _start(pid: int) -> str | None:
-    """When the process started, so that a number given out again is not mistaken for the owner; None if it is gone."""
+def machine() -> str:
+    """A name that two processes share only if each can see the other by its number: host, boot, and the namespaces of
+    numbers and times. Hosts may have one name, so where the boot is not known nobody else has this one.
+    """
+    host = re.sub(r"[^a-zA-Z0-9-]", "_", socket.gethostname())[:32]
+    spaces = (re.sub(r"\D", "", _link(Path(f"/proc/self/ns/{kind}"))) for kind in ("pid", "time"))
+    return ".".join((host, _boot() or uuid.uuid4().hex[:12], *spaces))
+
+
+def _boot() -> str | None:
+    """What names this machine since it was started; None where /proc is not there, or is another namespace's."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()
+    except OSError:
+        return None
+    return boot.replace("-", "")[:12] if _link(Path("/proc/self")) == str(os.getpid()) else None
+
+
+def _link(path: Path) -> str:
+    """Where a link points to; nothing where there is none."""
+    try:
+        return str(path.readlink())
+    except OSError:
+        return ""
+
+
+def owner() -> str:
+    """This process, as `dead` reads it: number, start and machine, in characters that a file's name may have."""
+    try:
+        start = _status(os.getpid())[19]
+    except OSError:
+        start = ""
+    return f"{os.getpid()}.{start}.{machine()}"
+
+
+def dead(owner: str) -> bool | None:
+    """Whether an owner is gone; None where no process that can be seen here proves it, as on another machine."""
+    try:
+        pid, start, where = owner.split(".", 2)
+        return _is_gone(int(pid), start) if start and where == machine() else None
+    except ValueError:  # the owner has made its file and not yet filled it
+        return None
+
+
+def abandoned(owner: str, path: Path) -> bool:
+    """Whether a file or folder is left over: its owner is dead or, where that cannot be told, has not touched it for a
+    day.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    age, gone = time.time() - path.stat().st_mtime, dead(owner)
+    return age > _DAY if gone is None else gone
+
+
+def _is_gone(pid: int, start: str) -> bool | None:
+    """Whether the process with this number that was started then is gone; None if it may be hidden from this one."""
+    try:
+        fields = _status(pid)
     except (FileNotFoundError, ProcessLookupError):
-        return None if Path("/proc/self/stat").exists() or not answers(pid) else "unknown"
-    return None if fields[0] == "Z" else fields[19]
+        return _is_free(pid)
+    except OSError:
+        return None
+    # The number may have been given out again. A process that nobody has waited for does nothing any more.
+    return fields[0] == "Z" or fields[19] != start
 
 
-def answers(pid: int) -> bool:
-    """Whether a process with this number exists on this machine."""
+def _status(pid: int) -> list[str]:
+    """The fields of a process's status from the third on."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def _is_free(pid: int) -> bool | None:
+    """True where no process has this number; None otherwise: /proc may hide one that the system knows (`hidepid`)."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
-        return False
-    except PermissionError:
         return True
-    return True
+    except PermissionError:
+        pass
+    return None

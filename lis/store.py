@@ -1,8 +1,9 @@
 """Content-addressed artifacts on disk: what was computed once is read from then on, by every run on the same store.
 
 An artifact's key is the hash of everything that it depends on (its `Recipe`). It is written into a folder of its own
-and published with one rename, so that a half-written artifact is never read; a lock keeps two jobs from doing the same
-work; checksums are verified before an artifact is used, and a damaged one is set aside and made again.
+and published with one rename, so that a half-written artifact is never read; checksums are verified before an artifact
+is used, and a damaged one is set aside and made again. A lock keeps two jobs from doing the same work, and only that:
+of two that do it nevertheless, as after a pause, both read what the first one published.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import logging
 import os
 import re
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -32,7 +34,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import lis
-from lis.lock import Lease
+from lis.lock import Lease, abandoned, owner, sweep
 
 log = logging.getLogger(__name__)
 
@@ -129,12 +131,13 @@ class Damaged(Exception):
 
 
 class Store:
-    """All artifacts under one folder, which may be moved and shared between runs.
+    """All artifacts under one folder, which may be moved and shared between runs. What killed runs left there, drafts
+    and locks, is removed first.
 
     Args:
         root: the folder; made when needed.
         device: what the artifacts are computed on, for their manifests.
-        lease: seconds after which a silent owner of a lock counts as dead.
+        lease: seconds after which the lock of a silent owner is taken over.
 
     Raises:
         ValueError: the folder cannot be written.
@@ -144,6 +147,10 @@ class Store:
         self.root, self.device, self.lease = Path(root), device, lease
         self._verified: dict[str, Artifact] = {}
         check_writable(self.root, "store")
+        self._sweep_drafts(self.root / "drafts")
+        for folder, _, _ in os.walk(self.root / "locks"):
+            if _KEY.fullmatch(Path(folder).name):
+                sweep(Path(folder))
 
     def find(self, recipe: Recipe) -> Artifact | None:
         """The finished artifact of a recipe, verified once per process; None where it is missing or damaged."""
@@ -155,21 +162,32 @@ class Store:
     def make(self, recipe: Recipe, build: Callable[[Draft], None]) -> Artifact:
         """The artifact of a recipe: read if it exists, otherwise built, under a lock, and published whole.
 
-        Whatever `build` raises is passed on, and nothing is published.
+        Whatever `build` raises is passed on, and nothing is published. A job that stood still for longer than its lease
+        goes on; if another one has published the artifact meanwhile, that one is read.
         """
-        return self.find(recipe) or self._make(recipe, build)
+        artifact = self.find(recipe)
+        if artifact is not None:
+            sweep(self._lock(recipe))  # of a job that was killed between publishing and clearing it
+        while artifact is None:
+            artifact = self._make(recipe, build)
+        return artifact
 
-    def _make(self, recipe: Recipe, build: Callable[[Draft], None]) -> Artifact:
-        with Lease(self.root / "locks" / recipe.stage / recipe.key, self.lease, recipe.stage) as lease:
-            artifact = self._load_or_set_aside(recipe)  # another job may have been faster
-            if artifact is None:
+    def _make(self, recipe: Recipe, build: Callable[[Draft], None]) -> Artifact | None:
+        """One attempt; None where another job that has taken the lock over is to be waited for."""
+        with Lease(self._lock(recipe), self.lease, recipe.stage) as lease:
+            artifact = self._load_or_set_aside(recipe, lease)  # another job may have been faster
+            if artifact is None and lease.owned:
                 log.debug("making %s (%s)", recipe.stage, recipe.key[:8])
-                artifact = self._publish(recipe, self._build(recipe, build))
-            lease.clear()
+                artifact = self._attempt(recipe, build, lease)
+            if artifact is not None:
+                lease.clear()
             return artifact
 
     def _folder(self, recipe: Recipe) -> Path:
         return self.root / recipe.stage / recipe.key
+
+    def _lock(self, recipe: Recipe) -> Path:
+        return self.root / "locks" / recipe.stage / recipe.key
 
     def _load(self, recipe: Recipe) -> Artifact | None:
         """Verify and open; None where there is nothing.
@@ -184,32 +202,68 @@ class Store:
             self._verified[recipe.key] = Artifact(folder, recipe.key, _verify(folder))
         return self._verified[recipe.key]
 
-    def _load_or_set_aside(self, recipe: Recipe) -> Artifact | None:
-        """As `_load`, and a damaged artifact is moved away with a warning. Needs the lock."""
+    def _load_or_set_aside(self, recipe: Recipe, lease: Lease) -> Artifact | None:
+        """As `_load`, and whoever has the lock moves a damaged artifact away with a warning."""
         try:
             return self._load(recipe)
         except Damaged as damage:
-            aside = self.root / "set-aside" / f"{recipe.stage.replace('/', '-')}-{recipe.key}-{uuid.uuid4().hex[:8]}"
-            log.warning("%s; it is set aside as %s and made again", damage, aside)
-            aside.parent.mkdir(exist_ok=True)
-            self._folder(recipe).replace(aside)
+            if lease.owned:  # otherwise another job may have made it again by now
+                self._set_aside(recipe, damage)
             return None
 
-    def _build(self, recipe: Recipe, build: Callable[[Draft], None]) -> Path:
-        """Make everything in a folder of its own, the manifest last."""
-        drafts = self.root / "drafts" / recipe.stage / recipe.key
-        shutil.rmtree(drafts, ignore_errors=True)  # what a killed owner left behind
-        draft = Draft(drafts / uuid.uuid4().hex[:8])
+    def _set_aside(self, recipe: Recipe, damage: Damaged) -> None:
+        aside = self.root / "set-aside" / f"{recipe.stage.replace('/', '-')}-{recipe.key}-{uuid.uuid4().hex[:8]}"
+        log.warning("%s; it is set aside as %s and made again", damage, aside)
+        aside.parent.mkdir(exist_ok=True)
+        self._folder(recipe).replace(aside)
+
+    def _attempt(self, recipe: Recipe, build: Callable[[Draft], None], lease: Lease) -> Artifact | None:
+        """Build and publish; None where another job has taken the draft for abandoned, or its own is damaged."""
+        self._sweep_drafts(self.root / "drafts" / recipe.stage)
+        draft = Draft(self._new_draft(recipe.stage, recipe.key))
         draft.path.mkdir(parents=True)
-        start = time.perf_counter()
+        lease.touch(draft.path)
         try:
-            build(draft)
-        except BaseException:
-            shutil.rmtree(drafts, ignore_errors=True)
-            raise
+            self._fill(recipe, build, draft)
+            published = self._publish(recipe, draft.path)
+        except Exception as error:
+            # Without its lock and the artifact as well, the store has gone away.
+            if draft.path.is_dir() or not (lease.folder.is_dir() or self._folder(recipe).is_dir()):
+                raise
+            log.info("%s: its draft was taken for abandoned while this job stood still (%s)", recipe.stage, error)
+            return None
+        finally:
+            shutil.rmtree(draft.path, ignore_errors=True)
+        if published:
+            lease.clear()  # those who wait verify it at the same time
+        return self._load(recipe) if published else self.find(recipe)
+
+    def _fill(self, recipe: Recipe, build: Callable[[Draft], None], draft: Draft) -> None:
+        """Make everything, the manifest last."""
+        start = time.perf_counter()
+        build(draft)
         manifest = self._manifest(recipe, draft.path, time.perf_counter() - start)
         (draft.path / MANIFEST).write_text(json.dumps(manifest | {"sha256": _digest(manifest)}, indent=1))
-        return draft.path
+
+    def _new_draft(self, stage: str, key: str) -> Path:
+        """A name that says whose draft it is."""
+        return self.root / "drafts" / stage / f"{key}@{owner()}@{uuid.uuid4().hex[:8]}"
+
+    def _sweep_drafts(self, root: Path) -> None:
+        """Remove the drafts beneath a folder whose owners are gone."""
+        for folder, names, _ in os.walk(root):
+            for name in [name for name in names if _KEY.fullmatch(name.partition("@")[0])]:
+                names.remove(name)
+                with suppress(OSError):  # its owner has just published it
+                    if abandoned(name.partition("@")[2].rpartition("@")[0], Path(folder, name)):
+                        self._discard(Path(folder, name))
+
+    def _discard(self, draft: Path) -> None:
+        """Remove a draft: first its name, at once, so that an owner who lives after all cannot publish a part."""
+        stage = draft.parent.relative_to(self.root / "drafts")
+        renamed = self._new_draft(str(stage), draft.name.partition("@")[0])
+        draft.replace(renamed)
+        shutil.rmtree(renamed, ignore_errors=True)
 
     def _manifest(self, recipe: Recipe, folder: Path, seconds: float) -> dict[str, Any]:
         files = sorted(file for file in folder.rglob("*") if file.is_file())
@@ -222,8 +276,8 @@ class Store:
             "files": {str(f.relative_to(folder)): {"size": f.stat().st_size, "sha256": sha256(f)} for f in files},
         }
 
-    def _publish(self, recipe: Recipe, draft: Path) -> Artifact:
-        """Give a complete draft its final name; a job that took our lease over may have been faster."""
+    def _publish(self, recipe: Recipe, draft: Path) -> bool:
+        """Give a complete draft its final name; False when a job that took the lock over was faster."""
         folder = self._folder(recipe)
         folder.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -231,11 +285,8 @@ class Store:
         except OSError:
             if not folder.is_dir():
                 raise
-        shutil.rmtree(draft.parent, ignore_errors=True)
-        artifact = self._load(recipe)
-        if artifact is None:
-            raise FileNotFoundError(f"{folder} was removed while it was being published")
-        return artifact
+            return False
+        return True
 
 
 def _verify(folder: Path) -> dict[str, Any]:
@@ -252,14 +303,19 @@ def _verify(folder: Path) -> dict[str, Any]:
     if not intact:
         raise Damaged(f"{folder / MANIFEST} does not have the checksum it was written with")
     for name, expected in manifest["files"].items():
-        file = folder / name
-        if not file.is_file():
-            raise Damaged(f"{file} is missing")
-        if file.stat().st_size != expected["size"]:
-            raise Damaged(f"{file} has {file.stat().st_size} bytes, not {expected['size']}")
-        if sha256(file) != expected["sha256"]:
-            raise Damaged(f"{file} does not have the checksum it was written with")
+        _verify_file(folder / name, expected["size"], expected["sha256"])
     return manifest
+
+
+def _verify_file(file: Path, size: int, checksum: str) -> None:
+    """Raise `Damaged` where a file is not what was written."""
+    try:
+        if file.stat().st_size != size:
+            raise Damaged(f"{file} has {file.stat().st_size} bytes, not {size}")
+        if sha256(file) != checksum:
+            raise Damaged(f"{file} does not have the checksum it was written with")
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:  # also: set aside in this moment
+        raise Damaged(f"{file} is missing") from error
 
 
 def _digest(value: Any) -> str:
@@ -336,12 +392,9 @@ def check_writable(folder: Path, name: str) -> None:
     Raises:
         ValueError: that is not possible.
     """
-    probe = folder / f".writable-{uuid.uuid4().hex[:8]}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(bytes(4096))  # an empty file fits on a full disk
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=folder) as probe:  # without a name, which a killed run would leave behind
+            probe.write(bytes(4096))  # an empty file fits on a full disk
     except OSError as error:
-        with suppress(OSError):
-            probe.unlink()
         raise ValueError(f"{name}: the folder {folder} cannot be written ({error}); choose another") from error

@@ -8,7 +8,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from typing import Any
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["lis.run"])
 ROOT = Path(__file__).parent.parent
+STORE = Path("outputs", "store")
+"""Of a run, in the folder it was started in."""
 SMALL = ("size=smoke", "evaluation.lpips=false", "device=cpu")
 
 
@@ -28,6 +31,13 @@ def start(*overrides: str, cwd: Path) -> subprocess.Popen[str]:
     )
 
 
+def fork(target: Callable[..., object], *arguments: object) -> BaseProcess:
+    """Start a function of a module in a process that has imported everything already."""
+    process = _FORKS.Process(target=target, args=arguments)
+    process.start()
+    return process
+
+
 def lis(
     *overrides: str, cwd: Path, timeout: float = 300, before: Callable[[], object] | None = None
 ) -> tuple[int, str]:
@@ -37,8 +47,7 @@ def lis(
     is to be damaged in it, `before`, a function of a module, does.
     """
     with tempfile.TemporaryFile() as output:
-        process = _FORKS.Process(target=_command, args=(overrides, str(cwd), DupFd(output.fileno()), before))
-        process.start()
+        process = begin(*overrides, cwd=cwd, output=output.fileno(), before=before)
         process.join(timeout)
         alive = process.is_alive()
         process.kill()
@@ -48,6 +57,11 @@ def lis(
     assert not alive, f"not done after {timeout} s:\n{text}"
     assert process.exitcode is not None
     return process.exitcode, text
+
+
+def begin(*overrides: str, cwd: Path, output: int, before: Callable[[], object] | None = None) -> BaseProcess:
+    """Start a run as `lis` does, which writes to the file with the descriptor `output`."""
+    return fork(_command, overrides, str(cwd), DupFd(output), before)
 
 
 def _command(overrides: tuple[str, ...], cwd: str, output: Any, before: Callable[[], object] | None) -> None:
@@ -75,6 +89,13 @@ def made(run: Path) -> list[str]:
 def metrics(run: Path) -> dict[str, float]:
     """The numbers of a finished run."""
     return json.loads((run / "metrics.json").read_text())
+
+
+def drafts(store: Path, stage: str = "") -> Iterator[Path]:
+    """What is being made just now in a store."""
+    # os.walk passes over folders that vanish while it looks.
+    for folder, names, _ in os.walk(store / "drafts" / stage):
+        yield from (Path(folder, name) for name in names if "@" in name)
 
 
 def manifests(store: Path) -> dict[str, str]:

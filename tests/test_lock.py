@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from lis.lock import Lease, machine
+from lis.lock import RELEASED, Lease, _Watch, abandoned, dead, owner, sweep
 
 
-def owner(**changes: object) -> str:
-    """What this living process writes into its lock."""
-    fields = Path(f"/proc/{os.getpid()}/stat").read_text().rpartition(")")[2].split()
-    return json.dumps({"machine": machine(), "pid": os.getpid(), "start": fields[19]} | changes)
+def another(**changes: object) -> str:
+    """What this living process writes into its lock, or one that differs from it."""
+    pid, start, machine = owner().split(".", 2)
+    fields = {"pid": pid, "start": start, "machine": machine} | changes
+    return ".".join(str(field) for field in fields.values())
 
 
 def foreign(folder: Path, text: str) -> Path:
@@ -78,10 +79,10 @@ def test_a_living_owner_is_waited_for_longer_than_a_lease(tmp_path: Path, caplog
 
 
 SILENT = {
-    "on another machine": lambda: owner(machine="elsewhere", pid=1),
+    "on another machine": lambda: another(machine="elsewhere", pid=1),
     "alive and standing still": owner,
     "killed before it wrote": lambda: "",
-    "killed while it wrote": lambda: '{"mach',
+    "killed while it wrote": lambda: another()[:-1],
 }
 
 
@@ -94,7 +95,7 @@ def test_a_silent_owner_is_taken_over_after_a_lease(tmp_path: Path, kind: str) -
 @pytest.mark.parametrize("changes", [{"start": "1"}, {"pid": 2**22 + 1}])
 def test_a_dead_owner_on_this_machine_is_taken_over_at_once(tmp_path: Path, changes: dict) -> None:
     """Also where its number now belongs to another process."""
-    foreign(tmp_path / "lock", owner(**changes))
+    foreign(tmp_path / "lock", another(**changes))
     assert seconds_to_enter(Lease(tmp_path / "lock", 30)) < 1
 
 
@@ -122,10 +123,164 @@ def test_who_was_taken_over_notices_and_leaves_the_new_owner_alone(tmp_path: Pat
 
 
 def test_of_many_that_find_a_dead_owner_one_takes_over(tmp_path: Path) -> None:
-    foreign(tmp_path / "lock", owner(start="1"))
+    foreign(tmp_path / "lock", another(start="1"))
     test_only_one_is_inside(tmp_path)
 
 
 def test_other_files_in_the_folder_do_not_matter(tmp_path: Path) -> None:
     foreign(tmp_path / "lock", "released").with_name(".nfs0001").touch()
     assert seconds_to_enter(Lease(tmp_path / "lock")) < 1
+
+
+def test_a_lock_that_was_taken_over_is_not_cleared_by_who_lost_it(tmp_path: Path) -> None:
+    with Lease(tmp_path / "lock") as old:
+        (tmp_path / "lock" / "1").write_text(owner())
+        old.clear()
+        assert (tmp_path / "lock" / "1").read_text() == owner()
+
+
+def test_a_lock_of_the_same_number_made_later_is_nobody_elses(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever took it over has cleared it, and yet another job has made it again."""
+    with caplog.at_level(logging.INFO), Lease(tmp_path / "lock", 0.3, "pairs") as old:
+        (tmp_path / "lock" / "0").unlink()
+        file = tmp_path / "lock" / "0"
+        file.write_text(owner())
+        touched = file.stat().st_mtime_ns
+        time.sleep(0.2)  # heartbeats
+        assert not old.owned and file.stat().st_mtime_ns == touched
+        old.clear()
+    assert file.read_text() == owner()
+    assert caplog.text.count("pairs: stood still, and another job has taken it over") == 1
+
+
+def test_a_pause_of_the_waiting_job_is_no_silence_of_the_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulated: the clock jumps behind a look at a lock that is touched all the time."""
+    file, clock, look = foreign(tmp_path / "lock", another()), [0.0], Path.open
+    watch = _Watch(30.0)
+    monkeypatch.setattr("lis.lock.time.monotonic", lambda: clock[0])
+    assert not watch.free(file)
+
+    def paused(path: Path, *arguments, **options):
+        stream = look(path, *arguments, **options)
+        clock[0] += 3600
+        return stream
+
+    monkeypatch.setattr(Path, "open", paused)
+    assert not watch.free(file)
+    os.utime(file)
+    assert not watch.free(file)
+
+
+def test_a_lock_cleared_while_another_job_makes_its_folder_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Simulated: `mkdir` finds the folder there, and then it is gone."""
+    make, calls = Path.mkdir, []
+
+    def late(folder: Path, *arguments, **options) -> None:
+        calls.append(folder)
+        if len(calls) == 1:
+            raise FileExistsError(folder)
+        make(folder, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", late)
+    assert seconds_to_enter(Lease(tmp_path / "lock", 1)) < 1 and len(calls) == 2
+
+
+def ended() -> str:
+    """The owner that a process of this machine was."""
+    code = "from lis.lock import owner; print(owner())"
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def gone() -> str:
+    """An owner that is gone."""
+    return ended()
+
+
+def test_only_a_process_that_would_be_seen_is_dead(gone: str) -> None:
+    assert dead(gone) and dead(another(start="1"))
+    assert dead(owner()) is False
+    assert dead("") is dead("released") is dead(gone[:-1]) is dead(another(start="")) is None
+
+
+def read(monkeypatch: pytest.MonkeyPatch, **answers: str | type[OSError]) -> None:
+    """Simulate what files of /proc that end so say."""
+    read_text, readlink = Path.read_text, Path.readlink
+
+    def answer(path: Path):
+        for end, text in answers.items():
+            if path.is_relative_to("/proc") and path.name == end:
+                if isinstance(text, str):
+                    return text
+                raise text(path)
+        return None
+
+    monkeypatch.setattr(Path, "read_text", lambda path, *a, **o: answer(path) or read_text(path, *a, **o))
+    monkeypatch.setattr(Path, "readlink", lambda path: Path(answer(path) or readlink(path)))
+
+
+@pytest.mark.parametrize(("known", "is_dead"), [(PermissionError, None), (None, None), (ProcessLookupError, True)])
+def test_a_process_that_proc_hides_is_dead_only_if_the_system_does_not_know_it(
+    known: type[OSError] | None, is_dead: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Simulated: another user's, where /proc is mounted with `hidepid=2`."""
+    living = owner()
+
+    def kill(pid: int, number: int) -> None:
+        if known is not None:
+            raise known(pid)
+
+    read(monkeypatch, stat=FileNotFoundError)
+    monkeypatch.setattr("os.kill", kill)
+    assert dead(living) is is_dead
+
+
+@pytest.mark.parametrize(
+    "difference",
+    [
+        {"boot_id": "00000000-0000-4000-8000-000000000000"},
+        {"boot_id": FileNotFoundError},
+        {"pid": "pid:[1]"},
+        {"time": "time:[1]"},
+        {"self": "1"},
+    ],
+    ids=["of the same name", "without /proc", "container", "time namespace", "/proc of another container"],
+)
+def test_a_process_on_another_machine_is_not_dead(
+    difference: dict, gone: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Simulated: the same host name and number, and no process that has it here."""
+    read(monkeypatch, **difference)
+    assert dead(gone) is None
+    foreign(tmp_path / "lock", gone)
+    assert seconds_to_enter(Lease(tmp_path / "lock", 0.3)) >= 0.3
+
+
+def test_an_owner_can_be_part_of_a_files_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "a/b @ü." * 30)
+    assert len(owner()) < 120 and re.fullmatch(r"[\w.-]+", owner(), re.ASCII) and dead(owner()) is False
+
+
+DAYS = {"gone": (0, True), "here": (9, False), "elsewhere": (0, False), "elsewhere, for days": (2, True)}
+
+
+@pytest.mark.parametrize("kind", DAYS)
+def test_what_is_left_over_is_swept(kind: str, gone: str, tmp_path: Path) -> None:
+    days, is_abandoned = DAYS[kind]
+    text = gone if kind == "gone" else owner() if kind == "here" else another(machine="elsewhere")
+    file = foreign(tmp_path / "lock", text)
+    then = time.time() - days * 86400
+    os.utime(file, (then, then))
+    assert abandoned(text, file) == is_abandoned
+    sweep(tmp_path / "lock")
+    assert (tmp_path / "lock").exists() != is_abandoned
+
+
+def test_a_released_lock_and_an_empty_one_are_swept(tmp_path: Path) -> None:
+    foreign(tmp_path / "lock", RELEASED)
+    (tmp_path / "empty").mkdir()
+    for folder in (tmp_path / "lock", tmp_path / "empty", tmp_path / "none"):
+        sweep(folder)
+    assert not list(tmp_path.iterdir())

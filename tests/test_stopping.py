@@ -7,11 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commandline import ROOT, SMALL, lis, manifests, start
+from commandline import ROOT, SMALL, STORE, drafts, lis, manifests, start
 from pickled import packed
 from torch import Tensor
 
@@ -225,19 +225,14 @@ def signalled(number: signal.Signals, process: subprocess.Popen[str], ready: Cal
     return process.returncode, output
 
 
-def drafts(cwd: Path) -> Iterator[Path]:
-    """What is being made just now."""
-    return (cwd / "outputs" / "store" / "drafts").glob("*/*/????????")
-
-
 @pytest.mark.slow
 def test_ctrl_c_stops_a_run_with_one_line_and_the_same_command_goes_on(tmp_path: Path) -> None:
     run = (*SMALL, "shard_size=20", "threads=1", "analysis.stages=[pairs/train,pairs/test]", "hydra.run.dir=run")
-    code, output = signalled(signal.SIGINT, start(*run, cwd=tmp_path), lambda: any(drafts(tmp_path)))
+    code, output = signalled(signal.SIGINT, start(*run, cwd=tmp_path), lambda: any(drafts(tmp_path / STORE)))
     assert code == 130, output
     assert "Traceback" not in output and sum("SIGINT" in line for line in output.splitlines()) == 1
     kept = manifests(tmp_path / "outputs" / "store")
-    assert not any(drafts(tmp_path)) and not (tmp_path / "run" / "metrics.json").exists()
+    assert not any(drafts(tmp_path / STORE)) and not (tmp_path / "run" / "metrics.json").exists()
     code, output = lis(*run, cwd=tmp_path)
     assert code == 0, output
     assert kept.items() <= manifests(tmp_path / "outputs" / "store").items()
@@ -246,6 +241,6 @@ def test_ctrl_c_stops_a_run_with_one_line_and_the_same_command_goes_on(tmp_path:
 @pytest.mark.slow
 def test_sigterm_stops_a_whole_sweep(tmp_path: Path) -> None:
     sweep = ("-m", *SMALL, "seed=0,1", "analysis.stages=[pairs/test]", "hydra.sweep.dir=sweep")
-    code, output = signalled(signal.SIGTERM, start(*sweep, cwd=tmp_path), lambda: any(drafts(tmp_path)))
+    code, output = signalled(signal.SIGTERM, start(*sweep, cwd=tmp_path), lambda: any(drafts(tmp_path / STORE)))
     assert code == 143 and "Traceback" not in output, output
     assert (tmp_path / "sweep" / "0").is_dir() and not (tmp_path / "sweep" / "1").exists()

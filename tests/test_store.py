@@ -1,4 +1,4 @@
-"""The store: keys, round trips, damage, publishing, and many processes that want the same artifact."""
+"""The store: keys, round trips, damage, publishing, and jobs that stand still meanwhile."""
 
 from __future__ import annotations
 
@@ -7,10 +7,6 @@ import json
 import logging
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import textwrap
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,7 +17,8 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from lis.store import Draft, Recipe, Store, check_writable, disk_fault
+from lis.lock import RELEASED, owner
+from lis.store import Damaged, Draft, Recipe, Store, _verify, check_writable, disk_fault
 
 FULL = Path("/dev/full")
 """What Linux has for a disk that is always full."""
@@ -201,8 +198,9 @@ def test_other_errors_are_no_faults_of_the_disk(tmp_path: Path) -> None:
     assert [disk_fault(error, tmp_path) for error in others] == [None] * 4
 
 
+@pytest.mark.skipif(not FULL.exists(), reason="the system has no /dev/full")
 def test_a_full_disk_is_found_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Path, "write_bytes", lambda path, content: _text_to_full_disk())
+    monkeypatch.setattr("lis.store.tempfile.TemporaryFile", lambda dir: FULL.open("wb"))
     with pytest.raises(ValueError, match=r"cannot be written \(.*No space left on device"):
         check_writable(tmp_path, "store")
 
@@ -247,28 +245,144 @@ def test_a_manifest_of_another_shape_is_damage(tmp_path: Path, manifest: str) ->
     assert Store(tmp_path).find(RECIPE) is None
 
 
-def test_a_half_written_draft_is_never_read(tmp_path: Path) -> None:
-    draft = tmp_path / "drafts" / "stage" / RECIPE.key / "abc"
+GONE = f"4194305.{owner().partition('.')[2]}"
+"""An owner with a number beyond what a process can have."""
+
+
+def left(root: Path, of: str, age: float = 0.0) -> Path:
+    """The half-written draft of an owner, touched so many days ago."""
+    draft = root / "drafts" / "stage" / f"{KEY}@{of}@01234567"
     draft.mkdir(parents=True)
     (draft / "facts.json").write_text("{}")
-    assert Store(tmp_path).find(RECIPE) is None
-    assert Store(tmp_path).make(RECIPE, fill).json("facts")["n"] == 2 and not draft.exists()
+    then = time.time() - age * 86400
+    os.utime(draft, (then, then))
+    return draft
+
+
+@pytest.mark.parametrize(
+    ("of", "age", "is_left"),
+    [(GONE, 0, False), (owner(), 9, True), (f"{GONE}-elsewhere", 0, True), (f"{GONE}-elsewhere", 2, False)],
+)
+def test_a_draft_is_removed_only_when_its_owner_is_gone(of: str, age: float, is_left: bool, tmp_path: Path) -> None:
+    """By whoever makes the same artifact, and by whoever opens the store."""
+    store, draft = Store(tmp_path), left(tmp_path, of, age)
+    assert store.find(RECIPE) is None
+    assert store.make(RECIPE, fill).json("facts")["n"] == 2 and draft.exists() == is_left
+    shutil.rmtree(tmp_path / "drafts")
+    draft = left(tmp_path, of, age)
+    assert Store(tmp_path) and draft.exists() == is_left
+
+
+def test_what_a_killed_run_left_behind_a_finished_artifact_is_removed(tmp_path: Path) -> None:
+    """Killed between publishing and clearing its lock, which nobody would ask for again. By whoever opens the store,
+    and by whoever has it open and reads the artifact.
+    """
+    Store(tmp_path).make(RECIPE, fill)
+    store, lock = Store(tmp_path), tmp_path / "locks" / "stage" / KEY
+    for notice in (lambda: Store(tmp_path), lambda: store.make(RECIPE, refuse)):
+        lock.mkdir(parents=True)
+        (lock / "0").write_text(GONE)
+        notice()
+        assert not lock.exists()
+
+
+def standing_still(root: Path, meanwhile: Callable[[], object]) -> Callable[[Draft], None]:
+    """A build in the middle of which the job stands still for longer than its lease."""
+    calls: list[Draft] = []
+
+    def build(draft: Draft) -> None:
+        calls.append(draft)
+        draft.json("half", {})
+        if len(calls) == 1:
+            shutil.rmtree(root / "locks")  # who takes over clears the lock at the end
+            meanwhile()
+        fill(draft)
+        (draft.path / "half.json").unlink()
+
+    return build
+
+
+def leftovers(root: Path) -> list[Path]:
+    """Drafts and locks, and what was set aside."""
+    named = [path for top in ("drafts", "locks") for path in (root / top).rglob("*") if KEY in path.name]
+    return named + list((root / "set-aside").rglob("*"))
 
 
 def test_of_two_that_publish_the_first_one_stays(tmp_path: Path) -> None:
-    """A job whose lease was taken over while it stood still finishes late."""
+    """A job that was taken over while it stood still finishes late, with its own draft."""
+    made: list[str] = []
+    build = standing_still(tmp_path, lambda: made.append(Store(tmp_path).make(RECIPE, fill).manifest["created"]))
+    assert Store(tmp_path).make(RECIPE, build).manifest["created"] == made[0]
+    assert not leftovers(tmp_path)
 
-    def slow(draft: Draft) -> None:
-        fill(draft)
-        (tmp_path / "locks").rename(tmp_path / "locks-of-the-slow-one")
-        (tmp_path / "drafts").rename(tmp_path / "drafts-of-the-slow-one")
-        Store(tmp_path).make(RECIPE, fill)
-        created.append((tmp_path / "stage" / RECIPE.key / "manifest.json").stat().st_mtime_ns)
-        (tmp_path / "drafts-of-the-slow-one" / "stage" / RECIPE.key).rename(tmp_path / "drafts" / "stage" / RECIPE.key)
 
-    created: list[int] = []
-    artifact = Store(tmp_path).make(RECIPE, slow)
-    assert (artifact.path / "manifest.json").stat().st_mtime_ns == created[0]
+def test_a_job_that_was_taken_over_and_fails_removes_its_own_draft_only(tmp_path: Path) -> None:
+    def broken(draft: Draft) -> None:
+        other.append(left(tmp_path, owner()))
+        (tmp_path / "locks" / "stage" / KEY / "1").write_text(owner())
+        raise RuntimeError("no")
+
+    other: list[Path] = []
+    with pytest.raises(RuntimeError, match="no"):
+        Store(tmp_path).make(RECIPE, broken)
+    assert list((tmp_path / "drafts" / "stage").iterdir()) == other and (other[0] / "facts.json").exists()
+    assert (tmp_path / "locks" / "stage" / KEY / "1").read_text() == owner()
+
+
+@pytest.mark.parametrize("is_published", [True, False])
+def test_a_job_whose_draft_was_removed_while_it_stood_still_waits_again(is_published: bool, tmp_path: Path) -> None:
+    """As on another machine after a day."""
+
+    def removed() -> None:
+        store = Store(tmp_path)
+        for draft in (tmp_path / "drafts" / "stage").iterdir():
+            store._discard(draft)
+        if is_published:
+            store.make(RECIPE, fill)
+        else:
+            (tmp_path / "locks" / "stage" / KEY).mkdir(parents=True)
+
+    assert Store(tmp_path).make(RECIPE, standing_still(tmp_path, removed)).json("facts")["n"] == 2
+    assert not leftovers(tmp_path)
+
+
+def test_what_was_published_meanwhile_and_is_damaged_is_made_again(tmp_path: Path) -> None:
+    build = standing_still(tmp_path, lambda: flip(Store(tmp_path).make(RECIPE, fill).path / "facts.json"))
+    assert Store(tmp_path).make(RECIPE, build).json("facts")["n"] == 2
+    assert [path.name.startswith(f"stage-{KEY}") for path in (tmp_path / "set-aside").iterdir()] == [True]
+
+
+def test_a_job_that_lost_its_lock_while_it_verified_sets_nothing_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Simulated: another job takes over, and mends what this one finds damaged."""
+    Store(tmp_path).make(RECIPE, fill)
+    verify, calls = _verify, []
+
+    def stale(folder: Path) -> dict:
+        calls.append(folder)
+        if len(calls) == 2:  # the first look is without the lock
+            (tmp_path / "locks" / "stage" / KEY / "1").write_text(RELEASED)
+        if len(calls) <= 2:
+            raise Damaged("as it was")
+        return verify(folder)
+
+    monkeypatch.setattr("lis.store._verify", stale)
+    assert Store(tmp_path).make(RECIPE, refuse).json("facts")["n"] == 2
+    assert not leftovers(tmp_path)
+
+
+def test_an_artifact_set_aside_while_another_job_verifies_it_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Simulated: a file is gone between the look at its size and at its content."""
+    Store(tmp_path).make(RECIPE, fill)
+
+    def gone(file: Path) -> str:
+        raise FileNotFoundError(file)
+
+    monkeypatch.setattr("lis.store.sha256", gone)
+    assert Store(tmp_path).find(RECIPE) is None
 
 
 def test_an_unwritable_root_is_refused_at_once(tmp_path: Path) -> None:
@@ -277,47 +391,3 @@ def test_an_unwritable_root_is_refused_at_once(tmp_path: Path) -> None:
         Store(tmp_path / "file" / "store")
     with pytest.raises(ValueError, match=r"hydra\.run\.dir: the folder"):
         check_writable(tmp_path / "file", "hydra.run.dir")
-
-
-WORK = """
-    import sys, time
-    from pathlib import Path
-    from lis.store import Recipe, Store
-
-    root, seconds = Path(sys.argv[1]), float(sys.argv[2])
-
-    def build(draft):
-        with (root / "log").open("a") as log:
-            log.write("built\\n")
-        draft.json("half", {})
-        time.sleep(seconds)
-        draft.json("facts", {"n": 2})
-
-    for number in range(3):
-        Store(root, lease=1.0).make(Recipe("stage", 1, {"number": number}), build)
-"""
-
-
-def worker(root: Path, seconds: float) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-c", textwrap.dedent(WORK), str(root), str(seconds)])
-
-
-@pytest.mark.slow
-def test_processes_that_want_the_same_do_it_once(tmp_path: Path) -> None:
-    workers = [worker(tmp_path, 0.3) for _ in range(4)]
-    assert [process.wait(60) for process in workers] == [0] * 4
-    assert (tmp_path / "log").read_text().splitlines() == ["built"] * 3
-
-
-@pytest.mark.slow
-def test_a_killed_owner_is_replaced_by_whoever_waits(tmp_path: Path) -> None:
-    first = worker(tmp_path, 60)
-    while not list(tmp_path.glob("drafts/stage/*/*/half.json")):
-        time.sleep(0.05)
-    second = worker(tmp_path, 0.0)
-    time.sleep(1.5)
-    assert second.poll() is None  # it waits for the living owner, longer than a lease
-    first.send_signal(signal.SIGKILL)
-    assert second.wait(60) == 0
-    first.wait()
-    assert len(list(tmp_path.glob("stage/*/facts.json"))) == 3 and not list(tmp_path.glob("drafts/stage/*/*"))
