@@ -13,6 +13,7 @@ from hydra.utils import instantiate
 from lis.classifiers.networks import usual_weights
 from lis.config import ClassifierConfig, MatcherConfig, NetworkConfig, PumpConfig, RunConfig
 from lis.context import Context
+from lis.precision import check_tf32, use_float32
 from lis.progress import Progress
 from lis.store import Store
 from lis.types import Classifier, Generator, Matcher
@@ -42,11 +43,11 @@ def context(config: RunConfig) -> Context:
     """Everything that the stages of a run need. Also sets torch's number of threads.
 
     Raises:
-        ValueError: an unknown device or class, or an unwritable store.
+        ValueError: an unknown class, an unwritable store, or as `ready_device`.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
-    device = find_device(config.device)
+    device = ready_device(config)
     store = Store(Path(config.store), device=describe(device))
     generator = build(config.gan, class_names=config.classes.names)
     config = replace(config, classifier=with_weights(config.classifier, generator))
@@ -76,6 +77,20 @@ def move(model: Any, device: torch.device) -> None:
     """Put a model on a device, if it is a module."""
     if isinstance(model, torch.nn.Module):
         model.to(device).eval().requires_grad_(False)
+
+
+def ready_device(config: RunConfig) -> torch.device:
+    """The device of a run, on which float32 is float32 from now on.
+
+    Raises:
+        ValueError: there is no such device, or it has no TF32, which is asked for.
+    """
+    device = find_device(config.device)
+    use_float32()
+    check_tf32(
+        {"gan.dtype": getattr(config.gan, "dtype", None), "training.precision": config.training.precision}, device
+    )
+    return device
 
 
 def find_device(name: str) -> torch.device:

@@ -57,7 +57,7 @@ class StyleGANXLConfig(GanConfig):
     domain: str = "images"
     """The world that the images show: a classifier's usual weights follow it."""
     dtype: str = "float32"
-    """`float32`, or `bf16` for the convolutions alone."""
+    """`float32`, or `tf32` (on a GPU) or `bf16` for the convolutions alone."""
     compile: str = "auto"
     """Resampling through `torch.compile`: `on`, `off`, or `auto`, where there is a compiler."""
 
