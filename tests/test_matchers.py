@@ -6,12 +6,14 @@ import pytest
 import torch
 from moving import inner_error, map_of, moved, textured
 from torch import Tensor
+from torch.nn import functional as F
 
 from lis import build
 from lis.classifiers.partnet import PartNet
 from lis.config import FlowConfig, MatcherConfig, PumpConfig
 from lis.generators.partworld import PartWorld
 from lis.matching.affine import apply, estimate
+from lis.matching.descriptors import Patches, lengthened, projected
 from lis.motion.trials import trials
 from lis.streams import Stream
 from lis.types import Matcher
@@ -60,6 +62,36 @@ def test_what_cannot_be_matched_has_a_reason(name: str) -> None:
     assert nan.reason == "an image is not finite"
     for failed in (flat1, flat2, nan):
         assert failed.field.isnan().all() and len(failed.matches) == 0
+
+
+def test_axes_of_patches_are_those_of_float64() -> None:
+    """Rounding in the search for them, which differs with the threads, does not come down to what is compared."""
+    generator, patches = PartWorld(["pug"]), Patches()
+    tried = trials(generator, "pose", 0, 2, seed=0)
+    images = [F.interpolate(generator.synthesize(w), scale_factor=2, mode="bicubic") for w in (tried.w, tried.moved)]
+    first, second = (patches._patches(image) for image in images)
+
+    def product(one: Tensor, other: Tensor) -> Tensor:
+        return torch.einsum("nchw,nchw->nhw", *lengthened(*projected(one, other, patches.channels), 0.3))
+
+    assert (product(first, second) - product(first.double(), second.double())).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("config", [FlowConfig(), PumpConfig(enlarge=1)])
+def test_the_same_pictures_give_the_same_to_the_bit_with_any_number_of_threads(config: MatcherConfig) -> None:
+    matcher, generator = build.matcher(config), PartWorld(["pug"])
+    tried = trials(generator, "pose", 0, 1, seed=0)
+    views = [matcher.view(generator.synthesize(w)) for w in (tried.w, tried.moved)]
+    found = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        try:
+            found.append(matcher(*views))
+        finally:
+            torch.set_num_threads(1)
+    for one, two in zip(*found, strict=True):
+        assert torch.equal(one.matches.xy1, two.matches.xy1) and torch.equal(one.matches.xy2, two.matches.xy2)
+        assert torch.equal(one.field, two.field)
 
 
 @pytest.mark.parametrize("name", ["patches", "daisy"])

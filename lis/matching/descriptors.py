@@ -193,11 +193,14 @@ def stacked(maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
 
 
 def projected(first: Tensor, second: Tensor, channels: int) -> tuple[Tensor, Tensor]:
-    """Vectors `[n, c, H, W]` of a pair on the `channels` axes that keep most of their dot products."""
+    """Vectors `[n, c, H, W]` of a pair on the `channels` axes that keep most of their dot products.
+
+    The axes are found in float64: rounding, which differs with the threads, turns the last ones in float32.
+    """
     if first.shape[1] <= channels:
         return first, second
     moment = sum(torch.einsum("nchw,ndhw->ncd", x, x) for x in (first, second))
-    axes = torch.linalg.eigh(moment)[1][:, :, -channels:]
+    axes = torch.linalg.eigh(moment.double())[1][:, :, -channels:].to(first)
     return torch.einsum("nchw,ncd->ndhw", first, axes), torch.einsum("nchw,ncd->ndhw", second, axes)
 
 

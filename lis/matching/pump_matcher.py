@@ -13,7 +13,7 @@ from lis.matching.gray import gray_pair, untextured
 from lis.matching.matches import Correspondence, Matches
 from lis.matching.pump import densify, filter_matches, match
 
-VERSION = 1
+VERSION = 2
 _STRIDE = 4
 _LEAST = 3
 """Matches that a field needs."""
