@@ -11,8 +11,9 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from lis.classifiers.networks import usual_weights
-from lis.config import ClassifierConfig, MatcherConfig, NetworkConfig, PumpConfig, RunConfig
+from lis.config import ClassifierConfig, FlowConfig, MatcherConfig, NetworkConfig, PumpConfig, RunConfig
 from lis.context import Context
+from lis.matching.choice import usual_enlargement
 from lis.precision import check_tf32, use_float32
 from lis.progress import Progress
 from lis.store import Store
@@ -57,13 +58,23 @@ def context(config: RunConfig) -> Context:
     return Context(config, store, build(config.engine), generator, classifier, device, Progress())
 
 
-def matcher(config: MatcherConfig, classifier: Classifier | None = None) -> Matcher:
-    """The matcher of a run; `classifier` is that whose feature maps one may read.
+def matcher(config: MatcherConfig, side: int, classifier: Classifier | None = None) -> Matcher:
+    """The matcher of a run.
+
+    Args:
+        config: its settings.
+        side: height and width of the images, in pixels, by which `enlarge` is chosen where it is null.
+        classifier: whose feature maps one may read.
 
     Raises:
-        ValueError: it refuses its settings.
+        ValueError: it refuses its settings, or lacks something of `lis.types.Matcher`.
     """
-    return build(config, classifier=classifier) if isinstance(config, PumpConfig) else build(config)
+    if isinstance(config, (FlowConfig, PumpConfig)) and config.enlarge is None:
+        config = replace(config, enlarge=usual_enlargement(side))
+    found = build(config, classifier=classifier) if isinstance(config, PumpConfig) else build(config)
+    if missing := [name for name in ("fingerprint", "layers", "view", "__call__") if not hasattr(found, name)]:
+        raise ValueError(f"matcher {config._target_}: it has no {missing[0]}; expected what lis.types.Matcher says")
+    return found
 
 
 def with_weights(config: ClassifierConfig, generator: Generator) -> ClassifierConfig:

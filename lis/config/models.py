@@ -195,8 +195,8 @@ class FlowConfig(MatcherConfig):
     """SIFT or ECC, then variational flow."""
 
     _target_: str = "lis.matching.flow.Flow"
-    enlarge: int = 2
-    """Factor by which pictures are enlarged before matching."""
+    enlarge: int | None = None
+    """Factor by which pictures are enlarged before matching; null: 2 below 128 pixels, else 1."""
     ratio: float = 0.8
     """A keypoint is matched when the nearest descriptor is closer than this share of the second nearest."""
     threshold: float = 1.0
@@ -216,8 +216,8 @@ class PumpConfig(MatcherConfig):
     """What patches and feature maps of a pair are projected to."""
     weights: str | None = path(None)
     """With `convmixer`: path of the published checkpoint."""
-    enlarge: int = 2
-    """Factor by which pictures are enlarged before matching."""
+    enlarge: int | None = None
+    """Factor by which pictures are enlarged before matching; null: 2 below 128 pixels, else 1."""
     power: float = 1.5
     """Rectifies every level."""
     border: float = 0.9
