@@ -11,8 +11,10 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from lis.classifiers.networks import usual_weights
-from lis.config import ClassifierConfig, MatcherConfig, NetworkConfig, PumpConfig, RunConfig
+from lis.config import ClassifierConfig, FlowConfig, MatcherConfig, NetworkConfig, PumpConfig, RunConfig
 from lis.context import Context
+from lis.matching.choice import usual_enlargement
+from lis.precision import check_tf32, use_float32
 from lis.progress import Progress
 from lis.store import Store
 from lis.types import Classifier, Generator, Matcher
@@ -42,11 +44,11 @@ def context(config: RunConfig) -> Context:
     """Everything that the stages of a run need. Also sets torch's number of threads.
 
     Raises:
-        ValueError: an unknown device or class, or an unwritable store.
+        ValueError: an unknown class, an unwritable store, or as `ready_device`.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
-    device = find_device(config.device)
+    device = ready_device(config)
     store = Store(Path(config.store), device=describe(device))
     generator = build(config.gan, class_names=config.classes.names)
     config = replace(config, classifier=with_weights(config.classifier, generator))
@@ -56,13 +58,23 @@ def context(config: RunConfig) -> Context:
     return Context(config, store, build(config.engine), generator, classifier, device, Progress())
 
 
-def matcher(config: MatcherConfig, classifier: Classifier | None = None) -> Matcher:
-    """The matcher of a run; `classifier` is that whose feature maps one may read.
+def matcher(config: MatcherConfig, side: int, classifier: Classifier | None = None) -> Matcher:
+    """The matcher of a run.
+
+    Args:
+        config: its settings.
+        side: height and width of the images, in pixels, by which `enlarge` is chosen where it is null.
+        classifier: whose feature maps one may read.
 
     Raises:
-        ValueError: it refuses its settings.
+        ValueError: it refuses its settings, or lacks something of `lis.types.Matcher`.
     """
-    return build(config, classifier=classifier) if isinstance(config, PumpConfig) else build(config)
+    if isinstance(config, (FlowConfig, PumpConfig)) and config.enlarge is None:
+        config = replace(config, enlarge=usual_enlargement(side))
+    found = build(config, classifier=classifier) if isinstance(config, PumpConfig) else build(config)
+    if missing := [name for name in ("fingerprint", "layers", "view", "__call__") if not hasattr(found, name)]:
+        raise ValueError(f"matcher {config._target_}: it has no {missing[0]}; expected what lis.types.Matcher says")
+    return found
 
 
 def with_weights(config: ClassifierConfig, generator: Generator) -> ClassifierConfig:
@@ -76,6 +88,20 @@ def move(model: Any, device: torch.device) -> None:
     """Put a model on a device, if it is a module."""
     if isinstance(model, torch.nn.Module):
         model.to(device).eval().requires_grad_(False)
+
+
+def ready_device(config: RunConfig) -> torch.device:
+    """The device of a run, on which float32 is float32 from now on.
+
+    Raises:
+        ValueError: there is no such device, or it has no TF32, which is asked for.
+    """
+    device = find_device(config.device)
+    use_float32()
+    check_tf32(
+        {"gan.dtype": getattr(config.gan, "dtype", None), "training.precision": config.training.precision}, device
+    )
+    return device
 
 
 def find_device(name: str) -> torch.device:

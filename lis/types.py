@@ -153,16 +153,22 @@ class Matcher(Protocol):
         """SHA-256 over weights and settings."""
         ...
 
+    @property
+    def layers(self) -> Literal[True] | Collection[str]:
+        """Names of the generator's maps that `view` reads; empty: none, True: all."""
+        ...
+
     def view(self, image: Tensor, maps: dict[str, Tensor] | None = None) -> Tensor:
         """What is matched of images `[n, 3, H, W]` in [-1, 1]: `[n, 3 + channels, H, W]` float32, the image first.
 
-        `maps` are those that `synthesize` gives; a matcher that reads none of them returns the image.
+        `maps` are those of `layers` at least, as `synthesize` gives them; a matcher that reads none returns the image.
         """
         ...
 
     def __call__(self, view1: Tensor, view2: Tensor) -> list[Correspondence]:
-        """Of n pairs of views `[n, 3 + channels, H, W]`, one by one.
+        """Of n pairs of views `[n, 3 + channels, H, W]`, one by one: what is found lies on the CPU.
 
-        Images that cannot be matched get a field of NaN and a reason, never an exception.
+        The views lie on the run's device; a matcher that computes elsewhere moves them. Images that cannot be matched
+        get a field of NaN and a reason, never an exception.
         """
         ...

@@ -129,11 +129,11 @@ RANGES: dict[str, tuple[float, float]] = {
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "pairs.accept": ("correct", "any"),
-    "training.precision": ("auto", "float32", "bf16"),
+    "training.precision": ("auto", "float32", "tf32", "bf16"),
     "gan.figures": tuple(SETS),
     "segmenter.network": ("projected", "three", "five"),
     "matcher.descriptor": ("patches", "daisy", "classifier", "generator", "convmixer"),
-    "gan.dtype": ("float32", "bf16"),
+    "gan.dtype": ("float32", "tf32", "bf16"),
     "gan.compile": ("auto", "on", "off"),
     "counterfactual.optimizer": ("natural", "published", "adam"),
     "classifier.library": ("torchvision", "timm", "ip_irm", "partnet"),

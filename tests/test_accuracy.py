@@ -12,13 +12,14 @@ import pytest
 import torch
 from fakes import make_context
 
-from lis.config import FlowConfig, MatchingConfig, MotionConfig
+from lis import build
+from lis.config import FlowConfig, MatcherConfig, MatchingConfig, MotionConfig, PumpConfig
 from lis.context import Context
 from lis.generators.partworld import PartWorld
 from lis.generators.partworld.displacement import KINDS, kind_of
 from lis.matching.affine import apply
 from lis.matching.matches import pixel_grid
-from lis.motion.accuracy import MOVED, accuracy_table, end_point, matching, recovered_table, validate_matching
+from lis.motion.accuracy import MOVED, _row, accuracy_table, end_point, matching, recovered_table, validate_matching
 from lis.motion.matchers import STILL, matchers, own_name
 from lis.motion.trials import nearest_affine, trials
 from lis.report.frames import records, where
@@ -62,6 +63,24 @@ def test_trials_differ_in_one_kind_of_factor(kind: str) -> None:
     assert (found.field[known].abs().max() > 1) == (kind != "colours")
     between = found.between(3)
     torch.testing.assert_close(between[:, 1], (found.w + found.moved) / 2)
+
+
+@pytest.mark.parametrize(
+    ("config", "asked"),
+    [(FlowConfig(), False), (PumpConfig(descriptor="generator", layers=["b32.1"], enlarge=1), ("b32.1",))],
+)
+def test_only_the_maps_that_the_matcher_reads_are_made(
+    config: MatcherConfig, asked: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator, seen = PartWorld(["pug"]), []
+
+    def synthesize(w: Any, features: Any = False) -> Any:
+        seen.append(features)
+        return PartWorld.synthesize(generator, w, features)
+
+    monkeypatch.setattr(generator, "synthesize", synthesize)
+    _row(generator, build.matcher(config, 64), trials(generator, "pose", 1, 1, 0), 0, 3, "pair")
+    assert seen == [asked]
 
 
 def test_the_nearest_affine_map_is_found() -> None:

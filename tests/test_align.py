@@ -22,6 +22,8 @@ class Told:
     def __init__(self, steps: list[Tensor | None]) -> None:
         self.steps, self.calls = steps, 0
 
+    layers = ()
+
     def view(self, image: Tensor, maps: dict[str, Tensor] | None = None) -> Tensor:
         return image
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 import torch
+from fakes import FakeGenerator
 from moving import inner_error, map_of, moved, textured
 from torch import Tensor
+from torch.nn import functional as F
 
 from lis import build
 from lis.classifiers.partnet import PartNet
 from lis.config import FlowConfig, MatcherConfig, PumpConfig
 from lis.generators.partworld import PartWorld
 from lis.matching.affine import apply, estimate
+from lis.matching.descriptors import Patches, lengthened, projected
+from lis.motion.matchers import matched_side
 from lis.motion.trials import trials
 from lis.streams import Stream
 from lis.types import Matcher
+from lis.units.pictures import smaller
 
 QUICK: dict[str, MatcherConfig] = {
     "flow": FlowConfig(),
@@ -27,7 +34,7 @@ MAP = map_of(4, 1.03, (3.0, -2.0))
 
 
 def made(name: str) -> Matcher:
-    return build.matcher(QUICK[name], PartNet() if name == "classifier" else None)
+    return build.matcher(QUICK[name], 64, PartNet() if name == "classifier" else None)
 
 
 @MATCHERS
@@ -62,9 +69,39 @@ def test_what_cannot_be_matched_has_a_reason(name: str) -> None:
         assert failed.field.isnan().all() and len(failed.matches) == 0
 
 
+def test_axes_of_patches_are_those_of_float64() -> None:
+    """Rounding in the search for them, which differs with the threads, does not come down to what is compared."""
+    generator, patches = PartWorld(["pug"]), Patches()
+    tried = trials(generator, "pose", 0, 2, seed=0)
+    images = [F.interpolate(generator.synthesize(w), scale_factor=2, mode="bicubic") for w in (tried.w, tried.moved)]
+    first, second = (patches._patches(image) for image in images)
+
+    def product(one: Tensor, other: Tensor) -> Tensor:
+        return torch.einsum("nchw,nchw->nhw", *lengthened(*projected(one, other, patches.channels), 0.3))
+
+    assert (product(first, second) - product(first.double(), second.double())).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("config", [FlowConfig(), PumpConfig(enlarge=1)])
+def test_the_same_pictures_give_the_same_to_the_bit_with_any_number_of_threads(config: MatcherConfig) -> None:
+    matcher, generator = build.matcher(config, 64), PartWorld(["pug"])
+    tried = trials(generator, "pose", 0, 1, seed=0)
+    views = [matcher.view(generator.synthesize(w)) for w in (tried.w, tried.moved)]
+    found = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        try:
+            found.append(matcher(*views))
+        finally:
+            torch.set_num_threads(1)
+    for one, two in zip(*found, strict=True):
+        assert torch.equal(one.matches.xy1, two.matches.xy1) and torch.equal(one.matches.xy2, two.matches.xy2)
+        assert torch.equal(one.field, two.field)
+
+
 @pytest.mark.parametrize("name", ["patches", "daisy"])
 def test_pictures_of_other_things_have_too_few_matches(name: str) -> None:
-    matcher = build.matcher(PumpConfig(descriptor=name, enlarge=1))
+    matcher = build.matcher(PumpConfig(descriptor=name, enlarge=1), 64)
     pair = matcher(textured(seed=3), textured(seed=4))[0]
     assert "none hang together with more than 50" in pair.reason and pair.field.isnan().all()
 
@@ -129,8 +166,37 @@ def test_equal_brightness_hides_no_edge() -> None:
 def test_fingerprints_tell_settings_apart() -> None:
     settings = [FlowConfig(), FlowConfig(enlarge=3), PumpConfig(), PumpConfig(channels=8), PumpConfig(enlarge=1)]
     settings += [PumpConfig(descriptor="daisy"), PumpConfig(min_component=9), PumpConfig(descriptor="generator")]
-    found = [build.matcher(config).fingerprint for config in settings]
-    assert len(set(found)) == len(found) and found[2] == build.matcher(PumpConfig()).fingerprint
+    found = [build.matcher(config, 64).fingerprint for config in settings]
+    assert len(set(found)) == len(found) and found[2] == build.matcher(PumpConfig(), 64).fingerprint
+
+
+@pytest.mark.parametrize("config", [FlowConfig, PumpConfig])
+@pytest.mark.parametrize(("side", "factor"), [(32, 2), (64, 2), (127, 2), (128, 1), (256, 1)])
+def test_pictures_that_are_large_are_not_enlarged(config: Any, side: int, factor: int) -> None:
+    """Twice 256 pixels were matched at 512; part world's fingerprints are what they were."""
+    assert config().enlarge is None
+    usual, told, other = (cast(Any, build.matcher(config(enlarge=enlarge), side)) for enlarge in (None, factor, 3))
+    assert usual == told and usual.fingerprint == told.fingerprint and usual.enlarge == factor
+    assert other.enlarge == 3 and other.fingerprint != usual.fingerprint
+
+
+@pytest.mark.parametrize(("resolution", "side"), [(64, 64), (256, 256), (512, 256), (1024, 256), (320, 160)])
+def test_what_is_matched_are_the_images_as_they_are_kept(resolution: int, side: int) -> None:
+    generator = FakeGenerator(resolution=8)
+    generator.resolution = resolution
+    assert matched_side(generator) == side == smaller(torch.zeros(1, 1, resolution, resolution)).shape[2]
+
+
+class Unread:
+    """Says nothing of the maps that it reads."""
+
+    fingerprint = "unread"
+    view = __call__ = None
+
+
+def test_a_matcher_that_lacks_something_is_told() -> None:
+    with pytest.raises(ValueError, match=r"matcher test_matchers\.Unread: it has no layers; expected what lis\.types"):
+        build.matcher(MatcherConfig(_target_="test_matchers.Unread"), 64)
 
 
 def test_the_generators_maps_move_with_its_figure() -> None:
@@ -140,7 +206,7 @@ def test_the_generators_maps_move_with_its_figure() -> None:
     u = generator.true_factors(w).repeat(2, 1)
     u[1, 0] += 0.8
     image, maps = generator.network(u)
-    matcher = build.matcher(PumpConfig(descriptor="generator", enlarge=1, min_component=20))
+    matcher = build.matcher(PumpConfig(descriptor="generator", enlarge=1, min_component=20), 64)
     view = matcher.view(image.clamp(-1, 1), maps)
     assert view.shape[1] > 3
     pair = matcher(view[:1], view[1:])[0]
@@ -160,13 +226,13 @@ def test_the_generators_maps_move_with_its_figure() -> None:
 )
 def test_what_a_descriptor_needs_is_told(config: PumpConfig, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        build.matcher(config)
+        build.matcher(config, 64)
 
 
 def test_layers_and_maps_that_are_missing_are_told() -> None:
     with pytest.raises(ValueError, match=r"matcher\.layers: no layer 'nothing', expected some of"):
-        build.matcher(PumpConfig(descriptor="classifier", layers=["nothing"]), PartNet())
+        build.matcher(PumpConfig(descriptor="classifier", layers=["nothing"]), 64, PartNet())
     with pytest.raises(ValueError, match="no layer 'nothing', expected some of b4"):
-        build.matcher(PumpConfig(descriptor="generator", layers=["nothing"])).view(textured(), {"b4": textured()})
+        build.matcher(PumpConfig(descriptor="generator", layers=["nothing"]), 64).view(textured(), {"b4": textured()})
     with pytest.raises(ValueError, match="came without the generator's feature maps"):
-        build.matcher(PumpConfig(descriptor="generator")).view(textured())
+        build.matcher(PumpConfig(descriptor="generator"), 64).view(textured())

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -13,19 +14,22 @@ import pytest
 import torch
 from fakes import NAMES, FakeClassifier, FakeGenerator, make_context
 from moving import textured
+from simulated import GPU, simulated_gpu
 from torch import Tensor
 
-from lis.config import FlowConfig, MotionConfig, PairsConfig, TuningConfig
+from lis import build
+from lis.config import FlowConfig, MatcherConfig, MotionConfig, PairsConfig, PumpConfig, TuningConfig
 from lis.context import Context
+from lis.generators.layers import wanted_layers
 from lis.generators.partworld import PartWorld
 from lis.generators.partworld.displacement import KINDS as KINDS_OF_CHANGE
 from lis.linking.fit import link, load_link
 from lis.linking.pairs import pairs
 from lis.matching.flow import Flow
 from lis.motion.local import AGREEMENT, agreement, enlarged, local_motion
-from lis.motion.shards import LOST
+from lis.motion.shards import LOST, Block, Job, shard
 from lis.motion.shown import chosen
-from lis.motion.stage import motion, validate_motion
+from lis.motion.stage import followed, motion, validate_motion
 from lis.motion.tables import GLOBAL, unit_table
 from lis.motion.trials import trials
 from lis.motion.tuned import KINDS, adjusted, effect, known, shuffled, shuffled_p, tuned_table, tuned_units
@@ -35,7 +39,9 @@ from lis.report.page import write_report
 from lis.report.sections.motion import _table as motion_table
 from lis.report.sections.motion import motion as motion_section
 from lis.report.source import source
-from lis.store import Artifact
+from lis.store import Artifact, Store
+from lis.types import Matcher
+from lis.units.parts import Parts
 from lis.units.perturbation import Perturbation
 
 LABELS = ("left", "right")
@@ -274,6 +280,85 @@ def test_bad_input_is_told_first(tmp_path: Path, more: dict[str, Any], message: 
     ctx = context(tmp_path, **more)
     with pytest.raises(ValueError, match=message):
         validate_motion(ctx.config, ctx.classifier)
+
+
+class Layered(Sliding):
+    """Three maps; notes which are asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[Any] = []
+
+    def synthesize(self, w: Tensor, features: Any = False) -> Any:
+        """Those that are asked for."""
+        self.asked.append(features)
+        image = super().synthesize(w)
+        names = wanted_layers(features, ("only", "coarse", "fine"))
+        return image if features is False else (image, dict.fromkeys(names, image))
+
+
+class Distant(Sliding):
+    """Lies on the simulated GPU, and so do its images."""
+
+    def synthesize(self, w: Tensor, features: bool = False) -> Any:
+        """As they are on the processor, moved."""
+        assert w.device == GPU
+        image = super().synthesize(w.as_subclass(Tensor)).to(GPU)
+        return (image, {"only": image}) if features else image
+
+
+class Recorded:
+    """A matcher that notes where the views lie that it is given."""
+
+    def __init__(self, matcher: Matcher) -> None:
+        self.matcher, self.devices = matcher, set()
+        self.fingerprint, self.view = matcher.fingerprint, matcher.view
+        self.layers: Literal[True] | Collection[str] = matcher.layers
+
+    def __call__(self, view1: Tensor, view2: Tensor) -> Any:
+        """What the matcher finds."""
+        self.devices |= {view1.device, view2.device}
+        return self.matcher(view1, view2)
+
+
+def job_of(ctx: Context, matcher: Matcher, generator: Any, labels: int = 2, **more: Any) -> tuple[Job, Block]:
+    """Job and first block of motion, its inputs made on the processor."""
+    parts, linked, samples = Parts.of(ctx), link(ctx), pairs(ctx, "tuning").tensors("pairs")
+    there = replace(ctx, generator=generator, **more)
+    job = Job(there, load_link(linked), matcher, parts.masks, labels, (linked.key,))
+    along = followed(ctx, linked, samples["r"])[0]
+    return job, Block(NAMES[0], samples["sample_index"][:1], samples["r"][:1], along, 3)
+
+
+@pytest.mark.parametrize("config", [FlowConfig(), PumpConfig(enlarge=1, min_component=20)])
+def test_sequences_are_matched_on_the_runs_device_simulated(tmp_path: Path, config: MatcherConfig) -> None:
+    """PUMP was given views on the processor, whatever the device; tracks lie there, and are the same."""
+    ctx, matcher = context(tmp_path / "cpu"), Recorded(build.matcher(config, SIDE))
+    expected = shard(*job_of(ctx, matcher, Sliding())).tensors("tracks")
+    assert matcher.devices == {torch.device("cpu")}
+    job, block = job_of(ctx, matcher, Distant(), device=GPU, store=Store(tmp_path / "gpu"))
+    matcher.devices.clear()
+    with simulated_gpu():
+        found = shard(job, block).tensors("tracks")
+        assert matcher.devices == {GPU}
+    assert found.keys() == expected.keys() and expected["figure"].isfinite().all()
+    assert all(torch.equal(found[name].nan_to_num(), expected[name].nan_to_num()) for name in found)
+
+
+@pytest.mark.parametrize(
+    ("config", "labels", "asked"),
+    [
+        (FlowConfig(), 2, ("only",)),
+        (FlowConfig(), 0, False),
+        (PumpConfig(descriptor="generator", layers=["fine"]), 2, ("fine", "only")),
+        (PumpConfig(descriptor="generator"), 2, True),
+    ],
+)
+def test_only_the_maps_that_are_read_are_made(tmp_path: Path, config: MatcherConfig, labels: int, asked: Any) -> None:
+    """By the matcher and the segmenter; all were."""
+    generator = Layered()
+    shard(*job_of(context(tmp_path), build.matcher(config, SIDE), generator, labels))
+    assert generator.asked == [asked] * 3
 
 
 def test_local_motion_against_loops() -> None:

@@ -138,6 +138,19 @@ def test_generator_keeps_its_contract(name):
     assert torch.allclose(model.sample(1, torch.tensor([3]), Stream("train pairs"))[0], w[3], atol=1e-5)
 
 
+def test_an_image_is_the_same_to_the_bit_with_any_number_of_threads():
+    model = generator("dogs")
+    w = model.sample(1, torch.arange(1), Stream("train pairs"))
+    images = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        try:
+            images.append(model.synthesize(w))
+        finally:
+            torch.set_num_threads(1)
+    assert torch.equal(*images)
+
+
 def test_truncation_moves_w_towards_the_mean_of_its_class():
     model, k, stream = generator("fungi"), torch.arange(5), Stream("train pairs")
     full, half, none = (model.sample(2, k, stream, psi) for psi in (1.0, 0.5, 0.0))

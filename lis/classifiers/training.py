@@ -20,6 +20,7 @@ from lis.classifiers.cut import CutClassifier
 from lis.classifiers.figures import Batches, Task
 from lis.config import TrainingConfig
 from lis.lightning import one_process
+from lis.precision import TF32, tf32
 from lis.progress import Progress
 from lis.statistics import wilson
 from lis.streams import Stream
@@ -132,7 +133,7 @@ def train(
     precision = find_precision(config.precision, device)
     classifier.train().requires_grad_(True).to(memory_format=torch.channels_last)
     figures = Batches(task, per_class, Stream("classifier training", seed).torch_seed)
-    with one_process(device) as options:
+    with one_process(device) as options, tf32(config.precision == TF32):
         pl.Trainer(
             **options, max_steps=steps, max_epochs=-1, gradient_clip_val=1.0, callbacks=[curve], precision=precision
         ).fit(Training(classifier, steps, rate, config.weight_decay), DataLoader(figures, batch_size=None))
@@ -141,7 +142,7 @@ def train(
         settle(classifier, islice(figures, _SETTLING))
     classifier.eval()
     facts = {"images": steps * batch, "steps": steps, "seconds": time.perf_counter() - start}
-    facts |= {"precision": precision, "learning_rate": rate}
+    facts |= {"precision": TF32 if config.precision == TF32 else precision, "learning_rate": rate}
     accuracy = measure(classifier, config.held_out, seed, device)
     whole = accuracy.iloc[-1]
     facts |= {"accuracy": float(whole["accuracy"]), "bayes": float(whole["bayes"])}
@@ -178,7 +179,7 @@ def find_precision(name: str, device: torch.device) -> Any:
     if name == "auto":
         found = torch.cpu.get_capabilities() if device.type == "cpu" else {"amx_bf16": torch.cuda.is_bf16_supported()}
         name = "bf16" if found.get("avx512_bf16") or found.get("amx_bf16") else "float32"
-    return {"bf16": "bf16-mixed", "float32": "32-true"}[name]
+    return {"bf16": "bf16-mixed", "float32": "32-true", TF32: "32-true"}[name]
 
 
 @torch.inference_mode()

@@ -57,7 +57,7 @@ class StyleGANXLConfig(GanConfig):
     domain: str = "images"
     """The world that the images show: a classifier's usual weights follow it."""
     dtype: str = "float32"
-    """`float32`, or `bf16` for the convolutions alone."""
+    """`float32`, or `tf32` (on a GPU) or `bf16` for the convolutions alone."""
     compile: str = "auto"
     """Resampling through `torch.compile`: `on`, `off`, or `auto`, where there is a compiler."""
 
@@ -195,8 +195,8 @@ class FlowConfig(MatcherConfig):
     """SIFT or ECC, then variational flow."""
 
     _target_: str = "lis.matching.flow.Flow"
-    enlarge: int = 2
-    """Factor by which pictures are enlarged before matching."""
+    enlarge: int | None = None
+    """Factor by which pictures are enlarged before matching; null: 2 below 128 pixels, else 1."""
     ratio: float = 0.8
     """A keypoint is matched when the nearest descriptor is closer than this share of the second nearest."""
     threshold: float = 1.0
@@ -216,8 +216,8 @@ class PumpConfig(MatcherConfig):
     """What patches and feature maps of a pair are projected to."""
     weights: str | None = path(None)
     """With `convmixer`: path of the published checkpoint."""
-    enlarge: int = 2
-    """Factor by which pictures are enlarged before matching."""
+    enlarge: int | None = None
+    """Factor by which pictures are enlarged before matching; null: 2 below 128 pixels, else 1."""
     power: float = 1.5
     """Rectifies every level."""
     border: float = 0.9

@@ -20,7 +20,7 @@ class TrainingConfig:
     """Peak of the one-cycle schedule; null: 2e-3 with batch normalisation, else 5e-4."""
     weight_decay: float = 0.02
     precision: str = "auto"
-    """`float32`, `bf16`, or `auto`: bf16 where the processor computes in it."""
+    """`float32`, `tf32` (on a GPU), `bf16`, or `auto`: bf16 where the processor computes in it, else float32."""
     held_out: int = MISSING
     """Rendered images per class that the accuracy is measured on."""
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Literal
 
 import torch
+from torch import Tensor
 
 from lis.types import Generator
 
@@ -35,3 +37,18 @@ def wanted_layers(features: bool | Collection[str], names: Sequence[str]) -> tup
     if unknown := sorted(set(features) - set(names)):
         raise ValueError(f"there is no layer {unknown[0]!r}: expected some of {', '.join(names)}")
     return tuple(name for name in names if name in features)
+
+
+def image_and_maps(
+    generator: Generator, w: Tensor, *readers: Literal[True] | Collection[str]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Images `[n, 3, H, W]` of `w [n, w_dim]`, and of the maps those alone that are read.
+
+    Args:
+        generator: makes them.
+        w: style codes, on its device.
+        readers: for each that reads maps the names of their layers; True: all.
+    """
+    names = [name for layers in readers if layers is not True for name in layers]
+    wanted = True if True in readers else tuple(dict.fromkeys(names))
+    return generator.synthesize(w, features=wanted) if wanted else (generator.synthesize(w), {})

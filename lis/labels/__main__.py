@@ -15,7 +15,7 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 
-from lis.build import build, find_device, move
+from lis.build import build, move, ready_device
 from lis.config import RunConfig, conf_folder, register
 from lis.config.overrides import anchored, spelled
 from lis.labels.check import FOLDER, Checked, check
@@ -76,8 +76,9 @@ def configuration(overrides: Sequence[str]) -> RunConfig:
 
 def _export(folder: Path, overrides: Sequence[str], masks: bool) -> None:
     settings = configuration(overrides)
+    device = ready_device(settings)
     generator: Generator = build(settings.gan, class_names=settings.classes.names)
-    move(generator, find_device(settings.device))
+    move(generator, device)
     check_labels(settings.classes.labels, generator)
     manifest = export(folder, settings, generator, masks)
     _say(f"{len(manifest.samples)} images of {manifest.resolution} × {manifest.resolution} pixels in {folder}")

@@ -10,6 +10,14 @@ from lis.matching.descriptors import Daisy, Descriptor, FeatureMaps, Patches, re
 from lis.matching.pump_matcher import Pump
 from lis.types import Classifier
 
+LARGE = 128
+"""Height in pixels from which pictures are large enough as they are."""
+
+
+def usual_enlargement(side: int) -> int:
+    """Factor by which matchers enlarge pictures of `side` pixels unless told otherwise: 2 below `LARGE`, then 1."""
+    return 2 if side < LARGE else 1
+
 
 def pump(
     descriptor: str = "patches",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -90,6 +90,11 @@ class ConvMixerDescriptor(nn.Module):
     def fingerprint(self) -> str:
         """SHA-256 over the weights."""
         return self._fingerprint(self.state_dict(), "convmixer")
+
+    @property
+    def generator_layers(self) -> Collection[str]:
+        """None."""
+        return ()
 
     def view(self, image: Tensor, maps: dict[str, Tensor] | None) -> Tensor:
         """The images."""

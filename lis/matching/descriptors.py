@@ -7,7 +7,7 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from skimage.feature import daisy
@@ -32,6 +32,11 @@ class Descriptor(Protocol):
         """Equal for equal descriptors."""
         ...
 
+    @property
+    def generator_layers(self) -> Literal[True] | Collection[str]:
+        """Names of the generator's maps that `view` reads; empty: none, True: all."""
+        ...
+
     def view(self, image: Tensor, maps: dict[str, Tensor] | None) -> Tensor:
         """What it reads of images `[n, 3, H, W]` and the generator's maps: `[n, 3 + c, H, W]`."""
         ...
@@ -47,6 +52,11 @@ class Patches:
 
     size: int = 9
     channels: int = 32
+
+    @property
+    def generator_layers(self) -> Collection[str]:
+        """None."""
+        return ()
 
     @property
     def fingerprint(self) -> str:
@@ -78,6 +88,11 @@ class Daisy:
     rings: int = 2
     histograms: int = 6
     orientations: int = 8
+
+    @property
+    def generator_layers(self) -> Collection[str]:
+        """None."""
+        return ()
 
     @property
     def fingerprint(self) -> str:
@@ -116,13 +131,19 @@ class FeatureMaps:
 
     Args:
         classifier: whose convolutions are read; None: the generator's maps, which come with the images.
-        layers: their names; None: all whose maps have at least an eighth of the image's size.
+        layers: their names; None: all whose maps have at least an eighth of the image's size, for which all have to be
+            made.
         channels: that the maps of a pair are projected to.
     """
 
     classifier: Classifier | None = None
     layers: Sequence[str] | None = None
     channels: int = 32
+
+    @property
+    def generator_layers(self) -> Literal[True] | Collection[str]:
+        """Of the generator those that are named, or all, for their sizes tell which; of the classifier none."""
+        return () if self.classifier is not None else tuple(self.layers) if self.layers else True
 
     @property
     def fingerprint(self) -> str:
@@ -193,11 +214,14 @@ def stacked(maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
 
 
 def projected(first: Tensor, second: Tensor, channels: int) -> tuple[Tensor, Tensor]:
-    """Vectors `[n, c, H, W]` of a pair on the `channels` axes that keep most of their dot products."""
+    """Vectors `[n, c, H, W]` of a pair on the `channels` axes that keep most of their dot products.
+
+    The axes are found in float64: rounding, which differs with the threads, turns the last ones in float32.
+    """
     if first.shape[1] <= channels:
         return first, second
-    moment = sum(torch.einsum("nchw,ndhw->ncd", x, x) for x in (first, second))
-    axes = torch.linalg.eigh(moment)[1][:, :, -channels:]
+    moments = [torch.einsum("nchw,ndhw->ncd", x, x).double() for x in (first, second)]
+    axes = torch.linalg.eigh(moments[0] + moments[1])[1][:, :, -channels:].to(first)
     return torch.einsum("nchw,ncd->ndhw", first, axes), torch.einsum("nchw,ncd->ndhw", second, axes)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import cv2
@@ -70,13 +71,18 @@ class Flow:
         """SHA-256 over settings and versions."""
         return hashlib.sha256(f"flow {VERSION} {self} {cv2.__version__}".encode()).hexdigest()
 
+    @property
+    def layers(self) -> Collection[str]:
+        """None."""
+        return ()
+
     def view(self, image: Tensor, maps: dict[str, Tensor] | None = None) -> Tensor:
         """The images themselves."""
         return image
 
     def __call__(self, view1: Tensor, view2: Tensor) -> list[Correspondence]:
-        """Of n pairs `[n, 3, H, W]`, one by one."""
-        return [self._match(*pair) for pair in zip(view1[:, :3], view2[:, :3], strict=True)]
+        """Of n pairs `[n, 3, H, W]`, one by one, on the processor."""
+        return [self._match(*pair) for pair in zip(view1[:, :3].cpu(), view2[:, :3].cpu(), strict=True)]
 
     def _match(self, image1: Tensor, image2: Tensor) -> Correspondence:
         shape = (image1.shape[1], image1.shape[2])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,7 +15,7 @@ from lis.matching.gray import gray_pair, untextured
 from lis.matching.matches import Correspondence, Matches
 from lis.matching.pump import densify, filter_matches, match
 
-VERSION = 1
+VERSION = 2
 _STRIDE = 4
 _LEAST = 3
 """Matches that a field needs."""
@@ -45,13 +47,18 @@ class Pump:
         settings = (self.enlarge, self.power, self.border, self.min_shape, self.levels)
         return hashed("pump", VERSION, self.descriptor.fingerprint, *settings, self.locality, self.min_component)
 
+    @property
+    def layers(self) -> Literal[True] | Collection[str]:
+        """Those that the descriptor reads."""
+        return self.descriptor.generator_layers
+
     def view(self, image: Tensor, maps: dict[str, Tensor] | None = None) -> Tensor:
         """What the descriptor reads."""
         return self.descriptor.view(image, maps)
 
     @torch.no_grad()
     def __call__(self, view1: Tensor, view2: Tensor) -> list[Correspondence]:
-        """Of n pairs `[n, 3 + c, H, W]`."""
+        """Of n pairs `[n, 3 + c, H, W]`; on their device until the matches are filtered."""
         shape = (view1.shape[-2], view1.shape[-1])
         reasons = [self._unfit(*pair) for pair in zip(view1, view2, strict=True)]
         fit = [k for k, reason in enumerate(reasons) if not reason]

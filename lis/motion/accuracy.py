@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lis.context import Context
+from lis.generators.layers import image_and_maps
 from lis.generators.partworld import PartWorld
 from lis.generators.partworld.displacement import KINDS
 from lis.matching.affine import apply, decompose, estimate
@@ -122,8 +123,11 @@ def shard(ctx: Context, generator: PartWorld, found: Mapping[str, Matcher], bloc
 def _row(generator: PartWorld, matcher: Matcher, tried: Trials, k: int, steps: int, way: str) -> dict[str, Any]:
     """One pair, matched and held against the truth."""
     w = tried.between(steps)[k] if way == "sequence" else torch.stack([tried.w[k], tried.moved[k]])
-    image, maps = generator.synthesize(w, features=True)
-    views, start = matcher.view(image, maps).cpu(), time.perf_counter()
+    image, maps = image_and_maps(generator, w, matcher.layers)
+    views = matcher.view(image, maps)
+    if views.is_cuda:  # which may still be at the images
+        torch.cuda.synchronize(views.device)
+    start = time.perf_counter()
     field, matrix, reason = _aligned(matcher, views) if way == "sequence" else _matched(matcher, views)
     seconds = time.perf_counter() - start
     size = (field.shape[0], field.shape[1])

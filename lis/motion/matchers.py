@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,8 @@ from lis import build
 from lis.config import FlowConfig, MatcherConfig, PumpConfig
 from lis.context import Context
 from lis.matching.matches import Correspondence, Matches
-from lis.types import Matcher
+from lis.types import Generator, Matcher
+from lis.units.pictures import LARGEST
 
 STILL = "no motion"
 DESCRIPTORS = ("patches", "daisy", "classifier", "generator")
@@ -35,6 +36,11 @@ class Still:
         """Of its name."""
         return hashlib.sha256(b"still").hexdigest()
 
+    @property
+    def layers(self) -> Collection[str]:
+        """None."""
+        return ()
+
     def view(self, image: Tensor, maps: dict[str, Tensor] | None = None) -> Tensor:
         """The images themselves."""
         return image
@@ -54,17 +60,27 @@ def validate_matchers(names: list[str]) -> None:
         raise ValueError(f"matching.matchers: unknown {unknown[0]!r}, expected some of {', '.join(CANDIDATES)}")
 
 
+def matched_side(generator: Generator) -> int:
+    """Height and width in pixels of the images that are matched; see `smaller`."""
+    return generator.resolution // -(-generator.resolution // LARGEST)
+
+
+def own_matcher(ctx: Context) -> Matcher:
+    """The run's own."""
+    return build.matcher(ctx.config.matcher, matched_side(ctx.generator), ctx.classifier)
+
+
 def matchers(ctx: Context) -> dict[str, Matcher]:
     """No motion, those of `matching.matchers` (empty: all `CANDIDATES`), and the run's own where it is another."""
     wanted = ctx.config.matching.matchers or list(CANDIDATES)
     found: dict[str, Matcher] = {STILL: Still()}
-    found |= {name: build.matcher(CANDIDATES[name], ctx.classifier) for name in wanted}
-    own = build.matcher(ctx.config.matcher, ctx.classifier)
+    found |= {name: build.matcher(CANDIDATES[name], matched_side(ctx.generator), ctx.classifier) for name in wanted}
+    own = own_matcher(ctx)
     known = {matcher.fingerprint for matcher in found.values()}
     return found if own.fingerprint in known else found | {_OWN: own}
 
 
 def own_name(ctx: Context, found: Mapping[str, Matcher]) -> str:
     """What the run's own matcher is called among those of `matchers`."""
-    own = build.matcher(ctx.config.matcher, ctx.classifier)
+    own = own_matcher(ctx)
     return next(name for name, matcher in found.items() if matcher.fingerprint == own.fingerprint)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from lis.context import Context
+from lis.generators.layers import image_and_maps
 from lis.matching.align import Alignment, align
 from lis.motion.local import AGREEMENT, agreement, local_motion
 from lis.store import Artifact, Draft, Recipe
 from lis.types import Link, Matcher
+from lis.units.parts import Finder
 from lis.units.perturbation import Perturbation, perturbed, require_finite
 from lis.units.pictures import smaller
 
@@ -29,8 +31,7 @@ class Job:
     link: Link
     """On the CPU."""
     matcher: Matcher
-    masks: Callable[[dict[str, Tensor]], Tensor]
-    """The generator's feature maps → masks `[n, h, w]`, 0 background."""
+    masks: Finder
     labels: int
     inputs: tuple[str, ...]
     """Keys of the artifacts of the link and of the segmenter."""
@@ -108,6 +109,7 @@ def follow(
 ) -> tuple[Alignment, Tensor, Tensor]:
     """One sample `r [1, units]` along its range: aligned, its views `[T, 3 + c, H, W]`, and their masks `[T, h, w]`.
 
+    The views stay on the run's device, where they are matched; all else lies on the CPU.
     `fields` are the steps whose local field is wanted; None: all.
     """
     w = perturbed(job.link, r, along, along.values(steps))
@@ -118,6 +120,8 @@ def follow(
 
 
 def _view(job: Job, w: Tensor) -> tuple[Tensor, Tensor]:
-    """What is matched of the image of `w [1, w_dim]`, and its mask, on the CPU."""
-    image, maps = job.ctx.generator.synthesize(w.to(job.ctx.device), features=True)
-    return job.matcher.view(smaller(image), maps).cpu(), job.masks(maps).cpu()
+    """What is matched of the image of `w [1, w_dim]`, on the run's device, and its mask, on the CPU."""
+    looked_for = job.masks.layers if job.labels else ()
+    image, maps = image_and_maps(job.ctx.generator, w.to(job.ctx.device), job.matcher.layers, looked_for)
+    mask = job.masks(maps).cpu() if job.labels else torch.zeros(len(w), 1, 1, dtype=torch.int64)
+    return job.matcher.view(smaller(image), maps), mask

@@ -16,6 +16,7 @@ from lis.config import RunConfig
 from lis.context import Context
 from lis.linking.fit import link, load_link
 from lis.linking.pairs import pairs
+from lis.motion.matchers import matched_side, own_matcher
 from lis.motion.shards import Block, Job, shard
 from lis.motion.shown import chosen, shown_table, shown_tensors
 from lis.motion.tables import local_table, part_table, track_table, unit_table
@@ -48,7 +49,7 @@ def validate_motion(settings: RunConfig, classifier: Classifier) -> None:
         raise ValueError(f"unit={settings.unit}: expected 0 to {classifier.units - 1}, the classifier's units")
     if settings.unit is None and settings.direction is not None:
         check_direction(settings.direction, settings.classes.names, classifier.units)
-    build.matcher(settings.matcher, classifier)
+    build.matcher(settings.matcher, LARGEST, classifier)  # of whatever size
 
 
 def motion(ctx: Context) -> Artifact:
@@ -72,7 +73,7 @@ def motion(ctx: Context) -> Artifact:
     """
     validate_motion(ctx.config, ctx.classifier)
     linked, seeds, parts, config = link(ctx), pairs(ctx, "tuning"), Parts.of(ctx), ctx.config
-    matcher = build.matcher(config.matcher, ctx.classifier)
+    matcher = own_matcher(ctx)
     samples = _first(seeds.tensors("pairs"), config.motion.seeds)
     along = followed(ctx, linked, samples["r"])
     recipe = Recipe(
@@ -121,7 +122,8 @@ def _build(
     blocks = list(_blocks(ctx, along, samples, config.steps))
     made = ctx.engine.map(partial(shard, job), blocks)
     found = _joined(list(ctx.progress.track(made, total=len(blocks), label="motion (blocks of samples)")))
-    tracks = track_table(along, samples, found, _size(ctx), names)
+    side = matched_side(ctx.generator)
+    tracks = track_table(along, samples, found, (side, side), names)
     local = local_table(tracks, found, labels)
     draft.table("tracks", tracks)
     draft.table("local", local)
@@ -150,18 +152,12 @@ def _joined(shards: Sequence[Artifact]) -> dict[str, Any]:
     return tensors | {"reasons": [reason for artifact in shards for reason in artifact.json("reasons")["reasons"]]}
 
 
-def _size(ctx: Context) -> tuple[int, int]:
-    """Height and width of the images that are matched."""
-    side = ctx.generator.resolution // -(-ctx.generator.resolution // LARGEST)
-    return side, side
-
-
 def _facts(job: Job, labels: Sequence[str], along: Sequence[Perturbation]) -> dict[str, Any]:
-    height, width = _size(job.ctx)
+    side = matched_side(job.ctx.generator)
     return {
         "names": [p.label for p in along],
-        "height": height,
-        "width": width,
+        "height": side,
+        "width": side,
         "matcher": type(job.matcher).__name__,
         "labels": list(labels),
         "class_names": list(job.ctx.class_names),

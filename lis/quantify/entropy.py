@@ -21,6 +21,8 @@ _NARROW = 8
 """Columns of the narrowest boxes on a processor."""
 _AT_ONCE = 2**13
 """Pixels at once on a processor: as many as stay in its cache with all levels."""
+_ON_DEVICE = 2**24
+"""Pixels times levels at once on another device: 64 MB for each of the few maps of them."""
 _BITS = 32
 """Labels that a bit set of a pixel has room for, with the background."""
 _COUNTS = np.arange(2**16, dtype=np.float32)
@@ -70,26 +72,32 @@ def part_entropy(luma: Tensor, masks: Tensor, labels: int) -> Tensor:
 
 
 def _on_any_device(level: Tensor, masks: Tensor, labels: int, side: int) -> Tensor:
-    """Label by label and level by level, so that memory stays with a few pictures of each image."""
-    means = []
+    """Label by label, all levels of as many images at once as memory allows."""
+    at_once = max(1, _ON_DEVICE // (LEVELS * masks[0].numel()))
+    parts = [_of_labels(*part, labels, side) for part in zip(level.split(at_once), masks.split(at_once), strict=True)]
+    return torch.cat(parts)
+
+
+def _of_labels(level: Tensor, masks: Tensor, labels: int, side: int) -> Tensor:
+    """`part_entropy` of images that fit into memory with all their levels."""
+    means = [level.new_empty(len(level), 0, dtype=torch.float32)]
+    has_level = level[:, None] == torch.arange(LEVELS, dtype=level.dtype, device=level.device)[:, None, None]
     for label in range(1, labels + 1):
         inside = masks == label
-        pixels = _in_window(inside, side)
-        logs = torch.zeros_like(pixels)
-        for value in range(LEVELS):
-            counts = _in_window(inside & (level == value), side)
-            logs += torch.xlogy(counts, counts)
+        pixels = _in_window(inside[:, None], side)[:, 0]
+        counts = _in_window(inside[:, None] & has_level, side)
+        logs = torch.xlogy(counts, counts).sum(1)
         entropy = pixels.log2() - logs / (math.log(2) * pixels)
         seen = inside & (pixels >= FULL * side**2)
-        means.append(torch.where(seen, entropy, torch.nan).flatten(1).nanmean(1))
-    return torch.stack(means, 1).clamp(min=0) if means else level.new_zeros((len(level), 0), dtype=torch.float32)
+        means.append(torch.where(seen, entropy, torch.nan).flatten(1).nanmean(1)[:, None])
+    return torch.cat(means, 1).clamp(min=0)
 
 
 def _in_window(inside: Tensor, side: int) -> Tensor:
-    """How many pixels of the window around each are inside: `[n, h, w]` float32 of `[n, h, w]` bool."""
-    x, half = inside[:, None].float(), side // 2
+    """How many pixels of the window around each are inside: `[n, c, h, w]` float32 of `[n, c, h, w]` bool."""
+    x, half = inside.float(), side // 2
     down = F.avg_pool2d(x, (side, 1), stride=1, padding=(half, 0), divisor_override=1)
-    return F.avg_pool2d(down, (1, side), stride=1, padding=(0, half), divisor_override=1)[:, 0]
+    return F.avg_pool2d(down, (1, side), stride=1, padding=(0, half), divisor_override=1)
 
 
 def _on_processor(level: Tensor, masks: Tensor, labels: int, side: int) -> Tensor:

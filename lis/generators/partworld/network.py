@@ -34,7 +34,10 @@ class ModulatedConv(nn.Module):
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         """`x [n, inputs, h, w]`, `style [n, style]` → `[n, outputs, h, w]`."""
         scale = self.scale(style)
-        y = F.conv2d(x * scale[:, :, None, None], self.weight, padding=self.padding)
+        if self.padding:
+            y = F.conv2d(x * scale[:, :, None, None], self.weight, padding=self.padding)
+        else:  # as a matrix product, which is rounded in the same way whatever the number of threads
+            y = torch.einsum("nihw,noi->nohw", x, scale[:, None] * self.weight[:, :, 0, 0])
         if self.demodulate:
             power = scale.square() @ self.weight.square().sum((2, 3)).T
             y = y * (_GAIN * torch.rsqrt(power + 1e-6))[:, :, None, None]

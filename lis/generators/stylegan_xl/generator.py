@@ -30,7 +30,7 @@ class StyleGANXL(nn.Module):
         class_names: one per class, in order; None: `class_0`, `class_1`, ….
         domain: the world that its images show.
         truncation: what `sample` uses when it is not told; 1 keeps w, 0 gives the mean of the class.
-        dtype: `float32`, or `bf16` for the convolutions alone.
+        dtype: `float32`, or `tf32` (on a GPU) or `bf16` for the convolutions alone.
         compile: `on`, `off`, or `auto`: resampling is compiled where there is a compiler. The images are the same.
 
     Raises:

@@ -51,7 +51,7 @@ def stylegan_xl(
         names: of the classes, in order; None: ImageNet's for the domain `imagenet`, else `class_0`, `class_1`, ….
         domain: the world that the images show.
         truncation: what samples are drawn with; 1 keeps w, 0 gives the mean of the class.
-        dtype: `float32`, or `bf16` for the convolutions alone.
+        dtype: `float32`, or `tf32` (on a GPU) or `bf16` for the convolutions alone.
         compile: `on`, `off`, or `auto`: resampling is compiled where there is a compiler.
 
     Raises:

@@ -19,9 +19,10 @@ from lis.generators.stylegan_xl.geometry import InputSpec, LayerSpec, SynthesisS
 from lis.generators.stylegan_xl.mapping import GAIN, SLOPE, Linear
 from lis.generators.stylegan_xl.resampling import Resampling, resample
 from lis.memory import Batches, Cost, Layers, Meter, budget
+from lis.precision import TF32, tf32
 
-DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
-"""What the convolutions may compute in."""
+DTYPES = {"float32": torch.float32, TF32: torch.float32, "bf16": torch.bfloat16}
+"""What the convolutions may compute in, and the type of their numbers."""
 _EPSILON = 1e-8
 """Keeps demodulation finite."""
 
@@ -88,7 +89,7 @@ class Layer(nn.Module):
         self._kernels: tuple[nn.Parameter, object, Tensor] | None = None
         self.resampling = Resampling(spec.up, spec.down, spec.padding, slope, gain, spec.clamp)
 
-    def forward(self, x: Tensor, scale: Tensor, after: Tensor | None, dtype: torch.dtype, compiled: bool) -> Tensor:
+    def forward(self, x: Tensor, scale: Tensor, after: Tensor | None, dtype: str, compiled: bool) -> Tensor:
         """Maps `[n, out_channels, out_size, out_size]` (float32).
 
         One convolution serves all samples: scaling per sample what goes in and what comes out of it is the same as
@@ -98,14 +99,15 @@ class Layer(nn.Module):
             x: maps that are multiplied by the styles already.
             scale: what comes out of the convolution is multiplied by, `[n, out_channels]`.
             after: what the result is multiplied by, the styles of the next layer `[n, out_channels]`; None: 1.
-            dtype: what the convolution computes in.
+            dtype: what the convolution computes in, one of `DTYPES`.
             compiled: whether loops are compiled.
         """
         gradient = torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)
         if self.spec.kernel == 3 and x.device.type == "cpu" and not gradient:
-            y = winograd.convolve(x, self._transformed(dtype), compiled)
+            y = winograd.convolve(x, self._transformed(DTYPES[dtype]), compiled)
         else:
-            y = F.conv2d(x.to(dtype), self.weight.to(dtype), padding=self.spec.kernel - 1)
+            with tf32(dtype == TF32):
+                y = F.conv2d(x.to(DTYPES[dtype]), self.weight.to(DTYPES[dtype]), padding=self.spec.kernel - 1)
         one = self.bias.new_ones(1)
         filters = getattr(self, "up_filter", one), getattr(self, "down_filter", one)
         return resample(y, scale, self.bias, *filters, self.resampling, compiled, after)
@@ -139,7 +141,7 @@ class Synthesis(nn.Module):
 
     Args:
         spec: the geometry.
-        dtype: `float32`, or `bf16` for the convolutions alone.
+        dtype: `float32`, or `tf32` (on a GPU) or `bf16` for the convolutions alone.
         compile: `on`, `off`, or `auto`: resampling is compiled where there is a compiler.
 
     Raises:
@@ -211,7 +213,7 @@ class Synthesis(nn.Module):
         x = x * styles[0][:, :, None, None]
         for layer, scale, after in zip(self.layers, scales, (*styles[1:], None), strict=True):
             kept = layer.spec.name in wanted  # as it is; the others are multiplied by the next styles on their way
-            x = layer(x, scale, None if kept else after, DTYPES[self.dtype], compiled)
+            x = layer(x, scale, None if kept else after, self.dtype, compiled)
             if kept:
                 maps[layer.spec.name] = x
                 x = x if after is None else x * after[:, :, None, None]
