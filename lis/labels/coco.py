@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from lis.labels.files import MaskReading, entry, last_name, nearest, read_json
+from lis.json_files import read_json
+from lis.labels.files import MaskReading, entry, last_name, nearest
 from lis.labels.labelme import check_image, ignored, value_of
 from lis.labels.manifest import Manifest
 from lis.labels.polygons import MOST_SHAPES, Shape, check_pixels, draw, outline_of

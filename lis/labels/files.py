@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import math
 import os
 import reprlib
@@ -15,8 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-LARGEST = 64 * 2**20
-"""Bytes of the largest file that is read."""
+from lis.json_files import LARGEST
 
 Kind = TypeVar("Kind")
 Colour: TypeAlias = tuple[int, ...]
@@ -34,23 +32,6 @@ class MaskReading:
     """How often something was left out, or read otherwise than it stands there."""
     colours: Mapping[Colour, int] = field(default_factory=dict)
     """The value that each colour of a palette of the user's stands for."""
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
-
-    Raises:
-        ValueError: the file is too large, cannot be read, or holds anything else.
-    """
-    try:
-        check_size(path)
-        value = json.loads(path.read_bytes().decode("utf-8-sig"), parse_constant=_refuse)
-    except (OSError, RecursionError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        reason = "too deeply nested" if isinstance(error, RecursionError) else error
-        raise ValueError(f"{path} cannot be read ({reason}): expected JSON; save it again") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} holds {type(value).__name__}: expected a JSON object; save it again")
-    return value
 
 
 def check_size(path: Path) -> None:
@@ -138,7 +119,3 @@ def nearest(name: str, known: Iterable[str]) -> str:
     like = {other.lower(): other for other in known}
     found = difflib.get_close_matches(name.lower()[:100], like, n=1)
     return f"; did you mean {like[found[0]]}?" if found else ""
-
-
-def _refuse(constant: str) -> Any:
-    raise json.JSONDecodeError(f"{constant} is no number", "", 0)

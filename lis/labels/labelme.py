@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from lis.labels.files import MaskReading, entry, last_name, nearest, number, read_json
+from lis.json_files import read_json
+from lis.labels.files import MaskReading, entry, last_name, nearest, number
 from lis.labels.manifest import BACKGROUND, Manifest, Sample
 from lis.labels.polygons import MARGIN, MOST_SHAPES, Shape, check_pixels, draw, outline_of
 

@@ -14,7 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lis.labels.files import entry, read_json
+from lis.json_files import read_json
+from lis.labels.files import entry
 from lis.segmentation.labelled import STREAMS
 from lis.store import sha256
 
