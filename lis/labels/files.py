@@ -9,13 +9,13 @@ import reprlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from itertools import islice
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from lis.json_files import LARGEST
-
+_COMPARED = 5_000
+"""Names that one is compared with: a tenth of a second."""
 Kind = TypeVar("Kind")
 Colour: TypeAlias = tuple[int, ...]
 """Red, green and blue, 0 to 255."""
@@ -32,20 +32,6 @@ class MaskReading:
     """How often something was left out, or read otherwise than it stands there."""
     colours: Mapping[Colour, int] = field(default_factory=dict)
     """The value that each colour of a palette of the user's stands for."""
-
-
-def check_size(path: Path) -> None:
-    """Refuse a file that is not a plain one, or larger than `LARGEST`.
-
-    Raises:
-        ValueError: naming it.
-    """
-    if not path.is_file():
-        raise ValueError(f"{path} is not a file")
-    if (size := path.stat().st_size) > LARGEST:
-        raise ValueError(
-            f"{path} has {size / 2**20:,.0f} MB: expected at most {LARGEST // 2**20} MB; leave embedded images out"
-        )
 
 
 def entry(owner: Mapping[str, Any], key: str, kind: type[Kind], where: str) -> Kind:
@@ -110,12 +96,12 @@ def printable(name: str) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint at the known name that is most like a name; nothing where none is.
+    """A hint at the known name that is most like a name, among the first thousands; nothing where none is.
 
     Example:
         >>> nearest("ears", ["leg", "ear"])
         '; did you mean ear?'
     """
-    like = {other.lower(): other for other in known}
+    like = {other.lower(): other for other in islice(known, _COMPARED)}
     found = difflib.get_close_matches(name.lower()[:100], like, n=1)
     return f"; did you mean {like[found[0]]}?" if found else ""
