@@ -14,7 +14,7 @@ _PIECES, _SCANS = 200_000, 64
 progressive JPEG over the whole picture. A second or two each; usual are thousands, and ten."""
 _MEMORY = 480 * 2**20
 """Bytes that the pixels of the largest picture may take, beyond its file, while it is decoded and turned."""
-_PER_PIXEL = {"PNG": 8, "JPEG": 8, "WEBP": 20}
+_PER_PIXEL = {"PNG": 8, "JPEG": 8, "WEBP": 17}
 """Bytes of memory per pixel: Pillow's picture and its turned copy, and a WebP's canvases."""
 _PROGRESSIVE = (4, 2)
 """Bytes per pixel of a progressive JPEG: of Pillow's picture, and of the coefficients of every channel."""
