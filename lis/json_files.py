@@ -30,22 +30,36 @@ def read_json(path: Path, what: str = "JSON", remedy: str = "save it again") -> 
     Raises:
         ValueError: the file is no plain one, too large or too rich, cannot be read, or holds anything but an object.
     """
-    content = read_bytes(path)
+    value = parse_json(read_bytes(path), str(path), what, remedy)
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds {type(value).__name__}: expected a JSON object; {remedy}")
+    return value
+
+
+def parse_json(content: bytes, where: str, what: str = "JSON", remedy: str = "save it again") -> Any:
+    """A JSON value of any kind, within the same bound of memory.
+
+    Args:
+        content: UTF-8, with or without a byte order mark.
+        where: what is said before a problem.
+        what: what was expected, as an error says it.
+        remedy: what is to be done, as an error says it.
+
+    Raises:
+        ValueError: it would take too much memory, or cannot be read.
+    """
     if (cost := memory(content)) > _MEMORY + len(content):
         raise ValueError(
-            f"{path} holds too many values: they would take {cost / 2**20:,.0f} MB of memory, expected at most "
+            f"{where} holds too many values: they would take {cost / 2**20:,.0f} MB of memory, expected at most "
             f"{(_MEMORY + len(content)) / 2**20:,.0f} MB; leave out what is not needed, or make several files of it"
         )
     try:
         text = content.decode("utf-8-sig")
         del content
-        value = json.loads(text, parse_constant=_refuse)
+        return json.loads(text, parse_constant=_refuse)
     except (RecursionError, ValueError) as error:  # no UTF-8, no JSON, a whole number of thousands of digits
         reason = "too deeply nested" if isinstance(error, RecursionError) else error
-        raise ValueError(f"{path} cannot be read ({reason}): expected {what}; {remedy}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} holds {type(value).__name__}: expected a JSON object; {remedy}")
-    return value
+        raise ValueError(f"{where} cannot be read ({reason}): expected {what}; {remedy}") from error
 
 
 def read_bytes(path: Path, largest: int = LARGEST) -> bytes:
