@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 import time
@@ -12,6 +11,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from lis.json_files import read_json
 from lis.store import check_writable
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ def failure(job: Path, since: float = 0.0) -> str | None:
     A job that was refused leaves the result of an earlier one in its folder.
     """
     if _is_new(job / FAILURE, since):
-        return json.loads((job / FAILURE).read_text())["error"]
+        return read_json(job / FAILURE)["error"]
     return None if _is_new(job / "metrics.json", since) else "it ended without a result"
 
 

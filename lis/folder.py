@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from lis.json_files import parse_json, read_bytes
 from lis.lock import abandoned, owner
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,8 @@ RECORD = ".lis-record.jsonl"
 Names are relative to the folder. Lines are appended, so that a run that is killed leaves half a line at most.
 """
 _FORMAT = 1
+_LARGEST = 4 * 2**20
+"""Bytes of a record; a run writes a few kilobytes."""
 _DRAFT = re.compile(r"\.lis-draft-[0-9a-f]{32}")
 
 
@@ -99,13 +102,16 @@ def _append(out: Path, line: dict[str, Any]) -> None:
 
 def _lines(out: Path) -> Iterator[dict[str, Any]]:
     """The lines of the record that `lis` wrote."""
+    if not (out / RECORD).is_file():
+        return
     try:
-        text = (out / RECORD).read_text(encoding="utf-8", errors="replace")
-    except OSError:
+        text = read_bytes(out / RECORD, _LARGEST).decode(errors="replace")
+    except ValueError as error:
+        log.warning("what an earlier run wrote here stays: %s", error)
         return
     for line in text.split("\n"):
         try:
-            content = json.loads(line)
+            content = parse_json(line.encode(), RECORD)
         except ValueError:
             continue
         if isinstance(content, dict) and content.get("lis") == _FORMAT:

@@ -14,8 +14,10 @@ from lis import memory
 from lis.config import FewShotConfig
 from lis.context import Context
 from lis.generators.layers import layer_names
+from lis.matching.choice import usual_enlargement
 from lis.segmentation.networks import read_layers
 from lis.segmentation.training import step_bytes
+from lis.units.pictures import LARGEST
 
 log = logging.getLogger(__name__)
 
@@ -238,7 +240,7 @@ def _screened(ctx: Context) -> int:
 
 def _pictures(ctx: Context) -> int:
     """Some hundred pictures with their masks, as bytes."""
-    side = min(ctx.generator.resolution, 256)
+    side = min(ctx.generator.resolution, LARGEST)
     return 400 * 4 * side**2
 
 
@@ -262,7 +264,8 @@ def _matched(ctx: Context) -> int:
     """
     if "pump" not in getattr(ctx.config.matcher, "_target_", ""):
         return 0
-    side = min(ctx.generator.resolution, 256) * (getattr(ctx.config.matcher, "enlarge", 1) or 1)
+    side = min(ctx.generator.resolution, LARGEST)
+    side *= getattr(ctx.config.matcher, "enlarge", None) or usual_enlargement(side)
     return _VOTES * (side // 4) ** 2 * (side // 2) ** 2 * _FLOAT
 
 

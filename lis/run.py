@@ -51,6 +51,7 @@ from lis.config import NetworkConfig, conf_folder, register
 from lis.config.overrides import anchored, spelled
 from lis.context import Context
 from lis.folder import clear, record, staged
+from lis.json_files import read_json
 from lis.linking.evaluation import evaluation, validate_evaluation
 from lis.linking.fit import link, validate_link
 from lis.linking.pairs import pairs, validate_classes
@@ -227,7 +228,7 @@ def track(tracker: Tracker, metrics: dict[str, float], artifacts: dict[str, Arti
                 name = file.removesuffix(".parquet")
                 tracker.table(f"{stage}/{name}", artifact.table(name))
     facts = out / "report.json"  # not there where the page failed before its first section
-    for file in json.loads(facts.read_text(encoding="utf-8"))["figures"] if facts.is_file() else ():
+    for file in read_json(facts)["figures"] if facts.is_file() else ():
         tracker.figure(Path(file).stem, out / "figures" / file)
     tracker.finish()
 
@@ -286,7 +287,10 @@ def main(config: DictConfig) -> None:
 def command() -> None:
     """The command line, with `class=…` for the key `class_name`, paths as they are, and options anywhere."""
     print_anywhere()
-    sys.argv[1:] = spelled(sys.argv[1:])
+    try:
+        sys.argv[1:] = spelled(sys.argv[1:])
+    except ValueError as error:
+        sys.exit(str(error))
     with stop.listen():
         main()
 

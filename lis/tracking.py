@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pandas as pd
 from omegaconf import OmegaConf
+from pandas.api.types import is_numeric_dtype
 
 from lis.folder import record
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a cell begins with that a spreadsheet takes for a formula."""
 
 
 class Tracker(Protocol):
@@ -57,14 +62,36 @@ class CsvTracker:
     def _write(self, table: pd.DataFrame, file: Path) -> None:
         record(self.out, [file])
         file.parent.mkdir(parents=True, exist_ok=True)
-        table.to_csv(file, index=False)
+        quoted(table).to_csv(file, index=False)
 
     def finish(self) -> None:
         """Files need no end."""
 
 
+def quoted(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with an apostrophe before every text that a spreadsheet would take for a formula.
+
+    Names of classes, labels and files come from outside; numbers stay numbers.
+
+    Example:
+        >>> quoted(pd.DataFrame({"name": ["=1+1", "ear"], "mean": [-0.5, 1.0]})).to_csv(index=False)
+        "name,mean\\n'=1+1,-0.5\\near,1.0\\n"
+    """
+    columns = {name: table[name].map(_quoted) for name in table if not is_numeric_dtype(table[name])}
+    return table.assign(**columns).rename(columns=_quoted)
+
+
+def _quoted(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    text = f"'{value}" if value.startswith(_FORMULA) else value
+    return text.replace("\r\n", "\n").replace("\r", "\n")  # which pandas would write as the end of a row
+
+
 class WandbTracker:
     """Sends the same numbers, figures and tables to Weights & Biases, besides writing the files.
+
+    Offline means that no host is even looked up; wandb's own report of errors is off then, in all of this process.
 
     Args:
         out: the run's folder; an offline run is kept in `<out>/wandb`.
@@ -76,6 +103,8 @@ class WandbTracker:
     """
 
     def __init__(self, out: Path | str, project: str = "lis", mode: str = "offline") -> None:
+        if mode == "offline":
+            os.environ["WANDB_ERROR_REPORTING"] = "false"  # read when wandb is imported, and by the program it starts
         try:
             import wandb  # an extra, and slow to import
         except ImportError as error:

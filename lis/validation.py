@@ -221,7 +221,7 @@ def _problems(key: str, value: Any, low: float, high: float) -> list[str]:
     apart = numbers and len(set(numbers)) == len(numbers)
     if apart and all(_inside(number, low, high) for number in numbers):
         return []
-    return [f"{key}={value}: expected {expected}{_interval(low, high, max(numbers, default=low))}"]
+    return [f"{key}={f'{value}':.200}: expected {expected}{_interval(low, high, max(numbers, default=low))}"]
 
 
 def _unknown_choices(config: RunConfig) -> list[str]:
@@ -243,7 +243,7 @@ def _value(config: Any, key: str) -> Any:
 def _inside(number: float, low: float, high: float) -> bool:
     """Whether a number is finite and in range; an integer may not exceed `MOST` where nothing else bounds it."""
     most = MOST if isinstance(number, int) and math.isinf(high) else high
-    return math.isfinite(number) and low <= number <= most
+    return (isinstance(number, int) or math.isfinite(number)) and low <= number <= most
 
 
 def _interval(low: float, high: float, number: float) -> str:
@@ -252,4 +252,6 @@ def _interval(low: float, high: float, number: float) -> str:
         return f"a value from {low:g} to {high:g}"
     if isinstance(number, int) and number > MOST:
         return f"a value from {low:g} to {MOST}"
-    return f"{'at least' if math.isfinite(number) else 'a finite number of at least'} {low:g}"
+    return (
+        f"{'at least' if isinstance(number, int) or math.isfinite(number) else 'a finite number of at least'} {low:g}"
+    )

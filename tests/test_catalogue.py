@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from lis.classifiers.__main__ import main
-from lis.classifiers.catalogue import MOST, entries, missing, timm_entries
+from lis.classifiers.catalogue import MOST, entries, missing, read_entry, timm_entries
 from lis.classifiers.networks import network
 from lis.config import conf_folder
 
@@ -81,3 +82,23 @@ def test_an_unknown_pattern_ends_with_an_error(capsys: pytest.CaptureFixture[str
     with pytest.raises(SystemExit, match="2"):
         main(["--timm", "no such network"])
     assert "--timm no such network: none of timm's" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: &a [x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in pairwise("abcdefghij")), "alias"),
+        ("model: " + "[" * 5000 + "]" * 5000, "more than 20 levels"),
+        ("model: " + "9" * 4301, "4300 digits"),
+        ("model: [resnet50]", "model is .* expected a text"),
+        ("- model", "holds list"),
+        ("model: 'a", "cannot be read"),
+        ("a: " + "x" * 2**16, "MB"),
+        ("a: ${b", "cannot be read"),
+    ],
+)
+def test_a_configuration_that_no_person_wrote_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    """Aliases of aliases took all memory, deep lists and long numbers were errors without the file's name."""
+    (tmp_path / "net.yaml").write_text(text)
+    with pytest.raises(ValueError, match=rf"net\.yaml.*{message}"):
+        read_entry(tmp_path / "net.yaml")

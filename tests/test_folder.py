@@ -248,3 +248,14 @@ def test_a_tracker_gets_the_figures_of_this_runs_page_alone(tmp_path: Path) -> N
     (tmp_path / "report.json").write_text(json.dumps({"figures": ["cycle.png"]}))
     track(tracker := Seen(), {}, {}, tmp_path)
     assert tracker.figures == ["cycle"]
+
+
+def test_a_record_that_no_run_wrote_ended_the_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A line of thousands of brackets was an error of its own; one too large to be a record is told, and stays."""
+    (tmp_path / "mine.txt").touch()
+    lines = ["[" * 100_000, '{"lis": 1, "files": ["mine.txt"], "n": ' + "9" * 5000 + "}"]
+    (tmp_path / RECORD).write_text("\n".join(lines))
+    assert recorded(tmp_path) == []
+    (tmp_path / RECORD).write_text('{"lis": 1, "files": ["mine.txt"]}\n' + " " * (4 * 2**20))
+    clear(tmp_path)
+    assert (tmp_path / "mine.txt").exists() and "has 4 MB: expected at most 4 MB" in caplog.text

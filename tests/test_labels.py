@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 import os
 import re
 import struct
+import time
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +19,9 @@ import numpy as np
 import pytest
 import torch
 from fakes import FakeClassifier, FakeGenerator, make_config, make_context
+from pickled import forget_peak, peak_memory
 from PIL import Image
+from safetensors.torch import save_file
 from skimage.draw import polygon2mask
 
 from lis.generators.partworld import PartWorld
@@ -25,11 +29,12 @@ from lis.images import to_uint8
 from lis.labels import read
 from lis.labels.__main__ import configuration, main
 from lis.labels.check import check
-from lis.labels.coco import decode_runs
+from lis.labels.coco import decode_runs, read_coco
 from lis.labels.export import export
-from lis.labels.manifest import Manifest
+from lis.labels.labelme import read_labelme
+from lis.labels.manifest import Manifest, Sample
 from lis.labels.png import label_palette
-from lis.labels.polygons import Shape, area, draw, inside
+from lis.labels.polygons import Budget, Shape, area, draw, inside
 from lis.segmentation.labelled import folder_digest
 from lis.segmentation.labelled import labelled as labelled_images
 from lis.streams import Stream
@@ -753,3 +758,113 @@ def test_the_command_line_says_what_is_wrong(
     with pytest.raises(SystemExit):
         main([word.format(tmp_path / "labels") for word in arguments])
     assert part in capsys.readouterr().err
+
+
+WIDE = 512
+
+
+def wide(tmp_path: Path, content: dict[str, Any], name: str) -> tuple[Manifest, Path]:
+    """A folder of one image of 512 pixels, and a file beside it."""
+    write(tmp_path / name, content)
+    samples = (Sample(f"{FIRST}.png", "labels", None, 0),)
+    return Manifest(tmp_path, "g", WIDE, LABELS, samples, ""), tmp_path / name
+
+
+def zigzag(points: int) -> list[list[float]]:
+    """An outline that crosses the image with every edge."""
+    return [[place % WIDE, place % 2 * (WIDE - 1)] for place in range(points)]
+
+
+def test_outlines_that_zigzag_hung(tmp_path: Path) -> None:
+    """100 of 10,000 points took 24 s, 1,000 took minutes."""
+    shapes = [shape("ear", *zigzag(10_000))] * 6  # pyright: ignore[reportArgumentType]
+    manifest, path = wide(tmp_path, labelme(*shapes, imageHeight=None, imageWidth=None), "a.json")
+    with pytest.raises(ValueError, match=r"a\.json: its shapes take more than 268 million steps to draw"):
+        read_labelme(path, manifest, manifest.samples[0])
+
+
+def test_smooth_outlines_of_as_many_points_are_drawn_at_once(tmp_path: Path) -> None:
+    """15 of 10,000 took 2 s."""
+    angle = np.linspace(0, 2 * np.pi, 10_000)
+    circle = (256 + 200 * np.stack([np.cos(angle), np.sin(angle)], 1)).round(1).tolist()
+    manifest, path = wide(tmp_path, labelme(*[shape("ear", *circle)] * 15, imageHeight=None, imageWidth=None), "a.json")
+    start = time.process_time()
+    mask = read_labelme(path, manifest, manifest.samples[0]).mask
+    assert time.process_time() - start < 1 and abs(int(mask.sum()) - np.pi * 200**2) < 2000
+
+
+@pytest.mark.parametrize(
+    ("outlines", "message"),
+    [
+        ([[0, 0, 511, 0, 0, 511]] * 10_000, "268 million steps"),
+        ([[1, 1, 3, 1, 1, 3]] * 10_001, "10,001 outlines: expected at most 10,000"),
+    ],
+)
+def test_thousands_of_outlines_in_one_annotation_hung(
+    tmp_path: Path, outlines: list[list[float]], message: str
+) -> None:
+    """10,000 triangles took 45 s."""
+    saved = coco(annotation(30, *outlines))
+    saved["images"][0] |= {"width": None, "height": None}
+    manifest, path = wide(tmp_path, saved, "annotations.json")
+    with pytest.raises(ValueError, match=rf"annotations\.json: .*{message}"):
+        read_coco(path, manifest).mask(f"{FIRST}.png")
+
+
+def test_a_thousand_run_lengths_filled_a_gigabyte(tmp_path: Path) -> None:
+    """A quarter of one in an image of 512 pixels, which is drawn; more than that is refused."""
+    runs = {"size": [WIDE, WIDE], "counts": [1, WIDE**2 - 1]}
+    saved = coco(*[annotation(30) | {"segmentation": runs}] * 1000)
+    saved["images"][0] |= {"width": None, "height": None}
+    manifest, path = wide(tmp_path, saved, "annotations.json")
+    forget_peak()
+    before = peak_memory()
+    assert read_coco(path, manifest).mask(f"{FIRST}.png").mask.sum() == WIDE**2 - 1
+    assert peak_memory() - before < 300 * 2**20
+    budget, painted = Budget(1024, "a.json"), Shape(1, painted=np.zeros((1024, 1024), bool))
+    for _ in range(256):
+        budget.spend(painted)
+    with pytest.raises(ValueError, match=r"a\.json: its shapes take more than 268 million steps"):
+        budget.spend(painted)
+
+
+def test_ids_that_were_chosen_to_collide_do_not_slow_the_reading(tmp_path: Path) -> None:
+    """Multiples of 2^61 - 1 have one hash as whole numbers: 20,000 categories took half a minute."""
+    saved = coco(categories=[{"id": place * (2**61 - 1), "name": "ear"} for place in range(20_000)])
+    manifest, path = wide(tmp_path, saved, "annotations.json")
+    start = time.process_time()
+    read_coco(path, manifest)
+    assert time.process_time() - start < 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"resolution": 10**6}, "resolution is 1000000: expected 1 to 4,096"),
+        ({"resolution": 0}, "resolution is 0"),
+        ({"labels": [["ear"]]}, "labels has ['ear']: expected names"),
+        ({"images": [{"file": "a" * 300 + ".png", "stream": "labels", "class_name": None, "sample_index": 0}]}, "file"),
+        ({"images": [{"file": "a.png", "stream": "labels", "class_name": None, "sample_index": -1}]}, "sample_index"),
+        (
+            {"images": [{"file": "a.png", "stream": "labels", "class_name": None, "sample_index": 10**4000}]},
+            "sample_index",
+        ),
+    ],
+)
+def test_a_manifest_of_impossible_images_is_refused(folder: Path, changes: dict[str, Any], message: str) -> None:
+    """A resolution of a million asked for a mask of a terabyte; a long name was an error of the system's."""
+    write(folder / "manifest.json", json.loads((folder / "manifest.json").read_text()) | changes)
+    refused(folder, "manifest.json", message)
+
+
+@pytest.mark.parametrize("change", ["half", "more", "header"])
+def test_style_codes_of_another_kind_are_refused(folder: Path, change: str) -> None:
+    """Whose checksum was written into the manifest again."""
+    w, path = Manifest.load(folder).w.clone(), folder / "w.safetensors"
+    save_file({"w": w.half()} if change == "half" else {"w": w, "more": w + 1}, path)
+    if change == "header":
+        path.write_bytes((2**20).to_bytes(8, "little") + b" " * 2**20)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    write(folder / "manifest.json", json.loads((folder / "manifest.json").read_text()) | {"w_sha256": digest})
+    with pytest.raises(ValueError, match=r"w\.safetensors cannot be read"):
+        _ = Manifest.load(folder).w

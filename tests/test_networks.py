@@ -8,7 +8,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pooch
 import pytest
 import timm
 import torch
@@ -39,7 +38,7 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", refuse)
-    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", refuse)
+    monkeypatch.setattr("requests.get", refuse)
 
 
 def _half(model: nn.Module, seed: int = 3) -> dict[str, Tensor]:

@@ -153,3 +153,10 @@ def test_paths_are_those_of_the_folder_that_the_command_was_started_in(tmp_path:
     assert {"report.html", "metrics.json", "lis.log"} <= {p.name for p in (tmp_path / "runs/größe=1, neu").iterdir()}
     code, output = lis(*SMALL, "analysis=images", "images=meine Bilder (1)", *run[:2], cwd=tmp_path)
     assert code == 1 and f"{tmp_path / 'meine Bilder (1)'}" in output
+
+
+@pytest.mark.parametrize("digits", [4_001, 5_000])
+def test_a_number_of_thousands_of_digits_was_a_traceback(digits: int, tmp_path: Path) -> None:
+    """It is named, whether or not Python reads it."""
+    code, output = lis(f"seed={'9' * digits}", cwd=tmp_path)
+    assert code and "Traceback" not in output and "seed=" in output and len(output) < 4000

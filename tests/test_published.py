@@ -54,7 +54,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[st
     yield address, folder
     serving.shutdown()
     serving.server_close()
-    gc.collect(1)  # pooch leaves the socket of a failed request to the garbage collector, which warns
+    gc.collect(1)  # requests leaves the socket of a failed request to the garbage collector, which warns
 
 
 @pytest.fixture(autouse=True)

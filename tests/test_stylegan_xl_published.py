@@ -71,7 +71,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     yield state
     serving.shutdown()
     serving.server_close()
-    gc.collect(1)  # pooch leaves the socket of a failed request to the garbage collector, which warns
+    gc.collect(1)  # requests leaves the socket of a failed request to the garbage collector, which warns
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_the_usual_folder_is_that_of_the_users_caches(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And a query is no part of the name."""
-    monkeypatch.setattr("pooch.os_cache", lambda name: tmp_path / name)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     server.files = {f"/models/{FILE}?download=1": CONTENT}
     assert fetch(f"{server.url}?download=1") == tmp_path / "lis" / FILE
 
@@ -164,13 +164,21 @@ def test_another_file_at_the_address_is_refused(server: Server, tmp_path: Path) 
     assert [path.name for path in tmp_path.iterdir()] == [f"{FILE}.sha256"]
 
 
-@pytest.mark.parametrize("fault", ["missing", "short"])
-def test_nothing_is_left_of_a_download_that_fails(server: Server, tmp_path: Path, fault: str) -> None:
+def test_nothing_is_left_of_a_file_that_is_missing(server: Server, tmp_path: Path) -> None:
     """Neither a part of the file nor a record."""
-    server.files, server.announced = ({}, 0) if fault == "missing" else (server.files, 10)
-    with pytest.raises(ValueError, match="404" if fault == "missing" else "(?i)incomplete"):
+    server.files = {}
+    with pytest.raises(ValueError, match="404"):
         fetch(server.url, str(tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_sent_in_part_is_none(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has come stays for the next time, and the message says so."""
+    monkeypatch.setattr("lis.download._PAUSE", 0.0)
+    server.announced = 10
+    with pytest.raises(ValueError, match=f"(?i)incomplete.*{FILE}.part, and the same command goes on"):
+        fetch(server.url, str(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == [f"{FILE}.part"]
 
 
 def test_without_network_it_is_said_which_file_to_put_where(nowhere: str, tmp_path: Path) -> None:

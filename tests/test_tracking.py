@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -52,3 +58,61 @@ def test_a_missing_wandb_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setitem(__import__("sys").modules, "wandb", None)
     with pytest.raises(ValueError, match="pip install"):
         WandbTracker(tmp_path)
+
+
+_OFFLINE = """
+import pathlib, socket, sys
+
+def refuse(name, *rest, **options):
+    pathlib.Path(sys.argv[1], "asked").open("a").write(f"{name}\\n")  # also by a thread, or when the program ends
+    raise OSError("no network")
+
+socket.getaddrinfo = socket.gethostbyname = refuse
+connect = socket.socket.connect
+socket.socket.connect = lambda self, to: connect(self, to) if self.family == socket.AF_UNIX else refuse(to)
+from lis.tracking import WandbTracker
+tracker = WandbTracker(pathlib.Path(sys.argv[1]), mode="offline")
+tracker.metrics({"mse": 1.5})
+tracker.finish()
+"""
+
+
+@pytest.mark.slow
+def test_wandb_offline_looked_up_a_host_for_its_telemetry(tmp_path: Path) -> None:
+    """Neither Python nor, where strace can watch it, the program that wandb starts looks for one."""
+    pytest.importorskip("wandb")
+    strace, log = shutil.which("strace"), tmp_path / "calls"
+    watched = [strace, "-f", "-e", "trace=connect,sendto,sendmsg,sendmmsg", "-o", str(log)] if strace else []
+    mentions = ("WANDB_", "PYTEST_", "CI")  # of a test, wandb reports nothing anyway
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(mentions)}
+    command = [*watched, sys.executable, "-c", _OFFLINE, str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "asked").exists(), (tmp_path / "asked").read_text()
+    if strace:
+        calls = log.read_text().splitlines()
+        assert any("AF_UNIX" in call for call in calls), "strace saw nothing"
+        assert not [call for call in calls if "AF_INET" in call]
+
+
+FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", '=HYPERLINK("x")']
+
+
+def test_a_name_that_a_spreadsheet_took_for_a_formula_is_quoted(tmp_path: Path) -> None:
+    """In a cell, a column's name and a category; numbers stay what they are, and so does any other text."""
+    names = [*FORMULAS, "'quoted", "a=b", "two\rlines", ""]
+    table = pd.DataFrame({"name": names, "=kind": pd.Categorical(names), "mean": [-0.5] * len(names), "n": -1})
+    table["mixed"] = pd.Series([-0.5, *names[1:]], dtype=object)
+    CsvTracker(tmp_path).table("link/units", table)
+    text = (tmp_path / "tables" / "link" / "units.csv").read_bytes().decode()
+    rows = list(csv.reader(io.StringIO(text, newline="")))
+    assert rows[0] == ["name", "'=kind", "mean", "n", "mixed"]
+    for name, row in zip(names, rows[1:], strict=True):
+        quoted = (f"'{name}" if name in FORMULAS else name).replace("\r", "\n")
+        assert row == [quoted, quoted, "-0.5", "-1", "-0.5" if name == names[0] else quoted]
+
+
+def test_metrics_of_a_class_that_is_named_like_a_formula(tmp_path: Path) -> None:
+    """Its number is not quoted."""
+    CsvTracker(tmp_path).metrics({"=cmd/loss": -0.5})
+    assert (tmp_path / "metrics.csv").read_text() == "metric,value\n'=cmd/loss,-0.5\n"

@@ -461,3 +461,10 @@ def test_an_overlay_draws_the_outline_in_the_colour_of_the_label() -> None:
     tinted = overlay(image, mask, ["#00ff00", "#ff0000"], fill=0.5)
     assert tinted[96, 96].tolist() == [178, 50, 50] and (tinted[10, 10] == 100).all()
     assert (overlay(image, np.zeros((1, 1), np.uint8), []) == 100).all()
+
+
+def test_a_direction_with_a_huge_header_is_refused_before_it_is_parsed(tmp_path: Path) -> None:
+    """A header may have 100 MB, which take many times as much."""
+    (tmp_path / "a.safetensors").write_bytes((2**20).to_bytes(8, "little") + b" " * 2**20)
+    with pytest.raises(ValueError, match=r"a\.safetensors cannot be used \(a header of 1,048,576 bytes"):
+        read_vector(tmp_path / "a.safetensors", 4)

@@ -10,17 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from torch import nn
+from yaml import YAMLError
 
 from lis.classifiers.libraries import Library, Timm, find
 from lis.classifiers.partnet import PartNet
 from lis.classifiers.preprocessing import Preprocessing
 from lis.classifiers.published import Published
 from lis.config import NetworkConfig, conf_folder
+from lis.json_files import read_bytes
 
 MOST = 25
 """Models of timm in one list: each has to be built to be counted."""
+_LARGEST, _DEEPEST = 2**16, 20
+"""Bytes of the largest configuration of a classifier, and its levels."""
+_EXAMPLE = "conf/classifier/resnet50.yaml"
 COMMITTED = ("come with the package",)
 """Sources of a classifier whose weights nobody has to choose."""
 
@@ -81,16 +88,48 @@ def timm_entries(pattern: str) -> tuple[list[Entry], int]:
 
 
 def _entry(file: Path) -> Entry:
-    config: Any = OmegaConf.load(file)
+    config = read_entry(file)
     make = partial(Entry, file.stem)
-    if "base_partnet" in config.defaults:
+    if "base_partnet" in config.get("defaults", ()):
         return make(PartNet(config.get("task", "classes")).units, Preprocessing.as_drawn().size, COMMITTED)
     if "model" not in config:
         return make()
-    source = find(config.get("library", NetworkConfig.library), config.model)
+    source = find(config.get("library", NetworkConfig.library), config["model"])
     published, fixed = _published(source), config.get("weights")
     sources = (fixed,) if fixed else _sources(source, published)
     return make(_width(_on_meta(source)), source.preprocessing(False).size, sources, published)
+
+
+def read_entry(file: Path) -> dict[str, Any]:
+    """What a file of `conf/classifier` sets, as it stands there.
+
+    Raises:
+        ValueError: it cannot be read, is larger or deeper than a person writes, or says something else than texts where
+            a network is named.
+    """
+    try:
+        text = read_bytes(file, _LARGEST).decode()
+        _check_plain(text)
+        config = OmegaConf.to_container(OmegaConf.create(text))
+    except (YAMLError, OmegaConfBaseException, ValueError, RecursionError, TypeError, AttributeError) as error:
+        raise ValueError(f"{file} cannot be read ({error}): expected YAML, as in {_EXAMPLE}") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{file} holds {type(config).__name__}: expected keys and values, as in {_EXAMPLE}")
+    for key in ("task", "library", "model", "weights"):
+        if key in config and not isinstance(config[key], str):
+            raise ValueError(f"{file}: {key} is {config[key]!r:.80}: expected a text")
+    if not isinstance(config.get("defaults", []), list):
+        raise ValueError(f"{file}: defaults is {config['defaults']!r:.80}: expected a list")
+    return {str(key): value for key, value in config.items()}
+
+
+def _check_plain(text: str) -> None:
+    """Refuse what grows when it is read: aliases, each of which stands for a copy, and deep nesting."""
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent) or depth > _DEEPEST:
+            raise ValueError(f"an alias, or more than {_DEEPEST} levels")
 
 
 def _timm_entry(name: str) -> Entry | None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import re
-import sys
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import pooch
 import torch
 
+from lis.download import download
 from lis.store import sha256
 
 HUB_FILE = "model.safetensors"
@@ -21,8 +18,6 @@ _PATIENCE = 10.0
 """Seconds without an answer after which the network counts as missing."""
 _HASH = re.compile(r"-([a-f0-9]{8,})\.")
 """Torch's file names carry the beginning of their SHA-256: `resnet50-0676ba61.pth`."""
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -99,18 +94,8 @@ class Published:
         return f"{path.name} is not the published file: its SHA-256 begins with {found[: len(expected)]}"
 
     def _download(self) -> None:
-        log.info("fetching %s into %s", self.address, self.file.parent)
-        self.file.parent.mkdir(parents=True, exist_ok=True)
         expected = _hash_at_hub(self.address) if self.repository else _hash_in(self.file.name)
-        part = self.file.with_name(f"{self.file.name}.{uuid.uuid4().hex}.part")  # of this process alone
-        download = pooch.HTTPDownloader(timeout=_PATIENCE, progressbar=sys.stderr.isatty())
-        try:
-            download(self.address, str(part), None)
-            if expected and not (found := sha256(part)).startswith(expected):
-                raise ValueError(f"its SHA-256 begins with {found[: len(expected)]}, expected {expected}")
-            part.replace(self.file)
-        finally:
-            part.unlink(missing_ok=True)
+        download(self.address, self.file, expected or "")
 
 
 _ALTERNATIVES = "expected classifier.weights=<path of a checkpoint>, partworld (trained here) or random"

@@ -21,6 +21,9 @@ _FOLDERS = ("--config-dir", "-cd", "--config-path", "-cp")
 _FUNCTION = re.compile(r"(choice|range|interval|glob|sort|shuffle|tag|str|int|float|bool|json_str)\(.*\)", re.DOTALL)
 _PART = re.compile(r"""(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|\$\{[^}]*\}|[^,])+""", re.DOTALL)
 """Of a sweep: what stands between two commas that are not in quotes or in an interpolation."""
+_MOST_DIGITS = 4300
+"""What Python reads as a whole number at most."""
+_LONG_NUMBER = re.compile(rf"[\d_]{{{_MOST_DIGITS + 1},}}")
 _ESCAPED = re.compile(r"\\[\\()\[\]{}:=,\s]")
 
 
@@ -76,10 +79,19 @@ def spelled(arguments: Sequence[str]) -> list[str]:
     escaped by hand; `${…}` stays an interpolation, and with `-m` commas separate values. A file of exactly that name
     comes first.
 
+    Raises:
+        ValueError: a number has more digits than Python reads.
+
     Example:
         >>> spelled(["class=pug", "classifier.weights=epoch=3.ckpt", "-m", "images=a,b"])
         ['class_name=pug', "classifier.weights='epoch=3.ckpt'", "images='a','b'", '-m']
     """
+    for argument in arguments:
+        if long := _LONG_NUMBER.search(argument):
+            raise ValueError(
+                f"{argument[: long.start()]:.80} has a number of {len(long[0]):,} digits: expected at most "
+                f"{_MOST_DIGITS:,}"
+            )
     options = [place for place in range(len(arguments)) if _is_option(arguments, place)]
     overrides = [argument for place, argument in enumerate(arguments) if place not in options]
     sweep = any(arguments[place] in ("-m", "--multirun") for place in options) or "hydra.mode=MULTIRUN" in overrides

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lis.labels.files import MaskReading, entry, last_name, nearest, read_json
+from lis.json_files import read_json
+from lis.labels.files import MaskReading, entry, last_name, nearest
 from lis.labels.labelme import check_image, ignored, value_of
 from lis.labels.manifest import Manifest
-from lis.labels.polygons import MOST_SHAPES, Shape, check_pixels, draw, outline_of
+from lis.labels.polygons import MOST_OUTLINES, MOST_SHAPES, Budget, Shape, check_pixels, draw, outline_of
 
-_ASCII, _BITS = 48, 5
-"""What a character of a compressed run length is shifted by, and how many bits of the number it holds."""
+_ASCII, _BITS, _LONGEST = 48, 5, 7
+"""What a character of a compressed run length is shifted by, how many bits of the number it holds, and how many
+characters a number has at most."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class Coco:
     manifest: Manifest
     images: Mapping[str, dict[str, Any]]
     """What the file says about each exported image, by the image's name."""
-    categories: Mapping[int, str]
+    categories: Mapping[str, str]
+    """Name of a label by its id, as text: whole numbers can be chosen so that a dict of them takes for ever."""
     annotations: dict[str, list[tuple[int, dict[str, Any]]]] = field(default_factory=dict)
     """Place in the file and content of every annotation, by the image's name; an image without any is not a key."""
 
@@ -41,20 +44,20 @@ class Coco:
         found = self.annotations[image]
         if len(found) > MOST_SHAPES:
             raise ValueError(f"{self.path}: {image} has {len(found)} annotations: expected at most {MOST_SHAPES}")
-        drawn = []
+        drawn, budget = [], Budget(size, where)
         for place, row in found:
             name = self._label(row, f"{self.path}: annotation {place} ({image})")
             if reason := ignored(name, self.manifest):
                 notes[reason] += 1
             else:
-                drawn.append(self._shape(row, name, f"{self.path}: annotation {place} ({image})"))
+                drawn.append(budget.spend(self._shape(row, name, f"{self.path}: annotation {place} ({image})")))
         check_pixels(drawn, size, where)
         return MaskReading(draw(drawn, size), notes)
 
     def _label(self, saved: dict[str, Any], where: str) -> str:
-        category = entry(saved, "category_id", int, where)
+        category = _id(saved, "category_id", where)
         if category not in self.categories:
-            raise ValueError(f"{where}: category_id is {category}: expected one of the file's categories")
+            raise ValueError(f"{where}: category_id is {category:.80}: expected one of the file's categories")
         return self.categories[category]
 
     def _shape(self, saved: dict[str, Any], name: str, where: str) -> Shape:
@@ -66,6 +69,8 @@ class Coco:
                 f"{where} has no polygon in segmentation: expected a list of lists of x, y, x, y, …, or run lengths "
                 "(RLE)"
             )
+        if len(area) > MOST_OUTLINES:
+            raise ValueError(f"{where} has {len(area):,} outlines: expected at most {MOST_OUTLINES:,}")
         return Shape(value, tuple(_outline(flat, size, where) for flat in area))
 
 
@@ -77,15 +82,15 @@ def read_coco(path: Path, manifest: Manifest) -> Coco:
     """
     saved = read_json(path)
     images, categories = _objects(saved, "images", path), _objects(saved, "categories", path)
-    names = _categories(categories, path)
-    by_id = {entry(row, "id", int, f"{path}: images {k}"): _image(row, path, manifest) for k, row in enumerate(images)}
+    names, known = _categories(categories, path), {sample.file for sample in manifest.samples}
+    by_id = {_id(row, "id", f"{path}: images {k}"): _image(row, path, known) for k, row in enumerate(images)}
     if len(set(by_id.values())) != len(images):
         raise ValueError(f"{path}: an image, or the id of one, is listed twice: expected each once; export it again")
     coco = Coco(path, manifest, dict(zip(by_id.values(), images, strict=True)), names)
     for place, row in enumerate(_objects(saved, "annotations", path)):
-        image = entry(row, "image_id", int, f"{path}: annotation {place}")
+        image = _id(row, "image_id", f"{path}: annotation {place}")
         if image not in by_id:
-            raise ValueError(f"{path}: annotation {place}: image_id is {image}: expected one of the file's images")
+            raise ValueError(f"{path}: annotation {place}: image_id is {image:.80}: expected one of the file's images")
         coco.annotations.setdefault(by_id[image], []).append((place, row))
     return coco
 
@@ -112,19 +117,38 @@ def decode_runs(saved: Mapping[str, Any], size: int, where: str) -> np.ndarray:
             f"{where}: size of its run lengths is {saved.get('size')!r:.80}: expected [{size}, {size}]; label the "
             "exported image itself"
         )
-    runs = saved.get("counts")
-    runs = unpack_runs(runs, where) if isinstance(runs, str) else runs
-    if not isinstance(runs, list) or any(type(run) is not int or run < 0 for run in runs):
-        raise ValueError(f"{where}: counts of its run lengths: expected whole numbers from 0, or packed text")
-    if len(runs) > size**2 + 2 or sum(runs) != size**2:
+    runs = _runs(saved.get("counts"), size, where)
+    if runs.min(initial=0) < 0:
+        raise ValueError(f"{where}: counts of its run lengths has {runs.min()}: expected whole numbers from 0")
+    filled = runs.sum(dtype=np.float64)
+    if len(runs) > size**2 + 2 or filled != size**2:
         raise ValueError(
-            f"{where}: its {len(runs)} run lengths fill {sum(runs):,} pixels: expected {size**2:,}; export it again"
+            f"{where}: its {len(runs)} run lengths fill {filled:,.0f} pixels: expected {size**2:,}; export it again"
         )
-    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size, size, order="F")
+    pixels = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size, size, order="F")
+    return np.ascontiguousarray(pixels)
 
 
-def unpack_runs(text: str, where: str) -> list[int]:
-    """The lengths of runs from the text that pycocotools packs them in (`rleFrString` in COCO's `maskApi.c`).
+def _runs(counts: Any, size: int, where: str) -> np.ndarray:
+    """Lengths of runs `[runs]` int64, not checked yet."""
+    if isinstance(counts, str):
+        if len(counts) > size**2 + 16:  # a pixel takes a character at most
+            raise ValueError(
+                f"{where}: counts has {len(counts):,} characters, more than the image has pixels: expected run lengths "
+                "as pycocotools packs them"
+            )
+        return unpack_runs(counts, where)
+    if isinstance(counts, list) and {int}.issuperset(map(type, counts)):
+        try:
+            return np.array(counts, np.int64)
+        except OverflowError:  # whole numbers of 20 digits and more
+            return np.array([min(max(run, -1), 2**40) for run in counts])
+    raise ValueError(f"{where}: counts of its run lengths: expected whole numbers from 0, or packed text")
+
+
+def unpack_runs(text: str, where: str) -> np.ndarray:
+    """The lengths of runs `[runs]` int64 from the text that pycocotools packs them in (`rleFrString` in COCO's
+    `maskApi.c`).
 
     A number takes one or more characters from "0" (48) on: five bits each, the lowest first, and a sixth that says that
     another follows; the highest bit of the last is the sign. From the fourth number on they are differences to the
@@ -134,45 +158,50 @@ def unpack_runs(text: str, where: str) -> list[int]:
         ValueError: the text is something else.
 
     Example:
-        >>> unpack_runs("121", ""), unpack_runs("04000", "")
+        >>> unpack_runs("121", "").tolist(), unpack_runs("04000", "").tolist()
         ([1, 2, 1], [0, 4, 0, 4, 0])
     """
-    runs, value, shift = list[int](), 0, 0
-    for character in text:
-        code = ord(character) - _ASCII
-        if not 0 <= code < 64 or shift > 60:
-            raise ValueError(f"{where}: counts has {text[:40]!r}: expected run lengths as pycocotools packs them")
-        value |= (code & 31) << shift
-        shift += _BITS
-        if not code & 32:
-            value -= (code & 16) << (shift - _BITS + 1)
-            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-            value = shift = 0
-    if shift:
+    codes = np.frombuffer(text.encode("latin-1", "replace"), np.uint8).astype(np.int64) - _ASCII
+    last = np.flatnonzero(codes & 32 == 0)
+    lengths = np.diff(last, prepend=-1)
+    if len(codes) and (codes.min() < 0 or codes.max() > 63 or lengths.max(initial=0) > _LONGEST):
+        raise ValueError(f"{where}: counts has {text[:40]!r}: expected run lengths as pycocotools packs them")
+    if lengths.sum() != len(codes):
         raise ValueError(f"{where}: counts ends within a number ({text[-20:]!r}): expected whole packed run lengths")
-    return runs
+    first = last - lengths + 1
+    shifts = _BITS * (np.arange(len(codes)) - np.repeat(first, lengths))
+    values = np.add.reduceat((codes & 31) << shifts, first) if len(first) else np.zeros(0, np.int64)
+    values -= (codes[last] & 16) << (_BITS * (lengths - 1) + 1)
+    for k in (1, 2):
+        values[k::2] = values[k::2].cumsum()
+    return values
 
 
-def _categories(rows: list[dict[str, Any]], path: Path) -> dict[int, str]:
+def _id(owner: Mapping[str, Any], key: str, where: str) -> str:
+    """A whole number of the file that is looked up, as text."""
+    return str(entry(owner, key, int, where))
+
+
+def _categories(rows: list[dict[str, Any]], path: Path) -> dict[str, str]:
     """The names of the labels by their number."""
-    names: dict[int, str] = {}
+    names: dict[str, str] = {}
     for place, row in enumerate(rows):
         where = f"{path}: categories {place}"
-        number, name = entry(row, "id", int, where), entry(row, "name", str, where)
+        number, name = _id(row, "id", where), entry(row, "name", str, where)
         if number in names:
             raise ValueError(
-                f"{where}: id {number} is {name!r:.80} and {names[number]!r:.80}: expected an id for each; export it "
-                "again"
+                f"{where}: id {number:.80} is {name!r:.80} and {names[number]!r:.80}: expected an id for each; export "
+                "it again"
             )
         names[number] = name
     return names
 
 
-def _image(row: Mapping[str, Any], path: Path, manifest: Manifest) -> str:
+def _image(row: Mapping[str, Any], path: Path, known: Set[str]) -> str:
     """Name of the exported image that a row is about, wherever the file says that it lies."""
-    file, known = last_name(entry(row, "file_name", str, f"{path}: images")), [s.file for s in manifest.samples]
+    file = last_name(entry(row, "file_name", str, f"{path}: images"))
     if file not in known:
-        raise ValueError(f"{path} names the image {file!r:.80}, which was not exported{nearest(file, known)}")
+        raise ValueError(f"{path} names the image {file!r:.80}, which was not exported{nearest(file, sorted(known))}")
     return file
 
 

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import json
 import math
 import os
 import reprlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from itertools import islice
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-LARGEST = 64 * 2**20
-"""Bytes of the largest file that is read."""
-
+_COMPARED = 5_000
+"""Names that one is compared with: a tenth of a second."""
 Kind = TypeVar("Kind")
 Colour: TypeAlias = tuple[int, ...]
 """Red, green and blue, 0 to 255."""
@@ -34,37 +32,6 @@ class MaskReading:
     """How often something was left out, or read otherwise than it stands there."""
     colours: Mapping[Colour, int] = field(default_factory=dict)
     """The value that each colour of a palette of the user's stands for."""
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
-
-    Raises:
-        ValueError: the file is too large, cannot be read, or holds anything else.
-    """
-    try:
-        check_size(path)
-        value = json.loads(path.read_bytes().decode("utf-8-sig"), parse_constant=_refuse)
-    except (OSError, RecursionError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        reason = "too deeply nested" if isinstance(error, RecursionError) else error
-        raise ValueError(f"{path} cannot be read ({reason}): expected JSON; save it again") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} holds {type(value).__name__}: expected a JSON object; save it again")
-    return value
-
-
-def check_size(path: Path) -> None:
-    """Refuse a file that is not a plain one, or larger than `LARGEST`.
-
-    Raises:
-        ValueError: naming it.
-    """
-    if not path.is_file():
-        raise ValueError(f"{path} is not a file")
-    if (size := path.stat().st_size) > LARGEST:
-        raise ValueError(
-            f"{path} has {size / 2**20:,.0f} MB: expected at most {LARGEST // 2**20} MB; leave embedded images out"
-        )
 
 
 def entry(owner: Mapping[str, Any], key: str, kind: type[Kind], where: str) -> Kind:
@@ -129,16 +96,12 @@ def printable(name: str) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint at the known name that is most like a name; nothing where none is.
+    """A hint at the known name that is most like a name, among the first thousands; nothing where none is.
 
     Example:
         >>> nearest("ears", ["leg", "ear"])
         '; did you mean ear?'
     """
-    like = {other.lower(): other for other in known}
+    like = {other.lower(): other for other in islice(known, _COMPARED)}
     found = difflib.get_close_matches(name.lower()[:100], like, n=1)
     return f"; did you mean {like[found[0]]}?" if found else ""
-
-
-def _refuse(constant: str) -> Any:
-    raise json.JSONDecodeError(f"{constant} is no number", "", 0)

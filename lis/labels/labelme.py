@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -11,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from lis.labels.files import MaskReading, entry, last_name, nearest, number, read_json
+from lis.image_files import opened
+from lis.json_files import read_json
+from lis.labels.files import MaskReading, entry, last_name, nearest, number
 from lis.labels.manifest import BACKGROUND, Manifest, Sample
-from lis.labels.polygons import MARGIN, MOST_SHAPES, Shape, check_pixels, draw, outline_of
+from lis.labels.polygons import MARGIN, MOST_SHAPES, Budget, Shape, check_pixels, draw, outline_of
 
 IGNORE = "__ignore__"
 """What labelme calls a region that is of no interest."""
@@ -43,12 +43,12 @@ def read_labelme(path: Path, manifest: Manifest, sample: Sample) -> MaskReading:
     shapes = entry(saved, "shapes", list, str(path))
     if len(shapes) > MOST_SHAPES:
         raise ValueError(f"{path} has {len(shapes)} shapes: expected at most {MOST_SHAPES}")
-    drawn = []
+    drawn, budget = [], Budget(manifest.resolution, str(path))
     for place, shape in enumerate(shapes):
         if reason := _left_out(shape, manifest, f"{path}: shape {place}"):
             notes[reason] += 1
         else:
-            drawn.append(_shape(shape, manifest, f"{path}: shape {place}"))
+            drawn.append(budget.spend(_shape(shape, manifest, f"{path}: shape {place}")))
     check_pixels(drawn, manifest.resolution, str(path))
     return MaskReading(draw(drawn, manifest.resolution), notes)
 
@@ -103,7 +103,7 @@ def _shape(saved: dict[str, Any], manifest: Manifest, where: str) -> Shape:
     value, points = value_of(name, manifest, where), saved.get("points")
     kind = saved.get("shape_type") or "polygon"  # null is labelme's polygon
     if kind == "mask":
-        return Shape(value, painted=_painted(saved, size, where))
+        return _painted(saved, value, size, where)
     if kind not in ("polygon", "rectangle", "circle", *_TURNED):
         raise ValueError(
             f"{where} ({name}) is a {kind!r:.40}: expected a polygon, rectangle, circle or mask; draw it again as a "
@@ -129,8 +129,8 @@ def _circle(centre: np.ndarray, edge: np.ndarray) -> np.ndarray:
     return centre + math.dist(centre, edge) * np.stack([np.cos(angle), np.sin(angle)], 1)
 
 
-def _painted(saved: Mapping[str, Any], size: int, where: str) -> np.ndarray:
-    """Pixels `[size, size]` bool of a shape of the kind `mask`: a small image, and its first and last pixel."""
+def _painted(saved: Mapping[str, Any], value: int, size: int, where: str) -> Shape:
+    """A shape of the kind `mask`: a small image, and its first and last pixel."""
     first, last = _corners(saved.get("points"), where)
     patch = _patch(entry(saved, "mask", str, where), size, where)
     if np.abs(last - first + 1 - patch.shape[::-1]).max() > 1:  # rounding apart
@@ -145,9 +145,9 @@ def _painted(saved: Mapping[str, Any], size: int, where: str) -> np.ndarray:
             f"{where}: its mask at ({first[0]}, {first[1]}) reaches out of the image of {size} × {size} pixels: "
             "expected one of the exported image, not of one that was resized"
         )
-    painted = np.zeros((size + 2 * margin, size + 2 * margin), bool)
-    painted[top : top + patch.shape[0], left : left + patch.shape[1]] = patch
-    return painted[margin : margin + size, margin : margin + size]
+    left, top = first
+    patch = patch[max(-top, 0) : max(size - top, 0), max(-left, 0) : max(size - left, 0)]
+    return Shape(value, painted=patch, corner=(max(int(top), 0), max(int(left), 0)))
 
 
 def _corners(points: Any, where: str) -> np.ndarray:
@@ -162,10 +162,10 @@ def _corners(points: Any, where: str) -> np.ndarray:
 def _patch(encoded: str, size: int, where: str) -> np.ndarray:
     """What is painted, `[h, w]` bool, of a PNG picture in base64."""
     try:
-        with Image.open(io.BytesIO(base64.b64decode(encoded, validate=True)), formats=("PNG",)) as image:
+        with opened(base64.b64decode(encoded, validate=True), ("PNG",)) as image:
             if max(image.size) <= size and len(image.getbands()) == 1:
                 return np.asarray(image) > 0
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # a decoder may raise anything on a damaged picture
         raise ValueError(f"{where}: its mask cannot be read ({error}): expected a PNG; save it again") from error
     raise ValueError(
         f"{where}: its mask is a picture ({image.mode}) of {image.size[0]} × {image.size[1]} pixels: expected one "

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
-from lis.labels.files import entry, read_json
+from lis.json_files import read_json
+from lis.labels.files import entry
 from lis.segmentation.labelled import STREAMS
 from lis.store import sha256
 
@@ -23,6 +25,12 @@ SPLITS = {split: STREAMS[split] for split in ("train", "test")}
 """The stream that the images of each split are drawn from."""
 BACKGROUND = "background"
 """What value 0 of a mask is called."""
+LARGEST_SIDE = 4096
+"""Pixels of the largest image."""
+_LARGEST_CODES, _LARGEST_HEADER = 2**30, 2**16
+"""Bytes of the largest file of style codes, and of what it says about them."""
+_LONGEST_NAME = 240
+"""Bytes of an image's name; a file system takes 255, and that of a mask is longer."""
 _EXPECTED = "expected a folder that `python -m lis.labels export` wrote; export the images again"
 
 
@@ -71,15 +79,12 @@ class Manifest:
             ValueError: they are not those that were exported.
         """
         path = self.folder / CODES
-        if not path.is_file() or sha256(path) != self.codes:
+        if not path.is_file() or path.stat().st_size > _LARGEST_CODES or sha256(path) != self.codes:
             raise ValueError(f"{path} is missing or not what was exported: put it back, or export the images again")
         try:
-            w = load_file(path)["w"]
-        except (SafetensorError, KeyError) as error:
+            return _codes(path, len(self.samples))
+        except (SafetensorError, OSError, ValueError) as error:
             raise ValueError(f"{path} cannot be read ({error}): {_EXPECTED}") from error
-        if w.ndim != 2 or len(w) != len(self.samples) or not bool(w.isfinite().all()):
-            raise ValueError(f"{path} holds {tuple(w.shape)}: expected {len(self.samples)} finite rows; {_EXPECTED}")
-        return w.float()
 
     @classmethod
     def load(cls, folder: Path) -> Manifest:
@@ -103,16 +108,37 @@ class Manifest:
         samples = tuple(_sample(row, f"{where}: image {place}") for place, row in enumerate(rows))
         if len({sample.file for sample in samples}) != len(samples):
             raise ValueError(f"{where}: an image is listed twice")
+        if not 1 <= (resolution := entry(saved, "resolution", int, where)) <= LARGEST_SIDE:
+            raise ValueError(
+                f"{where}: resolution is {reprlib.repr(resolution)}: expected 1 to {LARGEST_SIDE:,} pixels"
+            )
+        if wrong := [label for label in labels if not isinstance(label, str)]:
+            raise ValueError(f"{where}: labels has {wrong[0]!r:.80}: expected names of parts")
         manifest = cls(
             folder,
             entry(saved, "generator", str, where),
-            entry(saved, "resolution", int, where),
-            tuple(str(label) for label in labels),
+            resolution,
+            tuple(labels),
             samples,
             entry(saved, "w_sha256", str, where),
         )
         check_labels(manifest.labels, f"{where}: labels")
         return manifest
+
+
+def _codes(path: Path, count: int) -> Tensor:
+    """The one tensor of a file, `[count, w_dim]` float32; it is read only when it is that."""
+    with path.open("rb") as stream:
+        if (length := int.from_bytes(stream.read(8), "little")) > _LARGEST_HEADER:
+            raise ValueError(f"a header of {length:,} bytes, expected at most {_LARGEST_HEADER:,}")
+    with safe_open(path, "pt") as file:
+        if list(file.keys()) != ["w"]:
+            raise ValueError("expected one tensor, w")
+        shape, kind = file.get_slice("w").get_shape(), file.get_slice("w").get_dtype()
+        w = file.get_tensor("w") if kind == "F32" and len(shape) == 2 and shape[0] == count and shape[1] else None
+    if w is None or not bool(w.isfinite().all()):
+        raise ValueError(f"w is {shape} {kind}: expected {count} rows of finite numbers, F32")
+    return w
 
 
 def save(
@@ -146,10 +172,12 @@ def _sample(row: Any, where: str) -> Sample:
     if not isinstance(row, dict):
         raise ValueError(f"{where} is {type(row).__name__}: expected an object")
     file, stream, name = (row.get(key) for key in ("file", "stream", "class_name"))
-    if not isinstance(file, str) or not re.fullmatch(r"\w[\w.-]*\.png", file):
+    if not isinstance(file, str) or not re.fullmatch(r"\w[\w.-]*\.png", file) or len(file.encode()) > _LONGEST_NAME:
         raise ValueError(f"{where}: file is {file!r:.80}: expected the name of a PNG file in the same folder")
     if not isinstance(stream, str) or stream not in SPLITS.values():
         raise ValueError(f"{where}: stream is {stream!r:.80}: expected one of {', '.join(SPLITS.values())}")
     if not isinstance(name, str | None):
         raise ValueError(f"{where}: class_name is {name!r:.80}: expected a text or null")
-    return Sample(file, stream, name, entry(row, "sample_index", int, where))
+    if not 0 <= (index := entry(row, "sample_index", int, where)) < 2**63:
+        raise ValueError(f"{where}: sample_index is {reprlib.repr(index)}: expected 0 to 2^63 - 1")
+    return Sample(file, stream, name, index)

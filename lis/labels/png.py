@@ -6,7 +6,6 @@ the others. Every pixel keeps its colour then, so where the colours are those of
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,9 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from lis.labels.files import Colour, MaskReading, check_size
+from lis.image_files import opened
+from lis.json_files import read_bytes
+from lis.labels.files import Colour, MaskReading
 from lis.report.style import label_colours
 
 _STRETCHED = {2: 85, 4: 17}
@@ -45,10 +46,10 @@ def read_mask(path: Path, size: int, labels: Sequence[str]) -> MaskReading:
     colours = {int(value): palette[value] if value < len(palette) else () for value in np.unique(values) if palette}
     moved = moved_values(colours, label_palette(labels), str(path))
     if moved:
-        values = np.vectorize(moved.__getitem__, otypes=[np.int64])(values)
+        values = np.array([moved.get(value, 0) for value in range(len(palette))])[values]
     wrong = values > len(labels)
     if wrong.any():
-        y, x = (int(place[0]) for place in wrong.nonzero())
+        y, x = np.unravel_index(wrong.argmax(), wrong.shape)
         listed = ", ".join(f"{value} {name}" for value, name in enumerate(labels, 1))
         raise ValueError(f"{path}: the pixel at x={x}, y={y} is {values[y, x]}: expected 0 (background), {listed}")
     mine = {} if moved or len(set(colours.values())) < len(colours) else {c: v for v, c in colours.items() if c}
@@ -132,7 +133,7 @@ def read_picture(path: Path, size: int) -> np.ndarray:
     Raises:
         ValueError: it cannot be read, or has another size.
     """
-    return _pixels(path, size, "RGB")[1].astype(np.uint8)
+    return _pixels(path, size, "RGB")[1]
 
 
 def _hex(colour: Colour) -> str:
@@ -147,19 +148,20 @@ def _pixels(path: Path, size: int, mode: str | None = None) -> tuple[str, np.nda
     Raises:
         ValueError: the file is no PNG, is damaged, or has another size.
     """
-    check_size(path)
+    content = read_bytes(path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path, formats=("PNG",))
-        with image:
+        with opened(content, ("PNG",)) as image:
             if image.size == (size, size):
-                values = np.asarray(image.convert(mode) if mode else image).astype(np.int64)
-                grey = not mode and image.mode == "L"
-                flat = (image.getpalette("RGB") or []) if image.mode == "P" else []
-                palette = [tuple(flat[k : k + 3]) for k in range(0, len(flat), 3)]
-                return image.mode, values // (_STRETCHED.get(path.read_bytes()[_DEPTH], 1) if grey else 1), palette
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+                return _decoded(image, mode, content[_DEPTH])
+    except Exception as error:  # a decoder may raise anything on a damaged file
         raise ValueError(f"{path} cannot be read ({error}): expected a PNG file; save it again") from error
     width, height = image.size
     raise ValueError(f"{path} has {width} × {height} pixels: expected {size} × {size}, the size of the exported image")
+
+
+def _decoded(image: Image.Image, mode: str | None, depth: int) -> tuple[str, np.ndarray, list[Colour]]:
+    values = np.asarray(image.convert(mode) if mode else image)
+    if not mode and image.mode == "L":
+        values = values // _STRETCHED.get(depth, 1)
+    flat = (image.getpalette("RGB") or []) if image.mode == "P" else []
+    return image.mode, values, [tuple(flat[k : k + 3]) for k in range(0, len(flat), 3)]

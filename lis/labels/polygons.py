@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from lis.labels.files import number
 
-MOST_POINTS, MOST_SHAPES = 10_000, 1_000
+MOST_POINTS, MOST_SHAPES, MOST_OUTLINES = 10_000, 1_000, 10_000
 """Of one outline, and of one image."""
+MOST_STEPS = 2**28
+"""Pixels that the shapes of one image may be drawn with in all, and crossings of an outline and a row of pixels, which
+count `_CROSSING` each: about two seconds."""
+_CROSSING, _AT_ONCE = 10, 256
+"""Steps of one crossing, and edges of which the crossings are held in memory together."""
 MARGIN = 0.1
 """How far, as a share of the image's side, a point may lie outside; more, and the outline is of another picture."""
 _UNIT = (-0.5, 1.5)
@@ -27,7 +34,9 @@ class Shape:
     outlines: tuple[np.ndarray, ...] = ()
     """Each `[points, 2]` float64: x to the right and y down, in pixels, (0, 0) the image's upper left corner."""
     painted: np.ndarray | None = None
-    """`[size, size]` bool: pixels that no outline encloses."""
+    """`[height, width]` bool: pixels that no outline encloses, of a part of the image."""
+    corner: tuple[int, int] = (0, 0)
+    """Row and column of the first of them."""
 
     @property
     def area(self) -> float:
@@ -45,10 +54,51 @@ def draw(shapes: Sequence[Shape], size: int) -> np.ndarray:
     mask = np.zeros((size, size), np.uint8)
     for shape in sorted(shapes, key=lambda shape: -shape.area):
         for outline in shape.outlines:
-            mask[inside(outline, size)] = shape.value
+            _paint(mask, shape.value, *_filled(outline, size))
         if shape.painted is not None:
-            mask[shape.painted] = shape.value
+            _paint(mask, shape.value, shape.painted, *shape.corner)
     return mask
+
+
+def _paint(mask: np.ndarray, value: int, pixels: np.ndarray, top: int, left: int = 0) -> None:
+    height, width = pixels.shape
+    np.copyto(mask[top : top + height, left : left + width], value, where=pixels)
+
+
+class Budget:
+    """What the shapes of one image may take to draw, in time and memory.
+
+    Args:
+        size: height and width of the image in pixels.
+        where: what is said before a problem.
+    """
+
+    def __init__(self, size: int, where: str) -> None:
+        self.size, self.where = size, where
+        self.steps = self.outlines = 0
+
+    def spend(self, shape: Shape) -> Shape:
+        """The shape, if it is not too much beside those before.
+
+        Raises:
+            ValueError: they have more than `MOST_OUTLINES` outlines, or take more than `MOST_STEPS`.
+        """
+        self.outlines += len(shape.outlines)
+        if self.outlines > MOST_OUTLINES:
+            raise ValueError(f"{self.where} has more than {MOST_OUTLINES:,} outlines: expected at most that many")
+        self.steps += sum(_steps(outline, self.size) for outline in shape.outlines)
+        self.steps += 0 if shape.painted is None else shape.painted.size
+        if self.steps > MOST_STEPS:
+            raise ValueError(
+                f"{self.where}: its shapes take more than {MOST_STEPS / 1e6:,.0f} million steps to draw: expected "
+                "fewer or smaller ones, and outlines that do not zigzag"
+            )
+        return shape
+
+
+def _steps(outline: np.ndarray, size: int) -> int:
+    first, last = _spans(outline, size)
+    return size * int(last.max() - first.min()) + _CROSSING * int((last - first).sum())
 
 
 def check_pixels(shapes: Sequence[Shape], size: int, where: str) -> None:
@@ -81,13 +131,38 @@ def inside(outline: np.ndarray, size: int) -> np.ndarray:
         >>> inside(np.array([[0.0, 0.0], [2.0, 0.0], [2.0, 1.0], [0.0, 1.0]]), 3).astype(int).tolist()
         [[1, 1, 0], [0, 0, 0], [0, 0, 0]]
     """
-    cuts = np.zeros((size, size + 1), np.int64)
-    rows = np.arange(size) + 0.5
-    for (x1, y1), (x2, y2) in zip(outline, np.roll(outline, -1, axis=0), strict=True):
-        spanned = np.flatnonzero((y1 > rows) != (y2 > rows))
-        x = x1 + (rows[spanned] - y1) * (x2 - x1) / (y2 - y1) if len(spanned) else np.empty(0)
-        cuts[spanned, np.clip(np.ceil(x - 0.5), 0, size).astype(int)] += 1
-    return cuts[:, :size].cumsum(1) % 2 == 1
+    mask = np.zeros((size, size), np.uint8)
+    _paint(mask, 1, *_filled(outline, size))
+    return mask == 1
+
+
+def _filled(outline: np.ndarray, size: int) -> tuple[np.ndarray, int]:
+    """Pixels `[rows, size]` bool inside an outline, of the rows that it spans, and the first of these."""
+    first, last = _spans(outline, size)
+    top = int(first.min())
+    odd = np.zeros((int(last.max()) - top, size + 1), np.uint8)
+    ends = np.concatenate([outline, np.roll(outline, -1, axis=0)], axis=1)
+    for k in range(0, len(ends), _AT_ONCE):
+        edges = slice(k, k + _AT_ONCE)
+        rows, columns = _cuts(ends[edges], first[edges], last[edges], size)
+        np.bitwise_xor.at(odd.reshape(-1), (rows - top) * (size + 1) + columns, np.uint8(1))
+    return np.bitwise_xor.accumulate(odd[:, :size], axis=1).view(bool), top
+
+
+def _spans(outline: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first row whose centre line each edge cuts, and the one after the last, `[points]` int64 each."""
+    row = np.searchsorted(np.arange(size) + 0.5, outline[:, 1])
+    following = np.roll(row, -1)
+    return np.minimum(row, following), np.maximum(row, following)
+
+
+def _cuts(ends: np.ndarray, first: np.ndarray, last: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Row of every cut of edges `[edges, 4]` (x, y, and those of the other end), and the first column right of it."""
+    counts = last - first
+    x1, y1, x2, y2 = np.repeat(ends, counts, axis=0).T
+    rows = np.arange(counts.sum()) + np.repeat(first - (counts.cumsum() - counts), counts)
+    x = x1 + (rows + 0.5 - y1) * (x2 - x1) / (y2 - y1)
+    return rows, np.clip(np.ceil(x - 0.5), 0, size).astype(np.int64)
 
 
 def area(outline: np.ndarray) -> float:
@@ -110,7 +185,10 @@ def outline_of(points: Any, size: int, where: str) -> np.ndarray:
     if not isinstance(points, list) or not 3 <= len(points) <= MOST_POINTS:
         found = f"{len(points)} points" if isinstance(points, list) else type(points).__name__
         raise ValueError(f"{where} has {found}: expected a list of 3 to {MOST_POINTS:,} points")
-    outline = np.array([_point(point, f"{where}: point {place}") for place, point in enumerate(points)])
+    if set(map(type, points)) != {list} or set(map(len, points)) != {2}:
+        wrong = next(place for place, point in enumerate(points) if not isinstance(point, list) or len(point) != 2)
+        raise ValueError(f"{where}: point {wrong} is not a pair of numbers")
+    outline = _numbers(list(chain.from_iterable(points)), where).reshape(-1, 2)
     far = (outline < -MARGIN * size) | (outline > (1 + MARGIN) * size)
     if far.any():
         x, y = outline[far.any(1)][0]
@@ -121,7 +199,11 @@ def outline_of(points: Any, size: int, where: str) -> np.ndarray:
     return outline
 
 
-def _point(point: Any, where: str) -> list[float]:
-    if not isinstance(point, list) or len(point) != 2:
-        raise ValueError(f"{where} is not a pair of numbers")
-    return [number(value, where) for value in point]
+def _numbers(values: list[Any], where: str) -> np.ndarray:
+    """Coordinates x, y, x, y, … `[2 points]` float64; one by one only where one of them is wrong."""
+    if {int, float}.issuperset(map(type, values)):
+        with suppress(OverflowError):  # a whole number of hundreds of digits
+            coordinates = np.array(values, np.float64)
+            if np.isfinite(coordinates).all():
+                return coordinates
+    return np.array([number(value, f"{where}: point {place // 2}") for place, value in enumerate(values)])

@@ -119,7 +119,8 @@ def strays(manifest: Manifest) -> list[str]:
         named = path.name.endswith((MASK, ".json")) and not path.name.endswith(COCO_ENDING)
         if named and path.name not in (MANIFEST, COCO_FILE) and stem not in stems:
             where = manifest.folder / printable(path.name)
-            lines.append(f"{where} belongs to no exported image: rename or remove it{nearest(stem, stems)}")
+            hint = nearest(stem, stems) if len(lines) < _MOST else ""  # it takes a while
+            lines.append(f"{where} belongs to no exported image: rename or remove it{hint}")
     return lines
 
 
@@ -203,9 +204,9 @@ def _labelled(
     """The tensors, with the values of the run's labels instead of the folder's."""
     values = np.array([0, *(labels.index(name) + 1 if name in labels else 0 for name in manifest.labels)], np.uint8)
     samples, drawn = [one.sample for one in found], [one.drawn for one in found if one.drawn]
-    rows = [manifest.samples.index(sample) for sample in samples]
+    row = {sample: place for place, sample in enumerate(manifest.samples)}
     return Labelled(
-        w=manifest.w[rows],
+        w=manifest.w[[row[sample] for sample in samples]],
         image=torch.from_numpy(np.stack([one.image for one in drawn])).permute(0, 3, 1, 2).contiguous(),
         masks=torch.from_numpy(np.stack([values[one.mask] for one in drawn])),
         class_index=torch.tensor([_place(sample, class_names) for sample in samples]),

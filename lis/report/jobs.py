@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file
 
+from lis.json_files import read_json
 from lis.report.labels import link_label
 
 COMPONENTS = ("gan", "classifier", "classes", "link")
@@ -62,7 +62,7 @@ def load_jobs(folders: Sequence[Path]) -> tuple[list[Job], list[str]]:
         ValueError: no folder holds a result.
     """
     found = {folder: folder / "report.json" for folder in folders}
-    known = {folder: json.loads(file.read_text("utf-8")) for folder, file in found.items() if file.is_file()}
+    known = {folder: read_json(file) for folder, file in found.items() if file.is_file()}
     if not known:
         raise ValueError(
             f"no results in {len(folders)} folders: expected report.json, which a finished run writes; "

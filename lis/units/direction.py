@@ -14,6 +14,8 @@ from torch import Tensor
 
 from lis.linking.components import principal_components
 
+_LARGEST_HEADER = 2**16
+"""Bytes that a safetensors file may say about its one tensor."""
 _EXPECTED = "expected pc:<k>, classes:<from>-<to>, or the path of a .safetensors or .npy file with one vector"
 
 
@@ -112,6 +114,9 @@ def _component(text: str, units: int) -> int:
 
 
 def _safetensors(path: Path, units: int) -> Tensor:
+    with path.open("rb") as stream:
+        if (length := int.from_bytes(stream.read(8), "little")) > _LARGEST_HEADER:
+            raise ValueError(f"a header of {length:,} bytes, expected at most {_LARGEST_HEADER:,}")
     with safe_open(path, "pt") as file:
         names = list(file.keys())
         if len(names) != 1:

@@ -27,7 +27,7 @@ from lis.units.photos import Photo, photo_files, read_photo, unreadable
 from lis.units.pictures import Seen, see, smaller
 from lis.units.tables import long_table
 
-VERSION = 2
+VERSION = 3
 OFF = 0.99
 """A picture that is farther than this share of the test pairs is off the generator's distribution."""
 

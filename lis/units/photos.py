@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 from torch import Tensor
 
+from lis.image_files import opened, too_heavy
 from lis.labels.files import printable
 
 FORMATS = ("PNG", "JPEG", "WEBP")
@@ -19,6 +19,19 @@ MOST = 200
 """Files in a folder and those inside."""
 LARGEST_FILE, LARGEST_SIDE, LARGEST_AREA, SMALLEST_SIDE = 100 * 2**20, 20_000, 50_000_000, 8
 """Bytes, pixels along a side, and pixels in all of the largest picture that is read; shorter side of the smallest."""
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What undoes an orientation of EXIF."""
+_BAND = 256
+"""Rows that are converted at once."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +100,7 @@ def read_photo(path: Path, size: int, folder: Path | None = None) -> Photo:
     try:
         if reason := unreadable(path):
             return Photo(name, reason=reason)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what a decoder remarks about a file that it can read
-            with Image.open(path, formats=FORMATS) as file:
-                return _photo(name, file, size)
+        return _photo(name, path.read_bytes(), size)
     except Image.DecompressionBombError:
         return Photo(name, reason=f"far more than {LARGEST_AREA / 1e6:.0f} million pixels, the most that is read")
     except Image.UnidentifiedImageError:
@@ -117,46 +127,70 @@ def _message(error: Exception) -> str:
     return printable(text) or type(error).__name__
 
 
-def _photo(name: str, file: Image.Image, size: int) -> Photo:
+def _photo(name: str, content: bytes, size: int) -> Photo:
+    with opened(content, FORMATS) as file:
+        width, height = file.size
+        if reason := _unfit(file):
+            return Photo(name, width=width, height=height, reason=reason)
+        notes = [f"first of {frames} frames"] if (frames := getattr(file, "n_frames", 1)) > 1 else []
+        turned, remark = _turned(file)
+    del file  # its pixels are not needed any more, nor are those of the next two
+    seen, square = turned.size, _centre(turned)
+    del turned
+    flat, remarks = _rgb(square)
+    del square
+    image = torch.tensor(np.asarray(flat.resize((size, size), Image.Resampling.LANCZOS))).permute(2, 0, 1).contiguous()
+    notes += [remark] * bool(remark) + remarks + (["enlarged"] if min(width, height) < size else [])
+    return Photo(name, image, *seen, ", ".join(notes))
+
+
+def _unfit(file: Image.Image) -> str:
+    """Why a picture is not decoded; empty where it is."""
     width, height = file.size
     if max(width, height) > LARGEST_SIDE or width * height > LARGEST_AREA or min(width, height) < SMALLEST_SIDE:
-        return Photo(
-            name,
-            width=width,
-            height=height,
-            reason=f"{width} × {height} pixels: expected sides of {SMALLEST_SIDE} to {LARGEST_SIDE:,}, and at most "
-            f"{LARGEST_AREA / 1e6:.0f} million pixels",
+        return (
+            f"{width} × {height} pixels: expected sides of {SMALLEST_SIDE} to {LARGEST_SIDE:,}, and at most "
+            f"{LARGEST_AREA / 1e6:.0f} million pixels"
         )
-    notes = [f"first of {frames} frames"] if (frames := getattr(file, "n_frames", 1)) > 1 else []
-    turned, remark = _turned(file)
-    flat, remarks = _rgb(turned)
-    side = min(flat.size)
-    left, top = (flat.width - side) // 2, (flat.height - side) // 2
-    square = flat.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.LANCZOS)
-    image = torch.tensor(np.asarray(square)).permute(2, 0, 1).contiguous()
-    notes += [remark] * bool(remark) + remarks + (["enlarged"] if min(width, height) < size else [])
-    return Photo(name, image, turned.width, turned.height, ", ".join(notes))
+    return too_heavy(file)
 
 
 def _turned(file: Image.Image) -> tuple[Image.Image, str]:
-    """The picture as its EXIF data turn it, and a remark on that; where they are damaged, as it is stored."""
+    """A copy of the picture as its EXIF data turn it, and a remark on that; where they are damaged, as it is stored."""
     file.load()  # a picture that is damaged itself fails here
+    header = Image.new("1", (1, 1))  # since a file forgets that its data could not be read
+    header.info = file.info
     try:
-        turned = ImageOps.exif_transpose(file)
-        return turned, "turned as its EXIF data say" if turned.getexif() != file.getexif() else ""
+        turn = _TURNS.get(header.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # the decoder of the data may raise anything
-        return file, "its EXIF data are damaged: not turned"
+        return file.copy(), "its EXIF data are damaged: not turned"
+    return (file.copy(), "") if turn is None else (file.transpose(turn), "turned as its EXIF data say")
+
+
+def _centre(image: Image.Image) -> Image.Image:
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))
 
 
 def _rgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
-    """The picture with three channels of 8 bits, and what that took."""
+    """The picture with three channels of 8 bits, and what that took; in bands, since each step needs a copy."""
+    flat, remarks = Image.new("RGB", image.size), dict[str, None]()
+    for top in range(0, image.height, _BAND):
+        band, remark = _flat(image.crop((0, top, image.width, min(top + _BAND, image.height))))
+        flat.paste(band, (0, top))
+        remarks |= {remark: None} if remark else {}
+    return flat, list(remarks)
+
+
+def _flat(image: Image.Image) -> tuple[Image.Image, str]:
     if image.mode.startswith("I") or image.mode == "F":  # 16 bits of grey, which Pillow's own conversion cuts off
         grey = np.asarray(image).astype(np.float64)
-        return Image.fromarray((grey / 257).clip(0, 255).round().astype(np.uint8)).convert("RGB"), ["16 bits to 8"]
+        return Image.fromarray((grey / 257).clip(0, 255).round().astype(np.uint8)).convert("RGB"), "16 bits to 8"
     if not image.has_transparency_data:
-        return image.convert("RGB"), []
+        return image.convert("RGB"), ""
     above = image.convert("RGBA")
     if above.getchannel("A").getextrema() == (255, 255):
-        return above.convert("RGB"), []
+        return above.convert("RGB"), ""
     white = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(white, above).convert("RGB"), ["transparent: laid on white"]
+    return Image.alpha_composite(white, above).convert("RGB"), "transparent: laid on white"

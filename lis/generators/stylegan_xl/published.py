@@ -5,20 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
-import pooch
+from platformdirs import user_cache_path
 
 from lis.classifiers.imagenet import imagenet_names
+from lis.download import download
 from lis.generators.stylegan_xl.checkpoint import read_checkpoint
 from lis.generators.stylegan_xl.generator import StyleGANXL
 from lis.generators.stylegan_xl.initial import randomise
 from lis.generators.stylegan_xl.layouts import imagenet
 from lis.store import sha256
-
-_PATIENCE = 10.0
-"""Seconds without an answer after which the network counts as missing."""
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +82,7 @@ def fetch(url: str | None, cache: str | None = None) -> Path:
     name = Path(urlsplit(url).path).name
     if name in ("", ".."):
         raise ValueError(f"gan.url={url} names no file: expected an address that ends in the file's name")
-    path = Path(cache or pooch.os_cache("lis")).expanduser() / name
+    path = (Path(cache).expanduser() if cache else user_cache_path("lis")) / name
     record = path.with_name(f"{name}.sha256")
     known = record.read_text().strip()[:64] if record.is_file() else ""
     if not path.is_file():
@@ -110,22 +107,15 @@ def _remember(record: Path, line: str) -> None:
 
 
 def _download(url: str, path: Path, known: str) -> None:
-    """Fetch a file whose checksum may be known; nothing is left of one that fails."""
-    log.info("fetching %s into %s", url, path.parent)
-    pooch.get_logger().setLevel("WARNING")
-    downloader: Any = pooch.HTTPDownloader(timeout=_PATIENCE)
+    """Fetch a file whose checksum may be known; what has come of one that breaks off stays, and is gone on with."""
     try:
-        pooch.retrieve(
-            url,
-            known_hash=f"sha256:{known}" if known else None,
-            fname=path.name,
-            path=path.parent,
-            downloader=downloader,
-        )
+        download(url, path, known)
     except Exception as error:  # address, TLS, proxy, timeout, checksum: all mean that there is no file to trust
         reason = (str(error).splitlines() or [repr(error)])[0]
+        part = path.with_name(f"{path.name}.part")
         raise ValueError(
             f"{path.name} cannot be fetched from {url} ({reason:.300}): put the published file into {path.parent} "
             "under this name, or give gan.weights=<path of a checkpoint>, gan.url=<mirror> or gan.cache=<folder>"
             + (f"; {path.name}.sha256 there holds the checksum that it must have" if known else "")
+            + (f"; what has come lies in {part.name}, and the same command goes on from there" * part.is_file())
         ) from error

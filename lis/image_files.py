@@ -1,0 +1,70 @@
+"""Opens pictures of any origin, within bounds of time and memory."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from PIL import Image
+
+_PIECES, _SCANS = 200_000, 64
+"""Of the richest file: reads that a decoder may ask for, one or more for every chunk or segment, and passes of a
+progressive JPEG over the whole picture. A second or two each; usual are thousands, and ten."""
+_MEMORY = 480 * 2**20
+"""Bytes that the pixels of the largest picture may take, beyond its file, while it is decoded and turned."""
+_PER_PIXEL = {"PNG": 8, "JPEG": 8, "WEBP": 17}
+"""Bytes of memory per pixel: Pillow's picture and its turned copy, and a WebP's canvases."""
+_PROGRESSIVE = (4, 2)
+"""Bytes per pixel of a progressive JPEG: of Pillow's picture, and of the coefficients of every channel."""
+
+
+@contextmanager
+def opened(content: bytes, formats: tuple[str, ...]) -> Iterator[Image.Image]:
+    """A picture whose header has been read; warnings of its decoder are not heeded while it is open.
+
+    Args:
+        content: of its file.
+        formats: Pillow's names of those that it may have.
+
+    Raises:
+        ValueError: it is made of too many pieces.
+        Exception: whatever a decoder raises on a damaged one, now or when the pixels are read.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what a decoder remarks about a file that it can read
+        with Image.open(_Counted(content), formats=formats) as image:
+            if image.format in ("JPEG", "MPO") and (scans := content.count(b"\xff\xda")) > _SCANS:
+                raise ValueError(f"a JPEG of {scans:,} scans: expected at most {_SCANS}; save it again")
+            yield image
+
+
+def too_heavy(image: Image.Image) -> str:
+    """Why a picture is not decoded: the memory that it would take; empty where it may be.
+
+    Args:
+        image: opened, and not yet decoded.
+    """
+    width, height = image.size
+    per_pixel = _PER_PIXEL.get(image.format or "", _PER_PIXEL["JPEG"])
+    if "progressive" in image.info:
+        per_pixel = max(per_pixel, _PROGRESSIVE[0] + _PROGRESSIVE[1] * len(image.getbands()))
+    most = _MEMORY // per_pixel
+    if width * height <= most:
+        return ""
+    kind = f"progressive {image.format}" if "progressive" in image.info else f"{image.format}"
+    return f"{width} × {height} pixels: expected at most {most / 1e6:.0f} million of a {kind}"
+
+
+class _Counted(io.BytesIO):
+    """A file in memory that refuses to be read in too many pieces: decoders walk through a file's chunks in Python."""
+
+    pieces = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """The next bytes."""
+        self.pieces += 1
+        if self.pieces > _PIECES:
+            raise ValueError(f"it is made of more than {_PIECES:,} pieces; save it again")
+        return super().read(size)

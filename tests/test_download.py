@@ -1,0 +1,207 @@
+"""Large files, from a server on this machine that breaks off, knows no ranges, or changes the file meanwhile."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import http.server
+import logging
+import re
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+
+from lis.download import download
+from lis.lock import Lease
+from lis.progress import Progress
+
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+CONTENT = np.random.default_rng(0).bytes(700_000)
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+CUT = 300_000
+
+
+@dataclass
+class Server:
+    """What is served, and what was asked for."""
+
+    url: str = ""
+    content: bytes = CONTENT
+    tag: str = '"one"'
+    ranges: bool = True
+    cuts: int = 0
+    """How often the connection breaks after `CUT` bytes."""
+    changed: bytes = b""
+    """What the file becomes after the first request."""
+    asked: list[str] = field(default_factory=list)
+    """The range of each request."""
+
+    def answer(self, handler: http.server.BaseHTTPRequestHandler) -> None:
+        asked = handler.headers.get("Range", "")
+        self.asked.append(asked)
+        is_range = self.ranges and asked and handler.headers["If-Range"] == self.tag
+        first = int(re.findall(r"\d+", asked)[0]) if is_range else 0
+        body = self.content[first:]
+        handler.send_response(206 if is_range else 200)
+        if is_range:
+            handler.send_header("Content-Range", f"bytes {first}-{len(self.content) - 1}/{len(self.content)}")
+        handler.send_header("Content-Length", str(len(body)))
+        handler.send_header("ETag", self.tag)
+        handler.end_headers()
+        handler.wfile.write(body[: CUT if self.cuts > 0 else None])
+        self.cuts -= 1
+        if self.changed:
+            self.content, self.tag, self.changed = self.changed, '"two"', b""
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    state = Server()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            state.answer(self)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Nothing."""
+
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "*")
+    monkeypatch.setattr("lis.download._PAUSE", 0.0)
+    serving = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    state.url = f"http://127.0.0.1:{serving.server_port}/a.pkl"
+    threading.Thread(target=serving.serve_forever, args=(0.01,), daemon=True).start()
+    yield state
+    serving.shutdown()
+    serving.server_close()
+    gc.collect(1)  # requests leaves the socket of a broken connection to the garbage collector, which warns
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "a.pkl"
+
+
+def whole(path: Path, content: bytes = CONTENT) -> bool:
+    """Whether the file is here, and nothing else."""
+    return path.read_bytes() == content and list(path.parent.iterdir()) == [path]
+
+
+def started(server: Server) -> list[int]:
+    """From which byte each request asked on."""
+    return [int((re.findall(r"\d+", asked) or [0])[0]) for asked in server.asked]
+
+
+@pytest.mark.parametrize("digest", ["", DIGEST, DIGEST[:8]])
+def test_after_a_broken_connection_the_rest_is_asked_for(server: Server, path: Path, digest: str) -> None:
+    """All was fetched again; at most a piece of 64 KB is."""
+    server.cuts = 2
+    download(server.url, path, digest)
+    first, second, third = started(server)
+    assert whole(path) and first == 0 and CUT - 2**16 <= second <= CUT and second + CUT - 2**16 <= third
+
+
+def test_the_next_run_goes_on_where_one_was_killed(server: Server, path: Path) -> None:
+    """With what lies there as a kill leaves it."""
+    server.cuts = 10**6
+    server.ranges = False
+    with pytest.raises(requests.RequestException):
+        download(server.url, path)
+    left = (path.parent / "a.pkl.part").stat().st_size
+    assert not path.exists() and 0 < left <= CUT
+    server.cuts, server.ranges, server.asked = 0, True, []
+    download(server.url, path, DIGEST)
+    assert whole(path) and started(server) == [left]
+
+
+def test_a_server_without_ranges_sends_all_again(server: Server, path: Path) -> None:
+    server.cuts, server.ranges = 1, False
+    download(server.url, path, DIGEST)
+    assert whole(path) and len(server.asked) == 2
+
+
+def test_a_file_that_changed_meanwhile_is_begun_anew(server: Server, path: Path) -> None:
+    """No file is put together of two."""
+    server.cuts, server.changed = 1, CONTENT[::-1]
+    download(server.url, path)
+    assert whole(path, CONTENT[::-1])
+
+
+def test_a_file_that_changed_under_the_same_tag_is_begun_anew(server: Server, path: Path) -> None:
+    """Its checksum tells."""
+    (path.parent / "a.pkl.part").write_bytes(b"other" * 100)
+    (path.parent / "a.pkl.part.json").write_text(f'{{"url": "{server.url}", "validator": "\\"one\\""}}')
+    download(server.url, path, DIGEST)
+    assert whole(path) and started(server) == [500, 0]
+
+
+def test_parts_of_another_address_or_of_no_known_file_are_not_used(server: Server, path: Path) -> None:
+    for record in (None, '{"url": "http://127.0.0.1/b.pkl", "validator": "\\"one\\""}', "{", "[]", '{"url": 3}'):
+        (path.parent / "a.pkl.part").write_bytes(b"other")
+        if record is not None:
+            (path.parent / "a.pkl.part.json").write_text(record)
+        download(server.url, path)
+        assert whole(path) and server.asked[-1] == ""
+        path.unlink()
+
+
+def test_a_whole_part_that_was_not_renamed_yet_is_more_than_is_there(server: Server, path: Path) -> None:
+    """The server says that no byte is left."""
+    (path.parent / "a.pkl.part").write_bytes(CONTENT)
+    (path.parent / "a.pkl.part.json").write_text(f'{{"url": "{server.url}", "validator": "\\"one\\""}}')
+
+    def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
+        handler.send_response(416)
+        handler.send_header("Content-Range", f"bytes */{len(CONTENT)}")
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    server.answer = answer  # type: ignore[method-assign]
+    download(server.url, path, DIGEST)
+    assert whole(path)
+
+
+def test_another_file_is_refused_and_not_kept(server: Server, path: Path) -> None:
+    server.content = b"an error page"
+    with pytest.raises(ValueError, match=f"SHA-256 begins with .*expected {DIGEST}"):
+        download(server.url, path, DIGEST)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_jobs_on_one_cache_fetch_a_file_once(server: Server, path: Path) -> None:
+    """Each had its own part, and all fetched it."""
+    jobs = [threading.Thread(target=download, args=(server.url, path, DIGEST)) for _ in range(4)]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join()
+    assert whole(path) and len(server.asked) == 1
+
+
+def test_a_job_waits_for_another_that_fetches(server: Server, path: Path) -> None:
+    with Lease(path.with_name("a.pkl.lock")):
+        job = threading.Thread(target=download, args=(server.url, path, DIGEST))
+        job.start()
+        time.sleep(0.3)
+        assert not server.asked
+    job.join()
+    assert whole(path)
+
+
+def test_progress_is_told(
+    server: Server, path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In lines where the output is no terminal; of a file that is gone on with, from there."""
+    monkeypatch.setattr("lis.download.Progress", lambda: Progress(every=-1.0))
+    server.content, server.cuts = CONTENT * 5, 1
+    with caplog.at_level(logging.INFO):
+        download(server.url, path)
+    assert "a.pkl, MB: 1 of 4" in caplog.text and "a.pkl, MB: 4 of 4" in caplog.text
+    assert "asking for the rest after 0 MB" in caplog.text

@@ -1,0 +1,111 @@
+"""Pictures that would take minutes or gigabytes to decode are refused, or decoded with less."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pickled import forget_peak, peak_memory
+from PIL import Image
+
+from lis.units.photos import read_photo
+
+SIZE = 8
+
+
+def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def chunk(kind: bytes, data: bytes = b"") -> bytes:
+    """Of a PNG file."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def many_pieces(kind: str, count: int) -> bytes:
+    """A picture whose file has so many chunks or segments that say nothing."""
+    if kind == "JPEG":
+        content = saved(Image.new("RGB", (20, 20)), kind)
+        return content[:2] + b"\xff\xfe\0\2" * count + content[2:]
+    content = saved(Image.new("RGB", (20, 20)), kind)
+    return content[:33] + chunk(b"teSt") * count + content[33:]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_picture_of_millions_of_pieces_took_half_a_minute(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(many_pieces(kind, 300_000))
+    assert "more than 200,000 pieces" in read_photo(tmp_path / "a", SIZE).reason
+    (tmp_path / "a").write_bytes(many_pieces(kind, 1_000))
+    assert not read_photo(tmp_path / "a", SIZE).reason
+
+
+def test_a_jpeg_of_thousands_of_scans_took_minutes(tmp_path: Path) -> None:
+    content = saved(Image.new("L", (64, 64)), "JPEG", progressive=True)
+    last = content[content.rfind(b"\xff\xda") : -2]
+    for count, reason in ((20, ""), (100, "a JPEG of 106 scans: expected at most 64")):
+        (tmp_path / "a").write_bytes(content[:-2] + last * count + content[-2:])
+        assert reason in read_photo(tmp_path / "a", SIZE).reason
+
+
+def test_a_large_picture_takes_its_pixels_twice_in_memory(tmp_path: Path) -> None:
+    """It was five times, a gigabyte for the largest: 8 bytes a pixel now, and the bands that are converted."""
+    exif = Image.Exif()
+    exif[0x112] = 6
+    side = 3000
+    Image.new("RGBA", (side, side), (1, 2, 3, 100)).save(tmp_path / "a.png", exif=exif)
+    forget_peak()
+    before = peak_memory()
+    photo = read_photo(tmp_path / "a.png", SIZE)
+    assert photo.note == "turned as its EXIF data say, transparent: laid on white"
+    assert peak_memory() - before <= 11 * side**2
+
+
+@pytest.mark.parametrize(("kind", "millions"), [("WEBP", 30), ("JPEG", 42)])
+def test_a_picture_whose_decoder_takes_more_memory_may_have_fewer_pixels(
+    kind: str, millions: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A WebP needs two canvases, a progressive JPEG its coefficients; half a gigabyte is the most."""
+    image = Image.new("CMYK" if kind == "JPEG" else "RGB", (40, 20))
+    image.save(tmp_path / "a", kind, **({"progressive": True} if kind == "JPEG" else {}))
+    assert not read_photo(tmp_path / "a", SIZE).reason
+    monkeypatch.setattr("lis.units.photos.LARGEST_AREA", 2**60)
+    monkeypatch.setattr("lis.image_files._MEMORY", 799 * 12)
+    assert "40 × 20 pixels: expected at most" in read_photo(tmp_path / "a", SIZE).reason
+    monkeypatch.undo()
+    from lis import image_files
+
+    monkeypatch.setattr(Image.Image, "size", property(lambda self: (7000, 7000)))
+    with Image.open(tmp_path / "a") as file:
+        assert f"at most {millions} million" in image_files.too_heavy(file)
+
+
+def test_bands_are_converted_as_the_whole(tmp_path: Path) -> None:
+    """Of every mode, more rows than one band, and each orientation as Pillow turns it."""
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 256, (300, 299, 4), dtype=np.uint8)
+    for mode in ("RGBA", "RGB", "L", "LA", "P", "1"):
+        for orientation in (1, 5, 6, 7, 8) if mode == "RGB" else (1,):
+            exif = Image.Exif()
+            exif[0x112] = orientation
+            Image.fromarray(values).convert(mode).save(tmp_path / "a.png", exif=exif)
+            photo = read_photo(tmp_path / "a.png", 299)
+            assert photo.image is not None
+            assert (photo.image.numpy() == _plainly(tmp_path / "a.png", 299)).all()
+
+
+def _plainly(path: Path, size: int) -> np.ndarray:
+    """The same with whole pictures."""
+    from PIL import ImageOps
+
+    turned = ImageOps.exif_transpose(Image.open(path))
+    left, top = (turned.width - size) // 2, (turned.height - size) // 2
+    above = turned.convert("RGBA")
+    flat = Image.alpha_composite(Image.new("RGBA", above.size, "white"), above).convert("RGB")
+    return np.asarray(flat.crop((left, top, left + size, top + size))).transpose(2, 0, 1)
