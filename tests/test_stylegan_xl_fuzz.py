@@ -13,7 +13,7 @@ import pytest
 from pickled import FORMS, NAMES, forget_peak, packed, peak_memory
 
 from lis.generators.stylegan_xl.checkpoint import read_checkpoint
-from lis.generators.stylegan_xl.instructions import INSTRUCTIONS
+from lis.pickles.instructions import INSTRUCTIONS
 
 FILES = [name + form for name in NAMES for form in FORMS]
 CODES = bytes(INSTRUCTIONS)

@@ -19,7 +19,7 @@ from pickled import Made, Name, Raw, blob, code, forget_peak, get, kept, network
 
 from lis.generators.stylegan_xl.checkpoint import read_pickle
 from lis.generators.stylegan_xl.nodes import Node
-from lis.generators.stylegan_xl.records import MAX_STEPS
+from lis.pickles.records import MAX_STEPS
 
 WATCHED: dict[int, list[str]] = {}
 """By thread, what the interpreter was asked for: opening, importing, compiling, starting programs, …"""

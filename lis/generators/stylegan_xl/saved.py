@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from lis.generators.stylegan_xl.geometry import GeneratorSpec
 from lis.generators.stylegan_xl.typed import typed
+from lis.safetensors_file import load_safetensors
 from lis.stopping import stop
 
 WEIGHTS, DESCRIPTION = "generator.safetensors", "generator.json"
@@ -68,16 +69,15 @@ def read_saved(path: Path) -> tuple[Description, dict[str, Tensor]]:
         path: the folder, or the safetensors file, beside which the description has the same name.
 
     Raises:
-        ValueError: the description is damaged or of another version.
+        ValueError: the description or the weights are damaged, or the description is of another version.
         OSError: a file is missing.
-        safetensors.SafetensorError: the weights are damaged.
     """
     weights = path / WEIGHTS if path.is_dir() else path
     text = weights.with_suffix(Path(DESCRIPTION).suffix).read_text()
     description = typed(Description, json.loads(text), "description")
     if description.version != Description.version:
         raise ValueError(f"it has version {description.version}, expected {Description.version}: convert it again")
-    return description, load_file(weights)
+    return description, load_safetensors(weights)
 
 
 def require_free(folder: Path) -> None:
