@@ -56,7 +56,7 @@ def len_of(path: Path) -> int:
         (refuse_for_an_error_of_ours, "caused by KeyError"),
         (fail, "KeyError"),
         (hang, "TooSlow"),
-        (fill_memory, "bytes for a file of"),
+        (fill_memory, "bytes, of at most"),
     ],
 )
 def test_a_reader_at_fault_is_told_with_the_seed(read, message, tmp_path: Path, monkeypatch) -> None:

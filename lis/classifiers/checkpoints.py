@@ -137,7 +137,8 @@ class Checkpoint:
         state = {name.removeprefix(prefix): self.state[name] for name in inside}
         if any(name not in state for name in wanted):  # they are to be translated, or belong to another network
             state = without_prefixes(state)
-        if left_out := [name for name in others if name not in inside]:
+        taken = set(inside)
+        if left_out := [name for name in others if name not in taken]:
             notes = (*notes, f"{self.path.name}: what is not the network was left out: {_listed(left_out, 8)}")
         return replace(self, state=state, notes=self.notes + notes)
 
