@@ -121,8 +121,8 @@ def check(
         how many loaded, and how many were refused.
 
     Raises:
-        AssertionError: a file took more than `SECONDS` or too much memory, or was refused otherwise than by a ValueError
-            that names it.
+        AssertionError: a file took more than `SECONDS` or too much memory, or was refused in other words than a
+            ValueError that names it.
     """
     loaded = refused = 0
     for seed in seeds:

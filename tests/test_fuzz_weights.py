@@ -7,8 +7,10 @@ import json
 import pickletools
 import zipfile
 from collections.abc import Callable
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -150,14 +152,12 @@ def odd_json(data: bytes, rng: np.random.Generator) -> bytes:
         return mutate(data, rng, words=SIGNS)
     content = json.loads(data)
     for _ in range(rng.integers(1, 4)):
-        value, inside = content, content
-        while isinstance(inside, dict | list) and inside:
+        value: Any = content
+        key: Any = "geometry" if rng.integers(10) else "version"
+        while isinstance(inside := value[key], dict | list) and inside and rng.integers(20):
             value = inside
             key = list(range(len(value)) if isinstance(value, list) else value)[int(rng.integers(len(value)))]
-            inside = value[key]
-            if rng.integers(10) == 0:
-                break
-        value[key] = inside * 1.5 if isinstance(inside, float) else ODD[int(rng.integers(len(ODD)))]
+        value[key] = inside * 1.5 if isinstance(inside, float) else deepcopy(ODD[int(rng.integers(len(ODD)))])
     return json.dumps(content).encode()
 
 
@@ -166,7 +166,7 @@ def damage_converted(folder: Path, count: int, first: int) -> None:
     (folder / "generator.safetensors").write_bytes(tensors)
     seeds = range(first, first + count)
     told = check(read_folder, seeds, folder / "generator.json", lambda rng: odd_json(description, rng), memory=MEMORY)
-    assert min(told) > count // 100
+    assert told[0] > 5 and told[1] > count // 2
     (folder / "generator.json").write_bytes(description)
     told = check(read_folder, seeds, folder / "generator.safetensors", mutants([tensors], SIGNS), memory=MEMORY)
     assert min(told) > count // 100
