@@ -104,6 +104,7 @@ def check(
     path: Path,
     mutant: Callable[[np.random.Generator], bytes],
     foreseen: Sequence[type[BaseException]] = FORESEEN,
+    memory: int | None = None,
 ) -> tuple[int, int]:
     """Read one damaged file per seed.
 
@@ -114,13 +115,14 @@ def check(
         path: where each file is written.
         mutant: a damaged file.
         foreseen: what a refusal may have been caused by.
+        memory: bytes beyond the file's own size that reading may take; None: `MEMORY`.
 
     Returns:
         how many loaded, and how many were refused.
 
     Raises:
-        AssertionError: a file took more than `SECONDS` or `MEMORY`, or was refused otherwise than by a ValueError that
-            names it.
+        AssertionError: a file took more than `SECONDS` or too much memory, or was refused in other words than a
+            ValueError that names it.
     """
     loaded = refused = 0
     for seed in seeds:
@@ -128,7 +130,7 @@ def check(
         path.write_bytes(data)
         fault = None
         try:
-            with bounded(len(data)):
+            with bounded(len(data) + (MEMORY if memory is None else memory)):
                 read(path)
             loaded += 1
         except ValueError as error:
@@ -148,20 +150,20 @@ def _fault(error: ValueError, path: Path, foreseen: Sequence[type[BaseException]
 
 
 @contextmanager
-def bounded(size: int) -> Iterator[None]:
-    """Fails where what is done takes more than `SECONDS` of the processor or `MEMORY` beyond `size` bytes."""
+def bounded(memory: int) -> Iterator[None]:
+    """Fails where what is done takes more than `SECONDS` of the processor or so many bytes."""
 
     def stop(*_: object) -> None:
         raise TooSlow(f"more than {SECONDS} s")
 
     before = signal.signal(signal.SIGPROF, stop)
     forget_peak()
-    memory = peak_memory()
+    start = peak_memory()
     signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, before)
-        taken = peak_memory() - memory
-        assert taken <= MEMORY + size, f"it took {taken} bytes for a file of {size}"
+        taken = peak_memory() - start
+        assert taken <= memory, f"it took {taken} bytes, of at most {memory}"

@@ -22,7 +22,7 @@ REASONS = {
     "folder": "is a folder: expected weights",
     "list": "holds a list: expected weights",
     "code": "it holds posix.system, which only executing code would restore",
-    "new code": "it holds a pickle of protocol 4 or later, which only executing code would restore",
+    "new code": "it holds posix.system, which only executing code would restore",
     "zipped code": "it holds posix.system, which only executing code would restore",
 }
 

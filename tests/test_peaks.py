@@ -63,7 +63,7 @@ def test_every_stage_keeps_its_limit_at_256_pixels_whatever_the_batch(
     tmp_path: Path, device: str, network: str, batch_size: int
 ) -> None:
     """16 GB on a processor, 40 GB planned for a GPU (simulated); part world's own stages apart."""
-    chosen = (f"segmenter={network}", f"batch_size={batch_size}", "matcher=pump", "matcher.enlarge=1")
+    chosen = (f"segmenter={network}", f"batch_size={batch_size}", "matcher=pump")
     ctx = imagenet_context(tmp_path, *chosen)
     machine = Machine(torch.device(device), memory.MOST[device])
     found = peaks.peaks(ctx, STAGES, machine)

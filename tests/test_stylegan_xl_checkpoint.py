@@ -399,6 +399,50 @@ def broken_folders(folder: Path) -> Iterator[Path]:
         yield copy
 
 
+@pytest.mark.parametrize(
+    ("part", "value", "message"),
+    [
+        ("embedding", [-1, 24], r"embedding is \(-1, 24\), expected 1 to"),
+        ("embedding", [10**18, 24], r"expected 1 to 1e\+06"),
+        ("embedding", [10**30, 24], "expected int"),
+        ("z_dim", 10**400, "expected int"),
+        ("layers", [], "the last layer of the mapping gives"),
+    ],
+)
+def test_a_description_that_no_network_could_be_built_from_had_an_error_without_the_file(
+    part, value, message, file, tmp_path
+):
+    """PyTorch's own, for a size of -1 or of 10^18."""
+    convert(file(packed("r_stem32_uncond")), tmp_path / "out")
+    path = tmp_path / "out" / "generator.json"
+    description = json.loads(path.read_text())
+    description["geometry"]["mapping"][part] = value
+    path.write_text(json.dumps(description))
+    with pytest.raises(ValueError, match=message) as error:
+        read_checkpoint(tmp_path / "out")
+    assert str(tmp_path / "out") in str(error.value) and isinstance(error.value.__cause__, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("number", "message"), [("9" * 5000, "no JSON that is read here"), ("9" * 400, "is 999"), ("1e999", "is inf")]
+)
+def test_a_description_with_a_number_of_any_length_names_the_file(number, message, file, tmp_path):
+    convert(file(packed("t_stem16_c10")), tmp_path / "out")
+    path = tmp_path / "out" / "generator.json"
+    path.write_text(path.read_text().replace('"output_scale": 0.25', f'"output_scale": {number}'))
+    assert number in path.read_text()
+    with pytest.raises(ValueError, match=message) as error:
+        read_checkpoint(tmp_path / "out")
+    assert str(tmp_path / "out") in str(error.value) and isinstance(error.value.__cause__, ValueError)
+
+
+def test_a_description_of_more_than_a_few_megabytes_is_not_read(file, tmp_path):
+    convert(file(packed("t_stem16_c10")), tmp_path / "out")
+    (tmp_path / "out" / "generator.json").write_text("[" + " " * 2**22)
+    with pytest.raises(ValueError, match=r"out cannot be read .*generator.json has more than 4194304 bytes"):
+        read_checkpoint(tmp_path / "out")
+
+
 def test_damage_to_what_was_converted_is_found(file, tmp_path):
     convert(file(packed("t_stem16_c10")), tmp_path / "out")
     folders = list(broken_folders(tmp_path / "out"))

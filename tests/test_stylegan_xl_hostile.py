@@ -19,7 +19,7 @@ from pickled import Made, Name, Raw, blob, code, forget_peak, get, kept, network
 
 from lis.generators.stylegan_xl.checkpoint import read_pickle
 from lis.generators.stylegan_xl.nodes import Node
-from lis.generators.stylegan_xl.records import MAX_STEPS
+from lis.pickles.records import MAX_STEPS
 
 WATCHED: dict[int, list[str]] = {}
 """By thread, what the interpreter was asked for: opening, importing, compiling, starting programs, …"""
@@ -198,6 +198,14 @@ def itself(value: bytes, use: bytes) -> Raw:
     return Raw(kept(Raw(value), 0).code + use)
 
 
+def sharing(kind: str, count: int, entries: int) -> dict[str, Any]:
+    """Many modules of which each has the same many entries, written once."""
+    names = {f"n{i}": None for i in range(entries)}
+    shared = kept([*names] if kind == "_non_persistent_buffers_set" else names, 0)
+    own = kept(network(**{kind: shared}), 1)
+    return {"G_ema": network(_modules={"m": own} | {f"m{i}": network(**{kind: get(0)}) for i in range(count)})}
+
+
 HUGE = 2**40
 BOMBS: dict[str, tuple[Any, str | None]] = {
     "a tensor larger than its storage": (buffer(size=(17,)), "an array of 17 elements, of which 16"),
@@ -259,6 +267,12 @@ BOMBS: dict[str, tuple[Any, str | None]] = {
     "a long storage again and again": (
         {"G_ema": network(_buffers={str(i): tensor(torch.ones(1), storage=longwinded(i)) for i in range(200)})},
         f"more than {MAX_STEPS}",
+    ),
+    "names that many modules share": (sharing("_non_persistent_buffers_set", 300, 50_000), f"more than {MAX_STEPS}"),
+    "buffers that many modules share": (sharing("_buffers", 300, 50_000), f"more than {MAX_STEPS}"),
+    "sizes beside none whose product is too large": (
+        buffer(size=(0, 2**30, 2**30, 2**30), stride=(1, 1, 1, 1)),
+        "the shape of an array",
     ),
     "a long name": ({"G_ema": network(_modules={"a" * 101: network()})}, "where a name is to be"),
     "a name of parts": ({"G_ema": network(_buffers={"a.b": tensor(torch.ones(1))})}, "has 'a.b' where a name is to be"),

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import pickle
 import re
-import warnings
-import zipfile
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from lis.pickles.records import NeedsCode
+from lis.pickles.torch_files import read_torch
+from lis.safetensors_file import load_safetensors
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 """Keys under which training programs keep a state dict."""
@@ -40,6 +41,9 @@ LOOKS: dict[str, str] = {
     "classifier.6.": "AlexNet or a VGG",
 }
 """Part of a tensor's name → the architecture that it tells of; the first that fits counts."""
+MAX_NAME, MAX_NAMES, MAX_COPIES = 1000, 2**22, 16
+"""Characters of a tensor's name and of all names together, and prefixes under which a network may lie, at most: a file
+must not make a search among its names take longer than reading it."""
 _COUNTER = "num_batches_tracked"
 """Batch norm's counter, which old files do not have and evaluation does not use."""
 
@@ -59,12 +63,12 @@ def read_file(path: Path, what: str = "weights") -> dict[Any, Any]:
         raise ValueError(f"{path} is {'a folder' if path.is_dir() else 'no file'}: {remedy}")
     try:
         content = _load(path)
+    except NeedsCode as error:
+        raise ValueError(
+            f"{path} cannot be read: it holds {error.name}, which only executing code would restore. Expected tensors "
+            "alone; where you trust the file, write its state_dict into a file of its own"
+        ) from error
     except Exception as error:  # a damaged file fails in any of a dozen ways
-        if code := _code_in(error):
-            raise ValueError(
-                f"{path} cannot be read: it holds {code}, which only executing code would restore. Expected tensors "
-                "alone; where you trust the file, write its state_dict into a file of its own"
-            ) from error
         raise ValueError(f"{path} cannot be read ({_reason(error)}): {remedy}") from error
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}: {remedy}")
@@ -101,6 +105,7 @@ class Checkpoint:
                 f"{path} has the keys {some(content)}: expected tensors by name, or a mapping of them under "
                 f"{' or '.join(map(repr, WRAPPERS))}"
             )
+        _require_short_names(path, state)
         return cls(path, {name.replace("_orig_mod.", ""): value for name, value in state.items()}, ema, notes)
 
     def fitted(self, names: Collection[str]) -> Checkpoint:
@@ -132,7 +137,8 @@ class Checkpoint:
         state = {name.removeprefix(prefix): self.state[name] for name in inside}
         if any(name not in state for name in wanted):  # they are to be translated, or belong to another network
             state = without_prefixes(state)
-        if left_out := [name for name in others if name not in inside]:
+        taken = set(inside)
+        if left_out := [name for name in others if name not in taken]:
             notes = (*notes, f"{self.path.name}: what is not the network was left out: {_listed(left_out, 8)}")
         return replace(self, state=state, notes=self.notes + notes)
 
@@ -143,11 +149,17 @@ class Checkpoint:
     def _prefix(self, wanted: Collection[str]) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
         """The prefix that yields all wanted names, "" if none does; other such; a note where some are averaged."""
         found = sorted(prefixes(self.state, wanted), key=len)
+        if len(found) > MAX_COPIES:
+            raise ValueError(
+                f"{self.path} holds the network's names under {len(found)} prefixes ({some(found)}): expected "
+                "one network; write its state_dict into a file of its own"
+            )
         averaged, raw = [p for p in found if EMA.search(p)], [p for p in found if not EMA.search(p)]
         notes = _choice(self.path, self.ema, averaged[0], raw[0] if raw else None) if averaged else ()
         chosen = averaged if self.ema and averaged else raw
         for other in chosen[1:]:
-            if any(not torch.equal(self.state[chosen[0] + name], self.state[other + name]) for name in wanted):
+            pairs = [(self.state[chosen[0] + name], self.state[other + name]) for name in wanted]
+            if not all(torch.equal(a, b) for a, b in {(id(a), id(b)): (a, b) for a, b in pairs if a is not b}.values()):
                 raise ValueError(
                     f"{self.path} holds the network's names under {chosen[0]!r} and under {other!r}, with different "
                     "weights: expected one network; write the state_dict of the one that you mean into a file of its "
@@ -233,33 +245,27 @@ def require_shapes(path: Path, state: Mapping[str, Any], expected: Mapping[str, 
 
 def some(names: Collection[Any]) -> str:
     """The first few of many names, for messages."""
-    return ", ".join(repr(str(name)) for name in list(names)[:4]) or "nothing"
+    return ", ".join(f"{str(name)!r:.80}" for name in islice(names, 4)) or "nothing"
 
 
 def _load(path: Path) -> Any:
     with path.open("rb") as file:
         start = file.read(9)
-    if start[8:] == b"{":  # 8 bytes of length, then JSON
-        return load_file(path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # about a pickle's protocol; what cannot be read fails anyway
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-
-
-def _code_in(error: Exception) -> str | None:
-    """What torch refused to restore; None where the file is damaged."""
-    if not isinstance(error, pickle.UnpicklingError):
-        return None
-    if f"operand {pickle.FRAME[0]}" in str(error):
-        return "a pickle of protocol 4 or later"
-    found = re.search(r"GLOBAL (\S+)", str(error))
-    return found and found[1]
+    return load_safetensors(path) if start[8:] == b"{" else read_torch(path)  # 8 bytes of length, then JSON
 
 
 def _reason(error: Exception) -> str:
-    """The first line of an error, without torch's advice to read the file unsafely."""
-    text = str(error).rpartition("WeightsUnpickler error:")[2].strip()
-    return (text or type(error).__name__).splitlines()[0]
+    """The first line of an error."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _require_short_names(path: Path, names: Collection[str]) -> None:
+    longest, total = max(map(len, names)), sum(map(len, names))
+    if longest > MAX_NAME or total > MAX_NAMES:
+        raise ValueError(
+            f"{path} has names of up to {longest} characters, {total} in all: expected at most {MAX_NAME} and "
+            f"{MAX_NAMES}, as networks have them"
+        )
 
 
 def _require_names(path: Path, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
@@ -317,10 +323,13 @@ def _keys(content: Mapping[Any, Any], path: Path, ema: bool) -> tuple[str | None
     raw = next((key for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
     if raw and isinstance(content.get(BEFORE_AVERAGING), Mapping):
         return raw, BEFORE_AVERAGING
+    seen: set[int] = set()  # a file can show one mapping under any number of keys
     for key in (key for key in content if EMA.search(str(key)) and isinstance(content[key], Mapping)):
-        if _tensors(content[key]) or any(isinstance(content[key].get(inner), Mapping) for inner in WRAPPERS):
+        if not _is_new(content[key], seen):
+            continue
+        if _holds_tensors(content[key]) or any(isinstance(content[key].get(inner), Mapping) for inner in WRAPPERS):
             return key, raw
-        if ema and any(_holds_tensors(value) for value in content[key].values()):
+        if ema and any(_holds_tensors(value) for value in content[key].values() if _is_new(value, seen)):
             raise ValueError(
                 f"{path} holds averaged weights under {key!r} without names, {some(content[key])}: expected tensors by "
                 "name; classifier.ema=false takes the raw weights"
@@ -354,6 +363,13 @@ def _holds_tensors(value: Any) -> bool:
     return any(isinstance(item, Tensor) for item in inner)
 
 
+def _is_new(value: Any, seen: set[int]) -> bool:
+    """Whether a value was not yet seen; it then is."""
+    before = len(seen)
+    seen.add(id(value))
+    return len(seen) > before
+
+
 def _of_training(name: str, prefix: str, known: Collection[str]) -> bool:
     """Whether a name tells of something that only training has, and the network has no part of that name."""
     parts = name.removeprefix(prefix).split(".")
@@ -365,4 +381,4 @@ def _has(part: str, names: Collection[str]) -> bool:
 
 
 def _listed(names: Collection[str], most: int = 3) -> str:
-    return ", ".join(list(names)[:most]) + (", …" if len(names) > most else "")
+    return ", ".join(name[:80] for name in islice(names, most)) + (", …" if len(names) > most else "")

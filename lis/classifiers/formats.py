@@ -15,7 +15,7 @@ AUXILIARY = re.compile(r"(?:.+\.)?(?:AuxLogits|aux1|aux2)\..+")
 BACKBONE = ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4")
 """A ResNet's children that have weights, in order, without the head."""
 _DENSE = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
-_IP_IRM = re.compile(r"(?:module\.)*f\.(?:module\.)*(\d+)\.(.+)")
+_IP_IRM = re.compile(r"(?:module\.)*f\.(?:module\.)*(\d{1,3})\.(.+)")
 
 
 def torchvision_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ of them, with its tensors read from where they lie in the file, and `geometry` s
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,13 +19,18 @@ from lis.generators.stylegan_xl.generator import StyleGANXL
 from lis.generators.stylegan_xl.geometry import GeneratorSpec, geometry
 from lis.generators.stylegan_xl.modules import read_module
 from lis.generators.stylegan_xl.nodes import Node
-from lis.generators.stylegan_xl.records import describe
 from lis.generators.stylegan_xl.saved import Description, Origin, read_saved, write_saved
-from lis.generators.stylegan_xl.source import Source, opened
 from lis.generators.stylegan_xl.synthesis import laid_out
-from lis.generators.stylegan_xl.unpickling import unpickle
 from lis.generators.stylegan_xl.values import as_dict
+from lis.pickles.records import describe
+from lis.pickles.source import Source, mistaken, opened
+from lis.pickles.unpickling import unpickle
 
+OF_TORCH = {
+    b"PK\x03\x04": "a zip archive, which torch.save writes",
+    b"\x80\x02\x8a\x0al\xfc\x9cF\xf9": "a file of tensors, which an old torch.save wrote",
+}
+"""How files begin that hold a network's tensors alone."""
 ENTRY = "G_ema"
 """The network that images are made with: a running mean of the trained weights."""
 
@@ -130,11 +136,18 @@ def _contents(path: Path, entry: str) -> tuple[GeneratorSpec, dict[str, Tensor]]
 
 def _picture(path: Path, entry: str) -> Node:
     with opened(path) as source:
+        _require_pickle(source.data[:24])
         return read_module(source, _entry(source, entry), entry)
 
 
+def _require_pickle(start: bytes) -> None:
+    kind = mistaken(start) or next((kind for sign, kind in OF_TORCH.items() if start.startswith(sign)), None)
+    if kind or start[0] != pickle.PROTO[0]:
+        raise ValueError(f"it is {kind or 'no pickle'}: it begins with {start!r}")
+
+
 def _entry(source: Source, name: str) -> Any:
-    content, _ = unpickle(source.data, source.budget)
+    content = unpickle(source.data, source.budget).value
     entries = as_dict(content)
     if entries is None:
         raise ValueError(f"it holds {describe(content)}")

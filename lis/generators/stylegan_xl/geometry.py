@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
 
 from lis.generators.stylegan_xl.nodes import Node
@@ -19,6 +19,24 @@ from lis.generators.stylegan_xl.typed import typed
 ACTIVATIONS = ("linear", "lrelu")
 MAX_SIZE, MAX_FACTOR, MAX_TAPS = 4096, 8, 256
 """Larger maps (pixels), resampling factors and filters are taken for damage."""
+MAX_LAYERS, MAX_WIDTH, MAX_VALUE = 200, 10**6, 10**9
+"""More layers, channels and larger gains, too."""
+_SMALLEST = 1e-9
+BOUNDS: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("in_features", "out_features", "z_dim", "w_dim", "num_ws", "embedding"), (1, MAX_WIDTH)),
+    **dict.fromkeys(("channels", "in_channels", "out_channels"), (1, MAX_WIDTH)),
+    "c_dim": (0, MAX_WIDTH),
+    **dict.fromkeys(("resolution", "size", "in_size", "out_size"), (1, MAX_SIZE)),
+    **dict.fromkeys(("in_sampling_rate", "out_sampling_rate"), (1, MAX_SIZE)),
+    "sampling_rate": (_SMALLEST, MAX_SIZE),
+    "padding": (-MAX_SIZE, MAX_SIZE),
+    **dict.fromkeys(("up", "down"), (1, MAX_FACTOR)),
+    **dict.fromkeys(("up_taps", "down_taps", "kernel"), (1, MAX_TAPS)),
+    "clamp": (_SMALLEST, MAX_VALUE),
+    **dict.fromkeys(("weight_gain", "bias_gain", "output_scale", "bandwidth"), (-MAX_VALUE, MAX_VALUE)),
+    **dict.fromkeys(("in_cutoff", "out_cutoff", "in_half_width", "out_half_width"), (-MAX_VALUE, MAX_VALUE)),
+}
+"""Smallest and largest value of every number, and of every number in a pair."""
 _NAME = re.compile(r"L\d{1,4}_\d{1,4}_\d{1,6}")
 """Layers are called after their place, size and channels."""
 
@@ -165,8 +183,10 @@ def _mapping(node: Node) -> MappingSpec:
 
 def _synthesis(node: Node) -> SynthesisSpec:
     names = node.attributes.get("layer_names")
-    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names[: MAX_LAYERS + 1]):
         raise ValueError(f"{node.class_name}.layer_names is {names!r:.80}, expected the names of the layers in order")
+    if len(names) > MAX_LAYERS:
+        raise ValueError(f"{node.class_name}.layer_names are {len(names)}, expected at most {MAX_LAYERS}")
     source = _child(node, "input")
     return SynthesisSpec(
         resolution=_integer(node, "img_resolution", 1, MAX_SIZE),
@@ -287,7 +307,25 @@ def _two(values: tuple[int, ...]) -> tuple[int, int]:
     return values[0], values[1]
 
 
+def _out_of_bounds(spec: Any, where: str) -> Iterator[str]:
+    """Every number outside of `BOUNDS` in a part, and every unknown activation."""
+    for field in fields(spec):
+        value, name = getattr(spec, field.name), f"{where}.{field.name}"
+        low, high = BOUNDS.get(field.name, (-math.inf, math.inf))
+        for item in value if isinstance(value, tuple) else (value,):
+            if is_dataclass(item):
+                yield from _out_of_bounds(item, getattr(item, "name", name))
+            elif isinstance(item, int | float) and not low <= item <= high:
+                yield f"{name} is {value!r:.80}, expected {low:g} to {high:g}"
+    if isinstance(spec, LinearSpec) and spec.activation not in ACTIVATIONS:
+        yield f"{where}.activation is {spec.activation!r:.80}; activations may be {', '.join(ACTIVATIONS)}"
+
+
 def _problems(spec: GeneratorSpec) -> Iterator[str]:
+    if max(len(spec.mapping.layers), len(spec.synthesis.layers)) > MAX_LAYERS:
+        yield f"more than {MAX_LAYERS} layers"
+    yield from _out_of_bounds(spec.mapping, "mapping")
+    yield from _out_of_bounds(spec.synthesis, "synthesis")
     yield from _problems_of_mapping(spec.mapping)
     source, layers = spec.synthesis.input, spec.synthesis.layers
     if spec.mapping.num_ws != len(layers) + 1:
@@ -295,7 +333,7 @@ def _problems(spec: GeneratorSpec) -> Iterator[str]:
     if len({layer.name for layer in layers}) != len(layers) or any(not _NAME.fullmatch(layer.name) for layer in layers):
         yield f"the layers are called {[layer.name for layer in layers]!r:.200}, expected names such as L0_36_1024"
     size, channels, rate = source.size, source.channels, source.sampling_rate
-    if not (0 < size <= MAX_SIZE and rate > 0 and rate / 2 != source.bandwidth):
+    if rate / 2 == source.bandwidth:
         yield f"the input has {size} pixels at {rate} per unit with bandwidth {source.bandwidth}"
     if (source.affine.in_features, source.affine.out_features) != (spec.mapping.w_dim, 4):
         yield f"the input's transform is made by {source.affine}, expected {spec.mapping.w_dim} → 4"
@@ -321,8 +359,8 @@ def _problems_of_mapping(spec: MappingSpec) -> Iterator[str]:
             yield f"embeddings {list(spec.embedding)} for {spec.c_dim} classes, projected by {spec.projection}"
         width += spec.projection.out_features
     for layer in spec.layers:
-        if layer.in_features != width or layer.activation not in ACTIVATIONS:
-            yield f"{layer} is given {width} numbers; activations may be {', '.join(ACTIVATIONS)}"
+        if layer.in_features != width:
+            yield f"{layer} is given {width} numbers"
         width = layer.out_features
     if width != spec.w_dim:
         yield f"the last layer of the mapping gives {width} numbers, expected w_dim = {spec.w_dim}"
@@ -331,12 +369,6 @@ def _problems_of_mapping(spec: MappingSpec) -> Iterator[str]:
 def _problems_of_layer(spec: LayerSpec, w_dim: int) -> Iterator[str]:
     if (spec.affine.in_features, spec.affine.out_features) != (w_dim, spec.in_channels):
         yield f"the styles of {spec.name} are made by {spec.affine}, expected {w_dim} → {spec.in_channels}"
-    bounds = {"up": MAX_FACTOR, "down": MAX_FACTOR, "up_taps": MAX_TAPS, "down_taps": MAX_TAPS, "kernel": MAX_TAPS}
-    bounds |= {"in_size": MAX_SIZE, "out_size": MAX_SIZE}
-    for name, high in bounds.items():
-        if not 1 <= getattr(spec, name) <= high:
-            yield f"{spec.name}.{name} is {getattr(spec, name)}, expected 1 to {high}"
-            return
     between = (spec.in_size + spec.kernel - 1) * spec.up + sum(spec.padding) - spec.up_taps + 1
     gives = (between - spec.down_taps) // spec.down + 1
     if gives != spec.out_size:

@@ -9,10 +9,10 @@ from typing import Any
 from torch import Tensor
 
 from lis.generators.stylegan_xl.nodes import Node
-from lis.generators.stylegan_xl.records import Call, Global, describe
-from lis.generators.stylegan_xl.source import Source
 from lis.generators.stylegan_xl.storages import read_tensor
 from lis.generators.stylegan_xl.values import NotPlain, as_dict, as_names, plain
+from lis.pickles.records import Call, Global, describe
+from lis.pickles.source import Source
 
 MAX_DEPTH, MAX_NAME = 32, 100
 _COST = 100
@@ -35,16 +35,16 @@ def read_module(source: Source, value: Any, where: str, depth: int = 0) -> Node:
     if depth > MAX_DEPTH:
         raise ValueError(f"damaged: {where[:80]} … lies in {depth} modules, of which one is in itself")
     name, state = _module(value, where)
-    hidden = as_names(state.get("_non_persistent_buffers_set"))
-    buffers = {key: buffer for key, buffer in _entries(state, "_buffers", where) if key not in hidden}
+    hidden = as_names(source.budget, state.get("_non_persistent_buffers_set"))
+    buffers = {key: buffer for key, buffer in _entries(source, state, "_buffers", where) if key not in hidden}
     return Node(
         class_name=name,
         attributes=_attributes(source, state),
-        parameters=_tensors(source, dict(_entries(state, "_parameters", where)), where),
+        parameters=_tensors(source, dict(_entries(source, state, "_parameters", where)), where),
         buffers=_tensors(source, buffers, where),
         children={
             key: read_module(source, child, f"{where}.{key}", depth + 1)
-            for key, child in _entries(state, "_modules", where)
+            for key, child in _entries(source, state, "_modules", where)
         },
     )
 
@@ -64,11 +64,12 @@ def _module(value: Any, where: str) -> tuple[str, dict[Any, Any]]:
     return name, state
 
 
-def _entries(state: dict[Any, Any], kind: str, where: str) -> Iterator[tuple[str, Any]]:
+def _entries(source: Source, state: dict[Any, Any], kind: str, where: str) -> Iterator[tuple[str, Any]]:
     """What PyTorch has registered under `_parameters`, `_buffers` or `_modules`, without what is None."""
     entries = as_dict(state.get(kind, {}))
     if entries is None:
         raise ValueError(f"damaged: {where}.{kind} is {describe(state[kind])}")
+    source.budget.spend(len(entries))  # other modules may share them
     for name, value in entries.items():
         if not isinstance(name, str) or "." in name or not 0 < len(name) <= MAX_NAME:
             raise ValueError(f"damaged: {where}.{kind} has {name!r:.80} where a name is to be")
@@ -90,6 +91,7 @@ def _tensor(source: Source, value: Any, where: str) -> Tensor:
 def _attributes(source: Source, state: dict[Any, Any]) -> dict[str, Any]:
     """The plain ones, without those that PyTorch and the persistence keep for themselves."""
     found = {}
+    source.budget.spend(len(state))
     for name, value in state.items():
         if isinstance(name, str) and not name.startswith("_"):
             with suppress(NotPlain):

@@ -6,15 +6,19 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from lis.generators.stylegan_xl.geometry import GeneratorSpec
 from lis.generators.stylegan_xl.typed import typed
+from lis.safetensors_file import load_safetensors
 from lis.stopping import stop
 
 WEIGHTS, DESCRIPTION = "generator.safetensors", "generator.json"
+MAX_DESCRIPTION = 2**22
+"""Bytes of the description; that of the largest published network takes less than one fiftieth."""
 
 
 @dataclass(frozen=True)
@@ -68,16 +72,25 @@ def read_saved(path: Path) -> tuple[Description, dict[str, Tensor]]:
         path: the folder, or the safetensors file, beside which the description has the same name.
 
     Raises:
-        ValueError: the description is damaged or of another version.
+        ValueError: the description or the weights are damaged, or the description is of another version.
         OSError: a file is missing.
-        safetensors.SafetensorError: the weights are damaged.
     """
     weights = path / WEIGHTS if path.is_dir() else path
-    text = weights.with_suffix(Path(DESCRIPTION).suffix).read_text()
-    description = typed(Description, json.loads(text), "description")
+    description = typed(Description, _json(weights.with_suffix(Path(DESCRIPTION).suffix)), "description")
     if description.version != Description.version:
         raise ValueError(f"it has version {description.version}, expected {Description.version}: convert it again")
-    return description, load_file(weights)
+    return description, load_safetensors(weights)
+
+
+def _json(path: Path) -> Any:
+    with path.open("rb") as file:
+        text = file.read(MAX_DESCRIPTION + 1)
+    if len(text) > MAX_DESCRIPTION:
+        raise ValueError(f"{path.name} has more than {MAX_DESCRIPTION} bytes")
+    try:
+        return json.loads(text.decode())
+    except (ValueError, RecursionError) as error:  # ValueError: also an integer of more digits than Python reads
+        raise ValueError(f"{path.name} is no JSON that is read here ({error})") from error
 
 
 def require_free(folder: Path) -> None:

@@ -8,33 +8,19 @@ the elements.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 from struct import Struct
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lis.generators.stylegan_xl.records import PERSISTENT, Call, Global, View, describe
-from lis.generators.stylegan_xl.source import Source
-from lis.generators.stylegan_xl.unpickling import unpickle
+from lis.pickles.records import PERSISTENT, Call, Global, View, describe
+from lis.pickles.source import Source
+from lis.pickles.tensors import DTYPES, elements, span, strides
+from lis.pickles.torch_files import MAGIC, VERSION
+from lis.pickles.unpickling import unpickle
 
-MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001
-DTYPES = {
-    "DoubleStorage": torch.float64,
-    "FloatStorage": torch.float32,
-    "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16,
-    "LongStorage": torch.int64,
-    "IntStorage": torch.int32,
-    "ShortStorage": torch.int16,
-    "CharStorage": torch.int8,
-    "ByteStorage": torch.uint8,
-}
-"""Classes of storages, on any device; flags are left out, since a byte may hold what is neither true nor false."""
-MAX_DIMENSIONS, MAX_SIZE = 16, 2**31
 _COUNT = Struct("<q")
 
 
@@ -88,34 +74,13 @@ def read_storage(source: Source, blob: View) -> Storage:
     )
 
 
-def elements(size: Any, most: int) -> int:
-    """The number of elements of a shape that a file states.
-
-    Args:
-        size: what stands for the shape; a tuple of integers, or it is refused.
-        most: elements that there are.
-
-    Raises:
-        ValueError: it is no shape, or one of more elements.
-
-    Example:
-        >>> elements((2, 3), most=6)
-        6
-    """
-    whole = isinstance(size, tuple) and all(isinstance(s, int) and 0 <= s < MAX_SIZE for s in size)
-    if not whole or len(size) > MAX_DIMENSIONS:
-        raise ValueError(f"damaged: the shape of an array is {describe(size)} of other things than sizes")
-    if (count := prod(size)) > most:
-        raise ValueError(f"damaged: an array of {count} elements, of which {most} are in the file")
-    return count
-
-
 def _headers(source: Source, blob: View) -> tuple[list[Any], int]:
     """The five pickles of a blob and the position after them."""
     headers, end = [], blob.start
     for _ in range(5):
-        header, end = unpickle(source.data, source.budget, end, blob.start + blob.length)
-        headers.append(header)
+        header = unpickle(source.data, source.budget, end, blob.start + blob.length)
+        headers.append(header.value)
+        end = header.end
     return headers, end
 
 
@@ -133,18 +98,10 @@ def _read(source: Source, storage: Storage, offset: int, size: Any, stride: Any)
     count = elements(size, storage.length)
     if count == 0:
         return torch.empty(size, dtype=storage.dtype)
-    steps = _steps(size, stride)
-    span = 1 + sum((length - 1) * step for length, step in zip(size, steps, strict=True))
-    if not (0 <= offset <= storage.length - span and count <= span):
-        raise ValueError(f"damaged: a tensor of {count} elements over {offset}:{offset + span} of {storage.length}")
+    steps = strides(size, stride)
+    length = span(size, steps)
+    if not (0 <= offset <= storage.length - length and count <= length):
+        raise ValueError(f"damaged: a tensor of {count} elements over {offset}:{offset + length} of {storage.length}")
     width = storage.dtype.itemsize
-    flat = source.read(storage.start + offset * width, span * width).view(storage.dtype)
+    flat = source.read(storage.start + offset * width, length * width).view(storage.dtype)
     return flat.as_strided(size, steps).contiguous()
-
-
-def _steps(size: Sequence[int], stride: Any) -> list[int]:
-    """The strides; that of a dimension of one element means nothing and may be anything."""
-    whole = isinstance(stride, tuple) and all(isinstance(s, int) and s >= 0 for s in stride)
-    if not whole or len(stride) != len(size):
-        raise ValueError(f"damaged: {describe(stride)} stands where {len(size)} strides are to be")
-    return [step if length > 1 else 1 for length, step in zip(size, stride, strict=True)]

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+MAX_INTEGER = 2**63
+"""Larger ones are no sizes of anything, and neither tensors nor floats can hold them."""
+
 
 def typed(kind: Any, value: Any, where: str) -> Any:
     """A value of JSON as what an annotation says: a dataclass, a tuple, a number, text, True or None.
@@ -31,9 +34,10 @@ def typed(kind: Any, value: Any, where: str) -> Any:
         return _dataclass(kind, value, where)
     if get_origin(kind) is tuple:
         return _tuple(get_args(kind), value, where)
-    if kind is float and type(value) is int:
+    if kind is float and type(value) is int and abs(value) < MAX_INTEGER:
         value = float(value)
-    if type(value) is not kind or (kind is float and not math.isfinite(value)):
+    whole = type(value) is int and abs(value) >= MAX_INTEGER
+    if type(value) is not kind or whole or (kind is float and not math.isfinite(value)):
         raise ValueError(f"{where} is {value!r:.80}, expected {kind.__name__}")
     return value
 

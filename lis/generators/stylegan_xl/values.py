@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from lis.generators.stylegan_xl.records import Call, Global, View
-from lis.generators.stylegan_xl.source import Source
-from lis.generators.stylegan_xl.storages import elements
+from lis.pickles.records import Budget, Call, Global, View
+from lis.pickles.source import Source
+from lis.pickles.tensors import elements
 
 MAX_DEPTH = 16
 NUMBERS = frozenset({"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"})
@@ -56,14 +56,21 @@ def as_dict(value: Any) -> dict[Any, Any] | None:
     return None
 
 
-def as_names(value: Any) -> set[str]:
-    """The texts in a set, in the forms in which Python and dill write one; empty for anything else."""
+def as_names(budget: Budget, value: Any) -> set[str]:
+    """The texts in a set, in the forms in which Python and dill write one; empty for anything else.
+
+    Raises:
+        ValueError: too many values in all.
+    """
     match value:
-        case Call(Global("builtins" | "__builtin__", "set"), ([*items],)):
+        case Call(Global("builtins" | "__builtin__", "set"), (list() as items,)):
             value = items
-        case Call(Call(Global("dill._dill" | "dill.dill", "_load_type"), ("set" | "SetType",)), ([*items],)):
+        case Call(Call(Global("dill._dill" | "dill.dill", "_load_type"), ("set" | "SetType",)), (list() as items,)):
             value = items
-    return {item for item in value if isinstance(item, str)} if isinstance(value, set | list) else set()
+    if not isinstance(value, set | list):
+        return set()
+    budget.spend(len(value))  # other modules may share it
+    return {item for item in value if isinstance(item, str)}
 
 
 def _plain_key(key: Any) -> Any:

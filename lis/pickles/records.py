@@ -48,6 +48,18 @@ PERSISTENT = Global("pickle", "persistent_load")
 """Stands for the function that would look up an object outside the file."""
 
 
+class NeedsCode(ValueError):
+    """A file holds what only code of its choice would restore.
+
+    Args:
+        name: of the class or function.
+    """
+
+    def __init__(self, name: Global) -> None:
+        self.name = _dotted(name)
+        super().__init__(f"{self.name} would have to be called")
+
+
 @dataclass(eq=False, repr=False, slots=True)
 class Opaque:
     """A key that only equals itself: the hash of what a file chooses may collide or recurse on purpose."""

@@ -6,7 +6,7 @@ from mmap import mmap
 from struct import Struct
 from typing import Any
 
-from lis.generators.stylegan_xl.records import Budget
+from lis.pickles.records import Budget, Call, Global
 
 MAX_LINE = 1024
 """Bytes of a name that ends with its line."""
@@ -28,6 +28,10 @@ class Machine:
         self.below: list[list[Any]] = []
         """The stacks under each open mark."""
         self.memo: dict[int, Any] = {}  # a dict: an index may be any number, and must not ask for memory
+        self.names: dict[Global, None] = {}
+        """Every name that was pushed, in the order of its first use."""
+        self.persistent: list[Call] = []
+        """Every reference to an object outside the pickle."""
 
     def advance(self, count: int) -> int:
         """The position of the next `count` bytes, which are then behind: the only way to get at the data."""
@@ -54,6 +58,11 @@ class Machine:
     def push(self, value: Any) -> None:
         """Put a value on the stack."""
         self.stack.append(value)
+
+    def push_name(self, name: Global) -> None:
+        """Put a name on the stack, and remember it."""
+        self.names[name] = None
+        self.stack.append(name)
 
     def pop(self) -> Any:
         """Take the last value from the stack."""

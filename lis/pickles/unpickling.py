@@ -9,15 +9,31 @@ latest.
 from __future__ import annotations
 
 import pickle
+from dataclasses import dataclass
 from mmap import mmap
 from typing import Any
 
-from lis.generators.stylegan_xl.instructions import BYTE, INSTRUCTIONS
-from lis.generators.stylegan_xl.machine import Machine
-from lis.generators.stylegan_xl.records import Budget
+from lis.pickles.instructions import BYTE, INSTRUCTIONS
+from lis.pickles.machine import Machine
+from lis.pickles.records import Budget, Call, Global
 
 
-def unpickle(data: bytes | mmap, budget: Budget, start: int = 0, stop: int | None = None) -> tuple[Any, int]:
+@dataclass(frozen=True)
+class Pickle:
+    """What lies in a pickle."""
+
+    value: Any
+    """In it every name is a `Global`, every object that a callable would make is a `Call`, and a key other than text,
+    a small integer or None may be `Opaque`."""
+    end: int
+    """The position after it."""
+    names: tuple[Global, ...]
+    """Every name that it uses, wherever, in the order of their first use."""
+    persistent: tuple[Call, ...]
+    """Every reference to an object outside of it, in order."""
+
+
+def unpickle(data: bytes | mmap, budget: Budget, start: int = 0, stop: int | None = None) -> Pickle:
     """Run the pickle that begins at `start` and lies before `stop` (the end of the data where it is None).
 
     Args:
@@ -26,16 +42,11 @@ def unpickle(data: bytes | mmap, budget: Budget, start: int = 0, stop: int | Non
         start: position of the first byte.
         stop: position after the last byte that may be read.
 
-    Returns:
-        the value, and the position after it. In the value every name is a `Global`, every object that a callable
-        would make is a `Call`, and a key other than text, a small integer or None may be `Opaque`.
-
     Raises:
         ValueError: the pickle is truncated or damaged, goes on for too long, or uses other instructions.
 
     Example:
-        >>> value, end = unpickle(pickle.dumps({"a": 1.5, "b": print}), Budget())
-        >>> value
+        >>> unpickle(pickle.dumps({"a": 1.5, "b": print}), Budget()).value
         {'a': 1.5, 'b': Global(module='builtins', name='print')}
     """
     machine = Machine(data, budget, start, len(data) if stop is None else stop)
@@ -44,4 +55,4 @@ def unpickle(data: bytes | mmap, budget: Budget, start: int = 0, stop: int | Non
         if code not in INSTRUCTIONS:
             raise machine.damage(f"{code:#04x} is no instruction of a pickle of protocol 2 to 5")
         INSTRUCTIONS[code](machine)
-    return machine.pop(), machine.position
+    return Pickle(machine.pop(), machine.position, tuple(machine.names), tuple(machine.persistent))

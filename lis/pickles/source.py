@@ -1,22 +1,19 @@
-"""The file that a pickle lies in: mapped for looking at, read for keeping."""
+"""The file that pickles lie in: mapped for looking at, read for keeping."""
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
-from mmap import ACCESS_READ, mmap
+from mmap import ACCESS_COPY, ACCESS_READ, mmap
 from pathlib import Path
 from typing import BinaryIO
 
 import torch
 from torch import Tensor
 
-from lis.generators.stylegan_xl.records import Budget
+from lis.pickles.records import Budget
 
 OTHERS = {
-    b"PK\x03\x04": "a zip archive, which torch.save writes",
-    b"\x80\x02\x8a\x0al\xfc\x9cF\xf9": "a file of tensors, which an old torch.save wrote",
     b"\x1f\x8b": "compressed with gzip",
     b"version https://git-lfs": "a Git LFS pointer, not the file that it stands for",
     b"<": "a web page",
@@ -27,7 +24,7 @@ OTHERS = {
 
 
 class Source:
-    """An open pickle, of which only those pages are touched where something looks.
+    """An open file, of which only those pages are touched where something looks.
 
     Args:
         file: is read from.
@@ -54,24 +51,33 @@ class Source:
             raise ValueError("it has become shorter while it was read")
         return values
 
+    def mapped(self, start: int, length: int) -> Tensor:
+        """The same as `read` without a copy, for a file that was opened with `share`.
+
+        Pages are read when they are used, and what is written to the tensor stays with this process.
+        """
+        return torch.frombuffer(self.data, dtype=torch.uint8, count=length, offset=start)
+
 
 @contextmanager
-def opened(path: Path) -> Iterator[Source]:
-    """The pickle in a file.
+def opened(path: Path, share: bool = False) -> Iterator[Source]:
+    """A file as a source; `share`: tensors may lie in its map, which then lives as long as they do.
 
     Raises:
-        ValueError: the file does not begin like a pickle of protocol 2 to 5.
+        ValueError: the file is empty.
         OSError: the file cannot be opened.
     """
     with path.open("rb") as file:
-        _require_pickle(file.read(24))
-        with mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+        if not file.read(1):
+            raise ValueError("it is empty")
+        data = mmap(file.fileno(), 0, access=ACCESS_COPY if share else ACCESS_READ)
+        try:
             yield Source(file, data)
+        finally:
+            if not share:
+                data.close()
 
 
-def _require_pickle(start: bytes) -> None:
-    if not start:
-        raise ValueError("it is empty")
-    kind = next((kind for sign, kind in OTHERS.items() if start.startswith(sign)), None)
-    if kind or start[0] != pickle.PROTO[0]:
-        raise ValueError(f"it is {kind or 'no pickle'}: it begins with {start!r}")
+def mistaken(start: bytes) -> str | None:
+    """What a file is that begins so, where it is one of `OTHERS`."""
+    return next((kind for sign, kind in OTHERS.items() if start.startswith(sign)), None)
