@@ -58,8 +58,9 @@ class MLPLink(LinkModule):
         return (self.network(scaled) if self.training else self._rounded(scaled)) * self.w_std + self.w_mean
 
     def _rounded(self, x: Tensor) -> Tensor:
-        first, relu, second = self.network
-        return linear(relu(linear(x, first.weight, first.bias)), second.weight, second.bias)
+        for layer in self.network:
+            x = linear(x, layer.weight, layer.bias) if isinstance(layer, nn.Linear) else layer(x)
+        return x
 
     def standardise(self, training: TrainingPairs) -> None:
         """Takes means and scales of r and w from the pairs."""
