@@ -8,6 +8,9 @@ algorithm of a large batch for one image too.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -43,3 +46,14 @@ class Conv2d(nn.Conv2d):
         stride, padding, dilation = self.stride[0], self.padding[0], self.dilation[0]
         assert isinstance(padding, int)
         return convolve(input, self.weight, self.bias, stride, padding, dilation)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread of torch: decompositions, whose signs depend on rounding, come out the same."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

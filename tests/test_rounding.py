@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lis.boundary.rules import data_metric
 from lis.classifiers.partnet import PartNet
 from lis.generators.partworld.generator import PartWorld
 from lis.linking.mlp import MLPLink
@@ -113,3 +114,16 @@ def test_a_module_convolves_as_its_parent() -> None:
 def test_products_are_rounded_once() -> None:
     x, weight = torch.tensor([[1e8, 1.0, -1e8]]), torch.ones(1, 3)
     assert linear(x, weight).tolist() == [[1.0]] and linear(x, weight).dtype == torch.float32
+
+
+def test_the_metric_of_searches_has_the_same_bits_on_any_number_of_threads() -> None:
+    r = torch.randn(100, 256, generator=torch.Generator().manual_seed(0)).relu()
+    before, metrics = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            metrics.append(data_metric(r))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*metrics)
