@@ -18,7 +18,7 @@ from lis.context import Context
 from lis.statistics import wilson
 from lis.store import Artifact, Draft, Recipe
 
-VERSION = 2
+VERSION = 3
 KEPT = ("r", "shift", "reencoded", "reencoded_original", "w", "w_original")
 
 

@@ -13,7 +13,7 @@ from lis.context import Context
 from lis.quantify.sparsity import hoyer
 from lis.store import Artifact, Draft, Recipe
 
-VERSION = 2
+VERSION = 3
 
 
 def initialisations(ctx: Context) -> Artifact:

@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lis.rounding import one_thread
+
 Rule = Callable[[Tensor, Tensor, int], Tensor]
 """Gradient `[n, units]`, memory `[n, 2, units]` (0 at first, written to), number of the step from 1 → what is taken off
 Δr, before it is multiplied by the learning rate: `[n, units]`. No counterfactual knows of another."""
@@ -76,7 +78,8 @@ def data_metric(r: Tensor) -> Tensor:
         tensor([[1., 0.],
                 [0., 0.]])
     """
-    values, vectors = torch.linalg.eigh(r.double().T.cov(correction=0))
+    with one_thread():  # searches begin at random numbers along the eigenvectors, whose signs are arbitrary
+        values, vectors = torch.linalg.eigh(r.double().T.cov(correction=0))
     return (vectors * values.clamp(min=0).sqrt()).float()
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lis.boundary.loss import counterfactual_loss, identity
 from lis.boundary.rules import OPTIMIZERS, shrunk
+from lis.rounding import linear
 from lis.types import Link
 
 
@@ -88,11 +89,11 @@ class Landscape:
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """Gradient by s, Lᵀg, `[n, units]` of a gradient by Δr."""
-        return gradient if self.metric is None else gradient @ self.metric
+        return gradient if self.metric is None else linear(gradient, self.metric.T)
 
     def moved(self, s: Tensor) -> Tensor:
         """Δr = L s `[n, units]`."""
-        return s if self.metric is None else s @ self.metric.T
+        return s if self.metric is None else linear(s, self.metric)
 
     def loss(self, problems: Problems, shift: Tensor, original: Tensor) -> Tensor:
         """Eq. 3 `[n]` for Δr = `shift` `[n, units]`; `original` is f(r) `[n, w_dim]`."""

@@ -16,7 +16,7 @@ from lis.boundary.wanted import class_pairs, names_of, starts
 from lis.linking.pairs import pairs
 from lis.store import Artifact, Draft, Recipe
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from lis.context import Context
 from lis.statistics import wilson
 from lis.store import Artifact, Draft, Recipe
 
-VERSION = 2
+VERSION = 3
 
 
 def sparse_counterfactuals(ctx: Context) -> Artifact:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lis.classifiers.preprocessing import Preprocessing
 from lis.fingerprint import Fingerprint
+from lis.rounding import linear
 
 _TOLERANCE = 1e-5
 """Largest difference between `head(features(x))` and the whole network, relative to the largest logit."""
@@ -92,7 +93,8 @@ class CutClassifier(nn.Module):
 
     def head(self, r: Tensor) -> Tensor:
         """Logits `[n, classes]` of `r [n, units]`."""
-        return self._last(r)
+        last = self._last
+        return linear(r, last.weight, last.bias) if type(last) is nn.Linear else last(r)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits `[n, classes]` of images `[n, 3, s, s]` in [-1, 1]."""

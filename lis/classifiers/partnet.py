@@ -12,6 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from lis.classifiers.cut import examine
 from lis.generators.partworld.world import SETS
+from lis.rounding import Conv2d, linear
 
 CLASSES = tuple(name for figures in SETS.values() for name in figures.classes)
 """Class names in the order of the logits."""
@@ -105,7 +106,7 @@ class PartNet(nn.Module):
 
     def head(self, r: Tensor) -> Tensor:
         """Logits `[n, 15]` of `r [n, 256]`."""
-        return self.network.head(r)
+        return linear(r, self.network.head.weight, self.network.head.bias)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits `[n, 15]` of images."""
@@ -128,4 +129,4 @@ def _channels_outermost(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tenso
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outputs))
+    return nn.Sequential(Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outputs))

@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lis.classifiers.calibration import calibrated_bound, calibration, expected_calibration_error
 from lis.classifiers.logistic import fit, log_loss
 from lis.context import Context
+from lis.rounding import linear
 from lis.statistics import kept_table
 from lis.store import Artifact, Draft, Recipe
 from lis.streams import Stream
@@ -181,7 +181,7 @@ class Probed(nn.Module):
 
     def head(self, r: Tensor) -> Tensor:
         """Logits `[n, classes]` of `r [n, units]`: logarithms of the probabilities up to a constant per sample."""
-        return F.linear(r, self.weight, self.bias)
+        return linear(r, self.weight, self.bias)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits `[n, classes]` of images."""

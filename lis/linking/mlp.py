@@ -20,6 +20,7 @@ from lis.linking.module import LinkModule
 from lis.linking.projection import require_components
 from lis.linking.training import FittedLink, Settings, TrainingPairs
 from lis.progress import Progress
+from lis.rounding import linear
 from lis.streams import Stream
 
 Loss = Callable[..., Tensor]
@@ -52,8 +53,14 @@ class MLPLink(LinkModule):
         self.register_buffer("w_std", torch.ones(w_dim))
 
     def forward(self, r: Tensor) -> Tensor:
-        """w̃ `[..., w_dim]` of r `[..., units]`."""
-        return self.network((r - self.r_mean) * self.r_gain) * self.w_std + self.w_mean
+        """w̃ `[..., w_dim]` of r `[..., units]`; once trained, the same for a row whatever the others are."""
+        scaled = (r - self.r_mean) * self.r_gain
+        return (self.network(scaled) if self.training else self._rounded(scaled)) * self.w_std + self.w_mean
+
+    def _rounded(self, x: Tensor) -> Tensor:
+        for layer in self.network:
+            x = linear(x, layer.weight, layer.bias) if isinstance(layer, nn.Linear) else layer(x)
+        return x
 
     def standardise(self, training: TrainingPairs) -> None:
         """Takes means and scales of r and w from the pairs."""

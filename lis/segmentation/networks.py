@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lis.rounding import Conv2d, convolve
+
 SLOPE = 0.2
 """Of every leaky ReLU."""
 FIVE = ((128, 1), (64, 2), (64, 1), (32, 2))
@@ -118,9 +120,9 @@ class Projection(nn.Module):
         """One map, averaged down where it is larger than `size`."""
         times, rest = divmod(x.shape[-1], self.size)
         if times < 2 or rest or x.shape[-2] != x.shape[-1]:
-            return F.conv2d(reduced(x, self.size), weight, bias)
+            return convolve(reduced(x, self.size), weight, bias)
         average = weight.expand(-1, -1, times, times) / times**2
-        return F.conv2d(x, average.contiguous(memory_format=torch.channels_last), bias, stride=times)
+        return convolve(x, average.contiguous(memory_format=torch.channels_last), bias, stride=times)
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Weight `[outputs, all channels, 1, 1]` and bias `[outputs]` for maps that are not standardised."""
@@ -145,7 +147,7 @@ def _convolutions(inputs: int, widths: Sequence[tuple[int, int]]) -> nn.Sequenti
     layers: list[nn.Module] = []
     for channels, dilation in widths:
         layers += [
-            nn.Conv2d(inputs, channels, 3, padding=dilation, dilation=dilation),
+            Conv2d(inputs, channels, 3, padding=dilation, dilation=dilation),
             nn.LeakyReLU(SLOPE, inplace=True),
         ]
         inputs = channels

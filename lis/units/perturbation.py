@@ -8,6 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from lis.rounding import linear
 from lis.types import Link
 
 
@@ -64,7 +65,7 @@ class Perturbation:
 
     def project(self, r: Tensor) -> Tensor:
         """r·d `[n]` of `r [n, units]`."""
-        return r[:, self.unit] if self.direction is None else r @ self.direction.to(r)
+        return r[:, self.unit] if self.direction is None else linear(r, self.direction.to(r)[None])[..., 0]
 
     def shift(self, r: Tensor, values: Tensor) -> Tensor:
         """How far `r [n, units]` moves along d to reach `values [steps]`: `[n, steps]`."""

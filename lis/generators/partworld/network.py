@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lis.rounding import convolve, linear
+
 CHANNELS = (64, 64, 48, 32, 16)
 """Feature channels at 4, 8, 16, 32 and 64 px."""
 _HIDDEN = 128
@@ -20,7 +22,10 @@ _GAIN = 1.6
 
 
 class ModulatedConv(nn.Module):
-    """Convolution whose input channels are scaled by a style; optionally demodulated to unit expected output."""
+    """Convolution whose input channels are scaled by a style; optionally demodulated to unit expected output.
+
+    What depends on the style alone is computed in the style's dtype and rounded to that of the maps.
+    """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, style: int, demodulate: bool = True) -> None:
         super().__init__()
@@ -33,15 +38,19 @@ class ModulatedConv(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         """`x [n, inputs, h, w]`, `style [n, style]` → `[n, outputs, h, w]`."""
-        scale = self.scale(style)
-        if self.padding:
-            y = F.conv2d(x * scale[:, :, None, None], self.weight, padding=self.padding)
-        else:  # as a matrix product, which is rounded in the same way whatever the number of threads
-            y = torch.einsum("nihw,noi->nohw", x, scale[:, None] * self.weight[:, :, 0, 0])
+        scale = linear(style, self.scale.weight, self.scale.bias)
+        if not self.padding:
+            return self._mixed(x, scale.to(x.dtype))
+        y = convolve(x * scale.to(x.dtype)[:, :, None, None], self.weight, padding=self.padding)
         if self.demodulate:
-            power = scale.square() @ self.weight.square().sum((2, 3)).T
-            y = y * (_GAIN * torch.rsqrt(power + 1e-6))[:, :, None, None]
+            power = linear(scale.square(), self.weight.square().sum((2, 3)))
+            y = y * (_GAIN * torch.rsqrt(power + 1e-6)).to(x.dtype)[:, :, None, None]
         return y + self.bias[:, None, None]
+
+    def _mixed(self, x: Tensor, scale: Tensor) -> Tensor:
+        """A kernel of one pixel: every image's channels times a matrix of its own."""
+        matrix = self.weight.flatten(1) * scale[:, None]
+        return torch.bmm(matrix, x.flatten(2)).unflatten(2, x.shape[2:]) + self.bias[:, None, None]
 
 
 class Block(nn.Module):
@@ -75,7 +84,7 @@ class StyleNetwork(nn.Module):
 
     def forward(self, u: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The image is centred on 0 and not clamped; layers are named `b4.0`, `b4.1`, … `b64.1`."""
-        style = torch.cat([self.styles(u), u], 1)
+        style = self._style(u.double())
         x = self.constant.expand(len(u), -1, -1, -1)
         image, maps = torch.zeros((), device=u.device), {}
         for i, block in enumerate(self.blocks):
@@ -85,6 +94,13 @@ class StyleNetwork(nn.Module):
             image = image + rgb
             maps |= {f"b{4 << i}.0": first, f"b{4 << i}.1": x}
         return image, maps
+
+    def _style(self, u: Tensor) -> Tensor:
+        """`[n, hidden + factors]` in u's dtype."""
+        style = u
+        for layer in self.styles:
+            style = linear(style, layer.weight, layer.bias) if isinstance(layer, nn.Linear) else layer(style)
+        return torch.cat([style, u], 1)
 
 
 def _double(x: Tensor) -> Tensor:

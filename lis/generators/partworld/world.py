@@ -18,6 +18,7 @@ from lis.generators.partworld.birds import BIRDS
 from lis.generators.partworld.dogs import DOGS
 from lis.generators.partworld.figure import FigureSet
 from lis.generators.partworld.fungi import FUNGI
+from lis.rounding import linear
 
 VERSION = 1
 """To be raised when a drawing, the spreads or φ change: stored results then no longer count."""
@@ -64,7 +65,7 @@ class World:
     def factors_of(self, z: Tensor, class_index: int | Tensor) -> Tensor:
         """u = μ_c + L_c z: latent factors `[n, factors]` of draws `z [n, factors]`."""
         spread, mean = self.spreads[class_index].to(z), self.means[class_index].to(z)
-        return mean + torch.einsum("...ij,...j->...i", spread, z)
+        return (mean + (spread.double() @ z.double()[..., None])[..., 0]).to(z.dtype)
 
     def log_posterior(self, u: Tensor) -> Tensor:
         """Log probability `[n, classes]` of every class given the factors, for equal priors (Bayes' rule)."""
@@ -80,24 +81,24 @@ class World:
 
     def to_w(self, u: Tensor) -> Tensor:
         """w = A·φ(u): `[n, factors]` → `[n, 64]`."""
-        return (self._bend(u) if self.hard else u) @ self.basis.T.to(u)
+        return linear(self._bend(u) if self.hard else u, self.basis.to(u))
 
     def to_factors(self, w: Tensor) -> Tensor:
         """u = φ⁻¹(Aᵀw): `[n, 64]` → `[n, factors]`; what lies outside the span of A has no effect."""
-        u = w @ self.basis.to(w)
+        u = linear(w, self.basis.T.to(w))
         return self._unbend(u) if self.hard else u
 
     def _bend(self, u: Tensor) -> Tensor:
         """φ: two additive couplings, b += bump(M a), a += bump(N b)."""
         a, b = self._split(u)
-        b = b + _bump(a @ self._mix[0].T.to(u))
-        a = a + _bump(b @ self._mix[1].T.to(u))
+        b = b + _bump(linear(a, self._mix[0].to(u)))
+        a = a + _bump(linear(b, self._mix[1].to(u)))
         return self._join(a, b)
 
     def _unbend(self, v: Tensor) -> Tensor:
         a, b = self._split(v)
-        a = a - _bump(b @ self._mix[1].T.to(v))
-        b = b - _bump(a @ self._mix[0].T.to(v))
+        a = a - _bump(linear(b, self._mix[1].to(v)))
+        b = b - _bump(linear(a, self._mix[0].to(v)))
         return self._join(a, b)
 
     def _split(self, u: Tensor) -> tuple[Tensor, Tensor]:
