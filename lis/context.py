@@ -32,13 +32,14 @@ class Context:
         """The classes that are analysed, in the order of every `class_index`."""
         return tuple(self.config.classes.names)
 
-    def batches(self, masks: Finder | None = None, gradient: bool = False) -> Batches:
+    def batches(self, masks: Finder | None = None, gradient: bool = False, beside: int = 0) -> Batches:
         """How many style codes at once are made images, searched for parts and shown to the classifier.
 
-        `batch_size`, or as many as there is room for; with `gradient` also for that of the answers by the images.
+        `batch_size`, or as many as there is room for; with `gradient` also for that of the answers by the images, and
+        for `beside` bytes more of each image.
         """
         size = self.config.batch_size
-        return batches(self.generator, self.device, size, self.classifier, masks, gradient=gradient)
+        return batches(self.generator, self.device, size, self.classifier, masks, gradient=gradient, beside=beside)
 
     def images(self) -> Batches:
         """How many style codes at once are made images that no classifier sees."""
@@ -49,7 +50,7 @@ class Context:
         """r̃ `[n, units]` float32 on the CPU: what the classifier makes of the images of `w [n, w_dim]`, all at once."""
         return self.classifier.features(self.generator.synthesize(w.to(self.device))).float().cpu()
 
-    def tuned_batches(self, masks: Finder, classified: bool = True) -> Batches:
+    def tuned_batches(self, masks: Finder | None = None, classified: bool = True) -> Batches:
         """The same for very many images: `tuning.batch_size`, or what suits the device."""
         sizes = (self.config.tuning.batch_size, self.config.batch_size)
         return tuned_batches(self.generator, self.device, *sizes, self.classifier if classified else None, masks)

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import resource
 import time
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -134,21 +137,39 @@ def free(device: torch.device) -> int:
     return max(0, min([psutil.virtual_memory().available, *_left_of_group(), *_left_of_limits()]))
 
 
+_GROUPS, _OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+_FILES = {
+    "": ("memory.max", "memory.current", "inactive_file"),
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
+"""Controller → the files of its limit and of what is used, and the entry of `memory.stat` that tells what of that is
+only a copy of files on disk. The first is version 2 of control groups."""
+
+
 def _left_of_group() -> list[int]:
-    """What the process's control group may still have (versions 2 and 1); nothing where there is no limit."""
+    """What the process's control group and those around it may still have; nothing where there is no limit."""
+    try:
+        lines = [line.split(":", 2) for line in _OWN.read_text().splitlines()]
+    except OSError:
+        return []
     left = []
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        try:
-            left.append(int((_GROUPS / limit).read_text()) - int((_GROUPS / used).read_text()))
-        except (OSError, ValueError):  # no such group, or "max"
-            continue
-    return left
+    for controller, path in ((line[1], line[2]) for line in lines if len(line) == 3):
+        if controller in _FILES:
+            root, own = _GROUPS / controller, Path(path.lstrip("/"))
+            left += [_left_of(root / group, *_FILES[controller]) for group in (own, *own.parents)]
+    return [bytes_ for bytes_ in left if bytes_ is not None]
 
 
-_GROUPS = Path("/sys/fs/cgroup")
+def _left_of(folder: Path, limit: str, used: str, cached: str) -> int | None:
+    """What one control group may still have; None where it is not there (a container shows its own as the root) or has
+    no limit.
+    """
+    try:
+        whole, now = (int((folder / name).read_text()) for name in (limit, used))
+        stated = re.search(rf"^{cached} (\d+)$", (folder / "memory.stat").read_text(), re.MULTILINE)
+    except (OSError, ValueError):  # ValueError: "max"
+        return None
+    return whole - now + (int(stated[1]) if stated else 0)
 
 
 def _left_of_limits() -> list[int]:
@@ -182,6 +203,14 @@ class Meter(TorchDispatchMode):
         self._known: dict[int, int] = {}
         """Storages that are alive, by address of their record: bytes; 0 for those that were there before."""
         self._before: list[torch.UntypedStorage] = []
+        self._ends: list[weakref.finalize[..., Any]] = []
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        for end in self._ends:
+            end.detach()
+        self._before.clear()  # what outlives the block shall not keep what went into it
+        self._ends.clear()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -200,7 +229,7 @@ class Meter(TorchDispatchMode):
         size = self._known[storage._cdata] = storage.nbytes()
         self.now += size
         self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self._forget, storage._cdata, size)
+        self._ends.append(weakref.finalize(storage, self._forget, storage._cdata, size))
 
     def _forget(self, key: int, size: int) -> None:
         self.now -= size
@@ -208,7 +237,9 @@ class Meter(TorchDispatchMode):
 
 
 def _storages(values: Any) -> list[torch.UntypedStorage]:
-    return [value.untyped_storage() for value in tree_leaves(values) if isinstance(value, Tensor)]
+    """Those of all tensors in a result, but for sparse and packed ones, which have none."""
+    tensors = [value for value in tree_leaves(values) if isinstance(value, Tensor)]
+    return [x.untyped_storage() for x in tensors if x.layout == torch.strided and not x.is_mkldnn]
 
 
 @dataclass(frozen=True)
@@ -228,30 +259,52 @@ class Cost:
 
 @runtime_checkable
 class Priced(Protocol):
-    """What a generator may offer beside `Generator`: what an image takes, without making one."""
+    """What a generator may offer beside `Generator`, all of it: what an image takes, without making one."""
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """The layers whose maps `synthesize` gives, in order."""
+        ...
 
     def cost(self, layers: Layers) -> Cost:
         """Of one image with the maps of these layers, where it is made as on a GPU: a CPU may do with less."""
         ...
+
+    def weight_bytes(self, device: torch.device) -> int:
+        """Bytes of the weights, in all the forms that a device computes with."""
+        ...
+
+
+@torch.inference_mode()
+def layer_names(generator: Generator, device: torch.device) -> tuple[str, ...]:
+    """The layers whose maps a generator gives, in order: what it says itself, or those that come with an image."""
+    if isinstance(generator, Priced):
+        return generator.layer_names
+    return tuple(generator.synthesize(_mean_w(generator, device), features=True)[1])
+
+
+def _mean_w(generator: Generator, device: torch.device) -> Tensor:
+    return generator.mean_w[:1].clone().to(device)
 
 
 _measured: dict[int, dict[Any, Any]] = {}
 """Identity of a model that lives → what was asked of it → what was measured."""
 
 
-def _once(model: Any, key: Any, measure: Callable[[Tensor], Result], row: Tensor) -> Result:
-    """What `measure` gives for a row, measured the first time that it is asked of a model."""
-    if id(model) not in _measured:
-        weakref.finalize(model, _measured.pop, id(model), None)
-        _measured[id(model)] = {}
-    known = _measured[id(model)]
+def _once(model: Any, key: Any, measure: Callable[[Tensor], Result], row: Callable[[], Tensor]) -> Result:
+    """What `measure` gives for what `row` makes, measured the first time that it is asked of a model."""
+    known = _measured.get(id(model), {})
     if key not in known:
-        (known[key],) = Batches(1).map(measure, row)
+        (known[key],) = Batches(1).map(measure, row())
+    if id(model) not in _measured:
+        with suppress(TypeError):  # one that cannot say when it ends is measured each time
+            weakref.finalize(model, _measured.pop, id(model), None)
+            _measured[id(model)] = known
     return known[key]
 
 
 @torch.inference_mode()
-def generator_cost(generator: Generator, layers: Layers = False) -> Cost:
+def generator_cost(generator: Generator, device: torch.device, layers: Layers = False) -> Cost:
     """Of one image with the maps of these layers; measured, on an image of a mean w, where it is not known."""
     if isinstance(generator, Priced):
         return generator.cost(layers)
@@ -262,7 +315,7 @@ def generator_cost(generator: Generator, layers: Layers = False) -> Cost:
         return Cost(meter.peak, {name: tuple(x.shape[1:]) for name, x in maps.items()})
 
     key = layers if isinstance(layers, bool) else tuple(sorted(layers))
-    return _once(generator, key, measure, generator.mean_w[:1].clone())
+    return _once(generator, key, measure, lambda: _mean_w(generator, device))
 
 
 @torch.inference_mode(False)
@@ -276,8 +329,11 @@ def classifier_cost(classifier: Classifier, resolution: int, device: torch.devic
                 torch.autograd.grad(answer.sum(), image)
         return meter.peak
 
-    image = torch.zeros(1, 3, resolution, resolution, device=device, requires_grad=gradient)
-    return _once(classifier, (resolution, gradient), measure, image)
+    def noise() -> Tensor:
+        image = torch.rand(1, 3, resolution, resolution, generator=torch.Generator().manual_seed(0)) * 2 - 1
+        return image.to(device).requires_grad_(gradient)
+
+    return _once(classifier, (resolution, gradient), measure, noise)
 
 
 @torch.inference_mode()
@@ -290,7 +346,7 @@ def finder_cost(masks: Finder, shapes: Mapping[str, tuple[int, ...]], device: to
             masks(maps)
         return meter.peak
 
-    return _once(masks, tuple(shapes.items()), measure, torch.zeros(1))
+    return _once(masks, tuple(shapes.items()), measure, lambda: torch.zeros(1))
 
 
 def image_bytes(
@@ -300,10 +356,11 @@ def image_bytes(
     masks: Finder | None = None,
     layers: Layers = False,
     gradient: bool = False,
+    beside: int = 0,
 ) -> int:
     """Bytes at the peak of one image's way: made, its parts found, shown to the classifier; see `batches`."""
-    made = generator_cost(generator, masks.layers if masks else layers)
-    after = [4 * 3 * generator.resolution**2 * _COPIES]
+    made = generator_cost(generator, device, masks.layers if masks else layers)
+    after = [4 * 3 * generator.resolution**2 * _COPIES + beside]
     if masks:
         after.append(finder_cost(masks, made.shapes, device))
     if classifier:
@@ -323,6 +380,7 @@ def batches(
     masks: Finder | None = None,
     layers: Layers = False,
     gradient: bool = False,
+    beside: int = 0,
 ) -> Batches:
     """Batches of `size` images, or of as many as there is room for.
 
@@ -334,11 +392,18 @@ def batches(
         masks: finds their parts, where something does.
         layers: whose maps come with them, where nothing finds parts in them.
         gradient: of the classifier's answers by the images.
+        beside: bytes that something else takes for an image.
     """
-    room = _room(image_bytes(generator, device, classifier, masks, layers, gradient), device)
+    room = _room(image_bytes(generator, device, classifier, masks, layers, gradient, beside), device)
     if room < size:
-        log.info("%d images at once, not %d: there is no room for more", room, size)
+        _say(f"{room} images at once, not {size}: there is no room for more")
     return Batches(min(size, room))
+
+
+@lru_cache
+def _say(text: str) -> None:
+    """Into the log, once: a stage asks for every shard."""
+    log.info("%s", text)
 
 
 def tuned_batches(
@@ -347,12 +412,12 @@ def tuned_batches(
     size: int | None,
     most: int,
     classifier: Classifier | None,
-    masks: Finder,
+    masks: Finder | None,
 ) -> Batches:
-    """Batches of many images whose parts are found: of `size`, or, where that is None, of as many as suit the device.
+    """Batches of very many images: of `size`, or, where that is None, of as many as suit the device.
 
-    A GPU begins with 32 and finds more. A CPU takes a fixed number, so that a run gives the same again: a power of two
-    that keeps the feature maps below `MAPS_ON_CPU`.
+    A GPU begins with 32 and finds more. A CPU takes a fixed number: a power of two that keeps the feature maps below
+    `MAPS_ON_CPU`. Neither takes more than there is room for.
 
     Args:
         generator: makes them.
@@ -360,12 +425,16 @@ def tuned_batches(
         size: `tuning.batch_size`.
         most: on a CPU, `batch_size` of the run.
         classifier: reads them, where one does.
-        masks: finds their parts.
+        masks: finds their parts, where something does.
     """
     room = _room(image_bytes(generator, device, classifier, masks), device)
     grows = size is None and device.type == "cuda"
     if size is None:
-        size = FIRST_ON_GPU if grows else min(most, _fitting(generator_cost(generator, masks.layers).left))
+        size = (
+            FIRST_ON_GPU
+            if grows
+            else min(most, _fitting(generator_cost(generator, device, masks.layers if masks else False).left))
+        )
     size = min(size, room)
     log.info("%d images at once%s", size, ", to begin with" if grows else "")
     return Batches(size, grows, room)

@@ -13,7 +13,6 @@ from torch import nn
 from lis import memory
 from lis.config import FewShotConfig
 from lis.context import Context
-from lis.generators.layers import layer_names
 from lis.matching.choice import usual_enlargement
 from lis.segmentation.networks import read_layers
 from lis.segmentation.training import step_bytes
@@ -21,9 +20,10 @@ from lis.units.pictures import LARGEST
 
 log = logging.getLogger(__name__)
 
-PROGRAM = 2**30
+GIB = 2**30
+PROGRAM = GIB
 """Bytes of Python, torch and what they load, a GPU's context included."""
-WARNED = 2 * 2**30
+WARNED = 2 * GIB
 """A run whose stages take less says nothing of memory."""
 _FLOAT, _DOUBLE, _HALF = 4, 8, 2
 
@@ -82,21 +82,37 @@ def peaks(ctx: Context, stages: Iterable[str], machine: Machine | None = None) -
 def announce(ctx: Context) -> None:
     """Write the peaks of a run into its log; warn where one is more than there is.
 
-    Said where a stage takes more than `WARNED`.
+    Said where a stage takes more than `WARNED`. A model of the user's on which this cannot be measured is no reason not
+    to run.
     """
-    found = peaks(ctx, ctx.config.analysis.stages)
-    if max(peak.total for peak in found.values()) < WARNED:
+    try:
+        found = peaks(ctx, ctx.config.analysis.stages)
+    except Exception as error:
+        log.warning("how much memory the stages will take is not known: %s", error, exc_info=log.isEnabledFor(10))
         return
-    parts = ", ".join(f"{stage} {peak.total / 2**30:.1f}" for stage, peak in found.items())
+    if max((peak.total for peak in found.values()), default=0) < WARNED:
+        return
+    parts = ", ".join(f"{stage} {peak.total / GIB:.1f}" for stage, peak in found.items())
     log.info("memory at the peak of each stage, in GiB on %s: %s", ctx.device, parts)
-    room = memory.free(ctx.device) + PROGRAM
-    if over := [stage for stage, peak in found.items() if peak.total > room]:
-        log.warning(
-            "%s may take more memory than the %.1f GiB that are free: use a smaller generator (gan=…), "
-            "segmenter=projected, gan.dtype=bf16, fewer samples (size=…), or another device",
-            ", ".join(over),
-            memory.free(ctx.device) / 2**30,
-        )
+    for device, needs in _needs(ctx, found).items():
+        room = memory.free(device)
+        if over := [stage for stage, need in needs.items() if need > room]:
+            log.warning(
+                "%s may take more memory than the %.1f GiB that are free (%s): use a smaller generator (gan=…), "
+                "segmenter=projected, gan.dtype=bf16, fewer samples (size=…), or another device",
+                ", ".join(over),
+                room / GIB,
+                device,
+            )
+
+
+def _needs(ctx: Context, found: dict[str, Peak]) -> dict[torch.device, dict[str, int]]:
+    """What every stage still needs on which device: the models are there already, and arrays are never on a GPU."""
+    cpu = torch.device("cpu")
+    if ctx.device.type == "cpu":
+        return {cpu: {stage: peak.images + peak.arrays for stage, peak in found.items()}}
+    on_device = {stage: peak.images for stage, peak in found.items()}
+    return {ctx.device: on_device, cpu: {stage: peak.arrays for stage, peak in found.items()}}
 
 
 def _with_sources(stages: Iterable[str]) -> list[str]:
@@ -145,9 +161,8 @@ class Need:
 
 def _weights(model: Any, device: torch.device) -> int:
     """Bytes of a model's parameters and buffers, and of the forms in which a device wants them."""
-    own = getattr(model, "weight_bytes", None)
-    if own is not None:
-        return own(device)
+    if isinstance(model, memory.Priced):
+        return model.weight_bytes(device)
     tensors = [*model.parameters(), *model.buffers()] if isinstance(model, nn.Module) else []
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
@@ -158,28 +173,40 @@ def _at_once(one: int, most: int, machine: Machine) -> int:
 
 def _shown(ctx: Context, machine: Machine) -> int:
     """Images that the classifier sees."""
-    one = memory.image_bytes(ctx.generator, machine.device, ctx.classifier)
+    one = memory.image_bytes(ctx.generator, ctx.device, ctx.classifier)
     return _at_once(one, ctx.config.batch_size, machine)
 
 
 def _compared(ctx: Context, machine: Machine) -> int:
     """As `_shown`, with gradients of the classifier and the maps that parts are found in."""
     layers = _layers(ctx)
-    one = memory.image_bytes(ctx.generator, machine.device, ctx.classifier, layers=layers, gradient=True)
+    one = memory.image_bytes(ctx.generator, ctx.device, ctx.classifier, layers=layers, gradient=True)
     return _at_once(one, ctx.config.batch_size, machine)
+
+
+def _heated(ctx: Context, machine: Machine) -> int:
+    """The four images of a trajectory, with gradients of the classifier."""
+    return 4 * memory.image_bytes(ctx.generator, ctx.device, ctx.classifier, gradient=True)
+
+
+def _linked(ctx: Context, machine: Machine) -> int:
+    """FC-L2 generates the training samples once more, projected."""
+    config = ctx.config.link
+    projects = getattr(config, "pc_weight", 0) and getattr(config, "pc_target", "") == "projection"
+    return _shown(ctx, machine) if projects else 0
 
 
 def _parts(ctx: Context, machine: Machine) -> int:
     """Images whose parts are found: on a GPU as many as there is room for."""
-    made = memory.image_bytes(ctx.generator, machine.device, ctx.classifier, layers=_layers(ctx))
-    one = max(made, memory.generator_cost(ctx.generator, _layers(ctx)).left + _found(ctx))
+    made = memory.image_bytes(ctx.generator, ctx.device, ctx.classifier, layers=_layers(ctx))
+    one = max(made, memory.generator_cost(ctx.generator, ctx.device, _layers(ctx)).left + _found(ctx))
     grows = machine.device.type == "cuda" and ctx.config.tuning.batch_size is None
     return _at_once(one, 10**9 if grows else ctx.config.tuning.batch_size or ctx.config.batch_size, machine)
 
 
 def _layers(ctx: Context) -> tuple[str, ...]:
     """The maps that the segmenter reads; those of all layers where it does not say so itself."""
-    names = layer_names(ctx.generator)
+    names = memory.layer_names(ctx.generator, ctx.device)
     if not ctx.config.classes.labels:
         return names[:1]
     return read_layers(names, getattr(ctx.config.segmenter, "every", 1))
@@ -187,7 +214,7 @@ def _layers(ctx: Context) -> tuple[str, ...]:
 
 def _found(ctx: Context, gradient: bool = False) -> int:
     """Bytes that the segmenter takes for one image; 0 for one of the user's, which says nothing before its training."""
-    config, shapes = ctx.config.segmenter, dict(memory.generator_cost(ctx.generator, _layers(ctx)).shapes)
+    config, shapes = ctx.config.segmenter, dict(memory.generator_cost(ctx.generator, ctx.device, _layers(ctx)).shapes)
     if not ctx.config.classes.labels or not isinstance(config, FewShotConfig):
         return 0
     side = config.size or ctx.generator.resolution // 2
@@ -202,14 +229,14 @@ def _found(ctx: Context, gradient: bool = False) -> int:
 def _segmented(ctx: Context, machine: Machine) -> int:
     """Making the maps of the labelled images, or one step of the training on them, whichever is more."""
     batch = getattr(ctx.config.segmenter, "batch_size", 5)
-    made = memory.image_bytes(ctx.generator, machine.device, layers=_layers(ctx))
+    made = memory.image_bytes(ctx.generator, ctx.device, layers=_layers(ctx))
     return max(_at_once(one, batch, machine) for one in (made, _found(ctx, gradient=True)))
 
 
 def _labelled(ctx: Context) -> int:
     """Maps of all labelled images, in half precision and averaged down."""
     side = getattr(ctx.config.segmenter, "size", None) or ctx.generator.resolution // 2
-    shapes = memory.generator_cost(ctx.generator, _layers(ctx)).shapes
+    shapes = memory.generator_cost(ctx.generator, ctx.device, _layers(ctx)).shapes
     one = _HALF * sum(c * min(h, side) * min(w, side) for c, h, w in shapes.values())
     return one * ctx.config.labels.train * len(ctx.class_names)
 
@@ -252,18 +279,23 @@ def _searched(ctx: Context) -> int:
 
 
 def _one_by_one(ctx: Context, machine: Machine) -> int:
-    """An image with its maps, and what PUMP makes of two."""
-    made = memory.generator_cost(ctx.generator, _layers(ctx)).peak
-    return max(made, _matched(ctx))
+    """An image with its maps, and what the matcher makes of two: flow takes next to nothing beside it."""
+    made = memory.generator_cost(ctx.generator, ctx.device, _layers(ctx)).peak
+    pump = "pump" in getattr(ctx.config.matcher, "_target_", "")
+    return max(made, _votes(ctx) if pump else 0)
 
 
-def _matched(ctx: Context) -> int:
-    """Bytes of PUMP's votes: every cell of 4 × 4 pixels for every window of 2 × 2; twice that for all levels.
+def _compared_matchers(ctx: Context, machine: Machine) -> int:
+    """All matchers are compared, whatever is that of the run."""
+    made = memory.image_bytes(ctx.generator, ctx.device, layers=True)
+    return max(made * ctx.config.motion.steps, _votes(ctx))
 
-    Measured at 64, 96 and 128 px; flow takes next to nothing beside it.
+
+def _votes(ctx: Context) -> int:
+    """Bytes of PUMP's votes, every cell of 4 × 4 pixels for every window of 2 × 2, ten times for all levels.
+
+    Measured: 8 to 13 times at 64, 96 and 128 px.
     """
-    if "pump" not in getattr(ctx.config.matcher, "_target_", ""):
-        return 0
     side = min(ctx.generator.resolution, LARGEST)
     side *= getattr(ctx.config.matcher, "enlarge", None) or usual_enlargement(side)
     return _VOTES * (side // 4) ** 2 * (side // 2) ** 2 * _FLOAT
@@ -272,7 +304,7 @@ def _matched(ctx: Context) -> int:
 _VOTES = 10
 NEEDS = {
     "pairs": Need(_shown, _pairs),
-    "link": Need(lambda *_: 0, _fit),
+    "link": Need(_linked, _fit),
     "similarity": Need(lambda *_: 0, _pairs),
     "segmenter": Need(_segmented, _labelled),
     "segmentation": Need(_parts, _pictures),
@@ -281,12 +313,12 @@ NEEDS = {
     "pictures": Need(_parts, _pictures),
     "truth": Need(_shown, _screened),
     "motion": Need(_one_by_one, _pictures),
-    "matching": Need(_one_by_one, _pictures),
+    "matching": Need(_compared_matchers, _pictures),
     "counterfactuals": Need(_shown, _searched),
     "initialisations": Need(_shown, _searched),
     "sparse_counterfactuals": Need(_shown, _searched),
     "trajectories": Need(_parts, _pictures),
-    "gradcam": Need(_compared, _pictures),
+    "gradcam": Need(_heated, _pictures),
     "adversarial": Need(_compared, _pictures),
     "gan_counterfactuals": Need(_parts, _pictures),
     "unit": Need(_parts, _pictures),

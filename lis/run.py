@@ -132,8 +132,8 @@ def run(config: DictConfig, out: Path) -> None:
         check_probe(settings.classifier.library, settings.classifier.probe)
     ctx = build.context(settings)
     check_models(ctx)
-    clear_outputs(out)
     peaks.announce(ctx)
+    clear_outputs(out)
     tracker: Tracker = build.build(settings.logger, out=str(out))
     ctx, artifacts = ready(ctx)
     artifacts |= {name: run_stage(name, ctx) for name in settings.analysis.stages}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from resource import RLIMIT_AS
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from lis import memory
 from lis.classifiers.partnet import PartNet
+from lis.generators.partworld.generator import PartWorld
 from lis.generators.stylegan_xl import StyleGANXL, imagenet256
 from lis.memory import Batches, batches, out_of_memory, tuned_batches
 
@@ -183,7 +185,7 @@ def test_simulated_a_gpu_begins_with_32_and_never_grows_beyond_its_memory(
 ) -> None:
     monkeypatch.setattr(memory, "free", lambda _: 200 * 2**20)
     painter, masks = Painter(), Everywhere()
-    shapes = memory.generator_cost(painter, masks.layers).shapes
+    shapes = memory.generator_cost(painter, CPU, masks.layers).shapes
     monkeypatch.setattr(memory, "finder_cost", lambda *_: 0)  # would ask for zeros on the device
     own = tuned_batches(painter, torch.device("cuda"), None, 7, None, masks)
     assert shapes == {"only": (64, 64, 64)}
@@ -211,9 +213,9 @@ def test_what_a_model_takes_is_measured_once() -> None:
             return super().synthesize(w, features)
 
     painter = Counting()
-    costs = {memory.generator_cost(painter, ("only",)).peak for _ in range(3)}
+    costs = {memory.generator_cost(painter, CPU, ("only",)).peak for _ in range(3)}
     assert painter.calls == 1 and costs.pop() > 2**20
-    assert memory.generator_cost(painter).peak < 2**20 and painter.calls == 2
+    assert memory.generator_cost(painter, CPU).peak < 2**20 and painter.calls == 2
 
 
 def test_a_gradient_costs_more_than_an_answer() -> None:
@@ -227,6 +229,7 @@ def test_a_large_batch_is_cut_to_what_there_is_room_for(
 ) -> None:
     """`batch_size=100` went whole into the generator, and died on a card that has room for fifty."""
     caplog.set_level("INFO")
+    memory._say.cache_clear()
     generator: Any = StyleGANXL(imagenet256())
     monkeypatch.setattr(memory, "free", lambda _: 79 * memory.GIB)
     monkeypatch.setitem(memory.MOST, "cuda", 79 * memory.GIB)
@@ -237,24 +240,114 @@ def test_a_large_batch_is_cut_to_what_there_is_room_for(
     assert with_maps.size == 19
 
 
-def test_limits_of_the_process_and_of_its_group_count_as_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(memory, "_GROUPS", tmp_path)
+def write(folder: Path, **files: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(text)
+
+
+@pytest.fixture
+def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of control groups, and a file of those that this process is in; without limits yet."""
+    monkeypatch.setattr(memory, "_GROUPS", tmp_path / "groups")
+    monkeypatch.setattr(memory, "_OWN", tmp_path / "own")
+    (tmp_path / "own").write_text("4:cpu:/\n0::/slurm/job_7/step_0\n")
+    return tmp_path / "groups"
+
+
+def test_simulated_the_limit_of_any_control_group_around_the_process_counts(groups: Path) -> None:
     before = memory.free(CPU)
-    (tmp_path / "memory.max").write_text("max\n")
-    (tmp_path / "memory.current").write_text("5\n")
+    write(groups / "slurm/job_7/step_0", memory__max="max\n", memory__current="5\n", memory__stat="")
     assert memory.free(CPU) > before / 2
-    (tmp_path / "memory.max").write_text(str(5 + 2**20))
-    assert memory.free(CPU) == 2**20 and memory.budget(CPU) == 2**19
-    (tmp_path / "memory.current").write_text(str(2**30))
+    write(groups / "slurm/job_7", memory__max=str(2**20), memory__current=str(2**19), memory__stat="anon 5\n")
+    assert memory.free(CPU) == 2**19 and memory.budget(CPU) == 2**18
+    write(groups / "slurm/job_7", memory__current=str(2**30))
     assert memory.free(CPU) == 0
-    monkeypatch.setattr(memory, "_GROUPS", tmp_path / "none")
+
+
+def test_simulated_copies_of_files_do_not_count_as_used(groups: Path) -> None:
+    """A container that has read a large checkpoint has its memory full of it, and can have it back at any moment."""
+    stat = f"anon 5\ninactive_file {2**19}\nactive_file 3\n"
+    write(groups, memory__max=str(2**20), memory__current=str(2**20), memory__stat=stat)
+    assert memory.free(CPU) == 2**19
+
+
+def test_simulated_control_groups_of_version_1(groups: Path) -> None:
+    (groups.parent / "own").write_text("9:memory:/docker/abc\n8:cpu:/\n")
+    files = {"memory__limit_in_bytes": str(2**20), "memory__usage_in_bytes": str(2**19), "memory__stat": ""}
+    write(groups / "memory", **files)  # a container sees its own as the root
+    assert memory.free(CPU) == 2**19
+
+
+def test_limits_of_the_process_count_as_memory(groups: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     used = psutil.Process().memory_info().vms
-    monkeypatch.setattr(
-        memory.resource, "getrlimit", lambda kind: (used + 2**24, -1) if kind == RLIMIT_AS else (-1, -1)
-    )
+    limits = {RLIMIT_AS: (used + 2**24, -1)}
+    monkeypatch.setattr(memory.resource, "getrlimit", lambda kind: limits.get(kind, (-1, -1)))
     assert memory.free(CPU) <= 2**24
+
+
+def test_a_model_that_cannot_say_when_it_ends_is_measured_all_the_same() -> None:
+    class Slotted:
+        __slots__ = ()
+        layers = ("only",)
+
+        def __call__(self, maps: dict[str, Tensor]) -> Tensor:
+            return maps["only"][:, 0].long()
+
+    assert memory.finder_cost(Slotted(), {"only": (64, 8, 8)}, CPU) == 8 * 8 * 8
+
+
+def test_tensors_without_storage_are_passed_over() -> None:
+    with memory.Meter() as meter:
+        sparse = torch.eye(10).to_sparse()
+        dense = sparse @ torch.ones(10, 2)
+    assert dense.shape == (10, 2) and meter.peak >= 400
+
+
+def test_what_is_kept_of_an_image_does_not_keep_what_it_was_made_from() -> None:
+    weight = torch.ones(1000)
+    gone = weakref.ref(weight.untyped_storage())
+    with memory.Meter() as meter:
+        result = weight * 2
+    del weight
+    assert gone() is None and meter.peak == 4000 and len(result) == 1000
+
+
+def test_a_generator_whose_members_mean_something_else_is_measured() -> None:
+    class Namesake(Painter):
+        def cost(self) -> float:
+            """Of its electricity."""
+            return 0.1
+
+        def layer_names(self) -> list[str]:
+            return ["only"]
+
+    namesake: Any = Namesake()
+    assert memory.generator_cost(namesake, CPU, True).shapes == {"only": (64, 64, 64)}
+    assert memory.layer_names(namesake, CPU) == ("only",)
+
+
+def test_what_is_planned_is_what_is_taken() -> None:
+    """Of ten images made and read, and of ten with all their maps."""
+    generator, classifier = PartWorld(["pug"]), PartNet()
+    w = generator.mean_w[:1].repeat(10, 1)
+    for maps in (False, True):
+        planned = 10 * memory.image_bytes(generator, CPU, classifier, layers=maps)
+        with torch.inference_mode(), memory.Meter() as meter:
+            made = generator.synthesize(w, features=True) if maps else (generator.synthesize(w), {})
+            classifier.head(classifier.features(made[0]))
+        assert planned / 2 < meter.peak <= planned
+
+
+def test_the_log_says_once_that_there_is_no_room(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr(memory, "free", lambda _: 2**20)
+    painter = Painter()
+    for _ in range(5):
+        batches(painter, CPU, 1234, layers=True)
+    assert caplog.text.count("images at once, not 1234") == 1
 
 
 def test_the_generator_makes_no_more_at_once_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,8 +56,11 @@ def adversarial(ctx: Context) -> Artifact:
         inputs=(found.key, linked.key, *parts.keys),
         weights={"generator": ctx.generator.fingerprint, "classifier": ctx.classifier.fingerprint},
     )
-    at_once = ctx.batches(parts.masks, gradient=True)
-    return ctx.store.make(recipe, lambda draft: _build(Job(ctx, found, load_link(linked), parts, at_once), draft))
+
+    def build(draft: Draft) -> None:
+        _build(Job(ctx, found, load_link(linked), parts, ctx.batches(parts.masks, gradient=True)), draft)
+
+    return ctx.store.make(recipe, build)
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ class Job:
         spread = torch.tensor(np.asarray(units["std"]), dtype=torch.float32, device=device)
         nonnegative = bool((units["minimum"] >= 0).all())
         metric = data_metric(r).to(device, torch.float64) if by_pairs else None  # in which products are summed
-        return cls(ctx, model, metric, spread, nonnegative, ctx.batches(), (linked.key, train.key))
+        return cls(ctx, model, metric, spread, nonnegative, ctx.tuned_batches(), (linked.key, train.key))
 
     def land(self, settings: Settings) -> Landscape:
         """Where the searches go down."""

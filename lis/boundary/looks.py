@@ -8,6 +8,7 @@ from torch import Tensor
 from lis.boundary.gradcam import IMAGES, around_table, cam, heat_table, validate_cam
 from lis.boundary.trajectories import trajectories
 from lis.context import Context
+from lis.memory import Batches
 from lis.store import Artifact, Draft, Recipe
 
 VERSION = 1
@@ -56,7 +57,11 @@ def _build(ctx: Context, walked: Artifact, draft: Draft) -> None:
 
 def _heat(ctx: Context, w: Tensor, classes: Tensor) -> Tensor:
     """`[4, 2, H, W]` of the images of one trajectory, `w [4, w_dim]`, for two classes `[2]`."""
-    with torch.no_grad():
-        image = ctx.generator.synthesize(w.to(ctx.device))
-    each = [cam(ctx.classifier, image, c.expand(len(w)).to(ctx.device)) for c in classes]
-    return torch.stack(each, 1)
+
+    def heat(w: Tensor) -> Tensor:
+        with torch.no_grad():
+            image = ctx.generator.synthesize(w.to(ctx.device))
+        each = [cam(ctx.classifier, image, c.expand(len(w)).to(ctx.device)) for c in classes]
+        return torch.stack(each, 1)
+
+    return torch.cat(list(Batches(len(w)).map(heat, w)))

@@ -26,7 +26,7 @@ from lis.store import Artifact, Draft, Recipe
 from lis.streams import Stream
 from lis.types import Classifier
 
-VERSION = 1
+VERSION = 2
 _PASSED_ON = ("name", "weights", "trained", "attribute", "notes")
 """What a classifier may say about itself beyond the Protocol."""
 

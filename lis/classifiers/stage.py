@@ -13,7 +13,7 @@ from lis.context import Context
 from lis.generators.partworld.world import SETS, world
 from lis.store import Artifact, Draft, Recipe
 
-VERSION = 1
+VERSION = 2
 
 
 def ready(ctx: Context) -> tuple[Context, dict[str, Artifact]]:

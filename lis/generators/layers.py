@@ -1,21 +1,13 @@
-"""Which maps a generator has, and which of them are asked for."""
+"""Which of a generator's maps are asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from lis.types import Generator
-
-
-@torch.inference_mode()
-def layer_names(generator: Generator) -> tuple[str, ...]:
-    """The layers whose maps a generator gives, in order: what it says itself, or those that come with an image."""
-    names = getattr(generator, "layer_names", None)
-    return tuple(generator.synthesize(generator.mean_w[:1].clone(), features=True)[1] if names is None else names)
 
 
 def wanted_layers(features: bool | Collection[str], names: Sequence[str]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -72,7 +73,7 @@ def export(folder: Path, config: RunConfig, generator: Generator, masks: bool = 
     samples = _samples(config, generator)
     w = torch.cat([_code(sample, config, generator) for sample in samples])
     stop.check()
-    drawn = exact_masks(generator, w, labels, generator.resolution).cpu().numpy() if masks else []
+    drawn = _masks(w, labels, config, generator) if masks else []
     check_writable(folder, "the export")
     with _whole(folder, samples):
         for sample, picture in zip(samples, _images(w, config, generator), strict=True):
@@ -139,6 +140,17 @@ def _code(sample: Sample, config: RunConfig, generator: Generator) -> torch.Tens
     index = None if sample.class_name is None else generator.class_names.index(sample.class_name)
     stream = Stream(sample.stream, config.seed)
     return generator.sample(index, torch.tensor([sample.sample_index]), stream, config.gan.truncation)
+
+
+@torch.inference_mode()
+def _masks(w: torch.Tensor, labels: tuple[str, ...], config: RunConfig, generator: Generator) -> list[np.ndarray]:
+    """The exact masks, `[H, W]` uint8 each."""
+    device = generator.mean_w.device
+
+    def true(w: torch.Tensor) -> torch.Tensor:
+        return exact_masks(generator, w.to(device), labels, generator.resolution).cpu()
+
+    return [mask for part in batches(generator, device, config.batch_size).map(true, w) for mask in part.numpy()]
 
 
 @torch.inference_mode()

@@ -17,6 +17,7 @@ from torch import Tensor
 from lis.context import Context
 from lis.linking.baselines import PAIRINGS, partners, tour, within_class_tour
 from lis.linking.distances import ImageDistance
+from lis.memory import Batches, Meter
 from lis.streams import Stream
 
 
@@ -75,12 +76,23 @@ def measure(ctx: Context, samples: Samples, distances: list[ImageDistance]) -> M
         book.enter("cycle", ids, image, cycled)
         book.enter("within-class", ids, image, other)
 
-    tours["within-class"].visit(ctx, samples, cycle, "cycle")
-    tours["random"].visit(ctx, samples, partial(book.enter, "random"), "random pairs")
+    at_once = ctx.batches(beside=_compared(ctx, distances))
+    tours["within-class"].visit(ctx, samples, at_once, cycle, "cycle")
+    tours["random"].visit(ctx, samples, at_once, partial(book.enter, "random"), "random pairs")
     mse_w = {name: (samples.w - samples.w[way.partner]).square().mean(1) for name, way in tours.items()}
     features = {name: (samples.r - samples.r[way.partner]).norm(dim=1) for name, way in tours.items()}
     mse_w["cycle"], features["cycle"] = (samples.w - samples.w_cycled).square().mean(1), r_moved
     return Measured({"mse_w": mse_w} | book.values | {"features": features}, prediction)
+
+
+@torch.inference_mode()
+def _compared(ctx: Context, distances: list[ImageDistance]) -> int:
+    """Bytes that the distances take for one pair of images."""
+    image = torch.zeros(1, 3, ctx.generator.resolution, ctx.generator.resolution, device=ctx.device)
+    with Meter() as meter:
+        for distance in distances:
+            distance(image, image.clone())
+    return meter.peak
 
 
 def _share(distance: ImageDistance, samples: Samples) -> int:
@@ -121,7 +133,12 @@ class Tour:
 
     @torch.inference_mode()
     def visit(
-        self, ctx: Context, samples: Samples, enter: Callable[[Tensor, Tensor, Tensor], None], label: str
+        self,
+        ctx: Context,
+        samples: Samples,
+        at_once: Batches,
+        enter: Callable[[Tensor, Tensor, Tensor], None],
+        label: str,
     ) -> None:
         """Call `enter` with ids, images and partners' images, batch by batch; an image is drawn once per batch."""
 
@@ -131,6 +148,5 @@ class Tour:
             image, other = (images[some] for some in rows.to(ctx.device).split(len(ids)))
             enter(ids, image, other)
 
-        at_once = ctx.batches()
         for ids in ctx.progress.track(self.order.split(ctx.config.batch_size), label=label):
             deque(at_once.map(show, ids), maxlen=0)

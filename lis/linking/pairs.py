@@ -20,7 +20,7 @@ from lis.linking.shards import STREAMS, Block, Source, shard
 from lis.store import Artifact, Draft, Recipe
 from lis.types import Classifier, Generator
 
-VERSION = 2
+VERSION = 3
 CHECK_EVERY = 500
 """Draws after which the acceptance rate of a class is judged, again and again."""
 

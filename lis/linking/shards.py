@@ -15,7 +15,7 @@ from lis.context import Context
 from lis.store import Artifact, Draft, Recipe
 from lis.streams import Stream
 
-VERSION = 1
+VERSION = 2
 STREAMS = {"train": "train pairs", "test": "test pairs", "tuning": "tuning"}
 """The stream that the samples of a split are drawn from."""
 

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import pandas as pd
 import torch
 
-from lis.generators.layers import layer_names
 from lis.linking.training import Settings
+from lis.memory import layer_names
 from lis.segmentation.labelled import Labelled
 from lis.segmentation.masks import reduced_masks
 from lis.segmentation.networks import read_layers
@@ -93,7 +93,7 @@ class FewShotFit:
     def _examples(
         self, images: Labelled, labels: int, generator: Generator, size: int, device: torch.device
     ) -> Examples:
-        layers = read_layers(layer_names(generator), self.every)
+        layers = read_layers(layer_names(generator, device), self.every)
         maps = maps_of(generator, images.w, layers, size, self.batch_size, device)
         return Examples(maps, reduced_masks(images.masks, labels, self.mask_size(generator.resolution)).long())
 

@@ -16,7 +16,7 @@ from lis.segmentation.segmenter import FewShotSegmenter
 from lis.store import Artifact, Draft, Recipe
 from lis.types import Segmenter
 
-VERSION = 2
+VERSION = 3
 
 
 def validate_segmenter(ctx: Context) -> SegmenterFit:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lis.context import Context
-from lis.generators.layers import layer_names
+from lis.memory import layer_names
 from lis.segmentation.stage import Masks, load_segmenter, segmenter, validate_segmenter
 from lis.types import Finder
 
@@ -40,7 +40,7 @@ class Parts:
     def of(cls, ctx: Context) -> Parts:
         """The segmenter of the run, trained when needed; without labels everything is background."""
         if not ctx.config.classes.labels:
-            return cls((), Background(layer_names(ctx.generator)[:1]), ())
+            return cls((), Background(layer_names(ctx.generator, ctx.device)[:1]), ())
         artifact = segmenter(ctx)
         model = load_segmenter(ctx, artifact)
         return cls(tuple(model.labels), Masks(model), (artifact.key,))

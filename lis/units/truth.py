@@ -11,7 +11,6 @@ from torch import Tensor
 
 from lis.context import Context
 from lis.linking.fit import link, load_link
-from lis.memory import Batches
 from lis.quantify.measures import measure
 from lis.store import Artifact, Draft, Recipe
 from lis.types import Generator
@@ -104,10 +103,9 @@ def _change(ctx: Context, block: Block) -> Tensor:
     """True changes `[U, S, labels, 7]` of the units of a block, in the samples that were tuned."""
     renderer, model = validate_truth(ctx.generator), load_link(link(ctx))
     r = screen(ctx).tensors("seeds")["r"]
-    changes = []
+    changes, at_once = [], ctx.images()
     for unit, values in zip(block.units, block.values, strict=True):
         w = with_unit(model, r, unit, values)
-        at_once = Batches(ctx.config.batch_size)
         measured = torch.cat(
             list(at_once.map(lambda some: true_measures(renderer, some.to(ctx.device)), w.flatten(0, 1)))
         )
