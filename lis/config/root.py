@@ -107,6 +107,7 @@ class RunConfig:
     seed: int = 0
     device: str = "auto"
     batch_size: int = 100
+    """Images at once; fewer where there is no room for so many."""
     shard_size: int = 500
     """Samples per shard: what is lost at most when a run is killed."""
     threads: int = 0
