@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,12 +13,16 @@ from PIL import Image
 _PIECES, _SCANS = 200_000, 64
 """Of the richest file: reads that a decoder may ask for, one or more for every chunk or segment, and passes of a
 progressive JPEG over the whole picture. A second or two each; usual are thousands, and ten."""
+_IN_PIECES = f"it is made of more than {_PIECES:,} pieces; save it again"
 _MEMORY = 480 * 2**20
 """Bytes that the pixels of the largest picture may take, beyond its file, while it is decoded and turned."""
 _PER_PIXEL = {"PNG": 8, "JPEG": 8, "WEBP": 17}
 """Bytes of memory per pixel: Pillow's picture and its turned copy, and a WebP's canvases."""
 _PROGRESSIVE = (4, 2)
 """Bytes per pixel of a progressive JPEG: of Pillow's picture, and of the coefficients of every channel."""
+_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xdd\xe0-\xef\xfe]")
+"""Of a JPEG: its end (`D9`), and what begins a segment, whose length follows. Left out are those of two bytes only,
+`FF` within the data of a scan (`FF 00`), and those at which libjpeg gives up."""
 
 
 @contextmanager
@@ -35,7 +40,7 @@ def opened(content: bytes, formats: tuple[str, ...]) -> Iterator[Image.Image]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what a decoder remarks about a file that it can read
         with Image.open(_Counted(content), formats=formats) as image:
-            if image.format in ("JPEG", "MPO") and (scans := content.count(b"\xff\xda")) > _SCANS:
+            if image.format in ("JPEG", "MPO") and (scans := _scans(content)) > _SCANS:
                 raise ValueError(f"a JPEG of {scans:,} scans: expected at most {_SCANS}; save it again")
             yield image
 
@@ -57,6 +62,23 @@ def too_heavy(image: Image.Image) -> str:
     return f"{width} × {height} pixels: expected at most {most / 1e6:.0f} million of a {kind}"
 
 
+def _scans(content: bytes) -> int:
+    """How many scans libjpeg decodes of a JPEG: none of a preview inside a segment, and none behind the picture's end,
+    where phones append films.
+
+    Raises:
+        ValueError: it is made of too many segments.
+    """
+    scans, position = 0, 2
+    for _ in range(_PIECES):
+        marker = _MARKER.search(content, position)
+        if marker is None or marker[0] == b"\xff\xd9":
+            return scans
+        scans += marker[0] == b"\xff\xda"
+        position = marker.end() + max(2, int.from_bytes(content[marker.end() : marker.end() + 2]))
+    raise ValueError(_IN_PIECES)
+
+
 class _Counted(io.BytesIO):
     """A file in memory that refuses to be read in too many pieces: decoders walk through a file's chunks in Python."""
 
@@ -66,5 +88,5 @@ class _Counted(io.BytesIO):
         """The next bytes."""
         self.pieces += 1
         if self.pieces > _PIECES:
-            raise ValueError(f"it is made of more than {_PIECES:,} pieces; save it again")
+            raise ValueError(_IN_PIECES)
         return super().read(size)

@@ -52,6 +52,7 @@ class Lease:
         self.folder, self.seconds, self.label = folder, seconds, label or folder.name
         self._file: Path | None = None
         self._handle = -1
+        self._by_name = False
         self._touched: list[Path] = []
         self._stop = threading.Event()
 
@@ -59,7 +60,9 @@ class Lease:
     def owned(self) -> bool:
         """Whether this lease still has the highest number: False once another job has taken it over."""
         file = self._file
-        return file is not None and _newest(self.folder) == file and _is_same(file, self._handle)
+        if file is None or _newest(self.folder) != file:
+            return False
+        return self._by_name or _is_same(file, self._handle)
 
     def __enter__(self) -> Lease:
         watch = _Watch(self.seconds)
@@ -117,6 +120,8 @@ class Lease:
             file.unlink(missing_ok=True)
             raise
         self._file, self._handle = file, handle
+        # Some FUSE and CIFS mounts number an open file otherwise than its name: there only names can be compared.
+        self._by_name = not _is_same(file, handle)
         self._heart = threading.Thread(target=self._beat, daemon=True)
         self._heart.start()
         return True
@@ -144,7 +149,7 @@ def sweep(folder: Path) -> None:
         newest = _newest(folder)
         if newest is None:
             folder.rmdir()
-        elif (text := newest.read_text()) == RELEASED or abandoned(text, newest):
+        elif (text := newest.read_text(errors="replace")) == RELEASED or abandoned(text, newest):
             lease = Lease(folder)
             if lease._take(newest):
                 lease.clear()
@@ -166,7 +171,7 @@ class _Watch:
         now = time.monotonic()  # before the look, so that a pause of this job does not count as the owner's silence
         try:
             # Opening first makes a network file system ask its server for the time of the last touch.
-            with file.open() as stream:
+            with file.open(errors="replace") as stream:
                 text, touched = stream.read(), os.fstat(stream.fileno()).st_mtime_ns
         except FileNotFoundError:
             return False
@@ -186,7 +191,7 @@ class _Watch:
 def _newest(folder: Path) -> Path | None:
     """The file with the highest number; None when there is none."""
     try:
-        files = [file for file in folder.iterdir() if file.name.isdigit()]
+        files = [file for file in folder.iterdir() if file.name.isascii() and file.name.isdigit()]
         return max(files, key=lambda file: int(file.name), default=None)
     except FileNotFoundError:
         return None
@@ -240,7 +245,7 @@ def dead(owner: str) -> bool | None:
     try:
         pid, start, where = owner.split(".", 2)
         return _is_gone(int(pid), start) if start and where == machine() else None
-    except ValueError:  # the owner has made its file and not yet filled it
+    except (ValueError, OverflowError):  # the owner has not yet filled its file; or it is damaged
         return None
 
 

@@ -298,7 +298,7 @@ def _verify(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
         intact = manifest.pop("sha256") == _digest(manifest)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Damaged(f"{folder / MANIFEST} cannot be read ({error})") from error
     if not intact:
         raise Damaged(f"{folder / MANIFEST} does not have the checksum it was written with")

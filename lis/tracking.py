@@ -77,8 +77,18 @@ def quoted(table: pd.DataFrame) -> pd.DataFrame:
         >>> quoted(pd.DataFrame({"name": ["=1+1", "ear"], "mean": [-0.5, 1.0]})).to_csv(index=False)
         "name,mean\\n'=1+1,-0.5\\near,1.0\\n"
     """
-    columns = {name: table[name].map(_quoted) for name in table if not is_numeric_dtype(table[name])}
-    return table.assign(**columns).rename(columns=_quoted)
+    # By position, as two columns may have one name.
+    columns = {k: _quoted_column(column) for k, (_, column) in enumerate(table.items())}
+    quoted = pd.DataFrame(columns, index=table.index)
+    quoted.columns = [_quoted(name) for name in table.columns]
+    return quoted
+
+
+def _quoted_column(column: pd.Series) -> pd.Series:
+    if is_numeric_dtype(column) or not any(isinstance(value, str) for value in column):
+        return column
+    # As objects, so that whole numbers beside a gap stay what they are.
+    return pd.Series([_quoted(value) for value in column], column.index, dtype=object)
 
 
 def _quoted(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,33 @@ def test_a_jpeg_of_thousands_of_scans_took_minutes(tmp_path: Path) -> None:
     for count, reason in ((20, ""), (100, "a JPEG of 106 scans: expected at most 64")):
         (tmp_path / "a").write_bytes(content[:-2] + last * count + content[-2:])
         assert reason in read_photo(tmp_path / "a", SIZE).reason
+
+
+def test_the_film_behind_a_phones_photo_was_counted_as_scans(tmp_path: Path) -> None:
+    """As was a preview within its EXIF data; the picture's own scans count wherever such stand."""
+    scan, comment = b"\xff\xda", b"\xff\xfe\3\xea" + b"\xff\xda" * 500
+    plain = saved(Image.new("RGB", (20, 20)), "JPEG")
+    (tmp_path / "a").write_bytes(plain + scan * 100)
+    assert not read_photo(tmp_path / "a", SIZE).reason
+    (tmp_path / "a").write_bytes(plain[:2] + comment + plain[2:])
+    assert not read_photo(tmp_path / "a", SIZE).reason
+    content = saved(Image.new("L", (64, 64)), "JPEG", progressive=True)
+    last = content[content.rfind(scan) : -2]
+    restarted = last + b"\xff\0\xff\xd0\xff\xff\1\xff\2\xff\xff"  # what is stuffed, restarts or says nothing
+    (tmp_path / "a").write_bytes(content[:-2] + (comment + restarted) * 100 + content[-2:] + scan)
+    assert "a JPEG of 106 scans" in read_photo(tmp_path / "a", SIZE).reason
+
+
+def test_segments_behind_a_scan_are_counted_within_bounds(tmp_path: Path) -> None:
+    """Millions of them, and megabytes of stuffed bytes, are refused or passed over in a second."""
+    content = saved(Image.new("RGB", (20, 20)), "JPEG")
+    start = time.process_time()
+    (tmp_path / "a").write_bytes(content[:-2] + b"\xff\xfe\0\2" * 1_000_000 + content[-2:])
+    assert "more than 200,000 pieces" in read_photo(tmp_path / "a", SIZE).reason
+    for filled in (b"\xff\0", b"\xff\xff"):
+        (tmp_path / "a").write_bytes(content[:-2] + filled * 4_000_000 + content[-2:])
+        assert not read_photo(tmp_path / "a", SIZE).reason
+    assert time.process_time() - start < 3
 
 
 def test_a_large_picture_takes_its_pixels_twice_in_memory(tmp_path: Path) -> None:

@@ -395,6 +395,7 @@ COCO_FILES: dict[str, tuple[Any, tuple[str, ...]]] = {
     "runs of truth": (runs([True, 63]), ("expected whole numbers from 0",)),
     "runs of bytes": (runs({"a": 1}), ("expected whole numbers from 0",)),
     "runs in another alphabet": (runs("9440~"), ("'9440~'", "pycocotools packs")),
+    "runs of snowmen": (runs("☃a1"), ("'☃a1'", "pycocotools packs")),
     "runs without an end": (runs("9440P"), ("ends within a number",)),
     "runs of endless numbers": (runs("P" * 99), ("pycocotools packs",)),
     "shares of the sides": (coco(annotation(30, [v for p in SHARES for v in p])), ("within 0…1", "multiply x and y")),
@@ -446,6 +447,16 @@ def packed(mask: np.ndarray) -> tuple[list[int], str]:
     return counts, text
 
 
+def decoded(size: int, counts: Any) -> np.ndarray:
+    """Run lengths as a mask of the whole image."""
+    pixels, (top, left) = decode_runs({"size": [size, size], "counts": counts}, size, "")
+    mask = np.zeros((size, size), bool)
+    mask[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
+    if mask.any():
+        assert pixels[[0, -1]].any(1).all() and pixels[:, [0, -1]].any(0).all()  # nothing around it
+    return mask
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_run_lengths_are_read_as_they_were_packed(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -454,7 +465,7 @@ def test_run_lengths_are_read_as_they_were_packed(seed: int) -> None:
     disc = (x - size / 2) ** 2 + (y - size / 3) ** 2 < (size * rng.random()) ** 2
     mask = disc if seed % 2 else rng.random((size, size)) < rng.random()
     for counts in packed(mask):
-        assert (decode_runs({"size": [size, size], "counts": counts}, size, "") == mask).all()
+        assert (decoded(size, counts) == mask).all()
 
 
 @pytest.mark.parametrize(
@@ -463,7 +474,23 @@ def test_run_lengths_are_read_as_they_were_packed(seed: int) -> None:
 def test_run_lengths_of_pycocotools(text: str, seed: int) -> None:
     """What `pycocotools.mask.encode` made of two random masks."""
     mask = np.random.default_rng(seed).random((SIZE, SIZE)) < 0.5
-    assert (decode_runs({"size": [SIZE, SIZE], "counts": text}, SIZE, "") == mask).all() and packed(mask)[1] == text
+    assert (decoded(SIZE, text) == mask).all() and packed(mask)[1] == text
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_run_lengths_of_small_masks_anywhere(seed: int) -> None:
+    """At the image's sides, over the ends of columns, with runs of no length, and nothing at all."""
+    rng = np.random.default_rng(seed)
+    size = int(rng.integers(2, 9))
+    mask = np.zeros((size, size), bool)
+    top, left = rng.integers(0, size, 2)
+    patch = mask[top : top + rng.integers(0, size), left : left + rng.integers(0, size)]
+    patch[:] = rng.random(patch.shape) < 0.7
+    counts = packed(mask)[0]
+    run = int(rng.integers(0, len(counts)))
+    part = int(rng.integers(0, counts[run] + 1))
+    for lengths in (counts, [*counts[:run], part, 0, counts[run] - part, *counts[run + 1 :]]):
+        assert (decoded(size, lengths) == mask).all()
 
 
 def test_run_lengths_and_crowds_are_areas(folder: Path) -> None:
@@ -825,6 +852,34 @@ def test_a_thousand_run_lengths_filled_a_gigabyte(tmp_path: Path) -> None:
     for _ in range(256):
         budget.spend(painted)
     with pytest.raises(ValueError, match=r"a\.json: its shapes take more than 268 million steps"):
+        budget.spend(painted)
+
+
+@pytest.mark.parametrize("size", [1024, 4096])
+def test_a_small_painted_part_was_charged_for_the_whole_image(tmp_path: Path, size: int) -> None:
+    """At 1024 pixels the 257th annotation of 30 × 30 was refused, at 4096 the 17th; an image may have 1,000."""
+    rows, position = [], np.random.default_rng(0).integers(0, size - 30, (1000, 2))
+    for x, y in position.tolist():
+        inside = [30, size - 30] * 29 + [30]
+        counts = [x * size + y, *inside, size**2 - x * size - y - sum(inside)]
+        rows.append(annotation(30) | {"segmentation": {"size": [size, size], "counts": counts}})
+    saved = coco(*rows)
+    saved["images"][0] |= {"width": None, "height": None}
+    write(tmp_path / "annotations.json", saved)
+    manifest = Manifest(tmp_path, "g", size, LABELS, (Sample(f"{FIRST}.png", "labels", None, 0),), "")
+    start = time.process_time()
+    mask = read_coco(tmp_path / "annotations.json", manifest).mask(f"{FIRST}.png").mask
+    assert time.process_time() - start < 2
+    expected = np.zeros((size, size), bool)
+    for x, y in position:
+        expected[y : y + 30, x : x + 30] = True
+    assert ((mask == 1) == expected).all()
+
+
+def test_too_many_painted_parts_are_not_blamed_on_outlines() -> None:
+    budget, painted = Budget(16384, "a.json"), Shape(1, painted=np.zeros((16384, 16384), bool))
+    budget.spend(painted)
+    with pytest.raises(ValueError, match=r"expected fewer or smaller ones$"):
         budget.spend(painted)
 
 

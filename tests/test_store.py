@@ -238,7 +238,9 @@ def test_damage_is_named_set_aside_and_mended(
     assert len(list((tmp_path / "set-aside").iterdir())) == 1
 
 
-@pytest.mark.parametrize("manifest", ["[]", "{}", '{"files": []}', '{"files": {"facts.json": 3}}', "\x00"])
+@pytest.mark.parametrize(
+    "manifest", ["[]", "{}", '{"files": []}', '{"files": {"facts.json": 3}}', "\x00", "[" * 100_000]
+)
 def test_a_manifest_of_another_shape_is_damage(tmp_path: Path, manifest: str) -> None:
     path = Store(tmp_path).make(RECIPE, fill).path
     (path / "manifest.json").write_text(manifest)

@@ -112,6 +112,33 @@ def test_a_name_that_a_spreadsheet_took_for_a_formula_is_quoted(tmp_path: Path) 
         assert row == [quoted, quoted, "-0.5", "-1", "-0.5" if name == names[0] else quoted]
 
 
+def test_quoting_a_column_left_no_other_value_as_it_was(tmp_path: Path) -> None:
+    """Whole numbers beside a gap became floats: 1 was written as 1.0, and 2^60 + 1 lost its last digits."""
+    large = 2**60 + 1
+    table = pd.DataFrame(
+        {
+            "count": pd.Series([1, None, large], dtype=object),
+            "mixed": pd.Series([large, None, "=a"], dtype=object),
+            "live": pd.Series([True, None, False], dtype=object),
+            "gap": pd.Series([1, None, large], dtype="Int64"),
+            "day": pd.to_datetime(["2020-01-01", None, "2021-01-01"]),
+            "kind": pd.Categorical(["a", None, "b"]),
+        }
+    )
+    CsvTracker(tmp_path).table("link/units", table)
+    assert (tmp_path / "tables" / "link" / "units.csv").read_text() == (
+        f"count,mixed,live,gap,day,kind\n1,{large},True,1,2020-01-01,a\n,,,,,\n{large},'=a,False,{large},2021-01-01,b\n"
+    )
+
+
+@pytest.mark.parametrize("names", [[0, 1], ["=x", "=x"], [None, 2.5]])
+def test_columns_whose_names_are_no_text_or_the_same_could_not_be_quoted(names: list, tmp_path: Path) -> None:
+    CsvTracker(tmp_path).table("link/units", pd.DataFrame([["=a", 1]], columns=names))
+    header, row = (tmp_path / "tables" / "link" / "units.csv").read_text().splitlines()
+    assert row == "'=a,1"
+    assert header == ",".join({"=x": "'=x", None: ""}.get(name, str(name)) for name in names)
+
+
 def test_metrics_of_a_class_that_is_named_like_a_formula(tmp_path: Path) -> None:
     """Its number is not quoted."""
     CsvTracker(tmp_path).metrics({"=cmd/loss": -0.5})

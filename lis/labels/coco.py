@@ -63,7 +63,8 @@ class Coco:
     def _shape(self, saved: dict[str, Any], name: str, where: str) -> Shape:
         value, area, size = value_of(name, self.manifest, where), saved.get("segmentation"), self.manifest.resolution
         if isinstance(area, dict):
-            return Shape(value, painted=decode_runs(area, size, where))
+            pixels, corner = decode_runs(area, size, where)
+            return Shape(value, painted=pixels, corner=corner)
         if not isinstance(area, list) or not area:
             raise ValueError(
                 f"{where} has no polygon in segmentation: expected a list of lists of x, y, x, y, …, or run lengths "
@@ -95,8 +96,9 @@ def read_coco(path: Path, manifest: Manifest) -> Coco:
     return coco
 
 
-def decode_runs(saved: Mapping[str, Any], size: int, where: str) -> np.ndarray:
-    """Pixels `[size, size]` bool of a run-length encoded mask (RLE).
+def decode_runs(saved: Mapping[str, Any], size: int, where: str) -> tuple[np.ndarray, tuple[int, int]]:
+    """Pixels `[height, width]` bool of a run-length encoded mask (RLE), cropped to those inside, and the row and column
+    of the first of them.
 
     Runs of pixels outside and inside take turns, the first lies outside; they go down the columns, from left to right.
 
@@ -109,8 +111,9 @@ def decode_runs(saved: Mapping[str, Any], size: int, where: str) -> np.ndarray:
         ValueError: they are of another size, are no lengths, or do not fill the image.
 
     Example:
-        >>> decode_runs({"size": [2, 2], "counts": [1, 2, 1]}, 2, "").astype(int).tolist()
-        [[0, 1], [1, 0]]
+        >>> pixels, corner = decode_runs({"size": [3, 3], "counts": [4, 1, 2, 1, 1]}, 3, "")
+        >>> pixels.astype(int).tolist(), corner
+        ([[1, 1]], (1, 1))
     """
     if saved.get("size") != [size, size]:
         raise ValueError(
@@ -125,8 +128,26 @@ def decode_runs(saved: Mapping[str, Any], size: int, where: str) -> np.ndarray:
         raise ValueError(
             f"{where}: its {len(runs)} run lengths fill {filled:,.0f} pixels: expected {size**2:,}; export it again"
         )
-    pixels = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size, size, order="F")
-    return np.ascontiguousarray(pixels)
+    return _cropped(runs, size)
+
+
+def _cropped(runs: np.ndarray, size: int) -> tuple[np.ndarray, tuple[int, int]]:
+    """The pixels of runs `[runs]` that fill an image, without the rows and columns that have none, and their corner."""
+    ends = runs.cumsum()
+    first, last = (ends - runs)[1::2], ends[1::2] - 1
+    first, last = first[last >= first], last[last >= first]
+    if not len(first):
+        return np.zeros((0, 0), bool), (0, 0)
+    left, right = int(first[0]) // size, int(last[-1]) // size
+    # A run over the end of a column has its last row, and the first of the next one.
+    split = (first // size != last // size).any()
+    top, bottom = (0, size - 1) if split else (int((first % size).min()), int((last % size).max()))
+    height, width = bottom - top + 1, right - left + 1
+    starts, stops = ((at // size - left) * height + at % size - top for at in (first, last))
+    borders = np.stack([starts, stops + 1], axis=1).reshape(-1)
+    lengths = np.diff(borders, prepend=0, append=height * width)
+    pixels = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(height, width, order="F")
+    return np.ascontiguousarray(pixels), (top, left)
 
 
 def _runs(counts: Any, size: int, where: str) -> np.ndarray:
@@ -161,7 +182,12 @@ def unpack_runs(text: str, where: str) -> np.ndarray:
         >>> unpack_runs("121", "").tolist(), unpack_runs("04000", "").tolist()
         ([1, 2, 1], [0, 4, 0, 4, 0])
     """
-    codes = np.frombuffer(text.encode("latin-1", "replace"), np.uint8).astype(np.int64) - _ASCII
+    try:
+        codes = np.frombuffer(text.encode("ascii"), np.uint8).astype(np.int64) - _ASCII
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{where}: counts has {text[:40]!r}: expected run lengths as pycocotools packs them"
+        ) from error
     last = np.flatnonzero(codes & 32 == 0)
     lengths = np.diff(last, prepend=-1)
     if len(codes) and (codes.min() < 0 or codes.max() > 63 or lengths.max(initial=0) > _LONGEST):

@@ -89,9 +89,10 @@ class Budget:
         self.steps += sum(_steps(outline, self.size) for outline in shape.outlines)
         self.steps += 0 if shape.painted is None else shape.painted.size
         if self.steps > MOST_STEPS:
+            smooth = ", and outlines that do not zigzag" if self.outlines else ""
             raise ValueError(
                 f"{self.where}: its shapes take more than {MOST_STEPS / 1e6:,.0f} million steps to draw: expected "
-                "fewer or smaller ones, and outlines that do not zigzag"
+                f"fewer or smaller ones{smooth}"
             )
         return shape
 
