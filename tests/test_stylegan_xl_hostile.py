@@ -233,7 +233,7 @@ BOMBS: dict[str, tuple[Any, str | None]] = {
     "a frame of no end": (Raw(b"\x95" + struct.pack("<Q", 2**63)), "truncated"),
     "a name of no end": (Raw(b"c" + b"a" * 2000), "a name that does not end"),
     "an integer of no end": (Raw(b"\x8b" + struct.pack("<I", 2**31)), "an integer of 2147483648 bytes"),
-    "a distant place in the memo": (kept(attribute(1), 2**32 - 1), None),
+    "a distant place in the memo": (kept(attribute(1), 2**32 - 1), "to have the number 4294967295, of at most"),
     "an empty place in the memo": (get(2**32 - 1), "value 4294967295 is used before"),
     "numbers for names": (attribute([Raw(b"\x82\x01"), Raw(b"\x83\x01\x01"), Raw(b"\x84\x01\x01\x01\x01")]), None),
     "an object from elsewhere": (attribute(Raw(code("id") + b"Q")), None),

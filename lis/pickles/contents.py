@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,10 @@ STORAGES = DTYPES | {
     "UntypedStorage": torch.uint8,
 }
 """Classes of storages. An untyped one is in bytes, and the tensor says what they are."""
-NEW_DTYPES = ("uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz")
+NEW_DTYPES = (
+    *("uint16", "uint32", "uint64", "complex32"),
+    *("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu"),
+)
 """Of tensors whose storage is untyped."""
 UNSUPPORTED = {
     "_rebuild_sparse_tensor": "a sparse tensor",
@@ -36,7 +39,9 @@ UNSUPPORTED = {
 MAX_DEPTH, MAX_ODD_KEYS, MAX_KEY = 64, 1000, 64
 """Containers in each other; keys that are neither text nor small integers; values in such a key."""
 SPARE = 2**28
-"""Bytes that the tensors may take beyond the file's size when each is written out: one element may stand for many."""
+"""Bytes that the values may take beyond the file's size: one element of a storage may stand for many of a tensor."""
+MAX_VIEWS = 8
+"""Times the file's size that the different views of its storages may take, beside `SPARE`, when each is written out."""
 _TENSOR = 20
 """Steps that a tensor is charged."""
 _NAMED = {str(kind).removeprefix("torch."): kind for kind in vars(torch).values() if isinstance(kind, torch.dtype)}
@@ -115,9 +120,11 @@ class Contents:
         self._source, self._locate = source, locate
         self._done: dict[int, Any] = {}
         self._open: set[int] = set()
-        self._flat: dict[tuple[Storage, torch.dtype], Tensor] = {}
-        self._views: dict[tuple[Any, ...], Tensor] = {}
+        # By text: the hashes of numbers are the file's choice.
+        self._flat: dict[str, Tensor] = {}
+        self._views: dict[str, Tensor] = {}
         self._odd_keys, self._memory = 0, len(source.data) + SPARE
+        self._viewed = MAX_VIEWS * len(source.data) + SPARE
 
     def restored(self, value: Any, depth: int = 0) -> Any:
         """What a record stands for: None, numbers, text, bytes, containers of these, and tensors without gradients.
@@ -147,10 +154,10 @@ class Contents:
             case tuple():
                 return tuple([self.restored(item, depth) for item in value])
             case dict():
-                return {self._key(key, depth): self.restored(item, depth) for key, item in value.items()}
+                return self._filled({}, value.items(), depth)
             case set() | frozenset():
                 self._source.budget.spend(len(value))
-                return type(value)([self._key(item, depth) for item in value])
+                return type(value)(self._members(value, depth))
             case View():
                 self._take(value.length)
                 return bytes(self._source.data[value.start : value.start + value.length])
@@ -170,7 +177,7 @@ class Contents:
             case "collections", "OrderedDict" | "Counter", arguments:
                 return self._dictionary(call, arguments, depth)
             case "builtins", "set", () | ([*_],) as arguments:
-                return {self._key(item, depth) for items in arguments for item in items}
+                return self._members([item for items in arguments for item in items], depth)
             case "builtins", "complex", (float() as real, float() as imaginary):
                 return complex(real, imaginary)
             case "builtins", "bytearray", arguments:
@@ -197,9 +204,17 @@ class Contents:
             case _:
                 raise ValueError(f"damaged: {describe(call)} from {describe(arguments)}")
         counts = call.function.name == "Counter"
-        result: dict[Any, Any] = Counter() if counts else {}
-        for key, item in (*items, *call.items.items()):
-            result[self._key(key, depth)] = self.restored(item, depth)
+        return self._filled(Counter() if counts else {}, (*items, *call.items.items()), depth)
+
+    def _filled(self, result: dict[Any, Any], items: Iterable[Any], depth: int) -> dict[Any, Any]:
+        for key, item in items:
+            result[self._key(key, len(result), depth)] = self.restored(item, depth)
+        return result
+
+    def _members(self, items: Iterable[Any], depth: int) -> set[Any]:
+        result: set[Any] = set()
+        for item in items:
+            result.add(self._key(item, len(result), depth))
         return result
 
     def _bytes(self, arguments: Any, depth: int) -> bytes:
@@ -214,9 +229,14 @@ class Contents:
                 return result
         raise ValueError(f"bytes of {describe(arguments)}: expected the bytes themselves")
 
-    def _key(self, key: Any, depth: int) -> Any:
-        """A key, where hashing and comparing it is harmless."""
-        if key is None or isinstance(key, str) or (isinstance(key, int) and key.bit_length() < 60):
+    def _key(self, key: Any, entries: int, depth: int) -> Any:
+        """A key for a container of so many entries, where hashing and comparing it is harmless."""
+        if key is None or isinstance(key, str):
+            return key
+        small = isinstance(key, int) and key.bit_length() < 60
+        if not small or key != entries:
+            self._source.budget.spend_search(entries)
+        if small:
             return key
         self._odd_keys += 1
         result = self.restored(key.value if isinstance(key, Opaque) else key, depth)
@@ -251,22 +271,22 @@ class Contents:
     def _view(self, part: Part, dtype: torch.dtype, offset: int, size: Any, stride: Any) -> Tensor:
         """The elements `offset + Σ index · stride` of a storage; the same ones are one tensor."""
         self._source.budget.spend(_TENSOR)
-        count = elements(size, 2**62)
+        count, steps = elements(size, 2**62), strides(size, stride)
         if count == 0:
-            return torch.empty(size, dtype=dtype)
-        steps = strides(size, stride)
+            return torch.empty_strided(size, steps, dtype=dtype)
         last, length = offset + span(size, steps), part.count * part.storage.dtype.itemsize // dtype.itemsize
         if not 0 <= offset < last <= length:
             raise ValueError(f"damaged: a tensor over the elements {offset}:{last} of {length}")
-        key = part.storage, dtype, part.first + offset, size, tuple(steps)
+        key = f"{_text(part.storage, dtype)} {part.first + offset} {size} {steps}"
         if key not in self._views:
-            self._take(count * dtype.itemsize)
+            repeated = count - min(count, last - offset)
+            self._take(repeated * dtype.itemsize, count * dtype.itemsize)
             self._views[key] = self._elements(part.storage, dtype).as_strided(size, steps, part.first + offset)
         return self._views[key]
 
     def _elements(self, storage: Storage, dtype: torch.dtype) -> Tensor:
         """All elements of a storage, as they lie in the file where that is possible."""
-        key = storage, dtype
+        key = _text(storage, dtype)
         if key not in self._flat:
             start, length = storage.start, storage.length // dtype.itemsize * dtype.itemsize
             aligned = start % dtype.itemsize == 0
@@ -280,13 +300,18 @@ class Contents:
         self._source.budget.spend(len(arguments))
         self._source.budget.spend(sum(len(value) for value in arguments if isinstance(value, list | tuple | dict)))
 
-    def _take(self, count: int) -> None:
-        """For bytes of memory."""
+    def _take(self, count: int, viewed: int = 0) -> None:
+        """For bytes of memory, and for those of a view, which would take memory where somebody copies it."""
         self._memory -= count
-        if self._memory < 0:
+        self._viewed -= viewed
+        if min(self._memory, self._viewed) < 0:
             raise ValueError(
                 f"its values would take more than the file's size and {SPARE} bytes: expected no more than it holds"
             )
+
+
+def _text(storage: Storage, dtype: torch.dtype) -> str:
+    return f"{storage.start} {storage.length} {dtype}"
 
 
 def _dtype(storage: Storage, name: str, rest: list[Any]) -> torch.dtype:

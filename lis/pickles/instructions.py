@@ -9,7 +9,7 @@ from struct import Struct
 from typing import Any
 
 from lis.pickles.machine import Machine
-from lis.pickles.records import PERSISTENT, Call, Global, Opaque, View, describe
+from lis.pickles.records import Call, Global, Opaque, View, describe
 
 MAX_INTEGER = 64
 """Bytes of an integer; arithmetic on longer ones could take any time."""
@@ -98,8 +98,9 @@ def _tuple(length: int, machine: Machine) -> None:
 
 
 def _frozenset(machine: Machine) -> None:
-    items = machine.pop_to_mark()
-    machine.push(frozenset(map(_key, items)))
+    items, members = machine.pop_to_mark(), set()
+    _add(machine, members, items)
+    machine.push(frozenset(members))
 
 
 def _append(machine: Machine) -> None:
@@ -124,11 +125,16 @@ def _add_items(machine: Machine) -> None:
     items = machine.pop_to_mark()
     match target := machine.top():
         case set():
-            target.update(map(_key, items))
+            _add(machine, target, items)
         case Call():  # a set of an unknown class
             pass
         case _:
             raise machine.damage(f"{describe(target)} is to be added to")
+
+
+def _add(machine: Machine, target: set[Any], items: list[Any]) -> None:
+    for item in items:
+        target.add(_key(machine, item, len(target)))
 
 
 def _set_item(machine: Machine) -> None:
@@ -145,14 +151,19 @@ def _update(machine: Machine, items: list[Any]) -> None:
     if len(items) % 2 or not isinstance(target, dict | Call):
         raise machine.damage(f"{len(items)} keys and values are to be set in {describe(target)}")
     values = target if isinstance(target, dict) else target.items
-    values.update(zip(map(_key, items[::2]), items[1::2], strict=True))
+    for key, value in zip(items[::2], items[1::2], strict=True):
+        values[_key(machine, key, len(values))] = value
 
 
-def _key(value: Any) -> Any:
+def _key(machine: Machine, value: Any, entries: int) -> Any:
     """The value where hashing it is harmless. Others' hashes could be made to collide, or to recurse into nested tuples
-    until the interpreter's own stack is full."""
-    small = isinstance(value, int) and value.bit_length() < 60
-    return value if small or value is None or isinstance(value, str | Global | Call) else Opaque(value)
+    until the interpreter's own stack is full. Integers, too, may be chosen so that a search visits all entries of a
+    container; but not where they count the entries."""
+    if isinstance(value, int) and value.bit_length() < 60:
+        if value != entries:
+            machine.budget.spend_search(entries)
+        return value
+    return value if value is None or isinstance(value, str | Global | Call) else Opaque(value)
 
 
 def _name_of_lines(machine: Machine) -> None:
@@ -172,9 +183,7 @@ def _extension(code: Struct, machine: Machine) -> None:
 
 
 def _persistent(machine: Machine) -> None:
-    reference = Call(PERSISTENT, machine.pop())
-    machine.persistent.append(reference)
-    machine.push(reference)
+    machine.push_persistent(machine.pop())
 
 
 def _call(machine: Machine) -> None:
@@ -196,18 +205,15 @@ def _build(machine: Machine) -> None:
 
 
 def _memoize(machine: Machine) -> None:
-    machine.memo[len(machine.memo)] = machine.top()
+    machine.memoize(len(machine.memo))
 
 
 def _put(index: Struct, machine: Machine) -> None:
-    machine.memo[machine.number(index)] = machine.top()
+    machine.memoize(machine.number(index))
 
 
 def _get(index: Struct, machine: Machine) -> None:
-    number = machine.number(index)
-    if number not in machine.memo:
-        raise machine.damage(f"value {number} is used before it is there")
-    machine.push(machine.memo[number])
+    machine.push(machine.memoized(machine.number(index)))
 
 
 BYTE, SHORT, INT, LENGTH = Struct("<B"), Struct("<H"), Struct("<I"), Struct("<Q")

@@ -6,10 +6,15 @@ from mmap import mmap
 from struct import Struct
 from typing import Any
 
-from lis.pickles.records import Budget, Call, Global
+from lis.pickles.records import PERSISTENT, Budget, Call, Global
 
 MAX_LINE = 1024
 """Bytes of a name that ends with its line."""
+_NAME = _PERSISTENT = 8
+"""Steps that a name and a reference to an object outside are charged: they take more memory than other values."""
+_FREE = 256
+"""Places in the memo that any pickle may use, also before it has made as many values."""
+_ABSENT = object()
 
 
 class Machine:
@@ -27,7 +32,8 @@ class Machine:
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []
         """The stacks under each open mark."""
-        self.memo: dict[int, Any] = {}  # a dict: an index may be any number, and must not ask for memory
+        self.memo: list[Any] = []  # not a dict, in which a file could make its indices collide
+        self._budgeted = budget.steps
         self.names: dict[Global, None] = {}
         """Every name that was pushed, in the order of its first use."""
         self.persistent: list[Call] = []
@@ -61,8 +67,29 @@ class Machine:
 
     def push_name(self, name: Global) -> None:
         """Put a name on the stack, and remember it."""
+        self.budget.spend(_NAME)
         self.names[name] = None
         self.stack.append(name)
+
+    def push_persistent(self, reference: Any) -> None:
+        """Put a reference to an object outside the pickle on the stack, and remember it."""
+        self.budget.spend(_PERSISTENT)
+        self.persistent.append(Call(PERSISTENT, reference))
+        self.stack.append(self.persistent[-1])
+
+    def memoize(self, index: int) -> None:
+        """Remember the last value of the stack by a number, of which there are not many more than instructions."""
+        most = self._budgeted - self.budget.steps + _FREE
+        if index > most:
+            raise self.damage(f"a value is to have the number {index}, of at most {most}")
+        self.memo.extend([_ABSENT] * (index + 1 - len(self.memo)))
+        self.memo[index] = self.top()
+
+    def memoized(self, index: int) -> Any:
+        """The value of a number."""
+        if index >= len(self.memo) or self.memo[index] is _ABSENT:
+            raise self.damage(f"value {index} is used before it is there")
+        return self.memo[index]
 
     def pop(self) -> Any:
         """Take the last value from the stack."""

@@ -10,9 +10,11 @@ MAX_STEPS = 2_000_000
 two feature networks take about 150,000."""
 MAX_TEXT = 2**24
 """Bytes of text per file; the programs in a published checkpoint take less than one megabyte."""
+_SEARCHED = 16
+"""Entries of a container that are searched for one step."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class View:
     """Bytes that were left in the file: nothing is read before it is known to be needed."""
 
@@ -20,7 +22,7 @@ class View:
     length: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Global:
     """The name of a class or function: something to compare, never to import."""
 
@@ -89,6 +91,14 @@ class Budget:
         self.steps -= steps
         if self.steps < 0:
             raise ValueError(f"more than {self.limits[0]} instructions and values: expected far fewer in a checkpoint")
+
+    def spend_search(self, entries: int) -> None:
+        """Count the search for a key whose hash the file chooses, in a container of so many entries: it may visit all.
+
+        Raises:
+            ValueError: too many.
+        """
+        self.spend(entries // _SEARCHED)
 
     def spend_text(self, length: int) -> None:
         """Count bytes of text.

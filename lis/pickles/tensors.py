@@ -50,20 +50,20 @@ def elements(size: Any, most: int) -> int:
     return count
 
 
-def strides(size: Sequence[int], stride: Any) -> list[int]:
-    """The strides; that of a dimension of one element means nothing and may be anything.
+def strides(size: Sequence[int], stride: Any) -> tuple[int, ...]:
+    """The strides as they are given; that of a dimension of one element means nothing and may be any.
 
     Raises:
         ValueError: they are none, or not as many as sizes.
 
     Example:
         >>> strides((2, 1), (3, 7))
-        [3, 1]
+        (3, 7)
     """
     whole = isinstance(stride, tuple) and len(stride) == len(size)
-    if not whole or not all(isinstance(s, int) and s >= 0 for s in stride):
+    if not whole or not all(isinstance(s, int) and 0 <= s < _ADDRESSABLE for s in stride):
         raise ValueError(f"damaged: {describe(stride)} stands where {len(size)} strides are to be")
-    return [step if length > 1 else 1 for length, step in zip(size, stride, strict=True)]
+    return stride
 
 
 def span(size: Sequence[int], steps: Sequence[int]) -> int:
