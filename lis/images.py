@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+LARGEST = 256
+"""Height and width from which images are kept smaller: a page shows them at a third of that."""
 
 
 def to_uint8(image: Tensor) -> Tensor:
@@ -14,3 +18,9 @@ def to_uint8(image: Tensor) -> Tensor:
         [0, 128, 255, 255]
     """
     return ((image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
+
+
+def smaller(image: Tensor) -> Tensor:
+    """Images `[n, 3, H, W]` averaged down to at most `LARGEST` pixels, by a whole factor."""
+    factor = -(-image.shape[2] // LARGEST)
+    return F.avg_pool2d(image, factor) if factor > 1 else image

@@ -13,10 +13,10 @@ from torch import nn
 from lis import memory
 from lis.config import FewShotConfig
 from lis.context import Context
+from lis.images import LARGEST
 from lis.matching.choice import usual_enlargement
 from lis.segmentation.networks import read_layers
 from lis.segmentation.training import step_bytes
-from lis.units.pictures import LARGEST
 
 log = logging.getLogger(__name__)
 

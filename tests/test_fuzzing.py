@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mmap import mmap
 from pathlib import Path
 
 import fuzzing
@@ -36,7 +37,7 @@ def hang(path: Path) -> None:
 
 
 def fill_memory(path: Path) -> None:
-    np.ones(2**26, np.uint8)
+    np.frombuffer(mmap(-1, 2**26), np.uint8)[:] = 1  # not from the heap, which may have so much that was freed
     refuse(path)
 
 

@@ -15,13 +15,13 @@ from lis import build
 from lis.classifiers.partnet import PartNet
 from lis.config import FlowConfig, MatcherConfig, PumpConfig
 from lis.generators.partworld import PartWorld
+from lis.images import smaller
 from lis.matching.affine import apply, estimate
 from lis.matching.descriptors import Patches, lengthened, projected
 from lis.motion.matchers import matched_side
 from lis.motion.trials import trials
 from lis.streams import Stream
 from lis.types import Matcher
-from lis.units.pictures import smaller
 
 QUICK: dict[str, MatcherConfig] = {
     "flow": FlowConfig(),

@@ -15,6 +15,7 @@ from fakes_units import LABELS, look, tuning_context, use_fake_segmenter
 from torch import Tensor
 
 from lis.context import Context
+from lis.images import LARGEST, smaller
 from lis.linking.fit import link, load_link
 from lis.quantify.change import change
 from lis.quantify.measures import MEASURES
@@ -24,7 +25,7 @@ from lis.units import pictures as stage
 from lis.units.effects import Effects
 from lis.units.examples import Example, examples, head, leaders, most_shared, typical, widespread
 from lis.units.perturbation import Perturbation
-from lis.units.pictures import LARGEST, pictures, smaller, style_codes
+from lis.units.pictures import pictures, style_codes
 from lis.units.screen import screen
 from lis.units.tuned import Tuned
 

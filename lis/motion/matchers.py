@@ -12,9 +12,9 @@ from torch import Tensor
 from lis import build
 from lis.config import FlowConfig, MatcherConfig, PumpConfig
 from lis.context import Context
+from lis.images import LARGEST
 from lis.matching.matches import Correspondence, Matches
 from lis.types import Generator, Matcher
-from lis.units.pictures import LARGEST
 
 STILL = "no motion"
 DESCRIPTORS = ("patches", "daisy", "classifier", "generator")

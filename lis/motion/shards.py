@@ -10,13 +10,13 @@ from torch import Tensor
 
 from lis.context import Context
 from lis.generators.layers import image_and_maps
+from lis.images import smaller
 from lis.matching.align import Alignment, align
 from lis.motion.local import AGREEMENT, agreement, local_motion
 from lis.store import Artifact, Draft, Recipe
 from lis.types import Link, Matcher
 from lis.units.parts import Finder
 from lis.units.perturbation import Perturbation, perturbed, require_finite
-from lis.units.pictures import smaller
 
 VERSION = 2
 LOST = "lost: the last image is too unlike the first to say where anything went"

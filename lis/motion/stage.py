@@ -14,6 +14,7 @@ from torch import Tensor
 from lis import build
 from lis.config import RunConfig
 from lis.context import Context
+from lis.images import LARGEST
 from lis.linking.fit import link, load_link
 from lis.linking.pairs import pairs
 from lis.motion.matchers import matched_side, own_matcher
@@ -27,7 +28,6 @@ from lis.types import Classifier
 from lis.units.direction import check_direction, find_direction
 from lis.units.parts import Parts
 from lis.units.perturbation import Perturbation
-from lis.units.pictures import LARGEST
 from lis.units.selection import perturbations, select
 from lis.units.view import of_direction, of_unit
 

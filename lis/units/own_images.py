@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lis.config import RunConfig
 from lis.context import Context
-from lis.images import to_uint8
+from lis.images import smaller, to_uint8
 from lis.labels.files import printable
 from lis.linking.fit import link, load_link
 from lis.linking.pairs import pairs
@@ -24,7 +24,7 @@ from lis.types import Link
 from lis.units.familiar import Familiar, share_below
 from lis.units.parts import Parts, check_parts
 from lis.units.photos import Photo, photo_files, read_photo, unreadable
-from lis.units.pictures import Seen, see, smaller
+from lis.units.pictures import Seen, see
 from lis.units.tables import long_table
 
 VERSION = 3

@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from lis.context import Context
-from lis.images import to_uint8
+from lis.images import smaller, to_uint8
 from lis.linking.fit import link, load_link
 from lis.quantify.change import change
 from lis.quantify.measures import MEASURES, measure
@@ -27,8 +26,6 @@ from lis.units.selection import perturbations
 from lis.units.tuned import Tuned
 
 VERSION = 4
-LARGEST = 256
-"""Height and width from which images are kept smaller: a page shows them at a third of that."""
 
 
 @dataclass(frozen=True)
@@ -126,12 +123,6 @@ def see(ctx: Context, masks: Finder, w: Tensor, labels: int) -> Seen:
 
     parts = list(ctx.tuned_batches(masks).map(once, w))
     return Seen(*(torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0])))
-
-
-def smaller(image: Tensor) -> Tensor:
-    """Images `[n, 3, H, W]` averaged down to at most `LARGEST` pixels, by a whole factor."""
-    factor = -(-image.shape[2] // LARGEST)
-    return F.avg_pool2d(image, factor) if factor > 1 else image
 
 
 def example_rows(example: Example, tuned: Tuned, seen: Seen, names: Sequence[str]) -> pd.DataFrame:
