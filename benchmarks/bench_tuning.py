@@ -30,8 +30,9 @@ from lis import build
 from lis.allocation import keep_freed_memory
 from lis.config import conf_folder, register
 from lis.context import Context
+from lis.costs import tuned_batches
 from lis.linking.linear import LinearLink
-from lis.memory import Batches, tuned_batches
+from lis.memory import Batches
 from lis.progress import print_anywhere
 from lis.segmentation.fewshot import FewShotFit
 from lis.segmentation.networks import read_layers

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from lis.config import RunConfig
+from lis.costs import batches, tuned_batches
 from lis.engine import Engine
-from lis.memory import Batches, batches, tuned_batches
+from lis.memory import Batches
 from lis.progress import Progress
 from lis.store import Store
 from lis.types import Classifier, Finder, Generator

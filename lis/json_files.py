@@ -78,7 +78,7 @@ def read_bytes(path: Path, largest: int = LARGEST) -> bytes:
         raise ValueError(f"{path} cannot be read ({error.strerror}): make it readable") from error
     if size > largest:
         raise ValueError(
-            f"{path} has {size / 2**20:,.0f} MB: expected at most {largest // 2**20} MB; leave embedded images out"
+            f"{path} has {size:,} bytes: expected at most {largest:,}; leave out what is not needed, as embedded images"
         )
     return content
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lis import memory
+from lis import costs, memory
 from lis.config import FewShotConfig
 from lis.context import Context
 from lis.images import LARGEST
@@ -72,11 +72,11 @@ def peaks(ctx: Context, stages: Iterable[str], machine: Machine | None = None) -
     """
     machine = machine or Machine.of(ctx.device)
     models = PROGRAM + sum(_weights(model, machine.device) for model in (ctx.generator, ctx.classifier))
-    found = {}
+    result = {}
     for stage in _with_sources(stages):
         need = NEEDS.get(stage, NEEDS["pairs"])
-        found[stage] = Peak(models, need.images(ctx, machine), need.arrays(ctx))
-    return found
+        result[stage] = Peak(models, need.images(ctx, machine), need.arrays(ctx))
+    return result
 
 
 def announce(ctx: Context) -> None:
@@ -86,15 +86,15 @@ def announce(ctx: Context) -> None:
     to run.
     """
     try:
-        found = peaks(ctx, ctx.config.analysis.stages)
+        result = peaks(ctx, ctx.config.analysis.stages)
     except Exception as error:
         log.warning("how much memory the stages will take is not known: %s", error, exc_info=log.isEnabledFor(10))
         return
-    if max((peak.total for peak in found.values()), default=0) < WARNED:
+    if max((peak.total for peak in result.values()), default=0) < WARNED:
         return
-    parts = ", ".join(f"{stage} {peak.total / GIB:.1f}" for stage, peak in found.items())
+    parts = ", ".join(f"{stage} {peak.total / GIB:.1f}" for stage, peak in result.items())
     log.info("memory at the peak of each stage, in GiB on %s: %s", ctx.device, parts)
-    for device, needs in _needs(ctx, found).items():
+    for device, needs in _needs(ctx, result).items():
         room = memory.free(device)
         if over := [stage for stage, need in needs.items() if need > room]:
             log.warning(
@@ -106,21 +106,21 @@ def announce(ctx: Context) -> None:
             )
 
 
-def _needs(ctx: Context, found: dict[str, Peak]) -> dict[torch.device, dict[str, int]]:
+def _needs(ctx: Context, result: dict[str, Peak]) -> dict[torch.device, dict[str, int]]:
     """What every stage still needs on which device: the models are there already, and arrays are never on a GPU."""
     cpu = torch.device("cpu")
     if ctx.device.type == "cpu":
-        return {cpu: {stage: peak.images + peak.arrays for stage, peak in found.items()}}
-    on_device = {stage: peak.images for stage, peak in found.items()}
-    return {ctx.device: on_device, cpu: {stage: peak.arrays for stage, peak in found.items()}}
+        return {cpu: {stage: peak.images + peak.arrays for stage, peak in result.items()}}
+    on_device = {stage: peak.images for stage, peak in result.items()}
+    return {ctx.device: on_device, cpu: {stage: peak.arrays for stage, peak in result.items()}}
 
 
 def _with_sources(stages: Iterable[str]) -> list[str]:
     """The stages behind those that they ask for."""
-    found: list[str] = []
+    result: list[str] = []
     for stage in stages:
-        found += [name for name in (*SOURCES.get(stage, ()), stage) if name not in found]
-    return found
+        result += [name for name in (*SOURCES.get(stage, ()), stage) if name not in result]
+    return result
 
 
 LINKED = ("pairs/train", "link")
@@ -161,7 +161,7 @@ class Need:
 
 def _weights(model: Any, device: torch.device) -> int:
     """Bytes of a model's parameters and buffers, and of the forms in which a device wants them."""
-    if isinstance(model, memory.Priced):
+    if isinstance(model, costs.Priced):
         return model.weight_bytes(device)
     tensors = [*model.parameters(), *model.buffers()] if isinstance(model, nn.Module) else []
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
@@ -173,20 +173,20 @@ def _at_once(one: int, most: int, machine: Machine) -> int:
 
 def _shown(ctx: Context, machine: Machine) -> int:
     """Images that the classifier sees."""
-    one = memory.image_bytes(ctx.generator, ctx.device, ctx.classifier)
+    one = costs.image_bytes(ctx.generator, ctx.device, ctx.classifier)
     return _at_once(one, ctx.config.batch_size, machine)
 
 
 def _compared(ctx: Context, machine: Machine) -> int:
-    """As `_shown`, with gradients of the classifier and the maps that parts are found in."""
+    """As `_shown`, with gradients of the classifier and the maps that parts are result in."""
     layers = _layers(ctx)
-    one = memory.image_bytes(ctx.generator, ctx.device, ctx.classifier, layers=layers, gradient=True)
+    one = costs.image_bytes(ctx.generator, ctx.device, ctx.classifier, layers=layers, gradient=True)
     return _at_once(one, ctx.config.batch_size, machine)
 
 
 def _heated(ctx: Context, machine: Machine) -> int:
     """The four images of a trajectory, with gradients of the classifier."""
-    return 4 * memory.image_bytes(ctx.generator, ctx.device, ctx.classifier, gradient=True)
+    return 4 * costs.image_bytes(ctx.generator, ctx.device, ctx.classifier, gradient=True)
 
 
 def _linked(ctx: Context, machine: Machine) -> int:
@@ -197,24 +197,24 @@ def _linked(ctx: Context, machine: Machine) -> int:
 
 
 def _parts(ctx: Context, machine: Machine) -> int:
-    """Images whose parts are found: on a GPU as many as there is room for."""
-    made = memory.image_bytes(ctx.generator, ctx.device, ctx.classifier, layers=_layers(ctx))
-    one = max(made, memory.generator_cost(ctx.generator, ctx.device, _layers(ctx)).left + _found(ctx))
+    """Images whose parts are result: on a GPU as many as there is room for."""
+    made = costs.image_bytes(ctx.generator, ctx.device, ctx.classifier, layers=_layers(ctx))
+    one = max(made, costs.generator_cost(ctx.generator, ctx.device, _layers(ctx)).left + _segmenter_bytes(ctx))
     grows = machine.device.type == "cuda" and ctx.config.tuning.batch_size is None
     return _at_once(one, 10**9 if grows else ctx.config.tuning.batch_size or ctx.config.batch_size, machine)
 
 
 def _layers(ctx: Context) -> tuple[str, ...]:
     """The maps that the segmenter reads; those of all layers where it does not say so itself."""
-    names = memory.layer_names(ctx.generator, ctx.device)
+    names = costs.layer_names(ctx.generator, ctx.device)
     if not ctx.config.classes.labels:
         return names[:1]
     return read_layers(names, getattr(ctx.config.segmenter, "every", 1))
 
 
-def _found(ctx: Context, gradient: bool = False) -> int:
+def _segmenter_bytes(ctx: Context, gradient: bool = False) -> int:
     """Bytes that the segmenter takes for one image; 0 for one of the user's, which says nothing before its training."""
-    config, shapes = ctx.config.segmenter, dict(memory.generator_cost(ctx.generator, ctx.device, _layers(ctx)).shapes)
+    config, shapes = ctx.config.segmenter, dict(costs.generator_cost(ctx.generator, ctx.device, _layers(ctx)).shapes)
     if not ctx.config.classes.labels or not isinstance(config, FewShotConfig):
         return 0
     side = config.size or ctx.generator.resolution // 2
@@ -229,14 +229,14 @@ def _found(ctx: Context, gradient: bool = False) -> int:
 def _segmented(ctx: Context, machine: Machine) -> int:
     """Making the maps of the labelled images, or one step of the training on them, whichever is more."""
     batch = getattr(ctx.config.segmenter, "batch_size", 5)
-    made = memory.image_bytes(ctx.generator, ctx.device, layers=_layers(ctx))
-    return max(_at_once(one, batch, machine) for one in (made, _found(ctx, gradient=True)))
+    made = costs.image_bytes(ctx.generator, ctx.device, layers=_layers(ctx))
+    return max(_at_once(one, batch, machine) for one in (made, _segmenter_bytes(ctx, gradient=True)))
 
 
 def _labelled(ctx: Context) -> int:
     """Maps of all labelled images, in half precision and averaged down."""
     side = getattr(ctx.config.segmenter, "size", None) or ctx.generator.resolution // 2
-    shapes = memory.generator_cost(ctx.generator, ctx.device, _layers(ctx)).shapes
+    shapes = costs.generator_cost(ctx.generator, ctx.device, _layers(ctx)).shapes
     one = _HALF * sum(c * min(h, side) * min(w, side) for c, h, w in shapes.values())
     return one * ctx.config.labels.train * len(ctx.class_names)
 
@@ -280,14 +280,14 @@ def _searched(ctx: Context) -> int:
 
 def _one_by_one(ctx: Context, machine: Machine) -> int:
     """An image with its maps, and what the matcher makes of two: flow takes next to nothing beside it."""
-    made = memory.generator_cost(ctx.generator, ctx.device, _layers(ctx)).peak
+    made = costs.generator_cost(ctx.generator, ctx.device, _layers(ctx)).peak
     pump = "pump" in getattr(ctx.config.matcher, "_target_", "")
     return max(made, _votes(ctx) if pump else 0)
 
 
 def _compared_matchers(ctx: Context, machine: Machine) -> int:
     """All matchers are compared, whatever is that of the run."""
-    made = memory.image_bytes(ctx.generator, ctx.device, layers=True)
+    made = costs.image_bytes(ctx.generator, ctx.device, layers=True)
     return max(made * ctx.config.motion.steps, _votes(ctx))
 
 

@@ -93,7 +93,7 @@ def test_an_unknown_pattern_ends_with_an_error(capsys: pytest.CaptureFixture[str
         ("model: [resnet50]", "model is .* expected a text"),
         ("- model", "holds list"),
         ("model: 'a", "cannot be read"),
-        ("a: " + "x" * 2**16, "MB"),
+        ("a: " + "x" * 2**16, "65,539 bytes: expected at most 65,536"),
         ("a: ${b", "cannot be read"),
     ],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import http.server
 import json
@@ -18,11 +17,11 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import requests
+from serving import Quiet, serving
 
 from lis.download import download
 from lis.lock import Lease
@@ -72,23 +71,14 @@ class Server:
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     state = Server()
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def do_GET(self) -> None:
             state.answer(self)
 
-        def log_message(self, format: str, *args: Any) -> None:
-            """Nothing."""
-
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.setenv(name, "*")
     monkeypatch.setattr("lis.download._PAUSE", 0.0)
-    serving = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    state.url = f"http://127.0.0.1:{serving.server_port}/a.pkl"
-    threading.Thread(target=serving.serve_forever, args=(0.01,), daemon=True).start()
-    yield state
-    serving.shutdown()
-    serving.server_close()
-    gc.collect(1)  # requests leaves the socket of a broken connection to the garbage collector, which warns
+    with serving(Handler, monkeypatch) as address:
+        state.url = f"{address}/a.pkl"
+        yield state
 
 
 @pytest.fixture

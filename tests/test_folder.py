@@ -258,4 +258,4 @@ def test_a_record_that_no_run_wrote_ended_the_run(tmp_path: Path, caplog: pytest
     assert recorded(tmp_path) == []
     (tmp_path / RECORD).write_text('{"lis": 1, "files": ["mine.txt"]}\n' + " " * (4 * 2**20))
     clear(tmp_path)
-    assert (tmp_path / "mine.txt").exists() and "has 4 MB: expected at most 4 MB" in caplog.text
+    assert (tmp_path / "mine.txt").exists() and "bytes: expected at most 4,194,304" in caplog.text

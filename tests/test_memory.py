@@ -16,11 +16,12 @@ from fakes import FakeGenerator
 from stylegan_xl_fixtures import generator as small_generator
 from torch import Tensor
 
-from lis import memory
+from lis import costs, memory
 from lis.classifiers.partnet import PartNet
+from lis.costs import batches, tuned_batches
 from lis.generators.partworld.generator import PartWorld
 from lis.generators.stylegan_xl import StyleGANXL, imagenet256
-from lis.memory import Batches, batches, out_of_memory, tuned_batches
+from lis.memory import Batches, out_of_memory
 
 
 class Device:
@@ -185,17 +186,17 @@ def test_simulated_a_gpu_begins_with_32_and_never_grows_beyond_its_memory(
 ) -> None:
     monkeypatch.setattr(memory, "free", lambda _: 200 * 2**20)
     painter, masks = Painter(), Everywhere()
-    shapes = memory.generator_cost(painter, CPU, masks.layers).shapes
-    monkeypatch.setattr(memory, "finder_cost", lambda *_: 0)  # would ask for zeros on the device
+    shapes = costs.generator_cost(painter, CPU, masks.layers).shapes
+    monkeypatch.setattr(costs, "finder_cost", lambda *_: 0)  # would ask for zeros on the device
     own = tuned_batches(painter, torch.device("cuda"), None, 7, None, masks)
     assert shapes == {"only": (64, 64, 64)}
-    assert own.size == memory.FIRST_ON_GPU and own._grows and own.most == 99
+    assert own.size == costs.FIRST_ON_GPU and own._grows and own.most == 99
     assert mapped(own, clock(Device(lambda n: 1 / n)), 300) == [32, 32, 64, 64, 64, 44]
 
 
 def test_what_a_batch_takes_is_counted_while_it_lives() -> None:
     weight = torch.ones(1000, 1000)
-    with memory.Meter() as meter:
+    with costs.Meter() as meter:
         first = torch.ones(1000) @ weight
         second = first + 1
         del first
@@ -213,14 +214,14 @@ def test_what_a_model_takes_is_measured_once() -> None:
             return super().synthesize(w, features)
 
     painter = Counting()
-    costs = {memory.generator_cost(painter, CPU, ("only",)).peak for _ in range(3)}
-    assert painter.calls == 1 and costs.pop() > 2**20
-    assert memory.generator_cost(painter, CPU).peak < 2**20 and painter.calls == 2
+    peaks = {costs.generator_cost(painter, CPU, ("only",)).peak for _ in range(3)}
+    assert painter.calls == 1 and peaks.pop() > 2**20
+    assert costs.generator_cost(painter, CPU).peak < 2**20 and painter.calls == 2
 
 
 def test_a_gradient_costs_more_than_an_answer() -> None:
     classifier = PartNet()
-    plain, gradient = (memory.classifier_cost(classifier, 64, CPU, wanted) for wanted in (False, True))
+    plain, gradient = (costs.classifier_cost(classifier, 64, CPU, wanted) for wanted in (False, True))
     assert 64 * 64 * 3 * 4 < plain < gradient / 2
 
 
@@ -229,7 +230,7 @@ def test_a_large_batch_is_cut_to_what_there_is_room_for(
 ) -> None:
     """`batch_size=100` went whole into the generator, and died on a card that has room for fifty."""
     caplog.set_level("INFO")
-    memory._say.cache_clear()
+    costs._say.cache_clear()
     generator: Any = StyleGANXL(imagenet256())
     monkeypatch.setattr(memory, "free", lambda _: 79 * memory.GIB)
     monkeypatch.setitem(memory.MOST, "cuda", 79 * memory.GIB)
@@ -294,11 +295,11 @@ def test_a_model_that_cannot_say_when_it_ends_is_measured_all_the_same() -> None
         def __call__(self, maps: dict[str, Tensor]) -> Tensor:
             return maps["only"][:, 0].long()
 
-    assert memory.finder_cost(Slotted(), {"only": (64, 8, 8)}, CPU) == 8 * 8 * 8
+    assert costs.finder_cost(Slotted(), {"only": (64, 8, 8)}, CPU) == 8 * 8 * 8
 
 
 def test_tensors_without_storage_are_passed_over() -> None:
-    with memory.Meter() as meter:
+    with costs.Meter() as meter:
         sparse = torch.eye(10).to_sparse()
         dense = sparse @ torch.ones(10, 2)
     assert dense.shape == (10, 2) and meter.peak >= 400
@@ -307,7 +308,7 @@ def test_tensors_without_storage_are_passed_over() -> None:
 def test_what_is_kept_of_an_image_does_not_keep_what_it_was_made_from() -> None:
     weight = torch.ones(1000)
     gone = weakref.ref(weight.untyped_storage())
-    with memory.Meter() as meter:
+    with costs.Meter() as meter:
         result = weight * 2
     del weight
     assert gone() is None and meter.peak == 4000 and len(result) == 1000
@@ -323,8 +324,8 @@ def test_a_generator_whose_members_mean_something_else_is_measured() -> None:
             return ["only"]
 
     namesake: Any = Namesake()
-    assert memory.generator_cost(namesake, CPU, True).shapes == {"only": (64, 64, 64)}
-    assert memory.layer_names(namesake, CPU) == ("only",)
+    assert costs.generator_cost(namesake, CPU, True).shapes == {"only": (64, 64, 64)}
+    assert costs.layer_names(namesake, CPU) == ("only",)
 
 
 def test_what_is_planned_is_what_is_taken() -> None:
@@ -332,8 +333,8 @@ def test_what_is_planned_is_what_is_taken() -> None:
     generator, classifier = PartWorld(["pug"]), PartNet()
     w = generator.mean_w[:1].repeat(10, 1)
     for maps in (False, True):
-        planned = 10 * memory.image_bytes(generator, CPU, classifier, layers=maps)
-        with torch.inference_mode(), memory.Meter() as meter:
+        planned = 10 * costs.image_bytes(generator, CPU, classifier, layers=maps)
+        with torch.inference_mode(), costs.Meter() as meter:
             made = generator.synthesize(w, features=True) if maps else (generator.synthesize(w), {})
             classifier.head(classifier.features(made[0]))
         assert planned / 2 < meter.peak <= planned

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import http.server
 import re
 import socket
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from pickled import packed
+from serving import Quiet, serving
 from stylegan_xl_fixtures import TOLERANCE, recorded
 
 from lis.classifiers.imagenet import imagenet_names
@@ -51,7 +50,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """One that runs."""
     state = Server()
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def do_GET(self) -> None:
             state.asked.append(self.path)
             content = state.files.get(self.path)
@@ -60,18 +59,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
             self.end_headers()
             self.wfile.write(content or b"")
 
-        def log_message(self, format: str, *args: Any) -> None:
-            """Nothing."""
-
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.setenv(name, "*")
-    serving = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    state.address = f"http://127.0.0.1:{serving.server_port}"
-    threading.Thread(target=serving.serve_forever, args=(0.01,), daemon=True).start()
-    yield state
-    serving.shutdown()
-    serving.server_close()
-    gc.collect(1)  # requests leaves the socket of a failed request to the garbage collector, which warns
+    with serving(Handler, monkeypatch) as state.address:
+        yield state
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ from PIL import Image
 
 from lis.classifiers.imagenet import snake_case
 from lis.config import RunConfig
+from lis.costs import batches
 from lis.images import to_uint8
 from lis.labels.files import nearest
 from lis.labels.manifest import CODES, MANIFEST, SPLITS, Manifest, Sample, check_labels, save
 from lis.labels.png import label_palette, write_mask
 from lis.labels.reading import MASK
-from lis.memory import batches
 from lis.segmentation.masks import exact_masks
 from lis.stopping import stop
 from lis.store import check_writable

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from lis.context import Context
+from lis.costs import Meter
 from lis.linking.baselines import PAIRINGS, partners, tour, within_class_tour
 from lis.linking.distances import ImageDistance
-from lis.memory import Batches, Meter
+from lis.memory import Batches
 from lis.streams import Stream
 
 

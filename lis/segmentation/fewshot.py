@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import pandas as pd
 import torch
 
+from lis.costs import layer_names
 from lis.linking.training import Settings
-from lis.memory import layer_names
 from lis.segmentation.labelled import Labelled
 from lis.segmentation.masks import reduced_masks
 from lis.segmentation.networks import read_layers

@@ -16,9 +16,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from lis.costs import Meter, batches
 from lis.lightning import one_process
 from lis.linking.training import Settings
-from lis.memory import Meter, batches, budget
+from lis.memory import budget
 from lis.segmentation.networks import reduced
 from lis.segmentation.segmenter import FewShotSegmenter
 from lis.types import Generator

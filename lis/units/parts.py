@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lis.context import Context
-from lis.memory import layer_names
+from lis.costs import layer_names
 from lis.segmentation.stage import Masks, load_segmenter, segmenter, validate_segmenter
 from lis.types import Finder
 

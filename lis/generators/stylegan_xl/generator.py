@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lis.costs import Cost, Layers
 from lis.fingerprint import Fingerprint
 from lis.generators.stylegan_xl.geometry import GeneratorSpec
 from lis.generators.stylegan_xl.mapping import Mapping
 from lis.generators.stylegan_xl.synthesis import Synthesis, laid_out
-from lis.memory import Cost, Layers
 from lis.streams import Stream
 
 log = logging.getLogger(__name__)
@@ -182,7 +182,7 @@ class StyleGANXL(nn.Module):
         return self.synthesis.layer_names
 
     def cost(self, layers: Layers = False) -> Cost:
-        """What one image with the maps of these layers takes on a GPU; nothing is made: see `lis.memory.Priced`.
+        """What one image with the maps of these layers takes on a GPU; nothing is made: see `lis.costs.Priced`.
 
         Example:
             >>> from lis.generators.stylegan_xl import imagenet256

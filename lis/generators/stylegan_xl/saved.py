@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lis.generators.stylegan_xl.geometry import GeneratorSpec
 from lis.generators.stylegan_xl.typed import typed
+from lis.json_files import parse_json, read_bytes
 from lis.safetensors_file import load_safetensors
 from lis.stopping import stop
 
@@ -76,21 +77,14 @@ def read_saved(path: Path) -> tuple[Description, dict[str, Tensor]]:
         OSError: a file is missing.
     """
     weights = path / WEIGHTS if path.is_dir() else path
-    description = typed(Description, _json(weights.with_suffix(Path(DESCRIPTION).suffix)), "description")
+    description = typed(Description, _described(weights.with_suffix(Path(DESCRIPTION).suffix)), "description")
     if description.version != Description.version:
         raise ValueError(f"it has version {description.version}, expected {Description.version}: convert it again")
     return description, load_safetensors(weights)
 
 
-def _json(path: Path) -> Any:
-    with path.open("rb") as file:
-        text = file.read(MAX_DESCRIPTION + 1)
-    if len(text) > MAX_DESCRIPTION:
-        raise ValueError(f"{path.name} has more than {MAX_DESCRIPTION} bytes")
-    try:
-        return json.loads(text.decode())
-    except (ValueError, RecursionError) as error:  # ValueError: also an integer of more digits than Python reads
-        raise ValueError(f"{path.name} is no JSON that is read here ({error})") from error
+def _described(path: Path) -> Any:
+    return parse_json(read_bytes(path, MAX_DESCRIPTION), path.name, remedy="convert the network again")
 
 
 def require_free(folder: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lis.costs import Cost, Layers, Meter
 from lis.fingerprint import version
 from lis.generators.layers import wanted_layers
 from lis.generators.stylegan_xl import winograd
@@ -18,7 +19,7 @@ from lis.generators.stylegan_xl.compiler import MODES, usable
 from lis.generators.stylegan_xl.geometry import InputSpec, LayerSpec, SynthesisSpec
 from lis.generators.stylegan_xl.mapping import GAIN, SLOPE, Linear
 from lis.generators.stylegan_xl.resampling import Resampling, resample
-from lis.memory import Batches, Cost, Layers, Meter, budget
+from lis.memory import Batches, budget
 from lis.precision import TF32, tf32
 
 DTYPES = {"float32": torch.float32, TF32: torch.float32, "bf16": torch.bfloat16}
@@ -194,7 +195,7 @@ class Synthesis(nn.Module):
         return ("input", *(layer.name for layer in self.spec.layers))
 
     def cost(self, layers: Layers = False) -> Cost:
-        """What an image with the maps of these layers takes where resampling is not compiled: see `lis.memory.Priced`.
+        """What an image with the maps of these layers takes where resampling is not compiled: see `lis.costs.Priced`.
 
         Raises:
             ValueError: an unknown layer.
