@@ -108,7 +108,7 @@ def test_256_pixels_take_less_memory_than_planned_at_any_batch_size(tmp_path: Pa
     gan = ["gan=imagenet256", "gan.weights=random", "classes=custom", "classes.names=[pug]"]
     labels_of(tmp_path / "labels", gan, tmp_path)
     chosen = [*gan, *RANDOM, f"labels.folder={tmp_path / 'labels'}", "classes.labels=[upper,lower]"]
-    counts = ["pairs.train=6", "pairs.test=2", "shard_size=6", "batch_size=1000", "tuning.batch_size=1000"]
+    counts = ["pairs.train=12", "pairs.test=2", "shard_size=12", "batch_size=1000", "tuning.batch_size=1000"]
     few = ["tuning.units=3", "tuning.seeds=2", "tuning.null_directions=1", f"segmenter={network}", "segmenter.epochs=2"]
     stages = ["analysis=units", "analysis.stages=[pairs/train,link,tuning]"]
     limited = f"import resource; resource.setrlimit(resource.RLIMIT_DATA, (16 * 2**30,) * 2); {STARTED}"
