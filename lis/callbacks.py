@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,11 @@ log = logging.getLogger(__name__)
 
 FAILURE = "failure.json"
 """Written into the folder of a run that failed; holds `error`."""
+_RESULT = "metrics.json"
+_CONFIG = ".hydra/config.yaml"
+
+Versions = Mapping[Path, tuple[int, ...]]
+"""Which version of a file is known: its inode, size, and times of writing and of change in nanoseconds."""
 
 
 class SweepReport(Callback):
@@ -28,7 +33,7 @@ class SweepReport(Callback):
     """
 
     def __init__(self) -> None:
-        self._started = 0.0
+        self._earlier: Versions = {}
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """End the program if the run's folder cannot be written."""
@@ -36,15 +41,15 @@ class SweepReport(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """End the program if the sweep's folder cannot be written."""
-        self._started = time.time()
         _require_writable(config.hydra.sweep.dir, "hydra.sweep.dir")
+        self._earlier = versions(Path(config.hydra.sweep.dir))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Write `<sweep>/report.html`, log every failed job, and end the program with 1 if there is one."""
         folder = Path(config.hydra.sweep.dir)
-        jobs = sweep_jobs(folder, self._started)
-        failures = {job: reason for job in jobs if (reason := failure(job, self._started)) is not None}
-        done = [job for job in jobs if _is_new(job / "metrics.json", self._started)]  # also where only a figure failed
+        jobs = sweep_jobs(folder, self._earlier)
+        failures = {job: reason for job in jobs if (reason := failure(job, self._earlier)) is not None}
+        done = [job for job in jobs if _is_new(job / _RESULT, self._earlier)]  # also where only a figure failed
         is_whole = True
         try:
             if done:
@@ -60,25 +65,37 @@ class SweepReport(Callback):
             sys.exit(1)
 
 
-def sweep_jobs(folder: Path, since: float = 0.0) -> list[Path]:
-    """The folders of a sweep's jobs that started after `since` (seconds of the epoch), in their order."""
-    configs = [file for file in folder.glob("*/.hydra/config.yaml") if _is_new(file, since)]
-    jobs = [file.parent.parent for file in configs]
+def versions(folder: Path) -> Versions:
+    """What lies in the folders of a sweep's jobs before it starts.
+
+    Clocks would not do: a sweep may follow within the tick of a file system's clock.
+    """
+    return {file: _version(file) for name in (_CONFIG, _RESULT, FAILURE) for file in folder.glob(f"*/{name}")}
+
+
+def sweep_jobs(folder: Path, earlier: Versions) -> list[Path]:
+    """The folders of the jobs of a sweep, but for those that `earlier` sweeps left, in their order."""
+    jobs = [file.parent.parent for file in folder.glob(f"*/{_CONFIG}") if _is_new(file, earlier)]
     return sorted(jobs, key=lambda job: (int(job.name) if job.name.isdigit() else sys.maxsize, job.name))
 
 
-def failure(job: Path, since: float = 0.0) -> str | None:
-    """Why a job failed that started after `since` (seconds of the epoch); None if it did not.
+def failure(job: Path, earlier: Versions) -> str | None:
+    """Why a job failed; None if it did not.
 
-    A job that was refused leaves the result of an earlier one in its folder.
+    A job that was refused leaves the result of an `earlier` one in its folder.
     """
-    if _is_new(job / FAILURE, since):
+    if _is_new(job / FAILURE, earlier):
         return read_json(job / FAILURE)["error"]
-    return None if _is_new(job / "metrics.json", since) else "it ended without a result"
+    return None if _is_new(job / _RESULT, earlier) else "it ended without a result"
 
 
-def _is_new(file: Path, since: float) -> bool:
-    return file.exists() and file.stat().st_mtime >= int(since)
+def _is_new(file: Path, earlier: Versions) -> bool:
+    return file.exists() and earlier.get(file) != _version(file)
+
+
+def _version(file: Path) -> tuple[int, ...]:
+    status = file.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def overrides(job: Path) -> list[str]:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import time
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
 from lis import callbacks
-from lis.callbacks import SweepReport, failure
+from lis.callbacks import SweepReport, failure, sweep_jobs, versions
 
 
 def job(folder: Path, **results: object) -> Path:
@@ -39,10 +37,31 @@ def test_failed_jobs_are_told_where_the_comparison_is_not_whole_as_well(
     assert "no such unit" in caplog.text
 
 
-def test_what_an_earlier_sweep_left_in_a_jobs_folder_is_no_result_of_this_one(tmp_path: Path) -> None:
-    now = time.time()
+def test_what_an_earlier_sweep_left_a_moment_ago_is_no_result_of_this_one(tmp_path: Path) -> None:
     folder = job(tmp_path / "0", metrics={}, failure={"error": "of an earlier sweep"})
-    for name in ("metrics.json", "failure.json"):
-        os.utime(folder / name, (now - 100, now - 100))
-    assert failure(folder) == "of an earlier sweep"
-    assert failure(folder, now - 10) == "it ended without a result"
+    assert sweep_jobs(tmp_path, {}) == [folder] and failure(folder, {}) == "of an earlier sweep"
+    earlier = versions(tmp_path)
+    assert sweep_jobs(tmp_path, earlier) == [] and failure(folder, earlier) == "it ended without a result"
+
+
+def test_what_this_sweep_writes_anew_is_its_result(tmp_path: Path) -> None:
+    folder = job(tmp_path / "0", metrics={}, failure={"error": "of an earlier sweep"})
+    earlier = versions(tmp_path)
+    for name in (".hydra/config.yaml", "metrics.json"):
+        (folder / "draft").write_bytes((folder / name).read_bytes())
+        (folder / "draft").replace(folder / name)
+    assert sweep_jobs(tmp_path, earlier) == [folder] and failure(folder, earlier) is None
+
+
+def test_a_sweep_at_once_after_another_counts_none_of_its_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(callbacks, "_compare", lambda jobs, folder: pytest.fail(f"{jobs} are compared"))
+    folder = job(tmp_path / "0", metrics={})
+    report, config = SweepReport(), OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
+    report.on_multirun_start(config)
+    (folder / ".hydra" / "config.yaml").write_text("device: abacus")
+    (folder / "failure.json").write_text(json.dumps({"error": "unknown device"}))
+    with pytest.raises(SystemExit):
+        report.on_multirun_end(config)
+    assert "1 of 1 jobs failed" in caplog.text and "is not whole" not in caplog.text
