@@ -27,7 +27,7 @@ full: $(STAMP)  ## every experiment at its full size, long fuzz and fault runs
 	$(BIN)/pytest -m full
 
 bench: $(STAMP)  ## measure speed and memory against the references
-	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file; done
+	@set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file; done
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
