@@ -29,15 +29,15 @@ from lis.generators.partworld import PartWorld
 from lis.images import to_uint8
 from lis.labels import read
 from lis.labels.__main__ import configuration, main
-from lis.labels.check import check
 from lis.labels.coco import decode_runs, read_coco
 from lis.labels.export import export
+from lis.labels.labelled import folder_digest
+from lis.labels.labelled import labelled as labelled_images
 from lis.labels.labelme import read_labelme
 from lis.labels.manifest import Manifest, Sample
 from lis.labels.png import label_palette
 from lis.labels.polygons import Budget, Shape, area, draw, inside
-from lis.segmentation.labelled import folder_digest
-from lis.segmentation.labelled import labelled as labelled_images
+from lis.report.labelled import check
 from lis.streams import Stream
 
 SIZE = 8

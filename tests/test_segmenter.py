@@ -16,12 +16,12 @@ from torch.nn import functional as F
 import lis.labels
 from lis.context import Context
 from lis.labels.export import export
+from lis.labels.labelled import draw, exact
 from lis.linking.training import Settings
 from lis.run import check_models
 from lis.segmentation.evaluation import segmentation
 from lis.segmentation.fewshot import FewShotFit
 from lis.segmentation.iou import confusions, iou
-from lis.segmentation.labelled import draw, exact
 from lis.segmentation.networks import Projection, Stack, Standardisation, five, read_layers, resized, three
 from lis.segmentation.segmenter import NETWORKS, FewShotSegmenter
 from lis.segmentation.stage import load_segmenter, segment, segmenter
