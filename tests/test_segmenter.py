@@ -317,7 +317,9 @@ def test_a_folder_is_read_once_for_its_check_and_its_use(tmp_path: Path, monkeyp
     own, splits = painted_context(tmp_path), []
     export(tmp_path / "labels", own.config, own.generator, masks=True)
     read = lis.labels.read
-    monkeypatch.setattr("lis.labels.read", lambda *arguments: (splits.append(arguments[3]), read(*arguments))[1])
+    monkeypatch.setattr(
+        "lis.labels.labelled.read", lambda *arguments: (splits.append(arguments[3]), read(*arguments))[1]
+    )
     stages = ["segmenter", "segmentation"]
     ctx = painted_context(tmp_path, labels__folder=str(tmp_path / "labels"), labels__exact=0, analysis__stages=stages)
     check_models(ctx)
