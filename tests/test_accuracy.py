@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fakes import make_context
+from helpers.fakes import make_context
 
 from lis import build
 from lis.config import FlowConfig, MatcherConfig, MatchingConfig, MotionConfig, PumpConfig

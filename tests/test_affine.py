@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from moving import map_of
+from helpers.moving import map_of
 from torch import Tensor
 
 from lis.matches import Matches, pixel_grid

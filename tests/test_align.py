@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from moving import map_of, moved, textured
+from helpers.moving import map_of, moved, textured
 from torch import Tensor
 
 from lis.matches import Correspondence, Matches, pixel_grid

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from commandline import ROOT
+from helpers.commandline import ROOT
 
 from benchmarks.house import imports, modules
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from commandline import ROOT
+from helpers.commandline import ROOT
 
 
 def recipe(target: str) -> list[str]:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commandline import ROOT
+from helpers.commandline import ROOT
 
 from benchmarks import house
 

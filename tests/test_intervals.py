@@ -8,12 +8,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from helpers.shapes import apart
 from torch import Tensor
 
 from lis import statistics
 from lis.statistics import interval, resample
 from lis.units.intervals import axial_interval, change_interval, p_null
-from tests.shapes import apart
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fakes import FakeClassifier, FakeGenerator, make_config, make_context
-from pickled import forget_peak, peak_memory
+from helpers.fakes import FakeClassifier, FakeGenerator, make_config, make_context
+from helpers.pickled import forget_peak, peak_memory
 from PIL import Image
 from safetensors.torch import save_file
 from scipy.spatial import ConvexHull

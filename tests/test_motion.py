@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fakes import NAMES, FakeClassifier, FakeGenerator, make_context
-from moving import textured
-from simulated import GPU, simulated_gpu
+from helpers.fakes import NAMES, FakeClassifier, FakeGenerator, make_context
+from helpers.moving import textured
+from helpers.simulated import GPU, simulated_gpu
 from torch import Tensor
 
 from lis import build

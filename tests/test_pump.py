@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pump_reference import final_volume, forward, plain_match
+from helpers.pump_reference import final_volume, forward, plain_match
 from torch import Tensor
 from torch.nn import functional as F
 

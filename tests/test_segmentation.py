@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fakes import make_context
+from helpers.fakes import make_context
+from helpers.painted import LABELS, NAMES, SIZE, Painted, painted_context
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from painted import LABELS, NAMES, SIZE, Painted, painted_context
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_jaccard_index
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from painted import LABELS, Painted, painted_context
+from helpers.painted import LABELS, Painted, painted_context
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
