@@ -1,4 +1,4 @@
-# `make demo` and `make test` work on a bare machine: they make .venv and install into it first.
+# Every target works on a bare machine: .venv is made and filled first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check full bench
+.PHONY: help demo test lint check full bench
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -14,20 +14,22 @@ help:  ## list the targets
 demo: $(STAMP)  ## link a classifier to a generator on part world, tune its units, write the report (minutes)
 	$(BIN)/python -m lis.run analysis=demo
 
-test: $(STAMP)  ## every test but the longest; what continuous integration runs (< 15 min)
+test: $(STAMP)  ## every test but the longest; continuous integration runs it (< 15 min)
 	$(BIN)/pytest -n $(JOBS) -m "not full"
 
-check: $(STAMP)  ## format, lint, types and the quick tests (< 4 min)
+lint: $(STAMP)  ## format, lint and types; continuous integration runs it before the tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+
+check: lint  ## format, lint, types and the quick tests (< 4 min)
 	$(BIN)/pytest -n $(JOBS) -m "not slow and not full"
 
 full: $(STAMP)  ## every experiment at its full size, long fuzz and fault runs
 	$(BIN)/pytest -m full
 
 bench: $(STAMP)  ## measure speed and memory against the references
-	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file; done
+	@set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file; done
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

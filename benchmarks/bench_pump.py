@@ -3,7 +3,7 @@
     python benchmarks/bench_pump.py [--repetitions 5] [--threads N] [--channels 32]
 
 One process for the times: both methods take turns on the same descriptors, and medians are compared, by the clock and
-by the processor's time (of all threads). The plain method (`tests/pump_reference.py`) is whole-tensor torch in the
+by the processor's time (of all threads). The plain method (`helpers.pump_reference`) is whole-tensor torch in the
 order of the description. Peak memory is measured in a process of its own, without imports and descriptors. Prints a
 table, and as the last line the same as JSON. Only ratios are comparable between machines.
 """
@@ -31,7 +31,7 @@ from lis.matching.pump import match
 from lis.progress import print_anywhere
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from pump_reference import plain_match
+from helpers.pump_reference import plain_match
 
 RATIO = 1.5
 """Lowest ratio plain / lis at 128 px."""

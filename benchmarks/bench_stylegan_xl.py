@@ -2,7 +2,7 @@
 
     python benchmarks/bench_stylegan_xl.py [--repetitions 3] [--resolution 256]
 
-One process, the same random weights. The reference (`tests/stylegan_xl_reference.py`) inserts zeros, convolves each
+One process, the same random weights. The reference (`helpers.stylegan_xl_reference`) inserts zeros, convolves each
 channel with the filters and scales the weights per sample. The floor is the time of the network's convolutions alone.
 Prints a table, and as the last line the same as JSON. Only ratios are comparable between machines.
 """
@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-import stylegan_xl_reference as reference
+from helpers import stylegan_xl_reference as reference
 
 from lis.generators.stylegan_xl import StyleGANXL, imagenet
 from lis.generators.stylegan_xl.initial import randomise

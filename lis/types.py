@@ -11,7 +11,7 @@ from typing import Literal, Protocol, overload, runtime_checkable
 
 from torch import Tensor, nn
 
-from lis.matching.matches import Correspondence
+from lis.matches import Correspondence
 from lis.streams import Stream
 
 

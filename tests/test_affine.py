@@ -6,11 +6,11 @@ import math
 
 import pytest
 import torch
-from moving import map_of
+from helpers.moving import map_of
 from torch import Tensor
 
+from lis.matches import Matches, pixel_grid
 from lis.matching.affine import LEAST_INLIERS, about_centre, apply, compose, decompose, estimate, identity, invert
-from lis.matching.matches import Matches, pixel_grid
 
 
 def matches_under(matrix: Tensor, count: int = 60, wrong: int = 0, noise: float = 0.0) -> Matches:

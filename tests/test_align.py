@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from moving import map_of, moved, textured
+from helpers.moving import map_of, moved, textured
 from torch import Tensor
 
+from lis.matches import Correspondence, Matches, pixel_grid
 from lis.matching.affine import decompose, identity
 from lis.matching.align import align, warp
 from lis.matching.flow import Flow
-from lis.matching.matches import Correspondence, Matches, pixel_grid
 from lis.types import Matcher
 
 

@@ -8,11 +8,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from helpers.shapes import apart
 from torch import Tensor
 
 from lis.quantify.averages import UNIFORM, Average, axial_mean, axial_median, median, median_change, rayleigh
 from lis.quantify.ellipse import half_circle
-from tests.shapes import apart
 
 
 def axes(*shape: int, seed: int = 0, around: float | None = None) -> Tensor:

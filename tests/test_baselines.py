@@ -10,14 +10,12 @@ import torch
 
 from lis.linking.baselines import (
     PAIRINGS,
-    bootstrap,
     paired_test,
     partners,
     summarise,
     tour,
     within_class_tour,
 )
-from lis.statistics import kept_table, wilson
 from lis.streams import Stream
 
 CLASSES = torch.tensor([0] * 5 + [1] * 2 + [2] * 9)
@@ -67,25 +65,6 @@ def test_a_lonely_sample_is_an_error() -> None:
         partners(torch.arange(3), torch.tensor([0, 0, 1]))
 
 
-def test_bootstrap_interval_is_the_one_of_theory() -> None:
-    """For many values: mean ± 1.96 standard errors; and it does not depend on the columns beside."""
-    values = _rng().exponential(size=(2000, 2))
-    low, high = bootstrap(values, 2000, _rng(1))
-    error = values.std(0) / np.sqrt(2000)
-    np.testing.assert_allclose(low, values.mean(0) - 1.96 * error, atol=0.2 * error.max())
-    np.testing.assert_allclose(high, values.mean(0) + 1.96 * error, atol=0.2 * error.max())
-    np.testing.assert_allclose(bootstrap(values[:, :1], 2000, _rng(1))[0], low[:1])
-
-
-def test_bootstrap_covers_the_mean() -> None:
-    """About 95 of 100 intervals hold the true mean."""
-    hits = 0
-    for seed in range(200):
-        low, high = bootstrap(_rng(seed).normal(3.0, 1.0, size=(40, 1)), 200, _rng(1000 + seed))[:, 0]
-        hits += low <= 3.0 <= high
-    assert 175 <= hits <= 200
-
-
 def _signed_rank_p(a: np.ndarray, b: np.ndarray) -> float:
     """Exact two-sided p by going through all signs of the ranks of |a − b|."""
     ranks = np.argsort(np.argsort(np.abs(a - b))) + 1
@@ -106,14 +85,6 @@ def test_equal_values_do_not_differ() -> None:
     assert paired_test(np.ones(4), np.ones(4)) == 1.0
 
 
-@pytest.mark.parametrize(("kept", "n"), [(0, 7), (5, 7), (7, 7), (880, 1000)])
-def test_wilson_interval_solves_its_equation(kept: int, n: int) -> None:
-    """The bounds are the shares p with |k/n − p| = 1.96·√(p(1 − p)/n)."""
-    share, z = kept / n, 1.959964
-    roots = np.roots([1 + z**2 / n, -2 * share - z**2 / n, share**2])
-    np.testing.assert_allclose(wilson(kept, n), np.sort(roots.real), atol=1e-6)
-
-
 def test_summary_has_the_means_and_ratios() -> None:
     """Against numpy, and a cycle that is clearly better than both baselines."""
     rng = _rng()
@@ -124,12 +95,3 @@ def test_summary_has_the_means_and_ratios() -> None:
     assert row["ratio_within_class"] == pytest.approx(values["cycle"].mean() / values["within-class"].mean())
     assert row["cycle_low"] < row["cycle"] < row["cycle_high"] < row["within_class_low"] < row["random_low"]
     assert max(row["p_random"], row["p_within_class"]) < 1e-10
-
-
-def test_kept_table_counts_by_class() -> None:
-    """A row per class and one for all."""
-    table = kept_table(("a", "b"), np.array([0, 0, 0, 1]), np.array([True, False, True, True])).set_index("class")
-    assert table["kept"].to_dict() == pytest.approx({"a": 2 / 3, "b": 1.0, "all": 0.75})
-    assert table["n"].to_dict() == {"a": 3, "b": 1, "all": 4}
-    low, kept, high = table[["low", "kept", "high"]].to_numpy().T
-    assert (low <= kept + 1e-9).all() and (kept <= high + 1e-9).all()

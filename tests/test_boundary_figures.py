@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import boundary_findings as made
 import numpy as np
 import pytest
+from helpers import boundary_findings as made
+from helpers.tuned_findings import CLASSES, LABELS
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
-from tuned_findings import CLASSES, LABELS
 
 from lis.quantify.measures import MEASURES
 from lis.report.figures.bayes import boundaries, factors, posteriors

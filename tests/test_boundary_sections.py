@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import boundary_findings as made
-import findings
 import numpy as np
 import pandas as pd
 import pytest
-from tuned_findings import CLASSES
+from helpers import boundary_findings as made
+from helpers import findings
+from helpers.tuned_findings import CLASSES
 
 from lis.report.frames import column, known, records, where
 from lis.report.html import show

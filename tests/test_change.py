@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from helpers.shapes import apart
 
 from lis.quantify.change import change, relative
-from tests.shapes import apart
 
 
 def measures(*shape: int, seed: int = 0) -> torch.Tensor:

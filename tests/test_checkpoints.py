@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from damage import DAMAGE, Payload
+from helpers.damage import DAMAGE, Payload
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models import get_model

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from commandline import SMALL, lis, made, metrics
+from helpers.commandline import SMALL, lis, made, metrics
 from safetensors.torch import save_file
 from torchvision.models import resnet50
 

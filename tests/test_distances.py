@@ -8,7 +8,7 @@ from pathlib import Path
 import lpips
 import pytest
 import torch
-from damage import DAMAGE
+from helpers.damage import DAMAGE
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.models import resnet50

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import requests
-from serving import Quiet, serving
+from helpers.serving import Quiet, serving
 
 from lis.download import download
 from lis.lock import Lease

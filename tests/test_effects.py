@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from perturbed import CLASSES, tuned
+from helpers.perturbed import CLASSES, tuned
 
 from lis.quantify.averages import Average, median_change
 from lis.quantify.change import change

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from helpers.shapes import apart, blobs, drawn, ellipse_of, scattered
 from torch import Tensor
 
 from lis.quantify.ellipse import POWERS, Ellipse, half_circle, label_moments, to_angle
-from tests.shapes import apart, blobs, drawn, ellipse_of, scattered
 
 
 def moments(points: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from commandline import ROOT
+from helpers.commandline import ROOT
 from rich.console import Console
 
 from lis import progress, run

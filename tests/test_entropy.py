@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.shapes import blobs, drawn, scattered
 from scipy.ndimage import convolve
 from skimage.filters.rank import entropy
 from torch import Tensor
@@ -15,7 +16,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lis.quantify import entropy as module
 from lis.quantify.entropy import part_entropy, window
 from lis.quantify.measures import measure
-from tests.shapes import blobs, drawn, scattered
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:

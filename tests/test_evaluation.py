@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fakes import NAMES, FakeClassifier, FakeGenerator, make_config, make_context
+from helpers.fakes import NAMES, FakeClassifier, FakeGenerator, make_config, make_context
 from sklearn.metrics import r2_score
 from torch import Tensor
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from findings import NAMES, examples, make_job
+from helpers.findings import NAMES, examples, make_job
 
 from lis.report.examples import examples as section_of
 from lis.report.examples import first_of_each, in_common

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from commandline import ROOT, SMALL, lis, metrics
+from helpers.commandline import ROOT, SMALL, lis, metrics
 
 FILES = sorted((ROOT / "conf" / "experiment").glob("*.yaml"))
 SAME: dict[str, list[str]] = {}

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 import torch
-from commandline import ROOT
+from helpers.commandline import ROOT
 from hydra import compose, initialize_config_dir
 from safetensors.torch import save_file
 from torch import Tensor

@@ -5,11 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import findings
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import findings
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text

@@ -9,7 +9,8 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-import tuned_findings
+from helpers import tuned_findings
+from helpers.tuned_findings import CLASSES, LABELS
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import to_hex
@@ -18,7 +19,6 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from scipy.cluster.hierarchy import dendrogram, linkage
 from scipy.stats import norm
-from tuned_findings import CLASSES, LABELS
 
 from lis.quantify.measures import MEASURES
 from lis.report.figures.changes import changes

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fuzzing import FORESEEN, check, mutate
+from helpers.fuzzing import FORESEEN, check, mutate
 from omegaconf.errors import OmegaConfBaseException
 from PIL import Image
 from safetensors import SafetensorError

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fuzzing import check, mutants, mutate
-from pickled import FORMS, NAMES, packed
+from helpers.fuzzing import check, mutants, mutate
+from helpers.pickled import FORMS, NAMES, packed
 from safetensors.torch import save
 from torch import Tensor
 

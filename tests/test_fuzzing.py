@@ -5,11 +5,11 @@ from __future__ import annotations
 from mmap import mmap
 from pathlib import Path
 
-import fuzzing
 import numpy as np
 import pytest
-from fuzzing import check, mutants, mutate
-from pickled import forget_peak, peak_memory
+from helpers import fuzzing
+from helpers.fuzzing import check, mutants, mutate
+from helpers.pickled import forget_peak, peak_memory
 
 
 def refuse(path: Path) -> None:

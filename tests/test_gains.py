@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import findings
 import numpy as np
 import pandas as pd
 import pytest
-from findings import make_job
+from helpers import findings
+from helpers.findings import make_job
 
 from lis.report.gains import gain_table, gains, ratio_of_means
 from lis.report.jobs import load_jobs

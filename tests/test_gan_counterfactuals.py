@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fakes_units import LABELS, NAMES, FakeGenerator, look, tuning_context, use_fake_segmenter
+from helpers.fakes_units import LABELS, NAMES, FakeGenerator, look, tuning_context, use_fake_segmenter
 
 from lis.boundary import generator as stage
 from lis.boundary.generator import gan_counterfactuals

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from fakes import FakeClassifier, FakeGenerator
+from helpers.fakes import FakeClassifier, FakeGenerator
 from torch import nn
 from torch.nn import functional as F
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from perturbed import tuned
+from helpers.perturbed import tuned
 
 from lis.units.effects import Effects
 from lis.units.honesty import honesty, selectivity

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pickled import forget_peak, peak_memory
+from helpers.pickled import forget_peak, peak_memory
 from PIL import Image
 
 from lis.units.photos import read_photo

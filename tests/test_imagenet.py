@@ -7,8 +7,8 @@ import re
 import pytest
 from omegaconf import OmegaConf
 
-from lis.classifiers.imagenet import imagenet_names, snake_case
 from lis.config import conf_folder
+from lis.imagenet import imagenet_names, snake_case
 
 PAPER = {
     "dogs": {"border_collie": 232, "pug": 254, "chihuahua": 151, "schnauzer": 197, "weimaraner": 178},

@@ -8,11 +8,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from helpers.shapes import apart
 from torch import Tensor
 
-from lis.units import intervals
-from lis.units.intervals import axial_interval, change_interval, interval, p_null, resample
-from tests.shapes import apart
+from lis import statistics
+from lis.statistics import interval, resample
+from lis.units.intervals import axial_interval, change_interval, p_null
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -20,34 +21,9 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 
 @pytest.mark.parametrize("at_once", [2**22, 100])
-def test_an_interval_equals_plain_resampling(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
-    """Whatever is computed at once."""
-    monkeypatch.setattr(intervals, "_AT_ONCE", at_once)
-    values = random(3, 6, 2)
-    values[0, :2, 0] = torch.nan
-    counts = resample(6, np.random.default_rng(0), 40)
-    low, high = interval(values, counts)
-    assert low.shape == high.shape == (3, 2)
-    for place in np.ndindex(3, 2):
-        x = values[place[0], :, place[1]].double().numpy()
-        means = []
-        for row in counts.int().tolist():
-            drawn = [x[s] for s, times in enumerate(row) for _ in range(times) if not np.isnan(x[s])]
-            means += [np.mean(drawn)] if drawn else []
-        expected = np.quantile(means, [0.025, 0.975])
-        np.testing.assert_allclose([low[place], high[place]], expected, rtol=1e-4, atol=1e-5)
-
-
-def test_an_interval_covers_the_mean() -> None:
-    values = random(400, 50, seed=3)
-    low, high = interval(values, resample(50, np.random.default_rng(1)))
-    assert 0.9 < float(((low < 0) & (high > 0)).float().mean()) < 0.97
-
-
-@pytest.mark.parametrize("at_once", [2**22, 100])
 def test_an_interval_of_axes_equals_plain_resampling(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
     """Around 90°, where the interval of the numbers spans nearly the whole half circle."""
-    monkeypatch.setattr(intervals, "_AT_ONCE", at_once)
+    monkeypatch.setattr(statistics, "AT_ONCE", at_once)
     degrees = (80 + 20 * torch.rand(3, 6, 2, generator=torch.Generator().manual_seed(0)) + 90) % 180 - 90
     degrees[0, :2, 0] = torch.nan
     counts = resample(6, np.random.default_rng(0), 40)

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-import jobs
 import pytest
-from commandline import drafts, fork, manifests
+from helpers import jobs
+from helpers.commandline import drafts, fork, manifests
 
 from lis.store import Store
 

@@ -18,25 +18,26 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fakes import FakeClassifier, FakeGenerator, make_config, make_context
-from pickled import forget_peak, peak_memory
+from helpers.fakes import FakeClassifier, FakeGenerator, make_config, make_context
+from helpers.pickled import forget_peak, peak_memory
 from PIL import Image
 from safetensors.torch import save_file
+from scipy.spatial import ConvexHull
 from skimage.draw import polygon2mask
 
 from lis.generators.partworld import PartWorld
 from lis.images import to_uint8
 from lis.labels import read
 from lis.labels.__main__ import configuration, main
-from lis.labels.check import check
 from lis.labels.coco import decode_runs, read_coco
 from lis.labels.export import export
+from lis.labels.labelled import folder_digest
+from lis.labels.labelled import labelled as labelled_images
 from lis.labels.labelme import read_labelme
 from lis.labels.manifest import Manifest, Sample
 from lis.labels.png import label_palette
 from lis.labels.polygons import Budget, Shape, area, draw, inside
-from lis.segmentation.labelled import folder_digest
-from lis.segmentation.labelled import labelled as labelled_images
+from lis.report.labelled import check
 from lis.streams import Stream
 
 SIZE = 8
@@ -256,6 +257,47 @@ def test_inside_equals_scikit_image() -> None:
     outline = 16 + (9 + 4 * np.sin(5 * angle))[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
     assert (inside(outline, 32) == polygon2mask((32, 32), outline[:, ::-1] - 0.5)).all()
     assert abs(inside(outline, 32).sum() - area(outline)) < 20
+
+
+def convex(rng: np.random.Generator) -> np.ndarray:
+    points = rng.uniform(-3, 35, (int(rng.integers(3, 30)), 2))
+    return points[ConvexHull(points).vertices]
+
+
+def star(rng: np.random.Generator) -> np.ndarray:
+    angle = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(3, 40))))
+    return 16 + rng.uniform(3, 18, len(angle))[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
+
+
+def crossing_itself(rng: np.random.Generator) -> np.ndarray:
+    return rng.uniform(-3, 35, (int(rng.integers(4, 20)), 2))
+
+
+def on_outline(outline: np.ndarray, size: int) -> np.ndarray:
+    """Pixels `[size, size]` bool whose centre lies on an edge, exact for corners on halves of pixels."""
+    y, x = np.mgrid[:size, :size][..., None] + 0.5
+    (x1, y1), (x2, y2) = outline.T, np.roll(outline, -1, axis=0).T
+    between = (np.abs(2 * x - x1 - x2) <= np.abs(x1 - x2)) & (np.abs(2 * y - y1 - y2) <= np.abs(y1 - y2))
+    return (between & ((x - x1) * (y2 - y1) == (y - y1) * (x2 - x1))).any(-1)
+
+
+@pytest.mark.parametrize("kind", [convex, star, crossing_itself])
+@pytest.mark.parametrize("offset", [None, 0.0, 0.5], ids=["anywhere", "on corners of pixels", "on centres of pixels"])
+def test_inside_differs_from_scikit_image_only_on_the_outline(kind: Any, offset: float | None) -> None:
+    """30 of each: scikit-image counts a centre on the outline as inside, here one of two neighbours has it."""
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        outline = kind(rng)
+        outline = outline if offset is None else np.round(outline) + offset
+        same = inside(outline, 32) == polygon2mask((32, 32), outline[:, ::-1] - 0.5)
+        assert (same | on_outline(outline, 32)).all()
+        assert offset is not None or same.all()
+
+
+def test_neighbours_that_meet_on_centres_of_pixels_share_none() -> None:
+    corners = np.array([[0.5, 0.5], [4.5, 0.5], [4.5, 4.5], [0.5, 4.5]])
+    left, right = inside(corners, 10), inside(corners + [4, 0], 10)
+    assert left.sum() == right.sum() == area(corners) and not (left & right).any()
 
 
 def test_larger_shapes_lie_below() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fakes_units import LABELS, NAMES, FakeGenerator, tuning_context, use_fake_segmenter
+from helpers.fakes_units import LABELS, NAMES, FakeGenerator, tuning_context, use_fake_segmenter
 
 from lis.config import UnitsConfig
 from lis.context import Context

@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import pytest
 import torch
-from fakes import FakeGenerator
-from moving import inner_error, map_of, moved, textured
+from helpers.fakes import FakeGenerator
+from helpers.moving import inner_error, map_of, moved, textured
 from torch import Tensor
 from torch.nn import functional as F
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from helpers.shapes import blobs, drawn, scattered
 from torch import Tensor
 
 from lis.quantify.entropy import part_entropy
 from lis.quantify.measures import MEASURES, MINIMUM_AREA, interpreted, luma, mean_area, measure
 from lis.quantify.regions import region_moments
-from tests.shapes import blobs, drawn, scattered
 
 
 def images(n: int, height: int, width: int, seed: int = 0) -> Tensor:

@@ -12,8 +12,8 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from fakes import FakeGenerator
-from stylegan_xl_fixtures import generator as small_generator
+from helpers.fakes import FakeGenerator
+from helpers.stylegan_xl_fixtures import generator as small_generator
 from torch import Tensor
 
 from lis import costs, memory

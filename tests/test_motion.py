@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fakes import NAMES, FakeClassifier, FakeGenerator, make_context
-from moving import textured
-from simulated import GPU, simulated_gpu
+from helpers.fakes import NAMES, FakeClassifier, FakeGenerator, make_context
+from helpers.moving import textured
+from helpers.simulated import GPU, simulated_gpu
 from torch import Tensor
 
 from lis import build
@@ -32,13 +32,14 @@ from lis.motion.shown import chosen
 from lis.motion.stage import followed, motion, validate_motion
 from lis.motion.tables import GLOBAL, unit_table
 from lis.motion.trials import trials
-from lis.motion.tuned import KINDS, adjusted, effect, known, shuffled, shuffled_p, tuned_table, tuned_units
+from lis.motion.tuned import KINDS, effect, known, shuffled, shuffled_p, tuned_table, tuned_units
 from lis.report.frames import records, where
 from lis.report.metrics import collect_metrics
 from lis.report.page import write_report
 from lis.report.sections.motion import _table as motion_table
 from lis.report.sections.motion import motion as motion_section
 from lis.report.source import source
+from lis.statistics import benjamini_hochberg
 from lis.store import Artifact, Store
 from lis.types import Matcher
 from lis.units.parts import Parts
@@ -392,7 +393,7 @@ def test_a_unit_that_moves_all_samples_alike_stands_out() -> None:
     values = rng.normal(0, 1, (12, 10, 2))
     values[4] += (2.0, -2.0)
     p = shuffled_p(values, 400, rng)
-    assert p[4] == 1 / 401 and adjusted(p)[4] < 0.05 and (np.delete(p, 4) > 0.01).all()
+    assert p[4] == 1 / 401 and benjamini_hochberg(p)[4] < 0.05 and (np.delete(p, 4) > 0.01).all()
     swayed = values + rng.normal(0, 30, (1, 10, 2))  # what a sample does under every unit says nothing of units
     assert shuffled_p(swayed, 200, rng).min() > 0.02
 

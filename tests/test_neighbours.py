@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lis.matching.matches import Matches, pixel_grid
+from lis.matches import Matches, pixel_grid
 from lis.matching.neighbours import densify, filter_matches
 
 FILES = sorted((Path(__file__).parent / "data" / "pump").glob("*.npz"))

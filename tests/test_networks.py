@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights, resnet50
 
 from lis.classifiers.cut import CutClassifier
-from lis.classifiers.imagenet import imagenet_names
 from lis.classifiers.libraries import find
 from lis.classifiers.networks import check_domain, check_probe, network
 from lis.classifiers.partnet import CLASSES, WEIGHTS, PartNet
 from lis.classifiers.published import hub_file
 from lis.config import ClassifierConfig
+from lis.imagenet import imagenet_names
 from lis.types import Classifier
 
 SMALL, TIMM = "shufflenet_v2_x0_5", "test_resnet.r160_in1k"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from perturbed import tuned
+from helpers.perturbed import tuned
 from scipy.stats import normaltest
 
 from lis.quantify.measures import MEASURES

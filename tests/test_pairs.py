@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from fakes import NAMES, FakeClassifier, FakeGenerator, make_context
+from helpers.fakes import NAMES, FakeClassifier, FakeGenerator, make_context
 from torch import Tensor
 
 from lis.context import Context

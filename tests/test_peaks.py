@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from fakes import make_context
+from helpers.fakes import make_context
 from hydra import compose, initialize_config_dir
 
 from lis import memory, peaks

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import tuned_findings
-from fakes_units import LABELS, look, tuning_context, use_fake_segmenter
+from helpers import tuned_findings
+from helpers.fakes_units import LABELS, look, tuning_context, use_fake_segmenter
 from torch import Tensor
 
 from lis.context import Context

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from commandline import SMALL
+from helpers.commandline import SMALL
+from helpers.stylegan_xl_fixtures import generator, recorded
 from hydra import compose, initialize_config_dir
-from stylegan_xl_fixtures import generator, recorded
 from test_training import SHORT, small
 
 from lis import build

@@ -6,11 +6,11 @@ import re
 from collections import defaultdict
 from typing import Any
 
-import findings
 import numpy as np
 import pytest
 import torch
-from fakes import NAMES, FakeClassifier, FakeGenerator, make_context
+from helpers import findings
+from helpers.fakes import NAMES, FakeClassifier, FakeGenerator, make_context
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from scipy.special import softmax

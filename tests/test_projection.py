@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from commandline import SMALL, lis, made, metrics
-from fakes import FakeClassifier, FakeGenerator, make_context
+from helpers.commandline import SMALL, lis, made, metrics
+from helpers.fakes import FakeClassifier, FakeGenerator, make_context
 from sklearn.decomposition import PCA
 from torch import Tensor
 

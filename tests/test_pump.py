@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pump_reference import final_volume, forward, plain_match
+from helpers.pump_reference import final_volume, forward, plain_match
 from torch import Tensor
 from torch.nn import functional as F
 
+from lis.matches import Matches
 from lis.matching import correlation, pump
-from lis.matching.matches import Matches
 from lis.matching.pump import match
 from lis.matching.pyramid import Rule, climb
 

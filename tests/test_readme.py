@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commandline import ROOT, SMALL, lis
+from helpers.commandline import ROOT, SMALL, lis
 from hydra import compose, initialize_config_dir
 from PIL import Image
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from perturbed import LABELS
+from helpers.perturbed import LABELS
 from scipy.stats import spearmanr
 from torch import Tensor
 

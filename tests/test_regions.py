@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from helpers.shapes import apart, blobs, drawn, ellipse_of, regions_of, scattered, split
 from torch import Tensor
 
 from lis.quantify.ellipse import label_moments
 from lis.quantify.regions import Regions, region_moments
 from lis.quantify.runs import Runs
-from tests.shapes import apart, blobs, drawn, ellipse_of, regions_of, scattered, split
 
 MASKS = pytest.mark.parametrize(
     "masks", [drawn(), scattered(), blobs(), blobs(size=70, smooth=2)], ids=["drawn", "random", "b32", "b70"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from perturbed import CLASSES, tuned
+from helpers.perturbed import CLASSES, tuned
 
 from lis.units.relevance import (
     null_relevance,

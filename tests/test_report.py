@@ -8,10 +8,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-import findings
 import numpy as np
 import pytest
-from findings import make_job
+from helpers import findings
+from helpers.findings import make_job
 
 from lis.config import NetworkConfig, PartNetConfig, PartWorldConfig
 from lis.report import comparison, sections

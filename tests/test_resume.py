@@ -16,7 +16,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-from commandline import SMALL, STORE, begin, drafts, made, manifests, metrics
+from helpers.commandline import SMALL, STORE, begin, drafts, made, manifests, metrics
 
 import lis.build
 from lis.store import Store

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from helpers.shapes import blobs, drawn, scattered
 from torch import Tensor
 
 from lis.quantify.ellipse import POWERS
 from lis.quantify.runs import Runs
-from tests.shapes import blobs, drawn, scattered
 
 MASKS = pytest.mark.parametrize(
     "masks",

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fakes_units import (
+from helpers.fakes_units import (
     LABELS,
     NAMES,
     FakeClassifier,
@@ -345,7 +345,7 @@ PEAKS = """
 import resource, tempfile
 from pathlib import Path
 import pytest, torch
-from fakes_units import FakeClassifier, FakeGenerator, tuning_context, use_fake_segmenter
+from helpers.fakes_units import FakeClassifier, FakeGenerator, tuning_context, use_fake_segmenter
 from lis.units.screen import screen
 
 torch.set_num_threads(1)

@@ -7,13 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import findings
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-import tuned_findings
-from tuned_findings import CLASSES, LABELS, RARE
+from helpers import findings, tuned_findings
+from helpers.tuned_findings import CLASSES, LABELS, RARE
 
 from lis.quantify.measures import MEASURES
 from lis.report.frames import column, known, records, where

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fakes import make_context
+from helpers.fakes import make_context
+from helpers.painted import LABELS, NAMES, SIZE, Painted, painted_context
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from painted import LABELS, NAMES, SIZE, Painted, painted_context
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_jaccard_index
 
@@ -22,6 +22,8 @@ from lis.context import Context
 from lis.generators.partworld import PartWorld
 from lis.generators.partworld.world import SETS
 from lis.labels.export import export
+from lis.labels.labelled import draw, folder_digest, labelled
+from lis.labels.masks import exact_masks, reduced_masks
 from lis.report.figures.masks import Example, mask_examples, panels
 from lis.report.figures.segmentation import ious, left_out_ious
 from lis.report.frames import records, where
@@ -32,8 +34,6 @@ from lis.report.source import source
 from lis.report.style import label_colours
 from lis.segmentation.evaluation import ALL, RANKS, ranked, segmentation
 from lis.segmentation.iou import confusions, iou
-from lis.segmentation.labelled import draw, folder_digest, labelled
-from lis.segmentation.masks import exact_masks, reduced_masks
 from lis.segmentation.stage import load_segmenter, segment, segmenter
 from lis.store import Artifact
 from lis.streams import Stream

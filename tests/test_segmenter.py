@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from painted import LABELS, Painted, painted_context
+from helpers.painted import LABELS, Painted, painted_context
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,12 +16,12 @@ from torch.nn import functional as F
 import lis.labels
 from lis.context import Context
 from lis.labels.export import export
+from lis.labels.labelled import draw, exact
 from lis.linking.training import Settings
 from lis.run import check_models
 from lis.segmentation.evaluation import segmentation
 from lis.segmentation.fewshot import FewShotFit
 from lis.segmentation.iou import confusions, iou
-from lis.segmentation.labelled import draw, exact
 from lis.segmentation.networks import Projection, Stack, Standardisation, five, read_layers, resized, three
 from lis.segmentation.segmenter import NETWORKS, FewShotSegmenter
 from lis.segmentation.stage import load_segmenter, segment, segmenter
@@ -317,7 +317,9 @@ def test_a_folder_is_read_once_for_its_check_and_its_use(tmp_path: Path, monkeyp
     own, splits = painted_context(tmp_path), []
     export(tmp_path / "labels", own.config, own.generator, masks=True)
     read = lis.labels.read
-    monkeypatch.setattr("lis.labels.read", lambda *arguments: (splits.append(arguments[3]), read(*arguments))[1])
+    monkeypatch.setattr(
+        "lis.labels.labelled.read", lambda *arguments: (splits.append(arguments[3]), read(*arguments))[1]
+    )
     stages = ["segmenter", "segmentation"]
     ctx = painted_context(tmp_path, labels__folder=str(tmp_path / "labels"), labels__exact=0, analysis__stages=stages)
     check_models(ctx)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from moving import map_of, moved, textured
-from simulated import GPU, OnGpu, simulated_gpu
+from helpers.moving import map_of, moved, textured
+from helpers.simulated import GPU, OnGpu, simulated_gpu
 from torch import Tensor
 from torch.nn import functional as F
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commandline import ROOT, SMALL, STORE, drafts, lis, manifests, start
-from pickled import packed
+from helpers.commandline import ROOT, SMALL, STORE, drafts, lis, manifests, start
+from helpers.pickled import packed
 from torch import Tensor
 
 from lis import stopping

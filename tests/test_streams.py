@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 import torch
-from fakes import FakeGenerator
+from helpers.fakes import FakeGenerator
 
 from lis.streams import NAMES, Stream
 

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pickled import DATA, FORMS, NAMES, Made, Name, blob, network, packed, pickled, tensor
-from pickled import generator as pickled_generator
+from helpers.pickled import DATA, FORMS, NAMES, Made, Name, blob, network, packed, pickled, tensor
+from helpers.pickled import generator as pickled_generator
 
 from lis.convert import convert, main
 from lis.generators.stylegan_xl.checkpoint import read_checkpoint, read_pickle, write_checkpoint

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 import torch
-from pickled import NAMES
-from stylegan_xl_fixtures import TOLERANCE, UNTRANSFORMED, generator, recorded
+from helpers.pickled import NAMES
+from helpers.stylegan_xl_fixtures import TOLERANCE, UNTRANSFORMED, generator, recorded
 
 from lis.generators.stylegan_xl import compiler
 from lis.generators.stylegan_xl.resampling import Resampling, _sums, resample
@@ -24,7 +24,7 @@ IMAGES = {"img_psi1": "w_psi1", "img_psi07": "w_psi07", "img_wplus": "wplus"}
 WITHOUT = """
 import sys
 sys.path.insert(0, "tests")
-from stylegan_xl_fixtures import generator, recorded
+from helpers.stylegan_xl_fixtures import generator, recorded
 io = recorded("t_stem16_c10")
 image = generator("t_stem16_c10", compile="auto").synthesis(io["w_psi1"])
 print(float((image - io["img_psi1"]).abs().max()))

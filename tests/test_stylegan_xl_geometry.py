@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from pickled import FORMS, NAMES, packed
-from stylegan_xl_fixtures import UNTRANSFORMED, described, state
+from helpers.pickled import FORMS, NAMES, packed
+from helpers.stylegan_xl_fixtures import UNTRANSFORMED, described, state
 
 from lis.generators.stylegan_xl import GeneratorSpec, StyleGANXL, geometry, imagenet, imagenet256
 from lis.generators.stylegan_xl.checkpoint import read_pickle

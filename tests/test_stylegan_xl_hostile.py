@@ -15,7 +15,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pickled import Made, Name, Raw, blob, code, forget_peak, get, kept, network, packed, peak_memory, pickled, tensor
+from helpers.pickled import (
+    Made,
+    Name,
+    Raw,
+    blob,
+    code,
+    forget_peak,
+    get,
+    kept,
+    network,
+    packed,
+    peak_memory,
+    pickled,
+    tensor,
+)
 
 from lis.generators.stylegan_xl.checkpoint import read_pickle
 from lis.generators.stylegan_xl.nodes import Node

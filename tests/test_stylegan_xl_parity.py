@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from pickled import NAMES
-from stylegan_xl_fixtures import TOLERANCE, UNTRANSFORMED, classes, generator, recorded
+from helpers.pickled import NAMES
+from helpers.stylegan_xl_fixtures import TOLERANCE, UNTRANSFORMED, classes, generator, recorded
 
 W = {"w_psi1": {}, "w_psi07": {"truncation": 0.7}, "w_psi07_cut4": {"truncation": 0.7, "cutoff": 4}}
 IMAGES = {"img_psi1": "w_psi1", "img_psi07": "w_psi07", "img_wplus": "wplus"}

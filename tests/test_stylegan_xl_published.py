@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 import torch
-from pickled import packed
-from serving import Quiet, serving
-from stylegan_xl_fixtures import TOLERANCE, recorded
+from helpers.pickled import packed
+from helpers.serving import Quiet, serving
+from helpers.stylegan_xl_fixtures import TOLERANCE, recorded
 
-from lis.classifiers.imagenet import imagenet_names
 from lis.generators.stylegan_xl import stylegan_xl, write_checkpoint
 from lis.generators.stylegan_xl.published import fetch
+from lis.imagenet import imagenet_names
 from lis.streams import Stream
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from stylegan_xl_fixtures import generator, recorded
-from stylegan_xl_reference import downsample, upsample
+from helpers.stylegan_xl_fixtures import generator, recorded
+from helpers.stylegan_xl_reference import downsample, upsample
 from torch import Tensor, nn
 
 from lis.generators.stylegan_xl import StyleGANXL, compiler, resampling, winograd

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commandline import ROOT, SMALL, lis
-from pickled import packed
+from helpers.commandline import ROOT, SMALL, lis
+from helpers.pickled import packed
 from safetensors.torch import load_file
 
 from lis.classifiers.libraries import BarePartNet

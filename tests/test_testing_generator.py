@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from fakes import FakeGenerator
-from stylegan_xl_fixtures import generator as stylegan_xl
+from helpers.fakes import FakeGenerator
+from helpers.stylegan_xl_fixtures import generator as stylegan_xl
 from torch import nn
 
 from lis.generators.layers import wanted_layers

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from pickled import Made, Raw, code, forget_peak, get, kept, peak_memory, put
+from helpers.pickled import Made, Raw, code, forget_peak, get, kept, peak_memory, put
 from safetensors.torch import save_file
 from torch import Tensor, nn
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fakes import FakeClassifier, FakeGenerator, make_context
+from helpers.fakes import FakeClassifier, FakeGenerator, make_context
 from torch import nn
 
 from lis.classifiers.cut import CutClassifier

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from commandline import SMALL, lis
-from fakes import NAMES, FakeGenerator
-from fakes_units import BRIGHT, DARK, LABELS, FakeSegmenter
+from helpers.commandline import SMALL, lis
+from helpers.fakes import NAMES, FakeGenerator
+from helpers.fakes_units import BRIGHT, DARK, LABELS, FakeSegmenter
 from test_counterfactuals import context, frame
 from torch import Tensor
 

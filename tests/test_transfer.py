@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from perturbed import LABELS, tuned
+from helpers.perturbed import LABELS, tuned
 
 from lis.quantify.measures import MEASURES
 from lis.units.effects import Effects

@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from fakes_units import LABELS, FakeGenerator, tuning_context, use_fake_segmenter
+from helpers.fakes_units import LABELS, FakeGenerator, tuning_context, use_fake_segmenter
 from torch import Tensor
 
 from lis.config import MLPConfig

@@ -15,10 +15,10 @@ from torchvision.models import get_model, get_model_weights, resnet50
 
 from lis.classifiers.checkpoints import Checkpoint, load_state
 from lis.classifiers.formats import ip_irm_names, torchvision_names
-from lis.classifiers.imagenet import imagenet_names
 from lis.classifiers.partnet import CLASSES, PartNetwork
 from lis.classifiers.preprocessing import Preprocessing
 from lis.classifiers.published import Published
+from lis.imagenet import imagenet_names
 
 IMAGENET = "imagenet"
 """The domain of photographs of ImageNet's classes."""

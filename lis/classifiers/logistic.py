@@ -16,8 +16,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
-from lis.linking.units import UnitStatistics
 from lis.progress import Progress
+from lis.unit_statistics import UnitStatistics
 
 GRID = tuple(10.0 ** (k / 2) for k in range(-12, 7))
 """Candidates for C, from 1e-6 to 1e3 in half decades."""

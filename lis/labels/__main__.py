@@ -18,9 +18,9 @@ from hydra.errors import HydraException
 from lis.build import build, move, ready_device
 from lis.config import RunConfig, conf_folder, register
 from lis.config.overrides import anchored, spelled
-from lis.labels.check import FOLDER, Checked, check
 from lis.labels.export import README, export
 from lis.progress import console, print_anywhere
+from lis.report.labelled import FOLDER, Checked, check
 from lis.stopping import stop
 from lis.types import Generator
 from lis.validation import check_config, check_labels, typed

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from lis.json_files import read_json
-from lis.labels.files import MaskReading, entry, last_name, nearest
+from lis.labels.files import MaskReading, entry, last_name
 from lis.labels.labelme import check_image, ignored, value_of
 from lis.labels.manifest import Manifest
 from lis.labels.polygons import MOST_OUTLINES, MOST_SHAPES, Budget, Shape, check_pixels, draw, outline_of
+from lis.names import nearest
 
 _ASCII, _BITS, _LONGEST = 48, 5, 7
 """What a character of a compressed run length is shifted by, how many bits of the number it holds, and how many

@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from lis.classifiers.imagenet import snake_case
 from lis.config import RunConfig
 from lis.costs import batches
+from lis.imagenet import snake_case
 from lis.images import to_uint8
-from lis.labels.files import nearest
 from lis.labels.manifest import CODES, MANIFEST, SPLITS, Manifest, Sample, check_labels, save
+from lis.labels.masks import exact_masks
 from lis.labels.png import label_palette, write_mask
 from lis.labels.reading import MASK
-from lis.segmentation.masks import exact_masks
+from lis.names import nearest
 from lis.stopping import stop
 from lis.store import check_writable
 from lis.streams import Stream

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import math
-import os
 import reprlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-_COMPARED = 5_000
-"""Names that one is compared with: a tenth of a second."""
 Kind = TypeVar("Kind")
 Colour: TypeAlias = tuple[int, ...]
 """Red, green and blue, 0 to 255."""
@@ -80,28 +75,3 @@ def last_name(path: str) -> str:
         ('a.png', 'a.png')
     """
     return path.replace("\\", "/").rpartition("/")[2]
-
-
-def printable(name: str) -> str:
-    r"""A file's name as text that can be shown and written anywhere; two names never become the same text.
-
-    Bytes that are not UTF-8, characters that cannot be seen and backslashes are escaped.
-
-    Example:
-        >>> printable(os.fsdecode(b"caf\xe9.png")), printable("two\nlines"), printable("Häuser 2.png")
-        ('caf\\xe9.png', 'two\\nlines', 'Häuser 2.png')
-    """
-    text = os.fsencode(name.replace("\\", "\\\\")).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint at the known name that is most like a name, among the first thousands; nothing where none is.
-
-    Example:
-        >>> nearest("ears", ["leg", "ear"])
-        '; did you mean ear?'
-    """
-    like = {other.lower(): other for other in islice(known, _COMPARED)}
-    found = difflib.get_close_matches(name.lower()[:100], like, n=1)
-    return f"; did you mean {like[found[0]]}?" if found else ""

@@ -13,9 +13,10 @@ import numpy as np
 
 from lis.image_files import opened
 from lis.json_files import read_json
-from lis.labels.files import MaskReading, entry, last_name, nearest, number
+from lis.labels.files import MaskReading, entry, last_name, number
 from lis.labels.manifest import BACKGROUND, Manifest, Sample
 from lis.labels.polygons import MARGIN, MOST_SHAPES, Budget, Shape, check_pixels, draw, outline_of
+from lis.names import nearest
 
 IGNORE = "__ignore__"
 """What labelme calls a region that is of no interest."""

@@ -17,12 +17,13 @@ from torch import Tensor
 
 from lis.json_files import read_json
 from lis.labels.files import entry
-from lis.segmentation.labelled import STREAMS
 from lis.store import sha256
 
 MANIFEST, CODES = "manifest.json", "w.safetensors"
+STREAMS = {"train": "labels", "test": "labels test", "exact": "exact masks"}
+"""Where the images of a split are drawn from."""
 SPLITS = {split: STREAMS[split] for split in ("train", "test")}
-"""The stream that the images of each split are drawn from."""
+"""Of what is exported."""
 BACKGROUND = "background"
 """What value 0 of a mask is called."""
 LARGEST_SIDE = 4096

@@ -14,10 +14,10 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from PIL import Image
 
+from lis.colours import label_colours
 from lis.image_files import opened
 from lis.json_files import read_bytes
 from lis.labels.files import Colour, MaskReading
-from lis.report.style import label_colours
 
 _STRETCHED = {2: 85, 4: 17}
 """What Pillow multiplies grey values with, by their number of bits in the file."""

@@ -5,18 +5,19 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lis.labels.coco import Coco, read_coco
-from lis.labels.files import Colour, MaskReading, nearest, printable
+from lis.labels.files import Colour, MaskReading
 from lis.labels.labelme import read_labelme
 from lis.labels.manifest import MANIFEST, SPLITS, Manifest, Sample
 from lis.labels.png import disagreements, read_mask, read_picture
-from lis.segmentation.labelled import Labelled
+from lis.names import nearest, printable
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,29 @@ MASK = ".mask.png"
 COCO_FILE, COCO_ENDING = "annotations.json", ".coco.json"
 _MOST = 20
 """Problems that one message lists."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Images and their masks, ordered by class and sample."""
+
+    w: Tensor
+    """`[n, w_dim]` float32."""
+    image: Tensor
+    """`[n, 3, H, W]` uint8."""
+    masks: Tensor
+    """`[n, h, w]` uint8: 0 background, k for the k-th label; at the image's size, or at a segmenter's."""
+    class_index: Tensor
+    """`[n]` int64 into the run's class names; 0 from a generator without classes."""
+    sample_index: Tensor
+    """`[n]` int64 into the stream."""
+
+    def __len__(self) -> int:
+        return len(self.w)
+
+    def rows(self, chosen: Tensor) -> Labelled:
+        """The images that a mask `[n]` bool chooses."""
+        return Labelled(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
 
 
 @dataclass(frozen=True)

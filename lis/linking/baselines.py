@@ -1,4 +1,4 @@
-"""What the cycle is compared with: pairs of unrelated samples, intervals and tests.
+"""What the cycle is compared with: pairs of unrelated samples, and tests against them.
 
 The random pair of a sample is another test sample, of any class; its within-class random pair another of its own
 class. Both compare original with original, so that they say how far apart unrelated images are.
@@ -13,6 +13,7 @@ import torch
 from scipy.stats import wilcoxon
 from torch import Tensor
 
+from lis.statistics import bootstrap
 from lis.streams import Stream
 
 PAIRINGS = ("cycle", "random", "within-class")
@@ -51,15 +52,6 @@ def partners(order: Tensor, group: Tensor | None = None) -> Tensor:
     return partner
 
 
-def bootstrap(values: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """95 % percentile interval of the mean `[2, columns]` of `values [n, columns]`, resampling rows.
-
-    All columns see the same resamples: the intervals of paired values are paired too.
-    """
-    means = np.stack([values[rng.integers(len(values), size=len(values))].mean(0) for _ in range(resamples)])
-    return np.quantile(means, [0.025, 0.975], axis=0)
-
-
 def paired_test(cycle: np.ndarray, baseline: np.ndarray) -> float:
     """p of the two-sided Wilcoxon signed-rank test of paired values `[n]`; 1 where all are equal."""
     if np.array_equal(cycle, baseline):
@@ -78,10 +70,10 @@ def summarise(values: dict[str, np.ndarray], resamples: int, rng: np.random.Gene
         The columns of the summary table, `metric` and `unit` left out.
     """
     table = np.stack([values[pairing] for pairing in PAIRINGS], axis=1)
-    low, high = bootstrap(table, resamples, rng)
+    low, high = bootstrap(torch.from_numpy(table), rng, resamples)
     row: dict[str, float] = {}
     for k, name in enumerate(pairing.replace("-", "_") for pairing in PAIRINGS):
-        row |= {name: table[:, k].mean(), f"{name}_low": low[k], f"{name}_high": high[k]}
+        row |= {name: table[:, k].mean(), f"{name}_low": float(low[k]), f"{name}_high": float(high[k])}
     for name in ("random", "within_class"):
         row[f"ratio_{name}"] = row["cycle"] / row[name] if row[name] > 0 else float("nan")
         row[f"p_{name}"] = paired_test(values["cycle"], values[name.replace("_", "-")])

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from lis.linking.moments import Moments, Samples
-from lis.linking.units import UnitStatistics
+from lis.unit_statistics import UnitStatistics
 
 CUT = 1e-12
 """Eigenvalues of K + h up to this share of the largest are cut: 1e-6 in singular values, as in scikit-learn ≥ 1.7."""

@@ -16,7 +16,7 @@ from lis.linking.equations import NormalEquations
 from lis.linking.module import LinkModule
 from lis.linking.moments import CHUNK, Extremes, Moments, Samples
 from lis.linking.spectrum import Spectrum
-from lis.linking.units import UnitStatistics
+from lis.unit_statistics import UnitStatistics
 
 
 class LinearLink(LinkModule):

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lis.matches import Correspondence, Matches, pixel_grid
 from lis.matching.gray import enlarged, gray_pair, texture, untextured
-from lis.matching.matches import Correspondence, Matches, pixel_grid
 
 VERSION = 3
 _SMALLEST = 16

@@ -10,7 +10,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree, QhullError
 from torch import Tensor
 
-from lis.matching.matches import Matches, pixel_grid
+from lis.matches import Matches, pixel_grid
 
 STRIDE = 4
 """Pixels between two cells of the grid."""

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lis.matches import Matches
 from lis.matching.correlation import correlate
-from lis.matching.matches import Matches
 from lis.matching.neighbours import densify, filter_matches
 from lis.matching.pyramid import Rule, climb, descend, returned
 from lis.matching.reciprocal import BLOCK, best_of_blocks, best_pixels

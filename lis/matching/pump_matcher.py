@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lis.matches import Correspondence, Matches
 from lis.matching.descriptors import Descriptor, hashed
 from lis.matching.gray import gray_pair, untextured
-from lis.matching.matches import Correspondence, Matches
 from lis.matching.pump import densify, filter_matches, match
 
 VERSION = 2

@@ -17,9 +17,9 @@ from lis.context import Context
 from lis.generators.layers import image_and_maps
 from lis.generators.partworld import PartWorld
 from lis.generators.partworld.displacement import KINDS
+from lis.matches import pixel_grid
 from lis.matching.affine import apply, decompose, estimate
 from lis.matching.align import align
-from lis.matching.matches import pixel_grid
 from lis.motion.matchers import matchers, own_name, validate_matchers
 from lis.motion.trials import Trials, nearest_affine, trials, validate_trials
 from lis.store import Artifact, Draft, Recipe

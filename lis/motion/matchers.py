@@ -13,7 +13,7 @@ from lis import build
 from lis.config import FlowConfig, MatcherConfig, PumpConfig
 from lis.context import Context
 from lis.images import LARGEST
-from lis.matching.matches import Correspondence, Matches
+from lis.matches import Correspondence, Matches
 from lis.types import Generator, Matcher
 
 STILL = "no motion"

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from lis.images import to_uint8
+from lis.matches import pixel_grid
 from lis.matching.affine import apply
 from lis.matching.align import Alignment
-from lis.matching.matches import pixel_grid
 from lis.motion.shards import Job, follow
 from lis.units.examples import MOST, typical
 from lis.units.perturbation import Perturbation

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lis.generators.partworld import PartWorld
 from lis.generators.partworld.displacement import kind_of
-from lis.matching.matches import pixel_grid
+from lis.matches import pixel_grid
 from lis.streams import Stream
 from lis.types import Generator
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy.stats import false_discovery_control
+
+from lis.statistics import benjamini_hochberg
 
 KINDS = {"translation": ("dx", "dy"), "rotation": ("rotation",), "scale": ("log_scale",), "shear": ("shear",)}
 """Columns that each kind of movement is made of."""
@@ -48,7 +49,9 @@ def tuned_table(tracks: pd.DataFrame, shuffles: int, rng: np.random.Generator) -
 def _kind(kind: str, values: np.ndarray, shuffles: int, rng: np.random.Generator) -> pd.DataFrame:
     """One kind of movement, `values [units, samples, columns]`."""
     p = shuffled_p(values, shuffles, rng)
-    return pd.DataFrame({"kind": kind, "strength": effect(values), "p": p, "q": adjusted(p), "n": known(values).sum(1)})
+    return pd.DataFrame(
+        {"kind": kind, "strength": effect(values), "p": p, "q": benjamini_hochberg(p), "n": known(values).sum(1)}
+    )
 
 
 def tuned_units(table: pd.DataFrame, kind: str) -> pd.DataFrame:
@@ -113,16 +116,3 @@ def shuffled(values: np.ndarray, there: np.ndarray, rng: np.random.Generator) ->
     moved = np.empty_like(values)
     np.put_along_axis(moved, place[..., None], np.take_along_axis(values, source[..., None], 0), 0)
     return moved
-
-
-def adjusted(p: np.ndarray) -> np.ndarray:
-    """Benjamini and Hochberg's q, `[units]`; NaN stays.
-
-    Example:
-        >>> adjusted(np.array([0.01, np.nan, 0.04])).tolist()
-        [0.02, nan, 0.04]
-    """
-    q, there = np.full(len(p), np.nan), ~np.isnan(p)
-    if there.any():
-        q[there] = false_discovery_control(p[there])
-    return q

@@ -22,6 +22,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from PIL import Image
 
+from lis.colours import PARTS as PARTS
+from lis.colours import label_colours as label_colours
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -35,7 +38,6 @@ LINK_RED = "#c1272d"
 PAIRING = {"cycle": "#1f6199", "within-class": "#8397ab", "random": "#bcc6d0"}
 LINK = {"lr": "#e69f00", "ridge": "#0072b2", "fc_l1": "#d55e00", "fc_l2": "#009e73"}
 SERIES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#7a5195", "#8c6d31", "#4d4d4d", "#8b1a3a")
-PARTS = ("#cc6677", "#332288", "#c8a422", "#117733", "#77bde0", "#882255", "#44aa99", "#8c5a2b", "#aa4499", "#7d8794")
 
 _FONTS = ("Helvetica Neue", "Helvetica", "Arial", "Liberation Sans", "DejaVu Sans")
 RC: dict[Any, Any] = {
@@ -102,11 +104,6 @@ def plain(name: str) -> str:
 def class_colours(names: Sequence[str]) -> dict[str, str]:
     """A colour per class, by its place in the run's class list, so that a class keeps it in every figure."""
     return {name: SERIES[place % len(SERIES)] for place, name in enumerate(names)}
-
-
-def label_colours(labels: Sequence[str]) -> dict[str, str]:
-    """A colour per part of a figure, by its place in the segmenter's labels; none is that of a class."""
-    return {name: PARTS[place % len(PARTS)] for place, name in enumerate(labels)}
 
 
 def link_colour(link: str, place: int = 0) -> str:

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from lis.context import Context
+from lis.labels.labelled import Drawn, draw, labelled
+from lis.labels.masks import TrueParts, exact_masks, reduced_masks
+from lis.labels.reading import Labelled
 from lis.segmentation.iou import confusions, iou
-from lis.segmentation.labelled import Drawn, Labelled, draw, labelled
-from lis.segmentation.masks import TrueParts, exact_masks, reduced_masks
 from lis.segmentation.segmenter import FewShotSegmenter
 from lis.segmentation.stage import Masks, load_segmenter, segment, segmenter
 from lis.store import Artifact, Draft, Recipe

@@ -11,9 +11,9 @@ import pandas as pd
 import torch
 
 from lis.costs import layer_names
+from lis.labels.masks import reduced_masks
+from lis.labels.reading import Labelled
 from lis.linking.training import Settings
-from lis.segmentation.labelled import Labelled
-from lis.segmentation.masks import reduced_masks
 from lis.segmentation.networks import read_layers
 from lis.segmentation.segmenter import FewShotSegmenter
 from lis.segmentation.training import Examples, Schedule, maps_of, train

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from lis.build import build
 from lis.context import Context
+from lis.labels.labelled import folder_digest, labelled, validate_labels
+from lis.labels.reading import Labelled
 from lis.linking.training import Settings
 from lis.segmentation.fewshot import FittedSegmenter, SegmenterFit
-from lis.segmentation.labelled import Labelled, folder_digest, labelled, validate_labels
 from lis.segmentation.segmenter import FewShotSegmenter
 from lis.store import Artifact, Draft, Recipe
 from lis.types import Segmenter

@@ -1,51 +1,15 @@
-"""How well means over samples are known (bootstrap), and how rare they are among random directions."""
+"""How well mean changes over samples are known, angles among them, and how rare they are among random directions."""
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from lis.quantify.averages import axial_mean
 from lis.quantify.ellipse import half_circle
-
-RESAMPLES = 1000
-_QUANTILES = (0.025, 0.975)
-_AT_ONCE = 2**22
-"""Resampled means in memory at once."""
-
-
-def resample(samples: int, rng: np.random.Generator, resamples: int = RESAMPLES) -> Tensor:
-    """How often each sample is drawn in each bootstrap resample, `[resamples, samples]` float32."""
-    return torch.from_numpy(rng.multinomial(samples, np.full(samples, 1 / samples), resamples)).float()
-
-
-def interval(values: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """95 % percentile bootstrap interval of the mean over the samples, NaN dropped (Efron 1979).
-
-    All values see the same resamples.
-
-    Args:
-        values: `[n, samples, …]`.
-        counts: of `resample`, `[resamples, samples]`.
-
-    Returns:
-        Lower and upper end, `[n, …]` float32; NaN where fewer than two samples have a value.
-
-    Example:
-        >>> low, high = interval(torch.zeros(1, 5), resample(5, np.random.default_rng(0)))
-        >>> low.tolist(), high.tolist()
-        ([0.0], [0.0])
-    """
-    if not values.numel():
-        return values.sum(1), values.sum(1)
-    flat = values.reshape(*values.shape[:2], math.prod(values.shape[2:]))
-    block = max(1, _AT_ONCE // (flat.shape[2] * len(counts)))
-    ends = torch.cat([_ends(part, counts) for part in flat.split(block)])
-    low, high = ends.reshape(len(values), *values.shape[2:], 2).unbind(-1)
-    return low, high
+from lis.statistics import interval, percentiles, rows_at_once
 
 
 def change_interval(change: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,7 +27,7 @@ def axial_interval(degrees: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         degrees: `[n, samples, …]`.
-        counts: of `resample`, `[resamples, samples]`.
+        counts: of `lis.statistics.resample`, `[resamples, samples]`.
 
     Returns:
         Lower and upper end, `[n, …]` float32; NaN where fewer than two samples have a value.
@@ -72,7 +36,7 @@ def axial_interval(degrees: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     if not degrees.numel():
         return mean, mean
     flat = degrees.reshape(*degrees.shape[:2], math.prod(degrees.shape[2:]))
-    block = max(1, _AT_ONCE // (flat.shape[2] * len(counts)))
+    block = rows_at_once(flat.shape[2], len(counts))
     blocks = zip(flat.split(block), mean.reshape(len(flat), -1).split(block), strict=True)
     deviations = torch.cat([_axial_deviations(part, around, counts) for part, around in blocks])
     low, high = (deviations.reshape(*mean.shape, 2) + mean[..., None]).unbind(-1)
@@ -85,21 +49,7 @@ def _axial_deviations(degrees: Tensor, mean: Tensor, counts: Tensor) -> Tensor:
     x, y = (f(doubled).nan_to_num(0.0).movedim(1, -1) @ counts.T for f in (torch.cos, torch.sin))
     turned = half_circle(torch.rad2deg(torch.atan2(y, x)) / 2 - mean[..., None])
     empty = known.float().movedim(1, -1) @ counts.T == 0
-    return _percentiles(turned.where(~empty, torch.nan), known)
-
-
-def _ends(values: Tensor, counts: Tensor) -> Tensor:
-    """Both ends `[n, columns, 2]` of `values [n, samples, columns]`."""
-    known = ~values.isnan()
-    rows = values.nan_to_num(0.0).movedim(1, -1) @ counts.T
-    means = rows / (known.float().movedim(1, -1) @ counts.T)
-    return _percentiles(means, known)
-
-
-def _percentiles(resampled: Tensor, known: Tensor) -> Tensor:
-    """Both ends `[n, columns, 2]` of `resampled [n, columns, resamples]`, of the samples that are `known`."""
-    ends = resampled.nanquantile(resampled.new_tensor(_QUANTILES), dim=-1).movedim(0, -1)
-    return ends.where(known.sum(1)[..., None] > 1, torch.nan)
+    return percentiles(turned.where(~empty, torch.nan), known)
 
 
 def p_null(observed: Tensor, null: Tensor) -> Tensor:

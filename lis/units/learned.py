@@ -28,7 +28,7 @@ from lis.units.transfer import class_agreement, transfer
 from lis.units.tuned import Tuned
 from lis.units.unit_map import cluster_table, map_table, plane, tree, vectors
 
-VERSION = 4
+VERSION = 5
 _RANKING, _SPARSITY = 1, 2
 """Places in the stream, for each purpose one."""
 

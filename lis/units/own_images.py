@@ -15,9 +15,9 @@ from torch import Tensor
 from lis.config import RunConfig
 from lis.context import Context
 from lis.images import smaller, to_uint8
-from lis.labels.files import printable
 from lis.linking.fit import link, load_link
 from lis.linking.pairs import pairs
+from lis.names import printable
 from lis.quantify.measures import MEASURES
 from lis.store import Artifact, Draft, Recipe, sha256
 from lis.types import Link

@@ -12,7 +12,7 @@ from PIL import ExifTags, Image
 from torch import Tensor
 
 from lis.image_files import opened, too_heavy
-from lis.labels.files import printable
+from lis.names import printable
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 MOST = 200

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from lis.quantify.change import relative
 from lis.quantify.measures import MEASURES
+from lis.statistics import resample
 from lis.units.effects import Effects, per_length
-from lis.units.intervals import change_interval, p_null, resample
+from lis.units.intervals import change_interval, p_null
 from lis.units.tables import long_table
 
 

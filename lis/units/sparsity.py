@@ -12,8 +12,8 @@ from torch import Tensor
 
 from lis.quantify.measures import MEASURES
 from lis.quantify.sparsity import hoyer, label_sparsity, largest
+from lis.statistics import interval, resample
 from lis.units.effects import Effects
-from lis.units.intervals import interval, resample
 from lis.units.tables import long_table
 
 ALL = "all"

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from lis.config import RunConfig
 from lis.context import Context
-from lis.labels.files import nearest
 from lis.linking.fit import link, load_link
 from lis.linking.pairs import pairs
+from lis.names import nearest
 from lis.store import Artifact, Draft, Recipe
 from lis.types import Classifier
 from lis.units.direction import check_direction, find_direction

@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 
 from platformdirs import user_cache_path
 
-from lis.classifiers.imagenet import imagenet_names
 from lis.download import download
 from lis.generators.stylegan_xl.checkpoint import read_checkpoint
 from lis.generators.stylegan_xl.generator import StyleGANXL
 from lis.generators.stylegan_xl.initial import randomise
 from lis.generators.stylegan_xl.layouts import imagenet
+from lis.imagenet import imagenet_names
 from lis.store import sha256
 
 log = logging.getLogger(__name__)

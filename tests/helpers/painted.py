@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fakes import NAMES, FakeClassifier, FakeGenerator, make_context
 from torch import Tensor
 from torch.nn import functional as F
 
+from helpers.fakes import NAMES, FakeClassifier, FakeGenerator, make_context
 from lis.config import FewShotConfig
 from lis.context import Context
 from lis.generators.layers import wanted_layers
@@ -56,7 +56,7 @@ class Painted(FakeGenerator):
 
 
 def painted_context(root: Path, generator: Any = None, **overrides: Any) -> Context:
-    """On `Painted`, for a quick segmenter; `overrides` as in `fakes.make_config`, `fit__…` of the segmenter."""
+    """On `Painted`, for a quick segmenter; `overrides` as in `helpers.fakes.make_config`, `fit__…` of the segmenter."""
     fit = {key.removeprefix("fit__"): overrides.pop(key) for key in list(overrides) if key.startswith("fit__")}
     generator = generator or Painted()
     sizes = {"labels__train": 5, "labels__test": 4, "labels__exact": 30, "classes__labels": list(LABELS)}

@@ -16,7 +16,7 @@ from typing import Any
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["lis.run"])
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 STORE = Path("outputs", "store")
 """Of a run, in the folder it was started in."""
 SMALL = ("size=smoke", "evaluation.lpips=false", "device=cpu")

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from tuned_findings import CLASSES, LABELS, make
 
+from helpers.tuned_findings import CLASSES, LABELS, make
 from lis.boundary.gradcam import around_table, heat_table
 from lis.quantify.measures import MEASURES
 from lis.report.frames import where

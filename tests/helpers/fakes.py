@@ -135,8 +135,8 @@ class FakeClassifier:
 def make_config(root: Path, class_names: tuple[str, ...] = NAMES, **overrides: Any) -> RunConfig:
     """A small run with its store in `root`; `overrides` replace fields by dotted name (`pairs__train=…`)."""
     config = RunConfig(
-        gan=GanConfig(_target_="fakes.FakeGenerator"),
-        classifier=ClassifierConfig(_target_="fakes.FakeClassifier"),
+        gan=GanConfig(_target_="helpers.fakes.FakeGenerator"),
+        classifier=ClassifierConfig(_target_="helpers.fakes.FakeClassifier"),
         classes=ClassesConfig(name="fake", names=list(class_names)),
         link=LeastSquaresConfig(),
         analysis=AnalysisConfig(name="fake", stages=["evaluation"]),

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from pickled import forget_peak, peak_memory
+
+from helpers.pickled import forget_peak, peak_memory
 
 SECONDS, MEMORY = 5.0, 2**29
 """Time of the processor, and bytes beyond the file's own size, that reading one file may take."""

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from findings import make_ctx
 from torch import Tensor
 
+from helpers.findings import make_ctx
 from lis.progress import Progress
 from lis.quantify.measures import MEASURES
 from lis.report.source import Source, source

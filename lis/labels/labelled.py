@@ -6,7 +6,7 @@ import functools
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,34 +14,10 @@ from torch import Tensor
 
 from lis.context import Context
 from lis.images import to_uint8
-from lis.segmentation.masks import TrueParts, exact_masks
+from lis.labels.manifest import STREAMS
+from lis.labels.masks import TrueParts, exact_masks
+from lis.labels.reading import Labelled, read
 from lis.streams import Stream
-
-STREAMS = {"train": "labels", "test": "labels test", "exact": "exact masks"}
-"""Where the images of a split are drawn from."""
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """Images and their masks, ordered by class and sample."""
-
-    w: Tensor
-    """`[n, w_dim]` float32."""
-    image: Tensor
-    """`[n, 3, H, W]` uint8."""
-    masks: Tensor
-    """`[n, h, w]` uint8: 0 background, k for the k-th label; at the image's size, or at a segmenter's."""
-    class_index: Tensor
-    """`[n]` int64 into the run's class names; 0 from a generator without classes."""
-    sample_index: Tensor
-    """`[n]` int64 into the stream."""
-
-    def __len__(self) -> int:
-        return len(self.w)
-
-    def rows(self, chosen: Tensor) -> Labelled:
-        """The images that a mask `[n]` bool chooses."""
-        return Labelled(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
 
 
 @dataclass(frozen=True)
@@ -124,8 +100,6 @@ def _read(
     folder: str, digest: str | None, labels: Sequence[str], class_names: Sequence[str], split: str, generator: str
 ) -> Labelled:
     """See `lis.labels.read`; `digest` stands for the folder's content."""
-    from lis.labels import read  # which itself returns `Labelled`
-
     return read(Path(folder), labels, class_names, split, generator)
 
 

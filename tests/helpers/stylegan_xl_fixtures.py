@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from pickled import DATA, NAMES
 from torch import Tensor
 
+from helpers.pickled import DATA, NAMES
 from lis.generators.stylegan_xl import GeneratorSpec, StyleGANXL
 from lis.generators.stylegan_xl.geometry import InputSpec, LayerSpec, LinearSpec, MappingSpec, SynthesisSpec
 

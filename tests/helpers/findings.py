@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from fakes import make_config
 from safetensors.torch import save_file
 
+from helpers.fakes import make_config
 from lis.config import LeastSquaresConfig, LinkConfig, MLPConfig, RidgeConfig
 from lis.report.frames import column, records, where
 from lis.store import Artifact, Draft, Recipe, Store
@@ -30,7 +30,7 @@ METRICS = {"mse_w": (0.15, 0.3, 0.8), "pixel_l2": (0.03, 0.11, 0.14), "features"
 
 
 def make_ctx(root: Path, names: tuple[str, ...] = NAMES, link: str = "lr", **overrides: Any) -> Any:
-    """As much of a context as a report reads; `overrides` as for `fakes.make_config`."""
+    """As much of a context as a report reads; `overrides` as for `helpers.fakes.make_config`."""
     config = make_config(root, names, link=LINKS[link](), **overrides)
     generator = SimpleNamespace(
         domain="partworld", num_classes=len(names), w_dim=64, resolution=16, true_factors=lambda w: w

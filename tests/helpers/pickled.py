@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lis.generators.stylegan_xl.geometry import GeneratorSpec, LayerSpec, LinearSpec, SynthesisSpec
 
-DATA = Path(__file__).parent / "data" / "stylegan_xl"
+DATA = Path(__file__).parents[1] / "data" / "stylegan_xl"
 NAMES = ("mixed_super64_c10", "r_stem32_uncond", "t_stem16_c10", "t_stem16_c10_xform", "t_super32_c10")
 FORMS = ("", ".dill")
 _CLEAR = Path("/proc/self/clear_refs")

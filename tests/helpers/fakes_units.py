@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fakes import NAMES, FakeClassifier, FakeGenerator, make_context
 from torch import Tensor
 
+from helpers.fakes import NAMES, FakeClassifier, FakeGenerator, make_context
 from lis.config import TuningConfig
 from lis.context import Context
 from lis.linking.fit import link, load_link
@@ -45,7 +45,7 @@ def use_fake_segmenter(patch: pytest.MonkeyPatch) -> None:
 
 
 def tuning_context(root: Path, generator: Any = None, classifier: Any = None, **overrides: Any) -> Context:
-    """A context on the fakes for a few units and samples; `overrides` as in `fakes.make_config`."""
+    """A context on the fakes for a few units and samples; `overrides` as in `helpers.fakes.make_config`."""
     sizes = {key: overrides.pop(f"tuning__{key}", value) for key, value in SIZES.items()}
     return make_context(root, generator, classifier, tuning=TuningConfig(**sizes), **overrides)
 

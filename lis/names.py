@@ -1,0 +1,36 @@
+"""Names of files and of what a user types: as text that can be shown, and the known one that is most like."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable
+from itertools import islice
+
+_COMPARED = 5_000
+"""Names that one is compared with: a tenth of a second."""
+
+
+def printable(name: str) -> str:
+    r"""A file's name as text that can be shown and written anywhere; two names never become the same text.
+
+    Bytes that are not UTF-8, characters that cannot be seen and backslashes are escaped.
+
+    Example:
+        >>> printable(os.fsdecode(b"caf\xe9.png")), printable("two\nlines"), printable("Häuser 2.png")
+        ('caf\\xe9.png', 'two\\nlines', 'Häuser 2.png')
+    """
+    text = os.fsencode(name.replace("\\", "\\\\")).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint at the known name that is most like a name, among the first thousands; nothing where none is.
+
+    Example:
+        >>> nearest("ears", ["leg", "ear"])
+        '; did you mean ear?'
+    """
+    like = {other.lower(): other for other in islice(known, _COMPARED)}
+    found = difflib.get_close_matches(name.lower()[:100], like, n=1)
+    return f"; did you mean {like[found[0]]}?" if found else ""
