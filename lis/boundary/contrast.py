@@ -16,6 +16,7 @@ from lis.boundary.counterfactuals import counterfactuals
 from lis.context import Context
 from lis.images import to_uint8
 from lis.linking.fit import link, load_link
+from lis.look import generated
 from lis.memory import Batches
 from lis.quantify.change import change
 from lis.quantify.measures import MEASURES, measure
@@ -122,16 +123,12 @@ def _contrast(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The tensors "block" of some counterfactuals, all at once, and "first" of the first of them."""
     ctx, labels = job.ctx, len(job.parts.labels)
-    original, maps = ctx.generator.synthesize(w_original.to(ctx.device), features=job.parts.masks.layers)
-    own = job.parts.masks(maps)
-    del maps
-    moved, maps = ctx.generator.synthesize(w.to(ctx.device), features=job.parts.masks.layers)
-    other = job.parts.masks(maps)
-    del maps
+    original, own = generated(ctx, w_original, job.parts.masks)[:2]  # without the maps
+    moved, other = generated(ctx, w, job.parts.masks)[:2]
     steps = Steps(ctx.config.adversarial.step, ctx.config.adversarial.max_steps)
     targets = torch.full((len(w),), target, device=ctx.device)
     forced = attack(_logits(ctx), original, targets, goal.to(original), steps)
-    cycled = ctx.generator.synthesize(job.link(ctx.classifier.features(forced.image).cpu()).to(ctx.device))
+    cycled = generated(ctx, job.link(ctx.classifier.features(forced.image).cpu()))[0]
     views = ((own, original), (other, moved), (own, forced.image))
     apart = [difference(original, image) for image in (moved, forced.image)]
     made = {

@@ -16,9 +16,9 @@ from lis.boundary.generator_tables import Paths, measure_table, sample_table, un
 from lis.context import Context
 from lis.linking.fit import link
 from lis.linking.pairs import pairs
-from lis.segmentation.stage import load_segmenter, segmenter
+from lis.look import Looker
+from lis.segmentation.stage import Masks, load_segmenter, segmenter
 from lis.store import Artifact, Draft, Recipe
-from lis.units.screen import reader
 from lis.units.strips import first
 
 VERSION = 2
@@ -52,9 +52,10 @@ def gan_counterfactuals(ctx: Context) -> Artifact:
 
 
 def _build(ctx: Context, test: Artifact, linked: Artifact, parts: Artifact, draft: Draft) -> None:
-    look = reader(ctx, load_segmenter(ctx, parts))
+    model = load_segmenter(ctx, parts)
+    masks = Masks(model)
     chosen = first(test.tensors("pairs"), ctx.config.gan_counterfactual.samples)
-    found = _read(Job(ctx, look, ctx.tuned_batches(look.masks), (parts.key,)), chosen)
+    found = _read(Job(ctx, Looker.tuned(ctx, masks, model.labels), (parts.key,)), chosen)
     draft.table("samples", sample_table(found))
     draft.table("measures", measure_table(found))
     units = unit_table(found, linked.table("units"))
@@ -62,7 +63,7 @@ def _build(ctx: Context, test: Artifact, linked: Artifact, parts: Artifact, draf
     steps = ctx.config.gan_counterfactual.steps
     kept = {name: getattr(found, name) for name in ("probability", "prediction", "measures", "shift")}
     draft.tensors("paths", kept | {"position": torch.linspace(0, 1, steps)})
-    pictures(ctx, found, units, linked, look.masks, draft)
+    pictures(ctx, found, units, linked, masks, draft)
     draft.json("facts", {"labels": list(found.labels), "class_names": list(ctx.class_names)})
 
 
@@ -80,7 +81,7 @@ def _read(job: Job, chosen: dict[str, Tensor]) -> Paths:
         **{name: torch.cat([part[name] for part in parts]) for name in parts[0]},
         known=tuple(ctx.classifier.class_names),
         class_names=names,
-        labels=tuple(job.reader.labels),
+        labels=job.looker.labels,
     )
 
 

@@ -9,11 +9,10 @@ from torch import Tensor
 
 from lis.context import Context
 from lis.linking.shards import STREAMS
-from lis.memory import Batches
+from lis.look import Looker
 from lis.store import Artifact, Draft, Recipe
 from lis.streams import Stream
 from lis.types import Counterparts
-from lis.units.reading import Reader, Reading
 
 VERSION = 2
 
@@ -23,8 +22,7 @@ class Job:
     """What all shards of a run share."""
 
     ctx: Context
-    reader: Reader
-    batches: Batches
+    looker: Looker
     inputs: tuple[str, ...]
     """Key of the artifact of the segmenter."""
 
@@ -116,14 +114,6 @@ def shard(job: Job, block: Block) -> Artifact:
 def _build(job: Job, block: Block, draft: Draft) -> None:
     first, last = ends(job.ctx, block)
     w = between(first, last, job.ctx.config.gan_counterfactual.steps)
-    reading = Reading.cat(job.batches.map(job.reader, w.flatten(0, 1))).unflatten(w.shape[:2])
-    draft.tensors(
-        "block",
-        {
-            "w": w[:, [0, -1]].float().cpu(),
-            "r": reading.r[:, [0, -1]],
-            "measures": reading.measures,
-            "probability": reading.probability,
-            "prediction": reading.prediction,
-        },
-    )
+    look = job.looker(w)
+    both = {"w": w[:, [0, -1]].float().cpu(), "r": look.r[:, [0, -1]]}
+    draft.tensors("block", both | look.tensors(("measures", "probability", "prediction")))

@@ -132,7 +132,7 @@ def problems_of(job: Job, block: Block) -> Problems:
 def _read(job: Job, problems: Problems, found: Found) -> dict[str, Tensor]:
     """What the images of the original and of the counterfactual are taken for, and where the boundary lies between."""
     w_original, w = job.codes(problems.r), job.codes(problems.r + found.shift)
-    first, last, target = job.look(w_original), job.look(w), problems.target.cpu()
+    first, last, target = job.looker(w_original), job.looker(w), problems.target.cpu()
     return {
         "w_original": w_original,
         "w": w,
@@ -140,7 +140,7 @@ def _read(job: Job, problems: Problems, found: Found) -> dict[str, Tensor]:
         "reencoded": last.r,
         "before": first.prediction,
         "after": last.prediction,
-        "probability": last.probability.gather(1, target[:, None])[:, 0],
+        "probability": last.softmax.gather(1, target[:, None])[:, 0],
         "boundary": _boundary(job, problems, found).mean(1).float(),
     }
 

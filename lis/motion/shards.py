@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from lis.context import Context
-from lis.generators.layers import image_and_maps
 from lis.images import smaller
+from lis.look import generated
 from lis.matching.align import Alignment, align
 from lis.motion.local import AGREEMENT, agreement, local_motion
 from lis.store import Artifact, Draft, Recipe
@@ -121,7 +121,5 @@ def follow(
 
 def _view(job: Job, w: Tensor) -> tuple[Tensor, Tensor]:
     """What is matched of the image of `w [1, w_dim]`, on the run's device, and its mask, on the CPU."""
-    looked_for = job.masks.layers if job.labels else ()
-    image, maps = image_and_maps(job.ctx.generator, w.to(job.ctx.device), job.matcher.layers, looked_for)
-    mask = job.masks(maps).cpu() if job.labels else torch.zeros(len(w), 1, 1, dtype=torch.int64)
-    return job.matcher.view(smaller(image), maps), mask
+    image, mask, maps = generated(job.ctx, w, job.masks if job.labels else None, job.matcher.layers)
+    return job.matcher.view(smaller(image), maps), mask.cpu()

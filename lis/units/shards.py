@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 
 from lis.context import Context
-from lis.memory import Batches
+from lis.look import Looker
 from lis.store import Artifact, Draft, Recipe
 from lis.types import Link
 from lis.units.perturbation import Perturbation, perturbed, require_finite
-from lis.units.reading import Reader, Reading
 
 VERSION = 2
 
@@ -28,8 +27,7 @@ class Job:
     ctx: Context
     link: Link
     """On the run's device."""
-    reader: Reader
-    batches: Batches
+    looker: Looker
     spread: Tensor
     """Standard deviation of each unit, infinite for units that are not live: `[units]` on the CPU."""
     inputs: tuple[str, ...]
@@ -84,15 +82,13 @@ def shard(job: Job, block: Block) -> Artifact:
 @torch.inference_mode()
 def _build(job: Job, block: Block, draft: Draft) -> None:
     w = torch.stack([_linked(job, block, perturbation) for perturbation in block.perturbations])
-    reading = Reading.cat(job.batches.map(job.reader, w.flatten(0, 2))).unflatten(w.shape[:3])
-    encoded = zip(block.perturbations, reading.r[:, :, 0], reading.r[:, :, -1], strict=True)
+    look = job.looker(w)
+    encoded = zip(block.perturbations, look.r[:, :, 0], look.r[:, :, -1], strict=True)
     realised, others = zip(*(arrived(p, first, last, job.spread) for p, first, last in encoded), strict=True)
     draft.tensors(
         "block",
-        {
-            "measures": reading.measures,
-            "probability": reading.probability,
-            "prediction": reading.prediction,
+        look.tensors(("measures", "probability", "prediction"))
+        | {
             "realised": torch.stack(realised),
             "others": torch.stack(others),
             "step_norm": (w[:, :, -1] - w[:, :, 0]).norm(dim=2),
