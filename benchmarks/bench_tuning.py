@@ -42,7 +42,7 @@ from lis.segmentation.segmenter import FewShotSegmenter
 from lis.segmentation.stage import Masks, load_segmenter, segmenter
 from lis.types import Segmenter
 from lis.units.perturbation import Perturbation
-from lis.units.shards import Block, Job, shard
+from lis.units.shards import SHARDS, Block, Job
 from lis.validation import typed
 
 _RANDOM = ("gan.weights=random", "gan.cache=null", "classifier=resnet50", "classifier.weights=random")
@@ -105,7 +105,7 @@ class Loop:
         """One block, as a run makes it; every turn another."""
         moves = tuple(Perturbation.of_unit(unit, 0.0, 2.0 + turn) for unit in range(self.case.units))
         index = torch.arange(self.case.samples)
-        shard(self.job, Block(self.ctx.class_names[0], index, self.r, moves, 2))
+        SHARDS.shard(self.job, Block(self.ctx.class_names[0], index, self.r, moves, 2))
 
     @torch.inference_mode()
     def bare(self) -> None:

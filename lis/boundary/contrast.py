@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from lis.look import generated
 from lis.memory import Batches
 from lis.quantify.change import change
 from lis.quantify.measures import MEASURES, measure
+from lis.shards import Shards, joined
 from lis.store import Artifact, Draft, Recipe
 from lis.types import Link
 from lis.units.parts import Parts
@@ -76,6 +76,11 @@ class Job:
     parts: Parts
     batches: Batches
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Keys of the artifacts of the counterfactuals and of the segmenter."""
+        return self.found.key, *self.parts.keys
+
 
 @dataclass(frozen=True)
 class Block:
@@ -86,22 +91,9 @@ class Block:
     """Of the table "counterfactuals"."""
 
 
-def shard(job: Job, block: Block) -> Artifact:
-    """The shard of a block of n counterfactuals, from the store or made now.
-
-    Tensors "block": probability, reached, steps, cycled `[n]`; measures `[n, 3, K, 5]` (original, counterfactual,
-    adversarial); mse, largest and coarse `[n, 2]`. Tensors "first", of the first row alone: image and difference as in
-    the tensors "shown" of `adversarial`.
-    """
-    ctx, config = job.ctx, job.ctx.config.adversarial
-    recipe = Recipe(
-        stage="adversarial-shard",
-        version=VERSION,
-        config={"target": block.target, "rows": list(block.rows), "step": config.step, "max_steps": config.max_steps},
-        inputs=(job.found.key, *job.parts.keys),
-        weights={"generator": ctx.generator.fingerprint, "classifier": ctx.classifier.fingerprint},
-    )
-    return ctx.store.make(recipe, lambda draft: _block(job, block, draft))
+def _config(job: Job, block: Block) -> dict[str, Any]:
+    config = job.ctx.config.adversarial
+    return {"target": block.target, "rows": list(block.rows), "step": config.step, "max_steps": config.max_steps}
 
 
 @torch.no_grad()
@@ -116,6 +108,12 @@ def _block(job: Job, block: Block, draft: Draft) -> None:
     made, first = zip(*job.batches.map(contrasted, torch.arange(len(goal))), strict=True)
     draft.tensors("block", {name: torch.cat([part[name] for part in made]) for name in made[0]})
     draft.tensors("first", first[0])
+
+
+SHARDS = Shards("adversarial-shard", VERSION, _config, _block)
+"""Tensors "block" of n counterfactuals: probability, reached, steps, cycled `[n]`; measures `[n, 3, K, 5]` (original,
+counterfactual, adversarial); mse, largest and coarse `[n, 2]`. Tensors "first", of the first row alone: image and
+difference as in the tensors "shown" of `adversarial`."""
 
 
 def _contrast(
@@ -152,13 +150,11 @@ def _logits(ctx: Context) -> Any:
 def _build(job: Job, draft: Draft) -> None:
     ctx, table = job.ctx, job.found.table("counterfactuals")
     blocks = _blocks(table, ctx.config.adversarial.samples)
-    made = ctx.engine.map(partial(shard, job), blocks)
-    shards = list(ctx.progress.track(made, total=len(blocks), label="steps in pixels"))
-    parts = [artifact.tensors("block") for artifact in shards]
+    shards = list(SHARDS.artifacts(job, blocks, "steps in pixels"))
     rows = [row for block in blocks for row in block.rows]
     own = table.iloc[rows][["origin", "target", "sample_index", "probability"]].reset_index(drop=True)
     names = np.asarray(ctx.classifier.class_names)
-    found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if parts else None
+    found = joined(shards)
     result = _table(own, rows, found, names) if found else own.iloc[:0]
     draft.table("adversarial", result)
     labels = job.parts.labels

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
 from itertools import permutations
 
 import torch
 from torch import Tensor
 
 from lis.boundary.generator_pictures import pictures
-from lis.boundary.generator_shards import Block, Job, shard, validate_counterparts
+from lis.boundary.generator_shards import SHARDS, Block, Job, validate_counterparts
 from lis.boundary.generator_tables import Paths, measure_table, sample_table, unit_table
 from lis.context import Context
 from lis.linking.fit import link
@@ -68,17 +67,14 @@ def _build(ctx: Context, test: Artifact, linked: Artifact, parts: Artifact, draf
 
 
 def _read(job: Job, chosen: dict[str, Tensor]) -> Paths:
-    """All ways, shard by shard."""
+    """All ways."""
     ctx, blocks = job.ctx, _blocks(job.ctx, chosen)
-    made = ctx.engine.map(partial(shard, job), blocks)
-    tracked = ctx.progress.track(made, total=len(blocks), label="the same z in other classes")
-    parts = [artifact.tensors("block") for artifact in tracked]
     names = ctx.class_names
     return Paths(
         origin=_repeated([names.index(block.origin) for block in blocks], blocks),
         target=_repeated([names.index(block.target) for block in blocks], blocks),
         sample_index=torch.tensor([index for block in blocks for index in block.sample_index]),
-        **{name: torch.cat([part[name] for part in parts]) for name in parts[0]},
+        **SHARDS.tensors(job, blocks, "the same z in other classes"),
         known=tuple(ctx.classifier.class_names),
         class_names=names,
         labels=job.looker.labels,

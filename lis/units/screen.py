@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from lis.store import Artifact, Draft, Recipe
 from lis.units.null import null_directions
 from lis.units.perturbation import Perturbation
 from lis.units.selection import perturbations, select
-from lis.units.shards import Block, Job, shard
+from lis.units.shards import SHARDS, Block, Job
 
 VERSION = 2
 UNMOVED = Perturbation("unmoved", 0.0, 0.0, unit=0, relative=True)
@@ -131,9 +130,8 @@ def _fill(job: Job, samples: dict[str, Tensor], groups: Sequence[Group]) -> None
         for first in range(0, len(group.perturbations), config.unit_block)
     ]
     blocks = [_block(ctx, samples, *place) for place in places]
-    made = ctx.engine.map(partial(shard, job), blocks)
-    tracked = ctx.progress.track(made, total=len(blocks), label="tuning (blocks of units and samples)")
-    for (group, columns, rows), artifact in zip(places, tracked, strict=True):
+    made = SHARDS.artifacts(job, blocks, "tuning (blocks of units and samples)")
+    for (group, columns, rows), artifact in zip(places, made, strict=True):
         group.put((columns, rows), artifact.tensors("block"))
 
 
