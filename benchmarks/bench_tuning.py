@@ -32,17 +32,17 @@ from lis.config import conf_folder, register
 from lis.context import Context
 from lis.costs import tuned_batches
 from lis.linking.linear import LinearLink
+from lis.look import Looker
 from lis.memory import Batches
 from lis.progress import print_anywhere
+from lis.quantify.measures import measure
 from lis.segmentation.fewshot import FewShotFit
 from lis.segmentation.networks import read_layers
 from lis.segmentation.segmenter import FewShotSegmenter
-from lis.segmentation.stage import load_segmenter, segmenter
+from lis.segmentation.stage import Masks, load_segmenter, segmenter
 from lis.types import Segmenter
 from lis.units.perturbation import Perturbation
-from lis.units.reading import Reader
-from lis.units.screen import reader
-from lis.units.shards import Block, Job, shard
+from lis.units.shards import SHARDS, Block, Job
 from lis.validation import typed
 
 _RANDOM = ("gan.weights=random", "gan.cache=null", "classifier=resnet50", "classifier.weights=random")
@@ -89,15 +89,15 @@ class Loop:
     def __init__(self, ctx: Context, case: Case, batch_size: int | None) -> None:
         self.ctx, self.case = ctx, case
         parts = load_segmenter(ctx, segmenter(ctx)) if ctx.generator.domain == "partworld" else untrained(ctx)
-        self.reader: Reader = reader(ctx, parts)
+        self.labels, self.masks = tuple(parts.labels), Masks(parts)
         draws = torch.Generator().manual_seed(0)
         units, mean = ctx.classifier.units, ctx.generator.mean_w[0].cpu()
         coef = torch.randn(units, len(mean), generator=draws, dtype=torch.float64)
         link = LinearLink.of(coef * float(mean.std()) / units**0.5, mean.double()).to(ctx.device)
         self.r = torch.rand(case.samples, units, generator=draws)
-        models = (ctx.classifier, self.reader.masks)
-        self.size = tuned_batches(ctx.generator, ctx.device, batch_size, 10**9, *models).size
-        self.job = Job(ctx, link, self.reader, Batches(self.size), torch.ones(units), ())
+        self.size = tuned_batches(ctx.generator, ctx.device, batch_size, 10**9, ctx.classifier, self.masks).size
+        looker = Looker(ctx, Batches(self.size), self.masks, self.labels)
+        self.job = Job(ctx, link, looker, torch.ones(units), ())
         self.images = case.units * case.samples * 2
         self.w = mean.repeat(self.images, 1) + float(mean.std()) * torch.randn(self.images, len(mean), generator=draws)
 
@@ -105,7 +105,7 @@ class Loop:
         """One block, as a run makes it; every turn another."""
         moves = tuple(Perturbation.of_unit(unit, 0.0, 2.0 + turn) for unit in range(self.case.units))
         index = torch.arange(self.case.samples)
-        shard(self.job, Block(self.ctx.class_names[0], index, self.r, moves, 2))
+        SHARDS.shard(self.job, Block(self.ctx.class_names[0], index, self.r, moves, 2))
 
     @torch.inference_mode()
     def bare(self) -> None:
@@ -118,12 +118,12 @@ class Loop:
         """What is done with a batch after it was generated."""
         with torch.inference_mode():
             w = self.w[: self.size].to(self.ctx.device)
-            image, maps = self.ctx.generator.synthesize(w, features=self.reader.masks.layers)
-            masks = self.reader.masks(maps)
+            image, maps = self.ctx.generator.synthesize(w, features=self.masks.layers)
+            masks = self.masks(maps)
         classifier = self.ctx.classifier
         return {
-            "segment": lambda: self.reader.masks(maps),
-            "measure": lambda: self.reader.measure(masks, image, len(self.reader.labels)),
+            "segment": lambda: self.masks(maps),
+            "measure": lambda: measure(masks, image, len(self.labels)),
             "classify": lambda: classifier.head(classifier.features(image)),
         }
 

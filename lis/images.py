@@ -24,3 +24,8 @@ def smaller(image: Tensor) -> Tensor:
     """Images `[n, 3, H, W]` averaged down to at most `LARGEST` pixels, by a whole factor."""
     factor = -(-image.shape[2] // LARGEST)
     return F.avg_pool2d(image, factor) if factor > 1 else image
+
+
+def page_image(image: Tensor) -> Tensor:
+    """Images in [-1, 1] as a page shows them: uint8 on the CPU, at most `LARGEST` pixels high."""
+    return to_uint8(smaller(image))

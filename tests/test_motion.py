@@ -27,7 +27,7 @@ from lis.linking.fit import link, load_link
 from lis.linking.pairs import pairs
 from lis.matching.flow import Flow
 from lis.motion.local import AGREEMENT, agreement, enlarged, local_motion
-from lis.motion.shards import LOST, Block, Job, shard
+from lis.motion.shards import LOST, SHARDS, Block, Job
 from lis.motion.shown import chosen
 from lis.motion.stage import followed, motion, validate_motion
 from lis.motion.tables import GLOBAL, unit_table
@@ -335,12 +335,12 @@ def job_of(ctx: Context, matcher: Matcher, generator: Any, labels: int = 2, **mo
 def test_sequences_are_matched_on_the_runs_device_simulated(tmp_path: Path, config: MatcherConfig) -> None:
     """PUMP was given views on the processor, whatever the device; tracks lie there, and are the same."""
     ctx, matcher = context(tmp_path / "cpu"), Recorded(build.matcher(config, SIDE))
-    expected = shard(*job_of(ctx, matcher, Sliding())).tensors("tracks")
+    expected = SHARDS.shard(*job_of(ctx, matcher, Sliding())).tensors("tracks")
     assert matcher.devices == {torch.device("cpu")}
     job, block = job_of(ctx, matcher, Distant(), device=GPU, store=Store(tmp_path / "gpu"))
     matcher.devices.clear()
     with simulated_gpu():
-        found = shard(job, block).tensors("tracks")
+        found = SHARDS.shard(job, block).tensors("tracks")
         assert matcher.devices == {GPU}
     assert found.keys() == expected.keys() and expected["figure"].isfinite().all()
     assert all(torch.equal(found[name].nan_to_num(), expected[name].nan_to_num()) for name in found)
@@ -358,7 +358,7 @@ def test_sequences_are_matched_on_the_runs_device_simulated(tmp_path: Path, conf
 def test_only_the_maps_that_are_read_are_made(tmp_path: Path, config: MatcherConfig, labels: int, asked: Any) -> None:
     """By the matcher and the segmenter; all were."""
     generator = Layered()
-    shard(*job_of(context(tmp_path), build.matcher(config, SIDE), generator, labels))
+    SHARDS.shard(*job_of(context(tmp_path), build.matcher(config, SIDE), generator, labels))
     assert generator.asked == [asked] * 3
 
 

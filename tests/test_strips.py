@@ -16,10 +16,12 @@ from torch import Tensor
 
 from lis.config import LeastSquaresConfig, MLPConfig
 from lis.context import Context
+from lis.images import to_uint8
 from lis.linking.fit import link, load_link
 from lis.linking.linear import LinearLink
 from lis.linking.mlp import MLPLink
 from lis.linking.pairs import pairs
+from lis.look import Looker
 from lis.report.figures.strips import Block
 from lis.report.figures.strips import strips as strips_figure
 from lis.report.labels import number
@@ -87,23 +89,23 @@ def test_tuned_images_and_answers_equal_plain_loops(tmp_path: Path) -> None:
     ctx = make_context(tmp_path)
     r, values = random(4, 16).relu(), torch.tensor([0.0, 0.5, 2.0])
     model = linear(16, 6)
-    tuned = tune(ctx, model, r, Perturbation.of_unit(3, 0, 2), values)
+    tuned = tune(Looker(ctx, ctx.batches(), image=to_uint8), model, r, Perturbation.of_unit(3, 0, 2), values)
     w = with_unit(model, r, 3, values)
     for sample, step in np.ndindex(4, 3):
         image = ctx.generator.synthesize(w[sample, step][None])
         logits = ctx.classifier.head(ctx.classifier.features(image))[0].double()
-        torch.testing.assert_close(tuned.probability[sample, step], (logits.exp() / logits.exp().sum()).float())
-        assert (tuned.image[sample, step] - (127.5 * (image[0] + 1))).abs().max() <= 0.5001
-        assert tuned.prediction[sample, step] == logits.argmax()
+        torch.testing.assert_close(tuned.look.softmax[sample, step], (logits.exp() / logits.exp().sum()).float())
+        assert (tuned.look.image[sample, step] - (127.5 * (image[0] + 1))).abs().max() <= 0.5001
+        assert tuned.look.prediction[sample, step] == logits.argmax()
         start = ctx.classifier.head(ctx.classifier.features(ctx.generator.synthesize(w[sample, :1])))[0].argmax()
         assert tuned.flipped[sample, step] == (logits.argmax() != start)
-    assert tuned.image.dtype == torch.uint8 and tuned.image.shape == (4, 3, 3, 8, 8)
+    assert tuned.look.image.dtype == torch.uint8 and tuned.look.image.shape == (4, 3, 3, 8, 8)
 
 
 def test_a_link_that_fails_is_named(tmp_path: Path) -> None:
-    ctx = make_context(tmp_path)
+    looker = Looker.tuned(make_context(tmp_path))
     with pytest.raises(ValueError, match=r"no finite w for unit 3 between 0 and 2: .*link=ridge"):
-        tune(ctx, lambda r: r[..., :6] / 0, random(4, 16), Perturbation.of_unit(3, 0, 2), torch.tensor([0.0, 2.0]))
+        tune(looker, lambda r: r[..., :6] / 0, random(4, 16), Perturbation.of_unit(3, 0, 2), torch.tensor([0.0, 2.0]))
 
 
 def test_truth_in_standard_deviations(tmp_path: Path) -> None:
@@ -155,7 +157,7 @@ def test_ranking_finds_a_planted_unit(tmp_path: Path) -> None:
     model = LinearLink.of(torch.stack(rows).double(), generator.mean_w[0].double())
     units = pd.DataFrame({"unit": [0, 1, 2], "minimum": 0.0, "maximum": 1.0, "step_norm": 1.0})
     samples = {"r": torch.zeros(3, 3), "class_index": torch.arange(3)}
-    ranking = rank(ctx, model, samples, units, Truth.of(ctx, generator.mean_w))
+    ranking = rank(Looker.tuned(ctx), model, samples, units, Truth.of(ctx, generator.mean_w))
     assert ranking["unit"].tolist()[0] == 1 and ranking["change"].is_monotonic_decreasing
     top = ranking.iloc[0]
     assert top["flipped"] == 1 and top["change_ant"] < 0 < top["toward_bee"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,11 @@ from lis.boundary.counterfactuals import counterfactuals
 from lis.context import Context
 from lis.images import to_uint8
 from lis.linking.fit import link, load_link
+from lis.look import generated
 from lis.memory import Batches
 from lis.quantify.change import change
 from lis.quantify.measures import MEASURES, measure
+from lis.shards import Shards, joined
 from lis.store import Artifact, Draft, Recipe
 from lis.types import Link
 from lis.units.parts import Parts
@@ -75,6 +76,11 @@ class Job:
     parts: Parts
     batches: Batches
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Keys of the artifacts of the counterfactuals and of the segmenter."""
+        return self.found.key, *self.parts.keys
+
 
 @dataclass(frozen=True)
 class Block:
@@ -85,22 +91,9 @@ class Block:
     """Of the table "counterfactuals"."""
 
 
-def shard(job: Job, block: Block) -> Artifact:
-    """The shard of a block of n counterfactuals, from the store or made now.
-
-    Tensors "block": probability, reached, steps, cycled `[n]`; measures `[n, 3, K, 5]` (original, counterfactual,
-    adversarial); mse, largest and coarse `[n, 2]`. Tensors "first", of the first row alone: image and difference as in
-    the tensors "shown" of `adversarial`.
-    """
-    ctx, config = job.ctx, job.ctx.config.adversarial
-    recipe = Recipe(
-        stage="adversarial-shard",
-        version=VERSION,
-        config={"target": block.target, "rows": list(block.rows), "step": config.step, "max_steps": config.max_steps},
-        inputs=(job.found.key, *job.parts.keys),
-        weights={"generator": ctx.generator.fingerprint, "classifier": ctx.classifier.fingerprint},
-    )
-    return ctx.store.make(recipe, lambda draft: _block(job, block, draft))
+def _config(job: Job, block: Block) -> dict[str, Any]:
+    config = job.ctx.config.adversarial
+    return {"target": block.target, "rows": list(block.rows), "step": config.step, "max_steps": config.max_steps}
 
 
 @torch.no_grad()
@@ -117,21 +110,23 @@ def _block(job: Job, block: Block, draft: Draft) -> None:
     draft.tensors("first", first[0])
 
 
+SHARDS = Shards("adversarial-shard", VERSION, _config, _block)
+"""Tensors "block" of n counterfactuals: probability, reached, steps, cycled `[n]`; measures `[n, 3, K, 5]` (original,
+counterfactual, adversarial); mse, largest and coarse `[n, 2]`. Tensors "first", of the first row alone: image and
+difference as in the tensors "shown" of `adversarial`."""
+
+
 def _contrast(
     job: Job, w_original: Tensor, w: Tensor, target: int, goal: Tensor
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The tensors "block" of some counterfactuals, all at once, and "first" of the first of them."""
     ctx, labels = job.ctx, len(job.parts.labels)
-    original, maps = ctx.generator.synthesize(w_original.to(ctx.device), features=job.parts.masks.layers)
-    own = job.parts.masks(maps)
-    del maps
-    moved, maps = ctx.generator.synthesize(w.to(ctx.device), features=job.parts.masks.layers)
-    other = job.parts.masks(maps)
-    del maps
+    original, own = generated(ctx, w_original, job.parts.masks)[:2]  # without the maps
+    moved, other = generated(ctx, w, job.parts.masks)[:2]
     steps = Steps(ctx.config.adversarial.step, ctx.config.adversarial.max_steps)
     targets = torch.full((len(w),), target, device=ctx.device)
     forced = attack(_logits(ctx), original, targets, goal.to(original), steps)
-    cycled = ctx.generator.synthesize(job.link(ctx.classifier.features(forced.image).cpu()).to(ctx.device))
+    cycled = generated(ctx, job.link(ctx.classifier.features(forced.image).cpu()))[0]
     views = ((own, original), (other, moved), (own, forced.image))
     apart = [difference(original, image) for image in (moved, forced.image)]
     made = {
@@ -155,13 +150,11 @@ def _logits(ctx: Context) -> Any:
 def _build(job: Job, draft: Draft) -> None:
     ctx, table = job.ctx, job.found.table("counterfactuals")
     blocks = _blocks(table, ctx.config.adversarial.samples)
-    made = ctx.engine.map(partial(shard, job), blocks)
-    shards = list(ctx.progress.track(made, total=len(blocks), label="steps in pixels"))
-    parts = [artifact.tensors("block") for artifact in shards]
+    shards = list(SHARDS.artifacts(job, blocks, "steps in pixels"))
     rows = [row for block in blocks for row in block.rows]
     own = table.iloc[rows][["origin", "target", "sample_index", "probability"]].reset_index(drop=True)
     names = np.asarray(ctx.classifier.class_names)
-    found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if parts else None
+    found = joined(shards)
     result = _table(own, rows, found, names) if found else own.iloc[:0]
     draft.table("adversarial", result)
     labels = job.parts.labels

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
 from itertools import permutations
 
 import torch
 from torch import Tensor
 
 from lis.boundary.generator_pictures import pictures
-from lis.boundary.generator_shards import Block, Job, shard, validate_counterparts
+from lis.boundary.generator_shards import SHARDS, Block, Job, validate_counterparts
 from lis.boundary.generator_tables import Paths, measure_table, sample_table, unit_table
 from lis.context import Context
 from lis.linking.fit import link
 from lis.linking.pairs import pairs
-from lis.segmentation.stage import load_segmenter, segmenter
+from lis.look import Looker
+from lis.segmentation.stage import Masks, load_segmenter, segmenter
 from lis.store import Artifact, Draft, Recipe
-from lis.units.screen import reader
 from lis.units.strips import first
 
 VERSION = 2
@@ -52,9 +51,10 @@ def gan_counterfactuals(ctx: Context) -> Artifact:
 
 
 def _build(ctx: Context, test: Artifact, linked: Artifact, parts: Artifact, draft: Draft) -> None:
-    look = reader(ctx, load_segmenter(ctx, parts))
+    model = load_segmenter(ctx, parts)
+    masks = Masks(model)
     chosen = first(test.tensors("pairs"), ctx.config.gan_counterfactual.samples)
-    found = _read(Job(ctx, look, ctx.tuned_batches(look.masks), (parts.key,)), chosen)
+    found = _read(Job(ctx, Looker.tuned(ctx, masks, model.labels), (parts.key,)), chosen)
     draft.table("samples", sample_table(found))
     draft.table("measures", measure_table(found))
     units = unit_table(found, linked.table("units"))
@@ -62,25 +62,22 @@ def _build(ctx: Context, test: Artifact, linked: Artifact, parts: Artifact, draf
     steps = ctx.config.gan_counterfactual.steps
     kept = {name: getattr(found, name) for name in ("probability", "prediction", "measures", "shift")}
     draft.tensors("paths", kept | {"position": torch.linspace(0, 1, steps)})
-    pictures(ctx, found, units, linked, look.masks, draft)
+    pictures(ctx, found, units, linked, masks, draft)
     draft.json("facts", {"labels": list(found.labels), "class_names": list(ctx.class_names)})
 
 
 def _read(job: Job, chosen: dict[str, Tensor]) -> Paths:
-    """All ways, shard by shard."""
+    """All ways."""
     ctx, blocks = job.ctx, _blocks(job.ctx, chosen)
-    made = ctx.engine.map(partial(shard, job), blocks)
-    tracked = ctx.progress.track(made, total=len(blocks), label="the same z in other classes")
-    parts = [artifact.tensors("block") for artifact in tracked]
     names = ctx.class_names
     return Paths(
         origin=_repeated([names.index(block.origin) for block in blocks], blocks),
         target=_repeated([names.index(block.target) for block in blocks], blocks),
         sample_index=torch.tensor([index for block in blocks for index in block.sample_index]),
-        **{name: torch.cat([part[name] for part in parts]) for name in parts[0]},
+        **SHARDS.tensors(job, blocks, "the same z in other classes"),
         known=tuple(ctx.classifier.class_names),
         class_names=names,
-        labels=tuple(job.reader.labels),
+        labels=job.looker.labels,
     )
 
 

@@ -11,11 +11,12 @@ from lis.boundary.generator_shards import Block, between, ends
 from lis.boundary.generator_tables import TOLD, Paths, typical
 from lis.context import Context
 from lis.linking.fit import load_link
+from lis.look import PICTURED, Look, Looker
 from lis.quantify.change import change
 from lis.quantify.measures import MEASURES, interpreted
 from lis.store import Artifact, Draft
 from lis.types import Finder
-from lis.units.pictures import Seen, see, style_codes
+from lis.units.pictures import style_codes
 from lis.units.selection import perturbations
 
 
@@ -27,15 +28,15 @@ def pictures(ctx: Context, paths: Paths, units: pd.DataFrame, linked: Artifact, 
     the live ones.
 
     Tensors "shown", a row per pair: image `[k, T, 3, H, W]` uint8, mask, measures, probability, prediction as in
-    `lis.units.pictures.Seen`. Table "shown": origin, target, sample_index, row (of the table "samples"). Tensors
+    `lis.look.Look`. Table "shown": origin, target, sample_index, row (of the table "samples"). Tensors
     "tuned", a row per pair and unit: the same in `view.steps` steps. Table "tuned", the same rows: shown (row of the
     table "shown"), unit, change (mean over the ways of the pair), standard, own (change on the way that is shown),
     minimum, maximum, label, measure (what the unit changes most of `TOLD`: each over its largest |change| among
     the units that are shown of the pair) and measured (that change); label "" where nothing changes.
     """
-    config, labels = ctx.config.gan_counterfactual, len(paths.labels)
+    config, looker = ctx.config.gan_counterfactual, Looker.pictured(ctx, masks, paths.labels)
     ways = [(place, typical(paths, rows)) for place, rows in _next(paths)[: config.shown]]
-    shown = [_seen_way(ctx, paths, row, masks) for _, row in ways]
+    shown = [_way(looker, paths, row).tensors(PICTURED) for _, row in ways]
     tables, tuned = [], []
     for at, (place, row) in enumerate(ways):
         origin, target, _ = paths.pairs[place]
@@ -44,15 +45,14 @@ def pictures(ctx: Context, paths: Paths, units: pd.DataFrame, linked: Artifact, 
         w = style_codes(
             load_link(linked), paths.r[row, :1], [(unit, 0) for unit in perturbations(chosen)], ctx.config.view.steps
         )
-        seen = see(ctx, masks, w.flatten(0, 1), labels)
-        tuned.append({name: values.unflatten(0, w.shape[:2]) for name, values in vars(seen).items()})
+        tuned.append(looker(w).tensors(PICTURED))
         moved = paths.shift[row, torch.tensor(chosen["unit"].to_numpy())].numpy()
         tables.append(told(chosen.assign(shown=at, own=moved), tuned[-1]["measures"], paths.labels))
     rows = [(paths.class_names[o], paths.class_names[t]) for o, t, _ in (paths.pairs[place] for place, _ in ways)]
     index = [int(paths.sample_index[row]) for _, row in ways]
     table = pd.DataFrame(rows, columns=pd.Index(["origin", "target"]))
     draft.table("shown", table.assign(sample_index=index, row=[row for _, row in ways]))
-    draft.tensors("shown", {name: torch.stack([vars(seen)[name] for seen in shown]) for name in vars(shown[0])})
+    draft.tensors("shown", {name: torch.stack([way[name] for way in shown]) for name in shown[0]})
     draft.table("tuned", pd.concat(tables, ignore_index=True))
     draft.tensors("tuned", {name: torch.cat([part[name] for part in tuned]) for name in tuned[0]})
 
@@ -63,11 +63,10 @@ def _next(paths: Paths) -> list[tuple[int, Tensor]]:
     return [(place, rows) for place, (o, t, rows) in enumerate(paths.pairs) if t == (o + 1) % classes]
 
 
-def _seen_way(ctx: Context, paths: Paths, row: int, masks: Finder) -> Seen:
+def _way(looker: Looker, paths: Paths, row: int) -> Look:
     origin, target = (paths.class_names[int(x[row])] for x in (paths.origin, paths.target))
-    first, last = ends(ctx, Block(origin, target, (int(paths.sample_index[row]),)))
-    w = between(first, last, ctx.config.gan_counterfactual.steps)
-    return see(ctx, masks, w[0].float().cpu(), len(paths.labels))
+    first, last = ends(looker.ctx, Block(origin, target, (int(paths.sample_index[row]),)))
+    return looker(between(first, last, looker.ctx.config.gan_counterfactual.steps)[0].float())
 
 
 def _with_range(units: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:

@@ -1,19 +1,20 @@
-"""Samples on their way to their counterparts in another class, read off image by image and kept (supplement S8)."""
+"""Samples on their way to their counterparts in another class, read off image by image (supplement S8)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lis.context import Context
 from lis.linking.shards import STREAMS
-from lis.memory import Batches
-from lis.store import Artifact, Draft, Recipe
+from lis.look import Looker
+from lis.shards import Shards
+from lis.store import Draft
 from lis.streams import Stream
 from lis.types import Counterparts
-from lis.units.reading import Reader, Reading
 
 VERSION = 2
 
@@ -23,8 +24,7 @@ class Job:
     """What all shards of a run share."""
 
     ctx: Context
-    reader: Reader
-    batches: Batches
+    looker: Looker
     inputs: tuple[str, ...]
     """Key of the artifact of the segmenter."""
 
@@ -84,46 +84,29 @@ def between(first: Tensor, last: Tensor, steps: int) -> Tensor:
     return (1 - position) * first[:, None] + position * last[:, None]
 
 
-def shard(job: Job, block: Block) -> Artifact:
-    """The shard of a block of n samples and T steps, from the store or made now.
-
-    Tensors "block": w `[n, 2, w_dim]` and r `[n, 2, units]` of the first and the last image; measures
-    `[n, T, K, 5]`, probability `[n, T, C]` and prediction `[n, T]` of all of them.
-
-    Raises:
-        ValueError: an answer is not finite, or memory runs out with a single image.
-    """
+def _config(job: Job, block: Block) -> dict[str, Any]:
     ctx = job.ctx
-    recipe = Recipe(
-        stage="gan-counterfactuals-shard",
-        version=VERSION,
-        config={
-            "seed": ctx.config.seed,
-            "truncation": ctx.config.gan.truncation,
-            "origin": block.origin,
-            "target": block.target,
-            "classes": list(ctx.class_names),
-            "samples": list(block.sample_index),
-            "steps": ctx.config.gan_counterfactual.steps,
-        },
-        inputs=job.inputs,
-        weights={"generator": ctx.generator.fingerprint, "classifier": ctx.classifier.fingerprint},
-    )
-    return ctx.store.make(recipe, lambda draft: _build(job, block, draft))
+    return {
+        "seed": ctx.config.seed,
+        "truncation": ctx.config.gan.truncation,
+        "origin": block.origin,
+        "target": block.target,
+        "classes": list(ctx.class_names),
+        "samples": list(block.sample_index),
+        "steps": ctx.config.gan_counterfactual.steps,
+    }
 
 
 @torch.inference_mode()
 def _build(job: Job, block: Block, draft: Draft) -> None:
     first, last = ends(job.ctx, block)
     w = between(first, last, job.ctx.config.gan_counterfactual.steps)
-    reading = Reading.cat(job.batches.map(job.reader, w.flatten(0, 1))).unflatten(w.shape[:2])
-    draft.tensors(
-        "block",
-        {
-            "w": w[:, [0, -1]].float().cpu(),
-            "r": reading.r[:, [0, -1]],
-            "measures": reading.measures,
-            "probability": reading.probability,
-            "prediction": reading.prediction,
-        },
-    )
+    look = job.looker(w)
+    both = {"w": w[:, [0, -1]].float().cpu(), "r": look.r[:, [0, -1]]}
+    draft.tensors("block", both | look.tensors(("measures", "probability", "prediction")))
+
+
+SHARDS = Shards("gan-counterfactuals-shard", VERSION, _config, _build)
+"""Tensors "block" of n samples and T steps: w `[n, 2, w_dim]` and r `[n, 2, units]` of the first and the last image;
+measures `[n, T, K, 5]`, probability `[n, T, C]` and prediction `[n, T]` of all of them. An answer that is not finite is
+a ValueError."""

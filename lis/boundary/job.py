@@ -15,23 +15,8 @@ from lis.config import CounterfactualConfig
 from lis.context import Context
 from lis.linking.fit import link, load_link
 from lis.linking.pairs import pairs
-from lis.memory import Batches
+from lis.look import Looker
 from lis.types import Link
-
-
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """What the classifier makes of n images, on the CPU."""
-
-    r: Tensor
-    """Activations of the image, `[n, units]` float32."""
-    probability: Tensor
-    """Softmax over all of its classes, `[n, known]` float32."""
-
-    @property
-    def prediction(self) -> Tensor:
-        """Index into the classifier's classes, `[n]` int64."""
-        return self.probability.argmax(1)
 
 
 @dataclass(frozen=True)
@@ -47,7 +32,8 @@ class Job:
     """Standard deviation of each unit over the training pairs, `[units]`."""
     nonnegative: bool
     """No activation of a training pair is below 0."""
-    batches: Batches
+    looker: Looker
+    """Reads activations and answers."""
     inputs: tuple[str, ...]
     """Keys of the artifacts that it follows from."""
 
@@ -61,7 +47,7 @@ class Job:
         spread = torch.tensor(np.asarray(units["std"]), dtype=torch.float32, device=device)
         nonnegative = bool((units["minimum"] >= 0).all())
         metric = data_metric(r).to(device, torch.float64) if by_pairs else None  # in which products are summed
-        return cls(ctx, model, metric, spread, nonnegative, ctx.tuned_batches(), (linked.key, train.key))
+        return cls(ctx, model, metric, spread, nonnegative, Looker.tuned(ctx), (linked.key, train.key))
 
     def land(self, settings: Settings) -> Landscape:
         """Where the searches go down."""
@@ -72,15 +58,6 @@ class Job:
         with torch.inference_mode():
             return self.link(r.to(self.ctx.device))
 
-    def look(self, w: Tensor) -> Answer:
-        """What the classifier makes of the images of `w [n, w_dim]`.
-
-        Raises:
-            ValueError: an answer is not finite, or memory runs out with a single image.
-        """
-        parts = list(self.batches.map(self._look, w))
-        return Answer(*(torch.cat([getattr(part, name) for part in parts]) for name in ("r", "probability")))
-
     def predict(self, r: Tensor) -> Tensor:
         """Class of the image of f(r) among the classifier's, `[n]` int64 where `r [n, units]` is."""
         return self.answers(r).argmax(1)
@@ -88,24 +65,13 @@ class Job:
     def answers(self, r: Tensor) -> Tensor:
         """Logarithm of the probability of each of the classifier's classes for the image of f(r), `[n, known]`."""
         known = len(self.ctx.classifier.class_names)
-        answers = self.look(self.codes(r)).probability if len(r) else r.new_empty(0, known)
+        answers = self.looker(self.codes(r)).softmax if len(r) else r.new_empty(0, known)
         return answers.to(r.device).clamp(min=torch.finfo(torch.float32).tiny).log()
 
     def along(self, r: Tensor, shift: Tensor, position: Tensor) -> Tensor:
         """r + t Δr `[n, units]` at positions t `[n]`, not below 0 where R is non-negative."""
         moved = r + position.to(r)[:, None] * shift
         return moved.clamp(min=0) if self.nonnegative else moved
-
-    @torch.inference_mode()
-    def _look(self, w: Tensor) -> Answer:
-        r = self.ctx.classifier.features(self.ctx.generator.synthesize(w))
-        probability = self.ctx.classifier.head(r).float().softmax(1)
-        if not probability.isfinite().all():
-            raise ValueError(
-                "the classifier's answer to a generated image is not finite: expected finite logits; check the weights "
-                "of the classifier and of the generator, or fit another link (link=ridge)"
-            )
-        return Answer(r.float().cpu(), probability.cpu())
 
 
 def search_settings(config: CounterfactualConfig) -> Settings:

@@ -11,8 +11,8 @@ from torch import Tensor
 from lis.boundary.crossing import enter
 from lis.boundary.job import Job
 from lis.linking.distances import ImageDistance
+from lis.look import PICTURED, Looker
 from lis.units.parts import Parts
-from lis.units.pictures import see
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +43,8 @@ class Paths:
 
 
 def seen(job: Job, parts: Parts, w: Tensor) -> dict[str, Tensor]:
-    """What `lis.units.pictures.Seen` holds of the images of `w [n, T, w_dim]`, each `[n, T, …]`; and w itself."""
-    found = vars(see(job.ctx, parts.masks, w.flatten(0, 1), len(parts.labels)))
-    return {"w": w} | {name: values.unflatten(0, w.shape[:2]) for name, values in found.items()}
+    """`lis.look.PICTURED` of the images of `w [n, T, w_dim]`, each `[n, T, …]`; and w itself."""
+    return {"w": w} | Looker.pictured(job.ctx, parts.masks, parts.labels)(w).tensors(PICTURED)
 
 
 @torch.inference_mode()
@@ -59,6 +58,6 @@ def distances(job: Job, metrics: Sequence[ImageDistance], w: Tensor) -> dict[str
             image = generator.synthesize(part.to(device))
             return torch.stack([metric(image, first.expand_as(image)).float().cpu() for metric in metrics], 1)
 
-        rows += job.batches.map(apart, path)
+        rows += job.looker.batches.map(apart, path)
     found = torch.cat(rows).unflatten(0, w.shape[:2]).unbind(2)
     return {metric.name: values for metric, values in zip(metrics, found, strict=True)}

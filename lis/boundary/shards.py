@@ -1,10 +1,10 @@
-"""A block of counterfactuals: some samples of one class towards another, from some starts; an artifact of its own."""
+"""A block of counterfactuals: some samples of one class towards another, from some starts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +14,8 @@ from lis.boundary.job import Job, search_settings, start_bound
 from lis.boundary.search import Found, Problems, Settings, search
 from lis.boundary.wanted import class_pairs, names_of, starts
 from lis.linking.pairs import pairs
-from lis.store import Artifact, Draft, Recipe
+from lis.shards import Shards
+from lis.store import Draft
 
 VERSION = 3
 
@@ -34,60 +35,18 @@ class Block:
     settings: Settings
 
 
-def recipe(job: Job, block: Block) -> Recipe:
-    """What a shard depends on: neither the pairs and samples of the run, nor the size of a batch."""
+def _config(job: Job, block: Block) -> dict[str, Any]:
     config = job.ctx.config
-    return Recipe(
-        stage="counterfactual-shard",
-        version=VERSION,
-        config={
-            "seed": config.seed,
-            "truncation": config.gan.truncation,
-            "accept": config.pairs.accept,
-            "pair": list(names_of(config, block.pair)),
-            "samples": block.sample_index.tolist(),
-            "initialisations": block.initialisations,
-            "start": start_bound(config.counterfactual),
-            "settings": asdict(block.settings),
-        },
-        inputs=job.inputs,
-        weights={"generator": job.ctx.generator.fingerprint, "classifier": job.ctx.classifier.fingerprint},
-    )
-
-
-def shard(job: Job, block: Block) -> Artifact:
-    """The shard of a block, from the store or made now: a row per sample and start, the starts running fastest.
-
-    Tensors "block": sample_index, initialisation, steps, before, after (classes among the classifier's) `[n]` int64,
-    success, diverged `[n]` bool, probability (of the target) `[n]`, boundary `[n]` (NaN without), r, shift, reencoded,
-    reencoded_original `[n, units]`, w, w_original `[n, w_dim]` float32.
-
-    Raises:
-        ValueError: an answer is not finite, or memory runs out with a single image.
-    """
-    return job.ctx.store.make(recipe(job, block), lambda draft: _build(job, block, draft))
-
-
-def blocks(job: Job, samples: int, initialisations: int, settings: Settings | None = None) -> list[Block]:
-    """All blocks of a run: its pairs of classes, and so many samples and starts of each; None: the run's settings."""
-    config, test = job.ctx.config, pairs(job.ctx, "test").tensors("pairs")
-    settings = settings or search_settings(config.counterfactual)
-    return [
-        Block(pair, test["sample_index"][rows], test["r"][rows], initialisations, settings)
-        for pair in class_pairs(config)
-        for rows in (test["class_index"] == pair[0]).nonzero()[:samples, 0].split(config.counterfactual.sample_block)
-    ]
-
-
-def searched(job: Job, wanted: Sequence[Block], label: str) -> dict[str, Tensor]:
-    """Everything that the shards of these blocks hold, one after the other; besides origin and target `[n]`."""
-    ctx = job.ctx
-    made = ctx.engine.map(partial(shard, job), wanted)
-    parts = [artifact.tensors("block") for artifact in ctx.progress.track(made, total=len(wanted), label=label)]
-    sizes = torch.tensor([len(part["steps"]) for part in parts])
-    ends = torch.tensor([block.pair for block in wanted]).repeat_interleave(sizes, 0)
-    found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    return found | {"origin": ends[:, 0], "target": ends[:, 1]}
+    return {
+        "seed": config.seed,
+        "truncation": config.gan.truncation,
+        "accept": config.pairs.accept,
+        "pair": list(names_of(config, block.pair)),
+        "samples": block.sample_index.tolist(),
+        "initialisations": block.initialisations,
+        "start": start_bound(config.counterfactual),
+        "settings": asdict(block.settings),
+    }
 
 
 def _build(job: Job, block: Block, draft: Draft) -> None:
@@ -107,6 +66,32 @@ def _build(job: Job, block: Block, draft: Draft) -> None:
             **_read(job, problems, found),
         },
     )
+
+
+SHARDS = Shards("counterfactual-shard", VERSION, _config, _build)
+"""A row per sample and start, the starts running fastest.
+
+Tensors "block": sample_index, initialisation, steps, before, after (classes among the classifier's) `[n]` int64,
+success, diverged `[n]` bool, probability (of the target) `[n]`, boundary `[n]` (NaN without), r, shift, reencoded,
+reencoded_original `[n, units]`, w, w_original `[n, w_dim]` float32. An answer that is not finite is a ValueError."""
+
+
+def blocks(job: Job, samples: int, initialisations: int, settings: Settings | None = None) -> list[Block]:
+    """All blocks of a run: its pairs of classes, and so many samples and starts of each; None: the run's settings."""
+    config, test = job.ctx.config, pairs(job.ctx, "test").tensors("pairs")
+    settings = settings or search_settings(config.counterfactual)
+    return [
+        Block(pair, test["sample_index"][rows], test["r"][rows], initialisations, settings)
+        for pair in class_pairs(config)
+        for rows in (test["class_index"] == pair[0]).nonzero()[:samples, 0].split(config.counterfactual.sample_block)
+    ]
+
+
+def searched(job: Job, wanted: Sequence[Block], label: str) -> dict[str, Tensor]:
+    """Everything that the shards of these blocks hold, one after the other; besides origin and target `[n]`."""
+    sizes = torch.tensor([len(block.sample_index) * block.initialisations for block in wanted])
+    ends = torch.tensor([block.pair for block in wanted]).repeat_interleave(sizes, 0)
+    return SHARDS.tensors(job, wanted, label) | {"origin": ends[:, 0], "target": ends[:, 1]}
 
 
 def problems_of(job: Job, block: Block) -> Problems:
@@ -132,7 +117,7 @@ def problems_of(job: Job, block: Block) -> Problems:
 def _read(job: Job, problems: Problems, found: Found) -> dict[str, Tensor]:
     """What the images of the original and of the counterfactual are taken for, and where the boundary lies between."""
     w_original, w = job.codes(problems.r), job.codes(problems.r + found.shift)
-    first, last, target = job.look(w_original), job.look(w), problems.target.cpu()
+    first, last, target = job.looker(w_original), job.looker(w), problems.target.cpu()
     return {
         "w_original": w_original,
         "w": w,
@@ -140,7 +125,7 @@ def _read(job: Job, problems: Problems, found: Found) -> dict[str, Tensor]:
         "reencoded": last.r,
         "before": first.prediction,
         "after": last.prediction,
-        "probability": last.probability.gather(1, target[:, None])[:, 0],
+        "probability": last.softmax.gather(1, target[:, None])[:, 0],
         "boundary": _boundary(job, problems, found).mean(1).float(),
     }
 

@@ -34,7 +34,7 @@ def trajectories(ctx: Context) -> Artifact:
     Each is of the first sample whose search succeeds and whose first image is not of the target class already.
 
     Tensors "trajectories", n paths of T even steps: position `[T]`, boundary `[n]` (t where the answer becomes the
-    target, to 1e-3), w `[n, T, w_dim]`, and what `lis.units.pictures.Seen` holds, `[n, T, …]`. Tensors "around", the
+    target, to 1e-3), w `[n, T, w_dim]`, and `lis.look.PICTURED`, `[n, T, …]`. Tensors "around", the
     same of the two images on both sides of the boundary, with position `[n, 2]`. Tables "trajectories", "steps",
     "measures", "around" and "kinks": see `tables`. Json "facts": labels, class_names, path_end, left_out (metric →
     reason), failed (pairs without a trajectory: origin, target, reason).

@@ -9,14 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 import pandas as pd
 import torch
 from torch import Tensor
 
 from lis.context import Context
-from lis.linking.shards import STREAMS, Block, Source, shard
+from lis.linking.shards import SHARDS, STREAMS, Block, Job, Source
 from lis.store import Artifact, Draft, Recipe
 from lis.types import Classifier, Generator
 
@@ -167,9 +166,8 @@ def _collect(ctx: Context, split: str, n: int, tallies: list[Tally]) -> dict[Sou
     shards: dict[Source, list[Artifact]] = {tally.source: [] for tally in tallies}
     size = min(ctx.config.shard_size, 2 * n)  # few samples need no long shards
     while wanted := _wanted(shards, tallies, n, size):
-        made = ctx.engine.map(partial(shard, ctx, split), wanted)
-        tracked = ctx.progress.track(made, total=len(wanted), label=f"{split} pairs")
-        for block, artifact in zip(wanted, tracked, strict=True):
+        made = SHARDS.artifacts(Job(ctx, split), wanted, f"{split} pairs")
+        for block, artifact in zip(wanted, made, strict=True):
             shards[block.source].append(artifact)
             flags = artifact.tensors("flags")
             for tally in tallies:

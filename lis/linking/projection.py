@@ -1,21 +1,21 @@
 """What the classifier sees of training samples that are projected onto the first principal components of W.
 
 "Each sample is then projected onto the first 10 PCs U and mapped through the GAN, classifier, and linking network"
-(supplement S2). Up to the classifier that is the same in every step of a link's training, so it is done once, in shards
-that are artifacts of their own: a killed run goes on where it stopped. `lis.linking.losses.l2_loss` is what it is for,
-and says what the supplement leaves open.
+(supplement S2). Up to the classifier that is the same in every step of a link's training, so it is done once, in
+shards. `lis.linking.losses.l2_loss` is what it is for, and says what the supplement leaves open.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lis.context import Context
 from lis.linking.components import Components, principal_components
+from lis.shards import Shards
 from lis.store import Artifact, Draft, Recipe
 
 VERSION = 1
@@ -35,7 +35,8 @@ def projection(ctx: Context, source: Artifact, components: int) -> Artifact:
         ValueError: `components` is not in 1 … w_dim, or an activation is not finite.
     """
     require_components(components, ctx.generator.w_dim)
-    recipe = _recipe(ctx, source, "projection", components=components)
+    weights = {"generator": ctx.generator.fingerprint, "classifier": ctx.classifier.fingerprint}
+    recipe = Recipe("projection", VERSION, {"components": components}, (source.key,), weights)
     return ctx.store.make(recipe, lambda draft: _build(ctx, source, components, draft))
 
 
@@ -54,8 +55,9 @@ class Job:
     """What all shards share."""
 
     ctx: Context
-    source: Artifact
     components: Components
+    inputs: tuple[str, ...]
+    """Key of the training pairs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,31 +69,24 @@ class Block:
     """`[size, w_dim]`, not yet projected."""
 
 
-def shard(job: Job, block: Block) -> Artifact:
-    """The shard of a block, from the store or made now. Tensors "block": `r [size, units]` float32.
-
-    Raises:
-        ValueError: an activation is not finite; names the training pair.
-    """
-    config = {"components": job.components.axes.shape[1], "start": block.start, "size": len(block.w)}
-    recipe = _recipe(job.ctx, job.source, "projection-shard", **config)
-    return job.ctx.store.make(recipe, lambda draft: draft.tensors("block", {"r": _features(job, block)}))
+def _config(job: Job, block: Block) -> dict[str, Any]:
+    return {"components": job.components.axes.shape[1], "start": block.start, "size": len(block.w)}
 
 
-def _recipe(ctx: Context, source: Artifact, stage: str, **config: int) -> Recipe:
-    weights = {"generator": ctx.generator.fingerprint, "classifier": ctx.classifier.fingerprint}
-    return Recipe(stage, VERSION, config, (source.key,), weights)
+def _write(job: Job, block: Block, draft: Draft) -> None:
+    draft.tensors("block", {"r": _features(job, block)})
+
+
+SHARDS = Shards("projection-shard", VERSION, _config, _write)
+"""Tensors "block": `r [size, units]` float32. An activation that is not finite is a ValueError; it names the pair."""
 
 
 def _build(ctx: Context, source: Artifact, components: int, draft: Draft) -> None:
-    w = source.tensors("pairs")["w"]
-    job = Job(ctx, source, principal_components(w, components))
-    size = ctx.config.shard_size
+    w, size = source.tensors("pairs")["w"], ctx.config.shard_size
+    job = Job(ctx, principal_components(w, components), (source.key,))
     blocks = [Block(start, w[start : start + size]) for start in range(0, len(w), size)]
-    made = ctx.engine.map(partial(shard, job), blocks)
-    tracked = ctx.progress.track(made, total=len(blocks), label="projected pairs (blocks)")
     r = torch.empty(len(w), ctx.classifier.units)
-    for block, artifact in zip(blocks, tracked, strict=True):
+    for block, artifact in zip(blocks, SHARDS.artifacts(job, blocks, "projected pairs (blocks)"), strict=True):
         r[block.start : block.start + len(block.w)] = artifact.tensors("block")["r"]
     draft.tensors("projection", {"r": r, "mean": job.components.mean, "axes": job.components.axes})
 

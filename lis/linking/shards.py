@@ -1,18 +1,16 @@
-"""A block of consecutive samples of one stream: drawn, shown to the classifier, and kept where accepted.
-
-A shard is an artifact of its own, and depends on nothing that comes after it: a killed run goes on where it stopped,
-and a run that wants more samples starts from the shards that are there.
-"""
+"""A block of consecutive samples of one stream: drawn, shown to the classifier, and kept where accepted."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lis.context import Context
-from lis.store import Artifact, Draft, Recipe
+from lis.shards import Shards
+from lis.store import Draft
 from lis.streams import Stream
 
 VERSION = 2
@@ -41,50 +39,48 @@ class Block:
     size: int
 
 
-def recipe(ctx: Context, split: str, block: Block) -> Recipe:
-    """What a shard depends on; the number of pairs that a run wants is not part of it."""
-    source = block.source
-    return Recipe(
-        stage="pairs-shard",
-        version=VERSION,
-        config={
-            "stream": STREAMS[split],
-            "seed": ctx.config.seed,
-            "class": source.name,
-            "class_index": source.index,
-            "target": source.target,
-            "start": block.number * block.size,
-            "size": block.size,
-            "truncation": ctx.config.gan.truncation,
-            "accept": ctx.config.pairs.accept,
-        },
-        weights={"generator": ctx.generator.fingerprint, "classifier": ctx.classifier.fingerprint},
-    )
+@dataclass(frozen=True)
+class Job:
+    """What all shards of a split share."""
+
+    ctx: Context
+    split: str
+    inputs: tuple[str, ...] = ()
 
 
-def shard(ctx: Context, split: str, block: Block) -> Artifact:
-    """The shard of a block, from the store or drawn now.
+def _config(job: Job, block: Block) -> dict[str, Any]:
+    """The number of pairs that a run wants is not part of it."""
+    ctx, source = job.ctx, block.source
+    return {
+        "stream": STREAMS[job.split],
+        "seed": ctx.config.seed,
+        "class": source.name,
+        "class_index": source.index,
+        "target": source.target,
+        "start": block.number * block.size,
+        "size": block.size,
+        "truncation": ctx.config.gan.truncation,
+        "accept": ctx.config.pairs.accept,
+    }
 
-    Tensors "flags": `accepted [size]` bool, `prediction [size]` int64 (index into the classifier's classes); tensors
-    "pairs": `r [accepted, units]` and `w [accepted, w_dim]` float32 of the accepted samples, in index order. From a
-    generator without classes every sample is kept, since its class is only known from the prediction.
 
-    Raises:
-        ValueError: a style code or an activation is not finite; names the class and the index of the sample.
-    """
-    return ctx.store.make(recipe(ctx, split, block), lambda draft: _build(ctx, split, block, draft))
-
-
-def _build(ctx: Context, split: str, block: Block, draft: Draft) -> None:
-    start = block.number * block.size
+def _build(job: Job, block: Block, draft: Draft) -> None:
+    ctx, start = job.ctx, block.number * block.size
     indices = torch.arange(start, start + block.size)
-    parts = ctx.batches().map(lambda some: _shown(ctx, split, block.source, some), indices)
+    parts = ctx.batches().map(lambda some: _shown(ctx, job.split, block.source, some), indices)
     w, r, prediction = (torch.cat(column) for column in zip(*parts, strict=True))
     accepted = torch.ones_like(prediction, dtype=torch.bool)
     if ctx.config.pairs.accept == "correct" and block.source.target is not None:
         accepted = prediction == block.source.target
     draft.tensors("flags", {"accepted": accepted, "prediction": prediction})
     draft.tensors("pairs", {"r": r[accepted], "w": w[accepted]})
+
+
+SHARDS = Shards("pairs-shard", VERSION, _config, _build)
+"""Tensors "flags": `accepted [size]` bool, `prediction [size]` int64 (index into the classifier's classes); tensors
+"pairs": `r [accepted, units]` and `w [accepted, w_dim]` float32 of the accepted samples, in index order. From a
+generator without classes every sample is kept, since its class is only known from the prediction. A style code or an
+activation that is not finite is a ValueError, which names the class and the index of the sample."""
 
 
 @torch.inference_mode()

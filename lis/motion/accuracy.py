@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from lis.matching.affine import apply, decompose, estimate
 from lis.matching.align import align
 from lis.motion.matchers import matchers, own_name, validate_matchers
 from lis.motion.trials import Trials, nearest_affine, trials, validate_trials
+from lis.shards import Shards
 from lis.store import Artifact, Draft, Recipe
 from lis.types import Matcher
 
@@ -84,39 +84,50 @@ def matching(ctx: Context) -> Artifact:
     return ctx.store.make(recipe, lambda draft: _build(ctx, generator, found, draft))
 
 
+@dataclass(frozen=True)
+class Job:
+    """What all shards of a run share."""
+
+    ctx: Context
+    generator: PartWorld
+    matchers: Mapping[str, Matcher]
+    inputs: tuple[str, ...] = ()
+
+
+def _config(job: Job, block: Block) -> dict[str, Any]:
+    config = job.ctx.config
+    return asdict(block) | {"seed": config.seed, "n": config.matching.samples, "steps": config.motion.steps}
+
+
+def _weights(job: Job, block: Block) -> dict[str, str]:
+    return {"generator": job.generator.fingerprint, "matcher": job.matchers[block.matcher].fingerprint}
+
+
+def _rows(job: Job, block: Block, draft: Draft) -> None:
+    generator, config = job.generator, job.ctx.config
+    place = generator.world.class_names.index(block.class_name)
+    tried = trials(generator, block.kind, place, config.matching.samples, config.seed)
+    matcher, steps = job.matchers[block.matcher], config.motion.steps
+    table = pd.DataFrame([_row(generator, matcher, tried, k, steps, block.way) for k in range(len(tried.w))])
+    for at, (name, value) in enumerate(asdict(block).items()):
+        table.insert(at, name.replace("class_name", "class"), value)
+    draft.table("pairs", table)
+
+
+SHARDS = Shards("matching-shard", VERSION, _config, _rows, _weights)
+"""A block's rows of the table "pairs"."""
+
+
 def _build(ctx: Context, generator: PartWorld, found: Mapping[str, Matcher], draft: Draft) -> None:
     own = own_name(ctx, found)
     blocks = [Block(name, kind, c, "pair") for name in found for kind in KINDS for c in ctx.class_names]
     blocks += [Block(own, "pose", c, "sequence") for c in ctx.class_names]
-    made = ctx.engine.map(partial(shard, ctx, generator, found), blocks)
-    tracked = ctx.progress.track(made, total=len(blocks), label="matching (matchers by class)")
-    pairs = pd.concat([artifact.table("pairs") for artifact in tracked], ignore_index=True)
+    made = SHARDS.artifacts(Job(ctx, generator, found), blocks, "matching (matchers by class)")
+    pairs = pd.concat([artifact.table("pairs") for artifact in made], ignore_index=True)
     draft.table("pairs", pairs)
     draft.table("accuracy", accuracy_table(pairs))
     draft.table("recovered", recovered_table(pairs))
     draft.json("facts", {"matcher": own, "height": generator.resolution, "steps": ctx.config.motion.steps})
-
-
-def shard(ctx: Context, generator: PartWorld, found: Mapping[str, Matcher], block: Block) -> Artifact:
-    """The shard of one block: its rows of the table "pairs", from the store or made now."""
-    config, matcher = ctx.config, found[block.matcher]
-    recipe = Recipe(
-        stage="matching-shard",
-        version=VERSION,
-        config=asdict(block) | {"seed": config.seed, "n": config.matching.samples, "steps": config.motion.steps},
-        weights={"generator": generator.fingerprint, "matcher": matcher.fingerprint},
-    )
-
-    def make(draft: Draft) -> None:
-        place = generator.world.class_names.index(block.class_name)
-        tried = trials(generator, block.kind, place, config.matching.samples, config.seed)
-        rows = [_row(generator, matcher, tried, k, config.motion.steps, block.way) for k in range(len(tried.w))]
-        table = pd.DataFrame(rows)
-        for at, (name, value) in enumerate(asdict(block).items()):
-            table.insert(at, name.replace("class_name", "class"), value)
-        draft.table("pairs", table)
-
-    return ctx.store.make(recipe, make)
 
 
 @torch.inference_mode()

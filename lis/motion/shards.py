@@ -1,19 +1,21 @@
-"""A block of motion: some samples of one class along one unit, aligned step by step, kept as an artifact of its own."""
+"""A block of motion: some samples of one class along one unit, aligned step by step."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lis.context import Context
-from lis.generators.layers import image_and_maps
 from lis.images import smaller
+from lis.look import generated
 from lis.matching.align import Alignment, align
 from lis.motion.local import AGREEMENT, agreement, local_motion
-from lis.store import Artifact, Draft, Recipe
+from lis.shards import Shards
+from lis.store import Draft
 from lis.types import Link, Matcher
 from lis.units.parts import Finder
 from lis.units.perturbation import Perturbation, perturbed, require_finite
@@ -50,38 +52,22 @@ class Block:
     steps: int
 
 
-def shard(job: Job, block: Block) -> Artifact:
-    """The shard of a block of n samples in T steps, from the store or made now.
-
-    Tensors "tracks": total `[n, T, 2, 3]` float64 (the affine map from the first image to each), figure `[n]`, strength
-    `[n, K]` and drift `[n, K, 2]` float32 (`Local`, of the last step), agreement `[n]` (of the first image and the last
-    one, aligned); all but the last NaN where that is below `AGREEMENT`. Json "reasons": why a sample has none.
-
-    Raises:
-        ValueError: a style code is not finite.
-    """
-    return job.ctx.store.make(recipe(job, block), lambda draft: _build(job, block, draft))
-
-
-def recipe(job: Job, block: Block) -> Recipe:
-    """What a shard depends on: neither the number of units and samples of the run, nor the size of a batch."""
+def _config(job: Job, block: Block) -> dict[str, Any]:
     config, along = job.ctx.config, block.perturbation
     direction = None if along.direction is None else along.direction.tolist()
-    return Recipe(
-        stage="motion-shard",
-        version=VERSION,
-        config={
-            "seed": config.seed,
-            "truncation": config.gan.truncation,
-            "class": block.class_name,
-            "samples": block.sample_index.tolist(),
-            "perturbation": [along.unit, direction, along.low, along.high, along.relative],
-            "steps": block.steps,
-            "labels": job.labels,
-        },
-        inputs=job.inputs,
-        weights={"generator": job.ctx.generator.fingerprint, "matcher": job.matcher.fingerprint},
-    )
+    return {
+        "seed": config.seed,
+        "truncation": config.gan.truncation,
+        "class": block.class_name,
+        "samples": block.sample_index.tolist(),
+        "perturbation": [along.unit, direction, along.low, along.high, along.relative],
+        "steps": block.steps,
+        "labels": job.labels,
+    }
+
+
+def _weights(job: Job, block: Block) -> dict[str, str]:
+    return {"generator": job.ctx.generator.fingerprint, "matcher": job.matcher.fingerprint}
 
 
 def _build(job: Job, block: Block, draft: Draft) -> None:
@@ -89,6 +75,13 @@ def _build(job: Job, block: Block, draft: Draft) -> None:
     names = ("total", "figure", "strength", "drift", "agreement")
     draft.tensors("tracks", {name: torch.stack([track[name] for track, _ in tracks]) for name in names})
     draft.json("reasons", {"reasons": [reason for _, reason in tracks]})
+
+
+SHARDS = Shards("motion-shard", VERSION, _config, _build, _weights)
+"""Tensors "tracks" of n samples in T steps: total `[n, T, 2, 3]` float64 (the affine map from the first image to each),
+figure `[n]`, strength `[n, K]` and drift `[n, K, 2]` float32 (`Local`, of the last step), agreement `[n]` (of the first
+image and the last one, aligned); all but the last NaN where that is below `AGREEMENT`. Json "reasons": why a sample has
+none. A style code that is not finite is a ValueError."""
 
 
 def _track(job: Job, block: Block, r: Tensor) -> tuple[dict[str, Tensor], str]:
@@ -121,7 +114,5 @@ def follow(
 
 def _view(job: Job, w: Tensor) -> tuple[Tensor, Tensor]:
     """What is matched of the image of `w [1, w_dim]`, on the run's device, and its mask, on the CPU."""
-    looked_for = job.masks.layers if job.labels else ()
-    image, maps = image_and_maps(job.ctx.generator, w.to(job.ctx.device), job.matcher.layers, looked_for)
-    mask = job.masks(maps).cpu() if job.labels else torch.zeros(len(w), 1, 1, dtype=torch.int64)
-    return job.matcher.view(smaller(image), maps), mask
+    image, mask, maps = generated(job.ctx, w, job.masks if job.labels else None, job.matcher.layers)
+    return job.matcher.view(smaller(image), maps), mask.cpu()

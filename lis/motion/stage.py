@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -18,10 +17,11 @@ from lis.images import LARGEST
 from lis.linking.fit import link, load_link
 from lis.linking.pairs import pairs
 from lis.motion.matchers import matched_side, own_matcher
-from lis.motion.shards import Block, Job, shard
+from lis.motion.shards import SHARDS, Block, Job
 from lis.motion.shown import chosen, shown_table, shown_tensors
 from lis.motion.tables import local_table, part_table, track_table, unit_table
 from lis.motion.tuned import tuned_table
+from lis.shards import joined
 from lis.store import Artifact, Draft, Recipe
 from lis.streams import Stream
 from lis.types import Classifier
@@ -120,8 +120,7 @@ def _build(
 ) -> None:
     ctx, config, names = job.ctx, job.ctx.config.motion, job.ctx.class_names
     blocks = list(_blocks(ctx, along, samples, config.steps))
-    made = ctx.engine.map(partial(shard, job), blocks)
-    found = _joined(list(ctx.progress.track(made, total=len(blocks), label="motion (blocks of samples)")))
+    found = _joined(list(SHARDS.artifacts(job, blocks, "motion (blocks of samples)")))
     side = matched_side(ctx.generator)
     tracks = track_table(along, samples, found, (side, side), names)
     local = local_table(tracks, found, labels)
@@ -147,9 +146,8 @@ def _blocks(ctx: Context, along: Sequence[Perturbation], samples: dict[str, Tens
 
 def _joined(shards: Sequence[Artifact]) -> dict[str, Any]:
     """What all shards hold, in their order: tensors, and `reasons`."""
-    parts = [artifact.tensors("tracks") for artifact in shards]
-    tensors = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    return tensors | {"reasons": [reason for artifact in shards for reason in artifact.json("reasons")["reasons"]]}
+    reasons = [reason for artifact in shards for reason in artifact.json("reasons")["reasons"]]
+    return joined(shards, "tracks") | {"reasons": reasons}
 
 
 def _facts(job: Job, labels: Sequence[str], along: Sequence[Perturbation]) -> dict[str, Any]:

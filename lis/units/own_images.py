@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -14,9 +13,10 @@ from torch import Tensor
 
 from lis.config import RunConfig
 from lis.context import Context
-from lis.images import smaller, to_uint8
+from lis.images import page_image
 from lis.linking.fit import link, load_link
 from lis.linking.pairs import pairs
+from lis.look import Look, Looker
 from lis.names import printable
 from lis.quantify.measures import MEASURES
 from lis.store import Artifact, Draft, Recipe, sha256
@@ -24,7 +24,6 @@ from lis.types import Link
 from lis.units.familiar import Familiar, share_below
 from lis.units.parts import Parts, check_parts
 from lis.units.photos import Photo, photo_files, read_photo, unreadable
-from lis.units.pictures import Seen, see
 from lis.units.tables import long_table
 
 VERSION = 3
@@ -93,52 +92,22 @@ def _content(path: Path) -> str:
 def _build(ctx: Context, files: Sequence[Path], parts: Parts, draft: Draft) -> None:
     photos = [read_photo(path, ctx.generator.resolution, Path(str(ctx.config.images))) for path in files]
     pictures = torch.stack([photo.image for photo in photos if photo.image is not None])
-    encoded, model = encode(ctx, pictures), load_link(link(ctx))
+    encoded, model = Looker(ctx, ctx.batches(), image=page_image).pictures(pictures), load_link(link(ctx))
     w = _linked(model, encoded.r)
-    seen = see(ctx, parts.masks, w, len(parts.labels))
+    cycled = Looker.pictured(ctx, parts.masks, parts.labels)(w)
     train, test = (pairs(ctx, split).tensors("pairs") for split in ("train", "test"))
     measured = partial(_distances, Familiar.of(train["r"], train["class_index"]), train["w"].mean(0))
     distances, reference = measured(encoded.r, w), measured(test["r"], _linked(model, test["r"]))
-    draft.tensors("images", {"image": encoded.image, "cycled": seen.image, "mask": seen.mask, "r": encoded.r, "w": w})
+    draft.tensors(
+        "images", {"image": encoded.image, "cycled": cycled.image, "mask": cycled.mask, "r": encoded.r, "w": w}
+    )
     draft.tensors("reference", {name: reference[name] for name in ("distance_r", "distance_w")})
-    draft.table("images", _table(ctx, photos, encoded, seen, distances, reference))
+    draft.table("images", _table(ctx, photos, encoded, cycled, distances, reference))
     names = [photo.name for photo in photos if photo.image is not None]
     axes = {"file": names, "label": parts.labels, "measure": MEASURES}
-    draft.table("measures", long_table(axes, {"measured": seen.measures}))
+    draft.table("measures", long_table(axes, {"measured": cycled.measures}))
     facts = {"labels": list(parts.labels), "class_names": list(ctx.class_names), "test": len(test["r"]), "off": OFF}
     draft.json("facts", facts)
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """What the classifier makes of n pictures, on the CPU."""
-
-    image: Tensor
-    """`[n, 3, H, W]` uint8, at most as large as the images of a page."""
-    r: Tensor
-    """`[n, units]` float32."""
-    probability: Tensor
-    """Softmax over all classes that the classifier knows: `[n, classes]` float32."""
-
-
-@torch.inference_mode()
-def encode(ctx: Context, pictures: Tensor) -> Encoded:
-    """The activations and answers of `pictures [n, 3, H, W]` uint8.
-
-    Raises:
-        ValueError: an activation is not finite.
-    """
-
-    def read(pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        image = pictures.to(ctx.device) / 127.5 - 1
-        r = ctx.classifier.features(image)
-        return to_uint8(smaller(image)), r.float().cpu(), ctx.classifier.head(r).float().softmax(1).cpu()
-
-    images, activations, answers = zip(*ctx.batches().map(read, pictures), strict=True)
-    r = torch.cat(activations)
-    if not r.isfinite().all():
-        raise ValueError("the classifier's activations of a picture are not finite: check the classifier's weights")
-    return Encoded(torch.cat(images), r, torch.cat(answers))
 
 
 @torch.inference_mode()
@@ -158,24 +127,24 @@ def _distances(familiar: Familiar, mean_w: Tensor, r: Tensor, w: Tensor) -> dict
 def _table(
     ctx: Context,
     photos: Sequence[Photo],
-    encoded: Encoded,
-    seen: Seen,
+    encoded: Look,
+    cycled: Look,
     distances: dict[str, Tensor],
     reference: dict[str, Tensor],
 ) -> pd.DataFrame:
     """The table "images"."""
     files = pd.DataFrame([{k: v for k, v in vars(photo).items() if k != "image"} for photo in photos])
     known, ours = np.asarray(ctx.classifier.class_names), np.asarray(ctx.class_names)
-    best = encoded.probability.max(1)
+    best = encoded.softmax.max(1)
     columns = {
         "name": [photo.name for photo in photos if photo.image is not None],
         "prediction": known[best.indices.numpy()],
         "probability": best.values,
-        "cycled_prediction": known[seen.prediction.numpy()],
+        "cycled_prediction": known[cycled.prediction.numpy()],
     }
     for place, name in enumerate(ctx.class_names):
-        columns[f"probability_{name}"] = encoded.probability[:, ctx.classifier.class_names.index(name)]
-        columns[f"cycled_{name}"] = seen.probability[:, place]
+        columns[f"probability_{name}"] = encoded.probability[:, place]
+        columns[f"cycled_{name}"] = cycled.probability[:, place]
     columns["nearest"] = ours[distances["nearest"].numpy()]
     shares = [share_below(distances[name], reference[name]) for name in ("distance_r", "distance_w")]
     columns |= {name: distances[name] for name in ("distance_r", "distance_w")}

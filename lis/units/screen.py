@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,15 +14,14 @@ from torch import Tensor
 from lis.context import Context
 from lis.linking.fit import link, load_link
 from lis.linking.pairs import pairs
-from lis.quantify.measures import MEASURES, measure
+from lis.look import Looker
+from lis.quantify.measures import MEASURES
 from lis.segmentation.stage import Masks, load_segmenter, segmenter
 from lis.store import Artifact, Draft, Recipe
-from lis.types import Segmenter
 from lis.units.null import null_directions
 from lis.units.perturbation import Perturbation
-from lis.units.reading import Reader
 from lis.units.selection import perturbations, select
-from lis.units.shards import Block, Job, shard
+from lis.units.shards import SHARDS, Block, Job
 
 VERSION = 2
 UNMOVED = Perturbation("unmoved", 0.0, 0.0, unit=0, relative=True)
@@ -107,7 +105,7 @@ def _build(ctx: Context, linked: Artifact, seeds: Artifact, parts: Artifact, dra
     tuned = units.loc[units["tuned"]]
     std = torch.where(job.spread.isfinite(), job.spread, 0).to(ctx.device)
     null = null_directions(job.link, r, std, tuned["step_norm"].tolist(), config.null_directions, ctx.config.seed)
-    size = (len(r), len(job.reader.labels), len(ctx.class_names))
+    size = (len(r), len(job.looker.labels), len(ctx.class_names))
     groups = {
         "seeds": Group.of([UNMOVED], 1, *size),
         "tuning": Group.of(perturbations(tuned), config.steps, *size),
@@ -119,7 +117,7 @@ def _build(ctx: Context, linked: Artifact, seeds: Artifact, parts: Artifact, dra
     draft.tensors("seeds", _unmoved(job, r, groups["seeds"]))
     draft.table("seeds", _seed_table(ctx, samples))
     draft.table("units", units)
-    draft.json("facts", _facts(ctx, job.reader, groups))
+    draft.json("facts", _facts(ctx, job.looker.labels, groups))
 
 
 def _fill(job: Job, samples: dict[str, Tensor], groups: Sequence[Group]) -> None:
@@ -132,9 +130,8 @@ def _fill(job: Job, samples: dict[str, Tensor], groups: Sequence[Group]) -> None
         for first in range(0, len(group.perturbations), config.unit_block)
     ]
     blocks = [_block(ctx, samples, *place) for place in places]
-    made = ctx.engine.map(partial(shard, job), blocks)
-    tracked = ctx.progress.track(made, total=len(blocks), label="tuning (blocks of units and samples)")
-    for (group, columns, rows), artifact in zip(places, tracked, strict=True):
+    made = SHARDS.artifacts(job, blocks, "tuning (blocks of units and samples)")
+    for (group, columns, rows), artifact in zip(places, made, strict=True):
         group.put((columns, rows), artifact.tensors("block"))
 
 
@@ -153,17 +150,11 @@ def _block(ctx: Context, samples: dict[str, Tensor], group: Group, columns: slic
     return Block(name, samples["sample_index"][rows], samples["r"][rows], moved, group.steps)
 
 
-def reader(ctx: Context, model: Segmenter) -> Reader:
-    """What reads the images of a run, with this segmenter."""
-    known = ctx.classifier.class_names
-    classes = [known.index(name) for name in ctx.class_names]
-    return Reader(ctx.generator, ctx.classifier, Masks(model), measure, model.labels, classes, ctx.device)
-
-
 def _job(ctx: Context, linked: Artifact, parts: Artifact, units: pd.DataFrame) -> Job:
-    model, look = load_link(linked).to(ctx.device), reader(ctx, load_segmenter(ctx, parts))
+    segments = load_segmenter(ctx, parts)
+    looker = Looker.tuned(ctx, Masks(segments), segments.labels)
     spread = torch.from_numpy(np.where(units["status"] == "live", units["std"], np.inf)).float()
-    return Job(ctx, model, look, ctx.tuned_batches(look.masks), spread, (linked.key, parts.key))
+    return Job(ctx, load_link(linked).to(ctx.device), looker, spread, (linked.key, parts.key))
 
 
 @torch.inference_mode()
@@ -178,10 +169,10 @@ def _seed_table(ctx: Context, samples: dict[str, Tensor]) -> pd.DataFrame:
     return pd.DataFrame(columns | {"sample_index": samples["sample_index"].numpy()})
 
 
-def _facts(ctx: Context, look: Reader, groups: dict[str, Group]) -> dict[str, Any]:
+def _facts(ctx: Context, labels: Sequence[str], groups: dict[str, Group]) -> dict[str, Any]:
     return {
         "names": {name: [p.name for p in groups[name].perturbations] for name in ("tuning", "null")},
-        "labels": list(look.labels),
+        "labels": list(labels),
         "measures": list(MEASURES),
         "class_names": list(ctx.class_names),
     }

@@ -1,22 +1,19 @@
-"""A block of tuning: some samples of one class along some perturbations, read off and kept as an artifact of its own.
-
-A shard depends on nothing but its samples and perturbations: a killed run goes on where it stopped, and a run that
-wants more samples starts from the shards that are there.
-"""
+"""A block of tuning: some samples of one class along some perturbations, and what is read off their images."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lis.context import Context
-from lis.memory import Batches
-from lis.store import Artifact, Draft, Recipe
+from lis.look import Looker
+from lis.shards import Shards
+from lis.store import Draft
 from lis.types import Link
 from lis.units.perturbation import Perturbation, perturbed, require_finite
-from lis.units.reading import Reader, Reading
 
 VERSION = 2
 
@@ -28,8 +25,7 @@ class Job:
     ctx: Context
     link: Link
     """On the run's device."""
-    reader: Reader
-    batches: Batches
+    looker: Looker
     spread: Tensor
     """Standard deviation of each unit, infinite for units that are not live: `[units]` on the CPU."""
     inputs: tuple[str, ...]
@@ -49,50 +45,29 @@ class Block:
     steps: int
 
 
-def recipe(job: Job, block: Block) -> Recipe:
-    """What a shard depends on: neither the number of units and samples of the run, nor the size of a batch."""
+def _config(job: Job, block: Block) -> dict[str, Any]:
     config = job.ctx.config
-    return Recipe(
-        stage="tuning-shard",
-        version=VERSION,
-        config={
-            "seed": config.seed,
-            "truncation": config.gan.truncation,
-            "class": block.class_name,
-            "classes": list(job.ctx.class_names),
-            "samples": block.sample_index.tolist(),
-            "perturbations": [[p.name, p.low, p.high, p.relative] for p in block.perturbations],
-            "steps": block.steps,
-        },
-        inputs=job.inputs,
-        weights={"generator": job.ctx.generator.fingerprint, "classifier": job.ctx.classifier.fingerprint},
-    )
-
-
-def shard(job: Job, block: Block) -> Artifact:
-    """The shard of a block of P perturbations, n samples and T steps, from the store or made now.
-
-    Tensors "block", as in `lis.units.tuned.Tuned`: measures, probability, prediction `[P, n, T, …]`, and realised,
-    others, step_norm `[P, n]`.
-
-    Raises:
-        ValueError: a style code or an answer is not finite, or memory runs out with a single image.
-    """
-    return job.ctx.store.make(recipe(job, block), lambda draft: _build(job, block, draft))
+    return {
+        "seed": config.seed,
+        "truncation": config.gan.truncation,
+        "class": block.class_name,
+        "classes": list(job.ctx.class_names),
+        "samples": block.sample_index.tolist(),
+        "perturbations": [[p.name, p.low, p.high, p.relative] for p in block.perturbations],
+        "steps": block.steps,
+    }
 
 
 @torch.inference_mode()
 def _build(job: Job, block: Block, draft: Draft) -> None:
     w = torch.stack([_linked(job, block, perturbation) for perturbation in block.perturbations])
-    reading = Reading.cat(job.batches.map(job.reader, w.flatten(0, 2))).unflatten(w.shape[:3])
-    encoded = zip(block.perturbations, reading.r[:, :, 0], reading.r[:, :, -1], strict=True)
+    look = job.looker(w)
+    encoded = zip(block.perturbations, look.r[:, :, 0], look.r[:, :, -1], strict=True)
     realised, others = zip(*(arrived(p, first, last, job.spread) for p, first, last in encoded), strict=True)
     draft.tensors(
         "block",
-        {
-            "measures": reading.measures,
-            "probability": reading.probability,
-            "prediction": reading.prediction,
+        look.tensors(("measures", "probability", "prediction"))
+        | {
             "realised": torch.stack(realised),
             "others": torch.stack(others),
             "step_norm": (w[:, :, -1] - w[:, :, 0]).norm(dim=2),
@@ -106,6 +81,12 @@ def _linked(job: Job, block: Block, perturbation: Perturbation) -> Tensor:
     w = perturbed(job.link, block.r.to(job.ctx.device), perturbation, values)
     require_finite(w, perturbation)
     return w
+
+
+SHARDS = Shards("tuning-shard", VERSION, _config, _build)
+"""Tensors "block" of P perturbations, n samples and T steps, as in `lis.units.tuned.Tuned`: measures, probability,
+prediction `[P, n, T, …]`, and realised, others, step_norm `[P, n]`. A style code or an answer that is not finite is a
+ValueError."""
 
 
 def arrived(perturbation: Perturbation, first: Tensor, last: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from lis.context import Context
+from lis.images import to_uint8
 from lis.linking.fit import link, load_link
 from lis.linking.pairs import pairs
+from lis.look import Looker
 from lis.store import Artifact, Draft, Recipe
 from lis.types import Link
 from lis.units.selection import perturbations, select
@@ -66,15 +68,15 @@ def _check(wanted: int, available: int) -> None:
 def _build(ctx: Context, test: Artifact, linked: Artifact, draft: Draft) -> None:
     config, samples, model = ctx.config.strips, test.tensors("pairs"), load_link(linked)
     judged, shown = (first(samples, n) for n in (config.samples, config.examples))
-    truth = Truth.of(ctx, samples["w"])
+    truth, looker = Truth.of(ctx, samples["w"]), Looker(ctx, ctx.batches(), image=to_uint8)
     found = candidates(linked.table("units"), model, shown["r"], max(CANDIDATES, config.units))
-    ranking = rank(ctx, model, judged, found, truth)
+    ranking = rank(replace(looker, image=None), model, judged, found, truth)
     draft.table("ranking", ranking.assign(shown=np.arange(len(ranking)) < config.units))
     images, tables = [], []
     for unit in ctx.progress.track(perturbations(ranking.head(config.units)), label="strips of units"):
         values = unit.values(config.steps)
-        strip = tune(ctx, model, shown["r"], unit, values)
-        images.append(strip.image)
+        strip = tune(looker, model, shown["r"], unit, values)
+        images.append(strip.look.image)
         tables.append(strip_table(ctx, shown, unit.unit, values, strip, truth))
     draft.tensors("strips", {"image": torch.stack(images)})
     draft.table("strips", pd.concat(tables, ignore_index=True))
@@ -104,20 +106,20 @@ def candidates(units: pd.DataFrame, model: Link, r: Tensor, most: int) -> pd.Dat
 
 
 def rank(
-    ctx: Context, model: Link, samples: dict[str, Tensor], units: pd.DataFrame, truth: Truth | None
+    looker: Looker, model: Link, samples: dict[str, Tensor], units: pd.DataFrame, truth: Truth | None
 ) -> pd.DataFrame:
     """The table "ranking" of `strips`, without `shown`.
 
     Args:
-        ctx: the run.
+        looker: reads the answers.
         model: the link.
         samples: `r [n, units]` and `class_index [n]`.
         units: those that are ranked: unit, minimum, maximum, step_norm.
         truth: the true factors, where they are known.
     """
-    rows = []
+    rows, ctx = [], looker.ctx
     for unit in ctx.progress.track(perturbations(units), label="ranking of units"):
-        strip = tune(ctx, model, samples["r"], unit, unit.values(2))
+        strip = tune(looker, model, samples["r"], unit, unit.values(2))
         rows.append(_effect(ctx, samples["class_index"], strip, truth))
     ranked = pd.concat([units.reset_index(drop=True), pd.DataFrame(rows)], axis=1)
     return ranked.sort_values("change", ascending=False, kind="stable", ignore_index=True)
@@ -128,7 +130,7 @@ def strip_table(
 ) -> pd.DataFrame:
     """The rows of one unit in the table "strips" of `strips`."""
     n, steps = len(samples["r"]), len(values)
-    of_run = _of_run(ctx, strip).flatten(0, 1)
+    of_run = strip.look.probability.flatten(0, 1)
     index = samples["class_index"].repeat_interleave(steps)
     columns: dict[str, Any] = {
         "unit": unit,
@@ -139,7 +141,7 @@ def strip_table(
         "probability": of_run.gather(1, index[:, None])[:, 0],
     }
     columns |= {f"probability_{name}": of_run[:, k] for k, name in enumerate(ctx.class_names)}
-    columns["prediction"] = np.asarray(ctx.classifier.class_names)[strip.prediction.flatten().numpy()]
+    columns["prediction"] = np.asarray(ctx.classifier.class_names)[strip.look.prediction.flatten().numpy()]
     columns["flipped"] = strip.flipped.flatten()
     if truth is not None:
         names, change = truth.largest(truth.moved(strip.w))
@@ -149,7 +151,7 @@ def strip_table(
 
 def _effect(ctx: Context, class_index: Tensor, strip: Strip, truth: Truth | None) -> dict[str, float]:
     """One row of the ranking: what a unit does between the two ends of its range."""
-    change = _of_run(ctx, strip).diff(dim=1)[:, 0]
+    change = strip.look.probability.diff(dim=1)[:, 0]
     own = [float(change[class_index == c, c].mean()) for c in range(len(ctx.class_names))]
     row = {"change": float(np.abs(own).mean())}
     row |= {f"change_{name}": mean for name, mean in zip(ctx.class_names, own, strict=True)}
@@ -159,8 +161,3 @@ def _effect(ctx: Context, class_index: Tensor, strip: Strip, truth: Truth | None
         moved = truth.moved(strip.w).mean(0)
         row |= {f"moved_{name}": float(mean) for name, mean in zip(truth.names, moved, strict=True)}
     return row
-
-
-def _of_run(ctx: Context, strip: Strip) -> Tensor:
-    """Probabilities `[n, steps, classes]` of the run's classes."""
-    return strip.probability[..., [ctx.classifier.class_names.index(name) for name in ctx.class_names]]

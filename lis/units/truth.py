@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -12,8 +11,9 @@ from torch import Tensor
 from lis.context import Context
 from lis.linking.fit import link, load_link
 from lis.quantify.measures import measure
+from lis.shards import Shards
 from lis.store import Artifact, Draft, Recipe
-from lis.types import Generator
+from lis.types import Generator, Link
 from lis.units.effects import Effects
 from lis.units.perturbation import with_unit
 from lis.units.recovery import Recovery, compared, summary
@@ -91,27 +91,40 @@ def true_measures(renderer: Renderer, w: Tensor) -> Tensor:
     return measure(masks, image, len(renderer.labels)).cpu()
 
 
-def shard(ctx: Context, block: Block) -> Artifact:
-    """The true changes of a block of units, from the store or computed now: tensors "change": `[U, S, labels, 7]`."""
-    inputs = (screen(ctx).key, link(ctx).key)
-    config = {"units": list(block.units), "first": list(block.first), "last": list(block.last)}
-    recipe = Recipe("truth-shard", VERSION, config, inputs, {"generator": ctx.generator.fingerprint})
-    return ctx.store.make(recipe, lambda draft: draft.tensors("change", {"change": _change(ctx, block)}))
+@dataclass(frozen=True)
+class Job:
+    """What all shards of a run share."""
+
+    ctx: Context
+    renderer: Renderer
+    link: Link
+    r: Tensor
+    """Activations of the samples that were tuned, `[S, units]`."""
+    inputs: tuple[str, ...]
+    """Keys of the artifacts of the screen and of the link."""
 
 
-def _change(ctx: Context, block: Block) -> Tensor:
-    """True changes `[U, S, labels, 7]` of the units of a block, in the samples that were tuned."""
-    renderer, model = validate_truth(ctx.generator), load_link(link(ctx))
-    r = screen(ctx).tensors("seeds")["r"]
-    changes, at_once = [], ctx.images()
+def _config(job: Job, block: Block) -> dict[str, Any]:
+    return {"units": list(block.units), "first": list(block.first), "last": list(block.last)}
+
+
+def _change(job: Job, block: Block, draft: Draft) -> None:
+    """True changes of the units of a block, in the samples that were tuned."""
+    changes, at_once = [], job.ctx.images()
     for unit, values in zip(block.units, block.values, strict=True):
-        w = with_unit(model, r, unit, values)
-        measured = torch.cat(
-            list(at_once.map(lambda some: true_measures(renderer, some.to(ctx.device)), w.flatten(0, 1)))
-        )
-        first, last = measured.unflatten(0, w.shape[:2]).unbind(1)
+        w = with_unit(job.link, job.r, unit, values)
+        parts = at_once.map(lambda some: true_measures(job.renderer, some.to(job.ctx.device)), w.flatten(0, 1))
+        first, last = torch.cat(list(parts)).unflatten(0, w.shape[:2]).unbind(1)
         changes.append(compared(first, last))
-    return torch.stack(changes)
+    draft.tensors("change", {"change": torch.stack(changes)})
+
+
+def _weights(job: Job, block: Block) -> dict[str, str]:
+    return {"generator": job.ctx.generator.fingerprint}
+
+
+SHARDS = Shards("truth-shard", VERSION, _config, _change, _weights)
+"""Tensors "change": change `[U, S, labels, 7]` of a block of U units."""
 
 
 def _build(ctx: Context, renderer: Renderer, screened: Artifact, draft: Draft) -> None:
@@ -124,7 +137,7 @@ def _build(ctx: Context, renderer: Renderer, screened: Artifact, draft: Draft) -
         )
     effects, own = Effects.of(tuned), [tuned.labels.index(label) for label in known]
     measured = compared(tuned.measures[:, :, 0], tuned.measures[:, :, -1])
-    true = _true_change(ctx, tuned)[:, :, [renderer.labels.index(label) for label in known]]
+    true = _true_change(ctx, renderer, screened, tuned)[:, :, [renderer.labels.index(label) for label in known]]
     found = Recovery(tuned.unit, tuple(known), effects.interpreted[own], measured[:, :, own], true)
     agreement = found.agreement
     draft.table("agreement", agreement)
@@ -132,12 +145,12 @@ def _build(ctx: Context, renderer: Renderer, screened: Artifact, draft: Draft) -
     draft.json("summary", summary(agreement))
 
 
-def _true_change(ctx: Context, tuned: Tuned) -> Tensor:
-    """True changes of all tuned units `[P, S, labels, 7]`, shard by shard."""
+def _true_change(ctx: Context, renderer: Renderer, screened: Artifact, tuned: Tuned) -> Tensor:
+    """True changes of all tuned units `[P, S, labels, 7]`."""
+    linked = link(ctx)
+    job = Job(ctx, renderer, load_link(linked), screened.tensors("seeds")["r"], (screened.key, linked.key))
     blocks = _blocks(tuned, ctx.config.tuning.unit_block)
-    made = ctx.engine.map(partial(shard, ctx), blocks)
-    tracked = ctx.progress.track(made, total=len(blocks), label="true changes")
-    return torch.cat([artifact.tensors("change")["change"] for artifact in tracked])
+    return SHARDS.tensors(job, blocks, "true changes", "change")["change"]
 
 
 def _blocks(tuned: Tuned, size: int) -> list[Block]:

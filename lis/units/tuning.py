@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from lis.context import Context
-from lis.images import to_uint8
 from lis.linking.evaluation import TrueFactors
+from lis.look import Look, Looker
 from lis.types import Link
 from lis.units.perturbation import Perturbation, perturbed, require_finite
 
@@ -21,43 +21,30 @@ STILL = 1e-5
 
 @dataclass(frozen=True)
 class Strip:
-    """What becomes of n samples along a perturbation: the pictures and the answers."""
+    """What becomes of n samples along a perturbation."""
 
     w: Tensor
     """w̃ `[n, steps, w_dim]`."""
-    image: Tensor
-    """Ĩ `[n, steps, 3, H, W]` uint8."""
-    probability: Tensor
-    """Softmax of the classifier's logits of Ĩ, `[n, steps, classes]`, over all classes that it knows."""
-
-    @property
-    def prediction(self) -> Tensor:
-        """What the classifier calls each image: `[n, steps]` int64."""
-        return self.probability.argmax(2)
+    look: Look
+    """Of the images, `[n, steps, …]`."""
 
     @property
     def flipped(self) -> Tensor:
         """Whether the prediction is another than at the first step: `[n, steps]` bool."""
-        return self.prediction != self.prediction[:, :1]
+        prediction = self.look.prediction
+        return prediction != prediction[:, :1]
 
 
 @torch.inference_mode()
-def tune(ctx: Context, link: Link, r: Tensor, perturbation: Perturbation, values: Tensor) -> Strip:
-    """Samples `r [n, units]` at each of `values [steps]`, generated and classified batch by batch.
+def tune(looker: Looker, link: Link, r: Tensor, perturbation: Perturbation, values: Tensor) -> Strip:
+    """Samples `r [n, units]` at each of `values [steps]`, generated and looked at.
 
     Raises:
-        ValueError: the link gives a w̃ that is not finite.
+        ValueError: the link gives a w̃ that is not finite, or as `Looker`.
     """
     w = perturbed(link, r, perturbation, values)
     require_finite(w, perturbation)
-
-    def shown(w: Tensor) -> tuple[Tensor, Tensor]:
-        image = ctx.generator.synthesize(w.to(ctx.device))
-        return to_uint8(image), ctx.classifier.head(ctx.classifier.features(image)).float().softmax(1).cpu()
-
-    images, probabilities = zip(*ctx.batches().map(shown, w.flatten(0, 1)), strict=True)
-    size = (len(r), len(values))
-    return Strip(w, torch.cat(images).unflatten(0, size), torch.cat(probabilities).unflatten(0, size))
+    return Strip(w, looker(w))
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from lis.context import Context
+from lis.look import PICTURED, Looker
 from lis.quantify.averages import Average, unwrapped
 from lis.quantify.change import change, changes_along
 from lis.quantify.measures import MEASURES, interpreted, mean_area
 from lis.types import Link
 from lis.units.parts import Parts
 from lis.units.perturbation import Perturbation, perturbed, require_finite
-from lis.units.pictures import see
 from lis.units.shards import arrived
 from lis.units.tables import long_table
 
@@ -87,23 +87,18 @@ def walk(
     value = along.values(ctx.config.view.steps)
     w = perturbed(link, samples["r"], along, value)
     require_finite(w, along)
-    seen = see(ctx, parts.masks, w.flatten(0, 1), len(parts.labels))
-    realised, others = arrived(along, _encoded(ctx, w[:, 0]), _encoded(ctx, w[:, -1]), spread)
+    look = Looker.pictured(ctx, parts.masks, parts.labels)(w)
+    realised, others = arrived(along, look.r[:, 0], look.r[:, -1], spread)
     return Walk(
         samples["class_index"],
         samples["sample_index"],
         along.project(samples["r"]),
         value,
-        **{name: values.unflatten(0, w.shape[:2]) for name, values in vars(seen).items()},
+        **look.tensors(PICTURED),
         realised=realised,
         others=others,
         step_norm=(w[:, -1] - w[:, 0]).norm(dim=1),
     )
-
-
-def _encoded(ctx: Context, w: Tensor) -> Tensor:
-    """r̃ `[n, units]`: what the classifier makes of the images of `w [n, w_dim]`."""
-    return torch.cat(list(ctx.batches().map(ctx.encode, w)))
 
 
 def step_table(found: Walk, class_names: Sequence[str], known: Sequence[str]) -> pd.DataFrame:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from helpers.findings import make_ctx
+from lis.look import PICTURED, Look
 from lis.progress import Progress
 from lis.quantify.measures import MEASURES
 from lis.report.source import Source, source
@@ -20,7 +21,7 @@ from lis.store import Artifact, Draft, Recipe, Store
 from lis.units import learned
 from lis.units.effects import Effects
 from lis.units.examples import examples
-from lis.units.pictures import Seen, example_rows
+from lis.units.pictures import example_rows
 from lis.units.recovery import Recovery, compared, summary
 from lis.units.tuned import Tuned
 
@@ -147,16 +148,17 @@ def pictures(root: Path, own: Tuned, units: Artifact, steps: int = 5, most: int 
         torch.from_numpy(rng.integers(0, 255, (n, 3, 16, 16), np.uint8)),
         torch.from_numpy(rng.integers(0, len(own.labels) + 1, (n, 8, 8)).astype(np.uint8)),
     )
-    seen = Seen(image, mask, (first + along * (last - first)).flatten(0, 1), probability, probability.argmax(1))
+    measures = (first + along * (last - first)).flatten(0, 1)
+    seen = Look(torch.empty(n, 0), probability, probability, image, mask, measures).unflatten((len(shown), steps))
 
     def build(draft: Draft) -> None:
         tables = []
         for row, example in enumerate(chosen):
             picture = shown.index((example.unit, example.sample))
-            table = example_rows(example, own, seen.part(picture, steps), own.class_names)
+            table = example_rows(example, own, seen[picture], own.class_names)
             tables.append(table.assign(row=row, picture=picture, value=np.linspace(0, 2, steps)))
         draft.table("pictures", pd.concat(tables, ignore_index=True))
-        draft.tensors("pictures", {name: x.unflatten(0, (-1, steps)) for name, x in vars(seen).items()})
+        draft.tensors("pictures", seen.tensors(PICTURED))
         draft.json("facts", {"labels": own.labels, "class_names": own.class_names})
 
     return make(root, "pictures", build, images=images is not None)
