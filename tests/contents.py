@@ -468,10 +468,12 @@ def _list_difference(old: Sequence[Leaf], new: Sequence[Leaf], tolerance: float,
         return f"{len(old)} values → {len(new)}"
     before, after = np.array(old, dtype=np.float64), np.array(new, dtype=np.float64)
     finite = np.isfinite(before)
+    with np.errstate(invalid="ignore"):  # inf − inf, which is not looked at
+        distance = np.abs(after - before)
     bound = tolerance * (np.abs(before[finite]).max(initial=0.0) if scale is None else scale)
     wrong = np.where(
         finite,
-        ~(np.abs(after - before) <= bound),
+        ~(distance <= bound),
         [str(a) != str(b) for a, b in zip(old, new, strict=True)],
     )
     if not wrong.any():

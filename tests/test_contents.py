@@ -94,6 +94,11 @@ def test_what_is_the_same_has_no_differences() -> None:
     assert differences(example(), nearly) == []  # of the largest magnitude, 3
 
 
+def test_infinite_values_are_compared_as_they_are() -> None:
+    infinite, other = ({"t": plain(column(torch.tensor([x, 1.0]).numpy()))} for x in (torch.inf, -torch.inf))
+    assert differences(infinite, infinite) == [] and differences(infinite, other)
+
+
 def test_a_value_that_changes_by_more_than_1e5_of_the_largest_is_told() -> None:
     address = "stage: tuning / units.parquet / step"
     for values in ([1.00004, "nan", -3.0], [1.0, 2.0, -3.0], ["nan", "nan", -3.0], [1.0, "nan", "-inf"]):
