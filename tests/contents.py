@@ -131,6 +131,8 @@ TOLERANCE = 1e-5
 PROJECTED = 3e-6
 """Of a projection. A change by 1e-5 of the norm moves each by 1e-5 times a normal deviate: that all eight stay below
 this has a probability of 1e-5."""
+ROUNDING = "rounding.json"
+"""How the machine rounds that wrote the reference."""
 DIGITS = 8
 """Significant digits of the largest number of a list in a reference."""
 
@@ -407,6 +409,45 @@ def differences(reference: Contents, contents: Contents) -> list[str]:
     return [*lost, *new, *(f"{address}: {what}" for address, what in both if what)]
 
 
+def rounds_alike() -> bool:
+    """Whether this machine rounds as the one that the reference was written on.
+
+    On others, even with the same libraries, sums differ in their last bits, which the training of a segmenter makes
+    differences of 1e-3.
+    """
+    return rounding() == json.loads((REFERENCE / ROUNDING).read_text())
+
+
+def rounding() -> dict[str, str]:
+    """The libraries, and a digest of the bits that this machine computes with one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        bits = hashlib.sha256(b"".join(_bits())).hexdigest()
+    finally:
+        torch.set_num_threads(threads)
+    return {"torch": torch.__version__, "numpy": np.__version__, "bits": bits}
+
+
+def _bits() -> Iterator[bytes]:
+    """Of some products and convolutions with their gradients in float32; float64's last bits are far below 1e-5."""
+    rng = np.random.Generator(np.random.Philox(1))
+    for channels, side in ((3, 64), (16, 32), (64, 8)):
+        image = torch.from_numpy(rng.standard_normal((5, channels, side, side), np.float32))
+        weight = torch.from_numpy(rng.standard_normal((16, channels, 3, 3), np.float32)).requires_grad_()
+        answer = torch.nn.functional.conv2d(image, weight, padding=1)
+        (gradient,) = torch.autograd.grad(answer.square().sum(), weight)
+        product = image.flatten(1) @ image.flatten(1).T
+        for result in (answer.detach(), gradient, product, image.flatten(1)[:, :999].softmax(1)):
+            yield result.numpy().tobytes()
+
+
+def outline(contents: Contents) -> Contents:
+    """Addresses, dtypes and shapes alone: what can be compared on every processor."""
+    named = {address: leaf if isinstance(leaf, Mapping) else {} for address, leaf in contents.items()}
+    return {address: {key: leaf.get(key) for key in ("dtype", "shape")} for address, leaf in named.items()}
+
+
 def _difference(old: Leaf, new: Leaf, tolerance: float = TOLERANCE, scale: float | None = None) -> str:
     """What differs, in words; empty where nothing does."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
@@ -434,10 +475,12 @@ def _list_difference(old: Sequence[Leaf], new: Sequence[Leaf], tolerance: float,
         return f"{len(old)} values → {len(new)}"
     before, after = np.array(old, dtype=np.float64), np.array(new, dtype=np.float64)
     finite = np.isfinite(before)
+    with np.errstate(invalid="ignore"):  # inf − inf, which is not looked at
+        distance = np.abs(after - before)
     bound = tolerance * (np.abs(before[finite]).max(initial=0.0) if scale is None else scale)
     wrong = np.where(
         finite,
-        ~(np.abs(after - before) <= bound),
+        ~(distance <= bound),
         [str(a) != str(b) for a, b in zip(old, new, strict=True)],
     )
     if not wrong.any():
@@ -480,6 +523,11 @@ def write(contents: Mapping[str, Contents], folder: Path = REFERENCE) -> None:
         (folder / f"{name}.json.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
 
 
+def write_rounding() -> None:
+    """Write down how this machine rounds, beside the reference."""
+    (REFERENCE / ROUNDING).write_text(json.dumps(rounding(), indent=1) + "\n")
+
+
 def main() -> None:
     """`python -m tests.contents write`."""
     if sys.argv[1:] != ["write"]:
@@ -487,6 +535,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         write(collect(Path(folder)))
+    write_rounding()
 
 
 if __name__ == "__main__":
