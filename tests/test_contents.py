@@ -1,4 +1,4 @@
-"""What every analysis holds is what it held: the reference is `tests/data/contents`, written by `tests.contents`."""
+"""What every analysis holds is what it held: the reference is `tests/data/contents`, written by `tests.helpers.contents`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from contents import (
+from helpers.contents import (
     ANALYSES,
     JOBS,
     RENAMES,

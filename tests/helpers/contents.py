@@ -1,6 +1,6 @@
 """The contents of every analysis at smoke size, and how they are compared with those of an earlier version.
 
-`python -m tests.contents write` writes the reference, `tests/data/contents/<job>.json.gz`; `tests/test_contents.py`
+`python -m tests.helpers.contents write` writes the reference, `tests/data/contents/<job>.json.gz`; `tests/test_contents.py`
 compares with it. A change that is meant is written anew, with the version of its stage raised; what only has another
 name goes into `RENAMES`, and the reference stays as it is.
 
@@ -53,7 +53,7 @@ from lis.store import Artifact, Draft, Recipe, Store
 from lis.streams import Stream
 from lis.validation import typed
 
-REFERENCE = Path(__file__).parent / "data" / "contents"
+REFERENCE = Path(__file__).parents[1] / "data" / "contents"
 SMALL = (
     "size=smoke",
     "evaluation.lpips=false",
@@ -529,9 +529,9 @@ def write_rounding() -> None:
 
 
 def main() -> None:
-    """`python -m tests.contents write`."""
+    """`python -m tests.helpers.contents write`."""
     if sys.argv[1:] != ["write"]:
-        sys.exit("usage: python -m tests.contents write")
+        sys.exit("usage: python -m tests.helpers.contents write")
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         write(collect(Path(folder)))
