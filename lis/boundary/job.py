@@ -16,6 +16,7 @@ from lis.context import Context
 from lis.linking.fit import link, load_link
 from lis.linking.pairs import pairs
 from lis.memory import Batches
+from lis.peaks import FLOAT, width
 from lis.types import Link
 
 
@@ -106,6 +107,13 @@ class Job:
                 "of the classifier and of the generator, or fit another link (link=ridge)"
             )
         return Answer(r.float().cpu(), probability.cpu())
+
+
+def search_arrays(ctx: Context) -> int:
+    """Bytes of a block of searches and its gradients, and of what is kept of all of them."""
+    config, classes = ctx.config.counterfactual, len(ctx.class_names)
+    every = classes * max(classes - 1, 1) * config.samples
+    return (16 * config.sample_block * config.initialisations + 6 * every) * width(ctx) * FLOAT
 
 
 def search_settings(config: CounterfactualConfig) -> Settings:
