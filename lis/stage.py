@@ -64,12 +64,21 @@ class Stage:
     """False: what others ask for, and nobody by name."""
 
     def __call__(self, ctx: Context) -> Artifact:
-        """The artifact of a run.
+        """The artifact of a run; what cannot be had is refused before any work, of the stages before too.
 
         Raises:
             ValueError: what `problems` and `check` say, here and in the stages before.
         """
-        self.require(ctx)
+        for stage in reversed(_behind_inputs([self], lambda asked: asked.applies(ctx))):
+            stage.require(ctx)
+        return self.artifact(ctx)
+
+    def artifact(self, ctx: Context) -> Artifact:
+        """The artifact of a run whose checks are made: those of all stages before it too.
+
+        Raises:
+            ValueError: what cannot be known before the work.
+        """
         inputs = [asked(ctx) for asked in self.inputs]
         settings = () if self.config is None else (getattr(ctx.config, self.group),)
         recipe = self.recipe(ctx, inputs)
@@ -135,7 +144,7 @@ class Input:
 
     def __call__(self, ctx: Context) -> Artifact | None:
         """Its artifact; None where the run does not need it."""
-        return self.stage(ctx) if self.applies(ctx) else None
+        return self.stage.artifact(ctx) if self.applies(ctx) else None
 
 
 def stage(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fakes import NAMES, FakeClassifier, FakeGenerator, make_context
+from fakes import NAMES, FakeClassifier, FakeGenerator, make_context, stand_in
 from torch import Tensor
 
 from lis.config import TuningConfig
@@ -40,7 +40,7 @@ class FakeSegmenter:
 
 def use_fake_segmenter(patch: pytest.MonkeyPatch) -> None:
     """Puts the fake in the place of the stage that trains one."""
-    patch.setattr(stage, "segmenter", lambda ctx: ctx.store.make(Recipe("fake-segmenter", 1, {}), lambda draft: None))
+    stand_in(patch, "segmenter", lambda ctx: ctx.store.make(Recipe("fake-segmenter", 1, {}), lambda draft: None))
     patch.setattr(stage, "load_segmenter", lambda ctx, artifact: FakeSegmenter())
 
 

@@ -13,8 +13,9 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from lis.config import StyleGANXLConfig, conf_folder, models, register, root, stages
+from lis.config import StyleGANXLConfig, conf_folder, models, root, stages
 from lis.config.overrides import anchored, path_keys, spelled
+from lis.stages import register
 from lis.validation import typed
 
 NAMES = (

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fakes import stand_in
 from findings import make_ctx
 from torch import Tensor
 
@@ -168,7 +169,7 @@ def learn(root: Path, own: Tuned, null: Tuned, **settings: Any) -> dict[str, Art
     ctx = make_ctx(root, own.class_names, **settings)
     ctx.store, ctx.progress = Store(root), Progress()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(learned, "screen", lambda _: screened)
+        stand_in(patch, "tuning", lambda _: screened)
         units = learned.units(ctx)
     return {"tuning": screened, "units": units, "truth": truth(root, own), "pictures": pictures(root, own, units)}
 
