@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import itertools
 import math
 import re
@@ -17,6 +18,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException, MissingConfigException
+from hydra.utils import get_object
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from lis import build
@@ -290,6 +292,20 @@ def test_the_default_is_the_demo() -> None:
     assert isinstance(config, RunConfig) and (config.pairs.train, config.pairs.test) == (1200, 1000)
     assert config.classes.name == "dogs"
     assert config.analysis.stages == ["pairs/train", "pairs/test", "link", "evaluation", "similarity"]
+
+
+@pytest.mark.parametrize("schema", [schema for schema in schemas().values() if hasattr(schema, "_target_")])
+def test_a_default_stands_in_the_schema_alone(schema: type) -> None:
+    """The object that a schema describes had its defaults written down a second time."""
+    if (target := vars(schema).get("_target_", MISSING)) == MISSING:
+        return  # of whatever the user names
+    made = get_object(target)
+    source = inspect.getsource(made)
+    for name, parameter in inspect.signature(made).parameters.items():
+        default = getattr(schema, name, MISSING)
+        if parameter.default is not inspect.Parameter.empty and default != MISSING and name != "enlarge":
+            assert parameter.default == default
+            assert re.search(rf"\b{name}: [^=\n]+ = {schema.__name__}\.{name}\b", source), f"{target}: {name}"
 
 
 def test_engine_and_logger_are_built(tmp_path: Path) -> None:
