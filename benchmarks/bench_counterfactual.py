@@ -29,8 +29,9 @@ from lis.allocation import keep_freed_memory
 from lis.boundary.job import Job, search_settings
 from lis.boundary.search import Found, Landscape, Problems, search
 from lis.boundary.shards import blocks, problems_of
-from lis.config import conf_folder, register
+from lis.config import conf_folder
 from lis.progress import print_anywhere
+from lis.stages import register
 from lis.validation import typed
 
 WAYS = {

@@ -28,7 +28,7 @@ from hydra import compose, initialize_config_dir
 
 from lis import build
 from lis.allocation import keep_freed_memory
-from lis.config import conf_folder, register
+from lis.config import conf_folder
 from lis.context import Context
 from lis.costs import tuned_batches
 from lis.linking.linear import LinearLink
@@ -40,6 +40,7 @@ from lis.segmentation.fewshot import FewShotFit
 from lis.segmentation.networks import read_layers
 from lis.segmentation.segmenter import FewShotSegmenter
 from lis.segmentation.stage import Masks, load_segmenter, segmenter
+from lis.stages import register
 from lis.types import Segmenter
 from lis.units.perturbation import Perturbation
 from lis.units.shards import SHARDS, Block, Job

@@ -8,6 +8,7 @@ import re
 import resource
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -165,3 +166,17 @@ def _left_of_limits() -> list[int]:
 def budget(device: torch.device) -> int:
     """Bytes that a batch may take on a device: `SHARE` of what is free, `MOST` at most."""
     return int(min(MOST[device.type], SHARE * free(device)))
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a plan is made for."""
+
+    device: torch.device
+    budget: int
+    """Bytes that a batch may take."""
+
+    @classmethod
+    def of(cls, device: torch.device) -> Machine:
+        """This one, now."""
+        return cls(device, budget(device))

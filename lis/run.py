@@ -14,9 +14,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,90 +30,29 @@ from rich.table import Table
 import lis
 from lis import build, peaks
 from lis.allocation import keep_freed_memory
-from lis.boundary.contrast import adversarial
-from lis.boundary.counterfactuals import counterfactuals
-from lis.boundary.generator import gan_counterfactuals
-from lis.boundary.generator_shards import validate_counterparts
-from lis.boundary.gradcam import validate_cam
-from lis.boundary.initialisations import initialisations
-from lis.boundary.looks import gradcam
-from lis.boundary.sparse import sparse_counterfactuals
-from lis.boundary.trajectories import trajectories
-from lis.boundary.truth import boundary_truth, validate_bayes
-from lis.boundary.wanted import validate_counterfactual
 from lis.callbacks import FAILURE
 from lis.classifiers.networks import check_domain, check_probe
 from lis.classifiers.probe import validate_probe
 from lis.classifiers.stage import ready
-from lis.config import NetworkConfig, conf_folder, register
+from lis.config import NetworkConfig, conf_folder
 from lis.config.overrides import anchored, spelled
 from lis.context import Context
 from lis.folder import clear, record, staged
 from lis.json_files import read_json
-from lis.linking.evaluation import evaluation, validate_evaluation
-from lis.linking.fit import link, validate_link
-from lis.linking.pairs import pairs, validate_classes
-from lis.linking.similarity import similarity
-from lis.motion.accuracy import matching, validate_matching
-from lis.motion.stage import motion, validate_motion
+from lis.linking.fit import validate_link
+from lis.linking.pairs import validate_classes
 from lis.progress import print_anywhere
 from lis.report.html import ReportError
 from lis.report.metrics import attempt_metrics
 from lis.report.page import write_report
-from lis.segmentation.evaluation import segmentation
-from lis.segmentation.stage import segmenter, validate_segmenter
+from lis.stage import REGISTRY, closure
+from lis.stages import names, register, table
 from lis.stopping import stop
 from lis.store import Artifact, disk_fault
 from lis.tracking import Tracker
-from lis.units.learned import units
-from lis.units.own_images import own_images, validate_images
-from lis.units.parts import check_parts
-from lis.units.pictures import pictures
-from lis.units.screen import screen
-from lis.units.strips import strips
-from lis.units.truth import truth, validate_truth
-from lis.units.view import direction_view, unit_view, validate_view
 from lis.validation import check_config, check_labels, typed
 
 log = logging.getLogger("lis.run")
-
-SEGMENTED = frozenset(("segmenter", "segmentation", "tuning", "units", "pictures", "truth", "gan_counterfactuals"))
-"""Stages that need labelled images."""
-VIEWS = frozenset(("unit", "direction", "images", "motion", "trajectories", "boundary_truth", "gradcam", "adversarial"))
-"""Stages that look for parts only where the class set names some."""
-SEARCHES = frozenset(
-    ("counterfactuals", "trajectories", "initialisations", "sparse_counterfactuals", "boundary_truth")
-    + ("gradcam", "adversarial")
-)
-"""Stages that look for counterfactuals."""
-STAGES: dict[str, Callable[[Context], Artifact]] = {
-    "pairs/train": partial(pairs, split="train"),
-    "pairs/test": partial(pairs, split="test"),
-    "link": link,
-    "evaluation": evaluation,
-    "similarity": similarity,
-    "strips": strips,
-    "segmenter": segmenter,
-    "segmentation": segmentation,
-    "tuning": screen,
-    "units": units,
-    "pictures": pictures,
-    "truth": truth,
-    "motion": motion,
-    "matching": matching,
-    "counterfactuals": counterfactuals,
-    "trajectories": trajectories,
-    "initialisations": initialisations,
-    "sparse_counterfactuals": sparse_counterfactuals,
-    "boundary_truth": boundary_truth,
-    "gradcam": gradcam,
-    "adversarial": adversarial,
-    "gan_counterfactuals": gan_counterfactuals,
-    "unit": unit_view,
-    "direction": direction_view,
-    "images": own_images,
-}
-"""Every stage that `analysis.stages` can name, in the order in which data flows."""
 
 
 def run(config: DictConfig, out: Path) -> None:
@@ -127,7 +64,7 @@ def run(config: DictConfig, out: Path) -> None:
     """
     start = time.perf_counter()
     settings = anchored(typed(config), Path(HydraConfig.get().runtime.cwd))
-    check_config(settings, STAGES)
+    check_config(settings, names())
     if isinstance(settings.classifier, NetworkConfig):
         check_probe(settings.classifier.library, settings.classifier.probe)
     ctx = build.context(settings)
@@ -148,40 +85,21 @@ def run(config: DictConfig, out: Path) -> None:
     show(metrics, page)
 
 
-CHECKS: tuple[tuple[frozenset[str], Callable[[Context], object]], ...] = (
-    (frozenset(("evaluation",)), lambda ctx: validate_evaluation(ctx.config, ctx.generator)),
-    (SEGMENTED, validate_segmenter),
-    (VIEWS, check_parts),
-    (frozenset(("truth",)), lambda ctx: validate_truth(ctx.generator)),
-    (SEARCHES, lambda ctx: validate_counterfactual(ctx.config)),
-    (frozenset(("gradcam",)), lambda ctx: validate_cam(ctx.classifier)),
-    (frozenset(("boundary_truth",)), lambda ctx: validate_bayes(ctx.generator)),
-    (frozenset(("gan_counterfactuals",)), validate_counterparts),
-    (frozenset(("motion",)), lambda ctx: validate_motion(ctx.config, ctx.classifier)),
-    (frozenset(("matching",)), validate_matching),
-    (frozenset(("unit", "direction")), lambda ctx: validate_view(ctx.config, ctx.classifier)),
-    (frozenset(("images",)), lambda ctx: validate_images(ctx.config)),
-)
-"""What is checked of the models and the configuration, for any of these stages, before any of them runs."""
-
-
 def check_models(ctx: Context) -> None:
     """Check what the stages want of the models, before the work that takes the time.
 
     Raises:
         ValueError: says what does not fit, and what would.
     """
-    stages = frozenset(ctx.config.analysis.stages)
     check_labels(ctx.config.classes.labels, ctx.generator)
     check_domain(ctx.config.classifier, ctx.classifier, ctx.generator)
-    validate_link(ctx.config.link, ctx.generator.w_dim)
+    validate_link(ctx.config.link, ctx.generator.w_dim)  # whatever the stages
     if ctx.config.classifier.probe:  # whose classes are those of the run
         validate_probe(ctx)
     else:
         validate_classes(ctx.class_names, ctx.generator, ctx.classifier)
-    for wanted, check in CHECKS:
-        if stages & wanted:
-            check(ctx)
+    for stage in closure(ctx.config.analysis.stages, ctx):
+        stage.require(ctx)
 
 
 def clear_outputs(out: Path) -> None:
@@ -198,7 +116,7 @@ def run_stage(name: str, ctx: Context) -> Artifact:
     """The artifact of a stage, with a line in the log about the time it took."""
     stop.check()
     start = time.perf_counter()
-    artifact = STAGES[name](ctx)
+    artifact = REGISTRY[name](ctx)
     log.info("%s: %.1f s", name, time.perf_counter() - start)
     return artifact
 
@@ -285,8 +203,14 @@ def main(config: DictConfig) -> None:
 
 
 def command() -> None:
-    """The command line, with `class=…` for the key `class_name`, paths as they are, and options anywhere."""
+    """The command line, with `class=…` for the key `class_name`, paths as they are, and options anywhere.
+
+    `--stages` prints the table of all stages instead of running any.
+    """
     print_anywhere()
+    if "--stages" in sys.argv[1:]:
+        sys.stdout.write(f"{table()}\n")
+        return
     try:
         sys.argv[1:] = spelled(sys.argv[1:])
     except ValueError as error:

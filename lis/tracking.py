@@ -11,6 +11,7 @@ import pandas as pd
 from omegaconf import OmegaConf
 from pandas.api.types import is_numeric_dtype
 
+from lis.config import WandbConfig
 from lis.folder import record
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -112,7 +113,7 @@ class WandbTracker:
         ValueError: wandb is not installed.
     """
 
-    def __init__(self, out: Path | str, project: str = "lis", mode: str = "offline") -> None:
+    def __init__(self, out: Path | str, project: str = WandbConfig.project, mode: str = WandbConfig.mode) -> None:
         if mode == "offline":
             os.environ["WANDB_ERROR_REPORTING"] = "false"  # read when wandb is imported, and by the program it starts
         try:

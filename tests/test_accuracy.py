@@ -13,14 +13,24 @@ import torch
 from helpers.fakes import make_context
 
 from lis import build
-from lis.config import FlowConfig, MatcherConfig, MatchingConfig, MotionConfig, PumpConfig
+from lis.config import FlowConfig, MatcherConfig, PumpConfig
 from lis.context import Context
 from lis.generators.partworld import PartWorld
 from lis.generators.partworld.displacement import KINDS, kind_of
 from lis.matches import pixel_grid
 from lis.matching.affine import apply
-from lis.motion.accuracy import MOVED, _row, accuracy_table, end_point, matching, recovered_table, validate_matching
+from lis.motion.accuracy import (
+    MOVED,
+    MatchingConfig,
+    _row,
+    accuracy_table,
+    end_point,
+    matching,
+    recovered_table,
+    validate_matching,
+)
 from lis.motion.matchers import STILL, matchers, own_name
+from lis.motion.stage import MotionConfig
 from lis.motion.trials import nearest_affine, trials
 from lis.report.frames import records, where
 from lis.report.metrics import collect_metrics

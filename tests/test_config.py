@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import itertools
 import math
 import re
@@ -17,15 +18,17 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException, MissingConfigException
+from hydra.utils import get_object
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from lis import build
-from lis.config import SCHEMAS, EngineConfig, FewShotConfig, RidgeConfig, RunConfig, conf_folder, register
+from lis.config import EngineConfig, FewShotConfig, RidgeConfig, conf_folder, schemas
+from lis.config.fields import described
 from lis.engine import InProcess
 from lis.generators.partworld import SETS
-from lis.run import STAGES
+from lis.stages import RunConfig, names, register
 from lis.tracking import CsvTracker
-from lis.validation import CHOICES, RANGES, check_config, typed
+from lis.validation import check_config, typed
 
 GROUPS = ("gan", "classifier", "classes", "link", "segmenter", "matcher", "analysis", "size", "engine", "logger")
 OPTIONS = {group: sorted(file.stem for file in (conf_folder() / group).glob("*.yaml")) for group in GROUPS}
@@ -75,7 +78,7 @@ def test_every_group_has_options() -> None:
 @pytest.mark.parametrize(("group", "name"), [(group, name) for group in GROUPS for name in OPTIONS[group]])
 def test_every_option_composes_and_is_valid(group: str, name: str) -> None:
     config = typed(composed(f"{group}={name}", *OVERRIDES.get(f"{group}/{name}", [])))
-    check_config(config, STAGES)
+    check_config(config, names())
     if group not in ("size", "engine", "logger"):
         assert getattr(config, group)._target_ if group not in ("classes", "analysis") else config.classes.names
 
@@ -93,7 +96,7 @@ def test_part_world_chooses_the_narrow_segmenter_unless_another_is_asked_for(
 
 @pytest.mark.parametrize("file", sorted((conf_folder() / "experiment").glob("*.yaml")), ids=lambda file: file.stem)
 def test_every_experiment_composes_and_is_valid(file: Path) -> None:
-    check_config(typed(composed(f"+experiment={file.stem}")), STAGES)
+    check_config(typed(composed(f"+experiment={file.stem}")), names())
 
 
 @pytest.mark.parametrize(
@@ -101,7 +104,7 @@ def test_every_experiment_composes_and_is_valid(file: Path) -> None:
 )
 def test_every_group_that_has_a_schema_uses_it(file: Path) -> None:
     group = file.parent.name
-    if any(name.startswith(f"{group}/") for name in SCHEMAS):
+    if any(name.startswith(f"{group}/") for name in schemas()):
         assert f"- base_{'mlp' if file.stem.startswith('fc_') else ''}" in file.read_text()
 
 
@@ -165,10 +168,18 @@ def numeric_fields(schema: type, prefix: str = "") -> Iterator[tuple[str, bool]]
 
 NUMBERS = {
     (f"{group}." if group else "") + key: (schema, is_float)
-    for group, schema in ((name.rpartition("/")[0], schema) for name, schema in SCHEMAS.items())
+    for group, schema in ((name.rpartition("/")[0], schema) for name, schema in schemas().items())
     for key, is_float in numeric_fields(schema)
 }
 """Every numeric key of a run: a schema that has it, and whether it is a float."""
+SAID = [
+    (key, says)
+    for name, schema in schemas().items()
+    for key, _, says in described(schema, f"{name.rpartition('/')[0]}." if "/" in name else "")
+]
+"""Every key of every schema, and what its field says of itself."""
+RANGES: dict[str, tuple[float, float]] = {key: (says["low"], says["high"]) for key, says in SAID if "low" in says}
+CHOICES: dict[str, tuple[str, ...]] = {key: says["choices"] for key, says in SAID if "choices" in says}
 
 
 def with_number(key: str, value: object) -> RunConfig:
@@ -193,6 +204,7 @@ def whole(value: float) -> float:
 
 def test_every_number_of_the_schema_has_a_range() -> None:
     assert NUMBERS.keys() == RANGES.keys()
+    assert {says.keys() >= {"low", "high"} for key, says in SAID if key in NUMBERS} == {True}
 
 
 @pytest.mark.parametrize("key", NUMBERS)
@@ -203,7 +215,7 @@ def test_a_number_beyond_its_range_not_a_number_or_infinite_is_named_with_what_i
     for value in values:
         message = rf"{key}=\[?{re.escape(str(value))}\]?: expected .*(at least|a value from) {low:g}"
         with pytest.raises(ValueError, match=message):
-            check_config(with_number(key, value), STAGES)
+            check_config(with_number(key, value), names())
 
 
 def test_a_number_at_the_ends_of_its_range_is_taken() -> None:
@@ -212,13 +224,13 @@ def test_a_number_at_the_ends_of_its_range_is_taken() -> None:
             config = with_number(key, float(value) if NUMBERS[key][1] else whole(value))
             if isinstance(config.link, RidgeConfig) and key == "link.largest":
                 config.link.smallest = value
-            check_config(config, STAGES)
+            check_config(config, names())
 
 
 def test_composed_numbers_that_are_not_finite_are_refused() -> None:
     for override in ("gan.truncation=nan", "counterfactual.lambda2=inf", "counterfactual.l1_sweep=[0,nan]"):
         with pytest.raises(ValueError, match=re.escape(override.partition("=")[0])):
-            check_config(typed(composed(override)), STAGES)
+            check_config(typed(composed(override)), names())
 
 
 @pytest.mark.parametrize("values", [[], [0.1, 0.1], [0.0, -0.1], [-0.1, 0.2], [math.nan, 0.1], [0.1, math.inf]])
@@ -228,26 +240,26 @@ def test_a_sweep_of_l1_weights_that_is_empty_double_negative_or_not_finite_is_re
     with pytest.raises(
         ValueError, match=r"counterfactual\.l1_sweep=\[.*\]: expected different numbers, each .*least 0"
     ):
-        check_config(config, STAGES)
+        check_config(config, names())
 
 
 def test_a_ridge_path_that_ends_before_it_begins_is_refused_before_any_work() -> None:
     with pytest.raises(ValueError, match=r"link\.smallest=10: expected at most link\.largest=1"):
-        check_config(typed(composed("link=ridge", "link.smallest=10", "link.largest=1")), STAGES)
+        check_config(typed(composed("link=ridge", "link.smallest=10", "link.largest=1")), names())
 
 
 def test_similarity_needs_as_many_test_pairs_as_examples() -> None:
     config = composed("pairs.test=20", "similarity.examples=30", "analysis.stages=[link]")
-    check_config(typed(config), STAGES)
+    check_config(typed(config), names())
     config.analysis.stages.append("similarity")
     with pytest.raises(ValueError, match=r"similarity\.examples=30: expected at most pairs\.test=20"):
-        check_config(typed(config), STAGES)
+        check_config(typed(config), names())
 
 
 def test_similarity_needs_three_samples_in_all() -> None:
     config = composed("pairs.test=2", "similarity.examples=2", "classes=custom", "classes.names=[pug]")
     with pytest.raises(ValueError, match=r"similarity\.examples=2 of 1 classes: expected 3 or more"):
-        check_config(typed(config), STAGES)
+        check_config(typed(config), names())
 
 
 def option_with(key: str) -> str:
@@ -264,14 +276,14 @@ def option_with(key: str) -> str:
 @pytest.mark.parametrize("key", CHOICES)
 def test_every_choice_is_checked(key: str) -> None:
     with pytest.raises(ValueError, match=rf"{key}=nonsense: expected one of"):
-        check_config(typed(changed(option_with(key), key, "nonsense")), STAGES)
+        check_config(typed(changed(option_with(key), key, "nonsense")), names())
     for value in CHOICES[key]:
-        check_config(typed(changed(option_with(key), key, value)), STAGES)
+        check_config(typed(changed(option_with(key), key, value)), names())
 
 
 def test_all_problems_are_told_at_once() -> None:
     with pytest.raises(ValueError, match="unknown stage 'paint', expected some of pairs/train") as error:
-        check_config(typed(composed("pairs.train=-1", "pairs.accept=all", "analysis.stages=[paint]")), STAGES)
+        check_config(typed(composed("pairs.train=-1", "pairs.accept=all", "analysis.stages=[paint]")), names())
     assert len(str(error.value).splitlines()) == 3
 
 
@@ -280,6 +292,20 @@ def test_the_default_is_the_demo() -> None:
     assert isinstance(config, RunConfig) and (config.pairs.train, config.pairs.test) == (1200, 1000)
     assert config.classes.name == "dogs"
     assert config.analysis.stages == ["pairs/train", "pairs/test", "link", "evaluation", "similarity"]
+
+
+@pytest.mark.parametrize("schema", [schema for schema in schemas().values() if hasattr(schema, "_target_")])
+def test_a_default_stands_in_the_schema_alone(schema: type) -> None:
+    """The object that a schema describes had its defaults written down a second time."""
+    if (target := vars(schema).get("_target_", MISSING)) == MISSING:
+        return  # of whatever the user names
+    made = get_object(target)
+    source = inspect.getsource(made)
+    for name, parameter in inspect.signature(made).parameters.items():
+        default = getattr(schema, name, MISSING)
+        if parameter.default is not inspect.Parameter.empty and default != MISSING and name != "enlarge":
+            assert parameter.default == default
+            assert re.search(rf"\b{name}: [^=\n]+ = {schema.__name__}\.{name}\b", source), f"{target}: {name}"
 
 
 def test_engine_and_logger_are_built(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What every analysis holds is what it held: the reference is `tests/data/contents`, written by `tests.helpers.contents`."""
+"""What every analysis holds is what it held: the reference is `tests/data/contents`; see `tests.helpers.contents`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from helpers.contents import (
 )
 
 from lis.config import conf_folder
-from lis.run import STAGES
+from lis.stages import names as stage_names
 
 
 @pytest.mark.slow
@@ -58,7 +58,7 @@ def test_every_stage_and_analysis_is_among_the_jobs() -> None:
     assert {new.get(name, name) for name in ANALYSES} == files.keys()
     boundary = yaml.safe_load((conf_folder() / "experiment" / "fig7.yaml").read_text())
     stages = [stage for file in [*files.values(), boundary["analysis"]] for stage in file["stages"]]
-    assert set(stages) == set(STAGES)
+    assert set(stages) == set(stage_names())
     made_by_others = {"classifier", "probe", "projection"}
     names = {address.split(" / ")[0] for job in JOBS for address in read(job)}
     assert {f"stage: {name}" for name in made_by_others} <= names

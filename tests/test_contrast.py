@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers.fakes import NAMES, FakeClassifier, FakeGenerator, make_context
+from helpers.fakes import NAMES, FakeClassifier, FakeGenerator, make_context, stand_in
 
 from lis.boundary import contrast
 from lis.boundary.adversarial import difference
-from lis.config import AdversarialConfig, CounterfactualConfig
+from lis.boundary.contrast import AdversarialConfig
+from lis.config import CounterfactualConfig
 from lis.context import Context
 from lis.images import to_uint8
 from lis.report.frames import records, where
@@ -55,7 +56,7 @@ def found(ctx: Context, good: bool = True) -> Artifact:
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Context, Artifact, Artifact]:
     ctx = context(tmp_path)
     made = found(ctx)
-    monkeypatch.setattr(contrast, "counterfactuals", lambda _: made)
+    stand_in(monkeypatch, "counterfactuals", lambda _: made)
     return ctx, made, contrast.adversarial(ctx)
 
 
@@ -99,6 +100,6 @@ def test_without_a_limit_all_are_moved_and_what_is_there_is_the_same(
 def test_where_none_succeeded_the_tables_are_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ctx = context(tmp_path)
     made = found(ctx, good=False)
-    monkeypatch.setattr(contrast, "counterfactuals", lambda _: made)
+    stand_in(monkeypatch, "counterfactuals", lambda _: made)
     artifact = contrast.adversarial(ctx)
     assert artifact.table("adversarial").empty and artifact.table("shown").empty and artifact.json("facts")["n"] == 0

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.models import resnet50
 
-from lis.config import EvaluationConfig
 from lis.linking.distances import Lpips, Moco, PixelL2, alexnet_path, choose
+from lis.linking.evaluation import EvaluationConfig
 
 PIXELS = list(itertools.product(range(3), range(5), range(5)))
 CONVOLUTIONS = {0: (64, 3, 11), 3: (192, 64, 5), 6: (384, 192, 3), 8: (256, 384, 3), 10: (256, 256, 3)}

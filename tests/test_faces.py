@@ -19,14 +19,14 @@ from lis.classifiers.figures import Task, draw_set
 from lis.classifiers.networks import check_domain
 from lis.classifiers.partnet import WEIGHTS, PartNet, PartNetwork, read_network
 from lis.classifiers.preprocessing import Preprocessing
-from lis.config import LeastSquaresConfig, conf_folder, register
+from lis.config import LeastSquaresConfig, conf_folder
 from lis.context import Context
 from lis.generators.partworld import SETS
 from lis.linking.evaluation import evaluation
 from lis.linking.fit import link
 from lis.linking.pairs import pairs, validate_classes
 from lis.report.page import write_report
-from lis.run import STAGES
+from lis.stages import names, register
 from lis.types import Generator
 from lis.units.strips import strips
 from lis.validation import check_config, check_labels, typed
@@ -171,7 +171,7 @@ def test_the_comment_on_faces_named_a_classifier_of_dogs_ears(tmp_path: Path) ->
     comment, readme = _recipes()
     assert sorted(comment) == sorted(readme)
     config = composed(tmp_path, *comment)
-    check_config(config, STAGES)
+    check_config(config, names())
     assert config.gan.domain == config.classifier.domain == "faces" and config.gan.num_classes == 0
     assert (config.classifier.library, config.classifier.model) == ("torchvision", "resnet50")
     assert config.classifier.class_names == config.classes.names and config.link == LeastSquaresConfig()

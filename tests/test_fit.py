@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from helpers.fakes import stand_in
 
 from lis.config import LeastSquaresConfig, MLPConfig, RidgeConfig
-from lis.linking import fit as module
 from lis.linking.fit import link, load_link, unit_table
 from lis.linking.jackknife import jackknife
 from lis.linking.linear import LeastSquares
@@ -37,7 +37,7 @@ def write_pairs(draft):
 
 @pytest.fixture
 def context(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "pairs", lambda ctx, split: ctx.store.make(Recipe(split, 1, {}), write_pairs))
+    stand_in(monkeypatch, "pairs/train", lambda ctx: ctx.store.make(Recipe("train", 1, {}), write_pairs))
     store, cpu = Store(tmp_path), torch.device("cpu")
 
     def make(config, seed=0):

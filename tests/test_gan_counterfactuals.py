@@ -13,11 +13,10 @@ import torch
 from helpers.fakes_units import LABELS, NAMES, FakeGenerator, look, tuning_context, use_fake_segmenter
 
 from lis.boundary import generator as stage
-from lis.boundary.generator import gan_counterfactuals
+from lis.boundary.generator import GanCounterfactualConfig, gan_counterfactuals
 from lis.boundary.generator_pictures import told
 from lis.boundary.generator_shards import validate_counterparts
 from lis.boundary.generator_tables import _over_samples
-from lis.config import GanCounterfactualConfig
 from lis.context import Context
 from lis.linking.fit import link, load_link
 from lis.linking.pairs import pairs
@@ -34,7 +33,6 @@ CONFIG = GanCounterfactualConfig(samples=3, steps=5, shown=2, units=3)
 
 def use_fakes(patch: pytest.MonkeyPatch) -> None:
     use_fake_segmenter(patch)
-    patch.setattr(stage, "segmenter", screen.segmenter)
     patch.setattr(stage, "load_segmenter", screen.load_segmenter)
 
 

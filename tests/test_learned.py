@@ -11,12 +11,11 @@ import pytest
 import torch
 from helpers.fakes_units import LABELS, NAMES, FakeGenerator, tuning_context, use_fake_segmenter
 
-from lis.config import UnitsConfig
 from lis.context import Context
 from lis.quantify.measures import MEASURES
 from lis.store import Artifact
 from lis.units.effects import Effects
-from lis.units.learned import units
+from lis.units.learned import UnitsConfig, units
 from lis.units.screen import screen
 from lis.units.tuned import Tuned
 

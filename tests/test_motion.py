@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers.fakes import NAMES, FakeClassifier, FakeGenerator, make_context
+from helpers.fakes import NAMES, FakeClassifier, FakeGenerator, make_context, stand_in
 from helpers.moving import textured
 from helpers.simulated import GPU, simulated_gpu
 from torch import Tensor
 
 from lis import build
-from lis.config import FlowConfig, MatcherConfig, MotionConfig, PairsConfig, PumpConfig, TuningConfig
+from lis.config import FlowConfig, MatcherConfig, PairsConfig, PumpConfig, TuningConfig
 from lis.context import Context
 from lis.generators.layers import wanted_layers
 from lis.generators.partworld import PartWorld
@@ -29,7 +29,7 @@ from lis.matching.flow import Flow
 from lis.motion.local import AGREEMENT, agreement, enlarged, local_motion
 from lis.motion.shards import LOST, SHARDS, Block, Job
 from lis.motion.shown import chosen
-from lis.motion.stage import followed, motion, validate_motion
+from lis.motion.stage import MotionConfig, followed, motion, validate_motion
 from lis.motion.tables import GLOBAL, unit_table
 from lis.motion.trials import trials
 from lis.motion.tuned import KINDS, effect, known, shuffled, shuffled_p, tuned_table, tuned_units
@@ -96,6 +96,7 @@ def segmenter() -> Iterator[None]:
     """A segmenter that needs no training."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lis.units.parts.segmenter", lambda _: SimpleNamespace(key="parts"))
+        stand_in(patch, "segmenter", lambda _: SimpleNamespace(key="parts"))
         patch.setattr("lis.units.parts.load_segmenter", lambda *_: SimpleNamespace(labels=LABELS, layers=("only",)))
         patch.setattr("lis.segmentation.stage.segment", lambda _, maps: masks(maps))
         yield

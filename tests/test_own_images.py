@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.fakes import NAMES, FakeClassifier, FakeGenerator, make_context
+from helpers.fakes import NAMES, FakeClassifier, FakeGenerator, make_context, stand_in
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
@@ -392,7 +392,7 @@ def test_measures_are_those_of_the_cycled_image(
     def masks(maps: dict[str, Tensor]) -> Tensor:
         return (maps["only"].mean(1) > 0).long()
 
-    monkeypatch.setattr("lis.units.parts.validate_segmenter", lambda _: None)
+    stand_in(monkeypatch, "segmenter", lambda _: SimpleNamespace(key="parts"))
     monkeypatch.setattr("lis.units.parts.segmenter", lambda _: SimpleNamespace(key="parts"))
     monkeypatch.setattr(
         "lis.units.parts.load_segmenter", lambda *_: SimpleNamespace(labels=("bright",), layers=("only",))

@@ -13,11 +13,12 @@ from hydra import compose, initialize_config_dir
 
 from lis import memory, peaks
 from lis.classifiers.partnet import PartNet
-from lis.config import conf_folder, register
+from lis.config import conf_folder
 from lis.context import Context
 from lis.generators.stylegan_xl import StyleGANXL, imagenet256
-from lis.peaks import Machine, Peak, announce
-from lis.run import STAGES
+from lis.memory import Machine
+from lis.peaks import Peak, announce
+from lis.stages import names, register
 from lis.validation import typed
 
 register()
@@ -58,8 +59,8 @@ def test_every_stage_keeps_its_limit_at_256_pixels_whatever_the_batch(
     chosen = (f"segmenter={network}", f"batch_size={batch_size}", "matcher=pump")
     ctx = imagenet_context(tmp_path, *chosen)
     machine = Machine(torch.device(device), memory.MOST[device])
-    stages = set(STAGES) - {"matching"}  # which only part world can do
-    found = peaks.peaks(ctx, [name for name in STAGES if name in stages], machine)
+    stages = set(names()) - {"matching"}  # which only part world can do
+    found = peaks.peaks(ctx, [name for name in names() if name in stages], machine)
     assert set(found) == stages
     over = {stage: peak.total / GIB for stage, peak in found.items() if peak.total > LIMIT[device]}
     assert not over

@@ -37,8 +37,7 @@ def use_fakes(patch: pytest.MonkeyPatch) -> None:
     use_fake_segmenter(patch)
     from lis.units import screen as screening
 
-    for name in ("segmenter", "load_segmenter"):
-        patch.setattr(stage, name, getattr(screening, name))
+    patch.setattr(stage, "load_segmenter", screening.load_segmenter)
 
 
 @pytest.fixture(scope="module")

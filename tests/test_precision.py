@@ -17,11 +17,12 @@ from test_training import SHORT, small
 
 from lis import build
 from lis.classifiers import training
-from lis.config import RunConfig, conf_folder, register
+from lis.config import RunConfig, conf_folder
 from lis.generators.stylegan_xl import synthesis
 from lis.labels.__main__ import configuration
 from lis.precision import check_tf32, tf32, use_float32
 from lis.progress import Progress
+from lis.stages import register
 from lis.validation import typed
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")

@@ -35,7 +35,7 @@ def test_r_u_is_what_the_classifier_sees_of_the_generated_image_of_w_u(tmp_path:
     """Sample by sample, with scikit-learn's PCA of all training codes; neither r nor the features of another code."""
     ctx = _context(tmp_path)
     source = pairs(ctx, "train")
-    stored, result = source.tensors("pairs"), projection(ctx, source, 2).tensors("projection")
+    stored, result = source.tensors("pairs"), projection(ctx).tensors("projection")
     w = stored["w"].double().numpy()
     pca = PCA(2, svd_solver="full").fit(w)
     for code, r in zip(w, result["r"], strict=True):
@@ -51,9 +51,9 @@ def test_r_u_is_what_the_classifier_sees_of_the_generated_image_of_w_u(tmp_path:
 
 def test_with_all_components_nothing_is_projected_away(tmp_path: Path) -> None:
     """w_U is w, and r_U is r."""
-    ctx = _context(tmp_path)
+    ctx = _context(tmp_path, link=replace(FC_L2, components=FakeGenerator().w_dim))
     source = pairs(ctx, "train")
-    r = projection(ctx, source, ctx.generator.w_dim).tensors("projection")["r"]
+    r = projection(ctx).tensors("projection")["r"]
     torch.testing.assert_close(r, source.tensors("pairs")["r"], rtol=1e-4, atol=1e-5)
 
 
@@ -61,7 +61,7 @@ def test_with_all_components_nothing_is_projected_away(tmp_path: Path) -> None:
 def test_batches_and_shards_do_not_matter(tmp_path: Path, batch_size: int, shard_size: int) -> None:
     ctx = _context(tmp_path / "a")
     other = _context(tmp_path / "b", batch_size=batch_size, shard_size=shard_size)
-    ours, theirs = (projection(c, pairs(c, "train"), 2) for c in (ctx, other))
+    ours, theirs = (projection(c) for c in (ctx, other))
     assert ours.key == theirs.key
     assert _shards(other) == -(-120 // shard_size)
     torch.testing.assert_close(ours.tensors("projection"), theirs.tensors("projection"), rtol=1e-5, atol=1e-5)
@@ -69,9 +69,9 @@ def test_batches_and_shards_do_not_matter(tmp_path: Path, batch_size: int, shard
 
 def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No image is generated twice."""
-    expected = projection(_context(tmp_path / "a"), pairs(_context(tmp_path / "a"), "train"), 2).tensors("projection")
+    expected = projection(_context(tmp_path / "a")).tensors("projection")
     ctx, synthesize, generated = _context(tmp_path / "b"), FakeGenerator.synthesize, [0]
-    source = pairs(ctx, "train")
+    pairs(ctx, "train")
 
     def interrupted(self: FakeGenerator, w: Tensor, features: bool = False) -> Any:
         if len(generated) == 10:
@@ -81,11 +81,11 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(FakeGenerator, "synthesize", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        projection(ctx, source, 2)
+        projection(ctx)
     done = _shards(ctx)
     assert 0 < done < 8
     generated[:] = [0] * 20
-    torch.testing.assert_close(projection(ctx, source, 2).tensors("projection"), expected)
+    torch.testing.assert_close(projection(ctx).tensors("projection"), expected)
     assert sum(generated) == 120 - 16 * done
 
 
@@ -106,8 +106,8 @@ def test_only_fc_l2_with_projected_samples_generates_any(tmp_path: Path) -> None
 
 def test_an_activation_that_is_not_finite_names_its_training_pair(tmp_path: Path, monkeypatch: Any) -> None:
     """The 38th image that is shown to the classifier, which is pair 37."""
-    ctx, features, seen = _context(tmp_path), FakeClassifier.features, []
-    source = pairs(ctx, "train")
+    ctx, features, seen = _context(tmp_path, link=replace(FC_L2, components=1)), FakeClassifier.features, []
+    pairs(ctx, "train")
 
     def blank(self: FakeClassifier, image: Tensor) -> Tensor:
         r = features(self, image)
@@ -117,7 +117,7 @@ def test_an_activation_that_is_not_finite_names_its_training_pair(tmp_path: Path
 
     monkeypatch.setattr(FakeClassifier, "features", blank)
     with pytest.raises(ValueError, match=r"training pair 37, projected onto 1 .* not finite: .*pc_target=prediction"):
-        projection(ctx, source, 1)
+        projection(ctx)
 
 
 @pytest.mark.parametrize("components", [0, 7])

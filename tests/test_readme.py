@@ -12,9 +12,9 @@ from helpers.commandline import ROOT, SMALL, lis
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from lis.config import conf_folder, register
+from lis.config import conf_folder
 from lis.config.overrides import spelled
-from lis.run import STAGES
+from lis.stages import names, register
 from lis.validation import check_config, typed
 
 README = (ROOT / "README.md").read_text()
@@ -76,7 +76,7 @@ def test_what_is_not_run_composes_and_is_valid(command: str) -> None:
     overrides = [a for a in spelled([a for a in arguments if a != "…"]) if not a.startswith("-")]
     choices = [re.sub(r"(=\w+),.*", r"\1", a) if "-m" in arguments else a for a in overrides]  # a sweep's first job
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_folder())):
-        check_config(typed(compose("config", choices)), STAGES)
+        check_config(typed(compose("config", choices)), names())
 
 
 @pytest.mark.slow

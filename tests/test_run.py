@@ -17,10 +17,11 @@ from helpers.commandline import ROOT, SMALL, lis, made, manifests, metrics
 from hydra import compose, initialize_config_dir
 
 from lis import build
-from lis.config import conf_folder, register
+from lis.config import conf_folder
 from lis.report import metrics as report_metrics
 from lis.report.metrics import collect_metrics
-from lis.run import STAGES
+from lis.stage import REGISTRY
+from lis.stages import register
 from lis.store import Artifact
 from lis.tracking import CsvTracker
 from lis.validation import typed
@@ -195,7 +196,7 @@ def stages(store: Path, *overrides: str, names: tuple[str, ...]) -> dict[str, Ar
         register()
         ctx = build.context(typed(compose("config", [*overrides, f"store={store}"])))
     try:
-        return {name: STAGES[name](ctx) for name in names}
+        return {name: REGISTRY[name](ctx) for name in names}
     finally:
         torch.set_num_threads(before)
 

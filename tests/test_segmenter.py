@@ -293,7 +293,7 @@ def test_a_bad_folder_is_found_before_any_stage_runs(tmp_path: Path, stage: str,
     """A mask that is missing, or has a value that is no label; also where a stage looks for parts by the way."""
     own = painted_context(tmp_path)
     export(tmp_path / "labels", own.config, own.generator, masks=True)
-    settings = {"analysis__stages": ["pairs/train", stage], "unit": 0, "view__samples": 1}
+    settings = {"analysis__stages": ["pairs/train", stage], "unit": 0, "view__samples": 1, "tuning__seeds": 1}
     ctx = painted_context(tmp_path, labels__folder=str(tmp_path / "labels"), **settings)
     check_models(ctx)
     masks = sorted((tmp_path / "labels").glob(f"{split}*.mask.png"))

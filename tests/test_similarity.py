@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.fakes import stand_in
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
-from lis.config import PairsConfig, SimilarityConfig
-from lis.linking import similarity as module
-from lis.linking.similarity import cluster_agreement, draw, representational_similarity, similarity
+from lis.config import ClassesConfig, PairsConfig
+from lis.linking.similarity import SimilarityConfig, cluster_agreement, draw, representational_similarity, similarity
 from lis.progress import Progress
 from lis.store import Recipe, Store
 
@@ -66,8 +66,10 @@ def test_a_draw_takes_as_many_of_each_class_and_none_twice():
 
 
 def context(store, repetitions=3, examples=10) -> Any:
-    config = SimpleNamespace(seed=0, pairs=PairsConfig(5, 20), similarity=SimilarityConfig(repetitions, examples))
-    return SimpleNamespace(config=config, store=Store(store), class_names=("a", "b", "c"), progress=Progress())
+    classes = ClassesConfig("letters", ["a", "b", "c"])
+    settings = {"pairs": PairsConfig(5, 20), "similarity": SimilarityConfig(repetitions, examples), "classes": classes}
+    config = SimpleNamespace(seed=0, **settings)
+    return SimpleNamespace(config=config, store=Store(store), class_names=tuple(classes.names), progress=Progress())
 
 
 def test_the_stage_repeats_and_is_the_same_again(tmp_path, monkeypatch):
@@ -75,10 +77,10 @@ def test_the_stage_repeats_and_is_the_same_again(tmp_path, monkeypatch):
     tensors = {"r": torch.from_numpy(x).float(), "w": torch.from_numpy(x[:, :4].copy()).float()}
     tensors["class_index"] = torch.from_numpy(labels)
 
-    def pairs(ctx, split):
-        return ctx.store.make(Recipe(f"{split} pairs", 1, {}), lambda draft: draft.tensors("pairs", tensors))
+    def pairs(ctx):
+        return ctx.store.make(Recipe("test pairs", 1, {}), lambda draft: draft.tensors("pairs", tensors))
 
-    monkeypatch.setattr(module, "pairs", pairs)
+    stand_in(monkeypatch, "pairs/test", pairs)
     first, again = (similarity(context(tmp_path / name)).table("similarity") for name in "ab")
     assert first.equals(again)
     assert list(first) == ["repetition", "ari_r", "ari_w", "rsa_similarity", "rsa_dissimilarity"]
@@ -88,5 +90,5 @@ def test_the_stage_repeats_and_is_the_same_again(tmp_path, monkeypatch):
 
 
 def test_more_examples_than_pairs_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"similarity.examples=21: expected at most 20"):
+    with pytest.raises(ValueError, match=r"similarity.examples=21: expected at most pairs.test=20"):
         similarity(context(tmp_path, examples=21))

@@ -241,7 +241,7 @@ def test_every_link_and_generator_ends_in_a_section(tmp_path: Path, kind: Any, c
 @pytest.mark.parametrize("name", ["samples", "examples"])
 def test_more_samples_than_pairs_are_refused(tmp_path: Path, name: str) -> None:
     ctx = make_context(tmp_path, **SIZES | {f"strips__{name}": 21})
-    with pytest.raises(ValueError, match=r"is 21: expected at most 20.*pairs\.test"):
+    with pytest.raises(ValueError, match=r"is 21: expected at most pairs\.test=20"):
         strips(ctx)
     assert not (tmp_path / "store" / "pairs-test").exists()
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers.fakes import NAMES, FakeClassifier, FakeGenerator, make_context
+from helpers.fakes import NAMES, FakeClassifier, FakeGenerator, make_context, stand_in
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
@@ -31,12 +31,13 @@ from lis.report.figures.overlay import overlay
 from lis.report.page import write_report
 from lis.report.sections import views
 from lis.report.source import source
-from lis.segmentation.stage import validate_segmenter
+from lis.segmentation.stage import segmenter as segmenter_stage
+from lis.stage import REGISTRY, closure
 from lis.store import Artifact
 from lis.units.direction import check_direction, class_pair, find_direction, read_vector
 from lis.units.parts import Parts
 from lis.units.perturbation import Perturbation
-from lis.units.view import direction_view, of_direction, of_unit, unit_view, validate_view
+from lis.units.view import direction_view, of_direction, of_unit, unit_view
 from lis.units.walk import Walk, affected_table, walk
 
 LABELS = ("bright", "dark")
@@ -54,8 +55,8 @@ def masks(maps: dict[str, Tensor]) -> Tensor:
 def segmenter() -> Iterator[None]:
     """A segmenter that needs no training."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lis.units.parts.validate_segmenter", lambda _: None)
         patch.setattr("lis.units.parts.segmenter", lambda _: SimpleNamespace(key="parts"))
+        stand_in(patch, "segmenter", lambda _: SimpleNamespace(key="parts"))
         patch.setattr("lis.units.parts.load_segmenter", lambda *_: SimpleNamespace(labels=LABELS, layers=("only",)))
         patch.setattr("lis.segmentation.stage.segment", lambda _, maps: masks(maps))
         yield
@@ -338,7 +339,7 @@ def test_bad_input_is_found_before_any_work(tmp_path: Path, changes: dict[str, A
     stages = ["direction"] if "direction" in changes else ["unit"]
     ctx = make_context(tmp_path, **SIZES | {"analysis__stages": stages} | changes)
     with pytest.raises(ValueError, match=message):
-        validate_view(ctx.config, ctx.classifier)
+        REGISTRY[stages[0]].require(ctx)
     with pytest.raises(ValueError, match=message):
         (direction_view if "direction" in changes else unit_view)(ctx)
     assert not (tmp_path / "store" / "pairs-test").exists()
@@ -348,7 +349,7 @@ def test_bad_input_is_found_before_any_work(tmp_path: Path, changes: dict[str, A
 def test_parts_that_cannot_be_learned_are_found_before_any_work(tmp_path: Path, stage: Any) -> None:
     ctx = make_context(tmp_path, **SIZES, direction="pc:1")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lis.units.parts.validate_segmenter", validate_segmenter)
+        patch.setitem(REGISTRY, "segmenter", segmenter_stage)
         with pytest.raises(ValueError, match="does not know its parts: export some with"):
             stage(ctx)
     assert not (tmp_path / "store" / "pairs-train").exists()
@@ -356,7 +357,8 @@ def test_parts_that_cannot_be_learned_are_found_before_any_work(tmp_path: Path, 
 
 def test_what_is_not_asked_for_is_not_checked(tmp_path: Path) -> None:
     ctx = make_context(tmp_path, **SIZES | {"unit": 99, "direction": "nonsense"})
-    validate_view(ctx.config, ctx.classifier)
+    for stage in closure(["link"], ctx):
+        stage.require(ctx)
 
 
 def test_a_dead_unit_is_refused_with_others_to_take() -> None:

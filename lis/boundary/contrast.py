@@ -2,34 +2,93 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from omegaconf import MISSING
 from torch import Tensor
 
+from lis import costs
 from lis.boundary.adversarial import Steps, attack, difference
 from lis.boundary.counterfactuals import counterfactuals
+from lis.config.fields import number
 from lis.context import Context
 from lis.images import to_uint8
 from lis.linking.fit import link, load_link
 from lis.look import generated
-from lis.memory import Batches
+from lis.memory import Batches, Machine
+from lis.peaks import at_once, picture_arrays
 from lis.quantify.change import change
 from lis.quantify.measures import MEASURES, measure
+from lis.segmentation.needs import part_layers
 from lis.shards import Shards, joined
-from lis.store import Artifact, Draft, Recipe
+from lis.stage import MODELS, stage
+from lis.store import Artifact, Draft
 from lis.types import Link
-from lis.units.parts import Parts
+from lis.units.parts import Parts, segmented
 from lis.units.tables import long_table
 
 VERSION = 2
 KINDS = ("counterfactual", "adversarial")
 
 
-def adversarial(ctx: Context) -> Artifact:
+@dataclass
+class AdversarialConfig:
+    """Steps in pixels that have the effect of a counterfactual."""
+
+    samples: int | None = number(MISSING, low=1)
+    """At most so many counterfactuals per pair of classes; null: all."""
+    step: float = number(0.002, low=1e-5, high=1)
+    """Root mean square over the pixels of a step; images lie in [-1, 1]."""
+    max_steps: int = number(500, low=1)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all shards of a run share."""
+
+    ctx: Context
+    found: Artifact
+    """The counterfactuals."""
+    link: Link
+    """On the CPU."""
+    parts: Parts
+    batches: Batches
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Keys of the artifacts of the counterfactuals and of the segmenter."""
+        return self.found.key, *self.parts.keys
+
+
+def _images(ctx: Context, machine: Machine) -> int:
+    """Bytes of a batch with gradients of the classifier, and the maps in which parts are looked for."""
+    layers = part_layers(ctx)
+    one = costs.image_bytes(ctx.generator, ctx.device, ctx.classifier, layers=layers, gradient=True)
+    return at_once(one, ctx.config.batch_size, machine)
+
+
+@stage(
+    "adversarial",
+    version=VERSION,
+    inputs=(counterfactuals, link, segmented),
+    config=AdversarialConfig,
+    models=MODELS,
+    also=lambda ctx: {"shown": ctx.config.counterfactual.shown},
+    images=_images,
+    arrays=picture_arrays,
+)
+def adversarial(
+    ctx: Context,
+    config: AdversarialConfig,
+    found: Artifact,
+    linked: Artifact,
+    trained: Artifact | None,
+    draft: Draft,
+) -> None:
     """Counterfactuals that succeeded, at most `adversarial.samples` of a pair, beside the same image moved in pixels.
 
     Table "adversarial", a row per counterfactual: origin, target, sample_index, row (of the table "counterfactuals"),
@@ -49,37 +108,8 @@ def adversarial(ctx: Context) -> Artifact:
     Raises:
         ValueError: what the stages before refuse.
     """
-    found, linked, parts, config = counterfactuals(ctx), link(ctx), Parts.of(ctx), ctx.config.adversarial
-    recipe = Recipe(
-        stage="adversarial",
-        version=VERSION,
-        config=asdict(config) | {"shown": ctx.config.counterfactual.shown},
-        inputs=(found.key, linked.key, *parts.keys),
-        weights={"generator": ctx.generator.fingerprint, "classifier": ctx.classifier.fingerprint},
-    )
-
-    def build(draft: Draft) -> None:
-        _build(Job(ctx, found, load_link(linked), parts, ctx.batches(parts.masks, gradient=True)), draft)
-
-    return ctx.store.make(recipe, build)
-
-
-@dataclass(frozen=True)
-class Job:
-    """What all shards of a run share."""
-
-    ctx: Context
-    found: Artifact
-    """The counterfactuals."""
-    link: Link
-    """On the CPU."""
-    parts: Parts
-    batches: Batches
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """Keys of the artifacts of the counterfactuals and of the segmenter."""
-        return self.found.key, *self.parts.keys
+    parts = Parts.of(ctx)
+    _build(Job(ctx, found, load_link(linked), parts, ctx.batches(parts.masks, gradient=True)), draft)
 
 
 @dataclass(frozen=True)

@@ -10,39 +10,18 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from lis.boundary.job import Job, search_settings, start_bound
+from lis.boundary.job import Job, search_arrays, search_settings, start_bound
 from lis.boundary.loss import identity
 from lis.boundary.shards import blocks, searched
 from lis.boundary.wanted import validate_counterfactual
 from lis.context import Context
+from lis.linking.fit import link
+from lis.linking.pairs import test_pairs, train_pairs
+from lis.stage import MODELS, stage
 from lis.statistics import wilson
-from lis.store import Artifact, Draft, Recipe
+from lis.store import Artifact, Draft
 
-VERSION = 3
 KEPT = ("r", "shift", "reencoded", "reencoded_original", "w", "w_original")
-
-
-def counterfactuals(ctx: Context) -> Artifact:
-    """One counterfactual per sample and ordered pair of classes.
-
-    Δr is optimised until the image of f(r + Δr) is of the target class, at most `max_steps` steps. Both r + Δr and r̃,
-    the activations of that image, are kept: what is asked and what can be reached.
-
-    Table "counterfactuals", see `rows`. Table "pairs", see `pair_table`. Tensors "counterfactuals", a row per row of
-    the table: r, shift (Δr; 0 where the search diverged), reencoded (r̃ of the image of f(r + Δr)), reencoded_original
-    (r̃ of that of f(r)) `[n, units]`, w (f(r + Δr)), w_original (f(r)) `[n, w_dim]`. Json "facts": the settings,
-    nonnegative (R is, and so r + Δr is kept), n, reached, rate, class_names.
-
-    Raises:
-        ValueError: as `validate_counterfactual`; an answer is not finite; what the stages before refuse.
-    """
-    validate_counterfactual(ctx.config)
-    job, config = Job.of(ctx), ctx.config.counterfactual
-    wanted = blocks(job, config.samples, initialisations=1)
-    recipe = Recipe(
-        "counterfactuals", VERSION, identity_of(ctx) | {"samples": config.samples}, job.inputs, weights(ctx)
-    )
-    return ctx.store.make(recipe, lambda draft: _build(job, searched(job, wanted, "counterfactuals"), draft))
 
 
 def identity_of(ctx: Context) -> dict[str, Any]:
@@ -59,9 +38,37 @@ def identity_of(ctx: Context) -> dict[str, Any]:
     }
 
 
-def weights(ctx: Context) -> dict[str, str]:
-    """Fingerprints of the models."""
-    return {"generator": ctx.generator.fingerprint, "classifier": ctx.classifier.fingerprint}
+SEARCHED = (link, train_pairs, test_pairs)
+"""What every search follows from."""
+
+
+@stage(
+    "counterfactuals",
+    version=3,
+    inputs=SEARCHED,
+    models=MODELS,
+    also=lambda ctx: identity_of(ctx) | {"samples": ctx.config.counterfactual.samples},
+    check=lambda ctx: validate_counterfactual(ctx.config),
+    arrays=search_arrays,
+)
+def counterfactuals(ctx: Context, linked: Artifact, train: Artifact, test: Artifact, draft: Draft) -> None:
+    """One counterfactual per sample and ordered pair of classes.
+
+    Δr is optimised until the image of f(r + Δr) is of the target class, at most `max_steps` steps. Both r + Δr and r̃,
+    the activations of that image, are kept: what is asked and what can be reached.
+
+    Table "counterfactuals", see `rows`. Table "pairs", see `pair_table`. Tensors "counterfactuals", a row per row of
+    the table: r, shift (Δr; 0 where the search diverged), reencoded (r̃ of the image of f(r + Δr)), reencoded_original
+    (r̃ of that of f(r)) `[n, units]`, w (f(r + Δr)), w_original (f(r)) `[n, w_dim]`. Json "facts": the settings,
+    nonnegative (R is, and so r + Δr is kept), n, reached, rate, class_names.
+
+    Raises:
+        ValueError: as `validate_counterfactual`; an answer is not finite; what the stages before refuse.
+    """
+    job = Job.of(ctx)
+    _build(
+        job, searched(job, blocks(job, ctx.config.counterfactual.samples, initialisations=1), "counterfactuals"), draft
+    )
 
 
 def rows(found: Mapping[str, Tensor], names: tuple[str, ...], known: tuple[str, ...]) -> pd.DataFrame:

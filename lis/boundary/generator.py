@@ -3,27 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
 from itertools import permutations
 
 import torch
+from omegaconf import MISSING
 from torch import Tensor
 
 from lis.boundary.generator_pictures import pictures
 from lis.boundary.generator_shards import SHARDS, Block, Job, validate_counterparts
 from lis.boundary.generator_tables import Paths, measure_table, sample_table, unit_table
+from lis.config.fields import number
 from lis.context import Context
 from lis.linking.fit import link
-from lis.linking.pairs import pairs
+from lis.linking.pairs import test_pairs
 from lis.look import Looker
+from lis.peaks import picture_arrays
+from lis.segmentation.needs import part_images
 from lis.segmentation.stage import Masks, load_segmenter, segmenter
-from lis.store import Artifact, Draft, Recipe
+from lis.stage import MODELS, stage
+from lis.store import Artifact, Draft
 from lis.units.strips import first
 
-VERSION = 2
+
+@dataclass
+class GanCounterfactualConfig:
+    """The same z in another class, and the way between in W (supplement S8)."""
+
+    samples: int = number(MISSING, low=1)
+    """Test samples per class that go to every other class."""
+    steps: int = number(MISSING, low=2)
+    """Images from a sample to its counterpart."""
+    shown: int = number(MISSING, low=1)
+    """Pairs of classes in pictures: each class to the next."""
+    units: int = number(4, low=1)
+    """Units that are shown of such a pair: those that change most."""
 
 
-def gan_counterfactuals(ctx: Context) -> Artifact:
+@stage(
+    "gan_counterfactuals",
+    version=2,
+    inputs=(test_pairs, link, segmenter),
+    config=GanCounterfactualConfig,
+    group="gan_counterfactual",
+    models=MODELS,
+    also=lambda ctx: {"view": ctx.config.view.steps},
+    check=validate_counterparts,
+    images=part_images,
+    arrays=picture_arrays,
+)
+def gan_counterfactuals(
+    ctx: Context, config: GanCounterfactualConfig, test: Artifact, linked: Artifact, parts: Artifact, draft: Draft
+) -> None:
     """The first test samples of every class on their way to every other class.
 
     w(t) = (1 − t) w + t w', with w the style code of a sample and w' that of the same z in the other class. N ways (a
@@ -37,17 +68,7 @@ def gan_counterfactuals(ctx: Context) -> Artifact:
     Raises:
         ValueError: as `validate_counterparts`; what the stages before refuse.
     """
-    validate_counterparts(ctx)
-    config = ctx.config.gan_counterfactual
-    test, linked, parts = pairs(ctx, "test"), link(ctx), segmenter(ctx)
-    recipe = Recipe(
-        stage="gan-counterfactuals",
-        version=VERSION,
-        config=asdict(config) | {"view": ctx.config.view.steps},
-        inputs=(test.key, linked.key, parts.key),
-        weights={"generator": ctx.generator.fingerprint, "classifier": ctx.classifier.fingerprint},
-    )
-    return ctx.store.make(recipe, lambda draft: _build(ctx, test, linked, parts, draft))
+    _build(ctx, test, linked, parts, draft)
 
 
 def _build(ctx: Context, test: Artifact, linked: Artifact, parts: Artifact, draft: Draft) -> None:

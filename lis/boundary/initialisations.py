@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
-from lis.boundary.counterfactuals import identity_of, rows, weights
+from lis.boundary.counterfactuals import SEARCHED, identity_of, rows
 from lis.boundary.diversity import agreement_table, pair_sparsity, shared_units
-from lis.boundary.job import Job
+from lis.boundary.job import Job, search_arrays
 from lis.boundary.shards import blocks, searched
 from lis.boundary.wanted import validate_counterfactual
 from lis.context import Context
 from lis.quantify.sparsity import hoyer
-from lis.store import Artifact, Draft, Recipe
+from lis.stage import MODELS, stage
+from lis.store import Artifact, Draft
 
-VERSION = 3
+
+def _also(ctx: Context) -> dict[str, Any]:
+    counts = ("diversity_samples", "initialisations", "top")
+    return identity_of(ctx) | {name: getattr(ctx.config.counterfactual, name) for name in counts}
 
 
-def initialisations(ctx: Context) -> Artifact:
+@stage(
+    "initialisations",
+    version=3,
+    inputs=SEARCHED,
+    models=MODELS,
+    also=_also,
+    check=lambda ctx: validate_counterfactual(ctx.config),
+    arrays=search_arrays,
+)
+def initialisations(ctx: Context, linked: Artifact, train: Artifact, test: Artifact, draft: Draft) -> None:
     """The searches of some samples per ordered pair of classes, each from `initialisations` starts.
 
     The direction of a counterfactual is r̃ − r̃₀, between the activations of its image and of the image of f(r): what the
@@ -30,12 +45,8 @@ def initialisations(ctx: Context) -> Artifact:
     Raises:
         ValueError: as `validate_counterfactual`; an answer is not finite; what the stages before refuse.
     """
-    validate_counterfactual(ctx.config)
     job, config = Job.of(ctx), ctx.config.counterfactual
-    wanted = blocks(job, config.diversity_samples, config.initialisations)
-    counts = {name: getattr(config, name) for name in ("diversity_samples", "initialisations", "top")}
-    recipe = Recipe("initialisations", VERSION, identity_of(ctx) | counts, job.inputs, weights(ctx))
-    return ctx.store.make(recipe, lambda draft: _build(job, wanted, draft))
+    _build(job, blocks(job, config.diversity_samples, config.initialisations), draft)
 
 
 def _build(job: Job, wanted: list, draft: Draft) -> None:

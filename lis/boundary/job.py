@@ -16,6 +16,7 @@ from lis.context import Context
 from lis.linking.fit import link, load_link
 from lis.linking.pairs import pairs
 from lis.look import Looker
+from lis.peaks import FLOAT, width
 from lis.types import Link
 
 
@@ -72,6 +73,13 @@ class Job:
         """r + t Δr `[n, units]` at positions t `[n]`, not below 0 where R is non-negative."""
         moved = r + position.to(r)[:, None] * shift
         return moved.clamp(min=0) if self.nonnegative else moved
+
+
+def search_arrays(ctx: Context) -> int:
+    """Bytes of a block of searches and its gradients, and of what is kept of all of them."""
+    config, classes = ctx.config.counterfactual, len(ctx.class_names)
+    every = classes * max(classes - 1, 1) * config.samples
+    return (16 * config.sample_block * config.initialisations + 6 * every) * width(ctx) * FLOAT
 
 
 def search_settings(config: CounterfactualConfig) -> Settings:

@@ -5,17 +5,34 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lis import costs
 from lis.boundary.gradcam import IMAGES, around_table, cam, heat_table, validate_cam
 from lis.boundary.trajectories import trajectories
 from lis.context import Context
-from lis.memory import Batches
-from lis.store import Artifact, Draft, Recipe
+from lis.memory import Batches, Machine
+from lis.peaks import picture_arrays
+from lis.stage import MODELS, stage
+from lis.store import Artifact, Draft
 
-VERSION = 1
 _KEPT = ("w", "image", "mask")
 
 
-def gradcam(ctx: Context) -> Artifact:
+def _images(ctx: Context, machine: Machine) -> int:
+    """Bytes of the four images of a trajectory, with gradients of the classifier."""
+    return 4 * costs.image_bytes(ctx.generator, ctx.device, ctx.classifier, gradient=True)
+
+
+@stage(
+    "gradcam",
+    version=1,
+    inputs=(trajectories,),
+    models=MODELS,
+    also=lambda ctx: {"classes": list(ctx.class_names)},
+    check=lambda ctx: validate_cam(ctx.classifier),
+    images=_images,
+    arrays=picture_arrays,
+)
+def gradcam(ctx: Context, walked: Artifact, draft: Draft) -> None:
     """GradCAM of four images of every trajectory, for its origin and its target.
 
     Tensors "heat": heat `[n, 4, 2, H, W]` float32, ≥ 0, in the order of the trajectories, of `IMAGES` and of (origin,
@@ -28,16 +45,7 @@ def gradcam(ctx: Context) -> Artifact:
     Raises:
         ValueError: the classifier has no layer for it; what the stages before refuse.
     """
-    validate_cam(ctx.classifier)
-    walked = trajectories(ctx)
-    recipe = Recipe(
-        stage="gradcam",
-        version=VERSION,
-        config={"classes": list(ctx.class_names)},
-        inputs=(walked.key,),
-        weights={"generator": ctx.generator.fingerprint, "classifier": ctx.classifier.fingerprint},
-    )
-    return ctx.store.make(recipe, lambda draft: _build(ctx, walked, draft))
+    _build(ctx, walked, draft)
 
 
 def _build(ctx: Context, walked: Artifact, draft: Draft) -> None:

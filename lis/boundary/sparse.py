@@ -8,18 +8,31 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lis.boundary.counterfactuals import identity_of, rows, weights
-from lis.boundary.job import Job, search_settings
+from lis.boundary.counterfactuals import SEARCHED, identity_of, rows
+from lis.boundary.job import Job, search_arrays, search_settings
 from lis.boundary.shards import blocks, searched
 from lis.boundary.wanted import validate_counterfactual
 from lis.context import Context
+from lis.stage import MODELS, stage
 from lis.statistics import wilson
-from lis.store import Artifact, Draft, Recipe
-
-VERSION = 3
+from lis.store import Artifact, Draft
 
 
-def sparse_counterfactuals(ctx: Context) -> Artifact:
+def _also(ctx: Context) -> dict[str, Any]:
+    sweep = ("l1_sweep", "l1_samples", "l1_max_steps")
+    return identity_of(ctx) | {name: getattr(ctx.config.counterfactual, name) for name in sweep}
+
+
+@stage(
+    "sparse_counterfactuals",
+    version=3,
+    inputs=SEARCHED,
+    models=MODELS,
+    also=_also,
+    check=lambda ctx: validate_counterfactual(ctx.config),
+    arrays=search_arrays,
+)
+def sparse_counterfactuals(ctx: Context, linked: Artifact, train: Artifact, test: Artifact, draft: Draft) -> None:
     """The same searches with every L1 weight of `l1_sweep`, at most `l1_max_steps` steps each.
 
     After every step Δr goes through the soft threshold lr · λ · σ_u, σ_u the unit's standard deviation. In the metric
@@ -32,11 +45,7 @@ def sparse_counterfactuals(ctx: Context) -> Artifact:
     Raises:
         ValueError: as `validate_counterfactual`; an answer is not finite; what the stages before refuse.
     """
-    validate_counterfactual(ctx.config)
-    job, config = Job.of(ctx), ctx.config.counterfactual
-    own = {name: getattr(config, name) for name in ("l1_sweep", "l1_samples", "l1_max_steps")}
-    recipe = Recipe("sparse-counterfactuals", VERSION, identity_of(ctx) | own, job.inputs, weights(ctx))
-    return ctx.store.make(recipe, lambda draft: _build(job, draft))
+    _build(Job.of(ctx), draft)
 
 
 def _build(job: Job, draft: Draft) -> None:

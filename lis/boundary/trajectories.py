@@ -9,26 +9,46 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lis.boundary.counterfactuals import identity_of, weights
-from lis.boundary.job import Job
+from lis.boundary.counterfactuals import SEARCHED, identity_of
+from lis.boundary.job import Job, search_arrays
 from lis.boundary.kinks import kinks, normalised
 from lis.boundary.paths import Paths, distances, seen
 from lis.boundary.shards import blocks, searched
 from lis.boundary.wanted import class_pairs, names_of, validate_counterfactual
 from lis.context import Context
 from lis.linking.distances import Choice, choose
+from lis.peaks import picture_arrays
 from lis.quantify.change import changes_along
 from lis.quantify.measures import MEASURES, interpreted
-from lis.store import Artifact, Draft, Recipe
-from lis.units.parts import Parts
+from lis.segmentation.needs import part_images
+from lis.stage import MODELS, stage
+from lis.store import Artifact, Draft
+from lis.units.parts import Parts, segmented
 from lis.units.tables import long_table
 
-VERSION = 2
 METRICS = {"pixel_l2": "mse"}
 """What a distance is called in the table, where it is not its own name."""
 
 
-def trajectories(ctx: Context) -> Artifact:
+def _also(ctx: Context) -> dict[str, Any]:
+    config, choice = ctx.config.counterfactual, choose(ctx.config.evaluation, ctx.generator.resolution)
+    shown = {name: getattr(config, name) for name in ("shown", "steps", "path_end", "samples", "sample_block")}
+    return identity_of(ctx) | shown | {"lpips": ctx.config.evaluation.lpips, "metrics": choice.checksums}
+
+
+@stage(
+    "trajectories",
+    version=2,
+    inputs=(*SEARCHED, segmented),
+    models=MODELS,
+    also=_also,
+    check=lambda ctx: validate_counterfactual(ctx.config),
+    images=part_images,
+    arrays=lambda ctx: search_arrays(ctx) + picture_arrays(ctx),
+)
+def trajectories(
+    ctx: Context, linked: Artifact, train: Artifact, test: Artifact, trained: Artifact | None, draft: Draft
+) -> None:
     """Images along r + t Δr for `shown` pairs of classes: t = 0 the original, 1 the counterfactual, `path_end` the end.
 
     Each is of the first sample whose search succeeds and whose first image is not of the target class already.
@@ -42,18 +62,8 @@ def trajectories(ctx: Context) -> Artifact:
     Raises:
         ValueError: as `validate_counterfactual`; no pair has a trajectory; what the stages before refuse.
     """
-    validate_counterfactual(ctx.config)
-    job, parts, config = Job.of(ctx), Parts.of(ctx), ctx.config.counterfactual
     choice = choose(ctx.config.evaluation, ctx.generator.resolution)
-    shown = {name: getattr(config, name) for name in ("shown", "steps", "path_end", "samples", "sample_block")}
-    recipe = Recipe(
-        "trajectories",
-        VERSION,
-        identity_of(ctx) | shown | {"lpips": ctx.config.evaluation.lpips},
-        (*job.inputs, *parts.keys),
-        weights(ctx) | choice.checksums,
-    )
-    return ctx.store.make(recipe, lambda draft: _build(job, parts, choice, draft))
+    _build(Job.of(ctx), Parts.of(ctx), choice, draft)
 
 
 def _build(job: Job, parts: Parts, choice: Choice, draft: Draft) -> None:

@@ -16,11 +16,10 @@ from lis.boundary.job import Job
 from lis.boundary.paths import Paths
 from lis.boundary.trajectories import trajectories
 from lis.context import Context
-from lis.store import Artifact, Draft, Recipe
+from lis.stage import stage
+from lis.store import Artifact, Draft
 from lis.types import Generator
 from lis.units.tables import long_table
-
-VERSION = 1
 
 
 @runtime_checkable
@@ -57,8 +56,16 @@ def validate_bayes(generator: Generator) -> Bayes:
     return generator
 
 
-def boundary_truth(ctx: Context) -> Artifact:
-    """The true factors along all counterfactuals, and where on their paths the Bayes class becomes the target.
+@stage(
+    "boundary_truth",
+    version=1,
+    inputs=(counterfactuals, trajectories),
+    models=("generator",),
+    also=lambda ctx: {"path_end": ctx.config.counterfactual.path_end},
+    check=lambda ctx: validate_bayes(ctx.generator),
+)
+def boundary_truth(ctx: Context, searched: Artifact, shown: Artifact, draft: Draft) -> None:
+    """Part world: the true factors along all counterfactuals, and where the Bayes class becomes the target.
 
     Table "boundaries", a row per counterfactual with a boundary: origin, target, sample_index, classifier (t of its
     boundary), bayes (t at which the Bayes class first becomes the target, to 1e-3; NaN: not up to `path_end`, or from
@@ -71,11 +78,7 @@ def boundary_truth(ctx: Context) -> Artifact:
     Raises:
         ValueError: the generator does not know its classes; what the stages before refuse.
     """
-    generator = validate_bayes(ctx.generator)
-    searched, shown, end = counterfactuals(ctx), trajectories(ctx), ctx.config.counterfactual.path_end
-    weights = {"generator": ctx.generator.fingerprint}
-    recipe = Recipe("boundary-truth", VERSION, {"path_end": end}, (searched.key, shown.key), weights)
-    return ctx.store.make(recipe, lambda draft: _build(Job.of(ctx), generator, searched, shown, draft))
+    _build(Job.of(ctx), validate_bayes(ctx.generator), searched, shown, draft)
 
 
 def _build(job: Job, generator: Bayes, searched: Artifact, shown: Artifact, draft: Draft) -> None:

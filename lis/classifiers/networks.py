@@ -14,7 +14,7 @@ from lis.classifiers.cut import CutClassifier
 from lis.classifiers.figures import Task
 from lis.classifiers.libraries import IMAGENET, Library, find
 from lis.classifiers.preprocessing import Preprocessing
-from lis.config import ClassifierConfig
+from lis.config import ClassifierConfig, NetworkConfig
 from lis.types import Classifier, Generator
 
 WEIGHTS = ("pretrained", "partworld", "random")
@@ -36,11 +36,11 @@ def network(
     library: str,
     model: str,
     weights: str,
-    num_classes: int | None = None,
-    class_names: Sequence[str] | None = None,
-    attribute: str | None = None,
-    uint8: bool = False,
-    ema: bool = True,
+    num_classes: int | None = NetworkConfig.num_classes,
+    class_names: Sequence[str] | None = NetworkConfig.class_names,
+    attribute: str | None = NetworkConfig.attribute,
+    uint8: bool = NetworkConfig.uint8,
+    ema: bool = NetworkConfig.ema,
 ) -> CutClassifier:
     """The classifier that a `NetworkConfig` asks for, on the CPU.
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from lis.classifiers.cut import examine
+from lis.config import PartNetConfig
 from lis.generators.partworld.world import SETS
 from lis.rounding import Conv2d, linear
 
@@ -80,7 +81,7 @@ class PartNet(nn.Module):
 
     domain = "partworld"
 
-    def __init__(self, task: str = "classes") -> None:
+    def __init__(self, task: str = PartNetConfig.task) -> None:
         super().__init__()
         if task not in TASKS:
             raise ValueError(f"classifier.task must be one of {', '.join(TASKS)}, got {task!r}")

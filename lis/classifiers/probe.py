@@ -21,43 +21,17 @@ from lis.classifiers.calibration import calibrated_bound, calibration, expected_
 from lis.classifiers.logistic import fit, log_loss
 from lis.context import Context
 from lis.rounding import linear
+from lis.stage import MODELS, stage
 from lis.statistics import kept_table
-from lis.store import Artifact, Draft, Recipe
+from lis.store import Artifact, Draft
 from lis.streams import Stream
 from lis.types import Classifier
 
-VERSION = 2
 _PASSED_ON = ("name", "weights", "trained", "attribute", "notes")
 """What a classifier may say about itself beyond the Protocol."""
 
 Array = NDArray[np.floating[Any]]
 Integers = NDArray[np.integer[Any]]
-
-
-def probe(ctx: Context) -> Artifact:
-    """The linear probe of the run's classifier for the classes of the run, fitted and tested on samples of its own.
-
-    Tensors "probe": `weight [classes, units]` and `bias [classes]` float32, on r as it is. Table "path" as in `Fit`; on
-    the test samples, tables "accuracy" (class, accuracy, low, high, n; the last row is "all"; 95 % Wilson) and
-    "calibration" (as the function gives it). Json "probe": classes in the order of the logits; C, folds, samples and
-    units of the fit; on the test_samples accuracy, log_loss (nats), ece, and the ece_bound below which a calibrated
-    probe stays in 95 % of such test sets; seconds.
-
-    Raises:
-        ValueError: a generator without classes or without one of these, fewer than two classes, one named twice, fewer
-            samples than folds, or activations that are not finite or do not vary.
-    """
-    validate_probe(ctx)
-    settings = {
-        **asdict(ctx.config.probe),
-        "seed": ctx.config.seed,
-        "classes": list(ctx.class_names),
-        "class_index": _class_index(ctx),
-        "truncation": ctx.config.gan.truncation,
-    }
-    weights = {"generator": ctx.generator.fingerprint, "classifier": ctx.classifier.fingerprint}
-    recipe = Recipe(stage="probe", version=VERSION, config=settings, weights=weights)
-    return ctx.store.make(recipe, lambda draft: _build(ctx, draft))
 
 
 def validate_probe(ctx: Context) -> None:
@@ -90,7 +64,31 @@ def _class_index(ctx: Context) -> list[int]:
     return [ctx.generator.class_names.index(name) for name in ctx.class_names]
 
 
-def _build(ctx: Context, draft: Draft) -> None:
+def _also(ctx: Context) -> dict[str, Any]:
+    return {
+        **asdict(ctx.config.probe),
+        "classes": list(ctx.class_names),
+        "class_index": _class_index(ctx),
+        "truncation": ctx.config.gan.truncation,
+    }
+
+
+@stage("probe", version=2, seed=True, models=MODELS, also=_also, check=validate_probe, listed=False)
+def probe(ctx: Context, draft: Draft) -> None:
+    """Before all others, where asked for: a logistic regression on R for the classes of the run, with its calibration.
+
+    It is fitted and tested on samples of its own.
+
+    Tensors "probe": `weight [classes, units]` and `bias [classes]` float32, on r as it is. Table "path" as in `Fit`; on
+    the test samples, tables "accuracy" (class, accuracy, low, high, n; the last row is "all"; 95 % Wilson) and
+    "calibration" (as the function gives it). Json "probe": classes in the order of the logits; C, folds, samples and
+    units of the fit; on the test_samples accuracy, log_loss (nats), ece, and the ece_bound below which a calibrated
+    probe stays in 95 % of such test sets; seconds.
+
+    Raises:
+        ValueError: a generator without classes or without one of these, fewer than two classes, one named twice, fewer
+            samples than folds, or activations that are not finite or do not vary.
+    """
     start, config = time.perf_counter(), ctx.config.probe
     r, labels = _draw(ctx, "probe training", config.train)
     fitted = fit(r, labels, config.folds, ctx.progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from typing import Any
 
 import torch
 
@@ -11,9 +12,8 @@ from lis.classifiers.probe import probe, probed
 from lis.classifiers.training import train
 from lis.context import Context
 from lis.generators.partworld.world import SETS, world
-from lis.store import Artifact, Draft, Recipe
-
-VERSION = 2
+from lis.stage import stage
+from lis.store import Artifact, Draft
 
 
 def ready(ctx: Context) -> tuple[Context, dict[str, Artifact]]:
@@ -27,34 +27,12 @@ def ready(ctx: Context) -> tuple[Context, dict[str, Artifact]]:
     """
     made: dict[str, Artifact] = {}
     if isinstance(ctx.classifier, CutClassifier) and not ctx.classifier.trained:
-        made["classifier"] = artifact = classifier(ctx, ctx.classifier)
+        made["classifier"] = artifact = classifier(ctx)
         load(ctx.classifier, artifact, ctx.device)
     if ctx.config.classifier.probe:
         made["probe"] = probe(ctx)
         ctx = replace(ctx, classifier=probed(ctx.classifier, made["probe"]))
     return ctx, made
-
-
-def classifier(ctx: Context, untrained: CutClassifier) -> Artifact:
-    """The training of a network on part world.
-
-    Tensors "state", the network's; tables "curve" (images, loss) and "accuracy" (class, accuracy, low, high, bayes, n)
-    on held-out rendered figures; json "training": images, steps, seconds, precision, learning_rate, accuracy, bayes.
-    """
-    recipe = Recipe(
-        stage="classifier",
-        version=VERSION,
-        config={
-            "name": untrained.name,
-            "attribute": untrained.attribute,
-            "outputs": list(untrained.class_names),
-            "preprocessing": untrained.preprocessing.settings,
-            "training": asdict(ctx.config.training),
-            "seed": ctx.config.seed,
-        },
-        weights={"world": "|".join(world(name).identity for name in SETS), "initial": untrained.fingerprint},
-    )
-    return ctx.store.make(recipe, lambda draft: _build(ctx, untrained, draft))
 
 
 def load(classifier: CutClassifier, artifact: Artifact, device: torch.device) -> None:
@@ -66,7 +44,45 @@ def load(classifier: CutClassifier, artifact: Artifact, device: torch.device) ->
     classifier.trained = True
 
 
-def _build(ctx: Context, untrained: CutClassifier, draft: Draft) -> None:
+def _untrained(ctx: Context) -> CutClassifier:
+    """The run's classifier, as one that waits for its training.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(ctx.classifier, CutClassifier):
+        raise ValueError(f"{type(ctx.classifier).__name__} cannot be trained: expected a network of a library")
+    return ctx.classifier
+
+
+def _also(ctx: Context) -> dict[str, Any]:
+    untrained = _untrained(ctx)
+    return {
+        "name": untrained.name,
+        "attribute": untrained.attribute,
+        "outputs": list(untrained.class_names),
+        "preprocessing": untrained.preprocessing.settings,
+        "training": asdict(ctx.config.training),
+        "world": [world(name).identity for name in SETS],
+    }
+
+
+@stage(
+    "classifier",
+    version=2,
+    seed=True,
+    models=("classifier",),
+    also=_also,
+    check=_untrained,
+    listed=False,
+)
+def classifier(ctx: Context, draft: Draft) -> None:
+    """Before all others, where asked for: the weights of a training on part world with its accuracy.
+
+    Tensors "state", the network's; tables "curve" (images, loss) and "accuracy" (class, accuracy, low, high, bayes, n)
+    on held-out rendered figures; json "training": images, steps, seconds, precision, learning_rate, accuracy, bayes.
+    """
+    untrained = _untrained(ctx)
     trained = train(untrained, ctx.config.training, ctx.config.seed, ctx.device, ctx.progress)
     draft.tensors("state", untrained.network.state_dict())
     draft.table("curve", trained.curve)

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hydra.core.config_store import ConfigStore
-
 from lis.config.models import (
     ClassifierConfig,
     FewShotConfig,
@@ -26,46 +24,40 @@ from lis.config.models import (
     SegmenterConfig,
     StyleGANXLConfig,
 )
-from lis.config.root import AnalysisConfig, ClassesConfig, EngineConfig, LoggerConfig, RunConfig, WandbConfig
+from lis.config.root import (
+    AnalysisConfig,
+    ClassesConfig,
+    EngineConfig,
+    LoggerConfig,
+    RunConfig,
+    WandbConfig,
+    root_schema,
+)
 from lis.config.stages import (
-    AdversarialConfig,
     CounterfactualConfig,
-    EvaluationConfig,
-    GanCounterfactualConfig,
     LabelsConfig,
-    MatchingConfig,
-    MotionConfig,
     PairsConfig,
     ProbeConfig,
-    SimilarityConfig,
-    StripsConfig,
     TrainingConfig,
     TuningConfig,
-    UnitsConfig,
     ViewConfig,
 )
 
 __all__ = [
-    "SCHEMAS",
-    "AdversarialConfig",
     "AnalysisConfig",
     "ClassesConfig",
     "ClassifierConfig",
     "CounterfactualConfig",
     "EngineConfig",
-    "EvaluationConfig",
     "FewShotConfig",
     "FlowConfig",
     "GanConfig",
-    "GanCounterfactualConfig",
     "LabelsConfig",
     "LeastSquaresConfig",
     "LinkConfig",
     "LoggerConfig",
     "MLPConfig",
     "MatcherConfig",
-    "MatchingConfig",
-    "MotionConfig",
     "NetworkConfig",
     "PairsConfig",
     "PartNetConfig",
@@ -75,20 +67,16 @@ __all__ = [
     "RidgeConfig",
     "RunConfig",
     "SegmenterConfig",
-    "SimilarityConfig",
-    "StripsConfig",
     "StyleGANXLConfig",
     "TrainingConfig",
     "TuningConfig",
-    "UnitsConfig",
     "ViewConfig",
     "WandbConfig",
     "conf_folder",
-    "register",
+    "schemas",
 ]
 
-SCHEMAS: dict[str, type] = {
-    "base_config": RunConfig,
+_SCHEMAS: dict[str, type] = {
     "gan/base_partworld": PartWorldConfig,
     "gan/base_stylegan_xl": StyleGANXLConfig,
     "classifier/base_partnet": PartNetConfig,
@@ -105,14 +93,14 @@ SCHEMAS: dict[str, type] = {
     "logger/base_logger": LoggerConfig,
     "logger/base_wandb": WandbConfig,
 }
-"""What the files in `conf/` are merged onto: each begins with one of these names in its defaults."""
 
 
-def register() -> None:
-    """Make the schemas known to Hydra."""
-    for name, schema in SCHEMAS.items():
-        group, _, last = name.rpartition("/")
-        ConfigStore.instance().store(name=last, group=group or None, node=schema, provider="lis")
+def schemas() -> dict[str, type]:
+    """What the files in `conf/` are merged onto: each begins with one of these names in its defaults.
+
+    The root has the groups of the stages that are declared by now; `lis.stages` declares all.
+    """
+    return {"base_config": root_schema(), **_SCHEMAS}
 
 
 def conf_folder() -> Path:

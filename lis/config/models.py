@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from omegaconf import MISSING
 
-
-def path(default: str | None, *words: str) -> Any:
-    """A field that takes the path of a file or folder, or one of some words; a word with a colon begins a value."""
-    return field(default=default, metadata={"path": words})
+from lis.config.fields import POSITIVE, choice, number, path
 
 
 @dataclass
@@ -18,7 +14,7 @@ class GanConfig:
     """Any generator: `_target_` is called with the other keys and `class_names`."""
 
     _target_: str = MISSING
-    truncation: float = 1.0
+    truncation: float = number(1.0, low=0, high=1)
     """Interpolation of w towards the mean of its class: 1 keeps w, 0 gives the mean."""
 
 
@@ -31,7 +27,7 @@ class PartWorldConfig(GanConfig):
     """w = A·φ(u) with a fixed nonlinear φ instead of w = A·u."""
     conditional: bool = True
     """False: the class is drawn inside, and the generator has no classes."""
-    figures: str | None = None
+    figures: str | None = choice(None, ("dogs", "fungi", "birds"))
     """`dogs`, `fungi` or `birds`; null: the set that the classes are from."""
 
 
@@ -48,17 +44,17 @@ class StyleGANXLConfig(GanConfig):
     """Folder that it is fetched into; null: that of the user's caches."""
     entry: str = "G_ema"
     """The network's name in a published file."""
-    resolution: int | None = None
+    resolution: int | None = number(None, low=16, high=1024)
     """Pixels, for random weights."""
-    num_classes: int = 0
+    num_classes: int = number(0, low=0)
     """Classes, for random weights."""
     names: list[str] | None = None
     """Of the generator's classes, in order; null: ImageNet's for the domain `imagenet`, else `class_0`, …."""
     domain: str = "images"
     """The world that the images show: a classifier's usual weights follow it."""
-    dtype: str = "float32"
+    dtype: str = choice("float32", ("float32", "tf32", "bf16"))
     """`float32`, or `tf32` (on a GPU) or `bf16` for the convolutions alone."""
-    compile: str = "auto"
+    compile: str = choice("auto", ("auto", "on", "off"))
     """Resampling through `torch.compile`: `on`, `off`, or `auto`, where there is a compiler."""
 
 
@@ -79,7 +75,7 @@ class PartNetConfig(ClassifierConfig):
     """The small networks that are trained on part world."""
 
     _target_: str = "lis.classifiers.partnet.PartNet"
-    task: str = "classes"
+    task: str = choice("classes", ("classes", "attributes"))
     """`classes`: trained on class labels alone; `attributes`: also on binary attributes."""
 
 
@@ -88,13 +84,13 @@ class NetworkConfig(ClassifierConfig):
     """A network of a library or a user's own, cut at its last linear layer."""
 
     _target_: str = "lis.classifiers.networks.network"
-    library: str = "torchvision"
+    library: str = choice("torchvision", ("torchvision", "timm", "ip_irm", "partnet"))
     """`torchvision`, `timm`, `ip_irm` or `partnet`."""
     model: str = MISSING
     """Name of the architecture in its library."""
     weights: str = path("auto", "auto", "pretrained", "partworld", "random")
     """`pretrained`, `partworld`, `random`, or the path of a checkpoint; `auto` follows the generator's domain."""
-    num_classes: int | None = None
+    num_classes: int | None = number(None, low=2)
     """Outputs of the head in the checkpoint at a path; null: those of the architecture."""
     class_names: list[str] | None = None
     """Names of the outputs, in order; null: those that come with the weights."""
@@ -125,10 +121,10 @@ class RidgeConfig(LinkConfig):
     """Ridge on standardised units, chosen by generalised cross-validation."""
 
     _target_: str = "lis.linking.linear_fit.RidgeFit"
-    steps: int = 33
+    steps: int = number(33, low=2)
     """Points of the ridge path, log-spaced from `smallest` to `largest`, relative to the number of samples."""
-    smallest: float = 1e-6
-    largest: float = 1e2
+    smallest: float = number(1e-6, low=POSITIVE)
+    largest: float = number(1e2, low=POSITIVE)
 
 
 @dataclass
@@ -136,21 +132,21 @@ class MLPConfig(LinkConfig):
     """FC-L1 (`pc_weight` 0) and FC-L2."""
 
     _target_: str = "lis.linking.mlp.MLPFit"
-    hidden: int = 1024
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    batch_size: int = 256
-    max_epochs: int = 200
-    patience: int = 10
+    hidden: int = number(1024, low=1)
+    learning_rate: float = number(1e-3, low=POSITIVE)
+    weight_decay: float = number(0.0, low=0)
+    batch_size: int = number(256, low=1)
+    max_epochs: int = number(200, low=1)
+    patience: int = number(10, low=1)
     """Epochs without a better validation loss before the fit stops."""
-    validation: float = 0.1
+    validation: float = number(0.1, low=0, high=0.9)
     """Fraction of the pairs that is held out for early stopping."""
-    pc_weight: float = 0.0
+    pc_weight: float = number(0.0, low=0)
     """λ of the supplement's Eq. 2: weight of the squared error along the first principal components of W."""
-    pc_target: str = "projection"
+    pc_target: str = choice("projection", ("projection", "prediction"))
     """With `pc_weight`, whose error that is: `projection`: of samples projected onto these components and generated and
     classified again (the paper's); `prediction`: of the same prediction that the squared error in w is of."""
-    components: int = 10
+    components: int = number(10, low=1)
 
 
 @dataclass
@@ -165,22 +161,22 @@ class FewShotConfig(SegmenterConfig):
     """Convolutions on the generator's feature maps, trained on few labelled images (paper §3.2, S4)."""
 
     _target_: str = "lis.segmentation.fewshot.FewShotFit"
-    network: str = MISSING
+    network: str = choice(MISSING, ("projected", "three", "five"))
     """`projected`, `three` (the paper's) or `five` (the published program's)."""
-    size: int | None = None
+    size: int | None = number(None, low=8)
     """Height and width in pixels that the maps are read at; null: half of the generator's resolution."""
-    enlarge: int = 1
+    enlarge: int = number(1, low=1)
     """How many times finer a mask is than that."""
-    every: int = 2
+    every: int = number(2, low=1)
     """Every how many layers of the generator are read."""
-    channels: int = 32
+    channels: int = number(32, low=1)
     """With `projected`: what each layer is projected to before it is resized."""
-    hidden: int = 64
+    hidden: int = number(64, low=1)
     """Channels between the three convolutions."""
-    epochs: int = 100
-    batch_size: int = 5
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-3
+    epochs: int = number(100, low=1)
+    batch_size: int = number(5, low=1)
+    learning_rate: float = number(1e-3, low=POSITIVE)
+    weight_decay: float = number(1e-3, low=0)
 
 
 @dataclass
@@ -195,11 +191,11 @@ class FlowConfig(MatcherConfig):
     """SIFT or ECC, then variational flow."""
 
     _target_: str = "lis.matching.flow.Flow"
-    enlarge: int | None = None
+    enlarge: int | None = number(None, low=1, high=16)
     """Factor by which pictures are enlarged before matching; null: 2 below 128 pixels, else 1."""
-    ratio: float = 0.8
+    ratio: float = number(0.8, low=0, high=1)
     """A keypoint is matched when the nearest descriptor is closer than this share of the second nearest."""
-    threshold: float = 1.0
+    threshold: float = number(1.0, low=0)
     """Pixels that a similarity may leave of a keypoint that agrees with it."""
 
 
@@ -208,25 +204,25 @@ class PumpConfig(MatcherConfig):
     """PUMP (Revaud et al. 2022), the paper's matcher."""
 
     _target_: str = "lis.matching.choice.pump"
-    descriptor: str = "patches"
+    descriptor: str = choice("patches", ("patches", "daisy", "classifier", "generator", "convmixer"))
     """`patches`: of colour; `daisy`; `classifier`, `generator`: their feature maps; `convmixer`: the published one."""
     layers: list[str] | None = None
     """With `classifier` or `generator`: layers that are read; null: all with maps of an eighth of the image or more."""
-    channels: int = 32
+    channels: int = number(32, low=1)
     """What patches and feature maps of a pair are projected to."""
     weights: str | None = path(None)
     """With `convmixer`: path of the published checkpoint."""
-    enlarge: int | None = None
+    enlarge: int | None = number(None, low=1, high=16)
     """Factor by which pictures are enlarged before matching; null: 2 below 128 pixels, else 1."""
-    power: float = 1.5
+    power: float = number(1.5, low=0)
     """Rectifies every level."""
-    border: float = 0.9
+    border: float = number(0.9, low=0, high=1)
     """How far what lies at the edge is judged by the parts that can be seen there."""
-    min_shape: int = 5
+    min_shape: int = number(5, low=2)
     """The last level has a side of at most so many pixels."""
-    levels: int | None = None
+    levels: int | None = number(None, low=0)
     """Levels above the correlations; null: all."""
-    locality: float = 2.0
+    locality: float = number(2.0, low=0)
     """Cells of the grid that two linked matches may lie apart."""
-    min_component: int = 50
+    min_component: int = number(50, low=0)
     """A match is kept that is linked with more than so many."""

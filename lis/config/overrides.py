@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_type_hints
+from typing import Any, TypeVar, cast
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
-from lis.config import SCHEMAS, RunConfig
+from lis.config import RunConfig, schemas
+from lis.config.fields import described
 
 Node = TypeVar("Node")
 
@@ -34,17 +35,13 @@ def path_keys() -> dict[str, tuple[str, ...]]:
         >>> path_keys()["classifier.weights"], path_keys()["direction"]
         (('auto', 'pretrained', 'partworld', 'random'), ('pc:', 'classes:'))
     """
-    groups = ((name.rpartition("/")[0], schema) for name, schema in SCHEMAS.items())
-    return dict(pair for group, schema in groups for pair in _paths(schema, f"{group}." if group else ""))
-
-
-def _paths(schema: type, prefix: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    hints = get_type_hints(schema)
-    for field in fields(schema):
-        if is_dataclass(hints[field.name]):
-            yield from _paths(cast(type, hints[field.name]), f"{prefix}{field.name}.")
-        elif "path" in field.metadata:
-            yield f"{prefix}{field.name}", field.metadata["path"]
+    groups = ((name.rpartition("/")[0], schema) for name, schema in schemas().items())
+    return {
+        key: metadata["path"]
+        for group, schema in groups
+        for key, _, metadata in described(schema, f"{group}." if group else "")
+        if "path" in metadata
+    }
 
 
 def anchored(config: RunConfig, start: Path) -> RunConfig:

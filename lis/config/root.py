@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import MISSING
 
-from lis.config.models import ClassifierConfig, GanConfig, LinkConfig, MatcherConfig, SegmenterConfig, path
+from lis.config.fields import choice, number, path
+from lis.config.models import ClassifierConfig, GanConfig, LinkConfig, MatcherConfig, SegmenterConfig
 from lis.config.stages import (
-    AdversarialConfig,
     CounterfactualConfig,
-    EvaluationConfig,
-    GanCounterfactualConfig,
     LabelsConfig,
-    MatchingConfig,
-    MotionConfig,
     PairsConfig,
     ProbeConfig,
-    SimilarityConfig,
-    StripsConfig,
     TrainingConfig,
     TuningConfig,
-    UnitsConfig,
     ViewConfig,
 )
 
@@ -46,7 +41,7 @@ class WandbConfig(LoggerConfig):
 
     _target_: str = "lis.tracking.WandbTracker"
     project: str = "lis"
-    mode: str = "offline"
+    mode: str = choice("offline", ("offline", "online"))
     """`offline` or `online`."""
 
 
@@ -70,7 +65,7 @@ class AnalysisConfig:
 
 @dataclass
 class RunConfig:
-    """The root: one run of `python -m lis.run`."""
+    """The root: one run of `python -m lis.run`. `root_schema` adds the groups that the files of the stages declare."""
 
     gan: GanConfig = MISSING
     classifier: ClassifierConfig = MISSING
@@ -84,19 +79,11 @@ class RunConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     pairs: PairsConfig = field(default_factory=PairsConfig)
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    similarity: SimilarityConfig = field(default_factory=SimilarityConfig)
-    strips: StripsConfig = field(default_factory=StripsConfig)
     labels: LabelsConfig = field(default_factory=LabelsConfig)
     tuning: TuningConfig = field(default_factory=TuningConfig)
-    units: UnitsConfig = field(default_factory=UnitsConfig)
-    gan_counterfactual: GanCounterfactualConfig = field(default_factory=GanCounterfactualConfig)
-    adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
     counterfactual: CounterfactualConfig = field(default_factory=CounterfactualConfig)
     view: ViewConfig = field(default_factory=ViewConfig)
-    motion: MotionConfig = field(default_factory=MotionConfig)
-    matching: MatchingConfig = field(default_factory=MatchingConfig)
-    unit: int | None = None
+    unit: int | None = number(None, low=0)
     """With `analysis=unit` or `motion`: which one."""
     direction: str | None = path(None, "pc:", "classes:")
     """With `analysis=direction` or `motion`: `pc:<k>`, `classes:<from>-<to>`, or the path of a vector in a file."""
@@ -104,12 +91,36 @@ class RunConfig:
     """With `analysis=unit` or `direction`: the class whose samples are shown (also `class=…`); null: every class."""
     images: str | None = path(None)
     """With `analysis=images`: a folder of pictures; those in folders inside are among them."""
-    seed: int = 0
+    seed: int = number(0, low=0, high=2**63 - 1)
     device: str = "auto"
-    batch_size: int = 100
+    batch_size: int = number(100, low=1, silent=True)
     """Images at once; fewer where there is no room for so many."""
-    shard_size: int = 500
+    shard_size: int = number(500, low=1, silent=True)
     """Samples per shard: what is lost at most when a run is killed."""
-    threads: int = 0
+    threads: int = number(0, low=0, silent=True)
     """CPU threads of torch; 0 leaves torch's own choice."""
     store: str = path("outputs/store")
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """A group that a stage owns, whose file knows its type."""
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            """The same."""
+
+
+GROUPS: dict[str, type] = {}
+"""Schemas of the groups that stages own, by the group's name; `lis.stage.stage` enters them."""
+
+
+def root_schema() -> type[RunConfig]:
+    """The schema of a run with the groups of all stages that are declared so far."""
+    return _root_schema(tuple(GROUPS.items()))
+
+
+@cache
+def _root_schema(groups: tuple[tuple[str, type], ...]) -> type[RunConfig]:
+    own = [(name, schema, field(default_factory=schema)) for name, schema in groups]
+    schema = make_dataclass("RunConfig", own, bases=(RunConfig,), namespace={"__doc__": RunConfig.__doc__})
+    schema.__module__ = "lis.stages"  # where pickle finds the one with all groups
+    return schema

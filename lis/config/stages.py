@@ -1,4 +1,4 @@
-"""Schemas of what the stages read."""
+"""Schemas of what several stages read; what one stage alone reads, its own file declares."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
-from lis.config.models import path
+from lis.config.fields import POSITIVE, choice, number, path, within
 
 
 @dataclass
 class TrainingConfig:
     """Training an architecture on part world, where its weights are not there."""
 
-    images: int = MISSING
+    images: int = number(MISSING, low=1)
     """Rendered images, each seen once."""
-    batch_size: int = 60
-    learning_rate: float | None = None
+    batch_size: int = number(60, low=15)
+    learning_rate: float | None = number(None, low=POSITIVE)
     """Peak of the one-cycle schedule; null: 2e-3 with batch normalisation, else 5e-4."""
-    weight_decay: float = 0.02
-    precision: str = "auto"
+    weight_decay: float = number(0.02, low=0)
+    precision: str = choice("auto", ("auto", "float32", "tf32", "bf16"))
     """`float32`, `tf32` (on a GPU), `bf16`, or `auto`: bf16 where the processor computes in it, else float32."""
-    held_out: int = MISSING
+    held_out: int = number(MISSING, low=1)
     """Rendered images per class that the accuracy is measured on."""
 
 
@@ -29,11 +29,11 @@ class TrainingConfig:
 class ProbeConfig:
     """The logistic regression on R (`classifier.probe`)."""
 
-    train: int = MISSING
+    train: int = number(MISSING, low=2)
     """Samples per class that it is fitted to."""
-    test: int = MISSING
+    test: int = number(MISSING, low=1)
     """Samples per class that accuracy and calibration are measured on."""
-    folds: int = 5
+    folds: int = number(5, low=2)
     """Cross-validation folds that choose the regularisation."""
 
 
@@ -41,59 +41,23 @@ class ProbeConfig:
 class PairsConfig:
     """How many (w, r) pairs per class, and which are taken."""
 
-    train: int = MISSING
-    test: int = MISSING
-    accept: str = "correct"
+    train: int = number(MISSING, low=2)
+    test: int = number(MISSING, low=2)
+    accept: str = choice("correct", ("correct", "any"))
     """`correct`: only samples that the classifier gets right; `any`: all."""
-    min_acceptance: float = 0.02
+    min_acceptance: float = number(0.02, low=0, high=1)
     """A class with a lower acceptance rate stops the run."""
-
-
-@dataclass
-class EvaluationConfig:
-    """The full cycle on new samples (Fig. 3B, C; S1)."""
-
-    lpips: bool = True
-    moco: str | None = path(None)
-    """Path of a MoCo v2 checkpoint (ResNet-50)."""
-    examples: int = MISSING
-    """Reconstructions shown per class."""
-    resamples: int = 1000
-    """Bootstrap resamples behind each interval."""
-
-
-@dataclass
-class SimilarityConfig:
-    """ARI and RSA of R and W (Fig. 3A)."""
-
-    repetitions: int = MISSING
-    examples: int = MISSING
-    """Samples per class in each repetition."""
-
-
-@dataclass
-class StripsConfig:
-    """Pictures along the range of single units (Fig. 4A, S4)."""
-
-    units: int = MISSING
-    """Units that are shown: those that move the probability of a sample's own class most."""
-    samples: int = MISSING
-    """Test samples per class on which that is measured."""
-    examples: int = MISSING
-    """Test samples per class that are shown."""
-    steps: int = MISSING
-    """Values from a unit's smallest to its largest activation."""
 
 
 @dataclass
 class LabelsConfig:
     """Which images are labelled, and what the segmenter is held against."""
 
-    train: int = 5
+    train: int = number(5, low=1)
     """Labelled images per class that the segmenter is trained on."""
-    test: int = 5
+    test: int = number(5, low=1)
     """Labelled images per class that it is tested on (S7, S8)."""
-    exact: int = MISSING
+    exact: int = number(MISSING, low=0)
     """Images whose exact masks it is tested on as well, where the generator knows them."""
     folder: str | None = path(None)
     """What `python -m lis.labels export` wrote and a person has labelled; null: the generator's exact masks."""
@@ -105,61 +69,20 @@ class LabelsConfig:
 class TuningConfig:
     """Every unit through its range on many samples (paper §3.3)."""
 
-    units: int | None = MISSING
+    units: int | None = number(MISSING, low=1)
     """At most so many units, those with the largest linked step; null: all."""
-    seeds: int = MISSING
+    seeds: int = number(MISSING, low=1)
     """Accepted samples per class whose activations are tuned."""
-    steps: int = 2
+    steps: int = number(2, low=2)
     """Values from a unit's smallest to its largest activation."""
-    null_directions: int = MISSING
+    null_directions: int = number(MISSING, low=0)
     """Random directions in R of equal ‖Δw‖ that are tuned as well."""
-    batch_size: int | None = None
+    batch_size: int | None = number(None, low=1, silent=True)
     """Images at once; null: found, and halved when memory runs out."""
-    unit_block: int = 32
+    unit_block: int = number(32, low=1, silent=True)
     """Units per shard."""
-    seed_block: int = 20
+    seed_block: int = number(20, low=1, silent=True)
     """Samples per shard."""
-
-
-@dataclass
-class UnitsConfig:
-    """Statistics over tuned units (paper §4.3, §4.4)."""
-
-    top: int = 10
-    """Units at the head of a ranking."""
-    clusters: int = 8
-    """Branches that the tree of units is cut into (Fig. 5C)."""
-    perplexity: float = 30.0
-    """Of the map of units (t-SNE, Fig. 5B)."""
-    relevant: float = 0.15
-    """A unit is relevant for a class from this mean change of its probability on (Fig. 6B)."""
-    examples: int = 3
-    """Units shown per picture."""
-
-
-@dataclass
-class GanCounterfactualConfig:
-    """The same z in another class, and the way between in W (supplement S8)."""
-
-    samples: int = MISSING
-    """Test samples per class that go to every other class."""
-    steps: int = MISSING
-    """Images from a sample to its counterpart."""
-    shown: int = MISSING
-    """Pairs of classes in pictures: each class to the next."""
-    units: int = 4
-    """Units that are shown of such a pair: those that change most."""
-
-
-@dataclass
-class AdversarialConfig:
-    """Steps in pixels that have the effect of a counterfactual."""
-
-    samples: int | None = MISSING
-    """At most so many counterfactuals per pair of classes; null: all."""
-    step: float = 0.002
-    """Root mean square over the pixels of a step; images lie in [-1, 1]."""
-    max_steps: int = 500
 
 
 @dataclass
@@ -168,42 +91,42 @@ class CounterfactualConfig:
 
     pairs: list[str] | None = None
     """`<from>-<to>`, classes of the set; null: every ordered pair."""
-    samples: int = MISSING
+    samples: int = number(MISSING, low=1)
     """Test pairs per pair of classes."""
-    shown: int = MISSING
+    shown: int = number(MISSING, low=1)
     """Pairs of classes with a trajectory."""
-    steps: int = MISSING
+    steps: int = number(MISSING, low=3)
     """Images along a trajectory."""
-    path_end: float = 2.0
+    path_end: float = number(2.0, low=1, high=10)
     """Where a trajectory r + t Δr ends; t = 1 is the counterfactual."""
-    initialisations: int = MISSING
+    initialisations: int = number(MISSING, low=2)
     """Starts per sample, where the directions are compared (Fig. S19)."""
-    diversity_samples: int = MISSING
+    diversity_samples: int = number(MISSING, low=1)
     """Samples per pair of classes there."""
-    top: int = 10
+    top: int = number(10, low=1)
     """Units at the head of a direction."""
-    optimizer: str = "natural"
+    optimizer: str = choice("natural", ("natural", "published", "adam"))
     """`natural`: equal steps in the metric of the training pairs; `published`: gradient descent in R; or `adam`."""
-    learning_rate: float | None = None
+    learning_rate: float | None = number(None, low=POSITIVE)
     """null: the optimizer's own, 0.5 as published."""
-    start: float | None = None
+    start: float | None = number(None, low=0)
     """Bound of the uniform start; null: the optimizer's own."""
-    max_steps: int = 2000
-    check_every: int = 20
+    max_steps: int = number(2000, low=1)
+    check_every: int = number(20, low=1)
     """Steps between two looks at the image; the exact step is found afterwards."""
-    lambda1: float = 0.6
+    lambda1: float = number(0.6, low=0)
     """Weight of the original class's logit."""
-    lambda2: float = 10.0
+    lambda2: float = number(10.0, low=0)
     """Weight of the cosine in W."""
-    l1: float = 0.0
+    l1: float = number(0.0, low=0)
     """Weight of an L1 penalty on Δr, in standard deviations of the units."""
-    l1_sweep: list[float] = field(default_factory=lambda: [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    l1_sweep: list[float] = field(default_factory=lambda: [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6], metadata=within(low=0))
     """Weights that are compared."""
-    l1_samples: int = MISSING
+    l1_samples: int = number(MISSING, low=1)
     """Samples per pair of classes there."""
-    l1_max_steps: int = 200
+    l1_max_steps: int = number(200, low=1)
     """Steps there: a weight that holds Δr back does so for ever."""
-    sample_block: int = 20
+    sample_block: int = number(20, low=1, silent=True)
     """Samples per shard."""
 
 
@@ -211,33 +134,7 @@ class CounterfactualConfig:
 class ViewConfig:
     """One unit, one direction, or own images, in pictures."""
 
-    samples: int = MISSING
+    samples: int = number(MISSING, low=1)
     """Samples shown."""
-    steps: int = MISSING
+    steps: int = number(MISSING, low=2)
     """Images along the range."""
-
-
-@dataclass
-class MotionConfig:
-    """Units as movement (paper §3.2, S5.2): `analysis=motion`."""
-
-    units: int = MISSING
-    """At most so many units are followed, those with the largest linked step; `unit` or `direction` asks for one."""
-    seeds: int = MISSING
-    """Samples per class, of those that are tuned."""
-    steps: int = 5
-    """Images along the range, each aligned to the one before."""
-    examples: int = 4
-    """Units that are shown."""
-    shuffles: int = 2000
-    """Permutations of the units that their movement is held against (S15)."""
-
-
-@dataclass
-class MatchingConfig:
-    """How well matchers find true displacements, on part world: `analysis=matching`."""
-
-    samples: int = MISSING
-    """Pairs of images per class and kind of change."""
-    matchers: list[str] = field(default_factory=list)
-    """Which matchers; empty: all that need no checkpoint."""

@@ -16,11 +16,12 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 
 from lis.build import build, move, ready_device
-from lis.config import RunConfig, conf_folder, register
+from lis.config import RunConfig, conf_folder
 from lis.config.overrides import anchored, spelled
 from lis.labels.export import README, export
 from lis.progress import console, print_anywhere
 from lis.report.labelled import FOLDER, Checked, check
+from lis.stages import register
 from lis.stopping import stop
 from lis.types import Generator
 from lis.validation import check_config, check_labels, typed

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +20,10 @@ from torchvision.models import AlexNet_Weights, resnet50
 
 from lis.classifiers.checkpoints import read_file, require_shapes, some
 from lis.classifiers.published import hub_file
-from lis.config import EvaluationConfig
 from lis.store import sha256
+
+if TYPE_CHECKING:
+    from lis.linking.evaluation import EvaluationConfig
 
 MOCO_PREFIX = "module.encoder_q."
 MOCO_RESOLUTION = 224

@@ -3,34 +3,50 @@
 from __future__ import annotations
 
 import logging
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
 import torch
+from omegaconf import MISSING
 from torch import Tensor
 
 from lis.config import RunConfig
+from lis.config.fields import number, path
 from lis.context import Context
 from lis.images import to_uint8
 from lis.linking.baselines import PAIRINGS, summarise
 from lis.linking.components import factor_table, offsets_table, principal_components
 from lis.linking.cycle import Measured, Samples, measure
-from lis.linking.distances import Choice, choose
+from lis.linking.distances import choose
 from lis.linking.fit import link, load_link
-from lis.linking.pairs import pairs
+from lis.linking.pairs import test_pairs, train_pairs
+from lis.stage import MODELS, stage
 from lis.statistics import kept_table
-from lis.store import Artifact, Draft, Recipe
+from lis.store import Artifact, Draft
 from lis.streams import Stream
 from lis.types import Generator
 
 log = logging.getLogger(__name__)
 
-VERSION = 2
 COMPONENTS = 10
 COMPONENT_SAMPLES = 200
 """Samples per class in the table of components."""
 UNITS = {"mse_w": "mean squared error per dimension of w", "features": "Euclidean distance in r"}
+
+
+@dataclass
+class EvaluationConfig:
+    """The full cycle on new samples (Fig. 3B, C; S1)."""
+
+    lpips: bool = True
+    moco: str | None = path(None, silent=True)
+    """Path of a MoCo v2 checkpoint (ResNet-50); its checksum is in the key."""
+    examples: int = number(MISSING, low=0)
+    """Reconstructions shown per class."""
+    resamples: int = number(1000, low=1)
+    """Bootstrap resamples behind each interval."""
 
 
 @runtime_checkable
@@ -55,8 +71,31 @@ def validate_evaluation(config: RunConfig, generator: Generator) -> None:
     choose(config.evaluation, generator.resolution).load()
 
 
-def evaluation(ctx: Context) -> Artifact:
-    """The full cycle on the test pairs, measured, with baselines, intervals and tests.
+def _check(ctx: Context) -> None:
+    validate_evaluation(ctx.config, ctx.generator)
+
+
+def _also(ctx: Context) -> dict[str, Any]:
+    choice = choose(ctx.config.evaluation, ctx.generator.resolution)
+    if ctx.config.evaluation.lpips and "lpips" in choice.left_out:
+        log.warning("the metric LPIPS is left out: %s", choice.left_out["lpips"])
+    return {"metrics": choice.checksums}
+
+
+@stage(
+    "evaluation",
+    version=2,
+    inputs=(train_pairs, test_pairs, link),
+    config=EvaluationConfig,
+    seed=True,
+    models=MODELS,
+    also=_also,
+    check=_check,
+)
+def evaluation(
+    ctx: Context, config: EvaluationConfig, train: Artifact, test: Artifact, linked: Artifact, draft: Draft
+) -> None:
+    """The full cycle on test pairs: distances beside random and within-class pairs, class kept, factors, examples.
 
     Tables "samples" (long: class, sample_index, metric, pairing, value), "summary" (a row per metric: means, 95 %
     bootstrap intervals, ratios to the baselines, two-sided Wilcoxon signed-rank p), "kept" (share of cycled images
@@ -67,46 +106,27 @@ def evaluation(ctx: Context) -> Artifact:
     Raises:
         ValueError: as `validate_evaluation` and the stages before.
     """
-    config = ctx.config.evaluation
     choice = choose(config, ctx.generator.resolution)
-    if config.lpips and "lpips" in choice.left_out:
-        log.warning("the metric LPIPS is left out: %s", choice.left_out["lpips"])
-    train, test, linked = pairs(ctx, "train"), pairs(ctx, "test"), link(ctx)
-    recipe = Recipe(
-        stage="evaluation",
-        version=VERSION,
-        config={
-            "seed": ctx.config.seed,
-            "lpips": config.lpips,
-            "examples": config.examples,
-            "resamples": config.resamples,
-        },
-        inputs=(train.key, test.key, linked.key),
-        weights=choice.checksums | {"generator": ctx.generator.fingerprint, "classifier": ctx.classifier.fingerprint},
-    )
-    return ctx.store.make(recipe, lambda draft: _build(ctx, choice, draft))
-
-
-def _build(ctx: Context, choice: Choice, draft: Draft) -> None:
-    test = pairs(ctx, "test").tensors("pairs")
-    samples = Samples(test["w"], test["r"], _predict(ctx, test["r"]), test["class_index"])
+    stored, names = test.tensors("pairs"), np.asarray(ctx.class_names)
+    index = stored["sample_index"]
+    samples = Samples(stored["w"], stored["r"], _predict(ctx, linked, stored["r"]), stored["class_index"])
     distances = choice.load(ctx.device)
     measured = measure(ctx, samples, distances)
-    names = np.asarray(ctx.class_names)[samples.class_index.numpy()]
-    draft.table("samples", _samples_table(measured, names, test["sample_index"]))
+    names = names[samples.class_index.numpy()]
+    draft.table("samples", _samples_table(measured, names, index))
     draft.table("summary", _summary_table(ctx, measured, UNITS | {d.name: d.unit for d in distances}))
     draft.table("kept", _kept(ctx, samples, measured))
-    _write_components(ctx, samples, names, test["sample_index"], draft)
+    _write_components(train.tensors("pairs")["w"], samples, names, index, draft)
     if isinstance(ctx.generator, TrueFactors):
         draft.table("factors", _factors(ctx.generator, samples, ctx.device))
-    draft.tensors("examples", _examples(ctx, samples, test["sample_index"]))
+    draft.tensors("examples", _examples(ctx, samples, index))
     draft.json("left_out", choice.left_out)
 
 
 @torch.inference_mode()
-def _predict(ctx: Context, r: Tensor) -> Tensor:
+def _predict(ctx: Context, linked: Artifact, r: Tensor) -> Tensor:
     """`w̃ [n, w_dim]` of `r [n, units]`."""
-    model = load_link(link(ctx))
+    model = load_link(linked)
     w = torch.cat([model(batch) for batch in r.split(ctx.config.batch_size)]).float()
     if not w.isfinite().all():
         row = int((~w.isfinite()).any(1).nonzero()[0])
@@ -139,9 +159,9 @@ def _kept(ctx: Context, samples: Samples, measured: Measured) -> pd.DataFrame:
     return kept_table(ctx.class_names, samples.class_index.numpy(), kept.numpy())
 
 
-def _write_components(ctx: Context, samples: Samples, names: np.ndarray, index: Tensor, draft: Draft) -> None:
-    """Tables "components" and "offsets"; the components are those of the training pairs."""
-    components = principal_components(pairs(ctx, "train").tensors("pairs")["w"], COMPONENTS)
+def _write_components(w: Tensor, samples: Samples, names: np.ndarray, index: Tensor, draft: Draft) -> None:
+    """Tables "components" and "offsets"; the components are those of the training pairs, `w [n, w_dim]`."""
+    components = principal_components(w, COMPONENTS)
     original, cycled = components.project(samples.w), components.project(samples.w_cycled)
     shown = samples.first(COMPONENT_SAMPLES).numpy()
     parts = [

@@ -15,41 +15,18 @@ from lis.linking.jackknife import jackknife
 from lis.linking.linear import LeastSquares, LinearLink
 from lis.linking.mlp import MLPLink
 from lis.linking.module import LinkModule
-from lis.linking.pairs import pairs
-from lis.linking.projection import projection, require_components
-from lis.linking.training import FittedLink, LinkFit, ProjectedFit, Settings, TrainingPairs
-from lis.store import Artifact, Draft, Recipe
+from lis.linking.pairs import train_pairs
+from lis.linking.projection import projected_components, projection, require_components
+from lis.linking.training import FittedLink, LinkFit, Settings, TrainingPairs
+from lis.memory import Machine
+from lis.peaks import DOUBLE, FLOAT, seen_images, width
+from lis.stage import stage
+from lis.store import Artifact, Draft
 
-VERSION = 3
 BLOCKS = 10
 """Jackknife blocks."""
 LINKS: dict[str, type[LinkModule]] = {"linear": LinearLink, "mlp": MLPLink}
 """Modules by the name under which they are stored; each keeps its constructor's arguments in `settings`."""
-
-
-def link(ctx: Context) -> Artifact:
-    """The link of the run, fitted to the training pairs.
-
-    Tensors "link" and json "link" (`kind`, `module`, `dims`, `settings`; see `load_link`). Table "units": unit, mean,
-    std, minimum, maximum, status (`live`, `near-dead` or `dead`), step_norm (‖Δw‖ when the unit goes from its minimum
-    to its maximum) and its 95 % jackknife interval step_norm_low, step_norm_high; NaN where the link is not linear.
-    Table "path" of a linear link: ridge, gcv_mse, mean_step_norm, chosen. Table "curve" of a trained one: epoch,
-    train_loss, validation_loss. Json "fit": kind, samples, units, w_dim, dead, near_dead, seconds, and per kind rank,
-    ridge, gcv_mse or epochs, pc_weight, pc_target. A fit that reads projected samples (`ProjectedFit`) makes the
-    artifact "projection" first.
-
-    Raises:
-        ValueError: the link's settings or the pairs are refused by its fit.
-    """
-    fit: LinkFit = build(ctx.config.link)
-    validate_link(ctx.config.link, ctx.generator.w_dim)
-    source = pairs(ctx, "train")
-    components = fit.projected if isinstance(fit, ProjectedFit) else None
-    projected = projection(ctx, source, components) if components is not None else None
-    inputs = (source.key, projected.key) if projected else (source.key,)
-    config = {"link": asdict(ctx.config.link), "seed": ctx.config.seed}
-    recipe = Recipe(stage="link", version=VERSION, config=config, inputs=inputs)
-    return ctx.store.make(recipe, lambda draft: _build(ctx, fit, source, projected, draft))
 
 
 def validate_link(config: LinkConfig, w_dim: int) -> None:
@@ -94,7 +71,44 @@ def unit_table(moments: LeastSquares, link: LinkModule, ridge: float | None) -> 
     return pd.DataFrame(columns)
 
 
-def _build(ctx: Context, fit: LinkFit, source: Artifact, projected: Artifact | None, draft: Draft) -> None:
+def fit_images(ctx: Context, machine: Machine) -> int:
+    """Bytes of the training samples that FC-L2 generates once more, projected."""
+    config = ctx.config.link
+    projects = getattr(config, "pc_weight", 0) and getattr(config, "pc_target", "") == "projection"
+    return seen_images(ctx, machine) if projects else 0
+
+
+def fit_arrays(ctx: Context) -> int:
+    """Bytes of r and w as they are and in double precision, and of some matrices of their products."""
+    n, numbers = ctx.config.pairs.train * len(ctx.class_names), width(ctx)
+    return n * numbers * (FLOAT + DOUBLE) + 4 * numbers**2 * DOUBLE
+
+
+@stage(
+    "link",
+    version=3,
+    inputs=(train_pairs, projection.when(lambda ctx: projected_components(ctx) is not None)),
+    seed=True,
+    also=lambda ctx: {"link": asdict(ctx.config.link)},
+    check=lambda ctx: validate_link(ctx.config.link, ctx.generator.w_dim),
+    images=fit_images,
+    arrays=fit_arrays,
+)
+def link(ctx: Context, source: Artifact, projected: Artifact | None, draft: Draft) -> None:
+    """The fitted link, its units (range, linked step with interval, dead or not), ridge path or training curve.
+
+    Tensors "link" and json "link" (`kind`, `module`, `dims`, `settings`; see `load_link`). Table "units": unit, mean,
+    std, minimum, maximum, status (`live`, `near-dead` or `dead`), step_norm (‖Δw‖ when the unit goes from its minimum
+    to its maximum) and its 95 % jackknife interval step_norm_low, step_norm_high; NaN where the link is not linear.
+    Table "path" of a linear link: ridge, gcv_mse, mean_step_norm, chosen. Table "curve" of a trained one: epoch,
+    train_loss, validation_loss. Json "fit": kind, samples, units, w_dim, dead, near_dead, seconds, and per kind rank,
+    ridge, gcv_mse or epochs, pc_weight, pc_target. A fit that reads projected samples (`ProjectedFit`) makes the
+    artifact "projection" first.
+
+    Raises:
+        ValueError: the link's settings or the pairs are refused by its fit.
+    """
+    fit: LinkFit = build(ctx.config.link)
     stored = source.tensors("pairs")
     r_projected = projected.tensors("projection")["r"] if projected else None
     training = TrainingPairs.of(stored["r"], stored["w"], BLOCKS, r_projected)

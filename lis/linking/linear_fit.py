@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from lis.config import RidgeConfig
 from lis.linking.linear import link_of
 from lis.linking.ridge import choose_ridge, grid, ridge_path
 from lis.linking.spectrum import Spectrum
@@ -37,9 +38,9 @@ class RidgeFit:
         steps, smallest, largest: the path, log-spaced, relative to the number of samples.
     """
 
-    steps: int = 33
-    smallest: float = 1e-6
-    largest: float = 1e2
+    steps: int = RidgeConfig.steps
+    smallest: float = RidgeConfig.smallest
+    largest: float = RidgeConfig.largest
 
     def __post_init__(self) -> None:
         grid(self.steps, self.smallest, self.largest)  # refuses what makes no path

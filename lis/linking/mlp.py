@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from lis.config import MLPConfig
 from lis.lightning import one_process
 from lis.linking.components import principal_components
 from lis.linking.losses import l1_loss, l2_loss
@@ -158,16 +159,16 @@ class MLPFit:
         ValueError: `validation` is not between 0 and 1, or an unknown `pc_target`.
     """
 
-    hidden: int = 1024
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    batch_size: int = 256
-    max_epochs: int = 200
-    patience: int = 10
-    validation: float = 0.1
-    pc_weight: float = 0.0
-    pc_target: str = "projection"
-    components: int = 10
+    hidden: int = MLPConfig.hidden
+    learning_rate: float = MLPConfig.learning_rate
+    weight_decay: float = MLPConfig.weight_decay
+    batch_size: int = MLPConfig.batch_size
+    max_epochs: int = MLPConfig.max_epochs
+    patience: int = MLPConfig.patience
+    validation: float = MLPConfig.validation
+    pc_weight: float = MLPConfig.pc_weight
+    pc_target: str = MLPConfig.pc_target
+    components: int = MLPConfig.components
 
     def __post_init__(self) -> None:
         if not 0 < self.validation < 1:

@@ -7,8 +7,9 @@ each class are accepted, so that none comes twice and a hopeless class is named.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 import torch
@@ -16,46 +17,12 @@ from torch import Tensor
 
 from lis.context import Context
 from lis.linking.shards import SHARDS, STREAMS, Block, Job, Source
-from lis.store import Artifact, Draft, Recipe
+from lis.stage import MODELS, Stage, stage
+from lis.store import Artifact, Draft
 from lis.types import Classifier, Generator
 
-VERSION = 3
 CHECK_EVERY = 500
 """Draws after which the acceptance rate of a class is judged, again and again."""
-
-
-def pairs(ctx: Context, split: str) -> Artifact:
-    """The pairs of a split ("train", "test" or "tuning"), the same for any batch size and any split into shards.
-
-    Tensors "pairs": `r [n, units]` and `w [n, w_dim]` float32, `class_index [n]` int64 into the run's class names,
-    `sample_index [n]` int64 into the stream, ordered by class and then by sample. Table "acceptance": class, drawn (up
-    to and including the last accepted sample that was needed), accepted, rate.
-
-    Raises:
-        ValueError: an unknown split, class or way to accept; fewer than one sample wanted; a class whose acceptance
-            rate is below `pairs.min_acceptance`; a sample that is not finite.
-    """
-    config = ctx.config
-    counts = {"tuning": config.tuning.seeds, "train": config.pairs.train, "test": config.pairs.test}
-    if split not in counts:
-        raise ValueError(f"unknown split {split!r}: expected 'tuning', 'train' or 'test'")
-    validate_classes(ctx.class_names, ctx.generator, ctx.classifier)
-    n = counts[split]
-    validate_pairs(n, config.pairs.accept, ctx.generator)
-    recipe = Recipe(
-        stage=f"pairs-{split}",
-        version=VERSION,
-        config={
-            "stream": STREAMS[split],
-            "seed": config.seed,
-            "n": n,
-            "classes": list(ctx.class_names),
-            "truncation": config.gan.truncation,
-            "accept": config.pairs.accept,
-        },
-        weights={"generator": ctx.generator.fingerprint, "classifier": ctx.classifier.fingerprint},
-    )
-    return ctx.store.make(recipe, lambda draft: _build(ctx, split, n, draft))
 
 
 def validate_classes(names: Sequence[str], generator: Generator, classifier: Classifier) -> None:
@@ -185,7 +152,7 @@ def _wanted(shards: dict[Source, list[Artifact]], tallies: list[Tally], n: int, 
     return blocks
 
 
-def _build(ctx: Context, split: str, n: int, draft: Draft) -> None:
+def _write(ctx: Context, split: str, n: int, draft: Draft) -> None:
     tallies = _tallies(ctx)
     shards = _collect(ctx, split, n, tallies)
     total = n * len(tallies)
@@ -224,3 +191,64 @@ def _chunks(tally: Tally, shards: list[Artifact], n: int) -> Iterator[dict[str, 
 def _acceptance(tallies: list[Tally], n: int) -> pd.DataFrame:
     rows = [(tally.name, drawn := tally.needed(n), n, n / drawn) for tally in tallies]
     return pd.DataFrame(rows, columns=["class", "drawn", "accepted", "rate"])
+
+
+def _split(split: str, count: Callable[[Context], int]) -> Stage:
+    """The stage of a split, of `count` samples of each class."""
+
+    def check(ctx: Context) -> None:
+        validate_pairs(count(ctx), ctx.config.pairs.accept, ctx.generator)
+        if not ctx.config.classifier.probe:  # which brings the classes of the run
+            validate_classes(ctx.class_names, ctx.generator, ctx.classifier)
+
+    def also(ctx: Context) -> dict[str, Any]:
+        return {
+            "stream": STREAMS[split],
+            "n": count(ctx),
+            "classes": list(ctx.class_names),
+            "truncation": ctx.config.gan.truncation,
+            "accept": ctx.config.pairs.accept,
+        }
+
+    @stage(
+        f"pairs/{split}",
+        version=3,
+        models=MODELS,
+        seed=True,
+        also=also,
+        check=check,
+        listed=split != "tuning",
+    )
+    def build(ctx: Context, draft: Draft) -> None:
+        """`r`, `w`, class and sample index of the first n accepted samples per class; acceptance.
+
+        The same for any batch size and any split into shards.
+
+        Tensors "pairs": `r [n, units]` and `w [n, w_dim]` float32, `class_index [n]` int64 into the run's class names,
+        `sample_index [n]` int64 into the stream, ordered by class and then by sample. Table "acceptance": class, drawn
+        (up to and including the last accepted sample that was needed), accepted, rate.
+
+        Raises:
+            ValueError: an unknown class or way to accept; fewer than one sample wanted; a class whose acceptance rate
+                is below `pairs.min_acceptance`; a sample that is not finite.
+        """
+        _write(ctx, split, count(ctx), draft)
+
+    return build
+
+
+train_pairs = _split("train", lambda ctx: ctx.config.pairs.train)
+test_pairs = _split("test", lambda ctx: ctx.config.pairs.test)
+tuning_pairs = _split("tuning", lambda ctx: ctx.config.tuning.seeds)
+_SPLITS = {"train": train_pairs, "test": test_pairs, "tuning": tuning_pairs}
+
+
+def pairs(ctx: Context, split: str) -> Artifact:
+    """The pairs of a split ("train", "test" or "tuning").
+
+    Raises:
+        ValueError: an unknown split; as its stage.
+    """
+    if split not in _SPLITS:
+        raise ValueError(f"unknown split {split!r}: expected 'tuning', 'train' or 'test'")
+    return _SPLITS[split](ctx)

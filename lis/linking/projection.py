@@ -13,31 +13,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lis.build import build
 from lis.context import Context
 from lis.linking.components import Components, principal_components
+from lis.linking.pairs import train_pairs
+from lis.linking.training import LinkFit, ProjectedFit
 from lis.shards import Shards
-from lis.store import Artifact, Draft, Recipe
+from lis.stage import MODELS, stage
+from lis.store import Artifact, Draft
 
 VERSION = 1
 
 
-def projection(ctx: Context, source: Artifact, components: int) -> Artifact:
-    """r_U of every training pair: the features of the generated image of w_U = w̄ + UUᵀ(w − w̄).
+def projected_components(ctx: Context) -> int | None:
+    """Principal components of W that the run's fit wants its samples projected onto; None where it reads none."""
+    fit: LinkFit = build(ctx.config.link)
+    return fit.projected if isinstance(fit, ProjectedFit) else None
 
-    Tensors "projection": `r [n, units]` float32 (r_U, in the order of the pairs), w̄ as `mean [w_dim]` and U as
-    `axes [w_dim, components]`, both float64. The same for any batch size and any split into shards.
 
-    Args:
-        source: the training pairs, whose mean and principal axes are taken.
-        components: columns of U.
-
-    Raises:
-        ValueError: `components` is not in 1 … w_dim, or an activation is not finite.
-    """
-    require_components(components, ctx.generator.w_dim)
-    weights = {"generator": ctx.generator.fingerprint, "classifier": ctx.classifier.fingerprint}
-    recipe = Recipe("projection", VERSION, {"components": components}, (source.key,), weights)
-    return ctx.store.make(recipe, lambda draft: _build(ctx, source, components, draft))
+def _check(ctx: Context) -> None:
+    require_components(projected_components(ctx) or 0, ctx.generator.w_dim)
 
 
 def require_components(components: int, w_dim: int) -> None:
@@ -81,9 +76,29 @@ SHARDS = Shards("projection-shard", VERSION, _config, _write)
 """Tensors "block": `r [size, units]` float32. An activation that is not finite is a ValueError; it names the pair."""
 
 
-def _build(ctx: Context, source: Artifact, components: int, draft: Draft) -> None:
-    w, size = source.tensors("pairs")["w"], ctx.config.shard_size
-    job = Job(ctx, principal_components(w, components), (source.key,))
+@stage(
+    "projection",
+    version=VERSION,
+    inputs=(train_pairs,),
+    models=MODELS,
+    also=lambda ctx: {"components": projected_components(ctx)},
+    check=_check,
+    listed=False,
+)
+def projection(ctx: Context, source: Artifact, draft: Draft) -> None:
+    """For FC-L2: r of the training samples projected onto W's first principal components and generated again.
+
+    That is r_U of every training pair, the features of the generated image of w_U = w̄ + UUᵀ(w − w̄).
+
+    Tensors "projection": `r [n, units]` float32 (r_U, in the order of the pairs), w̄ as `mean [w_dim]` and U as
+    `axes [w_dim, components]`, both float64. The same for any batch size and any split into shards.
+
+    Raises:
+        ValueError: the components are not 1 … w_dim, or an activation is not finite.
+    """
+    w = source.tensors("pairs")["w"]
+    job = Job(ctx, principal_components(w, projected_components(ctx) or 0), (source.key,))
+    size = ctx.config.shard_size
     blocks = [Block(start, w[start : start + size]) for start in range(0, len(w), size)]
     r = torch.empty(len(w), ctx.classifier.units)
     for block, artifact in zip(blocks, SHARDS.artifacts(job, blocks, "projected pairs (blocks)"), strict=True):

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from omegaconf import MISSING
 from scipy.spatial.distance import pdist
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
+from lis.config import RunConfig
+from lis.config.fields import number
 from lis.context import Context
-from lis.linking.pairs import pairs
-from lis.store import Artifact, Draft, Recipe
+from lis.linking.pairs import test_pairs
+from lis.peaks import no_images
+from lis.stage import stage
+from lis.store import Artifact, Draft
 from lis.streams import Stream
 
-VERSION = 1
 INITIALISATIONS = 20
 """Random starts of k-means, of which the best is taken (paper, Fig. 3)."""
 
@@ -61,36 +65,51 @@ def representational_similarity(r: Array, w: Array) -> tuple[float, float]:
     return similarity, _pearson(pdist(np.asarray(r, np.float64)), pdist(np.asarray(w, np.float64)))
 
 
-def similarity(ctx: Context) -> Artifact:
+@dataclass
+class SimilarityConfig:
+    """ARI and RSA of R and W (Fig. 3A)."""
+
+    repetitions: int = number(MISSING, low=1)
+    examples: int = number(MISSING, low=2)
+    """Samples per class in each repetition."""
+
+
+def problems(config: RunConfig) -> list[str]:
+    """More examples per class than there are test pairs, or too few for a matrix."""
+    examples, classes, result = config.similarity.examples, len(config.classes.names), []
+    if examples > config.pairs.test:
+        result.append(
+            f"similarity.examples={examples}: expected at most pairs.test={config.pairs.test}, the pairs per class "
+            "that there are to choose from"
+        )
+    if 0 < examples * classes < 3:  # no class at all is told with the names there are
+        result.append(
+            f"similarity.examples={examples} of {classes} classes: expected 3 or more samples in all (raise it, or "
+            "leave similarity out of analysis.stages)"
+        )
+    return result
+
+
+@stage(
+    "similarity",
+    version=1,
+    inputs=(test_pairs,),
+    config=SimilarityConfig,
+    seed=True,
+    problems=problems,
+    images=no_images,
+)
+def similarity(ctx: Context, config: SimilarityConfig, test: Artifact, draft: Draft) -> None:
     """ARI and RSA of R and W over random subsets of the test pairs.
 
     Table "similarity": repetition, ari_r, ari_w, rsa_similarity, rsa_dissimilarity.
 
     Raises:
-        ValueError: more examples per class wanted than there are test pairs, or too few for a matrix.
+        ValueError: what `problems` says.
     """
-    config = ctx.config.similarity
-    _check(config.examples, ctx.config.pairs.test, len(ctx.class_names))
-    source = pairs(ctx, "test")
-    settings = {**asdict(config), "seed": ctx.config.seed}
-    recipe = Recipe(stage="similarity", version=VERSION, config=settings, inputs=(source.key,))
-    return ctx.store.make(recipe, lambda draft: _build(ctx, source, draft))
-
-
-def _check(examples: int, available: int, classes: int) -> None:
-    if examples > available:
-        raise ValueError(
-            f"similarity.examples={examples}: expected at most {available}, the test pairs per class; "
-            f"set similarity.examples={available} or raise pairs.test"
-        )
-    if examples * classes < 3:
-        raise ValueError(f"similarity.examples={examples} of {classes} classes: expected 3 or more samples in all")
-
-
-def _build(ctx: Context, source: Artifact, draft: Draft) -> None:
-    tensors = source.tensors("pairs")
+    tensors = test.tensors("pairs")
     r, w, labels = (tensors[name].numpy() for name in ("r", "w", "class_index"))
-    stream, config = Stream("similarity", ctx.config.seed), ctx.config.similarity
+    stream = Stream("similarity", ctx.config.seed)
     rows = []
     for repetition in ctx.progress.track(range(config.repetitions), label="similarity of R and W"):
         rng = stream.rng(index=repetition)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from lis.config import PumpConfig
 from lis.matching.convmixer import ConvMixerDescriptor
 from lis.matching.descriptors import Daisy, Descriptor, FeatureMaps, Patches, require_layers
 from lis.matching.pump_matcher import Pump
@@ -20,10 +21,10 @@ def usual_enlargement(side: int) -> int:
 
 
 def pump(
-    descriptor: str = "patches",
-    layers: Sequence[str] | None = None,
-    channels: int = 32,
-    weights: str | None = None,
+    descriptor: str = PumpConfig.descriptor,
+    layers: Sequence[str] | None = PumpConfig.layers,
+    channels: int = PumpConfig.channels,
+    weights: str | None = PumpConfig.weights,
     classifier: Classifier | None = None,
     **settings: Any,
 ) -> Pump:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lis.config import FlowConfig
 from lis.matches import Correspondence, Matches, pixel_grid
 from lis.matching.gray import enlarged, gray_pair, texture, untextured
 
@@ -63,8 +64,8 @@ class Flow:
     """
 
     enlarge: int = 2
-    ratio: float = 0.8
-    threshold: float = 1.0
+    ratio: float = FlowConfig.ratio
+    threshold: float = FlowConfig.threshold
 
     @property
     def fingerprint(self) -> str:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lis.config import PumpConfig
 from lis.matches import Correspondence, Matches
 from lis.matching.descriptors import Descriptor, hashed
 from lis.matching.gray import gray_pair, untextured
@@ -34,12 +35,12 @@ class Pump:
 
     descriptor: Descriptor
     enlarge: int = 2
-    power: float = 1.5
-    border: float = 0.9
-    min_shape: int = 5
-    levels: int | None = None
-    locality: float = 2.0
-    min_component: int = 50
+    power: float = PumpConfig.power
+    border: float = PumpConfig.border
+    min_shape: int = PumpConfig.min_shape
+    levels: int | None = PumpConfig.levels
+    locality: float = PumpConfig.locality
+    min_component: int = PumpConfig.min_component
 
     @property
     def fingerprint(self) -> str:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from omegaconf import MISSING
 from torch import Tensor
 
+from lis import costs
+from lis.config.fields import number
 from lis.context import Context
 from lis.generators.layers import image_and_maps
 from lis.generators.partworld import PartWorld
@@ -19,10 +22,13 @@ from lis.generators.partworld.displacement import KINDS
 from lis.matches import pixel_grid
 from lis.matching.affine import apply, decompose, estimate
 from lis.matching.align import align
-from lis.motion.matchers import matchers, own_name, validate_matchers
+from lis.memory import Machine
+from lis.motion.matchers import matchers, own_name, validate_matchers, vote_bytes
 from lis.motion.trials import Trials, nearest_affine, trials, validate_trials
+from lis.peaks import picture_arrays
 from lis.shards import Shards
-from lis.store import Artifact, Draft, Recipe
+from lis.stage import stage
+from lis.store import Draft
 from lis.types import Matcher
 
 VERSION = 2
@@ -43,6 +49,16 @@ class Block:
     """`pair`, or `sequence`: through a sequence of images instead of in one step."""
 
 
+@dataclass
+class MatchingConfig:
+    """How well matchers find true displacements, on part world: `analysis=matching`."""
+
+    samples: int = number(MISSING, low=1)
+    """Pairs of images per class and kind of change."""
+    matchers: list[str] = field(default_factory=list)
+    """Which matchers; empty: all that need no checkpoint."""
+
+
 def validate_matching(ctx: Context) -> PartWorld:
     """Checks, before any work, that true displacements are known and that the matchers exist; the generator.
 
@@ -53,8 +69,30 @@ def validate_matching(ctx: Context) -> PartWorld:
     return validate_trials(ctx.generator)
 
 
-def matching(ctx: Context) -> Artifact:
-    """Every matcher on pairs that differ in pose, in parts or in colours, held against the true displacement.
+def _also(ctx: Context) -> dict[str, Any]:
+    compared = {name: matcher.fingerprint for name, matcher in matchers(ctx).items()}
+    return {"steps": ctx.config.motion.steps, "classes": list(ctx.class_names), "matchers": compared}
+
+
+def _images(ctx: Context, machine: Machine) -> int:
+    """Bytes of a sequence with its maps: all matchers are compared, whatever is that of the run."""
+    made = costs.image_bytes(ctx.generator, ctx.device, layers=True)
+    return max(made * ctx.config.motion.steps, vote_bytes(ctx))
+
+
+@stage(
+    "matching",
+    version=VERSION,
+    config=MatchingConfig,
+    seed=True,
+    models=("generator",),
+    also=_also,
+    check=validate_matching,
+    images=_images,
+    arrays=picture_arrays,
+)
+def matching(ctx: Context, config: MatchingConfig, draft: Draft) -> None:
+    """Part world: every matcher on pairs that differ in pose, in parts or in colours, held against the truth.
 
     Table "pairs", a row per matcher, kind, class and pair: matcher, kind, way (`pair`, or `sequence` for the run's own
     matcher on poses: aligned through `motion.steps` images), class, pair, error (mean end-point error over the pixels
@@ -67,21 +105,7 @@ def matching(ctx: Context) -> Artifact:
     Raises:
         ValueError: as `validate_matching`.
     """
-    generator = validate_matching(ctx)
-    found = matchers(ctx)
-    recipe = Recipe(
-        stage="matching",
-        version=VERSION,
-        config={
-            "seed": ctx.config.seed,
-            "samples": ctx.config.matching.samples,
-            "steps": ctx.config.motion.steps,
-            "classes": list(ctx.class_names),
-            "matchers": list(found),
-        },
-        weights={"generator": generator.fingerprint} | {name: m.fingerprint for name, m in found.items()},
-    )
-    return ctx.store.make(recipe, lambda draft: _build(ctx, generator, found, draft))
+    _build(ctx, validate_matching(ctx), matchers(ctx), draft)
 
 
 @dataclass(frozen=True)

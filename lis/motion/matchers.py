@@ -14,6 +14,8 @@ from lis.config import FlowConfig, MatcherConfig, PumpConfig
 from lis.context import Context
 from lis.images import LARGEST
 from lis.matches import Correspondence, Matches
+from lis.matching.choice import usual_enlargement
+from lis.peaks import FLOAT
 from lis.types import Generator, Matcher
 
 STILL = "no motion"
@@ -25,6 +27,7 @@ CANDIDATES: dict[str, MatcherConfig] = {
 }
 """What `matching.matchers` can name."""
 _OWN = "this run's"
+_VOTES = 10
 
 
 @dataclass(frozen=True)
@@ -84,3 +87,13 @@ def own_name(ctx: Context, found: Mapping[str, Matcher]) -> str:
     """What the run's own matcher is called among those of `matchers`."""
     own = own_matcher(ctx)
     return next(name for name, matcher in found.items() if matcher.fingerprint == own.fingerprint)
+
+
+def vote_bytes(ctx: Context) -> int:
+    """Bytes of PUMP's votes, every cell of 4 × 4 pixels for every window of 2 × 2, ten times for all levels.
+
+    Measured: 8 to 13 times at 64, 96 and 128 px.
+    """
+    side = min(ctx.generator.resolution, LARGEST)
+    side *= getattr(ctx.config.matcher, "enlarge", None) or usual_enlargement(side)
+    return _VOTES * (side // 4) ** 2 * (side // 2) ** 2 * FLOAT

@@ -3,35 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 import torch
+from omegaconf import MISSING
 from torch import Tensor
 
-from lis import build
+from lis import build, costs
 from lis.config import RunConfig
+from lis.config.fields import number
 from lis.context import Context
 from lis.images import LARGEST
 from lis.linking.fit import link, load_link
-from lis.linking.pairs import pairs
-from lis.motion.matchers import matched_side, own_matcher
+from lis.linking.pairs import pairs, tuning_pairs
+from lis.memory import Machine
+from lis.motion.matchers import matched_side, own_matcher, vote_bytes
 from lis.motion.shards import SHARDS, Block, Job
 from lis.motion.shown import chosen, shown_table, shown_tensors
 from lis.motion.tables import local_table, part_table, track_table, unit_table
 from lis.motion.tuned import tuned_table
+from lis.peaks import picture_arrays
+from lis.segmentation.needs import part_layers
 from lis.shards import joined
-from lis.store import Artifact, Draft, Recipe
+from lis.stage import stage
+from lis.store import Artifact, Draft
 from lis.streams import Stream
 from lis.types import Classifier
-from lis.units.direction import check_direction, find_direction
-from lis.units.parts import Parts
+from lis.units.direction import check_direction, direction_key, find_direction
+from lis.units.parts import Parts, segmented
 from lis.units.perturbation import Perturbation
 from lis.units.selection import perturbations, select
 from lis.units.view import of_direction, of_unit
 
-VERSION = 2
+
+@dataclass
+class MotionConfig:
+    """Units as movement (paper §3.2, S5.2): `analysis=motion`."""
+
+    units: int = number(MISSING, low=1)
+    """At most so many units are followed, those with the largest linked step; `unit` or `direction` asks for one."""
+    seeds: int = number(MISSING, low=1)
+    """Samples per class, of those that are tuned."""
+    steps: int = number(5, low=2)
+    """Images along the range, each aligned to the one before."""
+    examples: int = number(4, low=0)
+    """Units that are shown."""
+    shuffles: int = number(2000, low=1)
+    """Permutations of the units that their movement is held against (S15)."""
 
 
 def validate_motion(settings: RunConfig, classifier: Classifier) -> None:
@@ -52,7 +72,36 @@ def validate_motion(settings: RunConfig, classifier: Classifier) -> None:
     build.matcher(settings.matcher, LARGEST, classifier)  # of whatever size
 
 
-def motion(ctx: Context) -> Artifact:
+def _also(ctx: Context) -> dict[str, Any]:
+    config = ctx.config
+    direction = None
+    if config.unit is None and config.direction is not None:
+        direction = direction_key(config.direction, ctx.classifier.units)
+    return {"unit": config.unit, "direction": direction, "matcher": own_matcher(ctx).fingerprint}
+
+
+def _images(ctx: Context, machine: Machine) -> int:
+    """Bytes of an image with its maps, and what the matcher makes of two: flow takes next to nothing beside it."""
+    made = costs.generator_cost(ctx.generator, ctx.device, part_layers(ctx)).peak
+    pump = "pump" in getattr(ctx.config.matcher, "_target_", "")
+    return max(made, vote_bytes(ctx) if pump else 0)
+
+
+@stage(
+    "motion",
+    version=2,
+    inputs=(link, tuning_pairs, segmented),
+    config=MotionConfig,
+    seed=True,
+    models=("generator",),
+    also=_also,
+    check=lambda ctx: validate_motion(ctx.config, ctx.classifier),
+    images=_images,
+    arrays=picture_arrays,
+)
+def motion(
+    ctx: Context, config: MotionConfig, linked: Artifact, seeds: Artifact, trained: Artifact | None, draft: Draft
+) -> None:
     """Movement along the range of units: of the whole figure, and of its parts once that is taken out.
 
     The units are `unit`, or the direction `direction`, or the `motion.units` with the largest linked step; the samples
@@ -71,23 +120,11 @@ def motion(ctx: Context) -> Artifact:
     Raises:
         ValueError: as `validate_motion`; what the stages before refuse.
     """
-    validate_motion(ctx.config, ctx.classifier)
-    linked, seeds, parts, config = link(ctx), pairs(ctx, "tuning"), Parts.of(ctx), ctx.config
-    matcher = own_matcher(ctx)
-    samples = _first(seeds.tensors("pairs"), config.motion.seeds)
+    parts, matcher = Parts.of(ctx), own_matcher(ctx)
+    samples = _first(seeds.tensors("pairs"), config.seeds)
     along = followed(ctx, linked, samples["r"])
-    recipe = Recipe(
-        stage="motion",
-        version=VERSION,
-        config=asdict(config.motion) | {"along": [identity(p) for p in along], "seed": config.seed},
-        inputs=(linked.key, seeds.key, *parts.keys),
-        weights={"generator": ctx.generator.fingerprint, "matcher": matcher.fingerprint},
-    )
-
-    def job() -> Job:
-        return Job(ctx, load_link(linked), matcher, parts.masks, len(parts.labels), (linked.key, *parts.keys))
-
-    return ctx.store.make(recipe, lambda draft: _build(job(), parts.labels, along, samples, draft))
+    job = Job(ctx, load_link(linked), matcher, parts.masks, len(parts.labels), (linked.key, *parts.keys))
+    _build(job, parts.labels, along, samples, draft)
 
 
 def followed(ctx: Context, linked: Artifact, r: Tensor) -> list[Perturbation]:
@@ -101,11 +138,6 @@ def followed(ctx: Context, linked: Artifact, r: Tensor) -> list[Perturbation]:
         return [of_direction(config.direction, found, train["r"]).along]
     units = select(table, load_link(linked), r, config.motion.units)
     return perturbations(pd.DataFrame(units.loc[units["tuned"]]))
-
-
-def identity(along: Perturbation) -> list[Any]:
-    """Everything that a perturbation is, for the key of an artifact."""
-    return [along.unit, None if along.direction is None else along.direction.tolist(), along.low, along.high]
 
 
 def _first(samples: dict[str, Tensor], most: int) -> dict[str, Tensor]:

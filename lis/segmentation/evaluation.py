@@ -15,43 +15,17 @@ from lis.context import Context
 from lis.labels.labelled import Drawn, draw, labelled
 from lis.labels.masks import TrueParts, exact_masks, reduced_masks
 from lis.labels.reading import Labelled
+from lis.peaks import picture_arrays
 from lis.segmentation.iou import confusions, iou
+from lis.segmentation.needs import part_images
 from lis.segmentation.segmenter import FewShotSegmenter
 from lis.segmentation.stage import Masks, load_segmenter, segment, segmenter
-from lis.store import Artifact, Draft, Recipe
+from lis.stage import stage
+from lis.store import Artifact, Draft
 
-VERSION = 1
 ALL = "all"
 """Row of all classes whose labels were trained on."""
 RANKS = ("worst", "average", "best")
-
-
-def segmentation(ctx: Context) -> Artifact:
-    """The segmenter on images that it was not trained on.
-
-    Kinds: `labelled`, the labelled test images; `exact`, `labels.exact` images in all of a generator that knows its
-    parts, against their exact masks. A class that was left out of the training is flagged as `left_out`.
-
-    Table "iou": kind, class, left_out, label, iou (over the pixels of all images; NaN where the label is in no mask),
-    n (images in which it is in either mask); the class `all` pools the classes that were trained on. Table "images", a
-    row per image: kind, class, left_out, sample_index, iou (mean over the labels in either mask). Tensors "examples",
-    the worst, the most average and the best labelled test image of every class: image `[k, 3, H, W]` uint8, predicted
-    and true `[k, size, size]` uint8, class_index, sample_index, rank (index into `RANKS`), iou `[k]`. Json "summary":
-    kind → iou (mean over the labels of `all`), left_out (the same of the left out class, else null), images, accuracy
-    (share of pixels); a list of labels, and the name of the class that was left out.
-
-    Raises:
-        ValueError: as the stage `segmenter`, or a folder without test images.
-    """
-    parts, config = segmenter(ctx), ctx.config.labels
-    recipe = Recipe(
-        stage="segmentation",
-        version=VERSION,
-        config={"test": config.test if config.folder is None else None, "exact": config.exact},
-        inputs=(parts.key,),
-        weights={"generator": ctx.generator.fingerprint},
-    )
-    return ctx.store.make(recipe, lambda draft: _build(ctx, parts, draft))
 
 
 @dataclass(frozen=True)
@@ -78,7 +52,37 @@ class Judged:
         return np.isin(self.classes, classes)
 
 
-def _build(ctx: Context, parts: Artifact, draft: Draft) -> None:
+def _also(ctx: Context) -> dict[str, Any]:
+    config = ctx.config.labels
+    return {"test": config.test if config.folder is None else None, "exact": config.exact}
+
+
+@stage(
+    "segmentation",
+    version=1,
+    inputs=(segmenter,),
+    models=("generator",),
+    also=_also,
+    images=part_images,
+    arrays=picture_arrays,
+)
+def segmentation(ctx: Context, parts: Artifact, draft: Draft) -> None:
+    """IoU of the segmenter on labelled images and on exact masks, worst to best examples; none that it was trained on.
+
+    Kinds: `labelled`, the labelled test images; `exact`, `labels.exact` images in all of a generator that knows its
+    parts, against their exact masks. A class that was left out of the training is flagged as `left_out`.
+
+    Table "iou": kind, class, left_out, label, iou (over the pixels of all images; NaN where the label is in no mask),
+    n (images in which it is in either mask); the class `all` pools the classes that were trained on. Table "images", a
+    row per image: kind, class, left_out, sample_index, iou (mean over the labels in either mask). Tensors "examples",
+    the worst, the most average and the best labelled test image of every class: image `[k, 3, H, W]` uint8, predicted
+    and true `[k, size, size]` uint8, class_index, sample_index, rank (index into `RANKS`), iou `[k]`. Json "summary":
+    kind → iou (mean over the labels of `all`), left_out (the same of the left out class, else null), images, accuracy
+    (share of pixels); a list of labels, and the name of the class that was left out.
+
+    Raises:
+        ValueError: as the stage `segmenter`, or a folder without test images.
+    """
     model = load_segmenter(ctx, parts)
     images = labelled(ctx, "test", model.size)
     judged = [_judge(ctx, model, "labelled", images)]

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import pandas as pd
 import torch
 
+from lis.config import FewShotConfig
 from lis.costs import layer_names
 from lis.labels.masks import reduced_masks
 from lis.labels.reading import Labelled
@@ -49,15 +50,15 @@ class FewShotFit:
     """Trains convolutions on the maps of labelled images; the arguments are those of `lis.config.FewShotConfig`."""
 
     network: str = "projected"
-    size: int | None = None
-    every: int = 2
-    channels: int = 32
-    hidden: int = 64
-    enlarge: int = 1
-    epochs: int = 100
-    batch_size: int = 5
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-3
+    size: int | None = FewShotConfig.size
+    every: int = FewShotConfig.every
+    channels: int = FewShotConfig.channels
+    hidden: int = FewShotConfig.hidden
+    enlarge: int = FewShotConfig.enlarge
+    epochs: int = FewShotConfig.epochs
+    batch_size: int = FewShotConfig.batch_size
+    learning_rate: float = FewShotConfig.learning_rate
+    weight_decay: float = FewShotConfig.weight_decay
 
     def mask_size(self, resolution: int) -> int:
         """Height and width of a mask in pixels: `enlarge` times that of the maps as they are read.

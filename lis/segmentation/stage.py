@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -13,11 +14,11 @@ from lis.labels.labelled import folder_digest, labelled, validate_labels
 from lis.labels.reading import Labelled
 from lis.linking.training import Settings
 from lis.segmentation.fewshot import FittedSegmenter, SegmenterFit
+from lis.segmentation.needs import labelled_maps, training_images
 from lis.segmentation.segmenter import FewShotSegmenter
-from lis.store import Artifact, Draft, Recipe
+from lis.stage import stage
+from lis.store import Artifact, Draft
 from lis.types import Segmenter
-
-VERSION = 3
 
 
 def validate_segmenter(ctx: Context) -> SegmenterFit:
@@ -30,35 +31,6 @@ def validate_segmenter(ctx: Context) -> SegmenterFit:
     fit: SegmenterFit = build(ctx.config.segmenter)
     fit.mask_size(ctx.generator.resolution)
     return fit
-
-
-def segmenter(ctx: Context) -> Artifact:
-    """The segmenter of the run, trained on the labelled images of every class but `labels.left_out`.
-
-    Tensors "segmenter" and json "segmenter" (its settings; see `load_segmenter`); table "curve": epoch, loss; json
-    "fit": images, layers, channels, parameters, seconds.
-
-    Raises:
-        ValueError: there are no labels to learn from, a setting or the folder is refused, or the training diverges.
-    """
-    fit, config = validate_segmenter(ctx), ctx.config
-    digest = folder_digest(config.labels.folder)
-    recipe = Recipe(
-        stage="segmenter",
-        version=VERSION,
-        config={
-            "segmenter": asdict(config.segmenter),
-            "train": config.labels.train if digest is None else None,  # a folder says itself how many
-            "folder": digest,
-            "left_out": config.labels.left_out,
-            "classes": list(ctx.class_names),
-            "labels": list(config.classes.labels),
-            "truncation": config.gan.truncation,
-            "seed": config.seed,
-        },
-        weights={"generator": ctx.generator.fingerprint},
-    )
-    return ctx.store.make(recipe, lambda draft: _build(ctx, fit, draft))
 
 
 def load_segmenter(ctx: Context, artifact: Artifact) -> FewShotSegmenter:
@@ -89,8 +61,40 @@ class Masks:
         return segment(self.segmenter, maps)
 
 
-def _build(ctx: Context, fit: SegmenterFit, draft: Draft) -> None:
-    settings = Settings(ctx.config.seed, ctx.device, ctx.progress)
+def _also(ctx: Context) -> dict[str, Any]:
+    config = ctx.config
+    digest = folder_digest(config.labels.folder)
+    return {
+        "segmenter": asdict(config.segmenter),
+        "train": config.labels.train if digest is None else None,  # a folder says itself how many
+        "folder": digest,
+        "left_out": config.labels.left_out,
+        "classes": list(ctx.class_names),
+        "labels": list(config.classes.labels),
+        "truncation": config.gan.truncation,
+    }
+
+
+@stage(
+    "segmenter",
+    version=3,
+    seed=True,
+    models=("generator",),
+    also=_also,
+    check=validate_segmenter,
+    images=training_images,
+    arrays=labelled_maps,
+)
+def segmenter(ctx: Context, draft: Draft) -> None:
+    """The segmenter, trained on the labelled images of every class but `labels.left_out`.
+
+    Tensors "segmenter" and json "segmenter" (its settings; see `load_segmenter`); table "curve": epoch, loss; json
+    "fit": images, layers, channels, parameters, seconds.
+
+    Raises:
+        ValueError: there are no labels to learn from, a setting or the folder is refused, or the training diverges.
+    """
+    fit, settings = validate_segmenter(ctx), Settings(ctx.config.seed, ctx.device, ctx.progress)
     fitted = fit.fit(_training_images(ctx, fit), ctx.config.classes.labels, ctx.generator, settings)
     _save(draft, fitted)
 

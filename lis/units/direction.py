@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,6 +62,17 @@ def find_direction(text: str, r: Tensor, class_index: Tensor, class_names: Seque
         first, last = (r[class_index == place].mean(0) for place in class_pair(rest, class_names))
         return last - first
     return read_vector(Path(text), r.shape[1])
+
+
+def direction_key(text: str, units: int) -> str:
+    """What stands for a direction in the key of an artifact: the text, or the SHA-256 of the vector in a file.
+
+    Raises:
+        ValueError: as `read_vector`.
+    """
+    if text.partition(":")[0] in ("pc", "classes"):
+        return text
+    return hashlib.sha256(read_vector(Path(text), units).numpy().tobytes()).hexdigest()
 
 
 def class_pair(text: str, class_names: Sequence[str], key: str = "direction=classes:") -> tuple[int, int]:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lis.config import UnitsConfig
+from lis.config.fields import number
 from lis.context import Context
-from lis.store import Artifact, Draft, Recipe
+from lis.peaks import no_images
+from lis.stage import stage
+from lis.store import Artifact, Draft
 from lis.streams import Stream
 from lis.units.effects import Effects
 from lis.units.honesty import honesty
@@ -22,15 +24,30 @@ from lis.units.relevance import (
     seeds_of_relevant,
     shared,
 )
-from lis.units.screen import screen
+from lis.units.screen import screen, tuned_arrays
 from lis.units.sparsity import label_sparsity_table, unit_sparsity_table
 from lis.units.transfer import class_agreement, transfer
 from lis.units.tuned import Tuned
 from lis.units.unit_map import cluster_table, map_table, plane, tree, vectors
 
-VERSION = 5
 _RANKING, _SPARSITY = 1, 2
 """Places in the stream, for each purpose one."""
+
+
+@dataclass
+class UnitsConfig:
+    """Statistics over tuned units (paper §4.3, §4.4)."""
+
+    top: int = number(10, low=1)
+    """Units at the head of a ranking."""
+    clusters: int = number(8, low=1)
+    """Branches that the tree of units is cut into (Fig. 5C)."""
+    perplexity: float = number(30.0, low=1)
+    """Of the map of units (t-SNE, Fig. 5B)."""
+    relevant: float = number(0.15, low=0, high=1)
+    """A unit is relevant for a class from this mean change of its probability on (Fig. 6B)."""
+    examples: int = number(3, low=1, silent=True)
+    """Units shown per picture."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +66,17 @@ class Findings:
         return self.stream.rng(index=purpose)
 
 
-def units(ctx: Context) -> Artifact:
-    """Statistics over all tuned units and random directions.
+@stage(
+    "units",
+    version=5,
+    inputs=(screen,),
+    config=UnitsConfig,
+    seed=True,
+    images=no_images,
+    arrays=lambda ctx: 3 * tuned_arrays(ctx),
+)
+def units(ctx: Context, config: UnitsConfig, screened: Artifact, draft: Draft) -> None:
+    """Rankings, sparsity, map of units, class relevance, transfer between classes, each beside random directions.
 
     Tables (columns where they are made): "ranking", "overlap", "transfer", "agreement", "honesty"; "distribution" with
     tensors "scaled" (a vector of changes per measure); "label_sparsity", "label_sparsity_null", "unit_sparsity";
@@ -61,16 +87,7 @@ def units(ctx: Context) -> Artifact:
     Raises:
         ValueError: as the stages before.
     """
-    screened, config = screen(ctx), ctx.config.units
-    settings = {
-        "seed": ctx.config.seed,
-        "top": config.top,
-        "clusters": config.clusters,
-        "perplexity": config.perplexity,
-        "relevant": config.relevant,
-    }
-    recipe = Recipe("units", VERSION, settings, (screened.key,))
-    return ctx.store.make(recipe, lambda draft: _build(ctx, screened, draft))
+    _build(ctx, screened, draft)
 
 
 def _build(ctx: Context, screened: Artifact, draft: Draft) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,18 +16,20 @@ from lis.config import RunConfig
 from lis.context import Context
 from lis.images import page_image
 from lis.linking.fit import link, load_link
-from lis.linking.pairs import pairs
+from lis.linking.pairs import pairs, test_pairs, train_pairs
 from lis.look import Look, Looker
 from lis.names import printable
+from lis.peaks import picture_arrays
 from lis.quantify.measures import MEASURES
-from lis.store import Artifact, Draft, Recipe, sha256
+from lis.segmentation.needs import part_images
+from lis.stage import MODELS, stage
+from lis.store import Artifact, Draft, sha256
 from lis.types import Link
 from lis.units.familiar import Familiar, share_below
-from lis.units.parts import Parts, check_parts
+from lis.units.parts import Parts, segmented
 from lis.units.photos import Photo, photo_files, read_photo, unreadable
 from lis.units.tables import long_table
 
-VERSION = 3
 OFF = 0.99
 """A picture that is farther than this share of the test pairs is off the generator's distribution."""
 
@@ -48,7 +51,25 @@ def validate_images(settings: RunConfig) -> None:
     raise ValueError(f"images={settings.images} has no picture that can be used:\n" + "\n".join(reasons[:10]))
 
 
-def own_images(ctx: Context) -> Artifact:
+def _also(ctx: Context) -> dict[str, Any]:
+    folder = Path(str(ctx.config.images))
+    files = photo_files(folder)
+    return {"files": [[printable(str(path.relative_to(folder))), _content(path)] for path in files]}
+
+
+@stage(
+    "images",
+    version=3,
+    inputs=(link, train_pairs, test_pairs, segmented),
+    models=MODELS,
+    also=_also,
+    check=lambda ctx: validate_images(ctx.config),
+    images=part_images,
+    arrays=picture_arrays,
+)
+def own_images(
+    ctx: Context, linked: Artifact, train: Artifact, test: Artifact, trained: Artifact | None, draft: Draft
+) -> None:
     """The pictures of the folder `images`, and of folders inside, through the full cycle, and how far off they lie.
 
     A picture is cut square and resized to the generator's resolution. Parts and measures are those of the cycled
@@ -66,19 +87,7 @@ def own_images(ctx: Context) -> Artifact:
     Raises:
         ValueError: as `validate_images`, a w̃ that is not finite, or what the stages before refuse.
     """
-    validate_images(ctx.config)
-    check_parts(ctx)
-    folder = Path(str(ctx.config.images))
-    files = photo_files(folder)
-    linked, train, test, parts = link(ctx), pairs(ctx, "train"), pairs(ctx, "test"), Parts.of(ctx)
-    recipe = Recipe(
-        stage="images",
-        version=VERSION,
-        config={"files": [[printable(str(path.relative_to(folder))), _content(path)] for path in files]},
-        inputs=(linked.key, train.key, test.key, *parts.keys),
-        weights={"generator": ctx.generator.fingerprint, "classifier": ctx.classifier.fingerprint},
-    )
-    return ctx.store.make(recipe, lambda draft: _build(ctx, files, parts, draft))
+    _build(ctx, photo_files(Path(str(ctx.config.images))), Parts.of(ctx), draft)
 
 
 def _content(path: Path) -> str:

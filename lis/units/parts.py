@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lis.context import Context
 from lis.costs import layer_names
-from lis.segmentation.stage import Masks, load_segmenter, segmenter, validate_segmenter
+from lis.segmentation.stage import Masks, load_segmenter, segmenter
 from lis.types import Finder
 
 
@@ -46,11 +46,5 @@ class Parts:
         return cls(tuple(model.labels), Masks(model), (artifact.key,))
 
 
-def check_parts(ctx: Context) -> None:
-    """Checks, before any work, that the parts that the class set names can be learned.
-
-    Raises:
-        ValueError: as `validate_segmenter`.
-    """
-    if ctx.config.classes.labels:
-        validate_segmenter(ctx)
+segmented = segmenter.when(lambda ctx: bool(ctx.config.classes.labels))
+"""What a stage asks for that looks for parts only where the class set names some."""

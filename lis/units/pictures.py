@@ -12,10 +12,13 @@ from torch import Tensor
 from lis.context import Context
 from lis.linking.fit import link, load_link
 from lis.look import PICTURED, Look, Looker
+from lis.peaks import picture_arrays
 from lis.quantify.change import change
 from lis.quantify.measures import MEASURES
+from lis.segmentation.needs import part_images
 from lis.segmentation.stage import Masks, load_segmenter, segmenter
-from lis.store import Artifact, Draft, Recipe
+from lis.stage import MODELS, stage
+from lis.store import Artifact, Draft
 from lis.types import Link
 from lis.units.examples import PROBABILITY, Example, examples
 from lis.units.learned import units
@@ -24,10 +27,19 @@ from lis.units.screen import screen
 from lis.units.selection import perturbations
 from lis.units.tuned import Tuned
 
-VERSION = 4
 
-
-def pictures(ctx: Context) -> Artifact:
+@stage(
+    "pictures",
+    version=4,
+    inputs=(screen, units, segmenter, link),
+    models=MODELS,
+    also=lambda ctx: {"examples": ctx.config.units.examples, "steps": ctx.config.view.steps},
+    images=part_images,
+    arrays=picture_arrays,
+)
+def pictures(
+    ctx: Context, screened: Artifact, learned: Artifact, parts: Artifact, linked: Artifact, draft: Draft
+) -> None:
     """Images, masks, measures and answers along the range of the units that `examples` names.
 
     Tensors "pictures", a row per unit and sample: `lis.look.PICTURED`, each `[k, steps, …]`. Table "pictures", a row
@@ -36,15 +48,7 @@ def pictures(ctx: Context) -> Artifact:
     first step), probability (of the sample's own class), prediction, flipped (another than at the first step). Json
     "facts": labels, class_names.
     """
-    inputs = {"screen": screen(ctx), "units": units(ctx), "segmenter": segmenter(ctx), "link": link(ctx)}
-    recipe = Recipe(
-        stage="pictures",
-        version=VERSION,
-        config={"examples": ctx.config.units.examples, "steps": ctx.config.view.steps},
-        inputs=tuple(artifact.key for artifact in inputs.values()),
-        weights={"generator": ctx.generator.fingerprint, "classifier": ctx.classifier.fingerprint},
-    )
-    return ctx.store.make(recipe, lambda draft: _build(ctx, inputs, draft))
+    _build(ctx, {"screen": screened, "units": learned, "segmenter": parts, "link": linked}, draft)
 
 
 def _build(ctx: Context, inputs: dict[str, Artifact], draft: Draft) -> None:

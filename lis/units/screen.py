@@ -11,24 +11,45 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from lis.config.fields import keyed
 from lis.context import Context
 from lis.linking.fit import link, load_link
-from lis.linking.pairs import pairs
+from lis.linking.pairs import tuning_pairs
 from lis.look import Looker
+from lis.peaks import DOUBLE, FLOAT
 from lis.quantify.measures import MEASURES
+from lis.segmentation.needs import part_images
 from lis.segmentation.stage import Masks, load_segmenter, segmenter
-from lis.store import Artifact, Draft, Recipe
+from lis.stage import MODELS, stage
+from lis.store import Artifact, Draft
 from lis.units.null import null_directions
 from lis.units.perturbation import Perturbation
 from lis.units.selection import perturbations, select
 from lis.units.shards import SHARDS, Block, Job
 
-VERSION = 2
 UNMOVED = Perturbation("unmoved", 0.0, 0.0, unit=0, relative=True)
 """Leaves a sample as it is."""
 
 
-def screen(ctx: Context) -> Artifact:
+def tuned_arrays(ctx: Context) -> int:
+    """Bytes of the measures and answers of all perturbations, samples and steps, twice while they are written."""
+    config, classes = ctx.config.tuning, len(ctx.class_names)
+    moves = min(config.units or ctx.classifier.units, ctx.classifier.units) + config.null_directions
+    per_image = len(ctx.config.classes.labels) * 5 + classes
+    return 2 * moves * config.seeds * classes * (config.steps * (per_image * FLOAT + DOUBLE) + 3 * FLOAT)
+
+
+@stage(
+    "tuning",
+    version=2,
+    inputs=(link, tuning_pairs, segmenter),
+    seed=True,
+    models=MODELS,
+    also=lambda ctx: keyed(ctx.config.tuning),
+    images=part_images,
+    arrays=tuned_arrays,
+)
+def screen(ctx: Context, linked: Artifact, seeds: Artifact, parts: Artifact, draft: Draft) -> None:
     """Every unit tuned: from its minimum to its maximum over the training pairs, on accepted samples of every class.
 
     Tensors "tuning" (units, by number) and "null" (random directions of equal ‖Δw‖), to be read with
@@ -42,20 +63,7 @@ def screen(ctx: Context) -> Artifact:
         ValueError: no unit is live or moves w, a style code or an answer is not finite, memory runs out with a single
             image, or what the stages before refuse.
     """
-    linked, seeds, parts, config = link(ctx), pairs(ctx, "tuning"), segmenter(ctx), ctx.config.tuning
-    recipe = Recipe(
-        stage="tuning",
-        version=VERSION,
-        config={
-            "seed": ctx.config.seed,
-            "units": config.units,
-            "steps": config.steps,
-            "null_directions": config.null_directions,
-        },
-        inputs=(linked.key, seeds.key, parts.key),
-        weights={"generator": ctx.generator.fingerprint, "classifier": ctx.classifier.fingerprint},
-    )
-    return ctx.store.make(recipe, lambda draft: _build(ctx, linked, seeds, parts, draft))
+    _build(ctx, linked, seeds, parts, draft)
 
 
 @dataclass(frozen=True)

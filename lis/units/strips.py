@@ -2,30 +2,63 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from omegaconf import MISSING
 from torch import Tensor
 
+from lis.config import RunConfig
+from lis.config.fields import number
 from lis.context import Context
 from lis.images import to_uint8
 from lis.linking.fit import link, load_link
-from lis.linking.pairs import pairs
+from lis.linking.pairs import test_pairs
 from lis.look import Looker
-from lis.store import Artifact, Draft, Recipe
+from lis.stage import MODELS, stage
+from lis.store import Artifact, Draft
 from lis.types import Link
 from lis.units.selection import perturbations, select
 from lis.units.tuning import Strip, Truth, tune
 
-VERSION = 1
 CANDIDATES = 32
 """Units that are ranked: the live ones with the largest linked step."""
 
 
-def strips(ctx: Context) -> Artifact:
+@dataclass
+class StripsConfig:
+    """Pictures along the range of single units (Fig. 4A, S4)."""
+
+    units: int = number(MISSING, low=1)
+    """Units that are shown: those that move the probability of a sample's own class most."""
+    samples: int = number(MISSING, low=1)
+    """Test samples per class on which that is measured."""
+    examples: int = number(MISSING, low=1)
+    """Test samples per class that are shown."""
+    steps: int = number(MISSING, low=2)
+    """Values from a unit's smallest to its largest activation."""
+
+
+def problems(config: RunConfig) -> list[str]:
+    """More samples or examples than there are test pairs."""
+    most = max(config.strips.samples, config.strips.examples)
+    if most <= config.pairs.test:
+        return []
+    return [f"strips.samples or strips.examples is {most}: expected at most pairs.test={config.pairs.test}"]
+
+
+@stage(
+    "strips",
+    version=1,
+    inputs=(test_pairs, link),
+    config=StripsConfig,
+    models=MODELS,
+    problems=problems,
+)
+def strips(ctx: Context, config: StripsConfig, test: Artifact, linked: Artifact, draft: Draft) -> None:
     """Images along the range of the units that move the classifier most, for the first test pairs of each class.
 
     The `CANDIDATES` live units with the largest linked step, mean ‖w̃(max) − w̃(min)‖, are ranked by their `change`: the
@@ -44,25 +77,7 @@ def strips(ctx: Context) -> Artifact:
     Raises:
         ValueError: more samples or examples wanted than there are test pairs, or no unit is live.
     """
-    config = ctx.config.strips
-    _check(max(config.samples, config.examples), ctx.config.pairs.test)
-    test, linked = pairs(ctx, "test"), link(ctx)
-    recipe = Recipe(
-        stage="strips",
-        version=VERSION,
-        config=asdict(config),
-        inputs=(test.key, linked.key),
-        weights={"generator": ctx.generator.fingerprint, "classifier": ctx.classifier.fingerprint},
-    )
-    return ctx.store.make(recipe, lambda draft: _build(ctx, test, linked, draft))
-
-
-def _check(wanted: int, available: int) -> None:
-    if wanted > available:
-        raise ValueError(
-            f"strips.samples or strips.examples is {wanted}: expected at most {available}, the test pairs per class; "
-            "lower it or raise pairs.test"
-        )
+    _build(ctx, test, linked, draft)
 
 
 def _build(ctx: Context, test: Artifact, linked: Artifact, draft: Draft) -> None:

@@ -12,12 +12,13 @@ from lis.context import Context
 from lis.linking.fit import link, load_link
 from lis.quantify.measures import measure
 from lis.shards import Shards
-from lis.store import Artifact, Draft, Recipe
+from lis.stage import stage
+from lis.store import Artifact, Draft
 from lis.types import Generator, Link
 from lis.units.effects import Effects
 from lis.units.perturbation import with_unit
 from lis.units.recovery import Recovery, compared, summary
-from lis.units.screen import screen
+from lis.units.screen import screen, tuned_arrays
 from lis.units.tuned import Tuned
 
 VERSION = 4
@@ -49,25 +50,6 @@ class Block:
         return torch.tensor([self.first, self.last]).T
 
 
-def truth(ctx: Context) -> Artifact:
-    """How far the measured changes of all tuned units are the true ones.
-
-    For every unit and sample w̃ at the first and the last step is drawn exactly, and measured in the true masks (the
-    part that covers most of a pixel) and the true image.
-
-    Tables "agreement" and "units" (see `Recovery`), json "summary" ({measure: {spearman, overlap}}, means over the
-    interpreted labels).
-
-    Raises:
-        ValueError: the generator does not know the truth, or knows none of the labels.
-    """
-    renderer = validate_truth(ctx.generator)
-    screened = screen(ctx)
-    inputs, weights = (screened.key, link(ctx).key), {"generator": ctx.generator.fingerprint}
-    recipe = Recipe("truth", VERSION, {}, inputs, weights)
-    return ctx.store.make(recipe, lambda draft: _build(ctx, renderer, screened, draft))
-
-
 def validate_truth(generator: Generator) -> Renderer:
     """The generator, as one that knows the truth.
 
@@ -80,6 +62,29 @@ def validate_truth(generator: Generator) -> Renderer:
             "can draw every w exactly; use gan=partworld, or leave truth out of analysis.stages"
         )
     return generator
+
+
+@stage(
+    "truth",
+    version=VERSION,
+    inputs=(screen, link),
+    models=("generator",),
+    check=lambda ctx: validate_truth(ctx.generator),
+    arrays=tuned_arrays,
+)
+def truth(ctx: Context, screened: Artifact, linked: Artifact, draft: Draft) -> None:
+    """Part world: how far the measured changes of all tuned units are the true ones.
+
+    For every unit and sample w̃ at the first and the last step is drawn exactly, and measured in the true masks (the
+    part that covers most of a pixel) and the true image.
+
+    Tables "agreement" and "units" (see `Recovery`), json "summary" ({measure: {spearman, overlap}}, means over the
+    interpreted labels).
+
+    Raises:
+        ValueError: the generator does not know the truth, or knows none of the labels.
+    """
+    _build(ctx, validate_truth(ctx.generator), screened, draft)
 
 
 @torch.inference_mode()

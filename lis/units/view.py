@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -16,65 +15,25 @@ from torch import Tensor
 from lis.config import RunConfig
 from lis.context import Context
 from lis.linking.fit import link, load_link
-from lis.linking.pairs import pairs
+from lis.linking.pairs import test_pairs, train_pairs
 from lis.names import nearest
-from lis.store import Artifact, Draft, Recipe
+from lis.peaks import picture_arrays
+from lis.segmentation.needs import part_images
+from lis.stage import MODELS, stage
+from lis.store import Artifact, Draft
 from lis.types import Classifier
-from lis.units.direction import check_direction, find_direction
-from lis.units.parts import Parts, check_parts
+from lis.units.direction import check_direction, direction_key, find_direction
+from lis.units.parts import Parts, segmented
 from lis.units.perturbation import Perturbation
 from lis.units.strips import first
 from lis.units.walk import affected_table, measure_table, step_table, walk
-
-VERSION = 2
-
-
-def validate_view(settings: RunConfig, classifier: Classifier) -> None:
-    """Checks, before any work, that there is a unit or direction to look at, and samples to look at it on.
-
-    Raises:
-        ValueError: it is missing or unknown, as is the class, or there are fewer test pairs than samples wanted.
-    """
-    if "unit" in settings.analysis.stages:
-        wanted_unit(settings, classifier)
-    if "direction" in settings.analysis.stages:
-        wanted_direction(settings, classifier)
-
-
-def unit_view(ctx: Context) -> Artifact:
-    """One unit from its smallest to its largest activation over the training pairs, on test pairs.
-
-    Holds what `_build` writes. The unit is `unit`, the samples the first `view.samples` of `class_name`, or, without
-    it, the first of each class.
-
-    Raises:
-        ValueError: as `validate_view`; a dead unit; what the stages before refuse.
-    """
-    unit = wanted_unit(ctx.config, ctx.classifier)
-    check_parts(ctx)
-    return _view(ctx, "unit", of_unit(link(ctx).table("units"), unit))
-
-
-def direction_view(ctx: Context) -> Artifact:
-    """One direction in R, from the smallest to the largest projection of the training pairs, on test pairs.
-
-    Holds what `_build` writes; the samples are those of `unit_view`.
-
-    Raises:
-        ValueError: as `validate_view`; a direction along which no training pair differs; what the stages before refuse.
-    """
-    text = wanted_direction(ctx.config, ctx.classifier)
-    check_parts(ctx)
-    train = pairs(ctx, "train").tensors("pairs")
-    direction = find_direction(text, train["r"], train["class_index"], ctx.class_names)
-    return _view(ctx, "direction", of_direction(text, direction, train["r"]))
 
 
 def wanted_unit(settings: RunConfig, classifier: Classifier) -> int:
     """The unit that is asked for.
 
     Raises:
-        ValueError: as `validate_view`.
+        ValueError: it is missing or unknown, as is the class, or there are fewer test pairs than samples wanted.
     """
     _check_samples(settings)
     if settings.unit is None:
@@ -88,7 +47,7 @@ def wanted_direction(settings: RunConfig, classifier: Classifier) -> str:
     """The direction that is asked for.
 
     Raises:
-        ValueError: as `validate_view`.
+        ValueError: it is missing or unknown, as is the class, or there are fewer test pairs than samples wanted.
     """
     _check_samples(settings)
     if settings.direction is None:
@@ -115,12 +74,6 @@ class Wanted:
     along: Perturbation
     known: dict[str, Any]
     """What the training pairs say about it."""
-
-    @property
-    def identity(self) -> list[Any]:
-        """Everything that the result follows from, for the key of the artifact."""
-        d, ends = self.along.direction, [self.along.low, self.along.high]
-        return [self.along.unit if d is None else hashlib.sha256(d.numpy().tobytes()).hexdigest(), *ends]
 
 
 def of_unit(units: pd.DataFrame, unit: int) -> Wanted:
@@ -157,17 +110,61 @@ def of_direction(text: str, direction: Tensor, r: Tensor) -> Wanted:
     return Wanted(Perturbation.along(text, direction, float(at.min()), float(at.max())), known)
 
 
-def _view(ctx: Context, stage: str, wanted: Wanted) -> Artifact:
-    linked, test, parts = link(ctx), pairs(ctx, "test"), Parts.of(ctx)
-    recipe = Recipe(
-        stage=stage,
-        version=VERSION,
-        config=asdict(ctx.config.view) | {"along": wanted.identity, "class": ctx.config.class_name},
-        inputs=(linked.key, test.key, *parts.keys),
-        weights={"generator": ctx.generator.fingerprint, "classifier": ctx.classifier.fingerprint},
-    )
-    samples = _chosen(test.tensors("pairs"), ctx)
-    return ctx.store.make(recipe, lambda draft: _build(ctx, wanted, linked, samples, parts, draft))
+def _also(ctx: Context) -> dict[str, Any]:
+    return {"view": asdict(ctx.config.view), "class": ctx.config.class_name}
+
+
+def _direction(ctx: Context) -> dict[str, Any]:
+    return {"direction": direction_key(wanted_direction(ctx.config, ctx.classifier), ctx.classifier.units)}
+
+
+@stage(
+    "unit",
+    version=2,
+    inputs=(link, test_pairs, segmented),
+    models=MODELS,
+    also=lambda ctx: _also(ctx) | {"unit": ctx.config.unit},
+    check=lambda ctx: wanted_unit(ctx.config, ctx.classifier),
+    images=part_images,
+    arrays=picture_arrays,
+)
+def unit_view(ctx: Context, linked: Artifact, test: Artifact, trained: Artifact | None, draft: Draft) -> None:
+    """One unit from its smallest to its largest activation over the training pairs, on test pairs.
+
+    Holds what `_build` writes. The unit is `unit`, the samples the first `view.samples` of `class_name`, or, without
+    it, the first of each class.
+
+    Raises:
+        ValueError: as `wanted_unit`; a dead unit; what the stages before refuse.
+    """
+    wanted = of_unit(linked.table("units"), wanted_unit(ctx.config, ctx.classifier))
+    _build(ctx, wanted, linked, _chosen(test.tensors("pairs"), ctx), Parts.of(ctx), draft)
+
+
+@stage(
+    "direction",
+    version=2,
+    inputs=(link, test_pairs, segmented, train_pairs),
+    models=MODELS,
+    also=lambda ctx: _also(ctx) | _direction(ctx),
+    check=lambda ctx: wanted_direction(ctx.config, ctx.classifier),
+    images=part_images,
+    arrays=picture_arrays,
+)
+def direction_view(
+    ctx: Context, linked: Artifact, test: Artifact, trained: Artifact | None, train: Artifact, draft: Draft
+) -> None:
+    """One direction in R, from the smallest to the largest projection of the training pairs, on test pairs.
+
+    Holds what `_build` writes; the samples are those of `unit_view`.
+
+    Raises:
+        ValueError: as `wanted_direction`; a direction along which no training pair differs; what earlier stages refuse.
+    """
+    text, samples = wanted_direction(ctx.config, ctx.classifier), train.tensors("pairs")
+    direction = find_direction(text, samples["r"], samples["class_index"], ctx.class_names)
+    wanted = of_direction(text, direction, samples["r"])
+    _build(ctx, wanted, linked, _chosen(test.tensors("pairs"), ctx), Parts.of(ctx), draft)
 
 
 def _chosen(samples: Mapping[str, Tensor], ctx: Context) -> dict[str, Tensor]:

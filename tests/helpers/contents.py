@@ -1,8 +1,8 @@
 """The contents of every analysis at smoke size, and how they are compared with those of an earlier version.
 
-`python -m tests.helpers.contents write` writes the reference, `tests/data/contents/<job>.json.gz`; `tests/test_contents.py`
-compares with it. A change that is meant is written anew, with the version of its stage raised; what only has another
-name goes into `RENAMES`, and the reference stays as it is.
+`python -m tests.helpers.contents write` writes the reference, `tests/data/contents/<job>.json.gz`;
+`tests/test_contents.py` compares with it. A change that is meant is written anew, with the version of its stage raised;
+what only has another name goes into `RENAMES`, and the reference stays as it is.
 
 The address of a leaf says what it is:
 
@@ -40,7 +40,7 @@ from torch import Tensor
 
 from lis import build
 from lis.classifiers.stage import ready
-from lis.config import conf_folder, register
+from lis.config import conf_folder
 from lis.context import Context
 from lis.images import to_uint8
 from lis.report.head import abstract, headline, title
@@ -48,7 +48,8 @@ from lis.report.metrics import attempt_metrics
 from lis.report.page import limits
 from lis.report.sections import Section, build_sections
 from lis.report.source import Source, source
-from lis.run import STAGES
+from lis.stage import REGISTRY
+from lis.stages import register
 from lis.store import Artifact, Draft, Recipe, Store
 from lis.streams import Stream
 from lis.validation import typed
@@ -189,7 +190,7 @@ def _job(root: Path, job: Sequence[str], more: Sequence[str], done: set[str]) ->
     if ctx.config.images:
         write_pictures(ctx, root / "pictures")
     ctx, artifacts = ready(ctx)
-    artifacts |= {stage: STAGES[stage](ctx) for stage in ctx.config.analysis.stages}
+    artifacts |= {stage: REGISTRY[stage](ctx) for stage in ctx.config.analysis.stages}
     contents: Contents = {}
     for artifact in store.asked.values():
         if artifact.key not in done:

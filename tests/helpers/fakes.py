@@ -6,10 +6,11 @@ nearly every sample is accepted, and a linear link from its features to w is exa
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -18,18 +19,19 @@ from lis.config import (
     ClassesConfig,
     ClassifierConfig,
     EngineConfig,
-    EvaluationConfig,
     GanConfig,
     LeastSquaresConfig,
     LoggerConfig,
     PairsConfig,
-    RunConfig,
-    SimilarityConfig,
 )
 from lis.context import Context
 from lis.engine import InProcess
 from lis.generators.layers import wanted_layers
+from lis.linking.evaluation import EvaluationConfig
+from lis.linking.similarity import SimilarityConfig
 from lis.progress import Progress
+from lis.stage import REGISTRY
+from lis.stages import RunConfig
 from lis.store import Store
 from lis.streams import Stream
 
@@ -132,8 +134,30 @@ class FakeClassifier:
         return torch.cat([logits, unused], 1)
 
 
+class StandIn:
+    """In the place of a stage: gives what a function of the context gives, asks for nothing and refuses nothing."""
+
+    inputs = ()
+    listed = True
+
+    def __init__(self, name: str, artifact: Callable[[Any], Any]) -> None:
+        self.name, self.artifact = name, artifact
+
+    def require(self, ctx: Any) -> None:
+        """Nothing."""
+
+
+def stand_in(patch: pytest.MonkeyPatch, name: str, artifact: Callable[[Any], Any]) -> None:
+    """Give all stages that ask for the stage of this name what a function gives."""
+    patch.setitem(REGISTRY, name, cast(Any, StandIn(name, artifact)))
+
+
 def make_config(root: Path, class_names: tuple[str, ...] = NAMES, **overrides: Any) -> RunConfig:
     """A small run with its store in `root`; `overrides` replace fields by dotted name (`pairs__train=…`)."""
+    owned: dict[str, Any] = {
+        "evaluation": EvaluationConfig(lpips=False, examples=2, resamples=50),
+        "similarity": SimilarityConfig(repetitions=2, examples=10),
+    }
     config = RunConfig(
         gan=GanConfig(_target_="helpers.fakes.FakeGenerator"),
         classifier=ClassifierConfig(_target_="helpers.fakes.FakeClassifier"),
@@ -143,12 +167,11 @@ def make_config(root: Path, class_names: tuple[str, ...] = NAMES, **overrides: A
         engine=EngineConfig(_target_="lis.engine.InProcess"),
         logger=LoggerConfig(_target_="lis.tracking.CsvTracker"),
         pairs=PairsConfig(train=40, test=20),
-        evaluation=EvaluationConfig(lpips=False, examples=2, resamples=50),
-        similarity=SimilarityConfig(repetitions=2, examples=10),
         device="cpu",
         batch_size=7,
         shard_size=16,
         store=str(root / "store"),
+        **owned,
     )
     for name, value in overrides.items():
         *groups, key = name.split("__")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from helpers.fakes import NAMES, FakeClassifier, FakeGenerator, make_context
+from helpers.fakes import NAMES, FakeClassifier, FakeGenerator, make_context, stand_in
 from lis.config import TuningConfig
 from lis.context import Context
 from lis.linking.fit import link, load_link
@@ -40,7 +40,7 @@ class FakeSegmenter:
 
 def use_fake_segmenter(patch: pytest.MonkeyPatch) -> None:
     """Puts the fake in the place of the stage that trains one."""
-    patch.setattr(stage, "segmenter", lambda ctx: ctx.store.make(Recipe("fake-segmenter", 1, {}), lambda draft: None))
+    stand_in(patch, "segmenter", lambda ctx: ctx.store.make(Recipe("fake-segmenter", 1, {}), lambda draft: None))
     patch.setattr(stage, "load_segmenter", lambda ctx, artifact: FakeSegmenter())
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from helpers.fakes import stand_in
 from helpers.findings import make_ctx
 from lis.look import PICTURED, Look
 from lis.progress import Progress
@@ -170,7 +171,7 @@ def learn(root: Path, own: Tuned, null: Tuned, **settings: Any) -> dict[str, Art
     ctx = make_ctx(root, own.class_names, **settings)
     ctx.store, ctx.progress = Store(root), Progress()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(learned, "screen", lambda _: screened)
+        stand_in(patch, "tuning", lambda _: screened)
         units = learned.units(ctx)
     return {"tuning": screened, "units": units, "truth": truth(root, own), "pictures": pictures(root, own, units)}
 

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from lis.config import PartWorldConfig
 from lis.generators.layers import wanted_layers
 from lis.generators.partworld.displacement import displacement
 from lis.generators.partworld.network import StyleNetwork
@@ -48,10 +49,10 @@ class PartWorld(nn.Module):
     def __init__(
         self,
         class_names: Sequence[str],
-        hard: bool = False,
-        conditional: bool = True,
-        truncation: float = 1.0,
-        figures: str | None = None,
+        hard: bool = PartWorldConfig.hard,
+        conditional: bool = PartWorldConfig.conditional,
+        truncation: float = PartWorldConfig.truncation,
+        figures: str | None = PartWorldConfig.figures,
     ) -> None:
         super().__init__()
         if not 0 <= truncation <= 1:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from platformdirs import user_cache_path
 
+from lis.config import StyleGANXLConfig
 from lis.download import download
 from lis.generators.stylegan_xl.checkpoint import read_checkpoint
 from lis.generators.stylegan_xl.generator import StyleGANXL
@@ -23,16 +24,16 @@ log = logging.getLogger(__name__)
 def stylegan_xl(
     class_names: Sequence[str],
     weights: str = "published",
-    url: str | None = None,
-    cache: str | None = None,
-    entry: str = "G_ema",
-    resolution: int | None = None,
-    num_classes: int = 0,
-    names: Sequence[str] | None = None,
-    domain: str = "images",
-    truncation: float = 1.0,
-    dtype: str = "float32",
-    compile: str = "auto",
+    url: str | None = StyleGANXLConfig.url,
+    cache: str | None = StyleGANXLConfig.cache,
+    entry: str = StyleGANXLConfig.entry,
+    resolution: int | None = StyleGANXLConfig.resolution,
+    num_classes: int = StyleGANXLConfig.num_classes,
+    names: Sequence[str] | None = StyleGANXLConfig.names,
+    domain: str = StyleGANXLConfig.domain,
+    truncation: float = StyleGANXLConfig.truncation,
+    dtype: str = StyleGANXLConfig.dtype,
+    compile: str = StyleGANXLConfig.compile,
 ) -> StyleGANXL:
     """A generator with its weights.
 
