@@ -122,7 +122,7 @@ def failing(*_: object) -> dict[str, float]:
 
 
 def break_numbers() -> None:
-    report_metrics._COLLECTORS["similarity"] = failing
+    report_metrics.COLLECTORS["similarity"] = [failing]
 
 
 def break_tracker() -> None:

@@ -1,18 +1,21 @@
 """The sections of a report: each appears exactly when what it shows was computed.
 
-A later analysis adds its own by decorating a function with `section`; sections are shown in order of registration,
-which is the order of the imports at the end of this file.
+An analysis adds its own by decorating a function with `section`, in any module below `lis.report`: `discover` imports
+them all, and the number that a section is given says where it stands on the page.
 """
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial, wraps
+from importlib import import_module
 from typing import Literal
 
 from matplotlib.figure import Figure
 
+from lis import report
 from lis.report.source import Source
 
 
@@ -55,27 +58,54 @@ class Section:
 
 
 Maker = Callable[[Source], Section | None]
-MAKERS: list[Maker] = []
+MAKERS: dict[int, Maker] = {}
+"""What makes each section, by its order."""
 
 
-def section(maker: Maker) -> Maker:
-    """Register a maker; it returns None where its artifacts are missing."""
-    MAKERS.append(maker)
-    return maker
+def section(order: int, stage: str = "", *names: str) -> Callable[[Maker], Maker]:
+    """Register what makes a section; it may return None where there is nothing that it could show.
+
+    Args:
+        order: where it stands on the page: sections come in ascending order. Hundreds are chapters: 1 what a user asked
+            to see, 2 the cycle through the link, 3 parts and single units, 4 movement, 5 decision boundaries, 6 how the
+            models were fitted. Tens leave room between.
+        stage: the stage whose artifact is shown; empty: the maker asks itself what is there.
+        names: what of the artifact is shown. Where the stage or any of them is missing there is no section.
+
+    Raises:
+        ValueError: another section has that order.
+    """
+
+    def register(maker: Maker) -> Maker:
+        @wraps(maker)
+        def make(source: Source) -> Section | None:
+            return maker(source) if not stage or source.has(stage, *names) else None
+
+        other = MAKERS.setdefault(order, make)
+        if (other.__module__, other.__name__) != (make.__module__, make.__name__):
+            raise ValueError(
+                f"two sections have order {order}: {other.__name__} of {other.__module__} and {make.__name__} of "
+                f"{make.__module__}; give one of them another number"
+            )
+        return make
+
+    return register
+
+
+@cache
+def discover() -> None:
+    """Import every module below `lis.report` once, so that each registers its sections and its numbers."""
+    for module in pkgutil.walk_packages(report.__path__, f"{report.__name__}."):
+        import_module(module.name)
 
 
 def makers(source: Source) -> list[tuple[str, Callable[[], Section | None]]]:
     """The name of every maker in words, and what makes its section, in order."""
-    return [(maker.__name__.replace("_", " ").capitalize(), partial(maker, source)) for maker in MAKERS]
+    discover()
+    ordered = [MAKERS[order] for order in sorted(MAKERS)]
+    return [(maker.__name__.replace("_", " ").capitalize(), partial(maker, source)) for maker in ordered]
 
 
 def build_sections(source: Source) -> list[Section]:
     """All sections whose artifacts exist, in order."""
     return [made for _, make in makers(source) if (made := make()) is not None]
-
-
-from lis.report.sections import views, own_images, evaluation, similarity, units, segmentation  # noqa: E402, F401, I001  # the order of the page
-from lis.report.sections import tuned_units, measures, sparsity, unit_map, relevance, transfer, honesty, truth  # noqa: E402, F401
-from lis.report.sections import motion, matching  # noqa: E402, F401
-from lis.report.sections import counterfactuals, across, looks, directions, sparse, bayes, contrast, gan_counterfactuals  # noqa: E402, F401
-from lis.report.sections import linking, classifier, probe  # noqa: E402, F401

@@ -40,11 +40,9 @@ _CHANGES = (
 )
 
 
-@section
-def across_the_boundary(source: Source) -> Section | None:
+@section(520, "trajectories", "trajectories", "steps", "measures", "kinks", "facts")
+def across_the_boundary(source: Source) -> Section:
     """Images, distances and parts along some counterfactuals."""
-    if not source.has("trajectories", "trajectories", "steps", "measures", "kinks", "facts"):
-        return None
     table, title = source.table("trajectories", "trajectories"), "Across the decision boundary"
     if table.empty:
         return Section(title, "No counterfactual reached its target, so that there is no way to look at.")

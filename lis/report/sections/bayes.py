@@ -10,14 +10,17 @@ import pandas as pd
 from lis.report.figures.bayes import boundaries, factors, posteriors
 from lis.report.frames import records, where
 from lis.report.labels import counted, number, share, words
+from lis.report.metrics import metrics, prefixed
 from lis.report.sections import Picture, Section, Table, section
 from lis.report.source import Source
+from lis.store import Artifact
 
 _TITLE = "Counterfactuals and the truth"
 _PAIRS = 3
 """Pairs of classes whose factors are drawn."""
 _FACTORS = 4
 """Factors per pair that are listed."""
+_NUMBERS = ("bayes_reached", "bayes_on_path", "gap_median", "cosine")
 _BOUNDARIES = (
     "A dot is one counterfactual. Left: where the classifier's answer becomes the target (0: original, 1: "
     "counterfactual), and where the most probable true class does; on the line both agree, red ones never turn. Right: "
@@ -30,11 +33,9 @@ _FACTORS_CAPTION = (
 )
 
 
-@section
-def boundary_truth(source: Source) -> Section | None:
+@section(560, "boundary_truth", "boundaries", "factors", "summary")
+def boundary_truth(source: Source) -> Section:
     """Both boundaries, and the true factors on the way."""
-    if not source.has("boundary_truth", "boundaries", "factors", "summary"):
-        return None
     summary, table = source.json("boundary_truth", "summary"), source.table("boundary_truth", "boundaries")
     if table.empty:
         return Section(_TITLE, "No counterfactual reached its target, so that there is none to hold against the truth.")
@@ -94,3 +95,10 @@ def _table(moved: pd.DataFrame, pairs: list[tuple[str, str]]) -> Table:
 
 def _signed(value: float) -> str:
     return f"{value:+.2f}".replace("-", "−")
+
+
+@metrics("boundary_truth")
+def boundary_numbers(artifact: Artifact) -> dict[str, float]:
+    """`boundary_truth/{bayes_reached, bayes_on_path, gap_median, cosine}`."""
+    summary = artifact.json("summary")
+    return prefixed("boundary_truth", {name: summary.get(name) for name in _NUMBERS})

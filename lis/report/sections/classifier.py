@@ -7,11 +7,13 @@ from typing import Any
 from lis.report.figures.classifier import trained_classifier
 from lis.report.frames import records
 from lis.report.labels import number, share, words
+from lis.report.metrics import metrics, prefixed
 from lis.report.sections import Picture, Section, Table, section
 from lis.report.source import Source
+from lis.store import Artifact
 
 
-@section
+@section(630)
 def classifier(source: Source) -> Section | None:
     """Its training on part world where there was one, how many of the generator's images it gets right, remarks."""
     trained, seen = source.has("classifier", "training"), source.has("pairs/test", "acceptance")
@@ -46,3 +48,10 @@ def _accepted(source: Source, rows: list[dict[str, Any]]) -> Table:
     caption = f"Of the generator's {of}, the share that the classifier calls so."
     cells = [[words(row["class"]), share(row["rate"]), f"{int(row['drawn']):,}"] for row in rows]
     return Table(caption, ["class", "called so", "images"], cells)
+
+
+@metrics("classifier")
+def training_numbers(artifact: Artifact) -> dict[str, float]:
+    """`classifier/{accuracy, bayes}` of a training on part world."""
+    facts = artifact.json("training")
+    return prefixed("classifier", {name: facts[name] for name in ("accuracy", "bayes")})

@@ -12,8 +12,10 @@ from lis.report.figures.contrast import Contrast, contrasts, sizes
 from lis.report.frames import column, known, records, where
 from lis.report.labels import counted, number, share, words
 from lis.report.measures import changed
+from lis.report.metrics import metrics, prefixed
 from lis.report.sections import Picture, Section, Table, section
 from lis.report.source import Source
+from lis.store import Artifact
 
 _TITLE = "Steps in pixels"
 _CAPTION = (
@@ -27,11 +29,9 @@ _SIZES = (
 )
 
 
-@section
-def contrast(source: Source) -> Section | None:
+@section(570, "adversarial", "adversarial", "measures", "facts")
+def contrast(source: Source) -> Section:
     """What a person would see of both."""
-    if not source.has("adversarial", "adversarial", "measures", "facts"):
-        return None
     table = source.table("adversarial", "adversarial")
     if table.empty:
         return Section(
@@ -87,3 +87,14 @@ def _tables(source: Source) -> list[Table]:
 def _size(measure: str, values: np.ndarray) -> str:
     """A mean without its sign."""
     return changed(measure, float(values.mean())).removeprefix("+") if len(values) else number(np.nan)
+
+
+@metrics("adversarial")
+def adversarial_numbers(artifact: Artifact) -> dict[str, float]:
+    """`adversarial/{reached, seen, mse_ratio}`."""
+    facts, table = artifact.json("facts"), artifact.table("adversarial")
+    found = prefixed("adversarial", {name: facts.get(name) for name in ("reached", "seen")})
+    if found:
+        ratio = table["mse_counterfactual"] / table["mse_adversarial"].clip(lower=1e-30)
+        found["adversarial/mse_ratio"] = float(np.median(ratio.to_numpy()))
+    return found

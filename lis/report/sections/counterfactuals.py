@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from lis.report.figures.reached import reached
-from lis.report.frames import records, where
+from lis.report.frames import column, records, where
 from lis.report.labels import counted, interval, listing, number, share, words
+from lis.report.metrics import means, metrics, prefixed
 from lis.report.sections import Picture, Section, Table, section
 from lis.report.source import Source
+from lis.store import Artifact
 
 ALL = "all"
 """The row of all pairs together."""
@@ -26,11 +29,9 @@ _REACHED = (
 )
 
 
-@section
-def counterfactuals(source: Source) -> Section | None:
+@section(510, "counterfactuals", "counterfactuals", "pairs", "facts")
+def counterfactuals(source: Source) -> Section:
     """The success of the searches, by pairs of classes."""
-    if not source.has("counterfactuals", "counterfactuals", "pairs", "facts"):
-        return None
     pairs, facts = source.table("counterfactuals", "pairs"), source.json("counterfactuals", "facts")
     figure = Picture("counterfactuals-reached", reached(pairs, source.facts.class_names), _REACHED)
     rows = [_pair_row(row) for row in records(pairs)]
@@ -68,3 +69,14 @@ def _failures(table: pd.DataFrame) -> list[str]:
     counts = Counter(str(reason) for reason in where(table, success=False)["reason"])
     told = [f"{reason} ({n:,})" for reason, n in counts.most_common()]
     return [f"Searches that found none: {listing(told)}."] if told else []
+
+
+@metrics("counterfactuals")
+def counterfactual_numbers(artifact: Artifact) -> dict[str, float]:
+    """`counterfactuals/{reached, steps, w_distance}`: share; median and mean of those that reach their target."""
+    table = artifact.table("counterfactuals")
+    good = where(table, success=True)
+    found = {"reached": float(column(table, "success").mean())} if len(table) else {}
+    if len(good):
+        found |= {"steps": float(np.median(column(good, "steps"))), **means(good, ["w_distance"])}
+    return prefixed("counterfactuals", found)

@@ -7,8 +7,10 @@ import pandas as pd
 from lis.report.figures.directions import direction_sparsity, pair_matrices
 from lis.report.frames import column, known, records, where
 from lis.report.labels import counted, number, words
+from lis.report.metrics import means, metrics, prefixed
 from lis.report.sections import Picture, Section, Table, section
 from lis.report.source import Source
+from lis.store import Artifact
 
 _TITLE = "Starts and sparsity"
 _SPARSITY = (
@@ -22,11 +24,9 @@ _MATRICES = (
 )
 
 
-@section
-def directions(source: Source) -> Section | None:
+@section(540, "initialisations", "sparsity", "agreement", "pair_sparsity")
+def directions(source: Source) -> Section:
     """The spread over initialisations of the search."""
-    if not source.has("initialisations", "sparsity", "agreement", "pair_sparsity"):
-        return None
     table, agreement, pairs = (
         source.table("initialisations", name) for name in ("sparsity", "agreement", "pair_sparsity")
     )
@@ -80,3 +80,10 @@ def _tables(source: Source) -> list[Table]:
         "searches, and mean change of their activation."
     )
     return [Table(caption, ["", "units"], rows)] if rows else []
+
+
+@metrics("initialisations")
+def direction_numbers(artifact: Artifact) -> dict[str, float]:
+    """`initialisations/{sparsity, sparsity_asked, cosine, shared}`: means."""
+    own = means(artifact.table("sparsity"), ("sparsity", "sparsity_asked"))
+    return prefixed("initialisations", own | means(artifact.table("agreement"), ("cosine", "shared")))

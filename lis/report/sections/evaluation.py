@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
 
 from lis.report.figures.components import components
@@ -10,17 +12,18 @@ from lis.report.figures.reconstructions import reconstructions
 from lis.report.figures.recovery import class_shares, factors
 from lis.report.frames import column, records
 from lis.report.labels import interval, listing, metric_label, number, probability, share, times, words
+from lis.report.metrics import means, metrics, prefixed
 from lis.report.sections import Picture, Section, Table, section
 from lis.report.source import SPLITS, Source
+from lis.store import Artifact
 
+_SUMMARY = ("cycle", "random", "within_class", "ratio_random", "ratio_within_class")
 _SPLIT_TITLES = {"train": "Accepted for the fit", "test": "Accepted for the test"}
 
 
-@section
+@section(210, "evaluation", "examples")
 def examples(source: Source) -> Section | None:
     """Images above what came back."""
-    if not source.has("evaluation", "examples"):
-        return None
     tensors = {name: tensor.numpy() for name, tensor in source.tensors("evaluation", "examples").items()}
     image, cycled = (tensors[name].transpose(0, 2, 3, 1) for name in ("image", "cycled"))
     if not len(image):
@@ -37,11 +40,9 @@ def examples(source: Source) -> Section | None:
     return Section("Reconstructions", lead, [Picture("reconstructions", figure, caption, "photo")])
 
 
-@section
-def distance(source: Source) -> Section | None:
+@section(220, "evaluation", "samples", "summary")
+def distance(source: Source) -> Section:
     """Every metric beside its baselines."""
-    if not source.has("evaluation", "samples", "summary"):
-        return None
     summary = source.table("evaluation", "summary")
     rows = records(summary)
     first = rows[0]
@@ -78,11 +79,9 @@ def summary_table(summary: pd.DataFrame) -> Table:
     return Table(caption, columns, rows)
 
 
-@section
-def principal_components(source: Source) -> Section | None:
+@section(230, "evaluation", "components", "offsets")
+def principal_components(source: Source) -> Section:
     """Offsets in the first components of W."""
-    if not source.has("evaluation", "components", "offsets"):
-        return None
     offsets = source.table("evaluation", "offsets")
     worst = max(records(offsets), key=lambda row: abs(row["offset"]))
     held = share(column(offsets, "explained").sum())
@@ -99,7 +98,7 @@ def principal_components(source: Source) -> Section | None:
     return Section("Principal components", lead, [Picture("components", figure, caption)])
 
 
-@section
+@section(240)
 def classes(source: Source) -> Section | None:
     """Which samples were taken, and whether the cycled image keeps its class."""
     shares, leads = {}, []
@@ -145,11 +144,9 @@ def _acceptance_notes(source: Source) -> list[str]:
     return [taken[rule]] if rule in taken else []
 
 
-@section
+@section(250, "evaluation", "factors")
 def true_factors(source: Source) -> Section | None:
     """How well each factor of a world with known truth survives."""
-    if not source.has("evaluation", "factors"):
-        return None
     table = source.table("evaluation", "factors").dropna().sort_values("r2_within", ascending=False)
     if table.empty:
         return None
@@ -163,3 +160,28 @@ def true_factors(source: Source) -> Section | None:
     notes = [f"Hardly any of {listing(lost)} survives within classes (R² below 0.2)."] if lost else []
     caption = "R² of each true factor of w̃ against that of w, over all samples and within classes."
     return Section("True factors", lead, [Picture("factors", factors(table), caption)], notes=notes)
+
+
+@metrics("evaluation")
+def cycle_numbers(artifact: Artifact) -> dict[str, float]:
+    """`<metric>/{cycle, random, within_class, ratio_random, ratio_within_class}`, `class_kept`, and of the true factors
+    the means `r2`, `r2_within`.
+    """
+    found: dict[str, float] = {}
+    if artifact.has("summary"):
+        for row in records(artifact.table("summary")):
+            found |= prefixed(row["metric"], {name: row[name] for name in _SUMMARY})
+    if artifact.has("kept"):
+        found["class_kept"] = next(row["kept"] for row in records(artifact.table("kept")) if row["class"] == "all")
+    if artifact.has("factors"):
+        found |= means(artifact.table("factors"), ("r2", "r2_within"))
+    return found
+
+
+def _acceptance(artifact: Artifact, split: str) -> dict[str, float]:
+    """`acceptance/<split>/<class>`."""
+    return {f"acceptance/{split}/{row['class']}": row["rate"] for row in records(artifact.table("acceptance"))}
+
+
+for _split in SPLITS:
+    metrics(f"pairs/{_split}")(partial(_acceptance, split=_split))

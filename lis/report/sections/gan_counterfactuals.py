@@ -15,9 +15,11 @@ from lis.report.figures.trajectories import Block, Row, trajectories
 from lis.report.frames import column, records, where
 from lis.report.labels import counted, listing, number, share, words
 from lis.report.measures import changed
+from lis.report.metrics import means, metrics, prefixed
 from lis.report.sections import Picture, Section, Table, section
 from lis.report.source import Source
 from lis.report.style import class_colours, label_colours, plain
+from lis.store import Artifact
 
 _WAYS = (
     "The same z, from one class to another along a straight line in W. In the corner: the probability of the target; "
@@ -36,11 +38,9 @@ _LISTED = 5
 """Units per pair in the table."""
 
 
-@section
-def gan_counterfactuals(source: Source) -> Section | None:
+@section(580, "gan_counterfactuals", "samples", "measures", "units", "shown", "tuned", "facts")
+def gan_counterfactuals(source: Source) -> Section:
     """Ways, parts and units."""
-    if not source.has("gan_counterfactuals", "samples", "measures", "units", "shown", "tuned", "facts"):
-        return None
     tables = {
         name: source.table("gan_counterfactuals", name) for name in ("samples", "measures", "units", "shown", "tuned")
     }
@@ -165,3 +165,10 @@ def _table(units: pd.DataFrame, pairs: list[tuple[str, str]]) -> Table:
 
 def _signed(value: float) -> str:
     return f"{value:+.2f}".replace("-", "−") if np.isfinite(value) else "–"
+
+
+@metrics("gan_counterfactuals")
+def counterpart_numbers(artifact: Artifact) -> dict[str, float]:
+    """`gan_counterfactuals/{arrived, w_distance, r_distance}`: means over samples."""
+    own = means(artifact.table("samples"), ("arrived", "w_distance", "r_distance"))
+    return prefixed("gan_counterfactuals", own)

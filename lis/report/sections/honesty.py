@@ -9,8 +9,10 @@ from lis.report.figures.honesty import honesty as honesty_figure
 from lis.report.figures.ranking import SIGNIFICANT
 from lis.report.frames import column, known, where
 from lis.report.labels import number, share
+from lis.report.metrics import means, metrics, prefixed
 from lis.report.sections import Picture, Section, section
 from lis.report.source import Source
+from lis.store import Artifact
 
 _LEFT = (
     "A dot is one unit: the first and the last image are encoded again; the share of the asked change that arrives in "
@@ -22,11 +24,9 @@ _RIGHT = (
 )
 
 
-@section
-def honesty(source: Source) -> Section | None:
+@section(380, "units", "honesty", "ranking")
+def honesty(source: Source) -> Section:
     """The realised share beside what else moves, and the selectivity beside its null."""
-    if not source.has("units", "honesty", "ranking"):
-        return None
     table, ranked = source.table("units", "honesty"), source.table("units", "ranking")
     if known(table, "realised").empty and known(table, "selectivity").empty:
         return Section("What arrives", "Nothing was measured of what arrives: no unit changed any image.")
@@ -56,3 +56,9 @@ def _selective(table: pd.DataFrame) -> str:
     return (
         f"{share(beyond)} of the units are more selective for one label than 95 % of random directions; by chance: 5 %."
     )
+
+
+@metrics("units")
+def arriving_numbers(artifact: Artifact) -> dict[str, float]:
+    """`units/{realised, others}`: how much of what is asked of a unit arrives, means over units."""
+    return prefixed("units", means(artifact.table("honesty"), ("realised", "others")))

@@ -6,12 +6,15 @@ import numpy as np
 import pandas as pd
 
 from lis.boundary.generator_tables import TOLD
+from lis.boundary.gradcam import BACKGROUND
 from lis.report.figures.looks import Bar, Look, looks
 from lis.report.frames import column, known, records, where
 from lis.report.labels import counted, listing, number, share, words
+from lis.report.metrics import means, metrics
 from lis.report.sections import Picture, Section, Table, section
 from lis.report.source import Source
 from lis.report.style import label_colours, plain
+from lis.store import Artifact
 
 _BARS = 6
 """Parts beside a trajectory."""
@@ -26,13 +29,10 @@ _CHANGES = (
 )
 
 
-@section
+@section(530, "gradcam", "heat", "around")
 def gradcam(source: Source) -> Section | None:
     """The heat maps, and what they say of parts."""
-    if not (
-        source.has("gradcam", "heat", "around")
-        and source.has("trajectories", "trajectories", "measures", "kinks", "facts")
-    ):
+    if not source.has("trajectories", "trajectories", "measures", "kinks", "facts"):
         return None
     rows = records(source.table("trajectories", "trajectories"))
     if not rows:
@@ -79,7 +79,7 @@ def _bars(source: Source, trajectory: int) -> list[Bar]:
 def _lead(source: Source) -> str:
     """How much heat lies in the background, where parts are known, and how little changes when the answer does."""
     table, around = source.table("gradcam", "heat"), where(source.table("gradcam", "around"), of="target")
-    own = where(table, image="after", of="target", label="background")
+    own = where(table, image="after", of="target", label=BACKGROUND)
     background, area, moved = (column(own, "share"), column(own, "area"), column(around, "moved"))
     if not len(background):
         return "GradCAM gives no heat for the target in any image beside a boundary."
@@ -114,3 +114,13 @@ def _table(source: Source) -> Table:
 def _mean(table: pd.DataFrame, name: str) -> str:
     values = column(table, name)
     return share(float(values.mean())) if len(values) else number(np.nan)
+
+
+@metrics("gradcam")
+def gradcam_numbers(artifact: Artifact) -> dict[str, float]:
+    """`gradcam/background`: share of the heat for the target just beyond the boundary."""
+    table = artifact.table("heat")
+    if set(table["label"]) <= {BACKGROUND}:  # without parts everything is background
+        return {}
+    own = means(where(table, image="after", of="target", label=BACKGROUND), ["share"])
+    return {"gradcam/background": own["share"]} if own else {}

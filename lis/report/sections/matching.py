@@ -9,8 +9,10 @@ from lis.motion.accuracy import NEAR
 from lis.report.figures.matching import errors, recovered
 from lis.report.frames import column, records, where
 from lis.report.labels import listing, number, share
+from lis.report.metrics import metrics
 from lis.report.sections import Picture, Section, Table, section
 from lis.report.source import Source
+from lis.store import Artifact
 
 _TITLE = "Matchers against the truth"
 _ERRORS = (
@@ -24,11 +26,9 @@ _RECOVERED = (
 )
 
 
-@section
-def matching(source: Source) -> Section | None:
+@section(420, "matching", "pairs", "accuracy", "recovered", "facts")
+def matching(source: Source) -> Section:
     """Errors per matcher and kind of change, and the poses recovered."""
-    if not source.has("matching", "pairs", "accuracy", "recovered", "facts"):
-        return None
     pairs, table = source.table("matching", "pairs"), source.table("matching", "accuracy")
     own, poses = source.json("matching", "facts")["matcher"], source.table("matching", "recovered")
     kinds = [kind for kind in KINDS if kind in set(table["kind"])]
@@ -77,3 +77,13 @@ def _poses(poses: pd.DataFrame) -> Table:
         )
     caption = "R² of what was found of a pose against the truth, over the pairs that have an affine map."
     return Table(caption, ["", "", *names, "pairs"], rows)
+
+
+@metrics("matching")
+def matching_numbers(artifact: Artifact) -> dict[str, float]:
+    """`matching/<kind>/{error, within}` and `matching/r2/<quantity>`, of the run's own matcher."""
+    own = artifact.json("facts")["matcher"]
+    rows = records(where(artifact.table("accuracy"), matcher=own))
+    poses = records(where(artifact.table("recovered"), matcher=own, way="sequence"))
+    found = {f"matching/{row['kind']}/{name}": row[name] for row in rows for name in ("error", "within")}
+    return found | {f"matching/r2/{row['what']}": row["r2"] for row in poses}

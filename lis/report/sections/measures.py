@@ -26,11 +26,9 @@ _SHOWN = {
 }
 
 
-@section
-def measures(source: Source) -> Section | None:
+@section(330, "units", "ranking", "overlap", "distribution", "scaled")
+def measures(source: Source) -> Section:
     """Pictures by measure, shared heads of rankings, and distributions."""
-    if not source.has("units", "ranking", "overlap", "distribution", "scaled"):
-        return None
     shared, test = source.table("units", "overlap"), source.table("units", "distribution")
     if shared.empty:
         return Section(

@@ -15,9 +15,11 @@ from lis.report.figures.fields import FieldRow, PathRow, fields, paths
 from lis.report.figures.movement import movement, parts
 from lis.report.frames import column, known, records, where
 from lis.report.labels import counted, listing, number, probability, words
+from lis.report.metrics import metrics
 from lis.report.sections import Picture, Section, Table, section
 from lis.report.source import Source
 from lis.report.style import plain
+from lis.store import Artifact
 
 _TITLE = "What moves"
 _FIELDS = (
@@ -38,11 +40,9 @@ _PARTS = "How far each part moves after alignment: mean length over its pixels, 
 _KINDS = {"translation": "px", "rotation": "°", "scale": "", "shear": ""}
 
 
-@section
-def motion(source: Source) -> Section | None:
+@section(410, "motion", "tracks", "tuned", "units", "parts", "shown", "facts")
+def motion(source: Source) -> Section:
     """Fields, paths, the movement of the whole, and that of the parts."""
-    if not source.has("motion", "tracks", "tuned", "units", "parts", "shown", "facts"):
-        return None
     tracks, tuned = source.table("motion", "tracks"), source.table("motion", "tuned")
     if known(tracks, "dx").empty:
         return Section(_TITLE, f"Nothing could be aligned: {_reasons(tracks)}.")
@@ -175,3 +175,17 @@ def _reasons(tracks: pd.DataFrame) -> str:
     """Why samples have no motion, the most frequent reason first."""
     found = Counter(reason for reason in tracks["reason"] if reason)
     return "; ".join(f"{reason}: {count}" for reason, count in found.most_common(3))
+
+
+@metrics("motion")
+def motion_numbers(artifact: Artifact) -> dict[str, float]:
+    """`motion/tuned/<kind>` (units tuned for a movement of the whole figure), `motion/{local, aligned}` (median local
+    displacement in pixels, share of samples that could be aligned).
+    """
+    tracks, tuned = artifact.table("tracks"), artifact.table("tuned")
+    found = {"motion/aligned": float(np.mean([reason == "" for reason in tracks["reason"]]))}
+    if len(local := column(tracks, "figure")):
+        found["motion/local"] = float(np.median(local))
+    if len(column(tuned, "q")):
+        found |= {f"motion/tuned/{kind}": len(tuned_units(tuned, kind)) for kind in dict.fromkeys(tuned["kind"])}
+    return found

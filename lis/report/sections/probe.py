@@ -9,15 +9,15 @@ import pandas as pd
 from lis.report.figures.probe import regularisation, reliability
 from lis.report.frames import records
 from lis.report.labels import number, share, words
+from lis.report.metrics import metrics, prefixed
 from lis.report.sections import Picture, Section, Table, section
 from lis.report.source import Source
+from lis.store import Artifact
 
 
-@section
-def linear_probe(source: Source) -> Section | None:
+@section(640, "probe", "probe", "accuracy", "calibration", "path")
+def linear_probe(source: Source) -> Section:
     """Accuracy and calibration on samples of its own, and the regularisation."""
-    if not source.has("probe", "probe", "accuracy", "calibration", "path"):
-        return None
     facts, path = source.json("probe", "probe"), source.table("probe", "path")
     accuracy = source.table("probe", "accuracy")
     pictures = [
@@ -70,3 +70,10 @@ def _notes(facts: dict[str, Any], path: pd.DataFrame) -> list[str]:
     )
     at_end = facts["C"] in (path["C"].min(), path["C"].max())
     return [fitted, "The best penalty lies at the end of the grid, perhaps beyond."] if at_end else [fitted]
+
+
+@metrics("probe")
+def probe_numbers(artifact: Artifact) -> dict[str, float]:
+    """`probe/{accuracy, ece, log_loss}` of a linear probe."""
+    facts = artifact.json("probe")
+    return prefixed("probe", {name: facts[name] for name in ("accuracy", "ece", "log_loss")})

@@ -11,9 +11,11 @@ from lis.report.figures.relevance import relevance as relevance_figure
 from lis.report.figures.strips import signed
 from lis.report.frames import known, records, where
 from lis.report.labels import listing, number, share, words
+from lis.report.metrics import metrics
 from lis.report.sections import Picture, Section, Table, section
 from lis.report.sections.pictures import pictured
 from lis.report.source import Source
+from lis.store import Artifact
 
 _TITLE = "Class relevance"
 _PANELS = 6
@@ -40,11 +42,9 @@ _SAMPLES = (
 )
 
 
-@section
-def class_relevance(source: Source) -> Section | None:
+@section(360, "units", "relevance", "relevance_null", "robustness")
+def class_relevance(source: Source) -> Section:
     """Distributions, shared units, correlations, pictures, and how robust each class is."""
-    if not source.has("units", "relevance", "relevance_null", "robustness"):
-        return None
     table, names = known(source.table("units", "relevance"), "change"), source.facts.class_names
     if table.empty:
         return Section(_TITLE, "No unit was tuned on any sample, so that no answer changed.")
@@ -140,3 +140,9 @@ def _table(source: Source) -> Table:
         "all (unit, sample) pairs in which the answer flips."
     )
     return Table(caption, ["", "mean", "median", "relevant units", "answer flips"], rows)
+
+
+@metrics("units")
+def relevance_numbers(artifact: Artifact) -> dict[str, float]:
+    """`units/relevant/<class>`: on how many units a class rests."""
+    return {f"units/relevant/{row['class']}": row["relevant"] for row in records(artifact.table("robustness"))}

@@ -10,9 +10,11 @@ from lis.report.figures.masks import Example, mask_examples
 from lis.report.figures.segmentation import ious, left_out_ious, main_kind
 from lis.report.frames import column, records, where
 from lis.report.labels import number, words
+from lis.report.metrics import metrics, prefixed
 from lis.report.sections import Picture, Section, Table, section
 from lis.report.source import Source
 from lis.report.style import label_colours
+from lis.store import Artifact
 
 RANKS = ("worst", "average", "best")
 """What `rank` of the tensors "examples" points into."""
@@ -31,11 +33,9 @@ _EXAMPLES = (
 )
 
 
-@section
-def parts(source: Source) -> Section | None:
+@section(310, "segmentation", "iou", "summary", "examples")
+def parts(source: Source) -> Section:
     """IoU per label, a class without labels, and the masks of single images."""
-    if not source.has("segmentation", "iou", "summary", "examples"):
-        return None
     table, summary = source.table("segmentation", "iou"), source.json("segmentation", "summary")
     colours, name = label_colours(summary["labels"]), summary["left_out"]
     pictures = [Picture("iou", ious(where(table, left_out=False), colours), _IOU)]
@@ -105,3 +105,10 @@ def _against(summary: dict[str, Any], kind: str) -> str:
 
 def _mean(value: float | None) -> str:
     return "–" if value is None else number(value, 3)
+
+
+@metrics("segmentation")
+def segmentation_numbers(artifact: Artifact) -> dict[str, float]:
+    """`segmentation/iou_{labelled, exact}`: mean IoU over the labels, on labelled images and on exact masks."""
+    summary = artifact.json("summary")
+    return prefixed("segmentation", {f"iou_{kind}": (summary.get(kind) or {}).get("iou") for kind in _KINDS})

@@ -5,15 +5,15 @@ from __future__ import annotations
 from lis.report.figures.similarity import similarity as similarity_figure
 from lis.report.frames import column
 from lis.report.labels import number
+from lis.report.metrics import means, metrics
 from lis.report.sections import Picture, Section, section
 from lis.report.source import Source
+from lis.store import Artifact
 
 
-@section
-def similarity(source: Source) -> Section | None:
+@section(260, "similarity", "similarity")
+def similarity(source: Source) -> Section:
     """ARI and RSA over the repetitions."""
-    if not source.has("similarity", "similarity"):
-        return None
     table = source.table("similarity", "similarity")
     mean = {name: number(column(table, name).mean(), 2) for name in table.columns if name != "repetition"}
     lead = (
@@ -26,3 +26,10 @@ def similarity(source: Source) -> Section | None:
         f"flattened (dis)similarity matrices of R and W. Numbers are means."
     )
     return Section("Similarity of R and W", lead, [Picture("similarity", similarity_figure(table), caption)])
+
+
+@metrics("similarity")
+def similarity_numbers(artifact: Artifact) -> dict[str, float]:
+    """`ari_r`, `ari_w`, `rsa_similarity`, `rsa_dissimilarity`: means over repetitions."""
+    table = artifact.table("similarity")
+    return means(table, [name for name in table.columns if name != "repetition"])

@@ -18,11 +18,9 @@ _CAPTION = (
 )
 
 
-@section
-def sparse(source: Source) -> Section | None:
+@section(550, "sparse_counterfactuals", "summary")
+def sparse(source: Source) -> Section:
     """Success and class probability against the number of units moved."""
-    if not source.has("sparse_counterfactuals", "summary"):
-        return None
     table = source.table("sparse_counterfactuals", "summary")
     found = known(table, "units")
     if found.empty:

@@ -26,11 +26,9 @@ _UNITS = (
 )
 
 
-@section
-def sparsity(source: Source) -> Section | None:
+@section(340, "units", "label_sparsity", "label_sparsity_null", "unit_sparsity")
+def sparsity(source: Source) -> Section:
     """Both sparsities, beside random directions."""
-    if not source.has("units", "label_sparsity", "label_sparsity_null", "unit_sparsity"):
-        return None
     own, null = (known(source.table("units", f"label_sparsity{end}"), "sparsity") for end in ("", "_null"))
     by_units = known(source.table("units", "unit_sparsity"), "sparsity")
     figures, tables, lead = [], [], []

@@ -28,11 +28,9 @@ _AGREEMENT = (
 )
 
 
-@section
-def transfer(source: Source) -> Section | None:
+@section(370, "units", "transfer", "agreement")
+def transfer(source: Source) -> Section:
     """Pictures through the classes, the first units in each, and the agreement over all units."""
-    if not source.has("units", "transfer", "agreement"):
-        return None
     names, table = source.facts.class_names, known(source.table("units", "transfer"), "change")
     if len(names) < 2:
         return Section(_TITLE, "There is one class: nothing to transfer to.")

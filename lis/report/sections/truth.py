@@ -12,9 +12,11 @@ from lis.report.figures.truth import agreement as agreement_figure
 from lis.report.figures.truth import measured_and_true
 from lis.report.frames import column, known, records, where
 from lis.report.labels import counted, listing, number
+from lis.report.metrics import metrics
 from lis.report.parts import colours, label_names
 from lis.report.sections import Picture, Section, Table, section
 from lis.report.source import Source
+from lis.store import Artifact
 
 _TITLE = "Measured and true changes"
 _SCATTER = (
@@ -31,11 +33,9 @@ _MATRICES = (
 _COLUMNS = ("spearman", "overlap", "spearman_seed", "overlap_seed")
 
 
-@section
-def truth(source: Source) -> Section | None:
+@section(390, "truth", "agreement", "units", "summary")
+def truth(source: Source) -> Section:
     """The agreement per label and measure, and the dots behind it."""
-    if not source.has("truth", "agreement", "units", "summary"):
-        return None
     table, units = source.table("truth", "agreement"), source.table("truth", "units")
     found = known(table, "spearman")
     if found.empty:
@@ -89,3 +89,10 @@ def _table(table: pd.DataFrame) -> Table:
 def _notes(table: pd.DataFrame) -> list[str]:
     small = list(dict.fromkeys(where(table, interpreted=False)["label"]))
     return [f"Left out of the means, as too small to be interpreted: {listing(small)}."] if small else []
+
+
+@metrics("truth")
+def truth_numbers(artifact: Artifact) -> dict[str, float]:
+    """`truth/<measure>/{spearman, overlap}`: means over labels."""
+    summary = artifact.json("summary")
+    return {f"truth/{measure}/{name}": value for measure, own in summary.items() for name, value in own.items()}

@@ -32,11 +32,9 @@ _RANKING = (
 )
 
 
-@section
-def tuned_units(source: Source) -> Section | None:
+@section(320, "units", "ranking")
+def tuned_units(source: Source) -> Section:
     """Rankings of units, pictures of the first ones, and their table."""
-    if not source.has("units", "ranking"):
-        return None
     table = known(source.table("units", "ranking"), "change")
     if where(table, interpreted=True).empty:
         return Section(_TITLE, _NOTHING)
