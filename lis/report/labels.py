@@ -139,6 +139,42 @@ def gain(fraction: float, margin: float = math.nan) -> str:
     return f"{100 * fraction:+.1f}{around} %".replace("-", "−")
 
 
+def signed(value: float, digits: int = 2) -> str:
+    """A change with its sign, and `digits` behind the point.
+
+    Example:
+        >>> signed(0.5), signed(-0.204, 1), signed(-0.001)
+        ('+0.50', '−0.2', '0.00')
+    """
+    text = f"{value:+.{digits}f}"
+    return text.replace("-", "−") if float(text) else text[1:]
+
+
+def offset(value: float) -> str:
+    """A change with its sign, which stays where it rounds to zero; a dash for what is not finite.
+
+    Example:
+        >>> offset(0.001), offset(-1.5), offset(float("nan"))
+        ('+0.00', '−1.50', '–')
+    """
+    return f"{value:+.2f}".replace("-", "−") if math.isfinite(value) else "–"
+
+
+def arrow(origin: str, target: str) -> str:
+    """From one class to another.
+
+    Example:
+        >>> arrow("border_collie", "pug")
+        'border collie → pug'
+    """
+    return f"{words(origin)} → {words(target)}"
+
+
+def sentences(*parts: str) -> str:
+    """Those that are not empty, one behind the other."""
+    return " ".join(filter(None, parts))
+
+
 def times(value: float) -> str:
     """A ratio to a baseline.
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from lis.report.figures.marks import bare, picture
 from lis.report.figures.reconstructions import mosaic
-from lis.report.labels import number
+from lis.report.labels import number, signed
 from lis.report.style import INK, MUTED, RULE, WIDE, class_colours, plain, styled
 
 _MOST = 6
@@ -55,17 +55,6 @@ def rows_shown(class_names: Sequence[str], most: int = _MOST) -> list[int]:
     names = list(dict.fromkeys(class_names))
     per_class = max(1, most // len(names))
     return [k for name in names for k in [i for i, own in enumerate(class_names) if own == name][:per_class]]
-
-
-def signed(value: float, places: int = 2) -> str:
-    """A change with its sign.
-
-    Example:
-        >>> signed(0.5), signed(-0.204, 1), signed(-0.001)
-        ('+0.50', '−0.2', '0.00')
-    """
-    text = f"{value:+.{places}f}"
-    return text.replace("-", "−") if float(text) else text[1:]
 
 
 @styled

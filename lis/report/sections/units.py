@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lis.report.figures.strips import Block, rows_shown, signed, strips
+from lis.report.figures.strips import Block, rows_shown, strips
 from lis.report.frames import column, records, where
-from lis.report.labels import OTHER_UNITS, listing, number, share, words
+from lis.report.labels import OTHER_UNITS, listing, number, share, signed, words
 from lis.report.metrics import metrics
 from lis.report.sections import Picture, Section, Table, section
 from lis.report.source import Source

@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 
 from lis.report.animations import animation_names
-from lis.report.figures.strips import signed
 from lis.report.figures.views import Curve, Panel, Strip, courses, filmstrips
 from lis.report.frames import records, where
-from lis.report.labels import interval, listing, number, share, words
+from lis.report.labels import interval, listing, number, share, signed, words
 from lis.report.measures import CHANGES, changed
 from lis.report.sections import Picture, Section, Table, section
 from lis.report.source import Source
