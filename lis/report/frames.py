@@ -58,6 +58,11 @@ def mean_by(table: pd.DataFrame, by: str | list[str], name: str) -> pd.DataFrame
     return pd.DataFrame(table.groupby(by, as_index=False)[name].mean())
 
 
+def pairs_of(table: pd.DataFrame, first: str = "origin", second: str = "target") -> list[tuple[Any, Any]]:
+    """The pairs of values of two columns, in the order in which they come first."""
+    return list(dict.fromkeys(zip(table[first], table[second], strict=True)))
+
+
 def ends(table: pd.DataFrame, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The rows with the smallest and with the largest value of a column.
 
@@ -67,6 +72,11 @@ def ends(table: pd.DataFrame, name: str) -> tuple[dict[str, Any], dict[str, Any]
     """
     ordered = records(table.sort_values(name, kind="stable"))
     return ordered[0], ordered[-1]
+
+
+def row_of(table: pd.DataFrame, name: str) -> dict[str, Any]:
+    """The row of a class, or of "all" classes together."""
+    return records(where(table, **{"class": name}))[0]
 
 
 def largest(table: pd.DataFrame, name: str) -> dict[str, Any]:

@@ -126,6 +126,26 @@ def share(value: float) -> str:
     return f"{100 * value:.1f}".removesuffix(".0") + " %"
 
 
+def share_between(value: float, low: float, high: float) -> str:
+    """A fraction in percent with its interval.
+
+    Example:
+        >>> share_between(0.9, 0.85, 0.94)
+        '90 % [85 %, 94 %]'
+    """
+    return f"{share(value)} [{share(low)}, {share(high)}]"
+
+
+def percent(value: float, low: float, high: float) -> str:
+    """A fraction in percent with its interval, all with three significant digits.
+
+    Example:
+        >>> percent(0.5, 0.25, 0.75)
+        '50.0 [25.0, 75.0] %'
+    """
+    return interval(100 * value, 100 * low, 100 * high) + " %"
+
+
 def gain(fraction: float, margin: float = math.nan) -> str:
     """A change in percent with its sign, and the half width of its interval where that is finite.
 

@@ -56,7 +56,8 @@ def matrices(
     *,
     columns: int,
     pad: float,
-) -> tuple[Figure, np.ndarray]:
+    y: str = "",
+) -> Figure:
     """Matrices beside each other with the same rows, which are named at the left, and the same columns.
 
     Args:
@@ -65,16 +66,15 @@ def matrices(
         height: of a row of matrices in inches.
         columns: matrices beside each other.
         pad: points between a matrix and its title.
-
-    Returns:
-        the figure, and its axes.
+        y: what the rows of the first matrix are.
     """
     lines = len(panels) // columns
     figure, axes = sheet(WIDE, height * lines, lines, columns)
     for at, (axis, (title, values, limits, text, colours)) in enumerate(zip(axes.flat, panels, strict=True)):
         heat(axis, values, [] if at % columns else names[0], names[1], limits, text, colours)
         axis.set_title(title, pad=pad)
-    return figure, axes
+    axes[0, 0].set_ylabel(y)
+    return figure
 
 
 def symmetric(values: np.ndarray) -> np.ndarray:
@@ -92,6 +92,7 @@ def crossed(
     *,
     corner: str = "",
     name: Callable[[Any], str] = words,
+    heads: Callable[[Any], str] = str,
     bold: Callable[[Any, Any], bool] = lambda row, column: False,
 ) -> Table:
     """A table of names down and names across.
@@ -101,13 +102,13 @@ def crossed(
         rows, columns: names.
         cell: the text of a row and a column.
         corner: what the rows are.
-        name: how a row is called; columns are written as they are.
+        name, heads: how a row and a column are called.
         bold: whether the cell of a row and a column stands out.
     """
     down, across = list(rows), list(columns)
     best = ((i, 1 + k) for i, row in enumerate(down) for k, column in enumerate(across) if bold(row, column))
     cells = [[name(row), *(cell(row, column) for column in across)] for row in down]
-    return Table(caption, [corner, *across], cells, frozenset(best))
+    return Table(caption, [corner, *map(heads, across)], cells, frozenset(best))
 
 
 def with_control(value: float, control: float) -> str:

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lis.report.figures.marks import DASHED, circle, dots
+from lis.report.figures.marks import DASHED, above, circle, dots
 from lis.report.figures.ranking import SIGNIFICANT
 from lis.report.frames import column, known
 from lis.report.style import LINK_RED, MUTED, PAIRING, RULE, WIDE, light_grid, sheet, styled
@@ -34,7 +34,7 @@ def honesty(table: pd.DataFrame, labels: int) -> Figure:
 def _realised(axis: Axes, table: pd.DataFrame) -> None:
     for at, name in ((0.0, "nothing"), (1.0, "all")):
         axis.axvline(at, color=RULE, linewidth=1.2)
-        axis.text(at, 1, name, transform=axis.get_xaxis_transform(), size=8, color=MUTED, ha="center", va="bottom")
+        above(axis, at, 1, name, size=8, color=MUTED, ha="center", va="bottom")
     both = known(known(table, "realised"), "others")
     dots(axis, both["realised"], both["others"], PAIRING["cycle"])
     if len(both):

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter
 from PIL import Image
 from scipy.stats import gaussian_kde
 
-from lis.report.style import INK, MUTED, RULE, light_grid
+from lis.report.style import INK, LINK_RED, MUTED, RULE, light_grid
 
 _KDE_SAMPLES = 3000
 DASHED = (0, (4, 3))
@@ -78,6 +78,22 @@ def dot(axis: Axes, value: float, low: float, high: float, at: float, colour: st
 def circle(axis: Axes, x: Any, y: Any, size: float = 5, width: float = 1.2) -> None:
     """A white dot with a dark edge, which stands for a mean; size and width of the edge in points."""
     axis.plot(x, y, "o", color="white", markeredgecolor=INK, markeredgewidth=width, markersize=size)
+
+
+def ring(axis: Axes, x: float, y: float) -> None:
+    """A red ring around a point: what was chosen."""
+    axis.plot(x, y, "o", markersize=9, markerfacecolor="none", markeredgecolor=LINK_RED, markeredgewidth=1.8)
+
+
+def errors(axis: Axes, x: Any, y: Any, low: Any, high: Any, colour: str, **style: Any) -> None:
+    """Dots that a line joins, each with its vertical interval."""
+    spans = [np.abs(np.asarray(bound, dtype=float) - np.asarray(y, dtype=float)) for bound in (low, high)]
+    axis.errorbar(x, y, spans, fmt="o-", color=colour, markersize=5, elinewidth=1.2, **style)
+
+
+def above(axis: Axes, x: float, y: float, text: str, **style: Any) -> None:
+    """Text at a value on the horizontal axis, and a fraction of the height."""
+    axis.text(x, y, text, transform=axis.get_xaxis_transform(), **style)
 
 
 def dots(axis: Axes, x: Any, y: Any, colour: str, size: float = 4, alpha: float = 0.5, **style: Any) -> None:

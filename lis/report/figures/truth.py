@@ -74,4 +74,4 @@ def agreement(table: pd.DataFrame, labels: Sequence[str], measures: Sequence[str
         correlation = ((-1.0, 1.0), signed, TWO_SIDED)
         shared = ((0.0, 10.0), lambda value: number(value, 2), ONE_SIDED)
         panels.append((title, values, *(correlation if name.startswith("spearman") else shared)))
-    return matrices(panels, (labels, measures), 0.6 + 0.27 * max(len(labels), 3), columns=2, pad=8)[0]
+    return matrices(panels, (labels, measures), 0.6 + 0.27 * max(len(labels), 3), columns=2, pad=8)

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from lis.report.figures.bayes import boundaries, factors, posteriors
-from lis.report.frames import records, where
-from lis.report.labels import counted, number, share, words
+from lis.report.frames import pairs_of, records, where
+from lis.report.labels import arrow, counted, number, offset, share, words
 from lis.report.metrics import metrics, prefixed
 from lis.report.sections import Picture, Section, Table, section
 from lis.report.source import Source
@@ -40,7 +40,7 @@ def boundary_truth(source: Source) -> Section:
     if table.empty:
         return Section(_TITLE, "No counterfactual reached its target, so that there is none to hold against the truth.")
     moved = source.table("boundary_truth", "factors")
-    pairs = list(dict.fromkeys(zip(moved["origin"], moved["target"], strict=True)))
+    pairs = pairs_of(moved)
     figures = [
         Picture("truth-boundaries", boundaries(table, _end(source, table)), _BOUNDARIES),
         *_paths(source, table),
@@ -71,8 +71,8 @@ def _lead(summary: dict[str, Any]) -> str:
         f"{share(summary['bayes_reached'])} truly are of that class by Bayes' rule on their factors; going on along "
         f"the same line {share(summary['bayes_on_path'])} get there"
     )
-    if summary["gap_median"] is not None and np.isfinite(summary["gap_median"]):
-        gap = summary["gap_median"]
+    gap = summary["gap_median"]
+    if gap is not None and np.isfinite(gap):
         side = "after" if gap > 0 else "before"
         lead += f", in the median {number(abs(gap), 2)} of the path {side} the classifier's boundary"
     return (
@@ -83,18 +83,13 @@ def _lead(summary: dict[str, Any]) -> str:
 
 def _table(moved: pd.DataFrame, pairs: list[tuple[str, str]]) -> Table:
     """What each pair's counterfactuals truly change."""
-    rows = []
+    rows, ranked = [], moved.sort_values("change", key=np.abs, ascending=False, kind="stable")
     for origin, target in pairs:
-        own = where(moved, origin=origin, target=target)
-        top = records(own.iloc[np.argsort(-np.abs(np.asarray(own["change"])), kind="stable")[:_FACTORS]])
-        told = [f"{words(x['factor'])} {_signed(x['change'])} ({_signed(x['difference'])})" for x in top]
-        rows.append([f"{words(origin)} → {words(target)}", ", ".join(told)])
+        top = records(where(ranked, origin=origin, target=target))[:_FACTORS]
+        told = [f"{words(x['factor'])} {offset(x['change'])} ({offset(x['difference'])})" for x in top]
+        rows.append([arrow(origin, target), ", ".join(told)])
     caption = "True factors that change most, in latent units; in brackets the difference of the classes' means."
     return Table(caption, ["", "factors"], rows)
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−")
 
 
 @metrics("boundary_truth")

@@ -6,7 +6,7 @@ from typing import Any
 
 from lis.report.figures.classifier import trained_classifier
 from lis.report.frames import records
-from lis.report.labels import number, share, words
+from lis.report.labels import number, share, share_between, words
 from lis.report.metrics import metrics, prefixed
 from lis.report.sections import Picture, Section, Table, section
 from lis.report.source import Source
@@ -38,8 +38,9 @@ _CAPTION = (
 def _training(facts: dict[str, Any], whole: dict[str, Any]) -> str:
     return (
         f"It was trained on {facts['images']:,} rendered figures of part world, from nothing, in "
-        f"{number(facts['seconds'], 2)} s, and is right on {share(whole['accuracy'])} "
-        f"[{share(whole['low'])}, {share(whole['high'])}] of new ones; Bayes' rule on {share(whole['bayes'])}."
+        f"{number(facts['seconds'], 2)} s, and is right on "
+        f"{share_between(whole['accuracy'], whole['low'], whole['high'])} of new ones; Bayes' rule on "
+        f"{share(whole['bayes'])}."
     )
 
 

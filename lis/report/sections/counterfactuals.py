@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from lis.report.figures.reached import reached
-from lis.report.frames import column, records, where
-from lis.report.labels import counted, interval, listing, number, share, words
+from lis.report.frames import column, ends, records, where
+from lis.report.labels import arrow, counted, listing, number, percent, share, words
 from lis.report.metrics import means, metrics, prefixed
 from lis.report.sections import Picture, Section, Table, section
 from lis.report.source import Source
@@ -48,17 +48,16 @@ def _found(pairs: pd.DataFrame, facts: dict[str, Any]) -> str:
         f"{OPTIMIZERS.get(facts['optimizer'], facts['optimizer'])} "
         f"(learning rate {number(facts['learning_rate'], 1)})."
     )
-    own = [row for row in records(pairs.sort_values("rate", kind="stable")) if row["origin"] != ALL]
-    if len(own) < 2 or own[0]["rate"] == 1:
+    single = pd.DataFrame(pairs[pairs["origin"] != ALL])
+    if len(single) < 2 or (worst := ends(single, "rate")[0])["rate"] == 1:
         return lead
-    worst = own[0]
     return f"{lead} The hardest is {words(worst['origin'])} to {words(worst['target'])}: {share(worst['rate'])}."
 
 
 def _pair_row(row: dict[str, Any]) -> list[str]:
     return [
-        ALL if row["origin"] == ALL else f"{words(row['origin'])} → {words(row['target'])}",
-        interval(100 * row["rate"], 100 * row["low"], 100 * row["high"]) + " %",
+        ALL if row["origin"] == ALL else arrow(row["origin"], row["target"]),
+        percent(row["rate"], row["low"], row["high"]),
         number(row["steps"]),
         number(row["probability"], 2),
         number(row["w_distance"], 2),

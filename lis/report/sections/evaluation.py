@@ -10,7 +10,7 @@ from lis.report.figures.components import components
 from lis.report.figures.distributions import distances
 from lis.report.figures.reconstructions import reconstructions
 from lis.report.figures.recovery import class_shares, factors
-from lis.report.frames import column, records
+from lis.report.frames import column, ends, mean, records, row_of
 from lis.report.labels import interval, listing, metric_label, number, probability, share, times, words
 from lis.report.metrics import means, metrics, prefixed
 from lis.report.sections import Picture, Section, Table, section
@@ -44,8 +44,7 @@ def examples(source: Source) -> Section | None:
 def distance(source: Source) -> Section:
     """Every metric beside its baselines."""
     summary = source.table("evaluation", "summary")
-    rows = records(summary)
-    first = rows[0]
+    first = records(summary)[0]
     lead = (
         f"Over {int(first['n']):,} new samples, {metric_label(first['metric'])} of the cycle is "
         f"{interval(first['cycle'], first['cycle_low'], first['cycle_high'])}: {times(first['ratio_random'])} what "
@@ -55,7 +54,7 @@ def distance(source: Source) -> Section:
         "Distance after the cycle, and between random pairs of samples. Density; bars span 5–95 % and the quartiles; "
         "the dot is the mean."
     )
-    units = {row["metric"]: row["unit"] for row in rows}
+    units = dict(zip(summary["metric"], summary["unit"], strict=True))
     figure = distances(source.table("evaluation", "samples"), units)
     return Section("Distances", lead, [Picture("distances", figure, caption)], [summary_table(summary)])
 
@@ -65,9 +64,7 @@ def summary_table(summary: pd.DataFrame) -> Table:
     rows = [
         [
             metric_label(row["metric"]),
-            interval(row["cycle"], row["cycle_low"], row["cycle_high"]),
-            interval(row["within_class"], row["within_class_low"], row["within_class_high"]),
-            interval(row["random"], row["random_low"], row["random_high"]),
+            *(interval(row[x], row[f"{x}_low"], row[f"{x}_high"]) for x in ("cycle", "within_class", "random")),
             times(row["ratio_within_class"]),
             times(row["ratio_random"]),
             probability(max(row["p_random"], row["p_within_class"])),
@@ -120,20 +117,18 @@ def classes(source: Source) -> Section | None:
 
 
 def _kept_lead(kept: pd.DataFrame) -> str:
-    rows = {row["class"]: row["share"] for row in records(kept)}
-    everything = rows.pop("all")
-    worst = min(rows, key=lambda name: rows[name])
+    worst, _ = ends(pd.DataFrame(kept[kept["class"] != "all"]), "share")
     return (
-        f"For {share(everything)} of the cycled images the classifier still names the sample's class "
-        f"(lowest: {words(worst)}, {share(rows[worst])})."
+        f"For {share(row_of(kept, 'all')['share'])} of the cycled images the classifier still names the sample's class "
+        f"(lowest: {words(worst['class'])}, {share(worst['share'])})."
     )
 
 
 def _accepted_lead(table: pd.DataFrame, split: str) -> str:
     drawn = int(column(table, "drawn").sum())
     rate = column(table, "accepted").sum() / drawn
-    purpose = "for the fit" if split == "train" else "for the test"
-    return f"{share(rate)} of {drawn:,} samples drawn {purpose} were taken."
+    purpose = "fit" if split == "train" else "test"
+    return f"{share(rate)} of {drawn:,} samples drawn for the {purpose} were taken."
 
 
 def _acceptance_notes(source: Source) -> list[str]:
@@ -151,12 +146,12 @@ def true_factors(source: Source) -> Section | None:
     if table.empty:
         return None
     names = [words(row["factor"]) for row in records(table)]
-    r2, within = column(table, "r2"), column(table, "r2_within")
+    r2, within = (number(mean(table, name), 2) for name in ("r2", "r2_within"))
     lead = (
-        f"Of {len(table)} true factors, the mean R² after the cycle is {number(r2.mean(), 2)} over all samples and "
-        f"{number(within.mean(), 2)} within classes; {names[0]} survives best, {names[-1]} least."
+        f"Of {len(table)} true factors, the mean R² after the cycle is {r2} over all samples and {within} within "
+        f"classes; {names[0]} survives best, {names[-1]} least."
     )
-    lost = [name for name, value in zip(names, within, strict=True) if value < 0.2]
+    lost = [words(row["factor"]) for row in records(table) if row["r2_within"] < 0.2]
     notes = [f"Hardly any of {listing(lost)} survives within classes (R² below 0.2)."] if lost else []
     caption = "R² of each true factor of w̃ against that of w, over all samples and within classes."
     return Section("True factors", lead, [Picture("factors", factors(table), caption)], notes=notes)
@@ -172,7 +167,7 @@ def cycle_numbers(artifact: Artifact) -> dict[str, float]:
         for row in records(artifact.table("summary")):
             found |= prefixed(row["metric"], {name: row[name] for name in _SUMMARY})
     if artifact.has("kept"):
-        found["class_kept"] = next(row["kept"] for row in records(artifact.table("kept")) if row["class"] == "all")
+        found["class_kept"] = row_of(artifact.table("kept"), "all")["kept"]
     if artifact.has("factors"):
         found |= means(artifact.table("factors"), ("r2", "r2_within"))
     return found

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lis.report.figures.fit import equally_good, ridge_path, training_curve, unit_steps
-from lis.report.frames import column, records, where
+from lis.report.frames import column, largest, where
 from lis.report.labels import LINKS_IN_WORDS, PC_TARGETS, interval, listing, number
 from lis.report.metrics import metrics, prefixed
 from lis.report.sections import Picture, Section, section
@@ -71,9 +71,9 @@ def units(source: Source) -> Section:
     steps = column(where(table, status="live"), "step_norm")
     if not len(steps):
         return Section("Units", lead, notes=["The link is not linear: a unit has no step of its own."])
-    largest = records(where(table, status="live").nlargest(1, columns="step_norm"))[0]
-    step = interval(largest["step_norm"], largest["step_norm_low"], largest["step_norm_high"])
-    lead += f" The largest step is that of unit {largest['unit']}, {step}; the median is {number(np.median(steps))}."
+    top = largest(where(table, status="live"), "step_norm")
+    step = interval(top["step_norm"], top["step_norm_low"], top["step_norm_high"])
+    lead += f" The largest step is that of unit {top['unit']}, {step}; the median is {number(np.median(steps))}."
     caption = (
         "Step of w̃ when a unit goes from its smallest to its largest activation. Intervals: jackknife over blocks of "
         "the training pairs."

@@ -8,8 +8,9 @@ import pandas as pd
 from lis.boundary.generator_tables import TOLD
 from lis.boundary.gradcam import BACKGROUND
 from lis.report.figures.looks import Bar, Look, looks
-from lis.report.frames import column, known, records, where
-from lis.report.labels import counted, listing, number, share, words
+from lis.report.frames import column, known, mean, records, where
+from lis.report.labels import counted, listing, share, words
+from lis.report.layer import crossed
 from lis.report.metrics import means, metrics
 from lis.report.sections import Picture, Section, Table, section
 from lis.report.source import Source
@@ -79,8 +80,8 @@ def _bars(source: Source, trajectory: int) -> list[Bar]:
 def _lead(source: Source) -> str:
     """How much heat lies in the background, where parts are known, and how little changes when the answer does."""
     table, around = source.table("gradcam", "heat"), where(source.table("gradcam", "around"), of="target")
-    own = where(table, image="after", of="target", label=BACKGROUND)
-    background, area, moved = (column(own, "share"), column(own, "area"), column(around, "moved"))
+    rows, moved = where(table, image="after", of="target", label=BACKGROUND), column(around, "moved")
+    background, area = column(rows, "share"), column(rows, "area")
     if not len(background):
         return "GradCAM gives no heat for the target in any image beside a boundary."
     if not _parts(source):
@@ -101,19 +102,13 @@ def _lead(source: Source) -> str:
 def _table(source: Source) -> Table:
     """The share of the heat that each part has, over all trajectories."""
     table = known(where(source.table("gradcam", "heat"), of="target"), "share")
-    parts = list(dict.fromkeys(source.table("gradcam", "heat")["label"]))
-    rows = []
-    for label in parts:
-        own = where(table, label=label)
-        cells = [_mean(where(own, image=image), "share") for image in ("original", "before", "after", "counterfactual")]
-        rows.append([words(label), *cells, _mean(own, "area")])
+
+    def cell(label: str, head: str) -> str:
+        rows = where(table, label=label)
+        return share(mean(rows, "area") if head == "area" else mean(where(rows, image=head), "share"))
+
     caption = "Share of GradCAM's heat for the target on each part, as a mean over the trajectories, beside its area."
-    return Table(caption, ["", *_HEADS, "area"], rows)
-
-
-def _mean(table: pd.DataFrame, name: str) -> str:
-    values = column(table, name)
-    return share(float(values.mean())) if len(values) else number(np.nan)
+    return crossed(caption, dict.fromkeys(source.table("gradcam", "heat")["label"]), [*_HEADS, "area"], cell)
 
 
 @metrics("gradcam")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lis.report.figures.similarity import similarity as similarity_figure
-from lis.report.frames import column
+from lis.report.frames import mean
 from lis.report.labels import number
 from lis.report.metrics import means, metrics
 from lis.report.sections import Picture, Section, section
@@ -15,11 +15,11 @@ from lis.store import Artifact
 def similarity(source: Source) -> Section:
     """ARI and RSA over the repetitions."""
     table = source.table("similarity", "similarity")
-    mean = {name: number(column(table, name).mean(), 2) for name in table.columns if name != "repetition"}
+    told = {name: number(mean(table, name), 2) for name in table.columns if name != "repetition"}
     lead = (
-        f"Clusters of R match the classes with an adjusted Rand index of {mean['ari_r']}, clusters of W with "
-        f"{mean['ari_w']}; the similarities of samples in the two spaces correlate at {mean['rsa_similarity']}, "
-        f"their distances at {mean['rsa_dissimilarity']}."
+        f"Clusters of R match the classes with an adjusted Rand index of {told['ari_r']}, clusters of W with "
+        f"{told['ari_w']}; the similarities of samples in the two spaces correlate at {told['rsa_similarity']}, "
+        f"their distances at {told['rsa_dissimilarity']}."
     )
     caption = (
         f"{len(table)} repetitions. Left: k-means clusters against class labels. Right: correlation between the "

@@ -6,7 +6,7 @@ from typing import Any
 
 from lis.report.figures.reached import trade_off
 from lis.report.frames import known, records
-from lis.report.labels import counted, interval, number, share
+from lis.report.labels import counted, interval, number, percent, share
 from lis.report.sections import Picture, Section, Table, section
 from lis.report.source import Source
 
@@ -22,14 +22,14 @@ _CAPTION = (
 def sparse(source: Source) -> Section:
     """Success and class probability against the number of units moved."""
     table = source.table("sparse_counterfactuals", "summary")
-    found = known(table, "units")
-    if found.empty:
+    reached = known(table, "units")
+    if reached.empty:
         return Section(_TITLE, "With no penalty that was tried does a counterfactual reach its target.")
     rows = [_row(row) for row in records(table.sort_values("l1"))]
     columns = ["L1 weight", "target reached", "probability of the target", "units moved (median)"]
     caption = "Over all counterfactuals with that penalty; probability and units of those that reach their target."
     figure = Picture("counterfactuals-l1", trade_off(table), _CAPTION)
-    return Section(_TITLE, _lead(records(found.sort_values("l1"))), [figure], [Table(caption, columns, rows)])
+    return Section(_TITLE, _lead(records(reached.sort_values("l1"))), [figure], [Table(caption, columns, rows)])
 
 
 def _lead(rows: list[dict[str, Any]]) -> str:
@@ -52,7 +52,7 @@ def _lead(rows: list[dict[str, Any]]) -> str:
 def _row(row: dict[str, Any]) -> list[str]:
     return [
         number(row["l1"], 2),
-        interval(100 * row["rate"], 100 * row["low"], 100 * row["high"]) + " %",
+        percent(row["rate"], row["low"], row["high"]),
         number(row["probability"], 2),
         interval(row["units"], row["units_low"], row["units_high"]),
     ]
