@@ -17,7 +17,6 @@ from findings import make_job
 import lis.report
 from lis.config import NetworkConfig, PartNetConfig, PartWorldConfig
 from lis.report import comparison, sections
-from lis.report import metrics as report_metrics
 from lis.report import page as report_page
 from lis.report.comparison import write_comparison
 from lis.report.frames import records
@@ -186,8 +185,7 @@ ORDER = [
 ]  # fmt: skip
 """The page from top to bottom, a line per chapter."""
 ANALYSIS = """
-from lis.report.metrics import metrics
-from lis.report.sections import Section, section
+from lis.report.sections import Section, metrics, section
 
 @section(345, "similarity", "similarity")
 def novelty(source):
@@ -214,7 +212,7 @@ def test_a_new_analysis_needed_a_list_of_imports_and_a_table_of_collectors(
     (tmp_path / "novelty_of_a_test.py").write_text(ANALYSIS)
     monkeypatch.setattr(lis.report, "__path__", [*lis.report.__path__, str(tmp_path)])
     monkeypatch.setattr(sections, "MAKERS", dict(sections.MAKERS))
-    monkeypatch.setattr(report_metrics, "COLLECTORS", {k: [*v] for k, v in report_metrics.COLLECTORS.items()})
+    monkeypatch.setattr(sections, "COLLECTORS", {k: [*v] for k, v in sections.COLLECTORS.items()})
     sections.discover.cache_clear()
     try:
         known = {stage: artifacts[stage] for stage in ("similarity", "link")}
@@ -234,7 +232,7 @@ def test_a_collector_that_fails_loses_only_its_own_numbers(
     artifacts = {stage: artifacts[stage] for stage in ("link", "pairs/test")}
     whole = collect_metrics(artifacts)
     others = {key: value for key, value in whole.items() if not key.startswith("link/")}
-    monkeypatch.setitem(report_metrics.COLLECTORS, "link", [failing])
+    monkeypatch.setitem(sections.COLLECTORS, "link", [failing])
     assert collect_metrics(artifacts) == others and len(others) < len(whole)
     assert "'Numbers of link' failed" in caplog.text and "Traceback" in caplog.text
     with pytest.raises(ReportError, match=r"Numbers of link \(failed\): KeyError: 'nowhere'"):

@@ -126,6 +126,16 @@ def share(value: float) -> str:
     return f"{100 * value:.1f}".removesuffix(".0") + " %"
 
 
+def with_control(value: float, control: float) -> str:
+    """A number with that of random directions in brackets; alone where there is none.
+
+    Example:
+        >>> with_control(0.41, 0.3), with_control(0.41, math.nan)
+        ('0.41 (0.30)', '0.41')
+    """
+    return number(value, 2) + (f" ({number(control, 2)})" if math.isfinite(control) else "")
+
+
 def share_between(value: float, low: float, high: float) -> str:
     """A fraction in percent with its interval.
 

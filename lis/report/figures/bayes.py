@@ -10,10 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lis.report.figures.evolution import TARGET
-from lis.report.figures.marks import DASHED, diagonal, dots, names_down
+from lis.report.figures.marks import DASHED, diagonal, dots, facets, names_down
 from lis.report.frames import column, known, where
 from lis.report.labels import arrow
-from lis.report.layer import facets
 from lis.report.style import INK, LINK_RED, MUTED, PAIRING, SERIES, WIDE, light_grid, plain, sheet, styled
 
 

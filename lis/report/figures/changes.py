@@ -10,10 +10,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import norm
 
-from lis.report.figures.marks import write
+from lis.report.figures.marks import facets, write
 from lis.report.frames import records, where
 from lis.report.labels import number, probability
-from lis.report.layer import facets
 from lis.report.style import LINK_RED, PAIRING, plain, styled
 
 _BINS = np.linspace(-1, 1, 62)

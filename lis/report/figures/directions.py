@@ -9,10 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lis.report.figures.heat import ONE_SIDED, TWO_SIDED, matrix
+from lis.report.figures.heat import ONE_SIDED, TWO_SIDED, matrices
 from lis.report.figures.marks import above, dots
 from lis.report.frames import column, mean_by, split, where
-from lis.report.layer import matrices
 from lis.report.style import INK, MUTED, WIDE, class_colours, light_grid, plain, sheet, styled
 
 _ROW = 1.35
@@ -30,11 +29,9 @@ def direction_sparsity(table: pd.DataFrame, class_names: Sequence[str], most: in
     """
     colours = class_colours(class_names)
     origins = {
-        name: list(
-            split(where(table, origin=name).sort_values("sample_index", kind="stable"), "sample_index").values()
-        )[:most]
+        name: list(split(rows.sort_values("sample_index", kind="stable"), "sample_index").values())[:most]
         for name in class_names
-        if name in set(table["origin"])
+        if len(rows := where(table, origin=name))
     }
     lines = max(map(len, origins.values()))
     figure, axes = sheet(WIDE, 0.75 + _ROW * lines, lines, len(origins), sharey=True)
@@ -78,20 +75,11 @@ def pair_matrices(pairs: pd.DataFrame, agreement: pd.DataFrame, class_names: Seq
         agreement: origin, target, cosine and shared, a row per sample.
         class_names: rows and columns.
     """
-    names, both = (class_names, class_names), ["origin", "target"]
-    sparsity, cosine, shared = (
-        matrix(table, ("origin", class_names), ("target", class_names), name)
-        for table, name in (
-            (pairs, "mean"),
-            (mean_by(agreement, both, "cosine"), "cosine"),
-            (mean_by(agreement, both, "shared"), "shared"),
-        )
-    )
-    values = sparsity[np.isfinite(sparsity)]
-    limits = (float(values.min()), float(values.max()) + 1e-6) if len(values) else (0.0, 1.0)
+    cosine, shared = (mean_by(agreement, ["origin", "target"], name) for name in ("cosine", "shared"))
     panels = [
-        ("sparsity", sparsity, limits, "{:.2f}".format, ONE_SIDED),
-        ("cosine between starts", cosine, (-1.0, 1.0), "{:.2f}".format, TWO_SIDED),
-        ("share of units in common", shared, (0.0, 1.0), "{:.2f}".format, ONE_SIDED),
+        ("sparsity", pairs, "mean", (None, None), "{:.2f}".format, ONE_SIDED),
+        ("cosine between starts", cosine, "cosine", (-1, 1), "{:.2f}".format, TWO_SIDED),
+        ("share of units in common", shared, "shared", (0, 1), "{:.2f}".format, ONE_SIDED),
     ]
-    return matrices(panels, names, 1.0 + 0.36 * len(class_names), columns=3, pad=10, y="from")
+    rows, columns, height = ("origin", class_names), ("target", class_names), 1.0 + 0.36 * len(class_names)
+    return matrices(panels, rows, columns, height, beside=3, pad=10, y="from")

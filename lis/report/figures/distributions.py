@@ -9,10 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lis.report.figures.marks import eye, names_up, wants_log
+from lis.report.figures.marks import eye, facets, names_up, wants_log
 from lis.report.frames import column, split, where
 from lis.report.labels import PAIRINGS, metric_label, times
-from lis.report.layer import facets
 from lis.report.style import MUTED, PAIRING, plain, styled
 
 

@@ -1,9 +1,9 @@
-"""Marks that several figures share: distributions, dots with intervals, names of rows, text, pictures."""
+"""What several figures share: panels, distributions, dots with intervals, names of rows, text, pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,8 +12,9 @@ from matplotlib.ticker import FuncFormatter
 from PIL import Image
 from scipy.stats import gaussian_kde
 
-from lis.report.style import INK, LINK_RED, MUTED, RULE, light_grid
+from lis.report.style import INK, LINK_RED, MUTED, RULE, WIDE, light_grid, sheet
 
+T = TypeVar("T")
 _KDE_SAMPLES = 3000
 DASHED = (0, (4, 3))
 """The line style of thresholds and means."""
@@ -21,6 +22,37 @@ PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
 THOUSANDS = FuncFormatter(lambda value, _: f"{value:,.0f}")
 PERCENT = FuncFormatter(lambda value, _: f"{100 * value:.0f} %")
 """How ticks are written."""
+
+
+def facets(
+    items: Iterable[T], most: int, height: float, head: float, *, least: int = 2, x: str = "", y: str = "", **grid: Any
+) -> tuple[Figure, list[tuple[Axes, T]]]:
+    """Small multiples: a panel per item, `most` beside each other on the width of the page, spare axes hidden.
+
+    Args:
+        items: what the panels show, from left to right and from top to bottom; one or more.
+        most: columns; fewer items take fewer.
+        height: of a row of panels in inches.
+        head: inches of all else.
+        least: the figure is at least as wide as so many panels.
+        x, y: what all horizontal and all vertical axes show.
+        grid: as of `Figure.subplots`; with a shared x every panel has its ticks.
+
+    Returns:
+        the figure, and each item with its axes.
+    """
+    panels = list(items)
+    columns = min(most, len(panels))
+    rows = -(-len(panels) // columns)
+    figure, axes = sheet(WIDE * max(columns, least) / most, head + rows * height, rows, columns, **grid)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    for axis in axes.flat if grid.get("sharex") else ():
+        axis.tick_params(labelbottom=True)
+    for text, label in ((x, figure.supxlabel), (y, figure.supylabel)):
+        if text:
+            label(text, size=9)
+    return figure, list(zip(axes.flat, panels, strict=False))
 
 
 def wants_log(values: np.ndarray, spread: float = 40.0) -> bool:

@@ -9,10 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lis.report.figures.heat import heat, matrix
-from lis.report.figures.marks import dot, names_down
+from lis.report.figures.heat import heat, matrix, symmetric
+from lis.report.figures.marks import dot, facets, names_down
 from lis.report.frames import mean_by, records, where
-from lis.report.layer import facets, symmetric
 from lis.report.measures import CHANGES
 from lis.report.style import HALF, MUTED, plain, sheet, styled
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lis.report.figures.heat import ONE_SIDED, matrix
+from lis.report.figures.heat import ONE_SIDED, matrices
 from lis.report.figures.marks import errors, note
 from lis.report.frames import known, records
 from lis.report.labels import number
-from lis.report.layer import matrices
 from lis.report.style import INK, MUTED, PAIRING, SERIES, WIDE, light_grid, sheet, styled
 
 
@@ -24,20 +22,13 @@ def reached(pairs: pd.DataFrame, class_names: Sequence[str]) -> Figure:
         pairs: origin, target, rate, steps, w_distance.
         class_names: rows and columns.
     """
-    rate, steps, distance = (
-        matrix(pairs, ("origin", class_names), ("target", class_names), name)
-        for name in ("rate", "steps", "w_distance")
-    )
     panels = [
-        ("target reached, %", rate, (0.0, 1.0), lambda x: f"{100 * x:.0f}", ONE_SIDED),
-        ("steps (median)", steps, (0.0, _most(steps)), lambda x: f"{x:,.0f}", ONE_SIDED),
-        ("distance in W", distance, (0.0, _most(distance)), lambda x: number(x, 2), ONE_SIDED),
+        ("target reached, %", pairs, "rate", (0, 1), lambda x: f"{100 * x:.0f}", ONE_SIDED),
+        ("steps (median)", pairs, "steps", (0, None), lambda x: f"{x:,.0f}", ONE_SIDED),
+        ("distance in W", pairs, "w_distance", (0, None), lambda x: number(x, 2), ONE_SIDED),
     ]
-    return matrices(panels, (class_names, class_names), 1.0 + 0.36 * len(class_names), columns=3, pad=10, y="from")
-
-
-def _most(values: np.ndarray) -> float:
-    return float(np.nanmax(values)) if np.isfinite(values).any() else 1.0
+    rows, columns, height = ("origin", class_names), ("target", class_names), 1.0 + 0.36 * len(class_names)
+    return matrices(panels, rows, columns, height, beside=3, pad=10, y="from")
 
 
 @styled

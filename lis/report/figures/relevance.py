@@ -9,13 +9,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lis.report.figures.heat import TWO_SIDED, heat, matrix
+from lis.report.figures.heat import TWO_SIDED, heat, matrix, symmetric
 from lis.report.figures.marks import (
     DASHED,
     circle,
     control_density,
     density,
     dots,
+    facets,
     jitter,
     name_control,
     names_down,
@@ -24,7 +25,6 @@ from lis.report.figures.marks import (
 )  # fmt: skip
 from lis.report.frames import column, largest, split, where
 from lis.report.labels import signed
-from lis.report.layer import facets, symmetric
 from lis.report.style import HALF, INK, MUTED, RULE, WIDE, class_colours, plain, sheet, styled
 
 _MOST = 14

@@ -8,9 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lis.report.figures.marks import control_density, dot, eye, name_control, names_down, names_up
+from lis.report.figures.marks import control_density, dot, eye, facets, name_control, names_down, names_up
 from lis.report.frames import column, known, records, split, where
-from lis.report.layer import facets
 from lis.report.style import INK, WIDE, class_colours, plain, sheet, styled
 
 

@@ -10,9 +10,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lis.report.figures.heat import TWO_SIDED, heat, matrix
+from lis.report.figures.marks import facets
 from lis.report.frames import apart, mean_by, records, split
 from lis.report.labels import signed
-from lis.report.layer import facets
 from lis.report.measures import changed
 from lis.report.style import HALF, plain, sheet, styled
 

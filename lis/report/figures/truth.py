@@ -10,20 +10,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lis.report.figures.heat import ONE_SIDED, TWO_SIDED, matrix
-from lis.report.figures.marks import diagonal, dots, padded, write
+from lis.report.figures.heat import ONE_SIDED, TWO_SIDED, matrices
+from lis.report.figures.marks import diagonal, dots, facets, padded, write
 from lis.report.frames import known, records, where
 from lis.report.labels import number, signed
-from lis.report.layer import facets, matrices
 from lis.report.measures import CHANGES
 from lis.report.style import MUTED, light_grid, plain, styled
 
-_PANELS = {
-    "spearman": "Spearman, means over samples",
-    "overlap": "shared of the first 10, means over samples",
-    "spearman_seed": "Spearman, single samples",
-    "overlap_seed": "shared of the first 10, single samples",
-}
 _BOX = {"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.75, "linewidth": 0}
 
 
@@ -68,10 +61,12 @@ def agreement(table: pd.DataFrame, labels: Sequence[str], measures: Sequence[str
         labels: rows.
         measures: columns.
     """
-    panels = []
-    for name, title in _PANELS.items():
-        values = matrix(table, ("label", labels), ("measure", measures), name)
-        correlation = ((-1.0, 1.0), signed, TWO_SIDED)
-        shared = ((0.0, 10.0), lambda value: number(value, 2), ONE_SIDED)
-        panels.append((title, values, *(correlation if name.startswith("spearman") else shared)))
-    return matrices(panels, (labels, measures), 0.6 + 0.27 * max(len(labels), 3), columns=2, pad=8)
+    correlation, units = ((-1, 1), signed, TWO_SIDED), ((0, 10), lambda value: number(value, 2), ONE_SIDED)
+    panels = [
+        ("Spearman, means over samples", table, "spearman", *correlation),
+        ("shared of the first 10, means over samples", table, "overlap", *units),
+        ("Spearman, single samples", table, "spearman_seed", *correlation),
+        ("shared of the first 10, single samples", table, "overlap_seed", *units),
+    ]
+    height = 0.6 + 0.27 * max(len(labels), 3)
+    return matrices(panels, ("label", labels), ("measure", measures), height, beside=2, pad=8)

@@ -7,16 +7,23 @@ them all, and the number that a section is given says where it stands on the pag
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial, wraps
 from importlib import import_module
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from matplotlib.figure import Figure
 
 from lis import report
+from lis.report.frames import column, mean
+from lis.report.labels import words
 from lis.report.source import Source
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lis.store import Artifact
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,9 @@ class Section:
 Maker = Callable[[Source], Section | None]
 MAKERS: dict[int, Maker] = {}
 """What makes each section, by its order."""
+Collector = Callable[["Artifact"], dict[str, float]]
+COLLECTORS: dict[str, list[Collector]] = {}
+"""What reads the numbers of each stage."""
 
 
 def section(order: int, stage: str = "", *names: str) -> Callable[[Maker], Maker]:
@@ -92,6 +102,43 @@ def section(order: int, stage: str = "", *names: str) -> Callable[[Maker], Maker
     return register
 
 
+def metrics(stage: str) -> Callable[[Collector], Collector]:
+    """Register what reads numbers off the artifact of a stage; its docstring tells the keys. A stage may have several,
+    in whatever modules below `lis.report` they lie.
+    """
+
+    def register(collector: Collector) -> Collector:
+        COLLECTORS.setdefault(stage, []).append(collector)
+        return collector
+
+    return register
+
+
+def facts_as_metrics(stage: str, name: str, *keys: str) -> None:
+    """Register numbers of a JSON object of a stage, as `<stage>/<key>`; those that are None are left out."""
+    metrics(stage)(lambda artifact: prefixed(stage, {key: artifact.json(name)[key] for key in keys}))
+
+
+def means_as_metrics(stage: str, table: str, *columns: str) -> None:
+    """Register the means of columns of a table of a stage over their finite values, as `<stage>/<column>`."""
+    metrics(stage)(lambda artifact: prefixed(stage, means(artifact.table(table), columns)))
+
+
+def means(table: pd.DataFrame, names: Sequence[str]) -> dict[str, float]:
+    """The mean of each column over its finite values, without the columns that have none."""
+    return {name: mean(table, name) for name in names if len(column(table, name))}
+
+
+def prefixed(prefix: str, numbers: Mapping[str, float | None]) -> dict[str, float]:
+    """Numbers with `<prefix>/` before their keys, without those that are None.
+
+    Example:
+        >>> prefixed("link", {"rank": 9, "ridge": None})
+        {'link/rank': 9}
+    """
+    return {f"{prefix}/{name}": value for name, value in numbers.items() if value is not None}
+
+
 @cache
 def discover() -> None:
     """Import every module below `lis.report` once, so that each registers its sections and its numbers."""
@@ -109,3 +156,30 @@ def makers(source: Source) -> list[tuple[str, Callable[[], Section | None]]]:
 def build_sections(source: Source) -> list[Section]:
     """All sections whose artifacts exist, in order."""
     return [made for _, make in makers(source) if (made := make()) is not None]
+
+
+def crossed(
+    caption: str,
+    rows: Iterable[Any],
+    columns: Iterable[Any],
+    cell: Callable[[Any, Any], str],
+    *,
+    corner: str = "",
+    name: Callable[[Any], str] = words,
+    heads: Callable[[Any], str] = str,
+    bold: Callable[[Any, Any], bool] = lambda row, column: False,
+) -> Table:
+    """A table of names down and names across.
+
+    Args:
+        caption: how it is read.
+        rows, columns: names.
+        cell: the text of a row and a column.
+        corner: what the rows are.
+        name, heads: how a row and a column are called.
+        bold: whether the cell of a row and a column stands out.
+    """
+    down, across = list(rows), list(columns)
+    best = ((i, 1 + k) for i, row in enumerate(down) for k, column in enumerate(across) if bold(row, column))
+    cells = [[name(row), *(cell(row, column) for column in across)] for row in down]
+    return Table(caption, [corner, *map(heads, across)], cells, frozenset(best))

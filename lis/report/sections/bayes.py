@@ -10,17 +10,14 @@ import pandas as pd
 from lis.report.figures.bayes import boundaries, factors, posteriors
 from lis.report.frames import pairs_of, records, where
 from lis.report.labels import arrow, counted, number, offset, share, words
-from lis.report.metrics import metrics, prefixed
-from lis.report.sections import Picture, Section, Table, section
+from lis.report.sections import Picture, Section, Table, facts_as_metrics, section
 from lis.report.source import Source
-from lis.store import Artifact
 
 _TITLE = "Counterfactuals and the truth"
 _PAIRS = 3
 """Pairs of classes whose factors are drawn."""
 _FACTORS = 4
 """Factors per pair that are listed."""
-_NUMBERS = ("bayes_reached", "bayes_on_path", "gap_median", "cosine")
 _BOUNDARIES = (
     "A dot is one counterfactual. Left: where the classifier's answer becomes the target (0: original, 1: "
     "counterfactual), and where the most probable true class does; on the line both agree, red ones never turn. Right: "
@@ -92,8 +89,4 @@ def _table(moved: pd.DataFrame, pairs: list[tuple[str, str]]) -> Table:
     return Table(caption, ["", "factors"], rows)
 
 
-@metrics("boundary_truth")
-def boundary_numbers(artifact: Artifact) -> dict[str, float]:
-    """`boundary_truth/{bayes_reached, bayes_on_path, gap_median, cosine}`."""
-    summary = artifact.json("summary")
-    return prefixed("boundary_truth", {name: summary.get(name) for name in _NUMBERS})
+facts_as_metrics("boundary_truth", "summary", "bayes_reached", "bayes_on_path", "gap_median", "cosine")

@@ -7,10 +7,8 @@ from typing import Any
 from lis.report.figures.classifier import trained_classifier
 from lis.report.frames import records
 from lis.report.labels import number, share, share_between, words
-from lis.report.metrics import metrics, prefixed
-from lis.report.sections import Picture, Section, Table, section
+from lis.report.sections import Picture, Section, Table, facts_as_metrics, section
 from lis.report.source import Source
-from lis.store import Artifact
 
 
 @section(630)
@@ -51,8 +49,4 @@ def _accepted(source: Source, rows: list[dict[str, Any]]) -> Table:
     return Table(caption, ["class", "called so", "images"], cells)
 
 
-@metrics("classifier")
-def training_numbers(artifact: Artifact) -> dict[str, float]:
-    """`classifier/{accuracy, bayes}` of a training on part world."""
-    facts = artifact.json("training")
-    return prefixed("classifier", {name: facts[name] for name in ("accuracy", "bayes")})
+facts_as_metrics("classifier", "training", "accuracy", "bayes")

@@ -11,10 +11,8 @@ from lis.quantify.measures import MEASURES
 from lis.report.figures.contrast import Contrast, contrasts, sizes
 from lis.report.frames import column, known, mean, records, where
 from lis.report.labels import counted, number, share, words
-from lis.report.layer import crossed
 from lis.report.measures import changed
-from lis.report.metrics import metrics, prefixed
-from lis.report.sections import Picture, Section, Table, section
+from lis.report.sections import Picture, Section, Table, crossed, metrics, prefixed, section
 from lis.report.source import Source
 from lis.store import Artifact
 

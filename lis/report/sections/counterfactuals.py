@@ -11,8 +11,7 @@ import pandas as pd
 from lis.report.figures.reached import reached
 from lis.report.frames import column, ends, records, where
 from lis.report.labels import arrow, counted, listing, number, percent, share, words
-from lis.report.metrics import means, metrics, prefixed
-from lis.report.sections import Picture, Section, Table, section
+from lis.report.sections import Picture, Section, Table, means, metrics, prefixed, section
 from lis.report.source import Source
 from lis.store import Artifact
 

@@ -7,10 +7,8 @@ import pandas as pd
 from lis.report.figures.directions import direction_sparsity, pair_matrices
 from lis.report.frames import ends, known, mean, pairs_of, records, where
 from lis.report.labels import arrow, counted, number, offset
-from lis.report.metrics import means, metrics, prefixed
-from lis.report.sections import Picture, Section, Table, section
+from lis.report.sections import Picture, Section, Table, means_as_metrics, section
 from lis.report.source import Source
-from lis.store import Artifact
 
 _TITLE = "Starts and sparsity"
 _SPARSITY = (
@@ -70,8 +68,5 @@ def _tables(source: Source) -> list[Table]:
     return [Table(caption, ["", "units"], rows)] if rows else []
 
 
-@metrics("initialisations")
-def direction_numbers(artifact: Artifact) -> dict[str, float]:
-    """`initialisations/{sparsity, sparsity_asked, cosine, shared}`: means."""
-    own = means(artifact.table("sparsity"), ("sparsity", "sparsity_asked"))
-    return prefixed("initialisations", own | means(artifact.table("agreement"), ("cosine", "shared")))
+means_as_metrics("initialisations", "sparsity", "sparsity", "sparsity_asked")
+means_as_metrics("initialisations", "agreement", "cosine", "shared")

@@ -12,8 +12,7 @@ from lis.report.figures.reconstructions import reconstructions
 from lis.report.figures.recovery import class_shares, factors
 from lis.report.frames import column, ends, mean, records, row_of
 from lis.report.labels import interval, listing, metric_label, number, probability, share, times, words
-from lis.report.metrics import means, metrics, prefixed
-from lis.report.sections import Picture, Section, Table, section
+from lis.report.sections import Picture, Section, Table, means, metrics, prefixed, section
 from lis.report.source import SPLITS, Source
 from lis.store import Artifact
 

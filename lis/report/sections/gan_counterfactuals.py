@@ -15,11 +15,9 @@ from lis.report.figures.trajectories import Block, Row, trajectories
 from lis.report.frames import column, records, where
 from lis.report.labels import counted, listing, number, share, words
 from lis.report.measures import changed
-from lis.report.metrics import means, metrics, prefixed
-from lis.report.sections import Picture, Section, Table, section
+from lis.report.sections import Picture, Section, Table, means_as_metrics, section
 from lis.report.source import Source
 from lis.report.style import class_colours, label_colours, plain
-from lis.store import Artifact
 
 _WAYS = (
     "The same z, from one class to another along a straight line in W. In the corner: the probability of the target; "
@@ -167,8 +165,4 @@ def _signed(value: float) -> str:
     return f"{value:+.2f}".replace("-", "−") if np.isfinite(value) else "–"
 
 
-@metrics("gan_counterfactuals")
-def counterpart_numbers(artifact: Artifact) -> dict[str, float]:
-    """`gan_counterfactuals/{arrived, w_distance, r_distance}`: means over samples."""
-    own = means(artifact.table("samples"), ("arrived", "w_distance", "r_distance"))
-    return prefixed("gan_counterfactuals", own)
+means_as_metrics("gan_counterfactuals", "samples", "arrived", "w_distance", "r_distance")

@@ -9,10 +9,8 @@ from lis.report.figures.honesty import honesty as honesty_figure
 from lis.report.figures.ranking import SIGNIFICANT
 from lis.report.frames import column, known, mean, where
 from lis.report.labels import number, sentences, share
-from lis.report.metrics import means, metrics, prefixed
-from lis.report.sections import Picture, Section, section
+from lis.report.sections import Picture, Section, means_as_metrics, section
 from lis.report.source import Source
-from lis.store import Artifact
 
 _LEFT = (
     "A dot is one unit: the first and the last image are encoded again; the share of the asked change that arrives in "
@@ -56,7 +54,4 @@ def _selective(table: pd.DataFrame) -> str:
     )
 
 
-@metrics("units")
-def arriving_numbers(artifact: Artifact) -> dict[str, float]:
-    """`units/{realised, others}`: how much of what is asked of a unit arrives, means over units."""
-    return prefixed("units", means(artifact.table("honesty"), ("realised", "others")))
+means_as_metrics("units", "honesty", "realised", "others")

@@ -10,8 +10,7 @@ import pandas as pd
 from lis.report.figures.fit import equally_good, ridge_path, training_curve, unit_steps
 from lis.report.frames import column, largest, where
 from lis.report.labels import LINKS_IN_WORDS, PC_TARGETS, interval, listing, number
-from lis.report.metrics import metrics, prefixed
-from lis.report.sections import Picture, Section, section
+from lis.report.sections import Picture, Section, metrics, prefixed, section
 from lis.report.source import Source
 from lis.store import Artifact
 

@@ -10,9 +10,7 @@ from lis.boundary.gradcam import BACKGROUND
 from lis.report.figures.looks import Bar, Look, looks
 from lis.report.frames import column, known, mean, records, where
 from lis.report.labels import counted, listing, share, words
-from lis.report.layer import crossed
-from lis.report.metrics import means, metrics
-from lis.report.sections import Picture, Section, Table, section
+from lis.report.sections import Picture, Section, Table, crossed, means, metrics, section
 from lis.report.source import Source
 from lis.report.style import label_colours, plain
 from lis.store import Artifact

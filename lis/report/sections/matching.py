@@ -9,9 +9,7 @@ from lis.motion.accuracy import NEAR
 from lis.report.figures.matching import errors, recovered
 from lis.report.frames import column, ends, pairs_of, records, split, where
 from lis.report.labels import listing, number, share
-from lis.report.layer import crossed
-from lis.report.metrics import metrics
-from lis.report.sections import Picture, Section, Table, section
+from lis.report.sections import Picture, Section, Table, crossed, metrics, section
 from lis.report.source import Source
 from lis.store import Artifact
 

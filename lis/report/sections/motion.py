@@ -15,8 +15,7 @@ from lis.report.figures.fields import FieldRow, PathRow, fields, paths
 from lis.report.figures.movement import movement, parts
 from lis.report.frames import column, known, records, where
 from lis.report.labels import counted, listing, number, probability, words
-from lis.report.metrics import metrics
-from lis.report.sections import Picture, Section, Table, section
+from lis.report.sections import Picture, Section, Table, metrics, section
 from lis.report.source import Source
 from lis.report.style import plain
 from lis.store import Artifact

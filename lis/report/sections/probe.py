@@ -9,10 +9,8 @@ import pandas as pd
 from lis.report.figures.probe import regularisation, reliability
 from lis.report.frames import records, row_of, where
 from lis.report.labels import number, share_between, words
-from lis.report.metrics import metrics, prefixed
-from lis.report.sections import Picture, Section, Table, section
+from lis.report.sections import Picture, Section, Table, facts_as_metrics, section
 from lis.report.source import Source
-from lis.store import Artifact
 
 
 @section(640, "probe", "probe", "accuracy", "calibration", "path")
@@ -71,8 +69,4 @@ def _notes(facts: dict[str, Any], path: pd.DataFrame) -> list[str]:
     return [fitted, "The best penalty lies at the end of the grid, perhaps beyond."] if at_end else [fitted]
 
 
-@metrics("probe")
-def probe_numbers(artifact: Artifact) -> dict[str, float]:
-    """`probe/{accuracy, ece, log_loss}` of a linear probe."""
-    facts = artifact.json("probe")
-    return prefixed("probe", {name: facts[name] for name in ("accuracy", "ece", "log_loss")})
+facts_as_metrics("probe", "probe", "accuracy", "ece", "log_loss")

@@ -10,8 +10,7 @@ from lis.report.figures.relevance import correlation, over_samples, upset
 from lis.report.figures.relevance import relevance as relevance_figure
 from lis.report.frames import apart, known, largest, records, split, where
 from lis.report.labels import listing, number, sentences, share, signed, words
-from lis.report.metrics import metrics
-from lis.report.sections import Picture, Section, Table, section
+from lis.report.sections import Picture, Section, Table, metrics, section
 from lis.report.sections.pictures import pictured
 from lis.report.source import Source
 from lis.store import Artifact

@@ -10,9 +10,7 @@ from lis.report.figures.masks import Example, mask_examples
 from lis.report.figures.segmentation import ious, left_out_ious, main_kind
 from lis.report.frames import ends, mean, where
 from lis.report.labels import number, words
-from lis.report.layer import crossed
-from lis.report.metrics import metrics, prefixed
-from lis.report.sections import Picture, Section, Table, section
+from lis.report.sections import Picture, Section, Table, crossed, metrics, prefixed, section
 from lis.report.source import Source
 from lis.report.style import label_colours
 from lis.store import Artifact

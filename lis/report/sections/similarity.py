@@ -5,8 +5,7 @@ from __future__ import annotations
 from lis.report.figures.similarity import similarity as similarity_figure
 from lis.report.frames import mean
 from lis.report.labels import number
-from lis.report.metrics import means, metrics
-from lis.report.sections import Picture, Section, section
+from lis.report.sections import Picture, Section, means, metrics, section
 from lis.report.source import Source
 from lis.store import Artifact
 

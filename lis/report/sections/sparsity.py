@@ -6,10 +6,9 @@ import pandas as pd
 
 from lis.report.figures.sparsity import label_sparsity, unit_sparsity
 from lis.report.frames import ends, known, mean, mean_by, split, where
-from lis.report.labels import number, sentences, words
-from lis.report.layer import crossed, with_control
+from lis.report.labels import number, sentences, with_control, words
 from lis.report.parts import colours
-from lis.report.sections import Picture, Section, Table, section
+from lis.report.sections import Picture, Section, Table, crossed, section
 from lis.report.source import Source
 
 _TITLE = "Sparsity"

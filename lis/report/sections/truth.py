@@ -11,10 +11,8 @@ from lis.report.figures.truth import agreement as agreement_figure
 from lis.report.figures.truth import measured_and_true
 from lis.report.frames import known, mean, records, where
 from lis.report.labels import counted, listing, number, signed
-from lis.report.layer import crossed
-from lis.report.metrics import metrics
 from lis.report.parts import colours
-from lis.report.sections import Picture, Section, Table, section
+from lis.report.sections import Picture, Section, Table, crossed, metrics, section
 from lis.report.source import Source
 from lis.store import Artifact
 

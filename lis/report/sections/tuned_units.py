@@ -10,10 +10,9 @@ import pandas as pd
 from lis.report.figures.ranking import SIGNIFICANT, ranking
 from lis.report.frames import column, known, records, where
 from lis.report.labels import counted, number, share, words
-from lis.report.layer import crossed
 from lis.report.measures import changed, changed_between
 from lis.report.parts import colours, label_names
-from lis.report.sections import Picture, Section, Table, section
+from lis.report.sections import Picture, Section, Table, crossed, section
 from lis.report.sections.pictures import HOW_TO_READ, pictured
 from lis.report.source import Source
 

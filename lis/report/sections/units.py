@@ -10,8 +10,7 @@ import pandas as pd
 from lis.report.figures.strips import Block, rows_shown, strips
 from lis.report.frames import column, records, where
 from lis.report.labels import OTHER_UNITS, listing, number, share, signed, words
-from lis.report.metrics import metrics
-from lis.report.sections import Picture, Section, Table, section
+from lis.report.sections import Picture, Section, Table, metrics, section
 from lis.report.source import Source
 from lis.store import Artifact
 
