@@ -55,6 +55,12 @@ def facets(
     return figure, list(zip(axes.flat, panels, strict=False))
 
 
+def axes_at(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Axes at a place in inches, counted from the upper left corner."""
+    w, h = figure.get_size_inches()
+    return figure.add_axes((left / w, 1 - (top + height) / h, width / w, height / h))
+
+
 def wants_log(values: np.ndarray, spread: float = 40.0) -> bool:
     """True where the bulk of positive values spans more than a factor `spread`, so that a linear axis would hide it."""
     values = values[np.isfinite(values)]

@@ -13,7 +13,7 @@ from lis.report.figures.heat import matrix
 from lis.report.figures.parts import part_changes
 from lis.report.figures.trajectories import Block, Row, trajectories
 from lis.report.frames import column, records, where
-from lis.report.labels import counted, listing, number, share, words
+from lis.report.labels import arrow, counted, listing, number, offset, share, words
 from lis.report.measures import changed
 from lis.report.sections import Picture, Section, Table, means_as_metrics, section
 from lis.report.source import Source
@@ -59,7 +59,7 @@ def _lead(tables: dict[str, pd.DataFrame], shown: list[dict[str, Any]]) -> str:
         if row
     ]
     units = records(where(tables["units"], **pair))[:2]
-    told = [f"{row['unit']} ({_signed(row['change'])})" for row in units]
+    told = [f"{row['unit']} ({offset(row['change'])})" for row in units]
     lead = (
         f"{share(column(samples, 'arrived').mean())} of {counted(len(samples), 'sample')} are called by their new "
         "class when the generator gets another class with the same z"
@@ -107,7 +107,7 @@ def _parts(source: Source, table: pd.DataFrame, shown: list[dict[str, Any]]) -> 
     found = {}
     for row in shown:
         own = where(table, origin=row["origin"], target=row["target"])
-        title = f"{plain(row['origin'])} → {plain(row['target'])}"
+        title = plain(arrow(row["origin"], row["target"]))
         found[title] = matrix(own, ("label", labels), ("measure", MEASURES), "change")
     if not any(np.isfinite(values).any() for values in found.values()):
         return []
@@ -128,7 +128,7 @@ def _units(source: Source, shown: list[dict[str, Any]], tuned: pd.DataFrame) -> 
         rows = [
             _unit(row, place, looks, labels, colours) for place, row in enumerate(records(tuned)) if row["shown"] == k
         ]
-        blocks.append(Block(f"{plain(pair['origin'])} → {plain(pair['target'])}", "", rows))
+        blocks.append(Block(plain(arrow(pair["origin"], pair["target"])), "", rows))
     figure = trajectories([block for block in blocks if block.rows])
     return [Picture("gan-counterfactuals-units", figure, _UNITS, "photo")]
 
@@ -155,14 +155,10 @@ def _table(units: pd.DataFrame, pairs: list[tuple[str, str]]) -> Table:
     rows = []
     for origin, target in pairs:
         own = records(where(units, origin=origin, target=target))[:_LISTED]
-        told = [f"{x['unit']} ({_signed(x['change'])}; {_signed(x['standard'])} sd)" for x in own]
-        rows.append([f"{words(origin)} → {words(target)}", ", ".join(told)])
+        told = [f"{x['unit']} ({offset(x['change'])}; {offset(x['standard'])} sd)" for x in own]
+        rows.append([arrow(origin, target), ", ".join(told)])
     caption = "Units that change most from a sample to its counterpart: mean change, also in standard deviations."
     return Table(caption, ["", "units"], rows)
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−") if np.isfinite(value) else "–"
 
 
 means_as_metrics("gan_counterfactuals", "samples", "arrived", "w_distance", "r_distance")

@@ -9,7 +9,7 @@ from lis.boundary.generator_tables import TOLD
 from lis.boundary.gradcam import BACKGROUND
 from lis.report.figures.looks import Bar, Look, looks
 from lis.report.frames import column, known, mean, records, where
-from lis.report.labels import counted, listing, share, words
+from lis.report.labels import arrow, counted, listing, share
 from lis.report.sections import Picture, Section, Table, crossed, means, metrics, section
 from lis.report.source import Source
 from lis.report.style import label_colours, plain
@@ -37,15 +37,9 @@ def gradcam(source: Source) -> Section | None:
     if not rows:
         return None
     heat = {name: x.numpy() for name, x in source.tensors("gradcam", "heat").items()}
-    drawn = [
-        Look(
-            f"{words(row['origin'])}\n→ {words(row['target'])}",
-            heat["image"][k].transpose(0, 2, 3, 1),
-            heat["heat"][k, :, 1],
-            _bars(source, k),
-        )
-        for k, row in enumerate(rows)
-    ]
+    names = [arrow(row["origin"], row["target"]).replace(" →", "\n→") for row in rows]
+    images = heat["image"].transpose(0, 1, 3, 4, 2)
+    drawn = [Look(name, images[k], heat["heat"][k, :, 1], _bars(source, k)) for k, name in enumerate(names)]
     caption = _CAPTION + _CHANGES * any(look.bars for look in drawn)
     picture = Picture("gradcam", looks(drawn, _HEADS), caption, "photo")
     return Section("GradCAM at the boundary", _lead(source), [picture], [_table(source)] if _parts(source) else [])

@@ -13,9 +13,9 @@ from lis.motion.tuned import SIGNIFICANT, tuned_units
 from lis.report.animations import motion_names
 from lis.report.figures.fields import FieldRow, PathRow, fields, paths
 from lis.report.figures.movement import movement, parts
-from lis.report.frames import column, known, records, where
+from lis.report.frames import column, known, largest, records
 from lis.report.labels import counted, listing, number, probability, words
-from lis.report.sections import Picture, Section, Table, metrics, section
+from lis.report.sections import Picture, Section, Table, crossed, metrics, section
 from lis.report.source import Source
 from lis.report.style import plain
 from lis.store import Artifact
@@ -61,12 +61,8 @@ def _shown(source: Source) -> list[Picture]:
     for k, row in enumerate(records(table)):
         one = {name: values[k] for name, values in tensors.items()}
         rows[row["figure"]].append(_row(row, one, kept["mask"][k]))
-    figures = []
-    if rows["fields"]:
-        figures.append(Picture("motion-fields", fields(rows["fields"]), _FIELDS, "photo"))
-    if rows["trajectories"]:
-        figures.append(Picture("motion-paths", paths(rows["trajectories"]), _PATHS, "photo"))
-    return figures
+    drawings = ("motion-fields", fields, rows["fields"], _FIELDS), ("motion-paths", paths, rows["trajectories"], _PATHS)
+    return [Picture(name, draw(shown), caption, "photo") for name, draw, shown, caption in drawings if shown]
 
 
 def _row(row: dict[str, Any], one: dict[str, np.ndarray], mask: Any) -> FieldRow | PathRow:
@@ -101,9 +97,9 @@ def _moved(row: dict[str, Any]) -> str:
 
 
 def _tuned(tuned: pd.DataFrame, kind: str) -> str:
-    own = records(tuned_units(tuned, kind))
-    first = f" (most: {own[0]['name']}, {_strength(kind, own[0]['strength'])})" if own else ""
-    return f"{kind} by {len(own)}{first}"
+    units = records(tuned_units(tuned, kind))
+    first = f" (most: {units[0]['name']}, {_strength(kind, units[0]['strength'])})" if units else ""
+    return f"{kind} by {len(units)}{first}"
 
 
 def _strength(kind: str, value: float) -> str:
@@ -119,8 +115,7 @@ def _local(own: pd.DataFrame) -> str:
     table = known(own, "strength")
     if table.empty:
         return ""
-    first = records(table.sort_values("strength", ascending=False))[0]
-    medians = {label: float(np.median(column(where(table, label=label), "strength"))) for label in set(table["label"])}
+    first, medians = largest(table, "strength"), table.groupby("label")["strength"].median().to_dict()
     ordered = sorted(medians, key=lambda label: -medians[label])
     lead = (
         f"Within the figure, {first['name']} moves the {words(first['label'])} most, by "
@@ -134,27 +129,26 @@ def _local(own: pd.DataFrame) -> str:
     return f"{lead}; over units {most.format('moves most')} and {least.format('least')}."
 
 
-def _cell(kind: str, row: dict[str, Any]) -> str:
-    """A strength with its q; a dash where no sample has a motion."""
-    if not np.isfinite(row["strength"]):
-        return "–"
-    return f"{_strength(kind, row['strength'])} (q {probability(row['q'])})"
-
-
 def _table(tuned: pd.DataFrame) -> Table:
     """Strength and q of every unit and kind of movement."""
-    rows, best = [], set()
-    for at, name in enumerate(dict.fromkeys(tuned["name"])):
-        own = {row["kind"]: row for row in records(where(tuned, name=name))}
-        cells = [_cell(kind, own[kind]) for kind in _KINDS]
-        rows.append([name, *cells, str(min(int(row["n"]) for row in own.values()))])
-        best |= {(at, 1 + place) for place, kind in enumerate(_KINDS) if own[kind]["q"] <= SIGNIFICANT}
+    rows = {(row["name"], row["kind"]): row for row in records(tuned)}
+
+    def cell(name: str, head: str) -> str:
+        if head == "samples":
+            return str(min(int(row["n"]) for (unit, _), row in rows.items() if unit == name))
+        row = rows[name, head]
+        told = f"{_strength(head, row['strength'])} (q {probability(row['q'])})"
+        return told if np.isfinite(row["strength"]) else "–"
+
+    def bold(name: str, head: str) -> bool:
+        return head in _KINDS and rows[name, head]["q"] <= SIGNIFICANT
+
     caption = (
         "How far a unit moves the whole figure from its smallest to its largest activation: length of the median over "
         "samples; q: share of shuffles, in which each sample's units are permuted, with at least this length, adjusted "
         f"over units; bold: q ≤ {SIGNIFICANT}."
     )
-    return Table(caption, ["", *_KINDS, "samples"], rows, frozenset(best))
+    return crossed(caption, dict.fromkeys(tuned["name"]), [*_KINDS, "samples"], cell, name=str, bold=bold)
 
 
 def _notes(source: Source, tracks: pd.DataFrame) -> list[str]:
