@@ -11,6 +11,7 @@ from typing import Any
 
 import findings
 import numpy as np
+import pandas as pd
 import pytest
 from findings import make_job
 
@@ -525,3 +526,16 @@ def test_two_settings_make_one_figure_per_outer_value(tmp_path: Path) -> None:
         "LR × 2 seeds × 2 class sets" in text and "seed=1, birds" in text and "Seed=0: distance after the cycle" in text
     )
     assert (tmp_path / "figures/comparison-2.png").exists()
+
+
+def test_tables_are_crossed_listed_and_told_by_pair() -> None:
+    table = sections.crossed(
+        "C.", ["a_b", "c"], [1, 2], lambda row, k: f"{row}{k}", corner="x", bold=lambda row, k: (row, k) == ("c", 2)
+    )
+    assert (table.columns, table.rows) == (["x", "1", "2"], [["a b", "a_b1", "a_b2"], ["c", "c1", "c2"]])
+    assert table.best == {(1, 2)}
+    columns = {"": lambda row: f"{row['n']}", "twice": lambda row: f"{2 * row['n']}"}
+    assert sections.listed("C.", [{"n": 1}, {"n": 2}], columns).rows == [["1", "2"], ["2", "4"]]
+    moved = pd.DataFrame({"origin": ["a", "a"], "target": ["b", "b"], "unit": [3, 5]})
+    told = sections.by_pair("C.", "units", moved, [("a", "b"), ("b", "a")], lambda row: str(row["unit"]))
+    assert told.rows == [["a → b", "3, 5"], ["b → a", ""]] and told.columns == ["", "units"]

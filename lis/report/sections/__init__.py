@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from matplotlib.figure import Figure
 
 from lis import report
-from lis.report.frames import column, mean
-from lis.report.labels import words
+from lis.report.frames import column, mean, records, where
+from lis.report.labels import arrow, words
 from lis.report.source import Source
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class Section:
 Maker = Callable[[Source], Section | None]
 MAKERS: dict[int, Maker] = {}
 """What makes each section, by its order."""
+Row = dict[str, Any]
 Collector = Callable[["Artifact"], dict[str, float]]
 COLLECTORS: dict[str, list[Collector]] = {}
 """What reads the numbers of each stage."""
@@ -183,3 +184,22 @@ def crossed(
     best = ((i, 1 + k) for i, row in enumerate(down) for k, column in enumerate(across) if bold(row, column))
     cells = [[name(row), *(cell(row, column) for column in across)] for row in down]
     return Table(caption, [corner, *map(heads, across)], cells, frozenset(best))
+
+
+def listed(
+    caption: str, rows: Iterable[dict[str, Any]], columns: Mapping[str, Callable[[dict[str, Any]], str]]
+) -> Table:
+    """A table with a line per row of another: the head of each column, and how its cell is written."""
+    return Table(caption, list(columns), [[cell(row) for cell in columns.values()] for row in rows])
+
+
+def by_pair(
+    caption: str,
+    head: str,
+    table: pd.DataFrame,
+    pairs: Iterable[tuple[str, str]],
+    tell: Callable[[dict[str, Any]], str],
+) -> Table:
+    """A table with a line per pair of classes: what is told of each of its rows, one behind the other."""
+    rows = [(pair, records(where(table, origin=pair[0], target=pair[1]))) for pair in pairs]
+    return Table(caption, ["", head], [[arrow(*pair), ", ".join(map(tell, told))] for pair, told in rows])

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from lis.report.figures.bayes import boundaries, factors, posteriors
-from lis.report.frames import pairs_of, records, where
-from lis.report.labels import arrow, counted, number, offset, share, words
-from lis.report.sections import Picture, Section, Table, facts_as_metrics, section
+from lis.report.frames import pairs_of, records
+from lis.report.labels import counted, number, offset, share, words
+from lis.report.sections import Picture, Section, by_pair, facts_as_metrics, section
 from lis.report.source import Source
 
 _TITLE = "Counterfactuals and the truth"
@@ -18,6 +18,7 @@ _PAIRS = 3
 """Pairs of classes whose factors are drawn."""
 _FACTORS = 4
 """Factors per pair that are listed."""
+_TABLE = "True factors that change most, in latent units; in brackets the difference of the classes' means."
 _BOUNDARIES = (
     "A dot is one counterfactual. Left: where the classifier's answer becomes the target (0: original, 1: "
     "counterfactual), and where the most probable true class does; on the line both agree, red ones never turn. Right: "
@@ -43,7 +44,13 @@ def boundary_truth(source: Source) -> Section:
         *_paths(source, table),
         Picture("truth-counterfactual-factors", factors(moved, pairs[:_PAIRS]), _FACTORS_CAPTION),
     ]
-    return Section(_TITLE, _lead(summary), figures, [_table(moved, pairs)])
+    ranked = moved.sort_values("change", key=np.abs, ascending=False, kind="stable")
+    first = pd.DataFrame(ranked.groupby(["origin", "target"], sort=False).head(_FACTORS))
+    return Section(_TITLE, _lead(summary), figures, [by_pair(_TABLE, "factors", first, pairs, _factor)])
+
+
+def _factor(row: dict[str, Any]) -> str:
+    return f"{words(row['factor'])} {offset(row['change'])} ({offset(row['difference'])})"
 
 
 def _end(source: Source, table: pd.DataFrame) -> float:
@@ -76,17 +83,6 @@ def _lead(summary: dict[str, Any]) -> str:
         f"{lead}. The change of the factors has a mean cosine of {number(summary['cosine'], 2)} with the difference "
         "of the classes' means."
     )
-
-
-def _table(moved: pd.DataFrame, pairs: list[tuple[str, str]]) -> Table:
-    """What each pair's counterfactuals truly change."""
-    rows, ranked = [], moved.sort_values("change", key=np.abs, ascending=False, kind="stable")
-    for origin, target in pairs:
-        top = records(where(ranked, origin=origin, target=target))[:_FACTORS]
-        told = [f"{words(x['factor'])} {offset(x['change'])} ({offset(x['difference'])})" for x in top]
-        rows.append([arrow(origin, target), ", ".join(told)])
-    caption = "True factors that change most, in latent units; in brackets the difference of the classes' means."
-    return Table(caption, ["", "factors"], rows)
 
 
 facts_as_metrics("boundary_truth", "summary", "bayes_reached", "bayes_on_path", "gap_median", "cosine")

@@ -11,7 +11,7 @@ import pandas as pd
 from lis.report.figures.reached import reached
 from lis.report.frames import column, ends, records, where
 from lis.report.labels import arrow, counted, listing, number, percent, share, words
-from lis.report.sections import Picture, Section, Table, means, metrics, prefixed, section
+from lis.report.sections import Picture, Section, listed, means, metrics, prefixed, section
 from lis.report.source import Source
 from lis.store import Artifact
 
@@ -33,11 +33,16 @@ def counterfactuals(source: Source) -> Section:
     """The success of the searches, by pairs of classes."""
     pairs, facts = source.table("counterfactuals", "pairs"), source.json("counterfactuals", "facts")
     figure = Picture("counterfactuals-reached", reached(pairs, source.facts.class_names), _REACHED)
-    rows = [_pair_row(row) for row in records(pairs)]
-    columns = ["", "target reached", "steps (median)", "probability of the target", "distance in W"]
+    columns = {
+        "": lambda row: ALL if row["origin"] == ALL else arrow(row["origin"], row["target"]),
+        "target reached": lambda row: percent(row["rate"], row["low"], row["high"]),
+        "steps (median)": lambda row: number(row["steps"]),
+        "probability of the target": lambda row: number(row["probability"], 2),
+        "distance in W": lambda row: number(row["w_distance"], 2),
+    }
     caption = "Share with 95 % Wilson interval; the others are of those that reached their target."
-    lead, notes = _found(pairs, facts), _failures(source.table("counterfactuals", "counterfactuals"))
-    return Section("Counterfactuals", lead, [figure], [Table(caption, columns, rows)], notes)
+    notes = _failures(source.table("counterfactuals", "counterfactuals"))
+    return Section("Counterfactuals", _found(pairs, facts), [figure], [listed(caption, records(pairs), columns)], notes)
 
 
 def _found(pairs: pd.DataFrame, facts: dict[str, Any]) -> str:
@@ -51,16 +56,6 @@ def _found(pairs: pd.DataFrame, facts: dict[str, Any]) -> str:
     if len(single) < 2 or (worst := ends(single, "rate")[0])["rate"] == 1:
         return lead
     return f"{lead} The hardest is {words(worst['origin'])} to {words(worst['target'])}: {share(worst['rate'])}."
-
-
-def _pair_row(row: dict[str, Any]) -> list[str]:
-    return [
-        ALL if row["origin"] == ALL else arrow(row["origin"], row["target"]),
-        percent(row["rate"], row["low"], row["high"]),
-        number(row["steps"]),
-        number(row["probability"], 2),
-        number(row["w_distance"], 2),
-    ]
 
 
 def _failures(table: pd.DataFrame) -> list[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from lis.report.figures.directions import direction_sparsity, pair_matrices
-from lis.report.frames import ends, known, mean, pairs_of, records, where
+from lis.report.frames import ends, known, mean, pairs_of
 from lis.report.labels import arrow, counted, number, offset
-from lis.report.sections import Picture, Section, Table, means_as_metrics, section
+from lis.report.sections import Picture, Section, Table, by_pair, means_as_metrics, section
 from lis.report.source import Source
 
 _TITLE = "Starts and sparsity"
@@ -55,17 +57,18 @@ def _tables(source: Source) -> list[Table]:
     """The units that most searches of a pair move."""
     if not source.has("initialisations", "units"):
         return []
-    table, rows = source.table("initialisations", "units"), []
-    for origin, target in pairs_of(table):
-        units = where(table, origin=origin, target=target).sort_values("share", ascending=False, kind="stable")
-        first = records(units)[:5]
-        told = [f"{row['unit']} ({100 * row['share']:.0f} %, {offset(row['change'])})" for row in first]
-        rows.append([arrow(origin, target), ", ".join(told)])
+    table = source.table("initialisations", "units")
+    ranked = table.sort_values("share", ascending=False, kind="stable")
+    first = pd.DataFrame(ranked.groupby(["origin", "target"], sort=False).head(5))
     caption = (
         "Units that are among those that move most in the largest share of all searches of a pair: share of the "
         "searches, and mean change of their activation."
     )
-    return [Table(caption, ["", "units"], rows)] if rows else []
+    return [by_pair(caption, "units", first, pairs_of(table), _unit)] if len(table) else []
+
+
+def _unit(row: dict[str, Any]) -> str:
+    return f"{row['unit']} ({100 * row['share']:.0f} %, {offset(row['change'])})"
 
 
 means_as_metrics("initialisations", "sparsity", "sparsity", "sparsity_asked")

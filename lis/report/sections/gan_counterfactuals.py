@@ -15,7 +15,7 @@ from lis.report.figures.trajectories import Block, Row, trajectories
 from lis.report.frames import column, records, where
 from lis.report.labels import arrow, counted, listing, number, offset, share, words
 from lis.report.measures import changed
-from lis.report.sections import Picture, Section, Table, means_as_metrics, section
+from lis.report.sections import Picture, Section, by_pair, means_as_metrics, section
 from lis.report.source import Source
 from lis.report.style import class_colours, label_colours, plain
 
@@ -32,6 +32,7 @@ _UNITS = (
     "largest activation in the first image. Outlined is the part that changes most in area, luminance or entropy; "
     "the curve is that change, on a scale of its own."
 )
+_TABLE = "Units that change most from a sample to its counterpart: mean change, also in standard deviations."
 _LISTED = 5
 """Units per pair in the table."""
 
@@ -46,7 +47,9 @@ def gan_counterfactuals(source: Source) -> Section:
     pictures = [Picture("gan-counterfactuals", _ways(source, shown, tables["samples"]), _WAYS, "photo")]
     pictures += [*_parts(source, tables["measures"], shown), *_units(source, shown, tables["tuned"])]
     pairs = [(row["origin"], row["target"]) for row in shown]
-    return Section("Another class from the same z", _lead(tables, shown), pictures, [_table(tables["units"], pairs)])
+    first = pd.DataFrame(tables["units"].groupby(["origin", "target"], sort=False).head(_LISTED))
+    table = by_pair(_TABLE, "units", first, pairs, _changed_unit)
+    return Section("Another class from the same z", _lead(tables, shown), pictures, [table])
 
 
 def _lead(tables: dict[str, pd.DataFrame], shown: list[dict[str, Any]]) -> str:
@@ -151,14 +154,8 @@ def _unit(
     )
 
 
-def _table(units: pd.DataFrame, pairs: list[tuple[str, str]]) -> Table:
-    rows = []
-    for origin, target in pairs:
-        own = records(where(units, origin=origin, target=target))[:_LISTED]
-        told = [f"{x['unit']} ({offset(x['change'])}; {offset(x['standard'])} sd)" for x in own]
-        rows.append([arrow(origin, target), ", ".join(told)])
-    caption = "Units that change most from a sample to its counterpart: mean change, also in standard deviations."
-    return Table(caption, ["", "units"], rows)
+def _changed_unit(row: dict[str, Any]) -> str:
+    return f"{row['unit']} ({offset(row['change'])}; {offset(row['standard'])} sd)"
 
 
 means_as_metrics("gan_counterfactuals", "samples", "arrived", "w_distance", "r_distance")

@@ -10,7 +10,7 @@ from lis.report.figures.relevance import correlation, over_samples, upset
 from lis.report.figures.relevance import relevance as relevance_figure
 from lis.report.frames import apart, known, largest, records, split, where
 from lis.report.labels import listing, number, sentences, share, signed, words
-from lis.report.sections import Picture, Section, Table, metrics, section
+from lis.report.sections import Picture, Section, Table, listed, metrics, section
 from lis.report.sections.pictures import pictured
 from lis.report.source import Source
 from lis.store import Artifact
@@ -117,16 +117,18 @@ def _several(sets: dict[str, set[int]]) -> str:
 
 def _table(source: Source) -> Table:
     """How robust each class is."""
-    rows = [
-        [words(row["class"]), *(number(row[x], 2) for x in ("mean", "median")), f"{int(row['relevant'])}",
-         share(row["flipped"])]
-        for row in records(source.table("units", "robustness"))
-    ]  # fmt: skip
+    columns = {
+        "": lambda row: words(row["class"]),
+        "mean": lambda row: number(row["mean"], 2),
+        "median": lambda row: number(row["median"], 2),
+        "relevant units": lambda row: f"{int(row['relevant'])}",
+        "answer flips": lambda row: share(row["flipped"]),
+    }
     caption = (
         "Relevance over all units: mean and median |mean change of the probability|, relevant units, and the share of "
         "all (unit, sample) pairs in which the answer flips."
     )
-    return Table(caption, ["", "mean", "median", "relevant units", "answer flips"], rows)
+    return listed(caption, records(source.table("units", "robustness")), columns)
 
 
 @metrics("units")
