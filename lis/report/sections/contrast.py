@@ -87,8 +87,8 @@ def _tables(source: Source) -> list[Table]:
 def adversarial_numbers(artifact: Artifact) -> dict[str, float]:
     """`adversarial/{reached, seen, mse_ratio}`."""
     facts, table = artifact.json("facts"), artifact.table("adversarial")
-    found = prefixed("adversarial", {name: facts.get(name) for name in ("reached", "seen")})
-    if found:
+    numbers = prefixed("adversarial", {name: facts.get(name) for name in ("reached", "seen")})
+    if numbers:
         ratio = table["mse_counterfactual"] / table["mse_adversarial"].clip(lower=1e-30)
-        found["adversarial/mse_ratio"] = float(np.median(ratio.to_numpy()))
-    return found
+        numbers["adversarial/mse_ratio"] = float(np.median(ratio.to_numpy()))
+    return numbers

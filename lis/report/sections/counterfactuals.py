@@ -69,7 +69,7 @@ def counterfactual_numbers(artifact: Artifact) -> dict[str, float]:
     """`counterfactuals/{reached, steps, w_distance}`: share; median and mean of those that reach their target."""
     table = artifact.table("counterfactuals")
     good = where(table, success=True)
-    found = {"reached": float(column(table, "success").mean())} if len(table) else {}
+    numbers = {"reached": float(column(table, "success").mean())} if len(table) else {}
     if len(good):
-        found |= {"steps": float(np.median(column(good, "steps"))), **means(good, ["w_distance"])}
-    return prefixed("counterfactuals", found)
+        numbers |= {"steps": float(np.median(column(good, "steps"))), **means(good, ["w_distance"])}
+    return prefixed("counterfactuals", numbers)

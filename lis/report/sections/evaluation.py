@@ -161,15 +161,15 @@ def cycle_numbers(artifact: Artifact) -> dict[str, float]:
     """`<metric>/{cycle, random, within_class, ratio_random, ratio_within_class}`, `class_kept`, and of the true factors
     the means `r2`, `r2_within`.
     """
-    found: dict[str, float] = {}
+    numbers: dict[str, float] = {}
     if artifact.has("summary"):
         for row in records(artifact.table("summary")):
-            found |= prefixed(row["metric"], {name: row[name] for name in _SUMMARY})
+            numbers |= prefixed(row["metric"], {name: row[name] for name in _SUMMARY})
     if artifact.has("kept"):
-        found["class_kept"] = row_of(artifact.table("kept"), "all")["kept"]
+        numbers["class_kept"] = row_of(artifact.table("kept"), "all")["kept"]
     if artifact.has("factors"):
-        found |= means(artifact.table("factors"), ("r2", "r2_within"))
-    return found
+        numbers |= means(artifact.table("factors"), ("r2", "r2_within"))
+    return numbers
 
 
 def _acceptance(artifact: Artifact, split: str) -> dict[str, float]:

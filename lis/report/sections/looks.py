@@ -109,5 +109,5 @@ def gradcam_numbers(artifact: Artifact) -> dict[str, float]:
     table = artifact.table("heat")
     if set(table["label"]) <= {BACKGROUND}:  # without parts everything is background
         return {}
-    own = means(where(table, image="after", of="target", label=BACKGROUND), ["share"])
-    return {"gradcam/background": own["share"]} if own else {}
+    shares = means(where(table, image="after", of="target", label=BACKGROUND), ["share"])
+    return {"gradcam/background": shares["share"]} if shares else {}

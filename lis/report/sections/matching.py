@@ -83,8 +83,8 @@ def _poses(poses: pd.DataFrame) -> Table:
 @metrics("matching")
 def matching_numbers(artifact: Artifact) -> dict[str, float]:
     """`matching/<kind>/{error, within}` and `matching/r2/<quantity>`, of the run's own matcher."""
-    own = artifact.json("facts")["matcher"]
-    rows = records(where(artifact.table("accuracy"), matcher=own))
-    poses = records(where(artifact.table("recovered"), matcher=own, way="sequence"))
-    found = {f"matching/{row['kind']}/{name}": row[name] for row in rows for name in ("error", "within")}
-    return found | {f"matching/r2/{row['what']}": row["r2"] for row in poses}
+    matcher = artifact.json("facts")["matcher"]
+    rows = records(where(artifact.table("accuracy"), matcher=matcher))
+    poses = records(where(artifact.table("recovered"), matcher=matcher, way="sequence"))
+    numbers = {f"matching/{row['kind']}/{name}": row[name] for row in rows for name in ("error", "within")}
+    return numbers | {f"matching/r2/{row['what']}": row["r2"] for row in poses}

@@ -176,9 +176,9 @@ def motion_numbers(artifact: Artifact) -> dict[str, float]:
     displacement in pixels, share of samples that could be aligned).
     """
     tracks, tuned = artifact.table("tracks"), artifact.table("tuned")
-    found = {"motion/aligned": float(np.mean([reason == "" for reason in tracks["reason"]]))}
+    numbers = {"motion/aligned": float(np.mean([reason == "" for reason in tracks["reason"]]))}
     if len(local := column(tracks, "figure")):
-        found["motion/local"] = float(np.median(local))
+        numbers["motion/local"] = float(np.median(local))
     if len(column(tuned, "q")):
-        found |= {f"motion/tuned/{kind}": len(tuned_units(tuned, kind)) for kind in dict.fromkeys(tuned["kind"])}
-    return found
+        numbers |= {f"motion/tuned/{kind}": len(tuned_units(tuned, kind)) for kind in dict.fromkeys(tuned["kind"])}
+    return numbers

@@ -97,4 +97,4 @@ def _notes(table: pd.DataFrame) -> list[str]:
 def truth_numbers(artifact: Artifact) -> dict[str, float]:
     """`truth/<measure>/{spearman, overlap}`: means over labels."""
     summary = artifact.json("summary")
-    return {f"truth/{measure}/{name}": value for measure, own in summary.items() for name, value in own.items()}
+    return {f"truth/{measure}/{name}": value for measure, values in summary.items() for name, value in values.items()}
