@@ -9,20 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lis.report.figures import marks
 from lis.report.figures.heat import TWO_SIDED, heat, matrix, symmetric
-from lis.report.figures.marks import (
-    DASHED,
-    circle,
-    control_density,
-    density,
-    dots,
-    facets,
-    jitter,
-    name_control,
-    names_down,
-    names_up,
-    note,
-)  # fmt: skip
 from lis.report.frames import column, largest, split, where
 from lis.report.labels import signed
 from lis.report.style import HALF, INK, MUTED, RULE, WIDE, class_colours, plain, sheet, styled
@@ -47,30 +35,30 @@ def relevance(table: pd.DataFrame, null: pd.DataFrame, class_names: Sequence[str
     for at, name in enumerate(reversed(class_names)):
         units, random = (where(rows, **{"class": name}) for rows in (table, null))
         _units(axis, units, at, colours[name])
-        control_density(axis, column(random, "change"), at, 0.55)
+        marks.control_density(axis, column(random, "change"), at, 0.55)
         count = int(np.sum(units["relevant"]))
         axis.text(1.26 * widest, at + 0.05, f"{count} relevant", ha="right", size=8.5, color=INK if count else MUTED)
     for bound in (-threshold, threshold):
-        axis.axvline(bound, color=INK, linewidth=0.8, linestyle=DASHED)
+        axis.axvline(bound, color=INK, linewidth=0.8, linestyle=marks.DASHED)
     axis.axvline(0, color=RULE, linewidth=0.8)
-    names_up(axis, [plain(name) for name in class_names], 0.4, 0.7, grid=False)
+    marks.names_up(axis, [plain(name) for name in class_names], 0.4, 0.7, grid=False)
     axis.set(xlim=(-1.1 * widest, 1.28 * widest), xlabel="mean change of the probability of a sample's own class")
     if len(null):
-        name_control(figure, axis)
+        marks.name_control(figure, axis)
     return figure
 
 
 def _units(axis: Axes, table: pd.DataFrame, at: int, colour: str) -> None:
     """Density above the line, every unit as a dot below it, and the number of the most relevant one."""
-    position, height = density(column(table, "change"))
+    position, height = marks.density(column(table, "change"))
     axis.fill_between(position, at, at + 0.55 * height, color=colour, alpha=0.75, linewidth=0)
-    table = table.assign(y=at - 0.13 + jitter(len(table), 0.07))
+    table = table.assign(y=at - 0.13 + marks.jitter(len(table), 0.07))
     relevant, others = (where(table, relevant=value) for value in (True, False))
-    dots(axis, others["change"], others["y"], colour, 2.2, 0.4)
+    marks.dots(axis, others["change"], others["y"], colour, 2.2, 0.4)
     axis.plot(relevant["change"], relevant["y"], "o", color=colour, markersize=5, markeredgecolor="white")
     if len(relevant):
         top = largest(relevant, "relevance")
-        note(axis, f"{top['unit']}", (top["change"], top["y"]), (0, 4), va="bottom")
+        marks.note(axis, f"{top['unit']}", (top["change"], top["y"]), (0, 4), va="bottom")
 
 
 @styled
@@ -132,7 +120,7 @@ def _totals(axis: Axes, sets: Mapping[str, set[int]]) -> None:
     for at, count in enumerate(counts):
         axis.text(count, at, f"{count} " if count else "0 (robust) ", ha="right", va="center", size=8.5)
     axis.set(xlim=(1.45 * max(counts), 0), xticks=[])
-    names_down(axis, [plain(name) for name in sets], grid=False)
+    marks.names_down(axis, [plain(name) for name in sets], grid=False)
     axis.spines["bottom"].set_visible(False)
 
 
@@ -161,14 +149,14 @@ def over_samples(table: pd.DataFrame, class_names: Sequence[str]) -> Figure:
     """
     units, height = split(table, "unit"), 0.4 + 0.27 * len(class_names)
     x = "change of the probability of a sample's own class"
-    figure, panels = facets(units, 3, height, 0.35, x=x, sharex=True, sharey=True)
+    figure, panels = marks.facets(units, 3, height, 0.35, x=x, sharex=True, sharey=True)
     for axis, unit in panels:
         axis.axvline(0, color=RULE, linewidth=1)
         for at, (name, colour) in enumerate(class_colours(class_names).items()):
             values = column(where(units[unit], **{"class": name}), "change")
-            dots(axis, values, at + jitter(len(values), 0.2), colour, 3.4)
+            marks.dots(axis, values, at + marks.jitter(len(values), 0.2), colour, 3.4)
             if len(values):
-                circle(axis, values.mean(), at, 6)
+                marks.circle(axis, values.mean(), at, 6)
         axis.set_title(f"unit {unit}")
-    names_down(panels[0][0], [plain(name) for name in class_names], [axis for axis, _ in panels[1:]])
+    marks.names_down(panels[0][0], [plain(name) for name in class_names], [axis for axis, _ in panels[1:]])
     return figure
