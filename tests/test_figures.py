@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -15,10 +16,11 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from lis.report.figures import comparison, components, distributions, fit, gains, reconstructions, recovery, similarity
-from lis.report.figures.marks import density, enlarged, wants_log
+from lis.report.figures.heat import ONE_SIDED, matrices
+from lis.report.figures.marks import density, enlarged, facets, padded, wants_log
 from lis.report.figures.schematic import Wiring, schematic
 from lis.report.frames import column, where
-from lis.report.style import DPI, PAIRING, SERIES, chart_png, class_colours, jpeg, photo_png, plain, raster, svg
+from lis.report.style import DPI, PAIRING, SERIES, WIDE, chart_png, class_colours, jpeg, photo_png, plain, raster, svg
 
 NAMES: list[str] = list(findings.NAMES)
 
@@ -276,3 +278,28 @@ def test_encodings() -> None:
 
 def test_names_are_no_mathematics() -> None:
     assert plain("a_b$c$") == r"a b\$c\$"
+
+
+@pytest.mark.parametrize(("items", "hidden", "wide"), [(1, 0, 2 / 3), (2, 0, 2 / 3), (3, 0, 1), (4, 2, 1)])
+def test_spare_panels_are_hidden_and_few_panels_make_a_narrow_figure(items: int, hidden: int, wide: float) -> None:
+    figure, panels = facets(range(items), 3, 2.0, 0.5, x="below", sharex=True)
+    assert [item for _, item in panels] == list(range(items))
+    assert sum(not axis.get_visible() for axis in figure.axes) == hidden
+    assert figure.get_figwidth() == pytest.approx(wide * WIDE)
+    assert figure.get_figheight() == 0.5 + 2.0 * -(-items // 3) and figure.get_supxlabel() == "below"
+
+
+def test_matrices_name_their_rows_at_the_left_alone_and_take_limits_from_their_values() -> None:
+    table = pd.DataFrame({"a": ["x", "y"], "b": ["u", "u"], "value": [0.0, 4.0]})
+    panels = [(title, table, "value", (0, None), str, ONE_SIDED) for title in ("left", "right")]
+    figure = matrices(panels, ("a", ["x", "y"]), ("b", ["u"]), 2.0, beside=2, pad=4, y="from")
+    left, right = figure.axes
+    assert [label.get_text() for label in left.get_yticklabels()] == ["x", "y"] and not right.get_yticklabels()
+    assert left.get_ylabel() == "from" and right.get_title() == "right"
+    cells: Any = left.images[0].get_array()
+    np.testing.assert_allclose(cells[:, 0], [ONE_SIDED(0.0)[:3], ONE_SIDED(1.0)[:3]], atol=0.01)
+
+
+def test_a_range_of_nothing_or_of_one_value_has_room() -> None:
+    assert padded(np.array([np.nan]), 0.1) == pytest.approx((-1.2, 1.2))
+    assert padded(np.array([3.0, 3.0]), 0.1) == (2.0, 4.0)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import html
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from helpers import findings
 from helpers.findings import make_job
 
+import lis.report
 from lis.config import NetworkConfig, PartNetConfig, PartWorldConfig
 from lis.report import comparison, sections
-from lis.report import metrics as report_metrics
 from lis.report import page as report_page
 from lis.report.comparison import write_comparison
 from lis.report.frames import records
@@ -127,7 +129,7 @@ def test_a_figure_that_fails_loses_only_itself(
         axes[0, 0].set_title("$\\nonsense$")
         return Section("Fine", "A lead.", [Picture("fine", figure, "A caption.")])
 
-    monkeypatch.setattr(sections, "MAKERS", [failing, *sections.MAKERS, undrawable])
+    monkeypatch.setattr(sections, "MAKERS", {0: failing, **sections.MAKERS, 1000: undrawable})
     with pytest.raises(ReportError, match=r"written without 2 of its sections(?s:.*)Failing .*: ZeroDivisionError"):
         page(tmp_path, artifacts)
     text = (tmp_path / "out" / "report.html").read_text("utf-8")
@@ -173,6 +175,55 @@ def test_the_top_and_tail_of_a_page_may_fail_too(
     assert (tmp_path / "out" / "tables" / "link" / "units.parquet").is_file() == ("_copy_tables" not in names)
 
 
+ORDER = [
+    "unit", "direction", "own_images",
+    "examples", "distance", "principal_components", "classes", "true_factors", "similarity", "single_units",
+    "parts", "tuned_units", "measures", "sparsity", "unit_map", "class_relevance", "transfer", "honesty", "truth",
+    "motion", "matching",
+    "counterfactuals", "across_the_boundary", "gradcam", "directions", "sparse", "boundary_truth", "contrast",
+    "gan_counterfactuals",
+    "fit", "units", "classifier", "linear_probe",
+]  # fmt: skip
+"""The page from top to bottom, a line per chapter."""
+ANALYSIS = """
+from lis.report.sections import Section, metrics, section
+
+@section(345, "similarity", "similarity")
+def novelty(source):
+    return Section("Novelty", f"{len(source.table('similarity', 'similarity'))} repetitions.")
+
+@metrics("similarity")
+def novel(artifact):
+    return {"novelty/repetitions": len(artifact.table("similarity"))}
+"""
+
+
+def test_the_page_had_the_order_of_the_imports() -> None:
+    assert [sections.MAKERS[order].__name__ for order in sorted(sections.MAKERS)] == ORDER
+    with pytest.raises(ValueError, match=r"order 340: sparsity of lis\.report.* and other of .*another number"):
+
+        @sections.section(340)
+        def other(source: Source) -> Section | None: ...
+
+
+def test_a_new_analysis_needed_a_list_of_imports_and_a_table_of_collectors(
+    tmp_path: Path, artifacts: dict[str, Artifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One file anywhere below `lis.report` adds its section in its place, and its numbers."""
+    (tmp_path / "novelty_of_a_test.py").write_text(ANALYSIS)
+    monkeypatch.setattr(lis.report, "__path__", [*lis.report.__path__, str(tmp_path)])
+    monkeypatch.setattr(sections, "MAKERS", dict(sections.MAKERS))
+    monkeypatch.setattr(sections, "COLLECTORS", {k: [*v] for k, v in sections.COLLECTORS.items()})
+    sections.discover.cache_clear()
+    try:
+        known = {stage: artifacts[stage] for stage in ("similarity", "link")}
+        assert collect_metrics(known)["novelty/repetitions"] == len(known["similarity"].table("similarity"))
+        text = page(tmp_path, known)
+    finally:
+        sys.modules.pop("lis.report.novelty_of_a_test")
+    assert text.index(">Similarity of R and W</h2>") < text.index(">Novelty</h2>") < text.index(">The fit</h2>")
+
+
 def test_a_collector_that_fails_loses_only_its_own_numbers(
     tmp_path: Path, artifacts: dict[str, Artifact], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -182,7 +233,7 @@ def test_a_collector_that_fails_loses_only_its_own_numbers(
     artifacts = {stage: artifacts[stage] for stage in ("link", "pairs/test")}
     whole = collect_metrics(artifacts)
     others = {key: value for key, value in whole.items() if not key.startswith("link/")}
-    monkeypatch.setitem(report_metrics._COLLECTORS, "link", failing)
+    monkeypatch.setitem(sections.COLLECTORS, "link", [failing])
     assert collect_metrics(artifacts) == others and len(others) < len(whole)
     assert "'Numbers of link' failed" in caplog.text and "Traceback" in caplog.text
     with pytest.raises(ReportError, match=r"Numbers of link \(failed\): KeyError: 'nowhere'"):
@@ -475,3 +526,16 @@ def test_two_settings_make_one_figure_per_outer_value(tmp_path: Path) -> None:
         "LR × 2 seeds × 2 class sets" in text and "seed=1, birds" in text and "Seed=0: distance after the cycle" in text
     )
     assert (tmp_path / "figures/comparison-2.png").exists()
+
+
+def test_tables_are_crossed_listed_and_told_by_pair() -> None:
+    table = sections.crossed(
+        "C.", ["a_b", "c"], [1, 2], lambda row, k: f"{row}{k}", corner="x", bold=lambda row, k: (row, k) == ("c", 2)
+    )
+    assert (table.columns, table.rows) == (["x", "1", "2"], [["a b", "a_b1", "a_b2"], ["c", "c1", "c2"]])
+    assert table.best == {(1, 2)}
+    columns = {"": lambda row: f"{row['n']}", "twice": lambda row: f"{2 * row['n']}"}
+    assert sections.listed("C.", [{"n": 1}, {"n": 2}], columns).rows == [["1", "2"], ["2", "4"]]
+    moved = pd.DataFrame({"origin": ["a", "a"], "target": ["b", "b"], "unit": [3, 5]})
+    told = sections.by_pair("C.", "units", moved, [("a", "b"), ("b", "a")], lambda row: str(row["unit"]))
+    assert told.rows == [["a → b", "3, 5"], ["b → a", ""]] and told.columns == ["", "units"]

@@ -37,6 +37,58 @@ def column(table: pd.DataFrame, name: str) -> np.ndarray:
     return values[np.isfinite(values)]
 
 
+def mean(table: pd.DataFrame, name: str) -> float:
+    """The mean of the finite values of a column; NaN where there are none."""
+    values = column(table, name)
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def split(table: pd.DataFrame, name: str) -> dict[Any, pd.DataFrame]:
+    """The rows by the value of a column, in the order in which the values come first.
+
+    Example:
+        >>> list(split(pd.DataFrame({"label": ["b", "a", "b"]}), "label"))
+        ['b', 'a']
+    """
+    return {value: where(table, **{name: value}) for value in dict.fromkeys(table[name])}
+
+
+def mean_by(table: pd.DataFrame, by: str | list[str], name: str) -> pd.DataFrame:
+    """The mean of a column for each value of one or several others, a row each."""
+    return pd.DataFrame(table.groupby(by, as_index=False)[name].mean())
+
+
+def pairs_of(table: pd.DataFrame, first: str = "origin", second: str = "target") -> list[tuple[Any, Any]]:
+    """The pairs of values of two columns, in the order in which they come first."""
+    return list(dict.fromkeys(zip(table[first], table[second], strict=True)))
+
+
+def ends(table: pd.DataFrame, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The rows with the smallest and with the largest value of a column.
+
+    Example:
+        >>> ends(pd.DataFrame({"value": [2, 1, 3]}), "value")
+        ({'value': 1}, {'value': 3})
+    """
+    ordered = records(table.sort_values(name, kind="stable"))
+    return ordered[0], ordered[-1]
+
+
+def row_of(table: pd.DataFrame, name: str) -> dict[str, Any]:
+    """The row of a class, or of "all" classes together."""
+    return records(where(table, **{"class": name}))[0]
+
+
+def largest(table: pd.DataFrame, name: str) -> dict[str, Any]:
+    """The first row with the largest value of a column."""
+    return records(table.nlargest(1, columns=name))[0]
+
+
+def apart(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of pairs of two classes, `class_a` and `class_b`, that differ."""
+    return pd.DataFrame(table[(table["class_a"] != table["class_b"]).to_numpy(dtype=bool)])
+
+
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows as dictionaries."""
     return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]

@@ -126,6 +126,36 @@ def share(value: float) -> str:
     return f"{100 * value:.1f}".removesuffix(".0") + " %"
 
 
+def with_control(value: float, control: float) -> str:
+    """A number with that of random directions in brackets; alone where there is none.
+
+    Example:
+        >>> with_control(0.41, 0.3), with_control(0.41, math.nan)
+        ('0.41 (0.30)', '0.41')
+    """
+    return number(value, 2) + (f" ({number(control, 2)})" if math.isfinite(control) else "")
+
+
+def share_between(value: float, low: float, high: float) -> str:
+    """A fraction in percent with its interval.
+
+    Example:
+        >>> share_between(0.9, 0.85, 0.94)
+        '90 % [85 %, 94 %]'
+    """
+    return f"{share(value)} [{share(low)}, {share(high)}]"
+
+
+def percent(value: float, low: float, high: float) -> str:
+    """A fraction in percent with its interval, all with three significant digits.
+
+    Example:
+        >>> percent(0.5, 0.25, 0.75)
+        '50.0 [25.0, 75.0] %'
+    """
+    return interval(100 * value, 100 * low, 100 * high) + " %"
+
+
 def gain(fraction: float, margin: float = math.nan) -> str:
     """A change in percent with its sign, and the half width of its interval where that is finite.
 
@@ -137,6 +167,42 @@ def gain(fraction: float, margin: float = math.nan) -> str:
         return "–"
     around = f" ± {100 * margin:.1f}" if math.isfinite(margin) else ""
     return f"{100 * fraction:+.1f}{around} %".replace("-", "−")
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """A change with its sign, and `digits` behind the point.
+
+    Example:
+        >>> signed(0.5), signed(-0.204, 1), signed(-0.001)
+        ('+0.50', '−0.2', '0.00')
+    """
+    text = f"{value:+.{digits}f}"
+    return text.replace("-", "−") if float(text) else text[1:]
+
+
+def offset(value: float) -> str:
+    """A change with its sign, which stays where it rounds to zero; a dash for what is not finite.
+
+    Example:
+        >>> offset(0.001), offset(-1.5), offset(float("nan"))
+        ('+0.00', '−1.50', '–')
+    """
+    return f"{value:+.2f}".replace("-", "−") if math.isfinite(value) else "–"
+
+
+def arrow(origin: str, target: str) -> str:
+    """From one class to another.
+
+    Example:
+        >>> arrow("border_collie", "pug")
+        'border collie → pug'
+    """
+    return f"{words(origin)} → {words(target)}"
+
+
+def sentences(*parts: str) -> str:
+    """Those that are not empty, one behind the other."""
+    return " ".join(filter(None, parts))
 
 
 def times(value: float) -> str:

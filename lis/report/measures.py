@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from lis.report.figures.strips import signed
+from lis.report.labels import signed
 
 CHANGES = {
     "extent": "change of area (fraction of the frame)",

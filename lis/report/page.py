@@ -17,13 +17,14 @@ from lis.report.head import abstract, drawing, headline, title
 from lis.report.html import KICKER, Attempts, draw, render, require_whole, show_all
 from lis.report.labels import metric_label, words
 from lis.report.metrics import Measured, attempt_metrics
-from lis.report.sections import makers
+from lis.report.sections import discover, makers
 from lis.report.source import Source, source
 
 if TYPE_CHECKING:
     from lis.context import Context
     from lis.store import Artifact
 
+discover()  # here, so that an analysis that cannot be imported stops a run before its work
 _WORLD = (
     "Part world is a cartoon: drawn figures with known factors and parts. It shows whether the method finds what is "
     "known to be there; it is no evidence about photographs, nor for or against what the paper reports on ImageNet."

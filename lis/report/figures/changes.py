@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import norm
 
-from lis.report.frames import records
+from lis.report.figures.marks import facets, write
+from lis.report.frames import records, where
 from lis.report.labels import number, probability
-from lis.report.style import LINK_RED, PAIRING, WIDE, plain, sheet, styled
+from lis.report.style import LINK_RED, PAIRING, plain, styled
 
 _BINS = np.linspace(-1, 1, 62)
 """An odd number of bins, so that no edge lies at 0."""
@@ -27,37 +27,28 @@ def changes(scaled: Mapping[str, np.ndarray], table: pd.DataFrame) -> Figure:
         scaled: measure to changes in [-1, 1], finite, over all units and labels.
         table: "distribution": measure, n, p_normal, skew, kurtosis; what is written beside.
     """
-    tests = {row["measure"]: row for row in records(table)}
-    columns = min(3, len(scaled))
-    rows = -(-len(scaled) // columns)
-    figure, axes = sheet(WIDE, 0.2 + 2.0 * rows, rows, columns, sharex=True)
-    for axis, (measure, values) in zip(axes.flat, scaled.items(), strict=False):
-        _panel(axis, values)
-        _beside(axis, tests[measure])
+    x = "mean change of a label, divided by the largest"
+    figure, panels = facets(scaled, 3, 2.0, 0.2, least=3, x=x, y="density", sharex=True)
+    for axis, measure in panels:
+        values = scaled[measure]
+        axis.hist(values, _BINS.tolist(), density=True, color=PAIRING["within-class"])
+        if (std := float(np.std(values))) > 0:
+            grid = np.linspace(-1, 1, 401)
+            axis.plot(grid, norm.pdf(grid, float(np.mean(values)), std), color=LINK_RED)
+        axis.set(xlim=(-1, 1), xticks=[-1, -0.5, 0, 0.5, 1])
         axis.set_title(plain(measure))
-        axis.tick_params(labelbottom=True)
-    for axis in axes.flat[len(scaled) :]:
-        axis.set_visible(False)
-    figure.supxlabel("mean change of a label, divided by the largest", size=9)
-    figure.supylabel("density", size=9)
+        write(
+            axis, 0.98, 0.96, _test(records(where(table, measure=measure))[0]), ha="right", va="top", linespacing=1.45
+        )
     return figure
 
 
-def _panel(axis: Axes, values: np.ndarray) -> None:
-    axis.hist(values, _BINS.tolist(), density=True, color=PAIRING["within-class"])
-    mean, spread = float(np.mean(values)), float(np.std(values))
-    if spread > 0:
-        grid = np.linspace(-1, 1, 401)
-        axis.plot(grid, norm.pdf(grid, mean, spread), color=LINK_RED)
-    axis.set(xlim=(-1, 1), xticks=[-1, -0.5, 0, 0.5, 1])
-
-
-def _beside(axis: Axes, row: dict[str, Any]) -> None:
+def _test(row: dict[str, Any]) -> str:
     p = probability(row["p_normal"])
-    written = [
+    lines = [
         f"n = {int(row['n']):,}",
         f"normal: p {p}" if p.startswith("<") else f"normal: p = {p}",
         f"skew {number(row['skew'], 2)}",
         f"excess kurtosis {number(row['kurtosis'], 2)}",
     ]
-    axis.text(0.98, 0.96, "\n".join(written), transform=axis.transAxes, ha="right", va="top", size=8, linespacing=1.45)
+    return "\n".join(lines)

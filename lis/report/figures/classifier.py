@@ -5,13 +5,10 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from lis.report.figures.marks import dot, names_down
+from lis.report.figures.marks import THOUSANDS, dot, names_down
 from lis.report.frames import records
 from lis.report.style import INK, LINK_RED, MUTED, PAIRING, WIDE, light_grid, plain, sheet, styled
-
-THOUSANDS = FuncFormatter(lambda value, _: f"{value:,.0f}")
 
 
 @styled
@@ -36,9 +33,8 @@ def _accuracy(axis: Axes, accuracy: pd.DataFrame) -> None:
         axis.plot(row["bayes"], at, "|", color=LINK_RED, markersize=9, markeredgewidth=1.6)
     names_down(axis, [plain(row["class"]) for row in rows])
     axis.set_xlim(min(0.5, min(row["low"] for row in rows) - 0.03), 1.01)
-    axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axis.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
     axis.set(xlabel="right on held-out rendered figures (red: Bayes' rule)", title="Accuracy")
-    light_grid(axis)
 
 
 def _loss(axis: Axes, curve: pd.DataFrame) -> None:

@@ -42,8 +42,7 @@ def _scatter(axis: Axes, table: pd.DataFrame, pair: tuple[int, int], colours: Ma
         axis.add_collection(LineCollection(list(points), colors=colour, linewidths=0.7, alpha=0.55))
         axis.plot(*points[:, 0].T, "o", markersize=3.4, color="white", markeredgecolor=colour, markeredgewidth=0.8)
         axis.plot(*points[:, 1].T, "o", markersize=3.4, color=colour, markeredgewidth=0)
-    axis.set_xlabel(f"component {pair[0]} of W")
-    axis.set_ylabel(f"component {pair[1]} of W")
+    axis.set(xlabel=f"component {pair[0]} of W", ylabel=f"component {pair[1]} of W")
 
 
 def _points(rows: pd.DataFrame, pair: tuple[int, int]) -> np.ndarray:
@@ -61,17 +60,14 @@ def _legend(figure: Figure, axis: Axes, colours: Mapping[str, str]) -> None:
 
 
 def _offsets(axis: Axes, offsets: pd.DataFrame) -> None:
-    at = np.arange(len(offsets))
+    at, style = range(len(offsets)), {"color": PAIRING["cycle"], "markersize": 5, "elinewidth": 1.8}
     axis.axvline(0, color=MUTED, linewidth=0.8)
-    axis.errorbar(
-        offsets["offset"], at, xerr=offsets["spread"], fmt="o", color=PAIRING["cycle"], markersize=5, elinewidth=1.8,
-    )  # fmt: skip
+    axis.errorbar(offsets["offset"], at, xerr=offsets["spread"], fmt="o", **style)
     names = [f"{int(row['component'])}  ({100 * row['explained']:.0f} %)" for row in records(offsets)]
     axis.set_yticks(at, names)
     axis.tick_params(axis="y", length=0, labelcolor=INK)
     axis.invert_yaxis()
-    reach = 1.1 * float(np.max(np.abs(offsets["offset"]) + offsets["spread"]))
-    axis.set_xlim(-max(1.0, reach), max(1.0, reach))
+    most = max(1.0, 1.1 * float(np.max(np.abs(offsets["offset"]) + offsets["spread"])))
+    axis.set(xlim=(-most, most), xlabel="cycled − original, in standard deviations")
     axis.set_ylabel("component (variance explained)")
-    axis.set_xlabel("cycled − original, in standard deviations")
     light_grid(axis)

@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lis.report.figures.marks import picture
+from lis.report.figures.marks import diagonal, dots, picture, write
 from lis.report.figures.reconstructions import mosaic
+from lis.report.frames import column
 from lis.report.labels import number
-from lis.report.style import INK, MUTED, PAIRING, RULE, SERIES, WIDE, light_grid, plain, sheet, styled
+from lis.report.style import INK, MUTED, PAIRING, SERIES, WIDE, light_grid, plain, sheet, styled
 
 COLUMNS = ("original", "counterfactual", "its change", "steps in pixels", "their change", "as the link sees it")
 _NAME, _HEAD, _CELL = 1.15, 0.3, 1.45
@@ -79,19 +80,17 @@ def sizes(table: pd.DataFrame) -> Figure:
     figure, axes = sheet(WIDE, 3.0, 1, 2)
     left, right = axes[0]
     x, y = (np.asarray(table[f"mse_{kind}"], dtype=float) for kind in ("counterfactual", "adversarial"))
-    shown = (x > 0) & (y > 0)
-    left.loglog(x[shown], y[shown], "o", color=PAIRING["cycle"], markersize=4, alpha=0.6, mew=0)
-    if shown.any():
-        ends = np.array([min(x[shown].min(), y[shown].min()), max(x[shown].max(), y[shown].max())])
-        left.plot(ends, ends, color=RULE, linewidth=1.2)
-        ratio = float(np.median(x[shown] / y[shown]))
-        left.text(0.03, 0.95, f"median ratio {number(ratio, 2)}", transform=left.transAxes, va="top", color=MUTED)
+    x, y = (values[(x > 0) & (y > 0)] for values in (x, y))
+    left.set(xscale="log", yscale="log")
+    dots(left, x, y, PAIRING["cycle"], alpha=0.6)
+    if len(x):
+        diagonal(left, min(*x, *y), max(*x, *y))
+        write(left, 0.03, 0.95, f"median ratio {number(float(np.median(x / y)), 2)}", size=9, va="top", color=MUTED)
     left.set(xlabel="counterfactual: mean squared change", ylabel="in pixels: mean squared change")
     bins, tallest = np.linspace(0, 1, 26).tolist(), 1.0
-    for kind, colour in (("counterfactual", SERIES[0]), ("adversarial", SERIES[4])):
-        values = np.asarray(table[f"coarse_{kind}"], dtype=float)
-        name = "counterfactual" if kind == "counterfactual" else "steps in pixels"
-        counts, *_ = right.hist(values[np.isfinite(values)], bins=bins, color=colour, alpha=0.75, label=name)
+    kinds = ("counterfactual", "counterfactual", SERIES[0]), ("adversarial", "steps in pixels", SERIES[4])
+    for kind, name, colour in kinds:
+        counts, *_ = right.hist(column(table, f"coarse_{kind}"), bins=bins, color=colour, alpha=0.75, label=name)
         tallest = max(tallest, float(np.max(counts)))
     right.set(xlabel="share of the change that is coarser than 4 pixels", ylabel="images", xlim=(0, 1))
     right.set_ylim(0, 1.3 * tallest)

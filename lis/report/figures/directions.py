@@ -9,8 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lis.report.figures.heat import ONE_SIDED, TWO_SIDED, heat, matrix
-from lis.report.frames import column, where
+from lis.report.figures.heat import ONE_SIDED, TWO_SIDED, matrices
+from lis.report.figures.marks import above, dots
+from lis.report.frames import column, mean_by, split, where
 from lis.report.style import INK, MUTED, WIDE, class_colours, light_grid, plain, sheet, styled
 
 _ROW = 1.35
@@ -27,25 +28,25 @@ def direction_sparsity(table: pd.DataFrame, class_names: Sequence[str], most: in
         most: samples per origin that are drawn.
     """
     colours = class_colours(class_names)
-    origins = [name for name in class_names if name in set(table["origin"])]
-    samples = {name: sorted(set(where(table, origin=name)["sample_index"]))[:most] for name in origins}
-    rows = max(len(own) for own in samples.values())
-    figure, axes = sheet(WIDE, 0.75 + _ROW * rows, rows, len(origins), sharey=True)
-    for place, origin in enumerate(origins):
-        axes[0, place].set_title(plain(origin))
-        for at, axis in enumerate(axes[:, place]):
-            own = where(table, origin=origin)
-            if at < len(samples[origin]):
-                _sample(axis, where(own, sample_index=samples[origin][at]), colours)
-            else:
-                axis.set_visible(False)
-    for at in range(rows):
-        axes[at, 0].set_ylabel("sparsity")
+    origins = {
+        name: list(split(rows.sort_values("sample_index", kind="stable"), "sample_index").values())[:most]
+        for name in class_names
+        if len(rows := where(table, origin=name))
+    }
+    lines = max(map(len, origins.values()))
+    figure, axes = sheet(WIDE, 0.75 + _ROW * lines, lines, len(origins), sharey=True)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("sparsity")
+    for column_of_axes, (origin, samples) in zip(axes.T, origins.items(), strict=True):
+        column_of_axes[0].set_title(plain(origin))
+        for axis, rows in zip(column_of_axes, samples, strict=False):
+            _sample(axis, rows, colours)
+        for axis in column_of_axes[len(samples) :]:
+            axis.set_visible(False)
     used = [name for name in class_names if name in set(table["target"])]
-    handles = [
-        axes[0, 0].plot([], [], "o", color=colours[name], markersize=5, label=f"→ {plain(name)}")[0] for name in used
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(used))
+    for name in used:
+        axes[0, 0].plot([], [], "o", color=colours[name], markersize=5, label=f"→ {plain(name)}")
+    figure.legend(loc="outside lower center", ncols=len(used))
     return figure
 
 
@@ -56,10 +57,10 @@ def _sample(axis: Axes, table: pd.DataFrame, colours: Mapping[str, str]) -> None
         if len(values):
             low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
             axis.bar(at, high - low, bottom=low, width=0.48, color=colours[name], alpha=0.3)
-            axis.plot(at + np.linspace(-0.16, 0.16, len(values)), values, "o", color=colours[name], markersize=3, mew=0)
+            dots(axis, at + np.linspace(-0.16, 0.16, len(values)), values, colours[name], 3, 1)
             axis.plot([at - 0.24, at + 0.24], [middle, middle], color=INK, linewidth=1.2)
         else:
-            axis.text(at, 0.5, "–", transform=axis.get_xaxis_transform(), ha="center", color=MUTED)
+            above(axis, at, 0.5, "–", ha="center", color=MUTED)
     axis.set(xlim=(-0.6, len(targets) - 0.4))
     axis.set_xticks([])
     light_grid(axis, "y")
@@ -74,18 +75,11 @@ def pair_matrices(pairs: pd.DataFrame, agreement: pd.DataFrame, class_names: Seq
         agreement: origin, target, cosine and shared, a row per sample.
         class_names: rows and columns.
     """
-    rows, columns = ("origin", class_names), ("target", class_names)
-    means = pd.DataFrame(agreement.groupby(["origin", "target"], as_index=False)[["cosine", "shared"]].mean())
-    found = {
-        "sparsity": (matrix(pairs, rows, columns, "mean"), ONE_SIDED, None),
-        "cosine between starts": (matrix(means, rows, columns, "cosine"), TWO_SIDED, (-1.0, 1.0)),
-        "share of units in common": (matrix(means, rows, columns, "shared"), ONE_SIDED, (0.0, 1.0)),
-    }
-    figure, axes = sheet(WIDE, 1.0 + 0.36 * len(class_names), 1, 3)
-    for place, (title, (values, scale, limits)) in enumerate(found.items()):
-        known = values[np.isfinite(values)]
-        span = limits or ((float(known.min()), float(known.max()) + 1e-6) if len(known) else (0.0, 1.0))
-        heat(axes[0, place], values, class_names if place == 0 else [], class_names, span, "{:.2f}".format, scale)
-        axes[0, place].set_title(title, pad=10)
-    axes[0, 0].set_ylabel("from")
-    return figure
+    cosine, shared = (mean_by(agreement, ["origin", "target"], name) for name in ("cosine", "shared"))
+    panels = [
+        ("sparsity", pairs, "mean", (None, None), "{:.2f}".format, ONE_SIDED),
+        ("cosine between starts", cosine, "cosine", (-1, 1), "{:.2f}".format, TWO_SIDED),
+        ("share of units in common", shared, "shared", (0, 1), "{:.2f}".format, ONE_SIDED),
+    ]
+    rows, columns, height = ("origin", class_names), ("target", class_names), 1.0 + 0.36 * len(class_names)
+    return matrices(panels, rows, columns, height, beside=3, pad=10, y="from")

@@ -9,12 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lis.report.figures.marks import eye, wants_log
-from lis.report.frames import column, where
+from lis.report.figures.marks import eye, facets, names_up, wants_log
+from lis.report.frames import column, split, where
 from lis.report.labels import PAIRINGS, metric_label, times
-from lis.report.style import INK, MUTED, PAIRING, WIDE, plain, sheet, styled
-
-_COLUMNS = 3
+from lis.report.style import MUTED, PAIRING, plain, styled
 
 
 @styled
@@ -25,33 +23,28 @@ def distances(samples: pd.DataFrame, units: Mapping[str, str]) -> Figure:
         samples: long table with the columns `metric`, `pairing` (`cycle`, `within-class`, `random`) and `value`.
         units: metric to what is measured, for its axis.
     """
-    metrics = list(dict.fromkeys(samples["metric"]))
-    columns = 2 if len(metrics) == 4 else min(_COLUMNS, len(metrics))
-    rows = -(-len(metrics) // columns)
-    figure, axes = sheet(WIDE, 0.25 + 2.15 * rows, rows, columns)
-    for axis, metric in zip(axes.flat, metrics, strict=False):
-        _panel(axis, where(samples, metric=metric), metric, units[metric])
-    for axis in axes.flat[len(metrics) :]:
-        axis.set_visible(False)
-    for axis in axes[:, 1:].flat:
-        axis.tick_params(labelleft=False)
+    metrics = split(samples, "metric")
+    columns = 2 if len(metrics) == 4 else min(3, len(metrics))
+    figure, panels = facets(metrics, columns, 2.15, 0.25, least=columns)
+    for at, (axis, metric) in enumerate(panels):
+        _panel(axis, metrics[metric], metric, units[metric])
+        axis.tick_params(labelleft=at % columns == 0)
     return figure
 
 
 def _panel(axis: Axes, samples: pd.DataFrame, metric: str, unit: str) -> None:
-    values = {pairing: column(where(samples, pairing=pairing), "value") for pairing in PAIRINGS}
-    values = {pairing: found for pairing, found in values.items() if len(found)}
+    values = {pairing: column(where(samples, pairing=pairing), "value") for pairing in reversed(PAIRINGS)}
+    values = {pairing: distances for pairing, distances in values.items() if len(distances)}
     pooled = np.concatenate(list(values.values()))
     log = wants_log(pooled)
-    places = {pairing: len(values) - 1 - place for place, pairing in enumerate(values)}
-    for pairing, found in values.items():
-        eye(axis, found, places[pairing], PAIRING[pairing], log=log)
+    for at, (pairing, distances) in enumerate(values.items()):
+        eye(axis, distances, at, PAIRING[pairing], log=log)
+        if pairing != "cycle" and "cycle" in values and distances.mean() != 0:
+            text = f"cycle is {times(values['cycle'].mean() / distances.mean())}"
+            style = {"ha": "right", "va": "center", "size": 8.5, "color": MUTED}
+            axis.text(1, at + 0.55, text, transform=axis.get_yaxis_transform(), **style)
     _scale(axis, pooled, log)
-    _ratios(axis, values, places)
-    axis.set_yticks(list(places.values()), [PAIRINGS[pairing] for pairing in places])
-    axis.set_ylim(-0.35, len(values) - 0.1)
-    axis.tick_params(axis="y", length=0, labelcolor=INK)
-    axis.spines["left"].set_visible(False)
+    names_up(axis, [PAIRINGS[pairing] for pairing in reversed(values)], 0.35, 0.9, grid=False)
     axis.set_title(plain(metric_label(metric)))
     axis.set_xlabel(plain(unit) + (" (log)" if log else ""))
 
@@ -63,12 +56,3 @@ def _scale(axis: Axes, pooled: np.ndarray, log: bool) -> None:
         axis.set_xlim(low / 1.2, high * 1.6)
     else:
         axis.set_xlim(min(0.0, low), high * 1.12 if high > 0 else 1.0)
-
-
-def _ratios(axis: Axes, values: dict[str, np.ndarray], places: dict[str, int]) -> None:
-    """Beside each baseline: the cycle's mean as a multiple of its mean."""
-    for pairing, found in values.items():
-        if pairing != "cycle" and "cycle" in values and found.mean() != 0:
-            ratio = times(values["cycle"].mean() / found.mean())
-            style = {"ha": "right", "va": "center", "size": 8.5, "color": MUTED}
-            axis.text(1, places[pairing] + 0.55, f"cycle is {ratio}", transform=axis.get_yaxis_transform(), **style)

@@ -8,16 +8,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
-from lis.report.figures.marks import dot, names_down, wants_log
-from lis.report.frames import column, records, where
+from lis.report.figures.marks import PLAIN, above, dot, names_down, note, ring, wants_log
+from lis.report.frames import column, ends, known, records, where
 from lis.report.labels import number
 from lis.report.style import HALF, LINK_RED, MUTED, PAIRING, PANEL, RULE, WIDE, light_grid, sheet, styled
 
 TOLERANCE = 1.05
 """Errors up to this multiple of the smallest count as equally good."""
-PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
 _TOP = 20
 """Units that are named one by one."""
 
@@ -57,38 +56,34 @@ def equally_good(path: pd.DataFrame) -> tuple[float, float]:
 
 def _finite(path: pd.DataFrame) -> pd.DataFrame:
     """Without the points at which there are no degrees of freedom left, and the criterion is not defined."""
-    known = np.isfinite(np.asarray(path[["gcv_mse", "mean_step_norm"]], dtype=float)).all(axis=1)
-    return pd.DataFrame(path.loc[known])
+    return known(known(path, "gcv_mse"), "mean_step_norm")
 
 
 def _equally_good(axis: Axes, path: pd.DataFrame) -> None:
     """Shade the steps of all links whose error is close to the smallest."""
     low, high = equally_good(path)
     axis.axvspan(low, high, color=PANEL, zorder=0)
-    style = {"transform": axis.get_xaxis_transform(), "color": MUTED, "size": 8.5, "va": "top", "ha": "right"}
-    axis.text(high, 0.97, "error within 5 %\nof the smallest ", linespacing=1.3, **style)
+    text, style = "error within 5 %\nof the smallest ", {"color": MUTED, "size": 8.5, "va": "top", "ha": "right"}
+    above(axis, high, 0.97, text, linespacing=1.3, **style)
 
 
 def _name_points(axis: Axes, path: pd.DataFrame) -> None:
     rows = records(path)
-    smallest = min(row["gcv_mse"] for row in rows)
-    below: dict[str, Any] = {"xytext": (0, -10), "ha": "center", "va": "top"}
-    above: dict[str, Any] = {"xytext": (0, 10), "ha": "center", "va": "bottom"}
-    beside: dict[str, Any] = {"xytext": (9, 0), "ha": "left", "va": "center"}
-    for row, place in ((rows[0], above), (rows[-1], beside)):
+    for row, offset, style in (
+        (rows[0], (0, 10), {"va": "bottom"}),
+        (rows[-1], (9, 0), {"ha": "left", "va": "center"}),
+    ):
         if not row["chosen"]:
-            _note(axis, row, _ridge(row["ridge"]), MUTED, place)
-    for row in rows:
-        if row["chosen"]:
-            style = {"markersize": 9, "markerfacecolor": "none", "markeredgecolor": LINK_RED, "markeredgewidth": 1.8}
-            axis.plot(row["mean_step_norm"], row["gcv_mse"], "o", **style)
-            near = row["gcv_mse"] <= 1.02 * smallest
-            _note(axis, row, f"chosen: {_ridge(row['ridge'])}", LINK_RED, below if near else above)
+            note(axis, _ridge(row["ridge"]), _point(row), offset, size=8.5, color=MUTED, **style)
+    for row in records(where(path, chosen=True)):
+        ring(axis, *_point(row))
+        near = row["gcv_mse"] <= 1.02 * min(row["gcv_mse"] for row in rows)
+        offset, style = ((0, -10), {"va": "top"}) if near else ((0, 10), {"va": "bottom"})
+        note(axis, f"chosen: {_ridge(row['ridge'])}", _point(row), offset, size=8.5, color=LINK_RED, **style)
 
 
-def _note(axis: Axes, row: dict[str, Any], text: str, colour: str, place: dict[str, Any]) -> None:
-    style = {"textcoords": "offset points", "color": colour, "size": 8.5} | place
-    axis.annotate(text, (row["mean_step_norm"], row["gcv_mse"]), **style)
+def _point(row: dict[str, Any]) -> tuple[float, float]:
+    return row["mean_step_norm"], row["gcv_mse"]
 
 
 def _ridge(value: float) -> str:
@@ -96,12 +91,13 @@ def _ridge(value: float) -> str:
 
 
 def _log_where_wide(axis: Axes, path: pd.DataFrame) -> None:
-    if wants_log(column(path, "mean_step_norm"), 8):
-        axis.set_xscale("log")
-        axis.xaxis.set_major_formatter(PLAIN)
-    if wants_log(column(path, "gcv_mse"), 8):
-        axis.set_yscale("log")
-        axis.yaxis.set_major_formatter(PLAIN)
+    for name, set_scale, ticks in (
+        ("mean_step_norm", axis.set_xscale, axis.xaxis),
+        ("gcv_mse", axis.set_yscale, axis.yaxis),
+    ):
+        if wants_log(column(path, name), 8):
+            set_scale("log")
+            ticks.set_major_formatter(PLAIN)
     axis.margins(0.16)
 
 
@@ -116,12 +112,12 @@ def training_curve(curve: pd.DataFrame) -> Figure:
     axis: Axes = axes[0, 0]
     axis.plot(curve["epoch"], curve["train_loss"], color=PAIRING["within-class"], label="training")
     axis.plot(curve["epoch"], curve["validation_loss"], color=PAIRING["cycle"], label="validation")
-    best = min(records(curve), key=lambda row: row["validation_loss"])
+    best = ends(curve, "validation_loss")[0]
     point = (best["epoch"], best["validation_loss"])
     axis.plot(*point, "o", color=LINK_RED, markersize=6)
     text = f"kept: epoch {int(point[0])}, {number(point[1])}"
-    axis.annotate(text, point, (0, 12), textcoords="offset points", ha="right", color=LINK_RED, weight="bold")
-    if wants_log(np.concatenate([column(curve, "train_loss"), column(curve, "validation_loss")]), 8):
+    note(axis, text, point, (0, 12), ha="right", size=9, color=LINK_RED, weight="bold")
+    if wants_log(curve[["train_loss", "validation_loss"]].to_numpy(dtype=float).ravel(), 8):
         axis.set_yscale("log")
     axis.set(xlabel="epoch", ylabel="loss")
     axis.legend(loc="upper right")
@@ -147,8 +143,7 @@ def _histogram(axis: Axes, units: pd.DataFrame) -> None:
     axis.hist(live, bins=min(40, max(8, len(live) // 6)), color=PAIRING["cycle"], edgecolor="white", linewidth=0.6)
     median = float(np.median(live)) if len(live) else float("nan")
     axis.axvline(median, color=LINK_RED, linewidth=1.2)
-    style = {"transform": axis.get_xaxis_transform(), "color": LINK_RED, "va": "top"}
-    axis.text(median, 0.98, f"  median {number(median)}", **style)
+    above(axis, median, 0.98, f"  median {number(median)}", color=LINK_RED, va="top")
     counts = ", ".join(f"{len(where(units, status=status))} {status}" for status in ("live", "near-dead", "dead"))
     axis.set(xlabel="step of a unit in W, ‖Δw‖ over its range", ylabel="live units", title=f"All units: {counts}")
     axis.set_ylim(0, 1.14 * axis.get_ylim()[1])
@@ -164,4 +159,3 @@ def _largest(axis: Axes, top: pd.DataFrame) -> None:
     axis.tick_params(axis="y", labelsize=7.5)
     axis.set(xlabel="step in W, with jackknife interval", title=f"The {len(top)} largest, live", ylabel="unit")
     axis.set_xlim(left=0)
-    light_grid(axis)

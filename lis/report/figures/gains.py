@@ -9,10 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lis.report.figures.marks import dot, names_down
-from lis.report.frames import records, where
+from lis.report.figures.marks import dot, names_down, note
+from lis.report.frames import records, split
 from lis.report.labels import metric_label, wrapped
-from lis.report.style import MUTED, PANEL, RULE, WIDE, light_grid, link_colour, plain, sheet, styled
+from lis.report.style import MUTED, PANEL, RULE, WIDE, link_colour, plain, sheet, styled
 
 _APART = 0.3
 """Distance of two links of a setting; settings are 1 apart."""
@@ -26,14 +26,13 @@ def gains(table: pd.DataFrame, labels: Mapping[str, str]) -> Figure:
         table: `inner`, `link`, `metric`, `gain`, `margin`; the last two as fractions of LR's mean distance.
         labels: link to the name that is written.
     """
-    metrics, settings = list(dict.fromkeys(table["metric"])), list(dict.fromkeys(table["inner"]))
-    figure, axes = sheet(
-        WIDE, 1.2 + (0.3 + 0.1 * len(labels)) * len(settings), 1, len(metrics), sharex=True, sharey=True
-    )
-    for axis, metric in zip(axes[0], metrics, strict=True):
-        _panel(axis, where(table, metric=metric), settings, list(labels))
+    metrics, settings = split(table, "metric"), list(dict.fromkeys(table["inner"]))
+    height = 1.2 + (0.3 + 0.1 * len(labels)) * len(settings)
+    figure, axes = sheet(WIDE, height, 1, len(metrics), sharex=True, sharey=True)
+    for axis, (metric, rows) in zip(axes[0], metrics.items(), strict=True):
+        _panel(axis, rows, settings, list(labels))
         axis.set_title(plain(metric_label(metric)), pad=16)
-    names_down(axes[0, 0], [wrapped(name, 26) for name in settings])
+    names_down(axes[0, 0], [wrapped(name, 26) for name in settings], axes[0, 1:])
     axes[0, 0].set_xlim(*_limits(table))
     for place, (link, name) in enumerate(labels.items()):
         axes[0, 0].plot([], [], "o", color=link_colour(link, place), label=plain(name))
@@ -52,13 +51,9 @@ def _panel(axis: Axes, table: pd.DataFrame, settings: Sequence[str], links: Sequ
         dot(axis, 100 * row["gain"], low, high, at, link_colour(row["link"], place))
     for line in range(1, len(settings)):
         axis.axhline(line - 0.5, color=RULE, linewidth=0.7)
-    style = {"xycoords": axis.get_xaxis_transform(), "textcoords": "offset points", "size": 8, "color": MUTED}
-    axis.annotate("← worse", (0, 1), (-4, 3), ha="right", **style)
-    axis.annotate("better →", (0, 1), (4, 3), ha="left", **style)
-    axis.spines["left"].set_visible(False)
-    axis.tick_params(axis="y", length=0)
+    for text, x, side in (("← worse", -4, "right"), ("better →", 4, "left")):
+        note(axis, text, (0, 1), (x, 3), ha=side, xycoords=axis.get_xaxis_transform(), color=MUTED)
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:+g}".replace("-", "−") if value else "LR")
-    light_grid(axis)
 
 
 def _limits(table: pd.DataFrame) -> tuple[float, float]:

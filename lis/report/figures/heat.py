@@ -9,14 +9,16 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize, to_rgb
+from matplotlib.figure import Figure
 
 from lis.report.frames import records
-from lis.report.style import INK, MUTED, PANEL, plain
+from lis.report.style import INK, MUTED, PANEL, WIDE, plain, sheet
 
 ONE_SIDED = LinearSegmentedColormap.from_list("one-sided", ["#ffffff", "#a9c8e0", "#1f6199"])
 """From nothing to much."""
 TWO_SIDED = LinearSegmentedColormap.from_list("two-sided", ["#b3261e", "#eeb8a8", "#ffffff", "#a9c8e0", "#1f6199"])
 """From negative (red) over nothing (white) to positive (blue)."""
+Limits = tuple[float | None, float | None]
 LUMA = np.array([0.2126, 0.7152, 0.0722])
 """Rec. 709 weights of red, green and blue."""
 
@@ -68,6 +70,50 @@ def heat(
         axis.text(place, row, written, ha="center", va="center", size=8.5, color=ink)
     _names(axis, rows, columns)
     _lines(axis, *values.shape)
+
+
+def matrices(
+    panels: Sequence[tuple[str, pd.DataFrame, str, Limits, Callable[[float], str], Colormap]],
+    rows: tuple[str, Sequence[str]],
+    columns: tuple[str, Sequence[str]],
+    height: float,
+    *,
+    beside: int,
+    pad: float,
+    y: str = "",
+) -> Figure:
+    """Matrices beside each other with the same rows, which are named at the left, and the same columns.
+
+    Args:
+        panels: title, long table, the column that is written, the limits of the colours (None: those of the values),
+            how a number is written, the colours of each matrix.
+        rows, columns: as of `matrix`.
+        height: of a row of matrices in inches.
+        beside: matrices beside each other.
+        pad: points between a matrix and its title.
+        y: what the rows of the first matrix are.
+    """
+    lines = len(panels) // beside
+    figure, axes = sheet(WIDE, height * lines, lines, beside)
+    for at, (axis, (title, table, value, limits, text, colours)) in enumerate(zip(axes.flat, panels, strict=True)):
+        values = matrix(table, rows, columns, value)
+        heat(axis, values, [] if at % beside else rows[1], columns[1], _whole(limits, values), text, colours)
+        axis.set_title(title, pad=pad)
+    axes[0, 0].set_ylabel(y)
+    return figure
+
+
+def _whole(limits: Limits, values: np.ndarray) -> tuple[float, float]:
+    known = values[np.isfinite(values)] if np.isfinite(values).any() else np.array([0.0, 1.0])
+    low, high = limits
+    return float(known.min()) if low is None else low, float(known.max()) + 1e-6 if high is None else high
+
+
+def symmetric(values: np.ndarray) -> np.ndarray:
+    """A square matrix of which only some of both halves is known, whole; its diagonal is NaN."""
+    whole = np.where(np.isfinite(values), values, values.T)
+    np.fill_diagonal(whole, np.nan)
+    return whole
 
 
 def two_lines(name: str) -> str:

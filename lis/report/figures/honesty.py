@@ -7,9 +7,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lis.report.figures.marks import DASHED, above, circle, dots
 from lis.report.figures.ranking import SIGNIFICANT
 from lis.report.frames import column, known
-from lis.report.style import INK, LINK_RED, MUTED, PAIRING, RULE, WIDE, light_grid, sheet, styled
+from lis.report.style import LINK_RED, MUTED, PAIRING, RULE, WIDE, light_grid, sheet, styled
 
 _BINS = 24
 
@@ -33,32 +34,25 @@ def honesty(table: pd.DataFrame, labels: int) -> Figure:
 def _realised(axis: Axes, table: pd.DataFrame) -> None:
     for at, name in ((0.0, "nothing"), (1.0, "all")):
         axis.axvline(at, color=RULE, linewidth=1.2)
-        style = {"transform": axis.get_xaxis_transform(), "size": 8, "color": MUTED, "ha": "center", "va": "bottom"}
-        axis.text(at, 1.0, name, **style)
+        above(axis, at, 1, name, size=8, color=MUTED, ha="center", va="bottom")
     both = known(known(table, "realised"), "others")
-    axis.plot(both["realised"], both["others"], "o", color=PAIRING["cycle"], markersize=4, alpha=0.5, mew=0)
+    dots(axis, both["realised"], both["others"], PAIRING["cycle"])
     if len(both):
-        mean = both["realised"].mean(), both["others"].mean()
-        axis.plot(*mean, "o", color="white", mec=INK, mew=1.2, ms=7)
+        circle(axis, both["realised"].mean(), both["others"].mean(), 7)
     axis.set(xlabel="share of the asked change that arrives", ylabel="change of the other units (sd)", ylim=(0, None))
     axis.set_title("Encoded again", pad=14)
     light_grid(axis, "both")
 
 
 def _selectivity(axis: Axes, table: pd.DataFrame, labels: int) -> None:
-    shown = known(table, "selectivity")
-    tested = known(shown, "selectivity_p")
-    values, p = column(shown, "selectivity"), np.asarray(shown["selectivity_p"], dtype=float)
-    parts = {"beyond 95 % of random directions": p <= SIGNIFICANT, "not beyond": ~(p <= SIGNIFICANT)}
-    bins = np.linspace(1 / labels, 1, _BINS + 1).tolist()
-    names = [f"{name} ({chosen.sum()})" for name, chosen in parts.items()]
-    colours = [LINK_RED, PAIRING["random"]]
-    counts, *_ = axis.hist(
-        [values[chosen] for chosen in parts.values()], bins, stacked=True, color=colours, label=names
-    )
-    axis.axvline(1 / labels, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+    table = known(table, "selectivity")
+    values, beyond = column(table, "selectivity"), (table["selectivity_p"] <= SIGNIFICANT).to_numpy(dtype=bool)
+    names = [f"beyond 95 % of random directions ({beyond.sum()})", f"not beyond ({(~beyond).sum()})"]
+    bins, colours = np.linspace(1 / labels, 1, _BINS + 1).tolist(), [LINK_RED, PAIRING["random"]]
+    counts, *_ = axis.hist([values[beyond], values[~beyond]], bins, stacked=True, color=colours, label=names)
+    axis.axvline(1 / labels, color=MUTED, linewidth=1, linestyle=DASHED)
     axis.set(xlabel="share of the main label in all change of area", ylabel="units")
     axis.set_title("Selectivity", pad=14)
-    if len(tested):
+    if len(column(table, "selectivity_p")):
         axis.set_ylim(0, 1.35 * max(float(np.max(counts)), 1.0))
         axis.legend(loc="upper right")

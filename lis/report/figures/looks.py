@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -12,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from lis.report.figures.marks import bare, enlarged, picture
+from lis.report.figures.marks import axes_at, bare, enlarged, names_down, picture, write
 from lis.report.figures.reconstructions import mosaic
-from lis.report.style import INK, MUTED, RULE, WIDE, light_grid, plain, styled
+from lis.report.style import INK, MUTED, RULE, WIDE, plain, styled
 
 _NAME, _BARS, _LABELS = 1.0, 2.5, 1.45
 """Inches of the names at the left, of the bars, and of what stands left of them."""
@@ -62,29 +61,17 @@ def looks(rows: Sequence[Look], heads: Sequence[str]) -> Figure:
     figure = Figure(figsize=(WIDE if most else _NAME + count * cell, height))
     for at, row in enumerate(rows):
         top = _HEAD + at * each
-        left = _axes(figure, _NAME, top, count * cell, cell)
-        picture(left, mosaic([np.stack([_heated(*pair, row.heat.max()) for pair in _pairs(row)])]))
-        left.text(
-            -0.1 / (count * cell), 0.5, plain(row.name), transform=left.transAxes, size=9, ha="right", va="center"
-        )
+        left = axes_at(figure, _NAME, top, count * cell, cell)
+        heated = [_heated(*pair, row.heat.max()) for pair in zip(row.image, row.heat, strict=True)]
+        picture(left, mosaic([np.stack(heated)]))
+        write(left, -0.1 / (count * cell), 0.5, plain(row.name), size=9, ha="right", va="center")
         for place, text in enumerate(heads if at == 0 else ()):
-            style: dict[str, Any] = {"transform": left.transAxes, "size": 8.5, "color": MUTED, "ha": "center"}
-            left.text((place + 0.5) / count, 1 + 0.05 / cell, text, **style)
-        if not most:
-            continue
-        right = _axes(
-            figure,
-            _NAME + count * cell + _LABELS + _GAP,
-            top,
-            WIDE - _NAME - count * cell - _LABELS - 0.25,
-            each - 0.22,
-        )
-        _bars(right, row.bars, at == len(rows) - 1)
+            write(left, (place + 0.5) / count, 1 + 0.05 / cell, text, size=8.5, color=MUTED, ha="center")
+        if most:
+            start = _NAME + count * cell + _LABELS
+            right = axes_at(figure, start + _GAP, top, WIDE - start - 0.25, each - 0.22)
+            _bars(right, row.bars, at == len(rows) - 1)
     return figure
-
-
-def _pairs(row: Look) -> list[tuple[np.ndarray, np.ndarray]]:
-    return list(zip(row.image, row.heat, strict=True))
 
 
 def _heated(image: np.ndarray, heat: np.ndarray, most: float) -> np.ndarray:
@@ -103,22 +90,14 @@ def _bars(axis: Axes, bars: Sequence[Bar], last: bool) -> None:
     """The change over the step that crosses the boundary; a line where the other steps lie on average."""
     if not bars:
         bare(axis)
-        axis.text(0.5, 0.5, "no part is interpreted", transform=axis.transAxes, ha="center", color=MUTED)
+        write(axis, 0.5, 0.5, "no part is interpreted", size=9, ha="center", color=MUTED)
         return
     for at, bar in enumerate(bars):
         axis.barh(at, bar.jump, height=0.62, color=bar.colour)
         axis.plot([bar.elsewhere] * 2, [at - 0.38, at + 0.38], color=INK, linewidth=1.4)
-    axis.set_yticks(range(len(bars)), [bar.name for bar in bars])
-    axis.tick_params(axis="y", length=0, labelcolor=INK, labelsize=8.5)
+    names_down(axis, [bar.name for bar in bars])
+    axis.tick_params(axis="y", labelsize=8.5)
     axis.set(ylim=(len(bars) - 0.4, -0.6), xlim=(0, None))
     axis.axvline(0, color=RULE, linewidth=0.9)
-    axis.spines["left"].set_visible(False)
-    light_grid(axis)
     if last:
         axis.set_xlabel("change across the boundary (share of the span)", x=1.0, ha="right")
-
-
-def _axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
-    """Axes at a place in inches, counted from the upper left corner."""
-    w, h = figure.get_size_inches()
-    return figure.add_axes((left / w, 1 - (top + height) / h, width / w, height / h))

@@ -1,15 +1,64 @@
-"""Marks that several figures share: distributions, dots with intervals, pictures."""
+"""What several figures share: panels, distributions, dots with intervals, names of rows, text, pictures."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 from PIL import Image
 from scipy.stats import gaussian_kde
 
-from lis.report.style import INK
+from lis.report.style import INK, LINK_RED, MUTED, RULE, WIDE, light_grid, sheet
 
+T = TypeVar("T")
 _KDE_SAMPLES = 3000
+DASHED = (0, (4, 3))
+"""The line style of thresholds and means."""
+PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
+THOUSANDS = FuncFormatter(lambda value, _: f"{value:,.0f}")
+PERCENT = FuncFormatter(lambda value, _: f"{100 * value:.0f} %")
+"""How ticks are written."""
+
+
+def facets(
+    items: Iterable[T], most: int, height: float, head: float, *, least: int = 2, x: str = "", y: str = "", **grid: Any
+) -> tuple[Figure, list[tuple[Axes, T]]]:
+    """Small multiples: a panel per item, `most` beside each other on the width of the page, spare axes hidden.
+
+    Args:
+        items: what the panels show, from left to right and from top to bottom; one or more.
+        most: columns; fewer items take fewer.
+        height: of a row of panels in inches.
+        head: inches of all else.
+        least: the figure is at least as wide as so many panels.
+        x, y: what all horizontal and all vertical axes show.
+        grid: as of `Figure.subplots`; with a shared x every panel has its ticks.
+
+    Returns:
+        the figure, and each item with its axes.
+    """
+    panels = list(items)
+    columns = min(most, len(panels))
+    rows = -(-len(panels) // columns)
+    figure, axes = sheet(WIDE * max(columns, least) / most, head + rows * height, rows, columns, **grid)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    for axis in axes.flat if grid.get("sharex") else ():
+        axis.tick_params(labelbottom=True)
+    for text, label in ((x, figure.supxlabel), (y, figure.supylabel)):
+        if text:
+            label(text, size=9)
+    return figure, list(zip(axes.flat, panels, strict=False))
+
+
+def axes_at(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Axes at a place in inches, counted from the upper left corner."""
+    w, h = figure.get_size_inches()
+    return figure.add_axes((left / w, 1 - (top + height) / h, width / w, height / h))
 
 
 def wants_log(values: np.ndarray, spread: float = 40.0) -> bool:
@@ -43,7 +92,7 @@ def eye(axis: Axes, values: np.ndarray, at: float, colour: str, *, log: bool = F
     low, q1, q3, high = np.quantile(values, [0.05, 0.25, 0.75, 0.95])
     axis.hlines(at - 0.09, low, high, color=colour, linewidth=1.2)
     axis.hlines(at - 0.09, q1, q3, color=colour, linewidth=3.6)
-    axis.plot(values.mean(), at - 0.09, "o", color="white", markeredgecolor=INK, markeredgewidth=1.1, markersize=5)
+    circle(axis, values.mean(), at - 0.09, width=1.1)
 
 
 def violin(axis: Axes, values: np.ndarray, at: float, colour: str, *, log: bool = False, width: float = 0.8) -> None:
@@ -53,7 +102,7 @@ def violin(axis: Axes, values: np.ndarray, at: float, colour: str, *, log: bool 
     axis.fill_betweenx(position, at - half, at + half, color=colour, alpha=0.85, linewidth=0)
     q1, q3 = np.quantile(values, [0.25, 0.75])
     axis.vlines(at, q1, q3, color=INK, linewidth=1.6)
-    axis.plot(at, values.mean(), "o", color="white", markeredgecolor=INK, markeredgewidth=1.0, markersize=4.5)
+    circle(axis, at, values.mean(), 4.5, 1.0)
 
 
 def dot(axis: Axes, value: float, low: float, high: float, at: float, colour: str, *, filled: bool = True) -> None:
@@ -62,6 +111,80 @@ def dot(axis: Axes, value: float, low: float, high: float, at: float, colour: st
         axis.hlines(at, low, high, color=colour, linewidth=1.8, alpha=0.75)
     face = colour if filled else "white"
     axis.plot(value, at, "o", color=face, markeredgecolor=colour, markeredgewidth=1.4, markersize=5.5)
+
+
+def circle(axis: Axes, x: Any, y: Any, size: float = 5, width: float = 1.2) -> None:
+    """A white dot with a dark edge, which stands for a mean; size and width of the edge in points."""
+    axis.plot(x, y, "o", color="white", markeredgecolor=INK, markeredgewidth=width, markersize=size)
+
+
+def ring(axis: Axes, x: float, y: float) -> None:
+    """A red ring around a point: what was chosen."""
+    axis.plot(x, y, "o", markersize=9, markerfacecolor="none", markeredgecolor=LINK_RED, markeredgewidth=1.8)
+
+
+def errors(axis: Axes, x: Any, y: Any, low: Any, high: Any, colour: str, **style: Any) -> None:
+    """Dots that a line joins, each with its vertical interval."""
+    spans = [np.abs(np.asarray(bound, dtype=float) - np.asarray(y, dtype=float)) for bound in (low, high)]
+    axis.errorbar(x, y, spans, fmt="o-", color=colour, markersize=5, elinewidth=1.2, **style)
+
+
+def above(axis: Axes, x: float, y: float, text: str, **style: Any) -> None:
+    """Text at a value on the horizontal axis, and a fraction of the height."""
+    axis.text(x, y, text, transform=axis.get_xaxis_transform(), **style)
+
+
+def dots(axis: Axes, x: Any, y: Any, colour: str, size: float = 4, alpha: float = 0.5, **style: Any) -> None:
+    """Dots without an edge, one per unit or sample; a `y` that is one number counts for all of `x`."""
+    y = np.full(len(x), y) if np.isscalar(y) else y
+    axis.plot(x, y, style.pop("marker", "o"), color=colour, markersize=size, alpha=alpha, markeredgewidth=0, **style)
+
+
+def jitter(count: int, half: float) -> np.ndarray:
+    """Offsets between −half and half that part dots of equal value, the same for the same count."""
+    return np.random.default_rng(0).uniform(-half, half, count)
+
+
+def control_density(axis: Axes, values: np.ndarray, at: float, height: float) -> None:
+    """The density of random directions above the line `at`, as a grey line."""
+    position, relative = density(values)
+    axis.plot(position, at + height * relative, color=MUTED, linewidth=1.2)
+
+
+def name_control(figure: Figure, axis: Axes) -> None:
+    """Name the grey line of random directions in the upper right corner of the figure."""
+    axis.plot([], [], color=MUTED, linewidth=1.2, label="random directions")
+    figure.legend(loc="outside upper right")
+
+
+def diagonal(axis: Axes, low: float, high: float) -> None:
+    """The line on which both axes say the same."""
+    axis.plot((low, high), (low, high), color=RULE, linewidth=1.2)
+
+
+def padded(values: np.ndarray, room: float, otherwise: tuple[float, float] = (-1.0, 1.0)) -> tuple[float, float]:
+    """The range of the finite values with a share `room` of it at both ends; `otherwise` is the range of none.
+
+    Example:
+        >>> padded(np.array([0.0, 10.0, np.nan]), 0.1)
+        (-1.0, 11.0)
+    """
+    values = values[np.isfinite(values)]
+    low, high = (float(values.min()), float(values.max())) if len(values) else otherwise
+    margin = room * (high - low) or 1.0
+    return low - margin, high + margin
+
+
+def write(axis: Axes, x: float, y: float, text: str, **style: Any) -> None:
+    """Text at a place in fractions of the axes."""
+    chosen: dict[str, Any] = {"size": 8, "transform": axis.transAxes} | style
+    axis.text(x, y, text, **chosen)
+
+
+def note(axis: Axes, text: str, at: tuple[float, float], offset: tuple[float, float], **style: Any) -> None:
+    """Text beside a point of the data; the offset is in points."""
+    chosen: dict[str, Any] = {"size": 8, "ha": "center", "textcoords": "offset points"} | style
+    axis.annotate(text, at, offset, **chosen)
 
 
 def picture(axis: Axes, image: np.ndarray, extent: tuple[float, float, float, float] | None = None) -> None:
@@ -87,9 +210,38 @@ def bare(axis: Axes) -> None:
     axis.spines[:].set_visible(False)
 
 
-def names_down(axis: Axes, names: list[str]) -> None:
-    """Name the rows 0, 1, … of an axis from top to bottom."""
+def names_down(axis: Axes, names: Sequence[str], beside: Iterable[Axes] = (), *, grid: bool = True) -> None:
+    """Name the rows 0, 1, … of an axis from top to bottom.
+
+    Args:
+        axis: where the names stand.
+        names: of the rows.
+        beside: other panels with the same rows, without names.
+        grid: faint lines help to read the values.
+    """
     axis.set_yticks(range(len(names)), names)
-    axis.tick_params(axis="y", length=0, labelcolor=INK)
     axis.set_ylim(len(names) - 0.5, -0.5)
+    for panel in (axis, *beside):
+        _as_rows(panel, grid)
+
+
+def names_up(axis: Axes, names: Sequence[str], below: float, above: float, *, grid: bool = True) -> None:
+    """Name the rows …, 1, 0 of an axis from top to bottom, each with what stands on its line.
+
+    Args:
+        axis: where.
+        names: of the rows from top to bottom.
+        below: room below the last line.
+        above: room above the first one, less than 1.
+        grid: faint lines help to read the values.
+    """
+    axis.set_yticks(range(len(names)), names[::-1])
+    axis.set_ylim(-below, len(names) - 1 + above)
+    _as_rows(axis, grid)
+
+
+def _as_rows(axis: Axes, grid: bool) -> None:
+    axis.tick_params(axis="y", length=0, labelcolor=INK)
     axis.spines["left"].set_visible(False)
+    if grid:
+        light_grid(axis)

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lis.report.figures.marks import names_down
-from lis.report.frames import column, records, where
+from lis.report.figures.marks import DASHED, diagonal, dots, names_down, padded, write
+from lis.report.frames import column, known, records, split, where
 from lis.report.labels import number
-from lis.report.style import INK, MUTED, RULE, SERIES, WIDE, light_grid, sheet, styled
+from lis.report.style import INK, MUTED, SERIES, WIDE, light_grid, sheet, styled
 
 _TITLES = {"pose": "pose changes", "parts": "parts change", "colours": "colours change"}
 _FLOOR = 0.02
@@ -35,30 +34,21 @@ def errors(pairs: pd.DataFrame, kinds: Sequence[str], near: float) -> Figure:
         kinds: panels.
         near: pixels, drawn as a line.
     """
-    own = where(pairs, way="pair")
-    names = list(dict.fromkeys(own["matcher"]))
-    figure, axes = sheet(WIDE, 0.95 + 0.3 * len(names), 1, len(kinds), sharey=True)
+    matchers = split(where(pairs, way="pair"), "matcher")
+    figure, axes = sheet(WIDE, 0.95 + 0.3 * len(matchers), 1, len(kinds), sharey=True)
     for axis, kind in zip(axes[0], kinds, strict=True):
-        for at, name in enumerate(names):
-            _errors(axis, column(where(own, matcher=name, kind=kind), "error"), at)
-        axis.axvline(near, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+        for at, rows in enumerate(matchers.values()):
+            values = column(where(rows, kind=kind), "error")
+            dots(axis, np.maximum(values, _FLOOR), at, SERIES[at % len(SERIES)], 3.6, 0.4)
+            if len(values):
+                axis.plot(max(float(values.mean()), _FLOOR), at, "|", color=INK, markersize=13, markeredgewidth=1.8)
+        axis.axvline(near, color=MUTED, linewidth=1, linestyle=DASHED)
         axis.set(xscale="log", title=_TITLES.get(kind, kind), xlabel="mean end-point error (pixels)")
         axis.set_xlim(_FLOOR * 0.8, 40)
         axis.set_xticks([0.1, 1, 10], ["0.1", "1", "10"])
         axis.minorticks_off()
-        light_grid(axis)
-        names_down(axis, names)
-    for axis in axes[0, 1:]:
-        axis.tick_params(labelleft=False)
+    names_down(axes[0, 0], list(matchers), axes[0, 1:])
     return figure
-
-
-def _errors(axis: Axes, values: np.ndarray, at: int) -> None:
-    shown = np.maximum(values, _FLOOR)
-    colour = SERIES[at % len(SERIES)]
-    axis.plot(shown, np.full(len(shown), at), "o", color=colour, markersize=3.6, alpha=0.4, markeredgewidth=0)
-    if len(shown):
-        axis.plot(max(float(values.mean()), _FLOOR), at, "|", color=INK, markersize=13, markeredgewidth=1.8)
 
 
 @styled
@@ -70,29 +60,20 @@ def recovered(pairs: pd.DataFrame, table: pd.DataFrame, matcher: str) -> Figure:
         table: table "recovered": matcher, way, what, r2.
         matcher: whose.
     """
-    own = where(pairs, kind="pose", matcher=matcher)
+    poses, facts = where(pairs, kind="pose", matcher=matcher), where(table, matcher=matcher)
+    ways = [(colour, where(poses, way=way), *_WAYS[way]) for colour, way in zip(SERIES, _WAYS, strict=False)]
     figure, axes = sheet(WIDE, 2.9, 1, len(_WHAT))
     for axis, (name, title) in zip(axes[0], _WHAT.items(), strict=True):
-        values = own[[name, f"true_{name}"]].to_numpy(dtype=float)
-        values = values[np.isfinite(values).all(1)]
-        ends = (float(values.min()), float(values.max())) if len(values) else (-1.0, 1.0)
-        room = 0.08 * (ends[1] - ends[0]) or 1.0
-        ends = (ends[0] - room, ends[1] + room)
-        axis.plot(ends, ends, color=RULE, linewidth=1.2)
-        written = []
-        for place, (way, (marker, words)) in enumerate(_WAYS.items()):
-            rows = where(own, way=way)
-            if rows.empty:
-                continue
-            axis.plot(
-                rows[f"true_{name}"], rows[name], marker, color=SERIES[place], markersize=3.8, alpha=0.6,
-                markeredgewidth=0, label=words,
-            )  # fmt: skip
-            r2 = records(where(table, matcher=matcher, way=way, what=name))[0]["r2"]
-            written.append(f"{words}: R² {number(r2, 3)}")
+        both = known(known(poses, name), f"true_{name}")
+        low, high = padded(both[[name, f"true_{name}"]].to_numpy(dtype=float), 0.08)
+        diagonal(axis, low, high)
+        for colour, rows, marker, words in ways:
+            dots(axis, rows[f"true_{name}"], rows[name], colour, 3.8, 0.6, marker=marker, label=words)
+        r2 = {row["way"]: number(row["r2"], 3) for row in records(where(facts, what=name))}
+        text = [f"{_WAYS[way][1]}: R² {r2[way]}" for way in _WAYS if way in set(poses["way"])]
         axis.set_title(title, size=9)
-        axis.text(0.04, 0.97, "\n".join(written), transform=axis.transAxes, size=7.5, va="top", color=INK)
-        axis.set(xlim=ends, ylim=(ends[0], ends[1] + 0.12 * (ends[1] - ends[0])), xlabel="true")
+        write(axis, 0.04, 0.97, "\n".join(text), size=7.5, va="top")
+        axis.set(xlim=(low, high), ylim=(low, high + 0.12 * (high - low)), xlabel="true")
         light_grid(axis, "both")
     axes[0, 0].set_ylabel("found")
     return figure

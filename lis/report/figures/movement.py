@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 
 from lis.motion.tuned import tuned_units
-from lis.report.figures.heat import ONE_SIDED, heat
-from lis.report.figures.marks import names_down
-from lis.report.frames import records, where
+from lis.report.figures.heat import ONE_SIDED, heat, matrix
+from lis.report.figures.marks import dots, names_down, padded
+from lis.report.frames import column, known, split
 from lis.report.labels import number
 from lis.report.style import INK, RULE, SERIES, WIDE, light_grid, sheet, styled
 
@@ -36,43 +36,40 @@ def movement(tracks: pd.DataFrame, tuned: pd.DataFrame) -> Figure:
         tracks: table "tracks" of the stage "motion": name, dx, dy, rotation, scale.
         tuned: table "tuned": name, kind, strength, q.
     """
-    names = list(dict.fromkeys(tracks["name"]))
-    height = max(3.6, 0.9 + _ROW * len(names))
+    units, colours = split(tracks, "name"), unit_colours(tuned)
+    height = max(3.6, 0.9 + _ROW * len(units))
     figure, axes = sheet(WIDE, height, 1, 3, width_ratios=(1.55, 1, 1))
-    colours = unit_colours(tuned)
-    _translation(axes[0, 0], tracks, names, colours)
-    for axis, (name, kind, label, still) in zip(
-        axes[0, 1:], (("rotation", "rotation", "degrees", 0.0), ("scale", "scale", "factor", 1.0)), strict=True
-    ):
-        own = set(tuned_units(tuned, kind)["name"])
-        _strip(axis, tracks, names, name, own, colours)
+    _translation(axes[0, 0], units, colours)
+    kinds = ("rotation", "degrees", 0.0), ("scale", "factor", 1.0)
+    for axis, (kind, label, still) in zip(axes[0, 1:], kinds, strict=True):
+        _samples(axis, units, kind, set(tuned_units(tuned, kind)["name"]), colours)
         axis.axvline(still, color=RULE, linewidth=1, zorder=0)
-        axis.set(title=name, xlabel=label)
+        axis.set(title=kind, xlabel=label, xlim=_limits(tracks[[kind]].to_numpy(dtype=float)))
+    limits = _limits(tracks[["dx", "dy"]].to_numpy(dtype=float))
+    axes[0, 0].set(xlim=limits, ylim=limits[::-1], aspect="equal", title="translation")
     axes[0, 2].tick_params(labelleft=False)
     return figure
 
 
 def unit_colours(tuned: pd.DataFrame) -> dict[str, str]:
     """Colours of the units that are tuned for translation most surely, of a table "tuned"; the others are grey."""
-    own = tuned_units(tuned, "translation").sort_values("q", kind="stable")
-    return dict(zip(own["name"].tolist()[:_COLOURED], SERIES, strict=False))
+    surest = tuned_units(tuned, "translation").sort_values("q", kind="stable")
+    return dict(zip(surest["name"].tolist()[:_COLOURED], SERIES, strict=False))
 
 
-def _translation(axis: Axes, tracks: pd.DataFrame, names: Sequence[str], colours: dict[str, str]) -> None:
+def _translation(axis: Axes, units: Mapping[str, pd.DataFrame], colours: dict[str, str]) -> None:
     """A dot per sample, an ellipse per unit: its mean and one standard deviation around it."""
     axis.axhline(0, color=RULE, linewidth=1, zorder=0)
     axis.axvline(0, color=RULE, linewidth=1, zorder=0)
-    for name in sorted(names, key=lambda name: name in colours):
-        xy = where(tracks, name=name)[["dx", "dy"]].to_numpy(dtype=float)
-        xy, colour = xy[np.isfinite(xy).all(1)], colours.get(name, _GREY)
-        axis.plot(*xy.T, "o", color=colour, markersize=3.4, markeredgewidth=0, alpha=0.75, label="_")
+    for name in sorted(units, key=lambda name: name in colours):
+        xy = known(known(units[name], "dx"), "dy")[["dx", "dy"]].to_numpy(dtype=float)
+        colour = colours.get(name, _GREY)
+        dots(axis, xy[:, 0], xy[:, 1], colour, 3.4, 0.75, label="_")
         if len(xy) > 1:
             axis.add_patch(ellipse(xy, colour, strong=name in colours))
         if name in colours:
             axis.plot(*np.median(xy, axis=0), "P", color=colour, markersize=7, markeredgecolor="white", label=name)
     axis.plot([], [], "o", color=_GREY, markersize=4, label="other units")
-    limits = _limits(tracks[["dx", "dy"]].to_numpy(dtype=float))
-    axis.set(xlim=limits, ylim=limits[::-1], aspect="equal", title="translation")
     axis.set(xlabel="to the right (pixels)", ylabel="downwards (pixels)")
     axis.legend(fontsize=8, loc="best", handletextpad=0.3)
     light_grid(axis, "both")
@@ -89,31 +86,23 @@ def ellipse(xy: np.ndarray, colour: str, strong: bool = True) -> Ellipse:
     return shape
 
 
-def _strip(
-    axis: Axes, tracks: pd.DataFrame, names: Sequence[str], column: str, own: set[str], colours: dict[str, str]
+def _samples(
+    axis: Axes, units: Mapping[str, pd.DataFrame], kind: str, tuned: set[str], colours: dict[str, str]
 ) -> None:
     """A line per unit: a dot per sample, a bar at the median; filled where the unit is tuned."""
-    for at, name in enumerate(names):
-        values = where(tracks, name=name)[column].to_numpy(dtype=float)
-        values = values[np.isfinite(values)]
-        colour = colours.get(name, INK if name in own else _GREY)
-        face = colour if name in own else "white"
+    for at, (name, rows) in enumerate(units.items()):
+        values, colour = column(rows, kind), colours.get(name, INK if name in tuned else _GREY)
+        face = colour if name in tuned else "white"
         axis.plot(values, np.full(len(values), at), "o", color=face, markeredgecolor=colour, markersize=3.8, alpha=0.8)
         if len(values):
             axis.plot(np.median(values), at, "|", color=INK, markersize=11, markeredgewidth=1.6)
-    axis.set_xlim(_limits(tracks[[column]].to_numpy(dtype=float)))
-    names_down(axis, list(names))
-    light_grid(axis)
+    names_down(axis, list(units))
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:
     """A range that holds nearly all values, with room at both ends."""
     values = values[np.isfinite(values)]
-    if not len(values):
-        return -1.0, 1.0
-    low, high = np.percentile(values, _KEPT)
-    room = 0.12 * (high - low) or 1.0
-    return float(low - room), float(high + room)
+    return padded(np.percentile(values, _KEPT), 0.12) if len(values) else (-1.0, 1.0)
 
 
 @styled
@@ -125,10 +114,8 @@ def parts(table: pd.DataFrame, labels: Sequence[str]) -> Figure:
         labels: columns.
     """
     names = list(dict.fromkeys(table["name"]))
-    found = {(row["name"], row["label"]): row["strength"] for row in records(table)}
-    values = np.array([[float(found.get((name, label), np.nan)) for label in labels] for name in names])
-    known = values[np.isfinite(values)]
+    values = matrix(table, ("name", names), ("label", labels), "strength")
     figure, axes = sheet(max(4.0, min(WIDE, 1.2 + 0.85 * len(labels))), 0.6 + 0.26 * max(len(names), 2))
-    top = float(np.percentile(known, 95)) if len(known) else 1.0
+    top = float(np.nanpercentile(values, 95)) if np.isfinite(values).any() else 1.0
     heat(axes[0, 0], values, names, labels, (0, top), lambda value: number(value, 2), ONE_SIDED)
     return figure

@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 
 from lis.quantify.measures import MEASURES
 from lis.report.figures.heat import TWO_SIDED, heat
+from lis.report.figures.marks import facets
 from lis.report.measures import changed
-from lis.report.style import WIDE, sheet, styled
+from lis.report.style import styled
 
 
 @styled
@@ -23,15 +24,11 @@ def part_changes(found: Mapping[str, np.ndarray], labels: Sequence[str]) -> Figu
         labels: rows, one or more.
     """
     most = np.nanmax(np.abs([np.nan_to_num(values) for values in found.values()]), axis=(0, 1))
-    columns = min(2, len(found))
-    rows = -(-len(found) // columns)
-    figure, axes = sheet(WIDE * columns / 2, rows * (0.7 + 0.25 * len(labels)), rows, columns)
-    for axis, (title, values) in zip(axes.flat, found.items(), strict=False):
+    figure, panels = facets(found.items(), 2, 0.7 + 0.25 * len(labels), 0, least=1)
+    for axis, (title, values) in panels:
         shade = values / np.where(most > 0, most, 1)
         heat(axis, values, labels, MEASURES, (-1, 1), str, TWO_SIDED, shade)
         for text, (_, place), value in zip(axis.texts, np.ndindex(*values.shape), values.ravel(), strict=True):
             text.set_text(changed(MEASURES[place], float(value)))
         axis.set_title(title, pad=10)
-    for axis in axes.flat[len(found) :]:
-        axis.set_visible(False)
     return figure

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lis.report.figures.marks import bare, density, enlarged
+from lis.report.figures.marks import axes_at, bare, density, enlarged
 from lis.report.figures.overlay import overlay
 from lis.report.labels import share, wrapped
 from lis.report.style import INK, LINK_RED, PAIRING, RULE, WIDE, plain, styled
@@ -63,12 +63,12 @@ def photos(rows: Sequence[Row], reference: Mapping[str, np.ndarray], colours: Ma
         middle = _y(figure, top + _CELL / 2)
         figure.text((_NAME - 0.1) / WIDE, middle, wrapped(row.name, 16), ha="right", va="center", size=9)
         for column, image in enumerate(_pictures(row, colours)):
-            axis = _axes(figure, _NAME + column * step, top, _CELL, _CELL)
+            axis = axes_at(figure, _NAME + column * step, top, _CELL, _CELL)
             axis.imshow(enlarged(image), interpolation="antialiased")
             bare(axis)
-        _answers(_axes(figure, bars, top, far - bars - 0.4, _CELL - 0.1), row.probability)
+        _answers(axes_at(figure, bars, top, far - bars - 0.4, _CELL - 0.1), row.probability)
         for half, space in enumerate(row.distance):
-            axis = _axes(figure, far, top + half * _CELL / 2 + _TEXT, _FAR, _CELL / 2 - _TEXT - 0.05)
+            axis = axes_at(figure, far, top + half * _CELL / 2 + _TEXT, _FAR, _CELL / 2 - _TEXT - 0.05)
             _distance(axis, row.distance[space], reference[space], row.share[space] > off)
             axis.set_title(f"in {space}: farther than {share(row.share[space])}", size=8.5, weight="normal", pad=2)
     return figure
@@ -115,12 +115,6 @@ def _distance(axis: Axes, distance: float, reference: np.ndarray, off: bool) -> 
     axis.minorticks_off()
     axis.set(ylim=(0, 1.1), xlim=(0.9 * min(reference.min(), distance), 1.1 * max(distance, reference.max())))
     axis.axhline(0, color=RULE, linewidth=0.9)
-
-
-def _axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
-    """Axes at a place in inches, counted from the upper left corner."""
-    w, h = figure.get_size_inches()
-    return figure.add_axes((left / w, 1 - (top + height) / h, width / w, height / h))
 
 
 def _y(figure: Figure, top: float) -> float:

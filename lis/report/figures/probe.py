@@ -6,11 +6,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
-from lis.report.figures.fit import PLAIN
-from lis.report.figures.marks import wants_log
-from lis.report.frames import column, records
+from lis.report.figures.marks import DASHED, PERCENT, PLAIN, note, ring, wants_log
+from lis.report.frames import column, records, where
 from lis.report.labels import number
 from lis.report.style import HALF, INK, LINK_RED, MUTED, PAIRING, light_grid, sheet, styled
 
@@ -35,13 +34,13 @@ def reliability(calibration: pd.DataFrame) -> Figure:
 
 
 def _diagram(axis: Axes, filled: pd.DataFrame) -> None:
-    axis.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="calibrated")
-    for row in records(filled):
-        axis.vlines(row["confidence"], row["low"], row["high"], color=PAIRING["cycle"], linewidth=1.8, alpha=0.75)
+    axis.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=DASHED, label="calibrated")
+    style = {"color": PAIRING["cycle"], "linewidth": 1.8, "alpha": 0.75}
+    axis.vlines(filled["confidence"], filled["low"], filled["high"], **style)
     axis.plot(filled["confidence"], filled["accuracy"], "o", color=PAIRING["cycle"], markersize=5.5)
     bottom = min(column(filled, "low").min(), column(filled, "lower").min())
     axis.set(ylabel="share that is right", ylim=(bottom - 0.02, 1.02))
-    axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    axis.yaxis.set_major_formatter(PERCENT)
     light_grid(axis, "y")
 
 
@@ -51,7 +50,7 @@ def _counts(axis: Axes, filled: pd.DataFrame) -> None:
     axis.bar_label(bars, size=7.5, color=INK, padding=1)
     axis.set(xlabel="confidence: the largest probability", ylabel="samples")
     axis.margins(y=0.25)
-    axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    axis.xaxis.set_major_formatter(PERCENT)
     axis.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     light_grid(axis, "y")
 
@@ -74,16 +73,11 @@ def regularisation(path: pd.DataFrame) -> Figure:
         axis.set_yscale("log")
         axis.yaxis.set_major_formatter(PLAIN)
     axis.minorticks_off()
-    _chosen(axis, path)
+    chosen = records(where(path, chosen=True))[0]
+    ring(axis, chosen["C"], chosen["log_loss"])
+    text, point = f"chosen: C = {number(chosen['C'], 2)}", (chosen["C"], chosen["log_loss"])
+    note(axis, text, point, (0, -12), va="top", size=8.5, color=LINK_RED)
     axis.set(xlabel="C, the inverse of the penalty's weight", ylabel="log loss on held-out folds (nats)")
     axis.margins(y=0.16)
     light_grid(axis, "y")
     return figure
-
-
-def _chosen(axis: Axes, path: pd.DataFrame) -> None:
-    row = next(row for row in records(path) if row["chosen"])
-    style = {"markersize": 9, "markerfacecolor": "none", "markeredgecolor": LINK_RED, "markeredgewidth": 1.8}
-    axis.plot(row["C"], row["log_loss"], "o", **style)
-    place = {"textcoords": "offset points", "xytext": (0, -12), "ha": "center", "va": "top"}
-    axis.annotate(f"chosen: C = {number(row['C'], 2)}", (row["C"], row["log_loss"]), color=LINK_RED, size=8.5, **place)

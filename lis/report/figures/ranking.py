@@ -9,13 +9,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lis.report.figures.heat import heat, matrix
-from lis.report.figures.marks import dot, names_down
-from lis.report.frames import records, where
+from lis.report.figures.heat import heat, matrix, symmetric
+from lis.report.figures.marks import dot, facets, names_down
+from lis.report.frames import mean_by, records, where
 from lis.report.measures import CHANGES
-from lis.report.style import HALF, MUTED, WIDE, light_grid, plain, sheet, styled
+from lis.report.style import HALF, MUTED, plain, sheet, styled
 
-_COLUMNS = 5
 SIGNIFICANT = 0.05
 """Above this share of random directions with at least the same change, a unit's dot is open."""
 
@@ -29,32 +28,26 @@ def ranking(table: pd.DataFrame, colours: Mapping[str, str], most: int = 10) -> 
         colours: of the labels, in the order of the panels.
         most: units per panel.
     """
-    labels = [label for label in colours if len(where(table, label=label))]
-    columns = min(_COLUMNS, len(labels))
-    rows = -(-len(labels) // columns)
+    labels = [label for label in colours if label in set(table["label"])]
     length = min(most, int(np.max(table["rank"])))
-    figure, axes = sheet(WIDE * max(columns, 2) / _COLUMNS, 0.45 + rows * (0.55 + 0.17 * length), rows, columns)
-    for axis, label in zip(axes.flat, labels, strict=False):
+    x = CHANGES[str(table["measure"].iloc[0])]
+    figure, panels = facets(labels, 5, 0.55 + 0.17 * length, 0.45, x=x, y="unit")
+    for axis, label in panels:
         _ranked(axis, where(table, label=label).nsmallest(most, columns="rank"), colours[label])
         axis.set_ylim(length - 0.5, -0.5)
-    for axis in axes.flat[len(labels) :]:
-        axis.set_visible(False)
-    figure.supxlabel(CHANGES[str(table["measure"].iloc[0])], size=9)
-    figure.supylabel("unit", size=9)
     return figure
 
 
 def _ranked(axis: Axes, table: pd.DataFrame, colour: str) -> None:
     axis.axvline(0, color=MUTED, linewidth=0.8)
-    shown = records(table)
-    for at, row in enumerate(shown):
+    rows = records(table)
+    for at, row in enumerate(rows):
         dot(axis, row["change"], row["low"], row["high"], at, colour, filled=row["p_null"] <= SIGNIFICANT)
-    names_down(axis, [str(row["unit"]) for row in shown])
+    names_down(axis, [str(row["unit"]) for row in rows])
     axis.tick_params(axis="y", labelsize=8)
-    seen = all(row["interpreted"] for row in shown)
-    axis.set_title(plain(shown[0]["label"]) + ("" if seen else " (too small)"), color=colour if seen else MUTED)
+    seen = all(row["interpreted"] for row in rows)
+    axis.set_title(plain(rows[0]["label"]) + ("" if seen else " (too small)"), color=colour if seen else MUTED)
     axis.locator_params(axis="x", nbins=4)
-    light_grid(axis)
 
 
 @styled
@@ -66,11 +59,8 @@ def overlap(table: pd.DataFrame, measures: Sequence[str], top: int) -> Figure:
         measures: rows and columns.
         top: units at the head of each ranking.
     """
-    means = table.groupby(["measure_a", "measure_b"], as_index=False)["overlap"].mean()
-    pairs = ("measure_a", measures), ("measure_b", measures)
-    values = matrix(pd.DataFrame(means), *pairs, "overlap")
-    values = np.where(np.isfinite(values), values, values.T)
-    np.fill_diagonal(values, np.nan)
+    means = mean_by(table, ["measure_a", "measure_b"], "overlap")
+    values = symmetric(matrix(means, ("measure_a", measures), ("measure_b", measures), "overlap"))
     figure, axes = sheet(HALF, 0.7 + 0.36 * len(measures))
     heat(axes[0, 0], values, measures, measures, (0, top), lambda value: f"{value:.1f}")
     return figure

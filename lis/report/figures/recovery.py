@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
-from lis.report.figures.marks import dot, names_down
-from lis.report.frames import column, records
-from lis.report.style import HALF, INK, MUTED, PAIRING, RULE, WIDE, class_colours, light_grid, plain, sheet, styled
+from lis.report.figures.marks import DASHED, PERCENT, dot, names_down, note
+from lis.report.frames import column, records, where
+from lis.report.style import HALF, INK, MUTED, PAIRING, RULE, WIDE, class_colours, plain, sheet, styled
 
 _LONG = 12
 """Factors up to which one column is enough."""
@@ -42,14 +40,13 @@ def factors(table: pd.DataFrame) -> Figure:
 
 
 def _factors(axis: Axes, table: pd.DataFrame, floor: float) -> None:
-    values = np.asarray(table[["r2", "r2_within"]].clip(lower=floor))
-    for at, (overall, within) in enumerate(values):
-        axis.hlines(at, within, overall, color=RULE, linewidth=2)
-        axis.plot(within, at, "o", color="white", markeredgecolor=PAIRING["cycle"], markeredgewidth=1.5, markersize=5.5)
-        axis.plot(overall, at, "o", color=PAIRING["cycle"], markersize=5.5)
+    rows, (overall, within) = range(len(table)), table[["r2", "r2_within"]].clip(lower=floor).to_numpy(dtype=float).T
+    colour = PAIRING["cycle"]
+    axis.hlines(rows, within, overall, color=RULE, linewidth=2)
+    axis.plot(within, rows, "o", color="white", markeredgecolor=colour, markeredgewidth=1.5, markersize=5.5)
+    axis.plot(overall, rows, "o", color=colour, markersize=5.5)
     names_down(axis, [plain(name) for name in table["factor"]])
     axis.set(xlim=(floor - 0.03, 1.03), xlabel="R² of the true factor after the cycle")
-    light_grid(axis)
 
 
 @styled
@@ -64,24 +61,18 @@ def class_shares(shares: Mapping[str, pd.DataFrame], class_names: list[str]) -> 
     figure, axes = sheet(width, 0.9 + 0.26 * len(class_names), 1, len(shares), sharey=True)
     for axis, (title, table) in zip(axes[0], shares.items(), strict=True):
         _shares(axis, table, class_names, title)
-    names_down(axes[0, 0], [plain(name) for name in class_names])
-    for axis in axes[0, 1:]:
-        axis.tick_params(axis="y", length=0)
-        axis.spines["left"].set_visible(False)
+    names_down(axes[0, 0], [plain(name) for name in class_names], axes[0, 1:])
     return figure
 
 
 def _shares(axis: Axes, table: pd.DataFrame, class_names: list[str], title: str) -> None:
     colours = class_colours(class_names)
-    rows = {row["class"]: row for row in records(table)}
-    if "all" in rows:
-        axis.axvline(rows["all"]["share"], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
-    for at, row in ((class_names.index(name), row) for name, row in rows.items() if name in class_names):
+    for row in records(where(table, **{"class": "all"})):
+        axis.axvline(row["share"], color=MUTED, linewidth=1, linestyle=DASHED)
+    for at, row in ((class_names.index(row["class"]), row) for row in records(table) if row["class"] in colours):
         dot(axis, row["share"], row["low"], row["high"], at, colours[row["class"]])
-        style: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "size": 8, "color": INK}
-        axis.annotate(f"{100 * row['share']:.0f}", (row["share"], at), (0, 6), **style)
+        note(axis, f"{100 * row['share']:.0f}", (row["share"], at), (0, 6), color=INK)
     lowest = np.nanmin([column(table, "share").min(), *column(table, "low")])
     axis.set_xlim(min(0.6, 0.2 * (lowest // 0.2)), 1.02)
-    axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    axis.xaxis.set_major_formatter(PERCENT)
     axis.set_title(title)
-    light_grid(axis)

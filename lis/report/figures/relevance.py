@@ -9,13 +9,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lis.report.figures.heat import TWO_SIDED, heat, matrix
-from lis.report.figures.marks import density, names_down
-from lis.report.figures.strips import signed
-from lis.report.frames import column, records, where
-from lis.report.style import HALF, INK, MUTED, RULE, WIDE, class_colours, light_grid, plain, sheet, styled
+from lis.report.figures import marks
+from lis.report.figures.heat import TWO_SIDED, heat, matrix, symmetric
+from lis.report.frames import column, largest, split, where
+from lis.report.labels import signed
+from lis.report.style import HALF, INK, MUTED, RULE, WIDE, class_colours, plain, sheet, styled
 
-_COLUMNS = 3
 _MOST = 14
 """Intersections that a set diagram shows."""
 
@@ -34,41 +33,32 @@ def relevance(table: pd.DataFrame, null: pd.DataFrame, class_names: Sequence[str
     axis, colours = axes[0, 0], class_colours(class_names)
     widest = float(np.max([threshold, *column(table, "relevance")]))
     for at, name in enumerate(reversed(class_names)):
-        own = where(table, **{"class": name})
-        _units(axis, own, at, colours[name])
-        position, height = density(column(where(null, **{"class": name}), "change"))
-        axis.plot(position, at + 0.55 * height, color=MUTED, linewidth=1.2)
-        count = int(np.sum(own["relevant"]))
+        units, random = (where(rows, **{"class": name}) for rows in (table, null))
+        _units(axis, units, at, colours[name])
+        marks.control_density(axis, column(random, "change"), at, 0.55)
+        count = int(np.sum(units["relevant"]))
         axis.text(1.26 * widest, at + 0.05, f"{count} relevant", ha="right", size=8.5, color=INK if count else MUTED)
     for bound in (-threshold, threshold):
-        axis.axvline(bound, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
+        axis.axvline(bound, color=INK, linewidth=0.8, linestyle=marks.DASHED)
     axis.axvline(0, color=RULE, linewidth=0.8)
-    axis.set_yticks(range(len(class_names)), [plain(name) for name in reversed(class_names)])
-    axis.tick_params(axis="y", length=0, labelcolor=INK)
-    axis.set(xlim=(-1.1 * widest, 1.28 * widest), ylim=(-0.4, len(class_names) - 0.3))
-    axis.set_xlabel("mean change of the probability of a sample's own class")
-    axis.spines["left"].set_visible(False)
+    marks.names_up(axis, [plain(name) for name in class_names], 0.4, 0.7, grid=False)
+    axis.set(xlim=(-1.1 * widest, 1.28 * widest), xlabel="mean change of the probability of a sample's own class")
     if len(null):
-        axis.plot([], [], color=MUTED, linewidth=1.2, label="random directions")
-        figure.legend(loc="outside upper right")
+        marks.name_control(figure, axis)
     return figure
 
 
 def _units(axis: Axes, table: pd.DataFrame, at: int, colour: str) -> None:
     """Density above the line, every unit as a dot below it, and the number of the most relevant one."""
-    values = column(table, "change")
-    position, height = density(values)
+    position, height = marks.density(column(table, "change"))
     axis.fill_between(position, at, at + 0.55 * height, color=colour, alpha=0.75, linewidth=0)
-    jitter = at - 0.13 + np.random.default_rng(0).uniform(-0.07, 0.07, len(table))
-    found = np.asarray(table["change"], dtype=float)
-    chosen = table["relevant"].to_numpy(dtype=bool)
-    axis.plot(found[~chosen], jitter[~chosen], "o", color=colour, markersize=2.2, alpha=0.4, markeredgewidth=0)
-    axis.plot(found[chosen], jitter[chosen], "o", color=colour, markersize=5, markeredgecolor="white")
-    if chosen.any():
-        top = records(where(table, relevant=True).nlargest(1, columns="relevance"))[0]
-        place = (top["change"], jitter[np.flatnonzero(table["unit"] == top["unit"])[0]])
-        style = {"textcoords": "offset points", "ha": "center", "va": "bottom", "size": 8}
-        axis.annotate(f"{top['unit']}", place, (0, 4), **style)
+    table = table.assign(y=at - 0.13 + marks.jitter(len(table), 0.07))
+    relevant, others = (where(table, relevant=value) for value in (True, False))
+    marks.dots(axis, others["change"], others["y"], colour, 2.2, 0.4)
+    axis.plot(relevant["change"], relevant["y"], "o", color=colour, markersize=5, markeredgecolor="white")
+    if len(relevant):
+        top = largest(relevant, "relevance")
+        marks.note(axis, f"{top['unit']}", (top["change"], top["y"]), (0, 4), va="bottom")
 
 
 @styled
@@ -106,9 +96,7 @@ def combinations(sets: Mapping[str, set[int]]) -> list[tuple[frozenset[str], set
 
 
 def _counts(axis: Axes, counts: Sequence[int]) -> None:
-    axis.bar(range(len(counts)), counts, 0.6, color=INK)
-    for at, count in enumerate(counts):
-        axis.text(at, count, f"{count}", ha="center", va="bottom", size=8.5)
+    axis.bar_label(axis.bar(range(len(counts)), counts, 0.6, color=INK), size=8.5)
     axis.set(xlim=(-0.6, max(len(counts), 5) - 0.4), ylim=(0, 1.18 * max(counts)), xticks=[], ylabel="units")
     axis.spines["bottom"].set_visible(False)
     axis.locator_params(axis="y", integer=True, nbins=4)
@@ -132,7 +120,7 @@ def _totals(axis: Axes, sets: Mapping[str, set[int]]) -> None:
     for at, count in enumerate(counts):
         axis.text(count, at, f"{count} " if count else "0 (robust) ", ha="right", va="center", size=8.5)
     axis.set(xlim=(1.45 * max(counts), 0), xticks=[])
-    names_down(axis, [plain(name) for name in sets])
+    marks.names_down(axis, [plain(name) for name in sets], grid=False)
     axis.spines["bottom"].set_visible(False)
 
 
@@ -144,9 +132,7 @@ def correlation(table: pd.DataFrame, class_names: Sequence[str]) -> Figure:
         table: "relevance_correlation": class_a, class_b, r.
         class_names: rows and columns.
     """
-    values = matrix(table, ("class_a", class_names), ("class_b", class_names), "r")
-    values = np.where(np.isfinite(values), values, values.T)
-    np.fill_diagonal(values, np.nan)
+    values = symmetric(matrix(table, ("class_a", class_names), ("class_b", class_names), "r"))
     width = min(WIDE, max(HALF, 1.3 + 0.72 * len(class_names)))
     figure, axes = sheet(width, 0.75 + 0.42 * len(class_names))
     heat(axes[0, 0], values, class_names, class_names, (-1, 1), signed, TWO_SIDED)
@@ -161,30 +147,16 @@ def over_samples(table: pd.DataFrame, class_names: Sequence[str]) -> Figure:
         table: rows of "relevance_seeds": unit, class, change; panels are in its order of units.
         class_names: rows from top to bottom, which also fix the colours.
     """
-    units = list(dict.fromkeys(table["unit"]))
-    columns = min(_COLUMNS, len(units))
-    rows = -(-len(units) // columns)
-    height = 0.35 + rows * (0.4 + 0.27 * len(class_names))
-    figure, axes = sheet(WIDE * max(columns, 2) / _COLUMNS, height, rows, columns, sharex=True, sharey=True)
-    for axis, unit in zip(axes.flat, units, strict=False):
-        _samples(axis, where(table, unit=unit), class_names)
+    units, height = split(table, "unit"), 0.4 + 0.27 * len(class_names)
+    x = "change of the probability of a sample's own class"
+    figure, panels = marks.facets(units, 3, height, 0.35, x=x, sharex=True, sharey=True)
+    for axis, unit in panels:
+        axis.axvline(0, color=RULE, linewidth=1)
+        for at, (name, colour) in enumerate(class_colours(class_names).items()):
+            values = column(where(units[unit], **{"class": name}), "change")
+            marks.dots(axis, values, at + marks.jitter(len(values), 0.2), colour, 3.4)
+            if len(values):
+                marks.circle(axis, values.mean(), at, 6)
         axis.set_title(f"unit {unit}")
-        axis.tick_params(labelbottom=True)
-    for axis in axes.flat[len(units) :]:
-        axis.set_visible(False)
-    names_down(axes[0, 0], [plain(name) for name in class_names])
-    figure.supxlabel("change of the probability of a sample's own class", size=9)
+    marks.names_down(panels[0][0], [plain(name) for name in class_names], [axis for axis, _ in panels[1:]])
     return figure
-
-
-def _samples(axis: Axes, table: pd.DataFrame, class_names: Sequence[str]) -> None:
-    axis.axvline(0, color=RULE, linewidth=1)
-    for at, (name, colour) in enumerate(class_colours(class_names).items()):
-        values = column(where(table, **{"class": name}), "change")
-        jitter = at + np.random.default_rng(0).uniform(-0.2, 0.2, len(values))
-        axis.plot(values, jitter, "o", color=colour, markersize=3.4, alpha=0.5, markeredgewidth=0)
-        if len(values):
-            axis.plot(values.mean(), at, "o", color="white", markeredgecolor=INK, markeredgewidth=1.2, markersize=6)
-    axis.tick_params(axis="y", length=0, labelcolor=INK)
-    axis.spines["left"].set_visible(False)
-    light_grid(axis)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lis.report.figures.marks import violin
+from lis.report.figures.marks import dots, jitter, violin
 from lis.report.frames import column as column_of
 from lis.report.labels import number
 from lis.report.style import INK, PAIRING, WIDE, light_grid, sheet, styled
@@ -35,9 +34,8 @@ def similarity(table: pd.DataFrame) -> Figure:
 def _panel(axis: Axes, table: pd.DataFrame, columns: Sequence[tuple[str, str, str]], title: str, label: str) -> None:
     for at, (column, _, colour) in enumerate(columns):
         values = column_of(table, column)
-        jitter = np.random.default_rng(0).uniform(-0.07, 0.07, len(values))
         violin(axis, values, at, colour, width=0.6)
-        axis.plot(at - 0.4 + jitter, values, "o", markersize=2, color=colour, alpha=0.45, markeredgewidth=0)
+        dots(axis, at - 0.4 + jitter(len(values), 0.07), values, colour, 2, 0.45)
         axis.text(at + 0.33, values.mean(), number(values.mean(), 2), size=9.5, weight="bold", va="center", color=INK)
     axis.set_xticks(range(len(columns)), [name for _, name, _ in columns])
     axis.tick_params(axis="x", length=0, labelcolor=INK)

@@ -10,9 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lis.report.figures.marks import bare, picture
+from lis.report.figures.marks import axes_at, bare, picture
 from lis.report.figures.reconstructions import mosaic
-from lis.report.labels import number
+from lis.report.labels import number, signed
 from lis.report.style import INK, MUTED, RULE, WIDE, class_colours, plain, styled
 
 _MOST = 6
@@ -57,17 +57,6 @@ def rows_shown(class_names: Sequence[str], most: int = _MOST) -> list[int]:
     return [k for name in names for k in [i for i, own in enumerate(class_names) if own == name][:per_class]]
 
 
-def signed(value: float, places: int = 2) -> str:
-    """A change with its sign.
-
-    Example:
-        >>> signed(0.5), signed(-0.204, 1), signed(-0.001)
-        ('+0.50', '−0.2', '0.00')
-    """
-    text = f"{value:+.{places}f}"
-    return text.replace("-", "−") if float(text) else text[1:]
-
-
 @styled
 def strips(blocks: Sequence[Block], class_names: Sequence[str]) -> Figure:
     """A block per unit, a row per sample: images from the smallest to the largest activation, and the curve of p.
@@ -84,19 +73,13 @@ def strips(blocks: Sequence[Block], class_names: Sequence[str]) -> Figure:
     colours = class_colours(class_names)
     for place, block in enumerate(blocks):
         left, top = place % columns * WIDE / columns + _NAME, place // columns * height + _TOP
-        axis = _axes(figure, left, top, steps * cell, rows * cell)
+        axis = axes_at(figure, left, top, steps * cell, rows * cell)
         picture(axis, mosaic(list(block.image)))
         _write(axis, block, steps * cell, rows * cell)
         for row, name in enumerate(block.class_names):
-            curve = _axes(figure, left + steps * cell + _GAP, top + row * cell, _CURVE - _GAP - _CHANGE, cell)
+            curve = axes_at(figure, left + steps * cell + _GAP, top + row * cell, _CURVE - _GAP - _CHANGE, cell)
             _curve(curve, block.probability[row], block.flipped[row], colours[name])
     return figure
-
-
-def _axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
-    """Axes at a place in inches, counted from the upper left corner."""
-    w, h = figure.get_size_inches()
-    return figure.add_axes((left / w, 1 - (top + height) / h, width / w, height / h))
 
 
 def _write(axis: Axes, block: Block, width: float, height: float) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lis.report.figures.marks import bare, enlarged, picture
+from lis.report.figures.marks import axes_at, bare, enlarged, picture
 from lis.report.figures.reconstructions import mosaic
 from lis.report.style import INK, MUTED, RULE, WIDE, styled
 
@@ -77,7 +77,7 @@ def trajectories(blocks: Sequence[Block]) -> Figure:
 
 def _block(figure: Figure, block: Block, left: float, top: float, cell: float) -> None:
     steps, count = len(block.rows[0].image), len(block.rows)
-    axis = _axes(figure, left, top, steps * cell, count * cell)
+    axis = axes_at(figure, left, top, steps * cell, count * cell)
     picture(axis, mosaic([row.image for row in block.rows]))
     width, height = steps * cell, count * cell
     above = 1 + 0.08 / height
@@ -88,14 +88,8 @@ def _block(figure: Figure, block: Block, left: float, top: float, cell: float) -
     for at, row in enumerate(block.rows):
         _name(axis, row, -0.09 / width, 1 - (at + 0.5) / count)
         _draw_over(axis, row, at)
-        curve = _axes(figure, left + width + _GAP, top + at * cell, _CURVE - _GAP - _CHANGE, cell)
+        curve = axes_at(figure, left + width + _GAP, top + at * cell, _CURVE - _GAP - _CHANGE, cell)
         _curve(curve, row, limits)
-
-
-def _axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
-    """Axes at a place in inches, counted from the upper left corner."""
-    w, h = figure.get_size_inches()
-    return figure.add_axes((left / w, 1 - (top + height) / h, width / w, height / h))
 
 
 def _name(axis: Axes, row: Row, x: float, y: float) -> None:

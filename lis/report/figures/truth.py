@@ -10,14 +10,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lis.report.figures.heat import ONE_SIDED, TWO_SIDED, heat, matrix
-from lis.report.figures.strips import signed
-from lis.report.frames import records, where
-from lis.report.labels import number
+from lis.report.figures.heat import ONE_SIDED, TWO_SIDED, matrices
+from lis.report.figures.marks import diagonal, dots, facets, padded, write
+from lis.report.frames import known, records, where
+from lis.report.labels import number, signed
 from lis.report.measures import CHANGES
-from lis.report.style import INK, MUTED, RULE, WIDE, light_grid, plain, sheet, styled
+from lis.report.style import MUTED, light_grid, plain, styled
 
-_COLUMNS = 5
+_BOX = {"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.75, "linewidth": 0}
 
 
 @styled
@@ -32,33 +32,22 @@ def measured_and_true(table: pd.DataFrame, agreement: pd.DataFrame, colours: Map
     """
     facts = {row["label"]: row for row in records(where(agreement, measure=measure))}
     labels = [label for label in colours if label in facts]
-    columns = min(_COLUMNS, len(labels))
-    rows = -(-len(labels) // columns)
-    figure, axes = sheet(WIDE * max(columns, 2) / _COLUMNS, 0.4 + 2.05 * rows, rows, columns)
-    for axis, label in zip(axes.flat, labels, strict=False):
+    figure, panels = facets(labels, 5, 2.05, 0.4, x=f"true {CHANGES[measure]}", y="measured")
+    for axis, label in panels:
         _panel(axis, where(table, measure=measure, label=label), facts[label], colours[label])
-    for axis in axes.flat[len(labels) :]:
-        axis.set_visible(False)
-    figure.supxlabel(f"true {CHANGES[measure]}", size=9)
-    figure.supylabel("measured", size=9)
     return figure
 
 
 def _panel(axis: Axes, table: pd.DataFrame, facts: dict[str, Any], colour: str) -> None:
-    true, measured = (np.asarray(table[name], dtype=float) for name in ("true", "measured"))
-    both = np.isfinite(true) & np.isfinite(measured)
-    ends = [float(np.min([0, *true[both], *measured[both]])), float(np.max([0, *true[both], *measured[both]]))]
-    margin = 0.06 * (ends[1] - ends[0]) or 1.0
-    ends = [ends[0] - margin, ends[1] + margin]
-    axis.plot(ends, ends, color=RULE, linewidth=1.2)
-    axis.plot(true[both], measured[both], "o", color=colour, markersize=3.6, alpha=0.6, markeredgewidth=0)
-    written = f"ρ = {signed(facts['spearman'])}\n{facts['overlap']:.0f} of top 10" if both.any() else "never seen"
-    style: dict[str, Any] = {"transform": axis.transAxes, "ha": "right", "size": 8.5, "color": INK}
-    box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.75, "linewidth": 0}
-    axis.text(0.97, 0.04, written, va="bottom", linespacing=1.4, bbox=box, **style)
+    both = known(known(table, "true"), "measured")
+    limits = padded(np.append(both[["true", "measured"]].to_numpy(dtype=float), 0.0), 0.06)
+    diagonal(axis, *limits)
+    dots(axis, both["true"], both["measured"], colour, 3.6, 0.6)
+    text = f"ρ = {signed(facts['spearman'])}\n{facts['overlap']:.0f} of top 10" if len(both) else "never seen"
+    write(axis, 0.97, 0.04, text, ha="right", va="bottom", size=8.5, linespacing=1.4, bbox=_BOX)
     name = plain(facts["label"]) + ("" if facts["interpreted"] else " (too small)")
     axis.set_title(name, color=colour if facts["interpreted"] else MUTED)
-    axis.set(xlim=ends, ylim=ends, aspect="equal")
+    axis.set(xlim=limits, ylim=limits, aspect="equal")
     axis.locator_params(nbins=4)
     light_grid(axis, "both")
 
@@ -72,18 +61,12 @@ def agreement(table: pd.DataFrame, labels: Sequence[str], measures: Sequence[str
         labels: rows.
         measures: columns.
     """
-    figure, axes = sheet(WIDE, 2 * (0.6 + 0.27 * max(len(labels), 3)), 2, 2)
+    correlation, units = ((-1, 1), signed, TWO_SIDED), ((0, 10), lambda value: number(value, 2), ONE_SIDED)
     panels = [
-        ("spearman", "Spearman, means over samples"),
-        ("overlap", "shared of the first 10, means over samples"),
-        ("spearman_seed", "Spearman, single samples"),
-        ("overlap_seed", "shared of the first 10, single samples"),
+        ("Spearman, means over samples", table, "spearman", *correlation),
+        ("shared of the first 10, means over samples", table, "overlap", *units),
+        ("Spearman, single samples", table, "spearman_seed", *correlation),
+        ("shared of the first 10, single samples", table, "overlap_seed", *units),
     ]
-    for place, (axis, (name, title)) in enumerate(zip(axes.flat, panels, strict=True)):
-        values, names = matrix(table, ("label", labels), ("measure", measures), name), labels if place % 2 == 0 else []
-        if name.startswith("spearman"):
-            heat(axis, values, names, measures, (-1, 1), signed, TWO_SIDED)
-        else:
-            heat(axis, values, names, measures, (0, 10), lambda value: number(value, 2), ONE_SIDED)
-        axis.set_title(title, pad=8)
-    return figure
+    height = 0.6 + 0.27 * max(len(labels), 3)
+    return matrices(panels, ("label", labels), ("measure", measures), height, beside=2, pad=8)

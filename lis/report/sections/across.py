@@ -12,7 +12,7 @@ from lis.quantify.measures import MEASURES
 from lis.report.figures.crossings import OTHER, Crossing, crossings
 from lis.report.figures.evolution import DISTANCES, Course, evolution
 from lis.report.frames import known, records, where
-from lis.report.labels import counted, listing, number, share, words
+from lis.report.labels import arrow, counted, listing, number, share, words
 from lis.report.measures import changed
 from lis.report.sections import Picture, Section, Table, section
 from lis.report.source import Source
@@ -40,11 +40,9 @@ _CHANGES = (
 )
 
 
-@section
-def across_the_boundary(source: Source) -> Section | None:
+@section(520, "trajectories", "trajectories", "steps", "measures", "kinks", "facts")
+def across_the_boundary(source: Source) -> Section:
     """Images, distances and parts along some counterfactuals."""
-    if not source.has("trajectories", "trajectories", "steps", "measures", "kinks", "facts"):
-        return None
     table, title = source.table("trajectories", "trajectories"), "Across the decision boundary"
     if table.empty:
         return Section(title, "No counterfactual reached its target, so that there is no way to look at.")
@@ -121,7 +119,7 @@ def _evolution(source: Source, row: dict[str, Any], tensors: dict[str, np.ndarra
         for measure in MEASURES
     }
     course = Course(
-        title=f"{plain(row['origin'])} → {plain(row['target'])}",
+        title=plain(arrow(row["origin"], row["target"])),
         position=tensors["position"],
         boundary=row["boundary"],
         image=_pixels(tensors["image"][k, few]),
@@ -192,7 +190,7 @@ def _kinks(source: Source, rows: list[dict[str, Any]]) -> list[Table]:
             f"{words(x['label'])}: {x['measure']} {changed(x['measure'], x['jump'])} ({number(x['score'], 2)})"
             for x in top
         ]
-        name = f"{words(row['origin'])} → {words(row['target'])}"
+        name = arrow(row["origin"], row["target"])
         cells.append([name, number(row["boundary"]), *told, *["–"] * (_KINKS - len(told))])
     caption = (
         f"Parts with the largest kink in {listing(list(TOLD))}: change over the step across the boundary, and in "
@@ -206,5 +204,5 @@ def _notes(source: Source) -> list[str]:
     notes = [
         f"{DISTANCES[name][0]} is left out: {why}." for name, why in facts["left_out"].items() if name in DISTANCES
     ]
-    failed = [f"{words(row['origin'])} → {words(row['target'])} ({row['reason']})" for row in facts["failed"]]
+    failed = [f"{arrow(row['origin'], row['target'])} ({row['reason']})" for row in facts["failed"]]
     return [*notes, *([f"Not shown: {listing(failed)}."] if failed else [])]

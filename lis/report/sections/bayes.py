@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from lis.report.figures.bayes import boundaries, factors, posteriors
-from lis.report.frames import records, where
-from lis.report.labels import counted, number, share, words
-from lis.report.sections import Picture, Section, Table, section
+from lis.report.frames import pairs_of, records
+from lis.report.labels import counted, number, offset, share, words
+from lis.report.sections import Picture, Section, by_pair, facts_as_metrics, section
 from lis.report.source import Source
 
 _TITLE = "Counterfactuals and the truth"
@@ -18,6 +18,7 @@ _PAIRS = 3
 """Pairs of classes whose factors are drawn."""
 _FACTORS = 4
 """Factors per pair that are listed."""
+_TABLE = "True factors that change most, in latent units; in brackets the difference of the classes' means."
 _BOUNDARIES = (
     "A dot is one counterfactual. Left: where the classifier's answer becomes the target (0: original, 1: "
     "counterfactual), and where the most probable true class does; on the line both agree, red ones never turn. Right: "
@@ -30,22 +31,26 @@ _FACTORS_CAPTION = (
 )
 
 
-@section
-def boundary_truth(source: Source) -> Section | None:
+@section(560, "boundary_truth", "boundaries", "factors", "summary")
+def boundary_truth(source: Source) -> Section:
     """Both boundaries, and the true factors on the way."""
-    if not source.has("boundary_truth", "boundaries", "factors", "summary"):
-        return None
     summary, table = source.json("boundary_truth", "summary"), source.table("boundary_truth", "boundaries")
     if table.empty:
         return Section(_TITLE, "No counterfactual reached its target, so that there is none to hold against the truth.")
     moved = source.table("boundary_truth", "factors")
-    pairs = list(dict.fromkeys(zip(moved["origin"], moved["target"], strict=True)))
+    pairs = pairs_of(moved)
     figures = [
         Picture("truth-boundaries", boundaries(table, _end(source, table)), _BOUNDARIES),
         *_paths(source, table),
         Picture("truth-counterfactual-factors", factors(moved, pairs[:_PAIRS]), _FACTORS_CAPTION),
     ]
-    return Section(_TITLE, _lead(summary), figures, [_table(moved, pairs)])
+    ranked = moved.sort_values("change", key=np.abs, ascending=False, kind="stable")
+    first = pd.DataFrame(ranked.groupby(["origin", "target"], sort=False).head(_FACTORS))
+    return Section(_TITLE, _lead(summary), figures, [by_pair(_TABLE, "factors", first, pairs, _factor)])
+
+
+def _factor(row: dict[str, Any]) -> str:
+    return f"{words(row['factor'])} {offset(row['change'])} ({offset(row['difference'])})"
 
 
 def _end(source: Source, table: pd.DataFrame) -> float:
@@ -70,8 +75,8 @@ def _lead(summary: dict[str, Any]) -> str:
         f"{share(summary['bayes_reached'])} truly are of that class by Bayes' rule on their factors; going on along "
         f"the same line {share(summary['bayes_on_path'])} get there"
     )
-    if summary["gap_median"] is not None and np.isfinite(summary["gap_median"]):
-        gap = summary["gap_median"]
+    gap = summary["gap_median"]
+    if gap is not None and np.isfinite(gap):
         side = "after" if gap > 0 else "before"
         lead += f", in the median {number(abs(gap), 2)} of the path {side} the classifier's boundary"
     return (
@@ -80,17 +85,4 @@ def _lead(summary: dict[str, Any]) -> str:
     )
 
 
-def _table(moved: pd.DataFrame, pairs: list[tuple[str, str]]) -> Table:
-    """What each pair's counterfactuals truly change."""
-    rows = []
-    for origin, target in pairs:
-        own = where(moved, origin=origin, target=target)
-        top = records(own.iloc[np.argsort(-np.abs(np.asarray(own["change"])), kind="stable")[:_FACTORS]])
-        told = [f"{words(x['factor'])} {_signed(x['change'])} ({_signed(x['difference'])})" for x in top]
-        rows.append([f"{words(origin)} → {words(target)}", ", ".join(told)])
-    caption = "True factors that change most, in latent units; in brackets the difference of the classes' means."
-    return Table(caption, ["", "factors"], rows)
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−")
+facts_as_metrics("boundary_truth", "summary", "bayes_reached", "bayes_on_path", "gap_median", "cosine")

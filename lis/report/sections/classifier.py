@@ -6,12 +6,12 @@ from typing import Any
 
 from lis.report.figures.classifier import trained_classifier
 from lis.report.frames import records
-from lis.report.labels import number, share, words
-from lis.report.sections import Picture, Section, Table, section
+from lis.report.labels import number, share, share_between, words
+from lis.report.sections import Picture, Section, Table, facts_as_metrics, section
 from lis.report.source import Source
 
 
-@section
+@section(630)
 def classifier(source: Source) -> Section | None:
     """Its training on part world where there was one, how many of the generator's images it gets right, remarks."""
     trained, seen = source.has("classifier", "training"), source.has("pairs/test", "acceptance")
@@ -36,8 +36,9 @@ _CAPTION = (
 def _training(facts: dict[str, Any], whole: dict[str, Any]) -> str:
     return (
         f"It was trained on {facts['images']:,} rendered figures of part world, from nothing, in "
-        f"{number(facts['seconds'], 2)} s, and is right on {share(whole['accuracy'])} "
-        f"[{share(whole['low'])}, {share(whole['high'])}] of new ones; Bayes' rule on {share(whole['bayes'])}."
+        f"{number(facts['seconds'], 2)} s, and is right on "
+        f"{share_between(whole['accuracy'], whole['low'], whole['high'])} of new ones; Bayes' rule on "
+        f"{share(whole['bayes'])}."
     )
 
 
@@ -46,3 +47,6 @@ def _accepted(source: Source, rows: list[dict[str, Any]]) -> Table:
     caption = f"Of the generator's {of}, the share that the classifier calls so."
     cells = [[words(row["class"]), share(row["rate"]), f"{int(row['drawn']):,}"] for row in rows]
     return Table(caption, ["class", "called so", "images"], cells)
+
+
+facts_as_metrics("classifier", "training", "accuracy", "bayes")

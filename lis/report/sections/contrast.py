@@ -9,13 +9,16 @@ import pandas as pd
 
 from lis.quantify.measures import MEASURES
 from lis.report.figures.contrast import Contrast, contrasts, sizes
-from lis.report.frames import column, known, records, where
+from lis.report.frames import column, known, mean, records, where
 from lis.report.labels import counted, number, share, words
 from lis.report.measures import changed
-from lis.report.sections import Picture, Section, Table, section
+from lis.report.sections import Picture, Section, Table, crossed, metrics, prefixed, section
 from lis.report.source import Source
+from lis.store import Artifact
 
 _TITLE = "Steps in pixels"
+_KINDS = {"counterfactual": "counterfactual", "adversarial": "steps in pixels"}
+_NOTHING = "No counterfactual reached its target, so that there is none to hold steps in pixels against."
 _CAPTION = (
     "Original and counterfactual are generated. Steps in pixels move the original straight up the target's probability "
     "until it is as large as that of the counterfactual. Differences are drawn on grey, multiplied as written. Last: "
@@ -27,16 +30,12 @@ _SIZES = (
 )
 
 
-@section
-def contrast(source: Source) -> Section | None:
+@section(570, "adversarial", "adversarial", "measures", "facts")
+def contrast(source: Source) -> Section:
     """What a person would see of both."""
-    if not source.has("adversarial", "adversarial", "measures", "facts"):
-        return None
     table = source.table("adversarial", "adversarial")
     if table.empty:
-        return Section(
-            _TITLE, "No counterfactual reached its target, so that there is none to hold steps in pixels against."
-        )
+        return Section(_TITLE, _NOTHING)
     figures = [
         Picture("adversarial", contrasts(_rows(source, table)), _CAPTION, "photo"),
         Picture("adversarial-sizes", sizes(table), _SIZES),
@@ -59,7 +58,7 @@ def _rows(source: Source, table: pd.DataFrame) -> list[Contrast]:
 def _lead(table: pd.DataFrame, facts: dict[str, Any]) -> str:
     both = (column(table, "mse_counterfactual"), column(table, "mse_adversarial"))
     ratio = float(np.median(both[0] / np.maximum(both[1], 1e-30)))
-    coarse = [share(column(table, f"coarse_{kind}").mean()) for kind in ("counterfactual", "adversarial")]
+    coarse = [share(mean(table, f"coarse_{kind}")) for kind in _KINDS]
     return (
         f"Steps in pixels reach the target's probability of {counted(len(table), 'counterfactual')} in "
         f"{share(facts['reached'])} of the cases, with a mean squared change {number(ratio, 2)} times smaller "
@@ -70,20 +69,26 @@ def _lead(table: pd.DataFrame, facts: dict[str, Any]) -> str:
 
 def _tables(source: Source) -> list[Table]:
     """What becomes of the parts in both; no table where no part is seen."""
-    table, rows = source.table("adversarial", "measures"), []
+    table, kinds = source.table("adversarial", "measures"), {head: kind for kind, head in _KINDS.items()}
     if known(table, "counterfactual").empty and known(table, "adversarial").empty:
         return []
-    for measure in MEASURES:
-        own = where(table, measure=measure)
-        means = [column(own, kind) for kind in ("counterfactual", "adversarial")]
-        rows.append([measure, *(_size(measure, values) for values in means)])
     caption = (
         "Mean |change| of a part over all counterfactuals and labels. A picture without w has no feature maps to "
         "find its parts in: those of the original are taken, so that with steps in pixels no part can change its shape."
     )
-    return [Table(caption, ["", "counterfactual", "steps in pixels"], rows)]
+
+    def size(measure: str, head: str) -> str:
+        return changed(measure, mean(where(table, measure=measure), kinds[head])).removeprefix("+")
+
+    return [crossed(caption, MEASURES, kinds, size)]
 
 
-def _size(measure: str, values: np.ndarray) -> str:
-    """A mean without its sign."""
-    return changed(measure, float(values.mean())).removeprefix("+") if len(values) else number(np.nan)
+@metrics("adversarial")
+def adversarial_numbers(artifact: Artifact) -> dict[str, float]:
+    """`adversarial/{reached, seen, mse_ratio}`."""
+    facts, table = artifact.json("facts"), artifact.table("adversarial")
+    numbers = prefixed("adversarial", {name: facts.get(name) for name in ("reached", "seen")})
+    if numbers:
+        ratio = table["mse_counterfactual"] / table["mse_adversarial"].clip(lower=1e-30)
+        numbers["adversarial/mse_ratio"] = float(np.median(ratio.to_numpy()))
+    return numbers

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from lis.report.figures.directions import direction_sparsity, pair_matrices
-from lis.report.frames import column, known, records, where
-from lis.report.labels import counted, number, words
-from lis.report.sections import Picture, Section, Table, section
+from lis.report.frames import ends, known, mean, pairs_of
+from lis.report.labels import arrow, counted, number, offset
+from lis.report.sections import Picture, Section, Table, by_pair, means_as_metrics, section
 from lis.report.source import Source
 
 _TITLE = "Starts and sparsity"
@@ -22,14 +24,11 @@ _MATRICES = (
 )
 
 
-@section
-def directions(source: Source) -> Section | None:
+@section(540, "initialisations", "sparsity", "agreement", "pair_sparsity")
+def directions(source: Source) -> Section:
     """The spread over initialisations of the search."""
-    if not source.has("initialisations", "sparsity", "agreement", "pair_sparsity"):
-        return None
-    table, agreement, pairs = (
-        source.table("initialisations", name) for name in ("sparsity", "agreement", "pair_sparsity")
-    )
+    names = ("sparsity", "agreement", "pair_sparsity")
+    table, agreement, pairs = (source.table("initialisations", name) for name in names)
     if known(table, "sparsity").empty:
         return Section(_TITLE, "No search from any start reached its target.")
     names = source.facts.class_names
@@ -41,42 +40,36 @@ def directions(source: Source) -> Section | None:
 
 
 def _lead(table: pd.DataFrame, agreement: pd.DataFrame, pairs: pd.DataFrame) -> str:
-    first, last = (
-        records(pairs.sort_values("mean", kind="stable"))[0],
-        records(pairs.sort_values("mean", kind="stable"))[-1],
-    )
-    own, asked = column(table, "sparsity").mean(), column(table, "sparsity_asked").mean()
-    starts = len(set(table["initialisation"]))
+    sparsity, asked = (number(mean(table, name), 2) for name in ("sparsity", "sparsity_asked"))
+    cosine, shared = (number(mean(agreement, name), 2) for name in ("cosine", "shared"))
+    least, most = (f"{arrow(x['origin'], x['target'])} ({number(x['mean'], 2)})" for x in ends(pairs, "mean"))
     lead = (
-        f"Of {counted(starts, 'start')} per sample and target, the directions that the model can reach (r̃ − r̃₀) "
-        f"have a sparsity of {number(own, 2)} on average, those that were asked for (Δr) {number(asked, 2)}. "
-        f"Least sparse is {_pair(first)} ({number(first['mean'], 2)}), most {_pair(last)} ({number(last['mean'], 2)})."
+        f"Of {counted(len(set(table['initialisation'])), 'start')} per sample and target, the directions that the "
+        f"model can reach (r̃ − r̃₀) have a sparsity of {sparsity} on average, those that were asked for (Δr) {asked}. "
+        f"Least sparse is {least}, most {most}."
     )
-    cosine, shared = column(agreement, "cosine"), column(agreement, "shared")
-    if not len(cosine):
+    if known(agreement, "cosine").empty:
         return lead
-    return (
-        f"{lead} Two starts give directions of cosine {number(cosine.mean(), 2)}, and {number(shared.mean(), 2)} of "
-        "their first units are the same."
-    )
-
-
-def _pair(row: dict[str, object]) -> str:
-    return f"{words(str(row['origin']))} → {words(str(row['target']))}"
+    return f"{lead} Two starts give directions of cosine {cosine}, and {shared} of their first units are the same."
 
 
 def _tables(source: Source) -> list[Table]:
     """The units that most searches of a pair move."""
     if not source.has("initialisations", "units"):
         return []
-    table, rows = source.table("initialisations", "units"), []
-    for origin, target in dict.fromkeys(zip(table["origin"], table["target"], strict=True)):
-        own = where(table, origin=origin, target=target)
-        first = records(own.sort_values("share", ascending=False, kind="stable"))[:5]
-        told = [f"{row['unit']} ({100 * row['share']:.0f} %, {row['change']:+.2f})".replace("-", "−") for row in first]
-        rows.append([_pair({"origin": origin, "target": target}), ", ".join(told)])
+    table = source.table("initialisations", "units")
+    ranked = table.sort_values("share", ascending=False, kind="stable")
+    first = pd.DataFrame(ranked.groupby(["origin", "target"], sort=False).head(5))
     caption = (
         "Units that are among those that move most in the largest share of all searches of a pair: share of the "
         "searches, and mean change of their activation."
     )
-    return [Table(caption, ["", "units"], rows)] if rows else []
+    return [by_pair(caption, "units", first, pairs_of(table), _unit)] if len(table) else []
+
+
+def _unit(row: dict[str, Any]) -> str:
+    return f"{row['unit']} ({100 * row['share']:.0f} %, {offset(row['change'])})"
+
+
+means_as_metrics("initialisations", "sparsity", "sparsity", "sparsity_asked")
+means_as_metrics("initialisations", "agreement", "cosine", "shared")

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
 
 from lis.report.figures.components import components
 from lis.report.figures.distributions import distances
 from lis.report.figures.reconstructions import reconstructions
 from lis.report.figures.recovery import class_shares, factors
-from lis.report.frames import column, records
+from lis.report.frames import column, ends, mean, records, row_of
 from lis.report.labels import interval, listing, metric_label, number, probability, share, times, words
-from lis.report.sections import Picture, Section, Table, section
+from lis.report.sections import Picture, Section, Table, means, metrics, prefixed, section
 from lis.report.source import SPLITS, Source
+from lis.store import Artifact
 
+_SUMMARY = ("cycle", "random", "within_class", "ratio_random", "ratio_within_class")
 _SPLIT_TITLES = {"train": "Accepted for the fit", "test": "Accepted for the test"}
 
 
-@section
+@section(210, "evaluation", "examples")
 def examples(source: Source) -> Section | None:
     """Images above what came back."""
-    if not source.has("evaluation", "examples"):
-        return None
     tensors = {name: tensor.numpy() for name, tensor in source.tensors("evaluation", "examples").items()}
     image, cycled = (tensors[name].transpose(0, 2, 3, 1) for name in ("image", "cycled"))
     if not len(image):
@@ -37,14 +39,11 @@ def examples(source: Source) -> Section | None:
     return Section("Reconstructions", lead, [Picture("reconstructions", figure, caption, "photo")])
 
 
-@section
-def distance(source: Source) -> Section | None:
+@section(220, "evaluation", "samples", "summary")
+def distance(source: Source) -> Section:
     """Every metric beside its baselines."""
-    if not source.has("evaluation", "samples", "summary"):
-        return None
     summary = source.table("evaluation", "summary")
-    rows = records(summary)
-    first = rows[0]
+    first = records(summary)[0]
     lead = (
         f"Over {int(first['n']):,} new samples, {metric_label(first['metric'])} of the cycle is "
         f"{interval(first['cycle'], first['cycle_low'], first['cycle_high'])}: {times(first['ratio_random'])} what "
@@ -54,7 +53,7 @@ def distance(source: Source) -> Section | None:
         "Distance after the cycle, and between random pairs of samples. Density; bars span 5–95 % and the quartiles; "
         "the dot is the mean."
     )
-    units = {row["metric"]: row["unit"] for row in rows}
+    units = dict(zip(summary["metric"], summary["unit"], strict=True))
     figure = distances(source.table("evaluation", "samples"), units)
     return Section("Distances", lead, [Picture("distances", figure, caption)], [summary_table(summary)])
 
@@ -64,9 +63,7 @@ def summary_table(summary: pd.DataFrame) -> Table:
     rows = [
         [
             metric_label(row["metric"]),
-            interval(row["cycle"], row["cycle_low"], row["cycle_high"]),
-            interval(row["within_class"], row["within_class_low"], row["within_class_high"]),
-            interval(row["random"], row["random_low"], row["random_high"]),
+            *(interval(row[x], row[f"{x}_low"], row[f"{x}_high"]) for x in ("cycle", "within_class", "random")),
             times(row["ratio_within_class"]),
             times(row["ratio_random"]),
             probability(max(row["p_random"], row["p_within_class"])),
@@ -78,11 +75,9 @@ def summary_table(summary: pd.DataFrame) -> Table:
     return Table(caption, columns, rows)
 
 
-@section
-def principal_components(source: Source) -> Section | None:
+@section(230, "evaluation", "components", "offsets")
+def principal_components(source: Source) -> Section:
     """Offsets in the first components of W."""
-    if not source.has("evaluation", "components", "offsets"):
-        return None
     offsets = source.table("evaluation", "offsets")
     worst = max(records(offsets), key=lambda row: abs(row["offset"]))
     held = share(column(offsets, "explained").sum())
@@ -99,7 +94,7 @@ def principal_components(source: Source) -> Section | None:
     return Section("Principal components", lead, [Picture("components", figure, caption)])
 
 
-@section
+@section(240)
 def classes(source: Source) -> Section | None:
     """Which samples were taken, and whether the cycled image keeps its class."""
     shares, leads = {}, []
@@ -121,20 +116,18 @@ def classes(source: Source) -> Section | None:
 
 
 def _kept_lead(kept: pd.DataFrame) -> str:
-    rows = {row["class"]: row["share"] for row in records(kept)}
-    everything = rows.pop("all")
-    worst = min(rows, key=lambda name: rows[name])
+    worst, _ = ends(pd.DataFrame(kept[kept["class"] != "all"]), "share")
     return (
-        f"For {share(everything)} of the cycled images the classifier still names the sample's class "
-        f"(lowest: {words(worst)}, {share(rows[worst])})."
+        f"For {share(row_of(kept, 'all')['share'])} of the cycled images the classifier still names the sample's class "
+        f"(lowest: {words(worst['class'])}, {share(worst['share'])})."
     )
 
 
 def _accepted_lead(table: pd.DataFrame, split: str) -> str:
     drawn = int(column(table, "drawn").sum())
     rate = column(table, "accepted").sum() / drawn
-    purpose = "for the fit" if split == "train" else "for the test"
-    return f"{share(rate)} of {drawn:,} samples drawn {purpose} were taken."
+    purpose = "fit" if split == "train" else "test"
+    return f"{share(rate)} of {drawn:,} samples drawn for the {purpose} were taken."
 
 
 def _acceptance_notes(source: Source) -> list[str]:
@@ -145,21 +138,44 @@ def _acceptance_notes(source: Source) -> list[str]:
     return [taken[rule]] if rule in taken else []
 
 
-@section
+@section(250, "evaluation", "factors")
 def true_factors(source: Source) -> Section | None:
     """How well each factor of a world with known truth survives."""
-    if not source.has("evaluation", "factors"):
-        return None
     table = source.table("evaluation", "factors").dropna().sort_values("r2_within", ascending=False)
     if table.empty:
         return None
     names = [words(row["factor"]) for row in records(table)]
-    r2, within = column(table, "r2"), column(table, "r2_within")
+    r2, within = (number(mean(table, name), 2) for name in ("r2", "r2_within"))
     lead = (
-        f"Of {len(table)} true factors, the mean R² after the cycle is {number(r2.mean(), 2)} over all samples and "
-        f"{number(within.mean(), 2)} within classes; {names[0]} survives best, {names[-1]} least."
+        f"Of {len(table)} true factors, the mean R² after the cycle is {r2} over all samples and {within} within "
+        f"classes; {names[0]} survives best, {names[-1]} least."
     )
-    lost = [name for name, value in zip(names, within, strict=True) if value < 0.2]
+    lost = [words(row["factor"]) for row in records(table) if row["r2_within"] < 0.2]
     notes = [f"Hardly any of {listing(lost)} survives within classes (R² below 0.2)."] if lost else []
     caption = "R² of each true factor of w̃ against that of w, over all samples and within classes."
     return Section("True factors", lead, [Picture("factors", factors(table), caption)], notes=notes)
+
+
+@metrics("evaluation")
+def cycle_numbers(artifact: Artifact) -> dict[str, float]:
+    """`<metric>/{cycle, random, within_class, ratio_random, ratio_within_class}`, `class_kept`, and of the true factors
+    the means `r2`, `r2_within`.
+    """
+    numbers: dict[str, float] = {}
+    if artifact.has("summary"):
+        for row in records(artifact.table("summary")):
+            numbers |= prefixed(row["metric"], {name: row[name] for name in _SUMMARY})
+    if artifact.has("kept"):
+        numbers["class_kept"] = row_of(artifact.table("kept"), "all")["kept"]
+    if artifact.has("factors"):
+        numbers |= means(artifact.table("factors"), ("r2", "r2_within"))
+    return numbers
+
+
+def _acceptance(artifact: Artifact, split: str) -> dict[str, float]:
+    """`acceptance/<split>/<class>`."""
+    return {f"acceptance/{split}/{row['class']}": row["rate"] for row in records(artifact.table("acceptance"))}
+
+
+for _split in SPLITS:
+    metrics(f"pairs/{_split}")(partial(_acceptance, split=_split))

@@ -13,9 +13,9 @@ from lis.report.figures.heat import matrix
 from lis.report.figures.parts import part_changes
 from lis.report.figures.trajectories import Block, Row, trajectories
 from lis.report.frames import column, records, where
-from lis.report.labels import counted, listing, number, share, words
+from lis.report.labels import arrow, counted, listing, number, offset, share, words
 from lis.report.measures import changed
-from lis.report.sections import Picture, Section, Table, section
+from lis.report.sections import Picture, Section, by_pair, means_as_metrics, section
 from lis.report.source import Source
 from lis.report.style import class_colours, label_colours, plain
 
@@ -32,15 +32,14 @@ _UNITS = (
     "largest activation in the first image. Outlined is the part that changes most in area, luminance or entropy; "
     "the curve is that change, on a scale of its own."
 )
+_TABLE = "Units that change most from a sample to its counterpart: mean change, also in standard deviations."
 _LISTED = 5
 """Units per pair in the table."""
 
 
-@section
-def gan_counterfactuals(source: Source) -> Section | None:
+@section(580, "gan_counterfactuals", "samples", "measures", "units", "shown", "tuned", "facts")
+def gan_counterfactuals(source: Source) -> Section:
     """Ways, parts and units."""
-    if not source.has("gan_counterfactuals", "samples", "measures", "units", "shown", "tuned", "facts"):
-        return None
     tables = {
         name: source.table("gan_counterfactuals", name) for name in ("samples", "measures", "units", "shown", "tuned")
     }
@@ -48,7 +47,9 @@ def gan_counterfactuals(source: Source) -> Section | None:
     pictures = [Picture("gan-counterfactuals", _ways(source, shown, tables["samples"]), _WAYS, "photo")]
     pictures += [*_parts(source, tables["measures"], shown), *_units(source, shown, tables["tuned"])]
     pairs = [(row["origin"], row["target"]) for row in shown]
-    return Section("Another class from the same z", _lead(tables, shown), pictures, [_table(tables["units"], pairs)])
+    first = pd.DataFrame(tables["units"].groupby(["origin", "target"], sort=False).head(_LISTED))
+    table = by_pair(_TABLE, "units", first, pairs, _changed_unit)
+    return Section("Another class from the same z", _lead(tables, shown), pictures, [table])
 
 
 def _lead(tables: dict[str, pd.DataFrame], shown: list[dict[str, Any]]) -> str:
@@ -61,7 +62,7 @@ def _lead(tables: dict[str, pd.DataFrame], shown: list[dict[str, Any]]) -> str:
         if row
     ]
     units = records(where(tables["units"], **pair))[:2]
-    told = [f"{row['unit']} ({_signed(row['change'])})" for row in units]
+    told = [f"{row['unit']} ({offset(row['change'])})" for row in units]
     lead = (
         f"{share(column(samples, 'arrived').mean())} of {counted(len(samples), 'sample')} are called by their new "
         "class when the generator gets another class with the same z"
@@ -109,7 +110,7 @@ def _parts(source: Source, table: pd.DataFrame, shown: list[dict[str, Any]]) -> 
     found = {}
     for row in shown:
         own = where(table, origin=row["origin"], target=row["target"])
-        title = f"{plain(row['origin'])} → {plain(row['target'])}"
+        title = plain(arrow(row["origin"], row["target"]))
         found[title] = matrix(own, ("label", labels), ("measure", MEASURES), "change")
     if not any(np.isfinite(values).any() for values in found.values()):
         return []
@@ -130,7 +131,7 @@ def _units(source: Source, shown: list[dict[str, Any]], tuned: pd.DataFrame) -> 
         rows = [
             _unit(row, place, looks, labels, colours) for place, row in enumerate(records(tuned)) if row["shown"] == k
         ]
-        blocks.append(Block(f"{plain(pair['origin'])} → {plain(pair['target'])}", "", rows))
+        blocks.append(Block(plain(arrow(pair["origin"], pair["target"])), "", rows))
     figure = trajectories([block for block in blocks if block.rows])
     return [Picture("gan-counterfactuals-units", figure, _UNITS, "photo")]
 
@@ -153,15 +154,8 @@ def _unit(
     )
 
 
-def _table(units: pd.DataFrame, pairs: list[tuple[str, str]]) -> Table:
-    rows = []
-    for origin, target in pairs:
-        own = records(where(units, origin=origin, target=target))[:_LISTED]
-        told = [f"{x['unit']} ({_signed(x['change'])}; {_signed(x['standard'])} sd)" for x in own]
-        rows.append([f"{words(origin)} → {words(target)}", ", ".join(told)])
-    caption = "Units that change most from a sample to its counterpart: mean change, also in standard deviations."
-    return Table(caption, ["", "units"], rows)
+def _changed_unit(row: dict[str, Any]) -> str:
+    return f"{row['unit']} ({offset(row['change'])}; {offset(row['standard'])} sd)"
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−") if np.isfinite(value) else "–"
+means_as_metrics("gan_counterfactuals", "samples", "arrived", "w_distance", "r_distance")

@@ -7,9 +7,9 @@ import pandas as pd
 
 from lis.report.figures.honesty import honesty as honesty_figure
 from lis.report.figures.ranking import SIGNIFICANT
-from lis.report.frames import column, known, where
-from lis.report.labels import number, share
-from lis.report.sections import Picture, Section, section
+from lis.report.frames import column, known, mean, where
+from lis.report.labels import number, sentences, share
+from lis.report.sections import Picture, Section, means_as_metrics, section
 from lis.report.source import Source
 
 _LEFT = (
@@ -22,28 +22,24 @@ _RIGHT = (
 )
 
 
-@section
-def honesty(source: Source) -> Section | None:
+@section(380, "units", "honesty", "ranking")
+def honesty(source: Source) -> Section:
     """The realised share beside what else moves, and the selectivity beside its null."""
-    if not source.has("units", "honesty", "ranking"):
-        return None
     table, ranked = source.table("units", "honesty"), source.table("units", "ranking")
     if known(table, "realised").empty and known(table, "selectivity").empty:
         return Section("What arrives", "Nothing was measured of what arrives: no unit changed any image.")
     labels = len(set(where(ranked, interpreted=True)["label"]))
-    lead = [_arrives(table), *([_selective(table)] if labels > 1 else [])]
-    caption = _LEFT + (_RIGHT if labels > 1 else "")
-    figure = Picture("honesty", honesty_figure(table, labels), caption)
-    return Section("What arrives", " ".join(filter(None, lead)), [figure])
+    figure = Picture("honesty", honesty_figure(table, labels), _LEFT + _RIGHT * (labels > 1))
+    return Section("What arrives", sentences(_arrives(table), _selective(table) * (labels > 1)), [figure])
 
 
 def _arrives(table: pd.DataFrame) -> str:
-    realised, others = column(table, "realised"), column(table, "others")
+    realised = column(table, "realised")
     if not len(realised):
         return ""
     return (
         f"Encoded again, an image shows {share(float(np.median(realised)))} of the change that was asked of its unit "
-        f"(median over units); meanwhile the other units move by {number(others.mean(), 2)} of their standard "
+        f"(median over units); meanwhile the other units move by {number(mean(table, 'others'), 2)} of their standard "
         "deviations on average, so that a picture shows a unit together with what goes along with it."
     )
 
@@ -56,3 +52,6 @@ def _selective(table: pd.DataFrame) -> str:
     return (
         f"{share(beyond)} of the units are more selective for one label than 95 % of random directions; by chance: 5 %."
     )
+
+
+means_as_metrics("units", "honesty", "realised", "others")

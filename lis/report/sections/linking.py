@@ -8,17 +8,18 @@ import numpy as np
 import pandas as pd
 
 from lis.report.figures.fit import equally_good, ridge_path, training_curve, unit_steps
-from lis.report.frames import column, records, where
+from lis.report.frames import column, largest, where
 from lis.report.labels import LINKS_IN_WORDS, PC_TARGETS, interval, listing, number
-from lis.report.sections import Picture, Section, section
+from lis.report.sections import Picture, Section, metrics, prefixed, section
 from lis.report.source import Source
+from lis.store import Artifact
+
+_NUMBERS = ("samples", "rank", "dead", "near_dead", "ridge")
 
 
-@section
-def fit(source: Source) -> Section | None:
+@section(610, "link", "fit")
+def fit(source: Source) -> Section:
     """The fit: its size, error against step size along the ridge path, the training curve."""
-    if not source.has("link", "fit"):
-        return None
     lead, figures, notes = _fit_lead(source, source.json("link", "fit")), [], []
     if source.has("link", "path"):
         table = source.table("link", "path")
@@ -60,22 +61,27 @@ def _weakly_identified(path: pd.DataFrame) -> str:
     )
 
 
-@section
-def units(source: Source) -> Section | None:
+@section(620, "link", "units")
+def units(source: Source) -> Section:
     """How far single units move w."""
-    if not source.has("link", "units"):
-        return None
     table = source.table("link", "units")
     counts = [f"{len(where(table, status=status))} {status}" for status in ("live", "near-dead", "dead")]
     lead = f"The classifier has {len(table)} units: {listing(counts)}."
     steps = column(where(table, status="live"), "step_norm")
     if not len(steps):
         return Section("Units", lead, notes=["The link is not linear: a unit has no step of its own."])
-    largest = records(where(table, status="live").nlargest(1, columns="step_norm"))[0]
-    step = interval(largest["step_norm"], largest["step_norm_low"], largest["step_norm_high"])
-    lead += f" The largest step is that of unit {largest['unit']}, {step}; the median is {number(np.median(steps))}."
+    top = largest(where(table, status="live"), "step_norm")
+    step = interval(top["step_norm"], top["step_norm_low"], top["step_norm_high"])
+    lead += f" The largest step is that of unit {top['unit']}, {step}; the median is {number(np.median(steps))}."
     caption = (
         "Step of w̃ when a unit goes from its smallest to its largest activation. Intervals: jackknife over blocks of "
         "the training pairs."
     )
     return Section("Units", lead, [Picture("units", unit_steps(table), caption)])
+
+
+@metrics("link")
+def link_numbers(artifact: Artifact) -> dict[str, float]:
+    """`link/{samples, rank, dead, near_dead, ridge}`."""
+    fit = artifact.json("fit") if artifact.has("fit") else {}
+    return prefixed("link", {key: fit[key] for key in _NUMBERS if isinstance(fit.get(key), int | float)})

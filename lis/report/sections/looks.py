@@ -6,12 +6,14 @@ import numpy as np
 import pandas as pd
 
 from lis.boundary.generator_tables import TOLD
+from lis.boundary.gradcam import BACKGROUND
 from lis.report.figures.looks import Bar, Look, looks
-from lis.report.frames import column, known, records, where
-from lis.report.labels import counted, listing, number, share, words
-from lis.report.sections import Picture, Section, Table, section
+from lis.report.frames import column, known, mean, records, where
+from lis.report.labels import arrow, counted, listing, share
+from lis.report.sections import Picture, Section, Table, crossed, means, metrics, section
 from lis.report.source import Source
 from lis.report.style import label_colours, plain
+from lis.store import Artifact
 
 _BARS = 6
 """Parts beside a trajectory."""
@@ -26,27 +28,18 @@ _CHANGES = (
 )
 
 
-@section
+@section(530, "gradcam", "heat", "around")
 def gradcam(source: Source) -> Section | None:
     """The heat maps, and what they say of parts."""
-    if not (
-        source.has("gradcam", "heat", "around")
-        and source.has("trajectories", "trajectories", "measures", "kinks", "facts")
-    ):
+    if not source.has("trajectories", "trajectories", "measures", "kinks", "facts"):
         return None
     rows = records(source.table("trajectories", "trajectories"))
     if not rows:
         return None
     heat = {name: x.numpy() for name, x in source.tensors("gradcam", "heat").items()}
-    drawn = [
-        Look(
-            f"{words(row['origin'])}\n→ {words(row['target'])}",
-            heat["image"][k].transpose(0, 2, 3, 1),
-            heat["heat"][k, :, 1],
-            _bars(source, k),
-        )
-        for k, row in enumerate(rows)
-    ]
+    names = [arrow(row["origin"], row["target"]).replace(" →", "\n→") for row in rows]
+    images = heat["image"].transpose(0, 1, 3, 4, 2)
+    drawn = [Look(name, images[k], heat["heat"][k, :, 1], _bars(source, k)) for k, name in enumerate(names)]
     caption = _CAPTION + _CHANGES * any(look.bars for look in drawn)
     picture = Picture("gradcam", looks(drawn, _HEADS), caption, "photo")
     return Section("GradCAM at the boundary", _lead(source), [picture], [_table(source)] if _parts(source) else [])
@@ -79,8 +72,8 @@ def _bars(source: Source, trajectory: int) -> list[Bar]:
 def _lead(source: Source) -> str:
     """How much heat lies in the background, where parts are known, and how little changes when the answer does."""
     table, around = source.table("gradcam", "heat"), where(source.table("gradcam", "around"), of="target")
-    own = where(table, image="after", of="target", label="background")
-    background, area, moved = (column(own, "share"), column(own, "area"), column(around, "moved"))
+    rows, moved = where(table, image="after", of="target", label=BACKGROUND), column(around, "moved")
+    background, area = column(rows, "share"), column(rows, "area")
     if not len(background):
         return "GradCAM gives no heat for the target in any image beside a boundary."
     if not _parts(source):
@@ -101,16 +94,20 @@ def _lead(source: Source) -> str:
 def _table(source: Source) -> Table:
     """The share of the heat that each part has, over all trajectories."""
     table = known(where(source.table("gradcam", "heat"), of="target"), "share")
-    parts = list(dict.fromkeys(source.table("gradcam", "heat")["label"]))
-    rows = []
-    for label in parts:
-        own = where(table, label=label)
-        cells = [_mean(where(own, image=image), "share") for image in ("original", "before", "after", "counterfactual")]
-        rows.append([words(label), *cells, _mean(own, "area")])
+
+    def cell(label: str, head: str) -> str:
+        rows = where(table, label=label)
+        return share(mean(rows, "area") if head == "area" else mean(where(rows, image=head), "share"))
+
     caption = "Share of GradCAM's heat for the target on each part, as a mean over the trajectories, beside its area."
-    return Table(caption, ["", *_HEADS, "area"], rows)
+    return crossed(caption, dict.fromkeys(source.table("gradcam", "heat")["label"]), [*_HEADS, "area"], cell)
 
 
-def _mean(table: pd.DataFrame, name: str) -> str:
-    values = column(table, name)
-    return share(float(values.mean())) if len(values) else number(np.nan)
+@metrics("gradcam")
+def gradcam_numbers(artifact: Artifact) -> dict[str, float]:
+    """`gradcam/background`: share of the heat for the target just beyond the boundary."""
+    table = artifact.table("heat")
+    if set(table["label"]) <= {BACKGROUND}:  # without parts everything is background
+        return {}
+    shares = means(where(table, image="after", of="target", label=BACKGROUND), ["share"])
+    return {"gradcam/background": shares["share"]} if shares else {}

@@ -7,10 +7,11 @@ import pandas as pd
 from lis.generators.partworld.displacement import KINDS
 from lis.motion.accuracy import NEAR
 from lis.report.figures.matching import errors, recovered
-from lis.report.frames import column, records, where
+from lis.report.frames import column, ends, pairs_of, records, split, where
 from lis.report.labels import listing, number, share
-from lis.report.sections import Picture, Section, Table, section
+from lis.report.sections import Picture, Section, Table, crossed, metrics, section
 from lis.report.source import Source
+from lis.store import Artifact
 
 _TITLE = "Matchers against the truth"
 _ERRORS = (
@@ -24,11 +25,9 @@ _RECOVERED = (
 )
 
 
-@section
-def matching(source: Source) -> Section | None:
+@section(420, "matching", "pairs", "accuracy", "recovered", "facts")
+def matching(source: Source) -> Section:
     """Errors per matcher and kind of change, and the poses recovered."""
-    if not source.has("matching", "pairs", "accuracy", "recovered", "facts"):
-        return None
     pairs, table = source.table("matching", "pairs"), source.table("matching", "accuracy")
     own, poses = source.json("matching", "facts")["matcher"], source.table("matching", "recovered")
     kinds = [kind for kind in KINDS if kind in set(table["kind"])]
@@ -45,35 +44,47 @@ def _lead(own: str, table: pd.DataFrame, poses: pd.DataFrame) -> str:
         for row in records(where(table, matcher=own))
     ]
     r2 = column(where(poses, matcher=own), "r2")
-    found = f" Of poses it recovers every quantity with R² ≥ {number(float(r2.min()), 3)}." if len(r2) else ""
-    return f"{own}, the matcher of this run, misses the true displacement by {listing(told)}.{found}"
+    recovers = f" Of poses it recovers every quantity with R² ≥ {number(float(r2.min()), 3)}." if len(r2) else ""
+    return f"{own}, the matcher of this run, misses the true displacement by {listing(told)}.{recovers}"
 
 
 def _table(table: pd.DataFrame, kinds: list[str]) -> Table:
     """A row per matcher; the best of each column is bold."""
-    rows, numbers = [], []
-    for name in dict.fromkeys(table["matcher"]):
-        own = {row["kind"]: row for row in records(where(table, matcher=name))}
-        cells = [f"{number(own[k]['error'], 2)} / {share(own[k]['within'])}" for k in kinds]
-        failed, tried = (sum(own[k][key] for k in kinds) for key in ("failed", "pairs"))
-        seconds = sum(own[k]["seconds"] for k in kinds) / len(kinds)
-        rows.append([name, *cells, f"{failed} of {tried}", f"{number(1000 * seconds, 2)} ms"])
-        numbers.append([own[k]["error"] for k in kinds])
-    best = frozenset((min(range(len(rows)), key=lambda row: numbers[row][k]), 1 + k) for k in range(len(kinds)))
+    matchers, best = split(table, "matcher"), {k: ends(rows, "error")[0] for k, rows in split(table, "kind").items()}
+
+    def cell(name: str, head: str) -> str:
+        rows = matchers[name]
+        if head == "failed":
+            return f"{rows['failed'].sum()} of {rows['pairs'].sum()}"
+        if head == "time":
+            return f"{number(1000 * rows['seconds'].to_numpy(float).mean(), 2)} ms"
+        row = records(where(rows, kind=head))[0]
+        return f"{number(row['error'], 2)} / {share(row['within'])}"
+
     caption = (
         f"End-point error in pixels / share of pixels within {NEAR:g} px, means over pairs; bold: the smallest error; "
         "pairs without a field; time per pair."
     )
-    return Table(caption, ["", *kinds, "failed", "time"], rows, best)
+    heads, bold = [*kinds, "failed", "time"], lambda name, head: head in best and best[head]["matcher"] == name
+    return crossed(caption, matchers, heads, cell, name=str, bold=bold)
 
 
 def _poses(poses: pd.DataFrame) -> Table:
     """R² of each quantity of a pose."""
     rows, names = [], list(dict.fromkeys(poses["what"]))
-    for matcher, way in poses[["matcher", "way"]].drop_duplicates().itertuples(index=False):
-        own = {row["what"]: row for row in records(where(poses, matcher=matcher, way=way))}
-        rows.append(
-            [matcher, way, *(number(own[name]["r2"], 3) for name in names), str(min(r["n"] for r in own.values()))]
-        )
+    for matcher, way in pairs_of(poses, "matcher", "way"):
+        table = where(poses, matcher=matcher, way=way)
+        r2 = dict(zip(table["what"], table["r2"], strict=True))
+        rows.append([matcher, way, *(number(r2[name], 3) for name in names), str(table["n"].min())])
     caption = "R² of what was found of a pose against the truth, over the pairs that have an affine map."
     return Table(caption, ["", "", *names, "pairs"], rows)
+
+
+@metrics("matching")
+def matching_numbers(artifact: Artifact) -> dict[str, float]:
+    """`matching/<kind>/{error, within}` and `matching/r2/<quantity>`, of the run's own matcher."""
+    matcher = artifact.json("facts")["matcher"]
+    rows = records(where(artifact.table("accuracy"), matcher=matcher))
+    poses = records(where(artifact.table("recovered"), matcher=matcher, way="sequence"))
+    numbers = {f"matching/{row['kind']}/{name}": row[name] for row in rows for name in ("error", "within")}
+    return numbers | {f"matching/r2/{row['what']}": row["r2"] for row in poses}

@@ -6,12 +6,13 @@ import pandas as pd
 
 from lis.report.figures.changes import changes
 from lis.report.figures.ranking import SIGNIFICANT, overlap
-from lis.report.frames import column, known, records
+from lis.report.frames import ends, known, largest, mean, mean_by, records
 from lis.report.labels import listing, number
 from lis.report.sections import Picture, Section, section
 from lis.report.sections.pictures import HOW_TO_READ, pictured
 from lis.report.source import Source
 
+_TITLE = "Measures side by side"
 _OVERLAP = (
     "Units that two measures share among the first {top} of their rankings, mean over labels; by chance: {chance}."
 )
@@ -26,44 +27,31 @@ _SHOWN = {
 }
 
 
-@section
-def measures(source: Source) -> Section | None:
+@section(330, "units", "ranking", "overlap", "distribution", "scaled")
+def measures(source: Source) -> Section:
     """Pictures by measure, shared heads of rankings, and distributions."""
-    if not source.has("units", "ranking", "overlap", "distribution", "scaled"):
-        return None
     shared, test = source.table("units", "overlap"), source.table("units", "distribution")
     if shared.empty:
-        return Section(
-            "Measures side by side", "No label is large enough to be interpreted, so that nothing is compared."
-        )
-    names, top = list(dict.fromkeys(test["measure"])), int(source.facts.settings["units.top"])
-    chance = number(_chance(len(set(source.table("units", "ranking")["unit"])), top), 2)
-    caption = _OVERLAP.format(top=top, chance=chance)
-    figures = [picture for figure, (name, what) in _SHOWN.items() for picture in _pictures(source, figure, name, what)]
-    figures.append(Picture("unit-overlap", overlap(shared, names, top), caption))
+        return Section(_TITLE, "No label is large enough to be interpreted, so that nothing is compared.")
+    top, units = int(source.facts.settings["units.top"]), len(set(source.table("units", "ranking")["unit"]))
+    chance = number(min(top, units) ** 2 / units, 2)  # expected of two random choices of `top` units
+    figures = [x for figure, (name, what) in _SHOWN.items() for x in pictured(source, figure, name, what + HOW_TO_READ)]
+    drawn = overlap(shared, list(dict.fromkeys(test["measure"])), top)
+    figures.append(Picture("unit-overlap", drawn, _OVERLAP.format(top=top, chance=chance)))
     scaled, tested = source.tensors("units", "scaled"), known(test, "p_normal")
     if len(tested):
-        found = {name: scaled[name].numpy() for name in tested["measure"]}
-        figures.append(Picture("unit-changes", changes(found, tested), _CHANGES))
-    return Section("Measures side by side", f"{_shared(shared, top, chance)} {_normal(test)}", figures)
-
-
-def _pictures(source: Source, figure: str, name: str, what: str) -> list[Picture]:
-    return pictured(source, figure, name, what + HOW_TO_READ)
-
-
-def _chance(units: int, top: int) -> float:
-    """Expected overlap of two random choices of `top` out of `units`."""
-    return min(top, units) ** 2 / units
+        drawn = changes({name: scaled[name].numpy() for name in tested["measure"]}, tested)
+        figures.append(Picture("unit-changes", drawn, _CHANGES))
+    return Section(_TITLE, f"{_shared(shared, top, chance)} {_normal(test)}", figures)
 
 
 def _shared(table: pd.DataFrame, top: int, chance: str) -> str:
     """What two rankings share on average, and which share most."""
-    means = pd.DataFrame(table.groupby(["measure_a", "measure_b"], as_index=False)["overlap"].mean())
-    most, mean = records(means.nlargest(1, columns="overlap"))[0], number(column(means, "overlap").mean(), 2)
+    means = mean_by(table, ["measure_a", "measure_b"], "overlap")
+    most = largest(means, "overlap")
     return (
-        f"Of the first {top} units, two measures share {mean} on average, {chance} by chance; most are shared by "
-        f"{most['measure_a']} and {most['measure_b']}, {number(most['overlap'], 2)}."
+        f"Of the first {top} units, two measures share {number(mean(means, 'overlap'), 2)} on average, {chance} by "
+        f"chance; most are shared by {most['measure_a']} and {most['measure_b']}, {number(most['overlap'], 2)}."
     )
 
 
@@ -74,5 +62,5 @@ def _normal(test: pd.DataFrame) -> str:
         return "There are too few changes to test whether they are normally distributed."
     rejected = [row["measure"] for row in records(tested) if row["p_normal"] < SIGNIFICANT]
     verdict = f"are not normally distributed in {listing(rejected)}" if rejected else "may be normally distributed"
-    low, high = (number(edge, 2) for edge in (column(tested, "kurtosis").min(), column(tested, "kurtosis").max()))
+    low, high = (number(row["kurtosis"], 2) for row in ends(tested, "kurtosis"))
     return f"Changes {verdict}: their excess kurtosis lies between {low} and {high}, and is 0 in a normal distribution."

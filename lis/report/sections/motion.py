@@ -13,11 +13,12 @@ from lis.motion.tuned import SIGNIFICANT, tuned_units
 from lis.report.animations import motion_names
 from lis.report.figures.fields import FieldRow, PathRow, fields, paths
 from lis.report.figures.movement import movement, parts
-from lis.report.frames import column, known, records, where
+from lis.report.frames import column, known, largest, records
 from lis.report.labels import counted, listing, number, probability, words
-from lis.report.sections import Picture, Section, Table, section
+from lis.report.sections import Picture, Section, Table, crossed, metrics, section
 from lis.report.source import Source
 from lis.report.style import plain
+from lis.store import Artifact
 
 _TITLE = "What moves"
 _FIELDS = (
@@ -38,11 +39,9 @@ _PARTS = "How far each part moves after alignment: mean length over its pixels, 
 _KINDS = {"translation": "px", "rotation": "°", "scale": "", "shear": ""}
 
 
-@section
-def motion(source: Source) -> Section | None:
+@section(410, "motion", "tracks", "tuned", "units", "parts", "shown", "facts")
+def motion(source: Source) -> Section:
     """Fields, paths, the movement of the whole, and that of the parts."""
-    if not source.has("motion", "tracks", "tuned", "units", "parts", "shown", "facts"):
-        return None
     tracks, tuned = source.table("motion", "tracks"), source.table("motion", "tuned")
     if known(tracks, "dx").empty:
         return Section(_TITLE, f"Nothing could be aligned: {_reasons(tracks)}.")
@@ -62,12 +61,8 @@ def _shown(source: Source) -> list[Picture]:
     for k, row in enumerate(records(table)):
         one = {name: values[k] for name, values in tensors.items()}
         rows[row["figure"]].append(_row(row, one, kept["mask"][k]))
-    figures = []
-    if rows["fields"]:
-        figures.append(Picture("motion-fields", fields(rows["fields"]), _FIELDS, "photo"))
-    if rows["trajectories"]:
-        figures.append(Picture("motion-paths", paths(rows["trajectories"]), _PATHS, "photo"))
-    return figures
+    drawings = ("motion-fields", fields, rows["fields"], _FIELDS), ("motion-paths", paths, rows["trajectories"], _PATHS)
+    return [Picture(name, draw(shown), caption, "photo") for name, draw, shown, caption in drawings if shown]
 
 
 def _row(row: dict[str, Any], one: dict[str, np.ndarray], mask: Any) -> FieldRow | PathRow:
@@ -102,9 +97,9 @@ def _moved(row: dict[str, Any]) -> str:
 
 
 def _tuned(tuned: pd.DataFrame, kind: str) -> str:
-    own = records(tuned_units(tuned, kind))
-    first = f" (most: {own[0]['name']}, {_strength(kind, own[0]['strength'])})" if own else ""
-    return f"{kind} by {len(own)}{first}"
+    units = records(tuned_units(tuned, kind))
+    first = f" (most: {units[0]['name']}, {_strength(kind, units[0]['strength'])})" if units else ""
+    return f"{kind} by {len(units)}{first}"
 
 
 def _strength(kind: str, value: float) -> str:
@@ -120,8 +115,7 @@ def _local(own: pd.DataFrame) -> str:
     table = known(own, "strength")
     if table.empty:
         return ""
-    first = records(table.sort_values("strength", ascending=False))[0]
-    medians = {label: float(np.median(column(where(table, label=label), "strength"))) for label in set(table["label"])}
+    first, medians = largest(table, "strength"), table.groupby("label")["strength"].median().to_dict()
     ordered = sorted(medians, key=lambda label: -medians[label])
     lead = (
         f"Within the figure, {first['name']} moves the {words(first['label'])} most, by "
@@ -135,27 +129,26 @@ def _local(own: pd.DataFrame) -> str:
     return f"{lead}; over units {most.format('moves most')} and {least.format('least')}."
 
 
-def _cell(kind: str, row: dict[str, Any]) -> str:
-    """A strength with its q; a dash where no sample has a motion."""
-    if not np.isfinite(row["strength"]):
-        return "–"
-    return f"{_strength(kind, row['strength'])} (q {probability(row['q'])})"
-
-
 def _table(tuned: pd.DataFrame) -> Table:
     """Strength and q of every unit and kind of movement."""
-    rows, best = [], set()
-    for at, name in enumerate(dict.fromkeys(tuned["name"])):
-        own = {row["kind"]: row for row in records(where(tuned, name=name))}
-        cells = [_cell(kind, own[kind]) for kind in _KINDS]
-        rows.append([name, *cells, str(min(int(row["n"]) for row in own.values()))])
-        best |= {(at, 1 + place) for place, kind in enumerate(_KINDS) if own[kind]["q"] <= SIGNIFICANT}
+    rows = {(row["name"], row["kind"]): row for row in records(tuned)}
+
+    def cell(name: str, head: str) -> str:
+        if head == "samples":
+            return str(min(int(row["n"]) for (unit, _), row in rows.items() if unit == name))
+        row = rows[name, head]
+        told = f"{_strength(head, row['strength'])} (q {probability(row['q'])})"
+        return told if np.isfinite(row["strength"]) else "–"
+
+    def bold(name: str, head: str) -> bool:
+        return head in _KINDS and rows[name, head]["q"] <= SIGNIFICANT
+
     caption = (
         "How far a unit moves the whole figure from its smallest to its largest activation: length of the median over "
         "samples; q: share of shuffles, in which each sample's units are permuted, with at least this length, adjusted "
         f"over units; bold: q ≤ {SIGNIFICANT}."
     )
-    return Table(caption, ["", *_KINDS, "samples"], rows, frozenset(best))
+    return crossed(caption, dict.fromkeys(tuned["name"]), [*_KINDS, "samples"], cell, name=str, bold=bold)
 
 
 def _notes(source: Source, tracks: pd.DataFrame) -> list[str]:
@@ -175,3 +168,17 @@ def _reasons(tracks: pd.DataFrame) -> str:
     """Why samples have no motion, the most frequent reason first."""
     found = Counter(reason for reason in tracks["reason"] if reason)
     return "; ".join(f"{reason}: {count}" for reason, count in found.most_common(3))
+
+
+@metrics("motion")
+def motion_numbers(artifact: Artifact) -> dict[str, float]:
+    """`motion/tuned/<kind>` (units tuned for a movement of the whole figure), `motion/{local, aligned}` (median local
+    displacement in pixels, share of samples that could be aligned).
+    """
+    tracks, tuned = artifact.table("tracks"), artifact.table("tuned")
+    numbers = {"motion/aligned": float(np.mean([reason == "" for reason in tracks["reason"]]))}
+    if len(local := column(tracks, "figure")):
+        numbers["motion/local"] = float(np.median(local))
+    if len(column(tuned, "q")):
+        numbers |= {f"motion/tuned/{kind}": len(tuned_units(tuned, kind)) for kind in dict.fromkeys(tuned["kind"])}
+    return numbers

@@ -29,11 +29,9 @@ _FILES = (
 _AREAS = "Area of the parts of the cycled image, as a share of the frame; all five measures are in the tables."
 
 
-@section
-def own_images(source: Source) -> Section | None:
+@section(130, "images", "images", "reference", "facts")
+def own_images(source: Source) -> Section:
     """The pictures of a user's folder."""
-    if not source.has("images", "images", "reference", "facts"):
-        return None
     facts, table = source.json("images", "facts"), source.table("images", "images")
     used = where(table, reason="")
     reference = {space: source.tensors("images", "reference")[f"distance_{space.lower()}"].numpy() for space in "RW"}

@@ -7,19 +7,17 @@ from typing import Any
 import pandas as pd
 
 from lis.report.figures.probe import regularisation, reliability
-from lis.report.frames import records
-from lis.report.labels import number, share, words
-from lis.report.sections import Picture, Section, Table, section
+from lis.report.frames import records, row_of, where
+from lis.report.labels import number, share_between, words
+from lis.report.sections import Picture, Section, Table, facts_as_metrics, section
 from lis.report.source import Source
 
 
-@section
-def linear_probe(source: Source) -> Section | None:
+@section(640, "probe", "probe", "accuracy", "calibration", "path")
+def linear_probe(source: Source) -> Section:
     """Accuracy and calibration on samples of its own, and the regularisation."""
-    if not source.has("probe", "probe", "accuracy", "calibration", "path"):
-        return None
-    facts, path = source.json("probe", "probe"), source.table("probe", "path")
-    accuracy = source.table("probe", "accuracy")
+    facts = source.json("probe", "probe")
+    accuracy, path = source.table("probe", "accuracy"), source.table("probe", "path")
     pictures = [
         Picture("probe-calibration", reliability(source.table("probe", "calibration")), _CALIBRATION),
         Picture("probe-regularisation", regularisation(path), _REGULARISATION),
@@ -38,9 +36,8 @@ _REGULARISATION = (
 
 
 def _lead(facts: dict[str, Any], accuracy: pd.DataFrame) -> str:
-    whole = next(row for row in records(accuracy) if row["class"] == "all")
     return (
-        f"The classes are read off R by a logistic regression: it is right about {_share(whole)} of "
+        f"The classes are read off R by a logistic regression: it is right about {_share(row_of(accuracy, 'all'))} of "
         f"{facts['test_samples']:,} new samples, with an expected calibration error of {number(facts['ece'], 2)} "
         f"({_verdict(facts)})."
     )
@@ -52,7 +49,7 @@ def _verdict(facts: dict[str, Any]) -> str:
 
 
 def _share(row: dict[str, Any]) -> str:
-    return f"{share(row['accuracy'])} [{share(row['low'])}, {share(row['high'])}]"
+    return share_between(row["accuracy"], row["low"], row["high"])
 
 
 def _table(accuracy: pd.DataFrame) -> Table:
@@ -62,7 +59,7 @@ def _table(accuracy: pd.DataFrame) -> Table:
 
 def _notes(facts: dict[str, Any], path: pd.DataFrame) -> list[str]:
     """How it was fitted; and a warning where the grid ends before the best C is passed."""
-    chosen = next(row for row in records(path) if row["chosen"])
+    chosen = records(where(path, chosen=True))[0]
     fitted = (
         f"Fitted to {facts['samples']:,} samples of {facts['units']:,} units in {number(facts['seconds'], 2)} s. The "
         f"penalty (C = {number(facts['C'], 2)}) is that with the smallest log loss over {facts['folds']} folds, "
@@ -70,3 +67,6 @@ def _notes(facts: dict[str, Any], path: pd.DataFrame) -> list[str]:
     )
     at_end = facts["C"] in (path["C"].min(), path["C"].max())
     return [fitted, "The best penalty lies at the end of the grid, perhaps beyond."] if at_end else [fitted]
+
+
+facts_as_metrics("probe", "probe", "accuracy", "ece", "log_loss")

@@ -8,11 +8,12 @@ import pandas as pd
 
 from lis.report.figures.masks import Example, mask_examples
 from lis.report.figures.segmentation import ious, left_out_ious, main_kind
-from lis.report.frames import column, records, where
+from lis.report.frames import ends, mean, where
 from lis.report.labels import number, words
-from lis.report.sections import Picture, Section, Table, section
+from lis.report.sections import Picture, Section, Table, crossed, metrics, prefixed, section
 from lis.report.source import Source
 from lis.report.style import label_colours
+from lis.store import Artifact
 
 RANKS = ("worst", "average", "best")
 """What `rank` of the tensors "examples" points into."""
@@ -31,11 +32,9 @@ _EXAMPLES = (
 )
 
 
-@section
-def parts(source: Source) -> Section | None:
+@section(310, "segmentation", "iou", "summary", "examples")
+def parts(source: Source) -> Section:
     """IoU per label, a class without labels, and the masks of single images."""
-    if not source.has("segmentation", "iou", "summary", "examples"):
-        return None
     table, summary = source.table("segmentation", "iou"), source.json("segmentation", "summary")
     colours, name = label_colours(summary["labels"]), summary["left_out"]
     pictures = [Picture("iou", ious(where(table, left_out=False), colours), _IOU)]
@@ -50,10 +49,10 @@ def parts(source: Source) -> Section | None:
 def _lead(table: pd.DataFrame, summary: dict[str, Any]) -> str:
     """The mean over the labels, and the labels that are found best and worst."""
     kind = main_kind(table)
-    rows = records(where(table, kind=kind, **{"class": "all"}).dropna().sort_values("iou"))
+    rows = where(table, kind=kind, **{"class": "all"}).dropna()
     lead = f"The parts are found with a mean IoU of {_mean(summary[kind]['iou'])} against {_against(summary, kind)}"
     if len(rows) > 1:
-        worst, best = rows[0], rows[-1]
+        worst, best = ends(rows, "iou")
         lead += f", best for {words(best['label'])} ({number(best['iou'], 2)}) and worst for {words(worst['label'])}"
         lead += f" ({number(worst['iou'], 2)})"
     if summary["left_out"] is None:
@@ -77,14 +76,14 @@ def _notes(source: Source, summary: dict[str, Any]) -> list[str]:
 def _table(table: pd.DataFrame, summary: dict[str, Any]) -> Table:
     """IoU of every label (rows) in every class (columns), against the kind with more images."""
     kind = main_kind(table)
-    own = where(table, kind=kind)
-    classes = list(dict.fromkeys(own["class"]))
-    rows = []
-    for label in summary["labels"]:
-        values = [column(where(own, label=label, **{"class": name}), "iou") for name in classes]
-        rows.append([words(label), *(number(float(v[0]), 2) if len(v) else "–" for v in values)])
-    caption = f"Intersection over union against {_against(summary, kind)}."
-    return Table(caption, ["", *(words(name) for name in classes)], rows)
+    rows = where(table, kind=kind)
+    return crossed(
+        f"Intersection over union against {_against(summary, kind)}.",
+        summary["labels"],
+        dict.fromkeys(rows["class"]),
+        lambda label, name: number(mean(where(rows, label=label, **{"class": name}), "iou"), 2),
+        heads=words,
+    )
 
 
 def _examples(source: Source) -> dict[str, dict[str, Example]]:
@@ -105,3 +104,10 @@ def _against(summary: dict[str, Any], kind: str) -> str:
 
 def _mean(value: float | None) -> str:
     return "–" if value is None else number(value, 3)
+
+
+@metrics("segmentation")
+def segmentation_numbers(artifact: Artifact) -> dict[str, float]:
+    """`segmentation/iou_{labelled, exact}`: mean IoU over the labels, on labelled images and on exact masks."""
+    summary = artifact.json("summary")
+    return prefixed("segmentation", {f"iou_{kind}": (summary.get(kind) or {}).get("iou") for kind in _KINDS})

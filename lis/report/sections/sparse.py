@@ -6,8 +6,8 @@ from typing import Any
 
 from lis.report.figures.reached import trade_off
 from lis.report.frames import known, records
-from lis.report.labels import counted, interval, number, share
-from lis.report.sections import Picture, Section, Table, section
+from lis.report.labels import counted, interval, number, percent, share
+from lis.report.sections import Picture, Section, listed, section
 from lis.report.source import Source
 
 _TITLE = "Fewer units"
@@ -18,20 +18,23 @@ _CAPTION = (
 )
 
 
-@section
-def sparse(source: Source) -> Section | None:
+@section(550, "sparse_counterfactuals", "summary")
+def sparse(source: Source) -> Section:
     """Success and class probability against the number of units moved."""
-    if not source.has("sparse_counterfactuals", "summary"):
-        return None
     table = source.table("sparse_counterfactuals", "summary")
-    found = known(table, "units")
-    if found.empty:
+    reached = known(table, "units")
+    if reached.empty:
         return Section(_TITLE, "With no penalty that was tried does a counterfactual reach its target.")
-    rows = [_row(row) for row in records(table.sort_values("l1"))]
-    columns = ["L1 weight", "target reached", "probability of the target", "units moved (median)"]
+    columns = {
+        "L1 weight": lambda row: number(row["l1"], 2),
+        "target reached": lambda row: percent(row["rate"], row["low"], row["high"]),
+        "probability of the target": lambda row: number(row["probability"], 2),
+        "units moved (median)": lambda row: interval(row["units"], row["units_low"], row["units_high"]),
+    }
     caption = "Over all counterfactuals with that penalty; probability and units of those that reach their target."
     figure = Picture("counterfactuals-l1", trade_off(table), _CAPTION)
-    return Section(_TITLE, _lead(records(found.sort_values("l1"))), [figure], [Table(caption, columns, rows)])
+    told = listed(caption, records(table.sort_values("l1")), columns)
+    return Section(_TITLE, _lead(records(reached.sort_values("l1"))), [figure], [told])
 
 
 def _lead(rows: list[dict[str, Any]]) -> str:
@@ -49,12 +52,3 @@ def _lead(rows: list[dict[str, Any]]) -> str:
         f"reach it, and the probability of the target is {number(kept['probability'], 2)} instead of "
         f"{number(first['probability'], 2)}."
     )
-
-
-def _row(row: dict[str, Any]) -> list[str]:
-    return [
-        number(row["l1"], 2),
-        interval(100 * row["rate"], 100 * row["low"], 100 * row["high"]) + " %",
-        number(row["probability"], 2),
-        interval(row["units"], row["units_low"], row["units_high"]),
-    ]

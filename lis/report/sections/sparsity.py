@@ -5,15 +5,13 @@ from __future__ import annotations
 import pandas as pd
 
 from lis.report.figures.sparsity import label_sparsity, unit_sparsity
-from lis.report.frames import column, known, records, where
-from lis.report.labels import number, words
+from lis.report.frames import ends, known, mean, mean_by, split, where
+from lis.report.labels import number, sentences, with_control, words
 from lis.report.parts import colours
-from lis.report.sections import Picture, Section, Table, section
+from lis.report.sections import Picture, Section, Table, crossed, section
 from lis.report.source import Source
 
 _TITLE = "Sparsity"
-_ALL = "all"
-"""What the tables call all measures together."""
 _NOTHING = "Sparsity compares labels, and fewer than two are large enough to be interpreted."
 _LABELS = (
     "Label sparsity (Hoyer) of each unit's median change over the samples of a class: 1, the unit changes one label; "
@@ -26,70 +24,56 @@ _UNITS = (
 )
 
 
-@section
-def sparsity(source: Source) -> Section | None:
+@section(340, "units", "label_sparsity", "label_sparsity_null", "unit_sparsity")
+def sparsity(source: Source) -> Section:
     """Both sparsities, beside random directions."""
-    if not source.has("units", "label_sparsity", "label_sparsity_null", "unit_sparsity"):
-        return None
-    own, null = (known(source.table("units", f"label_sparsity{end}"), "sparsity") for end in ("", "_null"))
-    by_units = known(source.table("units", "unit_sparsity"), "sparsity")
+    names = ("label_sparsity", "label_sparsity_null", "unit_sparsity")
+    units, control, labels = (known(source.table("units", name), "sparsity") for name in names)
     figures, tables, lead = [], [], []
-    if len(own):
-        figures.append(Picture("label-sparsity", label_sparsity(own, null, source.facts.class_names), _LABELS))
-        tables.append(_table(own, null))
-        lead.append(_of_units(own, null))
-    if len(by_units):
-        seen = {label: colour for label, colour in colours(source).items() if label in set(by_units["label"])}
-        figures.append(Picture("unit-sparsity", unit_sparsity(by_units, seen), _UNITS))
-        lead.append(_of_labels(by_units))
-    return Section(_TITLE, " ".join(filter(None, lead)) or _NOTHING, figures, tables)
+    if len(units):
+        figures.append(Picture("label-sparsity", label_sparsity(units, control, source.facts.class_names), _LABELS))
+        tables.append(_table(units, control))
+        lead.append(_of_units(units, control))
+    if len(labels):
+        seen = {label: colour for label, colour in colours(source).items() if label in set(labels["label"])}
+        figures.append(Picture("unit-sparsity", unit_sparsity(labels, seen), _UNITS))
+        lead.append(_of_labels(labels))
+    return Section(_TITLE, sentences(*lead) or _NOTHING, figures, tables)
 
 
-def _of_units(own: pd.DataFrame, null: pd.DataFrame) -> str:
-    """Label sparsity of the first measure, beside the null, and the classes at both ends."""
-    measure = str(own["measure"].iloc[0])
-    mean, random = (_mean(where(table, measure=measure)) for table in (own, null))
-    ends = _ends(pd.DataFrame(where(own, measure=measure).groupby("class", as_index=False)["sparsity"].mean()), "class")
-    beside = f", {random} in random directions" if len(null) else ""
-    what = "in all labels and measures" if measure == _ALL else f"of {measure}"
-    return f"A unit's changes {what} have a label sparsity of {mean} on average{beside}{ends}."
+def _of_units(units: pd.DataFrame, control: pd.DataFrame) -> str:
+    """Label sparsity of the first measure, beside random directions, and the classes at both ends."""
+    measure, rows = next(iter(split(units, "measure").items()))
+    beside = f", {_mean(where(control, measure=measure))} in random directions" if len(control) else ""
+    what = "in all labels and measures" if measure == "all" else f"of {measure}"
+    lead = f"A unit's changes {what} have a label sparsity of {_mean(rows)} on average{beside}"
+    classes = mean_by(rows, "class", "sparsity")
+    if len(classes) < 2:
+        return lead + "."
+    least, most = (f"{words(row['class'])} ({number(row['sparsity'], 2)})" for row in ends(classes, "sparsity"))
+    return f"{lead}; it is largest for {most} and smallest for {least}."
 
 
 def _of_labels(table: pd.DataFrame) -> str:
     """Which labels few and many units change, by the first measure."""
-    measure = str(table["measure"].iloc[0])
-    own = where(table, measure=measure)
-    if len(own) < 2:
+    measure, rows = next(iter(split(table, "measure").items()))
+    if len(rows) < 2:
         return ""
-    most, least = (records(own.sort_values("sparsity"))[k] for k in (-1, 0))
+    least, most = ends(rows, "sparsity")
     return (
         f"The {measure} of {words(most['label'])} depends on the fewest units (unit sparsity "
         f"{number(most['sparsity'], 2)}), that of {words(least['label'])} on the most ({number(least['sparsity'], 2)})."
     )
 
 
-def _ends(means: pd.DataFrame, name: str) -> str:
-    if len(means) < 2:
-        return ""
-    most, least = (records(means.sort_values("sparsity"))[k] for k in (-1, 0))
-    return (
-        f"; it is largest for {words(most[name])} ({number(most['sparsity'], 2)}) and smallest for "
-        f"{words(least[name])} ({number(least['sparsity'], 2)})"
-    )
+def _table(units: pd.DataFrame, control: pd.DataFrame) -> Table:
+    def cell(name: str, measure: str) -> str:
+        cells = (where(table, measure=measure, **{"class": name}) for table in (units, control))
+        return with_control(*(mean(table, "sparsity") for table in cells))
 
-
-def _table(own: pd.DataFrame, null: pd.DataFrame) -> Table:
-    names = list(dict.fromkeys(own["measure"]))
-    rows = [
-        [words(name), *(_cell(*(where(table, **{"class": name}, measure=m) for table in (own, null))) for m in names)]
-        for name in dict.fromkeys(own["class"])
-    ]
-    return Table("Mean label sparsity of units; in brackets that of random directions.", ["", *names], rows)
-
-
-def _cell(own: pd.DataFrame, null: pd.DataFrame) -> str:
-    return f"{_mean(own)} ({_mean(null)})" if len(null) else _mean(own)
+    caption = "Mean label sparsity of units; in brackets that of random directions."
+    return crossed(caption, split(units, "class"), split(units, "measure"), cell)
 
 
 def _mean(table: pd.DataFrame) -> str:
-    return number(column(table, "sparsity").mean(), 2) if len(table) else "–"
+    return number(mean(table, "sparsity"), 2)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from lis.report.figures.strips import signed
 from lis.report.figures.transfer import agreement as agreement_figure
 from lis.report.figures.transfer import transfer as transfer_figure
-from lis.report.frames import column, known, where
-from lis.report.labels import listing
+from lis.report.frames import column, known, mean, split
+from lis.report.labels import listing, sentences, signed
 from lis.report.parts import label_names
 from lis.report.sections import Picture, Section, section
 from lis.report.sections.pictures import HOW_TO_READ, pictured
 from lis.report.source import Source
 
 _TITLE = "Transfer between classes"
+_NOTHING = "No label is large enough to be interpreted, so that nothing is compared between classes."
 _PICTURES = "The unit that changes a label most over all classes, on a sample of each. " + HOW_TO_READ
 _TRANSFER = (
     "Mean change by the first unit of each label's ranking (its number stands beside the label) in each class. Colours "
@@ -28,18 +28,14 @@ _AGREEMENT = (
 )
 
 
-@section
-def transfer(source: Source) -> Section | None:
+@section(370, "units", "transfer", "agreement")
+def transfer(source: Source) -> Section:
     """Pictures through the classes, the first units in each, and the agreement over all units."""
-    if not source.has("units", "transfer", "agreement"):
-        return None
     names, table = source.facts.class_names, known(source.table("units", "transfer"), "change")
     if len(names) < 2:
         return Section(_TITLE, "There is one class: nothing to transfer to.")
     if table.empty:
-        return Section(
-            _TITLE, "No label is large enough to be interpreted, so that nothing is compared between classes."
-        )
+        return Section(_TITLE, _NOTHING)
     figures = [
         *pictured(source, "transfer", "unit-transfer", _PICTURES),
         Picture("transfer", transfer_figure(table, names), _TRANSFER),
@@ -49,24 +45,20 @@ def transfer(source: Source) -> Section | None:
         labels = [name for name in label_names(source) if name in set(pairs["label"])]
         drawn = agreement_figure(pairs, labels, list(dict.fromkeys(pairs["measure"])))
         figures.append(Picture("class-agreement", drawn, _AGREEMENT))
-    return Section(_TITLE, f"{_same_sign(table)} {_correlated(pairs)}".strip(), figures)
+    return Section(_TITLE, sentences(_same_sign(table), _correlated(pairs)), figures)
 
 
 def _same_sign(table: pd.DataFrame) -> str:
     """How many first units change their label in the same direction in all classes, measure by measure."""
     groups = [np.sign(column(group, "change")) for _, group in table.groupby(["label", "measure"])]
-    same = sum(bool((signs == signs[0]).all()) for signs in groups if len(signs) > 1)
-    several = sum(len(signs) > 1 for signs in groups)
+    same = [bool((signs == signs[0]).all()) for signs in groups if len(signs) > 1]
     return (
-        f"The unit that changes a label most does so in the same direction in every class for {same} of {several} "
-        "pairs of a label and a measure."
+        f"The unit that changes a label most does so in the same direction in every class for {sum(same)} of "
+        f"{len(same)} pairs of a label and a measure."
     )
 
 
 def _correlated(pairs: pd.DataFrame) -> str:
     """Mean correlation between classes of each measure."""
-    means = {name: column(where(pairs, measure=name), "r").mean() for name in dict.fromkeys(pairs["measure"])}
-    if not means:
-        return ""
-    told = [f"{signed(r)} for {name}" for name, r in means.items()]
-    return f"Over all units, changes in two classes correlate at {listing(told)}."
+    told = [f"{signed(mean(rows, 'r'))} for {name}" for name, rows in split(pairs, "measure").items()]
+    return f"Over all units, changes in two classes correlate at {listing(told)}." if told else ""

@@ -7,14 +7,14 @@ from typing import Any
 
 import pandas as pd
 
-from lis.report.figures.strips import signed
 from lis.report.figures.truth import agreement as agreement_figure
 from lis.report.figures.truth import measured_and_true
-from lis.report.frames import column, known, records, where
-from lis.report.labels import counted, listing, number
-from lis.report.parts import colours, label_names
-from lis.report.sections import Picture, Section, Table, section
+from lis.report.frames import known, mean, records, where
+from lis.report.labels import counted, listing, number, signed
+from lis.report.parts import colours
+from lis.report.sections import Picture, Section, Table, crossed, metrics, section
 from lis.report.source import Source
+from lis.store import Artifact
 
 _TITLE = "Measured and true changes"
 _SCATTER = (
@@ -28,25 +28,30 @@ _MATRICES = (
     "the first area; area: log₂ of their ratio. A unit "
     "whose angles have no common direction (Rayleigh's test) is not ranked by angle."
 )
-_COLUMNS = ("spearman", "overlap", "spearman_seed", "overlap_seed")
+_COLUMNS = {
+    "Spearman": "spearman",
+    "of first 10": "overlap",
+    "Spearman, one sample": "spearman_seed",
+    "of first 10, one sample": "overlap_seed",
+}
+"""Of the table, and what of "agreement" stands in them."""
 
 
-@section
-def truth(source: Source) -> Section | None:
+@section(390, "truth", "agreement", "units", "summary")
+def truth(source: Source) -> Section:
     """The agreement per label and measure, and the dots behind it."""
-    if not source.has("truth", "agreement", "units", "summary"):
-        return None
     table, units = source.table("truth", "agreement"), source.table("truth", "units")
-    found = known(table, "spearman")
-    if found.empty:
+    facts, summary = known(table, "spearman"), source.json("truth", "summary")
+    if facts.empty:
         return Section(_TITLE, "No measured change has a true one beside it that varies over units.")
-    labels, measures = [name for name in label_names(source) if name in set(table["label"])], _measures(table)
-    own = {name: colour for name, colour in colours(source).items() if name in labels}
+    measures = list(dict.fromkeys(table["measure"]))
+    drawn = {name: colour for name, colour in colours(source).items() if name in set(table["label"])}
+    scatter = measured_and_true(units, table, drawn, measures[0])
     figures = [
-        Picture("truth-agreement", agreement_figure(table, labels, measures), _MATRICES),
-        Picture("truth-units", measured_and_true(units, table, own, measures[0]), _SCATTER.format(_said(measures[0]))),
+        Picture("truth-agreement", agreement_figure(table, list(drawn), measures), _MATRICES),
+        Picture("truth-units", scatter, _SCATTER.format(_said(measures[0]))),
     ]
-    return Section(_TITLE, _lead(source.json("truth", "summary"), found), figures, [_table(table)], _notes(table))
+    return Section(_TITLE, _lead(summary, records(facts)[0]), figures, [_table(table)], _notes(table))
 
 
 def _said(measure: str) -> str:
@@ -54,16 +59,12 @@ def _said(measure: str) -> str:
     return "extent (area as a fraction of the frame)" if measure == "extent" else measure
 
 
-def _measures(table: pd.DataFrame) -> list[str]:
-    return list(dict.fromkeys(table["measure"]))
-
-
-def _lead(summary: dict[str, Any], found: pd.DataFrame) -> str:
+def _lead(summary: dict[str, Any], facts: dict[str, Any]) -> str:
     """Area first, the others beside it."""
     means = [(name, row) for name, row in summary.items() if math.isfinite(row["spearman"])]
     if not means:
         return "No label is large enough to be interpreted: the figures show labels of which little can be said."
-    (first, *others), facts = means, records(found)[0]
+    first, *others = means
     lead = (
         f"Measured and true changes of {_said(first[0])} rank {counted(facts['units'], 'unit')} alike: Spearman's ρ is "
         f"{signed(first[1]['spearman'])}, and {number(first[1]['overlap'], 2)} of the first 10 units are the same, as "
@@ -74,18 +75,26 @@ def _lead(summary: dict[str, Any], found: pd.DataFrame) -> str:
 
 
 def _table(table: pd.DataFrame) -> Table:
-    rows = []
-    for name in _measures(table):
-        own = where(table, measure=name, interpreted=True)
-        means = [column(own, key) for key in _COLUMNS]
-        rows.append([name, *(number(values.mean(), 2) if len(values) else "–" for values in means)])
     caption = (
         "Means over the labels that are interpreted: rank correlation and shared first ten, of means over samples and "
         "within single samples."
     )
-    return Table(caption, ["", "Spearman", "of first 10", "Spearman, one sample", "of first 10, one sample"], rows)
+    seen = where(table, interpreted=True)
+    return crossed(
+        caption,
+        dict.fromkeys(table["measure"]),
+        _COLUMNS,
+        lambda measure, name: number(mean(where(seen, measure=measure), _COLUMNS[name]), 2),
+    )
 
 
 def _notes(table: pd.DataFrame) -> list[str]:
     small = list(dict.fromkeys(where(table, interpreted=False)["label"]))
     return [f"Left out of the means, as too small to be interpreted: {listing(small)}."] if small else []
+
+
+@metrics("truth")
+def truth_numbers(artifact: Artifact) -> dict[str, float]:
+    """`truth/<measure>/{spearman, overlap}`: means over labels."""
+    summary = artifact.json("summary")
+    return {f"truth/{measure}/{name}": value for measure, values in summary.items() for name, value in values.items()}

@@ -12,7 +12,7 @@ from lis.report.frames import column, known, records, where
 from lis.report.labels import counted, number, share, words
 from lis.report.measures import changed, changed_between
 from lis.report.parts import colours, label_names
-from lis.report.sections import Picture, Section, Table, section
+from lis.report.sections import Picture, Section, Table, crossed, section
 from lis.report.sections.pictures import HOW_TO_READ, pictured
 from lis.report.source import Source
 
@@ -32,11 +32,9 @@ _RANKING = (
 )
 
 
-@section
-def tuned_units(source: Source) -> Section | None:
+@section(320, "units", "ranking")
+def tuned_units(source: Source) -> Section:
     """Rankings of units, pictures of the first ones, and their table."""
-    if not source.has("units", "ranking"):
-        return None
     table = known(source.table("units", "ranking"), "change")
     if where(table, interpreted=True).empty:
         return Section(_TITLE, _NOTHING)
@@ -67,18 +65,10 @@ def _lead(table: pd.DataFrame) -> str:
 
 def _table(source: Source, table: pd.DataFrame) -> Table:
     """A row per label: the first units of each measure, bold where the first is beyond random directions."""
-    names, labels = list(dict.fromkeys(table["measure"])), label_names(source)
-    own = {label: where(table, label=label) for label in labels}
-    rows = [
-        [_label(label, own[label]), *(_cell(where(own[label], measure=name)) for name in names)] for label in labels
-    ]
-    bold = {
-        (line, place)
-        for line, label in enumerate(labels)
-        for place, name in enumerate(names, 1)
-        for first in records(where(own[label], measure=name, rank=1))
-        if first["p_null"] <= SIGNIFICANT
-    }
+
+    def ranked(label: str, measure: str) -> pd.DataFrame:
+        return where(table, label=label, measure=measure)
+
     caption = (
         f"The first {_HEAD} units of each ranking, with the mean change by the first; bold where it is larger than in "
         "95 % of random directions at an equal step in W. Areas are means of their log₂ ratio, angles those of axes, "
@@ -86,13 +76,21 @@ def _table(source: Source, table: pd.DataFrame) -> Table:
         "p > 0.05) there is no angle. In brackets also in how many of the samples the measure is known at both ends "
         "(15/20), where it is not in all. Every unit, with intervals: tables/units/ranking.parquet."
     )
-    return Table(caption, ["label", *names], rows, frozenset(bold))
+    return crossed(
+        caption,
+        label_names(source),
+        dict.fromkeys(table["measure"]),
+        lambda label, measure: _cell(ranked(label, measure)),
+        corner="label",
+        name=lambda label: words(label) + _remark(where(table, label=label)),
+        bold=lambda *cell: bool((where(ranked(*cell), rank=1)["p_null"] <= SIGNIFICANT).any()),
+    )
 
 
-def _label(label: str, own: pd.DataFrame) -> str:
-    if own.empty:
-        return f"{words(label)} (never seen)"
-    return words(label) + (" (too small)" if where(own, interpreted=True).empty else "")
+def _remark(rows: pd.DataFrame) -> str:
+    if rows.empty:
+        return " (never seen)"
+    return " (too small)" if where(rows, interpreted=True).empty else ""
 
 
 def _cell(ranked: pd.DataFrame) -> str:

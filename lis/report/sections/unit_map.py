@@ -29,11 +29,9 @@ _TREE = (
 )
 
 
-@section
-def unit_map(source: Source) -> Section | None:
+@section(350, "units", "map", "clusters", "tree")
+def unit_map(source: Source) -> Section:
     """The plane and the tree."""
-    if not source.has("units", "map", "clusters", "tree"):
-        return None
     units, clusters = source.table("units", "map"), source.table("units", "clusters")
     tree = source.json("units", "tree")
     if known(units, "strength").empty:

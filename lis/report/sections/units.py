@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lis.report.figures.strips import Block, rows_shown, signed, strips
+from lis.report.figures.strips import Block, rows_shown, strips
 from lis.report.frames import column, records, where
-from lis.report.labels import OTHER_UNITS, listing, number, share, words
-from lis.report.sections import Picture, Section, Table, section
+from lis.report.labels import OTHER_UNITS, listing, number, share, signed, words
+from lis.report.sections import Picture, Section, Table, metrics, section
 from lis.report.source import Source
+from lis.store import Artifact
 
 _CAPTION = (
     "The link and the generator show what a unit stands for: from left to right it goes from its smallest to its "
@@ -24,11 +25,9 @@ _ANSWER = " Beside Δp: the true factor that the answers follow, {}."
 _MOVED, _TOWARD = "moved_", "toward_"
 
 
-@section
-def single_units(source: Source) -> Section | None:
+@section(270, "strips", "strips", "ranking")
+def single_units(source: Source) -> Section:
     """Strips of the units that move the classifier most, and how they were found."""
-    if not source.has("strips", "strips", "ranking"):
-        return None
     ranking, table = source.table("strips", "ranking"), source.table("strips", "strips")
     shown = where(ranking, shown=True)
     answer = answer_factor(ranking)
@@ -150,3 +149,10 @@ def _table(source: Source, shown: pd.DataFrame, answer: str | None) -> Table:
         "Mean change of a class's probability on its own samples, and the share of all samples whose answer flips."
     )
     return Table(caption, columns[: len(rows[0])], rows)
+
+
+@metrics("strips")
+def strips_numbers(artifact: Artifact) -> dict[str, float]:
+    """`strips/{largest_change, largest_change_flipped}` of the unit that moves the classifier most."""
+    first = records(artifact.table("ranking"))[0]
+    return {"strips/largest_change": first["change"], "strips/largest_change_flipped": first["flipped"]}

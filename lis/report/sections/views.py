@@ -8,15 +8,15 @@ import numpy as np
 import pandas as pd
 
 from lis.report.animations import animation_names
-from lis.report.figures.strips import signed
 from lis.report.figures.views import Curve, Panel, Strip, courses, filmstrips
 from lis.report.frames import records, where
-from lis.report.labels import interval, listing, number, share, words
+from lis.report.labels import interval, listing, number, share, signed, words
 from lis.report.measures import CHANGES, changed
 from lis.report.sections import Picture, Section, Table, section
 from lis.report.source import Source
 from lis.report.style import class_colours, label_colours, plain
 
+_NAMES = ("walk", "steps", "affected", "facts")
 _CURVES = 3
 """Labels per measure that are drawn and listed."""
 _STRIPS = (
@@ -32,14 +32,14 @@ _COURSES = (
 _NEAR_DEAD = "The unit is near-dead: its row of the link rests on a handful of samples."
 
 
-@section
-def unit(source: Source) -> Section | None:
+@section(110, "unit", *_NAMES)
+def unit(source: Source) -> Section:
     """The unit that was asked for."""
     return _view(source, "unit")
 
 
-@section
-def direction(source: Source) -> Section | None:
+@section(120, "direction", *_NAMES)
+def direction(source: Source) -> Section:
     """The direction that was asked for."""
     return _view(source, "direction")
 
@@ -63,9 +63,7 @@ def drawn(affected: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def _view(source: Source, stage: str) -> Section | None:
-    if not source.has(stage, "walk", "steps", "affected", "facts"):
-        return None
+def _view(source: Source, stage: str) -> Section:
     facts, most = source.json(stage, "facts"), drawn(source.table(stage, "affected"))
     walk = {name: values.numpy() for name, values in source.tensors(stage, "walk").items()}
     what, symbol = ("activation", "r") if facts["unit"] >= 0 else ("projection", "r·d")
