@@ -25,11 +25,10 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from lis import build
-from lis.allocation import keep_freed_memory
-from lis.boundary.job import Job, search_settings
+from lis.boundary.job import Job, blocks, problems_of, search_settings
 from lis.boundary.search import Found, Landscape, Problems, search
-from lis.boundary.shards import blocks, problems_of
 from lis.config import conf_folder
+from lis.memory import keep_freed_memory
 from lis.progress import print_anywhere
 from lis.stages import register
 from lis.validation import typed

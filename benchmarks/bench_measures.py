@@ -28,9 +28,7 @@ from torch.nn import functional as F
 from lis.progress import print_anywhere
 from lis.quantify.ellipse import label_moments
 from lis.quantify.entropy import LEVELS, part_entropy, window
-from lis.quantify.measures import luma, measure
-from lis.quantify.regions import Regions, region_moments
-from lis.quantify.runs import Runs
+from lis.quantify.measures import Regions, Runs, luma, measure, region_moments
 
 PAIRS = {"whole labels": 20, "connected regions": 5, "entropy of parts": None}
 """Lowest ratio scikit-image / lis; None: reported only."""

@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lis.allocation import keep_freed_memory
 from lis.matching.pump import match
+from lis.memory import keep_freed_memory
 from lis.progress import print_anywhere
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))

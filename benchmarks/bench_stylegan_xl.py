@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from helpers import stylegan_xl_reference as reference
 
 from lis.generators.stylegan_xl import StyleGANXL, imagenet
-from lis.generators.stylegan_xl.initial import randomise
+from lis.generators.stylegan_xl.published import randomise
 from lis.generators.stylegan_xl.synthesis import DTYPES
 from lis.progress import print_anywhere
 

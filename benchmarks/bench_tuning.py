@@ -27,23 +27,20 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from lis import build
-from lis.allocation import keep_freed_memory
 from lis.config import conf_folder
 from lis.context import Context
 from lis.costs import tuned_batches
 from lis.linking.linear import LinearLink
 from lis.look import Looker
-from lis.memory import Batches
+from lis.memory import Batches, keep_freed_memory
 from lis.progress import print_anywhere
 from lis.quantify.measures import measure
-from lis.segmentation.fewshot import FewShotFit
-from lis.segmentation.networks import read_layers
-from lis.segmentation.segmenter import FewShotSegmenter
-from lis.segmentation.stage import Masks, load_segmenter, segmenter
+from lis.segmentation.networks import FewShotSegmenter, read_layers
+from lis.segmentation.segmenter import FewShotFit, Masks, load_segmenter, segmenter
 from lis.stages import register
 from lis.types import Segmenter
 from lis.units.perturbation import Perturbation
-from lis.units.shards import SHARDS, Block, Job
+from lis.units.tuning import SHARDS, Block, Job
 from lis.validation import typed
 
 _RANDOM = ("gan.weights=random", "gan.cache=null", "classifier=resnet50", "classifier.weights=random")

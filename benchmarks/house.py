@@ -40,7 +40,7 @@ def module_of(file: Path, root: Path) -> str:
 
     Example:
         >>> module_of(Path("a/lis/units/view.py"), Path("a")), module_of(Path("a/lis/units/__init__.py"), Path("a"))
-        ('lis.units.view', 'lis.units')
+        ('lis.units.unit', 'lis.units')
     """
     parts = file.relative_to(root).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)

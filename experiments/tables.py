@@ -18,9 +18,9 @@ import numpy as np
 
 from lis.progress import print_anywhere
 from lis.quantify.measures import MEASURES
-from lis.report.frames import records
+from lis.report.tables import records
 from lis.store import Artifact
-from lis.units.recovery import COMPARED
+from lis.units.truth import COMPARED
 
 CHANGE = {
     "area": "{:+.0%}",

@@ -11,7 +11,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from lis.json_files import read_json
+from lis.files import read_json
 from lis.store import check_writable
 
 log = logging.getLogger(__name__)

@@ -16,8 +16,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lis.generators.stylegan_xl.checkpoint import ENTRY, read_checkpoint, write_checkpoint
-from lis.generators.stylegan_xl.saved import WEIGHTS, Origin, require_free
+from lis.generators.stylegan_xl.checkpoint import (
+    ENTRY,
+    WEIGHTS,
+    Origin,
+    read_checkpoint,
+    require_free,
+    write_checkpoint,
+)
 from lis.progress import console, print_anywhere
 from lis.stopping import stop
 from lis.store import check_writable, sha256

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import requests
 
-from lis.json_files import read_json
+from lis.files import read_json
 from lis.lock import Lease
 from lis.progress import Progress
 from lis.stopping import stop

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from lis.json_files import parse_json, read_bytes
+from lis.files import parse_json, read_bytes
 from lis.lock import abandoned, owner
 
 log = logging.getLogger(__name__)

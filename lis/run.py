@@ -29,18 +29,18 @@ from rich.table import Table
 
 import lis
 from lis import build, peaks
-from lis.allocation import keep_freed_memory
 from lis.callbacks import FAILURE
+from lis.classifiers.classifier import ready
 from lis.classifiers.networks import check_domain, check_probe
 from lis.classifiers.probe import validate_probe
-from lis.classifiers.stage import ready
 from lis.config import NetworkConfig, conf_folder
 from lis.config.overrides import anchored, spelled
 from lis.context import Context
+from lis.files import read_json
 from lis.folder import clear, record, staged
-from lis.json_files import read_json
-from lis.linking.fit import validate_link
+from lis.linking.link import validate_link
 from lis.linking.pairs import validate_classes
+from lis.memory import keep_freed_memory
 from lis.progress import print_anywhere
 from lis.report.html import ReportError
 from lis.report.metrics import attempt_metrics

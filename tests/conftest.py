@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lis.allocation import keep_freed_memory
+from lis.memory import keep_freed_memory
 
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[name] = "1"  # for the programs that tests start

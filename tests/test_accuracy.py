@@ -17,26 +17,27 @@ from lis.config import FlowConfig, MatcherConfig, PumpConfig
 from lis.context import Context
 from lis.generators.partworld import PartWorld
 from lis.generators.partworld.displacement import KINDS, kind_of
-from lis.matches import pixel_grid
 from lis.matching.affine import apply
-from lis.motion.accuracy import (
+from lis.motion.matchers import STILL, matchers, own_name
+from lis.motion.matching import (
     MOVED,
     MatchingConfig,
     _row,
     accuracy_table,
     end_point,
     matching,
+    nearest_affine,
     recovered_table,
+    trials,
     validate_matching,
 )
-from lis.motion.matchers import STILL, matchers, own_name
-from lis.motion.stage import MotionConfig
-from lis.motion.trials import nearest_affine, trials
-from lis.report.frames import records, where
+from lis.motion.motion import MotionConfig
 from lis.report.metrics import collect_metrics
 from lis.report.page import write_report
+from lis.report.tables import records, where
 from lis.store import Artifact
 from lis.streams import Stream
+from lis.types import pixel_grid
 
 
 def context(root: Path, samples: int = 12, names: list[str] | None = None, **overrides: Any) -> Context:
@@ -173,7 +174,7 @@ def test_shards_are_read_again(run: tuple[Context, Artifact], monkeypatch: pytes
         raise AssertionError
 
     ctx = context(run[0].store.root.parent)
-    monkeypatch.setattr("lis.motion.accuracy.trials", never)
+    monkeypatch.setattr("lis.motion.matching.trials", never)
     assert matching(ctx).key == run[1].key
 
 

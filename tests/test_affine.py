@@ -9,8 +9,8 @@ import torch
 from helpers.moving import map_of
 from torch import Tensor
 
-from lis.matches import Matches, pixel_grid
 from lis.matching.affine import LEAST_INLIERS, about_centre, apply, compose, decompose, estimate, identity, invert
+from lis.types import Matches, pixel_grid
 
 
 def matches_under(matrix: Tensor, count: int = 60, wrong: int = 0, noise: float = 0.0) -> Matches:

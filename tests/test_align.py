@@ -7,11 +7,10 @@ import torch
 from helpers.moving import map_of, moved, textured
 from torch import Tensor
 
-from lis.matches import Correspondence, Matches, pixel_grid
 from lis.matching.affine import decompose, identity
 from lis.matching.align import align, warp
 from lis.matching.flow import Flow
-from lis.types import Matcher
+from lis.types import Correspondence, Matcher, Matches, pixel_grid
 
 
 class Told:

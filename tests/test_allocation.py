@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lis.allocation import KEPT, keep_freed_memory
+from lis.memory import KEPT, keep_freed_memory
 
 
 def resident() -> int:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lis.linking.baselines import (
+from lis.linking.evaluation import (
     PAIRINGS,
     paired_test,
     partners,

@@ -15,16 +15,15 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from lis.quantify.measures import MEASURES
-from lis.report.figures.bayes import boundaries, factors, posteriors
-from lis.report.figures.contrast import COLUMNS, Contrast, contrasts, gains, sizes
-from lis.report.figures.crossings import OTHER, Crossing, crossings
-from lis.report.figures.directions import direction_sparsity, pair_matrices
-from lis.report.figures.evolution import TARGET, Course, evolution
-from lis.report.figures.looks import Bar, Look, looks
-from lis.report.figures.parts import part_changes
-from lis.report.figures.reached import reached, trade_off
-from lis.report.frames import column, known, records, where
+from lis.report.adversarial import COLUMNS, Contrast, contrasts, gains, sizes
+from lis.report.boundary_truth import boundaries, factors, posteriors
+from lis.report.counterfactuals import reached, trade_off
+from lis.report.gan_counterfactuals import part_changes
+from lis.report.gradcam import Bar, Look, looks
+from lis.report.initialisations import direction_sparsity, pair_matrices
 from lis.report.style import SERIES, class_colours, label_colours
+from lis.report.tables import column, known, records, where
+from lis.report.trajectories import OTHER, TARGET, Course, Crossing, crossings, evolution
 from lis.store import Artifact
 
 COLOURS = label_colours(LABELS)

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lis.boundary.crossing import TOLERANCE, enter
-from lis.boundary.kinks import kinks, normalised
+from lis.boundary.job import TOLERANCE, enter
+from lis.boundary.trajectories import kinks, normalised
 from lis.quantify.change import change, changes_along
 
 

@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lis.boundary.loss import counterfactual_loss, identity
-from lis.boundary.search import Landscape, Problems, Settings
+from lis.boundary.search import Landscape, Problems, Settings, counterfactual_loss, identity
 from lis.linking.linear import LinearLink
 
 UNITS, W_DIM, CLASSES = 6, 4, 3

@@ -9,8 +9,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from lis.boundary.rules import OPTIMIZERS, adam, data_metric, shrunk
-from lis.boundary.search import Descent, Landscape, Problems, Settings, retrace, search
+from lis.boundary.search import (
+    OPTIMIZERS,
+    Descent,
+    Landscape,
+    Problems,
+    Settings,
+    adam,
+    data_metric,
+    retrace,
+    search,
+    shrunk,
+)
 from lis.linking.linear import LinearLink
 
 UNITS, CLASSES, N = 8, 3, 7

@@ -12,16 +12,16 @@ from helpers import boundary_findings as made
 from helpers import findings
 from helpers.tuned_findings import CLASSES
 
-from lis.report.frames import column, known, records, where
+from lis.report.gradcam import _bars
 from lis.report.html import show
-from lis.report.labels import number, share, words
-from lis.report.measures import changed
+from lis.report.layouts import changed
 from lis.report.metrics import collect_metrics
 from lis.report.page import write_report
-from lis.report.sections import Section, build_sections
-from lis.report.sections.across import _spread
-from lis.report.sections.looks import _bars
+from lis.report.section import Section, build_sections
 from lis.report.source import Source, source
+from lis.report.tables import column, known, records, where
+from lis.report.trajectories import _spread
+from lis.report.wording import number, share, words
 from lis.store import Artifact, Draft, Recipe, Store
 
 TITLES = {

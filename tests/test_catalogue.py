@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lis.classifiers.__main__ import main
-from lis.classifiers.catalogue import MOST, entries, missing, read_entry, timm_entries
+from lis.classifiers.__main__ import MOST, entries, main, missing, read_entry, timm_entries
 from lis.classifiers.networks import network
 from lis.config import conf_folder
 

@@ -11,13 +11,12 @@ import pytest
 import torch
 from helpers.fakes import NAMES, FakeClassifier, FakeGenerator, make_context, stand_in
 
-from lis.boundary import contrast
-from lis.boundary.adversarial import difference
-from lis.boundary.contrast import AdversarialConfig
+from lis.boundary import adversarial
+from lis.boundary.adversarial import AdversarialConfig, difference
 from lis.config import CounterfactualConfig
 from lis.context import Context
 from lis.images import to_uint8
-from lis.report.frames import records, where
+from lis.report.tables import records, where
 from lis.store import Artifact, Recipe
 from lis.streams import Stream
 
@@ -57,7 +56,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Context, Artif
     ctx = context(tmp_path)
     made = found(ctx)
     stand_in(monkeypatch, "counterfactuals", lambda _: made)
-    return ctx, made, contrast.adversarial(ctx)
+    return ctx, made, adversarial.adversarial(ctx)
 
 
 def test_the_first_that_succeeded_are_moved_to_the_same_probability(run: tuple[Context, Artifact, Artifact]) -> None:
@@ -90,7 +89,7 @@ def test_shown_are_the_first_of_the_first_pairs(run: tuple[Context, Artifact, Ar
 def test_without_a_limit_all_are_moved_and_what_is_there_is_the_same(
     run: tuple[Context, Artifact, Artifact], tmp_path: Path
 ) -> None:
-    whole = contrast.adversarial(context(tmp_path, samples=None)).table("adversarial")
+    whole = adversarial.adversarial(context(tmp_path, samples=None)).table("adversarial")
     few = run[2].table("adversarial")
     assert len(whole) == 9
     same = pd.DataFrame(whole[whole["sample_index"] < 3]).reset_index(drop=True)
@@ -101,5 +100,5 @@ def test_where_none_succeeded_the_tables_are_empty(tmp_path: Path, monkeypatch: 
     ctx = context(tmp_path)
     made = found(ctx, good=False)
     stand_in(monkeypatch, "counterfactuals", lambda _: made)
-    artifact = contrast.adversarial(ctx)
+    artifact = adversarial.adversarial(ctx)
     assert artifact.table("adversarial").empty and artifact.table("shown").empty and artifact.json("facts")["n"] == 0

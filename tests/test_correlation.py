@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr, spearmanr
 
-from lis.units.correlation import pearson, spearman
+from lis.statistics import pearson, spearman
 
 
 @pytest.mark.parametrize(("own", "reference"), [(pearson, pearsonr), (spearman, spearmanr)])

@@ -13,14 +13,14 @@ from helpers.fakes import NAMES, FakeClassifier, FakeGenerator, make_context
 from torch import Tensor
 from torch.nn import functional as F
 
-from lis.boundary import shards
+from lis.boundary import job
 from lis.boundary.counterfactuals import counterfactuals
 from lis.boundary.initialisations import initialisations
-from lis.boundary.sparse import sparse_counterfactuals
-from lis.boundary.wanted import STARTS, class_pairs, starts, validate_counterfactual
+from lis.boundary.job import STARTS, class_pairs, starts, validate_counterfactual
+from lis.boundary.sparse_counterfactuals import sparse_counterfactuals
 from lis.config import CounterfactualConfig
 from lis.context import Context
-from lis.linking.fit import link, load_link
+from lis.linking.link import link, load_link
 from lis.linking.pairs import pairs
 from lis.quantify.sparsity import hoyer
 from lis.store import Artifact
@@ -143,7 +143,7 @@ def test_a_single_counterfactual_is_a_row(run: tuple[Context, Artifact], tmp_pat
 
 def test_a_run_that_was_killed_goes_on_with_its_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ctx, seen = context(tmp_path), list[int]()
-    plain = shards.search
+    plain = job.search
 
     def killed(*args: Any) -> Any:
         seen.append(1)
@@ -151,7 +151,7 @@ def test_a_run_that_was_killed_goes_on_with_its_shards(tmp_path: Path, monkeypat
             raise KeyboardInterrupt
         return plain(*args)
 
-    monkeypatch.setattr(shards, "search", killed)
+    monkeypatch.setattr(job, "search", killed)
     with pytest.raises(KeyboardInterrupt):
         counterfactuals(ctx)
     counterfactuals(context(tmp_path))

@@ -12,8 +12,7 @@ from torch.nn import functional as F
 
 from lis.generators.partworld import SETS, PartWorld
 from lis.generators.partworld.displacement import displacement
-from lis.generators.partworld.frames import Limb, Oval
-from lis.generators.partworld.paint import shares
+from lis.generators.partworld.drawing import Limb, Oval, shares
 
 NAMES = list(SETS)
 POSE = ("x", "y", "scale", "rotation")

@@ -11,7 +11,7 @@ from lis.quantify.averages import Average, median_change
 from lis.quantify.change import change
 from lis.quantify.measures import MINIMUM_AREA
 from lis.units.effects import BLOCK, Effects, per_length
-from lis.units.tables import long_table
+from lis.units.tuned import long_table
 
 
 def test_changes_and_averages_equal_those_of_single_units() -> None:

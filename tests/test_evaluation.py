@@ -15,11 +15,18 @@ from sklearn.metrics import r2_score
 from torch import Tensor
 
 from lis.context import Context
-from lis.linking.baselines import PAIRINGS, partners, tour, within_class_tour
-from lis.linking.cycle import Samples, measure
 from lis.linking.distances import PixelL2
-from lis.linking.evaluation import evaluation, validate_evaluation
-from lis.linking.fit import link, load_link
+from lis.linking.evaluation import (
+    PAIRINGS,
+    Samples,
+    evaluation,
+    measure,
+    partners,
+    tour,
+    validate_evaluation,
+    within_class_tour,
+)
+from lis.linking.link import link, load_link
 from lis.linking.pairs import pairs
 from lis.store import Artifact
 from lis.streams import Stream

@@ -12,7 +12,7 @@ from helpers.findings import NAMES, examples, make_job
 from lis.report.examples import examples as section_of
 from lis.report.examples import first_of_each, in_common
 from lis.report.jobs import Job, load_jobs
-from lis.report.sections import Section
+from lis.report.section import Section
 
 
 def jobs_of(

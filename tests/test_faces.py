@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lis import build
+from lis.classifiers.classifier import Task, draw_set
 from lis.classifiers.cut import CutClassifier
-from lis.classifiers.figures import Task, draw_set
 from lis.classifiers.networks import check_domain
 from lis.classifiers.partnet import WEIGHTS, PartNet, PartNetwork, read_network
 from lis.classifiers.preprocessing import Preprocessing
@@ -23,12 +23,12 @@ from lis.config import LeastSquaresConfig, conf_folder
 from lis.context import Context
 from lis.generators.partworld import SETS
 from lis.linking.evaluation import evaluation
-from lis.linking.fit import link
+from lis.linking.link import link
 from lis.linking.pairs import pairs, validate_classes
 from lis.report.page import write_report
 from lis.stages import names, register
 from lis.types import Generator
-from lis.units.strips import strips
+from lis.units.traversal import strips
 from lis.validation import check_config, check_labels, typed
 
 EARS = ("hanging_ears", "erect_ears")

@@ -15,12 +15,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from lis.report.figures import comparison, components, distributions, fit, gains, reconstructions, recovery, similarity
-from lis.report.figures.heat import ONE_SIDED, matrices
-from lis.report.figures.marks import density, enlarged, facets, padded, wants_log
-from lis.report.figures.schematic import Wiring, schematic
-from lis.report.frames import column, where
+from lis.report import comparison, evaluation, layouts, similarity
+from lis.report import comparison as comparison_module
+from lis.report import link as link_module
+from lis.report.marks import ONE_SIDED, density, enlarged, facets, matrices, padded, wants_log
+from lis.report.page import Wiring, schematic
 from lis.report.style import DPI, PAIRING, SERIES, WIDE, chart_png, class_colours, jpeg, photo_png, plain, raster, svg
+from lis.report.tables import column, where
 
 NAMES: list[str] = list(findings.NAMES)
 
@@ -55,7 +56,7 @@ def pictures() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def test_figures_leave_no_global_state() -> None:
     before = dict(matplotlib.rcParams)
-    raster(similarity.similarity(findings.similarity()))
+    raster(similarity.similarity_figure(findings.similarity()))
     assert dict(matplotlib.rcParams) == before
     program = "import sys, lis.report.page, lis.report.comparison; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
@@ -75,7 +76,7 @@ def test_schematic_of_a_generator_without_classes(pictures: tuple[np.ndarray, ..
 
 def test_mosaic_places_every_picture() -> None:
     rows = [np.full((2, 192, 192, 3), 10, np.uint8), np.full((2, 192, 192, 3), 200, np.uint8)]
-    whole = reconstructions.mosaic(rows)
+    whole = layouts.mosaic(rows)
     assert whole.shape == (192 * 2 + 6, 192 * 2 + 6, 3)
     assert (whole[:192, :192] == 10).all() and (whole[-192:, -192:] == 200).all() and (whole[192:198] == 255).all()
 
@@ -83,9 +84,7 @@ def test_mosaic_places_every_picture() -> None:
 @pytest.mark.parametrize("per_class", [1, 2, 12])
 def test_reconstructions_show_each_class(per_class: int) -> None:
     found = {name: tensor.numpy() for name, tensor in findings.examples(3, per_class).items()}
-    figure = reconstructions.reconstructions(
-        pixels(found["image"]), pixels(found["cycled"]), found["class_index"], NAMES
-    )
+    figure = layouts.reconstructions(pixels(found["image"]), pixels(found["cycled"]), found["class_index"], NAMES)
     assert len(figure.axes) == 3
     assert "border collie" in texts(figure)
 
@@ -93,13 +92,13 @@ def test_reconstructions_show_each_class(per_class: int) -> None:
 def test_reconstructions_skip_a_class_without_examples(pictures: tuple[np.ndarray, ...]) -> None:
     image, cycled, index = pictures
     few = index != 1
-    figure = reconstructions.reconstructions(image[few], cycled[few], index[few], NAMES)
+    figure = layouts.reconstructions(image[few], cycled[few], index[few], NAMES)
     assert "pug" not in texts(figure)
 
 
 def test_distances_write_the_ratio_of_means() -> None:
     table = findings.samples()
-    figure = distributions.distances(table, dict.fromkeys(findings.METRICS, "mse_of $x"))
+    figure = evaluation.distances(table, dict.fromkeys(findings.METRICS, "mse_of $x"))
     mean = {name: column(where(table, metric="mse_w", pairing=name), "value").mean() for name in PAIRING}
     written = texts(figure)
     assert f"cycle is {mean['cycle'] / mean['random']:.2f}×" in written
@@ -110,7 +109,7 @@ def test_distances_write_the_ratio_of_means() -> None:
 @pytest.mark.parametrize("n", [1, 3])
 def test_distances_of_few_or_equal_values(n: int) -> None:
     table = findings.samples(n=n).assign(value=1.0)
-    raster(distributions.distances(table, dict.fromkeys(findings.METRICS, "")))
+    raster(evaluation.distances(table, dict.fromkeys(findings.METRICS, "")))
 
 
 def test_density_is_that_of_the_values() -> None:
@@ -135,7 +134,7 @@ def test_enlarged_keeps_large_images() -> None:
 
 def test_components_join_original_and_cycled() -> None:
     table = findings.components()
-    figure = components.components(table, findings.offsets(), NAMES)
+    figure = evaluation.components(table, findings.offsets(), NAMES)
     segments = np.concatenate([lines.get_segments() for lines in figure.axes[0].collections])  # pyright: ignore[reportAttributeAccessIssue]
     assert segments.shape == (36, 2, 2)
     np.testing.assert_allclose(segments[:, 1], 0.9 * segments[:, 0])
@@ -150,27 +149,27 @@ def test_class_colours_do_not_depend_on_what_is_shown() -> None:
 
 def test_similarity_writes_the_means() -> None:
     table = findings.similarity()
-    assert f"{table['ari_w'].mean():.2f}" in texts(similarity.similarity(table))
+    assert f"{table['ari_w'].mean():.2f}" in texts(similarity.similarity_figure(table))
 
 
 def test_ridge_path_marks_the_chosen_point_and_the_equally_good() -> None:
     path = findings.path(chosen=2)
-    figure = fit.ridge_path(path)
+    figure = link_module.ridge_path(path)
     chosen = path.loc[2]
     assert (chosen["mean_step_norm"], chosen["gcv_mse"]) in dots(figure.axes[0])
     assert "chosen: ridge 1e-05" in texts(figure)
-    good = path[path["gcv_mse"] <= fit.TOLERANCE * path["gcv_mse"].min()]["mean_step_norm"]
-    assert fit.equally_good(path) == (good.min(), good.max())
+    good = path[path["gcv_mse"] <= link_module.TOLERANCE * path["gcv_mse"].min()]["mean_step_norm"]
+    assert link_module.equally_good(path) == (good.min(), good.max())
 
 
 def test_training_curve_marks_the_best_epoch() -> None:
-    figure = fit.training_curve(findings.curve())
+    figure = link_module.training_curve(findings.curve())
     assert dots(figure.axes[0]) == [(12, 0.2)] and "kept: epoch 12" in texts(figure)
 
 
 def test_unit_steps_count_and_rank() -> None:
     table = findings.units()
-    figure = fit.unit_steps(table)
+    figure = link_module.unit_steps(table)
     written = texts(figure)
     assert "35 live" in written and "2 near-dead" in written and "3 dead" in written
     live = table[table["status"] == "live"]["step_norm"]
@@ -182,7 +181,7 @@ def test_unit_steps_count_and_rank() -> None:
 def test_factors_are_ordered_by_what_survives(count: int) -> None:
     within = np.linspace(0.1, 0.9, count)
     table = pd.DataFrame({"factor": [f"f_{k}" for k in range(count)], "r2": within + 0.05, "r2_within": within})
-    figure = recovery.factors(table)
+    figure = evaluation.factors(table)
     first = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert first[0] == f"f {count - 1}"
     assert len(figure.axes) == (2 if count > 12 else 1)
@@ -190,7 +189,7 @@ def test_factors_are_ordered_by_what_survives(count: int) -> None:
 
 def test_class_shares_write_percent() -> None:
     table = findings.kept().rename(columns={"kept": "share"})
-    figure = recovery.class_shares({"Kept": table}, NAMES)
+    figure = evaluation.class_shares({"Kept": table}, NAMES)
     written = texts(figure)
     assert "85" in written and "border collie" in written
 
@@ -238,7 +237,7 @@ def test_reconstructions_by_setting_places_every_picture() -> None:
     image = np.stack([np.full((192, 192, 3), 10 * k, np.uint8) for k in range(3)])
     blocks = {"Net_a": {"lr": image + 1, "fc_l1": image + 2}, "Net b": {"lr": image + 3}}
     names = ["pug", "pug", "bull terrier"]
-    figure = reconstructions.reconstructions_by_setting(image, names, blocks, {"lr": "LR", "fc_l1": "FC-L1"})
+    figure = layouts.reconstructions_by_setting(image, names, blocks, {"lr": "LR", "fc_l1": "FC-L1"})
     shown = [np.asarray(axis.images[0].get_array()) for axis in figure.axes]
     step = np.arange(3) * 198 + 96
     assert [block[step][:, 96, 0].tolist() for block in shown] == [[0, 10, 20], [1, 11, 21], [3, 13, 23]]
@@ -258,7 +257,7 @@ def test_gains_are_drawn_with_their_sign() -> None:
             "margin": [0.03, 0.01, np.nan],
         }
     )
-    figure = gains.gains(table, {"fc_l1": "FC-L1", "fc_l2": "FC-L2"})
+    figure = comparison_module.figure_of(table, {"fc_l1": "FC-L1", "fc_l2": "FC-L2"})
     axis = figure.axes[0]
     assert sorted(round(x, 6) for x, _ in dots(axis)) == [-5, 1, 20]
     low, high = axis.get_xlim()
@@ -268,7 +267,7 @@ def test_gains_are_drawn_with_their_sign() -> None:
 
 
 def test_encodings() -> None:
-    first, second = (similarity.similarity(findings.similarity()) for _ in range(2))
+    first, second = (similarity.similarity_figure(findings.similarity()) for _ in range(2))
     assert svg(first) == svg(second) and b"<svg" in svg(first)
     image = raster(first)
     assert image.size == (int(first.get_figwidth() * DPI), int(first.get_figheight() * DPI))

@@ -13,10 +13,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.quiver import Quiver
 from matplotlib.text import Text
 
-from lis.motion.accuracy import MOVED, recovered_table
-from lis.report.figures.fields import FieldRow, PathRow, fields, hues, paths, wheel
-from lis.report.figures.matching import errors, recovered
-from lis.report.figures.movement import ellipse, movement, parts, unit_colours
+from lis.motion.matching import MOVED, recovered_table
+from lis.report.matching import errors, recovered
+from lis.report.motion import FieldRow, PathRow, ellipse, fields, hues, movement, parts, paths, unit_colours, wheel
 from lis.report.style import SERIES, raster, sheet
 
 SIDE = 64

@@ -21,23 +21,23 @@ from scipy.cluster.hierarchy import dendrogram, linkage
 from scipy.stats import norm
 
 from lis.quantify.measures import MEASURES
-from lis.report.figures.changes import changes
-from lis.report.figures.heat import ONE_SIDED, TWO_SIDED, heat, matrix
-from lis.report.figures.honesty import honesty
-from lis.report.figures.ranking import overlap, ranking
-from lis.report.figures.relevance import combinations, correlation, over_samples, relevance, upset
-from lis.report.figures.sparsity import label_sparsity, unit_sparsity
-from lis.report.figures.trajectories import Block, Row, trajectories
-from lis.report.figures.transfer import agreement as class_agreement
-from lis.report.figures.transfer import transfer
-from lis.report.figures.truth import agreement, measured_and_true
-from lis.report.figures.unit_map import branches, clusters, unit_map
-from lis.report.frames import column, known, records, where
-from lis.report.labels import number
-from lis.report.measures import changed
+from lis.report.faithfulness import honesty_figure
+from lis.report.layouts import changed
+from lis.report.marks import ONE_SIDED, TWO_SIDED, heat, matrix
+from lis.report.pictures import Block, Row, trajectories
+from lis.report.relevance import combinations, correlation, over_samples, relevance_figure, upset
+from lis.report.sparsity import label_sparsity, unit_sparsity
 from lis.report.style import PARTS, SERIES, class_colours, label_colours, raster, sheet
+from lis.report.tables import column, known, records, where
+from lis.report.transfer import agreement_figure as class_agreement
+from lis.report.transfer import transfer_figure
+from lis.report.truth import agreement_figure, measured_and_true
+from lis.report.tuning import overlap, ranking
+from lis.report.unit_map import branches, clusters_figure, map_figure
+from lis.report.unit_statistics import changes
+from lis.report.wording import number
 from lis.store import Artifact
-from lis.units.recovery import COMPARED
+from lis.units.truth import COMPARED
 
 COLOURS = label_colours(LABELS)
 
@@ -164,7 +164,7 @@ def test_unit_sparsity_has_a_dot_per_label_and_measure(units: Artifact) -> None:
 
 def test_the_map_has_every_unit_in_the_colour_of_its_label(units: Artifact) -> None:
     table = units.table("map")
-    figure = unit_map(table, COLOURS)
+    figure = map_figure(table, COLOURS)
     found = {}
     for spots in (c for c in figure.axes[0].collections if isinstance(c, PathCollection)):
         for place in np.asarray(spots.get_offsets()):
@@ -186,7 +186,7 @@ def test_branches_equal_those_of_scipy() -> None:
 
 def test_clusters_are_rows_in_the_order_of_the_tree(units: Artifact) -> None:
     tree, table, places = units.json("tree"), units.table("clusters"), units.table("map")
-    figure = clusters(np.array(tree["linkage"]), tree["order"], places, table, COLOURS)
+    figure = clusters_figure(np.array(tree["linkage"]), tree["order"], places, table, COLOURS)
     tree_axis, band, _, cells = figure.axes
     lines = next(c for c in tree_axis.collections if isinstance(c, LineCollection))
     assert len(lines.get_segments()) == len(places) - 1
@@ -203,7 +203,7 @@ def test_clusters_are_rows_in_the_order_of_the_tree(units: Artifact) -> None:
 
 def test_relevance_shows_every_unit_and_counts_the_relevant(units: Artifact) -> None:
     table, null = units.table("relevance"), units.table("relevance_null")
-    figure = relevance(table, null, CLASSES, 0.15)
+    figure = relevance_figure(table, null, CLASSES, 0.15)
     axis = figure.axes[0]
     for at, name in enumerate(reversed(CLASSES)):
         own = where(table, **{"class": name})
@@ -219,7 +219,7 @@ def test_relevance_shows_every_unit_and_counts_the_relevant(units: Artifact) -> 
 
 def test_relevance_of_units_that_do_nothing() -> None:
     table = pd.DataFrame({"unit": [1, 2], "class": "pug", "change": 0.0, "relevance": 0.0, "relevant": False})
-    figure = relevance(table, pd.DataFrame({"class": [], "change": []}), ["pug"], 0.15)
+    figure = relevance_figure(table, pd.DataFrame({"class": [], "change": []}), ["pug"], 0.15)
     raster(figure)
     assert "0 relevant" in written(figure.axes[0]) and not figure.legends
 
@@ -272,7 +272,7 @@ def test_samples_are_dots_around_their_mean(units: Artifact) -> None:
 
 def test_transfer_writes_the_change_in_every_class(units: Artifact) -> None:
     table = known(units.table("transfer"), "change")
-    figure = transfer(table, CLASSES)
+    figure = transfer_figure(table, CLASSES)
     axis = panel(figure, "angle")
     own = where(table, measure="angle")
     first = records(own)[: len(CLASSES)]
@@ -293,7 +293,7 @@ def test_agreement_between_classes_is_the_mean_over_pairs(units: Artifact) -> No
 
 def test_honesty_splits_units_at_the_null(units: Artifact) -> None:
     table = units.table("honesty")
-    figure = honesty(table, 8)
+    figure = honesty_figure(table, 8)
     left, right = figure.axes
     dots = points(left)
     np.testing.assert_allclose(dots[:-1], table[["realised", "others"]], rtol=1e-6)
@@ -301,7 +301,7 @@ def test_honesty_splits_units_at_the_null(units: Artifact) -> None:
     beyond = int((column(table, "selectivity_p") <= 0.05).sum())
     assert f"beyond 95 % of random directions ({beyond})" in texts(figure)
     assert sum(patch.get_height() for patch in right.patches) == len(table)  # pyright: ignore[reportAttributeAccessIssue]
-    assert len(honesty(table, 1).axes) == 1
+    assert len(honesty_figure(table, 1).axes) == 1
 
 
 def test_measured_and_true_are_on_one_scale(artifacts: dict[str, Artifact]) -> None:
@@ -325,7 +325,7 @@ def test_a_label_that_is_never_seen_says_so() -> None:
 
 def test_truth_has_four_matrices(artifacts: dict[str, Artifact]) -> None:
     table = artifacts["truth"].table("agreement")
-    figure = agreement(table, LABELS, COMPARED)
+    figure = agreement_figure(table, LABELS, COMPARED)
     own = records(where(table, label=LABELS[2], measure="luminance"))[0]
     for axis, name in zip(figure.axes, ("spearman", "overlap", "spearman_seed", "overlap_seed"), strict=True):
         expected = f"{own[name]:+.2f}".replace("-", "−") if "spearman" in name else number(own[name], 2)
@@ -397,6 +397,6 @@ def test_a_part_that_is_absent_has_no_outline_and_no_curve() -> None:
 
 def test_figures_leave_no_global_state(units: Artifact, tmp_path: Path) -> None:
     before = dict(matplotlib.rcParams)
-    raster(unit_map(units.table("map"), COLOURS)).save(tmp_path / "map.png")
+    raster(map_figure(units.table("map"), COLOURS)).save(tmp_path / "map.png")
     raster(trajectories([Block("", "", [row(3)])]))
     assert dict(matplotlib.rcParams) == before

@@ -25,13 +25,13 @@ from safetensors.torch import save
 from test_labels import FIRST, INNER, LABELS, SIZE, SQUARE, annotation, coco, labelme, painted, png, shape
 from yaml import YAMLError
 
-from lis.classifiers.catalogue import read_entry
-from lis.json_files import read_json
+from lis.classifiers.__main__ import read_entry
+from lis.files import read_json
 from lis.labels.coco import read_coco
 from lis.labels.labelme import read_labelme
 from lis.labels.manifest import MANIFEST, Manifest, Sample
 from lis.labels.png import read_mask
-from lis.units.photos import read_photo
+from lis.units.images import read_photo
 
 Rng = np.random.Generator
 DEEP = (*FORESEEN, RecursionError)

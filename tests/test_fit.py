@@ -10,9 +10,8 @@ import torch
 from helpers.fakes import stand_in
 
 from lis.config import LeastSquaresConfig, MLPConfig, RidgeConfig
-from lis.linking.fit import link, load_link, unit_table
-from lis.linking.jackknife import jackknife
 from lis.linking.linear import LeastSquares
+from lis.linking.link import jackknife, link, load_link, unit_table
 from lis.progress import Progress
 from lis.store import Recipe, Store
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from lis.classifiers.checkpoints import Checkpoint
 from lis.generators.stylegan_xl.checkpoint import read_checkpoint, write_checkpoint
-from lis.pickles.instructions import INSTRUCTIONS
+from lis.pickles.unpickling import INSTRUCTIONS
 
 CODES = [bytes([code]) for code in INSTRUCTIONS]
 SIGNS = [b"null", b"[", b"]", b"{", b"}", b'"', b",", b"-", b"1e999", b"9" * 50, b"true", b"0", b"NaN"]

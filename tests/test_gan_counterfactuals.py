@@ -12,28 +12,31 @@ import pytest
 import torch
 from helpers.fakes_units import LABELS, NAMES, FakeGenerator, look, tuning_context, use_fake_segmenter
 
-from lis.boundary import generator as stage
-from lis.boundary.generator import GanCounterfactualConfig, gan_counterfactuals
-from lis.boundary.generator_pictures import told
-from lis.boundary.generator_shards import validate_counterparts
-from lis.boundary.generator_tables import _over_samples
+from lis.boundary import gan_counterfactuals as stage
+from lis.boundary.gan_counterfactuals import (
+    GanCounterfactualConfig,
+    _over_samples,
+    gan_counterfactuals,
+    told,
+    validate_counterparts,
+)
 from lis.context import Context
-from lis.linking.fit import link, load_link
+from lis.linking.link import link, load_link
 from lis.linking.pairs import pairs
 from lis.quantify.averages import Average
 from lis.quantify.change import change
 from lis.quantify.measures import MEASURES
-from lis.report.frames import column, records, where
+from lis.report.tables import column, records, where
 from lis.store import Artifact
 from lis.streams import Stream
-from lis.units import screen
+from lis.units import tuning
 
 CONFIG = GanCounterfactualConfig(samples=3, steps=5, shown=2, units=3)
 
 
 def use_fakes(patch: pytest.MonkeyPatch) -> None:
     use_fake_segmenter(patch)
-    patch.setattr(stage, "load_segmenter", screen.load_segmenter)
+    patch.setattr(stage, "load_segmenter", tuning.load_segmenter)
 
 
 def context(root: Path, generator: Any = None, **overrides: Any) -> Context:

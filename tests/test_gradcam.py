@@ -14,7 +14,7 @@ from lis.classifiers.cut import CutClassifier
 from lis.classifiers.partnet import PartNet
 from lis.classifiers.preprocessing import Preprocessing
 from lis.generators.partworld import PartWorld
-from lis.report.frames import records, where
+from lis.report.tables import records, where
 from lis.streams import Stream
 from lis.types import Classifier
 

@@ -8,7 +8,7 @@ import torch
 from helpers.perturbed import tuned
 
 from lis.units.effects import Effects
-from lis.units.honesty import honesty, selectivity
+from lis.units.unit_statistics import honesty, selectivity
 
 
 def share(areas: list[float]) -> float:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lis import statistics
 from lis.statistics import interval, resample
-from lis.units.intervals import axial_interval, change_interval, p_null
+from lis.units.ranking import axial_interval, change_interval, p_null
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:

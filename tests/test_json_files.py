@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lis.json_files import LARGEST, memory, read_json
+from lis.files import LARGEST, memory, read_json
 
 MEGABYTE = 2**20
 
@@ -64,7 +64,7 @@ def test_a_file_that_is_too_large_or_none_is_refused(file: Path, tmp_path: Path)
 
 _READ = """
 import sys, pathlib
-from lis.json_files import read_json
+from lis.files import read_json
 peak = lambda: int(pathlib.Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 before = peak()
 read_json(pathlib.Path(sys.argv[1]))

@@ -15,9 +15,9 @@ from lis.context import Context
 from lis.quantify.measures import MEASURES
 from lis.store import Artifact
 from lis.units.effects import Effects
-from lis.units.learned import UnitsConfig, units
-from lis.units.screen import screen
 from lis.units.tuned import Tuned
+from lis.units.tuning import screen
+from lis.units.unit_statistics import UnitsConfig, units
 
 COLUMNS = {
     "ranking": {"unit", "label", "measure", "change", "rank", "low", "high", "p_null", "mean_area", "interpreted"}

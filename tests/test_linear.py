@@ -9,11 +9,10 @@ import torch
 from scipy.stats import t as student
 from sklearn.linear_model import LinearRegression, Ridge
 
-from lis.linking.jackknife import jackknife
-from lis.linking.linear import LeastSquares, LinearLink, link_of
+from lis.linking.linear import LeastSquares, LinearLink, Spectrum, link_of
+from lis.linking.linear_fit import choose_ridge, grid, ridge_path
+from lis.linking.link import jackknife
 from lis.linking.moments import STRIPE, Moments
-from lis.linking.ridge import choose_ridge, grid, ridge_path
-from lis.linking.spectrum import Spectrum
 
 
 def world(n=400, units=30, w_dim=6, seed=0):

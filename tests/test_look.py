@@ -18,7 +18,7 @@ from lis.context import Context
 from lis.images import LARGEST, page_image, to_uint8
 from lis.look import PICTURED, Look, Looker, generated
 from lis.memory import Batches
-from lis.segmentation.stage import Masks
+from lis.segmentation.segmenter import Masks
 
 MASKS = Masks(FakeSegmenter())
 KNOWN = (*NAMES, "dog", "eel")

@@ -19,7 +19,7 @@ from lis.images import smaller
 from lis.matching.affine import apply, estimate
 from lis.matching.descriptors import Patches, lengthened, projected
 from lis.motion.matchers import matched_side
-from lis.motion.trials import trials
+from lis.motion.matching import trials
 from lis.streams import Stream
 from lis.types import Matcher
 

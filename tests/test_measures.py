@@ -9,8 +9,7 @@ from helpers.shapes import blobs, drawn, scattered
 from torch import Tensor
 
 from lis.quantify.entropy import part_entropy
-from lis.quantify.measures import MEASURES, MINIMUM_AREA, interpreted, luma, mean_area, measure
-from lis.quantify.regions import region_moments
+from lis.quantify.measures import MEASURES, MINIMUM_AREA, interpreted, luma, mean_area, measure, region_moments
 
 
 def images(n: int, height: int, width: int, seed: int = 0) -> Tensor:

@@ -9,8 +9,7 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
-from lis.linking.losses import l1_loss, l2_loss
-from lis.linking.mlp import Batches, MLPFit
+from lis.linking.mlp import Batches, MLPFit, l1_loss, l2_loss
 from lis.linking.training import Settings, TrainingPairs
 from lis.streams import Stream
 

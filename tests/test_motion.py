@@ -23,22 +23,31 @@ from lis.context import Context
 from lis.generators.layers import wanted_layers
 from lis.generators.partworld import PartWorld
 from lis.generators.partworld.displacement import KINDS as KINDS_OF_CHANGE
-from lis.linking.fit import link, load_link
+from lis.linking.link import link, load_link
 from lis.linking.pairs import pairs
 from lis.matching.flow import Flow
 from lis.motion.local import AGREEMENT, agreement, enlarged, local_motion
-from lis.motion.shards import LOST, SHARDS, Block, Job
-from lis.motion.shown import chosen
-from lis.motion.stage import MotionConfig, followed, motion, validate_motion
-from lis.motion.tables import GLOBAL, unit_table
-from lis.motion.trials import trials
+from lis.motion.matching import trials
+from lis.motion.motion import (
+    GLOBAL,
+    LOST,
+    SHARDS,
+    Block,
+    Job,
+    MotionConfig,
+    chosen,
+    followed,
+    motion,
+    unit_table,
+    validate_motion,
+)
 from lis.motion.tuned import KINDS, effect, known, shuffled, shuffled_p, tuned_table, tuned_units
-from lis.report.frames import records, where
 from lis.report.metrics import collect_metrics
+from lis.report.motion import _table as motion_table
+from lis.report.motion import motion as motion_section
 from lis.report.page import write_report
-from lis.report.sections.motion import _table as motion_table
-from lis.report.sections.motion import motion as motion_section
 from lis.report.source import source
+from lis.report.tables import records, where
 from lis.statistics import benjamini_hochberg
 from lis.store import Artifact, Store
 from lis.types import Matcher
@@ -98,7 +107,7 @@ def segmenter() -> Iterator[None]:
         patch.setattr("lis.units.parts.segmenter", lambda _: SimpleNamespace(key="parts"))
         stand_in(patch, "segmenter", lambda _: SimpleNamespace(key="parts"))
         patch.setattr("lis.units.parts.load_segmenter", lambda *_: SimpleNamespace(labels=LABELS, layers=("only",)))
-        patch.setattr("lis.segmentation.stage.segment", lambda _, maps: masks(maps))
+        patch.setattr("lis.segmentation.segmenter.segment", lambda _, maps: masks(maps))
         yield
 
 
@@ -229,7 +238,7 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("lis.motion.stage.track_table", tired)
+        patch.setattr("lis.motion.motion.track_table", tired)
         with pytest.raises(KeyboardInterrupt):
             motion(ctx)
     Sliding.calls = 0

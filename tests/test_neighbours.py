@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from lis.matches import Matches, pixel_grid
-from lis.matching.neighbours import densify, filter_matches
+from lis.matching.pump import densify, filter_matches
+from lis.types import Matches, pixel_grid
 
 FILES = sorted((Path(__file__).parent / "data" / "pump").glob("*.npz"))
 

@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights, resnet50
 
 from lis.classifiers.cut import CutClassifier
-from lis.classifiers.libraries import find
+from lis.classifiers.libraries import find, hub_file
 from lis.classifiers.networks import check_domain, check_probe, network
 from lis.classifiers.partnet import CLASSES, WEIGHTS, PartNet
-from lis.classifiers.published import hub_file
 from lis.config import ClassifierConfig
 from lis.imagenet import imagenet_names
 from lis.types import Classifier

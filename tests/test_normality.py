@@ -12,7 +12,7 @@ from scipy.stats import normaltest
 
 from lis.quantify.measures import MEASURES
 from lis.units.effects import Effects
-from lis.units.normality import distribution, scaled_changes
+from lis.units.unit_statistics import distribution, scaled_changes
 
 
 def test_changes_are_scaled_by_the_largest() -> None:

@@ -14,7 +14,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from lis.config import StyleGANXLConfig, conf_folder, models, root, stages
+from lis.config import StyleGANXLConfig, conf_folder, models, root
+from lis.config import root as root_module
 from lis.config.overrides import anchored, path_keys, spelled
 from lis.stages import register
 from lis.validation import typed
@@ -60,7 +61,7 @@ def read(*arguments: str, sweep: bool = False) -> list[object]:
 def test_every_text_key_that_is_said_to_hold_a_path_is_known_as_one() -> None:
     """Found by their descriptions in the schema."""
     said = set()
-    for module in (models, stages, root, *(sys.modules[owned.__module__] for owned in root.GROUPS.values())):
+    for module in (models, root_module, root, *(sys.modules[owned.__module__] for owned in root.GROUPS.values())):
         classes = [node for node in ast.parse(inspect.getsource(module)).body if isinstance(node, ast.ClassDef)]
         for schema in (node for node in classes if node.name.endswith("Config")):
             for field, text in zip(schema.body[:-1], schema.body[1:], strict=True):

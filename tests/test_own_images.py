@@ -21,18 +21,16 @@ from torch import Tensor
 
 from lis.context import Context
 from lis.images import to_uint8
-from lis.linking.fit import link, load_link
+from lis.linking.link import link, load_link
 from lis.linking.pairs import pairs
 from lis.quantify.measures import measure
+from lis.report import images as sections
 from lis.report.page import write_report
-from lis.report.sections import own_images as sections
 from lis.report.source import source
 from lis.store import Artifact
 from lis.streams import Stream
-from lis.units import photos
-from lis.units.familiar import Familiar, share_below
-from lis.units.own_images import _content, own_images, validate_images
-from lis.units.photos import photo_files, read_photo
+from lis.units import images
+from lis.units.images import Familiar, _content, own_images, photo_files, read_photo, share_below, validate_images
 
 SIZE = 8
 
@@ -90,7 +88,7 @@ def test_a_picture_of_the_right_size_is_taken_as_it_is(tmp_path: Path) -> None:
     assert (photo.name, photo.width, photo.height, photo.note, photo.reason) == ("a.png", SIZE, SIZE, "", "")
 
 
-def colour(photo: photos.Photo) -> list[int]:
+def colour(photo: images.Photo) -> list[int]:
     """Mean colour of a picture that can be used."""
     assert photo.image is not None, photo.reason
     assert photo.image.shape == (3, SIZE, SIZE)
@@ -210,7 +208,7 @@ def test_what_cannot_be_used_has_a_reason(tmp_path: Path, write: Any, reason: st
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     png(tmp_path / "a.png", GREY)
-    monkeypatch.setattr(photos, "LARGEST_FILE", 10)
+    monkeypatch.setattr(images, "LARGEST_FILE", 10)
     assert "MB: expected at most" in read_photo(tmp_path / "a.png", SIZE).reason
 
 
@@ -357,7 +355,7 @@ def test_every_file_has_a_row_whatever_its_name(tmp_path: Path) -> None:
     assert table.loc["gone.png", "reason"] == "cannot be read: a link to a file that is not there"
     assert table.loc["sub/up", "reason"] == "cannot be read: a link to a folder, which is not followed"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lis.report.sections.MAKERS", {130: sections.own_images})
+        patch.setattr("lis.report.section.MAKERS", {130: sections.own_images})
         page = write_report(ctx, {"images": artifact}, tmp_path).read_text()
     assert all(name in page for name in shown) and own_images(ctx).key == artifact.key
 
@@ -368,7 +366,7 @@ def test_a_file_that_may_not_be_opened_has_a_row(tmp_path: Path, monkeypatch: py
     def refuse(*_: Any, **__: Any) -> Any:
         raise PermissionError(13, "Permission denied", str(tmp_path))
 
-    monkeypatch.setattr("lis.units.own_images.sha256", refuse)
+    monkeypatch.setattr("lis.units.images.sha256", refuse)
     monkeypatch.setattr("PIL.Image.open", refuse)
     assert _content(tmp_path / "a.png") == "Permission denied"
     assert read_photo(tmp_path / "a.png", SIZE).reason == "cannot be read: Permission denied"
@@ -397,7 +395,7 @@ def test_measures_are_those_of_the_cycled_image(
     monkeypatch.setattr(
         "lis.units.parts.load_segmenter", lambda *_: SimpleNamespace(labels=("bright",), layers=("only",))
     )
-    monkeypatch.setattr("lis.segmentation.stage.segment", lambda _, maps: masks(maps))
+    monkeypatch.setattr("lis.segmentation.segmenter.segment", lambda _, maps: masks(maps))
     generator = FakeGenerator(conditional=conditional)
     ctx = make_context(tmp_path, generator, images=str(folder), classes__labels=["bright"])
     artifact = own_images(ctx)
@@ -437,7 +435,7 @@ def test_a_folder_without_pictures_is_found_before_any_work(tmp_path: Path, make
 def test_no_folder_and_too_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"which pictures\? .*images=<folder>"):
         validate_images(make_context(tmp_path).config)
-    monkeypatch.setattr(photos, "MOST", 2)
+    monkeypatch.setattr(images, "MOST", 2)
     for k in range(3):
         png(tmp_path / f"{k}.png", GREY)
     with pytest.raises(ValueError, match="has 3 files, those in folders inside included: expected 1 to 2 PNG"):
@@ -460,7 +458,7 @@ def test_the_section_states_what_the_tables_hold(run: tuple[Context, Artifact], 
     written = texts(section.figures[0].figure)
     assert "noise.png" in written and "in R: farther than 100 %" in written and "its parts" not in written
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lis.report.sections.MAKERS", {130: sections.own_images})
+        patch.setattr("lis.report.section.MAKERS", {130: sections.own_images})
         page = write_report(ctx, {"images": artifact}, tmp_path).read_text()
     assert 'id="own-images"' in page and (tmp_path / "figures" / "images.png").exists()
     assert sections.own_images(source(ctx, {})) is None

@@ -11,8 +11,7 @@ from helpers.fakes import NAMES, FakeClassifier, FakeGenerator, make_context
 from torch import Tensor
 
 from lis.context import Context
-from lis.linking.pairs import CHECK_EVERY, Tally, pairs, validate_classes
-from lis.linking.shards import Source
+from lis.linking.pairs import CHECK_EVERY, Source, Tally, pairs, validate_classes
 from lis.streams import Stream
 
 

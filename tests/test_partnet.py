@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lis.classifiers.figures import draw_figures
+from lis.classifiers.classifier import draw_figures
 from lis.classifiers.partnet import CLASSES, TASKS, WEIGHTS, PartNet, PartNetwork, read_network
 from lis.classifiers.partnet_training import attribute_loss
 from lis.generators.partworld import SETS, PartWorld

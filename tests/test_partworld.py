@@ -11,7 +11,7 @@ import torch
 from scipy.stats import multivariate_normal
 
 from lis.generators.partworld import SETS, PartWorld, world
-from lis.generators.partworld.paint import Layer, composite, visible
+from lis.generators.partworld.drawing import Layer, composite, visible
 from lis.generators.partworld.training import fidelity, fit_loss
 from lis.generators.partworld.world import set_of
 from lis.streams import Stream

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from lis.linking.linear import LinearLink
 from lis.linking.mlp import MLPLink
-from lis.units.null import null_directions
 from lis.units.perturbation import Perturbation, perturbed, require_finite, step_norm, with_unit
-from lis.units.selection import perturbations, select
+from lis.units.tuning import null_directions, perturbations, select
 
 UNITS, W_DIM = 5, 3
 

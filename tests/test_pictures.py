@@ -16,18 +16,18 @@ from torch import Tensor
 
 from lis.context import Context
 from lis.images import LARGEST, smaller
-from lis.linking.fit import link, load_link
+from lis.linking.link import link, load_link
 from lis.quantify.change import change
 from lis.quantify.measures import MEASURES
-from lis.report.frames import records, where
+from lis.report.tables import records, where
 from lis.store import Artifact
 from lis.units import pictures as stage
 from lis.units.effects import Effects
 from lis.units.examples import Example, examples, head, leaders, most_shared, typical, widespread
 from lis.units.perturbation import Perturbation
 from lis.units.pictures import pictures, style_codes
-from lis.units.screen import screen
 from lis.units.tuned import Tuned
+from lis.units.tuning import screen
 
 STEPS = 3
 
@@ -35,7 +35,7 @@ STEPS = 3
 def use_fakes(patch: pytest.MonkeyPatch) -> None:
     """The fake segmenter, for the screen and for the pictures."""
     use_fake_segmenter(patch)
-    from lis.units import screen as screening
+    from lis.units import tuning as screening
 
     patch.setattr(stage, "load_segmenter", screening.load_segmenter)
 

@@ -16,7 +16,7 @@ from hydra import compose, initialize_config_dir
 from test_training import SHORT, small
 
 from lis import build
-from lis.classifiers import training
+from lis.classifiers import classifier
 from lis.config import RunConfig, conf_folder
 from lis.generators.stylegan_xl import synthesis
 from lis.labels.__main__ import configuration
@@ -87,10 +87,10 @@ def test_images_in_tf32_have_another_fingerprint() -> None:
 def test_a_training_in_tf32_ends_with_it_simulated(monkeypatch: pytest.MonkeyPatch) -> None:
     use_float32()
     seen: list[tuple[bool, str]] = []
-    monkeypatch.setattr(training.pl.Trainer, "fit", lambda *_: seen.append(flags()))
+    monkeypatch.setattr(classifier.pl.Trainer, "fit", lambda *_: seen.append(flags()))
     for precision in ("float32", "tf32"):
         config = replace(SHORT, images=45, held_out=1, precision=precision)
-        facts = training.train(small(), config, 0, CPU, Progress()).facts
+        facts = classifier.train(small(), config, 0, CPU, Progress()).facts
         assert flags() == EXACT and facts["precision"] == {"float32": "32-true", "tf32": "tf32"}[precision]
     assert seen == [EXACT, COARSE]
 

@@ -19,13 +19,23 @@ from sklearn.metrics import log_loss as reference_log_loss
 from sklearn.model_selection import StratifiedKFold
 from torch import nn
 
-from lis.classifiers.calibration import BINS, calibrated_bound, calibration, expected_calibration_error
-from lis.classifiers.logistic import GRID, PATIENCE, Coordinates, cross_validated, fit
-from lis.classifiers.probe import Probed, probe, probed
+from lis.classifiers.probe import (
+    BINS,
+    GRID,
+    PATIENCE,
+    Coordinates,
+    Probed,
+    calibrated_bound,
+    calibration,
+    cross_validated,
+    expected_calibration_error,
+    fit,
+    probe,
+    probed,
+)
 from lis.config import ProbeConfig
 from lis.progress import Progress
-from lis.report.figures.probe import regularisation, reliability
-from lis.report.sections.probe import linear_probe
+from lis.report.probe import linear_probe, regularisation, reliability
 from lis.report.source import source
 from lis.statistics import wilson
 from lis.store import Artifact

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lis.config import MLPConfig
 from lis.context import Context
-from lis.linking.fit import link
+from lis.linking.link import link
 from lis.linking.pairs import pairs
 from lis.linking.projection import projection
 

@@ -18,8 +18,8 @@ import torch
 from torch import nn
 from torchvision.models import densenet121, resnet50
 
-from lis.classifiers.formats import ip_irm_names, torchvision_names
-from lis.classifiers.published import HUB_FILE, Published, hub_file
+from lis.classifiers.checkpoints import ip_irm_names, torchvision_names
+from lis.classifiers.libraries import HUB_FILE, Published, hub_file
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 CONTENT = b"weights"

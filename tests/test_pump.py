@@ -11,10 +11,10 @@ from helpers.pump_reference import final_volume, forward, plain_match
 from torch import Tensor
 from torch.nn import functional as F
 
-from lis.matches import Matches
-from lis.matching import correlation, pump
+from lis.matching import pump, pyramid
 from lis.matching.pump import match
 from lis.matching.pyramid import Rule, climb
+from lis.types import Matches
 
 FILES = sorted((Path(__file__).parent / "data" / "pump").glob("*.npz"))
 Arrays = dict[str, np.ndarray]
@@ -65,7 +65,7 @@ def test_levels_are_those_of_the_reference(arrays: Arrays) -> None:
     """Sizes, and the sums of all values on the way up."""
     cells, pixels = descriptors(arrays)
     weight = F.pad(torch.ones(cells.shape[1:]), (0, 1, 0, 1))
-    pooled = correlation.correlate(F.pad(cells, (0, 1, 0, 1))[None].flatten(2), pixels[None], 1.5).pooled.whole
+    pooled = pyramid.correlate(F.pad(cells, (0, 1, 0, 1))[None].flatten(2), pixels[None], 1.5).pooled.whole
     levels, _ = climb(pooled.unflatten(3, weight.shape), weight, Rule(1.5, 0.9, 5, 99))
     shapes = [[*level.value.shape[3:], *level.value.shape[1:3]] for level in levels]
     assert shapes == arrays["level_shapes"][1:].tolist()
@@ -140,7 +140,7 @@ def test_bands_change_nothing(lines: int, monkeypatch: pytest.MonkeyPatch) -> No
         whole = match(cells[0], pixels[0])
         count = (grid[0] + 1) * (grid[1] + 1)
         with monkeypatch.context() as patch:
-            patch.setattr(correlation, "_BAND_BYTES", 8 * size[1] * count * lines)
+            patch.setattr(pyramid, "_BAND_BYTES", 8 * size[1] * count * lines)
             banded = match(cells[0], pixels[0])
         assert isinstance(whole, Matches) and isinstance(banded, Matches)
         assert_same(banded, rows(whole))

@@ -11,7 +11,7 @@ from helpers.perturbed import LABELS
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from lis.units.recovery import COMPARED, Recovery, head_overlap, rank_correlation, summary
+from lis.units.truth import COMPARED, Recovery, head_overlap, rank_correlation, summary
 
 
 def recovery(measured: Tensor, true: Tensor) -> Recovery:

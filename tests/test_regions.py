@@ -9,8 +9,7 @@ from helpers.shapes import apart, blobs, drawn, ellipse_of, regions_of, scattere
 from torch import Tensor
 
 from lis.quantify.ellipse import label_moments
-from lis.quantify.regions import Regions, region_moments
-from lis.quantify.runs import Runs
+from lis.quantify.measures import Regions, Runs, region_moments
 
 MASKS = pytest.mark.parametrize(
     "masks", [drawn(), scattered(), blobs(), blobs(size=70, smooth=2)], ids=["drawn", "random", "b32", "b70"]

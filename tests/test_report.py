@@ -17,18 +17,18 @@ from helpers.findings import make_job
 
 import lis.report
 from lis.config import NetworkConfig, PartNetConfig, PartWorldConfig
-from lis.report import comparison, sections
+from lis.report import comparison, section
 from lis.report import page as report_page
 from lis.report.comparison import write_comparison
-from lis.report.frames import records
 from lis.report.html import ReportError, show
 from lis.report.jobs import load_jobs, what_varied
-from lis.report.labels import number, share, times
 from lis.report.metrics import collect_metrics
 from lis.report.page import write_report
-from lis.report.sections import Picture, Section, Table
+from lis.report.section import Picture, Section, Table
 from lis.report.source import Source, component_label
 from lis.report.style import sheet, shows_data
+from lis.report.tables import records
+from lis.report.wording import number, share, times
 from lis.store import Artifact, Draft, Recipe, Store
 
 SECTIONS = {
@@ -129,7 +129,7 @@ def test_a_figure_that_fails_loses_only_itself(
         axes[0, 0].set_title("$\\nonsense$")
         return Section("Fine", "A lead.", [Picture("fine", figure, "A caption.")])
 
-    monkeypatch.setattr(sections, "MAKERS", {0: failing, **sections.MAKERS, 1000: undrawable})
+    monkeypatch.setattr(section, "MAKERS", {0: failing, **section.MAKERS, 1000: undrawable})
     with pytest.raises(ReportError, match=r"written without 2 of its sections(?s:.*)Failing .*: ZeroDivisionError"):
         page(tmp_path, artifacts)
     text = (tmp_path / "out" / "report.html").read_text("utf-8")
@@ -186,7 +186,7 @@ ORDER = [
 ]  # fmt: skip
 """The page from top to bottom, a line per chapter."""
 ANALYSIS = """
-from lis.report.sections import Section, metrics, section
+from lis.report.section import Section, metrics, section
 
 @section(345, "similarity", "similarity")
 def novelty(source):
@@ -199,10 +199,10 @@ def novel(artifact):
 
 
 def test_the_page_had_the_order_of_the_imports() -> None:
-    assert [sections.MAKERS[order].__name__ for order in sorted(sections.MAKERS)] == ORDER
+    assert [section.MAKERS[order].__name__ for order in sorted(section.MAKERS)] == ORDER
     with pytest.raises(ValueError, match=r"order 340: sparsity of lis\.report.* and other of .*another number"):
 
-        @sections.section(340)
+        @section.section(340)
         def other(source: Source) -> Section | None: ...
 
 
@@ -212,9 +212,9 @@ def test_a_new_analysis_needed_a_list_of_imports_and_a_table_of_collectors(
     """One file anywhere below `lis.report` adds its section in its place, and its numbers."""
     (tmp_path / "novelty_of_a_test.py").write_text(ANALYSIS)
     monkeypatch.setattr(lis.report, "__path__", [*lis.report.__path__, str(tmp_path)])
-    monkeypatch.setattr(sections, "MAKERS", dict(sections.MAKERS))
-    monkeypatch.setattr(sections, "COLLECTORS", {k: [*v] for k, v in sections.COLLECTORS.items()})
-    sections.discover.cache_clear()
+    monkeypatch.setattr(section, "MAKERS", dict(section.MAKERS))
+    monkeypatch.setattr(section, "COLLECTORS", {k: [*v] for k, v in section.COLLECTORS.items()})
+    section.discover.cache_clear()
     try:
         known = {stage: artifacts[stage] for stage in ("similarity", "link")}
         assert collect_metrics(known)["novelty/repetitions"] == len(known["similarity"].table("similarity"))
@@ -233,7 +233,7 @@ def test_a_collector_that_fails_loses_only_its_own_numbers(
     artifacts = {stage: artifacts[stage] for stage in ("link", "pairs/test")}
     whole = collect_metrics(artifacts)
     others = {key: value for key, value in whole.items() if not key.startswith("link/")}
-    monkeypatch.setitem(sections.COLLECTORS, "link", [failing])
+    monkeypatch.setitem(section.COLLECTORS, "link", [failing])
     assert collect_metrics(artifacts) == others and len(others) < len(whole)
     assert "'Numbers of link' failed" in caplog.text and "Traceback" in caplog.text
     with pytest.raises(ReportError, match=r"Numbers of link \(failed\): KeyError: 'nowhere'"):
@@ -529,13 +529,13 @@ def test_two_settings_make_one_figure_per_outer_value(tmp_path: Path) -> None:
 
 
 def test_tables_are_crossed_listed_and_told_by_pair() -> None:
-    table = sections.crossed(
+    table = section.crossed(
         "C.", ["a_b", "c"], [1, 2], lambda row, k: f"{row}{k}", corner="x", bold=lambda row, k: (row, k) == ("c", 2)
     )
     assert (table.columns, table.rows) == (["x", "1", "2"], [["a b", "a_b1", "a_b2"], ["c", "c1", "c2"]])
     assert table.best == {(1, 2)}
     columns = {"": lambda row: f"{row['n']}", "twice": lambda row: f"{2 * row['n']}"}
-    assert sections.listed("C.", [{"n": 1}, {"n": 2}], columns).rows == [["1", "2"], ["2", "4"]]
+    assert section.listed("C.", [{"n": 1}, {"n": 2}], columns).rows == [["1", "2"], ["2", "4"]]
     moved = pd.DataFrame({"origin": ["a", "a"], "target": ["b", "b"], "unit": [3, 5]})
-    told = sections.by_pair("C.", "units", moved, [("a", "b"), ("b", "a")], lambda row: str(row["unit"]))
+    told = section.by_pair("C.", "units", moved, [("a", "b"), ("b", "a")], lambda row: str(row["unit"]))
     assert told.rows == [["a → b", "3, 5"], ["b → a", ""]] and told.columns == ["", "units"]

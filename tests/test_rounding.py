@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lis.boundary.rules import data_metric
+from lis.boundary.search import data_metric
 from lis.classifiers.partnet import PartNet
 from lis.generators.partworld.generator import PartWorld
 from lis.linking.mlp import MLPLink
 from lis.rounding import Conv2d, convolve, linear
-from lis.segmentation.segmenter import FewShotSegmenter
+from lis.segmentation.networks import FewShotSegmenter
 from lis.streams import Stream
 from lis.units.perturbation import Perturbation
 

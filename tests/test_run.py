@@ -18,7 +18,7 @@ from hydra import compose, initialize_config_dir
 
 from lis import build
 from lis.config import conf_folder
-from lis.report import sections
+from lis.report import section
 from lis.report.metrics import collect_metrics
 from lis.stage import REGISTRY
 from lis.stages import register
@@ -123,7 +123,7 @@ def failing(*_: object) -> dict[str, float]:
 
 
 def break_numbers() -> None:
-    sections.COLLECTORS["similarity"] = [failing]
+    section.COLLECTORS["similarity"] = [failing]
 
 
 def break_tracker() -> None:

@@ -9,7 +9,7 @@ from helpers.shapes import blobs, drawn, scattered
 from torch import Tensor
 
 from lis.quantify.ellipse import POWERS
-from lis.quantify.runs import Runs
+from lis.quantify.measures import Runs
 
 MASKS = pytest.mark.parametrize(
     "masks",

@@ -25,14 +25,13 @@ from torch import Tensor
 
 from lis.config import MLPConfig
 from lis.context import Context
-from lis.linking.fit import link, load_link
+from lis.linking.link import link, load_link
 from lis.linking.pairs import pairs
 from lis.quantify.measures import MEASURES
 from lis.store import Artifact
 from lis.units.perturbation import Perturbation, perturbed
-from lis.units.screen import screen
-from lis.units.shards import arrived
 from lis.units.tuned import Tuned
+from lis.units.tuning import arrived, screen
 
 FIELDS = ("measures", "probability", "prediction", "realised", "others", "step_norm")
 SAMPLES = 9
@@ -284,7 +283,7 @@ def test_other_errors_are_passed_on(tmp_path: Path) -> None:
 
 @fake
 def test_a_link_that_is_not_finite_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lis.units import screen as stage
+    from lis.units import tuning as stage
 
     def broken(artifact: Artifact) -> Any:
         model: Any = load_link(artifact)
@@ -346,7 +345,7 @@ import resource, tempfile
 from pathlib import Path
 import pytest, torch
 from helpers.fakes_units import FakeClassifier, FakeGenerator, tuning_context, use_fake_segmenter
-from lis.units.screen import screen
+from lis.units.tuning import screen
 
 torch.set_num_threads(1)
 use_fake_segmenter(pytest.MonkeyPatch())

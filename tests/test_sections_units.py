@@ -15,23 +15,23 @@ from helpers import findings, tuned_findings
 from helpers.tuned_findings import CLASSES, LABELS, RARE
 
 from lis.quantify.measures import MEASURES
-from lis.report.frames import column, known, records, where
-from lis.report.labels import number, share, words
-from lis.report.measures import changed, changed_between
+from lis.report import pictures, traversal, unit
+from lis.report.faithfulness import honesty
+from lis.report.layouts import changed, changed_between
 from lis.report.page import write_report
-from lis.report.parts import colours, label_names
-from lis.report.sections import Maker, Section, build_sections, pictures, units, views
-from lis.report.sections.honesty import honesty
-from lis.report.sections.measures import measures
-from lis.report.sections.pictures import blocks
-from lis.report.sections.relevance import class_relevance
-from lis.report.sections.sparsity import sparsity
-from lis.report.sections.transfer import transfer
-from lis.report.sections.truth import truth
-from lis.report.sections.tuned_units import tuned_units
-from lis.report.sections.unit_map import unit_map
-from lis.report.source import Source, source
+from lis.report.pictures import blocks
+from lis.report.relevance import class_relevance
+from lis.report.section import Maker, Section, build_sections
+from lis.report.source import Source, colours, label_names, source
+from lis.report.sparsity import sparsity
 from lis.report.style import class_colours, label_colours
+from lis.report.tables import column, known, records, where
+from lis.report.transfer import transfer
+from lis.report.truth import truth
+from lis.report.tuning import tuned_units
+from lis.report.unit_map import unit_map
+from lis.report.unit_statistics import measures
+from lis.report.wording import number, share, words
 from lis.store import Artifact
 from lis.units.tuned import Tuned
 
@@ -119,7 +119,7 @@ def test_names_of_figures_are_unique_and_captions_are_sentences(shown: dict[str,
         )
 
 
-@pytest.mark.parametrize("caption", [pictures.HOW_TO_READ, units._CAPTION, views._STRIPS])
+@pytest.mark.parametrize("caption", [pictures.HOW_TO_READ, traversal._CAPTION, unit._STRIPS])
 def test_no_caption_says_that_the_picture_holds_what_only_r_does(caption: str) -> None:
     held = [sentence for sentence in caption.split(". ") if re.search(r"as they are|as it is", sentence)]
     assert len(held) == 1 and held[0].startswith("In the r that is asked for")

@@ -22,19 +22,15 @@ from lis.context import Context
 from lis.generators.partworld import PartWorld
 from lis.generators.partworld.world import SETS
 from lis.labels.export import export
-from lis.labels.labelled import draw, folder_digest, labelled
-from lis.labels.masks import exact_masks, reduced_masks
-from lis.report.figures.masks import Example, mask_examples, panels
-from lis.report.figures.segmentation import ious, left_out_ious
-from lis.report.frames import records, where
+from lis.labels.labelled import draw, exact_masks, folder_digest, labelled, reduced_masks
 from lis.report.html import show
-from lis.report.labels import number
-from lis.report.sections.segmentation import parts
+from lis.report.segmentation import Example, ious, left_out_ious, mask_examples, panels, parts
 from lis.report.source import source
 from lis.report.style import label_colours
-from lis.segmentation.evaluation import ALL, RANKS, ranked, segmentation
-from lis.segmentation.iou import confusions, iou
-from lis.segmentation.stage import load_segmenter, segment, segmenter
+from lis.report.tables import records, where
+from lis.report.wording import number
+from lis.segmentation.segmentation import ALL, RANKS, confusions, iou, ranked, segmentation
+from lis.segmentation.segmenter import load_segmenter, segment, segmenter
 from lis.store import Artifact
 from lis.streams import Stream
 

@@ -19,12 +19,19 @@ from lis.labels.export import export
 from lis.labels.labelled import draw, exact
 from lis.linking.training import Settings
 from lis.run import check_models
-from lis.segmentation.evaluation import segmentation
-from lis.segmentation.fewshot import FewShotFit
-from lis.segmentation.iou import confusions, iou
-from lis.segmentation.networks import Projection, Stack, Standardisation, five, read_layers, resized, three
-from lis.segmentation.segmenter import NETWORKS, FewShotSegmenter
-from lis.segmentation.stage import load_segmenter, segment, segmenter
+from lis.segmentation.networks import (
+    NETWORKS,
+    FewShotSegmenter,
+    Projection,
+    Stack,
+    Standardisation,
+    five,
+    read_layers,
+    resized,
+    three,
+)
+from lis.segmentation.segmentation import confusions, iou, segmentation
+from lis.segmentation.segmenter import FewShotFit, load_segmenter, segment, segmenter
 from lis.segmentation.training import Examples, Schedule, Training, images_at_once, maps_of, step_bytes, threads
 from lis.store import Artifact
 from lis.types import Segmenter

@@ -19,15 +19,15 @@ from lis.shards import Shards, joined
 from lis.store import Draft, Recipe
 
 MODULES = {
-    "lis.linking.shards": "pairs-shard",
+    "lis.linking.pairs": "pairs-shard",
     "lis.linking.projection": "projection-shard",
-    "lis.units.shards": "tuning-shard",
+    "lis.units.tuning": "tuning-shard",
     "lis.units.truth": "truth-shard",
-    "lis.motion.shards": "motion-shard",
-    "lis.motion.accuracy": "matching-shard",
-    "lis.boundary.shards": "counterfactual-shard",
-    "lis.boundary.generator_shards": "gan-counterfactuals-shard",
-    "lis.boundary.contrast": "adversarial-shard",
+    "lis.motion.motion": "motion-shard",
+    "lis.motion.matching": "matching-shard",
+    "lis.boundary.job": "counterfactual-shard",
+    "lis.boundary.gan_counterfactuals": "gan-counterfactuals-shard",
+    "lis.boundary.adversarial": "adversarial-shard",
 }
 """Those with shards, and the folders of the store."""
 
@@ -130,7 +130,7 @@ def test_what_makes_the_shards_of_every_stage_can_be_sent(module: str, stage: st
 
 def test_blocks_can_be_sent() -> None:
     """With their tensors and perturbations."""
-    from lis.motion.shards import Block
+    from lis.motion.motion import Block
     from lis.units.perturbation import Perturbation
 
     along = Perturbation.along("pc:1", torch.ones(4) / 2, -1.0, 2.0)

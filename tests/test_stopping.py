@@ -179,9 +179,9 @@ def test_a_conversion_that_was_stopped_left_a_traceback(
     """Nor is there anything by half, which the same command would refuse to write over."""
     fresh, (source, folder) = Stop(), (tmp_path / "network.pkl", tmp_path / "out")
     source.write_bytes(packed("t_stem16_c10"))
-    for module in ("lis.convert", "lis.generators.stylegan_xl.saved"):
+    for module in ("lis.convert", "lis.generators.stylegan_xl.checkpoint"):
         monkeypatch.setattr(f"{module}.stop", fresh)
-    home = "lis.generators.stylegan_xl.saved" if step == "save_file" else "lis.convert"
+    home = "lis.generators.stylegan_xl.checkpoint" if step == "save_file" else "lis.convert"
     function = getattr(sys.modules[home], step)
 
     def signalled(*arguments: object) -> object:

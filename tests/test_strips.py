@@ -17,21 +17,20 @@ from torch import Tensor
 from lis.config import LeastSquaresConfig, MLPConfig
 from lis.context import Context
 from lis.images import to_uint8
-from lis.linking.fit import link, load_link
 from lis.linking.linear import LinearLink
+from lis.linking.link import link, load_link
 from lis.linking.mlp import MLPLink
 from lis.linking.pairs import pairs
 from lis.look import Looker
-from lis.report.figures.strips import Block
-from lis.report.figures.strips import strips as strips_figure
-from lis.report.labels import number
+from lis.report.layouts import Block
+from lis.report.layouts import strips as strips_figure
 from lis.report.page import write_report
-from lis.report.sections.units import answer_factor, followed, single_units
 from lis.report.source import source
+from lis.report.traversal import answer_factor, followed, single_units
+from lis.report.wording import number
 from lis.store import Artifact
 from lis.units.perturbation import Perturbation, with_unit
-from lis.units.strips import candidates, first, rank, strips
-from lis.units.tuning import Truth, tune
+from lis.units.traversal import Truth, candidates, first, rank, strips, tune
 
 SIZES = {"strips__units": 3, "strips__samples": 4, "strips__examples": 2, "strips__steps": 3}
 MLP = MLPConfig(hidden=8, max_epochs=2)

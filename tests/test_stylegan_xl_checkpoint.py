@@ -25,7 +25,7 @@ from lis.convert import convert, main
 from lis.generators.stylegan_xl.checkpoint import read_checkpoint, read_pickle, write_checkpoint
 from lis.generators.stylegan_xl.generator import StyleGANXL
 from lis.generators.stylegan_xl.geometry import GeneratorSpec, geometry
-from lis.generators.stylegan_xl.layouts import Stage, Widths, imagenet256, mapping_of, stack
+from lis.generators.stylegan_xl.published import Stage, Widths, imagenet256, mapping_of, stack
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import torch
 from helpers.pickled import NAMES
 from helpers.stylegan_xl_fixtures import TOLERANCE, UNTRANSFORMED, generator, recorded
 
-from lis.generators.stylegan_xl import compiler
+from lis.generators.stylegan_xl import resampling
 from lis.generators.stylegan_xl.resampling import Resampling, _sums, resample
 
 IMAGES = {"img_psi1": "w_psi1", "img_psi07": "w_psi07", "img_wplus": "wplus"}
@@ -35,16 +35,16 @@ generator("t_stem16_c10", compile="on").synthesis(io["w_psi1"])
 @pytest.fixture(scope="module")
 def works() -> None:
     """Skips where nothing can be compiled, and says why."""
-    if problem := compiler._problem("cpu"):
+    if problem := resampling._problem("cpu"):
         pytest.skip(problem)
 
 
 @pytest.fixture
 def forgotten() -> Iterator[None]:
     """What is known of the compiler is found out anew, and again after the test."""
-    compiler.usable.cache_clear()
+    resampling.usable.cache_clear()
     yield
-    compiler.usable.cache_clear()
+    resampling.usable.cache_clear()
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def broken(monkeypatch: pytest.MonkeyPatch, forgotten: None) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found\nmore of it")
 
-    monkeypatch.setattr(compiler, "resample", fail)
+    monkeypatch.setattr(resampling, "resample", fail)
 
 
 @pytest.fixture
@@ -140,19 +140,19 @@ def test_on_is_an_error_without_a_compiler() -> None:
 def test_auto_does_without_a_compiler_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
     """The images are the same."""
     network, io = generator("t_stem16_c10", compile="auto"), recorded("t_stem16_c10")
-    with caplog.at_level(logging.INFO, logger=compiler.__name__):
+    with caplog.at_level(logging.INFO, logger=resampling.__name__):
         images = [network.synthesis(io["w_psi1"]) for _ in range(2)]
     assert max(off(image, io["img_psi1"]) for image in images) <= TOLERANCE
-    (said,) = [record.getMessage() for record in caplog.records if record.name == compiler.__name__]
+    (said,) = [record.getMessage() for record in caplog.records if record.name == resampling.__name__]
     assert said.startswith("StyleGAN-XL resamples with banded matrices (nothing can be compiled here, InvalidCxx")
 
 
 @pytest.mark.usefixtures("forgotten")
 def test_off_asks_for_no_compiler(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """And says that it was told so."""
-    monkeypatch.setattr(compiler, "_problem", lambda device: pytest.fail("compiled"))
-    with caplog.at_level(logging.INFO, logger=compiler.__name__):
-        assert not compiler.usable("off", "cpu")
+    monkeypatch.setattr(resampling, "_problem", lambda device: pytest.fail("compiled"))
+    with caplog.at_level(logging.INFO, logger=resampling.__name__):
+        assert not resampling.usable("off", "cpu")
     assert "banded matrices (gan.compile=off)" in caplog.text
 
 
@@ -160,9 +160,9 @@ def test_off_asks_for_no_compiler(monkeypatch: pytest.MonkeyPatch, caplog: pytes
 @pytest.mark.parametrize("mode", ["auto", "on"])
 def test_what_is_compiled_is_said(mode: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Where compiling works."""
-    monkeypatch.setattr(compiler, "_problem", lambda device: "")
-    with caplog.at_level(logging.INFO, logger=compiler.__name__):
-        assert compiler.usable(mode, "cpu")
+    monkeypatch.setattr(resampling, "_problem", lambda device: "")
+    with caplog.at_level(logging.INFO, logger=resampling.__name__):
+        assert resampling.usable(mode, "cpu")
     assert "compiled polyphase sums" in caplog.text
 
 

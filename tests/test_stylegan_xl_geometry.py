@@ -14,9 +14,8 @@ from helpers.stylegan_xl_fixtures import UNTRANSFORMED, described, state
 
 from lis.generators.stylegan_xl import GeneratorSpec, StyleGANXL, geometry, imagenet, imagenet256
 from lis.generators.stylegan_xl.checkpoint import read_pickle
-from lis.generators.stylegan_xl.initial import design
-from lis.generators.stylegan_xl.layouts import Stage, Widths, mapping_of, stack
-from lis.generators.stylegan_xl.nodes import Node
+from lis.generators.stylegan_xl.published import Stage, Widths, design, mapping_of, stack
+from lis.generators.stylegan_xl.records import Node
 
 HEAD = {"kernel": 3, "radial": False}
 STAGES = {

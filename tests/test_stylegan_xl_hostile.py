@@ -32,7 +32,7 @@ from helpers.pickled import (
 )
 
 from lis.generators.stylegan_xl.checkpoint import read_pickle
-from lis.generators.stylegan_xl.nodes import Node
+from lis.generators.stylegan_xl.records import Node
 from lis.pickles.records import MAX_STEPS
 
 WATCHED: dict[int, list[str]] = {}

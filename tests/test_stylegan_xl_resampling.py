@@ -16,7 +16,8 @@ from helpers.stylegan_xl_fixtures import generator, recorded
 from helpers.stylegan_xl_reference import downsample, upsample
 from torch import Tensor, nn
 
-from lis.generators.stylegan_xl import StyleGANXL, compiler, resampling, winograd
+from lis.generators.stylegan_xl import StyleGANXL, resampling, winograd
+from lis.generators.stylegan_xl import resampling as resampling_module
 from lis.generators.stylegan_xl.resampling import Resampling, resample
 from lis.generators.stylegan_xl.synthesis import Layer
 
@@ -143,7 +144,7 @@ def test_resampling(compiled: bool, piece: int, monkeypatch: pytest.MonkeyPatch)
 @torch.no_grad()
 def test_resampling_through_the_compiler() -> None:
     """One program serves all sizes and channels."""
-    if problem := compiler._problem("cpu"):
+    if problem := resampling_module._problem("cpu"):
         pytest.skip(problem)
     for case in (Case(channels=70), Case(channels=5, size=29)):
         arguments = case.arguments()
@@ -214,7 +215,7 @@ def test_convolutions(tiles: int, compiled: bool, monkeypatch: pytest.MonkeyPatc
 @torch.no_grad()
 def test_convolutions_through_the_compiler() -> None:
     """Of any size, however many of them a process meets."""
-    if problem := compiler._problem("cpu"):
+    if problem := resampling_module._problem("cpu"):
         pytest.skip(problem)
     for n, size in product((1, 2), SIZES):
         assert convolved(n, size, compiled=True) < WITHIN, size

@@ -17,10 +17,9 @@ from helpers.pickled import Made, Raw, code, forget_peak, get, kept, peak_memory
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from lis.classifiers.checkpoints import Checkpoint, read_file
-from lis.classifiers.formats import ip_irm_names
+from lis.classifiers.checkpoints import Checkpoint, ip_irm_names, read_file
+from lis.files import MAX_HEADER, load_safetensors
 from lis.pickles.torch_files import read_torch
-from lis.safetensors_file import MAX_HEADER, load_safetensors
 
 BASE = torch.arange(100.0).view(10, 10)
 

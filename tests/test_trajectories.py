@@ -16,14 +16,14 @@ from test_counterfactuals import context, frame
 from torch import Tensor
 
 from lis.boundary import trajectories as stage
+from lis.boundary.boundary_truth import boundary_truth, validate_bayes
 from lis.boundary.counterfactuals import counterfactuals
 from lis.boundary.trajectories import trajectories
-from lis.boundary.truth import boundary_truth, validate_bayes
 from lis.context import Context
-from lis.linking.fit import link, load_link
+from lis.linking.link import link, load_link
 from lis.quantify.change import change
 from lis.quantify.measures import MEASURES, measure
-from lis.segmentation.stage import Masks
+from lis.segmentation.segmenter import Masks
 from lis.store import Artifact
 from lis.units.parts import Parts
 

@@ -11,7 +11,7 @@ from helpers.perturbed import LABELS, tuned
 
 from lis.quantify.measures import MEASURES
 from lis.units.effects import Effects
-from lis.units.transfer import class_agreement, transfer
+from lis.units.unit_statistics import class_agreement, transfer
 
 
 def test_transfer_of_the_leading_unit() -> None:

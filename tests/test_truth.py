@@ -14,15 +14,14 @@ from torch import Tensor
 from lis.config import MLPConfig
 from lis.context import Context
 from lis.generators.partworld import PartWorld
-from lis.linking.fit import link, load_link
+from lis.linking.link import link, load_link
 from lis.quantify.change import change
 from lis.quantify.measures import MEASURES, measure
 from lis.store import Artifact
 from lis.streams import Stream
-from lis.units.recovery import COMPARED
-from lis.units.screen import screen
-from lis.units.truth import true_measures, truth
+from lis.units.truth import COMPARED, true_measures, truth
 from lis.units.tuned import Tuned
+from lis.units.tuning import screen
 
 
 class Drawing(FakeGenerator):

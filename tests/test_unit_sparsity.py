@@ -10,7 +10,7 @@ from helpers.perturbed import CLASSES, tuned
 
 from lis.quantify.measures import MEASURES
 from lis.units.effects import Effects
-from lis.units.sparsity import label_sparsity_table, unit_sparsity_table
+from lis.units.unit_statistics import label_sparsity_table, unit_sparsity_table
 
 
 def sparsity(x: Any) -> float:

@@ -22,23 +22,22 @@ from torch import Tensor
 
 from lis.config import LeastSquaresConfig, MLPConfig
 from lis.context import Context
-from lis.linking.fit import link, load_link
+from lis.linking.link import link, load_link
 from lis.linking.pairs import pairs
 from lis.quantify.change import change, turned
 from lis.quantify.measures import MEASURES, measure
+from lis.report import unit as unit_module
 from lis.report.animations import animation_names, frames, gif, write_animations
-from lis.report.figures.overlay import overlay
+from lis.report.layouts import overlay
 from lis.report.page import write_report
-from lis.report.sections import views
 from lis.report.source import source
-from lis.segmentation.stage import segmenter as segmenter_stage
+from lis.segmentation.segmenter import segmenter as segmenter_stage
 from lis.stage import REGISTRY, closure
 from lis.store import Artifact
 from lis.units.direction import check_direction, class_pair, find_direction, read_vector
 from lis.units.parts import Parts
 from lis.units.perturbation import Perturbation
-from lis.units.view import direction_view, of_direction, of_unit, unit_view
-from lis.units.walk import Walk, affected_table, walk
+from lis.units.unit import Walk, affected_table, direction_view, of_direction, of_unit, unit_view, walk
 
 LABELS = ("bright", "dark")
 SIZES = {"view__samples": 2, "view__steps": 3, "unit": 5, "classes__labels": list(LABELS)}
@@ -58,7 +57,7 @@ def segmenter() -> Iterator[None]:
         patch.setattr("lis.units.parts.segmenter", lambda _: SimpleNamespace(key="parts"))
         stand_in(patch, "segmenter", lambda _: SimpleNamespace(key="parts"))
         patch.setattr("lis.units.parts.load_segmenter", lambda *_: SimpleNamespace(labels=LABELS, layers=("only",)))
-        patch.setattr("lis.segmentation.stage.segment", lambda _, maps: masks(maps))
+        patch.setattr("lis.segmentation.segmenter.segment", lambda _, maps: masks(maps))
         yield
 
 
@@ -233,7 +232,7 @@ def test_every_generator_ends_in_a_section(tmp_path: Path, conditional: bool, la
     ctx = make_context(tmp_path, FakeGenerator(conditional=conditional), **sizes)
     artifacts = {"unit": unit_view(ctx), "direction": direction_view(ctx)}
     found = source(ctx, artifacts)
-    for section in (views.unit(found), views.direction(found)):
+    for section in (unit_module.unit(found), unit_module.direction(found)):
         assert section is not None and len(section.figures) == 2
         assert len(section.tables) == (2 if labels else 1)
         assert ("what changes most is the" in section.lead) == bool(labels)
@@ -394,7 +393,7 @@ def texts(figure: Figure) -> list[str]:
 
 def test_the_section_states_what_the_tables_hold(run: tuple[Context, Artifact]) -> None:
     ctx, artifact = run
-    section = views.unit(source(ctx, {"unit": artifact}))
+    section = unit_module.unit(source(ctx, {"unit": artifact}))
     assert section is not None and section.title == "Unit 5"
     found, affected = Walk(**artifact.tensors("walk")), artifact.table("affected")
     first: Any = affected[(affected["rank"] == 1) & (affected["measure"] == "entropy")].iloc[0]
@@ -417,7 +416,7 @@ def test_the_section_states_what_the_tables_hold(run: tuple[Context, Artifact]) 
 def test_the_section_is_on_the_page(run: tuple[Context, Artifact], tmp_path: Path) -> None:
     ctx, artifact = run
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lis.report.sections.MAKERS", {110: views.unit, 120: views.direction})
+        patch.setattr("lis.report.section.MAKERS", {110: unit_module.unit, 120: unit_module.direction})
         page = write_report(ctx, {"unit": artifact}, tmp_path).read_text()
     assert 'id="unit-5"' in page and (tmp_path / "figures" / "unit-curves.png").exists()
     assert (tmp_path / "tables" / "unit" / "affected.parquet").exists()
@@ -425,7 +424,7 @@ def test_the_section_is_on_the_page(run: tuple[Context, Artifact], tmp_path: Pat
 
 def test_no_artifact_no_section(tmp_path: Path) -> None:
     found = source(make_context(tmp_path), {})
-    assert views.unit(found) is None and views.direction(found) is None
+    assert unit_module.unit(found) is None and unit_module.direction(found) is None
     assert write_animations(found, tmp_path / "figures") == [] and not (tmp_path / "figures").exists()
 
 

@@ -1,21 +1,232 @@
-"""Steps in pixels that move the answer as far as a counterfactual does: the contrast to it (paper §1, §2).
-
-A counterfactual is meant to be seen. An adversarial image has the same effect on the classifier, and next to nothing
-that a person would see. Both start from the image of f(r) and end where the target has the same probability.
-"""
+"""Every counterfactual beside steps in pixels of equal effect: what would a person see? (paper §1, §2)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
+from omegaconf import MISSING
 from torch import Tensor
 from torch.nn import functional as F
 
+from lis import costs
+from lis.boundary.counterfactuals import counterfactuals
+from lis.config.fields import number
+from lis.context import Context
+from lis.images import to_uint8
+from lis.linking.link import link, load_link
+from lis.look import generated
+from lis.memory import Batches, Machine
+from lis.peaks import at_once, picture_arrays
+from lis.quantify.change import change
+from lis.quantify.measures import MEASURES, measure
+from lis.segmentation.training import part_layers
+from lis.shards import Shards, joined
+from lis.stage import MODELS, stage
+from lis.store import Artifact, Draft
+from lis.types import Link
+from lis.units.parts import Parts, segmented
+from lis.units.tuned import long_table
+
+VERSION = 2
+KINDS = ("counterfactual", "adversarial")
 BLOCK = 4
 """Pixels, in both directions, over whose mean a change counts as coarse."""
 _HALVINGS = 20
+
+
+@dataclass
+class AdversarialConfig:
+    """Steps in pixels that have the effect of a counterfactual."""
+
+    samples: int | None = number(MISSING, low=1)
+    """At most so many counterfactuals per pair of classes; null: all."""
+    step: float = number(0.002, low=1e-5, high=1)
+    """Root mean square over the pixels of a step; images lie in [-1, 1]."""
+    max_steps: int = number(500, low=1)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all shards of a run share."""
+
+    ctx: Context
+    found: Artifact
+    """The counterfactuals."""
+    link: Link
+    """On the CPU."""
+    parts: Parts
+    batches: Batches
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Keys of the artifacts of the counterfactuals and of the segmenter."""
+        return self.found.key, *self.parts.keys
+
+
+def _images(ctx: Context, machine: Machine) -> int:
+    """Bytes of a batch with gradients of the classifier, and the maps in which parts are looked for."""
+    layers = part_layers(ctx)
+    one = costs.image_bytes(ctx.generator, ctx.device, ctx.classifier, layers=layers, gradient=True)
+    return at_once(one, ctx.config.batch_size, machine)
+
+
+@stage(
+    "adversarial",
+    version=VERSION,
+    inputs=(counterfactuals, link, segmented),
+    config=AdversarialConfig,
+    models=MODELS,
+    also=lambda ctx: {"shown": ctx.config.counterfactual.shown},
+    images=_images,
+    arrays=picture_arrays,
+)
+def adversarial(
+    ctx: Context,
+    config: AdversarialConfig,
+    found: Artifact,
+    linked: Artifact,
+    trained: Artifact | None,
+    draft: Draft,
+) -> None:
+    """Counterfactuals that succeeded, at most `adversarial.samples` of a pair, beside the same image moved in pixels.
+
+    Table "adversarial", a row per counterfactual: origin, target, sample_index, row (of the table "counterfactuals"),
+    goal (probability of the target that the counterfactual reached), probability, reached and steps (of the steps in
+    pixels), mse, largest and coarse of both (`mse_counterfactual`, `mse_adversarial`, …; see `difference`), cycled
+    (what the classifier calls the picture that the link makes of the adversarial image), seen (that is the target).
+
+    Table "measures", a row per label and measure: counterfactual and adversarial (mean |change| from the original over
+    all rows), n. A picture without w has no feature maps: the masks of the adversarial image are those of the original,
+    so that its parts cannot change in shape.
+
+    Table and tensors "shown", the first row of each of the first `counterfactual.shown` pairs: origin, target,
+    sample_index, row (of the table "adversarial"); image `[k, 4, 3, H, W]` uint8 (original, counterfactual,
+    adversarial, the link's picture of the adversarial image), difference `[k, 2, 3, H, W]` float32 (counterfactual and
+    adversarial, each minus the original). Json "facts": labels, n, and the shares reached and seen.
+
+    Raises:
+        ValueError: what the stages before refuse.
+    """
+    parts = Parts.of(ctx)
+    _build(Job(ctx, found, load_link(linked), parts, ctx.batches(parts.masks, gradient=True)), draft)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Counterfactuals of one ordered pair of classes."""
+
+    target: str
+    rows: tuple[int, ...]
+    """Of the table "counterfactuals"."""
+
+
+def _config(job: Job, block: Block) -> dict[str, Any]:
+    config = job.ctx.config.adversarial
+    return {"target": block.target, "rows": list(block.rows), "step": config.step, "max_steps": config.max_steps}
+
+
+@torch.no_grad()
+def _block(job: Job, block: Block, draft: Draft) -> None:
+    codes = {name: values[list(block.rows)] for name, values in job.found.tensors("counterfactuals").items()}
+    goal = torch.from_numpy(job.found.table("counterfactuals")["probability"].to_numpy()[list(block.rows)].copy())
+    target = job.ctx.classifier.class_names.index(block.target)
+
+    def contrasted(rows: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        return _contrast(job, codes["w_original"][rows], codes["w"][rows], target, goal[rows])
+
+    made, first = zip(*job.batches.map(contrasted, torch.arange(len(goal))), strict=True)
+    draft.tensors("block", {name: torch.cat([part[name] for part in made]) for name in made[0]})
+    draft.tensors("first", first[0])
+
+
+SHARDS = Shards("adversarial-shard", VERSION, _config, _block)
+"""Tensors "block" of n counterfactuals: probability, reached, steps, cycled `[n]`; measures `[n, 3, K, 5]` (original,
+counterfactual, adversarial); mse, largest and coarse `[n, 2]`. Tensors "first", of the first row alone: image and
+difference as in the tensors "shown" of `adversarial`."""
+
+
+def _contrast(
+    job: Job, w_original: Tensor, w: Tensor, target: int, goal: Tensor
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The tensors "block" of some counterfactuals, all at once, and "first" of the first of them."""
+    ctx, labels = job.ctx, len(job.parts.labels)
+    original, own = generated(ctx, w_original, job.parts.masks)[:2]  # without the maps
+    moved, other = generated(ctx, w, job.parts.masks)[:2]
+    steps = Steps(ctx.config.adversarial.step, ctx.config.adversarial.max_steps)
+    targets = torch.full((len(w),), target, device=ctx.device)
+    forced = attack(_logits(ctx), original, targets, goal.to(original), steps)
+    cycled = generated(ctx, job.link(ctx.classifier.features(forced.image).cpu()))[0]
+    views = ((own, original), (other, moved), (own, forced.image))
+    apart = [difference(original, image) for image in (moved, forced.image)]
+    made = {
+        "probability": forced.probability,
+        "reached": forced.reached,
+        "steps": forced.steps,
+        "cycled": _logits(ctx)(cycled).argmax(1),
+        "measures": torch.stack([measure(mask, image, labels) for mask, image in views], 1),
+        **{name: torch.stack([each[name] for each in apart], 1) for name in apart[0]},
+    }
+    shown = torch.stack([image[0] for image in (original, moved, forced.image, cycled)])
+    first = {"image": to_uint8(shown), "difference": (shown[1:3] - shown[0]).float().cpu()}
+    return {name: values.cpu() for name, values in made.items()}, first
+
+
+def _logits(ctx: Context) -> Any:
+    """Images → logits."""
+    return lambda image: ctx.classifier.head(ctx.classifier.features(image))
+
+
+def _build(job: Job, draft: Draft) -> None:
+    ctx, table = job.ctx, job.found.table("counterfactuals")
+    blocks = _blocks(table, ctx.config.adversarial.samples)
+    shards = list(SHARDS.artifacts(job, blocks, "steps in pixels"))
+    rows = [row for block in blocks for row in block.rows]
+    own = table.iloc[rows][["origin", "target", "sample_index", "probability"]].reset_index(drop=True)
+    names = np.asarray(ctx.classifier.class_names)
+    found = joined(shards)
+    result = _table(own, rows, found, names) if found else own.iloc[:0]
+    draft.table("adversarial", result)
+    labels = job.parts.labels
+    draft.table("measures", _measures(found["measures"] if found else torch.empty(0, 3, len(labels), 5), labels))
+    starts = np.cumsum([0, *(len(block.rows) for block in blocks)])[: min(len(blocks), ctx.config.counterfactual.shown)]
+    draft.table("shown", result.iloc[starts][["origin", "target", "sample_index"]].assign(row=starts))
+    if len(starts):
+        first = [artifact.tensors("first") for artifact in shards[: len(starts)]]
+        draft.tensors("shown", {name: torch.stack([each[name] for each in first]) for name in first[0]})
+    shares = (
+        {name: float(np.mean(result[name])) if len(result) else None for name in ("reached", "seen")} if found else {}
+    )
+    draft.json("facts", {"labels": list(labels), "n": len(rows)} | shares)
+
+
+def _blocks(table: pd.DataFrame, most: int | None) -> list[Block]:
+    """The first counterfactuals of each pair that succeeded."""
+    good = table[table["success"].to_numpy(dtype=bool)]
+    ordered = dict.fromkeys(zip(good["origin"], good["target"], strict=True))
+    rows = {pair: good.index[(good["origin"] == pair[0]) & (good["target"] == pair[1])] for pair in ordered}
+    return [Block(str(target), tuple(own[:most].tolist())) for (_, target), own in rows.items()]
+
+
+def _table(own: pd.DataFrame, rows: list[int], found: dict[str, Tensor], names: np.ndarray) -> pd.DataFrame:
+    table = own.rename(columns={"probability": "goal"}).assign(row=rows)
+    table = table.assign(**{name: found[name].numpy() for name in ("probability", "reached", "steps")})
+    for name in ("mse", "largest", "coarse"):
+        table = table.assign(**{f"{name}_{kind}": found[name][:, k].numpy() for k, kind in enumerate(KINDS)})
+    cycled = names[found["cycled"].numpy()]
+    return table.assign(cycled=cycled, seen=cycled == table["target"].to_numpy())
+
+
+def _measures(measures: Tensor, labels: tuple[str, ...]) -> pd.DataFrame:
+    """Mean |change| of every label and measure, of `measures [n, 3, K, 5]`."""
+    moved = [change(measures[:, 0], measures[:, k]).abs().double() for k in (1, 2)]
+    columns = {kind: values.nanmean(0).numpy() for kind, values in zip(KINDS, moved, strict=True)}
+    n = (~moved[0].isnan()).sum(0).numpy()
+    return long_table({"label": labels, "measure": MEASURES}, columns | {"n": n})
 
 
 @dataclass(frozen=True)

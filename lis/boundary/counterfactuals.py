@@ -10,12 +10,10 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from lis.boundary.job import Job, search_arrays, search_settings, start_bound
-from lis.boundary.loss import identity
-from lis.boundary.shards import blocks, searched
-from lis.boundary.wanted import validate_counterfactual
+from lis.boundary.job import Job, blocks, search_arrays, search_settings, searched, start_bound, validate_counterfactual
+from lis.boundary.search import identity
 from lis.context import Context
-from lis.linking.fit import link
+from lis.linking.link import link
 from lis.linking.pairs import test_pairs, train_pairs
 from lis.stage import MODELS, stage
 from lis.statistics import wilson

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from lis.boundary.counterfactuals import SEARCHED, identity_of, rows
-from lis.boundary.diversity import agreement_table, pair_sparsity, shared_units
-from lis.boundary.job import Job, search_arrays
-from lis.boundary.shards import blocks, searched
-from lis.boundary.wanted import validate_counterfactual
+from lis.boundary.job import Job, blocks, search_arrays, searched, validate_counterfactual
 from lis.context import Context
 from lis.quantify.sparsity import hoyer
 from lis.stage import MODELS, stage
 from lis.store import Artifact, Draft
+
+KEYS = ["origin", "target", "sample_index"]
+"""What a group of starts has in common."""
 
 
 def _also(ctx: Context) -> dict[str, Any]:
@@ -39,8 +43,8 @@ def initialisations(ctx: Context, linked: Artifact, train: Artifact, test: Artif
 
     Table "sparsity", a row per search: origin, target, sample_index, initialisation, success, steps, sparsity (Hoyer's,
     of r̃ − r̃₀; NaN where it failed), sparsity_asked (of Δr). Tables "agreement", "pair_sparsity" and "units": see
-    `lis.boundary.diversity`. Tensors "directions": direction `[rows of "sparsity", units]`, NaN where it failed. Json
-    "facts": initialisations, top, class_names.
+    `agreement_table`, `pair_sparsity` and `shared_units`. Tensors "directions": direction `[rows of "sparsity", units]`,
+    NaN where it failed. Json "facts": initialisations, top, class_names.
 
     Raises:
         ValueError: as `validate_counterfactual`; an answer is not finite; what the stages before refuse.
@@ -65,3 +69,89 @@ def _build(job: Job, wanted: list, draft: Draft) -> None:
     draft.tensors("directions", {"direction": reached})
     starts = ctx.config.counterfactual.initialisations
     draft.json("facts", {"initialisations": starts, "top": top, "class_names": list(ctx.class_names)})
+
+
+def agreement(directions: Tensor, top: int) -> tuple[Tensor, Tensor]:
+    """Every two of m directions: their cosine, and the share of their `top` most moved units that both have.
+
+    Args:
+        directions: `[m, units]`, none of them 0.
+        top: how many units are at the head of a direction.
+
+    Returns:
+        Both `[m (m − 1) / 2]`.
+
+    Example:
+        >>> cosine, shared = agreement(torch.tensor([[1.0, 0.0, 0.5], [0.0, 2.0, 1.0]]), top=2)
+        >>> round(float(cosine), 3), float(shared)
+        (0.2, 0.5)
+    """
+    unit = F.normalize(directions, dim=1)
+    heads = F.one_hot(head(directions, top), directions.shape[1]).sum(1).float()
+    row, column = torch.triu_indices(len(directions), len(directions), offset=1)
+    shared = (heads[row] * heads[column]).sum(1) / heads.sum(1).mean()
+    return (unit[row] * unit[column]).sum(1), shared
+
+
+def head(directions: Tensor, top: int) -> Tensor:
+    """The units that move most, `[m, top]` int64 of directions `[m, units]`; fewer where there are fewer units."""
+    return directions.abs().topk(min(top, directions.shape[1]), dim=1).indices
+
+
+def agreement_table(table: pd.DataFrame, reached: Tensor, asked: Tensor, top: int) -> pd.DataFrame:
+    """A row per sample and pair of classes.
+
+    Columns: origin, target, sample_index, n (starts that succeed), cosine (mean over every two of them, of the
+    directions that arrive), cosine_low, cosine_high (the least and the most alike), cosine_asked (of Δr), shared; NaN
+    below two.
+
+    Args:
+        table: a row per start: origin, target, sample_index, success.
+        reached: r̃ − r̃₀ of every row, `[rows, units]`.
+        asked: Δr of every row.
+        top: as in `agreement`.
+    """
+    groups: Any = table[table["success"]].groupby(KEYS, sort=False)
+    known = {key: _agreement(reached[own.index.tolist()], asked[own.index.tolist()], top) for key, own in groups}
+    missing = {"n": 0} | dict.fromkeys(("cosine", "cosine_low", "cosine_high", "cosine_asked", "shared"), np.nan)
+    keys = table[KEYS].drop_duplicates().itertuples(index=False, name=None)
+    return pd.DataFrame([dict(zip(KEYS, key, strict=True)) | known.get(key, missing) for key in keys])
+
+
+def _agreement(reached: Tensor, asked: Tensor, top: int) -> dict[str, float]:
+    if len(reached) < 2:
+        return {"n": len(reached)} | dict.fromkeys(
+            ("cosine", "cosine_low", "cosine_high", "cosine_asked", "shared"), np.nan
+        )
+    cosine, shared = agreement(reached, top)
+    ends = {"cosine_low": float(cosine.min()), "cosine_high": float(cosine.max())}
+    other = {"cosine_asked": float(agreement(asked, top)[0].mean()), "shared": float(shared.mean())}
+    return {"n": len(reached), "cosine": float(cosine.mean())} | ends | other
+
+
+def pair_sparsity(table: pd.DataFrame) -> pd.DataFrame:
+    """Sparsity of the directions of every pair of classes: origin, target, n, mean, std, low and high (quartiles)."""
+    groups: Any = table.groupby(["origin", "target"], sort=False)["sparsity"]
+    rows = [
+        {"origin": origin, "target": target, "n": int(own.notna().sum()), "mean": own.mean(), "std": own.std(ddof=0)}
+        | {"low": own.quantile(0.25), "high": own.quantile(0.75)}
+        for (origin, target), own in groups
+    ]
+    return pd.DataFrame(rows)
+
+
+def shared_units(table: pd.DataFrame, reached: Tensor, top: int) -> pd.DataFrame:
+    """The units that most counterfactuals of a pair of classes move.
+
+    Columns: origin, target, unit, share (of the successful searches in which it is among the `top` most moved), change
+    (mean of r̃ − r̃₀); the first `top` of every pair.
+    """
+    rows, groups = list[pd.DataFrame](), table[table["success"]].groupby(["origin", "target"], sort=False)
+    for (origin, target), own in groups:  # pyright: ignore[reportGeneralTypeIssues]: the stubs know no pairs
+        directions = reached[own.index.tolist()]
+        share = F.one_hot(head(directions, top), directions.shape[1]).sum(1).double().mean(0)
+        first = share.argsort(descending=True, stable=True)[:top]
+        columns = {"unit": first, "share": share[first], "change": directions.mean(0)[first]}
+        rows.append(pd.DataFrame({"origin": origin, "target": target} | {k: v.numpy() for k, v in columns.items()}))
+    columns = ["origin", "target", "unit", "share", "change"]
+    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=columns)

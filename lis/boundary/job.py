@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lis.boundary.rules import OPTIMIZERS, data_metric
-from lis.boundary.search import Landscape, Settings
-from lis.config import CounterfactualConfig
+from lis.boundary.search import OPTIMIZERS, Found, Landscape, Problems, Settings, data_metric, search
+from lis.config import CounterfactualConfig, RunConfig
 from lis.context import Context
-from lis.linking.fit import link, load_link
+from lis.linking.link import link, load_link
 from lis.linking.pairs import pairs
 from lis.look import Looker
 from lis.peaks import FLOAT, width
+from lis.shards import Shards
+from lis.store import Draft
+from lis.streams import Stream
 from lis.types import Link
+from lis.units.direction import class_pair
+
+STARTS = 2**20
+"""Starts that a sample can have."""
+VERSION = 3
+TOLERANCE = 1e-3
+"""Length of path within which a boundary is located, as a fraction of the path from the original to its end."""
+STEPS = 10
+"""Even steps at which a path is looked at first."""
 
 
 @dataclass(frozen=True)
@@ -99,3 +111,231 @@ def search_settings(config: CounterfactualConfig) -> Settings:
 def start_bound(config: CounterfactualConfig) -> float:
     """Bound of the uniform start."""
     return OPTIMIZERS[config.optimizer].start if config.start is None else config.start
+
+
+def validate_counterfactual(config: RunConfig) -> None:
+    """Checks, before any work, that there are pairs of classes, and samples to begin with.
+
+    Raises:
+        ValueError: a single class, an unknown pair or one that is named twice, or too few test pairs.
+    """
+    class_pairs(config)
+    for key in ("samples", "diversity_samples", "l1_samples"):
+        value = getattr(config.counterfactual, key)
+        if value > config.pairs.test:
+            raise ValueError(
+                f"counterfactual.{key}={value}: expected at most pairs.test={config.pairs.test}, the samples per class"
+            )
+
+
+def class_pairs(config: RunConfig) -> list[tuple[int, int]]:
+    """Original and target, places among the classes of the run.
+
+    Those that are named, or all: first every class and the next one, then every class and the one after that, ….
+
+    Raises:
+        ValueError: as `validate_counterfactual`.
+
+    Example:
+        >>> from lis.config import ClassesConfig
+        >>> class_pairs(RunConfig(classes=ClassesConfig(name="three", names=["a", "b", "c"])))
+        [(0, 1), (1, 2), (2, 0), (0, 2), (1, 0), (2, 1)]
+    """
+    names, wanted = config.classes.names, config.counterfactual.pairs
+    if len(names) < 2:
+        raise ValueError(f"a counterfactual needs two classes: classes.names has {len(names)} ({', '.join(names)})")
+    if wanted is None:
+        return [(k, (k + d) % len(names)) for d in range(1, len(names)) for k in range(len(names))]
+    if not wanted:
+        raise ValueError("counterfactual.pairs is empty: expected <from>-<to>, or null for every pair")
+    found = [class_pair(text, names, key="counterfactual.pairs=") for text in wanted]
+    if len(set(found)) < len(found):
+        raise ValueError(f"counterfactual.pairs={','.join(wanted)}: expected every pair once")
+    return found
+
+
+def starts(
+    seed: int, optimizer: str, bound: float, places: tuple[int, int], sample_index: Tensor, n: int, units: int
+) -> Tensor:
+    """Uniform starts in the coordinates of the optimizer's metric; one does not depend on the others.
+
+    Args:
+        seed: of the run.
+        optimizer: says whether they may be negative.
+        bound: below which they lie.
+        places: original and target among the classifier's classes.
+        sample_index: samples `[k]` in the stream of test pairs.
+        n: starts per sample.
+        units: of the classifier.
+
+    Returns:
+        `[k, n, units]` float32.
+    """
+    stream, (origin, target) = Stream("counterfactual starts", seed), places
+    draws = torch.empty(len(sample_index), n, units)
+    for row, sample in enumerate(sample_index.tolist()):
+        for start in range(n):
+            rng = stream.rng(origin * STARTS + target, sample * STARTS + start)
+            draws[row, start] = torch.from_numpy(rng.random(units, dtype="float32"))
+    return bound * (2 * draws - 1 if OPTIMIZERS[optimizer].signed else draws)
+
+
+def names_of(config: RunConfig, pair: Sequence[int]) -> tuple[str, str]:
+    """Names of original and target."""
+    return config.classes.names[pair[0]], config.classes.names[pair[1]]
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Samples of one class, and where they are to go."""
+
+    pair: tuple[int, int]
+    """Original and target, places among the classes of the run."""
+    sample_index: Tensor
+    """`[k]` int64, in the stream of the test pairs."""
+    r: Tensor
+    """`[k, units]`."""
+    initialisations: int
+    """Starts per sample."""
+    settings: Settings
+
+
+def _config(job: Job, block: Block) -> dict[str, Any]:
+    config = job.ctx.config
+    return {
+        "seed": config.seed,
+        "truncation": config.gan.truncation,
+        "accept": config.pairs.accept,
+        "pair": list(names_of(config, block.pair)),
+        "samples": block.sample_index.tolist(),
+        "initialisations": block.initialisations,
+        "start": start_bound(config.counterfactual),
+        "settings": asdict(block.settings),
+    }
+
+
+def _build(job: Job, block: Block, draft: Draft) -> None:
+    problems = problems_of(job, block)
+    found = search(job.land(block.settings), job.answers, problems)
+    k, n = len(block.sample_index), block.initialisations
+    draft.tensors(
+        "block",
+        {
+            "sample_index": block.sample_index.repeat_interleave(n),
+            "initialisation": torch.arange(n).repeat(k),
+            "steps": found.steps,
+            "success": found.success,
+            "diverged": found.diverged,
+            "r": problems.r,
+            "shift": found.shift,
+            **_read(job, problems, found),
+        },
+    )
+
+
+SHARDS = Shards("counterfactual-shard", VERSION, _config, _build)
+"""A row per sample and start, the starts running fastest.
+
+Tensors "block": sample_index, initialisation, steps, before, after (classes among the classifier's) `[n]` int64,
+success, diverged `[n]` bool, probability (of the target) `[n]`, boundary `[n]` (NaN without), r, shift, reencoded,
+reencoded_original `[n, units]`, w, w_original `[n, w_dim]` float32. An answer that is not finite is a ValueError."""
+
+
+def blocks(job: Job, samples: int, initialisations: int, settings: Settings | None = None) -> list[Block]:
+    """All blocks of a run: its pairs of classes, and so many samples and starts of each; None: the run's settings."""
+    config, test = job.ctx.config, pairs(job.ctx, "test").tensors("pairs")
+    settings = settings or search_settings(config.counterfactual)
+    return [
+        Block(pair, test["sample_index"][rows], test["r"][rows], initialisations, settings)
+        for pair in class_pairs(config)
+        for rows in (test["class_index"] == pair[0]).nonzero()[:samples, 0].split(config.counterfactual.sample_block)
+    ]
+
+
+def searched(job: Job, wanted: Sequence[Block], label: str) -> dict[str, Tensor]:
+    """Everything that the shards of these blocks hold, one after the other; besides origin and target `[n]`."""
+    sizes = torch.tensor([len(block.sample_index) * block.initialisations for block in wanted])
+    ends = torch.tensor([block.pair for block in wanted]).repeat_interleave(sizes, 0)
+    return SHARDS.tensors(job, wanted, label) | {"origin": ends[:, 0], "target": ends[:, 1]}
+
+
+def problems_of(job: Job, block: Block) -> Problems:
+    """The problems of a block, on the run's device."""
+    ctx, n = job.ctx, block.initialisations
+    known = ctx.classifier.class_names
+    origin, target = (known.index(name) for name in names_of(ctx.config, block.pair))
+    config = ctx.config.counterfactual
+    start = starts(
+        ctx.config.seed,
+        config.optimizer,
+        start_bound(config),
+        (origin, target),
+        block.sample_index,
+        n,
+        ctx.classifier.units,
+    )
+    r = block.r.repeat_interleave(n, 0).to(ctx.device)
+    places = [torch.full((len(r),), place, device=ctx.device) for place in (origin, target)]
+    return Problems(r, places[0], places[1], start.flatten(0, 1).to(ctx.device))
+
+
+def _read(job: Job, problems: Problems, found: Found) -> dict[str, Tensor]:
+    """What the images of the original and of the counterfactual are taken for, and where the boundary lies between."""
+    w_original, w = job.codes(problems.r), job.codes(problems.r + found.shift)
+    first, last, target = job.looker(w_original), job.looker(w), problems.target.cpu()
+    return {
+        "w_original": w_original,
+        "w": w,
+        "reencoded_original": first.r,
+        "reencoded": last.r,
+        "before": first.prediction,
+        "after": last.prediction,
+        "probability": last.softmax.gather(1, target[:, None])[:, 0],
+        "boundary": _boundary(job, problems, found).mean(1).float(),
+    }
+
+
+def _boundary(job: Job, problems: Problems, found: Found) -> Tensor:
+    """Positions before and after the boundary `[n, 2]`, NaN where there is none."""
+    r, shift, target = (x[found.success.to(x.device)] for x in (problems.r, found.shift, problems.target))
+
+    def inside(path: Tensor, position: Tensor) -> Tensor:
+        moved = job.along(r[path], shift[path], position)
+        return (job.predict(moved) == target[path]).cpu()
+
+    both = torch.full((len(found.steps), 2), torch.nan, dtype=torch.float64)
+    both[found.success] = enter(inside, len(r))
+    return both
+
+
+def enter(inside: Callable[[Tensor, Tensor], Tensor], n: int, end: float = 1.0, steps: int = STEPS) -> Tensor:
+    """The last point before and the first point after n paths first enter a class.
+
+    A path is looked at in even steps from 0 to `end`. Between the last step outside and the first one inside, the
+    distance is halved until it is at most `TOLERANCE · end`. A path that leaves and enters again between two steps is
+    taken as one that stayed.
+
+    Args:
+        inside: places `[k]` of paths and positions `[k]` float64 on them → whether they are inside, `[k]` bool.
+        n: paths.
+        end: the last position.
+        steps: the even ones.
+
+    Returns:
+        Positions before and after, `[n, 2]` float64; NaN where a path begins inside or is nowhere inside.
+
+    Example:
+        >>> before, after = enter(lambda path, t: t > 0.3, 1)[0].tolist()
+        >>> before <= 0.3 < after, after - before < 1e-3
+        (True, True)
+    """
+    grid, found = torch.linspace(0, end, steps + 1, dtype=torch.float64), torch.full((n, 2), torch.nan).double()
+    paths = torch.arange(n).repeat_interleave(steps + 1)
+    hits = inside(paths, grid.repeat(n)).unflatten(0, (n, steps + 1))
+    first = hits.int().argmax(1)  # 0 where it begins inside, and where it is nowhere inside
+    crossed = first.nonzero()[:, 0]
+    found[crossed] = torch.stack([grid[first[crossed] - 1], grid[first[crossed]]], 1)
+    while len(crossed) and float((found[crossed, 1] - found[crossed, 0]).max()) > TOLERANCE * end:
+        middle = found[crossed].mean(1)
+        found[crossed, inside(crossed, middle).long()] = middle
+    return found

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from lis.boundary.loss import counterfactual_loss, identity
-from lis.boundary.rules import OPTIMIZERS, shrunk
-from lis.rounding import linear
+from lis.rounding import linear, one_thread
 from lis.types import Link
+
+Rule = Callable[[Tensor, Tensor, int], Tensor]
+"""Gradient `[n, units]`, memory `[n, 2, units]` (0 at first, written to), number of the step from 1 → what is taken off
+Δr, before it is multiplied by the learning rate: `[n, units]`. No counterfactual knows of another."""
+_DECAY = (0.9, 0.999)
+_TINY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -236,8 +241,127 @@ def _locate(found: Found, trails: list[Trail], answers: Callable[[Tensor], Tenso
 def retrace(land: Landscape, problems: Problems, steps: int) -> Tensor:
     """The way of Δr once more, `[steps + 1, n, units]`: it follows from the start and the settings alone.
 
-    A start is known by its address (`lis.boundary.wanted.starts`), so that a path need not be kept: it is its number of
+    A start is known by its address (`lis.boundary.job.starts`), so that a path need not be kept: it is its number of
     steps.
     """
     descent = Descent(land, problems)
     return torch.stack([descent.shift, *(descent.step() for _ in range(steps))])
+
+
+def identity(original: Tensor, moved: Tensor) -> Tensor:
+    """L_ID = f(r)·f(r + Δr) / (‖f(r)‖₂ ‖f(r + Δr)‖₂), paper Eq. 4: how far the picture is still the same.
+
+    Args:
+        original: f(r) `[n, w_dim]`.
+        moved: f(r + Δr) `[n, w_dim]`.
+
+    Returns:
+        Cosines `[n]` in [-1, 1]; 0 where either is 0.
+
+    Example:
+        >>> import torch
+        >>> identity(torch.tensor([[1.0, 0.0]]), torch.tensor([[2.0, 2.0]]))
+        tensor([0.7071])
+    """
+    return F.cosine_similarity(original, moved, dim=1)
+
+
+def counterfactual_loss(
+    logits: Tensor, origin: Tensor, target: Tensor, identity: Tensor, lambda1: float = 0.6, lambda2: float = 10.0
+) -> Tensor:
+    """L = −o_target(r + Δr) + λ₁ o_orig(r + Δr) − λ₂ L_ID, paper Eq. 3.
+
+    Args:
+        logits: o(r + Δr) `[n, classes]`.
+        origin: class c_orig `[n]` int64.
+        target: class c_target `[n]` int64.
+        identity: L_ID `[n]`.
+        lambda1: λ₁.
+        lambda2: λ₂.
+
+    Returns:
+        `[n]`, one loss per counterfactual: their gradients do not mix.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.tensor([[3.0, 1.0, 0.0]])
+        >>> counterfactual_loss(logits, torch.tensor([0]), torch.tensor([1]), torch.tensor([0.5]))
+        tensor([-4.2000])
+    """
+    of_target, of_origin = (logits.gather(1, which[:, None])[:, 0] for which in (target, origin))
+    return -of_target + lambda1 * of_origin - lambda2 * identity
+
+
+def gradient_descent(gradient: Tensor, memory: Tensor, step: int) -> Tensor:
+    """The gradient g itself."""
+    return gradient
+
+
+def normalised(gradient: Tensor, memory: Tensor, step: int) -> Tensor:
+    """g / ‖g‖₂: every step has the length of the learning rate.
+
+    Example:
+        >>> normalised(torch.tensor([[3.0, 4.0]]), torch.zeros(1, 2, 2), 1)
+        tensor([[0.6000, 0.8000]])
+    """
+    return gradient / gradient.norm(dim=1, keepdim=True).clamp(min=_TINY)
+
+
+def adam(gradient: Tensor, memory: Tensor, step: int) -> Tensor:
+    """m̂ / (√v̂ + ε) with the decays 0.9 and 0.999 (Kingma & Ba 2015, Algorithm 1)."""
+    corrected = []
+    for place, (decay, power) in enumerate(zip(_DECAY, (1, 2), strict=True)):
+        memory[:, place] = decay * memory[:, place] + (1 - decay) * gradient**power
+        corrected.append(memory[:, place] / (1 - decay**step))
+    return corrected[0] / (corrected[1].sqrt() + 1e-8)
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """A rule with its metric and its usual numbers."""
+
+    rule: Rule
+    learning_rate: float
+    start: float
+    """Bound of the uniform start in every coordinate of the metric."""
+    metric: Literal["units", "pairs"]
+    """`units`: a step of 1 is one unit of activation. `pairs`: it is one standard deviation of the training pairs."""
+    signed: bool = True
+    """The start is uniform in [−start, start); False: in [0, start)."""
+
+
+OPTIMIZERS = {
+    "published": Optimizer(gradient_descent, 0.5, 1.0, "units", signed=False),
+    "adam": Optimizer(adam, 0.02, 0.1, "units"),
+    "natural": Optimizer(normalised, 0.1, 0.3, "pairs"),
+}
+"""What `counterfactual.optimizer` can name.
+
+With L Lᵀ = Σ, the covariance of the training pairs, `natural` descends in s where Δr = L s: a step goes where
+activations vary, and so where an image can follow. In the metric of the units a step goes where the logits rise, which
+no image need show.
+"""
+
+
+def data_metric(r: Tensor) -> Tensor:
+    """L `[units, units]` with L Lᵀ = Σ, the covariance of activations `r [n, units]`, from its eigenvectors; float32.
+
+    Example:
+        >>> r = torch.tensor([[0.0, 1.0], [2.0, 1.0]])
+        >>> (data_metric(r) @ data_metric(r).T).round(decimals=4) + 0.0
+        tensor([[1., 0.],
+                [0., 0.]])
+    """
+    with one_thread():  # searches begin at random numbers along the eigenvectors, whose signs are arbitrary
+        values, vectors = torch.linalg.eigh(r.double().T.cov(correction=0))
+    return (vectors * values.clamp(min=0).sqrt()).float()
+
+
+def shrunk(shift: Tensor, threshold: Tensor | float) -> Tensor:
+    """Soft threshold: the proximal step of an L1 penalty, after which small entries are exactly 0.
+
+    Example:
+        >>> shrunk(torch.tensor([[0.5, -2.0, 3.0]]), 1.0)
+        tensor([[ 0., -1.,  2.]])
+    """
+    return shift.sign() * (shift.abs() - threshold).clamp(min=0)

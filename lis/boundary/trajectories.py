@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,21 +12,18 @@ import torch
 from torch import Tensor
 
 from lis.boundary.counterfactuals import SEARCHED, identity_of
-from lis.boundary.job import Job, search_arrays
-from lis.boundary.kinks import kinks, normalised
-from lis.boundary.paths import Paths, distances, seen
-from lis.boundary.shards import blocks, searched
-from lis.boundary.wanted import class_pairs, names_of, validate_counterfactual
+from lis.boundary.job import Job, blocks, class_pairs, enter, names_of, search_arrays, searched, validate_counterfactual
 from lis.context import Context
-from lis.linking.distances import Choice, choose
+from lis.linking.distances import Choice, ImageDistance, choose
+from lis.look import PICTURED, Looker
 from lis.peaks import picture_arrays
 from lis.quantify.change import changes_along
 from lis.quantify.measures import MEASURES, interpreted
-from lis.segmentation.needs import part_images
+from lis.segmentation.training import part_images
 from lis.stage import MODELS, stage
 from lis.store import Artifact, Draft
 from lis.units.parts import Parts, segmented
-from lis.units.tables import long_table
+from lis.units.tuned import long_table
 
 METRICS = {"pixel_l2": "mse"}
 """What a distance is called in the table, where it is not its own name."""
@@ -199,3 +198,105 @@ def kink_table(labels: tuple[str, ...], measures: Tensor, crossing: Tensor) -> p
     score = table["score"].where(table["interpreted"])
     rank = score.groupby(table["trajectory"]).rank(ascending=False, method="first").fillna(0).astype(int)
     return table.assign(rank=rank)
+
+
+def normalised(values: Tensor) -> Tensor:
+    """Curves `[n, T, …]` divided by their largest |value|; NaN is passed over, a curve of 0 stays 0.
+
+    Example:
+        >>> normalised(torch.tensor([[0.0, 1.0, -4.0]]))
+        tensor([[ 0.0000,  0.2500, -1.0000]])
+    """
+    largest = values.abs().nan_to_num(0).amax(1, keepdim=True)
+    return values / torch.where(largest == 0, 1, largest)
+
+
+@dataclass(frozen=True)
+class Kinks:
+    """Of curves `[n, …]`; NaN where a curve is not known on both sides of the boundary."""
+
+    jump: Tensor
+    """Change over the step that crosses the boundary."""
+    elsewhere: Tensor
+    """Mean |change| of the other steps."""
+    score: Tensor
+    """|jump| / mean |change| of all T − 1 steps: 1 as everywhere, T − 1 where all of the change is at the boundary."""
+    bend: Tensor
+    """Mean change per step after the boundary minus the one before it."""
+
+
+def kinks(curves: Tensor, crossing: Tensor) -> Kinks:
+    """How much curves jump and bend at a boundary.
+
+    Args:
+        curves: values at even steps, `[n, T, …]`.
+        crossing: number of the step, from k to k + 1, that crosses: `[n]` int64.
+
+    Example:
+        >>> curve = torch.tensor([[0.0, 1.0, 2.0, 8.0, 9.0]])
+        >>> found = kinks(curve, torch.tensor([2]))
+        >>> [round(float(x), 3) for x in (found.jump, found.elsewhere, found.score, found.bend)]
+        [6.0, 1.0, 2.667, 0.0]
+    """
+    steps = curves.diff(dim=1)
+    place = torch.arange(steps.shape[1]).reshape(1, -1, *[1] * (steps.ndim - 2))
+    at = crossing.reshape(-1, 1, *[1] * (steps.ndim - 2))
+    jump = torch.where(place == at, steps, torch.nan).nansum(1)
+    known = torch.where(place == at, steps, 0).isfinite().all(1)
+    every = steps.abs().nanmean(1)
+    found = {
+        "jump": jump,
+        "elsewhere": torch.where(place == at, torch.nan, steps.abs()).nanmean(1),
+        "score": torch.where(every > 0, jump.abs() / every, torch.nan),
+        "bend": torch.where(place > at, steps, torch.nan).nanmean(1)
+        - torch.where(place < at, steps, torch.nan).nanmean(1),
+    }
+    return Kinks(**{name: torch.where(known, values, torch.nan) for name, values in found.items()})
+
+
+@dataclass(frozen=True, eq=False)
+class Paths:
+    """n paths r + t Δr from originals to counterfactuals and beyond."""
+
+    r: Tensor
+    """`[n, units]`."""
+    shift: Tensor
+    """Δr `[n, units]`."""
+    target: Tensor
+    """The class that each goes to among the classifier's, `[n]` int64."""
+
+    def codes(self, job: Job, position: Tensor) -> Tensor:
+        """w̃ `[n, T, w_dim]` at positions t `[n, T]`, on the CPU."""
+        n, steps = position.shape
+        path = torch.arange(n).repeat_interleave(steps)
+        moved = job.along(self.r[path], self.shift[path], position.flatten())
+        return job.codes(moved).float().cpu().unflatten(0, (n, steps))
+
+    def boundary(self, job: Job, end: float, steps: int) -> Tensor:
+        """Positions before and after the first entry into the target class, `[n, 2]`; see `enter`."""
+
+        def inside(path: Tensor, position: Tensor) -> Tensor:
+            return job.predict(job.along(self.r[path], self.shift[path], position)) == self.target[path]
+
+        return enter(inside, len(self.r), end, steps)
+
+
+def seen(job: Job, parts: Parts, w: Tensor) -> dict[str, Tensor]:
+    """`lis.look.PICTURED` of the images of `w [n, T, w_dim]`, each `[n, T, …]`; and w itself."""
+    return {"w": w} | Looker.pictured(job.ctx, parts.masks, parts.labels)(w).tensors(PICTURED)
+
+
+@torch.inference_mode()
+def distances(job: Job, metrics: Sequence[ImageDistance], w: Tensor) -> dict[str, Tensor]:
+    """Distance of the images of `w [n, T, w_dim]` to the first one of their path: `[n, T]` by metric."""
+    device, generator, rows = job.ctx.device, job.ctx.generator, []
+    for path in w:
+        first = generator.synthesize(path[:1].to(device))
+
+        def apart(part: Tensor, first: Tensor = first) -> Tensor:
+            image = generator.synthesize(part.to(device))
+            return torch.stack([metric(image, first.expand_as(image)).float().cpu() for metric in metrics], 1)
+
+        rows += job.looker.batches.map(apart, path)
+    found = torch.cat(rows).unflatten(0, w.shape[:2]).unbind(2)
+    return {metric.name: values for metric, values in zip(metrics, found, strict=True)}

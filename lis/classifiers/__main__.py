@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-import signal
-
-if __name__ == "__main__":  # nothing is written that a signal could break off
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
 import argparse
+import fnmatch
+import signal
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
 
+import torch
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from torch import nn
+from yaml import YAMLError
 
-from lis.classifiers.catalogue import MOST, Entry, entries, missing, timm_entries
+from lis.classifiers.libraries import Library, Published, Timm, find
+from lis.classifiers.partnet import PartNet
+from lis.classifiers.preprocessing import Preprocessing
+from lis.config import NetworkConfig, conf_folder
+from lis.files import read_bytes
 from lis.progress import print_anywhere
 
 PLAIN_WIDTH = 240
 """Columns where the output is not a terminal, so that no line is broken."""
-
 _ADVICE = (
     "",
     "classifier.weights=auto, the default, is partworld with a generator of part world, else pretrained.",
@@ -29,6 +39,17 @@ _ADVICE = (
     "Your own: classifier=file classifier.model=resnet50 classifier.weights=<path> classifier.num_classes=2",
     "A classifier of other images than the generator's is refused: classifier.domain=<word> names those of yours.",
 )
+MOST = 25
+"""Models of timm in one list: each has to be built to be counted."""
+_LARGEST, _DEEPEST = 2**16, 20
+"""Bytes of the largest configuration of a classifier, and its levels."""
+_EXAMPLE = "conf/classifier/resnet50.yaml"
+COMMITTED = ("come with the package",)
+"""Sources of a classifier whose weights nobody has to choose."""
+
+
+if __name__ == "__main__":  # nothing is written that a signal could break off
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -77,3 +98,151 @@ def _advice(count: int) -> str:
 
 if __name__ == "__main__":
     main()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What one name on the command line stands for."""
+
+    name: str
+    """`classifier=<name>`; for a model of timm `classifier=timm classifier.model=<name>`."""
+    units: int | None = None
+    """Width of the penultimate layer; None: that of the model that is chosen."""
+    pixels: int | None = None
+    """Height and width of what it reads with its own weights."""
+    sources: tuple[str, ...] = ()
+    """Values of `classifier.weights`, or where weights come from; empty where the model is still to be named."""
+    published: Published | None = None
+
+    @property
+    def licence(self) -> str:
+        """Of the weights, in words."""
+        own = "as this project" if self.sources == COMMITTED else "–"
+        return self.published.licence if self.published else own
+
+    @property
+    def accuracy(self) -> str:
+        """Top-1 on ImageNet, as published."""
+        known = self.published and self.published.accuracy
+        return f"{known:.1f} %" if known else "–"
+
+
+def entries() -> list[Entry]:
+    """One entry per file in `conf/classifier`."""
+    return [_entry(file) for file in sorted((conf_folder() / "classifier").glob("*.yaml"))]
+
+
+def timm_entries(pattern: str) -> tuple[list[Entry], int]:
+    """Models of timm with published weights, one linear head and square images, whose name matches.
+
+    Args:
+        pattern: a part of the name, or a pattern with `*` and `?`.
+
+    Returns:
+        The first `MOST` in alphabetical order, and how many names match.
+
+    Raises:
+        ValueError: no name matches.
+    """
+    import timm
+
+    names = timm.list_pretrained()
+    wanted = pattern if set(pattern) & set("*?[") else f"*{pattern}*"
+    found = sorted(fnmatch.filter(names, wanted))
+    if not found:
+        raise ValueError(f"--timm {pattern}: none of timm's {len(names)} names matches; try a shorter one, as resnet")
+    made = (_timm_entry(name) for name in found[:MOST])
+    return [entry for entry in made if entry], len(found)
+
+
+def _entry(file: Path) -> Entry:
+    config = read_entry(file)
+    make = partial(Entry, file.stem)
+    if "base_partnet" in config.get("defaults", ()):
+        return make(PartNet(config.get("task", "classes")).units, Preprocessing.as_drawn().size, COMMITTED)
+    if "model" not in config:
+        return make()
+    source = find(config.get("library", NetworkConfig.library), config["model"])
+    published, fixed = _published(source), config.get("weights")
+    sources = (fixed,) if fixed else _sources(source, published)
+    return make(_width(_on_meta(source)), source.preprocessing(False).size, sources, published)
+
+
+def read_entry(file: Path) -> dict[str, Any]:
+    """What a file of `conf/classifier` sets, as it stands there.
+
+    Raises:
+        ValueError: it cannot be read, is larger or deeper than a person writes, or says something else than texts where
+            a network is named.
+    """
+    try:
+        text = read_bytes(file, _LARGEST).decode()
+        _check_plain(text)
+        config = OmegaConf.to_container(OmegaConf.create(text))
+    except (YAMLError, OmegaConfBaseException, ValueError, RecursionError, TypeError, AttributeError) as error:
+        raise ValueError(f"{file} cannot be read ({error}): expected YAML, as in {_EXAMPLE}") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{file} holds {type(config).__name__}: expected keys and values, as in {_EXAMPLE}")
+    for key in ("task", "library", "model", "weights"):
+        if key in config and not isinstance(config[key], str):
+            raise ValueError(f"{file}: {key} is {config[key]!r:.80}: expected a text")
+    if not isinstance(config.get("defaults", []), list):
+        raise ValueError(f"{file}: defaults is {config['defaults']!r:.80}: expected a list")
+    return {str(key): value for key, value in config.items()}
+
+
+def _check_plain(text: str) -> None:
+    """Refuse what grows when it is read: aliases, each of which stands for a copy, and deep nesting."""
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent) or depth > _DEEPEST:
+            raise ValueError(f"an alias, or more than {_DEEPEST} levels")
+
+
+def _timm_entry(name: str) -> Entry | None:
+    """None where the head is not one linear layer, or images are not prepared as squares."""
+    source = Timm(name)
+    try:
+        width, size = _timm_units(name.partition(".")[0]), source.preprocessing(False).size
+    except ValueError:
+        return None
+    published = _published(source)
+    return Entry(name, width, size, _sources(source, published), published) if width else None
+
+
+@lru_cache
+def _timm_units(architecture: str) -> int | None:
+    """Width of the input of its head; None where the head is not one linear layer."""
+    network: Any = _on_meta(Timm(architecture))
+    head = network.get_classifier() if hasattr(network, "get_classifier") else None
+    return head.in_features if isinstance(head, nn.Linear) else None
+
+
+def _width(network: nn.Module) -> int:
+    """Width of what the last linear layer of a network reads, by the order in which its layers are defined."""
+    return [module for module in network.modules() if isinstance(module, nn.Linear)][-1].in_features
+
+
+def _on_meta(source: Library) -> nn.Module:
+    """The network without its weights: quick, and no memory."""
+    with torch.device("meta"):
+        return source.build(max(1, len(source.class_names)))
+
+
+def _published(source: Library) -> Published | None:
+    """None where nothing can be fetched, or only a network without a head."""
+    try:
+        return source.published() if source.class_names else None
+    except ValueError:
+        return None
+
+
+def _sources(source: Library, published: Published | None) -> tuple[str, ...]:
+    here = [f"pretrained ({published.tag}, {'here' if published.find() else 'not here'})"] if published else []
+    return (*here, *([] if source.untrainable else ["partworld"]), "random", "<path>")
+
+
+def missing(listed: Sequence[Entry]) -> list[Path]:
+    """Published files that are not on this machine: where each would be."""
+    return [entry.published.file for entry in listed if entry.published and not entry.published.find()]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
+from lis.classifiers.classifier import Task
 from lis.classifiers.cut import CutClassifier
-from lis.classifiers.figures import Task
 from lis.classifiers.libraries import IMAGENET, Library, find
 from lis.classifiers.preprocessing import Preprocessing
 from lis.config import ClassifierConfig, NetworkConfig

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import IterableDataset
 
-from lis.classifiers.figures import draw_figures
+from lis.classifiers.classifier import draw_figures
 from lis.classifiers.partnet import PartNetwork
 from lis.generators.partworld.world import SETS
 

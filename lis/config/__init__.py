@@ -27,20 +27,18 @@ from lis.config.models import (
 from lis.config.root import (
     AnalysisConfig,
     ClassesConfig,
-    EngineConfig,
-    LoggerConfig,
-    RunConfig,
-    WandbConfig,
-    root_schema,
-)
-from lis.config.stages import (
     CounterfactualConfig,
+    EngineConfig,
     LabelsConfig,
+    LoggerConfig,
     PairsConfig,
     ProbeConfig,
+    RunConfig,
     TrainingConfig,
     TuningConfig,
     ViewConfig,
+    WandbConfig,
+    root_schema,
 )
 
 __all__ = [

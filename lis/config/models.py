@@ -160,7 +160,7 @@ class SegmenterConfig:
 class FewShotConfig(SegmenterConfig):
     """Convolutions on the generator's feature maps, trained on few labelled images (paper §3.2, S4)."""
 
-    _target_: str = "lis.segmentation.fewshot.FewShotFit"
+    _target_: str = "lis.segmentation.segmenter.FewShotFit"
     network: str = choice(MISSING, ("projected", "three", "five"))
     """`projected`, `three` (the paper's) or `five` (the published program's)."""
     size: int | None = number(None, low=8)

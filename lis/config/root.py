@@ -8,17 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import MISSING
 
-from lis.config.fields import choice, number, path
+from lis.config.fields import POSITIVE, choice, number, path, within
 from lis.config.models import ClassifierConfig, GanConfig, LinkConfig, MatcherConfig, SegmenterConfig
-from lis.config.stages import (
-    CounterfactualConfig,
-    LabelsConfig,
-    PairsConfig,
-    ProbeConfig,
-    TrainingConfig,
-    TuningConfig,
-    ViewConfig,
-)
+
+GROUPS: dict[str, type] = {}
+"""Schemas of the groups that stages own, by the group's name; `lis.stage.stage` enters them."""
 
 
 @dataclass
@@ -61,6 +55,137 @@ class AnalysisConfig:
 
     name: str = MISSING
     stages: list[str] = MISSING
+
+
+@dataclass
+class TrainingConfig:
+    """Training an architecture on part world, where its weights are not there."""
+
+    images: int = number(MISSING, low=1)
+    """Rendered images, each seen once."""
+    batch_size: int = number(60, low=15)
+    learning_rate: float | None = number(None, low=POSITIVE)
+    """Peak of the one-cycle schedule; null: 2e-3 with batch normalisation, else 5e-4."""
+    weight_decay: float = number(0.02, low=0)
+    precision: str = choice("auto", ("auto", "float32", "tf32", "bf16"))
+    """`float32`, `tf32` (on a GPU), `bf16`, or `auto`: bf16 where the processor computes in it, else float32."""
+    held_out: int = number(MISSING, low=1)
+    """Rendered images per class that the accuracy is measured on."""
+
+
+@dataclass
+class ProbeConfig:
+    """The logistic regression on R (`classifier.probe`)."""
+
+    train: int = number(MISSING, low=2)
+    """Samples per class that it is fitted to."""
+    test: int = number(MISSING, low=1)
+    """Samples per class that accuracy and calibration are measured on."""
+    folds: int = number(5, low=2)
+    """Cross-validation folds that choose the regularisation."""
+
+
+@dataclass
+class PairsConfig:
+    """How many (w, r) pairs per class, and which are taken."""
+
+    train: int = number(MISSING, low=2)
+    test: int = number(MISSING, low=2)
+    accept: str = choice("correct", ("correct", "any"))
+    """`correct`: only samples that the classifier gets right; `any`: all."""
+    min_acceptance: float = number(0.02, low=0, high=1)
+    """A class with a lower acceptance rate stops the run."""
+
+
+@dataclass
+class LabelsConfig:
+    """Which images are labelled, and what the segmenter is held against."""
+
+    train: int = number(5, low=1)
+    """Labelled images per class that the segmenter is trained on."""
+    test: int = number(5, low=1)
+    """Labelled images per class that it is tested on (S7, S8)."""
+    exact: int = number(MISSING, low=0)
+    """Images whose exact masks it is tested on as well, where the generator knows them."""
+    folder: str | None = path(None)
+    """What `python -m lis.labels export` wrote and a person has labelled; null: the generator's exact masks."""
+    left_out: str | None = None
+    """Class whose labels are not trained on, only tested (S6)."""
+
+
+@dataclass
+class TuningConfig:
+    """Every unit through its range on many samples (paper §3.3)."""
+
+    units: int | None = number(MISSING, low=1)
+    """At most so many units, those with the largest linked step; null: all."""
+    seeds: int = number(MISSING, low=1)
+    """Accepted samples per class whose activations are tuned."""
+    steps: int = number(2, low=2)
+    """Values from a unit's smallest to its largest activation."""
+    null_directions: int = number(MISSING, low=0)
+    """Random directions in R of equal ‖Δw‖ that are tuned as well."""
+    batch_size: int | None = number(None, low=1, silent=True)
+    """Images at once; null: found, and halved when memory runs out."""
+    unit_block: int = number(32, low=1, silent=True)
+    """Units per shard."""
+    seed_block: int = number(20, low=1, silent=True)
+    """Samples per shard."""
+
+
+@dataclass
+class CounterfactualConfig:
+    """Counterfactuals in R, and what changes on the way to them (paper §3.3, §4.5)."""
+
+    pairs: list[str] | None = None
+    """`<from>-<to>`, classes of the set; null: every ordered pair."""
+    samples: int = number(MISSING, low=1)
+    """Test pairs per pair of classes."""
+    shown: int = number(MISSING, low=1)
+    """Pairs of classes with a trajectory."""
+    steps: int = number(MISSING, low=3)
+    """Images along a trajectory."""
+    path_end: float = number(2.0, low=1, high=10)
+    """Where a trajectory r + t Δr ends; t = 1 is the counterfactual."""
+    initialisations: int = number(MISSING, low=2)
+    """Starts per sample, where the directions are compared (Fig. S19)."""
+    diversity_samples: int = number(MISSING, low=1)
+    """Samples per pair of classes there."""
+    top: int = number(10, low=1)
+    """Units at the head of a direction."""
+    optimizer: str = choice("natural", ("natural", "published", "adam"))
+    """`natural`: equal steps in the metric of the training pairs; `published`: gradient descent in R; or `adam`."""
+    learning_rate: float | None = number(None, low=POSITIVE)
+    """null: the optimizer's own, 0.5 as published."""
+    start: float | None = number(None, low=0)
+    """Bound of the uniform start; null: the optimizer's own."""
+    max_steps: int = number(2000, low=1)
+    check_every: int = number(20, low=1)
+    """Steps between two looks at the image; the exact step is found afterwards."""
+    lambda1: float = number(0.6, low=0)
+    """Weight of the original class's logit."""
+    lambda2: float = number(10.0, low=0)
+    """Weight of the cosine in W."""
+    l1: float = number(0.0, low=0)
+    """Weight of an L1 penalty on Δr, in standard deviations of the units."""
+    l1_sweep: list[float] = field(default_factory=lambda: [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6], metadata=within(low=0))
+    """Weights that are compared."""
+    l1_samples: int = number(MISSING, low=1)
+    """Samples per pair of classes there."""
+    l1_max_steps: int = number(200, low=1)
+    """Steps there: a weight that holds Δr back does so for ever."""
+    sample_block: int = number(20, low=1, silent=True)
+    """Samples per shard."""
+
+
+@dataclass
+class ViewConfig:
+    """One unit, one direction, or own images, in pictures."""
+
+    samples: int = number(MISSING, low=1)
+    """Samples shown."""
+    steps: int = number(MISSING, low=2)
+    """Images along the range."""
 
 
 @dataclass
@@ -107,10 +232,6 @@ class RunConfig:
 
         def __setattr__(self, name: str, value: Any) -> None:
             """The same."""
-
-
-GROUPS: dict[str, type] = {}
-"""Schemas of the groups that stages own, by the group's name; `lis.stage.stage` enters them."""
 
 
 def root_schema() -> type[RunConfig]:

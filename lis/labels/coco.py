@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lis.json_files import read_json
+from lis.files import read_json
 from lis.labels.files import MaskReading, entry, last_name
 from lis.labels.labelme import check_image, ignored, value_of
 from lis.labels.manifest import Manifest

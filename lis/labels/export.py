@@ -14,8 +14,8 @@ from lis.config import RunConfig
 from lis.costs import batches
 from lis.imagenet import snake_case
 from lis.images import to_uint8
+from lis.labels.labelled import exact_masks
 from lis.labels.manifest import CODES, MANIFEST, SPLITS, Manifest, Sample, check_labels, save
-from lis.labels.masks import exact_masks
 from lis.labels.png import label_palette, write_mask
 from lis.labels.reading import MASK
 from lis.names import nearest

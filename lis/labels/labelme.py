@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from lis.image_files import opened
-from lis.json_files import read_json
+from lis.files import read_json
+from lis.images import opened
 from lis.labels.files import MaskReading, entry, last_name, number
 from lis.labels.manifest import BACKGROUND, Manifest, Sample
 from lis.labels.polygons import MARGIN, MOST_SHAPES, Budget, Shape, check_pixels, draw, outline_of

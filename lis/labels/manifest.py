@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lis.json_files import read_json
+from lis.files import read_json
 from lis.labels.files import entry
 from lis.store import sha256
 

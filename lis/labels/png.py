@@ -14,9 +14,8 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from lis.colours import label_colours
-from lis.image_files import opened
-from lis.json_files import read_bytes
+from lis.files import read_bytes
+from lis.images import label_colours, opened
 from lis.labels.files import Colour, MaskReading
 
 _STRETCHED = {2: 85, 4: 17}

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from torchvision.models import AlexNet_Weights, resnet50
 
 from lis.classifiers.checkpoints import read_file, require_shapes, some
-from lis.classifiers.published import hub_file
+from lis.classifiers.libraries import hub_file
 from lis.store import sha256
 
 if TYPE_CHECKING:

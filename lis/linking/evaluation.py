@@ -3,37 +3,41 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from functools import partial
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import pandas as pd
 import torch
 from omegaconf import MISSING
+from scipy.stats import wilcoxon
 from torch import Tensor
 
 from lis.config import RunConfig
 from lis.config.fields import number, path
 from lis.context import Context
+from lis.costs import Meter
 from lis.images import to_uint8
-from lis.linking.baselines import PAIRINGS, summarise
 from lis.linking.components import factor_table, offsets_table, principal_components
-from lis.linking.cycle import Measured, Samples, measure
-from lis.linking.distances import choose
-from lis.linking.fit import link, load_link
+from lis.linking.distances import ImageDistance, choose
+from lis.linking.link import link, load_link
 from lis.linking.pairs import test_pairs, train_pairs
+from lis.memory import Batches
 from lis.stage import MODELS, stage
-from lis.statistics import kept_table
+from lis.statistics import bootstrap, kept_table
 from lis.store import Artifact, Draft
 from lis.streams import Stream
 from lis.types import Generator
 
 log = logging.getLogger(__name__)
-
 COMPONENTS = 10
 COMPONENT_SAMPLES = 200
 """Samples per class in the table of components."""
 UNITS = {"mse_w": "mean squared error per dimension of w", "features": "Euclidean distance in r"}
+PAIRINGS = ("cycle", "random", "within-class")
 
 
 @dataclass
@@ -195,3 +199,195 @@ def _examples(ctx: Context, samples: Samples, sample_index: Tensor) -> dict[str,
         parts = at_once.map(lambda some: to_uint8(ctx.generator.synthesize(some.to(ctx.device))), w)
         images[name] = torch.cat([torch.empty(0, 3, resolution, resolution, dtype=torch.uint8), *parts])
     return images
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Test samples and what a link makes of them; ordered by class."""
+
+    w: Tensor
+    """`[n, w_dim]`."""
+    r: Tensor
+    """`[n, units]`, the activations of the images of `w`."""
+    w_cycled: Tensor
+    """`w̃ [n, w_dim]`, what the link predicts from `r`."""
+    class_index: Tensor
+    """`[n]` int64, ascending."""
+
+    @property
+    def rank(self) -> Tensor:
+        """Place `[n]` of each sample in its class, from 0."""
+        return torch.arange(len(self.w)) - torch.searchsorted(self.class_index, self.class_index)
+
+    def first(self, per_class: int) -> Tensor:
+        """Whether a sample is one of the first of its class: `[n]` bool."""
+        return self.rank < per_class
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Distances of the samples and the classes of their cycled images."""
+
+    values: dict[str, dict[str, Tensor]]
+    """Metric → pairing → `[n]` float32; NaN where a metric was not computed on a sample."""
+    prediction: Tensor
+    """What the classifier calls the cycled image: `[n]` int64 into its classes."""
+
+
+def measure(ctx: Context, samples: Samples, distances: list[ImageDistance]) -> Measured:
+    """Every distance of every sample: cycled against original, and original against a random partner's original.
+
+    The partners come from the stream "baselines". Samples are visited in the partners' order, so that the partner of
+    a sample is in the same batch and no image is kept.
+    """
+    stream, n = Stream("baselines", ctx.config.seed), len(samples.w)
+    tours = {
+        "random": Tour.through(tour(n, stream.rng())),
+        "within-class": Tour.through(within_class_tour(samples.class_index, stream), samples.class_index),
+    }
+    book = _Book(distances, {d.name: samples.first(_share(d, samples)) for d in distances}, n)
+    r_moved, prediction = torch.empty(n), torch.empty(n, dtype=torch.int64)
+
+    def cycle(ids: Tensor, image: Tensor, other: Tensor) -> None:
+        cycled = ctx.generator.synthesize(samples.w_cycled[ids].to(ctx.device))
+        r = ctx.classifier.features(cycled)
+        r_moved[ids] = (r.cpu() - samples.r[ids]).norm(dim=1)
+        prediction[ids] = ctx.classifier.head(r).argmax(1).cpu()
+        book.enter("cycle", ids, image, cycled)
+        book.enter("within-class", ids, image, other)
+
+    at_once = ctx.batches(beside=_compared(ctx, distances))
+    tours["within-class"].visit(ctx, samples, at_once, cycle, "cycle")
+    tours["random"].visit(ctx, samples, at_once, partial(book.enter, "random"), "random pairs")
+    mse_w = {name: (samples.w - samples.w[way.partner]).square().mean(1) for name, way in tours.items()}
+    features = {name: (samples.r - samples.r[way.partner]).norm(dim=1) for name, way in tours.items()}
+    mse_w["cycle"], features["cycle"] = (samples.w - samples.w_cycled).square().mean(1), r_moved
+    return Measured({"mse_w": mse_w} | book.values | {"features": features}, prediction)
+
+
+@torch.inference_mode()
+def _compared(ctx: Context, distances: list[ImageDistance]) -> int:
+    """Bytes that the distances take for one pair of images."""
+    image = torch.zeros(1, 3, ctx.generator.resolution, ctx.generator.resolution, device=ctx.device)
+    with Meter() as meter:
+        for distance in distances:
+            distance(image, image.clone())
+    return meter.peak
+
+
+def _share(distance: ImageDistance, samples: Samples) -> int:
+    """Samples per class that a distance is computed on."""
+    classes = len(samples.class_index.unique())
+    return len(samples.w) if distance.limit is None else max(2, distance.limit // classes)
+
+
+class _Book:
+    """Where the image distances are written down: metric → pairing → `[n]`, NaN where not wanted."""
+
+    def __init__(self, distances: list[ImageDistance], wanted: dict[str, Tensor], n: int) -> None:
+        self.distances, self.wanted = distances, wanted
+        self.values = {d.name: {pairing: torch.full((n,), torch.nan) for pairing in PAIRINGS} for d in distances}
+
+    def enter(self, pairing: str, ids: Tensor, image: Tensor, other: Tensor) -> None:
+        """Measures a batch, every distance on the samples that it is wanted for."""
+        for distance in self.distances:
+            rows = self.wanted[distance.name][ids]
+            if rows.any():
+                on_device = rows.to(image.device)
+                self.values[distance.name][pairing][ids[rows]] = distance(image[on_device], other[on_device]).cpu()
+
+
+@dataclass(frozen=True)
+class Tour:
+    """A way through all samples on which each one's partner is the next."""
+
+    order: Tensor
+    """`[n]` int64."""
+    partner: Tensor
+    """`[n]` int64: the partner of each sample."""
+
+    @classmethod
+    def through(cls, order: Tensor, group: Tensor | None = None) -> Self:
+        """The tour in an order; a round of its own through each group."""
+        return cls(order, partners(order, group))
+
+    @torch.inference_mode()
+    def visit(
+        self,
+        ctx: Context,
+        samples: Samples,
+        at_once: Batches,
+        enter: Callable[[Tensor, Tensor, Tensor], None],
+        label: str,
+    ) -> None:
+        """Call `enter` with ids, images and partners' images, batch by batch; an image is drawn once per batch."""
+
+        def show(ids: Tensor) -> None:
+            drawn, rows = torch.unique(torch.cat([ids, self.partner[ids]]), return_inverse=True)
+            images = ctx.generator.synthesize(samples.w[drawn].to(ctx.device))
+            image, other = (images[some] for some in rows.to(ctx.device).split(len(ids)))
+            enter(ids, image, other)
+
+        for ids in ctx.progress.track(self.order.split(ctx.config.batch_size), label=label):
+            deque(at_once.map(show, ids), maxlen=0)
+
+
+def tour(n: int, rng: np.random.Generator) -> Tensor:
+    """A random order `[n]` (int64) of n samples."""
+    return torch.from_numpy(rng.permutation(n))
+
+
+def within_class_tour(class_index: Tensor, stream: Stream) -> Tensor:
+    """A random order `[n]` of samples of `class_index [n]`: class after class, random inside each."""
+    own = [(class_index == c).nonzero()[:, 0] for c in class_index.unique().tolist()]
+    return torch.cat([members[tour(len(members), stream.rng(c))] for c, members in enumerate(own)])
+
+
+def partners(order: Tensor, group: Tensor | None = None) -> Tensor:
+    """The partner `[n]` of each sample: the next one in `order`, the last one's being the first.
+
+    A permutation without fixed points. With `group [n]` (equal members adjacent in `order`) each group is a round of
+    its own. That partners are neighbours lets a pass in this order draw each image once, not twice.
+
+    Raises:
+        ValueError: a sample has no other one to be paired with.
+
+    Example:
+        >>> partners(torch.tensor([2, 0, 1]))
+        tensor([1, 2, 0])
+    """
+    group = torch.zeros_like(order) if group is None else group
+    partner = torch.empty_like(order)
+    for members in torch.split(order, torch.unique_consecutive(group[order], return_counts=True)[1].tolist()):
+        if len(members) < 2:
+            raise ValueError("1 test sample in a class: a random pair needs 2 or more; raise pairs.test")
+        partner[members] = members.roll(-1)
+    return partner
+
+
+def paired_test(cycle: np.ndarray, baseline: np.ndarray) -> float:
+    """p of the two-sided Wilcoxon signed-rank test of paired values `[n]`; 1 where all are equal."""
+    if np.array_equal(cycle, baseline):
+        return 1.0
+    result: Any = wilcoxon(cycle, baseline)
+    return float(result.pvalue)
+
+
+def summarise(values: dict[str, np.ndarray], resamples: int, rng: np.random.Generator) -> dict[str, float]:
+    """Means, 95 % bootstrap intervals, ratios and tests of one metric.
+
+    Args:
+        values: `[n]` of each of `PAIRINGS`, paired by sample.
+
+    Returns:
+        The columns of the summary table, `metric` and `unit` left out.
+    """
+    table = np.stack([values[pairing] for pairing in PAIRINGS], axis=1)
+    low, high = bootstrap(torch.from_numpy(table), rng, resamples)
+    row: dict[str, float] = {}
+    for k, name in enumerate(pairing.replace("-", "_") for pairing in PAIRINGS):
+        row |= {name: table[:, k].mean(), f"{name}_low": float(low[k]), f"{name}_high": float(high[k])}
+    for name in ("random", "within_class"):
+        row[f"ratio_{name}"] = row["cycle"] / row[name] if row[name] > 0 else float("nan")
+        row[f"p_{name}"] = paired_test(values["cycle"], values[name.replace("_", "-")])
+    return row | {"n": len(table)}

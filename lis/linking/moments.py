@@ -7,11 +7,14 @@ own mean first, so a large constant offset costs no precision.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Self
 
 import torch
 from torch import Tensor
+
+from lis.unit_ranges import UnitStatistics
 
 CHUNK = 1024
 """Samples that are cast to float64 at a time."""
@@ -19,6 +22,10 @@ STRIPE = 512
 """Columns per matrix product: the products above the diagonal stripe are never computed."""
 CANCELLED = 1e-13
 """What is left of a sum of squares below this share of it is rounding."""
+CUT = 1e-12
+"""Eigenvalues of K + h up to this share of the largest are cut: 1e-6 in singular values, as in scikit-learn ≥ 1.7."""
+MARGIN = 10.0
+"""How far above the cut the smallest eigenvalue is to be estimated, where links are solved for without eigenvalues."""
 
 
 @dataclass
@@ -165,3 +172,163 @@ class Extremes:
         """Joins the extremes of other samples."""
         self.minimum = torch.minimum(self.minimum, other.minimum.to(self.minimum.device))
         self.maximum = torch.maximum(self.maximum, other.maximum.to(self.maximum.device))
+
+
+class Block:
+    """Samples (r, w): kept as they are while they are at most as many as units, and summed up from then on.
+
+    So a block takes no more room than its moments, and few samples can be solved for in their own space.
+
+    Args:
+        units: width of r.
+        w_dim: width of w.
+        device: where everything is kept.
+    """
+
+    def __init__(self, units: int, w_dim: int, device: torch.device) -> None:
+        self.units, self.w_dim, self.device = units, w_dim, device
+        self.count = 0
+        """Samples so far."""
+        self._parts = [(torch.empty(0, units, device=device), torch.empty(0, w_dim, device=device))]
+        self._moments: Moments | None = None
+
+    def add(self, r: Tensor, w: Tensor) -> None:
+        """Joins samples `r [n, units]` and `w [n, w_dim]` of any float type."""
+        self.count += len(r)
+        if self.count > self.units:
+            self._summed().add(r, w)
+        elif len(r):
+            self._parts.append((r.to(self.device, copy=True), w.to(self.device, copy=True)))
+
+    def merge(self, other: Block) -> None:
+        """Joins the samples of another block."""
+        if other._moments is None:
+            self.add(*other.samples())
+        else:
+            self._summed().merge(other._moments)
+            self.count += other.count
+
+    def samples(self) -> tuple[Tensor, Tensor]:
+        """r `[n, units]` and w `[n, w_dim]`, all in one; of no more samples than units."""
+        if len(self._parts) > 1:
+            r, w = zip(*self._parts, strict=True)
+            self._parts = [(torch.cat(r), torch.cat(w))]
+        return self._parts[0]
+
+    def moments(self) -> Moments:
+        """The moments of all samples; not to be changed."""
+        if self._moments is not None:
+            return self._moments
+        total = Moments.empty(self.units, self.w_dim, self.device)
+        self.join(total)
+        return total
+
+    def join(self, total: Moments) -> None:
+        """Adds all samples to moments."""
+        if self._moments is None:
+            total.add(*self.samples())
+        else:
+            total.merge(self._moments)
+
+    def state(self) -> dict[str, Tensor]:
+        """What is kept, as named tensors; `from_state` is the way back."""
+        return dict(zip("rw", self.samples(), strict=True)) if self._moments is None else vars(self._moments)
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor]) -> Self:
+        """What `state` was taken from; shares the tensors of moments."""
+        if "r" in state:
+            block = cls(state["r"].shape[1], state["w"].shape[1], state["r"].device)
+            block.add(state["r"], state["w"])
+            return block
+        moments = Moments(**state)
+        block = cls(moments.units, len(moments.squares), moments.mean.device)
+        block._moments, block.count = moments, int(moments.count)
+        return block
+
+    def _summed(self) -> Moments:
+        """The moments, from now on all that is kept."""
+        if self._moments is None:
+            self._moments = self.moments()
+            self._parts = []
+        return self._moments
+
+
+@dataclass(frozen=True)
+class NormalEquations:
+    """(K + h) X = T; float64."""
+
+    units: UnitStatistics
+    live: Tensor
+    """Units that take part, ascending, `[live]` int64."""
+    scale: Tensor
+    """σ, `[live]`."""
+    mean_w: Tensor
+    """`[w_dim]`."""
+    variance_w: Tensor
+    """Mean squared deviation, `[w_dim]`."""
+    matrix: Tensor
+    """K, of which only the lower triangle is read, `[m, m]`."""
+    target: Tensor
+    """T, the right-hand side, `[m, w_dim]`."""
+    samples: Tensor | None
+    """S, where the equations are those of the samples; None where they are those of the units."""
+
+    @classmethod
+    def of(cls, data: Moments | Samples, units: UnitStatistics, standardised: bool) -> NormalEquations:
+        """Of the samples' own statistics `units`; with σ the standard deviation (`standardised`) or 1."""
+        live = (~units.dead).nonzero()[:, 0]
+        scale = units.std[live] if standardised else torch.ones_like(units.std[live])
+        of = _of_samples(data, live, scale) if isinstance(data, Samples) else _of_moments(data, live, scale)
+        return cls(units, live, scale, data.mean[data.units :], data.variance_w, *of)
+
+    def solve(self, ridge: float) -> Tensor | None:
+        """X `[m, w_dim]` by Cholesky factorisation; None where K + h may have an eigenvalue that is to be cut."""
+        factor, failed = torch.linalg.cholesky_ex(self._regular(ridge))
+        largest = self.matrix.trace() + ridge  # or less
+        if failed or _smallest_eigenvalue(factor) <= MARGIN * CUT * largest:
+            return None
+        return torch.cholesky_solve(self.target, factor)
+
+    def residual(self, solution: Tensor, ridge: float) -> Tensor:
+        """T − (K + h) X, `[m, w_dim]`."""
+        lower, diagonal = self.matrix.tril(), self.matrix.diagonal()[:, None]
+        return self.target - lower @ solution - lower.T @ solution + (diagonal - ridge) * solution
+
+    def coefficients(self, solution: Tensor) -> Tensor:
+        """Coefficients on r, `[units, w_dim]`, of a solution X; 0 for dead units."""
+        inner = solution if self.samples is None else self.samples.T @ (solution / self.units.count)
+        coef = inner.new_zeros(len(self.units.mean), inner.shape[1])
+        coef[self.live] = inner / self.scale[:, None]
+        return coef
+
+    def _regular(self, ridge: float) -> Tensor:
+        """K + h; in the samples' space with the direction filled that centring has emptied, and T with it."""
+        if self.samples is None and not ridge:
+            return self.matrix
+        empty = 0.0 if self.samples is None else self.matrix.trace() / len(self.matrix) ** 2
+        matrix = self.matrix + empty
+        matrix.diagonal().add_(ridge)
+        return matrix
+
+
+def _of_samples(data: Samples, live: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    s, n = data.r[:, live] / scale, data.count
+    if n <= len(live):
+        return s @ s.T / n, data.w, s
+    return s.T @ s / n, s.T @ data.w / n, None
+
+
+def _of_moments(data: Moments, live: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, None]:
+    matrix = data.products[live[:, None], live]
+    matrix /= data.count * scale
+    matrix /= scale[:, None]
+    return matrix, (data.products[data.units :, live] / (data.count * scale)).T, None
+
+
+def _smallest_eigenvalue(factor: Tensor) -> Tensor:
+    """Of L Lᵀ, from above, by inverse iteration from a few random directions."""
+    x = torch.randn(len(factor), 8, dtype=factor.dtype, generator=torch.Generator().manual_seed(0)).to(factor.device)
+    for _ in range(3):
+        x = torch.cholesky_solve(x / torch.linalg.vector_norm(x, dim=0), factor)
+    return 1 / torch.linalg.vector_norm(x, dim=0).max()  # infinite where there is no direction

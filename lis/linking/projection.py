@@ -2,7 +2,7 @@
 
 "Each sample is then projected onto the first 10 PCs U and mapped through the GAN, classifier, and linking network"
 (supplement S2). Up to the classifier that is the same in every step of a link's training, so it is done once, in
-shards. `lis.linking.losses.l2_loss` is what it is for, and says what the supplement leaves open.
+shards. `lis.linking.mlp.l2_loss` is what it is for, and says what the supplement leaves open.
 """
 
 from __future__ import annotations

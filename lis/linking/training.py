@@ -9,8 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lis.linking.linear import LeastSquares
-from lis.linking.module import LinkModule
+from lis.linking.linear import LeastSquares, LinkModule
 from lis.progress import Progress
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lis.matches import Matches
+from lis.types import Matches
 
 LEAST_INLIERS = 6
 """Fewer matches that agree say nothing: three define a map, chance brings along one or two."""

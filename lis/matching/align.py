@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lis.matches import pixel_grid
 from lis.matching.affine import compose, estimate, identity
-from lis.types import Matcher
+from lis.types import Matcher, pixel_grid
 
 
 @dataclass(frozen=True)

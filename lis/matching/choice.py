@@ -8,7 +8,7 @@ from typing import Any
 from lis.config import PumpConfig
 from lis.matching.convmixer import ConvMixerDescriptor
 from lis.matching.descriptors import Daisy, Descriptor, FeatureMaps, Patches, require_layers
-from lis.matching.pump_matcher import Pump
+from lis.matching.pump import Pump
 from lis.types import Classifier
 
 LARGE = 128

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from lis.config import FlowConfig
-from lis.matches import Correspondence, Matches, pixel_grid
 from lis.matching.gray import enlarged, gray_pair, texture, untextured
+from lis.types import Correspondence, Matches, pixel_grid
 
 VERSION = 3
 _SMALLEST = 16

@@ -1,23 +1,119 @@
-"""PUMP (Revaud et al. 2022): matches that their neighbours agree with and that choose each other."""
+"""PUMP as a matcher: descriptors, matches, filter, dense field (the paper's choice, §3.2)."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Literal
 
+import numpy as np
 import torch
+from scipy.interpolate import LinearNDInterpolator
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import KDTree, QhullError
 from torch import Tensor
 from torch.nn import functional as F
 
-from lis.matches import Matches
-from lis.matching.correlation import correlate
-from lis.matching.neighbours import densify, filter_matches
-from lis.matching.pyramid import Rule, climb, descend, returned
-from lis.matching.reciprocal import BLOCK, best_of_blocks, best_pixels
+from lis.config import PumpConfig
+from lis.matching.descriptors import Descriptor, hashed
+from lis.matching.gray import gray_pair, untextured
+from lis.matching.pyramid import Correlation, Rule, climb, correlate, descend, returned
+from lis.types import Correspondence, Matches, pixel_grid
 
+VERSION = 2
+_STRIDE = 4
+_LEAST = 3
+"""Matches that a field needs."""
 __all__ = ["densify", "filter_matches", "match"]
-
 _LARGEST = 2**26
 """Windows × cells that are worked on at once; more pairs are split."""
+STRIDE = 4
+"""Pixels between two cells of the grid."""
+_NEAREST = 3
+_LEAF = 16
+"""Points in a leaf of the tree, which decides between points at equal distance: scipy's own choice for `cKDTree`."""
+BLOCK = 4
+"""Side of the blocks of image 2 that choose one cell each: the stride of the grid."""
+
+
+@dataclass(frozen=True)
+class Pump:
+    """PUMP (Revaud et al. 2022) on any descriptor.
+
+    Args:
+        descriptor: what pixels are compared by.
+        enlarge: factor by which pictures are enlarged before matching, so that components can be large enough.
+        power, border, min_shape, levels: see `lis.matching.pump.match`.
+        locality, min_component: see `lis.matching.pump.filter_matches`.
+    """
+
+    descriptor: Descriptor
+    enlarge: int = 2
+    power: float = PumpConfig.power
+    border: float = PumpConfig.border
+    min_shape: int = PumpConfig.min_shape
+    levels: int | None = PumpConfig.levels
+    locality: float = PumpConfig.locality
+    min_component: int = PumpConfig.min_component
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over settings, versions and the descriptor's weights."""
+        settings = (self.enlarge, self.power, self.border, self.min_shape, self.levels)
+        return hashed("pump", VERSION, self.descriptor.fingerprint, *settings, self.locality, self.min_component)
+
+    @property
+    def layers(self) -> Literal[True] | Collection[str]:
+        """Those that the descriptor reads."""
+        return self.descriptor.generator_layers
+
+    def view(self, image: Tensor, maps: dict[str, Tensor] | None = None) -> Tensor:
+        """What the descriptor reads."""
+        return self.descriptor.view(image, maps)
+
+    @torch.no_grad()
+    def __call__(self, view1: Tensor, view2: Tensor) -> list[Correspondence]:
+        """Of n pairs `[n, 3 + c, H, W]`; on their device until the matches are filtered."""
+        shape = (view1.shape[-2], view1.shape[-1])
+        reasons = [self._unfit(*pair) for pair in zip(view1, view2, strict=True)]
+        fit = [k for k, reason in enumerate(reasons) if not reason]
+        found = dict(zip(fit, self._matches(view1[fit], view2[fit]), strict=True)) if fit else {}
+        return [
+            self._correspondence(found[k], shape) if k in found else Correspondence.failed(shape, reason)
+            for k, reason in enumerate(reasons)
+        ]
+
+    def _unfit(self, view1: Tensor, view2: Tensor) -> str:
+        """Why a pair cannot be matched; empty where it can."""
+        if min(view1.shape[-2:]) * self.enlarge < 2 * _STRIDE:
+            return f"{view1.shape[-2]} × {view1.shape[-1]} pixels are too few for a grid"
+        if not (view1.isfinite().all() and view2.isfinite().all()):
+            return "an image is not finite"
+        pair = gray_pair(view1[:3], view2[:3])
+        return next((f"image {k} has no texture" for k, picture in enumerate(pair, 1) if untextured(picture)), "")
+
+    def _matches(self, view1: Tensor, view2: Tensor) -> list[Matches]:
+        """All that choose each other, in pixels of the enlarged pictures."""
+        first, second = self.descriptor(*(self._enlarged(view) for view in (view1, view2)))
+        grid = first[:, :, _STRIDE // 2 :: _STRIDE, _STRIDE // 2 :: _STRIDE]
+        found = match(grid, second, power=self.power, border=self.border, min_shape=self.min_shape, levels=self.levels)
+        return found if isinstance(found, list) else [found]
+
+    def _correspondence(self, matches: Matches, shape: tuple[int, int]) -> Correspondence:
+        kept = filter_matches(matches.to("cpu"), self.locality, self.min_component)
+        if len(kept) < _LEAST:
+            why = f"of {len(matches)} matches none hang together with more than {self.min_component}"
+            return Correspondence.failed(shape, why)
+        xy1, xy2 = ((xy + 0.5) / self.enlarge - 0.5 for xy in (kept.xy1, kept.xy2))
+        reduced = Matches(xy1, xy2, kept.score)
+        return Correspondence(reduced, densify(reduced, shape))
+
+    def _enlarged(self, view: Tensor) -> Tensor:
+        if self.enlarge == 1:
+            return view
+        return F.interpolate(view, scale_factor=self.enlarge, mode="bicubic", align_corners=False)
 
 
 def match(
@@ -127,3 +223,139 @@ def _reciprocal(place: Tensor, value: Tensor, blocks: Tensor, cells: Tensor, wid
     row, column = kept // cells.shape[1], kept % cells.shape[1]
     xy1 = torch.stack([column, row], 1) * BLOCK + BLOCK // 2
     return Matches(xy1.float(), torch.stack([x, y], 1)[kept].float(), value[kept])
+
+
+def filter_matches(matches: Matches, locality: float = 2, min_component: int = 50) -> Matches:
+    """Those that hang together with many others; their score grows by log₂ of how many.
+
+    With a and b the way between two matches in image 1 and in image 2, they are linked when ‖a‖ and ‖b‖ are at most
+    locality · 4 pixels and a·b > 0.
+
+    Args:
+        matches: of one pair.
+        locality: in cells of the grid.
+        min_component: matches that are linked with more than so many, themselves counted, are kept.
+    """
+    if len(matches) == 0:
+        return matches
+    xy1, xy2 = (xy.double().cpu().numpy() for xy in (matches.xy1, matches.xy2))
+    pairs = KDTree(xy1).query_pairs(locality * STRIDE, output_type="ndarray")
+    a, b = (xy[pairs[:, 1]] - xy[pairs[:, 0]] for xy in (xy1, xy2))
+    linked = pairs[(np.linalg.norm(b, axis=1) <= locality * STRIDE) & ((a * b).sum(1) > 0)]
+    graph = coo_array((np.ones(len(linked), bool), linked.T), shape=(len(matches), len(matches)))
+    _, component = connected_components(graph, directed=False)
+    size = torch.from_numpy(np.bincount(component)[component]).to(matches.score)
+    grown = Matches(matches.xy1, matches.xy2, matches.score + size.log2())
+    return grown[size > min_component]
+
+
+def densify(matches: Matches, shape: tuple[int, int]) -> Tensor:
+    """Displacement of every pixel of image 1, on the CPU.
+
+    Linear between the matches; outside of their hull the mean of the three nearest.
+
+    Args:
+        matches: of one pair, with different `xy1`.
+        shape: height and width of image 1.
+
+    Returns:
+        `[H, W, 2]` float32; NaN where there is no match at all.
+    """
+    if len(matches) == 0:
+        return torch.full((*shape, 2), torch.nan)
+    points, moved = matches.xy1.double().cpu().numpy(), matches.displacement.double().cpu().numpy()
+    grid = pixel_grid(*shape).double().numpy().reshape(-1, 2)
+    field = _between(points, moved, grid)
+    outside = np.isnan(field[:, 0])
+    if outside.any():
+        near = KDTree(points, leafsize=_LEAF).query(grid[outside], k=min(_NEAREST, len(points)))[1]
+        field[outside] = moved[near.reshape(outside.sum(), -1)].mean(1)
+    return torch.from_numpy(field.reshape(*shape, 2)).float()
+
+
+def _between(points: np.ndarray, values: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Linear interpolation at `places`, NaN outside of the points' hull; on a line they have none."""
+    if len(points) > _NEAREST:
+        try:
+            return LinearNDInterpolator(points, values)(places)
+        except QhullError:
+            pass
+    return np.full((len(places), 2), np.nan)
+
+
+def best_pixels(total: Tensor, correlation: Correlation) -> tuple[Tensor, Tensor]:
+    """The best pixel of every cell: its place y · w + x `[n, cells]` int64, and its value `[n, cells]`.
+
+    A value that comes down is added where its window has its maximum. So no pixel beats the best of these, but for
+    those of the last row and column, which no window covers.
+
+    Args:
+        total: maximum of every window plus what comes down to it, `[n, h', w', cells]`.
+        correlation: of the same images.
+    """
+    height, width = correlation.best.shape[1:]
+    value, window = _first_largest(total)
+    place = correlation.pooled.place.flatten(1, 2).gather(1, window[:, None])[:, 0].long()
+    row, x = correlation.last_row.max(1)
+    column, y = correlation.last_column.max(1)
+    for other, spot in ((row, x + (height - 1) * width), (column, y * width + width - 1)):
+        better = other > value
+        value, place = torch.where(better, other, value), torch.where(better, spot, place)
+    return place, value
+
+
+def best_of_blocks(total: Tensor, correlation: Correlation) -> Tensor:
+    """The largest value over all cells, of every block of image 2: `[n, ⌈h / 4⌉, ⌈w / 4⌉]`."""
+    best = _block_maxima(correlation.best)
+    width = correlation.best.shape[2]
+    place = correlation.pooled.place
+    rows, columns = (2 * torch.arange(size, device=place.device, dtype=torch.int32) for size in total.shape[1:3])
+    for odd_y, odd_x in product((0, 1), repeat=2):
+        values, places = total[:, odd_y::2, odd_x::2], place[:, odd_y::2, odd_x::2]
+        start = rows[odd_y::2, None, None] * width
+        above = None if odd_y else places < start
+        before = None if odd_x else _any_of(places - start - columns[odd_x::2, None], (-width - 1, -1, width - 1))
+        for mask, (up, left) in _zones(above, before):
+            found = values.amax(-1) if mask is None else torch.where(mask, values, 0).amax(-1)
+            _raise(best, found, up, left)
+    return best
+
+
+def _any_of(values: Tensor, wanted: tuple[int, ...]) -> Tensor:
+    found = values == wanted[0]
+    for one in wanted[1:]:
+        found |= values == one
+    return found
+
+
+def _zones(above: Tensor | None, before: Tensor | None) -> list[tuple[Tensor | None, tuple[int, int]]]:
+    """Which maxima lie in the block before along each side: windows around a block's first row reach back."""
+    vertical = [(None, 0)] if above is None else [(above, 1), (~above, 0)]
+    horizontal = [(None, 0)] if before is None else [(before, 1), (~before, 0)]
+    return [
+        (x if y is None else y if x is None else x & y, (up, left))
+        for (y, up), (x, left) in product(vertical, horizontal)
+    ]
+
+
+def _raise(best: Tensor, found: Tensor, up: int, left: int) -> None:
+    """Raise blocks `[n, rows, columns]` to the maxima of the windows that begin with them, or with the next ones."""
+    rows, columns = found.shape[1:]
+    found = found[:, up:, left:]
+    target = best[:, : rows - up, : columns - left]
+    found = found[:, : target.shape[1], : target.shape[2]]
+    torch.maximum(target, found, out=target)
+
+
+def _block_maxima(maps: Tensor) -> Tensor:
+    """Maxima of blocks of `[n, h, w]`."""
+    return torch.nn.functional.max_pool2d(maps[:, None], BLOCK, ceil_mode=True)[:, 0]
+
+
+def _first_largest(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Largest over `[n, h, w, cells]` for every cell `[n, cells]`, and the first place y · w + x that has it."""
+    largest = values.amax(2)
+    y = largest.max(1).indices
+    row = values.gather(1, y[:, None, None].expand(-1, 1, values.shape[2], -1))[:, 0]
+    value, x = row.max(1)
+    return value, y * values.shape[2] + x

@@ -11,11 +11,11 @@ from itertools import product
 
 import torch
 from torch import Tensor
-
-from lis.matching.correlation import rectified
-from lis.matching.pooling import Pooled, pooled
+from torch.nn import functional as F
 
 _TINY = 1e-8
+_BAND_BYTES = 2**24
+"""Memory that one band of correlations may take: what a processor's cache holds."""
 
 
 @dataclass(frozen=True)
@@ -132,3 +132,141 @@ def _along(size: int, shift: int) -> tuple[slice, slice]:
 def _thirds(size: int) -> tuple[tuple[int, slice], ...]:
     """First, inner and last rows or columns."""
     return (0, slice(0, 1)), (1, slice(1, size - 1)), (2, slice(size - 1, size))
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """What is kept of the correlations `[n, h, w, cells]` of image 2's pixels with image 1's cells."""
+
+    pooled: Pooled
+    best: Tensor
+    """Largest of all cells, of every pixel: `[n, h, w]`."""
+    last_row: Tensor
+    """Correlations of the last row, which no window of `pooled.peak` covers: `[n, w, cells]`."""
+    last_column: Tensor
+    """Those of the last column, `[n, h, cells]`."""
+
+
+def correlate(cells: Tensor, pixels: Tensor, power: float) -> Correlation:
+    """max(⟨descriptor, descriptor⟩, 0)^power, pooled.
+
+    Image 2 is worked through in bands of rows, so that the correlations themselves are never held at once. The power
+    keeps the order of values and is taken of the maxima alone.
+
+    Args:
+        cells: descriptors of image 1, `[n, channels, cells]`.
+        pixels: descriptors of image 2, `[n, channels, h, w]`, at least 2 × 2.
+        power: above 0; larger ones favour strong correlations.
+    """
+    n, _, height, width = pixels.shape
+    count, rows = cells.shape[-1], halved(height)
+    peak = cells.new_empty(n, rows, halved(width), count)
+    place = torch.empty_like(peak, dtype=torch.int32)
+    best, last_column = cells.new_empty(n, height, width), cells.new_empty(n, height, count)
+    last_row = cells.new_empty(n, width, count)
+    step = max(_BAND_BYTES // (8 * n * width * count), 1)
+    for start in range(0, rows, step):
+        first, last = max(2 * start - 2, 0), min(2 * (start + step), height)
+        band = _correlations(cells, pixels[:, :, first:last])
+        best[:, first:last], last_column[:, first:last] = band.amax(-1), band[:, :, -1]
+        top, at = maxima(band)
+        leave_last_column(band, top, at)
+        if last == height:
+            last_row[:] = band[:, -1]
+            leave_last_row(band, top, at)
+        own = start - first // 2  # all but the window that the band before has found
+        peak[:, start : start + step] = top[:, own:]
+        torch.add(at[:, own:], first * width, out=place[:, start : start + step])
+    peak, best, last_row, last_column = (rectified(x, power) for x in (peak, best, last_row, last_column))
+    return Correlation(Pooled(completed(peak, last_row, last_column), peak, place), best, last_row, last_column)
+
+
+def rectified(values: Tensor, power: float) -> Tensor:
+    """Non-negative values to a power, in place."""
+    return values.mul_(values.sqrt()) if power == 1.5 else values.pow_(power)
+
+
+def _correlations(cells: Tensor, pixels: Tensor) -> Tensor:
+    """max(⟨descriptor, descriptor⟩, 0), `[n, h, w, cells]`."""
+    product = pixels.flatten(2).transpose(1, 2) @ cells
+    return product.clamp_(min=0).unflatten(1, pixels.shape[-2:])
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """Maxima of maps `[n, h, w, cells]`; h' and w' are h and w halved, rounded up."""
+
+    whole: Tensor
+    """Maxima of all windows, `[n, h', w', cells]`."""
+    peak: Tensor
+    """The same without the last row and column of the maps: where values go on the way down."""
+    place: Tensor
+    """The first pixel where `peak` is reached, y · w + x: `[n, h', w', cells]` integers."""
+
+
+def pooled(maps: Tensor) -> Pooled:
+    """Pools maps `[n, h, w, cells]` that are at least 2 × 2."""
+    peak, place = maxima(maps)
+    leave_last_column(maps, peak, place)
+    leave_last_row(maps, peak, place)
+    return Pooled(completed(peak, maps[:, -1], maps[:, :, -1]), peak, place)
+
+
+def completed(peak: Tensor, last_row: Tensor, last_column: Tensor) -> Tensor:
+    """Maxima over all pixels, from those without the last row `[n, w, cells]` and column `[n, h, cells]`."""
+    whole = peak.clone()
+    torch.maximum(whole[:, -1], _line_maxima(last_row), out=whole[:, -1])
+    torch.maximum(whole[:, :, -1], _line_maxima(last_column), out=whole[:, :, -1])
+    return whole
+
+
+def maxima(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Maxima of windows around every second pixel of `[n, h, w, cells]`, and their places y · w + x (int64)."""
+    rows, columns = halved(maps.shape[1]), halved(maps.shape[2])
+    value, place = _pooled(maps, (3, 3), (1, 1))
+    return value[:, :rows, :columns], place[:, :rows, :columns]
+
+
+def leave_last_column(maps: Tensor, peak: Tensor, place: Tensor) -> None:
+    """Finds the maxima `[n, h', w', cells]` of the last column's windows again, without that column; in place."""
+    first, last = _last_window(maps.shape[2])
+    value, at = _pooled(maps[:, :, first:last], (3, last - first), (1, 0))
+    rows = peak.shape[1]
+    peak[:, :, -1:] = value[:, :rows]
+    place[:, :, -1:] = _placed(at[:, :rows], last - first, maps.shape[2], first)
+
+
+def leave_last_row(maps: Tensor, peak: Tensor, place: Tensor) -> None:
+    """Finds those of the last row's windows again, without that row and the last column; in place."""
+    width = maps.shape[2]
+    first, last = _last_window(maps.shape[1])
+    value, at = _pooled(maps[:, first:last, :-1], (last - first, 3), (0, 1))
+    peak[:, -1:] = value
+    place[:, -1:] = _placed(at, width - 1, width, first * width)
+
+
+def halved(size: int) -> int:
+    """Windows along a side."""
+    return (size + 1) // 2
+
+
+def _line_maxima(line: Tensor) -> Tensor:
+    """Maxima of windows of 3 around every second pixel of `[n, w, cells]`: `[n, w', cells]`."""
+    return _pooled(line[:, None], (1, 3), (0, 1))[0][:, 0, : halved(line.shape[1])]
+
+
+def _last_window(size: int) -> tuple[int, int]:
+    """What the last window along a side covers without its last pixel."""
+    return max((size - 1) // 2 * 2 - 1, 0), size - 1
+
+
+def _pooled(maps: Tensor, kernel: tuple[int, int], padding: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    # As channels in the last dimension, which torch pools many at a time.
+    found = F.max_pool2d_with_indices(maps.permute(0, 3, 1, 2), kernel, (2, 2), padding, ceil_mode=True)
+    value, place = (x.permute(0, 2, 3, 1) for x in found)
+    return value, place
+
+
+def _placed(at: Tensor, strip: int, width: int, offset: int) -> Tensor:
+    """Places in a strip of some width as places in the maps."""
+    return at // strip * width + at % strip + offset

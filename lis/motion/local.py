@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lis.matches import pixel_grid
 from lis.matching.gray import gray_pair, texture
+from lis.types import pixel_grid
 
 AGREEMENT = 0.75
 """Least agreement of two pictures whose field is taken for a motion.

@@ -13,10 +13,9 @@ from lis import build
 from lis.config import FlowConfig, MatcherConfig, PumpConfig
 from lis.context import Context
 from lis.images import LARGEST
-from lis.matches import Correspondence, Matches
 from lis.matching.choice import usual_enlargement
 from lis.peaks import FLOAT
-from lis.types import Generator, Matcher
+from lis.types import Correspondence, Generator, Matcher, Matches
 
 STILL = "no motion"
 DESCRIPTORS = ("patches", "daisy", "classifier", "generator")

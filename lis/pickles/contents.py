@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from lis.pickles.records import Call, Global, NeedsCode, Opaque, View, describe
-from lis.pickles.source import Source
-from lis.pickles.tensors import DTYPES, elements, span, strides
+from lis.pickles.tensors import DTYPES, Source, elements, span, strides
 from lis.pickles.unpickling import Pickle
 
 STORAGES = DTYPES | {

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lis.report.figures.marks import enlarged
-from lis.report.figures.overlay import overlay
-from lis.report.frames import records, where
+from lis.report.layouts import overlay
+from lis.report.marks import enlarged
 from lis.report.source import Source
 from lis.report.style import label_colours
+from lis.report.tables import records, where
 
 STAGES = ("unit", "direction")
 _MILLISECONDS = 200

@@ -2,32 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from itertools import combinations
+from math import isnan
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 import lis
 from lis.folder import staged
-from lis.report.classifiers import classifiers
 from lis.report.examples import examples
-from lis.report.figures.comparison import comparison
-from lis.report.gains import gains
 from lis.report.html import KICKER, Attempts, Number, render, require_whole, show_all
 from lis.report.jobs import Job, load_jobs
-from lis.report.labels import link_label, metric_label, number, share, times
-from lis.report.sections import Picture, Section, Table
+from lis.report.marks import dot, names_down, note, violin
+from lis.report.section import Picture, Section, Table
+from lis.report.style import INK, MUTED, PANEL, RULE, WIDE, link_colour, plain, sheet, styled
+from lis.report.tables import column as column_of
+from lis.report.tables import records, split, where
+from lis.report.wording import gain, link_label, metric_label, number, share, times, wrapped
 
 _RATIOS = tuple(f"{metric}/ratio_random" for metric in ("mse_w", "pixel_l2", "lpips", "moco", "features"))
 _TABLES = (*_RATIOS, "class_kept", "r2_within")
 _ONE_SETTING = "Distances of the cycle as a multiple of those of random pairs; R² is the mean over the true factors."
 _KINDS = {"classes": "class sets", "classifier": "classifiers", "gan": "generators", "seed": "seeds"}
 _LARGE_IS_GOOD = ("class_kept", "r2_within")
+BASELINES = {"random": "-", "within-class": (0, (1.5, 1.5))}
+"""Line styles of the means of random pairs."""
+_BASELINE_NAMES = {"random": "mean of random pairs", "within-class": "mean of random pairs of the same class"}
+_SPREAD = 25.0
+"""From this ratio of the widest violin's end to the smallest mean on, a linear scale would hide the small ones."""
+_LETTER, _SMALL_LETTER = 0.085, 0.075
+"""Widths in inches of a letter of a title and of a tick label."""
+_CLASSIFIERS_CAPTION = (
+    "Dead: units that do not vary. Pairs per unit: training pairs of the link, over units. Accuracy: of a network on "
+    "drawn figures that it was not trained on, of a probe on new samples; a dash where it was not measured. Accepted: "
+    "share of the generator's test samples that were taken."
+)
+REFERENCE = "lr"
+_PAIRED = ["class", "sample_index"]
+_95 = 1.96
+_NAMED = 6
+"""Settings up to which all are named in the sentence above the figure."""
+_GAINS_CAPTION = (
+    "How much smaller the mean distance after the cycle is than LR's on the same test samples, in percent of LR's: "
+    "right of zero (+) is better than LR, left (−) is worse. Lines are 95 % intervals over test samples; each link was "
+    "fitted once."
+)
+_NOTE = (
+    "LR fits every unit freely: where it has few pairs per unit it also fits noise. A gain over LR is one of "
+    "nonlinearity only as far as ridge, which is linear too, does not reach it (link=lr,ridge,…)."
+)
+_APART = 0.3
+"""Distance of two links of a setting; settings are 1 apart."""
 
 
 def write_comparison(jobs: list[Path], out: Path) -> Path:
@@ -233,6 +265,256 @@ def _precise(key: str, value: float) -> str:
         return "–"
     precise = {"class_kept": f"{100 * value:.1f} %", "r2_within": f"{value:.2f}".replace("-", "−")}
     return precise.get(key, f"{value:.3f}×")
+
+
+@styled
+def comparison(
+    samples: pd.DataFrame,
+    links: Sequence[str],
+    columns: Sequence[str],
+    labels: Mapping[str, str],
+    own_units: Collection[str] = (),
+) -> Figure:
+    """Violins of the cycle's distances, and the means of random pairs: over all (solid) and of a class (dotted).
+
+    Args:
+        samples: long table with `link`, `column`, `metric`, `pairing`, `value`.
+        links: links from left to right.
+        columns: values of `column` from left to right.
+        labels: link to the name that is written.
+        own_units: metrics that cannot be compared between columns: each of their panels has a scale of its own.
+    """
+    metrics = list(dict.fromkeys(samples["metric"]))
+    width = WIDE if len(columns) > 1 else 0.55 * WIDE
+    figure, axes = sheet(width, 0.8 + 1.75 * len(metrics), len(metrics), len(columns), sharex=True)
+    for row, metric in zip(axes, metrics, strict=True):
+        _row(row, where(samples, metric=metric), links, columns, shared=metric not in own_units)
+        row[0].set_ylabel(plain(metric_label(metric)), weight="bold")
+    panel = (width - 0.35) / len(columns) - 0.25  # without the numbers beside it
+    for axis, column in zip(axes[0], columns, strict=True):
+        axis.set_title(wrapped(column, int(panel / _LETTER)), loc="center")
+    _name_links(axes[-1], [plain(labels[link]) for link in links], panel)
+    for pairing, style in BASELINES.items():
+        axes[0, 0].plot([], [], color=MUTED, linewidth=1, linestyle=style, label=_BASELINE_NAMES[pairing])
+    figure.legend(loc="outside lower center", ncols=len(BASELINES))
+    return figure
+
+
+def _row(axes: np.ndarray, part: pd.DataFrame, links: Sequence[str], columns: Sequence[str], *, shared: bool) -> None:
+    """The panels of one metric, on one scale where `shared`."""
+    log = _wide(where(part, pairing="cycle"))
+    for axis, column in zip(axes, columns, strict=True):
+        own = where(part, column=column)
+        _panel(axis, own, links, log)
+        _scale(axis, part if shared or own.empty else own, log)
+        axis.tick_params(labelleft=axis is axes[0] or not shared)
+
+
+def _wide(cycle: pd.DataFrame) -> bool:
+    groups = [column_of(group, "value") for _, group in cycle.groupby(["link", "column"])]
+    ends, smallest = [float(np.quantile(values, 0.995)) for values in groups], [values.min() for values in groups]
+    return min(smallest) > 0 and max(ends) > _SPREAD * min(float(values.mean()) for values in groups)
+
+
+def _panel(axis: Axes, part: pd.DataFrame, links: Sequence[str], log: bool) -> None:
+    for at, link in enumerate(links):
+        values = column_of(where(part, link=link, pairing="cycle"), "value")
+        if len(values):
+            violin(axis, values, at, link_colour(link, at), log=log, width=min(0.8, 0.2 + 0.15 * len(links)))
+    for pairing, style in BASELINES.items():
+        values = column_of(where(part, pairing=pairing), "value")
+        if len(values):
+            axis.axhline(values.mean(), color=MUTED, linewidth=1, linestyle=style)
+    axis.tick_params(axis="x", length=0, labelcolor=INK)
+    axis.grid(True, axis="y")
+
+
+def _scale(axis: Axes, part: pd.DataFrame, log: bool) -> None:
+    groups = [where(part, column=name, pairing=pairing) for name in set(part["column"]) for pairing in BASELINES]
+    means = [values.mean() for group in groups if len(values := column_of(group, "value"))]
+    cycles = [rows for _, rows in where(part, pairing="cycle").groupby(["column", "link"])]
+    ends = np.stack([np.quantile(column_of(rows, "value"), [0.005, 0.995]) for rows in cycles])
+    low, high = ends.min(), max([ends.max(), *means])
+    if log:
+        axis.set_yscale("log")
+        axis.set_ylim(low / 1.3, high * 1.3)
+    else:
+        axis.set_ylim(min(0.0, low), high * 1.08)
+
+
+def _name_links(axes: np.ndarray, names: Sequence[str], panel: float) -> None:
+    """Links under the lowest row; slanted where they would touch. `panel` is the width of one in inches."""
+    axes[0].set_xticks(range(len(names)), names)
+    axes[0].set_xlim(-0.6, len(names) - 0.4)
+    if max(len(name) for name in names) * _SMALL_LETTER > panel / (len(names) + 0.2):
+        for label in [label for axis in axes for label in axis.get_xticklabels()]:
+            label.set(rotation=30, ha="right", rotation_mode="anchor")
+
+
+def classifiers(jobs: Sequence[Job]) -> Section | None:
+    """A row per classifier, and per value of the other settings; None where the classifier did not vary."""
+    if "classifier" not in jobs[0].values:
+        return None
+    first = {job.column: job for job in reversed(jobs)}
+    shown = [first[setting] for setting in dict.fromkeys(job.column for job in jobs)]
+    rows = [[job.column, *_units(job), _accuracy(job), share(accepted(job))] for job in shown]
+    columns = ["", "units", "dead", "pairs per unit", "accuracy", "accepted"]
+    return Section("Classifiers", _classifiers_lead(shown), tables=[Table(_CLASSIFIERS_CAPTION, columns, rows)])
+
+
+def accepted(job: Job) -> float:
+    """Accepted test samples over all that were drawn for them; not a number where none were."""
+    rates = [rate for key, rate in job.metrics.items() if key.startswith("acceptance/test/")]
+    # Every class has the same number of accepted samples, so that the classes' draws are as their inverse rates.
+    return len(rates) / sum(1 / rate for rate in rates) if rates else float("nan")
+
+
+def _classifiers_lead(jobs: Sequence[Job]) -> str:
+    known = sorted((job for job in jobs if job.units is not None), key=lambda job: job.units or 0)
+    if not known or known[0].units == known[-1].units:
+        return ""
+    ends = [f"{_count(job.units)} ({job.inner})" for job in (known[0], known[-1])]
+    return f"Penultimate layers have between {ends[0]} and {ends[1]} units."
+
+
+def _count(units: int | None) -> str:
+    return "–" if units is None else f"{units:,}"
+
+
+def _units(job: Job) -> list[str]:
+    """Units, those that never vary, and training pairs of the link for each."""
+    dead, pairs = (job.metrics.get(f"link/{key}", float("nan")) for key in ("dead", "samples"))
+    return [_count(job.units), "–" if isnan(dead) else f"{dead:,.0f}", number(pairs / (job.units or float("nan")), 2)]
+
+
+def _accuracy(job: Job) -> str:
+    """That of the head in use: a probe replaces the network's own."""
+    found = [job.metrics[key] for key in ("probe/accuracy", "classifier/accuracy") if key in job.metrics]
+    return share(found[0] if found else float("nan"))
+
+
+def gains(jobs: Sequence[Job]) -> Section | None:
+    """A figure and a table per value of the outer settings; None unless LR and another link were run."""
+    table = gain_table(jobs)
+    if table.empty:
+        return None
+    pictures, tables = [], []
+    for place, outer in enumerate(dict.fromkeys(table["outer"])):
+        part, start = where(table, outer=outer), f"{outer}: " if outer else ""
+        pictures.append(Picture(f"gains-{place + 1}", figure_of(part, _labels(part)), f"{start}{_GAINS_CAPTION}"))
+        tables.append(_table(part, f"{start}Gain over LR, and half the width of its 95 % interval."))
+    return Section("Gain over LR", _gains_lead(table), pictures, tables, [_NOTE])
+
+
+def gain_table(jobs: Sequence[Job]) -> pd.DataFrame:
+    """A row per setting, link other than LR, and metric.
+
+    Columns: `outer`, `inner` (the setting), `link`, `metric`, `gain` (1 − mean distance after the cycle / that of LR),
+    `margin` (half width of its 95 % interval).
+    """
+    rows = []
+    for job in jobs:
+        reference = next((other for other in jobs if other.link == REFERENCE and other.column == job.column), None)
+        if job.link == REFERENCE or reference is None or job.samples is None or reference.samples is None:
+            continue
+        both = _cycle(job.samples).merge(_cycle(reference.samples), on=[*_PAIRED, "metric"], suffixes=("", "_lr"))
+        for metric in dict.fromkeys(both["metric"]):
+            own = where(both, metric=metric)
+            ratio, margin = ratio_of_means(own["value"].to_numpy(), own["value_lr"].to_numpy())
+            setting = {"outer": job.outer, "inner": job.inner, "link": job.link}
+            rows.append(setting | {"metric": metric, "gain": 1 - ratio, "margin": margin})
+    return pd.DataFrame(rows, columns=["outer", "inner", "link", "metric", "gain", "margin"])
+
+
+def ratio_of_means(values: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
+    """Ratio of the means of paired values `[n]`, and half the width of its 95 % interval.
+
+    The interval is that of the ratio estimator (Cochran 1977, Sampling Techniques, §6.3): the variance of
+    x − R·y, divided by n and by the squared mean of y. It is not a number below two samples.
+    """
+    ratio = values.mean() / reference.mean()
+    if len(values) < 2:
+        return float(ratio), float("nan")
+    error = (values - ratio * reference).std(ddof=1) / (len(values) ** 0.5 * reference.mean())
+    return float(ratio), float(_95 * error)
+
+
+def _cycle(samples: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(where(samples, pairing="cycle"), columns=[*_PAIRED, "metric", "value"])
+
+
+def _labels(table: pd.DataFrame) -> dict[str, str]:
+    return {str(link): link_label(str(link)) for link in table["link"]}
+
+
+def _table(part: pd.DataFrame, caption: str) -> Table:
+    cells = {(row["inner"], row["link"], row["metric"]): gain(row["gain"], row["margin"]) for row in records(part)}
+    metrics = list(dict.fromkeys(part["metric"]))
+    rows = [
+        [setting, link_label(link), *(cells.get((setting, link, metric), "–") for metric in metrics)]
+        for setting, link in dict.fromkeys(key[:2] for key in cells)
+    ]
+    return Table(caption, ["", "link", *(metric_label(metric) for metric in metrics)], rows)
+
+
+def _gains_lead(table: pd.DataFrame) -> str:
+    """The best other link of each setting in the first metric, from the largest gain to the smallest."""
+    metric = table["metric"].iloc[0]
+    ranked = where(table, metric=metric).sort_values("gain", ascending=False, kind="stable")
+    best = records(ranked.drop_duplicates(["outer", "inner"]))
+    names = [", ".join(filter(None, (row["outer"], row["inner"]))) for row in best]
+    found = [
+        f"{name + ': ' if name else ''}{gain(row['gain'])} ({link_label(row['link'])})"
+        for name, row in zip(names, best, strict=True)
+    ]
+    found = found if len(found) <= _NAMED else [*found[:2], "…", *found[-2:]]
+    return f"What the best other link gains over LR in {metric_label(metric)}: {'; '.join(found)}."
+
+
+@styled
+def figure_of(table: pd.DataFrame, labels: Mapping[str, str]) -> Figure:
+    """Dots with 95 % intervals; right of zero, which is LR, a link is better.
+
+    Args:
+        table: `inner`, `link`, `metric`, `gain`, `margin`; the last two as fractions of LR's mean distance.
+        labels: link to the name that is written.
+    """
+    metrics, settings = split(table, "metric"), list(dict.fromkeys(table["inner"]))
+    height = 1.2 + (0.3 + 0.1 * len(labels)) * len(settings)
+    figure, axes = sheet(WIDE, height, 1, len(metrics), sharex=True, sharey=True)
+    for axis, (metric, rows) in zip(axes[0], metrics.items(), strict=True):
+        _gains_panel(axis, rows, settings, list(labels))
+        axis.set_title(plain(metric_label(metric)), pad=16)
+    names_down(axes[0, 0], [wrapped(name, 26) for name in settings], axes[0, 1:])
+    axes[0, 0].set_xlim(*_limits(table))
+    for place, (link, name) in enumerate(labels.items()):
+        axes[0, 0].plot([], [], "o", color=link_colour(link, place), label=plain(name))
+    figure.legend(loc="outside upper right", ncols=len(labels), handletextpad=0.2)
+    figure.supxlabel("how much smaller the distance is than LR's (%)", size=9)
+    return figure
+
+
+def _gains_panel(axis: Axes, table: pd.DataFrame, settings: Sequence[str], links: Sequence[str]) -> None:
+    axis.axvspan(-1e6, 0, color=PANEL, linewidth=0)
+    axis.axvline(0, color=link_colour("lr"), linewidth=1.6)
+    for row in records(table):
+        place = links.index(row["link"])
+        at = settings.index(row["inner"]) + _APART * (place - (len(links) - 1) / 2)
+        low, high = (100 * (row["gain"] + side * row["margin"]) for side in (-1, 1))
+        dot(axis, 100 * row["gain"], low, high, at, link_colour(row["link"], place))
+    for line in range(1, len(settings)):
+        axis.axhline(line - 0.5, color=RULE, linewidth=0.7)
+    for text, x, side in (("← worse", -4, "right"), ("better →", 4, "left")):
+        note(axis, text, (0, 1), (x, 3), ha=side, xycoords=axis.get_xaxis_transform(), color=MUTED)
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value:+g}".replace("-", "−") if value else "LR")
+
+
+def _limits(table: pd.DataFrame) -> tuple[float, float]:
+    """All dots and intervals, and a part on either side of zero that the words above it fit on."""
+    gain, margin = (np.nan_to_num(np.asarray(table[name], dtype=float)) for name in ("gain", "margin"))
+    low, high = 100 * min(0.0, (gain - margin).min()), 100 * max(0.0, (gain + margin).max())
+    span = (high - low) or 1.0
+    return min(low - 0.05 * span, -0.3 * span), max(high + 0.05 * span, 0.3 * span)
 
 
 _MAKERS: dict[str, Callable[[Sequence[Job]], Section | None]] = {

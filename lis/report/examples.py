@@ -12,10 +12,10 @@ from functools import partial
 import numpy as np
 from matplotlib.figure import Figure
 
-from lis.report.figures.reconstructions import reconstructions_by_link, reconstructions_by_setting
 from lis.report.jobs import Job
-from lis.report.labels import link_label, listing, times, words
-from lis.report.sections import Picture, Section
+from lis.report.layouts import reconstructions_by_link, reconstructions_by_setting
+from lis.report.section import Picture, Section
+from lis.report.wording import link_label, listing, times, words
 
 Sample = tuple[str, int]
 """Class and index in the stream."""

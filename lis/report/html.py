@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from lis.report.sections import Picture, Section, Table
+from lis.report.section import Picture, Section, Table
 from lis.report.style import chart_png, data_uri, jpeg, photo_png, raster, shows_data, svg
 
 T = TypeVar("T")

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file
 
-from lis.json_files import read_json
-from lis.report.labels import link_label
+from lis.files import read_json
+from lis.report.wording import link_label
 
 COMPONENTS = ("gan", "classifier", "classes", "link")
 """Groups that have a name of their own; any other is told by the keys that differ."""

@@ -11,9 +11,9 @@ from PIL import Image
 
 from lis.labels.manifest import Manifest, Sample
 from lis.labels.reading import Drawn, coco_of, find, strays, wrong
-from lis.report.figures.overlay import overlay
-from lis.report.figures.views import overlays
+from lis.report.layouts import overlay
 from lis.report.style import label_colours, photo_png, raster
+from lis.report.unit import overlays
 from lis.stopping import stop
 
 FOLDER = "check"

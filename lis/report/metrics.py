@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lis.report import sections
+from lis.report import section
 from lis.report.html import Attempts, Shown
 
 if TYPE_CHECKING:
@@ -28,14 +28,14 @@ def collect_metrics(artifacts: Mapping[str, Artifact]) -> dict[str, float]:
 
 def attempt_metrics(artifacts: Mapping[str, Artifact]) -> Measured:
     """The numbers of `collect_metrics`, and a failed section of the report for each stage whose numbers raise."""
-    sections.discover()
+    section.discover()
     tried = Attempts()
     found: dict[str, float] = {}
     for stage, artifact in artifacts.items():
-        for collect in sections.COLLECTORS.get(stage, ()):
+        for collect in section.COLLECTORS.get(stage, ()):
             found |= tried(f"Numbers of {stage}", partial(_finite, collect, artifact), {})
     return found, tried.failed
 
 
-def _finite(collect: sections.Collector, artifact: Artifact) -> dict[str, float]:
+def _finite(collect: section.Collector, artifact: Artifact) -> dict[str, float]:
     return {key: float(value) for key, value in collect(artifact).items() if math.isfinite(value)}

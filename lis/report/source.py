@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from lis.classifiers.networks import usual_weights
 from lis.config import ClassifierConfig, NetworkConfig
-from lis.report.frames import records
-from lis.report.labels import LINKS, link_label, network_name, words
+from lis.report.style import label_colours
+from lis.report.tables import records
+from lis.report.wording import LINKS, link_label, network_name, words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +25,8 @@ _IN_THE_NAME = {"_target_", "library", "model", "num_classes", "class_names"}
 _WEIGHTS = {"partworld": "part world weights", "pretrained": "pretrained weights", "random": "random weights"}
 SPLITS = ("train", "test")
 """The pairs of a split are the artifact `pairs/<split>`; every other artifact has the name of its stage."""
+_FACTS = ("tuning", "pictures")
+_TABLES = (("units", "ranking"), ("truth", "agreement"))
 
 
 @dataclass(frozen=True)
@@ -172,3 +175,17 @@ def _link_name(node: Any, artifacts: Mapping[str, Artifact]) -> str:
     fc = "fc_l2" if getattr(node, "pc_weight", 0.0) > 0 else "fc_l1"
     known: dict[str, str] = {"LeastSquaresFit": "lr", "RidgeFit": "ridge", "MLPFit": fc}
     return known.get(target, target)
+
+
+def label_names(source: Source) -> list[str]:
+    """The segmenter's labels in order, as far as a stage that is there names them."""
+    for stage in _FACTS:
+        if source.has(stage, "facts"):
+            return list(source.json(stage, "facts")["labels"])
+    found = [source.table(*place)["label"] for place in _TABLES if source.has(*place)]
+    return list(dict.fromkeys(found[0])) if found else []
+
+
+def colours(source: Source) -> dict[str, str]:
+    """A colour per label."""
+    return label_colours(label_names(source))

@@ -22,8 +22,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from PIL import Image
 
-from lis.colours import PARTS as PARTS
-from lis.colours import label_colours as label_colours
+from lis.images import PARTS as PARTS
+from lis.images import label_colours as label_colours
 
 P = ParamSpec("P")
 R = TypeVar("R")

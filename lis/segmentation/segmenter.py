@@ -1,87 +1,209 @@
-"""The few-shot segmenter: generator feature maps → logits of every part (paper §3.2, supplement S4)."""
+"""The stage that learns to find the parts, and the way to load what it learned."""
 
 from __future__ import annotations
 
-import json
+import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
+import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lis.fingerprint import Fingerprint
-from lis.segmentation.networks import Projection, Stack, five, resized, three
+from lis.build import build
+from lis.config import FewShotConfig
+from lis.context import Context
+from lis.costs import layer_names
+from lis.labels.labelled import folder_digest, labelled, reduced_masks, validate_labels
+from lis.labels.reading import Labelled
+from lis.linking.training import Settings
+from lis.segmentation.networks import FewShotSegmenter, read_layers
+from lis.segmentation.training import Examples, Schedule, labelled_maps, maps_of, train, training_images
+from lis.stage import stage
+from lis.store import Artifact, Draft
+from lis.streams import Stream
+from lis.types import Generator, Segmenter
 
-NETWORKS = ("projected", "three", "five")
 
-
-class FewShotSegmenter(nn.Module):
-    """Convolutions on some of a generator's maps: made again by `FewShotSegmenter(**settings)` and `load_state_dict`.
-
-    Args:
-        labels: names of the parts.
-        size: height and width in pixels that the maps are read at.
-        layers: names of the maps that are read.
-        widths: channels of each.
-        network: `projected`, `three` or `five`.
-        channels: with `projected`, what the maps are projected to.
-        hidden: channels between three convolutions.
-        enlarge: how many times finer a mask is: the logits are interpolated, so that a border lies between pixels.
+def validate_segmenter(ctx: Context) -> SegmenterFit:
+    """Checks, before any work, that a segmenter can learn the parts; returns what trains it.
 
     Raises:
-        ValueError: no label, no layer, or an unknown network.
-
-    Example:
-        >>> segmenter = FewShotSegmenter(["cap", "stem"], 8, ["a", "b"], [4, 2], enlarge=2)
-        >>> tuple(segmenter({"a": torch.rand(5, 4, 4, 4), "b": torch.rand(5, 2, 16, 16)}).shape)
-        (5, 3, 16, 16)
+        ValueError: as `validate_labels`, or its masks would be larger than the images.
     """
+    validate_labels(ctx)
+    fit: SegmenterFit = build(ctx.config.segmenter)
+    fit.mask_size(ctx.generator.resolution)
+    return fit
 
-    def __init__(
-        self,
-        labels: Sequence[str],
-        size: int,
-        layers: Sequence[str],
-        widths: Sequence[int],
-        network: str = "projected",
-        channels: int = 32,
-        hidden: int = 64,
-        enlarge: int = 1,
-    ) -> None:
-        super().__init__()
-        if network not in NETWORKS:
-            raise ValueError(f"segmenter.network={network}: expected one of {', '.join(NETWORKS)}")
-        if not labels or not layers:
-            raise ValueError(f"{len(labels)} labels and {len(layers)} layers: expected one or more of each")
-        self.labels, self.size, self.layers = tuple(labels), size * enlarge, tuple(layers)
-        self.settings: dict[str, Any] = {"labels": list(labels), "size": size, "layers": list(layers)}
-        self.settings |= {"widths": list(widths), "network": network, "channels": channels, "hidden": hidden}
-        self.settings |= {"enlarge": enlarge}
-        self.reader = Projection(widths, channels, size) if network == "projected" else Stack(widths, size)
-        inputs, outputs = self.reader.outputs, 1 + len(labels)
-        self.head = five(inputs, outputs) if network == "five" else three(inputs, hidden, outputs)
-        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]: the stubs lack it
-        self._fingerprint = Fingerprint()
+
+def load_segmenter(ctx: Context, artifact: Artifact) -> FewShotSegmenter:
+    """The segmenter of an artifact of the stage `segmenter`, on the run's device, in evaluation mode and frozen."""
+    model = FewShotSegmenter(**artifact.json("segmenter"))
+    model.load_state_dict(artifact.tensors("segmenter"))
+    return model.to(ctx.device).eval().requires_grad_(False)
+
+
+def segment(model: Segmenter, maps: Mapping[str, Tensor]) -> Tensor:
+    """Masks `[n, size, size]` int64 of the maps of a segmenter's layers: 0 background, k for `labels[k - 1]`."""
+    return model(dict(maps)).max(1).indices  # faster than argmax where channels lie innermost
+
+
+@dataclass(frozen=True)
+class Masks:
+    """`segment` with its segmenter, and the layers whose maps it wants."""
+
+    segmenter: Segmenter
 
     @property
-    def fingerprint(self) -> str:
-        """SHA-256 over weights and settings."""
-        return self._fingerprint(self.state_dict(), json.dumps(self.settings))
+    def layers(self) -> tuple[str, ...]:
+        """Names of the generator's layers."""
+        return self.segmenter.layers
 
-    def forward(self, maps: Mapping[str, Tensor]) -> Tensor:
-        """Logits `[n, 1 + labels, size, size]`, channel 0 background, of maps `[n, channels, h, w]` by layer.
+    def __call__(self, maps: Mapping[str, Tensor]) -> Tensor:
+        """Masks `[n, size, size]` int64."""
+        return segment(self.segmenter, maps)
+
+
+def _also(ctx: Context) -> dict[str, Any]:
+    config = ctx.config
+    digest = folder_digest(config.labels.folder)
+    return {
+        "segmenter": asdict(config.segmenter),
+        "train": config.labels.train if digest is None else None,  # a folder says itself how many
+        "folder": digest,
+        "left_out": config.labels.left_out,
+        "classes": list(ctx.class_names),
+        "labels": list(config.classes.labels),
+        "truncation": config.gan.truncation,
+    }
+
+
+@stage(
+    "segmenter",
+    version=3,
+    seed=True,
+    models=("generator",),
+    also=_also,
+    check=validate_segmenter,
+    images=training_images,
+    arrays=labelled_maps,
+)
+def segmenter(ctx: Context, draft: Draft) -> None:
+    """The segmenter, trained on the labelled images of every class but `labels.left_out`.
+
+    Tensors "segmenter" and json "segmenter" (its settings; see `load_segmenter`); table "curve": epoch, loss; json
+    "fit": images, layers, channels, parameters, seconds.
+
+    Raises:
+        ValueError: there are no labels to learn from, a setting or the folder is refused, or the training diverges.
+    """
+    fit, settings = validate_segmenter(ctx), Settings(ctx.config.seed, ctx.device, ctx.progress)
+    fitted = fit.fit(_training_images(ctx, fit), ctx.config.classes.labels, ctx.generator, settings)
+    _save(draft, fitted)
+
+
+def _training_images(ctx: Context, fit: SegmenterFit) -> Labelled:
+    images = labelled(ctx, "train", fit.mask_size(ctx.generator.resolution))
+    if ctx.config.labels.left_out is None:
+        return images
+    return images.rows(images.class_index != ctx.class_names.index(ctx.config.labels.left_out))
+
+
+def _save(draft: Draft, fitted: FittedSegmenter) -> None:
+    draft.tensors("segmenter", fitted.segmenter.state_dict())
+    draft.json("segmenter", fitted.segmenter.settings)
+    draft.table("curve", fitted.curve)
+    draft.json("fit", fitted.facts)
+
+
+@dataclass(frozen=True)
+class FittedSegmenter:
+    """A segmenter and what is worth knowing about its training."""
+
+    segmenter: FewShotSegmenter
+    curve: pd.DataFrame
+    """epoch, loss."""
+    facts: dict[str, Any]
+    """images, parameters, layers, channels (all that the maps have), seconds."""
+
+
+class SegmenterFit(Protocol):
+    """One way to get a segmenter."""
+
+    def mask_size(self, resolution: int) -> int:
+        """Height and width of a mask in pixels, for images of a resolution."""
+        ...
+
+    def fit(self, images: Labelled, labels: Sequence[str], generator: Generator, settings: Settings) -> FittedSegmenter:
+        """Learns from labelled images; the same seed gives the same segmenter."""
+        ...
+
+
+@dataclass(frozen=True)
+class FewShotFit:
+    """Trains convolutions on the maps of labelled images; the arguments are those of `lis.config.FewShotConfig`."""
+
+    network: str = "projected"
+    size: int | None = FewShotConfig.size
+    every: int = FewShotConfig.every
+    channels: int = FewShotConfig.channels
+    hidden: int = FewShotConfig.hidden
+    enlarge: int = FewShotConfig.enlarge
+    epochs: int = FewShotConfig.epochs
+    batch_size: int = FewShotConfig.batch_size
+    learning_rate: float = FewShotConfig.learning_rate
+    weight_decay: float = FewShotConfig.weight_decay
+
+    def mask_size(self, resolution: int) -> int:
+        """Height and width of a mask in pixels: `enlarge` times that of the maps as they are read.
 
         Raises:
-            ValueError: a layer is missing, or has another number of channels.
+            ValueError: larger than the image.
         """
-        self._check(maps)
-        return resized(self.head(self.reader([maps[name] for name in self.layers])), self.size)
+        size = self.map_size(resolution)
+        if size * self.enlarge > resolution:
+            raise ValueError(
+                f"segmenter.size={size} segmenter.enlarge={self.enlarge}: masks of {size * self.enlarge} pixels, "
+                f"expected at most {resolution}, the size of the generator's images"
+            )
+        return size * self.enlarge
 
-    def _check(self, maps: Mapping[str, Tensor]) -> None:
-        for name, width in zip(self.layers, self.settings["widths"], strict=True):
-            if name not in maps or maps[name].shape[1] != width:
-                found = f"has {maps[name].shape[1]} channels" if name in maps else "is missing"
-                raise ValueError(
-                    f"the map {name!r} {found}, expected {width} channels: this segmenter was trained on the maps of "
-                    "another generator"
-                )
+    def fit(self, images: Labelled, labels: Sequence[str], generator: Generator, settings: Settings) -> FittedSegmenter:
+        """Trains a segmenter.
+
+        Raises:
+            ValueError: masks that are larger than the images, or a loss that is not finite.
+        """
+        start, stream = time.perf_counter(), Stream("segmenter", settings.seed)
+        size = self.map_size(generator.resolution)
+        examples = self._examples(images, len(labels), generator, size, settings.device)
+        segmenter = self._initial(examples, labels, size, stream)
+        schedule = Schedule(self.epochs, self.batch_size, self.learning_rate, self.weight_decay)
+        curve = train(segmenter, examples, schedule, stream.torch_seed, settings)
+        facts = {"images": len(images), "seconds": time.perf_counter() - start, "layers": len(segmenter.layers)}
+        facts["channels"] = sum(segmenter.settings["widths"])
+        facts["parameters"] = sum(p.numel() for p in segmenter.parameters())
+        return FittedSegmenter(segmenter, pd.DataFrame(curve, columns=["epoch", "loss"]), facts)
+
+    def _examples(
+        self, images: Labelled, labels: int, generator: Generator, size: int, device: torch.device
+    ) -> Examples:
+        layers = read_layers(layer_names(generator, device), self.every)
+        maps = maps_of(generator, images.w, layers, size, self.batch_size, device)
+        return Examples(maps, reduced_masks(images.masks, labels, self.mask_size(generator.resolution)).long())
+
+    def map_size(self, resolution: int) -> int:
+        """Height and width in pixels that the maps are read at: as asked for, or half of the image's."""
+        return self.size or resolution // 2
+
+    def _initial(self, examples: Examples, labels: Sequence[str], size: int, stream: Stream) -> FewShotSegmenter:
+        widths = [x.shape[1] for x in examples.maps.values()]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stream.torch_seed)
+            segmenter = FewShotSegmenter(
+                labels, size, list(examples.maps), widths, self.network, self.channels, self.hidden, self.enlarge
+            )
+        segmenter.reader.standardisation.fit(examples.maps.values())
+        return segmenter

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lis.context import Context
 from lis.costs import layer_names
-from lis.segmentation.stage import Masks, load_segmenter, segmenter
+from lis.segmentation.segmenter import Masks, load_segmenter, segmenter
 from lis.types import Finder
 
 

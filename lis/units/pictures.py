@@ -10,22 +10,21 @@ import torch
 from torch import Tensor
 
 from lis.context import Context
-from lis.linking.fit import link, load_link
+from lis.linking.link import link, load_link
 from lis.look import PICTURED, Look, Looker
 from lis.peaks import picture_arrays
 from lis.quantify.change import change
 from lis.quantify.measures import MEASURES
-from lis.segmentation.needs import part_images
-from lis.segmentation.stage import Masks, load_segmenter, segmenter
+from lis.segmentation.segmenter import Masks, load_segmenter, segmenter
+from lis.segmentation.training import part_images
 from lis.stage import MODELS, stage
 from lis.store import Artifact, Draft
 from lis.types import Link
 from lis.units.examples import PROBABILITY, Example, examples
-from lis.units.learned import units
 from lis.units.perturbation import Perturbation, perturbed, require_finite
-from lis.units.screen import screen
-from lis.units.selection import perturbations
 from lis.units.tuned import Tuned
+from lis.units.tuning import perturbations, screen
+from lis.units.unit_statistics import units
 
 
 @stage(

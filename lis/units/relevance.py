@@ -9,12 +9,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lis.units.correlation import pearson
+from lis.statistics import pearson
 from lis.units.effects import per_length
-from lis.units.intervals import p_null
-from lis.units.ranking import by_size, top
-from lis.units.tables import long_table
-from lis.units.tuned import Tuned
+from lis.units.ranking import by_size, p_null, top
+from lis.units.tuned import Tuned, long_table
 
 
 def answer_change(tuned: Tuned) -> Tensor:

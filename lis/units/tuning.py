@@ -1,83 +1,378 @@
-"""One unit or direction in pictures: link, image, answer, and which true factor moved (paper §4.3, §4.4)."""
+"""Every unit through its range on many samples: parts, measures and answers, beside random directions (paper §3.3)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
+from scipy.optimize import root_scalar
 from torch import Tensor
 
+from lis.config.fields import keyed
 from lis.context import Context
-from lis.linking.evaluation import TrueFactors
-from lis.look import Look, Looker
+from lis.linking.link import link, load_link
+from lis.linking.pairs import tuning_pairs
+from lis.look import Looker
+from lis.peaks import DOUBLE, FLOAT
+from lis.quantify.measures import MEASURES
+from lis.segmentation.segmenter import Masks, load_segmenter, segmenter
+from lis.segmentation.training import part_images
+from lis.shards import Shards
+from lis.stage import MODELS, stage
+from lis.store import Artifact, Draft
+from lis.streams import Stream
 from lis.types import Link
-from lis.units.perturbation import Perturbation, perturbed, require_finite
+from lis.units.perturbation import Perturbation, perturbed, require_finite, step_norm
 
-STILL = 1e-5
-"""A factor whose standard deviation is below this share of the largest does not vary but for rounding."""
+UNMOVED = Perturbation("unmoved", 0.0, 0.0, unit=0, relative=True)
+"""Leaves a sample as it is."""
+SHARD_VERSION = 2
+EXACT = 1e-6
+"""A step is as long as wanted within this share."""
+_DOUBLINGS = 60
+
+
+def tuned_arrays(ctx: Context) -> int:
+    """Bytes of the measures and answers of all perturbations, samples and steps, twice while they are written."""
+    config, classes = ctx.config.tuning, len(ctx.class_names)
+    moves = min(config.units or ctx.classifier.units, ctx.classifier.units) + config.null_directions
+    per_image = len(ctx.config.classes.labels) * 5 + classes
+    return 2 * moves * config.seeds * classes * (config.steps * (per_image * FLOAT + DOUBLE) + 3 * FLOAT)
+
+
+@stage(
+    "tuning",
+    version=2,
+    inputs=(link, tuning_pairs, segmenter),
+    seed=True,
+    models=MODELS,
+    also=lambda ctx: keyed(ctx.config.tuning),
+    images=part_images,
+    arrays=tuned_arrays,
+)
+def screen(ctx: Context, linked: Artifact, seeds: Artifact, parts: Artifact, draft: Draft) -> None:
+    """Every unit tuned: from its minimum to its maximum over the training pairs, on accepted samples of every class.
+
+    Tensors "tuning" (units, by number) and "null" (random directions of equal ‖Δw‖), to be read with
+    `lis.units.tuned.Tuned`. Tensors "seeds", of the S samples themselves: r `[S, units]`, w `[S, w_dim]` (the w̃ of r,
+    unperturbed), measures `[S, labels, measures]` and probability `[S, classes]` of its image. Table "seeds": class,
+    class_index, sample_index. Table "units", a row per unit of the classifier: unit, minimum, maximum, step_norm,
+    tuned, and the reason why it is not (`dead`, `near-dead`, `no range`, `small step`). Json "facts": names of the
+    perturbations in "tuning" and "null", labels, measures, class_names.
+
+    Raises:
+        ValueError: no unit is live or moves w, a style code or an answer is not finite, memory runs out with a single
+            image, or what the stages before refuse.
+    """
+    _build(ctx, linked, seeds, parts, draft)
 
 
 @dataclass(frozen=True)
-class Strip:
-    """What becomes of n samples along a perturbation."""
+class Group:
+    """Perturbations that all samples are tuned along, and where the results go."""
 
-    w: Tensor
-    """w̃ `[n, steps, w_dim]`."""
-    look: Look
-    """Of the images, `[n, steps, …]`."""
+    perturbations: tuple[Perturbation, ...]
+    steps: int
+    results: dict[str, Tensor]
+    """As in `lis.units.tuned.Tuned`, to be filled."""
 
-    @property
-    def flipped(self) -> Tensor:
-        """Whether the prediction is another than at the first step: `[n, steps]` bool."""
-        prediction = self.look.prediction
-        return prediction != prediction[:, :1]
+    @classmethod
+    def of(cls, perturbations: Sequence[Perturbation], steps: int, samples: int, labels: int, classes: int) -> Group:
+        """Without results yet."""
+        size = (len(perturbations), samples)
+        results = {
+            "measures": torch.empty(*size, steps, labels, len(MEASURES)),
+            "probability": torch.empty(*size, steps, classes),
+            "prediction": torch.empty(*size, steps, dtype=torch.int64),
+            "realised": torch.empty(size),
+            "others": torch.empty(size),
+            "step_norm": torch.empty(size),
+        }
+        return cls(tuple(perturbations), steps, results)
+
+    def put(self, place: tuple[slice, slice], found: dict[str, Tensor]) -> None:
+        """Writes a shard's results to their perturbations and samples."""
+        for name, values in found.items():
+            self.results[name][place] = values
+
+    def tensors(self, samples: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The fields of `Tuned` that are tensors."""
+        values = [p.values(self.steps) for p in self.perturbations]
+        return self.results | {
+            "unit": torch.tensor([p.unit for p in self.perturbations], dtype=torch.int64),
+            "value": torch.stack(values) if values else torch.empty(0, self.steps),
+            "class_index": samples["class_index"],
+            "sample_index": samples["sample_index"],
+        }
+
+
+def _build(ctx: Context, linked: Artifact, seeds: Artifact, parts: Artifact, draft: Draft) -> None:
+    config, samples, table = ctx.config.tuning, seeds.tensors("pairs"), linked.table("units")
+    job = _job(ctx, linked, parts, table)
+    r = samples["r"].to(ctx.device)
+    units = select(table, job.link, r, config.units)
+    tuned = units.loc[units["tuned"]]
+    std = torch.where(job.spread.isfinite(), job.spread, 0).to(ctx.device)
+    null = null_directions(job.link, r, std, tuned["step_norm"].tolist(), config.null_directions, ctx.config.seed)
+    size = (len(r), len(job.looker.labels), len(ctx.class_names))
+    groups = {
+        "seeds": Group.of([UNMOVED], 1, *size),
+        "tuning": Group.of(perturbations(tuned), config.steps, *size),
+        "null": Group.of(null, config.steps, *size),
+    }
+    _fill(job, samples, list(groups.values()))
+    for name in ("tuning", "null"):
+        draft.tensors(name, groups[name].tensors(samples))
+    draft.tensors("seeds", _unmoved(job, r, groups["seeds"]))
+    draft.table("seeds", _seed_table(ctx, samples))
+    draft.table("units", units)
+    draft.json("facts", _facts(ctx, job.looker.labels, groups))
+
+
+def _fill(job: Job, samples: dict[str, Tensor], groups: Sequence[Group]) -> None:
+    """Makes all shards, whatever is there already, and puts each where it belongs."""
+    ctx, config = job.ctx, job.ctx.config.tuning
+    places = [
+        (group, slice(first, first + config.unit_block), rows)
+        for group in groups
+        for rows in _rows(samples["class_index"], config.seed_block)
+        for first in range(0, len(group.perturbations), config.unit_block)
+    ]
+    blocks = [_block(ctx, samples, *place) for place in places]
+    made = SHARDS.artifacts(job, blocks, "tuning (blocks of units and samples)")
+    for (group, columns, rows), artifact in zip(places, made, strict=True):
+        group.put((columns, rows), artifact.tensors("block"))
+
+
+def _rows(class_index: Tensor, most: int) -> list[slice]:
+    """Consecutive samples of one class, at most so many: of an ascending `class_index [S]`."""
+    ends = class_index.bincount().cumsum(0).tolist()
+    starts = [0, *ends[:-1]]
+    return [
+        slice(k, min(k + most, end)) for start, end in zip(starts, ends, strict=True) for k in range(start, end, most)
+    ]
+
+
+def _block(ctx: Context, samples: dict[str, Tensor], group: Group, columns: slice, rows: slice) -> Block:
+    name = ctx.class_names[int(samples["class_index"][rows.start])]
+    moved = group.perturbations[columns]
+    return Block(name, samples["sample_index"][rows], samples["r"][rows], moved, group.steps)
+
+
+def _job(ctx: Context, linked: Artifact, parts: Artifact, units: pd.DataFrame) -> Job:
+    segments = load_segmenter(ctx, parts)
+    looker = Looker.tuned(ctx, Masks(segments), segments.labels)
+    spread = torch.from_numpy(np.where(units["status"] == "live", units["std"], np.inf)).float()
+    return Job(ctx, load_link(linked).to(ctx.device), looker, spread, (linked.key, parts.key))
 
 
 @torch.inference_mode()
-def tune(looker: Looker, link: Link, r: Tensor, perturbation: Perturbation, values: Tensor) -> Strip:
-    """Samples `r [n, units]` at each of `values [steps]`, generated and looked at.
+def _unmoved(job: Job, r: Tensor, group: Group) -> dict[str, Tensor]:
+    found = {name: group.results[name][0, :, 0] for name in ("measures", "probability")}
+    return {"r": r, "w": job.link(r)} | found
 
-    Raises:
-        ValueError: the link gives a w̃ that is not finite, or as `Looker`.
-    """
-    w = perturbed(link, r, perturbation, values)
-    require_finite(w, perturbation)
-    return Strip(w, looker(w))
+
+def _seed_table(ctx: Context, samples: dict[str, Tensor]) -> pd.DataFrame:
+    index = samples["class_index"].numpy()
+    columns = {"class": np.asarray(ctx.class_names)[index], "class_index": index}
+    return pd.DataFrame(columns | {"sample_index": samples["sample_index"].numpy()})
+
+
+def _facts(ctx: Context, labels: Sequence[str], groups: dict[str, Group]) -> dict[str, Any]:
+    return {
+        "names": {name: [p.name for p in groups[name].perturbations] for name in ("tuning", "null")},
+        "labels": list(labels),
+        "measures": list(MEASURES),
+        "class_names": list(ctx.class_names),
+    }
 
 
 @dataclass(frozen=True)
-class Truth:
-    """The true factors of a generator that knows them."""
+class Job:
+    """What all shards of a run share."""
 
-    names: tuple[str, ...]
-    factors: Callable[[Tensor], Tensor]
-    """`u [n, factors]` of `w [n, w_dim]`, on the CPU."""
+    ctx: Context
+    link: Link
+    """On the run's device."""
+    looker: Looker
     spread: Tensor
-    """Standard deviation of each factor over some samples, `[factors]`; infinite for one that does not vary."""
+    """Standard deviation of each unit, infinite for units that are not live: `[units]` on the CPU."""
+    inputs: tuple[str, ...]
+    """Keys of the artifacts of the link and of the segmenter."""
 
-    @classmethod
-    def of(cls, ctx: Context, w: Tensor) -> Self | None:
-        """The truth with its spread over samples `w [n, w_dim]`; None where the generator does not know it."""
-        generator = ctx.generator
-        if not isinstance(generator, TrueFactors):
-            return None
 
-        def factors(w: Tensor) -> Tensor:
-            return generator.true_factors(w.to(ctx.device)).cpu()
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Samples of one class and perturbations."""
 
-        spread = factors(w).std(0, correction=0)
-        return cls(
-            tuple(generator.factor_names), factors, torch.where(spread > STILL * spread.max(), spread, torch.inf)
+    class_name: str
+    sample_index: Tensor
+    """`[n]` int64."""
+    r: Tensor
+    """`[n, units]`."""
+    perturbations: tuple[Perturbation, ...]
+    steps: int
+
+
+def _config(job: Job, block: Block) -> dict[str, Any]:
+    config = job.ctx.config
+    return {
+        "seed": config.seed,
+        "truncation": config.gan.truncation,
+        "class": block.class_name,
+        "classes": list(job.ctx.class_names),
+        "samples": block.sample_index.tolist(),
+        "perturbations": [[p.name, p.low, p.high, p.relative] for p in block.perturbations],
+        "steps": block.steps,
+    }
+
+
+@torch.inference_mode()
+def _build_shard(job: Job, block: Block, draft: Draft) -> None:
+    w = torch.stack([_linked(job, block, perturbation) for perturbation in block.perturbations])
+    look = job.looker(w)
+    encoded = zip(block.perturbations, look.r[:, :, 0], look.r[:, :, -1], strict=True)
+    realised, others = zip(*(arrived(p, first, last, job.spread) for p, first, last in encoded), strict=True)
+    draft.tensors(
+        "block",
+        look.tensors(("measures", "probability", "prediction"))
+        | {
+            "realised": torch.stack(realised),
+            "others": torch.stack(others),
+            "step_norm": (w[:, :, -1] - w[:, :, 0]).norm(dim=2),
+        },
+    )
+
+
+def _linked(job: Job, block: Block, perturbation: Perturbation) -> Tensor:
+    """w̃ `[n, steps, w_dim]` of a block along one perturbation."""
+    values = perturbation.values(block.steps)
+    w = perturbed(job.link, block.r.to(job.ctx.device), perturbation, values)
+    require_finite(w, perturbation)
+    return w
+
+
+SHARDS = Shards("tuning-shard", SHARD_VERSION, _config, _build_shard)
+"""Tensors "block" of P perturbations, n samples and T steps, as in `lis.units.tuned.Tuned`: measures, probability,
+prediction `[P, n, T, …]`, and realised, others, step_norm `[P, n]`. A style code or an answer that is not finite is a
+ValueError."""
+
+
+def arrived(perturbation: Perturbation, first: Tensor, last: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
+    """What of a perturbation is found when its images are encoded again.
+
+    With r̃ the activations of an image and Δr̃ = r̃(last) − r̃(first): realised is Δr̃·d / (v(last) − v(first)), and
+    others the root mean square over the other live units of the rest, Δr̃ − (Δr̃·d) d, in standard deviations.
+
+    Args:
+        perturbation: d and its range.
+        first: r̃ of the first images, `[n, units]`.
+        last: r̃ of the last images.
+        spread: standard deviation of each unit, `[units]`; infinite for units that are not live.
+
+    Returns:
+        realised and others, `[n]` float32; NaN where nothing was asked, or where there is no other unit.
+
+    Example:
+        >>> unit = Perturbation.of_unit(0, low=0.0, high=4.0)
+        >>> first, last = torch.tensor([[0.0, 1.0, 9.0]]), torch.tensor([[1.0, 3.0, 9.0]])
+        >>> [float(x) for x in arrived(unit, first, last, torch.tensor([1.0, 2.0, torch.inf]))]
+        [0.25, 1.0]
+    """
+    change = last - first
+    realised = perturbation.project(change) / (perturbation.high - perturbation.low or torch.nan)
+    rest = perturbation.without(change) / spread
+    return realised, (rest.square().sum(1) / (int(spread.isfinite().sum()) - 1 or torch.nan)).sqrt()
+
+
+@torch.inference_mode()
+def select(units: pd.DataFrame, link: Link, r: Tensor, most: int | None) -> pd.DataFrame:
+    """Every unit: unit, minimum, maximum, step_norm, tuned, reason (why it is not tuned).
+
+    The step_norm is ‖w̃(maximum) − w̃(minimum)‖, a mean over the samples where the link is not linear; NaN for units
+    that are not live. Reasons are `dead`, `near-dead`, `no range` (none, or none that moves w̃) and `small step`.
+
+    Args:
+        units: table "units" of the link: unit, minimum, maximum, status.
+        link: the link.
+        r: samples `[n, units]`.
+        most: how many are tuned at most; None: all.
+
+    Raises:
+        ValueError: no unit is live or moves w̃, or the link gives a w̃ that is not finite.
+    """
+    live = (units["status"] == "live").to_numpy()
+    if not live.any():
+        raise ValueError("no unit of the classifier is live: expected one or more; use another classifier")
+    table = units[["unit", "minimum", "maximum"]].reset_index(drop=True)
+    steps = np.full(len(table), np.nan)
+    steps[live] = [step_norm(link, r, unit) for unit in perturbations(table.loc[live])]
+    reason = np.where(live, "", units["status"])
+    reason[steps == 0] = "no range"
+    if not (reason == "").any():
+        raise ValueError("no live unit of the classifier moves w: expected one or more; fit another link (link=ridge)")
+    small = pd.Series(np.where(reason == "", steps, np.nan)).rank(ascending=False, method="first") > (most or np.inf)
+    reason[small.to_numpy()] = "small step"
+    return table.assign(step_norm=steps, tuned=reason == "", reason=reason)
+
+
+def perturbations(units: pd.DataFrame) -> list[Perturbation]:
+    """Every row's unit, from its minimum to its maximum."""
+    rows = zip(*(units[name].tolist() for name in ("unit", "minimum", "maximum")), strict=True)
+    return [Perturbation.of_unit(*row) for row in rows]
+
+
+@torch.inference_mode()
+def null_directions(
+    link: Link, r: Tensor, std: Tensor, steps: Sequence[float], count: int, seed: int
+) -> list[Perturbation]:
+    """`count` random directions, centred on each sample.
+
+    d ∝ g ⊙ σ with g standard normal (stream "null directions") and σ the units' standard deviations, so that no
+    direction stands out in standardised units. Its length is chosen so that the mean of ‖w̃(last) − w̃(first)‖ over the
+    samples is that of a unit, the units taken in turn.
+
+    Args:
+        link: the link.
+        r: samples `[n, units]`.
+        std: standard deviation of each unit, `[units]`; 0 for units that are left out.
+        steps: ‖w̃(last) − w̃(first)‖ of each unit.
+        count: how many.
+        seed: of the run.
+
+    Raises:
+        ValueError: along a direction no step is as long.
+    """
+    draws = Stream("null directions", seed).normal(None, torch.arange(count), len(std)).to(r.device)
+    found = []
+    for k, draw in enumerate(draws * std):
+        unit = Perturbation.along(f"random {k}", draw, -0.5, 0.5, relative=True)
+        length = _reached(
+            lambda s, unit=unit: step_norm(link, r, _of_length(unit, s)), steps[k % len(steps)], unit.name
         )
+        found.append(_of_length(unit, length))
+    return found
 
-    def moved(self, w: Tensor) -> Tensor:
-        """Change of each factor `[n, factors]` from the first to the last step of `w [n, steps, w_dim]`, in spreads."""
-        first, last = (self.factors(w[:, step]) for step in (0, -1))
-        return (last - first) / self.spread
 
-    def largest(self, moved: Tensor) -> tuple[list[str], Tensor]:
-        """Names and changes `[n]` of the factors that move most in each row of `moved [n, factors]`."""
-        top = moved.abs().argmax(1)
-        return [self.names[k] for k in top.tolist()], moved.gather(1, top[:, None])[:, 0]
+def _of_length(direction: Perturbation, length: float) -> Perturbation:
+    return replace(direction, low=-length / 2, high=length / 2)
+
+
+def _reached(step: Callable[[float], float], wanted: float, name: str) -> float:
+    """The length whose `step` is the wanted one: at once where it is proportional, else by Brent's method."""
+    first = step(1.0)
+    length = wanted / first if first > 0 else 1.0
+    if abs(step(length) - wanted) <= EXACT * wanted:
+        return length
+    for _ in range(_DOUBLINGS):
+        if step(length) >= wanted:
+            return float(root_scalar(lambda s: step(s) - wanted, bracket=(0.0, length), rtol=EXACT).root)
+        length *= 2
+    raise ValueError(
+        f"direction {name!r} moves w by {step(length):g} at most, expected {wanted:g} as for a unit: fit another link "
+        "(link=ridge), or set tuning.null_directions=0"
+    )

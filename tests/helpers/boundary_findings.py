@@ -14,9 +14,9 @@ from torch import Tensor
 from helpers.tuned_findings import CLASSES, LABELS, make
 from lis.boundary.gradcam import around_table, heat_table
 from lis.quantify.measures import MEASURES
-from lis.report.frames import where
+from lis.report.tables import where
 from lis.store import Artifact, Draft
-from lis.units.tables import long_table
+from lis.units.tuned import long_table
 
 SAMPLES, STARTS, STEPS, SHOWN = 4, 6, 9, 2
 UNITS, W = 40, 16

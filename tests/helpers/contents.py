@@ -39,14 +39,13 @@ from PIL import Image
 from torch import Tensor
 
 from lis import build
-from lis.classifiers.stage import ready
+from lis.classifiers.classifier import ready
 from lis.config import conf_folder
 from lis.context import Context
 from lis.images import to_uint8
-from lis.report.head import abstract, headline, title
 from lis.report.metrics import attempt_metrics
-from lis.report.page import limits
-from lis.report.sections import Section, build_sections
+from lis.report.page import abstract, headline, limits, title
+from lis.report.section import Section, build_sections
 from lis.report.source import Source, source
 from lis.stage import REGISTRY
 from lis.stages import register

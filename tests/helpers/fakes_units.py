@@ -13,11 +13,11 @@ from torch import Tensor
 from helpers.fakes import NAMES, FakeClassifier, FakeGenerator, make_context, stand_in
 from lis.config import TuningConfig
 from lis.context import Context
-from lis.linking.fit import link, load_link
+from lis.linking.link import link, load_link
 from lis.linking.pairs import pairs
 from lis.quantify.measures import measure
 from lis.store import Artifact, Recipe
-from lis.units import screen as stage
+from lis.units import tuning as stage
 
 LABELS = ("bright", "dark")
 BRIGHT, DARK = 0.15, -0.15

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from helpers.fakes import make_config
 from lis.config import LeastSquaresConfig, LinkConfig, MLPConfig, RidgeConfig
-from lis.report.frames import column, records, where
+from lis.report.tables import column, records, where
 from lis.store import Artifact, Draft, Recipe, Store
 
 NAMES = ("border_collie", "pug", "chihuahua")

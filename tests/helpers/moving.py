@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lis.matches import pixel_grid
 from lis.matching.affine import about_centre, apply, invert
+from lis.types import pixel_grid
 
 
 def textured(size: int = 64, seed: int = 0) -> Tensor:

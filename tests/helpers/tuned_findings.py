@@ -19,11 +19,11 @@ from lis.progress import Progress
 from lis.quantify.measures import MEASURES
 from lis.report.source import Source, source
 from lis.store import Artifact, Draft, Recipe, Store
-from lis.units import learned
+from lis.units import unit_statistics
 from lis.units.effects import Effects
 from lis.units.examples import examples
 from lis.units.pictures import example_rows
-from lis.units.recovery import Recovery, compared, summary
+from lis.units.truth import Recovery, compared, summary
 from lis.units.tuned import Tuned
 
 CLASSES = ("border_collie", "pug", "chihuahua")
@@ -172,7 +172,7 @@ def learn(root: Path, own: Tuned, null: Tuned, **settings: Any) -> dict[str, Art
     ctx.store, ctx.progress = Store(root), Progress()
     with pytest.MonkeyPatch.context() as patch:
         stand_in(patch, "tuning", lambda _: screened)
-        units = learned.units(ctx)
+        units = unit_statistics.units(ctx)
     return {"tuning": screened, "units": units, "truth": truth(root, own), "pictures": pictures(root, own, units)}
 
 

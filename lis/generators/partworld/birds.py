@@ -5,9 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lis.generators.partworld.figure import BACKGROUND, FigureSet, Values, pose
-from lis.generators.partworld.paint import Layer, hsl
-from lis.generators.partworld.shapes import Canvas
+from lis.generators.partworld.drawing import BACKGROUND, Canvas, FigureSet, Layer, Values, hsl, pose
 
 LABELS = ("beak", "eye", "head", "leg", "wing", "body", "tail")
 DETAILS = ("beak", "white of the eye", "pupil", "head", "leg", "wing", "body", "belly", "tail")

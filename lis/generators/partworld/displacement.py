@@ -10,9 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lis.generators.partworld.figure import FigureSet
-from lis.generators.partworld.paint import Layer, shares
-from lis.generators.partworld.shapes import Canvas
+from lis.generators.partworld.drawing import Canvas, FigureSet, Layer, shares
 
 VISIBLE = 0.5
 """A layer is seen in a pixel of which it covers more than this share."""

@@ -5,9 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lis.generators.partworld.figure import BACKGROUND, FigureSet, Values, pose
-from lis.generators.partworld.paint import Layer, hsl
-from lis.generators.partworld.shapes import Canvas, Shape
+from lis.generators.partworld.drawing import BACKGROUND, Canvas, FigureSet, Layer, Shape, Values, hsl, pose
 
 LABELS = ("cap", "stem")
 DETAILS = ("stem", "gills", "cap", "spot")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lis.generators.partworld.birds import BIRDS
 from lis.generators.partworld.dogs import DOGS
-from lis.generators.partworld.figure import FigureSet
+from lis.generators.partworld.drawing import FigureSet
 from lis.generators.partworld.fungi import FUNGI
 from lis.rounding import linear
 

@@ -3,8 +3,7 @@
 from lis.generators.stylegan_xl.checkpoint import read_checkpoint, write_checkpoint
 from lis.generators.stylegan_xl.generator import StyleGANXL
 from lis.generators.stylegan_xl.geometry import GeneratorSpec, geometry
-from lis.generators.stylegan_xl.layouts import imagenet, imagenet256
-from lis.generators.stylegan_xl.published import stylegan_xl
+from lis.generators.stylegan_xl.published import imagenet, imagenet256, stylegan_xl
 
 __all__ = [
     "GeneratorSpec",

@@ -7,24 +7,26 @@ of them, with its tensors read from where they lie in the file, and `geometry` s
 
 from __future__ import annotations
 
+import json
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import save_file
 from torch import Tensor
 
+from lis.files import load_safetensors, parse_json, read_bytes
 from lis.generators.stylegan_xl.generator import StyleGANXL
 from lis.generators.stylegan_xl.geometry import GeneratorSpec, geometry
-from lis.generators.stylegan_xl.modules import read_module
-from lis.generators.stylegan_xl.nodes import Node
-from lis.generators.stylegan_xl.saved import Description, Origin, read_saved, write_saved
+from lis.generators.stylegan_xl.records import Node, as_dict, read_module, typed
 from lis.generators.stylegan_xl.synthesis import laid_out
-from lis.generators.stylegan_xl.values import as_dict
 from lis.pickles.records import describe
-from lis.pickles.source import Source, mistaken, opened
+from lis.pickles.tensors import Source, mistaken, opened
 from lis.pickles.unpickling import unpickle
+from lis.stopping import stop
 
 OF_TORCH = {
     b"PK\x03\x04": "a zip archive, which torch.save writes",
@@ -33,6 +35,9 @@ OF_TORCH = {
 """How files begin that hold a network's tensors alone."""
 ENTRY = "G_ema"
 """The network that images are made with: a running mean of the trained weights."""
+WEIGHTS, DESCRIPTION = "generator.safetensors", "generator.json"
+MAX_DESCRIPTION = 2**22
+"""Bytes of the description; that of the largest published network takes less than one fiftieth."""
 
 
 def read_checkpoint(path: Path | str, entry: str = ENTRY, **settings: Any) -> StyleGANXL:
@@ -159,3 +164,78 @@ def _entry(source: Source, name: str) -> Any:
 def _listed(entries: dict[Any, Any]) -> str:
     names = [f"{name!r:.40}" for name in entries if isinstance(name, str)]
     return ", ".join(names[:10]) + (", …" if len(names) > 10 else "") or "none"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where weights come from."""
+
+    file: str
+    """Name of the file."""
+    sha256: str
+    """Its checksum, hexadecimal."""
+    entry: str
+    """The network's name in it."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What stands beside the weights."""
+
+    geometry: GeneratorSpec
+    origin: Origin | None
+    version: int = 1
+
+
+def write_saved(folder: Path, tensors: Mapping[str, Tensor], description: Description) -> None:
+    """Write both files into a folder, which is made when needed; of a writing that is broken off nothing is left.
+
+    The weights are whole as soon as they have their name.
+
+    Raises:
+        ValueError: one of them is there already.
+        OSError: they cannot be written.
+    """
+    require_free(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f"{WEIGHTS}.part"
+    try:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, part)
+        stop.check()
+        part.replace(folder / WEIGHTS)
+        (folder / DESCRIPTION).write_text(json.dumps(asdict(description), indent=1, allow_nan=False) + "\n")
+    except BaseException:
+        for file in (part, folder / WEIGHTS, folder / DESCRIPTION):
+            file.unlink(missing_ok=True)
+        raise
+
+
+def read_saved(path: Path) -> tuple[Description, dict[str, Tensor]]:
+    """What `write_saved` has written.
+
+    Args:
+        path: the folder, or the safetensors file, beside which the description has the same name.
+
+    Raises:
+        ValueError: the description or the weights are damaged, or the description is of another version.
+        OSError: a file is missing.
+    """
+    weights = path / WEIGHTS if path.is_dir() else path
+    description = typed(Description, _described(weights.with_suffix(Path(DESCRIPTION).suffix)), "description")
+    if description.version != Description.version:
+        raise ValueError(f"it has version {description.version}, expected {Description.version}: convert it again")
+    return description, load_safetensors(weights)
+
+
+def _described(path: Path) -> Any:
+    return parse_json(read_bytes(path, MAX_DESCRIPTION), path.name, remedy="convert the network again")
+
+
+def require_free(folder: Path) -> None:
+    """Refuse to write over what is there.
+
+    Raises:
+        ValueError: it is there.
+    """
+    if there := [name for name in (WEIGHTS, DESCRIPTION) if (folder / name).exists()]:
+        raise ValueError(f"{folder / there[0]} is there already: choose another folder, or remove it first")

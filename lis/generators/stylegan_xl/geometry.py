@@ -13,8 +13,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
 
-from lis.generators.stylegan_xl.nodes import Node
-from lis.generators.stylegan_xl.typed import typed
+from lis.generators.stylegan_xl.records import Node, typed
 
 ACTIVATIONS = ("linear", "lrelu")
 MAX_SIZE, MAX_FACTOR, MAX_TAPS = 4096, 8, 256

@@ -12,6 +12,7 @@ On a CPU a few channels of a sample are done at a time, so that what is between 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, reduce
@@ -29,6 +30,10 @@ _PIECE = 1 << 20
 """Upsampled values at a time on a CPU: 4 MB."""
 _NEGLIGIBLE = 1e-9
 """Terms of a radial filter below this fraction of the largest are left out: float32 does not see them."""
+Run = Callable[[Tensor, Tensor, Tensor, int, int], Tensor]
+"""From x `[n, h, h, c]`, scale `[n, 1, 1, c]`, bias `[c]` to `count` rows of the result from `first` on."""
+MODES = ("auto", "on", "off")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -90,10 +95,6 @@ def resample(
         y = x.new_empty((len(x), axis.size, axis.size, x.shape[-1]), dtype=torch.float32)
         _piecewise(y, run, x, scale, bias, after, axis, _CHANNELS[compiled])
     return y.permute(0, 3, 1, 2)
-
-
-Run = Callable[[Tensor, Tensor, Tensor, int, int], Tensor]
-"""From x `[n, h, h, c]`, scale `[n, 1, 1, c]`, bias `[c]` to `count` rows of the result from `first` on."""
 
 
 def _piecewise(
@@ -290,3 +291,36 @@ def _downsampled(y: Tensor, down_filter: Tensor, down: int, axis: int, count: in
 def _every(y: Tensor, axis: int, first: int, step: int, count: int) -> Tensor:
     """`count` slices along an axis, `step` apart."""
     return y.narrow(axis, first, (count - 1) * step + 1)[(slice(None),) * axis + (slice(None, None, step),)]
+
+
+@lru_cache
+def usable(mode: str, device: str) -> bool:
+    """Whether resampling is to be compiled; said in the log, once per process.
+
+    Args:
+        mode: one of `MODES`.
+        device: type of the device.
+
+    Raises:
+        ValueError: the mode is `on`, and nothing can be compiled here.
+    """
+    problem = "gan.compile=off" if mode == "off" else _problem(device)
+    if problem and mode == "on":
+        raise ValueError(
+            f"gan.compile=on: {problem}. Install a C++ compiler (CXX names it; Triton on a GPU), or choose "
+            "gan.compile=auto or off, which give the same images"
+        )
+    log.info("StyleGAN-XL resamples with %s", f"banded matrices ({problem})" if problem else "compiled polyphase sums")
+    return not problem
+
+
+def _problem(device: str) -> str:
+    """Why a layer cannot be compiled for a device; empty where it can."""
+    how = Resampling(2, 2, (11, 10), 0.2, 1.0, 256.0)
+    x, taps = torch.ones(1, 16, 36, 36, device=device), torch.ones(12, device=device)
+    try:
+        with torch.no_grad():
+            resample(x, torch.ones_like(x[:, :, 0, 0]), torch.ones_like(x[0, :, 0, 0]), taps, taps, how, compiled=True)
+    except Exception as error:  # a missing compiler, header or library each shows as another exception
+        return f"nothing can be compiled here, {(str(error).splitlines() or [repr(error)])[0]:.200}"
+    return ""

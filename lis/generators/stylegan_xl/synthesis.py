@@ -15,10 +15,9 @@ from lis.costs import Cost, Layers, Meter
 from lis.fingerprint import version
 from lis.generators.layers import wanted_layers
 from lis.generators.stylegan_xl import winograd
-from lis.generators.stylegan_xl.compiler import MODES, usable
 from lis.generators.stylegan_xl.geometry import InputSpec, LayerSpec, SynthesisSpec
 from lis.generators.stylegan_xl.mapping import GAIN, SLOPE, Linear
-from lis.generators.stylegan_xl.resampling import Resampling, resample
+from lis.generators.stylegan_xl.resampling import MODES, Resampling, resample, usable
 from lis.memory import Batches, budget
 from lis.precision import TF32, tf32
 

@@ -1,0 +1,83 @@
+"""Fewer units moved: counterfactuals with an L1 penalty on Δr, against their success and their probability."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lis.boundary.counterfactuals import SEARCHED, identity_of, rows
+from lis.boundary.job import Job, blocks, search_arrays, search_settings, searched, validate_counterfactual
+from lis.context import Context
+from lis.stage import MODELS, stage
+from lis.statistics import wilson
+from lis.store import Artifact, Draft
+
+
+def _also(ctx: Context) -> dict[str, Any]:
+    sweep = ("l1_sweep", "l1_samples", "l1_max_steps")
+    return identity_of(ctx) | {name: getattr(ctx.config.counterfactual, name) for name in sweep}
+
+
+@stage(
+    "sparse_counterfactuals",
+    version=3,
+    inputs=SEARCHED,
+    models=MODELS,
+    also=_also,
+    check=lambda ctx: validate_counterfactual(ctx.config),
+    arrays=search_arrays,
+)
+def sparse_counterfactuals(ctx: Context, linked: Artifact, train: Artifact, test: Artifact, draft: Draft) -> None:
+    """The same searches with every L1 weight of `l1_sweep`, at most `l1_max_steps` steps each.
+
+    After every step Δr goes through the soft threshold lr · λ · σ_u, σ_u the unit's standard deviation. In the metric
+    of the pairs a step moves a unit by lr · σ_u times its correlation with the step, so that λ is the correlation below
+    which a unit stays at 0.
+
+    Table "sweep", a row per search: l1, origin, target, sample_index, success, reason, steps, probability, units
+    (moved), w_distance. Table "summary": see `summary`.
+
+    Raises:
+        ValueError: as `validate_counterfactual`; an answer is not finite; what the stages before refuse.
+    """
+    _build(Job.of(ctx), draft)
+
+
+def _build(job: Job, draft: Draft) -> None:
+    config = job.ctx.config.counterfactual
+    sweep = pd.concat([_with(job, l1) for l1 in sorted(set(config.l1_sweep))], ignore_index=True)
+    draft.table("sweep", sweep)
+    draft.table("summary", summary(sweep))
+
+
+def _with(job: Job, l1: float) -> pd.DataFrame:
+    """The rows of one weight."""
+    ctx = job.ctx
+    config = ctx.config.counterfactual
+    settings = replace(search_settings(config), l1=l1, max_steps=config.l1_max_steps)
+    found = searched(job, blocks(job, config.l1_samples, 1, settings), f"counterfactuals, L1 {l1:g}")
+    table = rows(found, ctx.class_names, ctx.classifier.class_names)
+    kept = ["origin", "target", "sample_index", "success", "reason", "steps", "probability", "w_distance"]
+    return table[kept].assign(l1=l1, units=found["shift"].ne(0).sum(1).numpy())
+
+
+def summary(sweep: pd.DataFrame) -> pd.DataFrame:
+    """A row per L1 weight.
+
+    Columns: l1, n, rate (of success, with its Wilson interval low, high), and of those that succeed probability (mean),
+    units (median), units_low and units_high (quartiles), w_distance (mean); NaN where none does.
+    """
+    groups: Any = sweep.groupby("l1")
+    return pd.DataFrame([{"l1": l1} | _row(own) for l1, own in groups])
+
+
+def _row(own: Any) -> dict[str, Any]:
+    good = own[own["success"]]
+    low, high = wilson(len(good), len(own))
+    units = good["units"].quantile([0.25, 0.5, 0.75]).to_numpy() if len(good) else np.full(3, np.nan)
+    told = {"n": len(own), "rate": len(good) / len(own), "low": low, "high": high}
+    told |= {"probability": good["probability"].mean(), "w_distance": good["w_distance"].mean()}
+    return told | dict(zip(("units_low", "units", "units_high"), units, strict=True))

@@ -1,0 +1,387 @@
+"""The stage before all others: makes the run's classifier ready, by training it or by giving it a head."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, IterableDataset
+
+from lis.classifiers.cut import CutClassifier
+from lis.classifiers.partnet import CLASSES
+from lis.classifiers.probe import probe, probed
+from lis.config import TrainingConfig
+from lis.context import Context
+from lis.generators.partworld.world import SETS, world
+from lis.lightning import one_process
+from lis.precision import TF32, tf32
+from lis.progress import Progress
+from lis.stage import stage
+from lis.statistics import wilson
+from lis.store import Artifact, Draft
+from lis.streams import Stream
+
+_SMOOTHING = 0.05
+_NORMS = (nn.modules.batchnorm._BatchNorm,)
+_SETTLED, _SETTLING = 100, 10
+"""Steps after which running statistics have forgotten their start, and batches that replace them before."""
+_POINTS = 200
+"""Points of the curve, at most."""
+
+
+def ready(ctx: Context) -> tuple[Context, dict[str, Artifact]]:
+    """The context with a classifier that can be used, and what was made for it.
+
+    "classifier": the training on part world, where the weights are to come from there; "probe": the linear probe,
+    where `classifier.probe` asks for it.
+
+    Raises:
+        ValueError: the training diverges, or the classes have no labels that a probe could be fitted to.
+    """
+    made: dict[str, Artifact] = {}
+    if isinstance(ctx.classifier, CutClassifier) and not ctx.classifier.trained:
+        made["classifier"] = artifact = classifier(ctx)
+        load(ctx.classifier, artifact, ctx.device)
+    if ctx.config.classifier.probe:
+        made["probe"] = probe(ctx)
+        ctx = replace(ctx, classifier=probed(ctx.classifier, made["probe"]))
+    return ctx, made
+
+
+def load(classifier: CutClassifier, artifact: Artifact, device: torch.device) -> None:
+    """Give a classifier the weights of its training."""
+    # As training leaves it, a network lies otherwise in memory, and its sums would be rounded otherwise.
+    classifier.network.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]: the stubs lack it
+    classifier.network.load_state_dict(artifact.tensors("state"))
+    classifier.eval().to(device)
+    classifier.trained = True
+
+
+def _untrained(ctx: Context) -> CutClassifier:
+    """The run's classifier, as one that waits for its training.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(ctx.classifier, CutClassifier):
+        raise ValueError(f"{type(ctx.classifier).__name__} cannot be trained: expected a network of a library")
+    return ctx.classifier
+
+
+def _also(ctx: Context) -> dict[str, Any]:
+    untrained = _untrained(ctx)
+    return {
+        "name": untrained.name,
+        "attribute": untrained.attribute,
+        "outputs": list(untrained.class_names),
+        "preprocessing": untrained.preprocessing.settings,
+        "training": asdict(ctx.config.training),
+        "world": [world(name).identity for name in SETS],
+    }
+
+
+@stage(
+    "classifier",
+    version=2,
+    seed=True,
+    models=("classifier",),
+    also=_also,
+    check=_untrained,
+    listed=False,
+)
+def classifier(ctx: Context, draft: Draft) -> None:
+    """Before all others, where asked for: the weights of a training on part world with its accuracy.
+
+    Tensors "state", the network's; tables "curve" (images, loss) and "accuracy" (class, accuracy, low, high, bayes, n)
+    on held-out rendered figures; json "training": images, steps, seconds, precision, learning_rate, accuracy, bayes.
+    """
+    untrained = _untrained(ctx)
+    trained = train(untrained, ctx.config.training, ctx.config.seed, ctx.device, ctx.progress)
+    draft.tensors("state", untrained.network.state_dict())
+    draft.table("curve", trained.curve)
+    draft.table("accuracy", trained.accuracy)
+    draft.json("training", trained.facts)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training leaves besides the weights."""
+
+    curve: pd.DataFrame
+    """`images`, `loss`: the mean loss since the row before."""
+    accuracy: pd.DataFrame
+    """`class`, `accuracy`, `low`, `high` (95 % Wilson), `bayes`, `n`; the last row is "all"."""
+    facts: dict[str, Any]
+    """`images`, `steps`, `seconds`, `precision`, `learning_rate`, `accuracy`, `bayes`."""
+
+
+class Training(pl.LightningModule):
+    """AdamW with a one-cycle schedule on the smoothed cross-entropy.
+
+    Args:
+        classifier: whose whole network is trained.
+        steps: optimiser steps.
+        rate: peak of the learning rate.
+        decay: weight decay, of matrices and kernels only.
+    """
+
+    def __init__(self, classifier: CutClassifier, steps: int, rate: float, decay: float) -> None:
+        super().__init__()
+        self.network, self.preprocessing = classifier.network, classifier.preprocessing
+        self.steps, self.rate, self.decay = steps, rate, decay
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        """Loss of a batch of images in [-1, 1] and answers."""
+        image, label = batch
+        x = self.preprocessing(image).contiguous(memory_format=torch.channels_last)
+        return F.cross_entropy(self.network(x), label, label_smoothing=_SMOOTHING)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW and its schedule."""
+        weights = list(self.network.parameters())
+        groups = [
+            {"params": [p for p in weights if p.ndim > 1], "weight_decay": self.decay},
+            {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=self.rate)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, self.rate, total_steps=self.steps, cycle_momentum=False
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class Curve(pl.Callback):
+    """Keeps the loss and moves the progress on."""
+
+    def __init__(self, steps: int, batch: int, progress: Progress, label: str) -> None:
+        self.every, self.batch = max(1, steps // _POINTS), batch
+        self.ticks = iter(progress.track(range(steps), label=label))
+        self.points: list[tuple[int, float]] = []
+        self._losses: list[Tensor] = []
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
+        """Notes the loss of one step.
+
+        Raises:
+            ValueError: the loss is not finite.
+        """
+        next(self.ticks, None)
+        self._losses.append(outputs["loss"].detach())
+        if trainer.global_step % self.every:
+            return
+        loss = float(torch.stack(self._losses).mean())
+        self._losses.clear()
+        if not np.isfinite(loss):
+            raise ValueError(
+                f"the training diverged at step {trainer.global_step} (loss {loss}): expected a finite loss; "
+                f"lower training.learning_rate (it was {pl_module.rate:g})"
+            )
+        self.points.append((trainer.global_step * self.batch, loss))
+
+
+def train(
+    classifier: CutClassifier, config: TrainingConfig, seed: int, device: torch.device, progress: Progress
+) -> Trained:
+    """Train a classifier's network in place on rendered figures, each seen once.
+
+    Args:
+        classifier: untrained, its outputs those of its task.
+        config: numbers of images, schedule and precision.
+        seed: of the figures.
+        device: where to train; the network is left there, in evaluation mode and frozen.
+        progress: shows steps.
+
+    Raises:
+        ValueError: the loss is not finite.
+    """
+    start, task = time.perf_counter(), Task(classifier.attribute)
+    per_class = max(1, config.batch_size // len(task.class_names))
+    batch = per_class * len(task.class_names)
+    steps = max(1, config.images // batch)
+    rate = config.learning_rate or default_rate(classifier.network)
+    curve = Curve(steps, batch, progress, f"training {classifier.name} on part world (steps)")
+    precision = find_precision(config.precision, device)
+    classifier.train().requires_grad_(True).to(memory_format=torch.channels_last)
+    figures = Batches(task, per_class, Stream("classifier training", seed).torch_seed)
+    with one_process(device) as options, tf32(config.precision == TF32):
+        pl.Trainer(
+            **options, max_steps=steps, max_epochs=-1, gradient_clip_val=1.0, callbacks=[curve], precision=precision
+        ).fit(Training(classifier, steps, rate, config.weight_decay), DataLoader(figures, batch_size=None))
+    classifier.requires_grad_(False).to(device)
+    if steps < _SETTLED:
+        settle(classifier, islice(figures, _SETTLING))
+    classifier.eval()
+    facts = {"images": steps * batch, "steps": steps, "seconds": time.perf_counter() - start}
+    facts |= {"precision": TF32 if config.precision == TF32 else precision, "learning_rate": rate}
+    accuracy = measure(classifier, config.held_out, seed, device)
+    whole = accuracy.iloc[-1]
+    facts |= {"accuracy": float(whole["accuracy"]), "bayes": float(whole["bayes"])}
+    return Trained(pd.DataFrame(curve.points, columns=["images", "loss"]), accuracy, facts)
+
+
+@torch.no_grad()
+def settle(classifier: CutClassifier, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+    """Take the statistics of batch normalisation from some batches, where a short training left its first guess.
+
+    Args:
+        classifier: in training mode.
+        batches: images in [-1, 1] and answers.
+    """
+    norms = [module for module in classifier.modules() if isinstance(module, _NORMS)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean
+    device = next(classifier.parameters()).device
+    for image, _ in batches:
+        classifier(image.to(device))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
+def default_rate(network: nn.Module) -> float:
+    """2e-3 for a network with batch normalisation, which bears it, else 5e-4."""
+    return 2e-3 if any(isinstance(module, _NORMS) for module in network.modules()) else 5e-4
+
+
+def find_precision(name: str, device: torch.device) -> Any:
+    """Lightning's name of a precision; `auto` is bfloat16 where the processor computes in it."""
+    if name == "auto":
+        found = torch.cpu.get_capabilities() if device.type == "cpu" else {"amx_bf16": torch.cuda.is_bf16_supported()}
+        name = "bf16" if found.get("avx512_bf16") or found.get("amx_bf16") else "float32"
+    return {"bf16": "bf16-mixed", "float32": "32-true", TF32: "32-true"}[name]
+
+
+@torch.inference_mode()
+def measure(classifier: CutClassifier, per_class: int, seed: int, device: torch.device) -> pd.DataFrame:
+    """Accuracy on held-out rendered figures, by answer and for "all", beside Bayes' rule; see `Trained.accuracy`."""
+    task, rng = Task(classifier.attribute), torch.Generator().manual_seed(Stream("classifier test", seed).torch_seed)
+    right, best, labels = [], [], []
+    for size in _parts(per_class):
+        image, label, bayes = task.draw(size, rng)
+        right.append(classifier(image.to(device)).argmax(1).cpu() == label)
+        best.append(bayes == label)
+        labels.append(label)
+    return _accuracy(classifier.class_names, *(torch.cat(column) for column in (labels, right, best)))
+
+
+def _parts(count: int, most: int = 10) -> Iterator[int]:
+    """`count` as parts of at most `most`."""
+    for start in range(0, count, most):
+        yield min(most, count - start)
+
+
+def _accuracy(names: tuple[str, ...], label: Tensor, right: Tensor, best: Tensor) -> pd.DataFrame:
+    groups = [(name, label == place) for place, name in enumerate(names)] + [("all", torch.ones_like(right))]
+    rows = []
+    for name, own in groups:
+        n, hits = int(own.sum()), int(right[own].sum())
+        if n:
+            rows.append((name, hits / n, *wilson(hits, n), float(best[own].float().mean()), n))
+    return pd.DataFrame(rows, columns=["class", "accuracy", "low", "high", "bayes", "n"])
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a classifier of part world is to tell.
+
+    Args:
+        attribute: `<set>/<factor>`: whether the factor is above 0, on figures of that set; None: the class, out of all
+            fifteen.
+
+    Raises:
+        ValueError: there is no such set or factor.
+
+    Example:
+        >>> Task("dogs/ear_angle").outputs, Task().class_names[:2]
+        (('ear_angle_low', 'ear_angle_high'), ('border_collie', 'pug'))
+    """
+
+    attribute: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.attribute is None:
+            return
+        name, _, factor = self.attribute.partition("/")
+        if name not in SETS or factor not in SETS[name].factor_names:
+            offered = [f"{name}/{factor}" for factor in SETS[name].factor_names] if name in SETS else list(SETS)
+            raise ValueError(
+                f"classifier.attribute={self.attribute}: expected <set>/<factor>, one of {', '.join(offered)}"
+            )
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Classes of the figures that are drawn."""
+        return CLASSES if self.attribute is None else world(self.attribute.split("/")[0]).class_names
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the answers, in the order of the logits."""
+        factor = (self.attribute or "").partition("/")[2]
+        return (f"{factor}_low", f"{factor}_high") if factor else CLASSES
+
+    def draw(self, per_class: int, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Images `[n, 3, 64, 64]` in [-1, 1], answers `[n]` and those of Bayes' rule `[n]`, every class equally often.
+
+        Bayes' rule knows the factors: it is right about an attribute, and about a class within its set as often as
+        anyone can be.
+        """
+        if self.attribute is None:
+            image, label, factors, sets = draw_figures(per_class, rng)
+            return image, label, bayes_class(factors, sets)
+        name, _, factor = self.attribute.partition("/")
+        image, _, u = draw_set(name, per_class, rng)
+        label = (u[:, SETS[name].factor_names.index(factor)] > 0).long()
+        return image, label, label
+
+
+class Batches(IterableDataset):
+    """Endless batches (image, answer) of a task; the same seed draws the same."""
+
+    def __init__(self, task: Task, per_class: int, seed: int) -> None:
+        self.task, self.per_class, self.seed = task, per_class, seed
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        rng = torch.Generator().manual_seed(self.seed)
+        while True:
+            yield self.task.draw(self.per_class, rng)[:2]
+
+
+def draw_set(name: str, per_class: int, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Figures of one set: images `[n, 3, 64, 64]`, class within the set `[n]`, factors `[n, factors]`."""
+    here = world(name)
+    local = torch.arange(len(here.class_names)).repeat_interleave(per_class)
+    u = here.factors_of(torch.randn(len(local), len(here.figures.factor_names), generator=rng), local)
+    return here.figures.render(u)[0], local, u
+
+
+def draw_figures(per_class: int, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """One batch of all classes: images `[n, 3, 64, 64]`, class `[n]`, factors `[n, 25]` with NaN, set `[n]`."""
+    width = max(len(figures.factor_names) for figures in SETS.values())
+    images, classes, factors, sets = [], [], [], []
+    for index, name in enumerate(SETS):
+        image, local, u = draw_set(name, per_class, rng)
+        images.append(image)
+        classes.append(local + CLASSES.index(world(name).class_names[0]))
+        factors.append(F.pad(u, (0, width - u.shape[1]), value=torch.nan))
+        sets.append(torch.full_like(local, index))
+    return torch.cat(images), torch.cat(classes), torch.cat(factors), torch.cat(sets)
+
+
+def bayes_class(factors: Tensor, sets: Tensor) -> Tensor:
+    """The most probable of the fifteen classes `[n]`, given true factors `[n, 25]` and the set `[n]`."""
+    found = torch.empty_like(sets)
+    for index, name in enumerate(SETS):
+        here, own = world(name), sets == index
+        u = factors[own][:, : len(here.figures.factor_names)]
+        found[own] = here.bayes_class(u) + CLASSES.index(here.class_names[0])
+    return found

@@ -1,0 +1,481 @@
+"""Units as movement: samples along a unit's range, aligned image by image, and what moves (paper §3.2, S5.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from omegaconf import MISSING
+from torch import Tensor
+
+from lis import build, costs
+from lis.config import RunConfig
+from lis.config.fields import number
+from lis.context import Context
+from lis.images import LARGEST, smaller, to_uint8
+from lis.linking.link import link, load_link
+from lis.linking.pairs import pairs, tuning_pairs
+from lis.look import generated
+from lis.matching.affine import apply, decompose
+from lis.matching.align import Alignment, align
+from lis.memory import Machine
+from lis.motion.local import AGREEMENT, agreement, local_motion
+from lis.motion.matchers import matched_side, own_matcher, vote_bytes
+from lis.motion.tuned import tuned_table
+from lis.peaks import picture_arrays
+from lis.quantify.averages import axial_median
+from lis.segmentation.training import part_layers
+from lis.shards import Shards, joined
+from lis.stage import stage
+from lis.store import Artifact, Draft
+from lis.streams import Stream
+from lis.types import Classifier, Link, Matcher, pixel_grid
+from lis.units.direction import check_direction, direction_key, find_direction
+from lis.units.examples import MOST, typical
+from lis.units.parts import Finder, Parts, segmented
+from lis.units.perturbation import Perturbation, perturbed, require_finite
+from lis.units.tuned import long_table
+from lis.units.tuning import perturbations, select
+from lis.units.unit import of_direction, of_unit
+
+SHARD_VERSION = 2
+LOST = "lost: the last image is too unlike the first to say where anything went"
+"""Why a sample has no motion whose images could be aligned, but do not agree then."""
+GLOBAL = ("dx", "dy", "rotation", "scale", "shear")
+"""Columns that tell what an affine map does."""
+FAR = 3.0
+"""A unit under which the figure moves locally so many times as far as under the median unit is not shown: its field
+says less than those of the others. Samples that are lost altogether have no field to begin with (`shards.LOST`)."""
+
+
+@dataclass
+class MotionConfig:
+    """Units as movement (paper §3.2, S5.2): `analysis=motion`."""
+
+    units: int = number(MISSING, low=1)
+    """At most so many units are followed, those with the largest linked step; `unit` or `direction` asks for one."""
+    seeds: int = number(MISSING, low=1)
+    """Samples per class, of those that are tuned."""
+    steps: int = number(5, low=2)
+    """Images along the range, each aligned to the one before."""
+    examples: int = number(4, low=0)
+    """Units that are shown."""
+    shuffles: int = number(2000, low=1)
+    """Permutations of the units that their movement is held against (S15)."""
+
+
+def validate_motion(settings: RunConfig, classifier: Classifier) -> None:
+    """Checks, before any work, that there are as many samples as wanted, and that matcher, unit or direction exist.
+
+    Raises:
+        ValueError: says what is wrong.
+    """
+    if settings.motion.seeds > settings.tuning.seeds:
+        raise ValueError(
+            f"motion.seeds={settings.motion.seeds}: expected at most tuning.seeds={settings.tuning.seeds}, the samples "
+            "per class that are tuned"
+        )
+    if settings.unit is not None and settings.unit not in range(classifier.units):
+        raise ValueError(f"unit={settings.unit}: expected 0 to {classifier.units - 1}, the classifier's units")
+    if settings.unit is None and settings.direction is not None:
+        check_direction(settings.direction, settings.classes.names, classifier.units)
+    build.matcher(settings.matcher, LARGEST, classifier)  # of whatever size
+
+
+def _also(ctx: Context) -> dict[str, Any]:
+    config = ctx.config
+    direction = None
+    if config.unit is None and config.direction is not None:
+        direction = direction_key(config.direction, ctx.classifier.units)
+    return {"unit": config.unit, "direction": direction, "matcher": own_matcher(ctx).fingerprint}
+
+
+def _images(ctx: Context, machine: Machine) -> int:
+    """Bytes of an image with its maps, and what the matcher makes of two: flow takes next to nothing beside it."""
+    made = costs.generator_cost(ctx.generator, ctx.device, part_layers(ctx)).peak
+    pump = "pump" in getattr(ctx.config.matcher, "_target_", "")
+    return max(made, vote_bytes(ctx) if pump else 0)
+
+
+@stage(
+    "motion",
+    version=2,
+    inputs=(link, tuning_pairs, segmented),
+    config=MotionConfig,
+    seed=True,
+    models=("generator",),
+    also=_also,
+    check=lambda ctx: validate_motion(ctx.config, ctx.classifier),
+    images=_images,
+    arrays=picture_arrays,
+)
+def motion(
+    ctx: Context, config: MotionConfig, linked: Artifact, seeds: Artifact, trained: Artifact | None, draft: Draft
+) -> None:
+    """Movement along the range of units: of the whole figure, and of its parts once that is taken out.
+
+    The units are `unit`, or the direction `direction`, or the `motion.units` with the largest linked step; the samples
+    the first `motion.seeds` of each class that are tuned.
+
+    Table "tracks", a row per unit and sample: name (`unit 3`, or a direction's), unit (−1 for a direction), class,
+    sample_index, dx, dy, rotation, scale, shear (of the affine map from the first image to the last, see
+    `lis.matching.affine.Motion`), figure (mean length of the local displacement after alignment, pixels), agreement (of
+    the first image and the last one then, see `lis.motion.local.agreement`), reason (why there is no motion; else "").
+    Table "local", a row per unit, sample and label: name, unit, class, sample_index, label, strength, x, y
+    (`lis.motion.local.Local`). Medians over samples: table "units": name, unit, low, high, the numbers of "tracks", n;
+    table "parts": name, unit, label, strength, x, y, n. Table "tuned": see `lis.motion.tuned`. Table and tensors
+    "shown": see `lis.motion.motion`. Json "facts": names, height and width (of the images that are matched), matcher,
+    labels, class_names.
+
+    Raises:
+        ValueError: as `validate_motion`; what the stages before refuse.
+    """
+    parts, matcher = Parts.of(ctx), own_matcher(ctx)
+    samples = _first(seeds.tensors("pairs"), config.seeds)
+    along = followed(ctx, linked, samples["r"])
+    job = Job(ctx, load_link(linked), matcher, parts.masks, len(parts.labels), (linked.key, *parts.keys))
+    _build(job, parts.labels, along, samples, draft)
+
+
+def followed(ctx: Context, linked: Artifact, r: Tensor) -> list[Perturbation]:
+    """The units or the direction whose motion is asked for, over samples `r [n, units]`."""
+    config, table = ctx.config, linked.table("units")
+    if config.unit is not None:
+        return [of_unit(table, config.unit).along]
+    if config.direction is not None:
+        train = pairs(ctx, "train").tensors("pairs")
+        found = find_direction(config.direction, train["r"], train["class_index"], ctx.class_names)
+        return [of_direction(config.direction, found, train["r"]).along]
+    units = select(table, load_link(linked), r, config.motion.units)
+    return perturbations(pd.DataFrame(units.loc[units["tuned"]]))
+
+
+def _first(samples: dict[str, Tensor], most: int) -> dict[str, Tensor]:
+    """The first samples of each class, of rows that are ordered by class."""
+    classes = samples["class_index"].unique().tolist()
+    rows = torch.cat([(samples["class_index"] == c).nonzero()[:most, 0] for c in classes])
+    return {name: values[rows] for name, values in samples.items()}
+
+
+def _build(
+    job: Job, labels: Sequence[str], along: Sequence[Perturbation], samples: dict[str, Tensor], draft: Draft
+) -> None:
+    ctx, config, names = job.ctx, job.ctx.config.motion, job.ctx.class_names
+    blocks = list(_blocks(ctx, along, samples, config.steps))
+    found = _joined(list(SHARDS.artifacts(job, blocks, "motion (blocks of samples)")))
+    side = matched_side(ctx.generator)
+    tracks = track_table(along, samples, found, (side, side), names)
+    local = local_table(tracks, found, labels)
+    draft.table("tracks", tracks)
+    draft.table("local", local)
+    draft.table("units", unit_table(along, tracks))
+    draft.table("parts", part_table(local))
+    draft.table("tuned", tuned_table(tracks, config.shuffles, Stream("motion", ctx.config.seed).rng()))
+    figure, strength = (found[name].unflatten(0, (len(along), -1)) for name in ("figure", "strength"))
+    rows = chosen(figure, strength, config.examples)
+    draft.table("shown", shown_table(rows, along, samples, names))
+    draft.tensors("shown", shown_tensors(job, rows, along, samples, config.steps))
+    draft.json("facts", _facts(job, labels, along))
+
+
+def _blocks(ctx: Context, along: Sequence[Perturbation], samples: dict[str, Tensor], steps: int) -> Iterator[Block]:
+    """A block per unit and class."""
+    for perturbation in along:
+        for c, name in enumerate(ctx.class_names):
+            own = samples["class_index"] == c
+            yield Block(name, samples["sample_index"][own], samples["r"][own], perturbation, steps)
+
+
+def _joined(shards: Sequence[Artifact]) -> dict[str, Any]:
+    """What all shards hold, in their order: tensors, and `reasons`."""
+    reasons = [reason for artifact in shards for reason in artifact.json("reasons")["reasons"]]
+    return joined(shards, "tracks") | {"reasons": reasons}
+
+
+def _facts(job: Job, labels: Sequence[str], along: Sequence[Perturbation]) -> dict[str, Any]:
+    side = matched_side(job.ctx.generator)
+    return {
+        "names": [p.label for p in along],
+        "height": side,
+        "width": side,
+        "matcher": type(job.matcher).__name__,
+        "labels": list(labels),
+        "class_names": list(job.ctx.class_names),
+    }
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all shards of a run share."""
+
+    ctx: Context
+    link: Link
+    """On the CPU."""
+    matcher: Matcher
+    masks: Finder
+    labels: int
+    inputs: tuple[str, ...]
+    """Keys of the artifacts of the link and of the segmenter."""
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Samples of one class and one perturbation."""
+
+    class_name: str
+    sample_index: Tensor
+    """`[n]` int64."""
+    r: Tensor
+    """`[n, units]`."""
+    perturbation: Perturbation
+    steps: int
+
+
+def _config(job: Job, block: Block) -> dict[str, Any]:
+    config, along = job.ctx.config, block.perturbation
+    direction = None if along.direction is None else along.direction.tolist()
+    return {
+        "seed": config.seed,
+        "truncation": config.gan.truncation,
+        "class": block.class_name,
+        "samples": block.sample_index.tolist(),
+        "perturbation": [along.unit, direction, along.low, along.high, along.relative],
+        "steps": block.steps,
+        "labels": job.labels,
+    }
+
+
+def _weights(job: Job, block: Block) -> dict[str, str]:
+    return {"generator": job.ctx.generator.fingerprint, "matcher": job.matcher.fingerprint}
+
+
+def _build_shard(job: Job, block: Block, draft: Draft) -> None:
+    tracks = [_track(job, block, r[None]) for r in block.r]
+    names = ("total", "figure", "strength", "drift", "agreement")
+    draft.tensors("tracks", {name: torch.stack([track[name] for track, _ in tracks]) for name in names})
+    draft.json("reasons", {"reasons": [reason for _, reason in tracks]})
+
+
+SHARDS = Shards("motion-shard", SHARD_VERSION, _config, _build_shard, _weights)
+"""Tensors "tracks" of n samples in T steps: total `[n, T, 2, 3]` float64 (the affine map from the first image to each),
+figure `[n]`, strength `[n, K]` and drift `[n, K, 2]` float32 (`Local`, of the last step), agreement `[n]` (of the first
+image and the last one, aligned); all but the last NaN where that is below `AGREEMENT`. Json "reasons": why a sample has
+none. A style code that is not finite is a ValueError."""
+
+
+def _track(job: Job, block: Block, r: Tensor) -> tuple[dict[str, Tensor], str]:
+    """What is kept of a sample `r [1, units]`, and why it has no motion, if so."""
+    found, views, masks = follow(job, r, block.perturbation, block.steps, [block.steps - 1])
+    local = local_motion(found.local[-1], masks[0], job.labels)
+    track = {"total": found.total, "figure": local.figure, "strength": local.strength, "drift": local.drift}
+    agrees = agreement(views[0, :3], found.aligned[-1, :3], found.local[-1])
+    reason = next(filter(None, found.reason), "" if agrees >= AGREEMENT else LOST)
+    if reason == LOST:
+        track = {name: torch.full_like(values, torch.nan) for name, values in track.items()}
+    return track | {"agreement": torch.tensor(agrees)}, reason
+
+
+@torch.inference_mode()
+def follow(
+    job: Job, r: Tensor, along: Perturbation, steps: int, fields: Sequence[int] | None = None
+) -> tuple[Alignment, Tensor, Tensor]:
+    """One sample `r [1, units]` along its range: aligned, its views `[T, 3 + c, H, W]`, and their masks `[T, h, w]`.
+
+    The views stay on the run's device, where they are matched; all else lies on the CPU.
+    `fields` are the steps whose local field is wanted; None: all.
+    """
+    w = perturbed(job.link, r, along, along.values(steps))
+    require_finite(w, along)
+    seen = [_view(job, code[None]) for code in w[0]]  # one by one: the same images come out whatever the batch
+    views, masks = (torch.cat(parts) for parts in zip(*seen, strict=True))
+    return align(job.matcher, views, fields=fields), views, masks
+
+
+def _view(job: Job, w: Tensor) -> tuple[Tensor, Tensor]:
+    """What is matched of the image of `w [1, w_dim]`, on the run's device, and its mask, on the CPU."""
+    image, mask, maps = generated(job.ctx, w, job.masks if job.labels else None, job.matcher.layers)
+    return job.matcher.view(smaller(image), maps), mask.cpu()
+
+
+def track_table(
+    along: Sequence[Perturbation],
+    samples: dict[str, Tensor],
+    found: dict[str, Any],
+    size: tuple[int, int],
+    class_names: Sequence[str],
+) -> pd.DataFrame:
+    """Table "tracks" of the stage "motion", a row per unit and sample.
+
+    Args:
+        along: what was followed.
+        samples: class_index and sample_index, `[n]` each.
+        found: total `[along · n, T, 2, 3]`, figure and agreement `[along · n]`, and reasons, samples running fastest.
+        size: height and width of the images that were matched.
+        class_names: the classes of the run.
+    """
+    moved, n = decompose(found["total"][:, -1], size), len(samples["class_index"])
+    table = long_table({"place": range(len(along)), "sample": range(n)}, {})
+    place, sample = table["place"].to_numpy(dtype=int), table["sample"].to_numpy(dtype=int)
+    return pd.DataFrame(
+        {
+            "name": np.asarray([p.label for p in along])[place],
+            "unit": np.asarray([p.unit for p in along])[place],
+            "class": np.asarray(class_names)[samples["class_index"].numpy()[sample]],
+            "sample_index": samples["sample_index"].numpy()[sample],
+            **{name: getattr(moved, name).numpy() for name in GLOBAL},
+            "figure": found["figure"].numpy(),
+            "agreement": found["agreement"].numpy(),
+            "reason": found["reasons"],
+        }
+    )
+
+
+def local_table(tracks: pd.DataFrame, found: dict[str, Any], labels: Sequence[str]) -> pd.DataFrame:
+    """Table "local" of the stage "motion", a row per unit, sample and label.
+
+    Args:
+        tracks: table "tracks".
+        found: strength `[rows, K]` and drift `[rows, K, 2]`, in the order of "tracks".
+        labels: K names.
+    """
+    columns = {"strength": found["strength"], "x": found["drift"][..., 0], "y": found["drift"][..., 1]}
+    table = long_table({"row": range(len(tracks)), "label": list(labels)}, columns)
+    row = table.pop("row").to_numpy(dtype=int)
+    for place, name in enumerate(("name", "unit", "class", "sample_index")):
+        table.insert(place, name, tracks[name].to_numpy()[row])
+    return table
+
+
+def unit_table(along: Sequence[Perturbation], tracks: pd.DataFrame) -> pd.DataFrame:
+    """Table "units" of the stage "motion": ranges, and medians over the samples that have a motion (n).
+
+    Rotations by 170° and −170° have a median of 180°: that of directions.
+    """
+    table = _medians(tracks, ["name"], [*GLOBAL, "figure"])
+    turns = [torch.tensor(own["rotation"].to_numpy(float)) for _, own in tracks.groupby("name", sort=False)]
+    table["rotation"] = [2 * float(axial_median(degrees / 2)) for degrees in turns]
+    ranges = {p.label: (p.unit, p.low, p.high) for p in along}
+    for place, name in enumerate(("unit", "low", "high")):
+        table.insert(1 + place, name, [ranges[label][place] for label in table["name"]])
+    return table
+
+
+def part_table(local: pd.DataFrame) -> pd.DataFrame:
+    """Table "parts" of the stage "motion": medians over samples, and the number of those that have the part (n)."""
+    return _medians(local, ["name", "unit", "label"], ["strength", "x", "y"])
+
+
+def _medians(table: pd.DataFrame, by: list[str], columns: list[str]) -> pd.DataFrame:
+    """Medians of the columns in each group, in the order of the table, and n: the rows where the first one is known."""
+    grouped = table.groupby(by, sort=False)
+    medians = pd.DataFrame(grouped[columns].median())
+    return medians.assign(n=grouped[columns[0]].count()).reset_index()
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A row of a figure: which unit and which sample, by their places."""
+
+    figure: str
+    """`fields` (all units on one sample, Fig. 4C) or `trajectories` (each on one of its own, S14)."""
+    place: int
+    sample: int
+
+
+def chosen(figure: Tensor, strength: Tensor, most: int) -> list[Shown]:
+    """Units that move one part more than the others, each another part, on samples that are typical for them.
+
+    A unit's part is the one with the largest median over samples, of those that most samples with a motion have; units
+    come in the order of that median relative to the mean over parts. When all parts have a unit, the next round begins.
+    Units that go too `FAR`, or are lost in most samples, are passed over. A sample is typical for a unit when its
+    strength is nearest to the mean over samples, for several units when the distances, relative to the means, have the
+    smallest sum. Without parts the whole figure counts.
+
+    Args:
+        figure: mean length of the local displacement `[units, samples]`, NaN where there is none.
+        strength: of each part, `[units, samples, K]`.
+        most: units.
+
+    Example:
+        >>> strength = torch.tensor([[[9.0, 8.0]], [[4.0, 1.0]], [[3.0, 1.0]], [[1.0, 2.0]]])
+        >>> [(row.figure, row.place) for row in chosen(strength.mean(2), strength, 2)]
+        [('fields', 1), ('fields', 3), ('trajectories', 1), ('trajectories', 3)]
+    """
+    parts = strength if strength.shape[2] else figure[..., None]
+    moves = figure.isfinite()
+    often = parts[moves].isfinite().float().mean(0) >= MOST
+    median = parts.nanmedian(1).values.where(often, torch.nan)
+    size, part = median.nan_to_num(-1.0).max(1)
+    contrast = size / median.nanmean(1) if parts.shape[2] > 1 else size
+    whole = figure.nanmedian(1).values
+    contrast = contrast.where((size > 0) & (whole <= FAR * whole.nanmedian()) & (moves.float().mean(1) >= MOST), -1.0)
+    order = [int(place) for place in contrast.argsort(descending=True, stable=True) if contrast[place] > 0]
+    units = _by_turns(order, part.tolist())[:most]
+    if not units:
+        return []
+    own = torch.stack([parts[place, :, part[place]] for place in units])
+    common = typical(own)
+    fields = [Shown("fields", place, common) for place, row in zip(units, own, strict=True) if row[common].isfinite()]
+    return fields + [Shown("trajectories", p, typical(row[None])) for p, row in zip(units, own, strict=True)]
+
+
+def _by_turns(order: Sequence[int], part: Sequence[int]) -> list[int]:
+    """Units in an order in which each part comes once before one comes twice."""
+    turn = {place: sum(part[other] == part[place] for other in order[:k]) for k, place in enumerate(order)}
+    return sorted(order, key=lambda place: turn[place])
+
+
+def shown_table(
+    rows: Sequence[Shown], along: Sequence[Perturbation], samples: Mapping[str, Tensor], class_names: Sequence[str]
+) -> pd.DataFrame:
+    """Table "shown" of the stage "motion": figure, name, unit, class, sample_index; a row per row of the tensors."""
+    index = [int(samples["class_index"][row.sample]) for row in rows]
+    return pd.DataFrame(
+        {
+            "figure": [row.figure for row in rows],
+            "name": [along[row.place].label for row in rows],
+            "unit": np.array([along[row.place].unit for row in rows], dtype=np.int64),
+            "class": [class_names[c] for c in index],
+            "sample_index": np.array([int(samples["sample_index"][row.sample]) for row in rows], dtype=np.int64),
+        }
+    )
+
+
+def shown_tensors(
+    job: Job, rows: Sequence[Shown], along: Sequence[Perturbation], samples: Mapping[str, Tensor], steps: int
+) -> dict[str, Tensor]:
+    """Tensors "shown" of the stage "motion", E rows in T steps.
+
+    image and aligned `[E, T, 3, H, W]` uint8, valid `[E, T, H, W]` bool (where an aligned image has pixels of its own),
+    local `[E, T, H, W, 2]` float32 (displacement from the first image to each aligned one, pixels, NaN where unknown),
+    whole `[E, H, W, 2]` (the same and the affine map: from the first image to the last as it is), mask `[E, h, w]`
+    uint8 (parts of the first image), total `[E, T, 2, 3]` (affine map from the first image to each), value `[E, T]` (of
+    the unit or the projection).
+    """
+    found = []
+    for row in rows:
+        unit, own = along[row.place], samples["r"][row.sample, None]
+        alignment, views, masks = follow(job, own, unit, steps)
+        found.append(
+            {
+                "image": to_uint8(views[:, :3]),
+                "aligned": to_uint8(alignment.aligned[:, :3]),
+                "valid": alignment.valid,
+                "local": alignment.local,
+                "whole": _whole(alignment),
+                "mask": masks[0].to(torch.uint8),
+                "total": alignment.total,
+                "value": unit.values(steps),
+            }
+        )
+    return {name: torch.stack([one[name] for one in found]) for name in found[0]} if found else {}
+
+
+def _whole(found: Alignment) -> Tensor:
+    """Displacement `[H, W, 2]` from the first image to the last: what is local, then what is not."""
+    at = pixel_grid(*found.valid.shape[1:])
+    return apply(found.total[-1], at + found.local[-1]) - at

@@ -1,0 +1,180 @@
+"""Counterfactuals beside steps in pixels of equal effect."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lis.quantify.measures import MEASURES
+from lis.report.layouts import changed, mosaic
+from lis.report.marks import diagonal, dots, picture, write
+from lis.report.section import Picture, Section, Table, crossed, metrics, prefixed, section
+from lis.report.source import Source
+from lis.report.style import INK, MUTED, PAIRING, SERIES, WIDE, light_grid, plain, sheet, styled
+from lis.report.tables import column, known, mean, records, where
+from lis.report.wording import counted, number, share, words
+from lis.store import Artifact
+
+_TITLE = "Steps in pixels"
+_KINDS = {"counterfactual": "counterfactual", "adversarial": "steps in pixels"}
+_NOTHING = "No counterfactual reached its target, so that there is none to hold steps in pixels against."
+_CAPTION = (
+    "Original and counterfactual are generated. Steps in pixels move the original straight up the target's probability "
+    "until it is as large as that of the counterfactual. Differences are drawn on grey, multiplied as written. Last: "
+    "the picture that the link makes of what the classifier encodes of the image with the steps in pixels."
+)
+_SIZES = (
+    "A dot is one counterfactual. Left: mean squared change of the pixels (images lie in [−1, 1]) of both; on the line "
+    "they are equal. Right: share of that change that is left in means over 4 × 4 pixels."
+)
+COLUMNS = ("original", "counterfactual", "its change", "steps in pixels", "their change", "as the link sees it")
+_NAME, _HEAD, _CELL = 1.15, 0.3, 1.45
+_ORDER = (0, 1, None, 2, None, 3)
+"""Places of the images in `Contrast.image`; None: a difference."""
+
+
+@section(570, "adversarial", "adversarial", "measures", "facts")
+def contrast(source: Source) -> Section:
+    """What a person would see of both."""
+    table = source.table("adversarial", "adversarial")
+    if table.empty:
+        return Section(_TITLE, _NOTHING)
+    figures = [
+        Picture("adversarial", contrasts(_rows(source, table)), _CAPTION, "photo"),
+        Picture("adversarial-sizes", sizes(table), _SIZES),
+    ]
+    return Section(_TITLE, _lead(table, source.json("adversarial", "facts")), figures, _tables(source))
+
+
+def _rows(source: Source, table: pd.DataFrame) -> list[Contrast]:
+    shown = records(source.table("adversarial", "shown"))
+    tensors = {name: x.numpy() for name, x in source.tensors("adversarial", "shown").items()}
+    rows = []
+    for k, row in enumerate(shown):
+        own = table.iloc[row["row"]]
+        detail = f"p = {own['goal']:.2f}, {own['probability']:.2f}\nlast: {words(str(own['cycled']))}"
+        image, difference = (tensors[name][k].transpose(0, 2, 3, 1) for name in ("image", "difference"))
+        rows.append(Contrast(f"{words(row['origin'])}\n→ {words(row['target'])}", detail, image, difference))
+    return rows
+
+
+def _lead(table: pd.DataFrame, facts: dict[str, Any]) -> str:
+    both = (column(table, "mse_counterfactual"), column(table, "mse_adversarial"))
+    ratio = float(np.median(both[0] / np.maximum(both[1], 1e-30)))
+    coarse = [share(mean(table, f"coarse_{kind}")) for kind in _KINDS]
+    return (
+        f"Steps in pixels reach the target's probability of {counted(len(table), 'counterfactual')} in "
+        f"{share(facts['reached'])} of the cases, with a mean squared change {number(ratio, 2)} times smaller "
+        f"(median); {coarse[1]} of it is coarser than 4 pixels, of a counterfactual's {coarse[0]}. What the link "
+        f"makes of them is called the target in {share(facts['seen'])}."
+    )
+
+
+def _tables(source: Source) -> list[Table]:
+    """What becomes of the parts in both; no table where no part is seen."""
+    table, kinds = source.table("adversarial", "measures"), {head: kind for kind, head in _KINDS.items()}
+    if known(table, "counterfactual").empty and known(table, "adversarial").empty:
+        return []
+    caption = (
+        "Mean |change| of a part over all counterfactuals and labels. A picture without w has no feature maps to "
+        "find its parts in: those of the original are taken, so that with steps in pixels no part can change its shape."
+    )
+
+    def size(measure: str, head: str) -> str:
+        return changed(measure, mean(where(table, measure=measure), kinds[head])).removeprefix("+")
+
+    return [crossed(caption, MEASURES, kinds, size)]
+
+
+@metrics("adversarial")
+def adversarial_numbers(artifact: Artifact) -> dict[str, float]:
+    """`adversarial/{reached, seen, mse_ratio}`."""
+    facts, table = artifact.json("facts"), artifact.table("adversarial")
+    numbers = prefixed("adversarial", {name: facts.get(name) for name in ("reached", "seen")})
+    if numbers:
+        ratio = table["mse_counterfactual"] / table["mse_adversarial"].clip(lower=1e-30)
+        numbers["adversarial/mse_ratio"] = float(np.median(ratio.to_numpy()))
+    return numbers
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One counterfactual."""
+
+    name: str
+    detail: str
+    image: np.ndarray
+    """Original, counterfactual, adversarial, the link's picture of that: `[4, h, w, 3]` uint8."""
+    difference: np.ndarray
+    """Counterfactual and adversarial minus the original, `[2, h, w, 3]`; images lie in [-1, 1]."""
+
+
+def gains(rows: Sequence[Contrast]) -> tuple[float, float]:
+    """By how much both differences are multiplied: so that 99.5 % of all values stay in [-1, 1], but not below 1."""
+    parts = (np.stack([row.difference[k] for row in rows]) for k in (0, 1))
+    large = (float(np.quantile(np.abs(part), 0.995)) for part in parts)
+    first, second = (max(1.0, round(1 / value)) if value > 0 else 1.0 for value in large)
+    return first, second
+
+
+@styled
+def contrasts(rows: Sequence[Contrast]) -> Figure:
+    """A row per counterfactual, in the order of `COLUMNS`; differences on grey, multiplied as their heads say."""
+    count, factor = len(COLUMNS), gains(rows)
+    cell = min(_CELL, (WIDE - _NAME) / count)
+    height = _HEAD + len(rows) * cell
+    width = _NAME + count * cell
+    figure = Figure(figsize=(width, height))
+    axis = figure.add_axes((_NAME / width, 0, count * cell / width, len(rows) * cell / height))
+    picture(axis, mosaic([_line(row, factor) for row in rows]))
+    style: dict[str, Any] = {"transform": axis.transAxes, "ha": "center"}
+    told = [f"{name} × {factor[COLUMNS.index(name) == 4]:.0f}" if "change" in name else name for name in COLUMNS]
+    for place, text in enumerate(told):
+        axis.text((place + 0.5) / count, 1 + 0.07 / (len(rows) * cell), text, size=8.5, color=INK, **style)
+    style["ha"] = "right"
+    for at, row in enumerate(rows):
+        y, x = 1 - (at + 0.5) / len(rows), -0.1 / (count * cell)
+        axis.text(x, y, plain(row.name), size=9, va="bottom", linespacing=1.1, **style)
+        axis.text(x, y - 0.04 / len(rows), row.detail, size=7.5, color=MUTED, va="top", linespacing=1.2, **style)
+    return figure
+
+
+def _line(row: Contrast, factor: tuple[float, float]) -> np.ndarray:
+    grey = [np.clip(127.5 * (1 + gain * d), 0, 255) for gain, d in zip(factor, row.difference, strict=True)]
+    drawn = iter(x.round().astype(np.uint8) for x in grey)
+    return np.stack([next(drawn) if place is None else row.image[place] for place in _ORDER])
+
+
+@styled
+def sizes(table: pd.DataFrame) -> Figure:
+    """Left: the squared change of the pixels of both; right: how much of it is coarser than four pixels.
+
+    Args:
+        table: mse_counterfactual, mse_adversarial, coarse_counterfactual, coarse_adversarial.
+    """
+    figure, axes = sheet(WIDE, 3.0, 1, 2)
+    left, right = axes[0]
+    x, y = (np.asarray(table[f"mse_{kind}"], dtype=float) for kind in ("counterfactual", "adversarial"))
+    x, y = (values[(x > 0) & (y > 0)] for values in (x, y))
+    left.set(xscale="log", yscale="log")
+    dots(left, x, y, PAIRING["cycle"], alpha=0.6)
+    if len(x):
+        diagonal(left, min(*x, *y), max(*x, *y))
+        write(left, 0.03, 0.95, f"median ratio {number(float(np.median(x / y)), 2)}", size=9, va="top", color=MUTED)
+    left.set(xlabel="counterfactual: mean squared change", ylabel="in pixels: mean squared change")
+    bins, tallest = np.linspace(0, 1, 26).tolist(), 1.0
+    kinds = ("counterfactual", "counterfactual", SERIES[0]), ("adversarial", "steps in pixels", SERIES[4])
+    for kind, name, colour in kinds:
+        counts, *_ = right.hist(column(table, f"coarse_{kind}"), bins=bins, color=colour, alpha=0.75, label=name)
+        tallest = max(tallest, float(np.max(counts)))
+    right.set(xlabel="share of the change that is coarser than 4 pixels", ylabel="images", xlim=(0, 1))
+    right.set_ylim(0, 1.3 * tallest)
+    right.legend(loc="upper left", ncols=2)
+    for axis in (left, right):
+        light_grid(axis, "y")
+    return figure

@@ -1,0 +1,91 @@
+"""What the classifier is, and how often it is right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lis.report.marks import THOUSANDS, dot, names_down
+from lis.report.section import Picture, Section, Table, facts_as_metrics, section
+from lis.report.source import Source
+from lis.report.style import INK, LINK_RED, MUTED, PAIRING, WIDE, light_grid, plain, sheet, styled
+from lis.report.tables import records
+from lis.report.wording import number, share, share_between, words
+
+_CAPTION = (
+    "Accuracy on rendered figures that were not trained on, with 95 % Wilson intervals. Bayes' rule knows the true "
+    "factors of a figure: nothing is right more often."
+)
+
+
+@section(630)
+def classifier(source: Source) -> Section | None:
+    """Its training on part world where there was one, how many of the generator's images it gets right, remarks."""
+    trained, seen = source.has("classifier", "training"), source.has("pairs/test", "acceptance")
+    if not (trained or seen or source.facts.classifier_notes):
+        return None
+    lead, figures = f"{source.facts.classifier} has {source.facts.units:,} units in its penultimate layer.", []
+    if trained:
+        accuracy, curve = source.table("classifier", "accuracy"), source.table("classifier", "curve")
+        lead += " " + _training(source.json("classifier", "training"), records(accuracy)[-1])
+        figures.append(Picture("classifier", trained_classifier(accuracy, curve), _CAPTION))
+    judged = seen and source.facts.settings["pairs.accept"] == "correct"
+    tables = [_accepted(source, records(source.table("pairs/test", "acceptance")))] if judged else []
+    return Section("The classifier", lead, figures, tables, notes=source.facts.classifier_notes)
+
+
+def _training(facts: dict[str, Any], whole: dict[str, Any]) -> str:
+    return (
+        f"It was trained on {facts['images']:,} rendered figures of part world, from nothing, in "
+        f"{number(facts['seconds'], 2)} s, and is right on "
+        f"{share_between(whole['accuracy'], whole['low'], whole['high'])} of new ones; Bayes' rule on "
+        f"{share(whole['bayes'])}."
+    )
+
+
+def _accepted(source: Source, rows: list[dict[str, Any]]) -> Table:
+    of = "images of a class" if source.facts.conditional else "images"
+    caption = f"Of the generator's {of}, the share that the classifier calls so."
+    cells = [[words(row["class"]), share(row["rate"]), f"{int(row['drawn']):,}"] for row in rows]
+    return Table(caption, ["class", "called so", "images"], cells)
+
+
+facts_as_metrics("classifier", "training", "accuracy", "bayes")
+
+
+@styled
+def trained_classifier(accuracy: pd.DataFrame, curve: pd.DataFrame) -> Figure:
+    """Accuracy per class with its interval and what Bayes' rule reaches; the loss beside it.
+
+    Args:
+        accuracy: `class`, `accuracy`, `low`, `high`, `bayes`; the row "all" comes last.
+        curve: `images`, `loss`.
+    """
+    figure, axes = sheet(WIDE, 0.9 + 0.19 * max(len(accuracy), 9), 1, 2, width_ratios=[1.25, 1])
+    _accuracy(axes[0, 0], accuracy)
+    _loss(axes[0, 1], curve)
+    return figure
+
+
+def _accuracy(axis: Axes, accuracy: pd.DataFrame) -> None:
+    rows = records(accuracy)
+    for at, row in enumerate(rows):
+        colour = INK if row["class"] == "all" else PAIRING["cycle"]
+        dot(axis, row["accuracy"], row["low"], row["high"], at, colour)
+        axis.plot(row["bayes"], at, "|", color=LINK_RED, markersize=9, markeredgewidth=1.6)
+    names_down(axis, [plain(row["class"]) for row in rows])
+    axis.set_xlim(min(0.5, min(row["low"] for row in rows) - 0.03), 1.01)
+    axis.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
+    axis.set(xlabel="right on held-out rendered figures (red: Bayes' rule)", title="Accuracy")
+
+
+def _loss(axis: Axes, curve: pd.DataFrame) -> None:
+    axis.plot(curve["images"], curve["loss"], color=MUTED, linewidth=0.8, alpha=0.5)
+    axis.plot(curve["images"], curve["loss"].ewm(span=10).mean(), color=PAIRING["cycle"])
+    axis.xaxis.set_major_formatter(THOUSANDS)
+    axis.set(xlabel="rendered images seen", ylabel="smoothed cross-entropy", title="Training")
+    axis.set_ylim(bottom=0)
+    light_grid(axis, "y")

@@ -1,0 +1,350 @@
+"""The full cycle w → I → r → w̃ → Ĩ on new samples (paper §4.2, Fig. 3B, C, S1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+
+from lis.report.layouts import reconstructions
+from lis.report.marks import DASHED, PERCENT, dot, eye, facets, names_down, names_up, note, wants_log
+from lis.report.section import Picture, Section, Table, means, metrics, prefixed, section
+from lis.report.source import SPLITS, Source
+from lis.report.style import HALF, INK, MUTED, PAIRING, RULE, WIDE, class_colours, light_grid, plain, sheet, styled
+from lis.report.tables import column, ends, mean, records, row_of, split, where
+from lis.report.wording import PAIRINGS, interval, listing, metric_label, number, probability, share, times, words
+from lis.store import Artifact
+
+_SUMMARY = ("cycle", "random", "within_class", "ratio_random", "ratio_within_class")
+_SPLIT_TITLES = {"train": "Accepted for the fit", "test": "Accepted for the test"}
+_LONG = 12
+"""Factors up to which one column is enough."""
+
+
+@section(210, "evaluation", "examples")
+def examples(source: Source) -> Section | None:
+    """Images above what came back."""
+    tensors = {name: tensor.numpy() for name, tensor in source.tensors("evaluation", "examples").items()}
+    image, cycled = (tensors[name].transpose(0, 2, 3, 1) for name in ("image", "cycled"))
+    if not len(image):
+        return None
+    figure = reconstructions(image, cycled, tensors["class_index"], source.facts.class_names)
+    caption = "Upper rows: images that the generator made from w. Lower rows: the same images after the cycle."
+    pixels = source.row("evaluation", "summary", "metric", "pixel_l2")
+    lead = f"{len(image)} test images before and after the cycle through {source.facts.classifier} and the link."
+    if pixels is not None:
+        lead += (
+            f" Over all {int(pixels['n']):,} test images the pixels differ by a mean squared error of "
+            f"{number(pixels['cycle'])}; two random images differ by {number(pixels['random'])}."
+        )
+    return Section("Reconstructions", lead, [Picture("reconstructions", figure, caption, "photo")])
+
+
+@section(220, "evaluation", "samples", "summary")
+def distance(source: Source) -> Section:
+    """Every metric beside its baselines."""
+    summary = source.table("evaluation", "summary")
+    first = records(summary)[0]
+    lead = (
+        f"Over {int(first['n']):,} new samples, {metric_label(first['metric'])} of the cycle is "
+        f"{interval(first['cycle'], first['cycle_low'], first['cycle_high'])}: {times(first['ratio_random'])} what "
+        f"random pairs give, and {times(first['ratio_within_class'])} what random pairs of the same class give."
+    )
+    caption = (
+        "Distance after the cycle, and between random pairs of samples. Density; bars span 5–95 % and the quartiles; "
+        "the dot is the mean."
+    )
+    units = dict(zip(summary["metric"], summary["unit"], strict=True))
+    figure = distances(source.table("evaluation", "samples"), units)
+    return Section("Distances", lead, [Picture("distances", figure, caption)], [summary_table(summary)])
+
+
+def summary_table(summary: pd.DataFrame) -> Table:
+    """The table "summary" of an evaluation as text."""
+    rows = [
+        [
+            metric_label(row["metric"]),
+            *(interval(row[x], row[f"{x}_low"], row[f"{x}_high"]) for x in ("cycle", "within_class", "random")),
+            times(row["ratio_within_class"]),
+            times(row["ratio_random"]),
+            probability(max(row["p_random"], row["p_within_class"])),
+        ]
+        for row in records(summary)
+    ]
+    columns = ["", "cycle", "random, same class", "random", "ratio, same class", "ratio", "p"]
+    caption = "Means with 95 % intervals. p: the larger of the two tests against a baseline."
+    return Table(caption, columns, rows)
+
+
+@section(230, "evaluation", "components", "offsets")
+def principal_components(source: Source) -> Section:
+    """Offsets in the first components of W."""
+    offsets = source.table("evaluation", "offsets")
+    worst = max(records(offsets), key=lambda row: abs(row["offset"]))
+    held = share(column(offsets, "explained").sum())
+    lead = (
+        f"Along the first {len(offsets)} components of W, which hold {held} of its variance, the cycle is off by at "
+        f"most {number(abs(worst['offset']), 2)} standard deviations on average (component {int(worst['component'])})."
+    )
+    caption = (
+        "Left: samples in the first components of W, open before and filled after the cycle. Right: mean and spread "
+        "of the difference."
+    )
+    table = source.table("evaluation", "components")
+    figure = components(table, offsets, source.facts.class_names)
+    return Section("Principal components", lead, [Picture("components", figure, caption)])
+
+
+@section(240)
+def classes(source: Source) -> Section | None:
+    """Which samples were taken, and whether the cycled image keeps its class."""
+    shares, leads = {}, []
+    if source.has("evaluation", "kept"):
+        kept = source.table("evaluation", "kept").rename(columns={"kept": "share"})
+        shares["Class kept after the cycle"] = kept
+        leads.append(_kept_lead(kept))
+    for name in SPLITS:
+        if source.has(f"pairs/{name}", "acceptance"):
+            table = source.table(f"pairs/{name}", "acceptance").rename(columns={"rate": "share"})
+            shares[_SPLIT_TITLES[name]] = table.assign(low=float("nan"), high=float("nan"))
+            leads.append(_accepted_lead(table, name))
+    if not shares:
+        return None
+    figure = class_shares(shares, list(source.facts.class_names))
+    caption = "Shares in percent; lines are 95 % intervals, the dashed line is the share over all classes."
+    notes = _acceptance_notes(source)
+    return Section("Classes", " ".join(leads), [Picture("classes", figure, caption)], notes=notes)
+
+
+def _kept_lead(kept: pd.DataFrame) -> str:
+    worst, _ = ends(pd.DataFrame(kept[kept["class"] != "all"]), "share")
+    return (
+        f"For {share(row_of(kept, 'all')['share'])} of the cycled images the classifier still names the sample's class "
+        f"(lowest: {words(worst['class'])}, {share(worst['share'])})."
+    )
+
+
+def _accepted_lead(table: pd.DataFrame, split: str) -> str:
+    drawn = int(column(table, "drawn").sum())
+    rate = column(table, "accepted").sum() / drawn
+    purpose = "fit" if split == "train" else "test"
+    return f"{share(rate)} of {drawn:,} samples drawn for the {purpose} were taken."
+
+
+def _acceptance_notes(source: Source) -> list[str]:
+    if not source.facts.conditional:
+        return ["The generator has no classes: a sample's class is what the classifier calls it."]
+    rule = source.facts.settings.get("pairs.accept")
+    taken = {"correct": "Only samples that the classifier gets right are taken.", "any": "Every sample is taken."}
+    return [taken[rule]] if rule in taken else []
+
+
+@section(250, "evaluation", "factors")
+def true_factors(source: Source) -> Section | None:
+    """How well each factor of a world with known truth survives."""
+    table = source.table("evaluation", "factors").dropna().sort_values("r2_within", ascending=False)
+    if table.empty:
+        return None
+    names = [words(row["factor"]) for row in records(table)]
+    r2, within = (number(mean(table, name), 2) for name in ("r2", "r2_within"))
+    lead = (
+        f"Of {len(table)} true factors, the mean R² after the cycle is {r2} over all samples and {within} within "
+        f"classes; {names[0]} survives best, {names[-1]} least."
+    )
+    lost = [words(row["factor"]) for row in records(table) if row["r2_within"] < 0.2]
+    notes = [f"Hardly any of {listing(lost)} survives within classes (R² below 0.2)."] if lost else []
+    caption = "R² of each true factor of w̃ against that of w, over all samples and within classes."
+    return Section("True factors", lead, [Picture("factors", factors(table), caption)], notes=notes)
+
+
+@metrics("evaluation")
+def cycle_numbers(artifact: Artifact) -> dict[str, float]:
+    """`<metric>/{cycle, random, within_class, ratio_random, ratio_within_class}`, `class_kept`, and of the true factors
+    the means `r2`, `r2_within`.
+    """
+    numbers: dict[str, float] = {}
+    if artifact.has("summary"):
+        for row in records(artifact.table("summary")):
+            numbers |= prefixed(row["metric"], {name: row[name] for name in _SUMMARY})
+    if artifact.has("kept"):
+        numbers["class_kept"] = row_of(artifact.table("kept"), "all")["kept"]
+    if artifact.has("factors"):
+        numbers |= means(artifact.table("factors"), ("r2", "r2_within"))
+    return numbers
+
+
+def _acceptance(artifact: Artifact, split: str) -> dict[str, float]:
+    """`acceptance/<split>/<class>`."""
+    return {f"acceptance/{split}/{row['class']}": row["rate"] for row in records(artifact.table("acceptance"))}
+
+
+for _split in SPLITS:
+    metrics(f"pairs/{_split}")(partial(_acceptance, split=_split))
+
+
+@styled
+def components(table: pd.DataFrame, offsets: pd.DataFrame, class_names: Sequence[str], most: int = 40) -> Figure:
+    """Original (open) and cycled (filled) samples in the first four components, joined by lines, and all offsets.
+
+    Args:
+        table: long table: `class`, `sample_index`, `component` (1, …), `original`, `cycled`.
+        offsets: per `component` the mean `offset` and `spread` of cycled − original in standard deviations of the
+            component, and the share of variance that it has `explained`.
+        class_names: the run's classes, which fix the colours.
+        most: most samples per class that are drawn.
+    """
+    colours = class_colours(class_names)
+    pairs = [(1, 2), (3, 4)] if len(set(table["component"])) >= 4 else [(1, 2)]
+    figure, axes = sheet(WIDE, 3.7, 1, len(pairs) + 1, width_ratios=[1.15] * len(pairs) + [1])
+    for axis, (first, second) in zip(axes[0], pairs, strict=False):
+        _scatter(axis, table, (first, second), colours, most)
+    _legend(figure, axes[0, 0], {name: colours[name] for name in class_names if name in set(table["class"])})
+    _offsets(axes[0, -1], offsets)
+    return figure
+
+
+def _scatter(axis: Axes, table: pd.DataFrame, pair: tuple[int, int], colours: Mapping[str, str], most: int) -> None:
+    for name, rows in table.groupby("class", sort=False):
+        points = _points(rows, pair)[:most]
+        colour = colours[str(name)]
+        axis.add_collection(LineCollection(list(points), colors=colour, linewidths=0.7, alpha=0.55))
+        axis.plot(*points[:, 0].T, "o", markersize=3.4, color="white", markeredgecolor=colour, markeredgewidth=0.8)
+        axis.plot(*points[:, 1].T, "o", markersize=3.4, color=colour, markeredgewidth=0)
+    axis.set(xlabel=f"component {pair[0]} of W", ylabel=f"component {pair[1]} of W")
+
+
+def _points(rows: pd.DataFrame, pair: tuple[int, int]) -> np.ndarray:
+    """`[n, 2, 2]`: sample, (original, cycled), (first, second component)."""
+    wide = rows.pivot(index="sample_index", columns="component", values=["original", "cycled"])
+    return np.stack([np.asarray(wide[kind][list(pair)]) for kind in ("original", "cycled")], axis=1)
+
+
+def _legend(figure: Figure, axis: Axes, colours: Mapping[str, str]) -> None:
+    for name, colour in colours.items():
+        axis.plot([], [], "o", color=colour, markersize=5, label=plain(name))
+    axis.plot([], [], "o", color="white", markeredgecolor=MUTED, markersize=5, label="original")
+    axis.plot([], [], "o", color=MUTED, markersize=5, label="cycled")
+    figure.legend(loc="outside upper left", ncols=min(9, len(colours) + 2), handletextpad=0.2, columnspacing=1.2)
+
+
+def _offsets(axis: Axes, offsets: pd.DataFrame) -> None:
+    at, style = range(len(offsets)), {"color": PAIRING["cycle"], "markersize": 5, "elinewidth": 1.8}
+    axis.axvline(0, color=MUTED, linewidth=0.8)
+    axis.errorbar(offsets["offset"], at, xerr=offsets["spread"], fmt="o", **style)
+    names = [f"{int(row['component'])}  ({100 * row['explained']:.0f} %)" for row in records(offsets)]
+    axis.set_yticks(at, names)
+    axis.tick_params(axis="y", length=0, labelcolor=INK)
+    axis.invert_yaxis()
+    most = max(1.0, 1.1 * float(np.max(np.abs(offsets["offset"]) + offsets["spread"])))
+    axis.set(xlim=(-most, most), xlabel="cycled − original, in standard deviations")
+    axis.set_ylabel("component (variance explained)")
+    light_grid(axis)
+
+
+@styled
+def distances(samples: pd.DataFrame, units: Mapping[str, str]) -> Figure:
+    """A panel per metric with a half-eye per pairing; the ratio of the cycle's mean to each baseline is written.
+
+    Args:
+        samples: long table with the columns `metric`, `pairing` (`cycle`, `within-class`, `random`) and `value`.
+        units: metric to what is measured, for its axis.
+    """
+    metrics = split(samples, "metric")
+    columns = 2 if len(metrics) == 4 else min(3, len(metrics))
+    figure, panels = facets(metrics, columns, 2.15, 0.25, least=columns)
+    for at, (axis, metric) in enumerate(panels):
+        _panel(axis, metrics[metric], metric, units[metric])
+        axis.tick_params(labelleft=at % columns == 0)
+    return figure
+
+
+def _panel(axis: Axes, samples: pd.DataFrame, metric: str, unit: str) -> None:
+    values = {pairing: column(where(samples, pairing=pairing), "value") for pairing in reversed(PAIRINGS)}
+    values = {pairing: distances for pairing, distances in values.items() if len(distances)}
+    pooled = np.concatenate(list(values.values()))
+    log = wants_log(pooled)
+    for at, (pairing, distances) in enumerate(values.items()):
+        eye(axis, distances, at, PAIRING[pairing], log=log)
+        if pairing != "cycle" and "cycle" in values and distances.mean() != 0:
+            text = f"cycle is {times(values['cycle'].mean() / distances.mean())}"
+            style = {"ha": "right", "va": "center", "size": 8.5, "color": MUTED}
+            axis.text(1, at + 0.55, text, transform=axis.get_yaxis_transform(), **style)
+    _scale(axis, pooled, log)
+    names_up(axis, [PAIRINGS[pairing] for pairing in reversed(values)], 0.35, 0.9, grid=False)
+    axis.set_title(plain(metric_label(metric)))
+    axis.set_xlabel(plain(unit) + (" (log)" if log else ""))
+
+
+def _scale(axis: Axes, pooled: np.ndarray, log: bool) -> None:
+    low, high = np.quantile(pooled, [0.005, 0.995])
+    if log:
+        axis.set_xscale("log")
+        axis.set_xlim(low / 1.2, high * 1.6)
+    else:
+        axis.set_xlim(min(0.0, low), high * 1.12 if high > 0 else 1.0)
+
+
+@styled
+def factors(table: pd.DataFrame) -> Figure:
+    """R² of each true factor over all samples (filled) and within classes (open), ordered by the latter.
+
+    Args:
+        table: `factor`, `r2`, `r2_within`.
+    """
+    table = table.sort_values("r2_within", ascending=False)
+    columns = 2 if len(table) > _LONG else 1
+    length = -(-len(table) // columns)
+    floor = max(-0.5, min(0.0, column(table, "r2_within").min() - 0.05))
+    figure, axes = sheet(WIDE if columns == 2 else HALF, 0.75 + 0.22 * length, 1, columns)
+    for place, axis in enumerate(axes[0]):
+        _factors(axis, table.iloc[place * length : (place + 1) * length], floor)
+        axis.set_ylim(length - 0.5, -0.5)
+    axis = axes[0, 0]
+    axis.plot([], [], "o", color=PAIRING["cycle"], label="over all samples")
+    axis.plot([], [], "o", color="white", markeredgecolor=PAIRING["cycle"], label="within classes")
+    figure.legend(loc="outside upper left", ncols=2, handletextpad=0.2)
+    return figure
+
+
+def _factors(axis: Axes, table: pd.DataFrame, floor: float) -> None:
+    rows, (overall, within) = range(len(table)), table[["r2", "r2_within"]].clip(lower=floor).to_numpy(dtype=float).T
+    colour = PAIRING["cycle"]
+    axis.hlines(rows, within, overall, color=RULE, linewidth=2)
+    axis.plot(within, rows, "o", color="white", markeredgecolor=colour, markeredgewidth=1.5, markersize=5.5)
+    axis.plot(overall, rows, "o", color=colour, markersize=5.5)
+    names_down(axis, [plain(name) for name in table["factor"]])
+    axis.set(xlim=(floor - 0.03, 1.03), xlabel="R² of the true factor after the cycle")
+
+
+@styled
+def class_shares(shares: Mapping[str, pd.DataFrame], class_names: list[str]) -> Figure:
+    """A panel per share (class kept, accepted samples), a row per class.
+
+    Args:
+        shares: panel title to a table with `class`, `share`, `low`, `high`; a class `all` is drawn as a line.
+        class_names: rows from top to bottom, which also fix the colours.
+    """
+    width = WIDE if len(shares) > 1 else HALF
+    figure, axes = sheet(width, 0.9 + 0.26 * len(class_names), 1, len(shares), sharey=True)
+    for axis, (title, table) in zip(axes[0], shares.items(), strict=True):
+        _shares(axis, table, class_names, title)
+    names_down(axes[0, 0], [plain(name) for name in class_names], axes[0, 1:])
+    return figure
+
+
+def _shares(axis: Axes, table: pd.DataFrame, class_names: list[str], title: str) -> None:
+    colours = class_colours(class_names)
+    for row in records(where(table, **{"class": "all"})):
+        axis.axvline(row["share"], color=MUTED, linewidth=1, linestyle=DASHED)
+    for at, row in ((class_names.index(row["class"]), row) for row in records(table) if row["class"] in colours):
+        dot(axis, row["share"], row["low"], row["high"], at, colours[row["class"]])
+        note(axis, f"{100 * row['share']:.0f}", (row["share"], at), (0, 6), color=INK)
+    lowest = np.nanmin([column(table, "share").min(), *column(table, "low")])
+    axis.set_xlim(min(0.6, 0.2 * (lowest // 0.2)), 1.02)
+    axis.xaxis.set_major_formatter(PERCENT)
+    axis.set_title(title)

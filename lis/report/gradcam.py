@@ -1,0 +1,207 @@
+"""Where GradCAM looks at the boundary, beside the parts that change there (paper Fig. 7B)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from lis.boundary.gan_counterfactuals import TOLD
+from lis.boundary.gradcam import BACKGROUND
+from lis.report.layouts import mosaic
+from lis.report.marks import axes_at, bare, enlarged, names_down, picture, write
+from lis.report.section import Picture, Section, Table, crossed, means, metrics, section
+from lis.report.source import Source
+from lis.report.style import INK, MUTED, RULE, WIDE, label_colours, plain, styled
+from lis.report.tables import column, known, mean, records, where
+from lis.report.wording import arrow, counted, listing, share
+from lis.store import Artifact
+
+_BARS = 6
+"""Parts beside a trajectory."""
+_HEADS = ("original", "before", "after", "counterfactual")
+_CAPTION = (
+    "GradCAM for the target (from the last map of the convolutions, on one scale per row) over the original, the two "
+    "images beside the boundary, and the counterfactual."
+)
+_CHANGES = (
+    f" Right: the parts that change most in {listing(list(TOLD))} over the step across the boundary, as a share of the "
+    "span that the measure has on the whole path; a line marks the mean of all other steps."
+)
+_NAME, _BARS_WIDTH, _LABELS = 1.0, 2.5, 1.45
+"""Inches of the names at the left, of the bars, and of what stands left of them."""
+_GAP, _HEAD, _FOOT = 0.1, 0.3, 0.32
+_STRENGTH = 0.62
+"""How much of a picture its heat covers where it is largest."""
+
+
+@section(530, "gradcam", "heat", "around")
+def gradcam(source: Source) -> Section | None:
+    """The heat maps, and what they say of parts."""
+    if not source.has("trajectories", "trajectories", "measures", "kinks", "facts"):
+        return None
+    rows = records(source.table("trajectories", "trajectories"))
+    if not rows:
+        return None
+    heat = {name: x.numpy() for name, x in source.tensors("gradcam", "heat").items()}
+    names = [arrow(row["origin"], row["target"]).replace(" →", "\n→") for row in rows]
+    images = heat["image"].transpose(0, 1, 3, 4, 2)
+    drawn = [Look(name, images[k], heat["heat"][k, :, 1], _bars(source, k)) for k, name in enumerate(names)]
+    caption = _CAPTION + _CHANGES * any(look.bars for look in drawn)
+    picture = Picture("gradcam", looks(drawn, _HEADS), caption, "photo")
+    return Section("GradCAM at the boundary", _lead(source), [picture], [_table(source)] if _parts(source) else [])
+
+
+def _parts(source: Source) -> list[str]:
+    """The labels of the run."""
+    return source.json("trajectories", "facts")["labels"]
+
+
+def _bars(source: Source, trajectory: int) -> list[Bar]:
+    """The parts that change most over the step across the boundary.
+
+    Of those that are large enough, by measures that say something of a round one. A step is held against the span of
+    the whole path, which no step exceeds; it may exceed the largest change since the first image.
+    """
+    colours = label_colours(_parts(source))
+    kinks = known(where(source.table("trajectories", "kinks"), trajectory=trajectory, interpreted=True), "jump")
+    moved = where(source.table("trajectories", "measures"), trajectory=trajectory)
+    bars = []
+    for row in records(pd.DataFrame(kinks[kinks["measure"].isin(TOLD)])):
+        own = column(where(moved, label=row["label"], measure=row["measure"]), "change")
+        scale = float(np.ptp(own)) if len(own) else 0.0
+        if scale > 0:
+            name = f"{plain(row['label'])}: {row['measure']}"
+            bars.append(Bar(name, abs(row["jump"]) / scale, row["elsewhere"] / scale, colours[row["label"]]))
+    return sorted(bars, key=lambda bar: -bar.jump)[:_BARS]
+
+
+def _lead(source: Source) -> str:
+    """How much heat lies in the background, where parts are known, and how little changes when the answer does."""
+    table, around = source.table("gradcam", "heat"), where(source.table("gradcam", "around"), of="target")
+    rows, moved = where(table, image="after", of="target", label=BACKGROUND), column(around, "moved")
+    background, area = column(rows, "share"), column(rows, "area")
+    if not len(background):
+        return "GradCAM gives no heat for the target in any image beside a boundary."
+    if not _parts(source):
+        return (
+            f"Between the two images beside the boundary {share(moved.mean())} of GradCAM's heat for the target moves."
+            if len(moved)
+            else "GradCAM gives no heat for the target in one of the two images beside each boundary."
+        )
+    lead = (
+        f"In {counted(len(background), 'image')} just beyond the boundary GradCAM for the target lays "
+        f"{share(background.mean())} of its heat on the background, which is {share(area.mean())} of the frame"
+    )
+    if not len(moved):
+        return lead + "."
+    return f"{lead}; between the two images beside the boundary {share(moved.mean())} of its heat moves."
+
+
+def _table(source: Source) -> Table:
+    """The share of the heat that each part has, over all trajectories."""
+    table = known(where(source.table("gradcam", "heat"), of="target"), "share")
+
+    def cell(label: str, head: str) -> str:
+        rows = where(table, label=label)
+        return share(mean(rows, "area") if head == "area" else mean(where(rows, image=head), "share"))
+
+    caption = "Share of GradCAM's heat for the target on each part, as a mean over the trajectories, beside its area."
+    return crossed(caption, dict.fromkeys(source.table("gradcam", "heat")["label"]), [*_HEADS, "area"], cell)
+
+
+@metrics("gradcam")
+def gradcam_numbers(artifact: Artifact) -> dict[str, float]:
+    """`gradcam/background`: share of the heat for the target just beyond the boundary."""
+    table = artifact.table("heat")
+    if set(table["label"]) <= {BACKGROUND}:  # without parts everything is background
+        return {}
+    shares = means(where(table, image="after", of="target", label=BACKGROUND), ["share"])
+    return {"gradcam/background": shares["share"]} if shares else {}
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A measure of a part at the boundary."""
+
+    name: str
+    jump: float
+    """|Change| over the step that crosses, as a share of the span on the path: in [0, 1]."""
+    elsewhere: float
+    """Mean |change| of the other steps, in the same unit."""
+    colour: str
+
+
+@dataclass(frozen=True)
+class Look:
+    """One trajectory; m images."""
+
+    name: str
+    image: np.ndarray
+    """`[m, h, w, 3]` uint8."""
+    heat: np.ndarray
+    """`[m, H, W]`, ≥ 0."""
+    bars: Sequence[Bar]
+
+
+@styled
+def looks(rows: Sequence[Look], heads: Sequence[str]) -> Figure:
+    """A row per trajectory: GradCAM over the images, then the parts that change most at the boundary, if any do.
+
+    Args:
+        rows: trajectories, with as many images in each.
+        heads: what the images are, `[m]`.
+    """
+    count, most = len(heads), max(len(row.bars) for row in rows)
+    cell = min(1.35, (WIDE - _NAME - _LABELS - _BARS_WIDTH - _GAP) / count)
+    each = max(cell, 0.235 * most) + 0.22
+    height = _HEAD + each * len(rows) + _FOOT * bool(most)
+    figure = Figure(figsize=(WIDE if most else _NAME + count * cell, height))
+    for at, row in enumerate(rows):
+        top = _HEAD + at * each
+        left = axes_at(figure, _NAME, top, count * cell, cell)
+        heated = [_heated(*pair, row.heat.max()) for pair in zip(row.image, row.heat, strict=True)]
+        picture(left, mosaic([np.stack(heated)]))
+        write(left, -0.1 / (count * cell), 0.5, plain(row.name), size=9, ha="right", va="center")
+        for place, text in enumerate(heads if at == 0 else ()):
+            write(left, (place + 0.5) / count, 1 + 0.05 / cell, text, size=8.5, color=MUTED, ha="center")
+        if most:
+            start = _NAME + count * cell + _LABELS
+            right = axes_at(figure, start + _GAP, top, WIDE - start - 0.25, each - 0.22)
+            _draw_bars(right, row.bars, at == len(rows) - 1)
+    return figure
+
+
+def _heated(image: np.ndarray, heat: np.ndarray, most: float) -> np.ndarray:
+    """A picture in grey under its heat, `[h, w, 3]` uint8; the colours end at `most`."""
+    large = enlarged(image).astype(float)
+    grey = np.repeat(large.mean(2, keepdims=True), 3, axis=2)
+    share = heat / most if most > 0 else np.zeros_like(heat)
+    smooth = Image.fromarray(share.astype(np.float32)).resize(large.shape[1::-1], Image.Resampling.BILINEAR)
+    share = np.asarray(smooth)
+    ink = 255 * colormaps["inferno"](share)[..., :3]
+    cover = _STRENGTH * share[..., None]
+    return ((1 - cover) * grey + cover * ink).round().astype(np.uint8)
+
+
+def _draw_bars(axis: Axes, bars: Sequence[Bar], last: bool) -> None:
+    """The change over the step that crosses the boundary; a line where the other steps lie on average."""
+    if not bars:
+        bare(axis)
+        write(axis, 0.5, 0.5, "no part is interpreted", size=9, ha="center", color=MUTED)
+        return
+    for at, bar in enumerate(bars):
+        axis.barh(at, bar.jump, height=0.62, color=bar.colour)
+        axis.plot([bar.elsewhere] * 2, [at - 0.38, at + 0.38], color=INK, linewidth=1.4)
+    names_down(axis, [bar.name for bar in bars])
+    axis.tick_params(axis="y", labelsize=8.5)
+    axis.set(ylim=(len(bars) - 0.4, -0.6), xlim=(0, None))
+    axis.axvline(0, color=RULE, linewidth=0.9)
+    if last:
+        axis.set_xlabel("change across the boundary (share of the span)", x=1.0, ha="right")

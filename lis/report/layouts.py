@@ -1,0 +1,338 @@
+"""Pictures of the full cycle: each image above what came back (the paper's Fig. 3B, S1A, S2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from PIL import Image
+
+from lis.report.marks import axes_at, bare, enlarged, picture
+from lis.report.style import INK, LINK_RED, MUTED, RULE, WIDE, class_colours, link_colour, plain, styled
+from lis.report.wording import number, signed, wrapped
+
+_GAP = 6
+_CELL = 1.1
+"""Largest side of a picture in inches."""
+_MARGIN = 1.15
+"""Room for names left of a block."""
+_BETWEEN = 0.12
+"""Inches between blocks of pictures."""
+_LINE = 0.155
+"""Height of a line of text in inches."""
+_LETTER = 0.082
+"""Width of a letter of a heading in inches."""
+_NARROW = 4
+"""Examples per class up to which two blocks stand side by side."""
+_MOST = 6
+"""Strips per unit that are shown, where there are not more classes."""
+_SHORT = 7
+"""Steps up to which two units stand side by side."""
+_NAME, _CURVE, _TOP, _BOTTOM = 0.95, 1.15, 0.34, 0.34
+"""Inches left, right, above and below the images of a unit."""
+_STRIP_GAP, _CHANGE = 0.10, 0.42
+"""Inches of the right margin before and after the curve."""
+_STRIP_CELL = 0.68
+"""Largest side of an image in inches."""
+CHANGES = {
+    "extent": "change of area (fraction of the frame)",
+    "relative": "change of area (relative to the first)",
+    "area": "change of area (log₂ ratio)",
+    "luminance": "change of luminance (relative to the larger)",
+    "entropy": "change of entropy (bit)",
+    "eccentricity": "change of eccentricity",
+    "angle": "change of angle (degrees)",
+    "probability": "change of the probability",
+}
+"""Measure to what its change is, for an axis."""
+
+
+@styled
+def reconstructions(
+    image: np.ndarray, cycled: np.ndarray, class_index: np.ndarray, class_names: Sequence[str], most: int = 10
+) -> Figure:
+    """A block per class: originals above, cycled below.
+
+    Args:
+        image: originals `[k, h, w, 3]` uint8.
+        cycled: what came back `[k, h, w, 3]` uint8.
+        class_index: class of each `[k]`.
+        class_names: names that `class_index` points into.
+        most: most examples of a class that are shown.
+    """
+    shown = {name: np.flatnonzero(class_index == place)[:most] for place, name in enumerate(class_names)}
+    shown = {name: rows for name, rows in shown.items() if len(rows)}
+    widest = max(len(rows) for rows in shown.values())
+    blocks = 2 if widest <= _NARROW and len(shown) > 1 else 1
+    lines = -(-len(shown) // blocks)
+    cell = min(_CELL, (WIDE / blocks - _MARGIN) / widest)
+    figure = Figure(figsize=(WIDE, lines * (2 * cell + 0.2)))
+    for place, (name, rows) in enumerate(shown.items()):
+        axis = _slot(figure, place, blocks, lines, cell, len(rows))
+        picture(axis, mosaic([image[rows], cycled[rows]]))
+        _row_names(axis, [(plain(name), INK), ("cycled", LINK_RED)])
+    return figure
+
+
+@styled
+def reconstructions_by_link(image: np.ndarray, cycled: Mapping[str, np.ndarray], labels: Mapping[str, str]) -> Figure:
+    """One row of originals `[k, h, w, 3]` and one row per link, in the links' colours.
+
+    Args:
+        image: originals, uint8.
+        cycled: link to its images of the same samples.
+        labels: link to the name that is written.
+    """
+    rows = [image, *cycled.values()]
+    cell = min(_CELL, (WIDE - _MARGIN) / len(image))
+    figure = Figure(figsize=(WIDE, len(rows) * cell + 0.1))
+    width = len(image) * cell
+    axis = figure.add_axes((_MARGIN / WIDE, 0, width / WIDE, 1))
+    picture(axis, mosaic(rows))
+    names = [(plain(labels[link]), link_colour(link, place)) for place, link in enumerate(cycled)]
+    _row_names(axis, [("original", INK), *names])
+    return figure
+
+
+@styled
+def reconstructions_by_setting(
+    image: np.ndarray, names: Sequence[str], blocks: Mapping[str, Mapping[str, np.ndarray]], labels: Mapping[str, str]
+) -> Figure:
+    """A row per example: the original, then for each setting (a classifier, say) a column per link.
+
+    Args:
+        image: originals `[k, h, w, 3]` uint8.
+        names: what is written left of each row `[k]`; the same name is written once.
+        blocks: setting to link to its images of the same samples.
+        labels: link to the name that is written.
+    """
+    widths = [1, *(len(cycled) for cycled in blocks.values())]
+    cell = min(_CELL, (WIDE - _MARGIN - len(blocks) * _BETWEEN) / sum(widths))
+    headings = {setting: wrapped(setting, int(len(cycled) * cell / _LETTER)) for setting, cycled in blocks.items()}
+    head = (max(text.count("\n") for text in headings.values()) + 2) * _LINE + 0.1
+    figure = Figure(figsize=(WIDE, len(image) * cell + head))
+    lefts = _MARGIN + np.cumsum([0.0, *(width * cell + _BETWEEN for width in widths)])
+    axes = [_block(figure, left, width * cell, head) for left, width in zip(lefts, widths, strict=False)]
+    picture(axes[0], mosaic(list(image[:, None])))
+    _column_names(axes[0], "", [("original", INK)])
+    _row_names(axes[0], [("" if n in names[:place] else wrapped(n, 16), INK) for place, n in enumerate(names)])
+    for axis, (setting, cycled) in zip(axes[1:], blocks.items(), strict=True):
+        picture(axis, mosaic(list(np.stack(list(cycled.values()), axis=1))))
+        links = [(plain(labels[link]), link_colour(link, place)) for place, link in enumerate(cycled)]
+        _column_names(axis, headings[setting], links)
+    return figure
+
+
+def mosaic(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Rows of pictures, each `[k, h, w, 3]` uint8, as one picture with thin white lines between them."""
+    large = [np.stack([enlarged(image) for image in row]) for row in rows]
+    padded = [np.pad(row, ((0, 0), (0, _GAP), (0, _GAP), (0, 0)), constant_values=255) for row in large]
+    whole = np.concatenate([np.concatenate(list(row), axis=1) for row in padded], axis=0)
+    return whole[:-_GAP, :-_GAP]
+
+
+def _slot(figure: Figure, place: int, blocks: int, lines: int, cell: float, count: int) -> Axes:
+    column, line = place % blocks, place // blocks
+    height = lines * (2 * cell + 0.2)
+    left = (column * WIDE / blocks + _MARGIN) / WIDE
+    bottom = 1 - ((line + 1) * (2 * cell + 0.2) - 0.1) / height
+    return figure.add_axes((left, bottom, count * cell / WIDE, 2 * cell / height))
+
+
+def _block(figure: Figure, left: float, width: float, head: float) -> Axes:
+    """Axes from the bottom up to the headings; in inches."""
+    return figure.add_axes((left / WIDE, 0, width / WIDE, 1 - head / figure.get_figheight()))
+
+
+def _column_names(axis: Axes, heading: str, names: Sequence[tuple[str, str]]) -> None:
+    for place, (name, colour) in enumerate(names):
+        _above(axis, (place + 0.5) / len(names), 3, name, size=9, color=colour, weight=_weight(colour))
+    _above(axis, 0.5, 5 + 72 * _LINE, heading, size=10, color=INK, weight="bold")
+
+
+def _above(axis: Axes, x: float, points: float, text: str, **style: Any) -> None:
+    """Text at `points` above an axis."""
+    place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "center", "va": "bottom"}
+    axis.annotate(text, (x, 1), (0, points), **place, **style)
+
+
+def _weight(colour: str) -> str:
+    return "bold" if colour == INK else "normal"
+
+
+def _row_names(axis: Axes, names: Sequence[tuple[str, str]]) -> None:
+    for place, (name, colour) in enumerate(names):
+        y = 1 - (place + 0.5) / len(names)
+        weight = _weight(colour)
+        colour = MUTED if name == "cycled" else colour
+        style = {"color": colour, "weight": weight, "size": 9, "ha": "right", "va": "center"}
+        axis.text(-0.09 / axis.get_position().width / WIDE, y, name, transform=axis.transAxes, **style)
+
+
+@dataclass(frozen=True)
+class Block:
+    """The strips of one unit."""
+
+    title: str
+    detail: str
+    image: np.ndarray
+    """`[rows, steps, h, w, 3]` uint8."""
+    class_names: Sequence[str]
+    """Class of each row."""
+    probability: np.ndarray
+    """Of the row's class, `[rows, steps]`."""
+    flipped: np.ndarray
+    """`[rows, steps]` bool: the classifier's answer is another than at the first step."""
+    ends: tuple[float, float]
+    """The unit's smallest and largest activation."""
+
+
+def rows_shown(class_names: Sequence[str], most: int = _MOST) -> list[int]:
+    """Rows of a figure out of strips that are ordered by class: as many of every class, and not more than `most`.
+
+    Example:
+        >>> rows_shown(["a", "a", "a", "b", "b", "b"], most=4)
+        [0, 1, 3, 4]
+    """
+    names = list(dict.fromkeys(class_names))
+    per_class = max(1, most // len(names))
+    return [k for name in names for k in [i for i, own in enumerate(class_names) if own == name][:per_class]]
+
+
+@styled
+def strips(blocks: Sequence[Block], class_names: Sequence[str]) -> Figure:
+    """A block per unit, a row per sample: images from the smallest to the largest activation, and the curve of p.
+
+    Args:
+        blocks: units, each with as many rows and steps.
+        class_names: the run's classes, which fix the colours.
+    """
+    rows, steps = blocks[0].image.shape[:2]
+    columns = 2 if steps <= _SHORT and len(blocks) > 1 else 1
+    cell = min(_STRIP_CELL, (WIDE / columns - _NAME - _CURVE) / steps)
+    height = _TOP + rows * cell + _BOTTOM
+    figure = Figure(figsize=(WIDE, -(-len(blocks) // columns) * height))
+    colours = class_colours(class_names)
+    for place, block in enumerate(blocks):
+        left, top = place % columns * WIDE / columns + _NAME, place // columns * height + _TOP
+        axis = axes_at(figure, left, top, steps * cell, rows * cell)
+        picture(axis, mosaic(list(block.image)))
+        _write(axis, block, steps * cell, rows * cell)
+        for row, name in enumerate(block.class_names):
+            curve = axes_at(
+                figure, left + steps * cell + _STRIP_GAP, top + row * cell, _CURVE - _STRIP_GAP - _CHANGE, cell
+            )
+            _curve(curve, block.probability[row], block.flipped[row], colours[name])
+    return figure
+
+
+def _write(axis: Axes, block: Block, width: float, height: float) -> None:
+    """Titles above, classes to the left, the unit's range below."""
+    style: dict[str, Any] = {"transform": axis.transAxes, "size": 8.5, "va": "center"}
+    small: dict[str, Any] = style | {"va": "bottom", "color": MUTED}
+    large: dict[str, Any] = style | {"va": "bottom", "size": 10, "weight": "bold"}
+    above, below, low, high = 1 + 0.07 / height, -0.15 / height, *block.ends
+    axis.text(0, above, block.title, **large)
+    axis.text(1 + (_CURVE - 0.06) / width, above, block.detail, ha="right", **small)
+    for row, name in enumerate(block.class_names):
+        y = 1 - (row + 0.5) / len(block.class_names)
+        axis.text(-0.09 / width, y, plain(name), ha="right", **style)
+    axis.text(0, below, f"r = {number(low, 2)}", color=MUTED, **style)
+    axis.text(1, below, number(high, 2), color=MUTED, ha="right", **style)
+    arrow = {"arrowstyle": "->", "color": RULE, "linewidth": 1.2}
+    tip, tail = (1 - 0.42 / width, below), (0.72 / width, below)
+    axis.annotate("", tip, tail, xycoords="axes fraction", textcoords="axes fraction", arrowprops=arrow)
+
+
+def _curve(axis: Axes, probability: np.ndarray, flipped: np.ndarray, colour: str) -> None:
+    """p over the steps, open dots where the answer has flipped, and the change at the right."""
+    bare(axis)
+    for level in (0.0, 1.0):
+        axis.axhline(level, color=RULE, linewidth=0.7)
+    steps = np.arange(len(probability))
+    axis.plot(steps, probability, color=colour)
+    for at, p, open_ in zip(steps, probability, flipped, strict=True):
+        axis.plot(at, p, "o", color="white" if open_ else colour, markeredgecolor=colour, markersize=4.2)
+    axis.set(xlim=(-0.4, steps[-1] + 0.4), ylim=(-0.28, 1.28))
+    change = probability[-1] - probability[0]
+    axis.text(1.06, 0.5, signed(change), transform=axis.transAxes, size=8.5, color=INK, va="center")
+
+
+def overlay(image: np.ndarray, mask: np.ndarray, colours: Sequence[str], fill: float = 0.0) -> np.ndarray:
+    """An image, enlarged, with the outlines of its parts.
+
+    Args:
+        image: `[h, w, 3]` uint8.
+        mask: `[h', w']` integers, 0 background; its outlines are smoothed.
+        colours: of the values from 1.
+        fill: how strongly the parts are tinted, from 0 to 1.
+
+    Returns:
+        `[H, W, 3]` uint8, at least 192 pixels high.
+    """
+    large = enlarged(image).astype(np.float64)
+    smooth = _smoothed(mask, large.shape[0], large.shape[1])
+    ink = 255 * np.array([(0, 0, 0), *map(to_rgb, colours)])[smooth]
+    line = _mask_outline(smooth, max(2, round(len(large) / 96)))
+    share = np.where(line, 1.0, fill * (smooth > 0))[..., None]
+    return ((1 - share) * large + share * ink).round().astype(np.uint8)
+
+
+def _smoothed(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The mask at another size: every pixel gets the value whose share there is largest."""
+    values = np.unique(mask)
+    pictures = [Image.fromarray(np.where(mask == value, 255, 0).astype(np.uint8)) for value in values]
+    shares = [np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC)) for picture in pictures]
+    return values[np.argmax(shares, axis=0)]
+
+
+def _mask_outline(mask: np.ndarray, width: int) -> np.ndarray:
+    """Pixels `[h, w]` bool of a part that have another value within `width` pixels to a side, above or below."""
+    edge = np.zeros(mask.shape, dtype=bool)
+    for axis in (0, 1):
+        for step in range(1, width + 1):
+            own, other = (np.take(mask, range(a, mask.shape[axis] + b), axis) for a, b in ((step, 0), (0, -step)))
+            differ = own != other
+            pads = [(0, 0), (0, 0)]
+            for pad in ((step, 0), (0, step)):
+                pads[axis] = pad
+                edge |= np.pad(differ, pads)
+    return edge & (mask > 0)
+
+
+def changed(measure: str, value: float) -> str:
+    """A change of a measure with its sign and unit; a dash where it is not finite.
+
+    A log₂ ratio of areas is written as what it comes to.
+
+    Example:
+        >>> changed("area", 0.5), changed("luminance", -0.034), changed("angle", -12.3), changed("entropy", 0.2)
+        ('+41 %', '−3.4 %', '−12°', '+0.20 bit')
+    """
+    if not math.isfinite(value):
+        return "–"
+    if measure == "area":
+        value = 2**value - 1
+    if measure in ("area", "relative", "luminance"):
+        return f"{signed(100 * value, 0 if abs(value) >= 0.0995 else 1)} %"
+    if measure == "angle":
+        return f"{signed(value, 0 if abs(value) >= 9.95 else 1)}°"
+    return signed(value) + (" bit" if measure == "entropy" else "")
+
+
+def changed_between(measure: str, value: float, low: float, high: float) -> str:
+    """A change with its interval; without one where the bounds are not finite.
+
+    Example:
+        >>> changed_between("luminance", 0.4, 0.3, 0.5), changed_between("angle", 20.0, 1.0, float("nan"))
+        ('+40 % [+30 %, +50 %]', '+20°')
+    """
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return changed(measure, value)
+    return f"{changed(measure, value)} [{changed(measure, low)}, {changed(measure, high)}]"

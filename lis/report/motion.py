@@ -1,0 +1,514 @@
+"""What moves along the range of units: the whole figure, and its parts within it (paper §3.2; Fig. 4C, S14, S15)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
+from matplotlib.colors import LinearSegmentedColormap, Normalize, hsv_to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Ellipse
+
+from lis.motion.local import enlarged
+from lis.motion.tuned import SIGNIFICANT, tuned_units
+from lis.report.animations import motion_names
+from lis.report.marks import ONE_SIDED, dots, heat, matrix, names_down, padded, picture
+from lis.report.section import Picture, Section, Table, crossed, metrics, section
+from lis.report.source import Source
+from lis.report.style import INK, MUTED, RULE, SERIES, WIDE, light_grid, plain, sheet, styled
+from lis.report.tables import column, known, largest, records, split
+from lis.report.wording import counted, listing, number, probability, words
+from lis.store import Artifact
+
+_TITLE = "What moves"
+_FIELDS = (
+    "A row is one unit, all on one sample. Hue is the direction of a displacement (wheel), the longest is written "
+    "below; arrows begin on the figure, the shorter ones are left out. An affine map per step takes out what moves as "
+    "a whole; what is then left is local."
+)
+_PATHS = (
+    "Where points of the figure go along the range once the movement of the whole is taken out, on a sample that is "
+    "typical for the unit; the colour is the activation. Shown are units that move one part more than the others."
+)
+_MOVEMENT = (
+    "A dot is one sample: what the affine map from the smallest to the largest activation does. Left: where the middle "
+    "of the picture goes, and an ellipse of one standard deviation per unit; those tuned for translation have a "
+    "colour. Right: rotation (positive: counter-clockwise) and scale; filled: tuned; bar: median."
+)
+_PARTS = "How far each part moves after alignment: mean length over its pixels, median over samples, in pixels."
+_KINDS = {"translation": "px", "rotation": "°", "scale": "", "shear": ""}
+ACTIVATION = LinearSegmentedColormap.from_list("activation", ["#332288", "#0072b2", "#44aa99", "#e69f00", "#c1272d"])
+"""From the smallest to the largest activation."""
+PERCENTILE = 40.0
+"""Share of the moving points, in percent, whose arrows are left out because they are shorter."""
+_ARROWS = 20
+"""Points to a side that may have an arrow."""
+_STILL = 0.5
+"""Pixels (of 64) below which a point counts as still."""
+_LONGEST = 2.4
+"""Spacings of the points that the 98th percentile of the arrows is drawn as, where it is shorter than that."""
+_DETOUR = 1.5
+"""A path is left out that leads further away than so many times where it ends."""
+_NAME, _TOP, _GAP = 1.0, 0.34, 0.07
+"""Inches left of a row, above the first, and between images."""
+_FADED = 0.45
+"""How far images under arrows are faded to white."""
+_COLOURED = 6
+"""Units that have a colour of their own."""
+_GREY = "#b4bcc5"
+_ROW = 0.24
+"""Inches per unit."""
+_KEPT = (2, 98)
+"""Percentiles of the samples that the axes are made for."""
+
+
+@section(410, "motion", "tracks", "tuned", "units", "parts", "shown", "facts")
+def motion(source: Source) -> Section:
+    """Fields, paths, the movement of the whole, and that of the parts."""
+    tracks, tuned = source.table("motion", "tracks"), source.table("motion", "tuned")
+    if known(tracks, "dx").empty:
+        return Section(_TITLE, f"Nothing could be aligned: {_reasons(tracks)}.")
+    own = source.table("motion", "parts")
+    figures = [*_shown(source), Picture("motion-units", movement(tracks, tuned), _MOVEMENT)]
+    labels = source.json("motion", "facts")["labels"]
+    if labels and not known(own, "strength").empty:
+        figures.append(Picture("motion-parts", parts(own, labels), _PARTS))
+    return Section(_TITLE, _lead(source, tracks, tuned, own), figures, [_table(tuned)], _notes(source, tracks))
+
+
+def _shown(source: Source) -> list[Picture]:
+    """The figures of single units; none where no unit is shown."""
+    table, kept = source.table("motion", "shown"), source.tensors("motion", "shown")
+    tensors = {name: values.numpy() for name, values in kept.items()}
+    rows: dict[str, list[Any]] = {"fields": [], "trajectories": []}
+    for k, row in enumerate(records(table)):
+        one = {name: values[k] for name, values in tensors.items()}
+        rows[row["figure"]].append(_row(row, one, kept["mask"][k]))
+    drawings = ("motion-fields", fields, rows["fields"], _FIELDS), ("motion-paths", paths, rows["trajectories"], _PATHS)
+    return [Picture(name, draw(shown), caption, "photo") for name, draw, shown, caption in drawings if shown]
+
+
+def _row(row: dict[str, Any], one: dict[str, np.ndarray], mask: Any) -> FieldRow | PathRow:
+    image, aligned = (one[name].transpose(0, 2, 3, 1) for name in ("image", "aligned"))
+    figure = enlarged(mask, image.shape[1:3]).numpy() > 0
+    figure = figure if figure.any() else np.ones_like(figure)
+    name, detail = plain(row["name"]), plain(row["class"])
+    if row["figure"] == "trajectories":
+        return PathRow(name, detail, image[0], image[-1], one["local"], one["value"], figure)
+    return FieldRow(name, detail, image[0], image[-1], aligned[-1], one["whole"], one["local"][-1], figure)
+
+
+def _lead(source: Source, tracks: pd.DataFrame, tuned: pd.DataFrame, own: pd.DataFrame) -> str:
+    """Which units move the whole, and what moves locally."""
+    names = list(dict.fromkeys(tracks["name"]))
+    samples = len(tracks) // len(names)
+    told = [_tuned(tuned, kind) for kind in ("translation", "rotation", "scale")]
+    lead = f"{counted(len(names), 'unit')} followed on {counted(samples, 'sample')} each."
+    if known(tuned, "q").empty:
+        rows = records(source.table("motion", "units"))[0]
+        lead = (
+            f"Along {words(names[0])} the figure moves by {_moved(rows)}, turns by {number(rows['rotation'], 2)}° and "
+            f"changes its size by a factor of {number(rows['scale'], 3)} (medians over {counted(samples, 'sample')})."
+        )
+    else:
+        lead += f" The whole figure is moved alike in all samples, beyond units that are shuffled: {listing(told)}."
+    return f"{lead} {_local(own)}".strip()
+
+
+def _moved(row: dict[str, Any]) -> str:
+    return f"{number(row['dx'], 2)} px to the right and {number(row['dy'], 2)} px down"
+
+
+def _tuned(tuned: pd.DataFrame, kind: str) -> str:
+    units = records(tuned_units(tuned, kind))
+    first = f" (most: {units[0]['name']}, {_strength(kind, units[0]['strength'])})" if units else ""
+    return f"{kind} by {len(units)}{first}"
+
+
+def _strength(kind: str, value: float) -> str:
+    """A strength with its unit; that of the scale is the logarithm of a factor."""
+    if kind == "scale":
+        return f"a factor of {number(float(np.exp(value)), 3)}"
+    unit = _KINDS[kind]
+    return number(value, 2) + (f" {unit}" if unit == "px" else unit)
+
+
+def _local(own: pd.DataFrame) -> str:
+    """The largest movement of a part within the figure."""
+    table = known(own, "strength")
+    if table.empty:
+        return ""
+    first, medians = largest(table, "strength"), table.groupby("label")["strength"].median().to_dict()
+    ordered = sorted(medians, key=lambda label: -medians[label])
+    lead = (
+        f"Within the figure, {first['name']} moves the {words(first['label'])} most, by "
+        f"{number(first['strength'], 2)} px"
+    )
+    if len(set(table["name"])) == 1 or len(ordered) == 1:
+        return f"{lead}."
+    most, least = (
+        f"the {words(label)} {{}} ({number(medians[label], 2)} px, median)" for label in ordered[:: len(ordered) - 1]
+    )
+    return f"{lead}; over units {most.format('moves most')} and {least.format('least')}."
+
+
+def _table(tuned: pd.DataFrame) -> Table:
+    """Strength and q of every unit and kind of movement."""
+    rows = {(row["name"], row["kind"]): row for row in records(tuned)}
+
+    def cell(name: str, head: str) -> str:
+        if head == "samples":
+            return str(min(int(row["n"]) for (unit, _), row in rows.items() if unit == name))
+        row = rows[name, head]
+        told = f"{_strength(head, row['strength'])} (q {probability(row['q'])})"
+        return told if np.isfinite(row["strength"]) else "–"
+
+    def bold(name: str, head: str) -> bool:
+        return head in _KINDS and rows[name, head]["q"] <= SIGNIFICANT
+
+    caption = (
+        "How far a unit moves the whole figure from its smallest to its largest activation: length of the median over "
+        "samples; q: share of shuffles, in which each sample's units are permuted, with at least this length, adjusted "
+        f"over units; bold: q ≤ {SIGNIFICANT}."
+    )
+    return crossed(caption, dict.fromkeys(tuned["name"]), [*_KINDS, "samples"], cell, name=str, bold=bold)
+
+
+def _notes(source: Source, tracks: pd.DataFrame) -> list[str]:
+    facts = source.json("motion", "facts")
+    notes = [f"Matched by {facts['matcher']}, in images of {facts['height']} × {facts['width']} pixels."]
+    failed = sum(reason != "" for reason in tracks["reason"])
+    if failed:
+        notes.append(
+            f"Without motion, and neither drawn nor counted: {failed} of {len(tracks)} samples of units "
+            f"({_reasons(tracks)})."
+        )
+    files = motion_names(source)
+    return [*notes, f"As moving pictures, in the folder of the figures: {listing(files)}."] if files else notes
+
+
+def _reasons(tracks: pd.DataFrame) -> str:
+    """Why samples have no motion, the most frequent reason first."""
+    found = Counter(reason for reason in tracks["reason"] if reason)
+    return "; ".join(f"{reason}: {count}" for reason, count in found.most_common(3))
+
+
+@metrics("motion")
+def motion_numbers(artifact: Artifact) -> dict[str, float]:
+    """`motion/tuned/<kind>` (units tuned for a movement of the whole figure), `motion/{local, aligned}` (median local
+    displacement in pixels, share of samples that could be aligned).
+    """
+    tracks, tuned = artifact.table("tracks"), artifact.table("tuned")
+    numbers = {"motion/aligned": float(np.mean([reason == "" for reason in tracks["reason"]]))}
+    if len(local := column(tracks, "figure")):
+        numbers["motion/local"] = float(np.median(local))
+    if len(column(tuned, "q")):
+        numbers |= {f"motion/tuned/{kind}": len(tuned_units(tuned, kind)) for kind in dict.fromkeys(tuned["kind"])}
+    return numbers
+
+
+@dataclass(frozen=True)
+class FieldRow:
+    """One sample along the range of one unit; images `[H, W, 3]` uint8, fields `[H, W, 2]` pixels, right and down."""
+
+    name: str
+    """Left of the images."""
+    detail: str
+    """Below the name, smaller."""
+    first: np.ndarray
+    last: np.ndarray
+    aligned: np.ndarray
+    """The last image in the coordinates of the first."""
+    whole: np.ndarray
+    """From the first image to the last, NaN where unknown."""
+    local: np.ndarray
+    """From the first image to the aligned one, NaN where unknown."""
+    figure: np.ndarray
+    """Where the first image shows the figure, `[H, W]` bool: arrows begin nowhere else."""
+
+
+@dataclass(frozen=True)
+class PathRow:
+    """One sample along the range of one unit in T steps."""
+
+    name: str
+    detail: str
+    first: np.ndarray
+    last: np.ndarray
+    local: np.ndarray
+    """From the first image to each aligned one, `[T, H, W, 2]` pixels."""
+    value: np.ndarray
+    """Activation of the unit at each step, `[T]`."""
+    figure: np.ndarray
+    """Where the first image shows the figure, `[H, W]` bool."""
+
+
+@styled
+def fields(rows: Sequence[FieldRow]) -> Figure:
+    """A line per row: first and last image, all that moves, the last image aligned, and what then still moves.
+
+    Hue is direction (see the wheel); only the longest arrows are drawn, on one scale per image, which is told with the
+    longest.
+    """
+    titles = ("smallest activation", "largest activation", "what moves", "aligned", "what moves locally")
+    figure, place = _grid(len(rows), len(titles))
+    for at, row in enumerate(rows):
+        axes = [place(at, column) for column in range(len(titles))]
+        for axis, image in zip(axes[:2] + axes[3:4], (row.first, row.last, row.aligned), strict=True):
+            picture(axis, image)
+        arrows(axes[2], row.first, row.whole, row.figure)
+        arrows(axes[4], row.first, row.local, row.figure)
+        _name(axes[0], row.name, row.detail)
+        _titles(axes, titles if at == 0 else ())
+    wheel(figure, place)
+    return figure
+
+
+@styled
+def paths(rows: Sequence[PathRow]) -> Figure:
+    """A line per two rows: first and last image, and where points go in between, coloured by the activation.
+
+    Alignment has taken the movement of the whole out; points that move less than half a pixel have no path, nor have
+    those that were lost on the way.
+    """
+    titles = ("smallest activation", "largest activation", "paths")
+    blocks = 2 if len(rows) > 1 else 1
+    figure, place = _grid(-(-len(rows) // blocks), len(titles) * blocks, blocks)
+    for at, row in enumerate(rows):
+        line, block = divmod(at, blocks)
+        axes = [place(line, block * len(titles) + column) for column in range(len(titles))]
+        picture(axes[0], row.first)
+        picture(axes[1], row.last)
+        trails(axes[2], row)
+        _name(axes[0], row.name, row.detail)
+        _titles(axes, titles if line == 0 else ())
+    _bar(figure)
+    return figure
+
+
+def arrows(axis: Axes, image: np.ndarray, field: np.ndarray, figure: np.ndarray) -> None:
+    """Arrows of a field over a faded image; the longest displacement is written below.
+
+    Args:
+        axis: where.
+        image: `[H, W, 3]` uint8.
+        field: `[H, W, 2]` pixels, NaN where unknown.
+        figure: where arrows may begin, `[H, W]` bool.
+    """
+    _faded(axis, image)
+    xy, uv = _longest(axis, field, figure)
+    if not len(uv):
+        return
+    length, side = np.linalg.norm(uv, axis=1), axis.images[0].get_size()[0]
+    scale = max(1.0, _LONGEST * len(image) / _ARROWS / np.percentile(length, 98))
+    start, way = (xy + 0.5) / len(image) * side - 0.5, scale * side / len(image) * uv
+    style: dict[str, Any] = {"angles": "xy", "scale_units": "xy", "scale": 1, "headwidth": 3.6, "headlength": 4}
+    for width, colours in ((0.016, "white"), (0.010, hues(uv))):
+        axis.quiver(*start.T, *way.T, color=colours, width=width, **style)
+    times = f", drawn {number(scale, 2)} times as long" if scale > 1.05 else ""
+    _below(axis, f"up to {number(float(length.max()), 2)} px{times}")
+
+
+def trails(axis: Axes, row: PathRow) -> None:
+    """Paths of the points that move most, coloured by the activation, over the faded first image."""
+    _faded(axis, row.first)
+    reach = np.linalg.norm(row.local, axis=3)
+    steady = (np.nan_to_num(reach, nan=np.inf) <= _DETOUR * reach[-1] + 1).all(0)
+    xy, last = _longest(axis, row.local[-1], row.figure & steady)
+    if not len(last):
+        return
+    side = axis.images[0].get_size()[0]
+    way = xy[None] + row.local[:, xy[:, 1], xy[:, 0]]
+    way = (way + 0.5) / len(row.first) * side - 0.5
+    share = (row.value - row.value[0]) / ((row.value[-1] - row.value[0]) or 1)
+    for step in range(len(way) - 1):
+        colour = ACTIVATION((share[step] + share[step + 1]) / 2)
+        pieces = list(np.stack([way[step], way[step + 1]], 1))
+        axis.add_collection(LineCollection(pieces, colors=[colour], linewidths=1.4, capstyle="round"), autolim=False)
+    axis.plot(*way[-1].T, "o", color=ACTIVATION(1.0), markersize=2, markeredgewidth=0)
+    axis.set(xlim=(-0.5, side - 0.5), ylim=(side - 0.5, -0.5))
+    _below(axis, f"up to {number(float(np.linalg.norm(last, axis=1).max()), 2)} px")
+
+
+def hues(uv: np.ndarray) -> np.ndarray:
+    """Colours `[n, 3]` of the directions of vectors `[n, 2]`, to the right and down: once round the circle of hues."""
+    angle = np.arctan2(-uv[:, 1], uv[:, 0]) / (2 * np.pi) % 1
+    return hsv_to_rgb(np.stack([angle, np.full(len(uv), 0.85), np.full(len(uv), 0.85)], 1))
+
+
+def wheel(figure: Figure, place: Any = None) -> Axes:
+    """The circle of directions with its colours, in the upper left corner of a figure."""
+    w, h = figure.get_size_inches()
+    side = 0.62
+    axis = figure.add_axes((0.08 / w, 1 - (_TOP + 0.05 + side) / h, side / w, side / h), projection="polar")
+    angle = np.linspace(0, 2 * np.pi, 73)
+    colours = hues(np.stack([np.cos(angle), -np.sin(angle)], 1))
+    axis.bar(angle, 0.45, width=2 * np.pi / 72, bottom=0.55, color=colours, linewidth=0)
+    axis.set_axis_off()
+    return axis
+
+
+def _grid(lines: int, columns: int, blocks: int = 1) -> tuple[Figure, Any]:
+    """An empty figure, and what gives the axes in line and column; each block has room for names at its left."""
+    across = columns // blocks
+    cell = (WIDE / blocks - _NAME - across * _GAP) / across
+    cell = min(cell, 1.75)
+    height = _TOP + lines * (cell + 0.26) + 0.22
+    figure = Figure(figsize=(WIDE, height))
+
+    def place(line: int, column: int) -> Axes:
+        block, at = divmod(column, across)
+        left = block * WIDE / blocks + _NAME + at * (cell + _GAP)
+        top = _TOP + line * (cell + 0.26)
+        return figure.add_axes((left / WIDE, 1 - (top + cell) / height, cell / WIDE, cell / height))
+
+    return figure, place
+
+
+def _longest(axis: Axes, field: np.ndarray, figure: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Places `[n, 2]` on a coarse lattice of the figure with the longest displacements, and these `[n, 2]`.
+
+    Where there are none, the axes say why.
+    """
+    stride = max(1, len(field) // _ARROWS)
+    y, x = np.mgrid[stride // 2 : field.shape[0] : stride, stride // 2 : field.shape[1] : stride]
+    uv = field[y, x].reshape(-1, 2)
+    there = np.isfinite(uv).all(1) & figure[y, x].ravel()
+    xy, uv = np.stack([x.ravel(), y.ravel()], 1)[there], uv[there]
+    length = np.linalg.norm(uv, axis=1)
+    moving = length > _STILL * len(field) / 64
+    if not moving.any():
+        _below(axis, "nothing moves" if len(uv) else "not known")
+        return xy[:0], uv[:0]
+    kept = moving & (length >= np.percentile(length[moving], PERCENTILE))
+    return xy[kept], uv[kept]
+
+
+def _faded(axis: Axes, image: np.ndarray) -> None:
+    picture(axis, (image + (255 - image) * _FADED).round().astype(np.uint8))
+
+
+def _below(axis: Axes, text: str) -> None:
+    axis.text(0.5, -0.03, text, transform=axis.transAxes, ha="center", va="top", size=7, color=MUTED)
+
+
+def _name(axis: Axes, name: str, detail: str) -> None:
+    axis.text(-0.07, 0.5, name, transform=axis.transAxes, ha="right", va="bottom", size=9)
+    axis.text(-0.07, 0.47, detail, transform=axis.transAxes, ha="right", va="top", size=7.5, color=MUTED)
+
+
+def _titles(axes: Sequence[Axes], titles: Sequence[str]) -> None:
+    for axis, title in zip(axes, titles, strict=False):
+        axis.text(0, 1.04, title, transform=axis.transAxes, size=8.5, weight="bold", color=INK)
+
+
+def _bar(figure: Figure) -> None:
+    """The colours of the activation, below the last line."""
+    w, h = figure.get_size_inches()
+    axis = figure.add_axes((0.5 - 0.9 / w, 0.06 / h, 1.8 / w, 0.09 / h))
+    colours = figure.colorbar(ScalarMappable(Normalize(0, 1), ACTIVATION), cax=axis, orientation="horizontal", ticks=[])
+    colours.outline.set_visible(False)
+    for x, text, side in ((-0.03, "smallest activation", "right"), (1.03, "largest", "left")):
+        axis.text(x, 0.5, text, transform=axis.transAxes, size=8, color=MUTED, ha=side, va="center")
+
+
+@styled
+def movement(tracks: pd.DataFrame, tuned: pd.DataFrame) -> Figure:
+    """Left the translation of every sample with an ellipse per unit, right rotation and scale.
+
+    Units that are tuned for translation stand out on the left, on the right those tuned for the quantity.
+
+    Args:
+        tracks: table "tracks" of the stage "motion": name, dx, dy, rotation, scale.
+        tuned: table "tuned": name, kind, strength, q.
+    """
+    units, colours = split(tracks, "name"), unit_colours(tuned)
+    height = max(3.6, 0.9 + _ROW * len(units))
+    figure, axes = sheet(WIDE, height, 1, 3, width_ratios=(1.55, 1, 1))
+    _translation(axes[0, 0], units, colours)
+    kinds = ("rotation", "degrees", 0.0), ("scale", "factor", 1.0)
+    for axis, (kind, label, still) in zip(axes[0, 1:], kinds, strict=True):
+        _samples(axis, units, kind, set(tuned_units(tuned, kind)["name"]), colours)
+        axis.axvline(still, color=RULE, linewidth=1, zorder=0)
+        axis.set(title=kind, xlabel=label, xlim=_limits(tracks[[kind]].to_numpy(dtype=float)))
+    limits = _limits(tracks[["dx", "dy"]].to_numpy(dtype=float))
+    axes[0, 0].set(xlim=limits, ylim=limits[::-1], aspect="equal", title="translation")
+    axes[0, 2].tick_params(labelleft=False)
+    return figure
+
+
+def unit_colours(tuned: pd.DataFrame) -> dict[str, str]:
+    """Colours of the units that are tuned for translation most surely, of a table "tuned"; the others are grey."""
+    surest = tuned_units(tuned, "translation").sort_values("q", kind="stable")
+    return dict(zip(surest["name"].tolist()[:_COLOURED], SERIES, strict=False))
+
+
+def _translation(axis: Axes, units: Mapping[str, pd.DataFrame], colours: dict[str, str]) -> None:
+    """A dot per sample, an ellipse per unit: its mean and one standard deviation around it."""
+    axis.axhline(0, color=RULE, linewidth=1, zorder=0)
+    axis.axvline(0, color=RULE, linewidth=1, zorder=0)
+    for name in sorted(units, key=lambda name: name in colours):
+        xy = known(known(units[name], "dx"), "dy")[["dx", "dy"]].to_numpy(dtype=float)
+        colour = colours.get(name, _GREY)
+        dots(axis, xy[:, 0], xy[:, 1], colour, 3.4, 0.75, label="_")
+        if len(xy) > 1:
+            axis.add_patch(ellipse(xy, colour, strong=name in colours))
+        if name in colours:
+            axis.plot(*np.median(xy, axis=0), "P", color=colour, markersize=7, markeredgecolor="white", label=name)
+    axis.plot([], [], "o", color=_GREY, markersize=4, label="other units")
+    axis.set(xlabel="to the right (pixels)", ylabel="downwards (pixels)")
+    axis.legend(fontsize=8, loc="best", handletextpad=0.3)
+    light_grid(axis, "both")
+
+
+def ellipse(xy: np.ndarray, colour: str, strong: bool = True) -> Ellipse:
+    """The ellipse of one standard deviation around the mean of points `[n, 2]`."""
+    values, vectors = np.linalg.eigh(np.cov(xy.T))
+    width, height = 2 * np.sqrt(np.maximum(values[::-1], 0))
+    angle = float(np.degrees(np.arctan2(vectors[1, 1], vectors[0, 1])))
+    x, y = (float(value) for value in xy.mean(0))
+    shape = Ellipse((x, y), width, height, angle=angle, facecolor=colour, alpha=0.16 if strong else 0.05)
+    shape.set_edgecolor(colour)
+    return shape
+
+
+def _samples(
+    axis: Axes, units: Mapping[str, pd.DataFrame], kind: str, tuned: set[str], colours: dict[str, str]
+) -> None:
+    """A line per unit: a dot per sample, a bar at the median; filled where the unit is tuned."""
+    for at, (name, rows) in enumerate(units.items()):
+        values, colour = column(rows, kind), colours.get(name, INK if name in tuned else _GREY)
+        face = colour if name in tuned else "white"
+        axis.plot(values, np.full(len(values), at), "o", color=face, markeredgecolor=colour, markersize=3.8, alpha=0.8)
+        if len(values):
+            axis.plot(np.median(values), at, "|", color=INK, markersize=11, markeredgewidth=1.6)
+    names_down(axis, list(units))
+
+
+def _limits(values: np.ndarray) -> tuple[float, float]:
+    """A range that holds nearly all values, with room at both ends."""
+    values = values[np.isfinite(values)]
+    return padded(np.percentile(values, _KEPT), 0.12) if len(values) else (-1.0, 1.0)
+
+
+@styled
+def parts(table: pd.DataFrame, labels: Sequence[str]) -> Figure:
+    """Unit × part: how far the part moves within the figure.
+
+    Args:
+        table: table "parts" of the stage "motion": name, label, strength (pixels).
+        labels: columns.
+    """
+    names = list(dict.fromkeys(table["name"]))
+    values = matrix(table, ("name", names), ("label", labels), "strength")
+    figure, axes = sheet(max(4.0, min(WIDE, 1.2 + 0.85 * len(labels))), 0.6 + 0.26 * max(len(names), 2))
+    top = float(np.nanpercentile(values, 95)) if np.isfinite(values).any() else 1.0
+    heat(axes[0, 0], values, names, labels, (0, top), lambda value: number(value, 2), ONE_SIDED)
+    return figure

@@ -1,0 +1,222 @@
+"""The stage "pictures" as figures: rows of images with the curve of what changes in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lis.report.layouts import changed, mosaic
+from lis.report.marks import axes_at, bare, enlarged, picture
+from lis.report.section import Picture
+from lis.report.source import Source, colours, label_names
+from lis.report.style import INK, MUTED, RULE, WIDE, class_colours, plain, styled
+from lis.report.tables import records, where
+from lis.report.wording import OTHER_UNITS, number
+
+HOW_TO_READ = (
+    f"From left to right a unit goes from its smallest to its largest activation. {OTHER_UNITS} (see “What arrives”). "
+    "The label is outlined; the curve is the measure's change from the first image (grey line: none) on one scale per "
+    "block, with the last value at the right and gaps where the label is absent. Of all samples, the one whose change "
+    "is nearest to the unit's mean is shown; units whose change less than half of the samples have are passed over."
+)
+"""Of figures whose rows have an outlined label."""
+THROUGH_CLASSES = ("transfer", "shared")
+"""Figures with one unit per block and a class per row."""
+_SHORT = 7
+"""Steps up to which two blocks stand side by side."""
+_NAME, _CURVE, _TOP, _BOTTOM = 0.95, 1.35, 0.36, 0.12
+"""Inches left, right, above and below the images of a block."""
+_GAP, _CHANGE = 0.10, 0.58
+"""Inches of the right margin before and after the curve."""
+_CELL = {1: 0.9, 2: 0.72}
+"""Largest side of an image in inches, for one and for two columns of blocks."""
+
+
+def pictured(source: Source, figure: str, name: str, caption: str) -> list[Picture]:
+    """A figure of the stage "pictures"; none where it holds no such rows.
+
+    Args:
+        source: the run.
+        figure: what it is called in the table "pictures".
+        name: of the file.
+        caption: how it is read.
+    """
+    found = blocks(source, figure)
+    return [Picture(name, trajectories(found), caption, "photo")] if found else []
+
+
+def blocks(source: Source, figure: str) -> list[Block]:
+    """The blocks of a figure of the stage "pictures", none where it was not run."""
+    if not source.has("pictures", "pictures", "facts"):
+        return []
+    table = where(source.table("pictures", "pictures"), figure=figure)
+    looks = {name: x.numpy() for name, x in source.tensors("pictures", "pictures").items() if name in ("image", "mask")}
+    return [_block(source, where(table, block=block), looks) for block in dict.fromkeys(table["block"])]
+
+
+def _block(source: Source, table: pd.DataFrame, looks: dict[str, np.ndarray]) -> Block:
+    first = records(table)[0]
+    rows = [_row(source, where(table, row=row), looks) for row in dict.fromkeys(table["row"])]
+    return Block(_title(first), _range(table) if first["figure"] in THROUGH_CLASSES else "", rows)
+
+
+def _title(first: dict[str, Any]) -> str:
+    """What the rows of a block have in common."""
+    what = f"{plain(first['label'])}: {plain(first['measure'])}" if first["label"] else ""
+    titles = {
+        "measures": plain(first["measure"]),
+        "transfer": f"{what} · unit {first['unit']}",
+        "shared": f"unit {first['unit']}",
+        "relevant": "probability of the class",
+    }
+    return titles.get(first["figure"], what)
+
+
+def _range(table: pd.DataFrame) -> str:
+    low, high = float(np.min(table["value"])), float(np.max(table["value"]))
+    return f"r from {number(low, 2)} to {number(high, 2)}"
+
+
+def _row(source: Source, table: pd.DataFrame, looks: dict[str, np.ndarray]) -> Row:
+    """One sample, from its rows of the table, a row per step."""
+    first, last, label = records(table)[0], records(table)[-1], str(table["label"].iloc[0])
+    name, detail = f"unit {first['unit']}", plain(first["class"])
+    if first["figure"] in THROUGH_CLASSES:
+        name, detail = detail, ""
+    shared: dict[str, Any] = {
+        "name": name,
+        "image": looks["image"][first["picture"]].transpose(0, 2, 3, 1),
+        "curve": np.asarray(table["change"], dtype=float),
+        "change": changed(first["measure"], last["change"]),
+    }
+    if label:
+        mask = looks["mask"][first["picture"]] == 1 + label_names(source).index(label)
+        detail = f"{plain(label)}\n{detail}" if first["figure"] == "measures" else detail
+        return Row(**shared, detail=detail, mask=mask, colour=colours(source)[label])
+    colour = class_colours(source.facts.class_names)[first["class"]]
+    p, flipped = [f"{p:.2f}" for p in table["probability"]], table["flipped"].to_numpy(dtype=bool)
+    return Row(**shared, detail=detail, mask=None, colour=colour, corner=p, flipped=flipped)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sample while one unit goes through its range; t steps."""
+
+    name: str
+    """Left of the images."""
+    detail: str
+    """Below the name, smaller."""
+    image: np.ndarray
+    """`[t, h, w, 3]` uint8."""
+    mask: np.ndarray | None
+    """The part that is outlined, `[t, h', w']` bool; None: nothing is."""
+    curve: np.ndarray
+    """What is drawn beside, `[t]`; NaN where the part is absent."""
+    change: str
+    """From the first to the last step, in words."""
+    colour: str
+    corner: Sequence[str] = ()
+    """Written into the upper left corner of each image; empty: nothing is."""
+    flipped: np.ndarray | None = None
+    """`[t]` bool: these dots of the curve are open."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows whose curves have a common scale."""
+
+    title: str
+    detail: str
+    rows: Sequence[Row]
+
+
+@styled
+def trajectories(blocks: Sequence[Block]) -> Figure:
+    """Blocks of rows: images from the smallest to the largest activation, and the curve of what changes.
+
+    Args:
+        blocks: as many steps in each; two stand side by side where the steps are few.
+    """
+    steps = len(blocks[0].rows[0].image)
+    columns = 2 if steps <= _SHORT and len(blocks) > 1 else 1
+    cell = min(_CELL[columns], (WIDE / columns - _NAME - _CURVE) / steps)
+    lines = [blocks[k : k + columns] for k in range(0, len(blocks), columns)]
+    tall = [_TOP + max(len(block.rows) for block in line) * cell + _BOTTOM for line in lines]
+    figure = Figure(figsize=(WIDE if len(blocks) > 1 else _NAME + steps * cell + _CURVE, sum(tall)))
+    for line, top in zip(lines, np.cumsum([0.0, *tall[:-1]]), strict=True):
+        for place, block in enumerate(line):
+            _draw_block(figure, block, place * WIDE / columns + _NAME, float(top) + _TOP, cell)
+    return figure
+
+
+def _draw_block(figure: Figure, block: Block, left: float, top: float, cell: float) -> None:
+    steps, count = len(block.rows[0].image), len(block.rows)
+    axis = axes_at(figure, left, top, steps * cell, count * cell)
+    picture(axis, mosaic([row.image for row in block.rows]))
+    width, height = steps * cell, count * cell
+    above = 1 + 0.08 / height
+    axis.text(0, above, block.title, transform=axis.transAxes, size=10, weight="bold", va="bottom")
+    right = 1 + (_CURVE - 0.06) / width
+    axis.text(right, above, block.detail, transform=axis.transAxes, size=8.5, color=MUTED, ha="right", va="bottom")
+    limits = _limits([row.curve for row in block.rows])
+    for at, row in enumerate(block.rows):
+        _name(axis, row, -0.09 / width, 1 - (at + 0.5) / count)
+        _draw_over(axis, row, at)
+        curve = axes_at(figure, left + width + _GAP, top + at * cell, _CURVE - _GAP - _CHANGE, cell)
+        _curve(curve, row, limits)
+
+
+def _name(axis: Axes, row: Row, x: float, y: float) -> None:
+    """The name, and below it the detail."""
+    style: dict[str, Any] = {"transform": axis.transAxes, "ha": "right"}
+    axis.text(x, y, row.name, va="bottom" if row.detail else "center", size=8.5, **style)
+    axis.text(x, y - 0.004, row.detail, va="top", size=7.5, color=MUTED, linespacing=1.2, **style)
+
+
+def _draw_over(axis: Axes, row: Row, at: int) -> None:
+    """Outlines, and the text in the upper left corners, of the images of a row."""
+    side, whole = len(enlarged(row.image[0])), axis.images[0].get_size()[1]
+    stride = (whole - side) / max(len(row.image) - 1, 1)
+    corner = {"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.8, "linewidth": 0}
+    for step, text in enumerate(row.corner):
+        place = ((step + 0.05) * stride, (at + 0.06) * stride)
+        axis.text(*place, text, size=6.5, color=INK, va="top", ha="left", bbox=corner)
+    for step, mask in enumerate(() if row.mask is None else row.mask):
+        if mask.any():
+            _outline(axis, mask, (step * stride, at * stride), side, row.colour)
+
+
+def _outline(axis: Axes, mask: np.ndarray, corner: tuple[float, float], side: float, colour: str) -> None:
+    """The outline of a mask in an image whose upper left corner and side are given in pixels; white under colour."""
+    spots = ((np.arange(-1, n + 1) + 0.5).clip(0, n) / n * side for n in mask.shape)
+    y, x = (low + spot - 0.5 for low, spot in zip(corner[::-1], spots, strict=True))
+    for width, ink in ((1.8, "white"), (0.9, colour)):
+        axis.contour(x, y, np.pad(mask.astype(float), 1), [0.5], colors=[ink], linewidths=[width])
+
+
+def _limits(curves: Sequence[np.ndarray]) -> tuple[float, float]:
+    """The range of all curves, 0 included, with room above and below."""
+    values = np.concatenate([*curves, [0.0]])
+    values = values[np.isfinite(values)]
+    low, high = float(values.min()), float(values.max())
+    margin = 0.22 * (high - low) or 1.0
+    return low - margin, high + margin
+
+
+def _curve(axis: Axes, row: Row, limits: tuple[float, float]) -> None:
+    """Values over the steps with a line at 0, open dots where the answer has flipped, the change at the right."""
+    bare(axis)
+    axis.axhline(0, color=RULE, linewidth=0.9)
+    steps = np.arange(len(row.curve))
+    open_ = np.zeros(len(steps), dtype=bool) if row.flipped is None else row.flipped
+    axis.plot(steps, row.curve, color=row.colour)
+    axis.plot(steps[~open_], row.curve[~open_], "o", color=row.colour, markersize=3.8)
+    axis.plot(steps[open_], row.curve[open_], "o", color="white", markeredgecolor=row.colour, markersize=4.2)
+    axis.set(xlim=(-0.4, max(steps[-1], 1) + 0.4), ylim=limits)
+    axis.text(1.05, 0.5, row.change, transform=axis.transAxes, size=8.5, color=INK, va="center")

@@ -1,0 +1,54 @@
+"""Counterfactuals that move few units: what an L1 penalty on Δr costs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lis.report.counterfactuals import trade_off
+from lis.report.section import Picture, Section, listed, section
+from lis.report.source import Source
+from lis.report.tables import known, records
+from lis.report.wording import counted, interval, number, percent, share
+
+_TITLE = "Fewer units"
+_CAPTION = (
+    "Left: units that move, median and quartiles over the counterfactuals that reach their target. Right: the share "
+    "that does, with its 95 % Wilson interval, and the probability of the target, over the units moved; small "
+    "numbers are the weights of the penalty."
+)
+
+
+@section(550, "sparse_counterfactuals", "summary")
+def sparse(source: Source) -> Section:
+    """Success and class probability against the number of units moved."""
+    table = source.table("sparse_counterfactuals", "summary")
+    reached = known(table, "units")
+    if reached.empty:
+        return Section(_TITLE, "With no penalty that was tried does a counterfactual reach its target.")
+    columns = {
+        "L1 weight": lambda row: number(row["l1"], 2),
+        "target reached": lambda row: percent(row["rate"], row["low"], row["high"]),
+        "probability of the target": lambda row: number(row["probability"], 2),
+        "units moved (median)": lambda row: interval(row["units"], row["units_low"], row["units_high"]),
+    }
+    caption = "Over all counterfactuals with that penalty; probability and units of those that reach their target."
+    figure = Picture("counterfactuals-l1", trade_off(table), _CAPTION)
+    told = listed(caption, records(table.sort_values("l1")), columns)
+    return Section(_TITLE, _lead(records(reached.sort_values("l1"))), [figure], [told])
+
+
+def _lead(rows: list[dict[str, Any]]) -> str:
+    """From no penalty to the strongest that keeps nine tenths of the success."""
+    first = rows[0]
+    kept = [row for row in rows if row["rate"] >= 0.9 * first["rate"]][-1]
+    lead = (
+        f"With an L1 weight of {number(first['l1'], 2)} a counterfactual moves "
+        f"{counted(round(first['units']), 'unit')} (median) and {share(first['rate'])} reach their target"
+    )
+    if kept is first:
+        return f"{lead}; any stronger penalty costs more than a tenth of the success."
+    return (
+        f"{lead}; with {number(kept['l1'], 2)} it moves {counted(round(kept['units']), 'unit')}, {share(kept['rate'])} "
+        f"reach it, and the probability of the target is {number(kept['probability'], 2)} instead of "
+        f"{number(first['probability'], 2)}."
+    )

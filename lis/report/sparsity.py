@@ -1,0 +1,143 @@
+"""Do units change few labels, and are labels changed by few units? (paper §4.3, Fig. 5A; supplement Fig. S13)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lis.report.marks import control_density, dot, eye, facets, name_control, names_down, names_up
+from lis.report.section import Picture, Section, Table, crossed, section
+from lis.report.source import Source, colours
+from lis.report.style import INK, WIDE, class_colours, plain, sheet, styled
+from lis.report.tables import column, ends, known, mean, mean_by, records, split, where
+from lis.report.wording import number, sentences, with_control, words
+
+_TITLE = "Sparsity"
+_NOTHING = "Sparsity compares labels, and fewer than two are large enough to be interpreted."
+_LABELS = (
+    "Label sparsity (Hoyer) of each unit's median change over the samples of a class: 1, the unit changes one label; "
+    "0, it changes all alike. Colour: units, with quartiles, 5–95 % and mean (dot). Grey line: random directions, "
+    "with their mean (dash)."
+)
+_UNITS = (
+    "Unit sparsity (Hoyer) of the changes of a label over all units: 1, one unit changes it; 0, all units do so alike. "
+    "Means over samples with 95 % bootstrap intervals."
+)
+
+
+@section(340, "units", "label_sparsity", "label_sparsity_null", "unit_sparsity")
+def sparsity(source: Source) -> Section:
+    """Both sparsities, beside random directions."""
+    names = ("label_sparsity", "label_sparsity_null", "unit_sparsity")
+    units, control, labels = (known(source.table("units", name), "sparsity") for name in names)
+    figures, tables, lead = [], [], []
+    if len(units):
+        figures.append(Picture("label-sparsity", label_sparsity(units, control, source.facts.class_names), _LABELS))
+        tables.append(_table(units, control))
+        lead.append(_of_units(units, control))
+    if len(labels):
+        seen = {label: colour for label, colour in colours(source).items() if label in set(labels["label"])}
+        figures.append(Picture("unit-sparsity", unit_sparsity(labels, seen), _UNITS))
+        lead.append(_of_labels(labels))
+    return Section(_TITLE, sentences(*lead) or _NOTHING, figures, tables)
+
+
+def _of_units(units: pd.DataFrame, control: pd.DataFrame) -> str:
+    """Label sparsity of the first measure, beside random directions, and the classes at both ends."""
+    measure, rows = next(iter(split(units, "measure").items()))
+    beside = f", {_mean(where(control, measure=measure))} in random directions" if len(control) else ""
+    what = "in all labels and measures" if measure == "all" else f"of {measure}"
+    lead = f"A unit's changes {what} have a label sparsity of {_mean(rows)} on average{beside}"
+    classes = mean_by(rows, "class", "sparsity")
+    if len(classes) < 2:
+        return lead + "."
+    least, most = (f"{words(row['class'])} ({number(row['sparsity'], 2)})" for row in ends(classes, "sparsity"))
+    return f"{lead}; it is largest for {most} and smallest for {least}."
+
+
+def _of_labels(table: pd.DataFrame) -> str:
+    """Which labels few and many units change, by the first measure."""
+    measure, rows = next(iter(split(table, "measure").items()))
+    if len(rows) < 2:
+        return ""
+    least, most = ends(rows, "sparsity")
+    return (
+        f"The {measure} of {words(most['label'])} depends on the fewest units (unit sparsity "
+        f"{number(most['sparsity'], 2)}), that of {words(least['label'])} on the most ({number(least['sparsity'], 2)})."
+    )
+
+
+def _table(units: pd.DataFrame, control: pd.DataFrame) -> Table:
+    def cell(name: str, measure: str) -> str:
+        cells = (where(table, measure=measure, **{"class": name}) for table in (units, control))
+        return with_control(*(mean(table, "sparsity") for table in cells))
+
+    caption = "Mean label sparsity of units; in brackets that of random directions."
+    return crossed(caption, split(units, "class"), split(units, "measure"), cell)
+
+
+def _mean(table: pd.DataFrame) -> str:
+    return number(mean(table, "sparsity"), 2)
+
+
+@styled
+def label_sparsity(table: pd.DataFrame, null: pd.DataFrame, class_names: Sequence[str]) -> Figure:
+    """A panel per measure, a half-eye per class over units; grey behind it, the same for random directions.
+
+    Args:
+        table: "label_sparsity": unit, class, measure, sparsity.
+        null: the same of random directions.
+        class_names: rows from top to bottom, which also fix the colours.
+    """
+    measures, height = split(known(table, "sparsity"), "measure"), 0.45 + 0.38 * len(class_names)
+    x = "label sparsity (1: the unit changes one label)"
+    figure, panels = facets(measures, 3, height, 0.5, x=x, sharex=True, sharey=True)
+    for axis, measure in panels:
+        _classes(axis, measures[measure], where(null, measure=measure), class_names)
+        axis.set_title("all measures" if measure == "all" else plain(measure))
+    if len(null):
+        name_control(figure, panels[0][0])
+    return figure
+
+
+def _classes(axis: Axes, table: pd.DataFrame, null: pd.DataFrame, class_names: Sequence[str]) -> None:
+    colours = class_colours(class_names)
+    for at, name in enumerate(reversed(class_names)):
+        values, random = (column(where(rows, **{"class": name}), "sparsity") for rows in (table, null))
+        if len(values):
+            eye(axis, values, at, colours[name], width=0.7)
+        control_density(axis, random, at, 0.7)
+        if len(random):
+            axis.plot(random.mean(), at - 0.09, "|", color=INK, markersize=9, markeredgewidth=1.4)
+    names_up(axis, [plain(name) for name in class_names], 0.35, 0.85)
+    _from_0_to_1(axis, 0)
+
+
+@styled
+def unit_sparsity(table: pd.DataFrame, colours: Mapping[str, str]) -> Figure:
+    """A panel per measure, a row per label: how few units change it, with the interval over samples.
+
+    Args:
+        table: "unit_sparsity": label, measure, sparsity, low, high.
+        colours: of the labels, which are the rows from top to bottom.
+    """
+    measures, labels = split(table, "measure"), list(colours)
+    figure, axes = sheet(WIDE, 0.95 + 0.24 * len(labels), 1, len(measures), sharey=True)
+    for axis, (measure, rows) in zip(axes[0], measures.items(), strict=True):
+        for row in records(known(rows, "sparsity")):
+            if row["label"] in colours:
+                at, colour = labels.index(row["label"]), colours[row["label"]]
+                dot(axis, row["sparsity"], row["low"], row["high"], at, colour)
+        axis.set_title(plain(measure))
+        _from_0_to_1(axis, 0.04)
+    names_down(axes[0, 0], [plain(label) for label in labels], axes[0, 1:])
+    figure.supxlabel("unit sparsity (1: one unit changes the label; 0: all units do alike)", size=9)
+    return figure
+
+
+def _from_0_to_1(axis: Axes, room: float) -> None:
+    axis.set_xlim(-room, 1 + room)
+    axis.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])

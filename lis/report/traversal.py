@@ -1,0 +1,158 @@
+"""What single units stand for (paper §4.3, §4.4; Fig. 4A, 6D; supplement Fig. S4)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lis.report.layouts import Block, rows_shown, strips
+from lis.report.section import Picture, Section, Table, metrics, section
+from lis.report.source import Source
+from lis.report.tables import column, records, where
+from lis.report.wording import OTHER_UNITS, listing, number, share, signed, words
+from lis.store import Artifact
+
+_CAPTION = (
+    "The link and the generator show what a unit stands for: from left to right it goes from its smallest to its "
+    f"largest activation r. {OTHER_UNITS}. Rows are test samples. The curve is the probability that the classifier, "
+    "shown these images, gives to the sample's class, from 0 to 1, with its change at the right; an open dot says that "
+    "the answer is another than at the left end. Δp: the mean over classes of the absolute mean change."
+)
+_TRUTH = " Beside the unit: the true factor that it moves most, in standard deviations (sd)."
+_ANSWER = " Beside Δp: the true factor that the answers follow, {}."
+_MOVED, _TOWARD = "moved_", "toward_"
+
+
+@section(270, "strips", "strips", "ranking")
+def single_units(source: Source) -> Section:
+    """Strips of the units that move the classifier most, and how they were found."""
+    ranking, table = source.table("strips", "ranking"), source.table("strips", "strips")
+    shown = where(ranking, shown=True)
+    answer = answer_factor(ranking)
+    figure = strips(_blocks(source, shown, table, answer), source.facts.class_names)
+    known = any(name.startswith(_MOVED) for name in ranking)
+    caption = _CAPTION + _TRUTH * known + (_ANSWER.format(words(answer)) if answer else "")
+    notes = [_found(source, ranking), *_followed(ranking)]
+    pictures, tables = [Picture("strips", figure, caption, "photo")], [_table(source, shown, answer)]
+    return Section("Single units", _lead(source, shown, table), pictures, tables, notes)
+
+
+def largest(row: dict[str, Any]) -> tuple[str, float] | None:
+    """The true factor that a unit moves most, and by how much; None where the truth is not known.
+
+    Example:
+        >>> largest({"unit": 3, "moved_hue": 0.2, "moved_ear_angle": -2.1})
+        ('ear_angle', -2.1)
+    """
+    moved = {name.removeprefix(_MOVED): value for name, value in row.items() if name.startswith(_MOVED)}
+    return max(moved.items(), key=lambda item: abs(item[1])) if moved else None
+
+
+def followed(ranking: pd.DataFrame) -> dict[str, tuple[str, float]]:
+    """For each class the true factor whose movement its probability follows best, with Pearson's r over the units.
+
+    Empty where the truth is not known or fewer than three units were ranked; a class whose probability never changes
+    is left out.
+    """
+    moved, best = ranking.filter(regex=f"^{_MOVED}"), {}
+    for name in ranking.filter(regex=f"^{_TOWARD}") if len(ranking) > 2 else []:
+        r = moved.corrwith(ranking[name]).dropna().to_dict()
+        if r:
+            factor = max(r, key=lambda key: abs(r[key]))
+            best[name.removeprefix(_TOWARD)] = (str(factor).removeprefix(_MOVED), float(r[factor]))
+    return best
+
+
+def answer_factor(ranking: pd.DataFrame) -> str | None:
+    """The true factor that all classes' probabilities follow best; None where they follow different ones."""
+    factors = {factor for factor, _ in followed(ranking).values()}
+    return factors.pop() if len(factors) == 1 else None
+
+
+def _lead(source: Source, shown: pd.DataFrame, table: pd.DataFrame) -> str:
+    """The unit that moves the probability most, by how much, and how often the answer flips."""
+    top = records(shown)[0]
+    samples = source.facts.settings["strips.samples"] * len(source.facts.class_names)
+    last = [row["flipped"] for row in records(where(table, step=table["step"].max()))]
+    return (
+        f"Unit {top['unit']} moves the classifier most: from its smallest to its largest activation the probability of "
+        f"a sample's own class changes by {number(top['change'], 2)}, and the answer flips for "
+        f"{round(top['flipped'] * samples)} of {samples} samples. Over all {len(shown)} units shown, it flips on "
+        f"{sum(last)} of {len(last)} strips."
+    )
+
+
+def _found(source: Source, ranking: pd.DataFrame) -> str:
+    settings = source.facts.settings
+    return (
+        f"How the units were found: the {len(ranking)} live units with the largest step in W were set to both ends of "
+        f"their range for the first {settings['strips.samples']} test samples of each class, generated and classified; "
+        f"shown are those with the largest Δp. Other units were not looked at; the samples shown are among these."
+    )
+
+
+def _followed(ranking: pd.DataFrame) -> list[str]:
+    """Whether the answers follow what they should: in words."""
+    found = [f"{words(name)}, {words(factor)} (r = {signed(r)})" for name, (factor, r) in followed(ranking).items()]
+    if not found:
+        return []
+    return [
+        f"The true factor whose movement the probability of a class follows best, over these {len(ranking)} units: "
+        f"{listing(found)}."
+    ]
+
+
+def _factor(row: dict[str, Any]) -> str:
+    """The true factor that a unit moves most, in words."""
+    found = largest(row)
+    return f"{words(found[0])} {signed(found[1], 1)} sd" if found else ""
+
+
+def _blocks(source: Source, shown: pd.DataFrame, table: pd.DataFrame, answer: str | None) -> list[Block]:
+    image = source.tensors("strips", "strips")["image"].permute(0, 1, 2, 4, 5, 3).numpy()
+    return [
+        _block(row, where(table, unit=row["unit"]), own, answer) for row, own in zip(records(shown), image, strict=True)
+    ]
+
+
+def _block(row: dict[str, Any], table: pd.DataFrame, image: np.ndarray, answer: str | None) -> Block:
+    """One unit of the figure, from its row of the ranking, its strips and their images `[k, steps, h, w, 3]`."""
+    size = image.shape[:2]
+    beside = f"{words(answer)} {signed(row[_MOVED + answer], 1)} sd, " if answer else ""
+    names = table["class"].to_numpy().reshape(size)[:, 0].tolist()
+    rows = rows_shown(names)
+    return Block(
+        title=" · ".join(filter(None, (f"unit {row['unit']}", _factor(row)))),
+        detail=f"{beside}Δp = {number(row['change'], 2)}",
+        image=image[rows],
+        class_names=[names[k] for k in rows],
+        probability=column(table, "probability").reshape(size)[rows],
+        flipped=table["flipped"].to_numpy(dtype=bool).reshape(size)[rows],
+        ends=(row["minimum"], row["maximum"]),
+    )
+
+
+def _table(source: Source, shown: pd.DataFrame, answer: str | None) -> Table:
+    """The units shown, in numbers."""
+    names = source.facts.class_names
+    rows = [
+        [str(row["unit"]), number(row["step_norm"]), number(row["change"], 2)]
+        + [signed(row[f"change_{name}"]) for name in names]
+        + [share(row["flipped"]), *filter(None, [_factor(row)])]
+        + ([f"{signed(row[_MOVED + answer], 1)} sd"] if answer else [])
+        for row in records(shown)
+    ]
+    columns = ["unit", "step in W", "Δp", *map(words, names), "answer flips", "moves most", words(answer or "")]
+    caption = (
+        "Mean change of a class's probability on its own samples, and the share of all samples whose answer flips."
+    )
+    return Table(caption, columns[: len(rows[0])], rows)
+
+
+@metrics("strips")
+def strips_numbers(artifact: Artifact) -> dict[str, float]:
+    """`strips/{largest_change, largest_change_flipped}` of the unit that moves the classifier most."""
+    first = records(artifact.table("ranking"))[0]
+    return {"strips/largest_change": first["change"], "strips/largest_change_flipped": first["flipped"]}

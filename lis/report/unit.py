@@ -1,0 +1,335 @@
+"""One unit or one direction, looked at closely (paper §4.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from lis.report.animations import animation_names
+from lis.report.layouts import CHANGES, changed, mosaic, overlay
+from lis.report.marks import bare, picture
+from lis.report.section import Picture, Section, Table, section
+from lis.report.source import Source
+from lis.report.style import INK, MUTED, RULE, WIDE, class_colours, label_colours, light_grid, plain, sheet, styled
+from lis.report.tables import records, where
+from lis.report.wording import interval, listing, number, share, signed, words
+
+_NAMES = ("walk", "steps", "affected", "facts")
+_CURVES = 3
+"""Labels per measure that are drawn and listed."""
+_STRIPS = (
+    "Test samples from the smallest to the largest value of the {what}. In the r that is asked for, all that is "
+    "orthogonal to it stays as it is; in the picture, encoded again, that moves too (see “other units” in the table)."
+)
+_PARTS = " Below each image the same with the parts that change most outlined."
+_COURSES = (
+    "How the parts that change most, and the probability of the sample's own class, change along the way: thick lines "
+    "are means over the samples (angles, which may turn to either side, have none), thin lines single samples; marks "
+    "on the axis are the samples' own values."
+)
+_NEAR_DEAD = "The unit is near-dead: its row of the link rests on a handful of samples."
+_COLUMNS = 5
+"""Images per line of a sheet."""
+_NAME = 0.95
+"""Inches left of the images."""
+_CELL = 1.35
+"""Largest side of an image in inches."""
+_TALLEST = 11.0
+"""Inches of all images of a figure."""
+
+
+@section(110, "unit", *_NAMES)
+def unit(source: Source) -> Section:
+    """The unit that was asked for."""
+    return _view(source, "unit")
+
+
+@section(120, "direction", *_NAMES)
+def direction(source: Source) -> Section:
+    """The direction that was asked for."""
+    return _view(source, "direction")
+
+
+def title(facts: dict[str, Any]) -> str:
+    """What was looked at, in words.
+
+    Example:
+        >>> title({"unit": 3, "name": "3"}), title({"unit": -1, "name": "pc:2"})
+        ('Unit 3', 'Direction pc:2')
+    """
+    return f"Unit {facts['unit']}" if facts["unit"] >= 0 else f"Direction {words(facts['name'])}"
+
+
+def drawn(affected: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
+    """For each measure the rows of the table "affected" with the labels that change most, the largest change first."""
+    ranked = {measure: records(where(affected, measure=measure)) for measure in dict.fromkeys(affected["measure"])}
+    return {
+        measure: sorted((row for row in rows if 1 <= row["rank"] <= _CURVES), key=lambda row: row["rank"])
+        for measure, rows in ranked.items()
+    }
+
+
+def _view(source: Source, stage: str) -> Section:
+    facts, most = source.json(stage, "facts"), drawn(source.table(stage, "affected"))
+    walk = {name: values.numpy() for name, values in source.tensors(stage, "walk").items()}
+    what, symbol = ("activation", "r") if facts["unit"] >= 0 else ("projection", "r·d")
+    colours = _colours(facts, most)
+    strips = filmstrips(_strips(source, walk, facts, colours), walk["value"], symbol, colours)
+    panels = [*_panels(source, stage, walk, most), _probability(source, walk)]
+    curves = courses(panels, walk["value"], walk["own"], f"{what} {symbol}")
+    caption = _STRIPS.format(what=f"{what} {symbol}") + _PARTS * bool(colours)
+    pictures = [Picture(stage, strips, caption, "photo"), Picture(f"{stage}-curves", curves, _COURSES)]
+    tables = [_facts_table(facts, walk), *([_affected_table(most)] if colours else [])]
+    notes = [_NEAR_DEAD] if facts["status"] == "near-dead" else []
+    notes.append(f"As moving pictures, in the folder of the figures: {listing(animation_names(source, stage))}.")
+    return Section(title(facts), _lead(source, stage, facts, most), pictures, tables, notes)
+
+
+def _colours(facts: dict[str, Any], most: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
+    """Of the labels that are shown, in the order of all."""
+    shown = {row["label"] for rows in most.values() for row in rows}
+    return {name: colour for name, colour in label_colours(facts["labels"]).items() if name in shown}
+
+
+def _strips(source: Source, walk: dict[str, np.ndarray], facts: dict[str, Any], colours: dict[str, str]) -> list[Strip]:
+    """A strip per sample, its masks reduced to the labels that are shown."""
+    values = np.zeros(1 + len(facts["labels"]), np.uint8)
+    for place, name in enumerate(colours, 1):
+        values[1 + facts["labels"].index(name)] = place
+    strips = []
+    for k, c in enumerate(walk["class_index"]):
+        p, image = walk["probability"][k, :, c], walk["image"][k].transpose(0, 2, 3, 1)
+        detail, mask = f"p {p[0]:.2f} → {p[-1]:.2f}", values[walk["mask"][k]]
+        strips.append(Strip(plain(source.facts.class_names[c]), detail, image, mask if colours else None))
+    return strips
+
+
+def _panels(
+    source: Source, stage: str, walk: dict[str, np.ndarray], most: dict[str, list[dict[str, Any]]]
+) -> list[Panel]:
+    """A panel per measure that changes at all, with the labels that change most."""
+    table, colours = source.table(stage, "measures"), label_colours(source.json(stage, "facts")["labels"])
+    size, panels = (len(walk["own"]), len(walk["value"])), []
+    for measure, rows in most.items():
+        own = {row["label"]: where(table, label=row["label"], measure=measure)["change"] for row in rows}
+        curves = [
+            Curve(plain(label), colours[label], np.asarray(values, dtype=float).reshape(size))
+            for label, values in own.items()
+        ]
+        axis, mean = CHANGES[measure].replace(f" of {measure}", ""), measure != "angle"
+        panels += [Panel(words(measure), axis, curves, mean=mean)] if curves else []
+    return panels
+
+
+def _probability(source: Source, walk: dict[str, np.ndarray]) -> Panel:
+    """The probability of the samples' own classes, a curve per class."""
+    names, index, p = source.facts.class_names, walk["class_index"], walk["probability"]
+    colours = class_colours(names)
+    curves = [Curve(plain(names[c]), colours[names[c]], p[index == c][:, :, c]) for c in np.unique(index)]
+    return Panel("probability", "of the sample's own class", curves, (-0.05, 1.05))
+
+
+def _lead(source: Source, stage: str, facts: dict[str, Any], most: dict[str, list[dict[str, Any]]]) -> str:
+    """What changes most, and what the classifier answers."""
+    steps = source.table(stage, "steps")
+    first, last = (where(steps, step=step) for step in (0, steps["step"].max()))
+    change = float(np.mean(np.asarray(last["probability"]) - np.asarray(first["probability"])))
+    top = [rows[0] for rows in most.values() if rows]
+    parts = [f"{row['measure']} of the {words(row['label'])} ({changed(row['measure'], row['change'])})" for row in top]
+    return (
+        f"{title(facts)} from {number(facts['low'], 2)} to {number(facts['high'], 2)}: "
+        + (f"what changes most is the {listing(parts)}. The" if parts else "the")
+        + f" probability of a sample's own class changes by {signed(change)} on average, and the answer flips for "
+        f"{np.count_nonzero(last['flipped'])} of {len(last)} samples."
+    )
+
+
+def _facts_table(facts: dict[str, Any], walk: dict[str, np.ndarray]) -> Table:
+    """Range, step and honesty of the unit or direction."""
+    known = {name: np.nan if value is None else value for name, value in facts.items()}
+    step = interval(known["step_norm"], known.get("step_norm_low", np.nan), known.get("step_norm_high", np.nan))
+    rows = [
+        ["range over the training pairs", f"{number(known['low'])} to {number(known['high'])}"],
+        ["mean ± standard deviation over the training pairs", f"{number(known['mean'])} ± {number(known['std'])}"],
+        ["of the samples shown", listing([number(float(value), 2) for value in walk["own"]])],
+        ["linked step, ‖w̃(last) − w̃(first)‖", step],
+        ["realised: share of the step found when the images are encoded again", share(known["realised"])],
+        ["other units: root mean square change, in standard deviations", number(known["others"], 2)],
+    ]
+    return Table(f"{title(facts)} ({facts['status']}).", ["", ""], rows)
+
+
+def _affected_table(most: dict[str, list[dict[str, Any]]]) -> Table:
+    """For each measure the labels that change most, with the range over the samples."""
+    cells = {measure: [_affected(row) for row in rows] for measure, rows in most.items()}
+    caption = (
+        "The labels that change most from the first image to the last: mean (of angles: of axes, none where they have "
+        "no common direction), and lowest to highest sample."
+    )
+    rows = [[measure, *own, *[""] * (_CURVES - len(own))] for measure, own in cells.items()]
+    return Table(caption, ["", "first", "second", "third"], rows)
+
+
+def _affected(row: dict[str, Any]) -> str:
+    mean, low, high = (changed(row["measure"], row[name]) for name in ("change", "lowest", "highest"))
+    return f"{words(row['label'])} {mean}" + (f" ({low} to {high})" if row["n"] > 1 else "")
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One sample in t steps."""
+
+    name: str
+    """Left of the images."""
+    detail: str
+    """Below the name."""
+    image: np.ndarray
+    """`[t, h, w, 3]` uint8."""
+    mask: np.ndarray | None
+    """`[t, h', w']` uint8: 0 background, then the labels; None: no part is known."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A quantity over the steps."""
+
+    name: str
+    """In the legend."""
+    colour: str
+    samples: np.ndarray
+    """`[n, t]`, NaN where the part is absent."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Curves on common axes."""
+
+    title: str
+    axis: str
+    """What the vertical axis shows."""
+    curves: Sequence[Curve]
+    limits: tuple[float, float] | None = None
+    """Of the vertical axis; None: those of the curves."""
+    mean: bool = True
+    """Whether the mean over the samples is drawn: turns to opposite sides have none."""
+
+
+@styled
+def filmstrips(strips: Sequence[Strip], value: np.ndarray, symbol: str, colours: Mapping[str, str]) -> Figure:
+    """Two lines per sample, the images and the same with their parts outlined; the values of r stand above.
+
+    Args:
+        strips: samples, each in as many steps.
+        value: of the unit or the projection, `[t]`.
+        symbol: what the value is called.
+        colours: label to colour, in the order of the masks' values; those that are drawn.
+    """
+    lines = [line for strip in strips for line in _lines(strip, colours)]
+    steps = len(value)
+    cell = min(_CELL, (WIDE - _NAME) / steps, _TALLEST / len(lines))
+    head, foot = 0.28, 0.34 * bool(colours)
+    width, height = _NAME + steps * cell, head + len(lines) * cell + foot
+    figure = Figure(figsize=(width, height))
+    axis = figure.add_axes((_NAME / width, foot / height, steps * cell / width, len(lines) * cell / height))
+    picture(axis, mosaic(lines))
+    each = len(lines) // len(strips)
+    for place, strip in enumerate(strips):
+        y = 1 - (place * each + 0.5) / len(lines)
+        style: dict[str, Any] = {"transform": axis.transAxes, "ha": "right", "va": "center"}
+        axis.text(-0.1 / (steps * cell), y, strip.name, size=9, **style)
+        below = y - 0.2 / (len(lines) * cell)
+        axis.text(-0.1 / (steps * cell), below, strip.detail, size=8.5, color=MUTED, **style)
+    for step, at in enumerate(value):
+        text = f"{symbol} = {number(float(at), 2)}" if step == 0 else number(float(at), 2)
+        x = (step + 0.5) / steps
+        axis.text(x, 1 + 0.06 / (len(lines) * cell), text, transform=axis.transAxes, ha="center", color=MUTED, size=8.5)
+    if colours:
+        _legend(figure, colours)
+    return figure
+
+
+@styled
+def courses(panels: Sequence[Panel], value: np.ndarray, own: np.ndarray, what: str) -> Figure:
+    """A panel per quantity: its mean over the samples over r, each sample as a thin line.
+
+    Args:
+        panels: what is drawn.
+        value: r at each step, `[t]`.
+        own: the samples' own r, `[n]`: marks on the horizontal axis.
+        what: the horizontal axis.
+    """
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    figure, axes = sheet(WIDE, 0.4 + 2.3 * rows, rows, columns)
+    figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
+    for axis, panel in zip(axes.flat, panels, strict=False):
+        _course(axis, panel, value)
+        axis.plot(
+            own, np.zeros(len(own)), "|", color=INK, markersize=9, transform=axis.get_xaxis_transform(), clip_on=False
+        )
+        axis.set_xlabel(what)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    return figure
+
+
+def _lines(strip: Strip, colours: Mapping[str, str]) -> list[np.ndarray]:
+    """The images of a sample, and, where its parts are known, the same with outlines."""
+    if strip.mask is None or not colours:
+        return [strip.image]
+    drawn = [overlay(*pair, list(colours.values()), 0.25) for pair in zip(strip.image, strip.mask, strict=True)]
+    return [strip.image, np.stack(drawn)]
+
+
+def _course(axis: Axes, panel: Panel, value: np.ndarray) -> None:
+    axis.axhline(0, color=RULE, linewidth=0.9)
+    for curve in panel.curves:
+        for place, sample in enumerate(curve.samples):
+            name = curve.name if not panel.mean and place == 0 else None
+            axis.plot(value, sample, color=curve.colour, linewidth=0.6 if panel.mean else 1.1, alpha=0.45, label=name)
+        if panel.mean:
+            known = ~np.isnan(curve.samples).all(0)
+            mean = np.full(len(value), np.nan)
+            mean[known] = np.nanmean(curve.samples[:, known], axis=0)
+            axis.plot(value, mean, "o-", color=curve.colour, linewidth=1.8, markersize=3.5, label=curve.name)
+    axis.set_title(panel.title)
+    axis.set(ylabel=panel.axis, ylim=panel.limits)
+    light_grid(axis, "y")
+    if panel.curves:
+        axis.legend(fontsize=8, loc="best")
+
+
+def _legend(figure: Figure, colours: Mapping[str, str]) -> None:
+    handles = [Patch(color=colour, label=plain(label)) for label, colour in colours.items()]
+    figure.legend(handles=handles, loc="lower center", ncols=min(len(handles), 10), fontsize=8.5)
+
+
+@styled
+def overlays(images: Mapping[str, np.ndarray], colours: Mapping[str, str]) -> Figure:
+    """A sheet of images with their names, and what the colours stand for.
+
+    Args:
+        images: name to picture `[h, w, 3]` uint8 with its parts drawn.
+        colours: label to colour.
+    """
+    lines = -(-len(images) // _COLUMNS)
+    cell = WIDE / _COLUMNS
+    figure = Figure(figsize=(WIDE, lines * (cell + 0.1) + 0.4))
+    foot = 0.4 / figure.get_figheight()
+    height = (1 - foot) / lines
+    _legend(figure, colours)
+    for place, (name, image) in enumerate(images.items()):
+        line, column = divmod(place, _COLUMNS)
+        box = ((column + 0.02) / _COLUMNS, 1 - (line + 1) * height, 0.96 / _COLUMNS, height * 0.9)
+        axis = figure.add_axes(box)
+        axis.imshow(image, interpolation="antialiased")
+        axis.set_title(plain(name).removesuffix(".png"), size=8.5, weight="normal", pad=2)
+        bare(axis)
+    return figure

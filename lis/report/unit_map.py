@@ -1,0 +1,181 @@
+"""The order of units by what they change (paper §4.3, Fig. 5B, C)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Polygon
+
+from lis.report.marks import bare, heat, matrix
+from lis.report.section import Picture, Section, section
+from lis.report.source import Source, colours
+from lis.report.style import MUTED, RULE, WIDE, plain, sheet, styled
+from lis.report.tables import column, known, records, where
+from lis.report.wording import counted, share, words
+from lis.units.unit_map import CROWD
+
+_TITLE = "Map of units"
+_NOTHING = "No label is large enough to be interpreted, so that units have no order by what they change."
+_FEW = "There are too few units, or they are too much alike, for a map."
+_MAP = (
+    "Units by what they change (t-SNE over the mean changes of all labels and measures, each measure divided by its "
+    f"largest; fewer than {CROWD} units: principal components), coloured by the label that they change most; larger "
+    "dots change it more. Near units change alike; distances between groups mean little."
+)
+_TREE = (
+    "Left: Ward's tree of the same vectors. Band: the label that each unit changes most. Right: mean scaled |change| "
+    "of each label in the branches of the tree, numbered; a row with one dark cell is selective for one label, a row "
+    "with several entangles them."
+)
+_SMALL, _LARGE = 9.0, 70.0
+"""Areas in points² of the dots of units with the smallest and the largest change."""
+
+
+@section(350, "units", "map", "clusters", "tree")
+def unit_map(source: Source) -> Section:
+    """The plane and the tree."""
+    units, clusters = source.table("units", "map"), source.table("units", "clusters")
+    tree = source.json("units", "tree")
+    if known(units, "strength").empty:
+        return Section(_TITLE, _NOTHING)
+    figures, placed = [], known(units, "x")
+    if len(placed):
+        figures.append(Picture("unit-map", map_figure(placed, colours(source)), _MAP))
+    if len(tree["linkage"]):
+        drawn = clusters_figure(np.asarray(tree["linkage"]), tree["order"], units, clusters, colours(source))
+        figures.append(Picture("unit-clusters", drawn, _TREE))
+    return Section(_TITLE, _lead(units, clusters), figures, notes=[] if len(placed) else [_FEW])
+
+
+def _lead(units: pd.DataFrame, clusters: pd.DataFrame) -> str:
+    """What most units change most, and the branch that is most selective."""
+    counts = units["label"].value_counts()
+    label, n = str(counts.index[0]), int(counts.iloc[0])
+    found = [{**row, "share": _share(row, clusters)} for row in records(clusters)]
+    best = max(found, key=lambda row: row["share"])
+    return (
+        f"The label that most units change most is {words(label)}: {n:,} of {len(units):,}. Of {len(found)} branches "
+        f"of the tree, number {best['cluster']} ({counted(best['units'], 'unit')}) is the most selective: "
+        f"{words(best['label'])} makes up {share(best['share'])} of its change. The largest branch holds "
+        f"{counted(int(column(clusters, 'units').max()), 'unit')}."
+    )
+
+
+def _share(row: dict, clusters: pd.DataFrame) -> float:
+    """Share of the strongest label in a branch's mean label vector."""
+    values = [float(row[name]) for name in clusters.columns if name not in ("cluster", "units", "label")]
+    return max(values) / sum(values) if sum(values) > 0 else 0.0
+
+
+@styled
+def map_figure(table: pd.DataFrame, colours: Mapping[str, str]) -> Figure:
+    """Units as dots in the plane, coloured by the label that they change most, larger where they change it more.
+
+    Args:
+        table: "map": unit, x, y, label, strength.
+        colours: of the labels, in the order of the legend.
+    """
+    figure, axes = sheet(0.72 * WIDE, 5.2)
+    axis, strength = axes[0, 0], np.asarray(table["strength"], dtype=float)
+    size = _SMALL + (_LARGE - _SMALL) * strength / max(float(np.nanmax(strength)), 1e-12)
+    for label, colour in colours.items():
+        mine = (table["label"] == label).to_numpy(dtype=bool)
+        if mine.any():
+            own = table[mine]
+            axis.scatter(own["x"], own["y"], size[mine], colour, alpha=0.8, linewidth=0.4, edgecolor="white")
+            axis.scatter([], [], 45, colour, label=f"{plain(label)} ({mine.sum()})")
+    bare(axis)
+    axis.set_aspect("equal", adjustable="datalim")
+    figure.legend(loc="outside right upper", title="changes most", alignment="left", handletextpad=0.3)
+    return figure
+
+
+@styled
+def clusters_figure(
+    linkage: np.ndarray, order: Sequence[int], units: pd.DataFrame, table: pd.DataFrame, colours: Mapping[str, str]
+) -> Figure:
+    """The tree of units, the label that each changes most, and the mean label vector of each branch.
+
+    Args:
+        linkage: merges `[n − 1, 4]` as scipy's: two nodes, their distance, number of leaves.
+        order: leaves from top to bottom, as rows of `units`.
+        units: "map", a row per leaf: label, cluster.
+        table: "clusters": cluster, units, and a column per label.
+        colours: of the labels, which are the columns of the matrix.
+    """
+    labels = [label for label in colours if label in table]
+    places = pd.DataFrame(units.iloc[list(order)])
+    found = [name for name in dict.fromkeys(places["cluster"]) if len(where(table, cluster=name))]
+    height = max(3.2, 0.65 + 0.36 * len(found))
+    figure = Figure(figsize=(WIDE, height))
+    bottom, tall = 0.1 / height, 1 - 0.65 / height
+    tree, band, between, cells = (
+        figure.add_axes((left, bottom, width, tall))
+        for left, width in ((0.005, 0.3), (0.308, 0.022), (0.332, 0.06), (0.5, 0.495))
+    )
+    _tree(tree, linkage, order)
+    tree.set_title("tree of units", pad=8)
+    shown = [[to_rgb(colours.get(str(label), MUTED))] for label in places["label"]]
+    band.imshow(shown, aspect="auto", interpolation="nearest")
+    bare(band)
+    _bands(between, places["cluster"].to_numpy(), found)
+    _vectors(cells, table, found, labels, colours)
+    return figure
+
+
+def branches(linkage: np.ndarray, order: Sequence[int]) -> np.ndarray:
+    """Corners `[n − 1, 4, 2]` of the merges of a tree that grows to the left: (distance, place of the leaf).
+
+    Example:
+        >>> branches(np.array([[0, 1, 2.0, 2]]), [1, 0]).tolist()
+        [[[0.0, 1.0], [2.0, 1.0], [2.0, 0.0], [0.0, 0.0]]]
+    """
+    leaves = len(order)
+    at, height = np.zeros(2 * leaves - 1), np.zeros(2 * leaves - 1)
+    at[list(order)] = np.arange(leaves)
+    corners = np.zeros((len(linkage), 4, 2))
+    for k, (a, b, distance, _) in enumerate(linkage):
+        a, b = int(a), int(b)
+        at[leaves + k], height[leaves + k] = (at[a] + at[b]) / 2, distance
+        corners[k] = [(height[a], at[a]), (distance, at[a]), (distance, at[b]), (height[b], at[b])]
+    return corners
+
+
+def _tree(axis: Axes, linkage: np.ndarray, order: Sequence[int]) -> None:
+    corners = branches(linkage, order)
+    axis.add_collection(LineCollection(list(corners), colors=MUTED, linewidths=0.6 if len(order) > 100 else 0.9))
+    far = float(corners[..., 0].max()) if len(corners) else 1.0
+    axis.set(xlim=(1.03 * far or 1.0, 0), ylim=(len(order) - 0.5, -0.5))
+    bare(axis)
+
+
+def _bands(axis: Axes, cluster: np.ndarray, found: Sequence[int]) -> None:
+    """From the units of each cluster to its row of the matrix; a cluster is contiguous in the tree."""
+    for row, name in enumerate(found):
+        own = np.flatnonzero(cluster == name)
+        first, last = own.min() / len(cluster), (own.max() + 1) / len(cluster)
+        low, high = (row + 0.06) / len(found), (row + 0.94) / len(found)
+        corners = [(0, first), (0, last), (1, high), (1, low)]
+        axis.add_patch(Polygon(corners, facecolor=RULE, edgecolor="white", linewidth=1, alpha=0.7))
+    axis.set(xlim=(0, 1), ylim=(1, 0))
+    bare(axis)
+
+
+def _vectors(
+    axis: Axes, table: pd.DataFrame, found: Sequence[int], labels: Sequence[str], colours: Mapping[str, str]
+) -> None:
+    rows = {row["cluster"]: row for row in records(table)}
+    long = pd.DataFrame([{"c": name, "label": label, "v": rows[name][label]} for name in found for label in labels])
+    values = matrix(long, ("c", found), ("label", labels), "v")
+    names = [f"{name} · {counted(rows[name]['units'], 'unit')}" for name in found]
+    largest = float(np.nanmax(np.nan_to_num(values), initial=0.0)) or 1.0
+    heat(axis, values, names, labels, (0, largest), lambda value: f"{value:.2f}")
+    for tick, label in zip(axis.get_xticklabels(), labels, strict=True):
+        tick.set_color(colours[label])
+        tick.set_fontweight("bold")

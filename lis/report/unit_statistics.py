@@ -1,0 +1,110 @@
+"""What the five measures share, and how their changes are distributed (supplement S5.1; Fig. S9–S12)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from scipy.stats import norm
+
+from lis.report.marks import facets, write
+from lis.report.pictures import HOW_TO_READ, pictured
+from lis.report.section import Picture, Section, section
+from lis.report.source import Source
+from lis.report.style import LINK_RED, PAIRING, plain, styled
+from lis.report.tables import ends, known, largest, mean, mean_by, records, where
+from lis.report.tuning import SIGNIFICANT, overlap
+from lis.report.wording import listing, number, probability
+
+_TITLE = "Measures side by side"
+_OVERLAP = (
+    "Units that two measures share among the first {top} of their rankings, mean over labels; by chance: {chance}."
+)
+_CHANGES = (
+    "Mean changes of every label by every unit, divided by the largest of the measure, beside the normal curve with "
+    "the same mean and standard deviation. Test: D'Agostino and Pearson."
+)
+_SHOWN = {
+    "shape": ("unit-shape", "Eccentricity and angle: the label that one unit changes most, and its first units. "),
+    "outline": ("unit-outline", "One label on one sample, and the first units for three measures. "),
+    "surface": ("unit-surface", "The largest label on one sample, and the first units for luminance and entropy. "),
+}
+_BINS = np.linspace(-1, 1, 62)
+"""An odd number of bins, so that no edge lies at 0."""
+
+
+@section(330, "units", "ranking", "overlap", "distribution", "scaled")
+def measures(source: Source) -> Section:
+    """Pictures by measure, shared heads of rankings, and distributions."""
+    shared, test = source.table("units", "overlap"), source.table("units", "distribution")
+    if shared.empty:
+        return Section(_TITLE, "No label is large enough to be interpreted, so that nothing is compared.")
+    top, units = int(source.facts.settings["units.top"]), len(set(source.table("units", "ranking")["unit"]))
+    chance = number(min(top, units) ** 2 / units, 2)  # expected of two random choices of `top` units
+    figures = [x for figure, (name, what) in _SHOWN.items() for x in pictured(source, figure, name, what + HOW_TO_READ)]
+    drawn = overlap(shared, list(dict.fromkeys(test["measure"])), top)
+    figures.append(Picture("unit-overlap", drawn, _OVERLAP.format(top=top, chance=chance)))
+    scaled, tested = source.tensors("units", "scaled"), known(test, "p_normal")
+    if len(tested):
+        drawn = changes({name: scaled[name].numpy() for name in tested["measure"]}, tested)
+        figures.append(Picture("unit-changes", drawn, _CHANGES))
+    return Section(_TITLE, f"{_shared(shared, top, chance)} {_normal(test)}", figures)
+
+
+def _shared(table: pd.DataFrame, top: int, chance: str) -> str:
+    """What two rankings share on average, and which share most."""
+    means = mean_by(table, ["measure_a", "measure_b"], "overlap")
+    most = largest(means, "overlap")
+    return (
+        f"Of the first {top} units, two measures share {number(mean(means, 'overlap'), 2)} on average, {chance} by "
+        f"chance; most are shared by {most['measure_a']} and {most['measure_b']}, {number(most['overlap'], 2)}."
+    )
+
+
+def _normal(test: pd.DataFrame) -> str:
+    """Whether changes are normally distributed."""
+    tested = known(test, "p_normal")
+    if tested.empty:
+        return "There are too few changes to test whether they are normally distributed."
+    rejected = [row["measure"] for row in records(tested) if row["p_normal"] < SIGNIFICANT]
+    verdict = f"are not normally distributed in {listing(rejected)}" if rejected else "may be normally distributed"
+    low, high = (number(row["kurtosis"], 2) for row in ends(tested, "kurtosis"))
+    return f"Changes {verdict}: their excess kurtosis lies between {low} and {high}, and is 0 in a normal distribution."
+
+
+@styled
+def changes(scaled: Mapping[str, np.ndarray], table: pd.DataFrame) -> Figure:
+    """A panel per measure: density of the changes, and the normal curve with their mean and standard deviation.
+
+    Args:
+        scaled: measure to changes in [-1, 1], finite, over all units and labels.
+        table: "distribution": measure, n, p_normal, skew, kurtosis; what is written beside.
+    """
+    x = "mean change of a label, divided by the largest"
+    figure, panels = facets(scaled, 3, 2.0, 0.2, least=3, x=x, y="density", sharex=True)
+    for axis, measure in panels:
+        values = scaled[measure]
+        axis.hist(values, _BINS.tolist(), density=True, color=PAIRING["within-class"])
+        if (std := float(np.std(values))) > 0:
+            grid = np.linspace(-1, 1, 401)
+            axis.plot(grid, norm.pdf(grid, float(np.mean(values)), std), color=LINK_RED)
+        axis.set(xlim=(-1, 1), xticks=[-1, -0.5, 0, 0.5, 1])
+        axis.set_title(plain(measure))
+        write(
+            axis, 0.98, 0.96, _test(records(where(table, measure=measure))[0]), ha="right", va="top", linespacing=1.45
+        )
+    return figure
+
+
+def _test(row: dict[str, Any]) -> str:
+    p = probability(row["p_normal"])
+    lines = [
+        f"n = {int(row['n']):,}",
+        f"normal: p {p}" if p.startswith("<") else f"normal: p = {p}",
+        f"skew {number(row['skew'], 2)}",
+        f"excess kurtosis {number(row['kurtosis'], 2)}",
+    ]
+    return "\n".join(lines)

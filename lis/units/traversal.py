@@ -1,0 +1,246 @@
+"""What single units stand for: images along a unit's range, and what the classifier says to them (Fig. 4A, 6D, S4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from omegaconf import MISSING
+from torch import Tensor
+
+from lis.config import RunConfig
+from lis.config.fields import number
+from lis.context import Context
+from lis.images import to_uint8
+from lis.linking.evaluation import TrueFactors
+from lis.linking.link import link, load_link
+from lis.linking.pairs import test_pairs
+from lis.look import Look, Looker
+from lis.stage import MODELS, stage
+from lis.store import Artifact, Draft
+from lis.types import Link
+from lis.units.perturbation import Perturbation, perturbed, require_finite
+from lis.units.tuning import perturbations, select
+
+CANDIDATES = 32
+"""Units that are ranked: the live ones with the largest linked step."""
+STILL = 1e-5
+"""A factor whose standard deviation is below this share of the largest does not vary but for rounding."""
+
+
+@dataclass
+class StripsConfig:
+    """Pictures along the range of single units (Fig. 4A, S4)."""
+
+    units: int = number(MISSING, low=1)
+    """Units that are shown: those that move the probability of a sample's own class most."""
+    samples: int = number(MISSING, low=1)
+    """Test samples per class on which that is measured."""
+    examples: int = number(MISSING, low=1)
+    """Test samples per class that are shown."""
+    steps: int = number(MISSING, low=2)
+    """Values from a unit's smallest to its largest activation."""
+
+
+def problems(config: RunConfig) -> list[str]:
+    """More samples or examples than there are test pairs."""
+    most = max(config.strips.samples, config.strips.examples)
+    if most <= config.pairs.test:
+        return []
+    return [f"strips.samples or strips.examples is {most}: expected at most pairs.test={config.pairs.test}"]
+
+
+@stage(
+    "strips",
+    version=1,
+    inputs=(test_pairs, link),
+    config=StripsConfig,
+    models=MODELS,
+    problems=problems,
+)
+def strips(ctx: Context, config: StripsConfig, test: Artifact, linked: Artifact, draft: Draft) -> None:
+    """Images along the range of the units that move the classifier most, for the first test pairs of each class.
+
+    The `CANDIDATES` live units with the largest linked step, mean ‖w̃(max) − w̃(min)‖, are ranked by their `change`: the
+    mean over classes of |mean over samples of p(max) − p(min)|, where p is the softmax of the sample's own class (paper
+    §4.4), read off the generated image, and min and max are the unit's extremes over the training pairs.
+
+    Tensors "strips": `image [unit, example, step, 3, H, W]` uint8, examples ordered by class. Table "strips", a row per
+    image in the same order: unit, class, sample_index, step, value, probability (of the sample's own class),
+    `probability_<class>` for every class of the run, prediction, flipped (the prediction is not that of the strip's
+    first step). Table "ranking", largest change first: unit, minimum, maximum, step_norm, change, `change_<class>`
+    (mean over the class's samples of p(max) − p(min)), `toward_<class>` (mean change of the class's probability over
+    all samples), flipped (share of samples), shown. Where the generator knows the truth, "strips" has factor and
+    factor_change (the true factor that moves most along the strip, from first to last step) and "ranking" has
+    `moved_<factor>` (mean change of every factor), in standard deviations over the test pairs.
+
+    Raises:
+        ValueError: more samples or examples wanted than there are test pairs, or no unit is live.
+    """
+    _build(ctx, test, linked, draft)
+
+
+def _build(ctx: Context, test: Artifact, linked: Artifact, draft: Draft) -> None:
+    config, samples, model = ctx.config.strips, test.tensors("pairs"), load_link(linked)
+    judged, shown = (first(samples, n) for n in (config.samples, config.examples))
+    truth, looker = Truth.of(ctx, samples["w"]), Looker(ctx, ctx.batches(), image=to_uint8)
+    found = candidates(linked.table("units"), model, shown["r"], max(CANDIDATES, config.units))
+    ranking = rank(replace(looker, image=None), model, judged, found, truth)
+    draft.table("ranking", ranking.assign(shown=np.arange(len(ranking)) < config.units))
+    images, tables = [], []
+    for unit in ctx.progress.track(perturbations(ranking.head(config.units)), label="strips of units"):
+        values = unit.values(config.steps)
+        strip = tune(looker, model, shown["r"], unit, values)
+        images.append(strip.look.image)
+        tables.append(strip_table(ctx, shown, unit.unit, values, strip, truth))
+    draft.tensors("strips", {"image": torch.stack(images)})
+    draft.table("strips", pd.concat(tables, ignore_index=True))
+
+
+def first(samples: dict[str, Tensor], per_class: int) -> dict[str, Tensor]:
+    """The first samples of each class, of tensors `[n, …]` that are ordered by their `class_index [n]`."""
+    index = samples["class_index"]
+    place = torch.arange(len(index)) - torch.searchsorted(index, index)
+    return {name: values[place < per_class] for name, values in samples.items()}
+
+
+def candidates(units: pd.DataFrame, model: Link, r: Tensor, most: int) -> pd.DataFrame:
+    """The live units with the largest linked step: unit, minimum, maximum, step_norm; largest first.
+
+    Args:
+        units: table "units" of the link.
+        model: the link; where it is not linear, the step is its mean over the samples.
+        r: samples `[n, units]`.
+        most: how many at most.
+
+    Raises:
+        ValueError: no unit is live or moves w̃.
+    """
+    table = select(units, model, r, None)
+    return table.loc[table["tuned"], ["unit", "minimum", "maximum", "step_norm"]].nlargest(most, columns="step_norm")
+
+
+def rank(
+    looker: Looker, model: Link, samples: dict[str, Tensor], units: pd.DataFrame, truth: Truth | None
+) -> pd.DataFrame:
+    """The table "ranking" of `strips`, without `shown`.
+
+    Args:
+        looker: reads the answers.
+        model: the link.
+        samples: `r [n, units]` and `class_index [n]`.
+        units: those that are ranked: unit, minimum, maximum, step_norm.
+        truth: the true factors, where they are known.
+    """
+    rows, ctx = [], looker.ctx
+    for unit in ctx.progress.track(perturbations(units), label="ranking of units"):
+        strip = tune(looker, model, samples["r"], unit, unit.values(2))
+        rows.append(_effect(ctx, samples["class_index"], strip, truth))
+    ranked = pd.concat([units.reset_index(drop=True), pd.DataFrame(rows)], axis=1)
+    return ranked.sort_values("change", ascending=False, kind="stable", ignore_index=True)
+
+
+def strip_table(
+    ctx: Context, samples: dict[str, Tensor], unit: int, values: Tensor, strip: Strip, truth: Truth | None
+) -> pd.DataFrame:
+    """The rows of one unit in the table "strips" of `strips`."""
+    n, steps = len(samples["r"]), len(values)
+    of_run = strip.look.probability.flatten(0, 1)
+    index = samples["class_index"].repeat_interleave(steps)
+    columns: dict[str, Any] = {
+        "unit": unit,
+        "class": np.asarray(ctx.class_names)[index.numpy()],
+        "sample_index": samples["sample_index"].repeat_interleave(steps),
+        "step": torch.arange(steps).repeat(n),
+        "value": values.repeat(n),
+        "probability": of_run.gather(1, index[:, None])[:, 0],
+    }
+    columns |= {f"probability_{name}": of_run[:, k] for k, name in enumerate(ctx.class_names)}
+    columns["prediction"] = np.asarray(ctx.classifier.class_names)[strip.look.prediction.flatten().numpy()]
+    columns["flipped"] = strip.flipped.flatten()
+    if truth is not None:
+        names, change = truth.largest(truth.moved(strip.w))
+        columns |= {"factor": np.repeat(names, steps), "factor_change": change.repeat_interleave(steps)}
+    return pd.DataFrame(columns)
+
+
+def _effect(ctx: Context, class_index: Tensor, strip: Strip, truth: Truth | None) -> dict[str, float]:
+    """One row of the ranking: what a unit does between the two ends of its range."""
+    change = strip.look.probability.diff(dim=1)[:, 0]
+    own = [float(change[class_index == c, c].mean()) for c in range(len(ctx.class_names))]
+    row = {"change": float(np.abs(own).mean())}
+    row |= {f"change_{name}": mean for name, mean in zip(ctx.class_names, own, strict=True)}
+    row |= {f"toward_{name}": float(mean) for name, mean in zip(ctx.class_names, change.mean(0), strict=True)}
+    row["flipped"] = float(strip.flipped[:, -1].float().mean())
+    if truth is not None:
+        moved = truth.moved(strip.w).mean(0)
+        row |= {f"moved_{name}": float(mean) for name, mean in zip(truth.names, moved, strict=True)}
+    return row
+
+
+@dataclass(frozen=True)
+class Strip:
+    """What becomes of n samples along a perturbation."""
+
+    w: Tensor
+    """w̃ `[n, steps, w_dim]`."""
+    look: Look
+    """Of the images, `[n, steps, …]`."""
+
+    @property
+    def flipped(self) -> Tensor:
+        """Whether the prediction is another than at the first step: `[n, steps]` bool."""
+        prediction = self.look.prediction
+        return prediction != prediction[:, :1]
+
+
+@torch.inference_mode()
+def tune(looker: Looker, link: Link, r: Tensor, perturbation: Perturbation, values: Tensor) -> Strip:
+    """Samples `r [n, units]` at each of `values [steps]`, generated and looked at.
+
+    Raises:
+        ValueError: the link gives a w̃ that is not finite, or as `Looker`.
+    """
+    w = perturbed(link, r, perturbation, values)
+    require_finite(w, perturbation)
+    return Strip(w, looker(w))
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The true factors of a generator that knows them."""
+
+    names: tuple[str, ...]
+    factors: Callable[[Tensor], Tensor]
+    """`u [n, factors]` of `w [n, w_dim]`, on the CPU."""
+    spread: Tensor
+    """Standard deviation of each factor over some samples, `[factors]`; infinite for one that does not vary."""
+
+    @classmethod
+    def of(cls, ctx: Context, w: Tensor) -> Self | None:
+        """The truth with its spread over samples `w [n, w_dim]`; None where the generator does not know it."""
+        generator = ctx.generator
+        if not isinstance(generator, TrueFactors):
+            return None
+
+        def factors(w: Tensor) -> Tensor:
+            return generator.true_factors(w.to(ctx.device)).cpu()
+
+        spread = factors(w).std(0, correction=0)
+        return cls(
+            tuple(generator.factor_names), factors, torch.where(spread > STILL * spread.max(), spread, torch.inf)
+        )
+
+    def moved(self, w: Tensor) -> Tensor:
+        """Change of each factor `[n, factors]` from the first to the last step of `w [n, steps, w_dim]`, in spreads."""
+        first, last = (self.factors(w[:, step]) for step in (0, -1))
+        return (last - first) / self.spread
+
+    def largest(self, moved: Tensor) -> tuple[list[str], Tensor]:
+        """Names and changes `[n]` of the factors that move most in each row of `moved [n, factors]`."""
+        top = moved.abs().argmax(1)
+        return [self.names[k] for k in top.tolist()], moved.gather(1, top[:, None])[:, 0]

@@ -1,0 +1,358 @@
+"""One unit or one direction in R, looked at closely: pictures, parts, measures and answers along its range."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lis.config import RunConfig
+from lis.context import Context
+from lis.linking.link import link, load_link
+from lis.linking.pairs import test_pairs, train_pairs
+from lis.look import PICTURED, Looker
+from lis.names import nearest
+from lis.peaks import picture_arrays
+from lis.quantify.averages import Average, unwrapped
+from lis.quantify.change import change, changes_along
+from lis.quantify.measures import MEASURES, interpreted, mean_area
+from lis.segmentation.training import part_images
+from lis.stage import MODELS, stage
+from lis.store import Artifact, Draft
+from lis.types import Classifier, Link
+from lis.units.direction import check_direction, direction_key, find_direction
+from lis.units.parts import Parts, segmented
+from lis.units.perturbation import Perturbation, perturbed, require_finite
+from lis.units.traversal import first
+from lis.units.tuned import long_table
+from lis.units.tuning import arrived
+
+
+def wanted_unit(settings: RunConfig, classifier: Classifier) -> int:
+    """The unit that is asked for.
+
+    Raises:
+        ValueError: it is missing or unknown, as is the class, or there are fewer test pairs than samples wanted.
+    """
+    _check_samples(settings)
+    if settings.unit is None:
+        raise ValueError(f"which unit? Give one, from unit=0 to unit={classifier.units - 1}")
+    if settings.unit not in range(classifier.units):
+        raise ValueError(f"unit={settings.unit}: expected 0 to {classifier.units - 1}, the classifier's units")
+    return settings.unit
+
+
+def wanted_direction(settings: RunConfig, classifier: Classifier) -> str:
+    """The direction that is asked for.
+
+    Raises:
+        ValueError: it is missing or unknown, as is the class, or there are fewer test pairs than samples wanted.
+    """
+    _check_samples(settings)
+    if settings.direction is None:
+        raise ValueError("which direction? Give direction=pc:1, direction=classes:<from>-<to>, or the path of a vector")
+    check_direction(settings.direction, settings.classes.names, classifier.units)
+    return settings.direction
+
+
+def _check_samples(settings: RunConfig) -> None:
+    names, samples = settings.classes.names, settings.view.samples
+    if settings.class_name not in (None, *names):
+        near = nearest(str(settings.class_name), names)
+        raise ValueError(f"class_name={settings.class_name}: expected one of {', '.join(names)}{near}")
+    if samples > settings.pairs.test:
+        raise ValueError(
+            f"view.samples={samples}: expected at most pairs.test={settings.pairs.test}, the samples per class"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """What is looked at."""
+
+    along: Perturbation
+    known: dict[str, Any]
+    """What the training pairs say about it."""
+
+
+def of_unit(units: pd.DataFrame, unit: int) -> Wanted:
+    """A unit with its range, and what the link's table "units" says about it.
+
+    Raises:
+        ValueError: the unit is dead.
+    """
+    row = units.set_index("unit").loc[unit]
+    if row["status"] == "dead":
+        live = pd.DataFrame(units[units["status"] == "live"]).sort_values("step_norm", ascending=False)["unit"].tolist()
+        raise ValueError(
+            f"unit={unit} is dead: it does not vary over the training pairs, so there is no range to show; take "
+            f"another, such as {', '.join(map(str, live[:5]))}"
+        )
+    low, high = float(row["minimum"]), float(row["maximum"])
+    known = {name: _finite(row[name]) for name in ("mean", "std", "step_norm_low", "step_norm_high")}
+    return Wanted(Perturbation.of_unit(unit, low, high), {"status": row["status"]} | known)
+
+
+def of_direction(text: str, direction: Tensor, r: Tensor) -> Wanted:
+    """A direction `[units]` with the range of its projections over samples `r [n, units]`.
+
+    Raises:
+        ValueError: all projections are equal.
+    """
+    whole = Perturbation.along(text, direction, 0.0, 0.0)
+    at = whole.project(r)
+    if not at.max() - at.min() > 1e-6 * at.abs().max():
+        raise ValueError(
+            f"direction={text}: all training pairs lie at {at[0]:g} along it, so there is no range to show"
+        )
+    known = {"status": "live", "mean": float(at.mean()), "std": float(at.std(correction=0))}
+    return Wanted(Perturbation.along(text, direction, float(at.min()), float(at.max())), known)
+
+
+def _also(ctx: Context) -> dict[str, Any]:
+    return {"view": asdict(ctx.config.view), "class": ctx.config.class_name}
+
+
+def _direction(ctx: Context) -> dict[str, Any]:
+    return {"direction": direction_key(wanted_direction(ctx.config, ctx.classifier), ctx.classifier.units)}
+
+
+@stage(
+    "unit",
+    version=2,
+    inputs=(link, test_pairs, segmented),
+    models=MODELS,
+    also=lambda ctx: _also(ctx) | {"unit": ctx.config.unit},
+    check=lambda ctx: wanted_unit(ctx.config, ctx.classifier),
+    images=part_images,
+    arrays=picture_arrays,
+)
+def unit_view(ctx: Context, linked: Artifact, test: Artifact, trained: Artifact | None, draft: Draft) -> None:
+    """One unit from its smallest to its largest activation over the training pairs, on test pairs.
+
+    Holds what `_build` writes. The unit is `unit`, the samples the first `view.samples` of `class_name`, or, without
+    it, the first of each class.
+
+    Raises:
+        ValueError: as `wanted_unit`; a dead unit; what the stages before refuse.
+    """
+    wanted = of_unit(linked.table("units"), wanted_unit(ctx.config, ctx.classifier))
+    _build(ctx, wanted, linked, _chosen(test.tensors("pairs"), ctx), Parts.of(ctx), draft)
+
+
+@stage(
+    "direction",
+    version=2,
+    inputs=(link, test_pairs, segmented, train_pairs),
+    models=MODELS,
+    also=lambda ctx: _also(ctx) | _direction(ctx),
+    check=lambda ctx: wanted_direction(ctx.config, ctx.classifier),
+    images=part_images,
+    arrays=picture_arrays,
+)
+def direction_view(
+    ctx: Context, linked: Artifact, test: Artifact, trained: Artifact | None, train: Artifact, draft: Draft
+) -> None:
+    """One direction in R, from the smallest to the largest projection of the training pairs, on test pairs.
+
+    Holds what `_build` writes; the samples are those of `unit_view`.
+
+    Raises:
+        ValueError: as `wanted_direction`; a direction along which no training pair differs; what earlier stages refuse.
+    """
+    text, samples = wanted_direction(ctx.config, ctx.classifier), train.tensors("pairs")
+    direction = find_direction(text, samples["r"], samples["class_index"], ctx.class_names)
+    wanted = of_direction(text, direction, samples["r"])
+    _build(ctx, wanted, linked, _chosen(test.tensors("pairs"), ctx), Parts.of(ctx), draft)
+
+
+def _chosen(samples: Mapping[str, Tensor], ctx: Context) -> dict[str, Tensor]:
+    """The samples that are shown, ordered by class."""
+    if ctx.config.class_name is None:
+        return first(dict(samples), 1)
+    own = samples["class_index"] == ctx.class_names.index(ctx.config.class_name)
+    return {name: values[own][: ctx.config.view.samples] for name, values in samples.items()}
+
+
+def _build(
+    ctx: Context, wanted: Wanted, linked: Artifact, samples: dict[str, Tensor], parts: Parts, draft: Draft
+) -> None:
+    """Tensors "walk": what `Walk` holds. Tables "steps", "measures" and "affected": see `lis.units.unit`.
+
+    Json "facts": name, unit (−1 for a direction), low, high, mean and std (of r·d over the training pairs), status,
+    step_norm, realised, others (means over the samples), step_norm_low and step_norm_high (of a unit, where the link
+    is linear), labels, class_names.
+    """
+    units = linked.table("units")
+    spread = torch.from_numpy(np.where(units["status"] == "live", units["std"], np.inf)).float()
+    found, along = walk(ctx, load_link(linked), parts, wanted.along, samples, spread), wanted.along
+    draft.tensors("walk", vars(found))
+    draft.table("steps", step_table(found, ctx.class_names, ctx.classifier.class_names))
+    draft.table("measures", measure_table(found, parts.labels, ctx.class_names))
+    draft.table("affected", affected_table(found, parts.labels))
+    means = {name: _finite(getattr(found, name).nanmean()) for name in ("step_norm", "realised", "others")}
+    own = {"name": along.name, "unit": along.unit, "low": along.low, "high": along.high}
+    draft.json(
+        "facts", own | wanted.known | means | {"labels": list(parts.labels), "class_names": list(ctx.class_names)}
+    )
+
+
+def _finite(value: Any) -> float | None:
+    """A number for JSON, which has none for what is not finite."""
+    return float(value) if math.isfinite(value) else None
+
+
+@dataclass(frozen=True)
+class Walk:
+    """What becomes of n samples in t steps; K labels, C classes of the run."""
+
+    class_index: Tensor
+    """`[n]` int64, a place among the classes of the run."""
+    sample_index: Tensor
+    """`[n]` int64, index in the stream of the test pairs."""
+    own: Tensor
+    """The samples' own r·d, `[n]` float32."""
+    value: Tensor
+    """r·d at each step, `[t]` float32."""
+    image: Tensor
+    """`[n, t, 3, H, W]` uint8."""
+    mask: Tensor
+    """`[n, t, h, w]` uint8: 0 background, then the labels."""
+    measures: Tensor
+    """`[n, t, K, 5]` float32, NaN where a label is absent."""
+    probability: Tensor
+    """Softmax over all classes that the classifier knows, of those of the run: `[n, t, C]` float32."""
+    prediction: Tensor
+    """`[n, t]` int64: index into the classifier's classes."""
+    realised: Tensor
+    """Share of the asked change that is found when the last and the first image are encoded again, `[n]` float32."""
+    others: Tensor
+    """Root mean square change of the other units over the same, in their standard deviations: `[n]` float32."""
+    step_norm: Tensor
+    """‖w̃(last) − w̃(first)‖, `[n]` float32."""
+
+    @property
+    def change(self) -> Tensor:
+        """Change of every measure since the first step, `[n, t, K, 5]`: see `changes_along`."""
+        return changes_along(self.measures)
+
+    @property
+    def own_probability(self) -> Tensor:
+        """Probability of each sample's own class, `[n, t]`."""
+        return self.probability[torch.arange(len(self.own)), :, self.class_index]
+
+    @property
+    def flipped(self) -> Tensor:
+        """Whether the answer is another than at the first step, `[n, t]` bool."""
+        return self.prediction != self.prediction[:, :1]
+
+
+@torch.inference_mode()
+def walk(
+    ctx: Context, link: Link, parts: Parts, along: Perturbation, samples: dict[str, Tensor], spread: Tensor
+) -> Walk:
+    """Walk samples along a perturbation in `view.steps` steps.
+
+    Args:
+        ctx: the run.
+        link: the link, on the CPU.
+        parts: what is looked for in the images.
+        along: the unit or direction, and its range.
+        samples: `r [n, units]`, `class_index [n]`, `sample_index [n]`.
+        spread: standard deviation of each unit, `[units]`; infinite for units that are not live.
+
+    Raises:
+        ValueError: the link gives a w̃ that is not finite.
+    """
+    value = along.values(ctx.config.view.steps)
+    w = perturbed(link, samples["r"], along, value)
+    require_finite(w, along)
+    look = Looker.pictured(ctx, parts.masks, parts.labels)(w)
+    realised, others = arrived(along, look.r[:, 0], look.r[:, -1], spread)
+    return Walk(
+        samples["class_index"],
+        samples["sample_index"],
+        along.project(samples["r"]),
+        value,
+        **look.tensors(PICTURED),
+        realised=realised,
+        others=others,
+        step_norm=(w[:, -1] - w[:, 0]).norm(dim=1),
+    )
+
+
+def step_table(found: Walk, class_names: Sequence[str], known: Sequence[str]) -> pd.DataFrame:
+    """A row per sample and step.
+
+    Columns: class, sample_index, own, step, value, probability (of the sample's own class), `probability_<class>`,
+    prediction, flipped.
+
+    Args:
+        found: the walk.
+        class_names: the classes of the run.
+        known: the classes of the classifier.
+    """
+    rows = long_table(
+        {"row": range(len(found.own)), "step": range(len(found.value))},
+        {
+            "own": found.own[:, None],
+            "value": found.value,
+            "probability": found.own_probability,
+            **{f"probability_{name}": found.probability[..., c] for c, name in enumerate(class_names)},
+            "prediction": np.asarray(known)[found.prediction.numpy()],
+            "flipped": found.flipped,
+        },
+    )
+    return _named(rows, found, class_names)
+
+
+def measure_table(found: Walk, labels: Sequence[str], class_names: Sequence[str]) -> pd.DataFrame:
+    """A row per sample, step, label and measure: class, sample_index, step, label, measure, measured, change."""
+    steps = range(len(found.value))
+    rows = long_table(
+        {"row": range(len(found.own)), "step": steps, "label": labels, "measure": MEASURES},
+        {"measured": found.measures, "change": found.change},
+    )
+    return _named(rows, found, class_names)
+
+
+def affected_table(found: Walk, labels: Sequence[str]) -> pd.DataFrame:
+    """What the walk does to each label, from the first step to the last.
+
+    Columns: label, measure, change (mean over the samples that have the label, see `Average`), resultant (R of the
+    angles; NaN for other measures), lowest, highest (of angles around their mean), n (samples), mean_area (fraction of
+    the frame, over the images that have the label), interpreted (not too small), rank (by |change|, of the angle
+    R·|change|, among the interpreted labels of a measure, 1 the largest; 0 without a rank).
+    """
+    changes = change(found.measures[:, 0], found.measures[:, -1])
+    average, around, known = Average.of(changes), unwrapped(changes), ~changes.isnan()
+    lowest, highest = around.where(known, torch.inf).amin(0), around.where(known, -torch.inf).amax(0)
+    table = long_table(
+        {"label": labels, "measure": MEASURES},
+        {
+            "change": average.value,
+            "resultant": average.resultants,
+            "lowest": lowest.where(average.n > 0, torch.nan),
+            "highest": highest.where(average.n > 0, torch.nan),
+            "n": average.n,
+            "mean_area": mean_area(found.measures)[:, None],
+            "interpreted": interpreted(found.measures)[:, None],
+        },
+    )
+    size = pd.Series(average.ranked.abs().flatten().numpy()).where(table["interpreted"])
+    rank = size.groupby(table["measure"]).rank(ascending=False, method="first").fillna(0).astype(int)
+    return table.assign(rank=rank)
+
+
+def _named(rows: pd.DataFrame, found: Walk, class_names: Sequence[str]) -> pd.DataFrame:
+    """The rows with class and sample_index in place of the sample's place."""
+    place = rows.pop("row").to_numpy()
+    rows.insert(0, "class", np.asarray(class_names)[found.class_index.numpy()[place]])
+    rows.insert(1, "sample_index", found.sample_index.numpy()[place])
+    return rows

@@ -1,0 +1,301 @@
+"""What is learned from tuned units: every table of it, from one screen (paper §4.3, §4.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import kurtosis, normaltest, skew
+from torch import Tensor
+
+from lis.config.fields import number
+from lis.context import Context
+from lis.peaks import no_images
+from lis.quantify.measures import MEASURES
+from lis.quantify.sparsity import hoyer, label_sparsity, largest
+from lis.stage import stage
+from lis.statistics import interval, pearson, resample
+from lis.store import Artifact, Draft
+from lis.streams import Stream
+from lis.units.effects import Effects
+from lis.units.ranking import by_size, overlap, p_null, ranking
+from lis.units.relevance import (
+    null_relevance,
+    relevance,
+    relevance_correlation,
+    robustness,
+    seeds_of_relevant,
+    shared,
+)
+from lis.units.tuned import Tuned, long_table
+from lis.units.tuning import screen, tuned_arrays
+from lis.units.unit_map import cluster_table, map_table, plane, tree, vectors
+
+_RANKING, _SPARSITY = 1, 2
+"""Places in the stream, for each purpose one."""
+FEWEST = 20
+"""Values below which the test of normality says nothing (Anscombe & Glynn 1983)."""
+ALL = "all"
+"""All measures together."""
+_EMPTY = pd.DataFrame({"label": [], "measure": [], "class_a": [], "class_b": [], "r": []})
+
+
+@dataclass
+class UnitsConfig:
+    """Statistics over tuned units (paper §4.3, §4.4)."""
+
+    top: int = number(10, low=1)
+    """Units at the head of a ranking."""
+    clusters: int = number(8, low=1)
+    """Branches that the tree of units is cut into (Fig. 5C)."""
+    perplexity: float = number(30.0, low=1)
+    """Of the map of units (t-SNE, Fig. 5B)."""
+    relevant: float = number(0.15, low=0, high=1)
+    """A unit is relevant for a class from this mean change of its probability on (Fig. 6B)."""
+    examples: int = number(3, low=1, silent=True)
+    """Units shown per picture."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the tables are made from."""
+
+    effects: Effects
+    """Of the units."""
+    null: Effects
+    """Of random directions."""
+    config: UnitsConfig
+    stream: Stream
+
+    def rng(self, purpose: int) -> np.random.Generator:
+        """Random numbers for one purpose."""
+        return self.stream.rng(index=purpose)
+
+
+@stage(
+    "units",
+    version=5,
+    inputs=(screen,),
+    config=UnitsConfig,
+    seed=True,
+    images=no_images,
+    arrays=lambda ctx: 3 * tuned_arrays(ctx),
+)
+def units(ctx: Context, config: UnitsConfig, screened: Artifact, draft: Draft) -> None:
+    """Rankings, sparsity, map of units, class relevance, transfer between classes, each beside random directions.
+
+    Tables (columns where they are made): "ranking", "overlap", "transfer", "agreement", "honesty"; "distribution" with
+    tensors "scaled" (a vector of changes per measure); "label_sparsity", "label_sparsity_null", "unit_sparsity";
+    "map", "clusters", and json "tree" {linkage, order}; "relevance", "relevance_null", "relevance_seeds",
+    "relevance_correlation", "shared", "robustness". Labels that are too small to be interpreted are flagged in
+    "ranking" and left out of the other tables.
+
+    Raises:
+        ValueError: as the stages before.
+    """
+    _build(ctx, screened, draft)
+
+
+def _build(ctx: Context, screened: Artifact, draft: Draft) -> None:
+    tuned, null = (Effects.of(Tuned.of(screened, name)) for name in ("tuning", "null"))
+    findings = Findings(tuned, null, ctx.config.units, Stream("map of units", ctx.config.seed))
+    parts = (_rankings, _distributions, _sparsity, _map, _relevance)
+    for part in ctx.progress.track(parts, label="what units stand for"):
+        part(findings, draft)
+
+
+def _rankings(found: Findings, draft: Draft) -> None:
+    draft.table("ranking", ranking(found.effects, found.null, found.rng(_RANKING)))
+    draft.table("overlap", overlap(found.effects, found.config.top))
+    draft.table("transfer", transfer(found.effects))
+    draft.table("agreement", class_agreement(found.effects))
+    draft.table("honesty", honesty(found.effects, found.null))
+
+
+def _distributions(found: Findings, draft: Draft) -> None:
+    scaled = scaled_changes(found.effects)
+    draft.table("distribution", distribution(scaled))
+    draft.tensors("scaled", scaled)
+
+
+def _sparsity(found: Findings, draft: Draft) -> None:
+    own, null = found.effects, found.null
+    draft.table("label_sparsity", label_sparsity_table(own, own, {"unit": own.tuned.unit}))
+    draft.table("label_sparsity_null", label_sparsity_table(null, own, {"name": null.tuned.names}))
+    draft.table("unit_sparsity", unit_sparsity_table(own, found.rng(_SPARSITY)))
+
+
+def _map(found: Findings, draft: Draft) -> None:
+    config, effects = found.config, found.effects
+    x = vectors(effects).reshape(len(effects.tuned.unit), -1)
+    grown = tree(x, config.clusters)
+    places = plane(x, config.perplexity)
+    draft.table("map", map_table(effects, places, grown.cluster))
+    draft.table("clusters", cluster_table(effects, grown.cluster))
+    draft.json("tree", grown.facts)
+
+
+def _relevance(found: Findings, draft: Draft) -> None:
+    config, tuned, null = found.config, found.effects.tuned, found.null.tuned
+    table = relevance(tuned, null, config.relevant)
+    draft.table("relevance", table)
+    draft.table("relevance_null", null_relevance(null))
+    draft.table("relevance_seeds", seeds_of_relevant(tuned, config.top))
+    draft.table("relevance_correlation", relevance_correlation(tuned))
+    draft.table("shared", shared(table))
+    draft.table("robustness", robustness(table, tuned.class_names))
+
+
+def scaled_changes(effects: Effects) -> dict[str, Tensor]:
+    """Effects of all units in all interpreted labels by measure, over the largest of them: `[n]` in [-1, 1]."""
+    values = effects.average.effect[:, effects.kept].flatten(0, 1)
+    return {name: _scaled(column[~column.isnan()]) for name, column in zip(MEASURES, values.unbind(-1), strict=True)}
+
+
+def distribution(scaled: Mapping[str, Tensor]) -> pd.DataFrame:
+    """Whether scaled changes are normally distributed.
+
+    Args:
+        scaled: of `scaled_changes`.
+
+    Returns:
+        measure, n, statistic and p_normal (D'Agostino & Pearson 1973), skew, kurtosis (0 for a normal distribution);
+        NaN for fewer than `FEWEST` values or values that are all equal.
+    """
+    return pd.DataFrame([{"measure": name, "n": len(values)} | _moments(values) for name, values in scaled.items()])
+
+
+def _scaled(values: Tensor) -> Tensor:
+    largest = values.abs().max() if len(values) else values.new_ones(())
+    return values / largest.where(largest > 0, 1.0)
+
+
+def _moments(values: Tensor) -> dict[str, float]:
+    x = values.double().numpy()
+    if len(x) < FEWEST or np.ptp(x) < 1e-9:
+        return dict.fromkeys(("statistic", "p_normal", "skew", "kurtosis"), float("nan"))
+    test: Any = normaltest(x)
+    return {
+        "statistic": float(test.statistic),
+        "p_normal": float(test.pvalue),
+        "skew": float(skew(x)),
+        "kurtosis": float(kurtosis(x)),
+    }
+
+
+def selectivity(effects: Effects, kept: list[int]) -> Tensor:
+    """Largest share of one label in the sum over labels of |mean log₂ ratio of area|, `[P]` in [1 / labels, 1].
+
+    Args:
+        effects: of units or directions.
+        kept: places of the labels that count.
+
+    Returns:
+        NaN where no area changes.
+    """
+    size = effects.average.effect[:, kept, MEASURES.index("area")].abs().nan_to_num(0.0)
+    largest = size.amax(1) if kept else size.sum(1)
+    return largest / size.sum(1)
+
+
+def honesty(effects: Effects, null: Effects) -> pd.DataFrame:
+    """Means over samples of what tells an effect from an artefact.
+
+    Args:
+        effects: of the units.
+        null: of random directions.
+
+    Returns:
+        unit, realised (share of the asked change that arrives when the images are encoded again), others (change of
+        the other units, in their standard deviations), step_norm (‖Δw‖), selectivity, selectivity_p (share of random
+        directions that are at least as selective).
+    """
+    tuned = effects.tuned
+    own = selectivity(effects, effects.kept)
+    return pd.DataFrame(
+        {
+            "unit": tuned.unit,
+            "realised": tuned.realised.nanmean(1),
+            "others": tuned.others.nanmean(1),
+            "step_norm": tuned.step_norm.nanmean(1),
+            "selectivity": own,
+            "selectivity_p": p_null(own, selectivity(null, effects.kept)),
+        }
+    )
+
+
+def label_sparsity_table(
+    effects: Effects, reference: Effects, names: Mapping[str, Sequence[Any] | Tensor]
+) -> pd.DataFrame:
+    """Label sparsity of the median change over the samples of a class (paper Eq. 2), see `median_change`.
+
+    Over k labels for one measure; over k labels × measures for "all", each measure divided by its largest |median
+    change| in any unit and class.
+
+    Args:
+        effects: of units or random directions.
+        reference: of the units: which labels are interpreted, and what is divided by.
+        names: the first column: what it is called, and its values `[P]`.
+
+    Returns:
+        The first column, class, measure, sparsity.
+    """
+    own, median = (of.median_by_class[:, :, reference.kept] for of in (reference, effects))
+    sparsity = label_sparsity(median, largest(own) if own.numel() else own.new_ones(len(MEASURES)))
+    axes = {"class": effects.tuned.class_names, "measure": (*MEASURES, ALL)}
+    return long_table({**names, **axes}, {"sparsity": sparsity})
+
+
+def unit_sparsity(effects: Effects) -> Tensor:
+    """Hoyer's sparsity of a label's changes over the units (S5.1), per sample, in the interpreted labels: `[S, K', M]`.
+
+    1: one unit changes the label; 0: all do so alike.
+    """
+    labels = [hoyer(effects.change[:, :, k], dim=0) for k in effects.kept]
+    return torch.stack(labels, 1) if labels else effects.change.new_zeros(effects.change.shape[1], 0, len(MEASURES))
+
+
+def unit_sparsity_table(effects: Effects, rng: np.random.Generator) -> pd.DataFrame:
+    """Mean of `unit_sparsity` over samples, with its 95 % bootstrap interval: label, measure, sparsity, low, high."""
+    by_sample = unit_sparsity(effects)
+    low, high = interval(by_sample[None], resample(len(by_sample), rng))
+    columns = {"sparsity": by_sample.nanmean(0), "low": low[0], "high": high[0]}
+    return long_table({"label": effects.kept_labels, "measure": MEASURES}, columns)
+
+
+def transfer(effects: Effects) -> pd.DataFrame:
+    """What the unit that changes a label most does in each class, for every label and measure.
+
+    Returns:
+        label, measure, class, unit (the first of the ranking over the samples of all classes; none has a change: no
+        row), change (mean over the samples of the class, see `Average`).
+    """
+    ranked = effects.average.ranked[:, effects.kept].movedim(0, -1)
+    first = by_size(ranked)[..., :1]
+    changes = effects.by_class.value[:, :, effects.kept].permute(2, 3, 1, 0)
+    axes = {"label": effects.kept_labels, "measure": MEASURES, "class": effects.tuned.class_names}
+    of_first = changes.gather(-1, first[:, :, None].expand(*changes.shape[:3], 1))[..., 0]
+    known = ~ranked.gather(-1, first).isnan()
+    table = long_table(axes, {"unit": effects.tuned.unit[first], "change": of_first, "known": known})
+    return pd.DataFrame(table[table.pop("known")]).reset_index(drop=True)
+
+
+def class_agreement(effects: Effects) -> pd.DataFrame:
+    """How alike the units' effects are in two classes: label, measure, class_a, class_b, r (Pearson, over units).
+
+    Each pair of classes once.
+    """
+    change, names = effects.by_class.effect[:, :, effects.kept].numpy(), effects.tuned.class_names
+    parts = [
+        long_table(
+            {"label": effects.kept_labels, "measure": MEASURES},
+            {"class_a": names[a], "class_b": names[b], "r": pearson(change[:, a], change[:, b])},
+        )
+        for a, b in combinations(range(len(names)), 2)
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else _EMPTY
