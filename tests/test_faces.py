@@ -14,11 +14,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lis import build
-from lis.classifiers.classifier import Task, draw_set
 from lis.classifiers.cut import CutClassifier
 from lis.classifiers.networks import check_domain
 from lis.classifiers.partnet import WEIGHTS, PartNet, PartNetwork, read_network
 from lis.classifiers.preprocessing import Preprocessing
+from lis.classifiers.tasks import Task, draw_set
 from lis.config import LeastSquaresConfig, conf_folder
 from lis.context import Context
 from lis.generators.partworld import SETS

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from lis.classifiers.classifier import draw_figures
 from lis.classifiers.partnet import CLASSES, TASKS, WEIGHTS, PartNet, PartNetwork, read_network
 from lis.classifiers.partnet_training import attribute_loss
+from lis.classifiers.tasks import draw_figures
 from lis.generators.partworld import SETS, PartWorld
 from lis.streams import Stream
 from lis.types import Classifier

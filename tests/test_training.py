@@ -13,22 +13,11 @@ import torch
 from helpers.fakes import FakeClassifier, FakeGenerator, make_context
 from torch import nn
 
-from lis.classifiers.classifier import (
-    Batches,
-    Curve,
-    Task,
-    bayes_class,
-    default_rate,
-    draw_figures,
-    find_precision,
-    measure,
-    ready,
-    settle,
-    train,
-)
+from lis.classifiers.classifier import Curve, default_rate, find_precision, measure, ready, settle, train
 from lis.classifiers.cut import CutClassifier
 from lis.classifiers.partnet import CLASSES
 from lis.classifiers.preprocessing import Preprocessing
+from lis.classifiers.tasks import Batches, Task, bayes_class, draw_figures
 from lis.config import TrainingConfig
 from lis.generators.partworld import SETS, PartWorld
 from lis.generators.partworld.world import world

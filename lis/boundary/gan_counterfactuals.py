@@ -21,7 +21,7 @@ from lis.look import PICTURED, Look, Looker
 from lis.peaks import picture_arrays
 from lis.quantify.averages import Average, unwrapped
 from lis.quantify.change import change
-from lis.quantify.measures import MEASURES, interpreted
+from lis.quantify.measures import MEASURES, TOLD, interpreted
 from lis.segmentation.segmenter import Masks, load_segmenter, segmenter
 from lis.segmentation.training import part_images
 from lis.shards import Shards
@@ -35,8 +35,6 @@ from lis.units.tuned import long_table
 from lis.units.tuning import perturbations
 
 SHARD_VERSION = 2
-TOLD = ("area", "luminance", "entropy")
-"""Measures by which it is told what a unit changes most: the angle of a round part says little."""
 
 
 @dataclass

@@ -13,6 +13,7 @@ from lis.boundary.trajectories import trajectories
 from lis.context import Context
 from lis.memory import Batches, Machine
 from lis.peaks import picture_arrays
+from lis.quantify.measures import BACKGROUND
 from lis.stage import MODELS, stage
 from lis.store import Artifact, Draft
 from lis.types import Classifier
@@ -20,7 +21,6 @@ from lis.types import Classifier
 _KEPT = ("w", "image", "mask")
 IMAGES = ("original", "before", "after", "counterfactual")
 """The images of a trajectory that are looked at: both ends, and the two beside the boundary."""
-BACKGROUND = "background"
 
 
 def _images(ctx: Context, machine: Machine) -> int:

@@ -43,7 +43,7 @@ def initialisations(ctx: Context, linked: Artifact, train: Artifact, test: Artif
 
     Table "sparsity", a row per search: origin, target, sample_index, initialisation, success, steps, sparsity (Hoyer's,
     of r̃ − r̃₀; NaN where it failed), sparsity_asked (of Δr). Tables "agreement", "pair_sparsity" and "units": see
-    `agreement_table`, `pair_sparsity` and `shared_units`. Tensors "directions": direction `[rows of "sparsity", units]`,
+    `agreement_table`, `pair_sparsity`, `shared_units`. Tensors "directions": direction `[rows of "sparsity", units]`,
     NaN where it failed. Json "facts": initialisations, top, class_names.
 
     Raises:

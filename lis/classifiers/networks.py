@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 
-from lis.classifiers.classifier import Task
 from lis.classifiers.cut import CutClassifier
 from lis.classifiers.libraries import IMAGENET, Library, find
 from lis.classifiers.preprocessing import Preprocessing
+from lis.classifiers.tasks import Task
 from lis.config import ClassifierConfig, NetworkConfig
 from lis.types import Classifier, Generator
 

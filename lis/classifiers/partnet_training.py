@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import IterableDataset
 
-from lis.classifiers.classifier import draw_figures
 from lis.classifiers.partnet import PartNetwork
+from lis.classifiers.tasks import draw_figures
 from lis.generators.partworld.world import SETS
 
 _ATTRIBUTE_WEIGHT = 2.0

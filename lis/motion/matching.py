@@ -18,7 +18,7 @@ from lis.config.fields import number
 from lis.context import Context
 from lis.generators.layers import image_and_maps
 from lis.generators.partworld import PartWorld
-from lis.generators.partworld.displacement import KINDS, kind_of
+from lis.generators.partworld.displacement import KINDS, NEAR, kind_of
 from lis.matching.affine import apply, decompose, estimate
 from lis.matching.align import align
 from lis.memory import Machine
@@ -31,8 +31,6 @@ from lis.streams import Stream
 from lis.types import Generator, Matcher, pixel_grid
 
 VERSION = 2
-NEAR = 4.0
-"""Pixels within which a displacement counts as found."""
 MOVED = ("dx", "dy", "rotation", "scale")
 """What is recovered of a pose."""
 

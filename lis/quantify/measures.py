@@ -17,6 +17,9 @@ from lis.quantify.ellipse import POWERS, Ellipse, to_angle
 from lis.quantify.entropy import part_entropy
 
 MEASURES = ("area", "luminance", "entropy", "eccentricity", "angle")
+TOLD = ("area", "luminance", "entropy")
+"""Measures by which it is told what a unit changes most: the angle of a round part says little."""
+BACKGROUND = "background"
 MINIMUM_AREA = 0.0012
 """Fraction of the frame, 20 of 128 × 128 pixels: a label with a smaller mean area is not interpreted."""
 _REC_709 = (0.2126, 0.7152, 0.0722)

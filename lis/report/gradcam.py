@@ -12,8 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from lis.boundary.gan_counterfactuals import TOLD
-from lis.boundary.gradcam import BACKGROUND
+from lis.quantify.measures import BACKGROUND, TOLD
 from lis.report.layouts import mosaic
 from lis.report.marks import axes_at, bare, enlarged, names_down, picture, write
 from lis.report.section import Picture, Section, Table, crossed, means, metrics, section

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lis.generators.partworld.displacement import KINDS
-from lis.motion.matching import NEAR
+from lis.generators.partworld.displacement import KINDS, NEAR
 from lis.report.marks import DASHED, diagonal, dots, names_down, padded, write
 from lis.report.section import Picture, Section, Table, crossed, metrics, section
 from lis.report.source import Source

@@ -12,8 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from lis.boundary.gan_counterfactuals import TOLD
-from lis.quantify.measures import MEASURES
+from lis.quantify.measures import MEASURES, TOLD
 from lis.report.layouts import changed, mosaic, overlay
 from lis.report.marks import bare, picture
 from lis.report.section import Picture, Section, Table, section

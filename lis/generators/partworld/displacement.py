@@ -16,6 +16,8 @@ VISIBLE = 0.5
 """A layer is seen in a pixel of which it covers more than this share."""
 KINDS = ("pose", "parts", "colours")
 """What a factor can change."""
+NEAR = 4.0
+"""Pixels within which a displacement counts as found."""
 _POSE = ("x", "y", "scale", "rotation")
 _PAINT = ("hue", "lightness", "saturation", "contrast", "marking", "texture", "bars")
 """In the names of factors that move nothing."""
