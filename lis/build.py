@@ -71,10 +71,10 @@ def matcher(config: MatcherConfig, side: int, classifier: Classifier | None = No
     """
     if isinstance(config, (FlowConfig, PumpConfig)) and config.enlarge is None:
         config = replace(config, enlarge=usual_enlargement(side))
-    found = build(config, classifier=classifier) if isinstance(config, PumpConfig) else build(config)
-    if missing := [name for name in ("fingerprint", "layers", "view", "__call__") if not hasattr(found, name)]:
+    result = build(config, classifier=classifier) if isinstance(config, PumpConfig) else build(config)
+    if missing := [name for name in ("fingerprint", "layers", "view", "__call__") if not hasattr(result, name)]:
         raise ValueError(f"matcher {config._target_}: it has no {missing[0]}; expected what lis.types.Matcher says")
-    return found
+    return result
 
 
 def with_weights(config: ClassifierConfig, generator: Generator) -> ClassifierConfig:

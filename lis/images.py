@@ -121,4 +121,4 @@ class _Counted(io.BytesIO):
 
 def label_colours(labels: Sequence[str]) -> dict[str, str]:
     """A colour per part of a figure, by its place in the segmenter's labels; none is that of a class."""
-    return {name: PARTS[place % len(PARTS)] for place, name in enumerate(labels)}
+    return {name: PARTS[index % len(PARTS)] for index, name in enumerate(labels)}

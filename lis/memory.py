@@ -140,8 +140,8 @@ def _left_of_group() -> list[int]:
     left = []
     for controller, path in ((line[1], line[2]) for line in lines if len(line) == 3):
         if controller in _FILES:
-            root, own = _GROUPS / controller, Path(path.lstrip("/"))
-            left += [_left_of(root / group, *_FILES[controller]) for group in (own, *own.parents)]
+            root, subset = _GROUPS / controller, Path(path.lstrip("/"))
+            left += [_left_of(root / group, *_FILES[controller]) for group in (subset, *subset.parents)]
     return [bytes_ for bytes_ in left if bytes_ is not None]
 
 

@@ -32,5 +32,5 @@ def nearest(name: str, known: Iterable[str]) -> str:
         '; did you mean ear?'
     """
     like = {other.lower(): other for other in islice(known, _COMPARED)}
-    found = difflib.get_close_matches(name.lower()[:100], like, n=1)
-    return f"; did you mean {like[found[0]]}?" if found else ""
+    result = difflib.get_close_matches(name.lower()[:100], like, n=1)
+    return f"; did you mean {like[result[0]]}?" if result else ""

@@ -90,8 +90,8 @@ class Stage:
         Raises:
             ValueError: as above.
         """
-        if found := self.found_problems(ctx.config):
-            raise ValueError("\n".join(found))
+        if result := self.found_problems(ctx.config):
+            raise ValueError("\n".join(result))
         if self.check:
             self.check(ctx)
 

@@ -105,21 +105,21 @@ def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
     return q
 
 
-def wilson(kept: int, n: int) -> tuple[float, float]:
+def wilson(retained: int, n: int) -> tuple[float, float]:
     """95 % Wilson interval of the share `kept / n`.
 
     Example:
         >>> [round(bound, 3) for bound in wilson(9, 10)]
         [0.596, 0.982]
     """
-    interval = binomtest(kept, n).proportion_ci(0.95, method="wilson")
+    interval = binomtest(retained, n).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)
 
 
-def kept_table(names: tuple[str, ...], class_index: np.ndarray, kept: np.ndarray) -> pd.DataFrame:
+def kept_table(names: tuple[str, ...], class_index: np.ndarray, retained: np.ndarray) -> pd.DataFrame:
     """Share of samples that keep their class, by class and for "all": class, kept, low, high, n (Wilson 95 %)."""
-    groups = [(name, kept[class_index == c]) for c, name in enumerate(names)] + [("all", kept)]
-    rows = [(name, own.mean(), *wilson(int(own.sum()), len(own)), len(own)) for name, own in groups]
+    groups = [(name, retained[class_index == c]) for c, name in enumerate(names)] + [("all", retained)]
+    rows = [(name, subset.mean(), *wilson(int(subset.sum()), len(subset)), len(subset)) for name, subset in groups]
     return pd.DataFrame(rows, columns=["class", "kept", "low", "high", "n"])
 
 

@@ -382,8 +382,8 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _number(error: BaseException) -> int | None:
     """The system's number of an error, such as `errno.ENOSPC`; None where it has none."""
     number = getattr(error, "errno", None)
-    found = re.search(r"\b(?:os error|errno) (\d+)", str(error), re.IGNORECASE)
-    return number if number is not None else int(found[1]) if found else None
+    result = re.search(r"\b(?:os error|errno) (\d+)", str(error), re.IGNORECASE)
+    return number if number is not None else int(result[1]) if result else None
 
 
 def check_writable(folder: Path, name: str) -> None:

@@ -88,7 +88,7 @@ def _images(ctx: Context, machine: Machine) -> int:
 def adversarial(
     ctx: Context,
     config: AdversarialConfig,
-    found: Artifact,
+    result: Artifact,
     linked: Artifact,
     trained: Artifact | None,
     draft: Draft,
@@ -113,7 +113,7 @@ def adversarial(
         ValueError: what the stages before refuse.
     """
     parts = Parts.of(ctx)
-    _build(Job(ctx, found, load_link(linked), parts, ctx.batches(parts.masks, gradient=True)), draft)
+    _build(Job(ctx, result, load_link(linked), parts, ctx.batches(parts.masks, gradient=True)), draft)
 
 
 @dataclass(frozen=True)
@@ -155,13 +155,13 @@ def _contrast(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The tensors "block" of some counterfactuals, all at once, and "first" of the first of them."""
     ctx, labels = job.ctx, len(job.parts.labels)
-    original, own = generated(ctx, w_original, job.parts.masks)[:2]  # without the maps
+    original, subset = generated(ctx, w_original, job.parts.masks)[:2]  # without the maps
     moved, other = generated(ctx, w, job.parts.masks)[:2]
     steps = Steps(ctx.config.adversarial.step, ctx.config.adversarial.max_steps)
     targets = torch.full((len(w),), target, device=ctx.device)
     forced = attack(_logits(ctx), original, targets, goal.to(original), steps)
     cycled = generated(ctx, job.link(ctx.classifier.features(forced.image).cpu()))[0]
-    views = ((own, original), (other, moved), (own, forced.image))
+    views = ((subset, original), (other, moved), (subset, forced.image))
     apart = [difference(original, image) for image in (moved, forced.image)]
     made = {
         "probability": forced.probability,
@@ -171,8 +171,8 @@ def _contrast(
         "measures": torch.stack([measure(mask, image, labels) for mask, image in views], 1),
         **{name: torch.stack([each[name] for each in apart], 1) for name in apart[0]},
     }
-    shown = torch.stack([image[0] for image in (original, moved, forced.image, cycled)])
-    first = {"image": to_uint8(shown), "difference": (shown[1:3] - shown[0]).float().cpu()}
+    selected = torch.stack([image[0] for image in (original, moved, forced.image, cycled)])
+    first = {"image": to_uint8(selected), "difference": (selected[1:3] - selected[0]).float().cpu()}
     return {name: values.cpu() for name, values in made.items()}, first
 
 
@@ -186,20 +186,20 @@ def _build(job: Job, draft: Draft) -> None:
     blocks = _blocks(table, ctx.config.adversarial.samples)
     shards = list(SHARDS.artifacts(job, blocks, "steps in pixels"))
     rows = [row for block in blocks for row in block.rows]
-    own = table.iloc[rows][["origin", "target", "sample_index", "probability"]].reset_index(drop=True)
+    subset = table.iloc[rows][["origin", "target", "sample_index", "probability"]].reset_index(drop=True)
     names = np.asarray(ctx.classifier.class_names)
-    found = joined(shards)
-    result = _table(own, rows, found, names) if found else own.iloc[:0]
+    results = joined(shards)
+    result = _table(subset, rows, results, names) if results else subset.iloc[:0]
     draft.table("adversarial", result)
     labels = job.parts.labels
-    draft.table("measures", _measures(found["measures"] if found else torch.empty(0, 3, len(labels), 5), labels))
+    draft.table("measures", _measures(results["measures"] if results else torch.empty(0, 3, len(labels), 5), labels))
     starts = np.cumsum([0, *(len(block.rows) for block in blocks)])[: min(len(blocks), ctx.config.counterfactual.shown)]
     draft.table("shown", result.iloc[starts][["origin", "target", "sample_index"]].assign(row=starts))
     if len(starts):
         first = [artifact.tensors("first") for artifact in shards[: len(starts)]]
         draft.tensors("shown", {name: torch.stack([each[name] for each in first]) for name in first[0]})
     shares = (
-        {name: float(np.mean(result[name])) if len(result) else None for name in ("reached", "seen")} if found else {}
+        {name: float(np.mean(result[name])) if len(result) else None for name in ("reached", "seen")} if results else {}
     )
     draft.json("facts", {"labels": list(labels), "n": len(rows)} | shares)
 
@@ -209,15 +209,15 @@ def _blocks(table: pd.DataFrame, most: int | None) -> list[Block]:
     good = table[table["success"].to_numpy(dtype=bool)]
     ordered = dict.fromkeys(zip(good["origin"], good["target"], strict=True))
     rows = {pair: good.index[(good["origin"] == pair[0]) & (good["target"] == pair[1])] for pair in ordered}
-    return [Block(str(target), tuple(own[:most].tolist())) for (_, target), own in rows.items()]
+    return [Block(str(target), tuple(subset[:most].tolist())) for (_, target), subset in rows.items()]
 
 
-def _table(own: pd.DataFrame, rows: list[int], found: dict[str, Tensor], names: np.ndarray) -> pd.DataFrame:
-    table = own.rename(columns={"probability": "goal"}).assign(row=rows)
-    table = table.assign(**{name: found[name].numpy() for name in ("probability", "reached", "steps")})
+def _table(subset: pd.DataFrame, rows: list[int], result: dict[str, Tensor], names: np.ndarray) -> pd.DataFrame:
+    table = subset.rename(columns={"probability": "goal"}).assign(row=rows)
+    table = table.assign(**{name: result[name].numpy() for name in ("probability", "reached", "steps")})
     for name in ("mse", "largest", "coarse"):
-        table = table.assign(**{f"{name}_{kind}": found[name][:, k].numpy() for k, kind in enumerate(KINDS)})
-    cycled = names[found["cycled"].numpy()]
+        table = table.assign(**{f"{name}_{kind}": result[name][:, k].numpy() for k, kind in enumerate(KINDS)})
+    cycled = names[result["cycled"].numpy()]
     return table.assign(cycled=cycled, seen=cycled == table["target"].to_numpy())
 
 

@@ -62,7 +62,7 @@ def validate_bayes(generator: Generator) -> Bayes:
     also=lambda ctx: {"path_end": ctx.config.counterfactual.path_end},
     check=lambda ctx: validate_bayes(ctx.generator),
 )
-def boundary_truth(ctx: Context, searched: Artifact, shown: Artifact, draft: Draft) -> None:
+def boundary_truth(ctx: Context, searched: Artifact, selected: Artifact, draft: Draft) -> None:
     """Part world: the true factors along all counterfactuals, and where the Bayes class becomes the target.
 
     Table "boundaries", a row per counterfactual with a boundary: origin, target, sample_index, classifier (t of its
@@ -76,18 +76,21 @@ def boundary_truth(ctx: Context, searched: Artifact, shown: Artifact, draft: Dra
     Raises:
         ValueError: the generator does not know its classes; what the stages before refuse.
     """
-    _build(Job.of(ctx), validate_bayes(ctx.generator), searched, shown, draft)
+    _build(Job.of(ctx), validate_bayes(ctx.generator), searched, selected, draft)
 
 
-def _build(job: Job, generator: Bayes, searched: Artifact, shown: Artifact, draft: Draft) -> None:
+def _build(job: Job, generator: Bayes, searched: Artifact, selected: Artifact, draft: Draft) -> None:
     table, tensors = searched.table("counterfactuals"), searched.tensors("counterfactuals")
-    kept = np.flatnonzero(table["boundary"].notna())
-    table, tensors = table.iloc[kept].reset_index(drop=True), {name: values[kept] for name, values in tensors.items()}
+    retained = np.flatnonzero(table["boundary"].notna())
+    table, tensors = (
+        table.iloc[retained].reset_index(drop=True),
+        {name: values[retained] for name, values in tensors.items()},
+    )
     boundaries = _boundaries(job, generator, table, tensors)
     factors = _factors(job, generator, table, tensors)
     draft.table("boundaries", boundaries)
     draft.table("factors", factors)
-    for name, paths in _paths(job, generator, shown).items():
+    for name, paths in _paths(job, generator, selected).items():
         draft.table(name, paths)
     draft.json("summary", summary(boundaries, factors))
 
@@ -112,27 +115,27 @@ def _boundaries(job: Job, generator: Bayes, table: pd.DataFrame, tensors: Mappin
             generator.log_posterior(tensors[name].to(device)).argmax(1).cpu().numpy() for name in ("w_original", "w")
         ]
     names = np.asarray(generator.class_names)
-    found = table[["origin", "target", "sample_index"]].assign(classifier=table["boundary"], bayes=bayes)
-    found = found.assign(bayes_before=names[ends[0]], bayes_after=names[ends[1]])
-    return found.assign(posterior=at[every, target].numpy(), gap=bayes - table["boundary"])
+    result = table[["origin", "target", "sample_index"]].assign(classifier=table["boundary"], bayes=bayes)
+    result = result.assign(bayes_before=names[ends[0]], bayes_after=names[ends[1]])
+    return result.assign(posterior=at[every, target].numpy(), gap=bayes - table["boundary"])
 
 
 def _factors(job: Job, generator: Bayes, table: pd.DataFrame, tensors: Mapping[str, Tensor]) -> pd.DataFrame:
     """The table "factors"."""
     last, first = (generator.true_factors(tensors[name].to(job.ctx.device)).cpu() for name in ("w", "w_original"))
     rows, groups = list[pd.DataFrame](), table.groupby(["origin", "target"], sort=False)
-    for (origin, target), own in groups:  # pyright: ignore[reportGeneralTypeIssues]: the stubs know no pairs
+    for (origin, target), subset in groups:  # pyright: ignore[reportGeneralTypeIssues]: the stubs know no pairs
         means = [generator.class_factors(generator.class_names.index(name)).cpu() for name in (target, origin)]
         columns: dict[str, Any] = {"origin": origin, "target": target, "factor": generator.factor_names}
-        columns["change"] = (last - first)[own.index.tolist()].mean(0).numpy()
-        columns |= {"difference": (means[0] - means[1]).numpy(), "n": len(own)}
+        columns["change"] = (last - first)[subset.index.tolist()].mean(0).numpy()
+        columns |= {"difference": (means[0] - means[1]).numpy(), "n": len(subset)}
         rows.append(pd.DataFrame(columns))
     return pd.concat(rows, ignore_index=True)
 
 
-def _paths(job: Job, generator: Bayes, shown: Artifact) -> dict[str, pd.DataFrame]:
+def _paths(job: Job, generator: Bayes, selected: Artifact) -> dict[str, pd.DataFrame]:
     """The tables "factor_paths" and "posterior_paths" of the trajectories."""
-    table, tensors, device = shown.table("trajectories"), shown.tensors("trajectories"), job.ctx.device
+    table, tensors, device = selected.table("trajectories"), selected.tensors("trajectories"), job.ctx.device
     w, position = tensors["w"], tensors["position"]
     target = torch.tensor([generator.class_names.index(name) for name in table["target"]])
     value = generator.true_factors(w.flatten(0, 1).to(device)).cpu().unflatten(0, w.shape[:2])
@@ -152,9 +155,9 @@ def _paths(job: Job, generator: Bayes, shown: Artifact) -> dict[str, pd.DataFram
 
 def _named(rows: pd.DataFrame, table: pd.DataFrame, position: Tensor) -> pd.DataFrame:
     """The rows with origin, target, sample_index and position in place of the trajectory's number."""
-    own = table.iloc[rows.pop("row").to_numpy()]
-    for place, name in enumerate(("origin", "target", "sample_index")):
-        rows.insert(place, name, own[name].to_numpy())
+    subset = table.iloc[rows.pop("row").to_numpy()]
+    for index, name in enumerate(("origin", "target", "sample_index")):
+        rows.insert(index, name, subset[name].to_numpy())
     rows.insert(4, "position", position.numpy()[rows["step"]])
     return rows
 
@@ -169,8 +172,10 @@ def summary(boundaries: Any, factors: pd.DataFrame) -> dict[str, float | int | N
     """
     pairs: Any = factors.groupby(["origin", "target"], sort=False)
     cosines = [
-        own["change"] @ own["difference"] / (np.linalg.norm(own["change"]) * np.linalg.norm(own["difference"]))
-        for _, own in pairs
+        subset["change"]
+        @ subset["difference"]
+        / (np.linalg.norm(subset["change"]) * np.linalg.norm(subset["difference"]))
+        for _, subset in pairs
     ]
     known = boundaries["gap"].dropna()
     return {

@@ -69,7 +69,7 @@ def counterfactuals(ctx: Context, linked: Artifact, train: Artifact, test: Artif
     )
 
 
-def rows(found: Mapping[str, Tensor], names: tuple[str, ...], known: tuple[str, ...]) -> pd.DataFrame:
+def rows(result: Mapping[str, Tensor], names: tuple[str, ...], known: tuple[str, ...]) -> pd.DataFrame:
     """A row per counterfactual.
 
     Columns: origin, target, origin_index, target_index (places among the classes of the run), sample_index,
@@ -79,27 +79,27 @@ def rows(found: Mapping[str, Tensor], names: tuple[str, ...], known: tuple[str, 
     NaN where there is none, because the search failed or the first image is of the target class already).
 
     Args:
-        found: what `searched` gives.
+        result: what `searched` gives.
         names: of the classes of the run.
         known: of the classifier's classes.
     """
     classes, called = np.asarray(names), np.asarray(known)
-    columns: dict[str, Any] = {name: classes[found[name].numpy()] for name in ("origin", "target")}
-    columns |= {f"{name}_index": found[name] for name in ("origin", "target")}
-    columns |= {name: found[name] for name in ("sample_index", "initialisation", "success")}
-    columns["reason"] = _reasons(found, columns["target"])
-    columns |= {name: found[name] for name in ("steps", "probability")}
-    columns |= {name: called[found[name].numpy()] for name in ("before", "after")}
-    columns["r_distance"] = found["shift"].norm(dim=1)
-    columns["reencoded_distance"] = (found["reencoded"] - found["reencoded_original"]).norm(dim=1)
-    columns["w_distance"] = (found["w"] - found["w_original"]).norm(dim=1)
-    columns["w_cosine"] = identity(found["w_original"], found["w"])
-    columns["boundary"] = found["boundary"]
+    columns: dict[str, Any] = {name: classes[result[name].numpy()] for name in ("origin", "target")}
+    columns |= {f"{name}_index": result[name] for name in ("origin", "target")}
+    columns |= {name: result[name] for name in ("sample_index", "initialisation", "success")}
+    columns["reason"] = _reasons(result, columns["target"])
+    columns |= {name: result[name] for name in ("steps", "probability")}
+    columns |= {name: called[result[name].numpy()] for name in ("before", "after")}
+    columns["r_distance"] = result["shift"].norm(dim=1)
+    columns["reencoded_distance"] = (result["reencoded"] - result["reencoded_original"]).norm(dim=1)
+    columns["w_distance"] = (result["w"] - result["w_original"]).norm(dim=1)
+    columns["w_cosine"] = identity(result["w_original"], result["w"])
+    columns["boundary"] = result["boundary"]
     return pd.DataFrame({name: np.asarray(values) for name, values in columns.items()})
 
 
-def _reasons(found: Mapping[str, Tensor], target: np.ndarray) -> list[str]:
-    told = zip(*(found[name].tolist() for name in ("success", "diverged", "steps")), target, strict=True)
+def _reasons(result: Mapping[str, Tensor], target: np.ndarray) -> list[str]:
+    told = zip(*(result[name].tolist() for name in ("success", "diverged", "steps")), target, strict=True)
     return [
         ""
         if success
@@ -117,25 +117,25 @@ def pair_table(table: pd.DataFrame) -> pd.DataFrame:
     steps (median), probability, w_distance, r_distance, reencoded_distance (means); NaN where none was.
     """
     groups: Any = table.groupby(["origin", "target"], sort=False)
-    found = [_pair(origin, target, own) for (origin, target), own in groups]
-    return pd.DataFrame([*found, _pair("all", "all", table)])
+    result = [_pair(origin, target, subset) for (origin, target), subset in groups]
+    return pd.DataFrame([*result, _pair("all", "all", table)])
 
 
-def _pair(origin: str, target: str, own: Any) -> dict[str, Any]:
-    good = own[own["success"]]
-    low, high = wilson(len(good), len(own))
-    counts = {"n": len(own), "reached": len(good), "rate": len(good) / len(own), "low": low, "high": high}
+def _pair(origin: str, target: str, subset: Any) -> dict[str, Any]:
+    good = subset[subset["success"]]
+    low, high = wilson(len(good), len(subset))
+    counts = {"n": len(subset), "reached": len(good), "rate": len(good) / len(subset), "low": low, "high": high}
     means = {name: good[name].mean() for name in ("probability", "w_distance", "r_distance", "reencoded_distance")}
     return {"origin": origin, "target": target} | counts | {"steps": good["steps"].median()} | means
 
 
-def _build(job: Job, found: dict[str, Tensor], draft: Draft) -> None:
+def _build(job: Job, result: dict[str, Tensor], draft: Draft) -> None:
     ctx = job.ctx
-    table = rows(found, ctx.class_names, ctx.classifier.class_names)
+    table = rows(result, ctx.class_names, ctx.classifier.class_names)
     draft.table("counterfactuals", table)
     draft.table("pairs", pair_table(table))
-    draft.tensors("counterfactuals", {name: found[name] for name in KEPT})
-    reached = int(found["success"].sum())
+    draft.tensors("counterfactuals", {name: result[name] for name in KEPT})
+    reached = int(result["success"].sum())
     counts = {"n": len(table), "reached": reached, "rate": reached / len(table), "nonnegative": job.nonnegative}
     settings = asdict(search_settings(ctx.config.counterfactual)) | {"start": start_bound(ctx.config.counterfactual)}
     draft.json("facts", settings | counts | {"class_names": list(ctx.class_names)})

@@ -109,16 +109,16 @@ def _build(ctx: Context, test: Artifact, linked: Artifact, parts: Artifact, draf
     model = load_segmenter(ctx, parts)
     masks = Masks(model)
     chosen = first(test.tensors("pairs"), ctx.config.gan_counterfactual.samples)
-    found = _read(Job(ctx, Looker.tuned(ctx, masks, model.labels), (parts.key,)), chosen)
-    draft.table("samples", sample_table(found))
-    draft.table("measures", measure_table(found))
-    units = unit_table(found, linked.table("units"))
+    result = _read(Job(ctx, Looker.tuned(ctx, masks, model.labels), (parts.key,)), chosen)
+    draft.table("samples", sample_table(result))
+    draft.table("measures", measure_table(result))
+    units = unit_table(result, linked.table("units"))
     draft.table("units", units)
     steps = ctx.config.gan_counterfactual.steps
-    kept = {name: getattr(found, name) for name in ("probability", "prediction", "measures", "shift")}
-    draft.tensors("paths", kept | {"position": torch.linspace(0, 1, steps)})
-    pictures(ctx, found, units, linked, masks, draft)
-    draft.json("facts", {"labels": list(found.labels), "class_names": list(ctx.class_names)})
+    retained = {name: getattr(result, name) for name in ("probability", "prediction", "measures", "shift")}
+    draft.tensors("paths", retained | {"position": torch.linspace(0, 1, steps)})
+    pictures(ctx, result, units, linked, masks, draft)
+    draft.json("facts", {"labels": list(result.labels), "class_names": list(ctx.class_names)})
 
 
 def _read(job: Job, chosen: dict[str, Tensor]) -> Paths:
@@ -140,9 +140,9 @@ def _blocks(ctx: Context, chosen: dict[str, Tensor]) -> list[Block]:
     """Ordered pairs of classes, each with its samples, at most `tuning.seed_block` at once."""
     blocks = []
     for origin, target in permutations(range(len(ctx.class_names)), 2):
-        own = chosen["sample_index"][chosen["class_index"] == origin]
+        subset = chosen["sample_index"][chosen["class_index"] == origin]
         names = ctx.class_names[origin], ctx.class_names[target]
-        blocks += [Block(*names, tuple(some.tolist())) for some in own.split(ctx.config.tuning.seed_block)]
+        blocks += [Block(*names, tuple(some.tolist())) for some in subset.split(ctx.config.tuning.seed_block)]
     return blocks
 
 
@@ -236,24 +236,24 @@ def pictures(ctx: Context, paths: Paths, units: pd.DataFrame, linked: Artifact, 
     the units that are shown of the pair) and measured (that change); label "" where nothing changes.
     """
     config, looker = ctx.config.gan_counterfactual, Looker.pictured(ctx, masks, paths.labels)
-    ways = [(place, typical(paths, rows)) for place, rows in _next(paths)[: config.shown]]
-    shown = [_way(looker, paths, row).tensors(PICTURED) for _, row in ways]
+    ways = [(position, typical(paths, rows)) for position, rows in _next(paths)[: config.shown]]
+    selected = [_way(looker, paths, row).tensors(PICTURED) for _, row in ways]
     tables, tuned = [], []
-    for at, (place, row) in enumerate(ways):
-        origin, target, _ = paths.pairs[place]
-        own = units[(units["origin"] == paths.class_names[origin]) & (units["target"] == paths.class_names[target])]
-        chosen = _with_range(pd.DataFrame(own), linked.table("units")).head(config.units)
+    for at, (position, row) in enumerate(ways):
+        origin, target, _ = paths.pairs[position]
+        subset = units[(units["origin"] == paths.class_names[origin]) & (units["target"] == paths.class_names[target])]
+        chosen = _with_range(pd.DataFrame(subset), linked.table("units")).head(config.units)
         w = style_codes(
             load_link(linked), paths.r[row, :1], [(unit, 0) for unit in perturbations(chosen)], ctx.config.view.steps
         )
         tuned.append(looker(w).tensors(PICTURED))
         moved = paths.shift[row, torch.tensor(chosen["unit"].to_numpy())].numpy()
         tables.append(told(chosen.assign(shown=at, own=moved), tuned[-1]["measures"], paths.labels))
-    rows = [(paths.class_names[o], paths.class_names[t]) for o, t, _ in (paths.pairs[place] for place, _ in ways)]
+    rows = [(paths.class_names[o], paths.class_names[t]) for o, t, _ in (paths.pairs[position] for position, _ in ways)]
     index = [int(paths.sample_index[row]) for _, row in ways]
     table = pd.DataFrame(rows, columns=pd.Index(["origin", "target"]))
     draft.table("shown", table.assign(sample_index=index, row=[row for _, row in ways]))
-    draft.tensors("shown", {name: torch.stack([way[name] for way in shown]) for name in shown[0]})
+    draft.tensors("shown", {name: torch.stack([way[name] for way in selected]) for name in selected[0]})
     draft.table("tuned", pd.concat(tables, ignore_index=True))
     draft.tensors("tuned", {name: torch.cat([part[name] for part in tuned]) for name in tuned[0]})
 
@@ -261,7 +261,7 @@ def pictures(ctx: Context, paths: Paths, units: pd.DataFrame, linked: Artifact, 
 def _next(paths: Paths) -> list[tuple[int, Tensor]]:
     """Places and rows of the pairs that lead from a class to the next one."""
     classes = len(paths.class_names)
-    return [(place, rows) for place, (o, t, rows) in enumerate(paths.pairs) if t == (o + 1) % classes]
+    return [(index, rows) for index, (o, t, rows) in enumerate(paths.pairs) if t == (o + 1) % classes]
 
 
 def _way(looker: Looker, paths: Paths, row: int) -> Look:
@@ -288,14 +288,14 @@ def told(units: pd.DataFrame, measures: Tensor, labels: tuple[str, ...]) -> pd.D
     counts = interpreted(measures).numpy()[:, None] & np.isin(MEASURES, TOLD)
     size = np.where(counts, np.nan_to_num(np.abs(moved)), 0)
     size = size / np.maximum(size.max((0, 1), initial=0), 1e-12)
-    found = []
+    result = []
     for unit, sizes in enumerate(size):
         label, measure = np.unravel_index(int(sizes.argmax()), sizes.shape) if sizes.size else (0, 0)
         any_ = bool(sizes.size and sizes.max() > 0)
-        found.append(
+        result.append(
             (labels[label] if any_ else "", MEASURES[measure], moved[unit, label, measure] if any_ else np.nan)
         )
-    return units.assign(**{name: [row[k] for row in found] for k, name in enumerate(("label", "measure", "measured"))})
+    return units.assign(**{name: [row[k] for row in result] for k, name in enumerate(("label", "measure", "measured"))})
 
 
 @dataclass(frozen=True)
@@ -341,15 +341,15 @@ class Paths:
     @property
     def at_target(self) -> Tensor:
         """Whether the classifier answers with the target, `[N, T]` bool."""
-        places = torch.tensor([self.known.index(name) for name in self.class_names])
-        return self.prediction == places[self.target][:, None]
+        indices = torch.tensor([self.known.index(name) for name in self.class_names])
+        return self.prediction == indices[self.target][:, None]
 
     @property
     def pairs(self) -> list[tuple[int, int, Tensor]]:
         """Origin, target and the rows of each ordered pair of classes, in the order of the rows."""
         both = torch.stack([self.origin, self.target], 1)
-        found = list(dict.fromkeys(map(tuple, both.tolist())))
-        return [(o, t, (both == torch.tensor([o, t])).all(1).nonzero()[:, 0]) for o, t in found]
+        result = list(dict.fromkeys(map(tuple, both.tolist())))
+        return [(o, t, (both == torch.tensor([o, t])).all(1).nonzero()[:, 0]) for o, t in result]
 
 
 def sample_table(paths: Paths) -> pd.DataFrame:
@@ -433,10 +433,10 @@ def unit_table(paths: Paths, units: pd.DataFrame) -> pd.DataFrame:
     spread = np.where(units["status"] == "live", units["std"], np.nan)
     tables = []
     for origin, target, rows in paths.pairs:
-        own = paths.shift[rows].double().numpy()
-        mean = own.mean(0)
+        subset = paths.shift[rows].double().numpy()
+        mean = subset.mean(0)
         columns = {"unit": range(len(mean)), "change": mean, "standard": mean / spread}
-        table = pd.DataFrame(columns | {"agree": (np.sign(own) == np.sign(mean)).mean(0)})
+        table = pd.DataFrame(columns | {"agree": (np.sign(subset) == np.sign(mean)).mean(0)})
         table = table.iloc[np.argsort(-np.abs(mean), kind="stable")].assign(rank=range(1, len(mean) + 1))
         tables.append(_named(table, {"origin": paths.class_names[origin], "target": paths.class_names[target]}))
     return pd.concat(tables, ignore_index=True)
@@ -454,6 +454,6 @@ def typical(paths: Paths, rows: Tensor) -> int:
 
 
 def _named(table: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
-    for place, (name, value) in enumerate(names.items()):
-        table.insert(place, name, value)
+    for index, (name, value) in enumerate(names.items()):
+        table.insert(index, name, value)
     return table

@@ -59,8 +59,8 @@ def _build(ctx: Context, walked: Artifact, draft: Draft) -> None:
     labels = tuple(walked.json("facts")["labels"])
     whole = int((along["position"] - 1).abs().argmin())
     of = {name: torch.stack([along[name][:, 0], *around[name].unbind(1), along[name][:, whole]], 1) for name in _KEPT}
-    places = torch.tensor([ctx.classifier.class_names.index(name) for name in ctx.class_names])
-    classes = places[torch.from_numpy(table[["origin_index", "target_index"]].to_numpy().copy())]
+    indices = torch.tensor([ctx.classifier.class_names.index(name) for name in ctx.class_names])
+    classes = indices[torch.from_numpy(table[["origin_index", "target_index"]].to_numpy().copy())]
     made = [_heat(ctx, w, c) for w, c in zip(of["w"], classes, strict=True)]
     heat = torch.stack(made) if made else torch.empty(0, len(IMAGES), 2, 1, 1)
     if made:
@@ -90,13 +90,13 @@ def validate_cam(classifier: Classifier) -> nn.Module:
     name, modules = classifier.cam_layer, dict(classifier.layers)
     if isinstance(classifier, nn.Module):
         modules |= {path: module for path, module in classifier.named_modules() if path}
-    found = [module for path, module in modules.items() if f".{path}".endswith(f".{name}")]
-    if name is None or not found:
+    result = [module for path, module in modules.items() if f".{path}".endswith(f".{name}")]
+    if name is None or not result:
         raise ValueError(
             f"{type(classifier).__name__} has cam_layer={name!r}: GradCAM needs the module that gives the last map of "
             "the convolutions; use another classifier, or leave gradcam out of analysis.stages"
         )
-    return modules[name] if name in modules else found[0]
+    return modules[name] if name in modules else result[0]
 
 
 def cam(classifier: Classifier, image: Tensor, classes: Tensor) -> Tensor:
@@ -118,10 +118,10 @@ def cam(classifier: Classifier, image: Tensor, classes: Tensor) -> Tensor:
     with torch.inference_mode(False), torch.enable_grad():
         x = image.detach().clone().requires_grad_()
         method = LayerGradCam(lambda x: classifier.head(classifier.features(x)), validate_cam(classifier))
-        found = method.attribute(x, target=classes.clone(), relu_attributions=True)
-    if not isinstance(found, Tensor):
-        raise ValueError(f"cam_layer={classifier.cam_layer!r} gives {type(found).__name__}: expected one map")
-    return F.interpolate(found.detach().float(), image.shape[2:], mode="bilinear", align_corners=False)[:, 0].cpu()
+        result = method.attribute(x, target=classes.clone(), relu_attributions=True)
+    if not isinstance(result, Tensor):
+        raise ValueError(f"cam_layer={classifier.cam_layer!r} gives {type(result).__name__}: expected one map")
+    return F.interpolate(result.detach().float(), image.shape[2:], mode="bilinear", align_corners=False)[:, 0].cpu()
 
 
 def heat_table(heat: Tensor, mask: Tensor, labels: tuple[str, ...]) -> pd.DataFrame:

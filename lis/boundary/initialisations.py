@@ -53,13 +53,13 @@ def initialisations(ctx: Context, linked: Artifact, train: Artifact, test: Artif
     _build(job, blocks(job, config.diversity_samples, config.initialisations), draft)
 
 
-def _build(job: Job, wanted: list, draft: Draft) -> None:
+def _build(job: Job, requested: list, draft: Draft) -> None:
     ctx, top = job.ctx, job.ctx.config.counterfactual.top
-    found = searched(job, wanted, "counterfactuals from many starts")
-    failed = ~found["success"][:, None]
-    reached = (found["reencoded"] - found["reencoded_original"]).masked_fill(failed, torch.nan)
-    asked = found["shift"].masked_fill(failed, torch.nan)
-    table = rows(found, ctx.class_names, ctx.classifier.class_names)
+    result = searched(job, requested, "counterfactuals from many starts")
+    failed = ~result["success"][:, None]
+    reached = (result["reencoded"] - result["reencoded_original"]).masked_fill(failed, torch.nan)
+    asked = result["shift"].masked_fill(failed, torch.nan)
+    table = rows(result, ctx.class_names, ctx.classifier.class_names)
     table = table[["origin", "target", "sample_index", "initialisation", "success", "steps"]]
     table = table.assign(sparsity=hoyer(reached).numpy(), sparsity_asked=hoyer(asked).numpy())
     draft.table("sparsity", table)
@@ -112,7 +112,9 @@ def agreement_table(table: pd.DataFrame, reached: Tensor, asked: Tensor, top: in
         top: as in `agreement`.
     """
     groups: Any = table[table["success"]].groupby(KEYS, sort=False)
-    known = {key: _agreement(reached[own.index.tolist()], asked[own.index.tolist()], top) for key, own in groups}
+    known = {
+        key: _agreement(reached[subset.index.tolist()], asked[subset.index.tolist()], top) for key, subset in groups
+    }
     missing = {"n": 0} | dict.fromkeys(("cosine", "cosine_low", "cosine_high", "cosine_asked", "shared"), np.nan)
     keys = table[KEYS].drop_duplicates().itertuples(index=False, name=None)
     return pd.DataFrame([dict(zip(KEYS, key, strict=True)) | known.get(key, missing) for key in keys])
@@ -133,9 +135,15 @@ def pair_sparsity(table: pd.DataFrame) -> pd.DataFrame:
     """Sparsity of the directions of every pair of classes: origin, target, n, mean, std, low and high (quartiles)."""
     groups: Any = table.groupby(["origin", "target"], sort=False)["sparsity"]
     rows = [
-        {"origin": origin, "target": target, "n": int(own.notna().sum()), "mean": own.mean(), "std": own.std(ddof=0)}
-        | {"low": own.quantile(0.25), "high": own.quantile(0.75)}
-        for (origin, target), own in groups
+        {
+            "origin": origin,
+            "target": target,
+            "n": int(subset.notna().sum()),
+            "mean": subset.mean(),
+            "std": subset.std(ddof=0),
+        }
+        | {"low": subset.quantile(0.25), "high": subset.quantile(0.75)}
+        for (origin, target), subset in groups
     ]
     return pd.DataFrame(rows)
 
@@ -147,8 +155,8 @@ def shared_units(table: pd.DataFrame, reached: Tensor, top: int) -> pd.DataFrame
     (mean of r̃ − r̃₀); the first `top` of every pair.
     """
     rows, groups = list[pd.DataFrame](), table[table["success"]].groupby(["origin", "target"], sort=False)
-    for (origin, target), own in groups:  # pyright: ignore[reportGeneralTypeIssues]: the stubs know no pairs
-        directions = reached[own.index.tolist()]
+    for (origin, target), subset in groups:  # pyright: ignore[reportGeneralTypeIssues]: the stubs know no pairs
+        directions = reached[subset.index.tolist()]
         share = F.one_hot(head(directions, top), directions.shape[1]).sum(1).double().mean(0)
         first = share.argsort(descending=True, stable=True)[:top]
         columns = {"unit": first, "share": share[first], "change": directions.mean(0)[first]}

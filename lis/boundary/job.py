@@ -96,10 +96,10 @@ def search_arrays(ctx: Context) -> int:
 
 def search_settings(config: CounterfactualConfig) -> Settings:
     """The settings of a search, with the optimizer's own learning rate where none is given."""
-    own = OPTIMIZERS[config.optimizer].learning_rate
+    subset = OPTIMIZERS[config.optimizer].learning_rate
     return Settings(
         optimizer=config.optimizer,
-        learning_rate=own if config.learning_rate is None else config.learning_rate,
+        learning_rate=subset if config.learning_rate is None else config.learning_rate,
         max_steps=config.max_steps,
         check_every=config.check_every,
         lambda1=config.lambda1,
@@ -141,21 +141,21 @@ def class_pairs(config: RunConfig) -> list[tuple[int, int]]:
         >>> class_pairs(RunConfig(classes=ClassesConfig(name="three", names=["a", "b", "c"])))
         [(0, 1), (1, 2), (2, 0), (0, 2), (1, 0), (2, 1)]
     """
-    names, wanted = config.classes.names, config.counterfactual.pairs
+    names, requested = config.classes.names, config.counterfactual.pairs
     if len(names) < 2:
         raise ValueError(f"a counterfactual needs two classes: classes.names has {len(names)} ({', '.join(names)})")
-    if wanted is None:
+    if requested is None:
         return [(k, (k + d) % len(names)) for d in range(1, len(names)) for k in range(len(names))]
-    if not wanted:
+    if not requested:
         raise ValueError("counterfactual.pairs is empty: expected <from>-<to>, or null for every pair")
-    found = [class_pair(text, names, key="counterfactual.pairs=") for text in wanted]
-    if len(set(found)) < len(found):
-        raise ValueError(f"counterfactual.pairs={','.join(wanted)}: expected every pair once")
-    return found
+    result = [class_pair(text, names, key="counterfactual.pairs=") for text in requested]
+    if len(set(result)) < len(result):
+        raise ValueError(f"counterfactual.pairs={','.join(requested)}: expected every pair once")
+    return result
 
 
 def starts(
-    seed: int, optimizer: str, bound: float, places: tuple[int, int], sample_index: Tensor, n: int, units: int
+    seed: int, optimizer: str, bound: float, indices: tuple[int, int], sample_index: Tensor, n: int, units: int
 ) -> Tensor:
     """Uniform starts in the coordinates of the optimizer's metric; one does not depend on the others.
 
@@ -163,7 +163,7 @@ def starts(
         seed: of the run.
         optimizer: says whether they may be negative.
         bound: below which they lie.
-        places: original and target among the classifier's classes.
+        indices: original and target among the classifier's classes.
         sample_index: samples `[k]` in the stream of test pairs.
         n: starts per sample.
         units: of the classifier.
@@ -171,7 +171,7 @@ def starts(
     Returns:
         `[k, n, units]` float32.
     """
-    stream, (origin, target) = Stream("counterfactual starts", seed), places
+    stream, (origin, target) = Stream("counterfactual starts", seed), indices
     draws = torch.empty(len(sample_index), n, units)
     for row, sample in enumerate(sample_index.tolist()):
         for start in range(n):
@@ -216,19 +216,19 @@ def _config(job: Job, block: Block) -> dict[str, Any]:
 
 def _build(job: Job, block: Block, draft: Draft) -> None:
     problems = problems_of(job, block)
-    found = search(job.land(block.settings), job.answers, problems)
+    result = search(job.land(block.settings), job.answers, problems)
     k, n = len(block.sample_index), block.initialisations
     draft.tensors(
         "block",
         {
             "sample_index": block.sample_index.repeat_interleave(n),
             "initialisation": torch.arange(n).repeat(k),
-            "steps": found.steps,
-            "success": found.success,
-            "diverged": found.diverged,
+            "steps": result.steps,
+            "success": result.success,
+            "diverged": result.diverged,
             "r": problems.r,
-            "shift": found.shift,
-            **_read(job, problems, found),
+            "shift": result.shift,
+            **_read(job, problems, result),
         },
     )
 
@@ -252,11 +252,11 @@ def blocks(job: Job, samples: int, initialisations: int, settings: Settings | No
     ]
 
 
-def searched(job: Job, wanted: Sequence[Block], label: str) -> dict[str, Tensor]:
+def searched(job: Job, requested: Sequence[Block], label: str) -> dict[str, Tensor]:
     """Everything that the shards of these blocks hold, one after the other; besides origin and target `[n]`."""
-    sizes = torch.tensor([len(block.sample_index) * block.initialisations for block in wanted])
-    ends = torch.tensor([block.pair for block in wanted]).repeat_interleave(sizes, 0)
-    return SHARDS.tensors(job, wanted, label) | {"origin": ends[:, 0], "target": ends[:, 1]}
+    sizes = torch.tensor([len(block.sample_index) * block.initialisations for block in requested])
+    ends = torch.tensor([block.pair for block in requested]).repeat_interleave(sizes, 0)
+    return SHARDS.tensors(job, requested, label) | {"origin": ends[:, 0], "target": ends[:, 1]}
 
 
 def problems_of(job: Job, block: Block) -> Problems:
@@ -275,13 +275,13 @@ def problems_of(job: Job, block: Block) -> Problems:
         ctx.classifier.units,
     )
     r = block.r.repeat_interleave(n, 0).to(ctx.device)
-    places = [torch.full((len(r),), place, device=ctx.device) for place in (origin, target)]
-    return Problems(r, places[0], places[1], start.flatten(0, 1).to(ctx.device))
+    indices = [torch.full((len(r),), index, device=ctx.device) for index in (origin, target)]
+    return Problems(r, indices[0], indices[1], start.flatten(0, 1).to(ctx.device))
 
 
-def _read(job: Job, problems: Problems, found: Found) -> dict[str, Tensor]:
+def _read(job: Job, problems: Problems, result: Found) -> dict[str, Tensor]:
     """What the images of the original and of the counterfactual are taken for, and where the boundary lies between."""
-    w_original, w = job.codes(problems.r), job.codes(problems.r + found.shift)
+    w_original, w = job.codes(problems.r), job.codes(problems.r + result.shift)
     first, last, target = job.looker(w_original), job.looker(w), problems.target.cpu()
     return {
         "w_original": w_original,
@@ -291,20 +291,20 @@ def _read(job: Job, problems: Problems, found: Found) -> dict[str, Tensor]:
         "before": first.prediction,
         "after": last.prediction,
         "probability": last.softmax.gather(1, target[:, None])[:, 0],
-        "boundary": _boundary(job, problems, found).mean(1).float(),
+        "boundary": _boundary(job, problems, result).mean(1).float(),
     }
 
 
-def _boundary(job: Job, problems: Problems, found: Found) -> Tensor:
+def _boundary(job: Job, problems: Problems, result: Found) -> Tensor:
     """Positions before and after the boundary `[n, 2]`, NaN where there is none."""
-    r, shift, target = (x[found.success.to(x.device)] for x in (problems.r, found.shift, problems.target))
+    r, shift, target = (x[result.success.to(x.device)] for x in (problems.r, result.shift, problems.target))
 
     def inside(path: Tensor, position: Tensor) -> Tensor:
         moved = job.along(r[path], shift[path], position)
         return (job.predict(moved) == target[path]).cpu()
 
-    both = torch.full((len(found.steps), 2), torch.nan, dtype=torch.float64)
-    both[found.success] = enter(inside, len(r))
+    both = torch.full((len(result.steps), 2), torch.nan, dtype=torch.float64)
+    both[result.success] = enter(inside, len(r))
     return both
 
 
@@ -329,13 +329,13 @@ def enter(inside: Callable[[Tensor, Tensor], Tensor], n: int, end: float = 1.0, 
         >>> before <= 0.3 < after, after - before < 1e-3
         (True, True)
     """
-    grid, found = torch.linspace(0, end, steps + 1, dtype=torch.float64), torch.full((n, 2), torch.nan).double()
+    grid, result = torch.linspace(0, end, steps + 1, dtype=torch.float64), torch.full((n, 2), torch.nan).double()
     paths = torch.arange(n).repeat_interleave(steps + 1)
     hits = inside(paths, grid.repeat(n)).unflatten(0, (n, steps + 1))
     first = hits.int().argmax(1)  # 0 where it begins inside, and where it is nowhere inside
     crossed = first.nonzero()[:, 0]
-    found[crossed] = torch.stack([grid[first[crossed] - 1], grid[first[crossed]]], 1)
-    while len(crossed) and float((found[crossed, 1] - found[crossed, 0]).max()) > TOLERANCE * end:
-        middle = found[crossed].mean(1)
-        found[crossed, inside(crossed, middle).long()] = middle
-    return found
+    result[crossed] = torch.stack([grid[first[crossed] - 1], grid[first[crossed]]], 1)
+    while len(crossed) and float((result[crossed, 1] - result[crossed, 0]).max()) > TOLERANCE * end:
+        middle = result[crossed].mean(1)
+        result[crossed, inside(crossed, middle).long()] = middle
+    return result

@@ -162,7 +162,7 @@ def search(land: Landscape, answers: Callable[[Tensor], Tensor], problems: Probl
         answers: `r [n, units]` → logarithm of every class's probability for the image of f(r), `[n, classes]`.
         problems: what is wanted.
     """
-    found, most = Found.nothing(problems.r), land.settings.max_steps
+    result, most = Found.nothing(problems.r), land.settings.max_steps
     descent, active, trails = Descent(land, problems), torch.arange(len(problems.r)), list[Trail]()
     trail, before = [descent.shift], torch.full_like(problems.start[:, 0], -torch.inf)
     while len(active):
@@ -170,8 +170,8 @@ def search(land: Landscape, answers: Callable[[Tensor], Tensor], problems: Probl
         moved = torch.where(lost[:, None], 0, descent.shift)
         after = margin(answers(descent.problems.r + moved), descent.problems.target)
         hit = (after > 0) & ~lost
-        found.shift[active], found.steps[active] = moved, descent.taken
-        found.success[active], found.diverged[active] = hit.cpu(), lost.cpu()
+        result.shift[active], result.steps[active] = moved, descent.taken
+        result.success[active], result.diverged[active] = hit.cpu(), lost.cpu()
         trails.append(Trail(active[hit.cpu()], torch.stack([x[hit] for x in trail]), before[hit], after[hit]))
         active = active[~(hit | lost).cpu()]
         descent.keep(~(hit | lost))
@@ -180,8 +180,8 @@ def search(land: Landscape, answers: Callable[[Tensor], Tensor], problems: Probl
             break
         steps = min(land.settings.check_every, most - descent.taken)
         trail = [descent.shift, *(descent.step() for _ in range(steps))] if len(active) else []
-    _locate(found, trails, answers, problems)
-    return found
+    _locate(result, trails, answers, problems)
+    return result
 
 
 def margin(answers: Tensor, target: Tensor) -> Tensor:
@@ -191,8 +191,8 @@ def margin(answers: Tensor, target: Tensor) -> Tensor:
         >>> margin(torch.tensor([[1.0, 3.0, 2.5]]), torch.tensor([1]))
         tensor([0.5000])
     """
-    own = answers.gather(1, target[:, None])[:, 0]
-    return own - answers.scatter(1, target[:, None], -torch.inf).amax(1)
+    subset = answers.gather(1, target[:, None])[:, 0]
+    return subset - answers.scatter(1, target[:, None], -torch.inf).amax(1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,7 +209,7 @@ class Trail:
     """Margin at the last, `[m]`."""
 
 
-def _locate(found: Found, trails: list[Trail], answers: Callable[[Tensor], Tensor], problems: Problems) -> None:
+def _locate(result: Found, trails: list[Trail], answers: Callable[[Tensor], Tensor], problems: Problems) -> None:
     """The first step that reaches the target, for all problems at once.
 
     Margins at two steps say where the border should lie; every third guess is the middle, so that no more looks are
@@ -219,7 +219,7 @@ def _locate(found: Found, trails: list[Trail], answers: Callable[[Tensor], Tenso
     if not ends:
         return
     rows = torch.stack([trail.rows[column] for trail, column in ends])
-    own = problems.rows(rows.to(problems.r.device))
+    subset = problems.rows(rows.to(problems.r.device))
     low, high = torch.zeros_like(rows), torch.tensor([len(trail.shifts) - 1 for trail, _ in ends])
     below, above = (torch.stack([getattr(t, name)[c] for t, c in ends]).cpu() for name in ("before", "after"))
     last, looks = high.clone(), 0
@@ -228,14 +228,14 @@ def _locate(found: Found, trails: list[Trail], answers: Callable[[Tensor], Tenso
         step = (low + ((high - low) * share).ceil().long()).clamp(low + 1, high - 1)[between]
         picked = zip(between.tolist(), step.tolist(), strict=True)
         shift = torch.stack([ends[i][0].shifts[k, ends[i][1]] for i, k in picked])
-        there = own.rows(between.to(own.r.device))
+        there = subset.rows(between.to(subset.r.device))
         ahead = margin(answers(there.r + shift), there.target).cpu()
         hit = ahead > 0
         high[between[hit]], above[between[hit]] = step[hit], ahead[hit]
         low[between[~hit]], below[between[~hit]] = step[~hit], ahead[~hit]
         looks += 1
-    found.shift[rows] = torch.stack([trail.shifts[k, c] for (trail, c), k in zip(ends, high.tolist(), strict=True)])
-    found.steps[rows] -= last - high
+    result.shift[rows] = torch.stack([trail.shifts[k, c] for (trail, c), k in zip(ends, high.tolist(), strict=True)])
+    result.steps[rows] -= last - high
 
 
 def retrace(land: Landscape, problems: Problems, steps: int) -> Tensor:
@@ -310,9 +310,9 @@ def normalised(gradient: Tensor, memory: Tensor, step: int) -> Tensor:
 def adam(gradient: Tensor, memory: Tensor, step: int) -> Tensor:
     """m̂ / (√v̂ + ε) with the decays 0.9 and 0.999 (Kingma & Ba 2015, Algorithm 1)."""
     corrected = []
-    for place, (decay, power) in enumerate(zip(_DECAY, (1, 2), strict=True)):
-        memory[:, place] = decay * memory[:, place] + (1 - decay) * gradient**power
-        corrected.append(memory[:, place] / (1 - decay**step))
+    for index, (decay, power) in enumerate(zip(_DECAY, (1, 2), strict=True)):
+        memory[:, index] = decay * memory[:, index] + (1 - decay) * gradient**power
+        corrected.append(memory[:, index] / (1 - decay**step))
     return corrected[0] / (corrected[1].sqrt() + 1e-8)
 
 

@@ -58,10 +58,10 @@ def _with(job: Job, l1: float) -> pd.DataFrame:
     ctx = job.ctx
     config = ctx.config.counterfactual
     settings = replace(search_settings(config), l1=l1, max_steps=config.l1_max_steps)
-    found = searched(job, blocks(job, config.l1_samples, 1, settings), f"counterfactuals, L1 {l1:g}")
-    table = rows(found, ctx.class_names, ctx.classifier.class_names)
-    kept = ["origin", "target", "sample_index", "success", "reason", "steps", "probability", "w_distance"]
-    return table[kept].assign(l1=l1, units=found["shift"].ne(0).sum(1).numpy())
+    result = searched(job, blocks(job, config.l1_samples, 1, settings), f"counterfactuals, L1 {l1:g}")
+    table = rows(result, ctx.class_names, ctx.classifier.class_names)
+    retained = ["origin", "target", "sample_index", "success", "reason", "steps", "probability", "w_distance"]
+    return table[retained].assign(l1=l1, units=result["shift"].ne(0).sum(1).numpy())
 
 
 def summary(sweep: pd.DataFrame) -> pd.DataFrame:
@@ -71,13 +71,13 @@ def summary(sweep: pd.DataFrame) -> pd.DataFrame:
     units (median), units_low and units_high (quartiles), w_distance (mean); NaN where none does.
     """
     groups: Any = sweep.groupby("l1")
-    return pd.DataFrame([{"l1": l1} | _row(own) for l1, own in groups])
+    return pd.DataFrame([{"l1": l1} | _row(subset) for l1, subset in groups])
 
 
-def _row(own: Any) -> dict[str, Any]:
-    good = own[own["success"]]
-    low, high = wilson(len(good), len(own))
+def _row(subset: Any) -> dict[str, Any]:
+    good = subset[subset["success"]]
+    low, high = wilson(len(good), len(subset))
     units = good["units"].quantile([0.25, 0.5, 0.75]).to_numpy() if len(good) else np.full(3, np.nan)
-    told = {"n": len(own), "rate": len(good) / len(own), "low": low, "high": high}
+    told = {"n": len(subset), "rate": len(good) / len(subset), "low": low, "high": high}
     told |= {"probability": good["probability"].mean(), "w_distance": good["w_distance"].mean()}
     return told | dict(zip(("units_low", "units", "units_high"), units, strict=True))

@@ -31,8 +31,8 @@ METRICS = {"pixel_l2": "mse"}
 
 def _also(ctx: Context) -> dict[str, Any]:
     config, choice = ctx.config.counterfactual, choose(ctx.config.evaluation, ctx.generator.resolution)
-    shown = {name: getattr(config, name) for name in ("shown", "steps", "path_end", "samples", "sample_block")}
-    return identity_of(ctx) | shown | {"lpips": ctx.config.evaluation.lpips, "metrics": choice.checksums}
+    selected = {name: getattr(config, name) for name in ("shown", "steps", "path_end", "samples", "sample_block")}
+    return identity_of(ctx) | selected | {"lpips": ctx.config.evaluation.lpips, "metrics": choice.checksums}
 
 
 @stage(
@@ -67,26 +67,26 @@ def trajectories(
 
 def _build(job: Job, parts: Parts, choice: Choice, draft: Draft) -> None:
     config = job.ctx.config.counterfactual
-    found = _first_blocks(job)
-    rows, failed = _shown(job, found)
+    result = _first_blocks(job)
+    rows, failed = _shown(job, result)
     if not len(rows):
         raise ValueError(
-            f"no counterfactual among {len(found['steps'])} has a boundary ({failed[0]['reason']}): expected one "
+            f"no counterfactual among {len(result['steps'])} has a boundary ({failed[0]['reason']}): expected one "
             "or more; use counterfactual.optimizer=natural, more counterfactual.samples or counterfactual.max_steps"
         )
-    shown = {name: values[rows] for name, values in found.items()}
+    selected = {name: values[rows] for name, values in result.items()}
     known = job.ctx.classifier.class_names
-    target = torch.tensor([known.index(job.ctx.class_names[k]) for k in shown["target"].tolist()])
-    paths = Paths(shown["r"], shown["shift"], target)
+    target = torch.tensor([known.index(job.ctx.class_names[k]) for k in selected["target"].tolist()])
+    paths = Paths(selected["r"], selected["shift"], target)
     even = torch.linspace(0, config.path_end, config.steps)
     sides = paths.boundary(job, config.path_end, config.steps - 1)
     whole = seen(job, parts, paths.codes(job, even.expand(len(rows), -1)))
     around = seen(job, parts, paths.codes(job, sides))
     draft.tensors("trajectories", whole | {"position": even, "boundary": sides.mean(1).float()})
     draft.tensors("around", around | {"position": sides.float()})
-    draft.table("trajectories", _trajectory_table(job, shown, sides, around["prediction"]))
+    draft.table("trajectories", _trajectory_table(job, selected, sides, around["prediction"]))
     away = distances(job, choice.load(job.ctx.device), whole["w"])
-    draft.table("steps", _step_table(job, shown, whole, even, away))
+    draft.table("steps", _step_table(job, selected, whole, even, away))
     draft.table("measures", _measure_table(parts.labels, whole["measures"], even))
     draft.table("around", _around_table(parts.labels, around["measures"]))
     crossing = torch.searchsorted(even.double(), sides[:, 1].contiguous()) - 1
@@ -106,27 +106,27 @@ def _build(job: Job, parts: Parts, choice: Choice, draft: Draft) -> None:
 def _first_blocks(job: Job) -> dict[str, Tensor]:
     """The first block of samples of every pair that is shown: shards that `counterfactuals` has as well."""
     config = job.ctx.config.counterfactual
-    shown = class_pairs(job.ctx.config)[: config.shown]
-    wanted = [block for block in blocks(job, min(config.samples, config.sample_block), 1) if block.pair in shown]
-    return searched(job, wanted, "counterfactuals that are shown")
+    selected = class_pairs(job.ctx.config)[: config.shown]
+    requested = [block for block in blocks(job, min(config.samples, config.sample_block), 1) if block.pair in selected]
+    return searched(job, requested, "counterfactuals that are shown")
 
 
-def _shown(job: Job, found: dict[str, Tensor]) -> tuple[Tensor, list[dict[str, str]]]:
+def _shown(job: Job, result: dict[str, Tensor]) -> tuple[Tensor, list[dict[str, str]]]:
     """The row of each pair that has a boundary; why the others have none."""
     rows, failed = [], []
     for pair in class_pairs(job.ctx.config)[: job.ctx.config.counterfactual.shown]:
-        own = (found["origin"] == pair[0]) & (found["target"] == pair[1])
-        good = (own & found["boundary"].isfinite()).nonzero()[:, 0]
+        subset = (result["origin"] == pair[0]) & (result["target"] == pair[1])
+        good = (subset & result["boundary"].isfinite()).nonzero()[:, 0]
         rows += good[:1].tolist()
         if not len(good):
             origin, target = names_of(job.ctx.config, pair)
-            count = int((own & ~found["success"]).sum())
-            reason = f"{count} of {int(own.sum())} searches fail, the others begin as {target}"
+            count = int((subset & ~result["success"]).sum())
+            reason = f"{count} of {int(subset.sum())} searches fail, the others begin as {target}"
             failed.append({"origin": origin, "target": target, "reason": reason})
     return torch.tensor(rows, dtype=torch.int64), failed
 
 
-def _trajectory_table(job: Job, shown: dict[str, Tensor], sides: Tensor, answers: Tensor) -> pd.DataFrame:
+def _trajectory_table(job: Job, selected: dict[str, Tensor], sides: Tensor, answers: Tensor) -> pd.DataFrame:
     """A row per trajectory.
 
     Columns: trajectory, origin, target, origin_index, target_index, sample_index, boundary, before_answer, after_answer
@@ -134,27 +134,27 @@ def _trajectory_table(job: Job, shown: dict[str, Tensor], sides: Tensor, answers
     """
     names, called = np.asarray(job.ctx.class_names), np.asarray(job.ctx.classifier.class_names)
     columns: dict[str, Any] = {"trajectory": np.arange(len(sides))}
-    columns |= {name: names[shown[name].numpy()] for name in ("origin", "target")}
-    columns |= {f"{name}_index": shown[name].numpy() for name in ("origin", "target")}
-    columns |= {"sample_index": shown["sample_index"].numpy(), "boundary": sides.mean(1).numpy()}
+    columns |= {name: names[selected[name].numpy()] for name in ("origin", "target")}
+    columns |= {f"{name}_index": selected[name].numpy() for name in ("origin", "target")}
+    columns |= {"sample_index": selected["sample_index"].numpy(), "boundary": sides.mean(1).numpy()}
     columns |= dict(zip(("before_answer", "after_answer"), called[answers.T.numpy()], strict=True))
-    return pd.DataFrame(columns | {name: shown[name].numpy() for name in ("steps", "probability")})
+    return pd.DataFrame(columns | {name: selected[name].numpy() for name in ("steps", "probability")})
 
 
 def _step_table(
-    job: Job, shown: dict[str, Tensor], whole: dict[str, Tensor], even: Tensor, away: dict[str, Tensor]
+    job: Job, selected: dict[str, Tensor], whole: dict[str, Tensor], even: Tensor, away: dict[str, Tensor]
 ) -> pd.DataFrame:
     """A row per trajectory and step: position, probability (of the target), origin_probability, prediction, distances.
 
     The distances are to the first image: mse, and lpips and moco where they can be computed; `<metric>_normalised` is
     divided by the largest on the path.
     """
-    path = torch.arange(len(shown["target"]))
+    path = torch.arange(len(selected["target"]))
     called = np.asarray(job.ctx.classifier.class_names)
     columns: dict[str, Any] = {
         "position": even,
-        "probability": whole["probability"][path, :, shown["target"]],
-        "origin_probability": whole["probability"][path, :, shown["origin"]],
+        "probability": whole["probability"][path, :, selected["target"]],
+        "origin_probability": whole["probability"][path, :, selected["origin"]],
         "prediction": called[whole["prediction"].numpy()],
     }
     for metric, values in away.items():
@@ -239,19 +239,19 @@ def kinks(curves: Tensor, crossing: Tensor) -> Kinks:
         [6.0, 1.0, 2.667, 0.0]
     """
     steps = curves.diff(dim=1)
-    place = torch.arange(steps.shape[1]).reshape(1, -1, *[1] * (steps.ndim - 2))
+    index = torch.arange(steps.shape[1]).reshape(1, -1, *[1] * (steps.ndim - 2))
     at = crossing.reshape(-1, 1, *[1] * (steps.ndim - 2))
-    jump = torch.where(place == at, steps, torch.nan).nansum(1)
-    known = torch.where(place == at, steps, 0).isfinite().all(1)
+    jump = torch.where(index == at, steps, torch.nan).nansum(1)
+    known = torch.where(index == at, steps, 0).isfinite().all(1)
     every = steps.abs().nanmean(1)
-    found = {
+    result = {
         "jump": jump,
-        "elsewhere": torch.where(place == at, torch.nan, steps.abs()).nanmean(1),
+        "elsewhere": torch.where(index == at, torch.nan, steps.abs()).nanmean(1),
         "score": torch.where(every > 0, jump.abs() / every, torch.nan),
-        "bend": torch.where(place > at, steps, torch.nan).nanmean(1)
-        - torch.where(place < at, steps, torch.nan).nanmean(1),
+        "bend": torch.where(index > at, steps, torch.nan).nanmean(1)
+        - torch.where(index < at, steps, torch.nan).nanmean(1),
     }
-    return Kinks(**{name: torch.where(known, values, torch.nan) for name, values in found.items()})
+    return Kinks(**{name: torch.where(known, values, torch.nan) for name, values in result.items()})
 
 
 @dataclass(frozen=True, eq=False)
@@ -298,5 +298,5 @@ def distances(job: Job, metrics: Sequence[ImageDistance], w: Tensor) -> dict[str
             return torch.stack([metric(image, first.expand_as(image)).float().cpu() for metric in metrics], 1)
 
         rows += job.looker.batches.map(apart, path)
-    found = torch.cat(rows).unflatten(0, w.shape[:2]).unbind(2)
-    return {metric.name: values for metric, values in zip(metrics, found, strict=True)}
+    result = torch.cat(rows).unflatten(0, w.shape[:2]).unbind(2)
+    return {metric.name: values for metric, values in zip(metrics, result, strict=True)}

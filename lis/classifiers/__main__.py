@@ -117,8 +117,8 @@ class Entry:
     @property
     def licence(self) -> str:
         """Of the weights, in words."""
-        own = "as this project" if self.sources == COMMITTED else "–"
-        return self.published.licence if self.published else own
+        subset = "as this project" if self.sources == COMMITTED else "–"
+        return self.published.licence if self.published else subset
 
     @property
     def accuracy(self) -> str:
@@ -147,12 +147,12 @@ def timm_entries(pattern: str) -> tuple[list[Entry], int]:
     import timm
 
     names = timm.list_pretrained()
-    wanted = pattern if set(pattern) & set("*?[") else f"*{pattern}*"
-    found = sorted(fnmatch.filter(names, wanted))
-    if not found:
+    requested = pattern if set(pattern) & set("*?[") else f"*{pattern}*"
+    result = sorted(fnmatch.filter(names, requested))
+    if not result:
         raise ValueError(f"--timm {pattern}: none of timm's {len(names)} names matches; try a shorter one, as resnet")
-    made = (_timm_entry(name) for name in found[:MOST])
-    return [entry for entry in made if entry], len(found)
+    made = (_timm_entry(name) for name in result[:MOST])
+    return [entry for entry in made if entry], len(result)
 
 
 def _entry(file: Path) -> Entry:

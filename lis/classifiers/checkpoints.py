@@ -132,8 +132,8 @@ class Checkpoint:
             >>> list(checkpoint.state), checkpoint.notes
             (['fc.bias'], ('mine.pth: what is not the network was left out: loss.weight',))
         """
-        wanted = [name for name in names if not name.endswith(_COUNTER)]
-        prefix, copies, notes = self._prefix(wanted)
+        requested = [name for name in names if not name.endswith(_COUNTER)]
+        prefix, copies, notes = self._prefix(requested)
         known = {part for name in names for part in name.split(".")}
         beside = tuple(copy for copy in copies if not prefix.startswith(copy))
         around = {copy + name for copy in copies if copy not in beside for name in names}
@@ -141,7 +141,7 @@ class Checkpoint:
         others = [name for name in self.state if name not in around and not name.startswith(beside)]
         inside = [name for name in others if name.startswith(prefix) and not _of_training(name, prefix, known)]
         state = {name.removeprefix(prefix): self.state[name] for name in inside}
-        if any(name not in state for name in wanted):  # they are to be translated, or belong to another network
+        if any(name not in state for name in requested):  # they are to be translated, or belong to another network
             state = without_prefixes(state)
         taken = set(inside)
         if left_out := [name for name in others if name not in taken]:
@@ -152,19 +152,19 @@ class Checkpoint:
         """The same with tensors under other names."""
         return replace(self, state=dict(state))
 
-    def _prefix(self, wanted: Collection[str]) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    def _prefix(self, requested: Collection[str]) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
         """The prefix that yields all wanted names, "" if none does; other such; a note where some are averaged."""
-        found = sorted(prefixes(self.state, wanted), key=len)
-        if len(found) > MAX_COPIES:
+        result = sorted(prefixes(self.state, requested), key=len)
+        if len(result) > MAX_COPIES:
             raise ValueError(
-                f"{self.path} holds the network's names under {len(found)} prefixes ({some(found)}): expected "
+                f"{self.path} holds the network's names under {len(result)} prefixes ({some(result)}): expected "
                 "one network; write its state_dict into a file of its own"
             )
-        averaged, raw = [p for p in found if EMA.search(p)], [p for p in found if not EMA.search(p)]
+        averaged, raw = [p for p in result if EMA.search(p)], [p for p in result if not EMA.search(p)]
         notes = _choice(self.path, self.ema, averaged[0], raw[0] if raw else None) if averaged else ()
         chosen = averaged if self.ema and averaged else raw
         for other in chosen[1:]:
-            pairs = [(self.state[chosen[0] + name], self.state[other + name]) for name in wanted]
+            pairs = [(self.state[chosen[0] + name], self.state[other + name]) for name in requested]
             if not all(torch.equal(a, b) for a, b in {(id(a), id(b)): (a, b) for a, b in pairs if a is not b}.values()):
                 raise ValueError(
                     f"{self.path} holds the network's names under {chosen[0]!r} and under {other!r}, with different "
@@ -172,21 +172,21 @@ class Checkpoint:
                     "own"
                 )
         prefix = next(iter(chosen), "")
-        return prefix, tuple(other for other in found if other != prefix), notes
+        return prefix, tuple(other for other in result if other != prefix), notes
 
 
-def prefixes(names: Collection[str], wanted: Collection[str]) -> list[str]:
+def prefixes(names: Collection[str], requested: Collection[str]) -> list[str]:
     """Every prefix under which there are all of the wanted names.
 
     Example:
         >>> prefixes(["net.fc.bias", "net.fc.weight", "fc.bias"], ["fc.weight", "fc.bias"])
         ['net.']
     """
-    first = next(iter(wanted), None)
+    first = next(iter(requested), None)
     if first is None:
         return []
     starts = [name.removesuffix(first) for name in names if name.endswith(first)]
-    return [p for p in starts if p[-1:] in ("", ".") and all(p + name in names for name in wanted)]
+    return [p for p in starts if p[-1:] in ("", ".") and all(p + name in names for name in requested)]
 
 
 def without_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -218,21 +218,21 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], path: Path, outp
     Raises:
         ValueError: missing or unknown names, another number of classes, other shapes, or values that are not finite.
     """
-    own = network.state_dict()
-    _require_names(path, state, own)
-    heads = _heads(state, own, outputs)
+    subset = network.state_dict()
+    _require_names(path, state, subset)
+    heads = _heads(state, subset, outputs)
     notes: tuple[str, ...] = ()
     if heads and outputs == 2 and all(len(value) == 1 for value in heads.values()):
         state = {**state, **{name: torch.cat([torch.zeros_like(value), value]) for name, value in heads.items()}}
         notes = (f"{path.name} has one logit: it is that of the second class, and the first has the logit 0",)
-    _require_outputs(path, _heads(state, own, outputs), outputs)
-    require_shapes(path, state, {name: value for name, value in own.items() if name in state})
+    _require_outputs(path, _heads(state, subset, outputs), outputs)
+    require_shapes(path, state, {name: value for name, value in subset.items() if name in state})
     if broken := [name for name, value in state.items() if not value.isfinite().all()]:
         raise ValueError(
             f"{path} holds values that are not finite in {len(broken)} tensors ({_listed(broken)}): expected numbers; "
             "the training diverged or the file is damaged, take another one"
         )
-    network.load_state_dict(own | dict(state))
+    network.load_state_dict(subset | dict(state))
     return notes
 
 
@@ -243,8 +243,8 @@ def require_shapes(path: Path, state: Mapping[str, Any], expected: Mapping[str, 
         ValueError: it has not.
     """
     for name, value in expected.items():
-        found = state.get(name)
-        shape = tuple(found.shape) if isinstance(found, Tensor) else "nothing"
+        result = state.get(name)
+        shape = tuple(result.shape) if isinstance(result, Tensor) else "nothing"
         if shape != tuple(value.shape):
             raise ValueError(f"{path} has {shape} under {name!r}: expected {tuple(value.shape)}; take the right file")
 
@@ -274,14 +274,14 @@ def _require_short_names(path: Path, names: Collection[str]) -> None:
         )
 
 
-def _require_names(path: Path, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
-    missing = [name for name in own if name not in state and not name.endswith(_COUNTER)]
-    unknown = [name for name in state if name not in own]
+def _require_names(path: Path, state: Mapping[str, Tensor], subset: Mapping[str, Tensor]) -> None:
+    missing = [name for name in subset if name not in state and not name.endswith(_COUNTER)]
+    unknown = [name for name in state if name not in subset]
     if not missing and not unknown:
         return
-    parts = [f"{len(missing)} of {len(own)} tensors are missing ({_listed(missing)})"] if missing else []
+    parts = [f"{len(missing)} of {len(subset)} tensors are missing ({_listed(missing)})"] if missing else []
     parts += [f"{len(unknown)} have names that it does not know ({_listed(unknown)})"] if unknown else []
-    look = next((kind for part, kind in LOOKS.items() if _has(part, state) and not _has(part, own)), None)
+    look = next((kind for part, kind in LOOKS.items() if _has(part, state) and not _has(part, subset)), None)
     hint = f"this looks like {look}" if look else "it was made for another architecture or by another library"
     raise ValueError(
         f"{path} does not fit the network: {', '.join(parts)}; {hint}; set classifier.library and classifier.model to "
@@ -289,10 +289,10 @@ def _require_names(path: Path, state: Mapping[str, Tensor], own: Mapping[str, Te
     )
 
 
-def _heads(state: Mapping[str, Tensor], own: Mapping[str, Tensor], outputs: int) -> dict[str, Tensor]:
+def _heads(state: Mapping[str, Tensor], subset: Mapping[str, Tensor], outputs: int) -> dict[str, Tensor]:
     """The tensors of the head, where it is the number of classes alone that is wrong; none in any other case."""
-    wrong = {name: value for name, value in state.items() if value.shape != own[name].shape}
-    pairs = [(value, own[name]) for name, value in wrong.items()]
+    wrong = {name: value for name, value in state.items() if value.shape != subset[name].shape}
+    pairs = [(value, subset[name]) for name, value in wrong.items()]
     heads = [f for f, o in pairs if f.ndim and o.ndim and o.shape[0] == outputs and f.shape[1:] == o.shape[1:]]
     return wrong if len(heads) == len(pairs) and len({len(head) for head in heads}) == 1 else {}
 
@@ -397,8 +397,8 @@ def torchvision_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         >>> list(torchvision_names({"features.denseblock1.denselayer1.conv.2.weight": 0, "aux1.conv.weight": 0}))
         ['features.denseblock1.denselayer1.conv2.weight']
     """
-    kept = {name: value for name, value in state.items() if not AUXILIARY.fullmatch(name)}
-    return {_DENSE.sub(r"\1\2.", name): value for name, value in kept.items()}
+    retained = {name: value for name, value in state.items() if not AUXILIARY.fullmatch(name)}
+    return {_DENSE.sub(r"\1\2.", name): value for name, value in retained.items()}
 
 
 def ip_irm_names(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
@@ -410,15 +410,15 @@ def ip_irm_names(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: there is no such backbone, or it is the one for images of 32 pixels.
     """
-    found = [(match, value) for name, value in state.items() if (match := _IP_IRM.fullmatch(name))]
-    children = sorted({int(match[1]) for match, _ in found})
+    result = [(match, value) for name, value in state.items() if (match := _IP_IRM.fullmatch(name))]
+    children = sorted({int(match[1]) for match, _ in result})
     if len(children) != len(BACKBONE):
         raise ValueError(
             f"{path} has {some(state)}, and {len(children)} parts with weights below 'f.': expected the format of "
             f"IP-IRM, f.0.weight … f.7.2.bn3.bias, with the {len(BACKBONE)} of a ResNet-50; take such a file"
         )
     part = dict(zip(children, BACKBONE, strict=True))
-    backbone = {f"{part[int(match[1])]}.{match[2]}": value for match, value in found}
+    backbone = {f"{part[int(match[1])]}.{match[2]}": value for match, value in result}
     stem = backbone.get("conv1.weight")
     if stem is not None and stem.shape[-1] == 3:
         raise ValueError(

@@ -256,8 +256,8 @@ def default_rate(network: nn.Module) -> float:
 def find_precision(name: str, device: torch.device) -> Any:
     """Lightning's name of a precision; `auto` is bfloat16 where the processor computes in it."""
     if name == "auto":
-        found = torch.cpu.get_capabilities() if device.type == "cpu" else {"amx_bf16": torch.cuda.is_bf16_supported()}
-        name = "bf16" if found.get("avx512_bf16") or found.get("amx_bf16") else "float32"
+        result = torch.cpu.get_capabilities() if device.type == "cpu" else {"amx_bf16": torch.cuda.is_bf16_supported()}
+        name = "bf16" if result.get("avx512_bf16") or result.get("amx_bf16") else "float32"
     return {"bf16": "bf16-mixed", "float32": "32-true", TF32: "32-true"}[name]
 
 
@@ -281,10 +281,10 @@ def _parts(count: int, most: int = 10) -> Iterator[int]:
 
 
 def _accuracy(names: tuple[str, ...], label: Tensor, right: Tensor, best: Tensor) -> pd.DataFrame:
-    groups = [(name, label == place) for place, name in enumerate(names)] + [("all", torch.ones_like(right))]
+    groups = [(name, label == index) for index, name in enumerate(names)] + [("all", torch.ones_like(right))]
     rows = []
-    for name, own in groups:
-        n, hits = int(own.sum()), int(right[own].sum())
+    for name, subset in groups:
+        n, hits = int(subset.sum()), int(right[subset].sum())
         if n:
-            rows.append((name, hits / n, *wilson(hits, n), float(best[own].float().mean()), n))
+            rows.append((name, hits / n, *wilson(hits, n), float(best[subset].float().mean()), n))
     return pd.DataFrame(rows, columns=["class", "accuracy", "low", "high", "bayes", "n"])

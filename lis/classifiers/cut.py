@@ -189,24 +189,28 @@ def examine(network: nn.Module, size: int, name: str) -> Anatomy:
 
 
 def _find_head(calls: Sequence[_Call], logits: Any, name: str) -> str:
-    wanted = "expected logits [n, classes] as one nn.Linear gives them"
+    requested = "expected logits [n, classes] as one nn.Linear gives them"
     if not isinstance(logits, Tensor):
-        raise ValueError(f"{name} returns a {type(logits).__name__}: {wanted}; wrap it in a module that returns them")
+        raise ValueError(
+            f"{name} returns a {type(logits).__name__}: {requested}; wrap it in a module that returns them"
+        )
     linear = [call for call in calls if isinstance(call.module, nn.Linear)]
     if not linear:
-        raise ValueError(f"no nn.Linear runs in {name}: {wanted}; put a linear layer on a pooled vector of it")
+        raise ValueError(f"no nn.Linear runs in {name}: {requested}; put a linear layer on a pooled vector of it")
     head = next((call for call in linear if call.gave(logits)), None)
     if head is None:
         what = "such as softmax, scaling, a convolution or a sum of heads"
         raise ValueError(
-            f"something follows the last linear layer {linear[-1].name!r} of {name}, {what}: {wanted}; leave it out"
+            f"something follows the last linear layer {linear[-1].name!r} of {name}, {what}: {requested}; leave it out"
         )
     if logits.ndim != 2:
         what = f"gives {list(logits.shape)} for 2 images, one answer per token or position"
-        raise ValueError(f"the last linear layer {head.name!r} of {name} {what}: {wanted}; pool before it")
+        raise ValueError(f"the last linear layer {head.name!r} of {name} {what}: {requested}; pool before it")
     uses = sum(call.module is head.module for call in linear)
     if uses > 1:
-        raise ValueError(f"the last linear layer {head.name!r} of {name} runs {uses} times in a pass: {wanted}, once")
+        raise ValueError(
+            f"the last linear layer {head.name!r} of {name} runs {uses} times in a pass: {requested}, once"
+        )
     return head.name
 
 
@@ -240,8 +244,8 @@ def _recording(network: nn.Module) -> Iterator[list[_Call]]:
     def recorder(name: str):
         def record(module: nn.Module, _: Any, output: Any) -> None:
             shape = tuple(output.shape) if isinstance(output, Tensor) else ()
-            kept = output if isinstance(module, nn.Linear) else None
-            calls.append(_Call(name, module, shape, kept, 0 if kept is None else kept._version))
+            retained = output if isinstance(module, nn.Linear) else None
+            calls.append(_Call(name, module, shape, retained, 0 if retained is None else retained._version))
 
         return record
 

@@ -194,16 +194,16 @@ class Timm:
 
     def published(self) -> Published:
         """With the licence that timm states."""
-        found = self.config
+        result = self.config
         architecture = self.name.partition(".")[0]
         return Published(
-            f"{architecture}.{found.tag}" if found.tag else architecture,
-            found.tag or "timm",
-            found.url or None,
-            found.hf_hub_id or None,
-            found.license or "not stated",
+            f"{architecture}.{result.tag}" if result.tag else architecture,
+            result.tag or "timm",
+            result.url or None,
+            result.hf_hub_id or None,
+            result.license or "not stated",
             domain=IMAGENET
-            if len(imagenet_names()) == found.num_classes or _IMAGENET.search(found.tag or "")
+            if len(imagenet_names()) == result.num_classes or _IMAGENET.search(result.tag or "")
             else None,
         )
 
@@ -218,9 +218,9 @@ class Timm:
     def _translated(self, state: dict[str, Tensor], outputs: int) -> dict[str, Tensor]:
         """The state under timm's names, if timm's own reader understands it, with so many outputs or with one."""
         for count in (outputs, 1):
-            found = {"state_dict": dict(state), "num_classes": count}
+            result = {"state_dict": dict(state), "num_classes": count}
             try:
-                return self._create(count, pretrained=True, pretrained_cfg_overlay=found).state_dict()
+                return self._create(count, pretrained=True, pretrained_cfg_overlay=result).state_dict()
             except (RuntimeError, KeyError, AttributeError, IndexError, TypeError, ValueError):
                 continue
         return state  # what is wrong with it is said by whoever loads it
@@ -365,9 +365,9 @@ class Published:
 
     def find(self) -> Path | None:
         """The file on this machine, also from the cache of the hub's own client; fetches nothing."""
-        places = [self.file, *([_cached(self.repository)] if self.repository else [])]
-        places += [hub_file(self.url)] if self.url else []
-        return next((place for place in places if place and place.is_file()), None)
+        indices = [self.file, *([_cached(self.repository)] if self.repository else [])]
+        indices += [hub_file(self.url)] if self.url else []
+        return next((index for index in indices if index and index.is_file()), None)
 
     def fetch(self) -> Path:
         """The file on this machine, fetched once and checked where it is not here yet.
@@ -375,8 +375,8 @@ class Published:
         Raises:
             ValueError: there is no network or no such file; says what to put where.
         """
-        if found := self.find():
-            return found
+        if result := self.find():
+            return result
         if not (self.url or self.repository):
             raise ValueError(f"no weights were published for {self.model}: {_ALTERNATIVES}")
         try:
@@ -401,9 +401,9 @@ class Published:
     def differs(self, path: Path) -> str | None:
         """A remark where the SHA-256 of a file is not the one in its name, else None."""
         expected = _hash_in(path.name)
-        if expected is None or (found := sha256(path)).startswith(expected):
+        if expected is None or (result := sha256(path)).startswith(expected):
             return None
-        return f"{path.name} is not the published file: its SHA-256 begins with {found[: len(expected)]}"
+        return f"{path.name} is not the published file: its SHA-256 begins with {result[: len(expected)]}"
 
     def _download(self) -> None:
         expected = _hash_at_hub(self.address) if self.repository else _hash_in(self.file.name)
@@ -418,13 +418,13 @@ def hub_file(name: str) -> Path:
 def _cached(repository: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(repository, HUB_FILE)
-    return Path(found) if isinstance(found, str) else None
+    result = try_to_load_from_cache(repository, HUB_FILE)
+    return Path(result) if isinstance(result, str) else None
 
 
 def _hash_in(name: str) -> str | None:
-    found = _HASH.search(name)
-    return found and found[1]
+    result = _HASH.search(name)
+    return result and result[1]
 
 
 def _hash_at_hub(address: str) -> str | None:

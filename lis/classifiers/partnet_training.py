@@ -42,9 +42,9 @@ def attribute_loss(logits: Tensor, factors: Tensor, sets: Tensor) -> Tensor:
         factors: `[n, factors]`, NaN where a figure has none.
         sets: set of each figure `[n]`.
     """
-    own = logits[torch.arange(len(sets)), sets]
+    subset = logits[torch.arange(len(sets)), sets]
     known = factors.isfinite()
-    return F.binary_cross_entropy_with_logits(own[known], (factors[known] > 0).to(own))
+    return F.binary_cross_entropy_with_logits(subset[known], (factors[known] > 0).to(subset))
 
 
 class ClassifierFit(pl.LightningModule):

@@ -232,9 +232,9 @@ def calibration(confidence: Array, right: Flags) -> pd.DataFrame:
         A row per bin of `BINS` on [0, 1], closed above: bin, lower, upper, confidence (mean), accuracy, low, high (95 %
         Wilson interval of the accuracy), n. What an empty bin does not have is NaN.
     """
-    place, edges = _bins(confidence), np.linspace(0, 1, BINS + 1)
-    own = [place == k for k in range(BINS)]
-    rows = [(k, edges[k], edges[k + 1], *_reliability(confidence[own[k]], right[own[k]])) for k in range(BINS)]
+    index, edges = _bins(confidence), np.linspace(0, 1, BINS + 1)
+    subset = [index == k for k in range(BINS)]
+    rows = [(k, edges[k], edges[k + 1], *_reliability(confidence[subset[k]], right[subset[k]])) for k in range(BINS)]
     return pd.DataFrame(rows, columns=["bin", "lower", "upper", "confidence", "accuracy", "low", "high", "n"])
 
 
@@ -360,8 +360,8 @@ def cross_validated(x: Array, labels: Integers, folds: int) -> Iterator[tuple[fl
     models = [_regression(_PATH_TOLERANCE) for _ in splits]
     means: list[float] = []
     for c in GRID:
-        for model, (kept, _) in zip(models, splits, strict=True):
-            _fit_quietly(model.set_params(C=c), x[kept], labels[kept])
+        for model, (retained, _) in zip(models, splits, strict=True):
+            _fit_quietly(model.set_params(C=c), x[retained], labels[retained])
         fitted = zip(models, splits, strict=True)
         scores = np.array([_score(model, x[held], labels[held]) for model, (_, held) in fitted])
         mean, accuracy = scores.mean(0)

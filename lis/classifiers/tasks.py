@@ -103,9 +103,9 @@ def draw_figures(per_class: int, rng: torch.Generator) -> tuple[Tensor, Tensor, 
 
 def bayes_class(factors: Tensor, sets: Tensor) -> Tensor:
     """The most probable of the fifteen classes `[n]`, given true factors `[n, 25]` and the set `[n]`."""
-    found = torch.empty_like(sets)
+    result = torch.empty_like(sets)
     for index, name in enumerate(SETS):
-        here, own = world(name), sets == index
-        u = factors[own][:, : len(here.figures.factor_names)]
-        found[own] = here.bayes_class(u) + CLASSES.index(here.class_names[0])
-    return found
+        here, subset = world(name), sets == index
+        u = factors[subset][:, : len(here.figures.factor_names)]
+        result[subset] = here.bayes_class(u) + CLASSES.index(here.class_names[0])
+    return result

@@ -89,16 +89,16 @@ def spelled(arguments: Sequence[str]) -> list[str]:
                 f"{argument[: long.start()]:.80} has a number of {len(long[0]):,} digits: expected at most "
                 f"{_MOST_DIGITS:,}"
             )
-    options = [place for place in range(len(arguments)) if _is_option(arguments, place)]
-    overrides = [argument for place, argument in enumerate(arguments) if place not in options]
-    sweep = any(arguments[place] in ("-m", "--multirun") for place in options) or "hydra.mode=MULTIRUN" in overrides
+    options = [index for index in range(len(arguments)) if _is_option(arguments, index)]
+    overrides = [argument for index, argument in enumerate(arguments) if index not in options]
+    sweep = any(arguments[index] in ("-m", "--multirun") for index in options) or "hydra.mode=MULTIRUN" in overrides
     # argparse takes overrides in one piece only, and an option in front may swallow the first.
-    return [_spelled(override, sweep) for override in overrides] + [arguments[place] for place in options]
+    return [_spelled(override, sweep) for override in overrides] + [arguments[index] for index in options]
 
 
-def _is_option(arguments: Sequence[str], place: int) -> bool:
+def _is_option(arguments: Sequence[str], index: int) -> bool:
     """Whether an argument is one of Hydra's options or the value of one, and no override."""
-    argument, before = arguments[place], arguments[place - 1] if place else ""
+    argument, before = arguments[index], arguments[index - 1] if index else ""
     return argument.startswith("-") or before in _FOLDERS or not ("=" in argument or argument.startswith("~"))
 
 

@@ -241,7 +241,7 @@ def root_schema() -> type[RunConfig]:
 
 @cache
 def _root_schema(groups: tuple[tuple[str, type], ...]) -> type[RunConfig]:
-    own = [(name, schema, field(default_factory=schema)) for name, schema in groups]
-    schema = make_dataclass("RunConfig", own, bases=(RunConfig,), namespace={"__doc__": RunConfig.__doc__})
+    subset = [(name, schema, field(default_factory=schema)) for name, schema in groups]
+    schema = make_dataclass("RunConfig", subset, bases=(RunConfig,), namespace={"__doc__": RunConfig.__doc__})
     schema.__module__ = "lis.stages"  # where pickle finds the one with all groups
     return schema

@@ -42,5 +42,5 @@ def image_and_maps(
         readers: for each that reads maps the names of their layers; True: all.
     """
     names = [name for layers in readers if layers is not True for name in layers]
-    wanted = True if True in readers else tuple(dict.fromkeys(names))
-    return generator.synthesize(w, features=wanted) if wanted else (generator.synthesize(w), {})
+    requested = True if True in readers else tuple(dict.fromkeys(names))
+    return generator.synthesize(w, features=requested) if requested else (generator.synthesize(w), {})

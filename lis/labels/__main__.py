@@ -86,19 +86,19 @@ def _export(folder: Path, overrides: Sequence[str], masks: bool) -> None:
     _say(f"how to label them: {folder / README}")
 
 
-def _complete(found: Checked, folder: Path) -> bool:
+def _complete(result: Checked, folder: Path) -> bool:
     """Print what was found; True where every image has a mask and nothing is wrong."""
-    for line in found.problems:
+    for line in result.problems:
         _say(line, "red")
-    for sample in found.missing:
+    for sample in result.missing:
         _say(f"not labelled: {sample.file}", "yellow")
-    for line in found.notes:
+    for line in result.notes:
         _say(line, "yellow")
-    parts = ", ".join(f"{name} on {count}" for name, count in found.parts.items())
-    _say(f"{len(found.labelled)} labelled ({parts}), {len(found.missing)} missing, {len(found.problems)} wrong")
-    if found.labelled:
+    parts = ", ".join(f"{name} on {count}" for name, count in result.parts.items())
+    _say(f"{len(result.labelled)} labelled ({parts}), {len(result.missing)} missing, {len(result.problems)} wrong")
+    if result.labelled:
         _say(f"to look at: {folder / FOLDER}")
-    return not found.missing and not found.problems
+    return not result.missing and not result.problems
 
 
 def _say(text: str, style: str | None = None) -> None:

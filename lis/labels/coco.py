@@ -42,16 +42,16 @@ class Coco:
         """
         size, where = self.manifest.resolution, f"{self.path}: image {image}"
         notes = check_image(self.images[image], size, where, "width", "height")
-        found = self.annotations[image]
-        if len(found) > MOST_SHAPES:
-            raise ValueError(f"{self.path}: {image} has {len(found)} annotations: expected at most {MOST_SHAPES}")
+        result = self.annotations[image]
+        if len(result) > MOST_SHAPES:
+            raise ValueError(f"{self.path}: {image} has {len(result)} annotations: expected at most {MOST_SHAPES}")
         drawn, budget = [], Budget(size, where)
-        for place, row in found:
-            name = self._label(row, f"{self.path}: annotation {place} ({image})")
+        for index, row in result:
+            name = self._label(row, f"{self.path}: annotation {index} ({image})")
             if reason := ignored(name, self.manifest):
                 notes[reason] += 1
             else:
-                drawn.append(budget.spend(self._shape(row, name, f"{self.path}: annotation {place} ({image})")))
+                drawn.append(budget.spend(self._shape(row, name, f"{self.path}: annotation {index} ({image})")))
         check_pixels(drawn, size, where)
         return MaskReading(draw(drawn, size), notes)
 
@@ -89,11 +89,11 @@ def read_coco(path: Path, manifest: Manifest) -> Coco:
     if len(set(by_id.values())) != len(images):
         raise ValueError(f"{path}: an image, or the id of one, is listed twice: expected each once; export it again")
     coco = Coco(path, manifest, dict(zip(by_id.values(), images, strict=True)), names)
-    for place, row in enumerate(_objects(saved, "annotations", path)):
-        image = _id(row, "image_id", f"{path}: annotation {place}")
+    for index, row in enumerate(_objects(saved, "annotations", path)):
+        image = _id(row, "image_id", f"{path}: annotation {index}")
         if image not in by_id:
-            raise ValueError(f"{path}: annotation {place}: image_id is {image:.80}: expected one of the file's images")
-        coco.annotations.setdefault(by_id[image], []).append((place, row))
+            raise ValueError(f"{path}: annotation {index}: image_id is {image:.80}: expected one of the file's images")
+        coco.annotations.setdefault(by_id[image], []).append((index, row))
     return coco
 
 
@@ -212,8 +212,8 @@ def _id(owner: Mapping[str, Any], key: str, where: str) -> str:
 def _categories(rows: list[dict[str, Any]], path: Path) -> dict[str, str]:
     """The names of the labels by their number."""
     names: dict[str, str] = {}
-    for place, row in enumerate(rows):
-        where = f"{path}: categories {place}"
+    for index, row in enumerate(rows):
+        where = f"{path}: categories {index}"
         number, name = _id(row, "id", where), entry(row, "name", str, where)
         if number in names:
             raise ValueError(

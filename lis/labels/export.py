@@ -132,7 +132,7 @@ def _samples(config: RunConfig, generator: Generator) -> list[Sample]:
 def _file_names(names: list[str]) -> list[str]:
     words = [snake_case(name) for name in names]
     unique = "" not in words and len(set(words)) == len(words)
-    return words if unique else [f"class_{place}" for place in range(len(names))]
+    return words if unique else [f"class_{index}" for index in range(len(names))]
 
 
 def _code(sample: Sample, config: RunConfig, generator: Generator) -> torch.Tensor:

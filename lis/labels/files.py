@@ -48,8 +48,8 @@ def entry(owner: Mapping[str, Any], key: str, kind: type[Kind], where: str) -> K
     value = owner.get(key)
     accepted = (int, float) if kind is float else (kind,)
     if not isinstance(value, accepted) or isinstance(value, bool):
-        found = reprlib.repr(value) if key in owner else "missing"
-        raise ValueError(f"{where}: {key} is {found}: expected {_WORDS[kind]}")
+        result = reprlib.repr(value) if key in owner else "missing"
+        raise ValueError(f"{where}: {key} is {result}: expected {_WORDS[kind]}")
     return number(value, f"{where}: {key}") if kind is float else value  # pyright: ignore[reportReturnType]
 
 

@@ -38,11 +38,11 @@ def draw(ctx: Context, split: str, count: int) -> Drawn:
     """
     generator, stream = ctx.generator, Stream(STREAMS[split], ctx.config.seed)
     names = ctx.class_names if generator.num_classes else (None,)
-    places = [None if name is None else generator.class_names.index(name) for name in names]
+    positions = [None if name is None else generator.class_names.index(name) for name in names]
     indices = [torch.arange(len(part)) for part in torch.arange(count).tensor_split(len(names))]
-    sources = zip(places, indices, strict=True)
-    w = [generator.sample(place, own, stream, ctx.config.gan.truncation).float().cpu() for place, own in sources]
-    class_index = torch.arange(len(names)).repeat_interleave(torch.tensor([len(own) for own in indices]))
+    sources = zip(positions, indices, strict=True)
+    w = [generator.sample(index, subset, stream, ctx.config.gan.truncation).float().cpu() for index, subset in sources]
+    class_index = torch.arange(len(names)).repeat_interleave(torch.tensor([len(subset) for subset in indices]))
     return Drawn(torch.cat(w), class_index, torch.cat(indices))
 
 
@@ -55,8 +55,8 @@ def validate_labels(ctx: Context) -> None:
     """
     labels, left_out = ctx.config.classes.labels, ctx.config.labels.left_out
     if not labels:
-        own = f", such as [{','.join(ctx.generator.labels)}]" if isinstance(ctx.generator, TrueParts) else ""
-        raise ValueError(f"classes.labels is empty: name the parts that are to be found{own}")
+        subset = f", such as [{','.join(ctx.generator.labels)}]" if isinstance(ctx.generator, TrueParts) else ""
+        raise ValueError(f"classes.labels is empty: name the parts that are to be found{subset}")
     if left_out is not None and (left_out not in ctx.class_names or not ctx.generator.num_classes):
         known = ", ".join(ctx.class_names) if ctx.generator.num_classes else "null: the generator has no classes"
         raise ValueError(f"labels.left_out={left_out}: expected one of {known}")

@@ -45,11 +45,11 @@ def read_labelme(path: Path, manifest: Manifest, sample: Sample) -> MaskReading:
     if len(shapes) > MOST_SHAPES:
         raise ValueError(f"{path} has {len(shapes)} shapes: expected at most {MOST_SHAPES}")
     drawn, budget = [], Budget(manifest.resolution, str(path))
-    for place, shape in enumerate(shapes):
-        if reason := _left_out(shape, manifest, f"{path}: shape {place}"):
+    for index, shape in enumerate(shapes):
+        if reason := _left_out(shape, manifest, f"{path}: shape {index}"):
             notes[reason] += 1
         else:
-            drawn.append(budget.spend(_shape(shape, manifest, f"{path}: shape {place}")))
+            drawn.append(budget.spend(_shape(shape, manifest, f"{path}: shape {index}")))
     check_pixels(drawn, manifest.resolution, str(path))
     return MaskReading(draw(drawn, manifest.resolution), notes)
 

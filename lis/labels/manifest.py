@@ -106,7 +106,7 @@ class Manifest:
     def _of(cls, folder: Path, saved: Mapping[str, Any], where: str) -> Manifest:
         labels = entry(saved, "labels", list, where)
         rows = entry(saved, "images", list, where)
-        samples = tuple(_sample(row, f"{where}: image {place}") for place, row in enumerate(rows))
+        samples = tuple(_sample(row, f"{where}: image {index}") for index, row in enumerate(rows))
         if len({sample.file for sample in samples}) != len(samples):
             raise ValueError(f"{where}: an image is listed twice")
         if not 1 <= (resolution := entry(saved, "resolution", int, where)) <= LARGEST_SIDE:

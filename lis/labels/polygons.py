@@ -186,10 +186,10 @@ def outline_of(points: Any, size: int, where: str) -> np.ndarray:
         ValueError: they are no points, too few, too many, or far outside the image.
     """
     if not isinstance(points, list) or not 3 <= len(points) <= MOST_POINTS:
-        found = f"{len(points)} points" if isinstance(points, list) else type(points).__name__
-        raise ValueError(f"{where} has {found}: expected a list of 3 to {MOST_POINTS:,} points")
+        result = f"{len(points)} points" if isinstance(points, list) else type(points).__name__
+        raise ValueError(f"{where} has {result}: expected a list of 3 to {MOST_POINTS:,} points")
     if set(map(type, points)) != {list} or set(map(len, points)) != {2}:
-        wrong = next(place for place, point in enumerate(points) if not isinstance(point, list) or len(point) != 2)
+        wrong = next(index for index, point in enumerate(points) if not isinstance(point, list) or len(point) != 2)
         raise ValueError(f"{where}: point {wrong} is not a pair of numbers")
     outline = _numbers(list(chain.from_iterable(points)), where).reshape(-1, 2)
     far = (outline < -MARGIN * size) | (outline > (1 + MARGIN) * size)
@@ -209,4 +209,4 @@ def _numbers(values: list[Any], where: str) -> np.ndarray:
             coordinates = np.array(values, np.float64)
             if np.isfinite(coordinates).all():
                 return coordinates
-    return np.array([number(value, f"{where}: point {place // 2}") for place, value in enumerate(values)])
+    return np.array([number(value, f"{where}: point {index // 2}") for index, value in enumerate(values)])

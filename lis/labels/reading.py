@@ -96,15 +96,15 @@ def read(folder: Path, labels: Sequence[str], class_names: Sequence[str], split:
     manifest = Manifest.load(Path(folder))
     _check_run(manifest, labels, class_names, generator)
     coco = coco_of(manifest)
-    found = [find(manifest, sample, coco) for sample in _of(manifest, class_names, split)]
-    problems = [*strays(manifest), *wrong(manifest, found), *missing(manifest, found)]
+    result = [find(manifest, sample, coco) for sample in _of(manifest, class_names, split)]
+    problems = [*strays(manifest), *wrong(manifest, result), *missing(manifest, result)]
     if problems:
         more = [f"… and {len(problems) - _MOST} more"] if len(problems) > _MOST else []
         raise ValueError("\n".join([*problems[:_MOST], *more]))
-    notes = sum((one.drawn.notes for one in found if one.drawn), Counter[str]())
+    notes = sum((one.drawn.notes for one in result if one.drawn), Counter[str]())
     for note, count in notes.most_common():
         log.warning("labels.folder=%s, %s: %d × %s", folder, split, count, note)
-    return _labelled(manifest, found, labels, class_names)
+    return _labelled(manifest, result, labels, class_names)
 
 
 def coco_of(manifest: Manifest) -> Coco | None:
@@ -148,19 +148,19 @@ def strays(manifest: Manifest) -> list[str]:
     return lines
 
 
-def wrong(manifest: Manifest, found: Sequence[Finding]) -> list[str]:
+def wrong(manifest: Manifest, result: Sequence[Finding]) -> list[str]:
     """What is wrong with the masks of images, each alone and beside the others."""
-    colours = {str(manifest.folder / one.drawn.source): one.drawn.colours for one in found if one.drawn}
-    return [*(one.problem for one in found if one.problem), *disagreements(colours)]
+    colours = {str(manifest.folder / one.drawn.source): one.drawn.colours for one in result if one.drawn}
+    return [*(one.problem for one in result if one.problem), *disagreements(colours)]
 
 
-def missing(manifest: Manifest, found: Sequence[Finding]) -> list[str]:
+def missing(manifest: Manifest, result: Sequence[Finding]) -> list[str]:
     """One line with the images that are not labelled; none where all are."""
-    names = [one.sample.file for one in found if not one.drawn and not one.problem]
+    names = [one.sample.file for one in result if not one.drawn and not one.problem]
     if not names:
         return []
     return [
-        f"{manifest.folder}: {len(names)} of {len(found)} images are not labelled: {', '.join(names[:_MOST])}"
+        f"{manifest.folder}: {len(names)} of {len(result)} images are not labelled: {', '.join(names[:_MOST])}"
         f"{', …' * (len(names) > _MOST)}; label them as README.txt says"
     ]
 
@@ -223,12 +223,12 @@ def _place(sample: Sample, class_names: Sequence[str]) -> int:
 
 
 def _labelled(
-    manifest: Manifest, found: Sequence[Finding], labels: Sequence[str], class_names: Sequence[str]
+    manifest: Manifest, result: Sequence[Finding], labels: Sequence[str], class_names: Sequence[str]
 ) -> Labelled:
     """The tensors, with the values of the run's labels instead of the folder's."""
     values = np.array([0, *(labels.index(name) + 1 if name in labels else 0 for name in manifest.labels)], np.uint8)
-    samples, drawn = [one.sample for one in found], [one.drawn for one in found if one.drawn]
-    row = {sample: place for place, sample in enumerate(manifest.samples)}
+    samples, drawn = [one.sample for one in result], [one.drawn for one in result if one.drawn]
+    row = {sample: index for index, sample in enumerate(manifest.samples)}
     return Labelled(
         w=manifest.w[[row[sample] for sample in samples]],
         image=torch.from_numpy(np.stack([one.image for one in drawn])).permute(0, 3, 1, 2).contiguous(),

@@ -84,7 +84,7 @@ def factor_table(names: tuple[str, ...], true: Tensor, cycled: Tensor, class_ind
     spread = (true - true.mean(0)).square().sum(0)
     within = torch.zeros_like(spread)
     for c in class_index.unique():
-        own = true[class_index == c]
-        within += (own - own.mean(0)).square().sum(0)
+        subset = true[class_index == c]
+        within += (subset - subset.mean(0)).square().sum(0)
     r2, r2_within = (torch.where(around > 0, 1 - error / around, torch.nan) for around in (spread, within))
     return pd.DataFrame({"factor": list(names), "r2": r2, "r2_within": r2_within})

@@ -152,10 +152,10 @@ def _moco_state(path: Path) -> dict[str, Tensor]:
     state = checkpoint.get("state_dict")
     if not isinstance(state, Mapping):
         raise ValueError(f"{path} has the keys {some(checkpoint)}: expected 'state_dict', as in MoCo v2's checkpoints")
-    own = {str(name).removeprefix(MOCO_PREFIX): state[name] for name in state if str(name).startswith(MOCO_PREFIX)}
-    if not own:
+    subset = {str(name).removeprefix(MOCO_PREFIX): state[name] for name in state if str(name).startswith(MOCO_PREFIX)}
+    if not subset:
         raise ValueError(f"{path} has a state_dict with {some(state)}: expected names like {MOCO_PREFIX}conv1.weight")
-    return own
+    return subset
 
 
 def alexnet_path() -> Path:

@@ -159,23 +159,23 @@ def _summary_table(ctx: Context, measured: Measured, units: dict[str, str]) -> p
 
 def _kept(ctx: Context, samples: Samples, measured: Measured) -> pd.DataFrame:
     targets = torch.tensor([ctx.classifier.class_names.index(name) for name in ctx.class_names])
-    kept = measured.prediction == targets[samples.class_index]
-    return kept_table(ctx.class_names, samples.class_index.numpy(), kept.numpy())
+    retained = measured.prediction == targets[samples.class_index]
+    return kept_table(ctx.class_names, samples.class_index.numpy(), retained.numpy())
 
 
 def _write_components(w: Tensor, samples: Samples, names: np.ndarray, index: Tensor, draft: Draft) -> None:
     """Tables "components" and "offsets"; the components are those of the training pairs, `w [n, w_dim]`."""
     components = principal_components(w, COMPONENTS)
     original, cycled = components.project(samples.w), components.project(samples.w_cycled)
-    shown = samples.first(COMPONENT_SAMPLES).numpy()
+    selected = samples.first(COMPONENT_SAMPLES).numpy()
     parts = [
         pd.DataFrame(
             {
-                "class": names[shown],
-                "sample_index": index.numpy()[shown],
+                "class": names[selected],
+                "sample_index": index.numpy()[selected],
                 "component": k + 1,
-                "original": original[shown, k],
-                "cycled": cycled[shown, k],
+                "original": original[selected, k],
+                "cycled": cycled[selected, k],
             }
         )
         for k in range(original.shape[1])
@@ -192,10 +192,10 @@ def _factors(generator: TrueFactors, samples: Samples, device: torch.device) -> 
 @torch.inference_mode()
 def _examples(ctx: Context, samples: Samples, sample_index: Tensor) -> dict[str, Tensor]:
     """The first samples of each class before and after the cycle: `[k, 3, H, W]` uint8, with their addresses `[k]`."""
-    shown = samples.first(ctx.config.evaluation.examples)
+    selected = samples.first(ctx.config.evaluation.examples)
     resolution, at_once = ctx.generator.resolution, ctx.images()
-    images = {"class_index": samples.class_index[shown], "sample_index": sample_index[shown]}
-    for name, w in (("image", samples.w[shown]), ("cycled", samples.w_cycled[shown])):
+    images = {"class_index": samples.class_index[selected], "sample_index": sample_index[selected]}
+    for name, w in (("image", samples.w[selected]), ("cycled", samples.w_cycled[selected])):
         parts = at_once.map(lambda some: to_uint8(ctx.generator.synthesize(some.to(ctx.device))), w)
         images[name] = torch.cat([torch.empty(0, 3, resolution, resolution, dtype=torch.uint8), *parts])
     return images
@@ -284,8 +284,8 @@ def _share(distance: ImageDistance, samples: Samples) -> int:
 class _Book:
     """Where the image distances are written down: metric → pairing → `[n]`, NaN where not wanted."""
 
-    def __init__(self, distances: list[ImageDistance], wanted: dict[str, Tensor], n: int) -> None:
-        self.distances, self.wanted = distances, wanted
+    def __init__(self, distances: list[ImageDistance], requested: dict[str, Tensor], n: int) -> None:
+        self.distances, self.wanted = distances, requested
         self.values = {d.name: {pairing: torch.full((n,), torch.nan) for pairing in PAIRINGS} for d in distances}
 
     def enter(self, pairing: str, ids: Tensor, image: Tensor, other: Tensor) -> None:
@@ -339,8 +339,8 @@ def tour(n: int, rng: np.random.Generator) -> Tensor:
 
 def within_class_tour(class_index: Tensor, stream: Stream) -> Tensor:
     """A random order `[n]` of samples of `class_index [n]`: class after class, random inside each."""
-    own = [(class_index == c).nonzero()[:, 0] for c in class_index.unique().tolist()]
-    return torch.cat([members[tour(len(members), stream.rng(c))] for c, members in enumerate(own)])
+    subset = [(class_index == c).nonzero()[:, 0] for c in class_index.unique().tolist()]
+    return torch.cat([members[tour(len(members), stream.rng(c))] for c, members in enumerate(subset)])
 
 
 def partners(order: Tensor, group: Tensor | None = None) -> Tensor:

@@ -155,8 +155,8 @@ class LeastSquares:
                 f"cannot merge moments of {other.blocks} blocks, {other.units} units and w_dim {other.w_dim} "
                 f"into {self.blocks}, {self.units} and {self.w_dim}: all three must agree"
             )
-        for place, block in enumerate(other._blocks):
-            self._blocks[(self.count + place) % self.blocks].merge(block)
+        for index, block in enumerate(other._blocks):
+            self._blocks[(self.count + index) % self.blocks].merge(block)
         self._count(other.count, other._extremes, other._resolution)
 
     @property
@@ -213,10 +213,10 @@ class LeastSquares:
         """Everything that was collected, as named tensors; `from_state` is the way back."""
         if self._extremes is None:
             return {"blocks": torch.tensor(self.blocks)}
-        own = {"blocks": self.blocks, "count": self.count, "resolution": self._resolution}
-        state = {name: torch.tensor(value) for name, value in own.items()} | vars(self._extremes)
-        for place, block in enumerate(self._blocks):
-            state |= {f"{place}.{name}": tensor for name, tensor in block.state().items()}
+        subset = {"blocks": self.blocks, "count": self.count, "resolution": self._resolution}
+        state = {name: torch.tensor(value) for name, value in subset.items()} | vars(self._extremes)
+        for index, block in enumerate(self._blocks):
+            state |= {f"{index}.{name}": tensor for name, tensor in block.state().items()}
         return state
 
     @classmethod
@@ -244,11 +244,11 @@ class LeastSquares:
 
     def _data(self, leave_out: int | None = None) -> Moments | Samples:
         """All samples, or those of all blocks but one: as they are where they are no more than units."""
-        kept = [block for place, block in enumerate(self._blocks) if place != leave_out]
-        if not sum(block.count for block in kept):
+        retained = [block for index, block in enumerate(self._blocks) if index != leave_out]
+        if not sum(block.count for block in retained):
             raise ValueError("no samples: call update(r, w) first, with more samples than a block has")
-        if sum(block.count for block in kept) <= self.units:
-            r, w = zip(*(block.samples() for block in kept), strict=True)
+        if sum(block.count for block in retained) <= self.units:
+            r, w = zip(*(block.samples() for block in retained), strict=True)
             return Samples.of(torch.cat(r), torch.cat(w))
         if self._total is None:
             self._total = self._sum()
@@ -375,8 +375,8 @@ class Spectrum:
 
     def _condition(self, ridge: float) -> float:
         gain = self._gain(ridge)
-        kept = gain[gain > 0]
-        return float(kept.max() / kept.min()) if len(kept) else 1.0
+        retained = gain[gain > 0]
+        return float(retained.max() / retained.min()) if len(retained) else 1.0
 
     def _gain(self, ridge: float) -> Tensor:
         """1 / (Λ + h), 0 where cut."""

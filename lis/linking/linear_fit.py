@@ -21,9 +21,9 @@ class LeastSquaresFit:
     def fit(self, training: TrainingPairs, settings: Settings) -> FittedLink:
         """Solves the normal equations with ridge 0."""
         start = time.perf_counter()
-        shown = ridge_path(training.moments.spectrum(standardised=True), SHOWN)
+        selected = ridge_path(training.moments.spectrum(standardised=True), SHOWN)
         spectrum = training.moments.spectrum(standardised=False)
-        path = pd.concat([ridge_path(spectrum, [0.0]), shown], ignore_index=True)
+        path = pd.concat([ridge_path(spectrum, [0.0]), selected], ignore_index=True)
         return _fitted("lr", spectrum, path, 0.0, start)
 
 

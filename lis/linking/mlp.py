@@ -190,14 +190,14 @@ class MLPFit:
                 samples where the loss reads them.
         """
         start, stream = time.perf_counter(), Stream("link fit", settings.seed)
-        held_out, kept = self._split(len(training.r), stream)
+        held_out, retained = self._split(len(training.r), stream)
         tensors = [tensor.to(settings.device) for tensor in self._tensors(training)]
         link = self._initial(training, stream)
-        batches = Batches(tensors, kept, self.batch_size, stream.torch_seed)
+        batches = Batches(tensors, retained, self.batch_size, stream.torch_seed)
         module = Training(link, self._loss(training.w, settings.device), self.learning_rate, self.weight_decay)
         stopping = self._train(module, batches, Batches(tensors, held_out, len(held_out)), settings)
         facts = {"epochs": len(stopping.curve), "best_epoch": stopping.best, "seconds": time.perf_counter() - start}
-        facts |= {"training_pairs": len(kept), "validation_pairs": len(held_out), "pc_weight": self.pc_weight}
+        facts |= {"training_pairs": len(retained), "validation_pairs": len(held_out), "pc_weight": self.pc_weight}
         facts |= {"pc_target": self.pc_target if self.pc_weight else None}
         curve = pd.DataFrame(stopping.curve, columns=["epoch", "train_loss", "validation_loss"])
         link = link.cpu().eval().requires_grad_(False)

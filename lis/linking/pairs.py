@@ -85,8 +85,8 @@ class Tally:
 
     def needed(self, n: int) -> int:
         """Draws up to and including the n-th hit; all that were drawn where there are fewer."""
-        found = self.hits.nonzero()[:, 0]
-        return int(found[n - 1]) + 1 if len(found) >= n else len(self.hits)
+        result = self.hits.nonzero()[:, 0]
+        return int(result[n - 1]) + 1 if len(result) >= n else len(self.hits)
 
     def missing(self, n: int) -> int:
         """Hits that are still to be found."""
@@ -136,9 +136,9 @@ def _collect(ctx: Context, split: str, n: int, tallies: list[Tally]) -> dict[Sou
     """Draws shards until every class has n hits; the shards of each source in order."""
     shards: dict[Source, list[Artifact]] = {tally.source: [] for tally in tallies}
     size = min(ctx.config.shard_size, 2 * n)  # few samples need no long shards
-    while wanted := _wanted(shards, tallies, n, size):
-        made = SHARDS.artifacts(Job(ctx, split), wanted, f"{split} pairs")
-        for block, artifact in zip(wanted, made, strict=True):
+    while requested := _wanted(shards, tallies, n, size):
+        made = SHARDS.artifacts(Job(ctx, split), requested, f"{split} pairs")
+        for block, artifact in zip(requested, made, strict=True):
             shards[block.source].append(artifact)
             flags = artifact.tensors("flags")
             for tally in tallies:
@@ -182,12 +182,12 @@ def _chunks(tally: Tally, shards: list[Artifact], n: int) -> Iterator[dict[str, 
     for artifact in shards:
         flags = artifact.tensors("flags")
         hits = tally.of(flags)
-        own = hits.nonzero()[:, 0][:n]
-        if len(own):
+        subset = hits.nonzero()[:, 0][:n]
+        if len(subset):
             stored = artifact.tensors("pairs")
             rows = hits[flags["accepted"]].nonzero()[:, 0][:n]
-            yield {"r": stored["r"][rows], "w": stored["w"][rows], "sample_index": start + own}
-        start, n = start + len(hits), n - len(own)
+            yield {"r": stored["r"][rows], "w": stored["w"][rows], "sample_index": start + subset}
+        start, n = start + len(hits), n - len(subset)
         if not n:
             return
 

@@ -84,33 +84,33 @@ def estimate(matches: Matches, threshold: float = 1.5) -> AffineFit:
     if count < LEAST_INLIERS:
         return AffineFit.failed(count, f"{count} matches: at least {LEAST_INLIERS} are needed for an affine map")
     source, target = (xy.double().cpu().numpy() for xy in (matches.xy1, matches.xy2))
-    found, agree = cv2.estimateAffine2D(
+    result, agree = cv2.estimateAffine2D(
         source, target, method=cv2.RANSAC, ransacReprojThreshold=threshold, maxIters=_TRIALS, confidence=_CONFIDENCE
     )
     inliers = torch.zeros(count, dtype=torch.bool) if agree is None else torch.from_numpy(agree[:, 0] > 0)
-    if found is None or not np.isfinite(found).all() or int(inliers.sum()) < LEAST_INLIERS:
+    if result is None or not np.isfinite(result).all() or int(inliers.sum()) < LEAST_INLIERS:
         return AffineFit.failed(count, f"no affine map: {int(inliers.sum())} of {count} matches agree")
-    found = _settled(found, source, target, matches.score.double().cpu().numpy(), threshold)
-    if np.linalg.det(found[:, :2]) <= 0:
+    result = _settled(result, source, target, matches.score.double().cpu().numpy(), threshold)
+    if np.linalg.det(result[:, :2]) <= 0:
         return AffineFit.failed(count, "no affine map: the matches turn the picture over")
-    return AffineFit(torch.from_numpy(found), inliers)
+    return AffineFit(torch.from_numpy(result), inliers)
 
 
 def _settled(
     matrix: np.ndarray, source: np.ndarray, target: np.ndarray, score: np.ndarray, threshold: float
 ) -> np.ndarray:
     """The weighted least-squares map `[2, 3]` near a first one; that one where the matches do not define another."""
-    design, found = np.concatenate([source, np.ones_like(source[:, :1])], 1), matrix
+    design, result = np.concatenate([source, np.ones_like(source[:, :1])], 1), matrix
     for _ in range(_POLISH):
-        away = np.linalg.norm(design @ found.T - target, axis=1) / (2 * threshold)
+        away = np.linalg.norm(design @ result.T - target, axis=1) / (2 * threshold)
         weight = np.sqrt(score) * (1 - away.clip(max=1) ** 2)  # the root of the biweight
         solution, _, rank, _ = np.linalg.lstsq(weight[:, None] * design, weight[:, None] * target)
         if rank < 3:
             return matrix
-        found, before = solution.T, found
-        if np.abs(found - before).max() < _SETTLED:
+        result, before = solution.T, result
+        if np.abs(result - before).max() < _SETTLED:
             break
-    return found
+    return result
 
 
 def apply(matrix: Tensor, xy: Tensor) -> Tensor:

@@ -44,14 +44,14 @@ def align(matcher: Matcher, frames: Tensor, threshold: float = 1.5, fields: Sequ
         threshold: see `estimate`.
         fields: numbers of the pictures whose local field is wanted; None: all. The others' is NaN, without a reason.
     """
-    found = matcher(frames[:-1], frames[1:])
-    fits = [estimate(pair.matches, threshold) for pair in found]
+    result = matcher(frames[:-1], frames[1:])
+    fits = [estimate(pair.matches, threshold) for pair in result]
     step = torch.stack([fit.matrix for fit in fits]) if fits else torch.empty(0, 2, 3, dtype=torch.float64)
-    reason = _first_reasons([pair.reason or fit.reason for pair, fit in zip(found, fits, strict=True)])
+    reason = _first_reasons([pair.reason or fit.reason for pair, fit in zip(result, fits, strict=True)])
     total = torch.stack(_joined(step))
     aligned, valid = warp(frames, total, fill=frames[:1])
-    wanted = range(len(frames)) if fields is None else fields
-    local, missing = _local(matcher, frames[0], aligned, valid, wanted)
+    requested = range(len(frames)) if fields is None else fields
+    local, missing = _local(matcher, frames[0], aligned, valid, requested)
     return Alignment(step, total, aligned.cpu(), valid.cpu(), local, tuple(map(_or, reason, missing)))
 
 
@@ -71,10 +71,10 @@ def warp(view: Tensor, matrix: Tensor, fill: Tensor | None = None) -> tuple[Tens
     xy = torch.einsum("hwj,nij->nhwi", grid, matrix[:, :, :2]) + matrix[:, None, None, :, 2]
     last = torch.tensor([width - 1, height - 1]).to(view)
     valid = ((xy >= -_EDGE) & (xy <= last + _EDGE)).all(-1)  # NaN is never inside
-    place = torch.where(valid[..., None], xy, 0) * 2 / last.clamp(min=1) - 1
-    shown = F.grid_sample(view, place, "bilinear", "border", align_corners=True)
+    index = torch.where(valid[..., None], xy, 0) * 2 / last.clamp(min=1) - 1
+    selected = F.grid_sample(view, index, "bilinear", "border", align_corners=True)
     outside = torch.zeros_like(view[:1]) if fill is None else fill
-    return torch.where(valid[:, None], shown, outside), valid
+    return torch.where(valid[:, None], selected, outside), valid
 
 
 _EDGE = 1e-3
@@ -90,18 +90,18 @@ def _joined(step: Tensor) -> list[Tensor]:
 
 
 def _local(
-    matcher: Matcher, first: Tensor, aligned: Tensor, valid: Tensor, wanted: Sequence[int]
+    matcher: Matcher, first: Tensor, aligned: Tensor, valid: Tensor, requested: Sequence[int]
 ) -> tuple[Tensor, list[str]]:
     """Fields `[N, H, W, 2]` from the first picture to the aligned ones, and why one is missing."""
-    rest = [k for k in wanted if k > 0]
-    shown = [k for k in rest if valid[k].any()]
-    pairs = matcher(first.expand(len(shown), *first.shape), aligned[shown]) if shown else []
+    rest = [k for k in requested if k > 0]
+    selected = [k for k in rest if valid[k].any()]
+    pairs = matcher(first.expand(len(selected), *first.shape), aligned[selected]) if selected else []
     fields, reasons = torch.full((*valid.shape, 2), torch.nan), ["" for _ in valid]
     fields[0] = 0
-    for k, pair in zip(shown, pairs, strict=True):
+    for k, pair in zip(selected, pairs, strict=True):
         fields[k] = torch.where(valid[k].cpu()[..., None], pair.field, torch.nan)
         reasons[k] = pair.reason
-    for k in set(rest) - set(shown):
+    for k in set(rest) - set(selected):
         reasons[k] = "nothing of the picture is left in the frame"
     return fields, reasons
 

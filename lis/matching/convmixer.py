@@ -81,8 +81,8 @@ class ConvMixerDescriptor(nn.Module):
                 "matcher.descriptor=patches needs none"
             )
         self.network = network or ConvMixer()
-        own = self.network.state_dict()
-        self.network.load_state_dict(fitted(Checkpoint.read(Path(weights)).fitted(own).state, own, weights))
+        subset = self.network.state_dict()
+        self.network.load_state_dict(fitted(Checkpoint.read(Path(weights)).fitted(subset).state, subset, weights))
         self.requires_grad_(False).eval()
         self._fingerprint = Fingerprint()
 
@@ -110,7 +110,7 @@ class ConvMixerDescriptor(nn.Module):
         return F.normalize(self.network(((image + 1) / 2 - mean) / std))
 
 
-def fitted(state: Mapping[str, Tensor], own: Mapping[str, Tensor], path: str) -> dict[str, Tensor]:
+def fitted(state: Mapping[str, Tensor], subset: Mapping[str, Tensor], path: str) -> dict[str, Tensor]:
     """The tensors of a file under a network's own names.
 
     Where the names differ both are taken in order: programs name the parts of a plain sequence of layers as they like,
@@ -119,14 +119,14 @@ def fitted(state: Mapping[str, Tensor], own: Mapping[str, Tensor], path: str) ->
     Raises:
         ValueError: another number of tensors, or another shape.
     """
-    found = {name: value for name, value in state.items() if not name.endswith(_COUNTER)}
-    wanted = [name for name in own if not name.endswith(_COUNTER)]
+    result = {name: value for name, value in state.items() if not name.endswith(_COUNTER)}
+    requested = [name for name in subset if not name.endswith(_COUNTER)]
     expected = f"expected PUMP's ConvMixer ({_PUBLISHED}); take that file"
-    if len(found) != len(wanted):
-        raise ValueError(f"{path} has {len(found)} tensors, the network {len(wanted)}: {expected}")
-    theirs = wanted if set(wanted) == set(found) else list(found)
-    for other, name in zip(theirs, wanted, strict=True):
-        there, here = tuple(found[other].shape), tuple(own[name].shape)
+    if len(result) != len(requested):
+        raise ValueError(f"{path} has {len(result)} tensors, the network {len(requested)}: {expected}")
+    theirs = requested if set(requested) == set(result) else list(result)
+    for other, name in zip(theirs, requested, strict=True):
+        there, here = tuple(result[other].shape), tuple(subset[name].shape)
         if there != here:
             raise ValueError(f"{path} has {there} under {other!r}, where {here} belongs ({name}): {expected}")
-    return dict(own) | {name: found[other].to(own[name]) for other, name in zip(theirs, wanted, strict=True)}
+    return dict(subset) | {name: result[other].to(subset[name]) for other, name in zip(theirs, requested, strict=True)}

@@ -113,7 +113,7 @@ class Daisy:
     def _flowers(self, picture: object) -> Tensor:
         """`[channels, H, W]` of `[H, W]` grey levels."""
         levels = F.pad(torch.as_tensor(picture)[None, None].float() / 255, (self.radius,) * 4, "replicate")[0, 0]
-        found = daisy(
+        result = daisy(
             levels.numpy(),
             step=1,
             radius=self.radius,
@@ -122,7 +122,7 @@ class Daisy:
             orientations=self.orientations,
             normalization="off",
         )
-        return torch.from_numpy(found).float().permute(2, 0, 1)
+        return torch.from_numpy(result).float().permute(2, 0, 1)
 
 
 @dataclass(frozen=True)

@@ -131,22 +131,22 @@ class Flow:
         if len(points1) < 2 or len(points2) < 2:
             return Matches.none()
         nearest = cv2.BFMatcher().knnMatch(text1, text2, k=2)
-        kept = [best for best, other in nearest if best.distance < self.ratio * other.distance]
-        xy1 = torch.tensor([points1[match.queryIdx].pt for match in kept]).reshape(-1, 2)
-        xy2 = torch.tensor([points2[match.trainIdx].pt for match in kept]).reshape(-1, 2)
-        return Matches(xy1, xy2, torch.tensor([1 / (1 + match.distance) for match in kept]))
+        retained = [best for best, other in nearest if best.distance < self.ratio * other.distance]
+        xy1 = torch.tensor([points1[match.queryIdx].pt for match in retained]).reshape(-1, 2)
+        xy2 = torch.tensor([points2[match.trainIdx].pt for match in retained]).reshape(-1, 2)
+        return Matches(xy1, xy2, torch.tensor([1 / (1 + match.distance) for match in retained]))
 
     def _similarity(self, keypoints: Matches) -> tuple[np.ndarray | None, int]:
         """The similarity `[2, 3]` that most keypoints agree on, and how many do."""
         if len(keypoints) < _LEAST_KEYPOINTS:
             return None, 0
-        found, agree = cv2.estimateAffinePartial2D(
+        result, agree = cv2.estimateAffinePartial2D(
             *(xy.double().numpy() for xy in (keypoints.xy1, keypoints.xy2)),
             method=cv2.RANSAC,
             ransacReprojThreshold=self.threshold,
         )
-        enough = found is not None and agree.sum() >= _LEAST_KEYPOINTS
-        return (found, int(agree.sum())) if enough else (None, 0)
+        enough = result is not None and agree.sum() >= _LEAST_KEYPOINTS
+        return (result, int(agree.sum())) if enough else (None, 0)
 
     def _reduced(self, matches: Matches) -> Matches:
         """In pixels of the pictures as they came."""
@@ -177,38 +177,40 @@ def _settled(first: np.ndarray, second: np.ndarray, start: np.ndarray) -> np.nda
     """
     grid = pixel_grid(*first.shape).numpy().astype(np.float64)
     slopes = [cv2.Scharr(second, cv2.CV_32F, *way, scale=1 / 32) for way in ((1, 0), (0, 1))]
-    shown, weight = np.dstack([second, *slopes]), texture(first)
+    selected, weight = np.dstack([second, *slopes]), texture(first)
     scale = _OUTLIER * float(first.std())
     design = np.concatenate([grid, np.ones_like(grid[..., :1])], 2)
-    matrix, before = start.copy(), _misfit(first, shown, weight, scale, grid, start)
+    matrix, before = start.copy(), _misfit(first, selected, weight, scale, grid, start)
     for _ in range(_STEPS):
-        left, inside, slope = _left(first, shown, grid, matrix)
-        own = weight * inside / (1 + (left / scale) ** 2) ** 2
+        left, inside, slope = _left(first, selected, grid, matrix)
+        subset = weight * inside / (1 + (left / scale) ** 2) ** 2
         rows = (slope[..., :, None] * design[..., None, :]).reshape(-1, 6)
-        step = np.linalg.lstsq((own.ravel()[:, None] * rows).T @ rows, -rows.T @ (own * left).ravel(), rcond=1e-10)[0]
+        step = np.linalg.lstsq(
+            (subset.ravel()[:, None] * rows).T @ rows, -rows.T @ (subset * left).ravel(), rcond=1e-10
+        )[0]
         matrix = matrix + step.reshape(2, 3)
         if np.abs(step).max() < _SETTLED:
             break
     good = np.isfinite(matrix).all() and np.linalg.det(matrix[:, :2]) > 0
-    return matrix if good and _misfit(first, shown, weight, scale, grid, matrix) <= before else start
+    return matrix if good and _misfit(first, selected, weight, scale, grid, matrix) <= before else start
 
 
 def _left(
-    first: np.ndarray, shown: np.ndarray, grid: np.ndarray, matrix: np.ndarray
+    first: np.ndarray, selected: np.ndarray, grid: np.ndarray, matrix: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What a map leaves of the levels, how far inside of the second picture a pixel ends (0 to 1), and its slopes."""
     to = grid @ matrix[:, :2].T + matrix[:, 2]
     x, y = np.moveaxis(to.astype(np.float32), -1, 0)
-    levels = cv2.remap(shown, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    levels = cv2.remap(selected, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     last = np.array(first.shape[::-1]) - 1
     inside = (np.minimum(to, last - to) + 1).clip(0, 1).prod(2)
     return levels[..., 0].astype(np.float64) - first, inside, levels[..., 1:].astype(np.float64)
 
 
 def _misfit(
-    first: np.ndarray, shown: np.ndarray, weight: np.ndarray, scale: float, grid: np.ndarray, matrix: np.ndarray
+    first: np.ndarray, selected: np.ndarray, weight: np.ndarray, scale: float, grid: np.ndarray, matrix: np.ndarray
 ) -> float:
-    left, inside, _ = _left(first, shown, grid, matrix)
+    left, inside, _ = _left(first, selected, grid, matrix)
     lost = left**2 / (scale**2 + left**2)
     return float((weight * (inside * lost + 1 - inside)).sum())
 
@@ -270,7 +272,7 @@ def _followed(first: np.ndarray, flow: np.ndarray, back: np.ndarray) -> Matches:
     lattice = (slice(None, None, _STRIDE), slice(None, None, _STRIDE))
     away = torch.from_numpy(error[lattice]).norm(dim=-1) / _BACK
     corner = torch.from_numpy(texture(first)[lattice]) - _CORNER
-    kept = (away < 1) & (corner > 0)
-    xy1 = pixel_grid(*first.shape)[lattice][kept]
-    score = corner[kept] * (1 - away[kept] ** 2) ** 2
-    return Matches(xy1, xy1 + torch.from_numpy(flow[lattice])[kept], score)
+    retained = (away < 1) & (corner > 0)
+    xy1 = pixel_grid(*first.shape)[lattice][retained]
+    score = corner[retained] * (1 - away[retained] ** 2) ** 2
+    return Matches(xy1, xy1 + torch.from_numpy(flow[lattice])[retained], score)

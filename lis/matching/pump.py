@@ -79,9 +79,9 @@ class Pump:
         shape = (view1.shape[-2], view1.shape[-1])
         reasons = [self._unfit(*pair) for pair in zip(view1, view2, strict=True)]
         fit = [k for k, reason in enumerate(reasons) if not reason]
-        found = dict(zip(fit, self._matches(view1[fit], view2[fit]), strict=True)) if fit else {}
+        result = dict(zip(fit, self._matches(view1[fit], view2[fit]), strict=True)) if fit else {}
         return [
-            self._correspondence(found[k], shape) if k in found else Correspondence.failed(shape, reason)
+            self._correspondence(result[k], shape) if k in result else Correspondence.failed(shape, reason)
             for k, reason in enumerate(reasons)
         ]
 
@@ -98,16 +98,16 @@ class Pump:
         """All that choose each other, in pixels of the enlarged pictures."""
         first, second = self.descriptor(*(self._enlarged(view) for view in (view1, view2)))
         grid = first[:, :, _STRIDE // 2 :: _STRIDE, _STRIDE // 2 :: _STRIDE]
-        found = match(grid, second, power=self.power, border=self.border, min_shape=self.min_shape, levels=self.levels)
-        return found if isinstance(found, list) else [found]
+        result = match(grid, second, power=self.power, border=self.border, min_shape=self.min_shape, levels=self.levels)
+        return result if isinstance(result, list) else [result]
 
     def _correspondence(self, matches: Matches, shape: tuple[int, int]) -> Correspondence:
-        kept = filter_matches(matches.to("cpu"), self.locality, self.min_component)
-        if len(kept) < _LEAST:
+        retained = filter_matches(matches.to("cpu"), self.locality, self.min_component)
+        if len(retained) < _LEAST:
             why = f"of {len(matches)} matches none hang together with more than {self.min_component}"
             return Correspondence.failed(shape, why)
-        xy1, xy2 = ((xy + 0.5) / self.enlarge - 0.5 for xy in (kept.xy1, kept.xy2))
-        reduced = Matches(xy1, xy2, kept.score)
+        xy1, xy2 = ((xy + 0.5) / self.enlarge - 0.5 for xy in (retained.xy1, retained.xy2))
+        reduced = Matches(xy1, xy2, retained.score)
         return Correspondence(reduced, densify(reduced, shape))
 
     def _enlarged(self, view: Tensor) -> Tensor:
@@ -154,7 +154,7 @@ def match(
     cells, (height, width) = descriptors1[0, 0].numel(), descriptors2.shape[-2:]
     at_once = max(4 * _LARGEST // (height * width * cells), 1)
     parts = zip(descriptors1.float().split(at_once), descriptors2.float().split(at_once), strict=True)
-    return [found for part in parts for found in _match(*part, rule)]
+    return [result for part in parts for result in _match(*part, rule)]
 
 
 def _check(descriptors1: Tensor, descriptors2: Tensor, stride: int) -> None:
@@ -188,10 +188,10 @@ def _match(descriptors1: Tensor, descriptors2: Tensor, rule: Rule) -> list[Match
         rule = replace(rule, levels=0)
     total = _votes(correlation.pooled.whole.unflatten(3, cells.shape), cells, rule).flatten(3)
     total += correlation.pooled.peak
-    place, value = best_pixels(total, correlation)
+    index, value = best_pixels(total, correlation)
     blocks = best_of_blocks(total, correlation)
     width = descriptors2.shape[-1]
-    return [_reciprocal(*one, cells, width) for one in zip(place, value, blocks, strict=True)]
+    return [_reciprocal(*one, cells, width) for one in zip(index, value, blocks, strict=True)]
 
 
 def _votes(below: Tensor, cells: Tensor, rule: Rule) -> Tensor:
@@ -204,7 +204,7 @@ def _votes(below: Tensor, cells: Tensor, rule: Rule) -> Tensor:
     return votes
 
 
-def _reciprocal(place: Tensor, value: Tensor, blocks: Tensor, cells: Tensor, width: int) -> Matches:
+def _reciprocal(index: Tensor, value: Tensor, blocks: Tensor, cells: Tensor, width: int) -> Matches:
     """Cells whose best pixel lies in a block whose best cell they are; of equally good ones the first.
 
     Args:
@@ -213,16 +213,16 @@ def _reciprocal(place: Tensor, value: Tensor, blocks: Tensor, cells: Tensor, wid
         cells: 0 for padding, `[G₁, G₂]`.
         width: of image 2.
     """
-    x, y = place % width, place // width
+    x, y = index % width, index // width
     block = y // BLOCK * blocks.shape[1] + x // BLOCK
-    number = torch.arange(len(place), device=place.device)
-    found = (cells.flatten() > 0) & (value > 0) & (value == blocks.flatten()[block])
-    first = torch.full((blocks.numel(),), len(place), device=place.device)
-    first.scatter_reduce_(0, block[found], number[found], "amin")
-    kept = number[found & (first[block] == number)]
-    row, column = kept // cells.shape[1], kept % cells.shape[1]
+    number = torch.arange(len(index), device=index.device)
+    result = (cells.flatten() > 0) & (value > 0) & (value == blocks.flatten()[block])
+    first = torch.full((blocks.numel(),), len(index), device=index.device)
+    first.scatter_reduce_(0, block[result], number[result], "amin")
+    retained = number[result & (first[block] == number)]
+    row, column = retained // cells.shape[1], retained % cells.shape[1]
     xy1 = torch.stack([column, row], 1) * BLOCK + BLOCK // 2
-    return Matches(xy1.float(), torch.stack([x, y], 1)[kept].float(), value[kept])
+    return Matches(xy1.float(), torch.stack([x, y], 1)[retained].float(), value[retained])
 
 
 def filter_matches(matches: Matches, locality: float = 2, min_component: int = 50) -> Matches:
@@ -273,14 +273,14 @@ def densify(matches: Matches, shape: tuple[int, int]) -> Tensor:
     return torch.from_numpy(field.reshape(*shape, 2)).float()
 
 
-def _between(points: np.ndarray, values: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Linear interpolation at `places`, NaN outside of the points' hull; on a line they have none."""
+def _between(points: np.ndarray, values: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """Linear interpolation at `indices`, NaN outside of the points' hull; on a line they have none."""
     if len(points) > _NEAREST:
         try:
-            return LinearNDInterpolator(points, values)(places)
+            return LinearNDInterpolator(points, values)(indices)
         except QhullError:
             pass
-    return np.full((len(places), 2), np.nan)
+    return np.full((len(indices), 2), np.nan)
 
 
 def best_pixels(total: Tensor, correlation: Correlation) -> tuple[Tensor, Tensor]:
@@ -295,37 +295,37 @@ def best_pixels(total: Tensor, correlation: Correlation) -> tuple[Tensor, Tensor
     """
     height, width = correlation.best.shape[1:]
     value, window = _first_largest(total)
-    place = correlation.pooled.place.flatten(1, 2).gather(1, window[:, None])[:, 0].long()
+    index = correlation.pooled.place.flatten(1, 2).gather(1, window[:, None])[:, 0].long()
     row, x = correlation.last_row.max(1)
     column, y = correlation.last_column.max(1)
     for other, spot in ((row, x + (height - 1) * width), (column, y * width + width - 1)):
         better = other > value
-        value, place = torch.where(better, other, value), torch.where(better, spot, place)
-    return place, value
+        value, index = torch.where(better, other, value), torch.where(better, spot, index)
+    return index, value
 
 
 def best_of_blocks(total: Tensor, correlation: Correlation) -> Tensor:
     """The largest value over all cells, of every block of image 2: `[n, ⌈h / 4⌉, ⌈w / 4⌉]`."""
     best = _block_maxima(correlation.best)
     width = correlation.best.shape[2]
-    place = correlation.pooled.place
-    rows, columns = (2 * torch.arange(size, device=place.device, dtype=torch.int32) for size in total.shape[1:3])
+    index = correlation.pooled.place
+    rows, columns = (2 * torch.arange(size, device=index.device, dtype=torch.int32) for size in total.shape[1:3])
     for odd_y, odd_x in product((0, 1), repeat=2):
-        values, places = total[:, odd_y::2, odd_x::2], place[:, odd_y::2, odd_x::2]
+        values, indices = total[:, odd_y::2, odd_x::2], index[:, odd_y::2, odd_x::2]
         start = rows[odd_y::2, None, None] * width
-        above = None if odd_y else places < start
-        before = None if odd_x else _any_of(places - start - columns[odd_x::2, None], (-width - 1, -1, width - 1))
+        above = None if odd_y else indices < start
+        before = None if odd_x else _any_of(indices - start - columns[odd_x::2, None], (-width - 1, -1, width - 1))
         for mask, (up, left) in _zones(above, before):
-            found = values.amax(-1) if mask is None else torch.where(mask, values, 0).amax(-1)
-            _raise(best, found, up, left)
+            result = values.amax(-1) if mask is None else torch.where(mask, values, 0).amax(-1)
+            _raise(best, result, up, left)
     return best
 
 
-def _any_of(values: Tensor, wanted: tuple[int, ...]) -> Tensor:
-    found = values == wanted[0]
-    for one in wanted[1:]:
-        found |= values == one
-    return found
+def _any_of(values: Tensor, requested: tuple[int, ...]) -> Tensor:
+    result = values == requested[0]
+    for one in requested[1:]:
+        result |= values == one
+    return result
 
 
 def _zones(above: Tensor | None, before: Tensor | None) -> list[tuple[Tensor | None, tuple[int, int]]]:
@@ -338,13 +338,13 @@ def _zones(above: Tensor | None, before: Tensor | None) -> list[tuple[Tensor | N
     ]
 
 
-def _raise(best: Tensor, found: Tensor, up: int, left: int) -> None:
+def _raise(best: Tensor, result: Tensor, up: int, left: int) -> None:
     """Raise blocks `[n, rows, columns]` to the maxima of the windows that begin with them, or with the next ones."""
-    rows, columns = found.shape[1:]
-    found = found[:, up:, left:]
+    rows, columns = result.shape[1:]
+    result = result[:, up:, left:]
     target = best[:, : rows - up, : columns - left]
-    found = found[:, : target.shape[1], : target.shape[2]]
-    torch.maximum(target, found, out=target)
+    result = result[:, : target.shape[1], : target.shape[2]]
+    torch.maximum(target, result, out=target)
 
 
 def _block_maxima(maps: Tensor) -> Tensor:

@@ -125,8 +125,8 @@ def _pair(maps: Tensor, shifts: tuple[int, ...]) -> tuple[tuple[slice, ...], tup
 
 
 def _along(size: int, shift: int) -> tuple[slice, slice]:
-    kept = max(size - abs(shift), 0)
-    return slice(max(-shift, 0), max(-shift, 0) + kept), slice(max(shift, 0), max(shift, 0) + kept)
+    retained = max(size - abs(shift), 0)
+    return slice(max(-shift, 0), max(-shift, 0) + retained), slice(max(shift, 0), max(shift, 0) + retained)
 
 
 def _thirds(size: int) -> tuple[tuple[int, slice], ...]:
@@ -161,7 +161,7 @@ def correlate(cells: Tensor, pixels: Tensor, power: float) -> Correlation:
     n, _, height, width = pixels.shape
     count, rows = cells.shape[-1], halved(height)
     peak = cells.new_empty(n, rows, halved(width), count)
-    place = torch.empty_like(peak, dtype=torch.int32)
+    index = torch.empty_like(peak, dtype=torch.int32)
     best, last_column = cells.new_empty(n, height, width), cells.new_empty(n, height, count)
     last_row = cells.new_empty(n, width, count)
     step = max(_BAND_BYTES // (8 * n * width * count), 1)
@@ -174,11 +174,11 @@ def correlate(cells: Tensor, pixels: Tensor, power: float) -> Correlation:
         if last == height:
             last_row[:] = band[:, -1]
             leave_last_row(band, top, at)
-        own = start - first // 2  # all but the window that the band before has found
-        peak[:, start : start + step] = top[:, own:]
-        torch.add(at[:, own:], first * width, out=place[:, start : start + step])
+        subset = start - first // 2  # all but the window that the band before has found
+        peak[:, start : start + step] = top[:, subset:]
+        torch.add(at[:, subset:], first * width, out=index[:, start : start + step])
     peak, best, last_row, last_column = (rectified(x, power) for x in (peak, best, last_row, last_column))
-    return Correlation(Pooled(completed(peak, last_row, last_column), peak, place), best, last_row, last_column)
+    return Correlation(Pooled(completed(peak, last_row, last_column), peak, index), best, last_row, last_column)
 
 
 def rectified(values: Tensor, power: float) -> Tensor:
@@ -206,10 +206,10 @@ class Pooled:
 
 def pooled(maps: Tensor) -> Pooled:
     """Pools maps `[n, h, w, cells]` that are at least 2 × 2."""
-    peak, place = maxima(maps)
-    leave_last_column(maps, peak, place)
-    leave_last_row(maps, peak, place)
-    return Pooled(completed(peak, maps[:, -1], maps[:, :, -1]), peak, place)
+    peak, index = maxima(maps)
+    leave_last_column(maps, peak, index)
+    leave_last_row(maps, peak, index)
+    return Pooled(completed(peak, maps[:, -1], maps[:, :, -1]), peak, index)
 
 
 def completed(peak: Tensor, last_row: Tensor, last_column: Tensor) -> Tensor:
@@ -223,26 +223,26 @@ def completed(peak: Tensor, last_row: Tensor, last_column: Tensor) -> Tensor:
 def maxima(maps: Tensor) -> tuple[Tensor, Tensor]:
     """Maxima of windows around every second pixel of `[n, h, w, cells]`, and their places y · w + x (int64)."""
     rows, columns = halved(maps.shape[1]), halved(maps.shape[2])
-    value, place = _pooled(maps, (3, 3), (1, 1))
-    return value[:, :rows, :columns], place[:, :rows, :columns]
+    value, index = _pooled(maps, (3, 3), (1, 1))
+    return value[:, :rows, :columns], index[:, :rows, :columns]
 
 
-def leave_last_column(maps: Tensor, peak: Tensor, place: Tensor) -> None:
+def leave_last_column(maps: Tensor, peak: Tensor, index: Tensor) -> None:
     """Finds the maxima `[n, h', w', cells]` of the last column's windows again, without that column; in place."""
     first, last = _last_window(maps.shape[2])
     value, at = _pooled(maps[:, :, first:last], (3, last - first), (1, 0))
     rows = peak.shape[1]
     peak[:, :, -1:] = value[:, :rows]
-    place[:, :, -1:] = _placed(at[:, :rows], last - first, maps.shape[2], first)
+    index[:, :, -1:] = _placed(at[:, :rows], last - first, maps.shape[2], first)
 
 
-def leave_last_row(maps: Tensor, peak: Tensor, place: Tensor) -> None:
+def leave_last_row(maps: Tensor, peak: Tensor, index: Tensor) -> None:
     """Finds those of the last row's windows again, without that row and the last column; in place."""
     width = maps.shape[2]
     first, last = _last_window(maps.shape[1])
     value, at = _pooled(maps[:, first:last, :-1], (last - first, 3), (0, 1))
     peak[:, -1:] = value
-    place[:, -1:] = _placed(at, width - 1, width, first * width)
+    index[:, -1:] = _placed(at, width - 1, width, first * width)
 
 
 def halved(size: int) -> int:
@@ -262,9 +262,9 @@ def _last_window(size: int) -> tuple[int, int]:
 
 def _pooled(maps: Tensor, kernel: tuple[int, int], padding: tuple[int, int]) -> tuple[Tensor, Tensor]:
     # As channels in the last dimension, which torch pools many at a time.
-    found = F.max_pool2d_with_indices(maps.permute(0, 3, 1, 2), kernel, (2, 2), padding, ceil_mode=True)
-    value, place = (x.permute(0, 2, 3, 1) for x in found)
-    return value, place
+    result = F.max_pool2d_with_indices(maps.permute(0, 3, 1, 2), kernel, (2, 2), padding, ceil_mode=True)
+    value, index = (x.permute(0, 2, 3, 1) for x in result)
+    return value, index
 
 
 def _placed(at: Tensor, strip: int, width: int, offset: int) -> Tensor:

@@ -57,9 +57,9 @@ def local_motion(field: Tensor, mask: Tensor, labels: int) -> Local:
     at = enlarged(mask, (field.shape[0], field.shape[1]))
     known, length = ~field.isnan().any(2), field.norm(dim=2)
     figure = length[known & (at > 0 if labels else torch.ones_like(known))].mean()
-    own = [known & (at == label) for label in range(1, labels + 1)]
-    strength = [length[part].mean() for part in own]
-    drift = [field[part].mean(0) for part in own]
+    subset = [known & (at == label) for label in range(1, labels + 1)]
+    strength = [length[part].mean() for part in subset]
+    drift = [field[part].mean(0) for part in subset]
     return Local(figure, torch.stack(strength), torch.stack(drift)) if labels else Local(figure, *_none())
 
 

@@ -74,18 +74,18 @@ def own_matcher(ctx: Context) -> Matcher:
 
 def matchers(ctx: Context) -> dict[str, Matcher]:
     """No motion, those of `matching.matchers` (empty: all `CANDIDATES`), and the run's own where it is another."""
-    wanted = ctx.config.matching.matchers or list(CANDIDATES)
-    found: dict[str, Matcher] = {STILL: Still()}
-    found |= {name: build.matcher(CANDIDATES[name], matched_side(ctx.generator), ctx.classifier) for name in wanted}
-    own = own_matcher(ctx)
-    known = {matcher.fingerprint for matcher in found.values()}
-    return found if own.fingerprint in known else found | {_OWN: own}
+    requested = ctx.config.matching.matchers or list(CANDIDATES)
+    result: dict[str, Matcher] = {STILL: Still()}
+    result |= {name: build.matcher(CANDIDATES[name], matched_side(ctx.generator), ctx.classifier) for name in requested}
+    subset = own_matcher(ctx)
+    known = {matcher.fingerprint for matcher in result.values()}
+    return result if subset.fingerprint in known else result | {_OWN: subset}
 
 
-def own_name(ctx: Context, found: Mapping[str, Matcher]) -> str:
+def own_name(ctx: Context, result: Mapping[str, Matcher]) -> str:
     """What the run's own matcher is called among those of `matchers`."""
-    own = own_matcher(ctx)
-    return next(name for name, matcher in found.items() if matcher.fingerprint == own.fingerprint)
+    subset = own_matcher(ctx)
+    return next(name for name, matcher in result.items() if matcher.fingerprint == subset.fingerprint)
 
 
 def vote_bytes(ctx: Context) -> int:

@@ -126,8 +126,8 @@ def _weights(job: Job, block: Block) -> dict[str, str]:
 
 def _rows(job: Job, block: Block, draft: Draft) -> None:
     generator, config = job.generator, job.ctx.config
-    place = generator.world.class_names.index(block.class_name)
-    tried = trials(generator, block.kind, place, config.matching.samples, config.seed)
+    index = generator.world.class_names.index(block.class_name)
+    tried = trials(generator, block.kind, index, config.matching.samples, config.seed)
     matcher, steps = job.matchers[block.matcher], config.motion.steps
     table = pd.DataFrame([_row(generator, matcher, tried, k, steps, block.way) for k in range(len(tried.w))])
     for at, (name, value) in enumerate(asdict(block).items()):
@@ -139,16 +139,16 @@ SHARDS = Shards("matching-shard", VERSION, _config, _rows, _weights)
 """A block's rows of the table "pairs"."""
 
 
-def _build(ctx: Context, generator: PartWorld, found: Mapping[str, Matcher], draft: Draft) -> None:
-    own = own_name(ctx, found)
-    blocks = [Block(name, kind, c, "pair") for name in found for kind in KINDS for c in ctx.class_names]
-    blocks += [Block(own, "pose", c, "sequence") for c in ctx.class_names]
-    made = SHARDS.artifacts(Job(ctx, generator, found), blocks, "matching (matchers by class)")
+def _build(ctx: Context, generator: PartWorld, result: Mapping[str, Matcher], draft: Draft) -> None:
+    subset = own_name(ctx, result)
+    blocks = [Block(name, kind, c, "pair") for name in result for kind in KINDS for c in ctx.class_names]
+    blocks += [Block(subset, "pose", c, "sequence") for c in ctx.class_names]
+    made = SHARDS.artifacts(Job(ctx, generator, result), blocks, "matching (matchers by class)")
     pairs = pd.concat([artifact.table("pairs") for artifact in made], ignore_index=True)
     draft.table("pairs", pairs)
     draft.table("accuracy", accuracy_table(pairs))
     draft.table("recovered", recovered_table(pairs))
-    draft.json("facts", {"matcher": own, "height": generator.resolution, "steps": ctx.config.motion.steps})
+    draft.json("facts", {"matcher": subset, "height": generator.resolution, "steps": ctx.config.motion.steps})
 
 
 @torch.inference_mode()
@@ -176,16 +176,16 @@ def _row(generator: PartWorld, matcher: Matcher, tried: Trials, k: int, steps: i
 
 def _matched(matcher: Matcher, views: Tensor) -> tuple[Tensor, Tensor, str]:
     """Field, affine map, and why there is none, of two views."""
-    found = matcher(views[:1], views[1:])[0]
-    fit = estimate(found.matches)
-    return found.field, fit.matrix, found.reason or fit.reason
+    result = matcher(views[:1], views[1:])[0]
+    fit = estimate(result.matches)
+    return result.field, fit.matrix, result.reason or fit.reason
 
 
 def _aligned(matcher: Matcher, views: Tensor) -> tuple[Tensor, Tensor, str]:
     """The same of the first and the last of a sequence: the map of all steps, and with it the local field."""
-    found = align(matcher, views)
+    result = align(matcher, views)
     at = pixel_grid(*views.shape[2:])
-    return apply(found.total[-1], at + found.local[-1]) - at, found.total[-1], next(filter(None, found.reason), "")
+    return apply(result.total[-1], at + result.local[-1]) - at, result.total[-1], next(filter(None, result.reason), "")
 
 
 def end_point(field: Tensor, true: Tensor) -> dict[str, float]:
@@ -210,9 +210,11 @@ def end_point(field: Tensor, true: Tensor) -> dict[str, float]:
 
 def accuracy_table(pairs: pd.DataFrame) -> pd.DataFrame:
     """Table "accuracy": means over pairs; error and within over those that were matched at all."""
-    own = pd.DataFrame(pairs[pairs["way"] == "pair"])
-    matched = own["error"].notna()
-    grouped = own.assign(within=own["within"].where(matched), failed=~matched).groupby(["matcher", "kind"], sort=False)
+    subset = pd.DataFrame(pairs[pairs["way"] == "pair"])
+    matched = subset["error"].notna()
+    grouped = subset.assign(within=subset["within"].where(matched), failed=~matched).groupby(
+        ["matcher", "kind"], sort=False
+    )
     table = pd.DataFrame(grouped[["error", "within", "moved", "seconds"]].mean())
     return table.assign(pairs=grouped.size(), failed=grouped["failed"].sum()).reset_index()
 
@@ -222,17 +224,17 @@ def recovered_table(pairs: pd.DataFrame) -> pd.DataFrame:
     rows = []
     poses = pd.DataFrame(pairs[pairs["kind"] == "pose"])
     for matcher, way in poses[["matcher", "way"]].drop_duplicates().itertuples(index=False):
-        own = pd.DataFrame(poses[(poses["matcher"] == matcher) & (poses["way"] == way)])
+        subset = pd.DataFrame(poses[(poses["matcher"] == matcher) & (poses["way"] == way)])
         for name in MOVED:
-            found, true = (np.asarray(own[column], dtype=float) for column in (name, f"true_{name}"))
-            both = np.isfinite(found) & np.isfinite(true)
-            rows.append((matcher, way, name, _r2(found[both], true[both]), int(both.sum())))
+            result, true = (np.asarray(subset[column], dtype=float) for column in (name, f"true_{name}"))
+            both = np.isfinite(result) & np.isfinite(true)
+            rows.append((matcher, way, name, _r2(result[both], true[both]), int(both.sum())))
     return pd.DataFrame(rows, columns=["matcher", "way", "what", "r2", "n"])
 
 
-def _r2(found: np.ndarray, true: np.ndarray) -> float:
+def _r2(result: np.ndarray, true: np.ndarray) -> float:
     spread = float(((true - true.mean()) ** 2).sum()) if len(true) > 1 else 0.0
-    return 1 - float(((found - true) ** 2).sum()) / spread if spread > 0 else float("nan")
+    return 1 - float(((result - true) ** 2).sum()) / spread if spread > 0 else float("nan")
 
 
 def validate_trials(generator: Generator) -> PartWorld:

@@ -148,8 +148,8 @@ def followed(ctx: Context, linked: Artifact, r: Tensor) -> list[Perturbation]:
         return [of_unit(table, config.unit).along]
     if config.direction is not None:
         train = pairs(ctx, "train").tensors("pairs")
-        found = find_direction(config.direction, train["r"], train["class_index"], ctx.class_names)
-        return [of_direction(config.direction, found, train["r"]).along]
+        result = find_direction(config.direction, train["r"], train["class_index"], ctx.class_names)
+        return [of_direction(config.direction, result, train["r"]).along]
     units = select(table, load_link(linked), r, config.motion.units)
     return perturbations(pd.DataFrame(units.loc[units["tuned"]]))
 
@@ -166,16 +166,16 @@ def _build(
 ) -> None:
     ctx, config, names = job.ctx, job.ctx.config.motion, job.ctx.class_names
     blocks = list(_blocks(ctx, along, samples, config.steps))
-    found = _joined(list(SHARDS.artifacts(job, blocks, "motion (blocks of samples)")))
+    result = _joined(list(SHARDS.artifacts(job, blocks, "motion (blocks of samples)")))
     side = matched_side(ctx.generator)
-    tracks = track_table(along, samples, found, (side, side), names)
-    local = local_table(tracks, found, labels)
+    tracks = track_table(along, samples, result, (side, side), names)
+    local = local_table(tracks, result, labels)
     draft.table("tracks", tracks)
     draft.table("local", local)
     draft.table("units", unit_table(along, tracks))
     draft.table("parts", part_table(local))
     draft.table("tuned", tuned_table(tracks, config.shuffles, Stream("motion", ctx.config.seed).rng()))
-    figure, strength = (found[name].unflatten(0, (len(along), -1)) for name in ("figure", "strength"))
+    figure, strength = (result[name].unflatten(0, (len(along), -1)) for name in ("figure", "strength"))
     rows = chosen(figure, strength, config.examples)
     draft.table("shown", shown_table(rows, along, samples, names))
     draft.tensors("shown", shown_tensors(job, rows, along, samples, config.steps))
@@ -186,8 +186,8 @@ def _blocks(ctx: Context, along: Sequence[Perturbation], samples: dict[str, Tens
     """A block per unit and class."""
     for perturbation in along:
         for c, name in enumerate(ctx.class_names):
-            own = samples["class_index"] == c
-            yield Block(name, samples["sample_index"][own], samples["r"][own], perturbation, steps)
+            subset = samples["class_index"] == c
+            yield Block(name, samples["sample_index"][subset], samples["r"][subset], perturbation, steps)
 
 
 def _joined(shards: Sequence[Artifact]) -> dict[str, Any]:
@@ -269,11 +269,11 @@ none. A style code that is not finite is a ValueError."""
 
 def _track(job: Job, block: Block, r: Tensor) -> tuple[dict[str, Tensor], str]:
     """What is kept of a sample `r [1, units]`, and why it has no motion, if so."""
-    found, views, masks = follow(job, r, block.perturbation, block.steps, [block.steps - 1])
-    local = local_motion(found.local[-1], masks[0], job.labels)
-    track = {"total": found.total, "figure": local.figure, "strength": local.strength, "drift": local.drift}
-    agrees = agreement(views[0, :3], found.aligned[-1, :3], found.local[-1])
-    reason = next(filter(None, found.reason), "" if agrees >= AGREEMENT else LOST)
+    result, views, masks = follow(job, r, block.perturbation, block.steps, [block.steps - 1])
+    local = local_motion(result.local[-1], masks[0], job.labels)
+    track = {"total": result.total, "figure": local.figure, "strength": local.strength, "drift": local.drift}
+    agrees = agreement(views[0, :3], result.aligned[-1, :3], result.local[-1])
+    reason = next(filter(None, result.reason), "" if agrees >= AGREEMENT else LOST)
     if reason == LOST:
         track = {name: torch.full_like(values, torch.nan) for name, values in track.items()}
     return track | {"agreement": torch.tensor(agrees)}, reason
@@ -304,7 +304,7 @@ def _view(job: Job, w: Tensor) -> tuple[Tensor, Tensor]:
 def track_table(
     along: Sequence[Perturbation],
     samples: dict[str, Tensor],
-    found: dict[str, Any],
+    result: dict[str, Any],
     size: tuple[int, int],
     class_names: Sequence[str],
 ) -> pd.DataFrame:
@@ -313,40 +313,40 @@ def track_table(
     Args:
         along: what was followed.
         samples: class_index and sample_index, `[n]` each.
-        found: total `[along · n, T, 2, 3]`, figure and agreement `[along · n]`, and reasons, samples running fastest.
+        result: total `[along · n, T, 2, 3]`, figure and agreement `[along · n]`, and reasons, samples running fastest.
         size: height and width of the images that were matched.
         class_names: the classes of the run.
     """
-    moved, n = decompose(found["total"][:, -1], size), len(samples["class_index"])
+    moved, n = decompose(result["total"][:, -1], size), len(samples["class_index"])
     table = long_table({"place": range(len(along)), "sample": range(n)}, {})
-    place, sample = table["place"].to_numpy(dtype=int), table["sample"].to_numpy(dtype=int)
+    index, sample = table["place"].to_numpy(dtype=int), table["sample"].to_numpy(dtype=int)
     return pd.DataFrame(
         {
-            "name": np.asarray([p.label for p in along])[place],
-            "unit": np.asarray([p.unit for p in along])[place],
+            "name": np.asarray([p.label for p in along])[index],
+            "unit": np.asarray([p.unit for p in along])[index],
             "class": np.asarray(class_names)[samples["class_index"].numpy()[sample]],
             "sample_index": samples["sample_index"].numpy()[sample],
             **{name: getattr(moved, name).numpy() for name in GLOBAL},
-            "figure": found["figure"].numpy(),
-            "agreement": found["agreement"].numpy(),
-            "reason": found["reasons"],
+            "figure": result["figure"].numpy(),
+            "agreement": result["agreement"].numpy(),
+            "reason": result["reasons"],
         }
     )
 
 
-def local_table(tracks: pd.DataFrame, found: dict[str, Any], labels: Sequence[str]) -> pd.DataFrame:
+def local_table(tracks: pd.DataFrame, result: dict[str, Any], labels: Sequence[str]) -> pd.DataFrame:
     """Table "local" of the stage "motion", a row per unit, sample and label.
 
     Args:
         tracks: table "tracks".
-        found: strength `[rows, K]` and drift `[rows, K, 2]`, in the order of "tracks".
+        result: strength `[rows, K]` and drift `[rows, K, 2]`, in the order of "tracks".
         labels: K names.
     """
-    columns = {"strength": found["strength"], "x": found["drift"][..., 0], "y": found["drift"][..., 1]}
+    columns = {"strength": result["strength"], "x": result["drift"][..., 0], "y": result["drift"][..., 1]}
     table = long_table({"row": range(len(tracks)), "label": list(labels)}, columns)
     row = table.pop("row").to_numpy(dtype=int)
-    for place, name in enumerate(("name", "unit", "class", "sample_index")):
-        table.insert(place, name, tracks[name].to_numpy()[row])
+    for index, name in enumerate(("name", "unit", "class", "sample_index")):
+        table.insert(index, name, tracks[name].to_numpy()[row])
     return table
 
 
@@ -356,11 +356,11 @@ def unit_table(along: Sequence[Perturbation], tracks: pd.DataFrame) -> pd.DataFr
     Rotations by 170° and −170° have a median of 180°: that of directions.
     """
     table = _medians(tracks, ["name"], [*GLOBAL, "figure"])
-    turns = [torch.tensor(own["rotation"].to_numpy(float)) for _, own in tracks.groupby("name", sort=False)]
+    turns = [torch.tensor(subset["rotation"].to_numpy(float)) for _, subset in tracks.groupby("name", sort=False)]
     table["rotation"] = [2 * float(axial_median(degrees / 2)) for degrees in turns]
     ranges = {p.label: (p.unit, p.low, p.high) for p in along}
-    for place, name in enumerate(("unit", "low", "high")):
-        table.insert(1 + place, name, [ranges[label][place] for label in table["name"]])
+    for index, name in enumerate(("unit", "low", "high")):
+        table.insert(1 + index, name, [ranges[label][index] for label in table["name"]])
     return table
 
 
@@ -413,20 +413,22 @@ def chosen(figure: Tensor, strength: Tensor, most: int) -> list[Shown]:
     contrast = size / median.nanmean(1) if parts.shape[2] > 1 else size
     whole = figure.nanmedian(1).values
     contrast = contrast.where((size > 0) & (whole <= FAR * whole.nanmedian()) & (moves.float().mean(1) >= MOST), -1.0)
-    order = [int(place) for place in contrast.argsort(descending=True, stable=True) if contrast[place] > 0]
+    order = [int(index) for index in contrast.argsort(descending=True, stable=True) if contrast[index] > 0]
     units = _by_turns(order, part.tolist())[:most]
     if not units:
         return []
-    own = torch.stack([parts[place, :, part[place]] for place in units])
-    common = typical(own)
-    fields = [Shown("fields", place, common) for place, row in zip(units, own, strict=True) if row[common].isfinite()]
-    return fields + [Shown("trajectories", p, typical(row[None])) for p, row in zip(units, own, strict=True)]
+    subset = torch.stack([parts[index, :, part[index]] for index in units])
+    common = typical(subset)
+    fields = [
+        Shown("fields", index, common) for index, row in zip(units, subset, strict=True) if row[common].isfinite()
+    ]
+    return fields + [Shown("trajectories", p, typical(row[None])) for p, row in zip(units, subset, strict=True)]
 
 
 def _by_turns(order: Sequence[int], part: Sequence[int]) -> list[int]:
     """Units in an order in which each part comes once before one comes twice."""
-    turn = {place: sum(part[other] == part[place] for other in order[:k]) for k, place in enumerate(order)}
-    return sorted(order, key=lambda place: turn[place])
+    turn = {index: sum(part[other] == part[index] for other in order[:k]) for k, index in enumerate(order)}
+    return sorted(order, key=lambda index: turn[index])
 
 
 def shown_table(
@@ -456,11 +458,11 @@ def shown_tensors(
     uint8 (parts of the first image), total `[E, T, 2, 3]` (affine map from the first image to each), value `[E, T]` (of
     the unit or the projection).
     """
-    found = []
+    result = []
     for row in rows:
-        unit, own = along[row.place], samples["r"][row.sample, None]
-        alignment, views, masks = follow(job, own, unit, steps)
-        found.append(
+        unit, subset = along[row.place], samples["r"][row.sample, None]
+        alignment, views, masks = follow(job, subset, unit, steps)
+        result.append(
             {
                 "image": to_uint8(views[:, :3]),
                 "aligned": to_uint8(alignment.aligned[:, :3]),
@@ -472,10 +474,10 @@ def shown_tensors(
                 "value": unit.values(steps),
             }
         )
-    return {name: torch.stack([one[name] for one in found]) for name in found[0]} if found else {}
+    return {name: torch.stack([one[name] for one in result]) for name in result[0]} if result else {}
 
 
-def _whole(found: Alignment) -> Tensor:
+def _whole(result: Alignment) -> Tensor:
     """Displacement `[H, W, 2]` from the first image to the last: what is local, then what is not."""
-    at = pixel_grid(*found.valid.shape[1:])
-    return apply(found.total[-1], at + found.local[-1]) - at
+    at = pixel_grid(*result.valid.shape[1:])
+    return apply(result.total[-1], at + result.local[-1]) - at

@@ -39,11 +39,11 @@ def tuned_table(tracks: pd.DataFrame, shuffles: int, rng: np.random.Generator) -
         values = np.full((len(names), samples.max(initial=-1) + 1, len(columns)), np.nan)
         values[[names.index(name) for name in table["name"]], samples] = table[list(columns)].to_numpy()
         rows.append(_kind(kind, values, shuffles, rng).assign(name=names))
-    found = pd.concat(rows, ignore_index=True)
+    result = pd.concat(rows, ignore_index=True)
     unit = dict(zip(table["name"], table["unit"], strict=True))
-    found.insert(0, "unit", [unit[name] for name in found["name"]])
-    found.insert(0, "name", found.pop("name"))
-    return found
+    result.insert(0, "unit", [unit[name] for name in result["name"]])
+    result.insert(0, "name", result.pop("name"))
+    return result
 
 
 def _kind(kind: str, values: np.ndarray, shuffles: int, rng: np.random.Generator) -> pd.DataFrame:
@@ -56,8 +56,8 @@ def _kind(kind: str, values: np.ndarray, shuffles: int, rng: np.random.Generator
 
 def tuned_units(table: pd.DataFrame, kind: str) -> pd.DataFrame:
     """The rows of a table "tuned" of the units that are tuned for a kind of movement, the strongest first."""
-    own = table[(table["kind"] == kind) & (table["q"] <= SIGNIFICANT)]
-    return pd.DataFrame(own).sort_values("strength", ascending=False)
+    subset = table[(table["kind"] == kind) & (table["q"] <= SIGNIFICANT)]
+    return pd.DataFrame(subset).sort_values("strength", ascending=False)
 
 
 def known(values: np.ndarray) -> np.ndarray:
@@ -75,8 +75,8 @@ def effect(values: np.ndarray) -> np.ndarray:
     there = known(values)
     ordered, n = np.sort(np.where(there[..., None], values, np.inf), axis=1), there.sum(1)
     middle = np.stack([(n - 1) // 2, n // 2])  # the same place twice where n is odd
-    place = np.broadcast_to(middle[:, :, None, None], (2, len(n), 1, values.shape[2]))
-    ends = [np.take_along_axis(ordered, at.clip(0), 1)[:, 0] for at in place]
+    index = np.broadcast_to(middle[:, :, None, None], (2, len(n), 1, values.shape[2]))
+    ends = [np.take_along_axis(ordered, at.clip(0), 1)[:, 0] for at in index]
     return np.where(n > 0, np.linalg.norm((ends[0] + ends[1]) / 2, axis=1), np.nan)
 
 
@@ -111,8 +111,8 @@ def shuffled(values: np.ndarray, there: np.ndarray, rng: np.random.Generator) ->
         [1.0, nan, 1.0]
     """
     units = np.arange(len(values))[:, None]
-    place = np.argsort(np.where(there, units, np.inf), axis=0, kind="stable")
+    index = np.argsort(np.where(there, units, np.inf), axis=0, kind="stable")
     source = np.argsort(np.where(there, rng.random(there.shape), np.inf), axis=0, kind="stable")
     moved = np.empty_like(values)
-    np.put_along_axis(moved, place[..., None], np.take_along_axis(values, source[..., None], 0), 0)
+    np.put_along_axis(moved, index[..., None], np.take_along_axis(values, source[..., None], 0), 0)
     return moved

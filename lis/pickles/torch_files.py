@@ -74,10 +74,10 @@ def _zipped(source: Source) -> tuple[Pickle, Callable[[Any], Part]]:
     inside = {name.removeprefix(folders[0]): entry for name, entry in entries.items() if name.startswith(folders[0])}
     if (order := inside.get(_BYTE_ORDER)) and source.data[order.start : order.start + order.length] != b"little":
         raise ValueError("it was written by a big-endian machine: expected little-endian tensors")
-    place = inside[_CONTENT]
-    if place.length > MAX_PICKLE:
-        raise ValueError(f"its {_CONTENT} has {place.length} bytes: expected at most {MAX_PICKLE}")
-    content = unpickle(source.data, source.budget, place.start, place.start + place.length)
+    index = inside[_CONTENT]
+    if index.length > MAX_PICKLE:
+        raise ValueError(f"its {_CONTENT} has {index.length} bytes: expected at most {MAX_PICKLE}")
+    content = unpickle(source.data, source.budget, index.start, index.start + index.length)
     require_known(content)
     return content, lambda reference: _entry(reference, inside)
 

@@ -54,9 +54,9 @@ def label_moments(masks: Tensor, labels: int) -> Tensor:
     x, y = (torch.arange(size, device=masks.device)[:, None] ** torch.arange(3) for size in masks.shape[:0:-1])
     rows = one_hot(masks, labels).float() @ x.float()
     sums = y.double().T @ rows.double()
-    found = Ellipse.of(torch.stack([sums[..., q, p] for p, q in POWERS], -1))
-    eccentricity = torch.where(found.area > 0, found.eccentricity, torch.nan)
-    return torch.stack([eccentricity, to_angle(found.direction)], -1).float()
+    result = Ellipse.of(torch.stack([sums[..., q, p] for p, q in POWERS], -1))
+    eccentricity = torch.where(result.area > 0, result.eccentricity, torch.nan)
+    return torch.stack([eccentricity, to_angle(result.direction)], -1).float()
 
 
 def one_hot(masks: Tensor, labels: int) -> Tensor:

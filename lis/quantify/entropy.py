@@ -184,15 +184,15 @@ def _sums(
     picture = np.concatenate([picture, np.full((half, picture.shape[1]), LEVELS, np.uint8)])
     at_once = max(1, _AT_ONCE // picture.shape[1])
     for start in range(0, len(group), at_once):
-        own = np.flatnonzero(inside[start : start + at_once])
-        if not len(own):  # rows between two boxes, or between a part's regions
+        subset = np.flatnonzero(inside[start : start + at_once])
+        if not len(subset):  # rows between two boxes, or between a part's regions
             continue
-        counts = _counts(picture[start : start + at_once + 2 * half], side).take(own, 1)
+        counts = _counts(picture[start : start + at_once + 2 * half], side).take(subset, 1)
         pixels = counts.sum(0, dtype=counts.dtype)
         logs = cv2.LUT(counts, _C_LOG[:256]) if counts.dtype == np.uint8 else _C_LOG.take(counts)
         entropy = _LOG.take(pixels) - logs.sum(0) / pixels
         counted = pixels >= FULL * side**2
-        of = group[start + own[counted] // picture.shape[1]]
+        of = group[start + subset[counted] // picture.shape[1]]
         sums += [np.bincount(of, weights, groups) for weights in (entropy[counted], None)]
     return sums
 

@@ -52,12 +52,12 @@ def contrast(source: Source) -> Section:
 
 
 def _rows(source: Source, table: pd.DataFrame) -> list[Contrast]:
-    shown = records(source.table("adversarial", "shown"))
+    selected = records(source.table("adversarial", "shown"))
     tensors = {name: x.numpy() for name, x in source.tensors("adversarial", "shown").items()}
     rows = []
-    for k, row in enumerate(shown):
-        own = table.iloc[row["row"]]
-        detail = f"p = {own['goal']:.2f}, {own['probability']:.2f}\nlast: {words(str(own['cycled']))}"
+    for k, row in enumerate(selected):
+        subset = table.iloc[row["row"]]
+        detail = f"p = {subset['goal']:.2f}, {subset['probability']:.2f}\nlast: {words(str(subset['cycled']))}"
         image, difference = (tensors[name][k].transpose(0, 2, 3, 1) for name in ("image", "difference"))
         rows.append(Contrast(f"{words(row['origin'])}\n→ {words(row['target'])}", detail, image, difference))
     return rows
@@ -134,8 +134,8 @@ def contrasts(rows: Sequence[Contrast]) -> Figure:
     picture(axis, mosaic([_line(row, factor) for row in rows]))
     style: dict[str, Any] = {"transform": axis.transAxes, "ha": "center"}
     told = [f"{name} × {factor[COLUMNS.index(name) == 4]:.0f}" if "change" in name else name for name in COLUMNS]
-    for place, text in enumerate(told):
-        axis.text((place + 0.5) / count, 1 + 0.07 / (len(rows) * cell), text, size=8.5, color=INK, **style)
+    for index, text in enumerate(told):
+        axis.text((index + 0.5) / count, 1 + 0.07 / (len(rows) * cell), text, size=8.5, color=INK, **style)
     style["ha"] = "right"
     for at, row in enumerate(rows):
         y, x = 1 - (at + 0.5) / len(rows), -0.1 / (count * cell)
@@ -147,7 +147,7 @@ def contrasts(rows: Sequence[Contrast]) -> Figure:
 def _line(row: Contrast, factor: tuple[float, float]) -> np.ndarray:
     grey = [np.clip(127.5 * (1 + gain * d), 0, 255) for gain, d in zip(factor, row.difference, strict=True)]
     drawn = iter(x.round().astype(np.uint8) for x in grey)
-    return np.stack([next(drawn) if place is None else row.image[place] for place in _ORDER])
+    return np.stack([next(drawn) if index is None else row.image[index] for index in _ORDER])
 
 
 @styled

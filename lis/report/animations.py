@@ -68,12 +68,12 @@ def _write_motion(source: Source, folder: Path) -> list[Path]:
     """Aligned trajectories: the images as they are, and beside them in the coordinates of the first."""
     if not source.has("motion", "shown") or source.table("motion", "shown").empty:
         return []
-    shown = source.tensors("motion", "shown")
+    selected = source.tensors("motion", "shown")
     rows = [k for k, figure in enumerate(source.table("motion", "shown")["figure"]) if figure == "trajectories"]
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / name for name in motion_names(source)]
     for k, file in zip(rows, files, strict=True):
-        sides = [shown[name][k].permute(0, 2, 3, 1).numpy() for name in ("image", "aligned")]
+        sides = [selected[name][k].permute(0, 2, 3, 1).numpy() for name in ("image", "aligned")]
         both = zip(*([enlarged(picture) for picture in side] for side in sides), strict=True)
         file.write_bytes(gif([np.concatenate(pair, 1) for pair in both]))
     return files

@@ -82,8 +82,8 @@ def write_comparison(jobs: list[Path], out: Path) -> Path:
         abstract = tried("Abstract", lambda: _abstract(loaded), "")
         numbers = tried("Headline", lambda: _headline(loaded), [])
         runs = [tried(f"Run {job.folder.name}", partial(_run, job, out), _unlinked(job)) for job in loaded]
-        shown = show_all([(name, partial(maker, loaded)) for name, maker in _MAKERS.items()], draft / "figures")
-        sections = [*tried.failed, *shown]
+        selected = show_all([(name, partial(maker, loaded)) for name, maker in _MAKERS.items()], draft / "figures")
+        sections = [*tried.failed, *selected]
         page = render(
             "comparison.html.j2",
             draft / "report.html",
@@ -122,15 +122,15 @@ def _abstract(jobs: Sequence[Job]) -> str:
 
 def _headline(jobs: Sequence[Job]) -> list[Number]:
     """The span of each main number over the runs, and the run that is best."""
-    found = []
+    result = []
     for key in _keys(jobs):
         ranked = sorted((job for job in jobs if key in job.metrics), key=lambda job: job.metrics[key])
         best = ranked[-1 if key in _LARGE_IS_GOOD else 0]
         low, high = (_cell(key, job.metrics[key]) for job in (ranked[0], ranked[-1]))
         span = low if low == high else f"{low.rstrip('× %')}–{high}"
         of = "of random pairs; " if key.endswith("ratio_random") else ""
-        found.append(Number(_key_label(key), span, f"{of}best: {best.name}"))
-    return found
+        result.append(Number(_key_label(key), span, f"{of}best: {best.name}"))
+    return result
 
 
 def _numbers(jobs: Sequence[Job]) -> Section | None:
@@ -159,12 +159,12 @@ def _best_sentence(jobs: Sequence[Job]) -> str:
 def _matrix(jobs: Sequence[Job], caption: str, lines: Sequence[tuple[str, str, str]]) -> Table:
     """Links across, the best of each line in bold; a line is its name, a key of the metrics, and a setting."""
     links, rows, best = _links(jobs), [], set()
-    for place, (name, key, setting) in enumerate(lines):
-        found = {job.link: job.metrics[key] for job in jobs if job.column == setting and key in job.metrics}
-        rows.append([name, *(_precise(key, found.get(link, np.nan)) for link in links)])
-        if len(found) > 1:
+    for index, (name, key, setting) in enumerate(lines):
+        result = {job.link: job.metrics[key] for job in jobs if job.column == setting and key in job.metrics}
+        rows.append([name, *(_precise(key, result.get(link, np.nan)) for link in links)])
+        if len(result) > 1:
             pick = max if key in _LARGE_IS_GOOD else min
-            best.add((place, 1 + links.index(pick(found, key=lambda link: found[link]))))
+            best.add((index, 1 + links.index(pick(result, key=lambda link: result[link]))))
     return Table(caption, ["", *(link_label(link) for link in links)], rows, frozenset(best))
 
 
@@ -174,20 +174,20 @@ def _distributions(jobs: Sequence[Job]) -> Section | None:
     if not with_samples:
         return None
     pictures = []
-    for place, outer in enumerate(dict.fromkeys(job.outer for job in with_samples)):
+    for index, outer in enumerate(dict.fromkeys(job.outer for job in with_samples)):
         group = [job for job in with_samples if job.outer == outer]
         frames = [job.samples.assign(link=job.link, column=job.inner) for job in group if job.samples is not None]
         inner = list(dict.fromkeys(job.inner for job in group))
         links = _links(group)
         # Another classifier has other units, in number and in scale.
-        own = ("features",) if len({job.labels["classifier"] for job in group}) > 1 else ()
-        figure = comparison(pd.concat(frames), links, inner, {link: link_label(link) for link in links}, own)
+        subset = ("features",) if len({job.labels["classifier"] for job in group}) > 1 else ()
+        figure = comparison(pd.concat(frames), links, inner, {link: link_label(link) for link in links}, subset)
         caption = (
             f"{outer + ': ' if outer else ''}distance after the cycle per link. Bars are quartiles, dots means; lines "
             f"are the means of random pairs (solid) and of random pairs of the same class (dotted)."
-            f"{' Distances in R have a scale of their own for each classifier.' if own else ''}"
+            f"{' Distances in R have a scale of their own for each classifier.' if subset else ''}"
         )
-        pictures.append(Picture(f"comparison-{place + 1}", figure, _sentence(caption)))
+        pictures.append(Picture(f"comparison-{index + 1}", figure, _sentence(caption)))
     return Section("Distributions", _overlap(with_samples), pictures)
 
 
@@ -304,9 +304,9 @@ def _row(axes: np.ndarray, part: pd.DataFrame, links: Sequence[str], columns: Se
     """The panels of one metric, on one scale where `shared`."""
     log = _wide(where(part, pairing="cycle"))
     for axis, column in zip(axes, columns, strict=True):
-        own = where(part, column=column)
-        _panel(axis, own, links, log)
-        _scale(axis, part if shared or own.empty else own, log)
+        subset = where(part, column=column)
+        _panel(axis, subset, links, log)
+        _scale(axis, part if shared or subset.empty else subset, log)
         axis.tick_params(labelleft=axis is axes[0] or not shared)
 
 
@@ -356,10 +356,10 @@ def classifiers(jobs: Sequence[Job]) -> Section | None:
     if "classifier" not in jobs[0].values:
         return None
     first = {job.column: job for job in reversed(jobs)}
-    shown = [first[setting] for setting in dict.fromkeys(job.column for job in jobs)]
-    rows = [[job.column, *_units(job), _accuracy(job), share(accepted(job))] for job in shown]
+    selected = [first[setting] for setting in dict.fromkeys(job.column for job in jobs)]
+    rows = [[job.column, *_units(job), _accuracy(job), share(accepted(job))] for job in selected]
     columns = ["", "units", "dead", "pairs per unit", "accuracy", "accepted"]
-    return Section("Classifiers", _classifiers_lead(shown), tables=[Table(_CLASSIFIERS_CAPTION, columns, rows)])
+    return Section("Classifiers", _classifiers_lead(selected), tables=[Table(_CLASSIFIERS_CAPTION, columns, rows)])
 
 
 def accepted(job: Job) -> float:
@@ -389,8 +389,8 @@ def _units(job: Job) -> list[str]:
 
 def _accuracy(job: Job) -> str:
     """That of the head in use: a probe replaces the network's own."""
-    found = [job.metrics[key] for key in ("probe/accuracy", "classifier/accuracy") if key in job.metrics]
-    return share(found[0] if found else float("nan"))
+    result = [job.metrics[key] for key in ("probe/accuracy", "classifier/accuracy") if key in job.metrics]
+    return share(result[0] if result else float("nan"))
 
 
 def gains(jobs: Sequence[Job]) -> Section | None:
@@ -399,9 +399,9 @@ def gains(jobs: Sequence[Job]) -> Section | None:
     if table.empty:
         return None
     pictures, tables = [], []
-    for place, outer in enumerate(dict.fromkeys(table["outer"])):
+    for index, outer in enumerate(dict.fromkeys(table["outer"])):
         part, start = where(table, outer=outer), f"{outer}: " if outer else ""
-        pictures.append(Picture(f"gains-{place + 1}", figure_of(part, _labels(part)), f"{start}{_GAINS_CAPTION}"))
+        pictures.append(Picture(f"gains-{index + 1}", figure_of(part, _labels(part)), f"{start}{_GAINS_CAPTION}"))
         tables.append(_table(part, f"{start}Gain over LR, and half the width of its 95 % interval."))
     return Section("Gain over LR", _gains_lead(table), pictures, tables, [_NOTE])
 
@@ -419,8 +419,8 @@ def gain_table(jobs: Sequence[Job]) -> pd.DataFrame:
             continue
         both = _cycle(job.samples).merge(_cycle(reference.samples), on=[*_PAIRED, "metric"], suffixes=("", "_lr"))
         for metric in dict.fromkeys(both["metric"]):
-            own = where(both, metric=metric)
-            ratio, margin = ratio_of_means(own["value"].to_numpy(), own["value_lr"].to_numpy())
+            subset = where(both, metric=metric)
+            ratio, margin = ratio_of_means(subset["value"].to_numpy(), subset["value_lr"].to_numpy())
             setting = {"outer": job.outer, "inner": job.inner, "link": job.link}
             rows.append(setting | {"metric": metric, "gain": 1 - ratio, "margin": margin})
     return pd.DataFrame(rows, columns=["outer", "inner", "link", "metric", "gain", "margin"])
@@ -463,12 +463,12 @@ def _gains_lead(table: pd.DataFrame) -> str:
     ranked = where(table, metric=metric).sort_values("gain", ascending=False, kind="stable")
     best = records(ranked.drop_duplicates(["outer", "inner"]))
     names = [", ".join(filter(None, (row["outer"], row["inner"]))) for row in best]
-    found = [
+    result = [
         f"{name + ': ' if name else ''}{gain(row['gain'])} ({link_label(row['link'])})"
         for name, row in zip(names, best, strict=True)
     ]
-    found = found if len(found) <= _NAMED else [*found[:2], "…", *found[-2:]]
-    return f"What the best other link gains over LR in {metric_label(metric)}: {'; '.join(found)}."
+    result = result if len(result) <= _NAMED else [*result[:2], "…", *result[-2:]]
+    return f"What the best other link gains over LR in {metric_label(metric)}: {'; '.join(result)}."
 
 
 @styled
@@ -487,8 +487,8 @@ def figure_of(table: pd.DataFrame, labels: Mapping[str, str]) -> Figure:
         axis.set_title(plain(metric_label(metric)), pad=16)
     names_down(axes[0, 0], [wrapped(name, 26) for name in settings], axes[0, 1:])
     axes[0, 0].set_xlim(*_limits(table))
-    for place, (link, name) in enumerate(labels.items()):
-        axes[0, 0].plot([], [], "o", color=link_colour(link, place), label=plain(name))
+    for index, (link, name) in enumerate(labels.items()):
+        axes[0, 0].plot([], [], "o", color=link_colour(link, index), label=plain(name))
     figure.legend(loc="outside upper right", ncols=len(labels), handletextpad=0.2)
     figure.supxlabel("how much smaller the distance is than LR's (%)", size=9)
     return figure
@@ -498,10 +498,10 @@ def _gains_panel(axis: Axes, table: pd.DataFrame, settings: Sequence[str], links
     axis.axvspan(-1e6, 0, color=PANEL, linewidth=0)
     axis.axvline(0, color=link_colour("lr"), linewidth=1.6)
     for row in records(table):
-        place = links.index(row["link"])
-        at = settings.index(row["inner"]) + _APART * (place - (len(links) - 1) / 2)
+        index = links.index(row["link"])
+        at = settings.index(row["inner"]) + _APART * (index - (len(links) - 1) / 2)
         low, high = (100 * (row["gain"] + side * row["margin"]) for side in (-1, 1))
-        dot(axis, 100 * row["gain"], low, high, at, link_colour(row["link"], place))
+        dot(axis, 100 * row["gain"], low, high, at, link_colour(row["link"], index))
     for line in range(1, len(settings)):
         axis.axhline(line - 0.5, color=RULE, linewidth=0.7)
     for text, x, side in (("← worse", -4, "right"), ("better →", 4, "left")):

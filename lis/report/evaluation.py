@@ -105,9 +105,9 @@ def classes(source: Source) -> Section | None:
     """Which samples were taken, and whether the cycled image keeps its class."""
     shares, leads = {}, []
     if source.has("evaluation", "kept"):
-        kept = source.table("evaluation", "kept").rename(columns={"kept": "share"})
-        shares["Class kept after the cycle"] = kept
-        leads.append(_kept_lead(kept))
+        retained = source.table("evaluation", "kept").rename(columns={"kept": "share"})
+        shares["Class kept after the cycle"] = retained
+        leads.append(_kept_lead(retained))
     for name in SPLITS:
         if source.has(f"pairs/{name}", "acceptance"):
             table = source.table(f"pairs/{name}", "acceptance").rename(columns={"rate": "share"})
@@ -121,10 +121,10 @@ def classes(source: Source) -> Section | None:
     return Section("Classes", " ".join(leads), [Picture("classes", figure, caption)], notes=notes)
 
 
-def _kept_lead(kept: pd.DataFrame) -> str:
-    worst, _ = ends(pd.DataFrame(kept[kept["class"] != "all"]), "share")
+def _kept_lead(table: pd.DataFrame) -> str:
+    worst, _ = ends(pd.DataFrame(table[table["class"] != "all"]), "share")
     return (
-        f"For {share(row_of(kept, 'all')['share'])} of the cycled images the classifier still names the sample's class "
+        f"For {share(row_of(table, 'all')['share'])} of the cycled images the classifier still names the sample's class "
         f"(lowest: {words(worst['class'])}, {share(worst['share'])})."
     )
 
@@ -301,8 +301,8 @@ def factors(table: pd.DataFrame) -> Figure:
     length = -(-len(table) // columns)
     floor = max(-0.5, min(0.0, column(table, "r2_within").min() - 0.05))
     figure, axes = sheet(WIDE if columns == 2 else HALF, 0.75 + 0.22 * length, 1, columns)
-    for place, axis in enumerate(axes[0]):
-        _factors(axis, table.iloc[place * length : (place + 1) * length], floor)
+    for index, axis in enumerate(axes[0]):
+        _factors(axis, table.iloc[index * length : (index + 1) * length], floor)
         axis.set_ylim(length - 0.5, -0.5)
     axis = axes[0, 0]
     axis.plot([], [], "o", color=PAIRING["cycle"], label="over all samples")

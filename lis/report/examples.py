@@ -47,8 +47,8 @@ def examples(jobs: Sequence[Job]) -> Section | None:
     if len(drawings) > _PICTURES:
         notes.append(f"Pictures of {len(drawings) - _PICTURES} more settings are in the runs' own pages.")
     pictures = [
-        Picture(f"examples-{place + 1}", draw(), caption[0].upper() + caption[1:], "photo")
-        for place, (draw, caption) in enumerate(drawings[:_PICTURES])
+        Picture(f"examples-{index + 1}", draw(), caption[0].upper() + caption[1:], "photo")
+        for index, (draw, caption) in enumerate(drawings[:_PICTURES])
     ]
     return Section("Reconstructions", _lead(jobs), pictures, notes=notes)
 
@@ -70,8 +70,8 @@ def in_common(jobs: Sequence[Job]) -> list[Sample]:
         sample
         for sample, row in first.items()
         if all(
-            sample in places and _alike(_pixels(jobs[0])[row], _pixels(job)[places[sample]])
-            for job, places in zip(jobs[1:], others, strict=True)
+            sample in indices and _alike(_pixels(jobs[0])[row], _pixels(job)[indices[sample]])
+            for job, indices in zip(jobs[1:], others, strict=True)
         )
     ]
 
@@ -85,10 +85,10 @@ def first_of_each(samples: Sequence[Sample], most: int) -> list[Sample]:
     """
     classes = list(dict.fromkeys(name for name, _ in samples))
     # Classes are spread evenly, since neighbours in a list are often alike.
-    places = np.unique(np.linspace(0, len(classes) - 1, min(most, len(classes))).round().astype(int))
+    indices = np.unique(np.linspace(0, len(classes) - 1, min(most, len(classes))).round().astype(int))
     each = max(1, most // max(1, len(classes)))
-    own = [[sample for sample in samples if sample[0] == classes[place]] for place in places]
-    return [sample for group in own for sample in group[:each]]
+    subset = [[sample for sample in samples if sample[0] == classes[index]] for index in indices]
+    return [sample for group in subset for sample in group[:each]]
 
 
 def _drawings(group: Sequence[Job], start: str) -> list[Drawing]:
@@ -109,31 +109,31 @@ def _bands(group: Sequence[Job], settings: list[str]) -> list[list[str]]:
 
 def _beside(group: Sequence[Job], settings: list[str], shared: list[Sample], start: str) -> Drawing:
     """Originals, then a block of links for each setting."""
-    shown = first_of_each(shared, _BELOW)
-    blocks = {s: {job.link: _cut(job, "cycled", shown) for job in group if job.inner == s} for s in settings}
+    selected = first_of_each(shared, _BELOW)
+    blocks = {s: {job.link: _cut(job, "cycled", selected) for job in group if job.inner == s} for s in settings}
     labels = {job.link: link_label(job.link) for job in group}
-    names = [words(name) for name, _ in shown]
-    draw = partial(reconstructions_by_setting, _cut(group[0], "image", shown), names, blocks, labels)
+    names = [words(name) for name, _ in selected]
+    draw = partial(reconstructions_by_setting, _cut(group[0], "image", selected), names, blocks, labels)
     caption = f"{start}the same images after the cycle through {listing(settings)} and each link. "
     return draw, caption + "Shown are the first of each class that every run has among its examples."
 
 
 def _alone(jobs: Sequence[Job], shared: list[Sample], start: str) -> Drawing:
     """Originals above a row for each link."""
-    shown = first_of_each(shared, _BESIDE)
-    cycled = {job.link: _cut(job, "cycled", shown) for job in jobs}
+    selected = first_of_each(shared, _BESIDE)
+    cycled = {job.link: _cut(job, "cycled", selected) for job in jobs}
     labels = {link: link_label(link) for link in cycled}
     setting = f"{start}{jobs[0].inner + ': ' if jobs[0].inner else ''}"
-    draw = partial(reconstructions_by_link, _cut(jobs[0], "image", shown), cycled, labels)
+    draw = partial(reconstructions_by_link, _cut(jobs[0], "image", selected), cycled, labels)
     return draw, f"{setting}the same images after the cycle through each link."
 
 
 def _notes(group: Sequence[Job]) -> list[str]:
     """Which classes the pictures lack because runs took different samples of them."""
-    places, shared = [set(_places(job)) for job in group], in_common(group)
-    if set.intersection(*places) and not shared:
+    indices, shared = [set(_places(job)) for job in group], in_common(group)
+    if set.intersection(*indices) and not shared:
         return []  # Other generators or seeds: their images differ by design.
-    by_all = set.intersection(*({name for name, _ in own} for own in places)) - {name for name, _ in shared}
+    by_all = set.intersection(*({name for name, _ in subset} for subset in indices)) - {name for name, _ in shared}
     missing = [words(name) for name in group[0].class_names if name in by_all]
     if not missing:
         return []
@@ -145,9 +145,9 @@ def _notes(group: Sequence[Job]) -> list[str]:
 
 def _places(job: Job) -> dict[Sample, int]:
     """The row of each sample of a run's examples."""
-    found = job.examples or {}
-    names = [job.class_names[int(place)] for place in found["class_index"]]
-    return {sample: row for row, sample in enumerate(zip(names, map(int, found["sample_index"]), strict=True))}
+    result = job.examples or {}
+    names = [job.class_names[int(index)] for index in result["class_index"]]
+    return {sample: row for row, sample in enumerate(zip(names, map(int, result["sample_index"]), strict=True))}
 
 
 def _pixels(job: Job) -> np.ndarray:
@@ -156,8 +156,8 @@ def _pixels(job: Job) -> np.ndarray:
 
 def _cut(job: Job, name: str, samples: Sequence[Sample]) -> np.ndarray:
     """The pictures `[k, h, w, 3]` of these samples."""
-    places = _places(job)
-    return (job.examples or {})[name][[places[sample] for sample in samples]]
+    indices = _places(job)
+    return (job.examples or {})[name][[indices[sample] for sample in samples]]
 
 
 def _alike(image: np.ndarray, other: np.ndarray) -> bool:

@@ -44,17 +44,17 @@ def gan_counterfactuals(source: Source) -> Section:
     tables = {
         name: source.table("gan_counterfactuals", name) for name in ("samples", "measures", "units", "shown", "tuned")
     }
-    shown = records(tables["shown"])
-    pictures = [Picture("gan-counterfactuals", _ways(source, shown, tables["samples"]), _WAYS, "photo")]
-    pictures += [*_parts(source, tables["measures"], shown), *_units(source, shown, tables["tuned"])]
-    pairs = [(row["origin"], row["target"]) for row in shown]
+    selected = records(tables["shown"])
+    pictures = [Picture("gan-counterfactuals", _ways(source, selected, tables["samples"]), _WAYS, "photo")]
+    pictures += [*_parts(source, tables["measures"], selected), *_units(source, selected, tables["tuned"])]
+    pairs = [(row["origin"], row["target"]) for row in selected]
     first = pd.DataFrame(tables["units"].groupby(["origin", "target"], sort=False).head(_LISTED))
     table = by_pair(_TABLE, "units", first, pairs, _changed_unit)
-    return Section("Another class from the same z", _lead(tables, shown), pictures, [table])
+    return Section("Another class from the same z", _lead(tables, selected), pictures, [table])
 
 
-def _lead(tables: dict[str, pd.DataFrame], shown: list[dict[str, Any]]) -> str:
-    samples, first = tables["samples"], shown[0]
+def _lead(tables: dict[str, pd.DataFrame], selected: list[dict[str, Any]]) -> str:
+    samples, first = tables["samples"], selected[0]
     pair = {"origin": first["origin"], "target": first["target"]}
     top = [_largest(where(tables["measures"], measure=name, **pair)) for name in ("area", "luminance")]
     parts = [
@@ -83,12 +83,12 @@ def _tensors(source: Source, name: str) -> dict[str, np.ndarray]:
     return {key: x.numpy() for key, x in source.tensors("gan_counterfactuals", name).items()}
 
 
-def _ways(source: Source, shown: list[dict[str, Any]], samples: pd.DataFrame) -> Any:
+def _ways(source: Source, selected: list[dict[str, Any]], samples: pd.DataFrame) -> Any:
     """Fig. S20, top left."""
     looks, names = _tensors(source, "shown"), source.facts.class_names
     position = _tensors(source, "paths")["position"]
     rows = []
-    for k, row in enumerate(shown):
+    for k, row in enumerate(selected):
         p = looks["probability"][k]
         at = float(samples["boundary"].iloc[row["row"]])
         rows.append(
@@ -105,32 +105,32 @@ def _ways(source: Source, shown: list[dict[str, Any]], samples: pd.DataFrame) ->
     return crossings(rows, heads, class_colours(names))
 
 
-def _parts(source: Source, table: pd.DataFrame, shown: list[dict[str, Any]]) -> list[Picture]:
+def _parts(source: Source, table: pd.DataFrame, selected: list[dict[str, Any]]) -> list[Picture]:
     """Fig. S20, right; none where no label is large enough, or none is in both images of any sample."""
     labels = [name for name in source.json("gan_counterfactuals", "facts")["labels"] if _seen(table, name)]
-    found = {}
-    for row in shown:
-        own = where(table, origin=row["origin"], target=row["target"])
+    result = {}
+    for row in selected:
+        subset = where(table, origin=row["origin"], target=row["target"])
         title = plain(arrow(row["origin"], row["target"]))
-        found[title] = matrix(own, ("label", labels), ("measure", MEASURES), "change")
-    if not any(np.isfinite(values).any() for values in found.values()):
+        result[title] = matrix(subset, ("label", labels), ("measure", MEASURES), "change")
+    if not any(np.isfinite(values).any() for values in result.values()):
         return []
-    return [Picture("gan-counterfactuals-parts", part_changes(found, labels), _PARTS)]
+    return [Picture("gan-counterfactuals-parts", part_changes(result, labels), _PARTS)]
 
 
 def _seen(table: pd.DataFrame, label: str) -> bool:
     return bool(where(table, label=label)["interpreted"].any())
 
 
-def _units(source: Source, shown: list[dict[str, Any]], tuned: pd.DataFrame) -> list[Picture]:
+def _units(source: Source, selected: list[dict[str, Any]], tuned: pd.DataFrame) -> list[Picture]:
     """Fig. S20, bottom: a block per pair, a row per unit; none where no unit is tuned."""
     if tuned.empty:
         return []
     looks, labels = _tensors(source, "tuned"), source.json("gan_counterfactuals", "facts")["labels"]
     colours, blocks = label_colours(labels), []
-    for k, pair in enumerate(shown):
+    for k, pair in enumerate(selected):
         rows = [
-            _unit(row, place, looks, labels, colours) for place, row in enumerate(records(tuned)) if row["shown"] == k
+            _unit(row, index, looks, labels, colours) for index, row in enumerate(records(tuned)) if row["shown"] == k
         ]
         blocks.append(Block(plain(arrow(pair["origin"], pair["target"])), "", rows))
     figure = trajectories([block for block in blocks if block.rows])
@@ -138,16 +138,16 @@ def _units(source: Source, shown: list[dict[str, Any]], tuned: pd.DataFrame) -> 
 
 
 def _unit(
-    row: dict[str, Any], place: int, looks: dict[str, np.ndarray], labels: list[str], colours: dict[str, str]
+    row: dict[str, Any], index: int, looks: dict[str, np.ndarray], labels: list[str], colours: dict[str, str]
 ) -> Row:
-    image, name = looks["image"][place].transpose(0, 2, 3, 1), f"unit {row['unit']}"
+    image, name = looks["image"][index].transpose(0, 2, 3, 1), f"unit {row['unit']}"
     flat = np.zeros(len(image))
     if not row["label"]:
         return Row(name, "", image, None, flat, "–", "#9aa4ae")
     label = labels.index(row["label"])
-    values = looks["measures"][place][:, label, MEASURES.index(row["measure"])]
+    values = looks["measures"][index][:, label, MEASURES.index(row["measure"])]
     told = f"{plain(row['label'])}\n{row['measure']}"
-    mask = looks["mask"][place] == 1 + label
+    mask = looks["mask"][index] == 1 + label
     curve = values - values[0] if np.isfinite(values[0]) else flat
     scale = np.nanmax(np.abs(curve))
     return Row(
@@ -163,20 +163,20 @@ means_as_metrics("gan_counterfactuals", "samples", "arrived", "w_distance", "r_d
 
 
 @styled
-def part_changes(found: Mapping[str, np.ndarray], labels: Sequence[str]) -> Figure:
+def part_changes(result: Mapping[str, np.ndarray], labels: Sequence[str]) -> Figure:
     """A matrix per pair, labels down and measures across, with its numbers.
 
     Args:
-        found: title to changes `[labels, measures]`, NaN where there is none; each measure is coloured from minus to
+        result: title to changes `[labels, measures]`, NaN where there is none; each measure is coloured from minus to
             plus the largest |change| that it has in any of the matrices. One or more.
         labels: rows, one or more.
     """
-    most = np.nanmax(np.abs([np.nan_to_num(values) for values in found.values()]), axis=(0, 1))
-    figure, panels = facets(found.items(), 2, 0.7 + 0.25 * len(labels), 0, least=1)
+    most = np.nanmax(np.abs([np.nan_to_num(values) for values in result.values()]), axis=(0, 1))
+    figure, panels = facets(result.items(), 2, 0.7 + 0.25 * len(labels), 0, least=1)
     for axis, (title, values) in panels:
         shade = values / np.where(most > 0, most, 1)
         heat(axis, values, labels, MEASURES, (-1, 1), str, TWO_SIDED, shade)
-        for text, (_, place), value in zip(axis.texts, np.ndindex(*values.shape), values.ravel(), strict=True):
-            text.set_text(changed(MEASURES[place], float(value)))
+        for text, (_, index), value in zip(axis.texts, np.ndindex(*values.shape), values.ravel(), strict=True):
+            text.set_text(changed(MEASURES[index], float(value)))
         axis.set_title(title, pad=10)
     return figure

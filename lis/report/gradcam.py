@@ -73,8 +73,8 @@ def _bars(source: Source, trajectory: int) -> list[Bar]:
     moved = where(source.table("trajectories", "measures"), trajectory=trajectory)
     bars = []
     for row in records(pd.DataFrame(kinks[kinks["measure"].isin(TOLD)])):
-        own = column(where(moved, label=row["label"], measure=row["measure"]), "change")
-        scale = float(np.ptp(own)) if len(own) else 0.0
+        subset = column(where(moved, label=row["label"], measure=row["measure"]), "change")
+        scale = float(np.ptp(subset)) if len(subset) else 0.0
         if scale > 0:
             name = f"{plain(row['label'])}: {row['measure']}"
             bars.append(Bar(name, abs(row["jump"]) / scale, row["elsewhere"] / scale, colours[row["label"]]))
@@ -168,8 +168,8 @@ def looks(rows: Sequence[Look], heads: Sequence[str]) -> Figure:
         heated = [_heated(*pair, row.heat.max()) for pair in zip(row.image, row.heat, strict=True)]
         picture(left, mosaic([np.stack(heated)]))
         write(left, -0.1 / (count * cell), 0.5, plain(row.name), size=9, ha="right", va="center")
-        for place, text in enumerate(heads if at == 0 else ()):
-            write(left, (place + 0.5) / count, 1 + 0.05 / cell, text, size=8.5, color=MUTED, ha="center")
+        for index, text in enumerate(heads if at == 0 else ()):
+            write(left, (index + 0.5) / count, 1 + 0.05 / cell, text, size=8.5, color=MUTED, ha="center")
         if most:
             start = _NAME + count * cell + _LABELS
             right = axes_at(figure, start + _GAP, top, WIDE - start - 0.25, each - 0.22)

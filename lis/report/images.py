@@ -57,14 +57,14 @@ def own_images(source: Source) -> Section:
 
 def _rows(source: Source, used: pd.DataFrame, facts: dict[str, Any]) -> list[Row]:
     """The pictures that are shown."""
-    found = {name: values.numpy() for name, values in source.tensors("images", "images").items()}
-    image, cycled = (found[name].transpose(0, 2, 3, 1) for name in ("image", "cycled"))
+    result = {name: values.numpy() for name, values in source.tensors("images", "images").items()}
+    image, cycled = (result[name].transpose(0, 2, 3, 1) for name in ("image", "cycled"))
     return [
         Row(
             name=row["file"],
             image=image[k],
             cycled=cycled[k],
-            mask=found["mask"][k],
+            mask=result["mask"][k],
             probability=_probability(row, facts["class_names"]),
             distance={"R": row["distance_r"], "W": row["distance_w"]},
             share={"R": row["share_r"], "W": row["share_w"]},
@@ -82,11 +82,11 @@ def _probability(row: dict[str, Any], class_names: list[str]) -> dict[str, tuple
 def _lead(used: pd.DataFrame, facts: dict[str, Any]) -> str:
     """How many pictures are off, and what becomes of the answers."""
     off = np.count_nonzero(used["off"])
-    kept = np.count_nonzero(used["prediction"] == used["cycled_prediction"])
+    same = np.count_nonzero(used["prediction"] == used["cycled_prediction"])
     return (
         f"{off} of {len(used)} pictures lie off the generator's distribution: farther than {share(facts['off'])} of "
         f"the {facts['test']:,} test pairs, in R or in W. What the link and the generator make of such a picture need "
-        f"not be what the classifier sees in it. The classifier's answer survives the cycle for {kept} of {len(used)}."
+        f"not be what the classifier sees in it. The classifier's answer survives the cycle for {same} of {len(used)}."
     )
 
 
@@ -108,8 +108,8 @@ def _file(row: dict[str, Any]) -> list[str]:
 def _areas(source: Source, facts: dict[str, Any], used: pd.DataFrame) -> Table:
     table, rows = where(source.table("images", "measures"), measure="area"), []
     for file in used["file"].head(_MOST):
-        own = {row["label"]: row["measured"] for row in records(where(table, file=file))}
-        rows.append([file, *(share(own[label]) for label in facts["labels"])])
+        subset = {row["label"]: row["measured"] for row in records(where(table, file=file))}
+        rows.append([file, *(share(subset[label]) for label in facts["labels"])])
     return Table(_AREAS, ["", *(words(label) for label in facts["labels"])], rows)
 
 
@@ -147,8 +147,8 @@ def photos(rows: Sequence[Row], reference: Mapping[str, np.ndarray], colours: Ma
     figure = Figure(figsize=(WIDE, _HEAD + len(rows) * step))
     bars, far = _NAME + columns * step + _CLASSES, WIDE - _FAR - 0.1
     _headings(figure, columns, bars, far)
-    for place, row in enumerate(rows):
-        top = _HEAD + place * step
+    for index, row in enumerate(rows):
+        top = _HEAD + index * step
         middle = _y(figure, top + _CELL / 2)
         figure.text((_NAME - 0.1) / WIDE, middle, wrapped(row.name, 16), ha="right", va="center", size=9)
         for column, image in enumerate(_pictures(row, colours)):
@@ -170,8 +170,8 @@ def _pictures(row: Row, colours: Mapping[str, str]) -> list[np.ndarray]:
 
 def _headings(figure: Figure, columns: int, bars: float, far: float) -> None:
     names = ("picture", "cycled", "its parts")[:columns]
-    places = [(_NAME + place * (_CELL + _GAP), name) for place, name in enumerate(names)]
-    for left, name in [*places, (bars, "answers"), (far, "distance")]:
+    indices = [(_NAME + index * (_CELL + _GAP), name) for index, name in enumerate(names)]
+    for left, name in [*indices, (bars, "answers"), (far, "distance")]:
         figure.text(left / WIDE, _y(figure, _HEAD - 0.1), name, size=9.5, weight="bold", va="bottom")
 
 
@@ -179,10 +179,10 @@ def _answers(axis: Axes, probability: Mapping[str, tuple[float, float]]) -> None
     """A bar per class for the picture, and a dot for the cycled image; the most probable classes."""
     most = sorted(probability, key=lambda name: -np.nanmax(probability[name]))[:_MOST_CLASSES]
     names = [name for name in probability if name in most]
-    for place, name in enumerate(names):
+    for index, name in enumerate(names):
         before, after = probability[name]
-        axis.barh(place, before, height=0.6, color=PAIRING["within-class"])
-        axis.plot(after, place, "o", color=PAIRING["cycle"], markersize=5, clip_on=False)
+        axis.barh(index, before, height=0.6, color=PAIRING["within-class"])
+        axis.plot(after, index, "o", color=PAIRING["cycle"], markersize=5, clip_on=False)
     axis.set_yticks(range(len(names)), [plain(name) for name in names])
     axis.set(xlim=(0, 1), ylim=(len(names) - 0.4, -0.6))
     axis.set_xticks([0, 1], ["0", "1"])

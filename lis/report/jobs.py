@@ -61,8 +61,8 @@ def load_jobs(folders: Sequence[Path]) -> tuple[list[Job], list[str]]:
     Raises:
         ValueError: no folder holds a result.
     """
-    found = {folder: folder / "report.json" for folder in folders}
-    known = {folder: read_json(file) for folder, file in found.items() if file.is_file()}
+    result = {folder: folder / "report.json" for folder in folders}
+    known = {folder: read_json(file) for folder, file in result.items() if file.is_file()}
     if not known:
         raise ValueError(
             f"no results in {len(folders)} folders: expected report.json, which a finished run writes; "
@@ -97,11 +97,11 @@ def _values(
 ) -> list[str]:
     """A group's value per run: its label, with the keys that differ between runs of the same label."""
     names = [run.get(group, "") for run in labels]
-    own = [key for key in keys if key.split(".")[0] == group]
+    subset = [key for key in keys if key.split(".")[0] == group]
     values = []
     for name, run in zip(names, settings, strict=True):
         peers = [other for other_name, other in zip(names, settings, strict=True) if other_name == name]
-        differing = [key for key in own if len({str(peer.get(key)) for peer in peers}) > 1]
+        differing = [key for key in subset if len({str(peer.get(key)) for peer in peers}) > 1]
         short = [f"{key.removeprefix(group + '.')}={run.get(key)}" for key in differing]
         values.append(", ".join(filter(None, (name, *short))))
     return values

@@ -56,16 +56,16 @@ def check(folder: Path) -> Checked:
         coco = coco_of(manifest)
     except ValueError as error:
         problems.append(str(error))
-    found = []
+    result = []
     for sample in manifest.samples:
         stop.check()
-        found.append(find(manifest, sample, coco))
-    labelled = {one.sample.file: one.drawn for one in found if one.drawn}
+        result.append(find(manifest, sample, coco))
+    labelled = {one.sample.file: one.drawn for one in result if one.drawn}
     _draw(manifest, labelled)
     return Checked(
         labelled,
-        [one.sample for one in found if not one.drawn and not one.problem],
-        [*problems, *wrong(manifest, found)],
+        [one.sample for one in result if not one.drawn and not one.problem],
+        [*problems, *wrong(manifest, result)],
         {
             name: sum(bool((one.mask == k).any()) for one in labelled.values())
             for k, name in enumerate(manifest.labels, 1)

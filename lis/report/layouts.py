@@ -66,15 +66,15 @@ def reconstructions(
         class_names: names that `class_index` points into.
         most: most examples of a class that are shown.
     """
-    shown = {name: np.flatnonzero(class_index == place)[:most] for place, name in enumerate(class_names)}
-    shown = {name: rows for name, rows in shown.items() if len(rows)}
-    widest = max(len(rows) for rows in shown.values())
-    blocks = 2 if widest <= _NARROW and len(shown) > 1 else 1
-    lines = -(-len(shown) // blocks)
+    selected = {name: np.flatnonzero(class_index == index)[:most] for index, name in enumerate(class_names)}
+    selected = {name: rows for name, rows in selected.items() if len(rows)}
+    widest = max(len(rows) for rows in selected.values())
+    blocks = 2 if widest <= _NARROW and len(selected) > 1 else 1
+    lines = -(-len(selected) // blocks)
     cell = min(_CELL, (WIDE / blocks - _MARGIN) / widest)
     figure = Figure(figsize=(WIDE, lines * (2 * cell + 0.2)))
-    for place, (name, rows) in enumerate(shown.items()):
-        axis = _slot(figure, place, blocks, lines, cell, len(rows))
+    for index, (name, rows) in enumerate(selected.items()):
+        axis = _slot(figure, index, blocks, lines, cell, len(rows))
         picture(axis, mosaic([image[rows], cycled[rows]]))
         _row_names(axis, [(plain(name), INK), ("cycled", LINK_RED)])
     return figure
@@ -95,7 +95,7 @@ def reconstructions_by_link(image: np.ndarray, cycled: Mapping[str, np.ndarray],
     width = len(image) * cell
     axis = figure.add_axes((_MARGIN / WIDE, 0, width / WIDE, 1))
     picture(axis, mosaic(rows))
-    names = [(plain(labels[link]), link_colour(link, place)) for place, link in enumerate(cycled)]
+    names = [(plain(labels[link]), link_colour(link, index)) for index, link in enumerate(cycled)]
     _row_names(axis, [("original", INK), *names])
     return figure
 
@@ -121,10 +121,10 @@ def reconstructions_by_setting(
     axes = [_block(figure, left, width * cell, head) for left, width in zip(lefts, widths, strict=False)]
     picture(axes[0], mosaic(list(image[:, None])))
     _column_names(axes[0], "", [("original", INK)])
-    _row_names(axes[0], [("" if n in names[:place] else wrapped(n, 16), INK) for place, n in enumerate(names)])
+    _row_names(axes[0], [("" if n in names[:index] else wrapped(n, 16), INK) for index, n in enumerate(names)])
     for axis, (setting, cycled) in zip(axes[1:], blocks.items(), strict=True):
         picture(axis, mosaic(list(np.stack(list(cycled.values()), axis=1))))
-        links = [(plain(labels[link]), link_colour(link, place)) for place, link in enumerate(cycled)]
+        links = [(plain(labels[link]), link_colour(link, index)) for index, link in enumerate(cycled)]
         _column_names(axis, headings[setting], links)
     return figure
 
@@ -137,8 +137,8 @@ def mosaic(rows: Sequence[np.ndarray]) -> np.ndarray:
     return whole[:-_GAP, :-_GAP]
 
 
-def _slot(figure: Figure, place: int, blocks: int, lines: int, cell: float, count: int) -> Axes:
-    column, line = place % blocks, place // blocks
+def _slot(figure: Figure, index: int, blocks: int, lines: int, cell: float, count: int) -> Axes:
+    column, line = index % blocks, index // blocks
     height = lines * (2 * cell + 0.2)
     left = (column * WIDE / blocks + _MARGIN) / WIDE
     bottom = 1 - ((line + 1) * (2 * cell + 0.2) - 0.1) / height
@@ -151,15 +151,15 @@ def _block(figure: Figure, left: float, width: float, head: float) -> Axes:
 
 
 def _column_names(axis: Axes, heading: str, names: Sequence[tuple[str, str]]) -> None:
-    for place, (name, colour) in enumerate(names):
-        _above(axis, (place + 0.5) / len(names), 3, name, size=9, color=colour, weight=_weight(colour))
+    for index, (name, colour) in enumerate(names):
+        _above(axis, (index + 0.5) / len(names), 3, name, size=9, color=colour, weight=_weight(colour))
     _above(axis, 0.5, 5 + 72 * _LINE, heading, size=10, color=INK, weight="bold")
 
 
 def _above(axis: Axes, x: float, points: float, text: str, **style: Any) -> None:
     """Text at `points` above an axis."""
-    place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "center", "va": "bottom"}
-    axis.annotate(text, (x, 1), (0, points), **place, **style)
+    index: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "center", "va": "bottom"}
+    axis.annotate(text, (x, 1), (0, points), **index, **style)
 
 
 def _weight(colour: str) -> str:
@@ -167,8 +167,8 @@ def _weight(colour: str) -> str:
 
 
 def _row_names(axis: Axes, names: Sequence[tuple[str, str]]) -> None:
-    for place, (name, colour) in enumerate(names):
-        y = 1 - (place + 0.5) / len(names)
+    for index, (name, colour) in enumerate(names):
+        y = 1 - (index + 0.5) / len(names)
         weight = _weight(colour)
         colour = MUTED if name == "cycled" else colour
         style = {"color": colour, "weight": weight, "size": 9, "ha": "right", "va": "center"}
@@ -202,7 +202,7 @@ def rows_shown(class_names: Sequence[str], most: int = _MOST) -> list[int]:
     """
     names = list(dict.fromkeys(class_names))
     per_class = max(1, most // len(names))
-    return [k for name in names for k in [i for i, own in enumerate(class_names) if own == name][:per_class]]
+    return [k for name in names for k in [i for i, subset in enumerate(class_names) if subset == name][:per_class]]
 
 
 @styled
@@ -219,8 +219,8 @@ def strips(blocks: Sequence[Block], class_names: Sequence[str]) -> Figure:
     height = _TOP + rows * cell + _BOTTOM
     figure = Figure(figsize=(WIDE, -(-len(blocks) // columns) * height))
     colours = class_colours(class_names)
-    for place, block in enumerate(blocks):
-        left, top = place % columns * WIDE / columns + _NAME, place // columns * height + _TOP
+    for index, block in enumerate(blocks):
+        left, top = index % columns * WIDE / columns + _NAME, index // columns * height + _TOP
         axis = axes_at(figure, left, top, steps * cell, rows * cell)
         picture(axis, mosaic(list(block.image)))
         _write(axis, block, steps * cell, rows * cell)
@@ -297,8 +297,8 @@ def _mask_outline(mask: np.ndarray, width: int) -> np.ndarray:
     edge = np.zeros(mask.shape, dtype=bool)
     for axis in (0, 1):
         for step in range(1, width + 1):
-            own, other = (np.take(mask, range(a, mask.shape[axis] + b), axis) for a, b in ((step, 0), (0, -step)))
-            differ = own != other
+            subset, other = (np.take(mask, range(a, mask.shape[axis] + b), axis) for a, b in ((step, 0), (0, -step)))
+            differ = subset != other
             pads = [(0, 0), (0, 0)]
             for pad in ((step, 0), (0, step)):
                 pads[axis] = pad

@@ -274,8 +274,8 @@ def matrix(
         columns: the same for columns, from left to right.
         value: the column that is written.
     """
-    found = {(row[rows[0]], row[columns[0]]): row[value] for row in records(table)}
-    return np.array([[float(found.get((r, c), np.nan)) for c in columns[1]] for r in rows[1]])
+    result = {(row[rows[0]], row[columns[0]]): row[value] for row in records(table)}
+    return np.array([[float(result.get((r, c), np.nan)) for c in columns[1]] for r in rows[1]])
 
 
 def heat(
@@ -304,10 +304,10 @@ def heat(
     cells = colours(Normalize(*limits, clip=True)(np.nan_to_num(values if shade is None else shade)))[..., :3]
     cells[~known] = to_rgb(PANEL)
     axis.imshow(cells, aspect="auto")
-    for (row, place), value in np.ndenumerate(values):
-        ink = "white" if cells[row, place] @ LUMA < 0.45 else INK if known[row, place] else MUTED
-        written = text(float(value)) if known[row, place] else "–"
-        axis.text(place, row, written, ha="center", va="center", size=8.5, color=ink)
+    for (row, index), value in np.ndenumerate(values):
+        ink = "white" if cells[row, index] @ LUMA < 0.45 else INK if known[row, index] else MUTED
+        written = text(float(value)) if known[row, index] else "–"
+        axis.text(index, row, written, ha="center", va="center", size=8.5, color=ink)
     _names(axis, rows, columns)
     _lines(axis, *values.shape)
 

@@ -43,23 +43,23 @@ _WHAT = {
 def matching(source: Source) -> Section:
     """Errors per matcher and kind of change, and the poses recovered."""
     pairs, table = source.table("matching", "pairs"), source.table("matching", "accuracy")
-    own, poses = source.json("matching", "facts")["matcher"], source.table("matching", "recovered")
+    subset, poses = source.json("matching", "facts")["matcher"], source.table("matching", "recovered")
     kinds = [kind for kind in KINDS if kind in set(table["kind"])]
     figures = [
         Picture("matching-errors", errors(pairs, kinds, NEAR), _ERRORS),
-        Picture("matching-poses", recovered(pairs, poses, own), _RECOVERED.format(own)),
+        Picture("matching-poses", recovered(pairs, poses, subset), _RECOVERED.format(subset)),
     ]
-    return Section(_TITLE, _lead(own, table, poses), figures, [_table(table, kinds), _poses(poses)])
+    return Section(_TITLE, _lead(subset, table, poses), figures, [_table(table, kinds), _poses(poses)])
 
 
-def _lead(own: str, table: pd.DataFrame, poses: pd.DataFrame) -> str:
+def _lead(subset: str, table: pd.DataFrame, poses: pd.DataFrame) -> str:
     told = [
         f"{number(row['error'], 2)} px for {row['kind']} ({share(row['within'])} within {NEAR:g} px)"
-        for row in records(where(table, matcher=own))
+        for row in records(where(table, matcher=subset))
     ]
-    r2 = column(where(poses, matcher=own), "r2")
+    r2 = column(where(poses, matcher=subset), "r2")
     recovers = f" Of poses it recovers every quantity with R² ≥ {number(float(r2.min()), 3)}." if len(r2) else ""
-    return f"{own}, the matcher of this run, misses the true displacement by {listing(told)}.{recovers}"
+    return f"{subset}, the matcher of this run, misses the true displacement by {listing(told)}.{recovers}"
 
 
 def _table(table: pd.DataFrame, kinds: list[str]) -> Table:

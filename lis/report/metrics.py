@@ -30,11 +30,11 @@ def attempt_metrics(artifacts: Mapping[str, Artifact]) -> Measured:
     """The numbers of `collect_metrics`, and a failed section of the report for each stage whose numbers raise."""
     section.discover()
     tried = Attempts()
-    found: dict[str, float] = {}
+    result: dict[str, float] = {}
     for stage, artifact in artifacts.items():
         for collect in section.COLLECTORS.get(stage, ()):
-            found |= tried(f"Numbers of {stage}", partial(_finite, collect, artifact), {})
-    return found, tried.failed
+            result |= tried(f"Numbers of {stage}", partial(_finite, collect, artifact), {})
+    return result, tried.failed
 
 
 def _finite(collect: section.Collector, artifact: Artifact) -> dict[str, float]:

@@ -75,24 +75,24 @@ def motion(source: Source) -> Section:
     tracks, tuned = source.table("motion", "tracks"), source.table("motion", "tuned")
     if known(tracks, "dx").empty:
         return Section(_TITLE, f"Nothing could be aligned: {_reasons(tracks)}.")
-    own = source.table("motion", "parts")
+    subset = source.table("motion", "parts")
     figures = [*_shown(source), Picture("motion-units", movement(tracks, tuned), _MOVEMENT)]
     labels = source.json("motion", "facts")["labels"]
-    if labels and not known(own, "strength").empty:
-        figures.append(Picture("motion-parts", parts(own, labels), _PARTS))
-    return Section(_TITLE, _lead(source, tracks, tuned, own), figures, [_table(tuned)], _notes(source, tracks))
+    if labels and not known(subset, "strength").empty:
+        figures.append(Picture("motion-parts", parts(subset, labels), _PARTS))
+    return Section(_TITLE, _lead(source, tracks, tuned, subset), figures, [_table(tuned)], _notes(source, tracks))
 
 
 def _shown(source: Source) -> list[Picture]:
     """The figures of single units; none where no unit is shown."""
-    table, kept = source.table("motion", "shown"), source.tensors("motion", "shown")
-    tensors = {name: values.numpy() for name, values in kept.items()}
+    table, retained = source.table("motion", "shown"), source.tensors("motion", "shown")
+    tensors = {name: values.numpy() for name, values in retained.items()}
     rows: dict[str, list[Any]] = {"fields": [], "trajectories": []}
     for k, row in enumerate(records(table)):
         one = {name: values[k] for name, values in tensors.items()}
-        rows[row["figure"]].append(_row(row, one, kept["mask"][k]))
+        rows[row["figure"]].append(_row(row, one, retained["mask"][k]))
     drawings = ("motion-fields", fields, rows["fields"], _FIELDS), ("motion-paths", paths, rows["trajectories"], _PATHS)
-    return [Picture(name, draw(shown), caption, "photo") for name, draw, shown, caption in drawings if shown]
+    return [Picture(name, draw(selected), caption, "photo") for name, draw, selected, caption in drawings if selected]
 
 
 def _row(row: dict[str, Any], one: dict[str, np.ndarray], mask: Any) -> FieldRow | PathRow:
@@ -105,7 +105,7 @@ def _row(row: dict[str, Any], one: dict[str, np.ndarray], mask: Any) -> FieldRow
     return FieldRow(name, detail, image[0], image[-1], aligned[-1], one["whole"], one["local"][-1], figure)
 
 
-def _lead(source: Source, tracks: pd.DataFrame, tuned: pd.DataFrame, own: pd.DataFrame) -> str:
+def _lead(source: Source, tracks: pd.DataFrame, tuned: pd.DataFrame, subset: pd.DataFrame) -> str:
     """Which units move the whole, and what moves locally."""
     names = list(dict.fromkeys(tracks["name"]))
     samples = len(tracks) // len(names)
@@ -119,7 +119,7 @@ def _lead(source: Source, tracks: pd.DataFrame, tuned: pd.DataFrame, own: pd.Dat
         )
     else:
         lead += f" The whole figure is moved alike in all samples, beyond units that are shuffled: {listing(told)}."
-    return f"{lead} {_local(own)}".strip()
+    return f"{lead} {_local(subset)}".strip()
 
 
 def _moved(row: dict[str, Any]) -> str:
@@ -140,9 +140,9 @@ def _strength(kind: str, value: float) -> str:
     return number(value, 2) + (f" {unit}" if unit == "px" else unit)
 
 
-def _local(own: pd.DataFrame) -> str:
+def _local(subset: pd.DataFrame) -> str:
     """The largest movement of a part within the figure."""
-    table = known(own, "strength")
+    table = known(subset, "strength")
     if table.empty:
         return ""
     first, medians = largest(table, "strength"), table.groupby("label")["strength"].median().to_dict()
@@ -196,8 +196,8 @@ def _notes(source: Source, tracks: pd.DataFrame) -> list[str]:
 
 def _reasons(tracks: pd.DataFrame) -> str:
     """Why samples have no motion, the most frequent reason first."""
-    found = Counter(reason for reason in tracks["reason"] if reason)
-    return "; ".join(f"{reason}: {count}" for reason, count in found.most_common(3))
+    result = Counter(reason for reason in tracks["reason"] if reason)
+    return "; ".join(f"{reason}: {count}" for reason, count in result.most_common(3))
 
 
 @metrics("motion")
@@ -258,16 +258,16 @@ def fields(rows: Sequence[FieldRow]) -> Figure:
     longest.
     """
     titles = ("smallest activation", "largest activation", "what moves", "aligned", "what moves locally")
-    figure, place = _grid(len(rows), len(titles))
+    figure, index = _grid(len(rows), len(titles))
     for at, row in enumerate(rows):
-        axes = [place(at, column) for column in range(len(titles))]
+        axes = [index(at, column) for column in range(len(titles))]
         for axis, image in zip(axes[:2] + axes[3:4], (row.first, row.last, row.aligned), strict=True):
             picture(axis, image)
         arrows(axes[2], row.first, row.whole, row.figure)
         arrows(axes[4], row.first, row.local, row.figure)
         _name(axes[0], row.name, row.detail)
         _titles(axes, titles if at == 0 else ())
-    wheel(figure, place)
+    wheel(figure, index)
     return figure
 
 
@@ -280,10 +280,10 @@ def paths(rows: Sequence[PathRow]) -> Figure:
     """
     titles = ("smallest activation", "largest activation", "paths")
     blocks = 2 if len(rows) > 1 else 1
-    figure, place = _grid(-(-len(rows) // blocks), len(titles) * blocks, blocks)
+    figure, index = _grid(-(-len(rows) // blocks), len(titles) * blocks, blocks)
     for at, row in enumerate(rows):
         line, block = divmod(at, blocks)
-        axes = [place(line, block * len(titles) + column) for column in range(len(titles))]
+        axes = [index(line, block * len(titles) + column) for column in range(len(titles))]
         picture(axes[0], row.first)
         picture(axes[1], row.last)
         trails(axes[2], row)
@@ -343,7 +343,7 @@ def hues(uv: np.ndarray) -> np.ndarray:
     return hsv_to_rgb(np.stack([angle, np.full(len(uv), 0.85), np.full(len(uv), 0.85)], 1))
 
 
-def wheel(figure: Figure, place: Any = None) -> Axes:
+def wheel(figure: Figure, index: Any = None) -> Axes:
     """The circle of directions with its colours, in the upper left corner of a figure."""
     w, h = figure.get_size_inches()
     side = 0.62
@@ -387,8 +387,8 @@ def _longest(axis: Axes, field: np.ndarray, figure: np.ndarray) -> tuple[np.ndar
     if not moving.any():
         _below(axis, "nothing moves" if len(uv) else "not known")
         return xy[:0], uv[:0]
-    kept = moving & (length >= np.percentile(length[moving], PERCENTILE))
-    return xy[kept], uv[kept]
+    retained = moving & (length >= np.percentile(length[moving], PERCENTILE))
+    return xy[retained], uv[retained]
 
 
 def _faded(axis: Axes, image: np.ndarray) -> None:

@@ -74,12 +74,12 @@ def write_report(ctx: Context, artifacts: Mapping[str, Artifact], out: Path, mea
         tried(f"Tables of {stage}", partial(_copy_tables, artifact, out / "tables" / stage), None)
     around = _around(run, tried)
     schematic = tried("Schematic", lambda: [draw(picture, folder) for picture in drawing(run)], [])
-    shown = show_all(makers(run), folder)
+    selected = show_all(makers(run), folder)
     tried("Animations", lambda: write_animations(run, folder), [])
-    figures = [*schematic, *(figure for section in shown for figure in section.figures)]
+    figures = [*schematic, *(figure for section in selected for figure in section.figures)]
     facts = {"title": around["title"], "metrics": metrics, "figures": [figure.file for figure in figures]}
     tried("Facts for a comparison", lambda: _write_facts(run, facts, out / "report.json"), None)
-    sections = [*tried.failed, *shown]
+    sections = [*tried.failed, *selected]
     page = render(
         "report.html.j2",
         out / "report.html",
@@ -158,14 +158,14 @@ def _copy_tables(artifact: Artifact, folder: Path) -> None:
             raise
 
 
-def _write_facts(run: Source, found: Mapping[str, object], path: Path) -> None:
+def _write_facts(run: Source, result: Mapping[str, object], path: Path) -> None:
     """What a comparison reads: the names and settings of a run beside what was found."""
     facts = run.facts
     known = {
         "labels": facts.labels,
         "class_names": list(facts.class_names),
         "settings": dict(facts.settings),
-        **found,
+        **result,
     }
     path.write_text(json.dumps(known, indent=1), encoding="utf-8")
 
@@ -260,7 +260,7 @@ def _wiring(source: Source) -> Wiring:
     detail = f"{facts.units} → {facts.w_dim}"
     if source.has("link", "fit"):
         detail += f", fitted to {source.json('link', 'fit')['samples']:,} pairs (w, r)"
-    kept = source.row("evaluation", "kept", "class", "all")
+    retained = source.row("evaluation", "kept", "class", "all")
     return Wiring(
         generator=_short(facts.generator),
         classifier=_short(facts.classifier),
@@ -272,7 +272,7 @@ def _wiring(source: Source) -> Wiring:
         classes=len(facts.class_names) if facts.conditional else 0,
         in_w=_beside(source, "mse_w", "the MSE"),
         in_image=_beside(source, "pixel_l2", "the pixel L2"),
-        kept="" if kept is None else f"class kept: {share(kept['kept'])}",
+        kept="" if retained is None else f"class kept: {share(retained['kept'])}",
     )
 
 

@@ -47,8 +47,8 @@ def pictured(source: Source, figure: str, name: str, caption: str) -> list[Pictu
         name: of the file.
         caption: how it is read.
     """
-    found = blocks(source, figure)
-    return [Picture(name, trajectories(found), caption, "photo")] if found else []
+    result = blocks(source, figure)
+    return [Picture(name, trajectories(result), caption, "photo")] if result else []
 
 
 def blocks(source: Source, figure: str) -> list[Block]:
@@ -150,8 +150,8 @@ def trajectories(blocks: Sequence[Block]) -> Figure:
     tall = [_TOP + max(len(block.rows) for block in line) * cell + _BOTTOM for line in lines]
     figure = Figure(figsize=(WIDE if len(blocks) > 1 else _NAME + steps * cell + _CURVE, sum(tall)))
     for line, top in zip(lines, np.cumsum([0.0, *tall[:-1]]), strict=True):
-        for place, block in enumerate(line):
-            _draw_block(figure, block, place * WIDE / columns + _NAME, float(top) + _TOP, cell)
+        for index, block in enumerate(line):
+            _draw_block(figure, block, index * WIDE / columns + _NAME, float(top) + _TOP, cell)
     return figure
 
 
@@ -185,8 +185,8 @@ def _draw_over(axis: Axes, row: Row, at: int) -> None:
     stride = (whole - side) / max(len(row.image) - 1, 1)
     corner = {"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.8, "linewidth": 0}
     for step, text in enumerate(row.corner):
-        place = ((step + 0.05) * stride, (at + 0.06) * stride)
-        axis.text(*place, text, size=6.5, color=INK, va="top", ha="left", bbox=corner)
+        index = ((step + 0.05) * stride, (at + 0.06) * stride)
+        axis.text(*index, text, size=6.5, color=INK, va="top", ha="left", bbox=corner)
     for step, mask in enumerate(() if row.mask is None else row.mask):
         if mask.any():
             _outline(axis, mask, (step * stride, at * stride), side, row.colour)

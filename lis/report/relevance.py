@@ -193,8 +193,8 @@ def upset(sets: Mapping[str, set[int]]) -> Figure:
     Args:
         sets: class to the units that are relevant for it, in the order that fixes the colours; at least one has any.
     """
-    names, found = list(sets), combinations(sets)
-    columns = found[:_MOST]
+    names, result = list(sets), combinations(sets)
+    columns = result[:_MOST]
     ratios = {"width_ratios": [1.0, max(2.0, 0.42 * len(columns))], "height_ratios": [1.5, 0.26 * len(names)]}
     width = min(WIDE, 3.6 + 0.42 * max(len(columns), 5))
     figure, axes = sheet(width, 2.2 + 0.27 * len(names), 2, 2, gridspec_kw=ratios)
@@ -202,8 +202,8 @@ def upset(sets: Mapping[str, set[int]]) -> Figure:
     _counts(axes[0, 1], [len(units) for _, units in columns])
     _members(axes[1, 1], [members for members, _ in columns], names)
     _totals(axes[1, 0], sets)
-    if len(found) > len(columns):
-        axes[0, 1].set_title(f"{len(columns)} of {len(found)} combinations", weight="normal", size=8.5)
+    if len(result) > len(columns):
+        axes[0, 1].set_title(f"{len(columns)} of {len(result)} combinations", weight="normal", size=8.5)
     return figure
 
 
@@ -214,10 +214,10 @@ def combinations(sets: Mapping[str, set[int]]) -> list[tuple[frozenset[str], set
         >>> [(sorted(names), sorted(units)) for names, units in combinations({"a": {1, 2, 3}, "b": {3}})]
         [(['a'], [1, 2]), (['a', 'b'], [3])]
     """
-    found: dict[frozenset[str], set[int]] = {}
+    result: dict[frozenset[str], set[int]] = {}
     for unit in sorted(set().union(*sets.values())):
-        found.setdefault(frozenset(name for name, units in sets.items() if unit in units), set()).add(unit)
-    return sorted(found.items(), key=lambda item: (-len(item[1]), len(item[0])))
+        result.setdefault(frozenset(name for name, units in sets.items() if unit in units), set()).add(unit)
+    return sorted(result.items(), key=lambda item: (-len(item[1]), len(item[0])))
 
 
 def _counts(axis: Axes, counts: Sequence[int]) -> None:

@@ -77,8 +77,8 @@ def _lead(table: pd.DataFrame, summary: dict[str, Any]) -> str:
         lead += f" ({number(worst['iou'], 2)})"
     if summary["left_out"] is None:
         return f"{lead}."
-    found = _mean(summary[kind]["left_out"])
-    return f"{lead}. On {words(summary['left_out'])}, whose labels were not trained on, it is {found}."
+    result = _mean(summary[kind]["left_out"])
+    return f"{lead}. On {words(summary['left_out'])}, whose labels were not trained on, it is {result}."
 
 
 def _notes(source: Source, summary: dict[str, Any]) -> list[str]:
@@ -108,13 +108,13 @@ def _table(table: pd.DataFrame, summary: dict[str, Any]) -> Table:
 
 def _examples(source: Source) -> dict[str, dict[str, Example]]:
     """Class → rank → example."""
-    found = {name: values.numpy() for name, values in source.tensors("segmentation", "examples").items()}
+    result = {name: values.numpy() for name, values in source.tensors("segmentation", "examples").items()}
     names = source.facts.class_names if source.facts.conditional else ("all",)
-    image = found["image"].transpose(0, 2, 3, 1)
+    image = result["image"].transpose(0, 2, 3, 1)
     rows: dict[str, dict[str, Example]] = {}
-    for k, rank in enumerate(found["rank"]):
-        example = Example(image[k], found["true"][k], found["predicted"][k], float(found["iou"][k]))
-        rows.setdefault(names[found["class_index"][k]], {})[RANKS[rank]] = example
+    for k, rank in enumerate(result["rank"]):
+        example = Example(image[k], result["true"][k], result["predicted"][k], float(result["iou"][k]))
+        rows.setdefault(names[result["class_index"][k]], {})[RANKS[rank]] = example
     return rows
 
 
@@ -227,8 +227,8 @@ def mask_examples(rows: Mapping[str, Mapping[str, Example]], colours: Mapping[st
     for line, (name, row) in enumerate(rows.items()):
         top = _HEAD + line * (cell + _LINE)
         figure.text((_NAME - 0.09) / WIDE, 1 - (top + cell / 2) / height, plain(name), ha="right", va="center")
-        for place, rank in enumerate(ranks):
-            left, width = _NAME + place * (len(COLUMNS) * cell + _GAP), len(COLUMNS) * cell
+        for index, rank in enumerate(ranks):
+            left, width = _NAME + index * (len(COLUMNS) * cell + _GAP), len(COLUMNS) * cell
             axis = figure.add_axes((left / WIDE, 1 - (top + cell) / height, width / WIDE, cell / height))
             axis.axis("off")
             if line == 0:
@@ -246,19 +246,19 @@ def panels(example: Example, colours: Sequence[str]) -> list[np.ndarray]:
     The last is the image in pale grey, with red pixels where the masks differ.
     """
     image = overlay(example.image, np.zeros_like(example.true), colours)
-    true, found = (overlay(example.image, mask, colours, fill=_TINT) for mask in (example.true, example.found))
+    true, result = (overlay(example.image, mask, colours, fill=_TINT) for mask in (example.true, example.found))
     pale = 255 - _PALE * (255 - image.mean(2, keepdims=True))
     rows, columns = (np.arange(side) * len(example.true) // side for side in image.shape[:2])
     wrong = (example.true != example.found)[rows][:, columns, None]
     differs = np.where(wrong, 255 * np.array(to_rgb(LINK_RED)), pale)
-    return [image, true, found, differs.round().astype(np.uint8)]
+    return [image, true, result, differs.round().astype(np.uint8)]
 
 
 def _heading(axis: Axes, rank: str) -> None:
     """The rank above a block, and what its columns are."""
     axis.annotate(rank, (0, 1), (0, 15), xycoords="axes fraction", textcoords="offset points", size=10, weight="bold")
-    for place, name in enumerate(COLUMNS):
-        x = (place + 0.5) / len(COLUMNS)
+    for index, name in enumerate(COLUMNS):
+        x = (index + 0.5) / len(COLUMNS)
         style = {"xycoords": "axes fraction", "textcoords": "offset points", "size": 8, "color": MUTED}
         axis.annotate(name, (x, 1), (0, 3), ha="center", **style)
 

@@ -182,8 +182,8 @@ def label_names(source: Source) -> list[str]:
     for stage in _FACTS:
         if source.has(stage, "facts"):
             return list(source.json(stage, "facts")["labels"])
-    found = [source.table(*place)["label"] for place in _TABLES if source.has(*place)]
-    return list(dict.fromkeys(found[0])) if found else []
+    result = [source.table(*index)["label"] for index in _TABLES if source.has(*index)]
+    return list(dict.fromkeys(result[0])) if result else []
 
 
 def colours(source: Source) -> dict[str, str]:

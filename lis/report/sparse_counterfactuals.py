@@ -40,15 +40,15 @@ def sparse(source: Source) -> Section:
 def _lead(rows: list[dict[str, Any]]) -> str:
     """From no penalty to the strongest that keeps nine tenths of the success."""
     first = rows[0]
-    kept = [row for row in rows if row["rate"] >= 0.9 * first["rate"]][-1]
+    best = [row for row in rows if row["rate"] >= 0.9 * first["rate"]][-1]
     lead = (
         f"With an L1 weight of {number(first['l1'], 2)} a counterfactual moves "
         f"{counted(round(first['units']), 'unit')} (median) and {share(first['rate'])} reach their target"
     )
-    if kept is first:
+    if best is first:
         return f"{lead}; any stronger penalty costs more than a tenth of the success."
     return (
-        f"{lead}; with {number(kept['l1'], 2)} it moves {counted(round(kept['units']), 'unit')}, {share(kept['rate'])} "
-        f"reach it, and the probability of the target is {number(kept['probability'], 2)} instead of "
+        f"{lead}; with {number(best['l1'], 2)} it moves {counted(round(best['units']), 'unit')}, {share(best['rate'])} "
+        f"reach it, and the probability of the target is {number(best['probability'], 2)} instead of "
         f"{number(first['probability'], 2)}."
     )

@@ -103,12 +103,12 @@ def plain(name: str) -> str:
 
 def class_colours(names: Sequence[str]) -> dict[str, str]:
     """A colour per class, by its place in the run's class list, so that a class keeps it in every figure."""
-    return {name: SERIES[place % len(SERIES)] for place, name in enumerate(names)}
+    return {name: SERIES[index % len(SERIES)] for index, name in enumerate(names)}
 
 
-def link_colour(link: str, place: int = 0) -> str:
-    """The colour of a link; one that is not the paper's gets the `place`-th colour of the general series."""
-    return LINK.get(link, SERIES[(place + 3) % len(SERIES)])
+def link_colour(link: str, index: int = 0) -> str:
+    """The colour of a link; one that is not the paper's gets the `index`-th colour of the general series."""
+    return LINK.get(link, SERIES[(index + 3) % len(SERIES)])
 
 
 def light_grid(axis: Axes, along: str = "x") -> None:

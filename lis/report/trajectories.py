@@ -104,27 +104,27 @@ def _beside(
     """The four images of Fig. 7A."""
     k, target = row["trajectory"], row["target_index"]
     whole = int(np.abs(tensors["position"] - 1).argmin())
-    own = records(where(steps, trajectory=k))
+    subset = records(where(steps, trajectory=k))
     return Crossing(
         row["origin"],
         row["target"],
         _pixels(np.stack([tensors["image"][k, 0], *around["image"][k], tensors["image"][k, whole]])),
-        np.array([own[0]["probability"], *around["probability"][k, :, target], own[whole]["probability"]]),
-        [own[0]["prediction"], row["before_answer"], row["after_answer"], own[whole]["prediction"]],
+        np.array([subset[0]["probability"], *around["probability"][k, :, target], subset[whole]["probability"]]),
+        [subset[0]["prediction"], row["before_answer"], row["after_answer"], subset[whole]["prediction"]],
         boundary=2,
     )
 
 
 def _sequence(row: dict[str, Any], tensors: dict[str, np.ndarray], steps: pd.DataFrame, few: list[int]) -> Crossing:
     k = row["trajectory"]
-    own = records(where(steps, trajectory=k))
+    subset = records(where(steps, trajectory=k))
     after = int(np.searchsorted(tensors["position"][few], row["boundary"]))
     return Crossing(
         row["origin"],
         row["target"],
         _pixels(tensors["image"][k, few]),
-        np.array([own[step]["probability"] for step in few]),
-        [own[step]["prediction"] for step in few],
+        np.array([subset[step]["probability"] for step in few]),
+        [subset[step]["prediction"] for step in few],
         boundary=after if 0 < after < len(few) else None,
     )
 
@@ -291,9 +291,9 @@ def evolution(course: Course, colours: Mapping[str, str]) -> Figure:
             axis.plot(course.position, values, color=colours[label], linewidth=1.5)
         axis.set(ylim=(-1.12, 1.12))
         axis.set_title(plain(measure))
-    for place, axis in enumerate(panels):
+    for index, axis in enumerate(panels):
         _decorate(axis, course)
-        if place >= len(panels) - columns:
+        if index >= len(panels) - columns:
             axis.set_xlabel("position: 0 original, 1 counterfactual")
     _legend(figure, course, colours)
     return figure
@@ -312,10 +312,10 @@ def _strip(figure: Figure, course: Course, inks: list[str], cell: float) -> None
     bar = figure.add_axes((box[0], 1 - (_HEAD - 0.005) / height, box[2], 0.06 / height))
     bare(bar)
     bar.set(xlim=(0, count), ylim=(0, 1))
-    for place, (at, colour) in enumerate(zip(course.shown, course.frames, strict=True)):
-        bar.barh(0.5, 0.94, height=1, left=place + 0.02, color=colour)
+    for index, (at, colour) in enumerate(zip(course.shown, course.frames, strict=True)):
+        bar.barh(0.5, 0.94, height=1, left=index + 0.02, color=colour)
         p = float(np.interp(at, course.position, course.probability))
-        bar.text(place + 0.5, 1.5, f"p = {p:.2f}" if place == 0 else f"{p:.2f}", size=8.5, color=MUTED, ha="center")
+        bar.text(index + 0.5, 1.5, f"p = {p:.2f}" if index == 0 else f"{p:.2f}", size=8.5, color=MUTED, ha="center")
     after = int(np.searchsorted(course.shown, course.boundary))
     if 0 < after < count:
         wide = axis.images[0].get_size()[1]
@@ -327,8 +327,8 @@ def _panels(figure: Figure, count: int, columns: int, top: float) -> list[Axes]:
     height = figure.get_figheight()
     width, left, gap = (WIDE - 0.55 - 0.15) / columns, 0.55, 0.45
     axes = []
-    for place in range(count):
-        line, column = divmod(place, columns)
+    for index in range(count):
+        line, column = divmod(index, columns)
         bottom = height - top - (line + 1) * _PANEL + 0.2
         box = (left + column * width, bottom, width - gap, _PANEL - 0.5)
         axes.append(figure.add_axes((box[0] / WIDE, box[1] / height, box[2] / WIDE, box[3] / height)))
@@ -399,8 +399,8 @@ def crossings(rows: Sequence[Crossing], heads: Sequence[str], colours: Mapping[s
     for at, row in enumerate(rows):
         _row(axis, row, len(rows) - 1 - at, colours)
     axis.set(xlim=(0, count), ylim=(0, len(rows)))
-    for place, text in enumerate(heads):
-        axis.text(place + 0.5, len(rows) + 0.03 / side, text, size=8.5, color=MUTED, ha="center", va="bottom")
+    for index, text in enumerate(heads):
+        axis.text(index + 0.5, len(rows) + 0.03 / side, text, size=8.5, color=MUTED, ha="center", va="bottom")
     _crossings_legend(figure, rows, colours)
     return figure
 
@@ -408,8 +408,8 @@ def crossings(rows: Sequence[Crossing], heads: Sequence[str], colours: Mapping[s
 def _row(axis: Axes, row: Crossing, bottom: int, colours: Mapping[str, str]) -> None:
     edge = _GAP / (1 + _GAP) / 2
     corner = {"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.85, "linewidth": 0}
-    for place, (image, p, answer) in enumerate(zip(row.image, row.probability, row.answers, strict=True)):
-        box = (place + edge, place + 1 - edge, bottom + edge, bottom + 1 - edge)
+    for index, (image, p, answer) in enumerate(zip(row.image, row.probability, row.answers, strict=True)):
+        box = (index + edge, index + 1 - edge, bottom + edge, bottom + 1 - edge)
         picture(axis, image, box)
         colour = colours.get(answer, OTHER)
         style: dict[str, Any] = {"fill": False, "edgecolor": colour, "linewidth": _FRAME, "joinstyle": "miter"}

@@ -29,14 +29,14 @@ _MOVED, _TOWARD = "moved_", "toward_"
 def single_units(source: Source) -> Section:
     """Strips of the units that move the classifier most, and how they were found."""
     ranking, table = source.table("strips", "ranking"), source.table("strips", "strips")
-    shown = where(ranking, shown=True)
+    selected = where(ranking, shown=True)
     answer = answer_factor(ranking)
-    figure = strips(_blocks(source, shown, table, answer), source.facts.class_names)
+    figure = strips(_blocks(source, selected, table, answer), source.facts.class_names)
     known = any(name.startswith(_MOVED) for name in ranking)
     caption = _CAPTION + _TRUTH * known + (_ANSWER.format(words(answer)) if answer else "")
     notes = [_found(source, ranking), *_followed(ranking)]
-    pictures, tables = [Picture("strips", figure, caption, "photo")], [_table(source, shown, answer)]
-    return Section("Single units", _lead(source, shown, table), pictures, tables, notes)
+    pictures, tables = [Picture("strips", figure, caption, "photo")], [_table(source, selected, answer)]
+    return Section("Single units", _lead(source, selected, table), pictures, tables, notes)
 
 
 def largest(row: dict[str, Any]) -> tuple[str, float] | None:
@@ -71,15 +71,15 @@ def answer_factor(ranking: pd.DataFrame) -> str | None:
     return factors.pop() if len(factors) == 1 else None
 
 
-def _lead(source: Source, shown: pd.DataFrame, table: pd.DataFrame) -> str:
+def _lead(source: Source, selected: pd.DataFrame, table: pd.DataFrame) -> str:
     """The unit that moves the probability most, by how much, and how often the answer flips."""
-    top = records(shown)[0]
+    top = records(selected)[0]
     samples = source.facts.settings["strips.samples"] * len(source.facts.class_names)
     last = [row["flipped"] for row in records(where(table, step=table["step"].max()))]
     return (
         f"Unit {top['unit']} moves the classifier most: from its smallest to its largest activation the probability of "
         f"a sample's own class changes by {number(top['change'], 2)}, and the answer flips for "
-        f"{round(top['flipped'] * samples)} of {samples} samples. Over all {len(shown)} units shown, it flips on "
+        f"{round(top['flipped'] * samples)} of {samples} samples. Over all {len(selected)} units shown, it flips on "
         f"{sum(last)} of {len(last)} strips."
     )
 
@@ -95,25 +95,26 @@ def _found(source: Source, ranking: pd.DataFrame) -> str:
 
 def _followed(ranking: pd.DataFrame) -> list[str]:
     """Whether the answers follow what they should: in words."""
-    found = [f"{words(name)}, {words(factor)} (r = {signed(r)})" for name, (factor, r) in followed(ranking).items()]
-    if not found:
+    result = [f"{words(name)}, {words(factor)} (r = {signed(r)})" for name, (factor, r) in followed(ranking).items()]
+    if not result:
         return []
     return [
         f"The true factor whose movement the probability of a class follows best, over these {len(ranking)} units: "
-        f"{listing(found)}."
+        f"{listing(result)}."
     ]
 
 
 def _factor(row: dict[str, Any]) -> str:
     """The true factor that a unit moves most, in words."""
-    found = largest(row)
-    return f"{words(found[0])} {signed(found[1], 1)} sd" if found else ""
+    result = largest(row)
+    return f"{words(result[0])} {signed(result[1], 1)} sd" if result else ""
 
 
-def _blocks(source: Source, shown: pd.DataFrame, table: pd.DataFrame, answer: str | None) -> list[Block]:
+def _blocks(source: Source, selected: pd.DataFrame, table: pd.DataFrame, answer: str | None) -> list[Block]:
     image = source.tensors("strips", "strips")["image"].permute(0, 1, 2, 4, 5, 3).numpy()
     return [
-        _block(row, where(table, unit=row["unit"]), own, answer) for row, own in zip(records(shown), image, strict=True)
+        _block(row, where(table, unit=row["unit"]), subset, answer)
+        for row, subset in zip(records(selected), image, strict=True)
     ]
 
 
@@ -134,7 +135,7 @@ def _block(row: dict[str, Any], table: pd.DataFrame, image: np.ndarray, answer: 
     )
 
 
-def _table(source: Source, shown: pd.DataFrame, answer: str | None) -> Table:
+def _table(source: Source, selected: pd.DataFrame, answer: str | None) -> Table:
     """The units shown, in numbers."""
     names = source.facts.class_names
     rows = [
@@ -142,7 +143,7 @@ def _table(source: Source, shown: pd.DataFrame, answer: str | None) -> Table:
         + [signed(row[f"change_{name}"]) for name in names]
         + [share(row["flipped"]), *filter(None, [_factor(row)])]
         + ([f"{signed(row[_MOVED + answer], 1)} sd"] if answer else [])
-        for row in records(shown)
+        for row in records(selected)
     ]
     columns = ["unit", "step in W", "Δp", *map(words, names), "answer flips", "moves most", words(answer or "")]
     caption = (

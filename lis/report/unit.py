@@ -94,15 +94,15 @@ def _view(source: Source, stage: str) -> Section:
 
 def _colours(facts: dict[str, Any], most: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
     """Of the labels that are shown, in the order of all."""
-    shown = {row["label"] for rows in most.values() for row in rows}
-    return {name: colour for name, colour in label_colours(facts["labels"]).items() if name in shown}
+    selected = {row["label"] for rows in most.values() for row in rows}
+    return {name: colour for name, colour in label_colours(facts["labels"]).items() if name in selected}
 
 
 def _strips(source: Source, walk: dict[str, np.ndarray], facts: dict[str, Any], colours: dict[str, str]) -> list[Strip]:
     """A strip per sample, its masks reduced to the labels that are shown."""
     values = np.zeros(1 + len(facts["labels"]), np.uint8)
-    for place, name in enumerate(colours, 1):
-        values[1 + facts["labels"].index(name)] = place
+    for index, name in enumerate(colours, 1):
+        values[1 + facts["labels"].index(name)] = index
     strips = []
     for k, c in enumerate(walk["class_index"]):
         p, image = walk["probability"][k, :, c], walk["image"][k].transpose(0, 2, 3, 1)
@@ -118,10 +118,10 @@ def _panels(
     table, colours = source.table(stage, "measures"), label_colours(source.json(stage, "facts")["labels"])
     size, panels = (len(walk["own"]), len(walk["value"])), []
     for measure, rows in most.items():
-        own = {row["label"]: where(table, label=row["label"], measure=measure)["change"] for row in rows}
+        subset = {row["label"]: where(table, label=row["label"], measure=measure)["change"] for row in rows}
         curves = [
             Curve(plain(label), colours[label], np.asarray(values, dtype=float).reshape(size))
-            for label, values in own.items()
+            for label, values in subset.items()
         ]
         axis, mean = CHANGES[measure].replace(f" of {measure}", ""), measure != "angle"
         panels += [Panel(words(measure), axis, curves, mean=mean)] if curves else []
@@ -173,7 +173,7 @@ def _affected_table(most: dict[str, list[dict[str, Any]]]) -> Table:
         "The labels that change most from the first image to the last: mean (of angles: of axes, none where they have "
         "no common direction), and lowest to highest sample."
     )
-    rows = [[measure, *own, *[""] * (_CURVES - len(own))] for measure, own in cells.items()]
+    rows = [[measure, *subset, *[""] * (_CURVES - len(subset))] for measure, subset in cells.items()]
     return Table(caption, ["", "first", "second", "third"], rows)
 
 
@@ -240,8 +240,8 @@ def filmstrips(strips: Sequence[Strip], value: np.ndarray, symbol: str, colours:
     axis = figure.add_axes((_NAME / width, foot / height, steps * cell / width, len(lines) * cell / height))
     picture(axis, mosaic(lines))
     each = len(lines) // len(strips)
-    for place, strip in enumerate(strips):
-        y = 1 - (place * each + 0.5) / len(lines)
+    for index, strip in enumerate(strips):
+        y = 1 - (index * each + 0.5) / len(lines)
         style: dict[str, Any] = {"transform": axis.transAxes, "ha": "right", "va": "center"}
         axis.text(-0.1 / (steps * cell), y, strip.name, size=9, **style)
         below = y - 0.2 / (len(lines) * cell)
@@ -256,13 +256,13 @@ def filmstrips(strips: Sequence[Strip], value: np.ndarray, symbol: str, colours:
 
 
 @styled
-def courses(panels: Sequence[Panel], value: np.ndarray, own: np.ndarray, what: str) -> Figure:
+def courses(panels: Sequence[Panel], value: np.ndarray, subset: np.ndarray, what: str) -> Figure:
     """A panel per quantity: its mean over the samples over r, each sample as a thin line.
 
     Args:
         panels: what is drawn.
         value: r at each step, `[t]`.
-        own: the samples' own r, `[n]`: marks on the horizontal axis.
+        subset: the samples' own r, `[n]`: marks on the horizontal axis.
         what: the horizontal axis.
     """
     columns = min(3, len(panels))
@@ -272,7 +272,13 @@ def courses(panels: Sequence[Panel], value: np.ndarray, own: np.ndarray, what: s
     for axis, panel in zip(axes.flat, panels, strict=False):
         _course(axis, panel, value)
         axis.plot(
-            own, np.zeros(len(own)), "|", color=INK, markersize=9, transform=axis.get_xaxis_transform(), clip_on=False
+            subset,
+            np.zeros(len(subset)),
+            "|",
+            color=INK,
+            markersize=9,
+            transform=axis.get_xaxis_transform(),
+            clip_on=False,
         )
         axis.set_xlabel(what)
     for axis in axes.flat[len(panels) :]:
@@ -291,8 +297,8 @@ def _lines(strip: Strip, colours: Mapping[str, str]) -> list[np.ndarray]:
 def _course(axis: Axes, panel: Panel, value: np.ndarray) -> None:
     axis.axhline(0, color=RULE, linewidth=0.9)
     for curve in panel.curves:
-        for place, sample in enumerate(curve.samples):
-            name = curve.name if not panel.mean and place == 0 else None
+        for index, sample in enumerate(curve.samples):
+            name = curve.name if not panel.mean and index == 0 else None
             axis.plot(value, sample, color=curve.colour, linewidth=0.6 if panel.mean else 1.1, alpha=0.45, label=name)
         if panel.mean:
             known = ~np.isnan(curve.samples).all(0)
@@ -325,8 +331,8 @@ def overlays(images: Mapping[str, np.ndarray], colours: Mapping[str, str]) -> Fi
     foot = 0.4 / figure.get_figheight()
     height = (1 - foot) / lines
     _legend(figure, colours)
-    for place, (name, image) in enumerate(images.items()):
-        line, column = divmod(place, _COLUMNS)
+    for index, (name, image) in enumerate(images.items()):
+        line, column = divmod(index, _COLUMNS)
         box = ((column + 0.02) / _COLUMNS, 1 - (line + 1) * height, 0.96 / _COLUMNS, height * 0.9)
         axis = figure.add_axes(box)
         axis.imshow(image, interpolation="antialiased")

@@ -57,10 +57,10 @@ def _lead(units: pd.DataFrame, clusters: pd.DataFrame) -> str:
     """What most units change most, and the branch that is most selective."""
     counts = units["label"].value_counts()
     label, n = str(counts.index[0]), int(counts.iloc[0])
-    found = [{**row, "share": _share(row, clusters)} for row in records(clusters)]
-    best = max(found, key=lambda row: row["share"])
+    result = [{**row, "share": _share(row, clusters)} for row in records(clusters)]
+    best = max(result, key=lambda row: row["share"])
     return (
-        f"The label that most units change most is {words(label)}: {n:,} of {len(units):,}. Of {len(found)} branches "
+        f"The label that most units change most is {words(label)}: {n:,} of {len(units):,}. Of {len(result)} branches "
         f"of the tree, number {best['cluster']} ({counted(best['units'], 'unit')}) is the most selective: "
         f"{words(best['label'])} makes up {share(best['share'])} of its change. The largest branch holds "
         f"{counted(int(column(clusters, 'units').max()), 'unit')}."
@@ -87,8 +87,8 @@ def map_figure(table: pd.DataFrame, colours: Mapping[str, str]) -> Figure:
     for label, colour in colours.items():
         mine = (table["label"] == label).to_numpy(dtype=bool)
         if mine.any():
-            own = table[mine]
-            axis.scatter(own["x"], own["y"], size[mine], colour, alpha=0.8, linewidth=0.4, edgecolor="white")
+            subset = table[mine]
+            axis.scatter(subset["x"], subset["y"], size[mine], colour, alpha=0.8, linewidth=0.4, edgecolor="white")
             axis.scatter([], [], 45, colour, label=f"{plain(label)} ({mine.sum()})")
     bare(axis)
     axis.set_aspect("equal", adjustable="datalim")
@@ -110,9 +110,9 @@ def clusters_figure(
         colours: of the labels, which are the columns of the matrix.
     """
     labels = [label for label in colours if label in table]
-    places = pd.DataFrame(units.iloc[list(order)])
-    found = [name for name in dict.fromkeys(places["cluster"]) if len(where(table, cluster=name))]
-    height = max(3.2, 0.65 + 0.36 * len(found))
+    indices = pd.DataFrame(units.iloc[list(order)])
+    result = [name for name in dict.fromkeys(indices["cluster"]) if len(where(table, cluster=name))]
+    height = max(3.2, 0.65 + 0.36 * len(result))
     figure = Figure(figsize=(WIDE, height))
     bottom, tall = 0.1 / height, 1 - 0.65 / height
     tree, band, between, cells = (
@@ -121,11 +121,11 @@ def clusters_figure(
     )
     _tree(tree, linkage, order)
     tree.set_title("tree of units", pad=8)
-    shown = [[to_rgb(colours.get(str(label), MUTED))] for label in places["label"]]
-    band.imshow(shown, aspect="auto", interpolation="nearest")
+    selected = [[to_rgb(colours.get(str(label), MUTED))] for label in indices["label"]]
+    band.imshow(selected, aspect="auto", interpolation="nearest")
     bare(band)
-    _bands(between, places["cluster"].to_numpy(), found)
-    _vectors(cells, table, found, labels, colours)
+    _bands(between, indices["cluster"].to_numpy(), result)
+    _vectors(cells, table, result, labels, colours)
     return figure
 
 
@@ -155,12 +155,12 @@ def _tree(axis: Axes, linkage: np.ndarray, order: Sequence[int]) -> None:
     bare(axis)
 
 
-def _bands(axis: Axes, cluster: np.ndarray, found: Sequence[int]) -> None:
+def _bands(axis: Axes, cluster: np.ndarray, result: Sequence[int]) -> None:
     """From the units of each cluster to its row of the matrix; a cluster is contiguous in the tree."""
-    for row, name in enumerate(found):
-        own = np.flatnonzero(cluster == name)
-        first, last = own.min() / len(cluster), (own.max() + 1) / len(cluster)
-        low, high = (row + 0.06) / len(found), (row + 0.94) / len(found)
+    for row, name in enumerate(result):
+        subset = np.flatnonzero(cluster == name)
+        first, last = subset.min() / len(cluster), (subset.max() + 1) / len(cluster)
+        low, high = (row + 0.06) / len(result), (row + 0.94) / len(result)
         corners = [(0, first), (0, last), (1, high), (1, low)]
         axis.add_patch(Polygon(corners, facecolor=RULE, edgecolor="white", linewidth=1, alpha=0.7))
     axis.set(xlim=(0, 1), ylim=(1, 0))
@@ -168,12 +168,12 @@ def _bands(axis: Axes, cluster: np.ndarray, found: Sequence[int]) -> None:
 
 
 def _vectors(
-    axis: Axes, table: pd.DataFrame, found: Sequence[int], labels: Sequence[str], colours: Mapping[str, str]
+    axis: Axes, table: pd.DataFrame, result: Sequence[int], labels: Sequence[str], colours: Mapping[str, str]
 ) -> None:
     rows = {row["cluster"]: row for row in records(table)}
-    long = pd.DataFrame([{"c": name, "label": label, "v": rows[name][label]} for name in found for label in labels])
-    values = matrix(long, ("c", found), ("label", labels), "v")
-    names = [f"{name} · {counted(rows[name]['units'], 'unit')}" for name in found]
+    long = pd.DataFrame([{"c": name, "label": label, "v": rows[name][label]} for name in result for label in labels])
+    values = matrix(long, ("c", result), ("label", labels), "v")
+    names = [f"{name} · {counted(rows[name]['units'], 'unit')}" for name in result]
     largest = float(np.nanmax(np.nan_to_num(values), initial=0.0)) or 1.0
     heat(axis, values, names, labels, (0, largest), lambda value: f"{value:.2f}")
     for tick, label in zip(axis.get_xticklabels(), labels, strict=True):

@@ -98,8 +98,8 @@ def number(value: float, digits: int = 3) -> str:
         return "–"
     if value == 0:
         return "0"
-    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    return f"{value:,.{places}f}".replace("-", "−") if places < 7 else f"{value:.{digits - 1}e}".replace("-", "−")
+    indices = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{indices}f}".replace("-", "−") if indices < 7 else f"{value:.{digits - 1}e}".replace("-", "−")
 
 
 def interval(value: float, low: float, high: float, digits: int = 3) -> str:

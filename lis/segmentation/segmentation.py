@@ -169,8 +169,8 @@ def _examples(judged: Judged, images: Labelled) -> dict[str, Tensor]:
     """The tensors "examples" of `segmentation`."""
     chosen, means = [], judged.means
     for name in dict.fromkeys(judged.classes):
-        own = np.flatnonzero(judged.of([name]))
-        chosen += [(int(own[place]), rank) for rank, place in ranked(means[own]).items()]
+        subset = np.flatnonzero(judged.of([name]))
+        chosen += [(int(subset[index]), rank) for rank, index in ranked(means[subset]).items()]
     rows = torch.tensor([row for row, _ in chosen], dtype=torch.int64)
     named = {"image": images.image, "predicted": judged.predicted, "true": judged.true}
     named |= {"class_index": images.class_index, "sample_index": images.sample_index}

@@ -72,8 +72,8 @@ def _check_activations(model: Any, image: Tensor) -> None:
     before = image.clone()
     r = model.features(image)
     require(isinstance(r, Tensor) and r.is_floating_point(), f"features must give a floating tensor, got {kind(r)}")
-    wanted = (len(image), model.units)
-    require(r.shape == wanted, f"features must give [n, units] = {list(wanted)}, got {list(r.shape)}")
+    requested = (len(image), model.units)
+    require(r.shape == requested, f"features must give [n, units] = {list(requested)}, got {list(r.shape)}")
     require(bool(r.isfinite().all()), "features gives values that are not finite")
     require(torch.equal(image, before), "features writes into the image: let it work on a copy")
 
@@ -91,10 +91,10 @@ def _check_independence(model: Any, image: Tensor) -> None:
 
 def _check_logits(model: Any, image: Tensor) -> None:
     logits = model.head(model.features(image))
-    wanted = (len(image), len(model.class_names))
+    requested = (len(image), len(model.class_names))
     require(
-        isinstance(logits, Tensor) and logits.shape == wanted,
-        f"head must give [n, classes] = {list(wanted)}, one logit per class name, got {kind(logits)}",
+        isinstance(logits, Tensor) and logits.shape == requested,
+        f"head must give [n, classes] = {list(requested)}, one logit per class name, got {kind(logits)}",
     )
     require(bool(logits.isfinite().all()), "head gives values that are not finite")
     if _is_whole(model):
@@ -157,9 +157,9 @@ def _inside(model: Any, part: nn.Module) -> bool:
 def _find(model: Any, name: str) -> nn.Module:
     """The module of that name in a model, or in what the model wraps."""
     modules = list(model.named_modules()) if isinstance(model, nn.Module) else []
-    found = [module for path, module in modules if f".{path}".endswith(f".{name}")]
-    require(bool(found), f"cam_layer {name!r} is neither in layers nor a module of the model")
-    return found[0]
+    result = [module for path, module in modules if f".{path}".endswith(f".{name}")]
+    require(bool(result), f"cam_layer {name!r} is neither in layers nor a module of the model")
+    return result[0]
 
 
 @contextmanager

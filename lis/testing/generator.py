@@ -94,8 +94,8 @@ def _check_repetition(generator: Any, class_index: int | None) -> None:
     w, who = _sample(generator, class_index), f"of class {class_index}"
     again = apart(_sample(generator, class_index), w)
     require(again <= EQUAL, f"samples {who} differ by {again:.1e} when repeated: draw from stream.normal alone")
-    for places in ([2, 0, 3, 1], [3], [1, 1]):
-        part = apart(_sample(generator, class_index, [_INDICES[i] for i in places]), w[places])
+    for indices in ([2, 0, 3, 1], [3], [1, 1]):
+        part = apart(_sample(generator, class_index, [_INDICES[i] for i in indices]), w[indices])
         require(
             part <= EQUAL,
             f"the k-th sample {who} differs by {part:.1e} in another batch, order or subset: draw it with "
@@ -132,12 +132,12 @@ def _check_address(generator: Any, class_index: int | None) -> None:
 def _check_classes(generator: Any) -> None:
     """What is no class is refused."""
     count = generator.num_classes
-    wanted = f"classes are 0 to {count - 1}" if count else "num_classes is 0 and the class None"
+    requested = f"classes are 0 to {count - 1}" if count else "num_classes is 0 and the class None"
     for wrong in (None, count, -1) if count else (0,):
-        found = _outcome(generator, wrong)
+        result = _outcome(generator, wrong)
         require(
-            isinstance(found, ValueError),
-            f"sample must raise a ValueError for class {wrong}: {wanted}; it gave {kind(found)}",
+            isinstance(result, ValueError),
+            f"sample must raise a ValueError for class {wrong}: {requested}; it gave {kind(result)}",
         )
 
 
@@ -151,23 +151,25 @@ def _outcome(generator: Any, class_index: int | None) -> Tensor | Exception:
 
 def _check_counterparts(generator: Any) -> None:
     """The same z in another class: the sample itself in its own class, and something else in another."""
-    own, other = _ends(generator)[0], _ends(generator)[-1]
-    w = _sample(generator, own)
-    same, off = _counterpart(generator, own), "counterpart of class {} in class {}"
+    subset, other = _ends(generator)[0], _ends(generator)[-1]
+    w = _sample(generator, subset)
+    same, off = _counterpart(generator, subset), "counterpart of class {} in class {}"
     _check_numbers(same, "what counterpart gives", "[n, w_dim]", *w.shape)
     away = apart(same, w)
     require(
         away <= EQUAL,
-        f"the {off.format(own, own)} differs from sample by {away:.1e}: draw the same z, "
+        f"the {off.format(subset, subset)} differs from sample by {away:.1e}: draw the same z, "
         "stream.normal(class_index, indices, dim), and give it the class target",
     )
     mean = generator.mean_w[other].to(w).expand_as(w)
     away = apart(_counterpart(generator, other, truncation=0.0), mean)
-    require(away <= EQUAL, f"the {off.format(own, other)} at truncation 0 differs from mean_w[{other}] by {away:.1e}")
+    require(
+        away <= EQUAL, f"the {off.format(subset, other)} at truncation 0 differs from mean_w[{other}] by {away:.1e}"
+    )
     alone = apart(_counterpart(generator, other, [_INDICES[2]]), _counterpart(generator, other)[2:3])
-    require(alone <= EQUAL, f"the {off.format(own, other)} differs by {alone:.1e} alone and in a batch")
-    if own != other:
-        require(_differ(_counterpart(generator, other), w), f"the {off.format(own, other)} is the sample itself")
+    require(alone <= EQUAL, f"the {off.format(subset, other)} differs by {alone:.1e} alone and in a batch")
+    if subset != other:
+        require(_differ(_counterpart(generator, other), w), f"the {off.format(subset, other)} is the sample itself")
 
 
 def _counterpart(

@@ -53,13 +53,13 @@ def find_direction(text: str, r: Tensor, class_index: Tensor, class_names: Seque
     """
     kind, _, rest = text.partition(":")
     if kind == "pc":
-        place = _component(rest, r.shape[1])
-        found = principal_components(r, place)
-        if not found.std[-1] > 1e-6 * found.std[0]:
+        index = _component(rest, r.shape[1])
+        result = principal_components(r, index)
+        if not result.std[-1] > 1e-6 * result.std[0]:
             raise ValueError(f"direction={text}: the samples do not vary along that component; take an earlier one")
-        return found.axes[:, -1].float()
+        return result.axes[:, -1].float()
     if kind == "classes":
-        first, last = (r[class_index == place].mean(0) for place in class_pair(rest, class_names))
+        first, last = (r[class_index == index].mean(0) for index in class_pair(rest, class_names))
         return last - first
     return read_vector(Path(text), r.shape[1])
 
@@ -85,7 +85,7 @@ def class_pair(text: str, class_names: Sequence[str], key: str = "direction=clas
         >>> class_pair("pug-shih-tzu", ["pug", "shih-tzu"])
         (0, 1)
     """
-    cuts = [place for place, letter in enumerate(text) if letter == "-"]
+    cuts = [index for index, letter in enumerate(text) if letter == "-"]
     pairs = [(text[:cut], text[cut + 1 :]) for cut in cuts]
     known = [pair for pair in pairs if pair[0] in class_names and pair[1] in class_names and pair[0] != pair[1]]
     if len(known) != 1:
@@ -119,10 +119,10 @@ def read_vector(path: Path, units: int) -> Tensor:
 
 
 def _component(text: str, units: int) -> int:
-    place = int(text) if text.isdecimal() and len(text) < 7 else 0
-    if not 1 <= place <= units:
+    index = int(text) if text.isdecimal() and len(text) < 7 else 0
+    if not 1 <= index <= units:
         raise ValueError(f"direction=pc:{text}: expected pc:1 to pc:{units}, one of the classifier's {units} units")
-    return place
+    return index
 
 
 def _safetensors(path: Path, units: int) -> Tensor:

@@ -74,10 +74,10 @@ def widespread(ranking: pd.DataFrame, tuned: Tuned) -> pd.DataFrame:
     """
     known = ~tuned.measures[:, :, [0, -1]].isnan().any(2)
     often = known.float().mean(1) >= MOST
-    place = {unit: p for p, unit in enumerate(tuned.unit.tolist())}
+    index = {unit: p for p, unit in enumerate(tuned.unit.tolist())}
     columns = zip(*(ranking[name].tolist() for name in ("unit", "label", "measure")), strict=True)
-    kept = [bool(often[place[u], tuned.labels.index(label), MEASURES.index(name)]) for u, label, name in columns]
-    table = pd.DataFrame(ranking[np.array(kept, dtype=bool)])
+    retained = [bool(often[index[u], tuned.labels.index(label), MEASURES.index(name)]) for u, label, name in columns]
+    table = pd.DataFrame(ranking[np.array(retained, dtype=bool)])
     return table.assign(rank=table.groupby(["label", "measure"])["rank"].rank().astype(int))
 
 
@@ -123,8 +123,8 @@ def leaders(ranking: pd.DataFrame, measure: str) -> list[str]:
 
 def head(ranking: pd.DataFrame, label: str, measure: str, most: int) -> list[int]:
     """The units that change a label most."""
-    own = pd.DataFrame(ranking[(ranking["label"] == label) & (ranking["measure"] == measure)])
-    return own.sort_values("rank")["unit"].tolist()[:most]
+    subset = pd.DataFrame(ranking[(ranking["label"] == label) & (ranking["measure"] == measure)])
+    return subset.sort_values("rank")["unit"].tolist()[:most]
 
 
 def label_change(tuned: Tuned, unit: int, label: str, measure: str) -> Tensor:
@@ -172,9 +172,9 @@ def _through_classes(tuned: Tuned, block: int, unit: int, label: str, measure: s
     """A row per class that has the label."""
     changes = label_change(tuned, unit, label, measure)
     for c in range(len(tuned.class_names)):
-        own = changes.where(tuned.class_index == c, torch.nan)
-        if not own.isnan().all():
-            yield Example("transfer", block, unit, typical(own[None], (measure,)), label, measure)
+        subset = changes.where(tuned.class_index == c, torch.nan)
+        if not subset.isnan().all():
+            yield Example("transfer", block, unit, typical(subset[None], (measure,)), label, measure)
 
 
 def _of_classes(relevance: pd.DataFrame, tuned: Tuned, most: int) -> Iterator[Example]:
@@ -195,8 +195,8 @@ def most_shared(relevance: pd.DataFrame) -> int:
 def _answer(tuned: Tuned, figure: str, unit: int, class_index: int) -> Example:
     """A unit on a sample of a class, with the probability of that class."""
     p = tuned.probability[_place(tuned, unit), :, :, class_index]
-    own = (p[:, -1] - p[:, 0]).where(tuned.class_index == class_index, torch.nan)
-    return Example(figure, 0, unit, typical(own[None], (PROBABILITY,)), "", PROBABILITY)
+    subset = (p[:, -1] - p[:, 0]).where(tuned.class_index == class_index, torch.nan)
+    return Example(figure, 0, unit, typical(subset[None], (PROBABILITY,)), "", PROBABILITY)
 
 
 def _place(tuned: Tuned, unit: int) -> int:

@@ -170,9 +170,9 @@ def _table(
         "probability": best.values,
         "cycled_prediction": known[cycled.prediction.numpy()],
     }
-    for place, name in enumerate(ctx.class_names):
-        columns[f"probability_{name}"] = encoded.probability[:, place]
-        columns[f"cycled_{name}"] = cycled.probability[:, place]
+    for index, name in enumerate(ctx.class_names):
+        columns[f"probability_{name}"] = encoded.probability[:, index]
+        columns[f"cycled_{name}"] = cycled.probability[:, index]
     columns["nearest"] = ours[distances["nearest"].numpy()]
     shares = [share_below(distances[name], reference[name]) for name in ("distance_r", "distance_w")]
     columns |= {name: distances[name] for name in ("distance_r", "distance_w")}

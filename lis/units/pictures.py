@@ -53,15 +53,15 @@ def pictures(
 def _build(ctx: Context, inputs: dict[str, Artifact], draft: Draft) -> None:
     tuned, learned, steps = Tuned.of(inputs["screen"], "tuning"), inputs["units"], ctx.config.view.steps
     chosen = examples(learned.table("ranking"), learned.table("relevance"), tuned, ctx.config.units.examples)
-    shown = list(dict.fromkeys((example.unit, example.sample) for example in chosen))
+    selected = list(dict.fromkeys((example.unit, example.sample) for example in chosen))
     known = inputs["screen"].table("units")
     ranges = {unit.unit: unit for unit in perturbations(pd.DataFrame(known[known["tuned"]]))}
     r, model = inputs["screen"].tensors("seeds")["r"], load_link(inputs["link"])
-    w = style_codes(model, r, [(ranges[unit], sample) for unit, sample in shown], steps)
+    w = style_codes(model, r, [(ranges[unit], sample) for unit, sample in selected], steps)
     look = Looker.pictured(ctx, Masks(load_segmenter(ctx, inputs["segmenter"])), tuned.labels)(w)
     tables = []
     for row, example in enumerate(chosen):
-        picture = shown.index((example.unit, example.sample))
+        picture = selected.index((example.unit, example.sample))
         table = example_rows(example, tuned, look[picture], ctx.classifier.class_names)
         tables.append(table.assign(row=row, picture=picture, value=ranges[example.unit].values(steps).numpy()))
     draft.table("pictures", pd.concat(tables, ignore_index=True))
@@ -69,14 +69,14 @@ def _build(ctx: Context, inputs: dict[str, Artifact], draft: Draft) -> None:
     draft.json("facts", {"labels": tuned.labels, "class_names": tuned.class_names})
 
 
-def style_codes(link: Link, r: Tensor, shown: Sequence[tuple[Perturbation, int]], steps: int) -> Tensor:
+def style_codes(link: Link, r: Tensor, selected: Sequence[tuple[Perturbation, int]], steps: int) -> Tensor:
     """w̃ `[k, steps, w_dim]` of units, each in one of the samples `r [n, units]`.
 
     Raises:
         ValueError: the link gives a w̃ that is not finite.
     """
     codes = []
-    for unit, sample in shown:
+    for unit, sample in selected:
         w = perturbed(link, r[sample, None], unit, unit.values(steps))
         require_finite(w, unit)
         codes.append(w[0])
@@ -96,9 +96,9 @@ def example_rows(example: Example, tuned: Tuned, look: Look, names: Sequence[str
     probability = look.probability[:, c]
     measured, moved = probability, probability - probability[0]
     if example.measure != PROBABILITY:
-        place = (slice(None), tuned.labels.index(example.label), MEASURES.index(example.measure))
+        index = (slice(None), tuned.labels.index(example.label), MEASURES.index(example.measure))
         measures = look.measures
-        measured, moved = measures[place], change(measures[:1].expand_as(measures), measures)[place]
+        measured, moved = measures[index], change(measures[:1].expand_as(measures), measures)[index]
     return pd.DataFrame(
         {
             "figure": example.figure,

@@ -86,17 +86,17 @@ def strips(ctx: Context, config: StripsConfig, test: Artifact, linked: Artifact,
 
 def _build(ctx: Context, test: Artifact, linked: Artifact, draft: Draft) -> None:
     config, samples, model = ctx.config.strips, test.tensors("pairs"), load_link(linked)
-    judged, shown = (first(samples, n) for n in (config.samples, config.examples))
+    judged, selected = (first(samples, n) for n in (config.samples, config.examples))
     truth, looker = Truth.of(ctx, samples["w"]), Looker(ctx, ctx.batches(), image=to_uint8)
-    found = candidates(linked.table("units"), model, shown["r"], max(CANDIDATES, config.units))
-    ranking = rank(replace(looker, image=None), model, judged, found, truth)
+    result = candidates(linked.table("units"), model, selected["r"], max(CANDIDATES, config.units))
+    ranking = rank(replace(looker, image=None), model, judged, result, truth)
     draft.table("ranking", ranking.assign(shown=np.arange(len(ranking)) < config.units))
     images, tables = [], []
     for unit in ctx.progress.track(perturbations(ranking.head(config.units)), label="strips of units"):
         values = unit.values(config.steps)
-        strip = tune(looker, model, shown["r"], unit, values)
+        strip = tune(looker, model, selected["r"], unit, values)
         images.append(strip.look.image)
-        tables.append(strip_table(ctx, shown, unit.unit, values, strip, truth))
+        tables.append(strip_table(ctx, selected, unit.unit, values, strip, truth))
     draft.tensors("strips", {"image": torch.stack(images)})
     draft.table("strips", pd.concat(tables, ignore_index=True))
 
@@ -104,8 +104,8 @@ def _build(ctx: Context, test: Artifact, linked: Artifact, draft: Draft) -> None
 def first(samples: dict[str, Tensor], per_class: int) -> dict[str, Tensor]:
     """The first samples of each class, of tensors `[n, …]` that are ordered by their `class_index [n]`."""
     index = samples["class_index"]
-    place = torch.arange(len(index)) - torch.searchsorted(index, index)
-    return {name: values[place < per_class] for name, values in samples.items()}
+    position = torch.arange(len(index)) - torch.searchsorted(index, index)
+    return {name: values[position < per_class] for name, values in samples.items()}
 
 
 def candidates(units: pd.DataFrame, model: Link, r: Tensor, most: int) -> pd.DataFrame:
@@ -171,9 +171,9 @@ def strip_table(
 def _effect(ctx: Context, class_index: Tensor, strip: Strip, truth: Truth | None) -> dict[str, float]:
     """One row of the ranking: what a unit does between the two ends of its range."""
     change = strip.look.probability.diff(dim=1)[:, 0]
-    own = [float(change[class_index == c, c].mean()) for c in range(len(ctx.class_names))]
-    row = {"change": float(np.abs(own).mean())}
-    row |= {f"change_{name}": mean for name, mean in zip(ctx.class_names, own, strict=True)}
+    subset = [float(change[class_index == c, c].mean()) for c in range(len(ctx.class_names))]
+    row = {"change": float(np.abs(subset).mean())}
+    row |= {f"change_{name}": mean for name, mean in zip(ctx.class_names, subset, strict=True)}
     row |= {f"toward_{name}": float(mean) for name, mean in zip(ctx.class_names, change.mean(0), strict=True)}
     row["flipped"] = float(strip.flipped[:, -1].float().mean())
     if truth is not None:

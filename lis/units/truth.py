@@ -155,13 +155,13 @@ def _build(ctx: Context, renderer: Renderer, screened: Artifact, draft: Draft) -
             f"the segmenter's labels ({', '.join(tuned.labels)}) are none of those whose truth is known: expected some "
             f"of {', '.join(renderer.labels)}; label these parts, or leave truth out of analysis.stages"
         )
-    effects, own = Effects.of(tuned), [tuned.labels.index(label) for label in known]
+    effects, subset = Effects.of(tuned), [tuned.labels.index(label) for label in known]
     measured = compared(tuned.measures[:, :, 0], tuned.measures[:, :, -1])
     true = _true_change(ctx, renderer, screened, tuned)[:, :, [renderer.labels.index(label) for label in known]]
-    found = Recovery(tuned.unit, tuple(known), effects.interpreted[own], measured[:, :, own], true)
-    agreement = found.agreement
+    result = Recovery(tuned.unit, tuple(known), effects.interpreted[subset], measured[:, :, subset], true)
+    agreement = result.agreement
     draft.table("agreement", agreement)
-    draft.table("units", found.units)
+    draft.table("units", result.units)
     draft.json("summary", summary(agreement))
 
 
@@ -266,6 +266,6 @@ def head_overlap(measured: Tensor, true: Tensor) -> Array:
 
 def summary(agreement: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Mean spearman and overlap over the interpreted labels by measure, of `Recovery.agreement`."""
-    own = agreement[agreement["interpreted"]]
-    means = {name: own.loc[own["measure"] == name, ["spearman", "overlap"]].mean() for name in COMPARED}
+    subset = agreement[agreement["interpreted"]]
+    means = {name: subset.loc[subset["measure"] == name, ["spearman", "overlap"]].mean() for name in COMPARED}
     return {name: {str(column): float(value) for column, value in row.items()} for name, row in means.items()}

@@ -92,7 +92,7 @@ def long_table(axes: Mapping[str, Sequence[Any] | Tensor], columns: Mapping[str,
         3     7   eye       4
     """
     size = tuple(len(values) for values in axes.values())
-    places = np.indices(size).reshape(len(size), -1)
-    named = {name: np.asarray(values)[place] for (name, values), place in zip(axes.items(), places, strict=True)}
+    indices = np.indices(size).reshape(len(size), -1)
+    named = {name: np.asarray(values)[index] for (name, values), index in zip(axes.items(), indices, strict=True)}
     flat = {name: np.broadcast_to(np.asarray(values), size).reshape(-1) for name, values in columns.items()}
     return pd.DataFrame(named | flat)

@@ -94,10 +94,10 @@ class Group:
         }
         return cls(tuple(perturbations), steps, results)
 
-    def put(self, place: tuple[slice, slice], found: dict[str, Tensor]) -> None:
+    def put(self, index: tuple[slice, slice], result: dict[str, Tensor]) -> None:
         """Writes a shard's results to their perturbations and samples."""
-        for name, values in found.items():
-            self.results[name][place] = values
+        for name, values in result.items():
+            self.results[name][index] = values
 
     def tensors(self, samples: dict[str, Tensor]) -> dict[str, Tensor]:
         """The fields of `Tuned` that are tensors."""
@@ -136,15 +136,15 @@ def _build(ctx: Context, linked: Artifact, seeds: Artifact, parts: Artifact, dra
 def _fill(job: Job, samples: dict[str, Tensor], groups: Sequence[Group]) -> None:
     """Makes all shards, whatever is there already, and puts each where it belongs."""
     ctx, config = job.ctx, job.ctx.config.tuning
-    places = [
+    indices = [
         (group, slice(first, first + config.unit_block), rows)
         for group in groups
         for rows in _rows(samples["class_index"], config.seed_block)
         for first in range(0, len(group.perturbations), config.unit_block)
     ]
-    blocks = [_block(ctx, samples, *place) for place in places]
+    blocks = [_block(ctx, samples, *index) for index in indices]
     made = SHARDS.artifacts(job, blocks, "tuning (blocks of units and samples)")
-    for (group, columns, rows), artifact in zip(places, made, strict=True):
+    for (group, columns, rows), artifact in zip(indices, made, strict=True):
         group.put((columns, rows), artifact.tensors("block"))
 
 
@@ -172,8 +172,8 @@ def _job(ctx: Context, linked: Artifact, parts: Artifact, units: pd.DataFrame) -
 
 @torch.inference_mode()
 def _unmoved(job: Job, r: Tensor, group: Group) -> dict[str, Tensor]:
-    found = {name: group.results[name][0, :, 0] for name in ("measures", "probability")}
-    return {"r": r, "w": job.link(r)} | found
+    result = {name: group.results[name][0, :, 0] for name in ("measures", "probability")}
+    return {"r": r, "w": job.link(r)} | result
 
 
 def _seed_table(ctx: Context, samples: dict[str, Tensor]) -> pd.DataFrame:
@@ -348,31 +348,31 @@ def null_directions(
         ValueError: along a direction no step is as long.
     """
     draws = Stream("null directions", seed).normal(None, torch.arange(count), len(std)).to(r.device)
-    found = []
+    result = []
     for k, draw in enumerate(draws * std):
         unit = Perturbation.along(f"random {k}", draw, -0.5, 0.5, relative=True)
         length = _reached(
             lambda s, unit=unit: step_norm(link, r, _of_length(unit, s)), steps[k % len(steps)], unit.name
         )
-        found.append(_of_length(unit, length))
-    return found
+        result.append(_of_length(unit, length))
+    return result
 
 
 def _of_length(direction: Perturbation, length: float) -> Perturbation:
     return replace(direction, low=-length / 2, high=length / 2)
 
 
-def _reached(step: Callable[[float], float], wanted: float, name: str) -> float:
+def _reached(step: Callable[[float], float], requested: float, name: str) -> float:
     """The length whose `step` is the wanted one: at once where it is proportional, else by Brent's method."""
     first = step(1.0)
-    length = wanted / first if first > 0 else 1.0
-    if abs(step(length) - wanted) <= EXACT * wanted:
+    length = requested / first if first > 0 else 1.0
+    if abs(step(length) - requested) <= EXACT * requested:
         return length
     for _ in range(_DOUBLINGS):
-        if step(length) >= wanted:
-            return float(root_scalar(lambda s: step(s) - wanted, bracket=(0.0, length), rtol=EXACT).root)
+        if step(length) >= requested:
+            return float(root_scalar(lambda s: step(s) - requested, bracket=(0.0, length), rtol=EXACT).root)
         length *= 2
     raise ValueError(
-        f"direction {name!r} moves w by {step(length):g} at most, expected {wanted:g} as for a unit: fit another link "
-        "(link=ridge), or set tuning.null_directions=0"
+        f"direction {name!r} moves w by {step(length):g} at most, expected {requested:g} as for a unit: fit another "
+        "link (link=ridge), or set tuning.null_directions=0"
     )

@@ -142,8 +142,8 @@ def unit_view(ctx: Context, linked: Artifact, test: Artifact, trained: Artifact 
     Raises:
         ValueError: as `wanted_unit`; a dead unit; what the stages before refuse.
     """
-    wanted = of_unit(linked.table("units"), wanted_unit(ctx.config, ctx.classifier))
-    _build(ctx, wanted, linked, _chosen(test.tensors("pairs"), ctx), Parts.of(ctx), draft)
+    requested = of_unit(linked.table("units"), wanted_unit(ctx.config, ctx.classifier))
+    _build(ctx, requested, linked, _chosen(test.tensors("pairs"), ctx), Parts.of(ctx), draft)
 
 
 @stage(
@@ -168,20 +168,20 @@ def direction_view(
     """
     text, samples = wanted_direction(ctx.config, ctx.classifier), train.tensors("pairs")
     direction = find_direction(text, samples["r"], samples["class_index"], ctx.class_names)
-    wanted = of_direction(text, direction, samples["r"])
-    _build(ctx, wanted, linked, _chosen(test.tensors("pairs"), ctx), Parts.of(ctx), draft)
+    requested = of_direction(text, direction, samples["r"])
+    _build(ctx, requested, linked, _chosen(test.tensors("pairs"), ctx), Parts.of(ctx), draft)
 
 
 def _chosen(samples: Mapping[str, Tensor], ctx: Context) -> dict[str, Tensor]:
     """The samples that are shown, ordered by class."""
     if ctx.config.class_name is None:
         return first(dict(samples), 1)
-    own = samples["class_index"] == ctx.class_names.index(ctx.config.class_name)
-    return {name: values[own][: ctx.config.view.samples] for name, values in samples.items()}
+    subset = samples["class_index"] == ctx.class_names.index(ctx.config.class_name)
+    return {name: values[subset][: ctx.config.view.samples] for name, values in samples.items()}
 
 
 def _build(
-    ctx: Context, wanted: Wanted, linked: Artifact, samples: dict[str, Tensor], parts: Parts, draft: Draft
+    ctx: Context, requested: Wanted, linked: Artifact, samples: dict[str, Tensor], parts: Parts, draft: Draft
 ) -> None:
     """Tensors "walk": what `Walk` holds. Tables "steps", "measures" and "affected": see `lis.units.unit`.
 
@@ -191,15 +191,15 @@ def _build(
     """
     units = linked.table("units")
     spread = torch.from_numpy(np.where(units["status"] == "live", units["std"], np.inf)).float()
-    found, along = walk(ctx, load_link(linked), parts, wanted.along, samples, spread), wanted.along
-    draft.tensors("walk", vars(found))
-    draft.table("steps", step_table(found, ctx.class_names, ctx.classifier.class_names))
-    draft.table("measures", measure_table(found, parts.labels, ctx.class_names))
-    draft.table("affected", affected_table(found, parts.labels))
-    means = {name: _finite(getattr(found, name).nanmean()) for name in ("step_norm", "realised", "others")}
-    own = {"name": along.name, "unit": along.unit, "low": along.low, "high": along.high}
+    result, along = walk(ctx, load_link(linked), parts, requested.along, samples, spread), requested.along
+    draft.tensors("walk", vars(result))
+    draft.table("steps", step_table(result, ctx.class_names, ctx.classifier.class_names))
+    draft.table("measures", measure_table(result, parts.labels, ctx.class_names))
+    draft.table("affected", affected_table(result, parts.labels))
+    means = {name: _finite(getattr(result, name).nanmean()) for name in ("step_norm", "realised", "others")}
+    subset = {"name": along.name, "unit": along.unit, "low": along.low, "high": along.high}
     draft.json(
-        "facts", own | wanted.known | means | {"labels": list(parts.labels), "class_names": list(ctx.class_names)}
+        "facts", subset | requested.known | means | {"labels": list(parts.labels), "class_names": list(ctx.class_names)}
     )
 
 
@@ -287,42 +287,42 @@ def walk(
     )
 
 
-def step_table(found: Walk, class_names: Sequence[str], known: Sequence[str]) -> pd.DataFrame:
+def step_table(result: Walk, class_names: Sequence[str], known: Sequence[str]) -> pd.DataFrame:
     """A row per sample and step.
 
     Columns: class, sample_index, own, step, value, probability (of the sample's own class), `probability_<class>`,
     prediction, flipped.
 
     Args:
-        found: the walk.
+        result: the walk.
         class_names: the classes of the run.
         known: the classes of the classifier.
     """
     rows = long_table(
-        {"row": range(len(found.own)), "step": range(len(found.value))},
+        {"row": range(len(result.own)), "step": range(len(result.value))},
         {
-            "own": found.own[:, None],
-            "value": found.value,
-            "probability": found.own_probability,
-            **{f"probability_{name}": found.probability[..., c] for c, name in enumerate(class_names)},
-            "prediction": np.asarray(known)[found.prediction.numpy()],
-            "flipped": found.flipped,
+            "own": result.own[:, None],
+            "value": result.value,
+            "probability": result.own_probability,
+            **{f"probability_{name}": result.probability[..., c] for c, name in enumerate(class_names)},
+            "prediction": np.asarray(known)[result.prediction.numpy()],
+            "flipped": result.flipped,
         },
     )
-    return _named(rows, found, class_names)
+    return _named(rows, result, class_names)
 
 
-def measure_table(found: Walk, labels: Sequence[str], class_names: Sequence[str]) -> pd.DataFrame:
+def measure_table(result: Walk, labels: Sequence[str], class_names: Sequence[str]) -> pd.DataFrame:
     """A row per sample, step, label and measure: class, sample_index, step, label, measure, measured, change."""
-    steps = range(len(found.value))
+    steps = range(len(result.value))
     rows = long_table(
-        {"row": range(len(found.own)), "step": steps, "label": labels, "measure": MEASURES},
-        {"measured": found.measures, "change": found.change},
+        {"row": range(len(result.own)), "step": steps, "label": labels, "measure": MEASURES},
+        {"measured": result.measures, "change": result.change},
     )
-    return _named(rows, found, class_names)
+    return _named(rows, result, class_names)
 
 
-def affected_table(found: Walk, labels: Sequence[str]) -> pd.DataFrame:
+def affected_table(result: Walk, labels: Sequence[str]) -> pd.DataFrame:
     """What the walk does to each label, from the first step to the last.
 
     Columns: label, measure, change (mean over the samples that have the label, see `Average`), resultant (R of the
@@ -330,7 +330,7 @@ def affected_table(found: Walk, labels: Sequence[str]) -> pd.DataFrame:
     the frame, over the images that have the label), interpreted (not too small), rank (by |change|, of the angle
     R·|change|, among the interpreted labels of a measure, 1 the largest; 0 without a rank).
     """
-    changes = change(found.measures[:, 0], found.measures[:, -1])
+    changes = change(result.measures[:, 0], result.measures[:, -1])
     average, around, known = Average.of(changes), unwrapped(changes), ~changes.isnan()
     lowest, highest = around.where(known, torch.inf).amin(0), around.where(known, -torch.inf).amax(0)
     table = long_table(
@@ -341,8 +341,8 @@ def affected_table(found: Walk, labels: Sequence[str]) -> pd.DataFrame:
             "lowest": lowest.where(average.n > 0, torch.nan),
             "highest": highest.where(average.n > 0, torch.nan),
             "n": average.n,
-            "mean_area": mean_area(found.measures)[:, None],
-            "interpreted": interpreted(found.measures)[:, None],
+            "mean_area": mean_area(result.measures)[:, None],
+            "interpreted": interpreted(result.measures)[:, None],
         },
     )
     size = pd.Series(average.ranked.abs().flatten().numpy()).where(table["interpreted"])
@@ -350,9 +350,9 @@ def affected_table(found: Walk, labels: Sequence[str]) -> pd.DataFrame:
     return table.assign(rank=rank)
 
 
-def _named(rows: pd.DataFrame, found: Walk, class_names: Sequence[str]) -> pd.DataFrame:
+def _named(rows: pd.DataFrame, result: Walk, class_names: Sequence[str]) -> pd.DataFrame:
     """The rows with class and sample_index in place of the sample's place."""
-    place = rows.pop("row").to_numpy()
-    rows.insert(0, "class", np.asarray(class_names)[found.class_index.numpy()[place]])
-    rows.insert(1, "sample_index", found.sample_index.numpy()[place])
+    index = rows.pop("row").to_numpy()
+    rows.insert(0, "class", np.asarray(class_names)[result.class_index.numpy()[index]])
+    rows.insert(1, "sample_index", result.sample_index.numpy()[index])
     return rows

@@ -103,12 +103,12 @@ def tree(x: Array, clusters: int) -> Tree:
     return Tree(merges, leaves_list(merges), fcluster(merges, clusters, "maxclust"))
 
 
-def map_table(effects: Effects, places: Array, cluster: NDArray[np.integer[Any]]) -> pd.DataFrame:
+def map_table(effects: Effects, indices: Array, cluster: NDArray[np.integer[Any]]) -> pd.DataFrame:
     """The map of units.
 
     Args:
         effects: of the units.
-        places: of `plane`, `[P, 2]`.
+        indices: of `plane`, `[P, 2]`.
         cluster: of `tree`, `[P]`.
 
     Returns:
@@ -116,7 +116,7 @@ def map_table(effects: Effects, places: Array, cluster: NDArray[np.integer[Any]]
         (mean over the measures of the label's |scaled change|, in [0, 1]).
     """
     label, strength = strongest(np.abs(vectors(effects)).mean(2), effects.kept_labels)
-    columns = {"unit": effects.tuned.unit, "x": places[:, 0], "y": places[:, 1], "label": label}
+    columns = {"unit": effects.tuned.unit, "x": indices[:, 0], "y": indices[:, 1], "label": label}
     return pd.DataFrame(columns | {"cluster": cluster, "strength": strength})
 
 

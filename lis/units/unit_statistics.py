@@ -109,39 +109,39 @@ def _build(ctx: Context, screened: Artifact, draft: Draft) -> None:
         part(findings, draft)
 
 
-def _rankings(found: Findings, draft: Draft) -> None:
-    draft.table("ranking", ranking(found.effects, found.null, found.rng(_RANKING)))
-    draft.table("overlap", overlap(found.effects, found.config.top))
-    draft.table("transfer", transfer(found.effects))
-    draft.table("agreement", class_agreement(found.effects))
-    draft.table("honesty", honesty(found.effects, found.null))
+def _rankings(result: Findings, draft: Draft) -> None:
+    draft.table("ranking", ranking(result.effects, result.null, result.rng(_RANKING)))
+    draft.table("overlap", overlap(result.effects, result.config.top))
+    draft.table("transfer", transfer(result.effects))
+    draft.table("agreement", class_agreement(result.effects))
+    draft.table("honesty", honesty(result.effects, result.null))
 
 
-def _distributions(found: Findings, draft: Draft) -> None:
-    scaled = scaled_changes(found.effects)
+def _distributions(result: Findings, draft: Draft) -> None:
+    scaled = scaled_changes(result.effects)
     draft.table("distribution", distribution(scaled))
     draft.tensors("scaled", scaled)
 
 
-def _sparsity(found: Findings, draft: Draft) -> None:
-    own, null = found.effects, found.null
-    draft.table("label_sparsity", label_sparsity_table(own, own, {"unit": own.tuned.unit}))
-    draft.table("label_sparsity_null", label_sparsity_table(null, own, {"name": null.tuned.names}))
-    draft.table("unit_sparsity", unit_sparsity_table(own, found.rng(_SPARSITY)))
+def _sparsity(result: Findings, draft: Draft) -> None:
+    subset, null = result.effects, result.null
+    draft.table("label_sparsity", label_sparsity_table(subset, subset, {"unit": subset.tuned.unit}))
+    draft.table("label_sparsity_null", label_sparsity_table(null, subset, {"name": null.tuned.names}))
+    draft.table("unit_sparsity", unit_sparsity_table(subset, result.rng(_SPARSITY)))
 
 
-def _map(found: Findings, draft: Draft) -> None:
-    config, effects = found.config, found.effects
+def _map(result: Findings, draft: Draft) -> None:
+    config, effects = result.config, result.effects
     x = vectors(effects).reshape(len(effects.tuned.unit), -1)
     grown = tree(x, config.clusters)
-    places = plane(x, config.perplexity)
-    draft.table("map", map_table(effects, places, grown.cluster))
+    indices = plane(x, config.perplexity)
+    draft.table("map", map_table(effects, indices, grown.cluster))
     draft.table("clusters", cluster_table(effects, grown.cluster))
     draft.json("tree", grown.facts)
 
 
-def _relevance(found: Findings, draft: Draft) -> None:
-    config, tuned, null = found.config, found.effects.tuned, found.null.tuned
+def _relevance(result: Findings, draft: Draft) -> None:
+    config, tuned, null = result.config, result.effects.tuned, result.null.tuned
     table = relevance(tuned, null, config.relevant)
     draft.table("relevance", table)
     draft.table("relevance_null", null_relevance(null))
@@ -188,18 +188,18 @@ def _moments(values: Tensor) -> dict[str, float]:
     }
 
 
-def selectivity(effects: Effects, kept: list[int]) -> Tensor:
+def selectivity(effects: Effects, retained: list[int]) -> Tensor:
     """Largest share of one label in the sum over labels of |mean log₂ ratio of area|, `[P]` in [1 / labels, 1].
 
     Args:
         effects: of units or directions.
-        kept: places of the labels that count.
+        retained: places of the labels that count.
 
     Returns:
         NaN where no area changes.
     """
-    size = effects.average.effect[:, kept, MEASURES.index("area")].abs().nan_to_num(0.0)
-    largest = size.amax(1) if kept else size.sum(1)
+    size = effects.average.effect[:, retained, MEASURES.index("area")].abs().nan_to_num(0.0)
+    largest = size.amax(1) if retained else size.sum(1)
     return largest / size.sum(1)
 
 
@@ -216,15 +216,15 @@ def honesty(effects: Effects, null: Effects) -> pd.DataFrame:
         directions that are at least as selective).
     """
     tuned = effects.tuned
-    own = selectivity(effects, effects.kept)
+    subset = selectivity(effects, effects.kept)
     return pd.DataFrame(
         {
             "unit": tuned.unit,
             "realised": tuned.realised.nanmean(1),
             "others": tuned.others.nanmean(1),
             "step_norm": tuned.step_norm.nanmean(1),
-            "selectivity": own,
-            "selectivity_p": p_null(own, selectivity(null, effects.kept)),
+            "selectivity": subset,
+            "selectivity_p": p_null(subset, selectivity(null, effects.kept)),
         }
     )
 
@@ -245,8 +245,8 @@ def label_sparsity_table(
     Returns:
         The first column, class, measure, sparsity.
     """
-    own, median = (of.median_by_class[:, :, reference.kept] for of in (reference, effects))
-    sparsity = label_sparsity(median, largest(own) if own.numel() else own.new_ones(len(MEASURES)))
+    subset, median = (of.median_by_class[:, :, reference.kept] for of in (reference, effects))
+    sparsity = label_sparsity(median, largest(subset) if subset.numel() else subset.new_ones(len(MEASURES)))
     axes = {"class": effects.tuned.class_names, "measure": (*MEASURES, ALL)}
     return long_table({**names, **axes}, {"sparsity": sparsity})
 

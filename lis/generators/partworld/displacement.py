@@ -65,10 +65,10 @@ def _followed(
 ) -> tuple[Tensor, Tensor]:
     """Where the points of the layer `seen [n, h, w]` in every pixel lie after the change, in frame units."""
     x, y = torch.zeros_like(canvas.x), torch.zeros_like(canvas.y)
-    for place, (layer, target) in enumerate(zip(layers, targets, strict=True)):
+    for index, (layer, target) in enumerate(zip(layers, targets, strict=True)):
         nearest = torch.stack([distance for distance, _ in layer.made_of]).argmin(0)
         for part, ((_, here), (_, there)) in enumerate(zip(layer.made_of, target.made_of, strict=True)):
-            own = (seen == place) & (nearest == part)
+            subset = (seen == index) & (nearest == part)
             to_x, to_y = moved.in_frame(*there.placed(*here.own(canvas.x, canvas.y)))
-            x, y = torch.where(own, to_x, x), torch.where(own, to_y, y)
+            x, y = torch.where(subset, to_x, x), torch.where(subset, to_y, y)
     return x, y

@@ -237,11 +237,11 @@ def visible(layers: list[Layer], names: tuple[str, ...], by_detail: bool = False
 
 def shares(layers: list[Layer]) -> list[Tensor]:
     """Share of every pixel that each layer covers after later layers hid what lies under them: `[n, h, w]` each."""
-    free, found = torch.ones_like(layers[0].alpha), []
+    free, result = torch.ones_like(layers[0].alpha), []
     for layer in reversed(layers):
-        found.append(free * layer.alpha)
+        result.append(free * layer.alpha)
         free = free * (1 - layer.alpha)
-    return found[::-1]
+    return result[::-1]
 
 
 class Frame(Protocol):
@@ -251,7 +251,7 @@ class Frame(Protocol):
         """Coordinates in the shape of points `[n, h, w]` of the figure."""
         ...
 
-    def placed(self, *own: Tensor) -> tuple[Tensor, Tensor]:
+    def placed(self, *subset: Tensor) -> tuple[Tensor, Tensor]:
         """Points of the figure, across and down, of coordinates in the shape."""
         ...
 
@@ -273,9 +273,9 @@ class Oval:
             along, across = _turned(along, across, -self.angle)
         return along / self.a, across / self.b
 
-    def placed(self, *own: Tensor) -> tuple[Tensor, Tensor]:
+    def placed(self, *subset: Tensor) -> tuple[Tensor, Tensor]:
         """Points of the figure."""
-        along, across = own[0] * self.a, own[1] * self.b
+        along, across = subset[0] * self.a, subset[1] * self.b
         if self.angle is not None:
             along, across = _turned(along, across, self.angle)
         return self.x + along, self.y + across
@@ -298,10 +298,10 @@ class Limb:
         rx, ry = (dx - t * ax) / self._radius(t), (dy - t * ay) / self._radius(t)
         return t, (rx * ax + ry * ay) / length, (ry * ax - rx * ay) / length
 
-    def placed(self, *own: Tensor) -> tuple[Tensor, Tensor]:
+    def placed(self, *subset: Tensor) -> tuple[Tensor, Tensor]:
         """Points of the figure."""
         ax, ay, length = self._axis()
-        t, along, across = own
+        t, along, across = subset
         reach = self._radius(t) / length
         x = self.start[0] + t * ax + reach * (along * ax - across * ay)
         y = self.start[1] + t * ay + reach * (along * ay + across * ax)

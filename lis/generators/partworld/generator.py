@@ -127,8 +127,8 @@ class PartWorld(nn.Module):
         image = image.clamp(-1, 1).contiguous()
         if features is False:
             return image
-        wanted = wanted_layers(features, list(maps))
-        return image, {name: x for name, x in maps.items() if name in wanted}
+        requested = wanted_layers(features, list(maps))
+        return image, {name: x for name, x in maps.items() if name in requested}
 
     def true_factors(self, w: Tensor) -> Tensor:
         """The exact latent factors `[n, factors]` of any `w [n, 64]`."""
@@ -170,16 +170,16 @@ def _find_set(class_names: Sequence[str], figures: str | None, conditional: bool
     if figures is not None and not conditional:
         return figures
     try:
-        own = set_of(class_names)
+        subset = set_of(class_names)
     except ValueError as error:
         hint = "for classes that only the classifier knows: gan.conditional=false gan.figures=<set>"
         raise ValueError(f"{error}; {hint}") from error
-    if figures not in (None, own):
+    if figures not in (None, subset):
         raise ValueError(
-            f"gan.figures={figures} and classes of {own} ({', '.join(class_names)}): expected classes of {figures} "
+            f"gan.figures={figures} and classes of {subset} ({', '.join(class_names)}): expected classes of {figures} "
             f"(classes={figures}), or a generator without classes (gan.conditional=false)"
         )
-    return own
+    return subset
 
 
 def _hash(path: Path, settings: str) -> str:

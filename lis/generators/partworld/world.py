@@ -131,9 +131,9 @@ def set_of(class_names: Sequence[str]) -> str:
     home = {name: figures.name for figures in SETS.values() for name in figures.classes}
     if unknown := [name for name in class_names if name not in home]:
         raise ValueError(f"part world has no class {unknown[0]!r}: expected some of {', '.join(home)}")
-    if len(found := {home[name] for name in class_names}) != 1:
-        raise ValueError(f"classes must come from one set of part world, got {', '.join(sorted(found)) or 'none'}")
-    return found.pop()
+    if len(result := {home[name] for name in class_names}) != 1:
+        raise ValueError(f"classes must come from one set of part world, got {', '.join(sorted(result)) or 'none'}")
+    return result.pop()
 
 
 def _class_means(figures: FigureSet) -> Tensor:

@@ -112,14 +112,14 @@ def fetch(url: str | None, cache: str | None = None) -> Path:
     known = record.read_text().strip()[:64] if record.is_file() else ""
     if not path.is_file():
         _download(url, path, known)
-    found = sha256(path)
-    if known and found != known:
+    result = sha256(path)
+    if known and result != known:
         raise ValueError(
-            f"{path} is not the file that it was: its SHA-256 is {found}, and {record.name} beside it says {known}. "
+            f"{path} is not the file that it was: its SHA-256 is {result}, and {record.name} beside it says {known}. "
             f"Delete {name} to fetch it again, or {record.name} if the file was exchanged on purpose"
         )
     if not known:
-        _remember(record, f"{found}  {name}\n")
+        _remember(record, f"{result}  {name}\n")
     return path
 
 
@@ -263,7 +263,7 @@ def _layers(
 
 def _layer(
     stage: Stage,
-    place: int,
+    position: int,
     index: int,
     bands: tuple[_Band, _Band],
     sizes: tuple[int, int],
@@ -271,7 +271,7 @@ def _layer(
     w_dim: int,
 ) -> LayerSpec:
     before, after = bands
-    torgb, critical = place == stage.layers, place >= stage.layers - _CRITICAL
+    torgb, critical = position == stage.layers, position >= stage.layers - _CRITICAL
     between = max(before.sampling_rate, after.sampling_rate) * (1 if torgb else _OVERSAMPLING)
     up, down = between // before.sampling_rate, between // after.sampling_rate
     up_taps, down_taps = (_FILTER_SIZE * factor if factor > 1 and not torgb else 1 for factor in (up, down))

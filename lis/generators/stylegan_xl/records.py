@@ -64,8 +64,8 @@ def _module(value: Any, where: str) -> tuple[str, dict[Any, Any]]:
     """Name of the class and state of a module, as PyTorch pickles it or as `torch_utils.persistence` does."""
     match value:
         case Call(Global("torch_utils.persistence", "_reconstruct_persistent_obj"), (meta,)):
-            found = as_dict(meta) or {}  # `module_src` in it is a program: it is not looked at
-            name, state = found.get("class_name"), as_dict(found.get("state"))
+            result = as_dict(meta) or {}  # `module_src` in it is a program: it is not looked at
+            name, state = result.get("class_name"), as_dict(result.get("state"))
         case Call(Global(_, name), _, state):
             state = as_dict(state)
         case _:
@@ -101,13 +101,13 @@ def _tensor(source: Source, value: Any, where: str) -> Tensor:
 
 def _attributes(source: Source, state: dict[Any, Any]) -> dict[str, Any]:
     """The plain ones, without those that PyTorch and the persistence keep for themselves."""
-    found = {}
+    result = {}
     source.budget.spend(len(state))
     for name, value in state.items():
         if isinstance(name, str) and not name.startswith("_"):
             with suppress(NotPlain):
-                found[name] = plain(source, value)
-    return found
+                result[name] = plain(source, value)
+    return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -356,8 +356,8 @@ def _headers(source: Source, blob: View) -> tuple[list[Any], int]:
 def _storage(source: Source, start: int, stop: int, dtype: torch.dtype, length: int) -> Storage:
     """The storage whose number of elements stands at `start`, and whose elements end before `stop`."""
     first = start + _COUNT.size
-    found = _COUNT.unpack_from(source.data, start)[0] if first <= stop else None
-    if found != length or not 0 <= length <= (stop - first) // dtype.itemsize:
+    result = _COUNT.unpack_from(source.data, start)[0] if first <= stop else None
+    if result != length or not 0 <= length <= (stop - first) // dtype.itemsize:
         raise ValueError(f"damaged: byte {start} begins a storage of {length} elements, of {stop - first} bytes")
     return Storage(dtype, first, length)
 

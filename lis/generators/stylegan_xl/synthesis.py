@@ -179,13 +179,13 @@ class Synthesis(nn.Module):
                 f"ws has shape {list(ws.shape)}, expected [n, num_ws, w_dim] = [n, {expected[0]}, {expected[1]}]"
             )
         compiled = usable(self.compile_mode, ws.device.type)
-        wanted = wanted_layers(features, self.layer_names)
+        requested = wanted_layers(features, self.layer_names)
         if len(ws) > 1 and not (torch.is_grad_enabled() and ws.requires_grad):  # which would keep all of it
-            parts = list(self._at_once(ws.device, wanted).map(lambda some: self._run(some, wanted, compiled), ws))
+            parts = list(self._at_once(ws.device, requested).map(lambda some: self._run(some, requested, compiled), ws))
             image = torch.cat([part[0] for part in parts])
             maps = {name: torch.cat([part[1][name] for part in parts]) for name in parts[0][1]}
         else:
-            image, maps = self._run(ws, wanted, compiled)
+            image, maps = self._run(ws, requested, compiled)
         return image if features is False else (image, maps)
 
     @property
@@ -201,20 +201,22 @@ class Synthesis(nn.Module):
         """
         return _cost(self.spec, self.dtype, wanted_layers(layers, self.layer_names))
 
-    def _at_once(self, device: torch.device, wanted: tuple[str, ...]) -> Batches:
+    def _at_once(self, device: torch.device, requested: tuple[str, ...]) -> Batches:
         """On a CPU one after the other, which is as fast; on a GPU as many as there is room for."""
-        return Batches(1 if device.type == "cpu" else max(1, budget(device) // self.cost(wanted).peak))
+        return Batches(1 if device.type == "cpu" else max(1, budget(device) // self.cost(requested).peak))
 
-    def _run(self, ws: Tensor, wanted: Collection[str], compiled: bool) -> tuple[Tensor, dict[str, Tensor]]:
+    def _run(self, ws: Tensor, requested: Collection[str], compiled: bool) -> tuple[Tensor, dict[str, Tensor]]:
         pairs = [layer.scales(w) for layer, w in zip(self.layers, ws[:, 1:].unbind(1), strict=True)]
         styles, scales = zip(*pairs, strict=True)
         x = self.input(ws[:, 0])
-        maps = {"input": x} if "input" in wanted else {}
+        maps = {"input": x} if "input" in requested else {}
         x = x * styles[0][:, :, None, None]
         for layer, scale, after in zip(self.layers, scales, (*styles[1:], None), strict=True):
-            kept = layer.spec.name in wanted  # as it is; the others are multiplied by the next styles on their way
-            x = layer(x, scale, None if kept else after, self.dtype, compiled)
-            if kept:
+            retained = (
+                layer.spec.name in requested
+            )  # as it is; the others are multiplied by the next styles on their way
+            x = layer(x, scale, None if retained else after, self.dtype, compiled)
+            if retained:
                 maps[layer.spec.name] = x
                 x = x if after is None else x * after[:, :, None, None]
         return x * self.spec.output_scale, maps
@@ -233,13 +235,13 @@ class Synthesis(nn.Module):
 
 @lru_cache
 @torch.inference_mode()
-def _cost(spec: SynthesisSpec, dtype: str, wanted: tuple[str, ...]) -> Cost:
+def _cost(spec: SynthesisSpec, dtype: str, requested: tuple[str, ...]) -> Cost:
     """Measured on a network and an image without content, which take neither memory nor time."""
     with torch.device("meta"):
         network = Synthesis(spec, dtype, "off")
         ws = torch.empty(1, 1 + len(spec.layers), spec.input.affine.in_features)
     with Meter() as meter:
-        _, maps = network._run(ws, wanted, compiled=False)
+        _, maps = network._run(ws, requested, compiled=False)
     return Cost(meter.peak, {name: tuple(x.shape[1:]) for name, x in network.crop(maps).items()})
 
 
