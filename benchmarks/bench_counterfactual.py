@@ -40,7 +40,7 @@ WAYS = {
     "batched, every k steps": (True, True),
 }
 """Batched, and looked at every k steps?"""
-PAIRS = "counterfactual.pairs=[pug-chihuahua,border_collie-chihuahua]"
+PAIRS = "counterfactuals.pairs=[pug-chihuahua,border_collie-chihuahua]"
 """Those of Fig. 7."""
 TARGET = 10.0
 """How much faster the last way is than the first, at least."""
@@ -82,7 +82,7 @@ def compare(samples: int, every: int, repetitions: int, threads: int) -> dict[st
         steps: dict[str, torch.Tensor] = {}
         for _ in range(repetitions):
             for way, (batched, seldom) in WAYS.items():
-                settings = search_settings(made.ctx.config.counterfactual)
+                settings = search_settings(made.ctx.config.counterfactuals)
                 land = made.land(replace(settings, check_every=every if seldom else 1))
                 start, busy = time.perf_counter(), time.process_time()
                 steps[way] = searched(made, land, batches, batched).steps

@@ -94,16 +94,17 @@ def leaders(run: Run) -> str:
 def honest(run: Run) -> str:
     """Beyond random directions, agreement of classes, and what arrives (Fig. 4)."""
     ranked = [row for row in run.rows("units", "ranking") if row["interpreted"] and not np.isnan(row["change"])]
-    beyond = means(ranked, lambda row: row["p_null"] < BEYOND, "measure")
+    beyond = means(ranked, lambda row: row["p_control"] < BEYOND, "measure")
     same = means(run.rows("units", "agreement"), lambda row: row["r"], "measure")
     arrived = {
-        name: float(np.nanmean([row[name] for row in run.rows("units", "honesty")])) for name in ("realised", "others")
+        name: float(np.nanmean([row[name] for row in run.rows("units", "faithfulness")]))
+        for name in ("reencoded_share", "off_target")
     }
     rows = [
         [run.name, "beyond 95 % of random directions", *(f"{100 * beyond[m,]:.1f} %" for m in MEASURES)],
         ["", "r between classes", *(f"{same[m,]:.2f}" for m in MEASURES)],
     ]
-    arrives = f"realised {arrived['realised']:.1%}, others {arrived['others']:.2f} standard deviations\n"
+    arrives = f"reencoded_share {arrived['reencoded_share']:.1%}, others {arrived['others']:.2f} standard deviations\n"
     return markdown(["set", "measure of change", *MEASURES], rows) + arrives
 
 
@@ -121,7 +122,7 @@ def sparse_units(run: Run) -> str:
     """Label sparsity of units, random directions in brackets (Fig. 5A), and the strongest labels (5B)."""
     own, null = (
         means(run.rows("units", name), lambda row: row["sparsity"], "class", "measure")
-        for name in ("label_sparsity", "label_sparsity_null")
+        for name in ("label_sparsity", "label_sparsity_control")
     )
     columns = [*MEASURES, "all"]
     rows = [

@@ -101,8 +101,8 @@ def test_the_step_across_is_compared_with_an_equal_share(run: Source, shown: dic
         "LPIPS is left out: no weights.",
         "Not shown: pug → chihuahua (no search succeeded).",
     ]
-    kinks = known(where(run.table("trajectories", "kinks"), trajectory=0, interpreted=True), "jump")
-    told = [row for row in records(kinks) if row["measure"] in ("area", "luminance", "entropy")]
+    jumps = known(where(run.table("trajectories", "jumps"), trajectory=0, interpreted=True), "jump")
+    told = [row for row in records(jumps) if row["measure"] in ("area", "luminance", "entropy")]
     row = max(told, key=lambda row: row["score"])
     told = f"{words(row['label'])}: {row['measure']} {changed(row['measure'], row['jump'])} ({number(row['score'], 2)})"
     assert section.tables[0].rows[0][2] == told
@@ -239,14 +239,14 @@ def test_without_parts_nothing_of_them_is_drawn(run: Source, tmp_path: Path, bla
 def test_shares_of_a_step_are_of_the_span_and_of_told_measures(run: Source, tmp_path: Path) -> None:
     """A measure that goes from −0.6 over the boundary to +0.57 has a jump of 1.17 of its largest change."""
     steps = made.STEPS
-    kinks = run.table("trajectories", "kinks")
-    kinks = kinks.assign(jump=1.17, elsewhere=0.1, interpreted=kinks["label"] != "eye")
+    jumps = run.table("trajectories", "jumps")
+    jumps = jumps.assign(jump=1.17, elsewhere=0.1, interpreted=jumps["label"] != "eye")
     measures = run.table("trajectories", "measures")
     course = np.array([0.0, *[-0.6] * (steps // 2), *[0.57] * (steps - 1 - steps // 2)])
     measures = measures.assign(change=course[measures["step"]])
 
     def build(draft: Draft) -> None:
-        draft.table("kinks", kinks)
+        draft.table("jumps", jumps)
         draft.table("measures", measures)
         draft.json("facts", run.json("trajectories", "facts"))
 

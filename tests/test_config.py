@@ -228,7 +228,7 @@ def test_a_number_at_the_ends_of_its_range_is_taken() -> None:
 
 
 def test_composed_numbers_that_are_not_finite_are_refused() -> None:
-    for override in ("gan.truncation=nan", "counterfactual.lambda2=inf", "counterfactual.l1_sweep=[0,nan]"):
+    for override in ("gan.truncation=nan", "counterfactuals.lambda2=inf", "counterfactuals.l1_sweep=[0,nan]"):
         with pytest.raises(ValueError, match=re.escape(override.partition("=")[0])):
             check_config(typed(composed(override)), names())
 

@@ -76,7 +76,7 @@ def example() -> Contents:
         "stage: tuning / large.safetensors / mask": tensor(large > 0),
         "stage: tuning / facts.json / counts.samples": 3,
         "stage: tuning / facts.json / labels": ["ear", "walk"],
-        "metric: units/realised": 0.25,
+        "metric: units/reencoded_share": 0.25,
         "page: 0 / lead": "The walk of tuning.seeds samples; walked.",
     }
     return {address: plain(leaf) for address, leaf in contents.items()}
@@ -104,7 +104,7 @@ def test_a_value_that_changes_by_more_than_1e5_of_the_largest_is_told() -> None:
     for values in ([1.00004, "nan", -3.0], [1.0, 2.0, -3.0], ["nan", "nan", -3.0], [1.0, "nan", "-inf"]):
         assert differences(example(), changed(address, values=values)), values
     assert differences(example(), changed("stage: tuning / units.parquet / unit", values=[3, 5, 9]))
-    assert differences(example(), example() | {"metric: units/realised": 0.25001})
+    assert differences(example(), example() | {"metric: units/reencoded_share": 0.25001})
 
 
 @pytest.mark.parametrize("index", [0, 1])
@@ -146,7 +146,7 @@ def test_the_reference_is_read_in_new_names() -> None:
         "tensor": {"large": "arrays"},
         "fact": {"samples": "n"},
         "value": {"walk": "traversal"},
-        "metric": {"units/realised": "units/arrived"},
+        "metric": {"units/reencoded_share": "units/arrived"},
         "config": {"tuning.seeds": "sweep.samples"},
         "text": {"walk": "traversal"},
     }

@@ -18,7 +18,7 @@ from lis.boundary.counterfactuals import counterfactuals
 from lis.boundary.initialisations import initialisations
 from lis.boundary.job import STARTS, class_pairs, starts, validate_counterfactual
 from lis.boundary.sparse_counterfactuals import sparse_counterfactuals
-from lis.config import CounterfactualConfig
+from lis.config import CounterfactualsConfig
 from lis.context import Context
 from lis.linking.link import link, load_link
 from lis.linking.pairs import pairs
@@ -27,7 +27,7 @@ from lis.store import Artifact
 
 SIZES: dict[str, Any] = {  # small logits: with λ₂ = 10 the picture would stay what it is
     "samples": 3,
-    "shown": 2,
+    "trajectories": 2,
     "steps": 7,
     "initialisations": 3,
     "diversity_samples": 2,
@@ -39,8 +39,8 @@ SIZES: dict[str, Any] = {  # small logits: with λ₂ = 10 the picture would sta
 
 
 def context(root: Path, **overrides: Any) -> Context:
-    sizes = SIZES | {key: overrides.pop(key) for key in list(overrides) if key in CounterfactualConfig.__annotations__}
-    return make_context(root, counterfactual=CounterfactualConfig(**sizes), **overrides)
+    sizes = SIZES | {key: overrides.pop(key) for key in list(overrides) if key in CounterfactualsConfig.__annotations__}
+    return make_context(root, counterfactual=CounterfactualsConfig(**sizes), **overrides)
 
 
 def frame(artifact: Artifact, name: str) -> Any:
@@ -127,7 +127,7 @@ def test_no_shard_or_batch_changes_a_result(run: tuple[Context, Artifact], tmp_p
     torch.testing.assert_close(
         artifact.tensors("counterfactuals"), other.tensors("counterfactuals"), rtol=1e-3, atol=1e-3
     )
-    for same in ({"sample_block": 2}, {"shown": 1}, {"initialisations": 5}):
+    for same in ({"sample_block": 2}, {"trajectories": 1}, {"initialisations": 5}):
         assert counterfactuals(context(Path(ctx.config.store).parent, **same)).key == artifact.key
 
 
@@ -233,10 +233,10 @@ def test_a_classifier_with_negative_activations_is_left_free(tmp_path: Path) -> 
     ("overrides", "message"),
     [
         ({"class_names": ("ant",)}, r"needs two classes: classes.names has 1 \(ant\)"),
-        ({"pairs": ["ant-dog"]}, "counterfactual.pairs=ant-dog: expected <from>-<to>"),
+        ({"pairs": ["ant-dog"]}, "counterfactuals.pairs=ant-dog: expected <from>-<to>"),
         ({"pairs": ["ant-bee", "ant-bee"]}, "every pair once"),
-        ({"pairs": []}, "counterfactual.pairs is empty"),
-        ({"samples": 21}, "counterfactual.samples=21: expected at most pairs.test=20"),
+        ({"pairs": []}, "counterfactuals.pairs is empty"),
+        ({"samples": 21}, "counterfactuals.samples=21: expected at most pairs.test=20"),
     ],
 )
 def test_bad_wishes_are_found_before_any_work(overrides: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from lis.linking.pairs import pairs, validate_classes
 from lis.report.page import write_report
 from lis.stages import names, register
 from lis.types import Generator
-from lis.units.traversal import strips
+from lis.units.traversal import traversal
 from lis.validation import check_config, check_labels, typed
 
 EARS = ("hanging_ears", "erect_ears")
@@ -120,10 +120,10 @@ def test_an_answer_that_is_never_given_stops_the_run(network: PartNetwork, tmp_p
 @pytest.mark.slow
 def test_the_strips_show_the_ears(network: PartNetwork, tmp_path: Path) -> None:
     """Over the units that are ranked, "erect" follows the angle of the ears more than any other factor."""
-    ctx = context(tmp_path, network, "pairs.train=600", "strips.samples=8", "link=ridge")
+    ctx = context(tmp_path, network, "pairs.train=600", "traversal.samples=8", "link=ridge")
     artifacts = {"pairs/test": pairs(ctx, "test"), "link": link(ctx), "evaluation": evaluation(ctx)}
-    artifacts["strips"] = strips(ctx)
-    ranking: Any = artifacts["strips"].table("ranking")
+    artifacts["traversal"] = traversal(ctx)
+    ranking: Any = artifacts["traversal"].table("ranking")
     r = ranking.filter(regex="^moved_").corrwith(ranking["toward_erect_ears"])
     assert r.abs().idxmax() == "moved_ear_angle" and r["moved_ear_angle"] > 0.7
     assert ranking["change"].iloc[0] > 0.05
@@ -149,10 +149,10 @@ def test_a_checkpoint_of_ones_own_takes_the_same_path(network: PartNetwork, tmp_
         "classes.names=[male,female]",
     )
     ctx = build.context(config)
-    artifacts = {"link": link(ctx), "evaluation": evaluation(ctx), "strips": strips(ctx)}
+    artifacts = {"link": link(ctx), "evaluation": evaluation(ctx), "traversal": traversal(ctx)}
     table = pairs(ctx, "test").tensors("pairs")
     assert torch.equal(ctx.classifier.head(table["r"]).argmax(1), 1 - table["class_index"])  # by name, not by place
-    assert set(artifacts["strips"].table("strips")["class"]) == {"male", "female"}
+    assert set(artifacts["traversal"].table("traversal")["class"]) == {"male", "female"}
     assert "female" in write_report(ctx, artifacts, tmp_path / "out").read_text()
 
 

@@ -21,7 +21,7 @@ from scipy.cluster.hierarchy import dendrogram, linkage
 from scipy.stats import norm
 
 from lis.quantify.measures import MEASURES
-from lis.report.faithfulness import honesty_figure
+from lis.report.faithfulness import faithfulness_figure
 from lis.report.layouts import changed
 from lis.report.marks import ONE_SIDED, TWO_SIDED, heat, matrix
 from lis.report.pictures import Block, Row, trajectories
@@ -50,7 +50,7 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
 
 @pytest.fixture(scope="module")
 def units(artifacts: dict[str, Artifact]) -> Artifact:
-    return artifacts["units"]
+    return artifacts["unit_statistics"]
 
 
 def texts(figure: Figure) -> str:
@@ -116,7 +116,7 @@ def test_ranking_shows_the_first_units_and_how_sure_they_are(units: Artifact) ->
     segments = [c.get_segments()[0][:, 0].tolist() for c in axis.collections if isinstance(c, LineCollection)]
     np.testing.assert_allclose(segments, [(row["low"], row["high"]) for row in rows], rtol=1e-6)
     filled = [line.get_markerfacecolor() != "white" for line in axis.lines if line.get_marker() == "o"]
-    assert filled == [row["p_null"] <= 0.05 for row in rows]
+    assert filled == [row["p_control"] <= 0.05 for row in rows]
     assert "eye (too small)" in texts(figure) and axis.title.get_text() == ""
 
 
@@ -141,7 +141,10 @@ def test_changes_stand_beside_the_normal_curve(units: Artifact) -> None:
 
 
 def test_label_sparsity_stands_beside_random_directions(units: Artifact) -> None:
-    own, null = known(units.table("label_sparsity"), "sparsity"), known(units.table("label_sparsity_null"), "sparsity")
+    own, null = (
+        known(units.table("label_sparsity"), "sparsity"),
+        known(units.table("label_sparsity_control"), "sparsity"),
+    )
     figure = label_sparsity(own, null, CLASSES)
     axis = panel(figure, "all measures")
     values = [column(where(own, measure="all", **{"class": name}), "sparsity").mean() for name in CLASSES]
@@ -202,7 +205,7 @@ def test_clusters_are_rows_in_the_order_of_the_tree(units: Artifact) -> None:
 
 
 def test_relevance_shows_every_unit_and_counts_the_relevant(units: Artifact) -> None:
-    table, null = units.table("relevance"), units.table("relevance_null")
+    table, null = units.table("relevance"), units.table("relevance_control")
     figure = relevance_figure(table, null, CLASSES, 0.15)
     axis = figure.axes[0]
     for at, name in enumerate(reversed(CLASSES)):
@@ -292,16 +295,16 @@ def test_agreement_between_classes_is_the_mean_over_pairs(units: Artifact) -> No
 
 
 def test_honesty_splits_units_at_the_null(units: Artifact) -> None:
-    table = units.table("honesty")
-    figure = honesty_figure(table, 8)
+    table = units.table("faithfulness")
+    figure = faithfulness_figure(table, 8)
     left, right = figure.axes
     dots = points(left)
-    np.testing.assert_allclose(dots[:-1], table[["realised", "others"]], rtol=1e-6)
-    np.testing.assert_allclose(dots[-1], table[["realised", "others"]].mean(), rtol=1e-6)
+    np.testing.assert_allclose(dots[:-1], table[["reencoded_share", "off_target"]], rtol=1e-6)
+    np.testing.assert_allclose(dots[-1], table[["reencoded_share", "off_target"]].mean(), rtol=1e-6)
     beyond = int((column(table, "selectivity_p") <= 0.05).sum())
     assert f"beyond 95 % of random directions ({beyond})" in texts(figure)
     assert sum(patch.get_height() for patch in right.patches) == len(table)  # pyright: ignore[reportAttributeAccessIssue]
-    assert len(honesty_figure(table, 1).axes) == 1
+    assert len(faithfulness_figure(table, 1).axes) == 1
 
 
 def test_measured_and_true_are_on_one_scale(artifacts: dict[str, Artifact]) -> None:

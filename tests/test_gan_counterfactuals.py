@@ -14,7 +14,7 @@ from helpers.fakes_units import LABELS, NAMES, FakeGenerator, look, tuning_conte
 
 from lis.boundary import gan_counterfactuals as stage
 from lis.boundary.gan_counterfactuals import (
-    GanCounterfactualConfig,
+    GanCounterfactualsConfig,
     _over_samples,
     gan_counterfactuals,
     told,
@@ -31,7 +31,7 @@ from lis.store import Artifact
 from lis.streams import Stream
 from lis.units import tuning
 
-CONFIG = GanCounterfactualConfig(samples=3, steps=5, shown=2, units=3)
+CONFIG = GanCounterfactualsConfig(samples=3, steps=5, examples=2, units=3)
 
 
 def use_fakes(patch: pytest.MonkeyPatch) -> None:
@@ -113,9 +113,9 @@ def test_quartiles_of_angles_lie_around_their_mean() -> None:
 
 def test_shown_are_a_typical_way_and_its_units_tuned(run: tuple[Context, Artifact]) -> None:
     ctx, artifact = run
-    shown, samples, tuned = (artifact.table(name) for name in ("shown", "samples", "tuned"))
+    shown, samples, tuned = (artifact.table(name) for name in ("examples", "samples", "tuned"))
     assert shown[["origin", "target"]].to_numpy().tolist() == [["ant", "bee"], ["bee", "cat"]]
-    paths, images = artifact.tensors("paths"), artifact.tensors("shown")
+    paths, images = artifact.tensors("paths"), artifact.tensors("examples")
     for k, row in enumerate(records(shown)):
         good = where(samples, origin=row["origin"], target=row["target"], arrived=True).index.tolist()
         shift = paths["shift"][good]
@@ -124,7 +124,7 @@ def test_shown_are_a_typical_way_and_its_units_tuned(run: tuple[Context, Artifac
     assert images["image"].shape == (2, 5, 3, 8, 8) and len(tuned) == 2 * 3
     first = records(tuned)[3]
     assert (
-        first["shown"] == 1
+        first["example"] == 1
         and first["unit"] == where(artifact.table("units"), origin="bee", target="cat")["unit"].iloc[0]
     )
     _, seen = slow_way(ctx, records(samples)[records(shown)[1]["row"]])
@@ -133,7 +133,7 @@ def test_shown_are_a_typical_way_and_its_units_tuned(run: tuple[Context, Artifac
     _, probability, _ = look(ctx, load_link(link(ctx))(r[None])[0])
     torch.testing.assert_close(artifact.tensors("tuned")["probability"][3, -1], probability, rtol=1e-3, atol=1e-4)
     for row in records(tuned):
-        assert row["own"] == float(paths["shift"][records(shown)[row["shown"]]["row"], row["unit"]])
+        assert row["own"] == float(paths["shift"][records(shown)[row["example"]]["row"], row["unit"]])
 
 
 def test_any_blocks_give_the_same(
@@ -141,7 +141,7 @@ def test_any_blocks_give_the_same(
 ) -> None:
     use_fakes(monkeypatch)
     other = gan_counterfactuals(context(tmp_path, tuning__seed_block=1, batch_size=3))
-    for name in ("samples", "measures", "units", "shown"):
+    for name in ("samples", "measures", "units", "examples"):
         pd.testing.assert_frame_equal(other.table(name), run[1].table(name), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(other.tensors("paths"), run[1].tensors("paths"), rtol=1e-4, atol=1e-5, equal_nan=True)
 
@@ -189,5 +189,5 @@ def test_what_cannot_work_is_refused(tmp_path: Path) -> None:
         validate_counterparts(SimpleNamespace(generator=bare, config=context(tmp_path).config))  # pyright: ignore
     with pytest.raises(ValueError, match=r"classes.names is \['ant'\]: expected two classes or more"):
         validate_counterparts(context(tmp_path, class_names=("ant",)))
-    with pytest.raises(ValueError, match=r"gan_counterfactual.samples=3: expected at most pairs.test=2"):
+    with pytest.raises(ValueError, match=r"gan_counterfactuals.samples=3: expected at most pairs.test=2"):
         validate_counterparts(context(tmp_path, pairs__test=2))

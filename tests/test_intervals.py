@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lis import statistics
 from lis.statistics import interval, resample
-from lis.units.ranking import axial_interval, change_interval, p_null
+from lis.units.ranking import axial_interval, change_interval, p_control
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -65,7 +65,7 @@ def test_p_equals_counting() -> None:
     null[:4, 0, 0] = torch.nan
     observed[2, 1, 1] = torch.nan
     null[3, 0, 1] = -observed[0, 0, 1]  # as large counts
-    p = p_null(observed, null)
+    p = p_control(observed, null)
     for place in np.ndindex(*observed.shape):
         known = [x for x in null[:, *place[1:]].tolist() if x == x]
         expected = (1 + sum(abs(x) >= abs(observed[place]) for x in known)) / (1 + len(known))
@@ -76,5 +76,5 @@ def test_p_equals_counting() -> None:
 
 
 def test_without_random_directions_there_is_no_p() -> None:
-    assert p_null(random(4, 2), random(0, 2)).isnan().all()
-    assert p_null(random(4, 2), torch.full((3, 2), torch.nan)).isnan().all()
+    assert p_control(random(4, 2), random(0, 2)).isnan().all()
+    assert p_control(random(4, 2), torch.full((3, 2), torch.nan)).isnan().all()

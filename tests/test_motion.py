@@ -120,7 +120,7 @@ def context(root: Path, generator: Any = None, **overrides: Any) -> Context:
         generator,
         FakeClassifier(generator),
         motion=MotionConfig(**sizes),
-        tuning=TuningConfig(units=None, seeds=2, null_directions=0),
+        tuning=TuningConfig(units=None, seeds=2, control_directions=0),
         pairs=PairsConfig(train=40, test=20, accept="any"),
         matcher=FlowConfig(),
         **{"classes__labels": list(LABELS)} | overrides,
@@ -164,7 +164,7 @@ def test_tables_hold_medians_over_samples(run: tuple[Context, Artifact]) -> None
 
 
 def test_what_is_shown_leads_from_the_first_image_to_the_last(run: tuple[Context, Artifact]) -> None:
-    table, shown = run[1].table("shown"), run[1].tensors("shown")
+    table, shown = run[1].table("examples"), run[1].tensors("examples")
     assert list(table["figure"]) == ["fields"] * 2 + ["trajectories"] * 2
     assert shown["image"].shape == (4, 3, 3, SIDE, SIDE) and shown["local"].shape == (4, 3, SIDE, SIDE, 2)
     tracks = run[1].table("tracks").set_index(["unit", "class", "sample_index"])
@@ -191,7 +191,7 @@ def test_figures_that_dissolve_are_lost_and_not_drawn(tmp_path: Path) -> None:
     artifact = motion(ctx)
     tracks = artifact.table("tracks")
     assert set(tracks["reason"]) == {LOST} and max(tracks["agreement"]) < AGREEMENT
-    assert tracks[["dx", "rotation", "figure"]].isna().to_numpy().all() and artifact.table("shown").empty
+    assert tracks[["dx", "rotation", "figure"]].isna().to_numpy().all() and artifact.table("examples").empty
     section: Any = motion_section(source(ctx, {"motion": artifact}))
     assert section.lead == f"Nothing could be aligned: {LOST}: 9." and not section.figures
 
@@ -276,7 +276,7 @@ def test_one_unit_or_one_direction(tmp_path: Path) -> None:
 def test_without_parts_the_whole_picture_counts(tmp_path: Path) -> None:
     artifact = motion(context(tmp_path, classes__labels=[]))
     assert artifact.table("parts").empty and artifact.table("local").empty
-    assert len(artifact.table("shown")) == 4 and artifact.table("tracks")["figure"].notna().to_numpy().all()
+    assert len(artifact.table("examples")) == 4 and artifact.table("tracks")["figure"].notna().to_numpy().all()
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from torch import Tensor
 from lis.linking.linear import LinearLink
 from lis.linking.mlp import MLPLink
 from lis.units.perturbation import Perturbation, perturbed, require_finite, step_norm, with_unit
-from lis.units.tuning import null_directions, perturbations, select
+from lis.units.tuning import control_directions, perturbations, select
 
 UNITS, W_DIM = 5, 3
 
@@ -133,7 +133,7 @@ STD = torch.tensor([1.0, 2.0, 0.0, 0.5, 4.0])
 def test_random_directions_move_as_far_as_units(model: Any) -> None:
     """The k-th as far as the k-th unit, in turn, as a mean over the samples; exactly where the link is linear."""
     r, wanted = random(6, UNITS).relu(), [0.5, 2.0, 0.01]
-    found = null_directions(model, r, STD, wanted, 7, seed=0)
+    found = control_directions(model, r, STD, wanted, 7, seed=0)
     assert [one.name for one in found] == [f"random {k}" for k in range(7)]
     for k, one in enumerate(found):
         assert one.direction is not None and one.relative and one.low == -one.high
@@ -147,20 +147,20 @@ def test_random_directions_move_as_far_as_units(model: Any) -> None:
 
 def test_random_directions_are_gaussian_in_standard_deviations() -> None:
     """Every unit has the same share of a direction in standardised units; more directions begin with the same."""
-    found = null_directions(linear(), random(3, UNITS), STD, [1.0], 400, seed=0)
+    found = control_directions(linear(), random(3, UNITS), STD, [1.0], 400, seed=0)
     standardised = torch.stack([one.direction for one in found if one.direction is not None]) / STD
     live = standardised[:, STD > 0] / standardised[:, STD > 0].norm(dim=1, keepdim=True)
     assert (live.square().mean(0) - 0.25).abs().max() < 0.04 and live.mean(0).abs().max() < 0.08
-    few, other = (null_directions(linear(), random(3, UNITS), STD, [1.0], 2, seed=seed) for seed in (0, 1))
+    few, other = (control_directions(linear(), random(3, UNITS), STD, [1.0], 2, seed=seed) for seed in (0, 1))
     assert few[1].direction is not None and other[1].direction is not None
     torch.testing.assert_close(few[1].direction, found[1].direction)
     assert (few[1].direction - other[1].direction).abs().max() > 0.1
-    assert null_directions(linear(), random(3, UNITS), STD, [1.0], 0, seed=0) == []
+    assert control_directions(linear(), random(3, UNITS), STD, [1.0], 0, seed=0) == []
 
 
 def test_a_step_that_cannot_be_reached_is_named() -> None:
     with pytest.raises(ValueError, match=r"'random 0' moves w by .* at most, expected 9 .*tuning\.null_directions=0"):
-        null_directions(lambda r: r.tanh(), random(3, UNITS), STD, [9.0], 1, seed=0)
+        control_directions(lambda r: r.tanh(), random(3, UNITS), STD, [9.0], 1, seed=0)
 
 
 def unit_table() -> pd.DataFrame:

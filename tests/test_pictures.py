@@ -27,7 +27,7 @@ from lis.units.examples import Example, examples, head, leaders, most_shared, ty
 from lis.units.perturbation import Perturbation
 from lis.units.pictures import pictures, style_codes
 from lis.units.tuned import Tuned
-from lis.units.tuning import screen
+from lis.units.tuning import tuning
 
 STEPS = 3
 
@@ -60,7 +60,9 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tuned, dict[str, A
 @pytest.fixture(scope="module")
 def chosen(tables: tuple[Tuned, dict[str, Artifact]]) -> list[Example]:
     own, artifacts = tables
-    return examples(artifacts["units"].table("ranking"), artifacts["units"].table("relevance"), own, 2)
+    return examples(
+        artifacts["unit_statistics"].table("ranking"), artifacts["unit_statistics"].table("relevance"), own, 2
+    )
 
 
 def of(chosen: list[Example], figure: str) -> list[Example]:
@@ -85,7 +87,7 @@ def test_a_sample_without_the_label_is_shown_only_where_no_other_is() -> None:
 
 def test_leaders_and_heads_equal_sorting_by_hand(tables: tuple[Tuned, dict[str, Artifact]]) -> None:
     own, artifacts = tables
-    ranking, mean = artifacts["units"].table("ranking"), Effects.of(own).average.value.abs()
+    ranking, mean = artifacts["unit_statistics"].table("ranking"), Effects.of(own).average.value.abs()
     m = MEASURES.index("entropy")
     strongest = {label: float(mean[:, k, m].max()) for k, label in enumerate(own.labels)}
     assert leaders(ranking, "entropy") == sorted(own.labels, key=lambda label: -strongest[label])
@@ -95,16 +97,16 @@ def test_leaders_and_heads_equal_sorting_by_hand(tables: tuple[Tuned, dict[str, 
 
 def test_a_unit_without_a_mean_angle_is_no_example(tables: tuple[Tuned, dict[str, Artifact]]) -> None:
     own, artifacts = tables
-    table = artifacts["units"].table("ranking")
+    table = artifacts["unit_statistics"].table("ranking")
     angles = table["measure"] == "angle"
     unknown = table.assign(change=table["change"].mask(angles), resultant=table["resultant"].mask(angles))
-    found = examples(unknown, artifacts["units"].table("relevance"), own, 2)
+    found = examples(unknown, artifacts["unit_statistics"].table("relevance"), own, 2)
     assert found and not [example for example in found if example.measure == "angle"]
 
 
 def test_a_change_that_few_samples_have_is_passed_over(tables: tuple[Tuned, dict[str, Artifact]]) -> None:
     own, artifacts = tables
-    ranking = artifacts["units"].table("ranking")
+    ranking = artifacts["unit_statistics"].table("ranking")
     assert widespread(ranking, own).equals(ranking)
     k, first = own.labels.index("ear"), records(where(ranking, label="ear", measure="angle"))[:3]
     measures = own.measures.clone()
@@ -118,7 +120,7 @@ def test_a_change_that_few_samples_have_is_passed_over(tables: tuple[Tuned, dict
 
 def test_every_figure_has_its_rows(chosen: list[Example], tables: tuple[Tuned, dict[str, Artifact]]) -> None:
     own, artifacts = tables
-    ranking = artifacts["units"].table("ranking")
+    ranking = artifacts["unit_statistics"].table("ranking")
     seen = where(ranking, interpreted=True)
     assert [(e.block, e.measure) for e in of(chosen, "measures")] == [
         (k, m) for k, m in enumerate(MEASURES) for _ in "ab"
@@ -138,7 +140,7 @@ def test_rows_through_the_classes_show_a_sample_of_each(
     chosen: list[Example], tables: tuple[Tuned, dict[str, Artifact]]
 ) -> None:
     own, artifacts = tables
-    relevance = artifacts["units"].table("relevance")
+    relevance = artifacts["unit_statistics"].table("relevance")
     for block in range(2):
         rows = [e for e in of(chosen, "transfer") if e.block == block]
         assert own.class_index[[e.sample for e in rows]].tolist() == [0, 1, 2] and len({e.unit for e in rows}) == 1
@@ -189,7 +191,7 @@ def test_pictures_equal_plain_loops(run: tuple[Context, Artifact]) -> None:
 def screened_of(ctx: Context) -> Artifact:
     with pytest.MonkeyPatch.context() as patch:
         use_fakes(patch)
-        return screen(ctx)
+        return tuning(ctx)
 
 
 def check_rows(rows: pd.DataFrame, measures: Tensor, answers: Tensor, names: np.ndarray) -> None:

@@ -37,12 +37,12 @@ def test_a_ranking_equals_sorting_by_hand() -> None:
             assert row["n"] == int((~effects.change[place, :, k, m].isnan()).sum())
             assert np.isnan(row["relative"]) == (measure != "area") or np.isnan(row["change"])
             if np.isnan(row["change"]):
-                assert measure == "angle" and np.isnan([row["low"], row["p_null"], row["resultant"]]).all()
+                assert measure == "angle" and np.isnan([row["low"], row["p_control"], row["resultant"]]).all()
                 continue
             assert row["low"] <= row["change"] <= row["high"]
             own_size = abs(effects.average.effect[place, k, m]) / effects.tuned.step_norm[place, 0]
             random = null.average.effect[:, k, m].abs() / null.tuned.step_norm[:, 0]
-            assert row["p_null"] == pytest.approx((1 + int((random >= own_size).sum())) / 5)
+            assert row["p_control"] == pytest.approx((1 + int((random >= own_size).sum())) / 5)
             assert row["mean_area"] == pytest.approx(effects.mean_area[k].item())
 
 
@@ -54,7 +54,7 @@ def test_a_longer_step_alone_is_no_finding() -> None:
     stretched = Effects(longer, twice, effects.mean_area)
     tables = (ranking(one, null, np.random.default_rng(0)) for one in (effects, stretched))
     first, second = (table[table["measure"] != "angle"] for table in tables)
-    np.testing.assert_allclose(first["p_null"], second["p_null"])
+    np.testing.assert_allclose(first["p_control"], second["p_control"])
     np.testing.assert_allclose(2 * first["change"], second["change"], rtol=1e-5)
 
 
@@ -87,7 +87,7 @@ def test_a_unit_without_a_change_comes_last() -> None:
     made.measures[:, :, :, 2] = torch.nan
     table: Any = ranking(Effects.of(made), Effects.of(tuned(3, seed=1)), np.random.default_rng(0))
     last: Any = own(table, "eye", "area").iloc[-1]
-    assert last["unit"] == 10 and last[["change", "low", "high", "p_null"]].isna().all()
+    assert last["unit"] == 10 and last[["change", "low", "high", "p_control"]].isna().all()
     absent: Any = own(table, "tail", "area")
     assert absent["unit"].tolist() == [10, 11, 12, 13] and absent["change"].isna().all()
     assert not absent["interpreted"].any() and absent["mean_area"].isna().all()

@@ -9,7 +9,7 @@ import pytest
 from helpers.perturbed import CLASSES, tuned
 
 from lis.units.relevance import (
-    null_relevance,
+    control_relevance,
     relevance,
     relevance_correlation,
     robustness,
@@ -29,7 +29,7 @@ def moved(own: Tuned, unit: int, class_index: int) -> list[float]:
 def test_relevance_equals_plain_loops() -> None:
     own, null = tuned(6), tuned(4, seed=1, directions=True)
     table: Any = relevance(own, null, 0.15).set_index(["unit", "class"])
-    random: Any = null_relevance(null)
+    random: Any = control_relevance(null)
     assert len(table) == 12 and len(random) == 8 and random["name"].iloc[0] == "random 10"
     for p, unit in enumerate(own.unit.tolist()):
         for c, name in enumerate(CLASSES):
@@ -42,7 +42,7 @@ def test_relevance_equals_plain_loops() -> None:
             assert row["flipped"] == pytest.approx(flips.float().mean().item())
             others = [abs(np.mean(moved(null, n, c))) / null.step_norm[n, 0].item() for n in range(4)]
             larger = sum(other >= abs(change) / own.step_norm[p, 0].item() for other in others)
-            assert row["p_null"] == pytest.approx((1 + larger) / 5)
+            assert row["p_control"] == pytest.approx((1 + larger) / 5)
 
 
 def test_changes_of_the_leading_units_sample_by_sample() -> None:
@@ -100,10 +100,10 @@ def test_no_unit_is_relevant() -> None:
     own = tuned(3)
     own.probability[:] = 0.2
     table: Any = relevance(own, tuned(0, directions=True), 0.15)
-    assert not table["relevant"].any() and table["p_null"].isna().all()
+    assert not table["relevant"].any() and table["p_control"].isna().all()
     assert len(shared(table)) == 0 and robustness(table, CLASSES)["relevant"].tolist() == [0, 0]
     assert np.isnan(relevance_correlation(own)["r"]).all()
-    assert len(null_relevance(tuned(0, directions=True))) == 0
+    assert len(control_relevance(tuned(0, directions=True))) == 0
 
 
 def test_a_class_without_samples() -> None:
@@ -111,5 +111,5 @@ def test_a_class_without_samples() -> None:
     own.class_index.zero_()
     table: Any = relevance(own, tuned(2, seed=1, directions=True), 0.15)
     empty: Any = table[table["class"] == "bee"]
-    assert empty["change"].isna().all() and not empty["relevant"].any() and empty["p_null"].isna().all()
+    assert empty["change"].isna().all() and not empty["relevant"].any() and empty["p_control"].isna().all()
     assert len(seeds_of_relevant(own, 2)) == 2 * 8

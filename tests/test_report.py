@@ -178,7 +178,7 @@ def test_the_top_and_tail_of_a_page_may_fail_too(
 ORDER = [
     "unit", "direction", "own_images",
     "examples", "distance", "principal_components", "classes", "true_factors", "similarity", "single_units",
-    "parts", "tuned_units", "measures", "sparsity", "unit_map", "class_relevance", "transfer", "honesty", "truth",
+    "parts", "tuned_units", "measures", "sparsity", "unit_map", "class_relevance", "transfer", "faithfulness", "truth",
     "motion", "matching",
     "counterfactuals", "across_the_boundary", "gradcam", "directions", "sparse", "boundary_truth", "contrast",
     "gan_counterfactuals",

@@ -16,7 +16,7 @@ from helpers.tuned_findings import CLASSES, LABELS, RARE
 
 from lis.quantify.measures import MEASURES
 from lis.report import pictures, traversal, unit
-from lis.report.faithfulness import honesty
+from lis.report.faithfulness import faithfulness
 from lis.report.layouts import changed, changed_between
 from lis.report.page import write_report
 from lis.report.pictures import blocks
@@ -127,7 +127,7 @@ def test_no_caption_says_that_the_picture_holds_what_only_r_does(caption: str) -
 
 
 def test_without_pictures_the_charts_stay(run: Source, shown: dict[str, Section]) -> None:
-    found = sections(Source(run.facts, {"units": run.artifacts["units"]}))
+    found = sections(Source(run.facts, {"units": run.artifacts["unit_statistics"]}))
     assert tuple(found) == OF_UNITS and tuple(shown) == (*OF_UNITS, TRUTH)
     for title, section in found.items():
         kept = [picture.name for picture in shown[title].figures if picture.kind != "photo"]
@@ -136,7 +136,7 @@ def test_without_pictures_the_charts_stay(run: Source, shown: dict[str, Section]
 
 
 def test_the_first_section_names_the_largest_change_of_area(run: Source, shown: dict[str, Section]) -> None:
-    section, table = shown["What units change"], run.table("units", "ranking")
+    section, table = shown["What units change"], run.table("unit_statistics", "ranking")
     seen = known(where(table, interpreted=True), "change")
     area = where(seen, measure="area")
     top = records(area.assign(size=area["change"].abs()).nlargest(1, columns="size"))[0]
@@ -145,12 +145,12 @@ def test_the_first_section_names_the_largest_change_of_area(run: Source, shown: 
     assert (
         f"Unit {top['unit']} changes the area of a label most: {words(top['label'])} by {by} on average" in section.lead
     )
-    beyond = share(float((column(seen, "p_null") <= 0.05).mean()))
+    beyond = share(float((column(seen, "p_control") <= 0.05).mean()))
     assert f"{beyond} are larger than in 95 % of random directions" in section.lead
 
 
 def test_the_table_has_the_first_units_of_every_label_and_measure(run: Source, shown: dict[str, Section]) -> None:
-    table, ranking = shown["What units change"].tables[0], run.table("units", "ranking")
+    table, ranking = shown["What units change"].tables[0], run.table("unit_statistics", "ranking")
     assert [row[0] for row in table.rows] == [label + " (too small)" * (label == "eye") for label in LABELS]
     assert list(table.columns) == ["label", *MEASURES]
     for line, label in enumerate(LABELS):
@@ -162,12 +162,12 @@ def test_the_table_has_the_first_units_of_every_label_and_measure(run: Source, s
             first = f"{own[0]['unit']} ({', '.join(facts)})"
             assert table.rows[line][place] == f"{first}, {own[1]['unit']}, {own[2]['unit']}"
             assert (own[0]["n"] < own[0]["samples"]) == (label == RARE)
-            assert ((line, place) in table.best) == (own[0]["p_null"] <= 0.05)
+            assert ((line, place) in table.best) == (own[0]["p_control"] <= 0.05)
 
 
 def test_measures_are_compared_with_chance_and_a_normal_distribution(run: Source, shown: dict[str, Section]) -> None:
-    lead, test = shown["Measures side by side"].lead, run.table("units", "distribution")
-    mean = column(run.table("units", "overlap"), "overlap").mean()
+    lead, test = shown["Measures side by side"].lead, run.table("unit_statistics", "distribution")
+    mean = column(run.table("unit_statistics", "overlap"), "overlap").mean()
     assert f"two measures share {number(mean, 2)} on average, {number(10 * 10 / 40, 2)} by chance" in lead
     tails = column(test, "kurtosis")
     assert column(test, "p_normal").max() < 0.05 and "not normally distributed in area, luminance," in lead
@@ -176,10 +176,10 @@ def test_measures_are_compared_with_chance_and_a_normal_distribution(run: Source
 
 def test_sparsity_stands_beside_its_null(run: Source, shown: dict[str, Section]) -> None:
     section = shown["Sparsity"]
-    own, null = (run.table("units", f"label_sparsity{end}") for end in ("", "_null"))
+    own, null = (run.table("unit_statistics", f"label_sparsity{end}") for end in ("", "_null"))
     mean, random = (number(column(where(t, measure="area"), "sparsity").mean(), 2) for t in (own, null))
     assert f"label sparsity of {mean} on average, {random} in random directions" in section.lead
-    by_units = where(run.table("units", "unit_sparsity"), measure="area").sort_values("sparsity")
+    by_units = where(run.table("unit_statistics", "unit_sparsity"), measure="area").sort_values("sparsity")
     least, most = (words(str(label)) for label in by_units["label"].iloc[[0, -1]])
     assert (
         f"area of {most} depends on the fewest units" in section.lead and f"that of {least} on the most" in section.lead
@@ -192,10 +192,10 @@ def test_the_map_names_the_commonest_label_and_the_most_selective_branch(
     run: Source, shown: dict[str, Section]
 ) -> None:
     lead = shown["Map of units"].lead
-    counts = run.table("units", "map")["label"].value_counts()
+    counts = run.table("unit_statistics", "map")["label"].value_counts()
     assert f"most units change most is {counts.index[0]}: {counts.iloc[0]} of 40" in lead
     shares = {}
-    for row in records(run.table("units", "clusters")):
+    for row in records(run.table("unit_statistics", "clusters")):
         values = {label: row[label] for label in LABELS if label in row}
         shares[row["cluster"]] = max(values.values()) / sum(values.values())
     best = max(shares, key=lambda name: shares[name])
@@ -203,7 +203,7 @@ def test_the_map_names_the_commonest_label_and_the_most_selective_branch(
 
 
 def test_relevance_counts_units_and_names_robust_classes(run: Source, shown: dict[str, Section]) -> None:
-    section, table = shown["Class relevance"], run.table("units", "relevance")
+    section, table = shown["Class relevance"], run.table("unit_statistics", "relevance")
     counts = table[table["relevant"]].groupby("unit").size()
     assert f"{len(counts)} of 40 units change the probability of a class by 0.15 or more" in section.lead
     assert f"{(counts > 1).sum()} of them for more than one class and at most for {counts.max()} of 3" in section.lead
@@ -211,23 +211,23 @@ def test_relevance_counts_units_and_names_robust_classes(run: Source, shown: dic
     top = records(table.nlargest(1, columns="relevance"))[0]
     assert f"unit {top['unit']} for {words(top['class'])}" in section.lead
     rows = {row[0]: row for row in section.tables[0].rows}
-    pug = next(row for row in records(run.table("units", "robustness")) if row["class"] == "pug")
+    pug = next(row for row in records(run.table("unit_statistics", "robustness")) if row["class"] == "pug")
     assert rows["pug"][1:4] == [number(pug["mean"], 2), number(pug["median"], 2), str(pug["relevant"])]
 
 
 def test_transfer_counts_directions_that_all_classes_share(run: Source, shown: dict[str, Section]) -> None:
-    table, lead = run.table("units", "transfer"), shown["Transfer between classes"].lead
+    table, lead = run.table("unit_statistics", "transfer"), shown["Transfer between classes"].lead
     groups = [np.sign(own["change"].dropna()) for _, own in table.groupby(["label", "measure"])]
     several = [signs for signs in groups if len(signs) > 1]  # an angle may have no mean in a class
     same = sum(len(set(signs)) == 1 for signs in several)
     assert len(several) >= 19 and f"for {same} of {len(several)} pairs of a label and a measure" in lead
-    r = column(where(run.table("units", "agreement"), measure="area"), "r").mean()
+    r = column(where(run.table("unit_statistics", "agreement"), measure="area"), "r").mean()
     assert f"correlate at {r:+.2f} for area" in lead
 
 
 def test_what_arrives_is_the_median(run: Source, shown: dict[str, Section]) -> None:
-    table, lead = run.table("units", "honesty"), shown["What arrives"].lead
-    assert f"shows {share(float(np.median(column(table, 'realised'))))} of the change that was asked" in lead
+    table, lead = run.table("unit_statistics", "faithfulness"), shown["What arrives"].lead
+    assert f"shows {share(float(np.median(column(table, 'reencoded_share'))))} of the change that was asked" in lead
     assert f"move by {number(column(table, 'others').mean(), 2)} of their standard deviations" in lead
     assert f"{share(float((column(table, 'selectivity_p') <= 0.05).mean()))} of the units are more selective" in lead
 
@@ -303,7 +303,9 @@ def test_answers_that_never_change(tmp_path: Path) -> None:
 
 def test_one_class_and_one_label(tmp_path: Path) -> None:
     own = tuned_findings.tuned(6, 2, ("cap",), ("agaric",))
-    across, answers, compared, arrives = edge(tmp_path, own, transfer, class_relevance, measures, honesty, directions=4)
+    across, answers, compared, arrives = edge(
+        tmp_path, own, transfer, class_relevance, measures, faithfulness, directions=4
+    )
     assert across.lead == "There is one class: nothing to transfer to."
     assert not {"relevance-correlation", "relevant-units"} & set(names(answers))
     assert "too few changes" in compared.lead and "unit-changes" not in names(compared)

@@ -229,6 +229,6 @@ def test_the_configuration_alone_is_light() -> None:
 
 
 def test_every_silent_field_is_left_out_of_the_keys() -> None:
-    tuning = config.TuningConfig(units=1, seeds=2, null_directions=3)
-    assert keyed(tuning) == {"units": 1, "seeds": 2, "steps": 2, "null_directions": 3}
+    tuning = config.TuningConfig(units=1, seeds=2, control_directions=3)
+    assert keyed(tuning) == {"units": 1, "seeds": 2, "steps": 2, "control_directions": 3}
     assert keyed(OmegaConf.to_object(OmegaConf.structured(tuning))) == keyed(tuning)

@@ -67,7 +67,7 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     assert torch.equal(artifact.tensors("numbers")["r"], torch.arange(6.0).reshape(2, 3).T)
     pd.testing.assert_frame_equal(artifact.table("rows"), pd.DataFrame({"unit": [0, 1], "mean": [0.5, float("nan")]}))
     assert artifact.json("facts") == {"kind": "lr", "n": 2}
-    assert artifact.has("rows") and artifact.has("numbers") and artifact.has("facts") and not artifact.has("others")
+    assert artifact.has("rows") and artifact.has("numbers") and artifact.has("facts") and not artifact.has("off_target")
 
 
 def test_the_manifest_says_how_it_was_made(tmp_path: Path) -> None:

@@ -77,11 +77,12 @@ def test_faces_without_classes_and_a_binary_classifier_run_to_a_page(tmp_path: P
     torch.save({"state_dict": network.state_dict()}, tmp_path / "gender.pth")
     names = "[female,male]"
     code, output = lis(
-        *SMALL, "gan=ffhq256", f"gan.weights={weights}", "gan.compile=off", "link=lr", "analysis=strips",
+        *SMALL, "gan=ffhq256", f"gan.weights={weights}", "gan.compile=off", "link=lr", "analysis=traversal",
         "classifier=file", "classifier.library=partnet", "classifier.model=partnet", "classifier.weights=gender.pth",
         "classifier.num_classes=2", f"classifier.class_names={names}", "classifier.domain=faces", "classes=custom",
-        f"classes.names={names}", "pairs.train=8", "pairs.test=3", "shard_size=8", "strips.units=3",
-        "strips.samples=2", "strips.examples=1", "strips.steps=3", "evaluation.examples=1", "hydra.run.dir=run",
+        f"classes.names={names}", "pairs.train=8", "pairs.test=3", "shard_size=8", "traversal.units=3",
+        "traversal.samples=2", "traversal.examples=1", "traversal.steps=3", "evaluation.examples=1",
+        "hydra.run.dir=run",
         cwd=tmp_path,
     )  # fmt: skip
     assert code == 0, output
@@ -109,8 +110,14 @@ def test_256_pixels_take_less_memory_than_planned_at_any_batch_size(tmp_path: Pa
     labels_of(tmp_path / "labels", gan, tmp_path)
     chosen = [*gan, *RANDOM, f"labels.folder={tmp_path / 'labels'}", "classes.labels=[upper,lower]"]
     counts = ["pairs.train=12", "pairs.test=2", "shard_size=12", "batch_size=1000", "tuning.batch_size=1000"]
-    few = ["tuning.units=3", "tuning.seeds=2", "tuning.null_directions=1", f"segmenter={network}", "segmenter.epochs=2"]
-    stages = ["analysis=units", "analysis.stages=[pairs/train,link,tuning]"]
+    few = [
+        "tuning.units=3",
+        "tuning.seeds=2",
+        "tuning.control_directions=1",
+        f"segmenter={network}",
+        "segmenter.epochs=2",
+    ]
+    stages = ["analysis=unit_statistics", "analysis.stages=[pairs/train,link,tuning]"]
     limited = f"import resource; resource.setrlimit(resource.RLIMIT_DATA, (16 * 2**30,) * 2); {STARTED}"
     command = [sys.executable, "-c", limited, *SMALL, *chosen, *counts, *few, *stages, "hydra.run.dir=run"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

@@ -55,7 +55,7 @@ class Known(FakeGenerator):
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Context, Artifact]:
     with pytest.MonkeyPatch.context() as patch:
         use_masks(patch)
-        ctx = context(tmp_path_factory.mktemp("run"), generator=Known(), shown=3)
+        ctx = context(tmp_path_factory.mktemp("run"), generator=Known(), trajectories=3)
         return ctx, trajectories(ctx)
 
 
@@ -121,7 +121,7 @@ def test_the_two_images_beside_the_boundary(run: tuple[Context, Artifact]) -> No
 
 def test_kinks_are_of_the_step_that_crosses(run: tuple[Context, Artifact]) -> None:
     artifact, keys = run[1], ["trajectory", "label", "measure"]
-    table = frame(artifact, "kinks")
+    table = frame(artifact, "jumps")
     boundary, known = frame(artifact, "trajectories")["boundary"], 0
     curves = frame(artifact, "measures").groupby(keys)
     for key, own in curves:
@@ -206,6 +206,6 @@ def test_the_truth_is_asked_only_where_it_is_known() -> None:
 def test_a_run_of_all_stages_ends_in_a_page(tmp_path: Path) -> None:
     stages = "counterfactuals,trajectories,initialisations,sparse_counterfactuals,boundary_truth"
     wanted = ["classes.names=[pug,chihuahua]", f"analysis.stages=[{stages}]", "hydra.run.dir=run"]
-    code, output = lis("analysis=counterfactual", *SMALL, *wanted, cwd=tmp_path)
+    code, output = lis("analysis=counterfactuals", *SMALL, *wanted, cwd=tmp_path)
     assert code == 0, output
     assert (tmp_path / "run" / "report.html").stat().st_size > 50_000

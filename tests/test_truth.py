@@ -21,7 +21,7 @@ from lis.store import Artifact
 from lis.streams import Stream
 from lis.units.truth import COMPARED, true_measures, truth
 from lis.units.tuned import Tuned
-from lis.units.tuning import screen
+from lis.units.tuning import tuning
 
 
 class Drawing(FakeGenerator):
@@ -64,8 +64,8 @@ def test_a_segmenter_that_is_never_wrong_agrees(run: tuple[Context, Artifact]) -
 
 def test_true_changes_equal_plain_loops(run: tuple[Context, Artifact]) -> None:
     ctx, artifact = run
-    tuned, model = Tuned.of(screen(ctx)), load_link(link(ctx))
-    r = screen(ctx).tensors("seeds")["r"]
+    tuned, model = Tuned.of(tuning(ctx)), load_link(link(ctx))
+    r = tuning(ctx).tensors("seeds")["r"]
     found: Any = artifact.table("units").set_index(["unit", "label", "measure"])["true"]
     for p in (0, 5, 11):
         changes = []

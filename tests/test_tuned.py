@@ -28,8 +28,8 @@ def tensors(count: int) -> dict[str, Tensor]:
         "measures": measures,
         "probability": random(count, S, T, C, seed=1),
         "prediction": (7 * random(count, S, T, seed=2)).long(),
-        "realised": random(count, S),
-        "others": random(count, S),
+        "reencoded_share": random(count, S),
+        "off_target": random(count, S),
         "step_norm": random(count, S),
         "class_index": torch.tensor([0, 0, 1, 1]),
         "sample_index": torch.tensor([0, 2, 1, 5]),
@@ -39,14 +39,14 @@ def tensors(count: int) -> dict[str, Tensor]:
 @pytest.fixture
 def artifact(tmp_path: Path) -> Artifact:
     facts = {
-        "names": {"tuning": ["4", "5", "9"], "null": []},
+        "names": {"tuning": ["4", "5", "9"], "control": []},
         "labels": ["ear", "leg"],
         "class_names": ["pug", "collie"],
     }
 
     def build(draft) -> None:
         draft.tensors("tuning", tensors(P))
-        draft.tensors("null", tensors(0))
+        draft.tensors("control", tensors(0))
         draft.json("facts", facts)
 
     return Store(tmp_path).make(Recipe("tuning", 1, {}), build)
@@ -76,6 +76,6 @@ def test_changes_go_from_the_first_to_the_last_step(artifact: Artifact) -> None:
 
 
 def test_no_perturbation_is_read_as_none(artifact: Artifact) -> None:
-    null = Tuned.of(artifact, "null")
+    null = Tuned.of(artifact, "control")
     assert null.names == () and null.change.shape == (0, S, K, M)
     assert null.own_probability.shape == (0, S, T) and null.flipped.shape == (0, S)

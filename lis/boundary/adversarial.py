@@ -81,7 +81,7 @@ def _images(ctx: Context, machine: Machine) -> int:
     inputs=(counterfactuals, link, segmented),
     config=AdversarialConfig,
     models=MODELS,
-    also=lambda ctx: {"shown": ctx.config.counterfactual.shown},
+    also=lambda ctx: {"examples": ctx.config.counterfactuals.trajectories},
     images=_images,
     arrays=picture_arrays,
 )
@@ -104,8 +104,8 @@ def adversarial(
     all rows), n. A picture without w has no feature maps: the masks of the adversarial image are those of the original,
     so that its parts cannot change in shape.
 
-    Table and tensors "shown", the first row of each of the first `counterfactual.shown` pairs: origin, target,
-    sample_index, row (of the table "adversarial"); image `[k, 4, 3, H, W]` uint8 (original, counterfactual,
+    Table and tensors "examples", the first row of each of the first `counterfactuals.trajectories` pairs: origin,
+    target, sample_index, row (of the table "adversarial"); image `[k, 4, 3, H, W]` uint8 (original, counterfactual,
     adversarial, the link's picture of the adversarial image), difference `[k, 2, 3, H, W]` float32 (counterfactual and
     adversarial, each minus the original). Json "facts": labels, n, and the shares reached and seen.
 
@@ -147,7 +147,7 @@ def _block(job: Job, block: Block, draft: Draft) -> None:
 SHARDS = Shards("adversarial-shard", VERSION, _config, _block)
 """Tensors "block" of n counterfactuals: probability, reached, steps, cycled `[n]`; measures `[n, 3, K, 5]` (original,
 counterfactual, adversarial); mse, largest and coarse `[n, 2]`. Tensors "first", of the first row alone: image and
-difference as in the tensors "shown" of `adversarial`."""
+difference as in the tensors "examples" of `adversarial`."""
 
 
 def _contrast(
@@ -193,11 +193,13 @@ def _build(job: Job, draft: Draft) -> None:
     draft.table("adversarial", result)
     labels = job.parts.labels
     draft.table("measures", _measures(results["measures"] if results else torch.empty(0, 3, len(labels), 5), labels))
-    starts = np.cumsum([0, *(len(block.rows) for block in blocks)])[: min(len(blocks), ctx.config.counterfactual.shown)]
-    draft.table("shown", result.iloc[starts][["origin", "target", "sample_index"]].assign(row=starts))
+    starts = np.cumsum([0, *(len(block.rows) for block in blocks)])[
+        : min(len(blocks), ctx.config.counterfactuals.trajectories)
+    ]
+    draft.table("examples", result.iloc[starts][["origin", "target", "sample_index"]].assign(row=starts))
     if len(starts):
         first = [artifact.tensors("first") for artifact in shards[: len(starts)]]
-        draft.tensors("shown", {name: torch.stack([each[name] for each in first]) for name in first[0]})
+        draft.tensors("examples", {name: torch.stack([each[name] for each in first]) for name in first[0]})
     shares = (
         {name: float(np.mean(result[name])) if len(result) else None for name in ("reached", "seen")} if results else {}
     )

@@ -59,7 +59,7 @@ def validate_bayes(generator: Generator) -> Bayes:
     version=1,
     inputs=(counterfactuals, trajectories),
     models=("generator",),
-    also=lambda ctx: {"path_end": ctx.config.counterfactual.path_end},
+    also=lambda ctx: {"path_end": ctx.config.counterfactuals.path_end},
     check=lambda ctx: validate_bayes(ctx.generator),
 )
 def boundary_truth(ctx: Context, searched: Artifact, selected: Artifact, draft: Draft) -> None:
@@ -107,7 +107,7 @@ def _boundaries(job: Job, generator: Bayes, table: pd.DataFrame, tensors: Mappin
     def inside(path: Tensor, position: Tensor) -> Tensor:
         return posterior(path, position).argmax(1) == target[path]
 
-    every, end = torch.arange(len(table)), job.ctx.config.counterfactual.path_end
+    every, end = torch.arange(len(table)), job.ctx.config.counterfactuals.path_end
     with torch.inference_mode():
         bayes = enter(inside, len(table), end, steps=int(10 * end)).mean(1).numpy()
         at = posterior(every, torch.tensor(np.asarray(table["boundary"]))).exp()

@@ -24,7 +24,7 @@ KEPT = ("r", "shift", "reencoded", "reencoded_original", "w", "w_original")
 
 def identity_of(ctx: Context) -> dict[str, Any]:
     """The part of the configuration that every search follows from, with the pairs of classes."""
-    config = ctx.config.counterfactual
+    config = ctx.config.counterfactuals
     return {
         "seed": ctx.config.seed,
         "accept": ctx.config.pairs.accept,
@@ -45,7 +45,7 @@ SEARCHED = (link, train_pairs, test_pairs)
     version=3,
     inputs=SEARCHED,
     models=MODELS,
-    also=lambda ctx: identity_of(ctx) | {"samples": ctx.config.counterfactual.samples},
+    also=lambda ctx: identity_of(ctx) | {"samples": ctx.config.counterfactuals.samples},
     check=lambda ctx: validate_counterfactual(ctx.config),
     arrays=search_arrays,
 )
@@ -65,7 +65,7 @@ def counterfactuals(ctx: Context, linked: Artifact, train: Artifact, test: Artif
     """
     job = Job.of(ctx)
     _build(
-        job, searched(job, blocks(job, ctx.config.counterfactual.samples, initialisations=1), "counterfactuals"), draft
+        job, searched(job, blocks(job, ctx.config.counterfactuals.samples, initialisations=1), "counterfactuals"), draft
     )
 
 
@@ -137,5 +137,5 @@ def _build(job: Job, result: dict[str, Tensor], draft: Draft) -> None:
     draft.tensors("counterfactuals", {name: result[name] for name in KEPT})
     reached = int(result["success"].sum())
     counts = {"n": len(table), "reached": reached, "rate": reached / len(table), "nonnegative": job.nonnegative}
-    settings = asdict(search_settings(ctx.config.counterfactual)) | {"start": start_bound(ctx.config.counterfactual)}
+    settings = asdict(search_settings(ctx.config.counterfactuals)) | {"start": start_bound(ctx.config.counterfactuals)}
     draft.json("facts", settings | counts | {"class_names": list(ctx.class_names)})

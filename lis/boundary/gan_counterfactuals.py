@@ -38,14 +38,14 @@ SHARD_VERSION = 2
 
 
 @dataclass
-class GanCounterfactualConfig:
+class GanCounterfactualsConfig:
     """The same z in another class, and the way between in W (supplement S8)."""
 
     samples: int = number(MISSING, low=1)
     """Test samples per class that go to every other class."""
     steps: int = number(MISSING, low=2)
     """Images from a sample to its counterpart."""
-    shown: int = number(MISSING, low=1)
+    examples: int = number(MISSING, low=1)
     """Pairs of classes in pictures: each class to the next."""
     units: int = number(4, low=1)
     """Units that are shown of such a pair: those that change most."""
@@ -57,7 +57,7 @@ def validate_counterparts(ctx: Context) -> Counterparts:
     Raises:
         ValueError: it cannot, there is only one class, or more samples are wanted than there are test pairs.
     """
-    generator, samples = ctx.generator, ctx.config.gan_counterfactual.samples
+    generator, samples = ctx.generator, ctx.config.gan_counterfactuals.samples
     if not generator.num_classes or not isinstance(generator, Counterparts):
         what = "has no `counterpart`" if generator.num_classes else "has no classes"
         raise ValueError(
@@ -68,7 +68,7 @@ def validate_counterparts(ctx: Context) -> Counterparts:
         raise ValueError(f"classes.names is {list(ctx.class_names)}: expected two classes or more, to go between")
     if samples > ctx.config.pairs.test:
         raise ValueError(
-            f"gan_counterfactual.samples={samples}: expected at most pairs.test={ctx.config.pairs.test}, "
+            f"gan_counterfactuals.samples={samples}: expected at most pairs.test={ctx.config.pairs.test}, "
             "the samples per class that there are"
         )
     return generator
@@ -78,8 +78,7 @@ def validate_counterparts(ctx: Context) -> Counterparts:
     "gan_counterfactuals",
     version=2,
     inputs=(test_pairs, link, segmenter),
-    config=GanCounterfactualConfig,
-    group="gan_counterfactual",
+    config=GanCounterfactualsConfig,
     models=MODELS,
     also=lambda ctx: {"view": ctx.config.view.steps},
     check=validate_counterparts,
@@ -87,7 +86,7 @@ def validate_counterparts(ctx: Context) -> Counterparts:
     arrays=picture_arrays,
 )
 def gan_counterfactuals(
-    ctx: Context, config: GanCounterfactualConfig, test: Artifact, linked: Artifact, parts: Artifact, draft: Draft
+    ctx: Context, config: GanCounterfactualsConfig, test: Artifact, linked: Artifact, parts: Artifact, draft: Draft
 ) -> None:
     """The first test samples of every class on their way to every other class.
 
@@ -96,8 +95,8 @@ def gan_counterfactuals(
 
     Tables "samples", "measures" and "units": see `lis.boundary.gan_counterfactuals`. Tensors "paths": position `[T]`,
     probability `[N, T, C]`, prediction `[N, T]`, measures `[N, T, K, 5]`, shift `[N, units]` (r of the last image − r
-    of the first). Tables "shown" and "tuned", tensors "shown" and "tuned": see `lis.boundary.gan_counterfactuals`. Json
-    "facts": labels, class_names.
+    of the first). Tables "examples" and "tuned", tensors "examples" and "tuned": see
+    `lis.boundary.gan_counterfactuals`. Json "facts": labels, class_names.
 
     Raises:
         ValueError: as `validate_counterparts`; what the stages before refuse.
@@ -108,13 +107,13 @@ def gan_counterfactuals(
 def _build(ctx: Context, test: Artifact, linked: Artifact, parts: Artifact, draft: Draft) -> None:
     model = load_segmenter(ctx, parts)
     masks = Masks(model)
-    chosen = first(test.tensors("pairs"), ctx.config.gan_counterfactual.samples)
+    chosen = first(test.tensors("pairs"), ctx.config.gan_counterfactuals.samples)
     result = _read(Job(ctx, Looker.tuned(ctx, masks, model.labels), (parts.key,)), chosen)
     draft.table("samples", sample_table(result))
     draft.table("measures", measure_table(result))
     units = unit_table(result, linked.table("units"))
     draft.table("units", units)
-    steps = ctx.config.gan_counterfactual.steps
+    steps = ctx.config.gan_counterfactuals.steps
     retained = {name: getattr(result, name) for name in ("probability", "prediction", "measures", "shift")}
     draft.tensors("paths", retained | {"position": torch.linspace(0, 1, steps)})
     pictures(ctx, result, units, linked, masks, draft)
@@ -202,14 +201,14 @@ def _config(job: Job, block: Block) -> dict[str, Any]:
         "target": block.target,
         "classes": list(ctx.class_names),
         "samples": list(block.sample_index),
-        "steps": ctx.config.gan_counterfactual.steps,
+        "steps": ctx.config.gan_counterfactuals.steps,
     }
 
 
 @torch.inference_mode()
 def _build_shard(job: Job, block: Block, draft: Draft) -> None:
     first, last = ends(job.ctx, block)
-    w = between(first, last, job.ctx.config.gan_counterfactual.steps)
+    w = between(first, last, job.ctx.config.gan_counterfactuals.steps)
     look = job.looker(w)
     both = {"w": w[:, [0, -1]].float().cpu(), "r": look.r[:, [0, -1]]}
     draft.tensors("block", both | look.tensors(("measures", "probability", "prediction")))
@@ -222,21 +221,21 @@ a ValueError."""
 
 
 def pictures(ctx: Context, paths: Paths, units: pd.DataFrame, linked: Artifact, masks: Finder, draft: Draft) -> None:
-    """Write the pictures of `gan_counterfactual.shown` pairs of classes: each class towards the next, as far as asked.
+    """Write the pictures of `gan_counterfactuals.examples` pairs of classes: each class towards the next.
 
     Shown is the way that `typical` chooses; of its first image those units are tuned, from their smallest to their
-    largest activation over the training pairs, that change most on the ways of the pair: `gan_counterfactual.units` of
+    largest activation over the training pairs, that change most on the ways of the pair: `gan_counterfactuals.units` of
     the live ones.
 
-    Tensors "shown", a row per pair: image `[k, T, 3, H, W]` uint8, mask, measures, probability, prediction as in
-    `lis.look.Look`. Table "shown": origin, target, sample_index, row (of the table "samples"). Tensors
-    "tuned", a row per pair and unit: the same in `view.steps` steps. Table "tuned", the same rows: shown (row of the
-    table "shown"), unit, change (mean over the ways of the pair), standard, own (change on the way that is shown),
+    Tensors "examples", a row per pair: image `[k, T, 3, H, W]` uint8, mask, measures, probability, prediction as in
+    `lis.look.Look`. Table "examples": origin, target, sample_index, row (of the table "samples"). Tensors
+    "tuned", a row per pair and unit: the same in `view.steps` steps. Table "tuned", the same rows: example (row of the
+    table "examples"), unit, change (mean over the ways of the pair), standard, own (change on the way that is shown),
     minimum, maximum, label, measure (what the unit changes most of `TOLD`: each over its largest |change| among
     the units that are shown of the pair) and measured (that change); label "" where nothing changes.
     """
-    config, looker = ctx.config.gan_counterfactual, Looker.pictured(ctx, masks, paths.labels)
-    ways = [(position, typical(paths, rows)) for position, rows in _next(paths)[: config.shown]]
+    config, looker = ctx.config.gan_counterfactuals, Looker.pictured(ctx, masks, paths.labels)
+    ways = [(position, typical(paths, rows)) for position, rows in _next(paths)[: config.examples]]
     selected = [_way(looker, paths, row).tensors(PICTURED) for _, row in ways]
     tables, tuned = [], []
     for at, (position, row) in enumerate(ways):
@@ -248,12 +247,12 @@ def pictures(ctx: Context, paths: Paths, units: pd.DataFrame, linked: Artifact, 
         )
         tuned.append(looker(w).tensors(PICTURED))
         moved = paths.shift[row, torch.tensor(chosen["unit"].to_numpy())].numpy()
-        tables.append(told(chosen.assign(shown=at, own=moved), tuned[-1]["measures"], paths.labels))
+        tables.append(told(chosen.assign(example=at, own=moved), tuned[-1]["measures"], paths.labels))
     rows = [(paths.class_names[o], paths.class_names[t]) for o, t, _ in (paths.pairs[position] for position, _ in ways)]
     index = [int(paths.sample_index[row]) for _, row in ways]
     table = pd.DataFrame(rows, columns=pd.Index(["origin", "target"]))
-    draft.table("shown", table.assign(sample_index=index, row=[row for _, row in ways]))
-    draft.tensors("shown", {name: torch.stack([way[name] for way in selected]) for name in selected[0]})
+    draft.table("examples", table.assign(sample_index=index, row=[row for _, row in ways]))
+    draft.tensors("examples", {name: torch.stack([way[name] for way in selected]) for name in selected[0]})
     draft.table("tuned", pd.concat(tables, ignore_index=True))
     draft.tensors("tuned", {name: torch.cat([part[name] for part in tuned]) for name in tuned[0]})
 
@@ -267,7 +266,7 @@ def _next(paths: Paths) -> list[tuple[int, Tensor]]:
 def _way(looker: Looker, paths: Paths, row: int) -> Look:
     origin, target = (paths.class_names[int(x[row])] for x in (paths.origin, paths.target))
     first, last = ends(looker.ctx, Block(origin, target, (int(paths.sample_index[row]),)))
-    return looker(between(first, last, looker.ctx.config.gan_counterfactual.steps)[0].float())
+    return looker(between(first, last, looker.ctx.config.gan_counterfactuals.steps)[0].float())
 
 
 def _with_range(units: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:

@@ -23,7 +23,7 @@ KEYS = ["origin", "target", "sample_index"]
 
 def _also(ctx: Context) -> dict[str, Any]:
     counts = ("diversity_samples", "initialisations", "top")
-    return identity_of(ctx) | {name: getattr(ctx.config.counterfactual, name) for name in counts}
+    return identity_of(ctx) | {name: getattr(ctx.config.counterfactuals, name) for name in counts}
 
 
 @stage(
@@ -49,12 +49,12 @@ def initialisations(ctx: Context, linked: Artifact, train: Artifact, test: Artif
     Raises:
         ValueError: as `validate_counterfactual`; an answer is not finite; what the stages before refuse.
     """
-    job, config = Job.of(ctx), ctx.config.counterfactual
+    job, config = Job.of(ctx), ctx.config.counterfactuals
     _build(job, blocks(job, config.diversity_samples, config.initialisations), draft)
 
 
 def _build(job: Job, requested: list, draft: Draft) -> None:
-    ctx, top = job.ctx, job.ctx.config.counterfactual.top
+    ctx, top = job.ctx, job.ctx.config.counterfactuals.top
     result = searched(job, requested, "counterfactuals from many starts")
     failed = ~result["success"][:, None]
     reached = (result["reencoded"] - result["reencoded_original"]).masked_fill(failed, torch.nan)
@@ -67,7 +67,7 @@ def _build(job: Job, requested: list, draft: Draft) -> None:
     draft.table("pair_sparsity", pair_sparsity(table))
     draft.table("units", shared_units(table, reached, top))
     draft.tensors("directions", {"direction": reached})
-    starts = ctx.config.counterfactual.initialisations
+    starts = ctx.config.counterfactuals.initialisations
     draft.json("facts", {"initialisations": starts, "top": top, "class_names": list(ctx.class_names)})
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lis.boundary.search import OPTIMIZERS, Found, Landscape, Problems, Settings, data_metric, search
-from lis.config import CounterfactualConfig, RunConfig
+from lis.config import CounterfactualsConfig, RunConfig
 from lis.context import Context
 from lis.linking.link import link, load_link
 from lis.linking.pairs import pairs
@@ -55,7 +55,7 @@ class Job:
         """The job of a run."""
         linked, train, device = link(ctx), pairs(ctx, "train"), ctx.device
         units, r = linked.table("units"), train.tensors("pairs")["r"]
-        by_pairs = OPTIMIZERS[ctx.config.counterfactual.optimizer].metric == "pairs"
+        by_pairs = OPTIMIZERS[ctx.config.counterfactuals.optimizer].metric == "pairs"
         model = load_link(linked).to(device)
         spread = torch.tensor(np.asarray(units["std"]), dtype=torch.float32, device=device)
         nonnegative = bool((units["minimum"] >= 0).all())
@@ -89,12 +89,12 @@ class Job:
 
 def search_arrays(ctx: Context) -> int:
     """Bytes of a block of searches and its gradients, and of what is kept of all of them."""
-    config, classes = ctx.config.counterfactual, len(ctx.class_names)
+    config, classes = ctx.config.counterfactuals, len(ctx.class_names)
     every = classes * max(classes - 1, 1) * config.samples
     return (16 * config.sample_block * config.initialisations + 6 * every) * width(ctx) * FLOAT
 
 
-def search_settings(config: CounterfactualConfig) -> Settings:
+def search_settings(config: CounterfactualsConfig) -> Settings:
     """The settings of a search, with the optimizer's own learning rate where none is given."""
     subset = OPTIMIZERS[config.optimizer].learning_rate
     return Settings(
@@ -108,7 +108,7 @@ def search_settings(config: CounterfactualConfig) -> Settings:
     )
 
 
-def start_bound(config: CounterfactualConfig) -> float:
+def start_bound(config: CounterfactualsConfig) -> float:
     """Bound of the uniform start."""
     return OPTIMIZERS[config.optimizer].start if config.start is None else config.start
 
@@ -124,7 +124,7 @@ def validate_counterfactual(config: RunConfig) -> None:
         value = getattr(config.counterfactual, key)
         if value > config.pairs.test:
             raise ValueError(
-                f"counterfactual.{key}={value}: expected at most pairs.test={config.pairs.test}, the samples per class"
+                f"counterfactuals.{key}={value}: expected at most pairs.test={config.pairs.test}, the samples per class"
             )
 
 
@@ -147,10 +147,10 @@ def class_pairs(config: RunConfig) -> list[tuple[int, int]]:
     if requested is None:
         return [(k, (k + d) % len(names)) for d in range(1, len(names)) for k in range(len(names))]
     if not requested:
-        raise ValueError("counterfactual.pairs is empty: expected <from>-<to>, or null for every pair")
-    result = [class_pair(text, names, key="counterfactual.pairs=") for text in requested]
+        raise ValueError("counterfactuals.pairs is empty: expected <from>-<to>, or null for every pair")
+    result = [class_pair(text, names, key="counterfactuals.pairs=") for text in requested]
     if len(set(result)) < len(result):
-        raise ValueError(f"counterfactual.pairs={','.join(requested)}: expected every pair once")
+        raise ValueError(f"counterfactuals.pairs={','.join(requested)}: expected every pair once")
     return result
 
 
@@ -264,7 +264,7 @@ def problems_of(job: Job, block: Block) -> Problems:
     ctx, n = job.ctx, block.initialisations
     known = ctx.classifier.class_names
     origin, target = (known.index(name) for name in names_of(ctx.config, block.pair))
-    config = ctx.config.counterfactual
+    config = ctx.config.counterfactuals
     start = starts(
         ctx.config.seed,
         config.optimizer,

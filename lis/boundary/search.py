@@ -335,7 +335,7 @@ OPTIMIZERS = {
     "adam": Optimizer(adam, 0.02, 0.1, "units"),
     "natural": Optimizer(normalised, 0.1, 0.3, "pairs"),
 }
-"""What `counterfactual.optimizer` can name.
+"""What `counterfactuals.optimizer` can name.
 
 With L Lᵀ = Σ, the covariance of the training pairs, `natural` descends in s where Δr = L s: a step goes where
 activations vary, and so where an image can follow. In the metric of the units a step goes where the logits rise, which

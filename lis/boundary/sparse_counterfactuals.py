@@ -18,7 +18,7 @@ from lis.store import Artifact, Draft
 
 def _also(ctx: Context) -> dict[str, Any]:
     sweep = ("l1_sweep", "l1_samples", "l1_max_steps")
-    return identity_of(ctx) | {name: getattr(ctx.config.counterfactual, name) for name in sweep}
+    return identity_of(ctx) | {name: getattr(ctx.config.counterfactuals, name) for name in sweep}
 
 
 @stage(
@@ -47,7 +47,7 @@ def sparse_counterfactuals(ctx: Context, linked: Artifact, train: Artifact, test
 
 
 def _build(job: Job, draft: Draft) -> None:
-    config = job.ctx.config.counterfactual
+    config = job.ctx.config.counterfactuals
     sweep = pd.concat([_with(job, l1) for l1 in sorted(set(config.l1_sweep))], ignore_index=True)
     draft.table("sweep", sweep)
     draft.table("summary", summary(sweep))
@@ -56,7 +56,7 @@ def _build(job: Job, draft: Draft) -> None:
 def _with(job: Job, l1: float) -> pd.DataFrame:
     """The rows of one weight."""
     ctx = job.ctx
-    config = ctx.config.counterfactual
+    config = ctx.config.counterfactuals
     settings = replace(search_settings(config), l1=l1, max_steps=config.l1_max_steps)
     result = searched(job, blocks(job, config.l1_samples, 1, settings), f"counterfactuals, L1 {l1:g}")
     table = rows(result, ctx.class_names, ctx.classifier.class_names)

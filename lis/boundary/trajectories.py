@@ -30,8 +30,10 @@ METRICS = {"pixel_l2": "mse"}
 
 
 def _also(ctx: Context) -> dict[str, Any]:
-    config, choice = ctx.config.counterfactual, choose(ctx.config.evaluation, ctx.generator.resolution)
-    selected = {name: getattr(config, name) for name in ("shown", "steps", "path_end", "samples", "sample_block")}
+    config, choice = ctx.config.counterfactuals, choose(ctx.config.evaluation, ctx.generator.resolution)
+    selected = {
+        name: getattr(config, name) for name in ("trajectories", "steps", "path_end", "samples", "sample_block")
+    }
     return identity_of(ctx) | selected | {"lpips": ctx.config.evaluation.lpips, "metrics": choice.checksums}
 
 
@@ -55,7 +57,7 @@ def trajectories(
     Tensors "trajectories", n paths of T even steps: position `[T]`, boundary `[n]` (t where the answer becomes the
     target, to 1e-3), w `[n, T, w_dim]`, and `lis.look.PICTURED`, `[n, T, …]`. Tensors "around", the
     same of the two images on both sides of the boundary, with position `[n, 2]`. Tables "trajectories", "steps",
-    "measures", "around" and "kinks": see `tables`. Json "facts": labels, class_names, path_end, left_out (metric →
+    "measures", "around" and "jumps": see `tables`. Json "facts": labels, class_names, path_end, left_out (metric →
     reason), failed (pairs without a trajectory: origin, target, reason).
 
     Raises:
@@ -66,13 +68,13 @@ def trajectories(
 
 
 def _build(job: Job, parts: Parts, choice: Choice, draft: Draft) -> None:
-    config = job.ctx.config.counterfactual
+    config = job.ctx.config.counterfactuals
     result = _first_blocks(job)
     rows, failed = _shown(job, result)
     if not len(rows):
         raise ValueError(
             f"no counterfactual among {len(result['steps'])} has a boundary ({failed[0]['reason']}): expected one "
-            "or more; use counterfactual.optimizer=natural, more counterfactual.samples or counterfactual.max_steps"
+            "or more; use counterfactuals.optimizer=natural, more counterfactuals.samples or counterfactuals.max_steps"
         )
     selected = {name: values[rows] for name, values in result.items()}
     known = job.ctx.classifier.class_names
@@ -90,7 +92,7 @@ def _build(job: Job, parts: Parts, choice: Choice, draft: Draft) -> None:
     draft.table("measures", _measure_table(parts.labels, whole["measures"], even))
     draft.table("around", _around_table(parts.labels, around["measures"]))
     crossing = torch.searchsorted(even.double(), sides[:, 1].contiguous()) - 1
-    draft.table("kinks", kink_table(parts.labels, whole["measures"], crossing))
+    draft.table("jumps", kink_table(parts.labels, whole["measures"], crossing))
     draft.json(
         "facts",
         {
@@ -105,8 +107,8 @@ def _build(job: Job, parts: Parts, choice: Choice, draft: Draft) -> None:
 
 def _first_blocks(job: Job) -> dict[str, Tensor]:
     """The first block of samples of every pair that is shown: shards that `counterfactuals` has as well."""
-    config = job.ctx.config.counterfactual
-    selected = class_pairs(job.ctx.config)[: config.shown]
+    config = job.ctx.config.counterfactuals
+    selected = class_pairs(job.ctx.config)[: config.trajectories]
     requested = [block for block in blocks(job, min(config.samples, config.sample_block), 1) if block.pair in selected]
     return searched(job, requested, "counterfactuals that are shown")
 
@@ -114,7 +116,7 @@ def _first_blocks(job: Job) -> dict[str, Tensor]:
 def _shown(job: Job, result: dict[str, Tensor]) -> tuple[Tensor, list[dict[str, str]]]:
     """The row of each pair that has a boundary; why the others have none."""
     rows, failed = [], []
-    for pair in class_pairs(job.ctx.config)[: job.ctx.config.counterfactual.shown]:
+    for pair in class_pairs(job.ctx.config)[: job.ctx.config.counterfactuals.trajectories]:
         subset = (result["origin"] == pair[0]) & (result["target"] == pair[1])
         good = (subset & result["boundary"].isfinite()).nonzero()[:, 0]
         rows += good[:1].tolist()
@@ -192,7 +194,7 @@ def kink_table(labels: tuple[str, ...], measures: Tensor, crossing: Tensor) -> p
         crossing: the step of each path that crosses the boundary, `[n]`.
     """
     seen = torch.stack([interpreted(path) for path in measures]) if len(measures) else measures[:, 0, :, 0] > 0
-    columns: dict[str, Any] = vars(kinks(changes_along(measures), crossing))
+    columns: dict[str, Any] = vars(jumps(changes_along(measures), crossing))
     axes = {"trajectory": range(len(measures)), "label": labels, "measure": MEASURES}
     table = long_table(axes, columns | {"interpreted": seen[..., None]})
     score = table["score"].where(table["interpreted"])
@@ -225,7 +227,7 @@ class Kinks:
     """Mean change per step after the boundary minus the one before it."""
 
 
-def kinks(curves: Tensor, crossing: Tensor) -> Kinks:
+def jumps(curves: Tensor, crossing: Tensor) -> Kinks:
     """How much curves jump and bend at a boundary.
 
     Args:
@@ -234,7 +236,7 @@ def kinks(curves: Tensor, crossing: Tensor) -> Kinks:
 
     Example:
         >>> curve = torch.tensor([[0.0, 1.0, 2.0, 8.0, 9.0]])
-        >>> found = kinks(curve, torch.tensor([2]))
+        >>> found = jumps(curve, torch.tensor([2]))
         >>> [round(float(x), 3) for x in (found.jump, found.elsewhere, found.score, found.bend)]
         [6.0, 1.0, 2.667, 0.0]
     """

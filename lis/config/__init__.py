@@ -27,7 +27,7 @@ from lis.config.models import (
 from lis.config.root import (
     AnalysisConfig,
     ClassesConfig,
-    CounterfactualConfig,
+    CounterfactualsConfig,
     EngineConfig,
     LabelsConfig,
     LoggerConfig,
@@ -45,7 +45,7 @@ __all__ = [
     "AnalysisConfig",
     "ClassesConfig",
     "ClassifierConfig",
-    "CounterfactualConfig",
+    "CounterfactualsConfig",
     "EngineConfig",
     "FewShotConfig",
     "FlowConfig",

@@ -123,7 +123,7 @@ class TuningConfig:
     """Accepted samples per class whose activations are tuned."""
     steps: int = number(2, low=2)
     """Values from a unit's smallest to its largest activation."""
-    null_directions: int = number(MISSING, low=0)
+    control_directions: int = number(MISSING, low=0)
     """Random directions in R of equal ‖Δw‖ that are tuned as well."""
     batch_size: int | None = number(None, low=1, silent=True)
     """Images at once; null: found, and halved when memory runs out."""
@@ -134,14 +134,14 @@ class TuningConfig:
 
 
 @dataclass
-class CounterfactualConfig:
+class CounterfactualsConfig:
     """Counterfactuals in R, and what changes on the way to them (paper §3.3, §4.5)."""
 
     pairs: list[str] | None = None
     """`<from>-<to>`, classes of the set; null: every ordered pair."""
     samples: int = number(MISSING, low=1)
     """Test pairs per pair of classes."""
-    shown: int = number(MISSING, low=1)
+    trajectories: int = number(MISSING, low=1)
     """Pairs of classes with a trajectory."""
     steps: int = number(MISSING, low=3)
     """Images along a trajectory."""
@@ -206,7 +206,7 @@ class RunConfig:
     pairs: PairsConfig = field(default_factory=PairsConfig)
     labels: LabelsConfig = field(default_factory=LabelsConfig)
     tuning: TuningConfig = field(default_factory=TuningConfig)
-    counterfactual: CounterfactualConfig = field(default_factory=CounterfactualConfig)
+    counterfactuals: CounterfactualsConfig = field(default_factory=CounterfactualsConfig)
     view: ViewConfig = field(default_factory=ViewConfig)
     unit: int | None = number(None, low=0)
     """With `analysis=unit` or `motion`: which one."""

@@ -67,7 +67,7 @@ def matched_side(generator: Generator) -> int:
     return generator.resolution // -(-generator.resolution // LARGEST)
 
 
-def own_matcher(ctx: Context) -> Matcher:
+def run_matcher(ctx: Context) -> Matcher:
     """The run's own."""
     return build.matcher(ctx.config.matcher, matched_side(ctx.generator), ctx.classifier)
 
@@ -77,14 +77,14 @@ def matchers(ctx: Context) -> dict[str, Matcher]:
     requested = ctx.config.matching.matchers or list(CANDIDATES)
     result: dict[str, Matcher] = {STILL: Still()}
     result |= {name: build.matcher(CANDIDATES[name], matched_side(ctx.generator), ctx.classifier) for name in requested}
-    subset = own_matcher(ctx)
+    subset = run_matcher(ctx)
     known = {matcher.fingerprint for matcher in result.values()}
     return result if subset.fingerprint in known else result | {_OWN: subset}
 
 
 def own_name(ctx: Context, result: Mapping[str, Matcher]) -> str:
     """What the run's own matcher is called among those of `matchers`."""
-    subset = own_matcher(ctx)
+    subset = run_matcher(ctx)
     return next(name for name, matcher in result.items() if matcher.fingerprint == subset.fingerprint)
 
 

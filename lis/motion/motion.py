@@ -24,7 +24,7 @@ from lis.matching.affine import apply, decompose
 from lis.matching.align import Alignment, align
 from lis.memory import Machine
 from lis.motion.local import AGREEMENT, agreement, local_motion
-from lis.motion.matchers import matched_side, own_matcher, vote_bytes
+from lis.motion.matchers import matched_side, run_matcher, vote_bytes
 from lis.motion.tuned import tuned_table
 from lis.peaks import picture_arrays
 from lis.quantify.averages import axial_median
@@ -91,7 +91,7 @@ def _also(ctx: Context) -> dict[str, Any]:
     direction = None
     if config.unit is None and config.direction is not None:
         direction = direction_key(config.direction, ctx.classifier.units)
-    return {"unit": config.unit, "direction": direction, "matcher": own_matcher(ctx).fingerprint}
+    return {"unit": config.unit, "direction": direction, "matcher": run_matcher(ctx).fingerprint}
 
 
 def _images(ctx: Context, machine: Machine) -> int:
@@ -128,13 +128,13 @@ def motion(
     Table "local", a row per unit, sample and label: name, unit, class, sample_index, label, strength, x, y
     (`lis.motion.local.Local`). Medians over samples: table "units": name, unit, low, high, the numbers of "tracks", n;
     table "parts": name, unit, label, strength, x, y, n. Table "tuned": see `lis.motion.tuned`. Table and tensors
-    "shown": see `lis.motion.motion`. Json "facts": names, height and width (of the images that are matched), matcher,
+    "examples": see `example_table`. Json "facts": names, height and width (of the images that are matched), matcher,
     labels, class_names.
 
     Raises:
         ValueError: as `validate_motion`; what the stages before refuse.
     """
-    parts, matcher = Parts.of(ctx), own_matcher(ctx)
+    parts, matcher = Parts.of(ctx), run_matcher(ctx)
     samples = _first(seeds.tensors("pairs"), config.seeds)
     along = followed(ctx, linked, samples["r"])
     job = Job(ctx, load_link(linked), matcher, parts.masks, len(parts.labels), (linked.key, *parts.keys))
@@ -177,8 +177,8 @@ def _build(
     draft.table("tuned", tuned_table(tracks, config.shuffles, Stream("motion", ctx.config.seed).rng()))
     figure, strength = (result[name].unflatten(0, (len(along), -1)) for name in ("figure", "strength"))
     rows = chosen(figure, strength, config.examples)
-    draft.table("shown", shown_table(rows, along, samples, names))
-    draft.tensors("shown", shown_tensors(job, rows, along, samples, config.steps))
+    draft.table("examples", example_table(rows, along, samples, names))
+    draft.tensors("examples", example_tensors(job, rows, along, samples, config.steps))
     draft.json("facts", _facts(job, labels, along))
 
 
@@ -431,10 +431,10 @@ def _by_turns(order: Sequence[int], part: Sequence[int]) -> list[int]:
     return sorted(order, key=lambda index: turn[index])
 
 
-def shown_table(
+def example_table(
     rows: Sequence[Shown], along: Sequence[Perturbation], samples: Mapping[str, Tensor], class_names: Sequence[str]
 ) -> pd.DataFrame:
-    """Table "shown" of the stage "motion": figure, name, unit, class, sample_index; a row per row of the tensors."""
+    """Table "examples" of the stage "motion": figure, name, unit, class, sample_index; a row per row of the tensors."""
     index = [int(samples["class_index"][row.sample]) for row in rows]
     return pd.DataFrame(
         {
@@ -447,10 +447,10 @@ def shown_table(
     )
 
 
-def shown_tensors(
+def example_tensors(
     job: Job, rows: Sequence[Shown], along: Sequence[Perturbation], samples: Mapping[str, Tensor], steps: int
 ) -> dict[str, Tensor]:
-    """Tensors "shown" of the stage "motion", E rows in T steps.
+    """Tensors "examples" of the stage "motion", E rows in T steps.
 
     image and aligned `[E, T, 3, H, W]` uint8, valid `[E, T, H, W]` bool (where an aligned image has pixels of its own),
     local `[E, T, H, W, 2]` float32 (displacement from the first image to each aligned one, pixels, NaN where unknown),

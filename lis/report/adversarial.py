@@ -52,8 +52,8 @@ def contrast(source: Source) -> Section:
 
 
 def _rows(source: Source, table: pd.DataFrame) -> list[Contrast]:
-    selected = records(source.table("adversarial", "shown"))
-    tensors = {name: x.numpy() for name, x in source.tensors("adversarial", "shown").items()}
+    selected = records(source.table("adversarial", "examples"))
+    tensors = {name: x.numpy() for name, x in source.tensors("adversarial", "examples").items()}
     rows = []
     for k, row in enumerate(selected):
         subset = table.iloc[row["row"]]

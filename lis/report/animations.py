@@ -30,8 +30,8 @@ def animation_names(source: Source, stage: str) -> list[str]:
 
 
 def motion_names(source: Source) -> list[str]:
-    """File names of the animations of the stage `motion`, one per row of the tensors "shown" with a path."""
-    table = where(source.table("motion", "shown"), figure="trajectories")
+    """File names of the animations of the stage `motion`, one per row of the tensors "examples" with a path."""
+    table = where(source.table("motion", "examples"), figure="trajectories")
     return [_file(f"motion-{row['name']}-{row['class']}-{row['sample_index']}") for row in records(table)]
 
 
@@ -66,10 +66,10 @@ def write_animations(source: Source, folder: Path) -> list[Path]:
 
 def _write_motion(source: Source, folder: Path) -> list[Path]:
     """Aligned trajectories: the images as they are, and beside them in the coordinates of the first."""
-    if not source.has("motion", "shown") or source.table("motion", "shown").empty:
+    if not source.has("motion", "examples") or source.table("motion", "examples").empty:
         return []
-    selected = source.tensors("motion", "shown")
-    rows = [k for k, figure in enumerate(source.table("motion", "shown")["figure"]) if figure == "trajectories"]
+    selected = source.tensors("motion", "examples")
+    rows = [k for k, figure in enumerate(source.table("motion", "examples")["figure"]) if figure == "trajectories"]
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / name for name in motion_names(source)]
     for k, file in zip(rows, files, strict=True):

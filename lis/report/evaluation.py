@@ -124,8 +124,8 @@ def classes(source: Source) -> Section | None:
 def _kept_lead(table: pd.DataFrame) -> str:
     worst, _ = ends(pd.DataFrame(table[table["class"] != "all"]), "share")
     return (
-        f"For {share(row_of(table, 'all')['share'])} of the cycled images the classifier still names the sample's class "
-        f"(lowest: {words(worst['class'])}, {share(worst['share'])})."
+        f"For {share(row_of(table, 'all')['share'])} of the cycled images the classifier still names the sample's "
+        f"class (lowest: {words(worst['class'])}, {share(worst['share'])})."
     )
 
 

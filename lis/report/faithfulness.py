@@ -26,25 +26,25 @@ _RIGHT = (
 _BINS = 24
 
 
-@section(380, "units", "honesty", "ranking")
-def honesty(source: Source) -> Section:
-    """The realised share beside what else moves, and the selectivity beside its null."""
-    table, ranked = source.table("units", "honesty"), source.table("units", "ranking")
-    if known(table, "realised").empty and known(table, "selectivity").empty:
+@section(380, "unit_statistics", "faithfulness", "ranking")
+def faithfulness(source: Source) -> Section:
+    """The reencoded_share share beside what else moves, and the selectivity beside its null."""
+    table, ranked = source.table("unit_statistics", "faithfulness"), source.table("unit_statistics", "ranking")
+    if known(table, "reencoded_share").empty and known(table, "selectivity").empty:
         return Section("What arrives", "Nothing was measured of what arrives: no unit changed any image.")
     labels = len(set(where(ranked, interpreted=True)["label"]))
-    figure = Picture("honesty", honesty_figure(table, labels), _LEFT + _RIGHT * (labels > 1))
+    figure = Picture("faithfulness", faithfulness_figure(table, labels), _LEFT + _RIGHT * (labels > 1))
     return Section("What arrives", sentences(_arrives(table), _selective(table) * (labels > 1)), [figure])
 
 
 def _arrives(table: pd.DataFrame) -> str:
-    realised = column(table, "realised")
-    if not len(realised):
+    arrived = column(table, "reencoded_share")
+    if not len(arrived):
         return ""
     return (
-        f"Encoded again, an image shows {share(float(np.median(realised)))} of the change that was asked of its unit "
-        f"(median over units); meanwhile the other units move by {number(mean(table, 'others'), 2)} of their standard "
-        "deviations on average, so that a picture shows a unit together with what goes along with it."
+        f"Encoded again, an image shows {share(float(np.median(arrived)))} of the change that was asked of its unit "
+        f"(median over units); meanwhile the other units move by {number(mean(table, 'off_target'), 2)} of their "
+        "standard deviations on average, so that a picture shows a unit together with what goes along with it."
     )
 
 
@@ -58,33 +58,33 @@ def _selective(table: pd.DataFrame) -> str:
     )
 
 
-means_as_metrics("units", "honesty", "realised", "others")
+means_as_metrics("unit_statistics", "faithfulness", "reencoded_share", "off_target")
 
 
 @styled
-def honesty_figure(table: pd.DataFrame, labels: int) -> Figure:
+def faithfulness_figure(table: pd.DataFrame, labels: int) -> Figure:
     """Left: the unit's own change that arrives against what other units do; right: the share of its main label.
 
     Args:
-        table: "honesty": unit, realised, others, selectivity, selectivity_p.
+        table: "faithfulness": unit, reencoded_share, off_target, selectivity, selectivity_p.
         labels: how many there are; a single one has no share, and the right panel is left out.
     """
     panels = 2 if labels > 1 else 1
     figure, axes = sheet(WIDE * panels / 2, 3.1, 1, panels)
-    _realised(axes[0, 0], table)
+    _reencoded_share(axes[0, 0], table)
     if labels > 1:
         _selectivity(axes[0, 1], table, labels)
     return figure
 
 
-def _realised(axis: Axes, table: pd.DataFrame) -> None:
+def _reencoded_share(axis: Axes, table: pd.DataFrame) -> None:
     for at, name in ((0.0, "nothing"), (1.0, "all")):
         axis.axvline(at, color=RULE, linewidth=1.2)
         above(axis, at, 1, name, size=8, color=MUTED, ha="center", va="bottom")
-    both = known(known(table, "realised"), "others")
-    dots(axis, both["realised"], both["others"], PAIRING["cycle"])
+    both = known(known(table, "reencoded_share"), "off_target")
+    dots(axis, both["reencoded_share"], both["off_target"], PAIRING["cycle"])
     if len(both):
-        circle(axis, both["realised"].mean(), both["others"].mean(), 7)
+        circle(axis, both["reencoded_share"].mean(), both["off_target"].mean(), 7)
     axis.set(xlabel="share of the asked change that arrives", ylabel="change of the other units (sd)", ylim=(0, None))
     axis.set_title("Encoded again", pad=14)
     light_grid(axis, "both")

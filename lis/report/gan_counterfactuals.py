@@ -38,13 +38,14 @@ _LISTED = 5
 """Units per pair in the table."""
 
 
-@section(580, "gan_counterfactuals", "samples", "measures", "units", "shown", "tuned", "facts")
+@section(580, "gan_counterfactuals", "samples", "measures", "units", "examples", "tuned", "facts")
 def gan_counterfactuals(source: Source) -> Section:
     """Ways, parts and units."""
     tables = {
-        name: source.table("gan_counterfactuals", name) for name in ("samples", "measures", "units", "shown", "tuned")
+        name: source.table("gan_counterfactuals", name)
+        for name in ("samples", "measures", "units", "examples", "tuned")
     }
-    selected = records(tables["shown"])
+    selected = records(tables["examples"])
     pictures = [Picture("gan-counterfactuals", _ways(source, selected, tables["samples"]), _WAYS, "photo")]
     pictures += [*_parts(source, tables["measures"], selected), *_units(source, selected, tables["tuned"])]
     pairs = [(row["origin"], row["target"]) for row in selected]
@@ -85,7 +86,7 @@ def _tensors(source: Source, name: str) -> dict[str, np.ndarray]:
 
 def _ways(source: Source, selected: list[dict[str, Any]], samples: pd.DataFrame) -> Any:
     """Fig. S20, top left."""
-    looks, names = _tensors(source, "shown"), source.facts.class_names
+    looks, names = _tensors(source, "examples"), source.facts.class_names
     position = _tensors(source, "paths")["position"]
     rows = []
     for k, row in enumerate(selected):
@@ -130,7 +131,7 @@ def _units(source: Source, selected: list[dict[str, Any]], tuned: pd.DataFrame) 
     colours, blocks = label_colours(labels), []
     for k, pair in enumerate(selected):
         rows = [
-            _unit(row, index, looks, labels, colours) for index, row in enumerate(records(tuned)) if row["shown"] == k
+            _unit(row, index, looks, labels, colours) for index, row in enumerate(records(tuned)) if row["example"] == k
         ]
         blocks.append(Block(plain(arrow(pair["origin"], pair["target"])), "", rows))
     figure = trajectories([block for block in blocks if block.rows])

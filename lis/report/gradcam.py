@@ -43,7 +43,7 @@ _STRENGTH = 0.62
 @section(530, "gradcam", "heat", "around")
 def gradcam(source: Source) -> Section | None:
     """The heat maps, and what they say of parts."""
-    if not source.has("trajectories", "trajectories", "measures", "kinks", "facts"):
+    if not source.has("trajectories", "trajectories", "measures", "jumps", "facts"):
         return None
     rows = records(source.table("trajectories", "trajectories"))
     if not rows:
@@ -69,10 +69,10 @@ def _bars(source: Source, trajectory: int) -> list[Bar]:
     the whole path, which no step exceeds; it may exceed the largest change since the first image.
     """
     colours = label_colours(_parts(source))
-    kinks = known(where(source.table("trajectories", "kinks"), trajectory=trajectory, interpreted=True), "jump")
+    jumps = known(where(source.table("trajectories", "jumps"), trajectory=trajectory, interpreted=True), "jump")
     moved = where(source.table("trajectories", "measures"), trajectory=trajectory)
     bars = []
-    for row in records(pd.DataFrame(kinks[kinks["measure"].isin(TOLD)])):
+    for row in records(pd.DataFrame(jumps[jumps["measure"].isin(TOLD)])):
         subset = column(where(moved, label=row["label"], measure=row["measure"]), "change")
         scale = float(np.ptp(subset)) if len(subset) else 0.0
         if scale > 0:

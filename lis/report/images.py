@@ -43,7 +43,7 @@ _MOST_CLASSES = 5
 
 
 @section(130, "images", "images", "reference", "facts")
-def own_images(source: Source) -> Section:
+def images(source: Source) -> Section:
     """The pictures of a user's folder."""
     facts, table = source.json("images", "facts"), source.table("images", "images")
     used = where(table, reason="")

@@ -206,7 +206,7 @@ def rows_shown(class_names: Sequence[str], most: int = _MOST) -> list[int]:
 
 
 @styled
-def strips(blocks: Sequence[Block], class_names: Sequence[str]) -> Figure:
+def traversals(blocks: Sequence[Block], class_names: Sequence[str]) -> Figure:
     """A block per unit, a row per sample: images from the smallest to the largest activation, and the curve of p.
 
     Args:

@@ -69,7 +69,7 @@ _KEPT = (2, 98)
 """Percentiles of the samples that the axes are made for."""
 
 
-@section(410, "motion", "tracks", "tuned", "units", "parts", "shown", "facts")
+@section(410, "motion", "tracks", "tuned", "units", "parts", "examples", "facts")
 def motion(source: Source) -> Section:
     """Fields, paths, the movement of the whole, and that of the parts."""
     tracks, tuned = source.table("motion", "tracks"), source.table("motion", "tuned")
@@ -85,7 +85,7 @@ def motion(source: Source) -> Section:
 
 def _shown(source: Source) -> list[Picture]:
     """The figures of single units; none where no unit is shown."""
-    table, retained = source.table("motion", "shown"), source.tensors("motion", "shown")
+    table, retained = source.table("motion", "examples"), source.tensors("motion", "examples")
     tensors = {name: values.numpy() for name, values in retained.items()}
     rows: dict[str, list[Any]] = {"fields": [], "trajectories": []}
     for k, row in enumerate(records(table)):

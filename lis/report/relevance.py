@@ -47,14 +47,14 @@ _MOST = 14
 """Intersections that a set diagram shows."""
 
 
-@section(360, "units", "relevance", "relevance_null", "robustness")
+@section(360, "unit_statistics", "relevance", "relevance_control", "robustness")
 def class_relevance(source: Source) -> Section:
     """Distributions, shared units, correlations, pictures, and how robust each class is."""
-    table, names = known(source.table("units", "relevance"), "change"), source.facts.class_names
+    table, names = known(source.table("unit_statistics", "relevance"), "change"), source.facts.class_names
     if table.empty:
         return Section(_TITLE, "No unit was tuned on any sample, so that no answer changed.")
-    threshold = float(source.facts.settings["units.relevant"])
-    drawn = relevance_figure(table, source.table("units", "relevance_null"), names, threshold)
+    threshold = float(source.facts.settings["unit_statistics.relevant"])
+    drawn = relevance_figure(table, source.table("unit_statistics", "relevance_control"), names, threshold)
     figures = [Picture("relevance", drawn, _DISTRIBUTION.format(number(threshold, 2)))]
     sets = {name: set(where(table, **{"class": name}, relevant=True)["unit"]) for name in names}
     if any(sets.values()) and len(names) > 1:
@@ -66,9 +66,9 @@ def class_relevance(source: Source) -> Section:
 def _correlation(source: Source) -> list[Picture]:
     """Fig. 6C, where there are two classes or more whose changes vary."""
     names = source.facts.class_names
-    if not source.has("units", "relevance_correlation") or len(names) < 2:
+    if not source.has("unit_statistics", "relevance_correlation") or len(names) < 2:
         return []
-    table = source.table("units", "relevance_correlation")
+    table = source.table("unit_statistics", "relevance_correlation")
     if known(apart(table), "r").empty:
         return []
     return [Picture("relevance-correlation", correlation(table, names), _CORRELATION)]
@@ -86,9 +86,9 @@ def _pictures(source: Source, any_relevant: bool) -> list[Picture]:
 
 def _samples(source: Source, table: pd.DataFrame) -> list[Picture]:
     """Fig. S16."""
-    if not source.has("units", "relevance_seeds"):
+    if not source.has("unit_statistics", "relevance_seeds"):
         return []
-    samples = split(known(source.table("units", "relevance_seeds"), "change"), "unit")
+    samples = split(known(source.table("unit_statistics", "relevance_seeds"), "change"), "unit")
     order = dict.fromkeys(table.sort_values("relevance", ascending=False, kind="stable")["unit"])
     first = [samples[unit] for unit in order if unit in samples][:_PANELS]
     if not first:
@@ -135,10 +135,10 @@ def _table(source: Source) -> Table:
         "Relevance over all units: mean and median |mean change of the probability|, relevant units, and the share of "
         "all (unit, sample) pairs in which the answer flips."
     )
-    return listed(caption, records(source.table("units", "robustness")), columns)
+    return listed(caption, records(source.table("unit_statistics", "robustness")), columns)
 
 
-@metrics("units")
+@metrics("unit_statistics")
 def relevance_numbers(artifact: Artifact) -> dict[str, float]:
     """`units/relevant/<class>`: on how many units a class rests."""
     return {f"units/relevant/{row['class']}": row["relevant"] for row in records(artifact.table("robustness"))}
@@ -150,7 +150,7 @@ def relevance_figure(table: pd.DataFrame, null: pd.DataFrame, class_names: Seque
 
     Args:
         table: "relevance": unit, class, change, relevance, relevant.
-        null: "relevance_null": class, change, of random directions.
+        null: "relevance_control": class, change, of random directions.
         class_names: rows from top to bottom, which also fix the colours.
         threshold: from this change on (either sign) a unit is relevant.
     """

@@ -28,11 +28,11 @@ _UNITS = (
 )
 
 
-@section(340, "units", "label_sparsity", "label_sparsity_null", "unit_sparsity")
+@section(340, "unit_statistics", "label_sparsity", "label_sparsity_control", "unit_sparsity")
 def sparsity(source: Source) -> Section:
     """Both sparsities, beside random directions."""
-    names = ("label_sparsity", "label_sparsity_null", "unit_sparsity")
-    units, control, labels = (known(source.table("units", name), "sparsity") for name in names)
+    names = ("label_sparsity", "label_sparsity_control", "unit_sparsity")
+    units, control, labels = (known(source.table("unit_statistics", name), "sparsity") for name in names)
     figures, tables, lead = [], [], []
     if len(units):
         figures.append(Picture("label-sparsity", label_sparsity(units, control, source.facts.class_names), _LABELS))

@@ -65,7 +65,7 @@ OTHER = "#8d99a5"
 """The frame of an answer that is none of the run's classes."""
 
 
-@section(520, "trajectories", "trajectories", "steps", "measures", "kinks", "facts")
+@section(520, "trajectories", "trajectories", "steps", "measures", "jumps", "facts")
 def across_the_boundary(source: Source) -> Section:
     """Images, distances and parts along some counterfactuals."""
     table, title = source.table("trajectories", "trajectories"), "Across the decision boundary"
@@ -85,7 +85,7 @@ def across_the_boundary(source: Source) -> Section:
         Picture("counterfactuals-sequence", sequences, _SEQUENCES, "photo"),
         *(_evolution(source, row, tensors, few) for row in rows),
     ]
-    return Section(title, _lead(source, rows), pictures, _kinks(source, rows), _notes(source))
+    return Section(title, _lead(source, rows), pictures, _jumps(source, rows), _notes(source))
 
 
 def _spread(steps: int) -> list[int]:
@@ -137,7 +137,7 @@ def _evolution(source: Source, row: dict[str, Any], tensors: dict[str, np.ndarra
     """Fig. 7C and S18 of one trajectory."""
     k, labels = row["trajectory"], source.json("trajectories", "facts")["labels"]
     steps, table = (where(source.table("trajectories", name), trajectory=k) for name in ("steps", "measures"))
-    seen = set(where(source.table("trajectories", "kinks"), trajectory=k, interpreted=True)["label"])
+    seen = set(where(source.table("trajectories", "jumps"), trajectory=k, interpreted=True)["label"])
     colours = class_colours(source.facts.class_names)
     curves = {
         measure: {label: _values(where(table, label=label, measure=measure)) for label in labels if label in seen}
@@ -183,7 +183,7 @@ def _lead(source: Source, rows: list[dict[str, Any]]) -> str:
     top = records(table)[0]
     row = rows[int(top["trajectory"])]
     return (
-        f"{lead}. The sharpest kink in {listing(list(TOLD))}: the {top['measure']} of {words(top['label'])} between "
+        f"{lead}. The sharpest jump in {listing(list(TOLD))}: the {top['measure']} of {words(top['label'])} between "
         f"{words(row['origin'])} and {words(row['target'])}, {number(top['score'], 2)} times its mean step."
     )
 
@@ -198,13 +198,13 @@ def _crossing(steps: pd.DataFrame, boundary: float) -> tuple[float, float]:
 
 
 def _told(source: Source) -> pd.DataFrame:
-    """The kinks of parts that are large enough, in measures that say something of a round one; the sharpest first."""
-    table = known(where(source.table("trajectories", "kinks"), interpreted=True), "score")
+    """The jumps of parts that are large enough, in measures that say something of a round one; the sharpest first."""
+    table = known(where(source.table("trajectories", "jumps"), interpreted=True), "score")
     told = pd.DataFrame(table[table["measure"].isin(TOLD)])
     return told.sort_values("score", ascending=False, kind="stable")
 
 
-def _kinks(source: Source, rows: list[dict[str, Any]]) -> list[Table]:
+def _jumps(source: Source, rows: list[dict[str, Any]]) -> list[Table]:
     """The parts that change most suddenly at each boundary; no table where no part is large enough."""
     table, cells = _told(source), []
     if table.empty:
@@ -218,7 +218,7 @@ def _kinks(source: Source, rows: list[dict[str, Any]]) -> list[Table]:
         name = arrow(row["origin"], row["target"])
         cells.append([name, number(row["boundary"]), *told, *["–"] * (_KINKS - len(told))])
     caption = (
-        f"Parts with the largest kink in {listing(list(TOLD))}: change over the step across the boundary, and in "
+        f"Parts with the largest jump in {listing(list(TOLD))}: change over the step across the boundary, and in "
         "brackets how many times the mean change of all steps that is."
     )
     return [Table(caption, ["", "boundary", "first", "second", "third"], cells)]

@@ -32,10 +32,10 @@ _AGREEMENT = (
 )
 
 
-@section(370, "units", "transfer", "agreement")
+@section(370, "unit_statistics", "transfer", "agreement")
 def transfer(source: Source) -> Section:
     """Pictures through the classes, the first units in each, and the agreement over all units."""
-    names, table = source.facts.class_names, known(source.table("units", "transfer"), "change")
+    names, table = source.facts.class_names, known(source.table("unit_statistics", "transfer"), "change")
     if len(names) < 2:
         return Section(_TITLE, "There is one class: nothing to transfer to.")
     if table.empty:
@@ -44,7 +44,7 @@ def transfer(source: Source) -> Section:
         *pictured(source, "transfer", "unit-transfer", _PICTURES),
         Picture("transfer", transfer_figure(table, names), _TRANSFER),
     ]
-    pairs = known(source.table("units", "agreement"), "r")
+    pairs = known(source.table("unit_statistics", "agreement"), "r")
     if len(pairs):
         labels = [name for name in label_names(source) if name in set(pairs["label"])]
         drawn = agreement_figure(pairs, labels, list(dict.fromkeys(pairs["measure"])))

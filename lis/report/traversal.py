@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lis.report.layouts import Block, rows_shown, strips
+from lis.report.layouts import Block, rows_shown, traversals
 from lis.report.section import Picture, Section, Table, metrics, section
 from lis.report.source import Source
 from lis.report.tables import column, records, where
@@ -25,17 +25,17 @@ _ANSWER = " Beside Δp: the true factor that the answers follow, {}."
 _MOVED, _TOWARD = "moved_", "toward_"
 
 
-@section(270, "strips", "strips", "ranking")
+@section(270, "traversal", "traversal", "ranking")
 def single_units(source: Source) -> Section:
     """Strips of the units that move the classifier most, and how they were found."""
-    ranking, table = source.table("strips", "ranking"), source.table("strips", "strips")
-    selected = where(ranking, shown=True)
+    ranking, table = source.table("traversal", "ranking"), source.table("traversal", "traversal")
+    selected = where(ranking, selected=True)
     answer = answer_factor(ranking)
-    figure = strips(_blocks(source, selected, table, answer), source.facts.class_names)
+    figure = traversals(_blocks(source, selected, table, answer), source.facts.class_names)
     known = any(name.startswith(_MOVED) for name in ranking)
     caption = _CAPTION + _TRUTH * known + (_ANSWER.format(words(answer)) if answer else "")
     notes = [_found(source, ranking), *_followed(ranking)]
-    pictures, tables = [Picture("strips", figure, caption, "photo")], [_table(source, selected, answer)]
+    pictures, tables = [Picture("traversal", figure, caption, "photo")], [_table(source, selected, answer)]
     return Section("Single units", _lead(source, selected, table), pictures, tables, notes)
 
 
@@ -74,7 +74,7 @@ def answer_factor(ranking: pd.DataFrame) -> str | None:
 def _lead(source: Source, selected: pd.DataFrame, table: pd.DataFrame) -> str:
     """The unit that moves the probability most, by how much, and how often the answer flips."""
     top = records(selected)[0]
-    samples = source.facts.settings["strips.samples"] * len(source.facts.class_names)
+    samples = source.facts.settings["traversal.samples"] * len(source.facts.class_names)
     last = [row["flipped"] for row in records(where(table, step=table["step"].max()))]
     return (
         f"Unit {top['unit']} moves the classifier most: from its smallest to its largest activation the probability of "
@@ -88,8 +88,9 @@ def _found(source: Source, ranking: pd.DataFrame) -> str:
     settings = source.facts.settings
     return (
         f"How the units were found: the {len(ranking)} live units with the largest step in W were set to both ends of "
-        f"their range for the first {settings['strips.samples']} test samples of each class, generated and classified; "
-        f"shown are those with the largest Δp. Other units were not looked at; the samples shown are among these."
+        f"their range for the first {settings['traversal.samples']} test samples of each class, generated and "
+        f"classified; shown are those with the largest Δp. Other units were not looked at; the samples shown are among "
+        f"these."
     )
 
 
@@ -111,7 +112,7 @@ def _factor(row: dict[str, Any]) -> str:
 
 
 def _blocks(source: Source, selected: pd.DataFrame, table: pd.DataFrame, answer: str | None) -> list[Block]:
-    image = source.tensors("strips", "strips")["image"].permute(0, 1, 2, 4, 5, 3).numpy()
+    image = source.tensors("traversal", "traversal")["image"].permute(0, 1, 2, 4, 5, 3).numpy()
     return [
         _block(row, where(table, unit=row["unit"]), subset, answer)
         for row, subset in zip(records(selected), image, strict=True)
@@ -152,7 +153,7 @@ def _table(source: Source, selected: pd.DataFrame, answer: str | None) -> Table:
     return Table(caption, columns[: len(rows[0])], rows)
 
 
-@metrics("strips")
+@metrics("traversal")
 def strips_numbers(artifact: Artifact) -> dict[str, float]:
     """`strips/{largest_change, largest_change_flipped}` of the unit that moves the classifier most."""
     first = records(artifact.table("ranking"))[0]

@@ -37,13 +37,16 @@ SIGNIFICANT = 0.05
 """Above this share of random directions with at least the same change, a unit's dot is open."""
 
 
-@section(320, "units", "ranking")
+@section(320, "unit_statistics", "ranking")
 def tuned_units(source: Source) -> Section:
     """Rankings of units, pictures of the first ones, and their table."""
-    table = known(source.table("units", "ranking"), "change")
+    table = known(source.table("unit_statistics", "ranking"), "change")
     if where(table, interpreted=True).empty:
         return Section(_TITLE, _NOTHING)
-    figures, top = pictured(source, "measures", "unit-trajectories", _TRAJECTORIES), source.facts.settings["units.top"]
+    figures, top = (
+        pictured(source, "measures", "unit-trajectories", _TRAJECTORIES),
+        source.facts.settings["unit_statistics.top"],
+    )
     area = where(table, measure="area")
     if len(area):
         figures.append(Picture("unit-ranking", ranking(area, colours(source), top), _RANKING.format(top)))
@@ -58,7 +61,7 @@ def _lead(table: pd.DataFrame) -> str:
     for top in records(first.assign(size=np.abs(first["change"])).nlargest(1, columns="size")):
         by = changed_between("area", top["change"], top["low"], top["high"])
         lead += f" Unit {top['unit']} changes the area of a label most: {words(top['label'])} by {by} on average."
-    p = column(seen, "p_null")
+    p = column(seen, "p_control")
     if not len(p):
         return lead
     beyond = share(float((p <= SIGNIFICANT).mean()))
@@ -88,7 +91,7 @@ def _table(source: Source, table: pd.DataFrame) -> Table:
         lambda label, measure: _cell(ranked(label, measure)),
         corner="label",
         name=lambda label: words(label) + _remark(where(table, label=label)),
-        bold=lambda *cell: bool((where(ranked(*cell), rank=1)["p_null"] <= SIGNIFICANT).any()),
+        bold=lambda *cell: bool((where(ranked(*cell), rank=1)["p_control"] <= SIGNIFICANT).any()),
     )
 
 
@@ -119,7 +122,7 @@ def ranking(table: pd.DataFrame, colours: Mapping[str, str], most: int = 10) -> 
     """A panel per label with the units that change one measure most: mean over samples and its interval.
 
     Args:
-        table: rows of "ranking" of one measure: unit, label, measure, change, rank, low, high, p_null, interpreted.
+        table: rows of "ranking" of one measure: unit, label, measure, change, rank, low, high, p_control, interpreted.
         colours: of the labels, in the order of the panels.
         most: units per panel.
     """
@@ -137,7 +140,7 @@ def _ranked(axis: Axes, table: pd.DataFrame, colour: str) -> None:
     axis.axvline(0, color=MUTED, linewidth=0.8)
     rows = records(table)
     for at, row in enumerate(rows):
-        dot(axis, row["change"], row["low"], row["high"], at, colour, filled=row["p_null"] <= SIGNIFICANT)
+        dot(axis, row["change"], row["low"], row["high"], at, colour, filled=row["p_control"] <= SIGNIFICANT)
     names_down(axis, [str(row["unit"]) for row in rows])
     axis.tick_params(axis="y", labelsize=8)
     seen = all(row["interpreted"] for row in rows)

@@ -152,7 +152,7 @@ def _lead(source: Source, stage: str, facts: dict[str, Any], most: dict[str, lis
 
 
 def _facts_table(facts: dict[str, Any], walk: dict[str, np.ndarray]) -> Table:
-    """Range, step and honesty of the unit or direction."""
+    """Range, step and faithfulness of the unit or direction."""
     known = {name: np.nan if value is None else value for name, value in facts.items()}
     step = interval(known["step_norm"], known.get("step_norm_low", np.nan), known.get("step_norm_high", np.nan))
     rows = [
@@ -160,8 +160,11 @@ def _facts_table(facts: dict[str, Any], walk: dict[str, np.ndarray]) -> Table:
         ["mean ± standard deviation over the training pairs", f"{number(known['mean'])} ± {number(known['std'])}"],
         ["of the samples shown", listing([number(float(value), 2) for value in walk["own"]])],
         ["linked step, ‖w̃(last) − w̃(first)‖", step],
-        ["realised: share of the step found when the images are encoded again", share(known["realised"])],
-        ["other units: root mean square change, in standard deviations", number(known["others"], 2)],
+        [
+            "re-encoded share: share of the step found when the images are encoded again",
+            share(known["reencoded_share"]),
+        ],
+        ["other units: root mean square change, in standard deviations", number(known["off_target"], 2)],
     ]
     return Table(f"{title(facts)} ({facts['status']}).", ["", ""], rows)
 

@@ -37,11 +37,11 @@ _SMALL, _LARGE = 9.0, 70.0
 """Areas in points² of the dots of units with the smallest and the largest change."""
 
 
-@section(350, "units", "map", "clusters", "tree")
+@section(350, "unit_statistics", "map", "clusters", "tree")
 def unit_map(source: Source) -> Section:
     """The plane and the tree."""
-    units, clusters = source.table("units", "map"), source.table("units", "clusters")
-    tree = source.json("units", "tree")
+    units, clusters = source.table("unit_statistics", "map"), source.table("unit_statistics", "clusters")
+    tree = source.json("unit_statistics", "tree")
     if known(units, "strength").empty:
         return Section(_TITLE, _NOTHING)
     figures, placed = [], known(units, "x")

@@ -36,18 +36,21 @@ _BINS = np.linspace(-1, 1, 62)
 """An odd number of bins, so that no edge lies at 0."""
 
 
-@section(330, "units", "ranking", "overlap", "distribution", "scaled")
+@section(330, "unit_statistics", "ranking", "overlap", "distribution", "scaled")
 def measures(source: Source) -> Section:
     """Pictures by measure, shared heads of rankings, and distributions."""
-    shared, test = source.table("units", "overlap"), source.table("units", "distribution")
+    shared, test = source.table("unit_statistics", "overlap"), source.table("unit_statistics", "distribution")
     if shared.empty:
         return Section(_TITLE, "No label is large enough to be interpreted, so that nothing is compared.")
-    top, units = int(source.facts.settings["units.top"]), len(set(source.table("units", "ranking")["unit"]))
+    top, units = (
+        int(source.facts.settings["unit_statistics.top"]),
+        len(set(source.table("unit_statistics", "ranking")["unit"])),
+    )
     chance = number(min(top, units) ** 2 / units, 2)  # expected of two random choices of `top` units
     figures = [x for figure, (name, what) in _SHOWN.items() for x in pictured(source, figure, name, what + HOW_TO_READ)]
     drawn = overlap(shared, list(dict.fromkeys(test["measure"])), top)
     figures.append(Picture("unit-overlap", drawn, _OVERLAP.format(top=top, chance=chance)))
-    scaled, tested = source.tensors("units", "scaled"), known(test, "p_normal")
+    scaled, tested = source.tensors("unit_statistics", "scaled"), known(test, "p_normal")
     if len(tested):
         drawn = changes({name: scaled[name].numpy() for name in tested["measure"]}, tested)
         figures.append(Picture("unit-changes", drawn, _CHANGES))

@@ -56,8 +56,8 @@ def examples(ranking: pd.DataFrame, relevance: pd.DataFrame, tuned: Tuned, most:
     a common sample show the one that is nearest for all of them.
 
     Args:
-        ranking: table "ranking" of the stage "units".
-        relevance: table "relevance" of the stage "units".
+        ranking: table "ranking" of the stage "unit_statistics".
+        relevance: table "relevance" of the stage "unit_statistics".
         tuned: the screen.
         most: units per block.
     """

@@ -23,16 +23,16 @@ from lis.types import Link
 from lis.units.examples import PROBABILITY, Example, examples
 from lis.units.perturbation import Perturbation, perturbed, require_finite
 from lis.units.tuned import Tuned
-from lis.units.tuning import perturbations, screen
-from lis.units.unit_statistics import units
+from lis.units.tuning import perturbations, tuning
+from lis.units.unit_statistics import unit_statistics
 
 
 @stage(
     "pictures",
     version=4,
-    inputs=(screen, units, segmenter, link),
+    inputs=(tuning, unit_statistics, segmenter, link),
     models=MODELS,
-    also=lambda ctx: {"examples": ctx.config.units.examples, "steps": ctx.config.view.steps},
+    also=lambda ctx: {"examples": ctx.config.unit_statistics.examples, "steps": ctx.config.view.steps},
     images=part_images,
     arrays=picture_arrays,
 )
@@ -47,16 +47,16 @@ def pictures(
     first step), probability (of the sample's own class), prediction, flipped (another than at the first step). Json
     "facts": labels, class_names.
     """
-    _build(ctx, {"screen": screened, "units": learned, "segmenter": parts, "link": linked}, draft)
+    _build(ctx, {"tuning": screened, "unit_statistics": learned, "segmenter": parts, "link": linked}, draft)
 
 
 def _build(ctx: Context, inputs: dict[str, Artifact], draft: Draft) -> None:
-    tuned, learned, steps = Tuned.of(inputs["screen"], "tuning"), inputs["units"], ctx.config.view.steps
-    chosen = examples(learned.table("ranking"), learned.table("relevance"), tuned, ctx.config.units.examples)
+    tuned, learned, steps = Tuned.of(inputs["tuning"], "tuning"), inputs["unit_statistics"], ctx.config.view.steps
+    chosen = examples(learned.table("ranking"), learned.table("relevance"), tuned, ctx.config.unit_statistics.examples)
     selected = list(dict.fromkeys((example.unit, example.sample) for example in chosen))
-    known = inputs["screen"].table("units")
+    known = inputs["tuning"].table("units")
     ranges = {unit.unit: unit for unit in perturbations(pd.DataFrame(known[known["tuned"]]))}
-    r, model = inputs["screen"].tensors("seeds")["r"], load_link(inputs["link"])
+    r, model = inputs["tuning"].tensors("seeds")["r"], load_link(inputs["link"])
     w = style_codes(model, r, [(ranges[unit], sample) for unit, sample in selected], steps)
     look = Looker.pictured(ctx, Masks(load_segmenter(ctx, inputs["segmenter"])), tuned.labels)(w)
     tables = []

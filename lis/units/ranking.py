@@ -47,14 +47,14 @@ def ranking(effects: Effects, null: Effects, rng: np.random.Generator) -> pd.Dat
         label, measure, rank (1: largest effect; without a change last), unit, change (mean over the samples of all
         classes, see `Average`), low, high (95 % bootstrap over the samples), relative (of the area: mean of the paper's
         relative change; else NaN), resultant (of the angle: R; else NaN), n (samples that have the change; the others
-        lack the label at one end), samples, p_null (share of random directions with at least the same effect at equal
-        ‖Δw‖), mean_area (fraction of the frame), interpreted; by rank within label and measure.
+        lack the label at one end), samples, p_control (share of random directions with at least the same effect at
+        equal ‖Δw‖), mean_area (fraction of the frame), interpreted; by rank within label and measure.
     """
     tuned, average = effects.tuned, effects.average
     known = ~average.value.isnan()
     low, high = change_interval(effects.change, resample(len(tuned.class_index), rng))
-    p = p_null(per_length(average.effect, tuned), per_length(null.average.effect, null.tuned))
-    columns = {"change": average.value, "p_null": p, "low": low, "high": high}
+    p = p_control(per_length(average.effect, tuned), per_length(null.average.effect, null.tuned))
+    columns = {"change": average.value, "p_control": p, "low": low, "high": high}
     columns |= {"resultant": average.resultants, "relative": _relative(effects)}
     columns = {name: values.where(known, torch.nan) for name, values in columns.items()} | {"n": average.n}
     order = by_size(average.ranked.movedim(0, -1))
@@ -129,7 +129,7 @@ def _axial_deviations(degrees: Tensor, mean: Tensor, counts: Tensor) -> Tensor:
     return percentiles(turned.where(~empty, torch.nan), known)
 
 
-def p_null(observed: Tensor, null: Tensor) -> Tensor:
+def p_control(observed: Tensor, null: Tensor) -> Tensor:
     """How often a random direction does at least as much: (k + 1) / (n + 1) (Davison & Hinkley 1997, §4.2.5).
 
     k of n random directions have an absolute value of at least the observed one's; NaN is left out.
@@ -142,7 +142,7 @@ def p_null(observed: Tensor, null: Tensor) -> Tensor:
         `[n, …]` in (0, 1]; NaN where there is nothing observed, or nothing to compare with.
 
     Example:
-        >>> p_null(torch.tensor([2.5, -0.5]), torch.tensor([1.0, -2.0, 3.0]))
+        >>> p_control(torch.tensor([2.5, -0.5]), torch.tensor([1.0, -2.0, 3.0]))
         tensor([0.5000, 1.0000])
     """
     known = ~null.isnan()

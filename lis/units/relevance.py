@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lis.statistics import pearson
 from lis.units.effects import per_length
-from lis.units.ranking import by_size, p_null, top
+from lis.units.ranking import by_size, p_control, top
 from lis.units.tuned import Tuned, long_table
 
 
@@ -30,8 +30,8 @@ def relevance(tuned: Tuned, null: Tuned, threshold: float) -> pd.DataFrame:
 
     Returns:
         A row per unit and class: unit, class, change (the mean with its sign), relevance, relevant, flipped (share of
-        the class's samples), p_null (share of random directions with at least the same relevance for the class at equal
-        ‖Δw‖).
+        the class's samples), p_control (share of random directions with at least the same relevance for the class at
+        equal ‖Δw‖).
     """
     change = answer_change(tuned)
     columns = {
@@ -39,12 +39,12 @@ def relevance(tuned: Tuned, null: Tuned, threshold: float) -> pd.DataFrame:
         "relevance": change.abs(),
         "relevant": change.abs() >= threshold,
         "flipped": _by_class(tuned, tuned.flipped.float()),
-        "p_null": p_null(per_length(change, tuned), per_length(answer_change(null), null)),
+        "p_control": p_control(per_length(change, tuned), per_length(answer_change(null), null)),
     }
     return long_table({"unit": tuned.unit, "class": tuned.class_names}, columns)
 
 
-def null_relevance(null: Tuned) -> pd.DataFrame:
+def control_relevance(null: Tuned) -> pd.DataFrame:
     """The same of the random directions: name, class, change."""
     return long_table({"name": null.names, "class": null.class_names}, {"change": answer_change(null)})
 

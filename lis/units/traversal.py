@@ -33,7 +33,7 @@ STILL = 1e-5
 
 
 @dataclass
-class StripsConfig:
+class TraversalConfig:
     """Pictures along the range of single units (Fig. 4A, S4)."""
 
     units: int = number(MISSING, low=1)
@@ -51,30 +51,30 @@ def problems(config: RunConfig) -> list[str]:
     most = max(config.strips.samples, config.strips.examples)
     if most <= config.pairs.test:
         return []
-    return [f"strips.samples or strips.examples is {most}: expected at most pairs.test={config.pairs.test}"]
+    return [f"traversal.samples or traversal.examples is {most}: expected at most pairs.test={config.pairs.test}"]
 
 
 @stage(
-    "strips",
+    "traversal",
     version=1,
     inputs=(test_pairs, link),
-    config=StripsConfig,
+    config=TraversalConfig,
     models=MODELS,
     problems=problems,
 )
-def strips(ctx: Context, config: StripsConfig, test: Artifact, linked: Artifact, draft: Draft) -> None:
+def traversal(ctx: Context, config: TraversalConfig, test: Artifact, linked: Artifact, draft: Draft) -> None:
     """Images along the range of the units that move the classifier most, for the first test pairs of each class.
 
     The `CANDIDATES` live units with the largest linked step, mean ‖w̃(max) − w̃(min)‖, are ranked by their `change`: the
     mean over classes of |mean over samples of p(max) − p(min)|, where p is the softmax of the sample's own class (paper
     §4.4), read off the generated image, and min and max are the unit's extremes over the training pairs.
 
-    Tensors "strips": `image [unit, example, step, 3, H, W]` uint8, examples ordered by class. Table "strips", a row per
-    image in the same order: unit, class, sample_index, step, value, probability (of the sample's own class),
+    Tensors "traversal": `image [unit, example, step, 3, H, W]` uint8, examples ordered by class. Table "traversal", a
+    row per image in the same order: unit, class, sample_index, step, value, probability (of the sample's own class),
     `probability_<class>` for every class of the run, prediction, flipped (the prediction is not that of the strip's
     first step). Table "ranking", largest change first: unit, minimum, maximum, step_norm, change, `change_<class>`
     (mean over the class's samples of p(max) − p(min)), `toward_<class>` (mean change of the class's probability over
-    all samples), flipped (share of samples), shown. Where the generator knows the truth, "strips" has factor and
+    all samples), flipped (share of samples), selected. Where the generator knows the truth, "traversal" has factor and
     factor_change (the true factor that moves most along the strip, from first to last step) and "ranking" has
     `moved_<factor>` (mean change of every factor), in standard deviations over the test pairs.
 
@@ -85,20 +85,20 @@ def strips(ctx: Context, config: StripsConfig, test: Artifact, linked: Artifact,
 
 
 def _build(ctx: Context, test: Artifact, linked: Artifact, draft: Draft) -> None:
-    config, samples, model = ctx.config.strips, test.tensors("pairs"), load_link(linked)
+    config, samples, model = ctx.config.traversal, test.tensors("pairs"), load_link(linked)
     judged, selected = (first(samples, n) for n in (config.samples, config.examples))
     truth, looker = Truth.of(ctx, samples["w"]), Looker(ctx, ctx.batches(), image=to_uint8)
     result = candidates(linked.table("units"), model, selected["r"], max(CANDIDATES, config.units))
     ranking = rank(replace(looker, image=None), model, judged, result, truth)
-    draft.table("ranking", ranking.assign(shown=np.arange(len(ranking)) < config.units))
+    draft.table("ranking", ranking.assign(selected=np.arange(len(ranking)) < config.units))
     images, tables = [], []
     for unit in ctx.progress.track(perturbations(ranking.head(config.units)), label="strips of units"):
         values = unit.values(config.steps)
         strip = tune(looker, model, selected["r"], unit, values)
         images.append(strip.look.image)
         tables.append(strip_table(ctx, selected, unit.unit, values, strip, truth))
-    draft.tensors("strips", {"image": torch.stack(images)})
-    draft.table("strips", pd.concat(tables, ignore_index=True))
+    draft.tensors("traversal", {"image": torch.stack(images)})
+    draft.table("traversal", pd.concat(tables, ignore_index=True))
 
 
 def first(samples: dict[str, Tensor], per_class: int) -> dict[str, Tensor]:
@@ -127,7 +127,7 @@ def candidates(units: pd.DataFrame, model: Link, r: Tensor, most: int) -> pd.Dat
 def rank(
     looker: Looker, model: Link, samples: dict[str, Tensor], units: pd.DataFrame, truth: Truth | None
 ) -> pd.DataFrame:
-    """The table "ranking" of `strips`, without `shown`.
+    """The table "ranking" of `traversal`, without `selected`.
 
     Args:
         looker: reads the answers.
@@ -147,7 +147,7 @@ def rank(
 def strip_table(
     ctx: Context, samples: dict[str, Tensor], unit: int, values: Tensor, strip: Strip, truth: Truth | None
 ) -> pd.DataFrame:
-    """The rows of one unit in the table "strips" of `strips`."""
+    """The rows of one unit in the table "traversal" of `traversal`."""
     n, steps = len(samples["r"]), len(values)
     of_run = strip.look.probability.flatten(0, 1)
     index = samples["class_index"].repeat_interleave(steps)

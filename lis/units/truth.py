@@ -26,7 +26,7 @@ from lis.units.effects import Effects, average
 from lis.units.perturbation import with_unit
 from lis.units.ranking import top
 from lis.units.tuned import Tuned, long_table
-from lis.units.tuning import screen, tuned_arrays
+from lis.units.tuning import tuned_arrays, tuning
 
 VERSION = 4
 COMPARED = ("extent", "relative", *MEASURES)
@@ -82,7 +82,7 @@ def validate_truth(generator: Generator) -> Renderer:
 @stage(
     "truth",
     version=VERSION,
-    inputs=(screen, link),
+    inputs=(tuning, link),
     models=("generator",),
     check=lambda ctx: validate_truth(ctx.generator),
     arrays=tuned_arrays,

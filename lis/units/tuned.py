@@ -30,9 +30,9 @@ class Tuned:
     """`[P, S, T, C]` float32: softmax over all classes that the classifier knows, of those of the run."""
     prediction: Tensor
     """`[P, S, T]` int64: index into the classifier's classes."""
-    realised: Tensor
+    reencoded_share: Tensor
     """`[P, S]` float32: share of the asked change that arrives when the last and the first image are encoded again."""
-    others: Tensor
+    off_target: Tensor
     """`[P, S]` float32: root mean square change of the other units over the same, in their standard deviations."""
     step_norm: Tensor
     """`[P, S]` float32: ‖w̃(last) − w̃(first)‖."""
@@ -45,7 +45,8 @@ class Tuned:
 
     @classmethod
     def of(cls, artifact: Artifact, name: str = "tuning") -> Self:
-        """Read tensors `name` ("tuning", or "null" for the random directions) of the artifact of `lis.units.tuning`."""
+        """Read tensors `name` ("tuning", or "control" for the random directions) of the artifact of
+        `lis.units.tuning`."""
         facts = artifact.json("facts")
         return cls(
             **artifact.tensors(name),

@@ -39,7 +39,7 @@ _DOUBLINGS = 60
 def tuned_arrays(ctx: Context) -> int:
     """Bytes of the measures and answers of all perturbations, samples and steps, twice while they are written."""
     config, classes = ctx.config.tuning, len(ctx.class_names)
-    moves = min(config.units or ctx.classifier.units, ctx.classifier.units) + config.null_directions
+    moves = min(config.units or ctx.classifier.units, ctx.classifier.units) + config.control_directions
     per_image = len(ctx.config.classes.labels) * 5 + classes
     return 2 * moves * config.seeds * classes * (config.steps * (per_image * FLOAT + DOUBLE) + 3 * FLOAT)
 
@@ -54,15 +54,15 @@ def tuned_arrays(ctx: Context) -> int:
     images=part_images,
     arrays=tuned_arrays,
 )
-def screen(ctx: Context, linked: Artifact, seeds: Artifact, parts: Artifact, draft: Draft) -> None:
+def tuning(ctx: Context, linked: Artifact, seeds: Artifact, parts: Artifact, draft: Draft) -> None:
     """Every unit tuned: from its minimum to its maximum over the training pairs, on accepted samples of every class.
 
-    Tensors "tuning" (units, by number) and "null" (random directions of equal ‖Δw‖), to be read with
+    Tensors "tuning" (units, by number) and "control" (random directions of equal ‖Δw‖), to be read with
     `lis.units.tuned.Tuned`. Tensors "seeds", of the S samples themselves: r `[S, units]`, w `[S, w_dim]` (the w̃ of r,
     unperturbed), measures `[S, labels, measures]` and probability `[S, classes]` of its image. Table "seeds": class,
     class_index, sample_index. Table "units", a row per unit of the classifier: unit, minimum, maximum, step_norm,
     tuned, and the reason why it is not (`dead`, `near-dead`, `no range`, `small step`). Json "facts": names of the
-    perturbations in "tuning" and "null", labels, measures, class_names.
+    perturbations in "tuning" and "control", labels, measures, class_names.
 
     Raises:
         ValueError: no unit is live or moves w, a style code or an answer is not finite, memory runs out with a single
@@ -88,8 +88,8 @@ class Group:
             "measures": torch.empty(*size, steps, labels, len(MEASURES)),
             "probability": torch.empty(*size, steps, classes),
             "prediction": torch.empty(*size, steps, dtype=torch.int64),
-            "realised": torch.empty(size),
-            "others": torch.empty(size),
+            "reencoded_share": torch.empty(size),
+            "off_target": torch.empty(size),
             "step_norm": torch.empty(size),
         }
         return cls(tuple(perturbations), steps, results)
@@ -117,15 +117,15 @@ def _build(ctx: Context, linked: Artifact, seeds: Artifact, parts: Artifact, dra
     units = select(table, job.link, r, config.units)
     tuned = units.loc[units["tuned"]]
     std = torch.where(job.spread.isfinite(), job.spread, 0).to(ctx.device)
-    null = null_directions(job.link, r, std, tuned["step_norm"].tolist(), config.null_directions, ctx.config.seed)
+    null = control_directions(job.link, r, std, tuned["step_norm"].tolist(), config.control_directions, ctx.config.seed)
     size = (len(r), len(job.looker.labels), len(ctx.class_names))
     groups = {
         "seeds": Group.of([UNMOVED], 1, *size),
         "tuning": Group.of(perturbations(tuned), config.steps, *size),
-        "null": Group.of(null, config.steps, *size),
+        "control": Group.of(null, config.steps, *size),
     }
     _fill(job, samples, list(groups.values()))
-    for name in ("tuning", "null"):
+    for name in ("tuning", "control"):
         draft.tensors(name, groups[name].tensors(samples))
     draft.tensors("seeds", _unmoved(job, r, groups["seeds"]))
     draft.table("seeds", _seed_table(ctx, samples))
@@ -184,7 +184,7 @@ def _seed_table(ctx: Context, samples: dict[str, Tensor]) -> pd.DataFrame:
 
 def _facts(ctx: Context, labels: Sequence[str], groups: dict[str, Group]) -> dict[str, Any]:
     return {
-        "names": {name: [p.name for p in groups[name].perturbations] for name in ("tuning", "null")},
+        "names": {name: [p.name for p in groups[name].perturbations] for name in ("tuning", "control")},
         "labels": list(labels),
         "measures": list(MEASURES),
         "class_names": list(ctx.class_names),
@@ -236,13 +236,13 @@ def _build_shard(job: Job, block: Block, draft: Draft) -> None:
     w = torch.stack([_linked(job, block, perturbation) for perturbation in block.perturbations])
     look = job.looker(w)
     encoded = zip(block.perturbations, look.r[:, :, 0], look.r[:, :, -1], strict=True)
-    realised, others = zip(*(arrived(p, first, last, job.spread) for p, first, last in encoded), strict=True)
+    reencoded_share, off_target = zip(*(arrived(p, first, last, job.spread) for p, first, last in encoded), strict=True)
     draft.tensors(
         "block",
         look.tensors(("measures", "probability", "prediction"))
         | {
-            "realised": torch.stack(realised),
-            "others": torch.stack(others),
+            "reencoded_share": torch.stack(reencoded_share),
+            "off_target": torch.stack(off_target),
             "step_norm": (w[:, :, -1] - w[:, :, 0]).norm(dim=2),
         },
     )
@@ -258,14 +258,14 @@ def _linked(job: Job, block: Block, perturbation: Perturbation) -> Tensor:
 
 SHARDS = Shards("tuning-shard", SHARD_VERSION, _config, _build_shard)
 """Tensors "block" of P perturbations, n samples and T steps, as in `lis.units.tuned.Tuned`: measures, probability,
-prediction `[P, n, T, …]`, and realised, others, step_norm `[P, n]`. A style code or an answer that is not finite is a
-ValueError."""
+prediction `[P, n, T, …]`, and reencoded_share, off_target, step_norm `[P, n]`. A style code or an answer that is not
+finite is a ValueError."""
 
 
 def arrived(perturbation: Perturbation, first: Tensor, last: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
     """What of a perturbation is found when its images are encoded again.
 
-    With r̃ the activations of an image and Δr̃ = r̃(last) − r̃(first): realised is Δr̃·d / (v(last) − v(first)), and
+    With r̃ the activations of an image and Δr̃ = r̃(last) − r̃(first): reencoded_share is Δr̃·d / (v(last) − v(first)), and
     others the root mean square over the other live units of the rest, Δr̃ − (Δr̃·d) d, in standard deviations.
 
     Args:
@@ -275,7 +275,7 @@ def arrived(perturbation: Perturbation, first: Tensor, last: Tensor, spread: Ten
         spread: standard deviation of each unit, `[units]`; infinite for units that are not live.
 
     Returns:
-        realised and others, `[n]` float32; NaN where nothing was asked, or where there is no other unit.
+        reencoded_share and off_target, `[n]` float32; NaN where nothing was asked, or where there is no other unit.
 
     Example:
         >>> unit = Perturbation.of_unit(0, low=0.0, high=4.0)
@@ -284,9 +284,9 @@ def arrived(perturbation: Perturbation, first: Tensor, last: Tensor, spread: Ten
         [0.25, 1.0]
     """
     change = last - first
-    realised = perturbation.project(change) / (perturbation.high - perturbation.low or torch.nan)
+    reencoded_share = perturbation.project(change) / (perturbation.high - perturbation.low or torch.nan)
     rest = perturbation.without(change) / spread
-    return realised, (rest.square().sum(1) / (int(spread.isfinite().sum()) - 1 or torch.nan)).sqrt()
+    return reencoded_share, (rest.square().sum(1) / (int(spread.isfinite().sum()) - 1 or torch.nan)).sqrt()
 
 
 @torch.inference_mode()
@@ -327,7 +327,7 @@ def perturbations(units: pd.DataFrame) -> list[Perturbation]:
 
 
 @torch.inference_mode()
-def null_directions(
+def control_directions(
     link: Link, r: Tensor, std: Tensor, steps: Sequence[float], count: int, seed: int
 ) -> list[Perturbation]:
     """`count` random directions, centred on each sample.
@@ -374,5 +374,5 @@ def _reached(step: Callable[[float], float], requested: float, name: str) -> flo
         length *= 2
     raise ValueError(
         f"direction {name!r} moves w by {step(length):g} at most, expected {requested:g} as for a unit: fit another "
-        "link (link=ridge), or set tuning.null_directions=0"
+        "link (link=ridge), or set tuning.control_directions=0"
     )

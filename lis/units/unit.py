@@ -186,8 +186,8 @@ def _build(
     """Tensors "walk": what `Walk` holds. Tables "steps", "measures" and "affected": see `lis.units.unit`.
 
     Json "facts": name, unit (−1 for a direction), low, high, mean and std (of r·d over the training pairs), status,
-    step_norm, realised, others (means over the samples), step_norm_low and step_norm_high (of a unit, where the link
-    is linear), labels, class_names.
+    step_norm, reencoded_share, off_target (means over the samples), step_norm_low and step_norm_high (of a unit, where
+    the link is linear), labels, class_names.
     """
     units = linked.table("units")
     spread = torch.from_numpy(np.where(units["status"] == "live", units["std"], np.inf)).float()
@@ -196,7 +196,7 @@ def _build(
     draft.table("steps", step_table(result, ctx.class_names, ctx.classifier.class_names))
     draft.table("measures", measure_table(result, parts.labels, ctx.class_names))
     draft.table("affected", affected_table(result, parts.labels))
-    means = {name: _finite(getattr(result, name).nanmean()) for name in ("step_norm", "realised", "others")}
+    means = {name: _finite(getattr(result, name).nanmean()) for name in ("step_norm", "reencoded_share", "off_target")}
     subset = {"name": along.name, "unit": along.unit, "low": along.low, "high": along.high}
     draft.json(
         "facts", subset | requested.known | means | {"labels": list(parts.labels), "class_names": list(ctx.class_names)}
@@ -230,9 +230,9 @@ class Walk:
     """Softmax over all classes that the classifier knows, of those of the run: `[n, t, C]` float32."""
     prediction: Tensor
     """`[n, t]` int64: index into the classifier's classes."""
-    realised: Tensor
+    reencoded_share: Tensor
     """Share of the asked change that is found when the last and the first image are encoded again, `[n]` float32."""
-    others: Tensor
+    off_target: Tensor
     """Root mean square change of the other units over the same, in their standard deviations: `[n]` float32."""
     step_norm: Tensor
     """‖w̃(last) − w̃(first)‖, `[n]` float32."""
@@ -274,15 +274,15 @@ def walk(
     w = perturbed(link, samples["r"], along, value)
     require_finite(w, along)
     look = Looker.pictured(ctx, parts.masks, parts.labels)(w)
-    realised, others = arrived(along, look.r[:, 0], look.r[:, -1], spread)
+    reencoded_share, off_target = arrived(along, look.r[:, 0], look.r[:, -1], spread)
     return Walk(
         samples["class_index"],
         samples["sample_index"],
         along.project(samples["r"]),
         value,
         **look.tensors(PICTURED),
-        realised=realised,
-        others=others,
+        reencoded_share=reencoded_share,
+        off_target=off_target,
         step_norm=(w[:, -1] - w[:, 0]).norm(dim=1),
     )
 

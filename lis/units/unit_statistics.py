@@ -23,9 +23,9 @@ from lis.statistics import interval, pearson, resample
 from lis.store import Artifact, Draft
 from lis.streams import Stream
 from lis.units.effects import Effects
-from lis.units.ranking import by_size, overlap, p_null, ranking
+from lis.units.ranking import by_size, overlap, p_control, ranking
 from lis.units.relevance import (
-    null_relevance,
+    control_relevance,
     relevance,
     relevance_correlation,
     robustness,
@@ -33,7 +33,7 @@ from lis.units.relevance import (
     shared,
 )
 from lis.units.tuned import Tuned, long_table
-from lis.units.tuning import screen, tuned_arrays
+from lis.units.tuning import tuned_arrays, tuning
 from lis.units.unit_map import cluster_table, map_table, plane, tree, vectors
 
 _RANKING, _SPARSITY = 1, 2
@@ -46,7 +46,7 @@ _EMPTY = pd.DataFrame({"label": [], "measure": [], "class_a": [], "class_b": [],
 
 
 @dataclass
-class UnitsConfig:
+class UnitStatisticsConfig:
     """Statistics over tuned units (paper §4.3, §4.4)."""
 
     top: int = number(10, low=1)
@@ -69,7 +69,7 @@ class Findings:
     """Of the units."""
     null: Effects
     """Of random directions."""
-    config: UnitsConfig
+    config: UnitStatisticsConfig
     stream: Stream
 
     def rng(self, purpose: int) -> np.random.Generator:
@@ -78,21 +78,21 @@ class Findings:
 
 
 @stage(
-    "units",
+    "unit_statistics",
     version=5,
-    inputs=(screen,),
-    config=UnitsConfig,
+    inputs=(tuning,),
+    config=UnitStatisticsConfig,
     seed=True,
     images=no_images,
     arrays=lambda ctx: 3 * tuned_arrays(ctx),
 )
-def units(ctx: Context, config: UnitsConfig, screened: Artifact, draft: Draft) -> None:
+def unit_statistics(ctx: Context, config: UnitStatisticsConfig, screened: Artifact, draft: Draft) -> None:
     """Rankings, sparsity, map of units, class relevance, transfer between classes, each beside random directions.
 
-    Tables (columns where they are made): "ranking", "overlap", "transfer", "agreement", "honesty"; "distribution" with
-    tensors "scaled" (a vector of changes per measure); "label_sparsity", "label_sparsity_null", "unit_sparsity";
-    "map", "clusters", and json "tree" {linkage, order}; "relevance", "relevance_null", "relevance_seeds",
-    "relevance_correlation", "shared", "robustness". Labels that are too small to be interpreted are flagged in
+    Tables (columns where they are made): "ranking", "overlap", "transfer", "agreement", "faithfulness"; "distribution"
+    with tensors "scaled" (a vector of changes per measure); "label_sparsity", "label_sparsity_control",
+    "unit_sparsity"; "map", "clusters", and json "tree" {linkage, order}; "relevance", "relevance_control",
+    "relevance_seeds", "relevance_correlation", "shared", "robustness". Labels that are too small to be interpreted are flagged in
     "ranking" and left out of the other tables.
 
     Raises:
@@ -102,8 +102,8 @@ def units(ctx: Context, config: UnitsConfig, screened: Artifact, draft: Draft) -
 
 
 def _build(ctx: Context, screened: Artifact, draft: Draft) -> None:
-    tuned, null = (Effects.of(Tuned.of(screened, name)) for name in ("tuning", "null"))
-    findings = Findings(tuned, null, ctx.config.units, Stream("map of units", ctx.config.seed))
+    tuned, null = (Effects.of(Tuned.of(screened, name)) for name in ("tuning", "control"))
+    findings = Findings(tuned, null, ctx.config.unit_statistics, Stream("map of units", ctx.config.seed))
     parts = (_rankings, _distributions, _sparsity, _map, _relevance)
     for part in ctx.progress.track(parts, label="what units stand for"):
         part(findings, draft)
@@ -114,7 +114,7 @@ def _rankings(result: Findings, draft: Draft) -> None:
     draft.table("overlap", overlap(result.effects, result.config.top))
     draft.table("transfer", transfer(result.effects))
     draft.table("agreement", class_agreement(result.effects))
-    draft.table("honesty", honesty(result.effects, result.null))
+    draft.table("faithfulness", faithfulness(result.effects, result.null))
 
 
 def _distributions(result: Findings, draft: Draft) -> None:
@@ -126,7 +126,7 @@ def _distributions(result: Findings, draft: Draft) -> None:
 def _sparsity(result: Findings, draft: Draft) -> None:
     subset, null = result.effects, result.null
     draft.table("label_sparsity", label_sparsity_table(subset, subset, {"unit": subset.tuned.unit}))
-    draft.table("label_sparsity_null", label_sparsity_table(null, subset, {"name": null.tuned.names}))
+    draft.table("label_sparsity_control", label_sparsity_table(null, subset, {"name": null.tuned.names}))
     draft.table("unit_sparsity", unit_sparsity_table(subset, result.rng(_SPARSITY)))
 
 
@@ -144,7 +144,7 @@ def _relevance(result: Findings, draft: Draft) -> None:
     config, tuned, null = result.config, result.effects.tuned, result.null.tuned
     table = relevance(tuned, null, config.relevant)
     draft.table("relevance", table)
-    draft.table("relevance_null", null_relevance(null))
+    draft.table("relevance_control", control_relevance(null))
     draft.table("relevance_seeds", seeds_of_relevant(tuned, config.top))
     draft.table("relevance_correlation", relevance_correlation(tuned))
     draft.table("shared", shared(table))
@@ -203,7 +203,7 @@ def selectivity(effects: Effects, retained: list[int]) -> Tensor:
     return largest / size.sum(1)
 
 
-def honesty(effects: Effects, null: Effects) -> pd.DataFrame:
+def faithfulness(effects: Effects, null: Effects) -> pd.DataFrame:
     """Means over samples of what tells an effect from an artefact.
 
     Args:
@@ -211,20 +211,20 @@ def honesty(effects: Effects, null: Effects) -> pd.DataFrame:
         null: of random directions.
 
     Returns:
-        unit, realised (share of the asked change that arrives when the images are encoded again), others (change of
-        the other units, in their standard deviations), step_norm (‖Δw‖), selectivity, selectivity_p (share of random
-        directions that are at least as selective).
+        unit, reencoded_share (share of the asked change that arrives when the images are encoded again), off_target
+        (change of the other units, in their standard deviations), step_norm (‖Δw‖), selectivity, selectivity_p (share
+        of random directions that are at least as selective).
     """
     tuned = effects.tuned
     subset = selectivity(effects, effects.kept)
     return pd.DataFrame(
         {
             "unit": tuned.unit,
-            "realised": tuned.realised.nanmean(1),
-            "others": tuned.others.nanmean(1),
+            "reencoded_share": tuned.reencoded_share.nanmean(1),
+            "off_target": tuned.off_target.nanmean(1),
             "step_norm": tuned.step_norm.nanmean(1),
             "selectivity": subset,
-            "selectivity_p": p_null(subset, selectivity(null, effects.kept)),
+            "selectivity_p": p_control(subset, selectivity(null, effects.kept)),
         }
     )
 

@@ -172,7 +172,7 @@ def trajectories(root: Path, classes: tuple[str, ...] = CLASSES, shown: int = SH
             "around",
             long_table(pair, {"before": moved[:, 3], "after": moved[:, 4], "change": moved[:, 4] - moved[:, 3]}),
         )
-        draft.table("kinks", kinks(pair, moved, boundary, position))
+        draft.table("jumps", jumps(pair, moved, boundary, position))
         facts = {
             "labels": list(LABELS),
             "class_names": list(classes),
@@ -186,8 +186,8 @@ def trajectories(root: Path, classes: tuple[str, ...] = CLASSES, shown: int = SH
     return make(root, "trajectories", build, shown=shown)
 
 
-def kinks(axes: Any, moved: np.ndarray, boundary: np.ndarray, position: np.ndarray) -> pd.DataFrame:
-    """Table "kinks"."""
+def jumps(axes: Any, moved: np.ndarray, boundary: np.ndarray, position: np.ndarray) -> pd.DataFrame:
+    """Table "jumps"."""
     steps = np.diff(moved, axis=1)
     place = np.searchsorted(position, boundary) - 1
     jump = steps[np.arange(len(boundary)), place]
@@ -346,9 +346,9 @@ def adversarial(root: Path, classes: tuple[str, ...] = CLASSES, shown: int = SHO
     def build(draft: Draft) -> None:
         draft.table("adversarial", rows)
         draft.table("measures", moved)
-        draft.table("shown", rows.iloc[:shown][["origin", "target", "sample_index"]].assign(row=range(shown)))
+        draft.table("examples", rows.iloc[:shown][["origin", "target", "sample_index"]].assign(row=range(shown)))
         if shown:
-            draft.tensors("shown", {"image": made, "difference": noise})
+            draft.tensors("examples", {"image": made, "difference": noise})
         shares = {"reached": 1.0, "seen": float(rows["seen"].mean())} if shown else {}
         draft.json("facts", {"labels": list(LABELS), "n": n} | shares)
 
@@ -395,7 +395,7 @@ def gan(root: Path, classes: tuple[str, ...] = CLASSES) -> Artifact:
     )
     tuned = [
         {
-            "shown": k,
+            "example": k,
             "unit": 5 * k + u,
             "change": 2.0 - u,
             "standard": 2.0,
@@ -420,13 +420,13 @@ def gan(root: Path, classes: tuple[str, ...] = CLASSES) -> Artifact:
             "samples": samples,
             "measures": measures,
             "units": units,
-            "shown": shown,
+            "examples": shown,
             "tuned": pd.DataFrame(tuned),
         }
         for name, value in tables.items():
             draft.table(name, value)
         draft.tensors("paths", {"position": torch.from_numpy(p).float()})
-        draft.tensors("shown", images(2, STEPS))
+        draft.tensors("examples", images(2, STEPS))
         draft.tensors("tuned", images(6, 4))
         draft.json("facts", {"labels": list(LABELS), "class_names": list(classes)})
 

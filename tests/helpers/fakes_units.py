@@ -22,7 +22,7 @@ from lis.units import tuning as stage
 LABELS = ("bright", "dark")
 BRIGHT, DARK = 0.15, -0.15
 """A pixel is a part's where its red channel is beyond these."""
-SIZES = {"units": 6, "seeds": 3, "null_directions": 4, "unit_block": 4, "seed_block": 2}
+SIZES = {"units": 6, "seeds": 3, "control_directions": 4, "unit_block": 4, "seed_block": 2}
 
 
 class FakeSegmenter:
@@ -81,8 +81,8 @@ def slow_screen(ctx: Context, artifact: Artifact, unit: int, seed: int) -> dict[
         "measures": torch.stack([one[0] for one in found]),
         "probability": torch.stack([one[1][ours] for one in found]),
         "prediction": torch.stack([one[1].argmax() for one in found]),
-        "realised": torch.tensor(change[unit] / (row["maximum"] - row["minimum"])).float(),
-        "others": torch.tensor(np.sqrt(np.mean(np.square(rest)))).float(),
+        "reencoded_share": torch.tensor(change[unit] / (row["maximum"] - row["minimum"])).float(),
+        "off_target": torch.tensor(np.sqrt(np.mean(np.square(rest)))).float(),
         "step_norm": (codes[-1] - codes[0]).norm(),
     }
 

@@ -62,8 +62,8 @@ def tuned(
         measures=measures,
         probability=probability,
         prediction=probability.argmax(3),
-        realised=torch.from_numpy(0.6 + 0.2 * rng.normal(0, 1, (units, 1)) + 0.1 * noise[0]).float(),
-        others=torch.from_numpy(np.exp(-0.5 + 0.3 * noise[1])).float(),
+        reencoded_share=torch.from_numpy(0.6 + 0.2 * rng.normal(0, 1, (units, 1)) + 0.1 * noise[0]).float(),
+        off_target=torch.from_numpy(np.exp(-0.5 + 0.3 * noise[1])).float(),
         step_norm=norm,
         class_index=torch.from_numpy(index),
         sample_index=torch.arange(samples).repeat(len(classes)),
@@ -109,10 +109,10 @@ def screen(root: Path, own: Tuned, null: Tuned) -> Artifact:
     """The artifact of the stage "tuning"."""
 
     def build(draft: Draft) -> None:
-        for name, found in (("tuning", own), ("null", null)):
+        for name, found in (("tuning", own), ("control", null)):
             values = {field.name: getattr(found, field.name) for field in fields(found)}
             draft.tensors(name, {name: value for name, value in values.items() if isinstance(value, Tensor)})
-        names = {"tuning": own.names, "null": null.names}
+        names = {"tuning": own.names, "control": null.names}
         draft.json("facts", {"names": names, "labels": own.labels, "class_names": own.class_names})
         table = pd.DataFrame({"unit": own.unit.numpy(), "minimum": 0.0, "maximum": 2.0, "tuned": True, "reason": ""})
         draft.table("units", table.assign(step_norm=own.step_norm[:, 0].numpy()))
@@ -172,7 +172,7 @@ def learn(root: Path, own: Tuned, null: Tuned, **settings: Any) -> dict[str, Art
     ctx.store, ctx.progress = Store(root), Progress()
     with pytest.MonkeyPatch.context() as patch:
         stand_in(patch, "tuning", lambda _: screened)
-        units = unit_statistics.units(ctx)
+        units = unit_statistics.unit_statistics(ctx)
     return {"tuning": screened, "units": units, "truth": truth(root, own), "pictures": pictures(root, own, units)}
 
 

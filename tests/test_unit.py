@@ -116,9 +116,9 @@ def test_a_walk_equals_plain_loops(tmp_path: Path, kind: Any, unit: bool) -> Non
             assert found.prediction[k, t] == step["probability"].argmax()
         torch.testing.assert_close(found.step_norm[k], (steps[-1]["w"] - steps[0]["w"]).norm(), rtol=1e-3, atol=1e-4)
         moved_r = steps[-1]["r"] - steps[0]["r"]
-        torch.testing.assert_close(found.realised[k], moved_r @ d / 2, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(found.reencoded_share[k], moved_r @ d / 2, rtol=1e-3, atol=1e-4)
         rest = (moved_r - (moved_r @ d) * d) / spread
-        torch.testing.assert_close(found.others[k], (rest.square().sum() / 15).sqrt(), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(found.off_target[k], (rest.square().sum() / 15).sqrt(), rtol=1e-3, atol=1e-4)
 
 
 def test_an_axis_turns_step_by_step() -> None:
@@ -173,7 +173,7 @@ def test_a_unit_goes_through_its_range_on_samples_of_its_class(run: tuple[Contex
     assert (facts["unit"], facts["name"], facts["status"]) == (5, "5", "live")
     assert (facts["low"], facts["high"]) == pytest.approx((row["minimum"], row["maximum"]))
     assert facts["step_norm"] == pytest.approx(row["step_norm"], rel=1e-4)
-    assert facts["realised"] == pytest.approx(float(found.realised.mean()))
+    assert facts["reencoded_share"] == pytest.approx(float(found.reencoded_share.mean()))
     assert facts["labels"] == list(LABELS) and facts["class_names"] == list(NAMES)
     test = pairs(ctx, "test").tensors("pairs")
     own = test["class_index"] == 1

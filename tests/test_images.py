@@ -355,7 +355,7 @@ def test_every_file_has_a_row_whatever_its_name(tmp_path: Path) -> None:
     assert table.loc["gone.png", "reason"] == "cannot be read: a link to a file that is not there"
     assert table.loc["sub/up", "reason"] == "cannot be read: a link to a folder, which is not followed"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lis.report.section.MAKERS", {130: sections.own_images})
+        patch.setattr("lis.report.section.MAKERS", {130: sections.images})
         page = write_report(ctx, {"images": artifact}, tmp_path).read_text()
     assert all(name in page for name in shown) and own_images(ctx).key == artifact.key
 
@@ -403,7 +403,7 @@ def test_measures_are_those_of_the_cycled_image(
     image, maps = generator.synthesize(found["w"], features=True)
     assert (found["mask"] == masks(maps)).all() and len(table) == 15
     np.testing.assert_allclose(table["measured"], measure(masks(maps), image, 1).flatten(), rtol=1e-4)
-    section = sections.own_images(source(ctx, {"images": artifact}))
+    section = sections.images(source(ctx, {"images": artifact}))
     assert section is not None and [row[0] for row in section.tables[1].rows] == ["ant.png", "cat.png", "noise.png"]
 
 
@@ -448,7 +448,7 @@ def texts(figure: Figure) -> list[str]:
 
 def test_the_section_states_what_the_tables_hold(run: tuple[Context, Artifact], tmp_path: Path) -> None:
     ctx, artifact = run
-    section = sections.own_images(source(ctx, {"images": artifact}))
+    section = sections.images(source(ctx, {"images": artifact}))
     assert section is not None
     table: Any = artifact.table("images")
     assert f"{int(table['off'].sum())} of 3 pictures lie off" in section.lead and "60 test pairs" in section.lead
@@ -458,10 +458,10 @@ def test_the_section_states_what_the_tables_hold(run: tuple[Context, Artifact], 
     written = texts(section.figures[0].figure)
     assert "noise.png" in written and "in R: farther than 100 %" in written and "its parts" not in written
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lis.report.section.MAKERS", {130: sections.own_images})
+        patch.setattr("lis.report.section.MAKERS", {130: sections.images})
         page = write_report(ctx, {"images": artifact}, tmp_path).read_text()
     assert 'id="own-images"' in page and (tmp_path / "figures" / "images.png").exists()
-    assert sections.own_images(source(ctx, {})) is None
+    assert sections.images(source(ctx, {})) is None
 
 
 def test_an_answer_outside_of_the_run_is_named(tmp_path: Path, folder: Path) -> None:
@@ -471,5 +471,5 @@ def test_an_answer_outside_of_the_run_is_named(tmp_path: Path, folder: Path) -> 
     artifact = own_images(ctx)
     table: Any = artifact.table("images").set_index("file")
     assert table.loc["cat.png", "prediction"] == "cat" and "probability_cat" not in table
-    section = sections.own_images(source(ctx, {"images": artifact}))
+    section = sections.images(source(ctx, {"images": artifact}))
     assert section is not None and "cat" in texts(section.figures[0].figure)

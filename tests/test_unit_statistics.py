@@ -16,28 +16,28 @@ from lis.quantify.measures import MEASURES
 from lis.store import Artifact
 from lis.units.effects import Effects
 from lis.units.tuned import Tuned
-from lis.units.tuning import screen
-from lis.units.unit_statistics import UnitsConfig, units
+from lis.units.tuning import tuning
+from lis.units.unit_statistics import UnitStatisticsConfig, unit_statistics
 
 COLUMNS = {
-    "ranking": {"unit", "label", "measure", "change", "rank", "low", "high", "p_null", "mean_area", "interpreted"}
+    "ranking": {"unit", "label", "measure", "change", "rank", "low", "high", "p_control", "mean_area", "interpreted"}
     | {"relative", "resultant", "n", "samples"},
     "overlap": {"label", "measure_a", "measure_b", "overlap"},
     "distribution": {"measure", "n", "statistic", "p_normal", "skew", "kurtosis"},
     "label_sparsity": {"unit", "class", "measure", "sparsity"},
-    "label_sparsity_null": {"name", "class", "measure", "sparsity"},
+    "label_sparsity_control": {"name", "class", "measure", "sparsity"},
     "unit_sparsity": {"label", "measure", "sparsity", "low", "high"},
     "map": {"unit", "x", "y", "label", "cluster", "strength"},
     "clusters": {"cluster", "units", "label", *LABELS},
-    "relevance": {"unit", "class", "change", "relevance", "relevant", "flipped", "p_null"},
-    "relevance_null": {"name", "class", "change"},
+    "relevance": {"unit", "class", "change", "relevance", "relevant", "flipped", "p_control"},
+    "relevance_control": {"name", "class", "change"},
     "relevance_seeds": {"unit", "class", "sample_index", "change"},
     "relevance_correlation": {"class_a", "class_b", "r"},
     "shared": {"unit", "classes", "relevance"},
     "robustness": {"class", "mean", "median", "relevant", "flipped"},
     "transfer": {"unit", "label", "measure", "class", "change"},
     "agreement": {"label", "measure", "class_a", "class_b", "r"},
-    "honesty": {"unit", "realised", "others", "step_norm", "selectivity", "selectivity_p"},
+    "faithfulness": {"unit", "reencoded_share", "off_target", "step_norm", "selectivity", "selectivity_p"},
 }
 
 
@@ -51,7 +51,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Context, Artifact]:
     with pytest.MonkeyPatch.context() as patch:
         use_fake_segmenter(patch)
         ctx = tuning_context(tmp_path_factory.mktemp("run"), tuning__units=12, tuning__null_directions=9)
-        return ctx, units(ctx)
+        return ctx, unit_statistics(ctx)
 
 
 def tables(artifact: Artifact) -> dict[str, pd.DataFrame]:
@@ -64,9 +64,9 @@ def test_what_the_artifact_holds(run: tuple[Context, Artifact]) -> None:
     assert {name: set(table) for name, table in found.items()} == COLUMNS
     size = {name: len(table) for name, table in found.items()}
     assert size["ranking"] == 12 * 2 * 5 and size["overlap"] == 2 * 10 and size["distribution"] == 5
-    assert size["label_sparsity"] == 12 * 3 * 6 and size["label_sparsity_null"] == 9 * 3 * 6
-    assert size["unit_sparsity"] == 2 * 5 and size["map"] == size["honesty"] == 12
-    assert size["relevance"] == 36 and size["relevance_null"] == 27 and size["robustness"] == 3
+    assert size["label_sparsity"] == 12 * 3 * 6 and size["label_sparsity_control"] == 9 * 3 * 6
+    assert size["unit_sparsity"] == 2 * 5 and size["map"] == size["faithfulness"] == 12
+    assert size["relevance"] == 36 and size["relevance_control"] == 27 and size["robustness"] == 3
     table: Any = found["ranking"]
     ranked = table[table["change"].notna()].drop_duplicates(["label", "measure"])
     assert 2 * 3 <= len(ranked) < 2 * 5  # scattered pixels have no entropy, and not all have an angle
@@ -81,7 +81,7 @@ def test_what_the_artifact_holds(run: tuple[Context, Artifact]) -> None:
 
 def test_the_numbers_are_those_of_the_screen(run: tuple[Context, Artifact]) -> None:
     ctx, artifact = run
-    effects = Effects.of(Tuned.of(screen(ctx)))
+    effects = Effects.of(Tuned.of(tuning(ctx)))
     rows: Any = artifact.table("ranking").set_index(["unit", "label", "measure"])["change"]
     for p, unit in enumerate(effects.tuned.unit.tolist()):
         assert rows[(unit, "dark", "luminance")] == pytest.approx(effects.average.value[p, 1, 1].item(), nan_ok=True)
@@ -93,7 +93,7 @@ def test_the_numbers_are_those_of_the_screen(run: tuple[Context, Artifact]) -> N
 
 def test_it_is_the_same_again(run: tuple[Context, Artifact], tmp_path: Path) -> None:
     """Whatever the blocks; but for places on the map, which follow the last digits."""
-    again = units(tuning_context(tmp_path, tuning__units=12, tuning__null_directions=9, tuning__unit_block=5))
+    again = unit_statistics(tuning_context(tmp_path, tuning__units=12, tuning__null_directions=9, tuning__unit_block=5))
     assert again.key == run[1].key
     for name, table in tables(again).items():
         ours, theirs = (one.drop(columns=["x", "y"], errors="ignore") for one in (table, run[1].table(name)))
@@ -102,10 +102,10 @@ def test_it_is_the_same_again(run: tuple[Context, Artifact], tmp_path: Path) -> 
 
 def test_settings_are_part_of_the_key(run: tuple[Context, Artifact]) -> None:
     ctx, artifact = run
-    ctx.config.units = UnitsConfig(relevant=0.0, top=3)
-    other = units(ctx)
-    ctx.config.units = UnitsConfig()
-    assert other.key != artifact.key and units(ctx).key == artifact.key
+    ctx.config.unit_statistics = UnitStatisticsConfig(relevant=0.0, top=3)
+    other = unit_statistics(ctx)
+    ctx.config.unit_statistics = UnitStatisticsConfig()
+    assert other.key != artifact.key and unit_statistics(ctx).key == artifact.key
     assert all(other.table("relevance")["relevant"]) and max(other.table("overlap")["overlap"]) <= 3
 
 
@@ -121,12 +121,12 @@ def test_settings_are_part_of_the_key(run: tuple[Context, Artifact]) -> None:
 )
 def test_small_runs(tmp_path: Path, sizes: dict[str, Any]) -> None:
     """Whatever cannot be computed is NaN."""
-    artifact = units(tuning_context(tmp_path, **sizes))
+    artifact = unit_statistics(tuning_context(tmp_path, **sizes))
     for name, table in tables(artifact).items():
         assert set(table) == COLUMNS[name]
     assert artifact.tensors("scaled").keys() == set(MEASURES)
     if sizes.get("tuning__null_directions") == 0:
-        assert np.isnan(artifact.table("ranking")["p_null"]).all()
+        assert np.isnan(artifact.table("ranking")["p_control"]).all()
     if sizes.get("tuning__seeds") == 1:
         few = artifact.table("relevance_seeds")
         assert len(few) and all(np.isfinite(few["change"]))
@@ -134,7 +134,7 @@ def test_small_runs(tmp_path: Path, sizes: dict[str, Any]) -> None:
 
 def test_no_part_is_large_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lis.units.effects.MINIMUM_AREA", 2.0)
-    artifact = units(tuning_context(tmp_path))
+    artifact = unit_statistics(tuning_context(tmp_path))
     assert not any(artifact.table("ranking")["interpreted"])
     assert set(artifact.table("clusters")) == {"cluster", "units", "label"}
     assert all(np.isnan(artifact.table("map")[name]).all() for name in ("x", "y", "strength"))

@@ -13,7 +13,7 @@ from helpers.fakes import NAMES, FakeClassifier, FakeGenerator, make_context, st
 
 from lis.boundary import adversarial
 from lis.boundary.adversarial import AdversarialConfig, difference
-from lis.config import CounterfactualConfig
+from lis.config import CounterfactualsConfig
 from lis.context import Context
 from lis.images import to_uint8
 from lis.report.tables import records, where
@@ -26,7 +26,7 @@ PAIRS = (("ant", "bee"), ("bee", "cat"), ("cat", "ant"))
 def context(root: Path, samples: int | None = 2) -> Context:
     generator = FakeGenerator()
     settings: Any = {"adversarial": AdversarialConfig(samples=samples, step=0.01, max_steps=300)}
-    settings["counterfactual"] = CounterfactualConfig(shown=2)
+    settings["counterfactual"] = CounterfactualsConfig(trajectories=2)
     return make_context(root, generator, FakeClassifier(generator), **settings)
 
 
@@ -78,7 +78,7 @@ def test_the_first_that_succeeded_are_moved_to_the_same_probability(run: tuple[C
 
 def test_shown_are_the_first_of_the_first_pairs(run: tuple[Context, Artifact, Artifact]) -> None:
     ctx, made, artifact = run
-    shown, tensors = artifact.table("shown"), artifact.tensors("shown")
+    shown, tensors = artifact.table("examples"), artifact.tensors("examples")
     assert shown["row"].tolist() == [0, 2] and shown["target"].tolist() == ["bee", "cat"]
     own = made.tensors("counterfactuals")["w"][records(where(artifact.table("adversarial"), target="cat"))[0]["row"]]
     assert torch.equal(tensors["image"][1, 1], to_uint8(ctx.generator.synthesize(own[None]))[0])
@@ -101,4 +101,4 @@ def test_where_none_succeeded_the_tables_are_empty(tmp_path: Path, monkeypatch: 
     made = found(ctx, good=False)
     stand_in(monkeypatch, "counterfactuals", lambda _: made)
     artifact = adversarial.adversarial(ctx)
-    assert artifact.table("adversarial").empty and artifact.table("shown").empty and artifact.json("facts")["n"] == 0
+    assert artifact.table("adversarial").empty and artifact.table("examples").empty and artifact.json("facts")["n"] == 0

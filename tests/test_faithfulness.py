@@ -8,7 +8,7 @@ import torch
 from helpers.perturbed import tuned
 
 from lis.units.effects import Effects
-from lis.units.unit_statistics import honesty, selectivity
+from lis.units.unit_statistics import faithfulness, selectivity
 
 
 def share(areas: list[float]) -> float:
@@ -19,13 +19,13 @@ def share(areas: list[float]) -> float:
 def test_honesty_equals_plain_loops() -> None:
     made = tuned(6)
     made.measures[..., 2, 0] = 1e-5
-    made.realised[0, :3] = torch.nan
+    made.reencoded_share[0, :3] = torch.nan
     own, null = Effects.of(made), Effects.of(tuned(4, seed=1, directions=True))
     random = [share(null.average.effect[n, :2, 0].tolist()) for n in range(4)]
-    for p, row in enumerate(honesty(own, null).to_dict("records")):
+    for p, row in enumerate(faithfulness(own, null).to_dict("records")):
         assert row["unit"] == p + 10
-        assert row["realised"] == pytest.approx(np.nanmean(made.realised[p].numpy()), rel=1e-5)
-        assert row["others"] == pytest.approx(made.others[p].mean().item(), rel=1e-5)
+        assert row["reencoded_share"] == pytest.approx(np.nanmean(made.reencoded_share[p].numpy()), rel=1e-5)
+        assert row["off_target"] == pytest.approx(made.off_target[p].mean().item(), rel=1e-5)
         assert row["step_norm"] == pytest.approx(made.step_norm[p].mean().item(), rel=1e-5)
         expected = share(own.average.effect[p, :2, 0].tolist())
         assert row["selectivity"] == pytest.approx(expected, rel=1e-5)

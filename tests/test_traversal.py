@@ -23,14 +23,14 @@ from lis.linking.mlp import MLPLink
 from lis.linking.pairs import pairs
 from lis.look import Looker
 from lis.report.layouts import Block
-from lis.report.layouts import strips as strips_figure
+from lis.report.layouts import traversals as strips_figure
 from lis.report.page import write_report
 from lis.report.source import source
 from lis.report.traversal import answer_factor, followed, single_units
 from lis.report.wording import number
 from lis.store import Artifact
 from lis.units.perturbation import Perturbation, with_unit
-from lis.units.traversal import Truth, candidates, first, rank, strips, tune
+from lis.units.traversal import Truth, candidates, first, rank, traversal, tune
 
 SIZES = {"strips__units": 3, "strips__samples": 4, "strips__examples": 2, "strips__steps": 3}
 MLP = MLPConfig(hidden=8, max_epochs=2)
@@ -63,7 +63,7 @@ class Blind:
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Context, Artifact]:
     """The stage on the fakes with a linear link."""
     ctx = make_context(tmp_path_factory.mktemp("run"), **SIZES)
-    return ctx, strips(ctx)
+    return ctx, traversal(ctx)
 
 
 @pytest.mark.parametrize("model", [linear(), mlp(), lambda r: (r**2)[..., :3]], ids=["linear", "mlp", "any"])
@@ -172,7 +172,7 @@ def test_the_ranking_equals_plain_loops(run: tuple[Context, Artifact]) -> None:
     ctx, artifact = run
     samples, model = first(pairs(ctx, "test").tensors("pairs"), 4), load_link(link(ctx))
     ranking = artifact.table("ranking")
-    assert len(ranking) == 16 and ranking["shown"].tolist() == [True] * 3 + [False] * 13
+    assert len(ranking) == 16 and ranking["selected"].tolist() == [True] * 3 + [False] * 13
     row = ranking.iloc[1]
     changes, flips = {name: [] for name in NAMES}, 0
     for r, c in zip(samples["r"], samples["class_index"].tolist(), strict=True):
@@ -192,7 +192,7 @@ def test_the_ranking_equals_plain_loops(run: tuple[Context, Artifact]) -> None:
 def test_strips_belong_to_their_rows(run: tuple[Context, Artifact]) -> None:
     """Images, values, probabilities and factors of the table's rows, in the order of the images."""
     ctx, artifact = run
-    image, table = artifact.tensors("strips")["image"], cast(Any, artifact.table("strips"))
+    image, table = artifact.tensors("traversal")["image"], cast(Any, artifact.table("traversal"))
     ranking = artifact.table("ranking").set_index("unit")
     samples, model = first(pairs(ctx, "test").tensors("pairs"), 2), load_link(link(ctx))
     assert image.shape == (3, 6, 3, 3, 8, 8) and len(table) == 54
@@ -218,11 +218,11 @@ def test_strips_belong_to_their_rows(run: tuple[Context, Artifact]) -> None:
 
 def test_a_second_call_reads_what_the_first_made(run: tuple[Context, Artifact]) -> None:
     ctx, artifact = run
-    assert strips(ctx).manifest["created"] == artifact.manifest["created"]
+    assert traversal(ctx).manifest["created"] == artifact.manifest["created"]
 
 
 def test_batches_do_not_matter(run: tuple[Context, Artifact], tmp_path: Path) -> None:
-    other = strips(make_context(tmp_path, batch_size=50, **SIZES))
+    other = traversal(make_context(tmp_path, batch_size=50, **SIZES))
     assert other.key == run[1].key
     pd.testing.assert_frame_equal(other.table("ranking"), run[1].table("ranking"), rtol=1e-4, atol=1e-5)
 
@@ -231,17 +231,17 @@ def test_batches_do_not_matter(run: tuple[Context, Artifact], tmp_path: Path) ->
 @pytest.mark.parametrize("kind", [LeastSquaresConfig(), MLP], ids=["linear", "mlp"])
 def test_every_link_and_generator_ends_in_a_section(tmp_path: Path, kind: Any, conditional: bool) -> None:
     ctx = make_context(tmp_path, FakeGenerator(conditional=conditional), link=kind, **SIZES)
-    artifacts = {"link": link(ctx), "strips": strips(ctx)}
+    artifacts = {"link": link(ctx), "traversal": traversal(ctx)}
     page = write_report(ctx, artifacts, tmp_path / "out").read_text()
     assert 'id="single-units"' in page and (tmp_path / "out" / "figures" / "strips.png").exists()
-    assert (tmp_path / "out" / "tables" / "strips" / "ranking.parquet").exists()
+    assert (tmp_path / "out" / "tables" / "traversal" / "ranking.parquet").exists()
 
 
 @pytest.mark.parametrize("name", ["samples", "examples"])
 def test_more_samples_than_pairs_are_refused(tmp_path: Path, name: str) -> None:
     ctx = make_context(tmp_path, **SIZES | {f"strips__{name}": 21})
     with pytest.raises(ValueError, match=r"is 21: expected at most pairs\.test=20"):
-        strips(ctx)
+        traversal(ctx)
     assert not (tmp_path / "store" / "pairs-test").exists()
 
 
@@ -251,9 +251,9 @@ def texts(figure: Figure) -> list[str]:
 
 def test_the_section_states_what_the_tables_hold(run: tuple[Context, Artifact]) -> None:
     ctx, artifact = run
-    section = single_units(source(ctx, {"strips": artifact}))
+    section = single_units(source(ctx, {"traversal": artifact}))
     assert section is not None
-    ranking, table = artifact.table("ranking"), artifact.table("strips")
+    ranking, table = artifact.table("ranking"), artifact.table("traversal")
     top, last = ranking.iloc[0], table[table["step"] == 2]
     assert f"Unit {top['unit']} moves the classifier most" in section.lead
     assert f"changes by {number(top['change'], 2)}" in section.lead
@@ -271,11 +271,11 @@ def test_the_section_states_what_the_tables_hold(run: tuple[Context, Artifact]) 
 def test_a_generator_without_truth_has_no_factors(tmp_path: Path) -> None:
     generator: Any = Blind()
     ctx = make_context(tmp_path, generator, FakeClassifier(FakeGenerator()), **SIZES)
-    artifact = strips(ctx)
-    section = single_units(source(ctx, {"strips": artifact}))
+    artifact = traversal(ctx)
+    section = single_units(source(ctx, {"traversal": artifact}))
     assert section is not None and len(section.notes) == 1
     assert not any(
-        "factor" in name or "moved" in name for name in [*artifact.table("ranking"), *artifact.table("strips")]
+        "factor" in name or "moved" in name for name in [*artifact.table("ranking"), *artifact.table("traversal")]
     )
     assert section.tables[0].columns[-1] == "answer flips"
     assert f"unit {artifact.table('ranking')['unit'][0]}" in texts(section.figures[0].figure)
@@ -300,9 +300,9 @@ def test_the_factor_that_all_answers_follow_stands_beside_each_unit(tmp_path: Pa
     """Two classes: what one wins the other loses."""
     generator = FakeGenerator(class_names=("ant", "bee"))
     ctx = make_context(tmp_path, generator, class_names=("ant", "bee"), **SIZES)
-    artifact = strips(ctx)
+    artifact = traversal(ctx)
     factor, top = answer_factor(artifact.table("ranking")), artifact.table("ranking").iloc[0]
-    section = single_units(source(ctx, {"strips": artifact}))
+    section = single_units(source(ctx, {"traversal": artifact}))
     assert section is not None and factor is not None
     written = f"{top[f'moved_{factor}']:+.1f} sd".replace("-", "−")
     assert section.tables[0].columns[-1] == factor and section.tables[0].rows[0][-1] == written

@@ -31,9 +31,9 @@ from lis.quantify.measures import MEASURES
 from lis.store import Artifact
 from lis.units.perturbation import Perturbation, perturbed
 from lis.units.tuned import Tuned
-from lis.units.tuning import arrived, screen
+from lis.units.tuning import arrived, tuning
 
-FIELDS = ("measures", "probability", "prediction", "realised", "others", "step_norm")
+FIELDS = ("measures", "probability", "prediction", "reencoded_share", "off_target", "step_norm")
 SAMPLES = 9
 
 
@@ -43,7 +43,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Context, Artifact]:
     with pytest.MonkeyPatch.context() as patch:
         use_fake_segmenter(patch)
         ctx = tuning_context(tmp_path_factory.mktemp("run"), tuning__steps=3)
-        return ctx, screen(ctx)
+        return ctx, tuning(ctx)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ fake = pytest.mark.usefixtures("_fake")
 
 def same(ours: Artifact, theirs: Artifact) -> None:
     """Equal to float tolerance."""
-    for name in ("tuning", "null", "seeds"):
+    for name in ("tuning", "control", "seeds"):
         torch.testing.assert_close(ours.tensors(name), theirs.tensors(name), rtol=1e-4, atol=1e-4, equal_nan=True)
     for name in ("units", "seeds"):
         pd.testing.assert_frame_equal(ours.table(name), theirs.table(name))
@@ -71,7 +71,7 @@ def test_every_number_equals_plain_loops(run: tuple[Context, Artifact]) -> None:
         found = {name: getattr(tuned, name)[k, seed] for name in FIELDS}
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4, equal_nan=True)
     assert tuned.measures.isfinite().any() and tuned.measures[..., 0].isnan().any()  # some labels are absent
-    assert tuned.realised.std() > 0 and tuned.others.min() > 0
+    assert tuned.reencoded_share.std() > 0 and tuned.off_target.min() > 0
 
 
 def test_what_an_artifact_holds(run: tuple[Context, Artifact]) -> None:
@@ -112,11 +112,11 @@ def test_the_units_with_the_largest_steps_are_tuned(run: tuple[Context, Artifact
 def test_random_directions_move_w_as_far(run: tuple[Context, Artifact]) -> None:
     """The k-th as far as the k-th unit, and with measures and answers of its own images."""
     artifact = run[1]
-    tuned, null = Tuned.of(artifact), Tuned.of(artifact, "null")
+    tuned, null = Tuned.of(artifact), Tuned.of(artifact, "control")
     assert null.names == ("random 0", "random 1", "random 2", "random 3") and null.unit.tolist() == [-1] * 4
     torch.testing.assert_close(null.step_norm, tuned.step_norm[:4], rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(null.value[:, 0], -null.value[:, 2])
-    assert null.measures.shape == (4, SAMPLES, 3, 2, 5) and null.realised.isfinite().all()
+    assert null.measures.shape == (4, SAMPLES, 3, 2, 5) and null.reencoded_share.isfinite().all()
     middle = null.probability[:, :, 1]  # half-way between the ends a sample is where it was
     torch.testing.assert_close(middle, artifact.tensors("seeds")["probability"].expand(4, -1, -1), rtol=1e-3, atol=1e-4)
 
@@ -127,12 +127,12 @@ def test_what_arrives_of_a_direction() -> None:
     spread = torch.tensor([1.0, 2.0, torch.inf, 0.5])
     d = torch.tensor([0.5, 0.5, 0.5, 0.5])
     move = Perturbation.along("d", d, -1.0, 3.0)
-    realised, others = arrived(move, first, last, spread)
+    reencoded_share, others = arrived(move, first, last, spread)
     for k in range(3):
         change = last[k] - first[k]
         rest = change - (change @ d) * d
         scaled = [float(rest[u] / spread[u]) ** 2 for u in (0, 1, 3)]
-        assert float(realised[k]) == pytest.approx(float(change @ d) / 4, rel=1e-5)
+        assert float(reencoded_share[k]) == pytest.approx(float(change @ d) / 4, rel=1e-5)
         assert float(others[k]) == pytest.approx(np.sqrt(sum(scaled) / 2), rel=1e-5)
     nothing, alone = arrived(Perturbation.of_unit(0, 1.0, 1.0), first, last, torch.tensor([1.0] + 3 * [torch.inf]))
     assert nothing.isnan().all() and alone.isnan().all()
@@ -148,7 +148,7 @@ def test_what_arrives_of_a_direction() -> None:
     ],
 )
 def test_blocks_and_batches_do_not_matter(run: tuple[Context, Artifact], tmp_path: Path, sizes: dict[str, int]) -> None:
-    other = screen(tuning_context(tmp_path, tuning__steps=3, **sizes))
+    other = tuning(tuning_context(tmp_path, tuning__steps=3, **sizes))
     assert other.key == run[1].key
     same(other, run[1])
 
@@ -156,7 +156,7 @@ def test_blocks_and_batches_do_not_matter(run: tuple[Context, Artifact], tmp_pat
 @fake
 def test_a_second_call_reads_what_the_first_made(run: tuple[Context, Artifact]) -> None:
     ctx, artifact = run
-    assert screen(ctx).manifest["created"] == artifact.manifest["created"]
+    assert tuning(ctx).manifest["created"] == artifact.manifest["created"]
 
 
 @fake
@@ -165,8 +165,8 @@ def test_a_second_call_reads_what_the_first_made(run: tuple[Context, Artifact]) 
 def test_every_link_and_generator_is_tuned(tmp_path: Path, kind: Any, conditional: bool) -> None:
     more = {} if kind is None else {"link": kind}
     ctx = tuning_context(tmp_path, FakeGenerator(conditional=conditional), **more)
-    artifact = screen(ctx)
-    tuned, null = Tuned.of(artifact), Tuned.of(artifact, "null")
+    artifact = tuning(ctx)
+    tuned, null = Tuned.of(artifact), Tuned.of(artifact, "control")
     assert tuned.measures.shape == (6, SAMPLES, 2, 2, 5)
     torch.testing.assert_close(null.step_norm.mean(1), tuned.step_norm[:4].mean(1), rtol=1e-3, atol=1e-5)
     expected = slow_screen(ctx, artifact, int(tuned.unit[1]), 4)
@@ -179,8 +179,8 @@ def test_every_link_and_generator_is_tuned(tmp_path: Path, kind: Any, conditiona
 
 @fake
 def test_all_units_and_no_random_directions(tmp_path: Path) -> None:
-    artifact = screen(tuning_context(tmp_path, tuning__units=None, tuning__null_directions=0))
-    null = Tuned.of(artifact, "null")
+    artifact = tuning(tuning_context(tmp_path, tuning__units=None, tuning__null_directions=0))
+    null = Tuned.of(artifact, "control")
     assert artifact.table("units")["tuned"].tolist() == 16 * [True] and Tuned.of(artifact).measures.shape[0] == 16
     assert null.names == () and null.measures.shape == (0, SAMPLES, 2, 2, 5) and null.value.shape == (0, 2)
 
@@ -188,7 +188,7 @@ def test_all_units_and_no_random_directions(tmp_path: Path) -> None:
 @fake
 def test_a_run_with_fewer_classes_in_another_order(tmp_path: Path) -> None:
     """Probabilities are those of the run's classes, predictions places among the classifier's."""
-    artifact = screen(ctx := tuning_context(tmp_path, classes__names=["cat", "ant"], tuning__units=2))
+    artifact = tuning(ctx := tuning_context(tmp_path, classes__names=["cat", "ant"], tuning__units=2))
     tuned = Tuned.of(artifact)
     expected = slow_screen(ctx, artifact, int(tuned.unit[1]), 4)
     torch.testing.assert_close(tuned.probability[1, 4], expected["probability"], rtol=1e-3, atol=1e-4)
@@ -214,12 +214,12 @@ class Counted(FakeGenerator):
 
 @fake
 def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    expected = screen(tuning_context(tmp_path / "unbroken", Counted()))
+    expected = tuning(tuning_context(tmp_path / "unbroken", Counted()))
     with pytest.raises(KeyboardInterrupt):
-        screen(tuning_context(tmp_path, Counted(stop=100)))
+        tuning(tuning_context(tmp_path, Counted(stop=100)))
     done = list((tmp_path / "store" / "tuning-shard").iterdir())
     again = Counted()
-    same(screen(tuning_context(tmp_path, again)), expected)
+    same(tuning(tuning_context(tmp_path, again)), expected)
     kept = sum(Artifact(path, "", {}).tensors("block")["prediction"].numel() for path in done)
     assert 0 < kept < 100
     total = SAMPLES * (1 + 2 * (6 + 4))
@@ -228,9 +228,9 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
 @fake
 def test_more_samples_start_from_the_shards_that_are_there(tmp_path: Path) -> None:
-    few = screen(tuning_context(tmp_path, tuning__seeds=2))
+    few = tuning(tuning_context(tmp_path, tuning__seeds=2))
     more = Counted()
-    artifact = screen(tuning_context(tmp_path, more, tuning__seeds=3))
+    artifact = tuning(tuning_context(tmp_path, more, tuning__seeds=3))
     ours, theirs = Tuned.of(artifact), Tuned.of(few)
     torch.testing.assert_close(ours.measures[:, [0, 1]], theirs.measures[:, [0, 1]], equal_nan=True)
     assert more.images == 3 * (1 + 2 * (6 + 4)) + 1
@@ -263,7 +263,7 @@ def test_batches_are_halved_when_memory_runs_out(
     run: tuple[Context, Artifact], tmp_path: Path, error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     generator = Cramped(3, error)
-    same(screen(tuning_context(tmp_path, generator, tuning__steps=3, tuning__batch_size=16)), run[1])
+    same(tuning(tuning_context(tmp_path, generator, tuning__steps=3, tuning__batch_size=16)), run[1])
     assert generator.most == 2
     assert "memory runs out with 16 images at once: going on with 8" in caplog.text
 
@@ -272,13 +272,13 @@ def test_batches_are_halved_when_memory_runs_out(
 def test_no_room_for_a_single_image(tmp_path: Path) -> None:
     ctx = tuning_context(tmp_path, Cramped(0, MemoryError("no room")), tuning__batch_size=4)
     with pytest.raises(ValueError, match=r"single image \(no room\): expected room for one; use a smaller generator"):
-        screen(ctx)
+        tuning(ctx)
 
 
 @fake
 def test_other_errors_are_passed_on(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="another error"):
-        screen(tuning_context(tmp_path, Cramped(0, RuntimeError("another error")), tuning__batch_size=4))
+        tuning(tuning_context(tmp_path, Cramped(0, RuntimeError("another error")), tuning__batch_size=4))
 
 
 @fake
@@ -292,7 +292,7 @@ def test_a_link_that_is_not_finite_is_named(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(stage, "load_link", broken)
     with pytest.raises(ValueError, match=r"no finite w for unit 3 between .*link=ridge"):
-        screen(tuning_context(tmp_path))
+        tuning(tuning_context(tmp_path))
 
 
 class Silent(FakeClassifier):
@@ -312,7 +312,7 @@ def test_an_answer_that_is_not_finite_is_refused(tmp_path: Path) -> None:
     pairs(ctx, "tuning")
     classifier.asked = True
     with pytest.raises(ValueError, match="answer to a generated image is not finite"):
-        screen(ctx)
+        tuning(ctx)
 
 
 @fake

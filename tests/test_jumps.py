@@ -1,4 +1,4 @@
-"""Boundaries by bisection to their tolerance, and kinks against plain loops."""
+"""Boundaries by bisection to their tolerance, and jumps against plain loops."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lis.boundary.job import TOLERANCE, enter
-from lis.boundary.trajectories import kinks, normalised
+from lis.boundary.trajectories import jumps, normalised
 from lis.quantify.change import change, changes_along
 
 
@@ -43,7 +43,7 @@ def test_kinks_equal_plain_loops() -> None:
     curves = torch.randn(3, 9, 2, generator=torch.Generator().manual_seed(1))
     curves[0, 5, 0], curves[1, 2, 1] = torch.nan, torch.nan  # beside the crossing of path 0, away from that of path 1
     crossing = torch.tensor([4, 6, 2])
-    found = kinks(curves, crossing)
+    found = jumps(curves, crossing)
     for path in range(3):
         for column in range(2):
             curve = curves[path, :, column].tolist()
@@ -68,8 +68,8 @@ def test_kinks_equal_plain_loops() -> None:
 
 def test_all_of_the_change_at_the_boundary_is_the_largest_score() -> None:
     flat, jump = torch.zeros(1, 6), torch.tensor([[0.0, 0.0, 0.0, 2.0, 2.0, 2.0]])
-    assert kinks(jump, torch.tensor([2])).score.item() == 5
-    assert kinks(flat, torch.tensor([2])).score.isnan().item()
+    assert jumps(jump, torch.tensor([2])).score.item() == 5
+    assert jumps(flat, torch.tensor([2])).score.isnan().item()
 
 
 def test_changes_are_since_the_first_image() -> None:
