@@ -26,7 +26,7 @@ PAIRS = (("ant", "bee"), ("bee", "cat"), ("cat", "ant"))
 def context(root: Path, samples: int | None = 2) -> Context:
     generator = FakeGenerator()
     settings: Any = {"adversarial": AdversarialConfig(samples=samples, step=0.01, max_steps=300)}
-    settings["counterfactual"] = CounterfactualsConfig(trajectories=2)
+    settings["counterfactuals"] = CounterfactualsConfig(trajectories=2)
     return make_context(root, generator, FakeClassifier(generator), **settings)
 
 

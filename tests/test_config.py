@@ -236,9 +236,9 @@ def test_composed_numbers_that_are_not_finite_are_refused() -> None:
 @pytest.mark.parametrize("values", [[], [0.1, 0.1], [0.0, -0.1], [-0.1, 0.2], [math.nan, 0.1], [0.1, math.inf]])
 def test_a_sweep_of_l1_weights_that_is_empty_double_negative_or_not_finite_is_refused(values: list[float]) -> None:
     config = typed(composed())
-    config.counterfactual.l1_sweep = values
+    config.counterfactuals.l1_sweep = values
     with pytest.raises(
-        ValueError, match=r"counterfactual\.l1_sweep=\[.*\]: expected different numbers, each .*least 0"
+        ValueError, match=r"counterfactuals\.l1_sweep=\[.*\]: expected different numbers, each .*least 0"
     ):
         check_config(config, names())
 

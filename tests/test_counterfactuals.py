@@ -40,7 +40,7 @@ SIZES: dict[str, Any] = {  # small logits: with λ₂ = 10 the picture would sta
 
 def context(root: Path, **overrides: Any) -> Context:
     sizes = SIZES | {key: overrides.pop(key) for key in list(overrides) if key in CounterfactualsConfig.__annotations__}
-    return make_context(root, counterfactual=CounterfactualsConfig(**sizes), **overrides)
+    return make_context(root, counterfactuals=CounterfactualsConfig(**sizes), **overrides)
 
 
 def frame(artifact: Artifact, name: str) -> Any:

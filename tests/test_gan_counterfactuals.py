@@ -40,7 +40,7 @@ def use_fakes(patch: pytest.MonkeyPatch) -> None:
 
 
 def context(root: Path, generator: Any = None, **overrides: Any) -> Context:
-    return tuning_context(root, generator, view__steps=4, gan_counterfactual=CONFIG, **overrides)
+    return tuning_context(root, generator, view__steps=4, gan_counterfactuals=CONFIG, **overrides)
 
 
 @pytest.fixture(scope="module")

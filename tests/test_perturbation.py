@@ -159,7 +159,9 @@ def test_random_directions_are_gaussian_in_standard_deviations() -> None:
 
 
 def test_a_step_that_cannot_be_reached_is_named() -> None:
-    with pytest.raises(ValueError, match=r"'random 0' moves w by .* at most, expected 9 .*tuning\.null_directions=0"):
+    with pytest.raises(
+        ValueError, match=r"'random 0' moves w by .* at most, expected 9 .*tuning\.control_directions=0"
+    ):
         control_directions(lambda r: r.tanh(), random(3, UNITS), STD, [9.0], 1, seed=0)
 
 

@@ -45,7 +45,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Context, Artifact]:
     """The stage on the fakes."""
     with pytest.MonkeyPatch.context() as patch:
         use_fakes(patch)
-        ctx = tuning_context(tmp_path_factory.mktemp("run"), view__steps=STEPS, units__examples=2)
+        ctx = tuning_context(tmp_path_factory.mktemp("run"), view__steps=STEPS, unit_statistics__examples=2)
         artifact = pictures(ctx)
     return ctx, artifact
 
@@ -232,7 +232,7 @@ def test_batches_do_not_matter_and_nothing_is_made_twice(run: tuple[Context, Art
     with pytest.MonkeyPatch.context() as patch:
         use_fakes(patch)
         assert pictures(ctx).manifest["created"] == artifact.manifest["created"]
-        other = pictures(tuning_context(tmp_path, view__steps=STEPS, units__examples=2, tuning__batch_size=2))
+        other = pictures(tuning_context(tmp_path, view__steps=STEPS, unit_statistics__examples=2, tuning__batch_size=2))
     assert other.key == artifact.key
     assert torch.equal(other.tensors("pictures")["image"], artifact.tensors("pictures")["image"])
 

@@ -32,7 +32,7 @@ from lis.store import Artifact
 from lis.units.perturbation import Perturbation, with_unit
 from lis.units.traversal import Truth, candidates, first, rank, traversal, tune
 
-SIZES = {"strips__units": 3, "strips__samples": 4, "strips__examples": 2, "strips__steps": 3}
+SIZES = {"traversal__units": 3, "traversal__samples": 4, "traversal__examples": 2, "traversal__steps": 3}
 MLP = MLPConfig(hidden=8, max_epochs=2)
 
 
@@ -233,13 +233,13 @@ def test_every_link_and_generator_ends_in_a_section(tmp_path: Path, kind: Any, c
     ctx = make_context(tmp_path, FakeGenerator(conditional=conditional), link=kind, **SIZES)
     artifacts = {"link": link(ctx), "traversal": traversal(ctx)}
     page = write_report(ctx, artifacts, tmp_path / "out").read_text()
-    assert 'id="single-units"' in page and (tmp_path / "out" / "figures" / "strips.png").exists()
+    assert 'id="single-units"' in page and (tmp_path / "out" / "figures" / "traversal.png").exists()
     assert (tmp_path / "out" / "tables" / "traversal" / "ranking.parquet").exists()
 
 
 @pytest.mark.parametrize("name", ["samples", "examples"])
 def test_more_samples_than_pairs_are_refused(tmp_path: Path, name: str) -> None:
-    ctx = make_context(tmp_path, **SIZES | {f"strips__{name}": 21})
+    ctx = make_context(tmp_path, **SIZES | {f"traversal__{name}": 21})
     with pytest.raises(ValueError, match=r"is 21: expected at most pairs\.test=20"):
         traversal(ctx)
     assert not (tmp_path / "store" / "pairs-test").exists()

@@ -179,7 +179,7 @@ def test_every_link_and_generator_is_tuned(tmp_path: Path, kind: Any, conditiona
 
 @fake
 def test_all_units_and_no_random_directions(tmp_path: Path) -> None:
-    artifact = tuning(tuning_context(tmp_path, tuning__units=None, tuning__null_directions=0))
+    artifact = tuning(tuning_context(tmp_path, tuning__units=None, tuning__control_directions=0))
     null = Tuned.of(artifact, "control")
     assert artifact.table("units")["tuned"].tolist() == 16 * [True] and Tuned.of(artifact).measures.shape[0] == 16
     assert null.names == () and null.measures.shape == (0, SAMPLES, 2, 2, 5) and null.value.shape == (0, 2)

@@ -50,7 +50,7 @@ def _fake(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Context, Artifact]:
     with pytest.MonkeyPatch.context() as patch:
         use_fake_segmenter(patch)
-        ctx = tuning_context(tmp_path_factory.mktemp("run"), tuning__units=12, tuning__null_directions=9)
+        ctx = tuning_context(tmp_path_factory.mktemp("run"), tuning__units=12, tuning__control_directions=9)
         return ctx, unit_statistics(ctx)
 
 
@@ -93,7 +93,9 @@ def test_the_numbers_are_those_of_the_screen(run: tuple[Context, Artifact]) -> N
 
 def test_it_is_the_same_again(run: tuple[Context, Artifact], tmp_path: Path) -> None:
     """Whatever the blocks; but for places on the map, which follow the last digits."""
-    again = unit_statistics(tuning_context(tmp_path, tuning__units=12, tuning__null_directions=9, tuning__unit_block=5))
+    again = unit_statistics(
+        tuning_context(tmp_path, tuning__units=12, tuning__control_directions=9, tuning__unit_block=5)
+    )
     assert again.key == run[1].key
     for name, table in tables(again).items():
         ours, theirs = (one.drop(columns=["x", "y"], errors="ignore") for one in (table, run[1].table(name)))
@@ -112,9 +114,9 @@ def test_settings_are_part_of_the_key(run: tuple[Context, Artifact]) -> None:
 @pytest.mark.parametrize(
     "sizes",
     [
-        {"tuning__units": 6, "tuning__seeds": 2, "tuning__null_directions": 4},
-        {"tuning__units": 1, "tuning__seeds": 1, "tuning__null_directions": 1},
-        {"tuning__units": 2, "tuning__seeds": 2, "tuning__null_directions": 0},
+        {"tuning__units": 6, "tuning__seeds": 2, "tuning__control_directions": 4},
+        {"tuning__units": 1, "tuning__seeds": 1, "tuning__control_directions": 1},
+        {"tuning__units": 2, "tuning__seeds": 2, "tuning__control_directions": 0},
         {"class_names": ("bee",), "tuning__units": 4, "tuning__seeds": 1},
         {"generator": FakeGenerator(conditional=False)},
     ],
@@ -125,7 +127,7 @@ def test_small_runs(tmp_path: Path, sizes: dict[str, Any]) -> None:
     for name, table in tables(artifact).items():
         assert set(table) == COLUMNS[name]
     assert artifact.tensors("scaled").keys() == set(MEASURES)
-    if sizes.get("tuning__null_directions") == 0:
+    if sizes.get("tuning__control_directions") == 0:
         assert np.isnan(artifact.table("ranking")["p_control"]).all()
     if sizes.get("tuning__seeds") == 1:
         few = artifact.table("relevance_seeds")

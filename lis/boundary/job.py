@@ -121,7 +121,7 @@ def validate_counterfactual(config: RunConfig) -> None:
     """
     class_pairs(config)
     for key in ("samples", "diversity_samples", "l1_samples"):
-        value = getattr(config.counterfactual, key)
+        value = getattr(config.counterfactuals, key)
         if value > config.pairs.test:
             raise ValueError(
                 f"counterfactuals.{key}={value}: expected at most pairs.test={config.pairs.test}, the samples per class"
@@ -141,7 +141,7 @@ def class_pairs(config: RunConfig) -> list[tuple[int, int]]:
         >>> class_pairs(RunConfig(classes=ClassesConfig(name="three", names=["a", "b", "c"])))
         [(0, 1), (1, 2), (2, 0), (0, 2), (1, 0), (2, 1)]
     """
-    names, requested = config.classes.names, config.counterfactual.pairs
+    names, requested = config.classes.names, config.counterfactuals.pairs
     if len(names) < 2:
         raise ValueError(f"a counterfactual needs two classes: classes.names has {len(names)} ({', '.join(names)})")
     if requested is None:
@@ -209,7 +209,7 @@ def _config(job: Job, block: Block) -> dict[str, Any]:
         "pair": list(names_of(config, block.pair)),
         "samples": block.sample_index.tolist(),
         "initialisations": block.initialisations,
-        "start": start_bound(config.counterfactual),
+        "start": start_bound(config.counterfactuals),
         "settings": asdict(block.settings),
     }
 
@@ -244,11 +244,11 @@ reencoded_original `[n, units]`, w, w_original `[n, w_dim]` float32. An answer t
 def blocks(job: Job, samples: int, initialisations: int, settings: Settings | None = None) -> list[Block]:
     """All blocks of a run: its pairs of classes, and so many samples and starts of each; None: the run's settings."""
     config, test = job.ctx.config, pairs(job.ctx, "test").tensors("pairs")
-    settings = settings or search_settings(config.counterfactual)
+    settings = settings or search_settings(config.counterfactuals)
     return [
         Block(pair, test["sample_index"][rows], test["r"][rows], initialisations, settings)
         for pair in class_pairs(config)
-        for rows in (test["class_index"] == pair[0]).nonzero()[:samples, 0].split(config.counterfactual.sample_block)
+        for rows in (test["class_index"] == pair[0]).nonzero()[:samples, 0].split(config.counterfactuals.sample_block)
     ]
 
 

@@ -48,7 +48,7 @@ class TraversalConfig:
 
 def problems(config: RunConfig) -> list[str]:
     """More samples or examples than there are test pairs."""
-    most = max(config.strips.samples, config.strips.examples)
+    most = max(config.traversal.samples, config.traversal.examples)
     if most <= config.pairs.test:
         return []
     return [f"traversal.samples or traversal.examples is {most}: expected at most pairs.test={config.pairs.test}"]

@@ -92,8 +92,8 @@ def unit_statistics(ctx: Context, config: UnitStatisticsConfig, screened: Artifa
     Tables (columns where they are made): "ranking", "overlap", "transfer", "agreement", "faithfulness"; "distribution"
     with tensors "scaled" (a vector of changes per measure); "label_sparsity", "label_sparsity_control",
     "unit_sparsity"; "map", "clusters", and json "tree" {linkage, order}; "relevance", "relevance_control",
-    "relevance_seeds", "relevance_correlation", "shared", "robustness". Labels that are too small to be interpreted are flagged in
-    "ranking" and left out of the other tables.
+    "relevance_seeds", "relevance_correlation", "shared", "robustness". Labels that are too small to be interpreted are
+    flagged in "ranking" and left out of the other tables.
 
     Raises:
         ValueError: as the stages before.
