@@ -135,7 +135,10 @@ RENAMES: dict[str, dict[str, str]] = {
     "json": {},
     "fact": {"names.null": "names.control", "realised": "reencoded_share", "others": "off_target"},
     "value": {},
-    "metric": {},
+    "metric": {
+        "units/realised": "unit_statistics/reencoded_share",
+        "units/others": "unit_statistics/off_target",
+    },
     "config": {
         "analysis=strips": "analysis=traversal",
         "analysis=units": "analysis=unit_statistics",
@@ -143,12 +146,8 @@ RENAMES: dict[str, dict[str, str]] = {
         "analysis=counterfactual_truth": "analysis=boundary_truth",
         "analysis=gan_counterfactual": "analysis=gan_counterfactuals",
         "tuning.null_directions": "tuning.control_directions",
-        "strips": "traversal",
-        "units": "unit_statistics",
-        "counterfactual": "counterfactuals",
-        "gan_counterfactual": "gan_counterfactuals",
     },
-    "text": {},
+    "text": {"honesty": "faithfulness"},
 }
 """Old → new, by kind, applied to the reference.
 
