@@ -16,7 +16,6 @@ class Engine(Protocol):
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Lazily yield `function(item)` for every item, in order; the first error ends the iteration."""
-        ...
 
 
 class InProcess:

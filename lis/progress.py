@@ -70,11 +70,11 @@ class Progress:
         return self._bar(iterable, total, label) if console.is_terminal else self._lines(iterable, total, label)
 
     def _lines(self, iterable: Iterable[Item], total: int | None, label: str) -> Iterator[Item]:
-        selected = time.monotonic()
+        written = time.monotonic()
         for count, item in enumerate(iterable, 1):
             yield item
-            if time.monotonic() - selected > self.every:
-                selected = time.monotonic()
+            if time.monotonic() - written > self.every:
+                written = time.monotonic()
                 log.info("%s: %s of %s", label, count, total or "?")
 
     def _bar(self, iterable: Iterable[Item], total: int | None, label: str) -> Iterator[Item]:

@@ -93,11 +93,11 @@ class Stop:
 
     def _message(self) -> str:
         name = self.signal.name if self.signal else ""
-        retained = f"what is finished is kept in {self.store}, and the same command goes on from there"
+        default = f"what is finished is kept in {self.store}, and the same command goes on from there"
         in_hand = "step" if self.remains else "shard"
         return (
             f"{name}: stops behind the {in_hand} in hand, after {GRACE:.0f} s at the latest (once more: at once); "
-            f"{self.remains or retained}"
+            f"{self.remains or default}"
         )
 
 

@@ -68,7 +68,7 @@ def test_bayes_class_against_a_loop():
     for row in range(len(label)):
         here = world(list(SETS)[int(sets[row])])
         scores = []
-        for mean, spread in zip(here.means, here.spreads, strict=True):
+        for mean, spread in zip(here.means, here.scales, strict=True):
             covariance = (spread @ spread.T).double().numpy()
             gap = (factors[row, : len(mean)] - mean).double().numpy()
             scores.append(-gap @ np.linalg.solve(covariance, gap) / 2 - np.linalg.slogdet(covariance)[1] / 2)

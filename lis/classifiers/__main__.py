@@ -117,8 +117,8 @@ class Entry:
     @property
     def licence(self) -> str:
         """Of the weights, in words."""
-        subset = "as this project" if self.sources == COMMITTED else "–"
-        return self.published.licence if self.published else subset
+        other = "as this project" if self.sources == COMMITTED else "–"
+        return self.published.licence if self.published else other
 
     @property
     def accuracy(self) -> str:
@@ -147,8 +147,8 @@ def timm_entries(pattern: str) -> tuple[list[Entry], int]:
     import timm
 
     names = timm.list_pretrained()
-    requested = pattern if set(pattern) & set("*?[") else f"*{pattern}*"
-    result = sorted(fnmatch.filter(names, requested))
+    query = pattern if set(pattern) & set("*?[") else f"*{pattern}*"
+    result = sorted(fnmatch.filter(names, query))
     if not result:
         raise ValueError(f"--timm {pattern}: none of timm's {len(names)} names matches; try a shorter one, as resnet")
     made = (_timm_entry(name) for name in result[:MOST])

@@ -189,28 +189,24 @@ def examine(network: nn.Module, size: int, name: str) -> Anatomy:
 
 
 def _find_head(calls: Sequence[_Call], logits: Any, name: str) -> str:
-    requested = "expected logits [n, classes] as one nn.Linear gives them"
+    expected = "expected logits [n, classes] as one nn.Linear gives them"
     if not isinstance(logits, Tensor):
-        raise ValueError(
-            f"{name} returns a {type(logits).__name__}: {requested}; wrap it in a module that returns them"
-        )
+        raise ValueError(f"{name} returns a {type(logits).__name__}: {expected}; wrap it in a module that returns them")
     linear = [call for call in calls if isinstance(call.module, nn.Linear)]
     if not linear:
-        raise ValueError(f"no nn.Linear runs in {name}: {requested}; put a linear layer on a pooled vector of it")
+        raise ValueError(f"no nn.Linear runs in {name}: {expected}; put a linear layer on a pooled vector of it")
     head = next((call for call in linear if call.gave(logits)), None)
     if head is None:
         what = "such as softmax, scaling, a convolution or a sum of heads"
         raise ValueError(
-            f"something follows the last linear layer {linear[-1].name!r} of {name}, {what}: {requested}; leave it out"
+            f"something follows the last linear layer {linear[-1].name!r} of {name}, {what}: {expected}; leave it out"
         )
     if logits.ndim != 2:
         what = f"gives {list(logits.shape)} for 2 images, one answer per token or position"
-        raise ValueError(f"the last linear layer {head.name!r} of {name} {what}: {requested}; pool before it")
+        raise ValueError(f"the last linear layer {head.name!r} of {name} {what}: {expected}; pool before it")
     uses = sum(call.module is head.module for call in linear)
     if uses > 1:
-        raise ValueError(
-            f"the last linear layer {head.name!r} of {name} runs {uses} times in a pass: {requested}, once"
-        )
+        raise ValueError(f"the last linear layer {head.name!r} of {name} runs {uses} times in a pass: {expected}, once")
     return head.name
 
 
@@ -244,8 +240,10 @@ def _recording(network: nn.Module) -> Iterator[list[_Call]]:
     def recorder(name: str):
         def record(module: nn.Module, _: Any, output: Any) -> None:
             shape = tuple(output.shape) if isinstance(output, Tensor) else ()
-            retained = output if isinstance(module, nn.Linear) else None
-            calls.append(_Call(name, module, shape, retained, 0 if retained is None else retained._version))
+            linear_output = output if isinstance(module, nn.Linear) else None
+            calls.append(
+                _Call(name, module, shape, linear_output, 0 if linear_output is None else linear_output._version)
+            )
 
         return record
 

@@ -49,17 +49,14 @@ class Library(Protocol):
     @property
     def name(self) -> str:
         """What it is called."""
-        ...
 
     @property
     def untrainable(self) -> str | None:
         """Why part world cannot train it, and what to choose instead; None: it can."""
-        ...
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the outputs of the published weights; empty where they have none."""
-        ...
 
     def build(self, outputs: int, size: int | None = None) -> nn.Module:
         """The network, initialised at random.
@@ -68,11 +65,9 @@ class Library(Protocol):
             outputs: number of logits.
             size: height and width of its input in pixels, for part world; None: as the published weights have it.
         """
-        ...
 
     def preprocessing(self, uint8: bool) -> Preprocessing:
         """That of the published weights."""
-        ...
 
     def published(self) -> Published:
         """Where the published weights are.
@@ -80,7 +75,6 @@ class Library(Protocol):
         Raises:
             ValueError: there are none that could be fetched; says what to choose.
         """
-        ...
 
     def load(self, network: nn.Module, path: Path, outputs: int, ema: bool = True) -> tuple[str, ...]:
         """Put the weights in a file into a network that `build` made.
@@ -97,7 +91,6 @@ class Library(Protocol):
         Raises:
             ValueError: the file cannot be read or does not fit.
         """
-        ...
 
 
 @dataclass(frozen=True)
@@ -365,9 +358,9 @@ class Published:
 
     def find(self) -> Path | None:
         """The file on this machine, also from the cache of the hub's own client; fetches nothing."""
-        indices = [self.file, *([_cached(self.repository)] if self.repository else [])]
-        indices += [hub_file(self.url)] if self.url else []
-        return next((index for index in indices if index and index.is_file()), None)
+        files = [self.file, *([_cached(self.repository)] if self.repository else [])]
+        files += [hub_file(self.url)] if self.url else []
+        return next((file for file in files if file and file.is_file()), None)
 
     def fetch(self) -> Path:
         """The file on this machine, fetched once and checked where it is not here yet.

@@ -42,9 +42,9 @@ def attribute_loss(logits: Tensor, factors: Tensor, sets: Tensor) -> Tensor:
         factors: `[n, factors]`, NaN where a figure has none.
         sets: set of each figure `[n]`.
     """
-    subset = logits[torch.arange(len(sets)), sets]
+    of_set = logits[torch.arange(len(sets)), sets]
     known = factors.isfinite()
-    return F.binary_cross_entropy_with_logits(subset[known], (factors[known] > 0).to(subset))
+    return F.binary_cross_entropy_with_logits(of_set[known], (factors[known] > 0).to(of_set))
 
 
 class ClassifierFit(pl.LightningModule):

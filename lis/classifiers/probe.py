@@ -27,7 +27,7 @@ from lis.context import Context
 from lis.progress import Progress
 from lis.rounding import linear
 from lis.stage import MODELS, stage
-from lis.statistics import kept_table, wilson
+from lis.statistics import retention, wilson
 from lis.store import Artifact, Draft
 from lis.streams import Stream
 from lis.types import Classifier
@@ -144,7 +144,7 @@ def _test(ctx: Context, logits: Array, labels: Integers, draft: Draft) -> dict[s
     """Writes the tables of the test samples; returns the numbers over all of them."""
     probabilities = softmax(logits, axis=1)
     confidence, right = probabilities.max(1), logits.argmax(1) == labels
-    draft.table("accuracy", kept_table(ctx.class_names, labels, right).rename(columns={"kept": "accuracy"}))
+    draft.table("accuracy", retention(ctx.class_names, labels, right).rename(columns={"kept": "accuracy"}))
     draft.table("calibration", calibration(confidence, right))
     return {
         "test_samples": len(labels),

@@ -10,8 +10,8 @@ from torch import Tensor
 from lis.types import Generator
 
 
-def wanted_layers(features: bool | Collection[str], names: Sequence[str]) -> tuple[str, ...]:
-    """The layers whose maps are wanted, in the order of the generator.
+def requested_layers(features: bool | Collection[str], names: Sequence[str]) -> tuple[str, ...]:
+    """The layers whose maps are asked for, in the order of the generator.
 
     Args:
         features: True for all, False for none, or names.
@@ -21,7 +21,7 @@ def wanted_layers(features: bool | Collection[str], names: Sequence[str]) -> tup
         ValueError: a name is unknown.
 
     Example:
-        >>> wanted_layers(True, ["b4", "b8"]), wanted_layers({"b8"}, ["b4", "b8"])
+        >>> requested_layers(True, ["b4", "b8"]), requested_layers({"b8"}, ["b4", "b8"])
         (('b4', 'b8'), ('b8',))
     """
     if isinstance(features, bool):

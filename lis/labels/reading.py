@@ -215,10 +215,10 @@ def _of(manifest: Manifest, class_names: Sequence[str], split: str) -> list[Samp
         raise ValueError(
             f"labels.folder={manifest.folder} has no images of the split {split}: export them (labels.{split})"
         )
-    return sorted(chosen, key=lambda sample: (_place(sample, class_names), sample.sample_index))
+    return sorted(chosen, key=lambda sample: (_class_index(sample, class_names), sample.sample_index))
 
 
-def _place(sample: Sample, class_names: Sequence[str]) -> int:
+def _class_index(sample: Sample, class_names: Sequence[str]) -> int:
     return 0 if sample.class_name is None else list(class_names).index(sample.class_name)
 
 
@@ -233,7 +233,7 @@ def _labelled(
         w=manifest.w[[row[sample] for sample in samples]],
         image=torch.from_numpy(np.stack([one.image for one in drawn])).permute(0, 3, 1, 2).contiguous(),
         masks=torch.from_numpy(np.stack([values[one.mask] for one in drawn])),
-        class_index=torch.tensor([_place(sample, class_names) for sample in samples]),
+        class_index=torch.tensor([_class_index(sample, class_names) for sample in samples]),
         sample_index=torch.tensor([sample.sample_index for sample in samples]),
     )
 

@@ -72,8 +72,8 @@ def _check_activations(model: Any, image: Tensor) -> None:
     before = image.clone()
     r = model.features(image)
     require(isinstance(r, Tensor) and r.is_floating_point(), f"features must give a floating tensor, got {kind(r)}")
-    requested = (len(image), model.units)
-    require(r.shape == requested, f"features must give [n, units] = {list(requested)}, got {list(r.shape)}")
+    expected = (len(image), model.units)
+    require(r.shape == expected, f"features must give [n, units] = {list(expected)}, got {list(r.shape)}")
     require(bool(r.isfinite().all()), "features gives values that are not finite")
     require(torch.equal(image, before), "features writes into the image: let it work on a copy")
 
@@ -91,10 +91,10 @@ def _check_independence(model: Any, image: Tensor) -> None:
 
 def _check_logits(model: Any, image: Tensor) -> None:
     logits = model.head(model.features(image))
-    requested = (len(image), len(model.class_names))
+    expected = (len(image), len(model.class_names))
     require(
-        isinstance(logits, Tensor) and logits.shape == requested,
-        f"head must give [n, classes] = {list(requested)}, one logit per class name, got {kind(logits)}",
+        isinstance(logits, Tensor) and logits.shape == expected,
+        f"head must give [n, classes] = {list(expected)}, one logit per class name, got {kind(logits)}",
     )
     require(bool(logits.isfinite().all()), "head gives values that are not finite")
     if _is_whole(model):

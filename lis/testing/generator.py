@@ -132,12 +132,12 @@ def _check_address(generator: Any, class_index: int | None) -> None:
 def _check_classes(generator: Any) -> None:
     """What is no class is refused."""
     count = generator.num_classes
-    requested = f"classes are 0 to {count - 1}" if count else "num_classes is 0 and the class None"
+    expected = f"classes are 0 to {count - 1}" if count else "num_classes is 0 and the class None"
     for wrong in (None, count, -1) if count else (0,):
         result = _outcome(generator, wrong)
         require(
             isinstance(result, ValueError),
-            f"sample must raise a ValueError for class {wrong}: {requested}; it gave {kind(result)}",
+            f"sample must raise a ValueError for class {wrong}: {expected}; it gave {kind(result)}",
         )
 
 
@@ -151,25 +151,25 @@ def _outcome(generator: Any, class_index: int | None) -> Tensor | Exception:
 
 def _check_counterparts(generator: Any) -> None:
     """The same z in another class: the sample itself in its own class, and something else in another."""
-    subset, other = _ends(generator)[0], _ends(generator)[-1]
-    w = _sample(generator, subset)
-    same, off = _counterpart(generator, subset), "counterpart of class {} in class {}"
+    own_class, other = _ends(generator)[0], _ends(generator)[-1]
+    w = _sample(generator, own_class)
+    same, off = _counterpart(generator, own_class), "counterpart of class {} in class {}"
     _check_numbers(same, "what counterpart gives", "[n, w_dim]", *w.shape)
     away = apart(same, w)
     require(
         away <= EQUAL,
-        f"the {off.format(subset, subset)} differs from sample by {away:.1e}: draw the same z, "
+        f"the {off.format(own_class, own_class)} differs from sample by {away:.1e}: draw the same z, "
         "stream.normal(class_index, indices, dim), and give it the class target",
     )
     mean = generator.mean_w[other].to(w).expand_as(w)
     away = apart(_counterpart(generator, other, truncation=0.0), mean)
     require(
-        away <= EQUAL, f"the {off.format(subset, other)} at truncation 0 differs from mean_w[{other}] by {away:.1e}"
+        away <= EQUAL, f"the {off.format(own_class, other)} at truncation 0 differs from mean_w[{other}] by {away:.1e}"
     )
     alone = apart(_counterpart(generator, other, [_INDICES[2]]), _counterpart(generator, other)[2:3])
-    require(alone <= EQUAL, f"the {off.format(subset, other)} differs by {alone:.1e} alone and in a batch")
-    if subset != other:
-        require(_differ(_counterpart(generator, other), w), f"the {off.format(subset, other)} is the sample itself")
+    require(alone <= EQUAL, f"the {off.format(own_class, other)} differs by {alone:.1e} alone and in a batch")
+    if own_class != other:
+        require(_differ(_counterpart(generator, other), w), f"the {off.format(own_class, other)} is the sample itself")
 
 
 def _counterpart(

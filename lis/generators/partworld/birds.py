@@ -76,7 +76,7 @@ def _trunk(v: Values, canvas: Canvas, plumage: Tensor) -> list[Layer]:
     length, height, tilt = v["body_length"], v["body_height"], v["posture"]
     cos, sin = torch.cos(tilt), torch.sin(tilt)
     root = (_X + 0.75 * length * cos, _Y + 0.60 * length * sin)
-    reach = (
+    end = (
         root[0] + v["tail_length"] * torch.cos(v["tail_angle"]),
         root[1] - v["tail_length"] * torch.sin(v["tail_angle"]),
     )
@@ -90,7 +90,7 @@ def _trunk(v: Values, canvas: Canvas, plumage: Tensor) -> list[Layer]:
     pale = hsl(v["plumage_hue"] % 1.0, 0.35, v["belly_lightness"])
     return [
         canvas.layer("leg", legs[0].with_(legs[1]), orange),
-        canvas.layer("tail", canvas.limb(root, reach, 0.065, 0.10), plumage * 0.68),
+        canvas.layer("tail", canvas.limb(root, end, 0.065, 0.10), plumage * 0.68),
         canvas.layer("body", body, plumage),
         canvas.layer("body", belly.within(body.distance + 0.012), pale, "belly"),
     ]

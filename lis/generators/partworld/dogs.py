@@ -74,11 +74,11 @@ def _legs(v: Values, canvas: Canvas, near: bool) -> Shape:
     x, y, *_ = _body_frame(v)
     radius = 0.06 + 0.14 * v["body_height"]
     top, bottom = y + 0.5 * v["body_height"], y + 0.72 * v["body_height"] + v["leg_length"]
-    spread = v["leg_spread"] if near else -1.2 * v["leg_spread"]
+    stance = v["leg_spread"] if near else -1.2 * v["leg_spread"]
     inset, lift = (0.0, 0.0) if near else (0.12, 0.03)
     front, back = x - 0.68 * v["body_length"] + inset, x + 0.68 * v["body_length"] - inset
-    return canvas.limb((front + spread, top), (front + 0.8 * spread, bottom - lift), radius, 0.8 * radius).with_(
-        canvas.limb((back - spread, top), (back - 0.8 * spread, bottom - lift), radius, 0.8 * radius)
+    return canvas.limb((front + stance, top), (front + 0.8 * stance, bottom - lift), radius, 0.8 * radius).with_(
+        canvas.limb((back - stance, top), (back - 0.8 * stance, bottom - lift), radius, 0.8 * radius)
     )
 
 

@@ -245,15 +245,13 @@ def shares(layers: list[Layer]) -> list[Tensor]:
 
 
 class Frame(Protocol):
-    """Between the figure's coordinates and those of a shape; `placed` undoes `own`."""
+    """Between the figure's coordinates and those of a shape; `to_figure` undoes `to_shape`."""
 
-    def own(self, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    def to_shape(self, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
         """Coordinates in the shape of points `[n, h, w]` of the figure."""
-        ...
 
-    def placed(self, *subset: Tensor) -> tuple[Tensor, Tensor]:
+    def to_figure(self, *coordinates: Tensor) -> tuple[Tensor, Tensor]:
         """Points of the figure, across and down, of coordinates in the shape."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -266,16 +264,16 @@ class Oval:
     b: Number
     angle: Tensor | None = None
 
-    def own(self, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    def to_shape(self, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
         """Shares of the half axes."""
         along, across = x - self.x, y - self.y
         if self.angle is not None:
             along, across = _turned(along, across, -self.angle)
         return along / self.a, across / self.b
 
-    def placed(self, *subset: Tensor) -> tuple[Tensor, Tensor]:
+    def to_figure(self, *coordinates: Tensor) -> tuple[Tensor, Tensor]:
         """Points of the figure."""
-        along, across = subset[0] * self.a, subset[1] * self.b
+        along, across = coordinates[0] * self.a, coordinates[1] * self.b
         if self.angle is not None:
             along, across = _turned(along, across, self.angle)
         return self.x + along, self.y + across
@@ -290,7 +288,7 @@ class Limb:
     r0: Number
     r1: Number
 
-    def own(self, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    def to_shape(self, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
         """The nearest place on the axis, from 0 to 1, and the way from there along and across, in radii."""
         ax, ay, length = self._axis()
         dx, dy = x - self.start[0], y - self.start[1]
@@ -298,13 +296,13 @@ class Limb:
         rx, ry = (dx - t * ax) / self._radius(t), (dy - t * ay) / self._radius(t)
         return t, (rx * ax + ry * ay) / length, (ry * ax - rx * ay) / length
 
-    def placed(self, *subset: Tensor) -> tuple[Tensor, Tensor]:
+    def to_figure(self, *coordinates: Tensor) -> tuple[Tensor, Tensor]:
         """Points of the figure."""
         ax, ay, length = self._axis()
-        t, along, across = subset
-        reach = self._radius(t) / length
-        x = self.start[0] + t * ax + reach * (along * ax - across * ay)
-        y = self.start[1] + t * ay + reach * (along * ay + across * ax)
+        t, along, across = coordinates
+        width = self._radius(t) / length
+        x = self.start[0] + t * ax + width * (along * ax - across * ay)
+        y = self.start[1] + t * ay + width * (along * ay + across * ax)
         return x, y
 
     def _axis(self) -> tuple[Tensor, Tensor, Tensor]:

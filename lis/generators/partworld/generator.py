@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lis.config import PartWorldConfig
-from lis.generators.layers import wanted_layers
+from lis.generators.layers import requested_layers
 from lis.generators.partworld.displacement import displacement
 from lis.generators.partworld.network import StyleNetwork
 from lis.generators.partworld.world import SETS, W_DIM, set_of, world
@@ -127,7 +127,7 @@ class PartWorld(nn.Module):
         image = image.clamp(-1, 1).contiguous()
         if features is False:
             return image
-        requested = wanted_layers(features, list(maps))
+        requested = requested_layers(features, list(maps))
         return image, {name: x for name, x in maps.items() if name in requested}
 
     def true_factors(self, w: Tensor) -> Tensor:
@@ -170,16 +170,16 @@ def _find_set(class_names: Sequence[str], figures: str | None, conditional: bool
     if figures is not None and not conditional:
         return figures
     try:
-        subset = set_of(class_names)
+        known = set_of(class_names)
     except ValueError as error:
         hint = "for classes that only the classifier knows: gan.conditional=false gan.figures=<set>"
         raise ValueError(f"{error}; {hint}") from error
-    if figures not in (None, subset):
+    if figures not in (None, known):
         raise ValueError(
-            f"gan.figures={figures} and classes of {subset} ({', '.join(class_names)}): expected classes of {figures} "
+            f"gan.figures={figures} and classes of {known} ({', '.join(class_names)}): expected classes of {figures} "
             f"(classes={figures}), or a generator without classes (gan.conditional=false)"
         )
-    return subset
+    return known
 
 
 def _hash(path: Path, settings: str) -> str:

@@ -74,19 +74,19 @@ class StyleGANXL(nn.Module):
         Raises:
             ValueError: a tensor is missing or has another shape than the geometry says.
         """
-        subset = self.state_dict()
+        expected = self.state_dict()
         wrong = [
             f"{name} is {list(tensors[name].shape) if name in tensors else 'missing'}, expected {list(value.shape)}"
-            for name, value in subset.items()
+            for name, value in expected.items()
             if name not in tensors or tensors[name].shape != value.shape
         ]
         if wrong:
             raise ValueError(
                 f"{len(wrong)} tensors do not fit the geometry, such as {wrong[0]}: is it another network's?"
             )
-        if unused := [name for name in tensors if name not in subset]:
+        if unused := [name for name in tensors if name not in expected]:
             log.warning("%d tensors are not used, such as %s", len(unused), unused[0])
-        self.load_state_dict({name: laid_out(tensors[name]) for name in subset}, assign=True)
+        self.load_state_dict({name: laid_out(tensors[name]) for name in expected}, assign=True)
         return self.requires_grad_(False)
 
     @property

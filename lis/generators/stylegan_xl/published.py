@@ -112,14 +112,14 @@ def fetch(url: str | None, cache: str | None = None) -> Path:
     known = record.read_text().strip()[:64] if record.is_file() else ""
     if not path.is_file():
         _download(url, path, known)
-    result = sha256(path)
-    if known and result != known:
+    digest = sha256(path)
+    if known and digest != known:
         raise ValueError(
-            f"{path} is not the file that it was: its SHA-256 is {result}, and {record.name} beside it says {known}. "
+            f"{path} is not the file that it was: its SHA-256 is {digest}, and {record.name} beside it says {known}. "
             f"Delete {name} to fetch it again, or {record.name} if the file was exchanged on purpose"
         )
     if not known:
-        _remember(record, f"{result}  {name}\n")
+        _remember(record, f"{digest}  {name}\n")
     return path
 
 

@@ -64,8 +64,8 @@ def _module(value: Any, where: str) -> tuple[str, dict[Any, Any]]:
     """Name of the class and state of a module, as PyTorch pickles it or as `torch_utils.persistence` does."""
     match value:
         case Call(Global("torch_utils.persistence", "_reconstruct_persistent_obj"), (meta,)):
-            result = as_dict(meta) or {}  # `module_src` in it is a program: it is not looked at
-            name, state = result.get("class_name"), as_dict(result.get("state"))
+            facts = as_dict(meta) or {}  # `module_src` in it is a program: it is not looked at
+            name, state = facts.get("class_name"), as_dict(facts.get("state"))
         case Call(Global(_, name), _, state):
             state = as_dict(state)
         case _:
@@ -356,8 +356,8 @@ def _headers(source: Source, blob: View) -> tuple[list[Any], int]:
 def _storage(source: Source, start: int, stop: int, dtype: torch.dtype, length: int) -> Storage:
     """The storage whose number of elements stands at `start`, and whose elements end before `stop`."""
     first = start + _COUNT.size
-    result = _COUNT.unpack_from(source.data, start)[0] if first <= stop else None
-    if result != length or not 0 <= length <= (stop - first) // dtype.itemsize:
+    stated = _COUNT.unpack_from(source.data, start)[0] if first <= stop else None
+    if stated != length or not 0 <= length <= (stop - first) // dtype.itemsize:
         raise ValueError(f"damaged: byte {start} begins a storage of {length} elements, of {stop - first} bytes")
     return Storage(dtype, first, length)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lis.costs import Cost, Layers, Meter
 from lis.fingerprint import version
-from lis.generators.layers import wanted_layers
+from lis.generators.layers import requested_layers
 from lis.generators.stylegan_xl import winograd
 from lis.generators.stylegan_xl.geometry import InputSpec, LayerSpec, SynthesisSpec
 from lis.generators.stylegan_xl.mapping import GAIN, SLOPE, Linear
@@ -179,7 +179,7 @@ class Synthesis(nn.Module):
                 f"ws has shape {list(ws.shape)}, expected [n, num_ws, w_dim] = [n, {expected[0]}, {expected[1]}]"
             )
         compiled = usable(self.compile_mode, ws.device.type)
-        requested = wanted_layers(features, self.layer_names)
+        requested = requested_layers(features, self.layer_names)
         if len(ws) > 1 and not (torch.is_grad_enabled() and ws.requires_grad):  # which would keep all of it
             parts = list(self._at_once(ws.device, requested).map(lambda some: self._run(some, requested, compiled), ws))
             image = torch.cat([part[0] for part in parts])
@@ -199,7 +199,7 @@ class Synthesis(nn.Module):
         Raises:
             ValueError: an unknown layer.
         """
-        return _cost(self.spec, self.dtype, wanted_layers(layers, self.layer_names))
+        return _cost(self.spec, self.dtype, requested_layers(layers, self.layer_names))
 
     def _at_once(self, device: torch.device, requested: tuple[str, ...]) -> Batches:
         """On a CPU one after the other, which is as fast; on a GPU as many as there is room for."""
@@ -212,11 +212,11 @@ class Synthesis(nn.Module):
         maps = {"input": x} if "input" in requested else {}
         x = x * styles[0][:, :, None, None]
         for layer, scale, after in zip(self.layers, scales, (*styles[1:], None), strict=True):
-            retained = (
+            is_requested = (
                 layer.spec.name in requested
             )  # as it is; the others are multiplied by the next styles on their way
-            x = layer(x, scale, None if retained else after, self.dtype, compiled)
-            if retained:
+            x = layer(x, scale, None if is_requested else after, self.dtype, compiled)
+            if is_requested:
                 maps[layer.spec.name] = x
                 x = x if after is None else x * after[:, :, None, None]
         return x * self.spec.output_scale, maps
