@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import weakref
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,11 +20,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from lis.memory import Batches, budget
-from lis.types import Classifier, Finder, Generator
+from lis.types import Classifier, Finder, Generator, Layers
 
 Result = TypeVar("Result")
-Layers = bool | Collection[str]
-"""Which feature maps are asked for, as `Generator.synthesize` takes them."""
 
 log = logging.getLogger(__name__)
 

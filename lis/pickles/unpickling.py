@@ -74,7 +74,7 @@ def unpickle(data: bytes | mmap, budget: Budget, start: int = 0, stop: int | Non
 
 
 class Machine:
-    """The state of one run; the instructions are in `instructions`.
+    """The state of one run; what the instructions do with it is told below.
 
     Args:
         data: holds the pickle.

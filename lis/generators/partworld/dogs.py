@@ -5,9 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lis.generators.partworld.drawing import BACKGROUND, Canvas, FigureSet, Layer, Shape, Values, hsl, pose
+from lis.generators.partworld.drawing import BACKGROUND, Canvas, FigureSet, Layer, Shape, Values, hsl, pose, ray
 
 LABELS = ("leg", "body", "tail", "tongue", "eye", "nose", "snout", "ear", "head")
+DETAILS = (
+    "far leg", "near leg", "body", "tail", "tongue", "white of the eye", "pupil", "nose", "snout", "far ear",
+    "near ear", "head",
+)  # fmt: skip
 RANGES = pose(0.96, 1.20) | {
     "head_size": (0.24, 0.36),  # radius
     "head_height": (-0.14, 0.12),  # offset of the head, downwards
@@ -55,6 +59,8 @@ CLASSES = {
         "fur_texture": -0.5,
     },
 }  # fmt: skip
+_COLOURS = ((1.0, 1.0, 1.0), (0.06, 0.05, 0.05), (0.95, 0.42, 0.50))
+"""White of the eye, pupil and nose, tongue."""
 
 
 def _draw(v: Values, canvas: Canvas) -> list[Layer]:
@@ -86,8 +92,8 @@ def _behind(v: Values, canvas: Canvas, fur: Tensor, mark: Tensor) -> list[Layer]
     x, y, head_x, head_y = _body_frame(v)
     length, angle = v["tail_length"], v["tail_angle"]
     root = (x + 0.86 * v["body_length"], y - 0.35 * v["body_height"])
-    knee = (root[0] + 0.55 * length * torch.cos(angle), root[1] - 0.55 * length * torch.sin(angle))
-    tip = (knee[0] + 0.45 * length * torch.cos(angle + 0.7), knee[1] - 0.45 * length * torch.sin(angle + 0.7))
+    knee = ray(root, 0.55 * length, angle)
+    tip = ray(knee, 0.45 * length, angle + 0.7)
     tail = canvas.limb(root, knee, 0.075, 0.065).with_(canvas.limb(knee, tip, 0.065, 0.045))
     size, ear = v["head_size"], v["ear_length"]
     ear_root = (head_x - 0.30 * size, head_y - 0.60 * size)
@@ -139,9 +145,4 @@ def _face(v: Values, canvas: Canvas, fur: Tensor, mark: Tensor) -> list[Layer]:
     ]
 
 
-_COLOURS = ((1.0, 1.0, 1.0), (0.06, 0.05, 0.05), (0.95, 0.42, 0.50))
-DETAILS = (
-    "far leg", "near leg", "body", "tail", "tongue", "white of the eye", "pupil", "nose", "snout", "far ear",
-    "near ear", "head",
-)  # fmt: skip
 DOGS = FigureSet("dogs", LABELS, DETAILS, RANGES, CLASSES, 0.9, _draw)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -160,12 +159,11 @@ class Canvas:
         """Ellipse with half axes a (along `angle`) and b; the distance is exact at the edge to first order."""
         dx, dy = self.x - x, self.y - y
         if angle is not None:
-            cos, sin = torch.cos(angle), torch.sin(angle)
-            dx, dy = dx * cos + dy * sin, dy * cos - dx * sin
+            dx, dy = _turned(dx, dy, -angle)
         distance = (torch.sqrt((dx / a) ** 2 + (dy / b) ** 2 + _TINY) - 1) * torch.minimum(a, b)
         return Shape(distance, ((distance, Oval(x, y, a, b, angle)),))
 
-    def limb(self, start: tuple[Number, Number], end: tuple[Number, Number], r0: Number, r1: Number) -> Shape:
+    def limb(self, start: Point, end: Point, r0: Number, r1: Number) -> Shape:
         """Capsule between two points whose radius runs from r0 to r1."""
         (x0, y0), (x1, y1) = start, end
         ax, ay = x1 - x0, y1 - y0
@@ -244,16 +242,6 @@ def shares(layers: list[Layer]) -> list[Tensor]:
     return result[::-1]
 
 
-class Frame(Protocol):
-    """Between the figure's coordinates and those of a shape; `to_figure` undoes `to_shape`."""
-
-    def to_shape(self, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
-        """Coordinates in the shape of points `[n, h, w]` of the figure."""
-
-    def to_figure(self, *coordinates: Tensor) -> tuple[Tensor, Tensor]:
-        """Points of the figure, across and down, of coordinates in the shape."""
-
-
 @dataclass(frozen=True)
 class Oval:
     """A disc or ellipse around (x, y) with half axes a (along `angle`, radians) and b: the unit circle, stretched."""
@@ -318,3 +306,12 @@ def _turned(x: Tensor, y: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
     """Vectors turned by an angle from the first axis towards the second."""
     cos, sin = torch.cos(angle), torch.sin(angle)
     return x * cos - y * sin, x * sin + y * cos
+
+
+Frame = Oval | Limb
+"""Between the figure's coordinates and those of a shape: `to_figure` undoes `to_shape`."""
+
+
+def ray(start: Point, length: Tensor, angle: Tensor) -> Point:
+    """The point at a distance from another, at an angle from the right upwards (radians)."""
+    return start[0] + length * torch.cos(angle), start[1] - length * torch.sin(angle)

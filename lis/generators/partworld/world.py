@@ -70,7 +70,7 @@ class World:
     def log_posterior(self, u: Tensor) -> Tensor:
         """Log probability `[n, classes]` of every class given the factors, for equal priors (Bayes' rule)."""
         normals = [
-            torch.distributions.MultivariateNormal(mean.to(u), scale_tril=_cholesky(scale).to(u))
+            torch.distributions.MultivariateNormal(mean.to(u), scale_tril=torch.linalg.cholesky(scale @ scale.T).to(u))
             for mean, scale in zip(self.means, self.scales, strict=True)
         ]
         return torch.log_softmax(torch.stack([normal.log_prob(u) for normal in normals], 1), 1)
@@ -154,10 +154,6 @@ def _scale(rng: np.random.Generator, n: int) -> Tensor:
 def _bump(x: Tensor) -> Tensor:
     """An even function of two tanh, high around 0 and low on both sides: no linear map comes near it."""
     return _HEIGHT * (torch.tanh(_SLOPE * (x + _WIDTH)) - torch.tanh(_SLOPE * (x - _WIDTH)) - 1)
-
-
-def _cholesky(scale: Tensor) -> Tensor:
-    return torch.linalg.cholesky(scale @ scale.T)
 
 
 def _rows(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from lis.generators.stylegan_xl.records import Node, typed
+from lis.generators.stylegan_xl.records import Node
 
 ACTIVATIONS = ("linear", "lrelu")
 MAX_SIZE, MAX_FACTOR, MAX_TAPS = 4096, 8, 256
@@ -142,19 +142,6 @@ class GeneratorSpec:
     def __post_init__(self) -> None:
         for problem in _problems(self):
             raise ValueError(f"geometry: {problem}")
-
-    def to_json(self) -> dict[str, Any]:
-        """The same as plain values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: Any) -> GeneratorSpec:
-        """The opposite of `to_json`.
-
-        Raises:
-            ValueError: a value is missing, unknown or of another type, or the parts do not fit together.
-        """
-        return typed(cls, values, "geometry")
 
 
 def geometry(node: Node) -> GeneratorSpec:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lis.costs import Cost, Layers, Meter
+from lis.costs import Cost, Meter
 from lis.fingerprint import version
 from lis.generators.layers import requested_layers
 from lis.generators.stylegan_xl import winograd
@@ -20,6 +20,7 @@ from lis.generators.stylegan_xl.mapping import GAIN, SLOPE, Linear
 from lis.generators.stylegan_xl.resampling import MODES, Resampling, resample, usable
 from lis.memory import Batches, budget
 from lis.precision import TF32, tf32
+from lis.types import Images, Layers
 
 DTYPES = {"float32": torch.float32, TF32: torch.float32, "bf16": torch.bfloat16}
 """What the convolutions may compute in, and the type of their numbers."""
@@ -163,9 +164,7 @@ class Synthesis(nn.Module):
     def forward(self, ws: Tensor, features: Literal[False] = False) -> Tensor: ...
     @overload
     def forward(self, ws: Tensor, features: Literal[True] | Collection[str]) -> tuple[Tensor, dict[str, Tensor]]: ...
-    def forward(
-        self, ws: Tensor, features: bool | Collection[str] = False
-    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, ws: Tensor, features: Layers = False) -> Images:
         """Images `[n, 3, H, W]` of ws `[n, num_ws, w_dim]`, about [-1, 1] and not clamped.
 
         With `features` also the layers' maps by name, the input's first, margins included: all, or those named.
