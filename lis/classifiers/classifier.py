@@ -18,11 +18,11 @@ from torch.utils.data import DataLoader
 
 from lis.classifiers.cut import CutClassifier
 from lis.classifiers.probe import probe, probed
-from lis.classifiers.tasks import Batches, Task
+from lis.classifiers.tasks import Task
 from lis.config import TrainingConfig
 from lis.context import Context
 from lis.generators.partworld.world import SETS, world
-from lis.lightning import one_process
+from lis.lightning import Endless, one_process
 from lis.precision import TF32, tf32
 from lis.progress import Progress
 from lis.stage import stage
@@ -211,7 +211,8 @@ def train(
     curve = Curve(steps, batch, progress, f"training {classifier.name} on part world (steps)")
     precision = find_precision(config.precision, device)
     classifier.train().requires_grad_(True).to(memory_format=torch.channels_last)
-    figures = Batches(task, per_class, Stream("classifier training", seed).torch_seed)
+    draws = Stream("classifier training", seed)
+    figures = Endless(lambda rng: task.draw(per_class, rng)[:2], draws.torch_seed)
     with one_process(device) as options, tf32(config.precision == TF32):
         pl.Trainer(
             **options, max_steps=steps, max_epochs=-1, gradient_clip_val=1.0, callbacks=[curve], precision=precision
