@@ -1,4 +1,4 @@
-"""Statistics that several stages share: the bootstrap, intervals of shares, many tests at once."""
+"""Statistics that several stages share: the bootstrap, intervals of shares, many tests at once, correlations."""
 
 from __future__ import annotations
 

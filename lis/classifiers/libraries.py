@@ -373,7 +373,8 @@ class Published:
         if not (self.url or self.repository):
             raise ValueError(f"no weights were published for {self.model}: {_ALTERNATIVES}")
         try:
-            self._download()
+            digest = _hash_at_hub(self.address) if self.repository else _hash_in(self.file.name)
+            download(self.address, self.file, digest or "")
         except Exception as error:  # URL, TLS, proxy, timeout, checksum: all mean that there is no file
             raise ValueError(
                 f"the weights {self.file.name} of {self.model} ({self.tag}) are not in {self.file.parent}, and "
@@ -397,10 +398,6 @@ class Published:
         if expected is None or (result := sha256(path)).startswith(expected):
             return None
         return f"{path.name} is not the published file: its SHA-256 begins with {result[: len(expected)]}"
-
-    def _download(self) -> None:
-        expected = _hash_at_hub(self.address) if self.repository else _hash_in(self.file.name)
-        download(self.address, self.file, expected or "")
 
 
 def hub_file(name: str) -> Path:

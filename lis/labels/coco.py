@@ -47,11 +47,12 @@ class Coco:
             raise ValueError(f"{self.path}: {image} has {len(result)} annotations: expected at most {MOST_SHAPES}")
         drawn, budget = [], Budget(size, where)
         for index, row in result:
-            name = self._label(row, f"{self.path}: annotation {index} ({image})")
+            row_where = f"{self.path}: annotation {index} ({image})"
+            name = self._label(row, row_where)
             if reason := ignored(name, self.manifest):
                 notes[reason] += 1
             else:
-                drawn.append(budget.spend(self._shape(row, name, f"{self.path}: annotation {index} ({image})")))
+                drawn.append(budget.spend(self._shape(row, name, row_where)))
         check_pixels(drawn, size, where)
         return MaskReading(draw(drawn, size), notes)
 
@@ -183,15 +184,11 @@ def unpack_runs(text: str, where: str) -> np.ndarray:
         >>> unpack_runs("121", "").tolist(), unpack_runs("04000", "").tolist()
         ([1, 2, 1], [0, 4, 0, 4, 0])
     """
-    try:
-        codes = np.frombuffer(text.encode("ascii"), np.uint8).astype(np.int64) - _ASCII
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"{where}: counts has {text[:40]!r}: expected run lengths as pycocotools packs them"
-        ) from error
+    codes = np.frombuffer(text.encode("ascii", "replace"), np.uint8).astype(np.int64) - _ASCII
     last = np.flatnonzero(codes & 32 == 0)
     lengths = np.diff(last, prepend=-1)
-    if len(codes) and (codes.min() < 0 or codes.max() > 63 or lengths.max(initial=0) > _LONGEST):
+    ours = text.isascii() and (not len(codes) or (codes.min() >= 0 and codes.max() <= 63))
+    if not ours or lengths.max(initial=0) > _LONGEST:
         raise ValueError(f"{where}: counts has {text[:40]!r}: expected run lengths as pycocotools packs them")
     if lengths.sum() != len(codes):
         raise ValueError(f"{where}: counts ends within a number ({text[-20:]!r}): expected whole packed run lengths")

@@ -210,10 +210,7 @@ def _layer(name: str, node: Node) -> LayerSpec:
         clamp=None if clamp is None else _number(node, "conv_clamp"),
         torgb=bool(_integer(node, "is_torgb", 0, 1)),
         affine=_linear(_child(node, "affine")),
-        in_cutoff=_number(node, "in_cutoff"),
-        out_cutoff=_number(node, "out_cutoff"),
-        in_half_width=_number(node, "in_half_width"),
-        out_half_width=_number(node, "out_half_width"),
+        **{name: _number(node, name) for name in ("in_cutoff", "out_cutoff", "in_half_width", "out_half_width")},
     )
 
 

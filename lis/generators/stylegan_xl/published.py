@@ -119,16 +119,11 @@ def fetch(url: str | None, cache: str | None = None) -> Path:
             f"Delete {name} to fetch it again, or {record.name} if the file was exchanged on purpose"
         )
     if not known:
-        _remember(record, f"{digest}  {name}\n")
+        try:
+            record.write_text(f"{digest}  {name}\n")
+        except OSError as error:  # a folder that many share may be closed to this user
+            log.warning("%s cannot be written (%s): it will go unseen if the file changes", record, error.strerror)
     return path
-
-
-def _remember(record: Path, line: str) -> None:
-    """Write the checksum down; a folder that many share may be closed to this user."""
-    try:
-        record.write_text(line)
-    except OSError as error:
-        log.warning("%s cannot be written (%s): it will go unseen if the file changes", record, error.strerror)
 
 
 def _download(url: str, path: Path, known: str) -> None:

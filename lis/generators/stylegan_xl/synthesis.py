@@ -211,9 +211,7 @@ class Synthesis(nn.Module):
         maps = {"input": x} if "input" in requested else {}
         x = x * styles[0][:, :, None, None]
         for layer, scale, after in zip(self.layers, scales, (*styles[1:], None), strict=True):
-            is_requested = (
-                layer.spec.name in requested
-            )  # as it is; the others are multiplied by the next styles on their way
+            is_requested = layer.spec.name in requested  # as it is; others are multiplied by the next styles before
             x = layer(x, scale, None if is_requested else after, self.dtype, compiled)
             if is_requested:
                 maps[layer.spec.name] = x
