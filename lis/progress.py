@@ -37,6 +37,11 @@ def print_anywhere() -> None:
             stream.reconfigure(errors="lis.plain")
 
 
+def say(text: str, style: str | None = None) -> None:
+    """Print a line to stderr as it is, above the bars."""
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
 def _plain(error: UnicodeError) -> tuple[str, int]:
     """Codec error handler: ASCII for what cannot be encoded, its number where nothing is like it."""
     if not isinstance(error, UnicodeEncodeError):
@@ -116,4 +121,4 @@ class ConsoleHandler(logging.Handler):
         is_input = record.exc_info and isinstance(record.exc_info[1], ValueError)
         text = record.getMessage() if is_input else self.format(record)
         style = {"WARNING": "yellow", "ERROR": "bold red", "CRITICAL": "bold red"}.get(record.levelname)
-        console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+        say(text, style)

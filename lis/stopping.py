@@ -62,7 +62,7 @@ class Stop:
         self.remains = remains
         heard = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
         before = {number: signal.signal(number, self._asked) for number in heard}
-        late = signal.signal(signal.SIGALRM, self._late)
+        late = signal.signal(signal.SIGALRM, lambda *_: self.check())
         try:
             yield
         except (Stopped, SystemExit):  # Lightning, too, ends a training on SIGTERM
@@ -84,9 +84,6 @@ class Stop:
         signal.setitimer(signal.ITIMER_REAL, GRACE)  # once: a second time it would interrupt what cleans up
         # Not through a stream or the log, which the signal may have interrupted in the middle of a line.
         os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"\n{self._message()}\n".encode())
-
-    def _late(self, number: int, frame: FrameType | None) -> None:
-        self.check()
 
     def _end(self) -> NoReturn:
         os._exit(self.code)

@@ -152,6 +152,10 @@ class Checkpoint:
         """The same with tensors under other names."""
         return replace(self, state=dict(state))
 
+    def load(self, network: nn.Module, outputs: int) -> tuple[str, ...]:
+        """Put the tensors into a network as `load_state` does; returns its remarks behind those of this file."""
+        return self.notes + load_state(network, self.state, self.path, outputs)
+
     def _prefix(self, requested: Collection[str]) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
         """The prefix that yields all wanted names, "" if none does; other such; a note where some are averaged."""
         result = sorted(prefixes(self.state, requested), key=len)

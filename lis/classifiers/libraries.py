@@ -15,7 +15,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights, resnet50
 
-from lis.classifiers.checkpoints import Checkpoint, ip_irm_names, load_state, torchvision_names
+from lis.classifiers.checkpoints import Checkpoint, ip_irm_names, torchvision_names
 from lis.classifiers.partnet import CLASSES, PartNetwork
 from lis.classifiers.preprocessing import Preprocessing
 from lis.download import download
@@ -146,8 +146,8 @@ class Torchvision:
     def load(self, network: nn.Module, path: Path, outputs: int, ema: bool = True) -> tuple[str, ...]:
         """From a file with today's names or with those of the published ones."""
         checkpoint = Checkpoint.read(path, ema)
-        checkpoint = checkpoint.renamed(torchvision_names(checkpoint.state)).fitted(network.state_dict())
-        return checkpoint.notes + load_state(network, checkpoint.state, path, outputs)
+        checkpoint = checkpoint.renamed(torchvision_names(checkpoint.state))
+        return checkpoint.fitted(network.state_dict()).load(network, outputs)
 
 
 @dataclass(frozen=True)
@@ -203,10 +203,9 @@ class Timm:
     def load(self, network: nn.Module, path: Path, outputs: int, ema: bool = True) -> tuple[str, ...]:
         """From a file with timm's names, or with older ones that timm knows how to translate."""
         checkpoint = Checkpoint.read(path, ema).fitted(network.state_dict())
-        state = checkpoint.state
-        if not state.keys() <= network.state_dict().keys():
-            state = self._translated(state, outputs)
-        return checkpoint.notes + load_state(network, state, path, outputs)
+        if not checkpoint.state.keys() <= network.state_dict().keys():
+            checkpoint = checkpoint.renamed(self._translated(checkpoint.state, outputs))
+        return checkpoint.load(network, outputs)
 
     def _translated(self, state: dict[str, Tensor], outputs: int) -> dict[str, Tensor]:
         """The state under timm's names, if timm's own reader understands it, with so many outputs or with one."""
@@ -263,7 +262,7 @@ class IpIrm:
         """The backbone; the head stays 0."""
         head = {name: value for name, value in network.state_dict().items() if name.startswith("fc.")}
         checkpoint = Checkpoint.read(path, ema).fitted(["f.0.weight"])
-        return checkpoint.notes + load_state(network, head | ip_irm_names(checkpoint.state, path), path, outputs)
+        return checkpoint.renamed(head | ip_irm_names(checkpoint.state, path)).load(network, outputs)
 
 
 @dataclass(frozen=True)
@@ -293,8 +292,7 @@ class BarePartNet:
 
     def load(self, network: nn.Module, path: Path, outputs: int, ema: bool = True) -> tuple[str, ...]:
         """From a file of part world's training."""
-        checkpoint = Checkpoint.read(path, ema).fitted(network.state_dict())
-        return checkpoint.notes + load_state(network, checkpoint.state, path, outputs)
+        return Checkpoint.read(path, ema).fitted(network.state_dict()).load(network, outputs)
 
 
 LIBRARIES: dict[str, Callable[[str], Library]] = {

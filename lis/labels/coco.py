@@ -13,7 +13,7 @@ from lis.files import read_json
 from lis.labels.files import MaskReading, entry, last_name
 from lis.labels.labelme import check_image, ignored, value_of
 from lis.labels.manifest import Manifest
-from lis.labels.polygons import MOST_OUTLINES, MOST_SHAPES, Budget, Shape, check_pixels, draw, outline_of
+from lis.labels.polygons import MOST_OUTLINES, MOST_SHAPES, Shape, mask_of, outline_of
 from lis.names import nearest
 
 _ASCII, _BITS, _LONGEST = 48, 5, 7
@@ -45,24 +45,17 @@ class Coco:
         result = self.annotations[image]
         if len(result) > MOST_SHAPES:
             raise ValueError(f"{self.path}: {image} has {len(result)} annotations: expected at most {MOST_SHAPES}")
-        drawn, budget = [], Budget(size, where)
-        for index, row in result:
-            row_where = f"{self.path}: annotation {index} ({image})"
-            name = self._label(row, row_where)
-            if reason := ignored(name, self.manifest):
-                notes[reason] += 1
-            else:
-                drawn.append(budget.spend(self._shape(row, name, row_where)))
-        check_pixels(drawn, size, where)
-        return MaskReading(draw(drawn, size), notes)
+        shapes = (self._shape(row, f"{self.path}: annotation {index} ({image})") for index, row in result)
+        return mask_of(shapes, size, where, notes)
 
-    def _label(self, saved: dict[str, Any], where: str) -> str:
+    def _shape(self, saved: dict[str, Any], where: str) -> Shape | str:
+        """What an annotation is drawn as, or why it is left out."""
         category = _id(saved, "category_id", where)
         if category not in self.categories:
             raise ValueError(f"{where}: category_id is {category:.80}: expected one of the file's categories")
-        return self.categories[category]
-
-    def _shape(self, saved: dict[str, Any], name: str, where: str) -> Shape:
+        name = self.categories[category]
+        if reason := ignored(name, self.manifest):
+            return reason
         value, area, size = value_of(name, self.manifest, where), saved.get("segmentation"), self.manifest.resolution
         if isinstance(area, dict):
             pixels, corner = decode_runs(area, size, where)

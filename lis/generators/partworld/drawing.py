@@ -10,9 +10,8 @@ from torch import Tensor
 
 BACKGROUND = {"background_hue": (0.25, 0.70), "background_lightness": (0.45, 0.85)}
 """Hue as a share of the colour circle; lightness in [0, 1]."""
-_SLOPE = 1.3
+_SLOPE, _TINY = 1.3, 1e-9
 Values = Mapping[str, Tensor]
-_TINY = 1e-9
 Number = Tensor | float
 Point = tuple[Number, Number]
 
@@ -20,6 +19,11 @@ Point = tuple[Number, Number]
 def pose(smallest: float, largest: float) -> dict[str, tuple[float, float]]:
     """Ranges of the pose: position in frame units, a set's range of sizes, rotation in radians."""
     return {"x": (-0.12, 0.12), "y": (-0.09, 0.09), "scale": (smallest, largest), "rotation": (-0.20, 0.20)}
+
+
+def ray(start: Point, length: Tensor, angle: Tensor) -> Point:
+    """The point at a distance from another, at an angle from the right upwards (radians)."""
+    return start[0] + length * torch.cos(angle), start[1] - length * torch.sin(angle)
 
 
 @dataclass(frozen=True)
@@ -310,8 +314,3 @@ def _turned(x: Tensor, y: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
 
 Frame = Oval | Limb
 """Between the figure's coordinates and those of a shape: `to_figure` undoes `to_shape`."""
-
-
-def ray(start: Point, length: Tensor, angle: Tensor) -> Point:
-    """The point at a distance from another, at an angle from the right upwards (radians)."""
-    return start[0] + length * torch.cos(angle), start[1] - length * torch.sin(angle)

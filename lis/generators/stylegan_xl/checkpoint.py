@@ -65,7 +65,9 @@ def read_checkpoint(path: Path | str, entry: str = ENTRY, **settings: Any) -> St
 
 
 def write_checkpoint(generator: StyleGANXL, folder: Path | str, origin: Origin | None = None) -> None:
-    """Write a generator as `generator.safetensors` and `generator.json`.
+    """Write a generator as `generator.safetensors` and `generator.json`; of a writing that breaks off nothing is left.
+
+    The weights are whole as soon as they have their name.
 
     Args:
         generator: its weights are written under the names of the authors' program.
@@ -79,7 +81,20 @@ def write_checkpoint(generator: StyleGANXL, folder: Path | str, origin: Origin |
     tensors = generator.state_dict()
     if any(value.is_meta for value in tensors.values()):
         raise ValueError("the generator has no weights yet: load some before it is written")
-    write_saved(Path(folder), tensors, Description(generator.spec, origin))
+    folder = Path(folder)
+    require_free(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f"{WEIGHTS}.part"
+    try:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, part)
+        stop.check()
+        part.replace(folder / WEIGHTS)
+        description = json.dumps(asdict(Description(generator.spec, origin)), indent=1, allow_nan=False)
+        (folder / DESCRIPTION).write_text(description + "\n")
+    except BaseException:
+        for file in (part, folder / WEIGHTS, folder / DESCRIPTION):
+            file.unlink(missing_ok=True)
+        raise
 
 
 def read_pickle(path: Path | str, entry: str = ENTRY) -> Node:
@@ -185,31 +200,8 @@ class Description:
     version: int = 1
 
 
-def write_saved(folder: Path, tensors: Mapping[str, Tensor], description: Description) -> None:
-    """Write both files into a folder, which is made when needed; of a writing that is broken off nothing is left.
-
-    The weights are whole as soon as they have their name.
-
-    Raises:
-        ValueError: one of them is there already.
-        OSError: they cannot be written.
-    """
-    require_free(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f"{WEIGHTS}.part"
-    try:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, part)
-        stop.check()
-        part.replace(folder / WEIGHTS)
-        (folder / DESCRIPTION).write_text(json.dumps(asdict(description), indent=1, allow_nan=False) + "\n")
-    except BaseException:
-        for file in (part, folder / WEIGHTS, folder / DESCRIPTION):
-            file.unlink(missing_ok=True)
-        raise
-
-
 def read_saved(path: Path) -> tuple[Description, dict[str, Tensor]]:
-    """What `write_saved` has written.
+    """What `write_checkpoint` has written.
 
     Args:
         path: the folder, or the safetensors file, beside which the description has the same name.

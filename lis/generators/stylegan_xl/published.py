@@ -1,4 +1,8 @@
-"""The generator that a configuration names: a published file, fetched once, a file of the user's, or random weights."""
+"""The generator that a configuration names: a published file, fetched once, a file of the user's, or random weights.
+
+Random weights need the design of the published networks: how wide their layers are, and which frequencies their filters
+pass (Karras et al. 2021, App. C; Sauer et al. 2022).
+"""
 
 from __future__ import annotations
 

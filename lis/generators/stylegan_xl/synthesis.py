@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from functools import lru_cache
-from typing import Literal, cast, overload
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -160,10 +160,6 @@ class Synthesis(nn.Module):
         for layer in spec.layers:
             self.add_module(layer.name, Layer(layer))
 
-    @overload
-    def forward(self, ws: Tensor, features: Literal[False] = False) -> Tensor: ...
-    @overload
-    def forward(self, ws: Tensor, features: Literal[True] | Collection[str]) -> tuple[Tensor, dict[str, Tensor]]: ...
     def forward(self, ws: Tensor, features: Layers = False) -> Images:
         """Images `[n, 3, H, W]` of ws `[n, num_ws, w_dim]`, about [-1, 1] and not clamped.
 
