@@ -113,12 +113,15 @@ class Priced(Protocol):
     @property
     def layer_names(self) -> tuple[str, ...]:
         """The layers whose maps `synthesize` gives, in order."""
+        ...
 
     def cost(self, layers: Layers) -> Cost:
         """Of one image with the maps of these layers, where it is made as on a GPU: a CPU may do with less."""
+        ...
 
     def weight_bytes(self, device: torch.device) -> int:
         """Bytes of the weights, in all the forms that a device computes with."""
+        ...
 
 
 @torch.inference_mode()

@@ -16,6 +16,7 @@ class Engine(Protocol):
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Lazily yield `function(item)` for every item, in order; the first error ends the iteration."""
+        ...
 
 
 class InProcess:

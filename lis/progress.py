@@ -84,7 +84,8 @@ class Progress:
 
     def _bar(self, iterable: Iterable[Item], total: int | None, label: str) -> Iterator[Item]:
         outermost = self._bars is None
-        bars = self._bars = self._bars or _bars()
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        bars = self._bars = self._bars or Bars(*columns, console=console, transient=True)
         task = bars.add_task(label, total=total)
         try:
             if outermost:
@@ -97,11 +98,6 @@ class Progress:
             if outermost:
                 bars.stop()
                 self._bars = None
-
-
-def _bars() -> Bars:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Bars(*columns, console=console, transient=True)
 
 
 class FileHandler(logging.FileHandler):

@@ -25,10 +25,12 @@ class Job(Protocol):
     @property
     def ctx(self) -> Context:
         """The run."""
+        ...
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """Keys of the artifacts that every shard follows from."""
+        ...
 
 
 AnyJob = TypeVar("AnyJob", bound=Job)

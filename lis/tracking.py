@@ -23,15 +23,19 @@ class Tracker(Protocol):
 
     def metrics(self, values: Mapping[str, float]) -> None:
         """The numbers of `metrics.json`."""
+        ...
 
     def figure(self, name: str, path: Path) -> None:
         """An image file of the report."""
+        ...
 
     def table(self, name: str, table: pd.DataFrame) -> None:
         """A table of a stage, named `<stage>/<table>`."""
+        ...
 
     def finish(self) -> None:
         """Nothing more will come."""
+        ...
 
 
 class CsvTracker:

@@ -45,6 +45,7 @@ class Generator(Protocol):
         The k-th sample of a class is the same whatever the batch, shard or device. `class_index` is None exactly when
         `num_classes` is 0.
         """
+        ...
 
     @overload
     def synthesize(self, w: Tensor, features: Literal[False] = False) -> Tensor: ...
@@ -56,6 +57,7 @@ class Generator(Protocol):
         With `features` also the layers' maps `[n, channels, h, h]` by name, in order: those of all layers, or, given
         names, of these. Fewer cost less time and memory.
         """
+        ...
 
 
 @runtime_checkable
@@ -69,6 +71,7 @@ class Counterparts(Protocol):
 
         Where both classes are equal, what `sample` gives (supplement S8).
         """
+        ...
 
 
 @runtime_checkable
@@ -91,12 +94,15 @@ class Classifier(Protocol):
     @property
     def fingerprint(self) -> str:
         """SHA-256 over weights and settings."""
+        ...
 
     def features(self, image: Tensor) -> Tensor:
         """Penultimate activations `r [n, units]` of images `[n, 3, H, W]` in [-1, 1]; resizes and normalises itself."""
+        ...
 
     def head(self, r: Tensor) -> Tensor:
         """Logits `[n, classes]` of `r [n, units]`; `head(features(x))` equals the whole model."""
+        ...
 
 
 @runtime_checkable
@@ -113,9 +119,11 @@ class Segmenter(Protocol):
     @property
     def fingerprint(self) -> str:
         """SHA-256 over weights and settings."""
+        ...
 
     def __call__(self, maps: dict[str, Tensor]) -> Tensor:
         """Logits `[n, 1 + labels, size, size]`, channel 0 background, of the maps of its layers."""
+        ...
 
 
 class Finder(Protocol):
@@ -124,9 +132,11 @@ class Finder(Protocol):
     @property
     def layers(self) -> Literal[True] | Collection[str]:
         """The layers whose maps it reads; True: all."""
+        ...
 
     def __call__(self, maps: dict[str, Tensor]) -> Tensor:
         """Masks `[n, h, w]` int64, 0 the background."""
+        ...
 
 
 @runtime_checkable
@@ -135,6 +145,7 @@ class Link(Protocol):
 
     def __call__(self, r: Tensor) -> Tensor:
         """Predicted style codes `w̃ [n, w_dim]` of activations `r [n, units]`."""
+        ...
 
 
 @runtime_checkable
@@ -144,16 +155,19 @@ class Matcher(Protocol):
     @property
     def fingerprint(self) -> str:
         """SHA-256 over weights and settings."""
+        ...
 
     @property
     def layers(self) -> Literal[True] | Collection[str]:
         """Names of the generator's maps that `view` reads; empty: none, True: all."""
+        ...
 
     def view(self, image: Tensor, maps: dict[str, Tensor] | None = None) -> Tensor:
         """What is matched of images `[n, 3, H, W]` in [-1, 1]: `[n, 3 + channels, H, W]` float32, the image first.
 
         `maps` are those of `layers` at least, as `synthesize` gives them; a matcher that reads none returns the image.
         """
+        ...
 
     def __call__(self, view1: Tensor, view2: Tensor) -> list[Correspondence]:
         """Of n pairs of views `[n, 3 + channels, H, W]`, one by one: what is found lies on the CPU.
@@ -161,6 +175,7 @@ class Matcher(Protocol):
         The views lie on the run's device; a matcher that computes elsewhere moves them. Images that cannot be matched
         get a field of NaN and a reason, never an exception.
         """
+        ...
 
 
 @dataclass(frozen=True)

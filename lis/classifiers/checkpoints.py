@@ -68,7 +68,9 @@ def read_file(path: Path, what: str = "weights") -> dict[Any, Any]:
     if not path.is_file():
         raise ValueError(f"{path} is {'a folder' if path.is_dir() else 'no file'}: {remedy}")
     try:
-        content = _load(path)
+        with path.open("rb") as file:
+            start = file.read(9)
+        content = load_safetensors(path) if start[8:] == b"{" else read_torch(path)  # 8 bytes of length, then JSON
     except NeedsCode as error:
         raise ValueError(
             f"{path} cannot be read: it holds {error.name}, which only executing code would restore. Expected tensors "
@@ -256,12 +258,6 @@ def require_shapes(path: Path, state: Mapping[str, Any], expected: Mapping[str, 
 def some(names: Collection[Any]) -> str:
     """The first few of many names, for messages."""
     return ", ".join(f"{str(name)!r:.80}" for name in islice(names, 4)) or "nothing"
-
-
-def _load(path: Path) -> Any:
-    with path.open("rb") as file:
-        start = file.read(9)
-    return load_safetensors(path) if start[8:] == b"{" else read_torch(path)  # 8 bytes of length, then JSON
 
 
 def _reason(error: Exception) -> str:

@@ -49,14 +49,17 @@ class Library(Protocol):
     @property
     def name(self) -> str:
         """What it is called."""
+        ...
 
     @property
     def untrainable(self) -> str | None:
         """Why part world cannot train it, and what to choose instead; None: it can."""
+        ...
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the outputs of the published weights; empty where they have none."""
+        ...
 
     def build(self, outputs: int, size: int | None = None) -> nn.Module:
         """The network, initialised at random.
@@ -65,9 +68,11 @@ class Library(Protocol):
             outputs: number of logits.
             size: height and width of its input in pixels, for part world; None: as the published weights have it.
         """
+        ...
 
     def preprocessing(self, uint8: bool) -> Preprocessing:
         """That of the published weights."""
+        ...
 
     def published(self) -> Published:
         """Where the published weights are.
@@ -75,6 +80,7 @@ class Library(Protocol):
         Raises:
             ValueError: there are none that could be fetched; says what to choose.
         """
+        ...
 
     def load(self, network: nn.Module, path: Path, outputs: int, ema: bool = True) -> tuple[str, ...]:
         """Put the weights in a file into a network that `build` made.
@@ -91,6 +97,7 @@ class Library(Protocol):
         Raises:
             ValueError: the file cannot be read or does not fit.
         """
+        ...
 
 
 @dataclass(frozen=True)

@@ -144,6 +144,7 @@ class TrueParts(Protocol):
 
     def render(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """The true picture `[n, 3, H, W]` of `w [n, w_dim]`, and its part masks `[n, labels, H, W]` in [0, 1]."""
+        ...
 
 
 def exact_masks(generator: object, w: Tensor, labels: Sequence[str], size: int) -> Tensor:

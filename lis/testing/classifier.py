@@ -123,7 +123,7 @@ def _check_range(model: Any, image: Tensor) -> None:
 def _check_maps(model: Any, image: Tensor) -> None:
     layers, cam = model.layers, model.cam_layer
     require(isinstance(layers, dict), f"layers must be a dict of modules by name, got {type(layers).__name__}")
-    known = [*model.modules()] if isinstance(model, nn.Module) else [*layers.values()]
+    known = [*(_named(model) or layers).values()]
     strangers = [k for k, v in layers.items() if not isinstance(v, nn.Module) or not any(v is part for part in known)]
     require(not strangers, f"layers names what is no module of the model: {strangers}")
     modules = dict(layers)
@@ -138,10 +138,14 @@ def _check_maps(model: Any, image: Tensor) -> None:
     require(order == list(layers), f"layers must be in the order in which an image passes them, {order}")
 
 
+def _named(model: Any) -> dict[str, nn.Module]:
+    """Its modules by name; none where it is not one itself."""
+    return dict(model.named_modules()) if isinstance(model, nn.Module) else {}
+
+
 def _find(model: Any, name: str) -> nn.Module:
     """The module of that name in a model, or in what the model wraps."""
-    modules = list(model.named_modules()) if isinstance(model, nn.Module) else []
-    result = [module for path, module in modules if f".{path}".endswith(f".{name}")]
+    result = [module for path, module in _named(model).items() if f".{path}".endswith(f".{name}")]
     require(bool(result), f"cam_layer {name!r} is neither in layers nor a module of the model")
     return result[0]
 

@@ -123,8 +123,7 @@ class StyleGANXL(nn.Module):
             ValueError: the class does not exist, or a class is asked of a generator without classes.
         """
         require_class(class_index, self.num_classes)
-        z = stream.normal(class_index, indices, self.z_dim)
-        return self._mapped(z, class_index, truncation)
+        return self._mapped(stream.normal(class_index, indices, self.z_dim), class_index, truncation)
 
     def counterpart(
         self, class_index: int, indices: Tensor, stream: Stream, target: int, truncation: float | None = None
