@@ -21,7 +21,6 @@ from lis.config.models import (
     PartWorldConfig,
     PumpConfig,
     RidgeConfig,
-    SegmenterConfig,
     StyleGANXLConfig,
 )
 from lis.config.root import (
@@ -29,14 +28,12 @@ from lis.config.root import (
     ClassesConfig,
     CounterfactualsConfig,
     EngineConfig,
-    LabelsConfig,
     LoggerConfig,
     PairsConfig,
     ProbeConfig,
     RunConfig,
     TrainingConfig,
     TuningConfig,
-    ViewConfig,
     WandbConfig,
     root_schema,
 )
