@@ -106,7 +106,7 @@ def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
 
 
 def wilson(retained: int, n: int) -> tuple[float, float]:
-    """95 % Wilson interval of the share `kept / n`.
+    """95 % Wilson interval of the share `retained / n`.
 
     Example:
         >>> [round(bound, 3) for bound in wilson(9, 10)]
