@@ -24,7 +24,7 @@ from lis.generators.stylegan_xl.checkpoint import (
     require_free,
     write_checkpoint,
 )
-from lis.progress import console, print_anywhere
+from lis.progress import print_anywhere, say
 from lis.stopping import stop
 from lis.store import check_writable, sha256
 
@@ -46,15 +46,15 @@ def convert(source: Path, folder: Path, entry: str = ENTRY) -> Path:
         ValueError: the pickle cannot be read, the folder cannot be written, or it holds such files already.
     """
     require_free(folder)
-    _say(f"reading {entry} of {source}")
+    say(f"reading {entry} of {source}")
     generator = read_checkpoint(source, entry)
     stop.check()
     check_writable(folder, "out")
-    _say(f"adding up the checksum of {source.stat().st_size / 2**20:,.0f} MB")
+    say(f"adding up the checksum of {source.stat().st_size / 2**20:,.0f} MB")
     origin = Origin(source.name, sha256(source), entry)
     stop.check()
     count = sum(value.numel() for value in generator.parameters())
-    _say(f"writing {count / 1e6:.2f} million parameters, {generator.num_ws} ws, {generator.resolution} px")
+    say(f"writing {count / 1e6:.2f} million parameters, {generator.num_ws} ws, {generator.resolution} px")
     write_checkpoint(generator, folder, origin)
     return folder / WEIGHTS
 
@@ -69,14 +69,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     with stop.listen(f"of a file that is not whole nothing is kept in {options.folder}; the same command begins anew"):
         try:
-            _say(f"done: {convert(options.source, options.folder, options.entry)}")
+            say(f"done: {convert(options.source, options.folder, options.entry)}")
         except (ValueError, OSError) as error:
-            _say(str(error), "bold red")
+            say(str(error), "bold red")
             sys.exit(1)
-
-
-def _say(text: str, style: str | None = None) -> None:
-    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

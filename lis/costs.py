@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import weakref
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,11 +20,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from lis.memory import Batches, budget
-from lis.types import Classifier, Finder, Generator
+from lis.types import Classifier, Finder, Generator, Layers
 
 Result = TypeVar("Result")
-Layers = bool | Collection[str]
-"""Which feature maps are asked for, as `Generator.synthesize` takes them."""
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +30,8 @@ FIRST_ON_GPU = 32
 """Images at once that a GPU begins with."""
 MAPS_ON_CPU = 2**25
 """Bytes of feature maps that are best made at once on a CPU: more leave its caches."""
+_COPIES = 8
+"""Of an image, while it is measured or compared with another."""
 
 
 class Meter(TorchDispatchMode):
@@ -217,10 +217,6 @@ def image_bytes(
     return max(made.peak, made.left + max(after))
 
 
-_COPIES = 8
-"""Of an image, while it is measured or compared with another."""
-
-
 def batches(
     generator: Generator,
     device: torch.device,
@@ -278,13 +274,10 @@ def tuned_batches(
     """
     room = _room(image_bytes(generator, device, classifier, masks), device)
     grows = size is None and device.type == "cuda"
-    if size is None:
-        size = (
-            FIRST_ON_GPU
-            if grows
-            else min(most, _fitting(generator_cost(generator, device, masks.layers if masks else False).left))
-        )
-    size = min(size, room)
+    if size is None and not grows:
+        one = generator_cost(generator, device, masks.layers if masks else False).left
+        size = min(most, 2 ** max(0, int(math.log2(MAPS_ON_CPU / max(one, 1)))))
+    size = min(size or FIRST_ON_GPU, room)
     log.info("%d images at once%s", size, ", to begin with" if grows else "")
     return Batches(size, grows, room)
 
@@ -292,8 +285,3 @@ def tuned_batches(
 def _room(one: int, device: torch.device) -> int:
     """Images of so many bytes that fit into the budget at once, one at least."""
     return max(1, budget(device) // max(1, one))
-
-
-def _fitting(one: int) -> int:
-    """Largest power of two of images whose maps, `one` byte each, have at most `MAPS_ON_CPU` bytes."""
-    return 2 ** max(0, int(math.log2(MAPS_ON_CPU / max(one, 1))))

@@ -1,4 +1,4 @@
-"""Reads JSON files of any origin: within a bound of memory, and every error names the file and the remedy."""
+"""Reads JSON and safetensors of any origin: within a bound of memory; errors name what is wrong, and the remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images between networks and files."""
+"""Images between networks and files, pictures of any origin, and the colours of parts."""
 
 from __future__ import annotations
 

@@ -1,15 +1,16 @@
-"""How Lightning is run here: one process, one device, no files, nothing printed."""
+"""How Lightning is run here: one process, one device, no files, nothing printed; and batches without end."""
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from torch.utils.data import IterableDataset
 
 
 @contextmanager
@@ -38,3 +39,20 @@ def one_process(device: torch.device) -> Iterator[dict[str, Any]]:
             }
     finally:
         logger.setLevel(level)
+
+
+class Endless(IterableDataset):
+    """Batches that are drawn without end; the same seed draws the same.
+
+    Args:
+        draw: gives the next batch.
+        seed: of what it draws from.
+    """
+
+    def __init__(self, draw: Callable[[torch.Generator], Any], seed: int) -> None:
+        self.draw, self.seed = draw, seed
+
+    def __iter__(self) -> Iterator[Any]:
+        rng = torch.Generator().manual_seed(self.seed)
+        while True:
+            yield self.draw(rng)

@@ -29,7 +29,7 @@ GAIN = 0.95
 TRIALS = 2
 """Batches of each size that are timed while it grows; the faster one counts."""
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
-_GROUPS, _OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+_GROUPS, _CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 _FILES = {
     "": ("memory.max", "memory.current", "inactive_file"),
     "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -39,7 +39,7 @@ only a copy of files on disk. The first is version 2 of control groups."""
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
 """Names of glibc's options (malloc.h)."""
 _LARGEST = 2**31 - 1
-KEPT = 2**26
+REUSED = 2**26
 """Bytes of a tensor from which on its memory goes back to the system as ever: there, gaps would cost more than time."""
 
 
@@ -134,14 +134,14 @@ def free(device: torch.device) -> int:
 def _left_of_group() -> list[int]:
     """What the process's control group and those around it may still have; nothing where there is no limit."""
     try:
-        lines = [line.split(":", 2) for line in _OWN.read_text().splitlines()]
+        lines = [line.split(":", 2) for line in _CGROUP.read_text().splitlines()]
     except OSError:
         return []
     left = []
     for controller, path in ((line[1], line[2]) for line in lines if len(line) == 3):
         if controller in _FILES:
-            root, subset = _GROUPS / controller, Path(path.lstrip("/"))
-            left += [_left_of(root / group, *_FILES[controller]) for group in (subset, *subset.parents)]
+            root, group_path = _GROUPS / controller, Path(path.lstrip("/"))
+            left += [_left_of(root / group, *_FILES[controller]) for group in (group_path, *group_path.parents)]
     return [bytes_ for bytes_ in left if bytes_ is not None]
 
 
@@ -185,7 +185,7 @@ class Machine:
 
 
 def keep_freed_memory() -> bool:
-    """Let glibc keep the memory of freed tensors below `KEPT`; where another C library is in use, nothing is done.
+    """Let glibc keep the memory of freed tensors below `REUSED`; where another C library is in use, nothing is done.
 
     By default every tensor above some megabytes is a new mapping, which the kernel fills with zeros and takes back.
     Small networks spend more time on that than on their convolutions: part world's generator is twice as fast without.
@@ -197,5 +197,5 @@ def keep_freed_memory() -> bool:
         option = ctypes.CDLL(None).mallopt
     except AttributeError:
         return False
-    settings = ((_MMAP_THRESHOLD, KEPT), (_TRIM_THRESHOLD, _LARGEST), (_TOP_PAD, 2**26))
+    settings = ((_MMAP_THRESHOLD, REUSED), (_TRIM_THRESHOLD, _LARGEST), (_TOP_PAD, 2**26))
     return all(option(name, value) == 1 for name, value in settings)

@@ -37,6 +37,11 @@ def print_anywhere() -> None:
             stream.reconfigure(errors="lis.plain")
 
 
+def say(text: str, style: str | None = None) -> None:
+    """Print a line to stderr as it is, above the bars."""
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
 def _plain(error: UnicodeError) -> tuple[str, int]:
     """Codec error handler: ASCII for what cannot be encoded, its number where nothing is like it."""
     if not isinstance(error, UnicodeEncodeError):
@@ -70,16 +75,17 @@ class Progress:
         return self._bar(iterable, total, label) if console.is_terminal else self._lines(iterable, total, label)
 
     def _lines(self, iterable: Iterable[Item], total: int | None, label: str) -> Iterator[Item]:
-        selected = time.monotonic()
+        written = time.monotonic()
         for count, item in enumerate(iterable, 1):
             yield item
-            if time.monotonic() - selected > self.every:
-                selected = time.monotonic()
+            if time.monotonic() - written > self.every:
+                written = time.monotonic()
                 log.info("%s: %s of %s", label, count, total or "?")
 
     def _bar(self, iterable: Iterable[Item], total: int | None, label: str) -> Iterator[Item]:
         outermost = self._bars is None
-        bars = self._bars = self._bars or _bars()
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        bars = self._bars = self._bars or Bars(*columns, console=console, transient=True)
         task = bars.add_task(label, total=total)
         try:
             if outermost:
@@ -92,11 +98,6 @@ class Progress:
             if outermost:
                 bars.stop()
                 self._bars = None
-
-
-def _bars() -> Bars:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Bars(*columns, console=console, transient=True)
 
 
 class FileHandler(logging.FileHandler):
@@ -116,4 +117,4 @@ class ConsoleHandler(logging.Handler):
         is_input = record.exc_info and isinstance(record.exc_info[1], ValueError)
         text = record.getMessage() if is_input else self.format(record)
         style = {"WARNING": "yellow", "ERROR": "bold red", "CRITICAL": "bold red"}.get(record.levelname)
-        console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+        say(text, style)

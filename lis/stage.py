@@ -90,12 +90,12 @@ class Stage:
         Raises:
             ValueError: as above.
         """
-        if result := self.found_problems(ctx.config):
+        if result := self.problems_of(ctx.config):
             raise ValueError("\n".join(result))
         if self.check:
             self.check(ctx)
 
-    def found_problems(self, config: RunConfig) -> list[str]:
+    def problems_of(self, config: RunConfig) -> list[str]:
         """What `problems` finds."""
         return list(self.problems(config)) if self.problems else []
 

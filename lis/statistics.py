@@ -1,4 +1,4 @@
-"""Statistics that several stages share: the bootstrap, intervals of shares, many tests at once."""
+"""Statistics that several stages share: the bootstrap, intervals of shares, many tests at once, correlations."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
 
 
 def wilson(retained: int, n: int) -> tuple[float, float]:
-    """95 % Wilson interval of the share `kept / n`.
+    """95 % Wilson interval of the share `retained / n`.
 
     Example:
         >>> [round(bound, 3) for bound in wilson(9, 10)]
@@ -116,7 +116,7 @@ def wilson(retained: int, n: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def kept_table(names: tuple[str, ...], class_index: np.ndarray, retained: np.ndarray) -> pd.DataFrame:
+def retention(names: tuple[str, ...], class_index: np.ndarray, retained: np.ndarray) -> pd.DataFrame:
     """Share of samples that keep their class, by class and for "all": class, kept, low, high, n (Wilson 95 %)."""
     groups = [(name, retained[class_index == c]) for c, name in enumerate(names)] + [("all", retained)]
     rows = [(name, subset.mean(), *wilson(int(subset.sum()), len(subset)), len(subset)) for name, subset in groups]

@@ -62,7 +62,7 @@ class Stop:
         self.remains = remains
         heard = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
         before = {number: signal.signal(number, self._asked) for number in heard}
-        late = signal.signal(signal.SIGALRM, self._late)
+        late = signal.signal(signal.SIGALRM, lambda *_: self.check())
         try:
             yield
         except (Stopped, SystemExit):  # Lightning, too, ends a training on SIGTERM
@@ -85,19 +85,16 @@ class Stop:
         # Not through a stream or the log, which the signal may have interrupted in the middle of a line.
         os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"\n{self._message()}\n".encode())
 
-    def _late(self, number: int, frame: FrameType | None) -> None:
-        self.check()
-
     def _end(self) -> NoReturn:
         os._exit(self.code)
 
     def _message(self) -> str:
         name = self.signal.name if self.signal else ""
-        retained = f"what is finished is kept in {self.store}, and the same command goes on from there"
+        default = f"what is finished is kept in {self.store}, and the same command goes on from there"
         in_hand = "step" if self.remains else "shard"
         return (
             f"{name}: stops behind the {in_hand} in hand, after {GRACE:.0f} s at the latest (once more: at once); "
-            f"{self.remains or retained}"
+            f"{self.remains or default}"
         )
 
 

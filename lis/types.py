@@ -15,6 +15,11 @@ from torch import Tensor, nn
 
 from lis.streams import Stream
 
+Layers = bool | Collection[str]
+"""Which feature maps are asked for: all, none, or those of some layers."""
+Images = Tensor | tuple[Tensor, dict[str, Tensor]]
+"""Images, alone or with the maps of layers by name."""
+
 
 @runtime_checkable
 class Generator(Protocol):
@@ -46,9 +51,7 @@ class Generator(Protocol):
     def synthesize(self, w: Tensor, features: Literal[False] = False) -> Tensor: ...
     @overload
     def synthesize(self, w: Tensor, features: Literal[True] | Collection[str]) -> tuple[Tensor, dict[str, Tensor]]: ...
-    def synthesize(
-        self, w: Tensor, features: bool | Collection[str] = False
-    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+    def synthesize(self, w: Tensor, features: Layers = False) -> Images:
         """Images `[n, 3, H, W]` in [-1, 1] of style codes `w [n, w_dim]`.
 
         With `features` also the layers' maps `[n, channels, h, h]` by name, in order: those of all layers, or, given

@@ -46,7 +46,7 @@ def check_config(config: RunConfig, stages: Collection[str]) -> None:
         if stage not in stages
     ]
     for stage in config.analysis.stages:
-        problems += REGISTRY[stage].found_problems(config) if stage in REGISTRY else []
+        problems += REGISTRY[stage].problems_of(config) if stage in REGISTRY else []
     if isinstance(config.link, RidgeConfig) and config.link.smallest > config.link.largest:
         problems.append(
             f"link.smallest={config.link.smallest:g}: expected at most link.largest={config.link.largest:g}, where the "

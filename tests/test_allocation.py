@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lis.memory import KEPT, keep_freed_memory
+from lis.memory import REUSED, keep_freed_memory
 
 
 def resident() -> int:
@@ -29,7 +29,7 @@ def given_back(size: int) -> int:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_what_small_tensors_give_back_is_kept_and_what_large_ones_do_is_not() -> None:
     assert keep_freed_memory()
-    small, large = KEPT // 2, 4 * KEPT
+    small, large = REUSED // 2, 4 * REUSED
     assert given_back(small) < small / 4
     assert given_back(large) > large * 3 / 4
 

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models import get_model
 
-from lis.classifiers.checkpoints import LOOKS, Checkpoint, load_state, read_file, without_prefixes
+from lis.classifiers.checkpoints import SIGNATURES, Checkpoint, load_state, read_file, without_prefixes
 from lis.classifiers.partnet import PartNetwork
 
 REASONS = {
@@ -327,4 +327,4 @@ def test_the_architecture_of_a_wrong_file_is_named(make: Callable[[], nn.Module]
         state = make().state_dict()
     with pytest.raises(ValueError, match=f"this looks like {look}"):
         load_state(_network(), state, Path("weights.pth"), 3)
-    assert any(kind.startswith(look) for kind in LOOKS.values())
+    assert any(kind.startswith(look) for kind in SIGNATURES.values())

@@ -144,8 +144,8 @@ def _limb(ends: Ends) -> Limb:
 def test_limbs_against_angles_by_hand():
     one, other = (0.1, -0.2, 0.5, 0.3, 0.2, 0.1), (0.0, 0.4, -0.7, 0.1, 0.3, 0.4)
     for x, y in np.random.default_rng(0).uniform(-1, 1, (40, 2)):
-        own = _limb(one).own(torch.tensor(x), torch.tensor(y))
-        found = _limb(other).placed(*own)
+        inside = _limb(one).to_shape(torch.tensor(x), torch.tensor(y))
+        found = _limb(other).to_figure(*inside)
         np.testing.assert_allclose([float(v) for v in found], _limb_by_hand(one, other, x, y), atol=1e-12)
 
 
@@ -153,9 +153,9 @@ def test_ovals_keep_their_half_axes():
     turn = torch.tensor(math.pi / 2, dtype=torch.float64)
     one, other = Oval(1.0, 2.0, 3.0, 0.5, turn), Oval(0.0, 0.0, 1.0, 4.0)
     for x, y, expected in ((1.0, 2.0, (0, 0)), (1.0, 5.0, (1, 0)), (0.5, 2.0, (0, 4)), (1.0, 3.5, (0.5, 0))):
-        found = other.placed(*one.own(torch.tensor(x).double(), torch.tensor(y).double()))
+        found = other.to_figure(*one.to_shape(torch.tensor(x).double(), torch.tensor(y).double()))
         np.testing.assert_allclose([float(v) for v in found], expected, atol=1e-12)
-        back = one.placed(*one.own(torch.tensor(x).double(), torch.tensor(y).double()))
+        back = one.to_figure(*one.to_shape(torch.tensor(x).double(), torch.tensor(y).double()))
         np.testing.assert_allclose([float(v) for v in back], (x, y), atol=1e-12)
 
 

@@ -251,7 +251,7 @@ def write(folder: Path, **files: str) -> None:
 def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of control groups, and a file of those that this process is in; without limits yet."""
     monkeypatch.setattr(memory, "_GROUPS", tmp_path / "groups")
-    monkeypatch.setattr(memory, "_OWN", tmp_path / "own")
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path / "own")
     (tmp_path / "own").write_text("4:cpu:/\n0::/slurm/job_7/step_0\n")
     return tmp_path / "groups"
 

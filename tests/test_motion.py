@@ -20,7 +20,7 @@ from torch import Tensor
 from lis import build
 from lis.config import FlowConfig, MatcherConfig, PairsConfig, PumpConfig, TuningConfig
 from lis.context import Context
-from lis.generators.layers import wanted_layers
+from lis.generators.layers import requested_layers
 from lis.generators.partworld import PartWorld
 from lis.generators.partworld.displacement import KINDS as KINDS_OF_CHANGE
 from lis.linking.link import link, load_link
@@ -304,7 +304,7 @@ class Layered(Sliding):
         """Those that are asked for."""
         self.asked.append(features)
         image = super().synthesize(w)
-        names = wanted_layers(features, ("only", "coarse", "fine"))
+        names = requested_layers(features, ("only", "coarse", "fine"))
         return image if features is False else (image, dict.fromkeys(names, image))
 
 

@@ -109,7 +109,7 @@ def test_hard_mode_is_not_linear(name):
 def test_bayes_class_against_scipy(name):
     here, u = world(name), world(name).factors_of(factors(name, 20), 1)
     columns = []
-    for mean, spread in zip(here.means.double(), here.spreads.double(), strict=True):
+    for mean, spread in zip(here.means.double(), here.scales.double(), strict=True):
         covariance: Any = (spread @ spread.T).numpy()  # scipy's own annotation admits a number only
         columns.append(multivariate_normal(mean.tolist(), covariance).logpdf(u.numpy()))
     plain = np.stack(columns, 1)
@@ -163,11 +163,11 @@ def test_counterparts_share_z():
     made, stream, k = PartWorld(["pug"]), Stream("train pairs"), torch.arange(5)
     codes = {0: made.sample(0, k, stream), 2: made.counterpart(0, k, stream, 2)}
     z = [
-        torch.linalg.solve(made.world.spreads[c], (made.true_factors(w) - made.world.means[c])[..., None])
+        torch.linalg.solve(made.world.scales[c], (made.true_factors(w) - made.world.means[c])[..., None])
         for c, w in codes.items()
     ]
     torch.testing.assert_close(z[0], z[1], atol=1e-4, rtol=1e-3)
-    with pytest.raises(ValueError, match="class 5: this generator has classes"):
+    with pytest.raises(ValueError, match="class 5: expected 0 to 4"):
         made.counterpart(0, k, stream, 5)
 
 

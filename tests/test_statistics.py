@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lis import statistics
-from lis.statistics import benjamini_hochberg, bootstrap, interval, kept_table, resample, wilson
+from lis.statistics import benjamini_hochberg, bootstrap, interval, resample, retention, wilson
 
 
 def _rng(seed: int = 0) -> np.random.Generator:
@@ -92,9 +92,9 @@ def test_wilson_interval_solves_its_equation(kept: int, n: int) -> None:
     np.testing.assert_allclose(wilson(kept, n), np.sort(roots.real), atol=1e-6)
 
 
-def test_kept_table_counts_by_class() -> None:
+def test_retention_counts_by_class() -> None:
     """A row per class and one for all."""
-    table = kept_table(("a", "b"), np.array([0, 0, 0, 1]), np.array([True, False, True, True])).set_index("class")
+    table = retention(("a", "b"), np.array([0, 0, 0, 1]), np.array([True, False, True, True])).set_index("class")
     assert table["kept"].to_dict() == pytest.approx({"a": 2 / 3, "b": 1.0, "all": 0.75})
     assert table["n"].to_dict() == {"a": 3, "b": 1, "all": 4}
     low, kept, high = table[["low", "kept", "high"]].to_numpy().T

@@ -11,7 +11,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -381,7 +381,7 @@ def broken_folders(folder: Path) -> Iterator[Path]:
         "another version": json.dumps(description | {"version": 2}),
         "a key too many": json.dumps(description | {"more": 1}),
         "no geometry": json.dumps(description | {"geometry": None}),
-        "another geometry": json.dumps(description | {"geometry": imagenet256().to_json()}),
+        "another geometry": json.dumps(description | {"geometry": asdict(imagenet256())}),
         "no text": b"\xff\xfe",
     }
     for name, text in texts.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from helpers.pickled import FORMS, NAMES, packed
 from helpers.stylegan_xl_fixtures import UNTRANSFORMED, described, state
 
 from lis.generators.stylegan_xl import GeneratorSpec, StyleGANXL, geometry, imagenet, imagenet256
-from lis.generators.stylegan_xl.checkpoint import read_pickle
+from lis.generators.stylegan_xl.checkpoint import read_pickle, typed
 from lis.generators.stylegan_xl.published import Stage, Widths, design, mapping_of, stack
 from lis.generators.stylegan_xl.records import Node
 
@@ -95,7 +96,7 @@ def test_a_size_that_was_not_published_is_refused() -> None:
 
 @pytest.mark.parametrize("spec", [described("mixed_super64_c10"), described("r_stem32_uncond"), imagenet256()])
 def test_it_survives_json(spec: GeneratorSpec) -> None:
-    assert GeneratorSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+    assert typed(GeneratorSpec, json.loads(json.dumps(asdict(spec))), "geometry") == spec
 
 
 def broken_json(values: dict[str, Any], *path: Any) -> dict[str, Any]:
@@ -141,9 +142,9 @@ def broken_json(values: dict[str, Any], *path: Any) -> dict[str, Any]:
     ],
 )
 def test_geometry_that_does_not_fit_is_refused(path: tuple[Any, ...], message: str) -> None:
-    values = described("t_stem16_c10").to_json()
+    values = asdict(described("t_stem16_c10"))
     with pytest.raises(ValueError, match=message):
-        GeneratorSpec.from_json(broken_json(values, *path))
+        typed(GeneratorSpec, broken_json(values, *path), "geometry")
 
 
 def changed(node: Node, path: str, **attributes: Any) -> Node:

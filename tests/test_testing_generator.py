@@ -11,7 +11,7 @@ from helpers.fakes import FakeGenerator
 from helpers.stylegan_xl_fixtures import generator as stylegan_xl
 from torch import nn
 
-from lis.generators.layers import wanted_layers
+from lis.generators.layers import requested_layers
 from lis.generators.partworld import PartWorld
 from lis.streams import Stream
 from lis.testing import ContractError, check_generator
@@ -52,7 +52,7 @@ class Toy(nn.Module):
 
 def named(maps, features):
     """Those of the maps that are asked for."""
-    return {name: maps[name] for name in wanted_layers(features, list(maps))}
+    return {name: maps[name] for name in requested_layers(features, list(maps))}
 
 
 def toy(**members):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from lis.classifiers.classifier import Curve, default_rate, find_precision, meas
 from lis.classifiers.cut import CutClassifier
 from lis.classifiers.partnet import CLASSES
 from lis.classifiers.preprocessing import Preprocessing
-from lis.classifiers.tasks import Batches, Task, bayes_class, draw_figures
+from lis.classifiers.tasks import Task, bayes_class, draw_figures
 from lis.config import TrainingConfig
 from lis.generators.partworld import SETS, PartWorld
 from lis.generators.partworld.world import world
+from lis.lightning import Endless
 from lis.progress import Progress
 from lis.streams import Stream
 
@@ -68,7 +70,7 @@ def test_bayes_class_against_a_loop():
     for row in range(len(label)):
         here = world(list(SETS)[int(sets[row])])
         scores = []
-        for mean, spread in zip(here.means, here.spreads, strict=True):
+        for mean, spread in zip(here.means, here.scales, strict=True):
             covariance = (spread @ spread.T).double().numpy()
             gap = (factors[row, : len(mean)] - mean).double().numpy()
             scores.append(-gap @ np.linalg.solve(covariance, gap) / 2 - np.linalg.slogdet(covariance)[1] / 2)
@@ -77,7 +79,7 @@ def test_bayes_class_against_a_loop():
 
 
 def test_batches_repeat_with_their_seed_only():
-    first, again, other = (next(iter(Batches(Task(), 1, seed)))[0] for seed in (1, 1, 2))
+    first, again, other = (next(iter(Endless(partial(Task().draw, 1), seed)))[0] for seed in (1, 1, 2))
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from functools import partial
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -12,7 +13,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from lis.classifiers.partnet import CLASSES, TASKS, read_network
-from lis.classifiers.partnet_training import ClassifierFit, RenderedFigures, save_classifier
+from lis.classifiers.partnet_training import ClassifierFit, save_classifier
+from lis.classifiers.tasks import draw_figures
+from lis.lightning import Endless
 
 HERE = Path(__file__).parent
 
@@ -35,7 +38,7 @@ def main() -> None:
     fit = ClassifierFit(options.task, options.steps, options.rate)
     if options.go_on:
         fit.network.load_state_dict(read_network(path))
-    loader = DataLoader(RenderedFigures(options.per_class, options.seed), batch_size=None)
+    loader = DataLoader(Endless(partial(draw_figures, options.per_class), options.seed), batch_size=None)
     trainer = pl.Trainer(
         max_steps=options.steps, accelerator="cpu", logger=False, enable_checkpointing=False,
         enable_model_summary=False, enable_progress_bar=False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from functools import partial
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -12,8 +13,9 @@ import torch
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
-from lis.generators.partworld.training import GeneratorFit, RenderedBatches, fidelity
+from lis.generators.partworld.training import GeneratorFit, draw_rendered, fidelity
 from lis.generators.partworld.world import SETS, world
+from lis.lightning import Endless
 
 HERE = Path(__file__).parent
 
@@ -37,7 +39,7 @@ def main() -> None:
     fit = GeneratorFit(target, options.steps, path, options.rate)
     if options.go_on:
         fit.network.load_state_dict({name: value.float() for name, value in load_file(path).items()})
-    loader = DataLoader(RenderedBatches(target, options.batch, options.seed), batch_size=None)
+    loader = DataLoader(Endless(partial(draw_rendered, target, options.batch), options.seed), batch_size=None)
     trainer = pl.Trainer(
         max_steps=options.steps, accelerator="cpu", gradient_clip_val=1.0, logger=False, enable_checkpointing=False,
         enable_model_summary=False, enable_progress_bar=False, callbacks=[_Print()],

@@ -83,10 +83,9 @@ def _table(listed: Sequence[Entry], first: str, terminal: bool) -> Table:
 
 
 def _missing(listed: Sequence[Entry]) -> list[str]:
-    if not (files := missing(listed)):
-        return []
-    names = ", ".join(file.name for file in files)
-    return [f"\nNot here, but fetched when asked for; without a network put them into {files[0].parent}:", names]
+    files = missing(listed)
+    hint = "Not here, but fetched when asked for; without a network put them into"
+    return [f"\n{hint} {files[0].parent}:", ", ".join(file.name for file in files)] if files else []
 
 
 def _advice(count: int) -> str:
@@ -94,10 +93,6 @@ def _advice(count: int) -> str:
         return "\n".join(_ADVICE)
     more = f", of which the first {MOST} were looked at: give a longer pattern" if count > MOST else ""
     return f"\n{count} names match{more}. Only models with one linear head and square images are listed."
-
-
-if __name__ == "__main__":
-    main()
 
 
 @dataclass(frozen=True)
@@ -117,8 +112,8 @@ class Entry:
     @property
     def licence(self) -> str:
         """Of the weights, in words."""
-        subset = "as this project" if self.sources == COMMITTED else "–"
-        return self.published.licence if self.published else subset
+        other = "as this project" if self.sources == COMMITTED else "–"
+        return self.published.licence if self.published else other
 
     @property
     def accuracy(self) -> str:
@@ -147,12 +142,17 @@ def timm_entries(pattern: str) -> tuple[list[Entry], int]:
     import timm
 
     names = timm.list_pretrained()
-    requested = pattern if set(pattern) & set("*?[") else f"*{pattern}*"
-    result = sorted(fnmatch.filter(names, requested))
+    query = pattern if set(pattern) & set("*?[") else f"*{pattern}*"
+    result = sorted(fnmatch.filter(names, query))
     if not result:
         raise ValueError(f"--timm {pattern}: none of timm's {len(names)} names matches; try a shorter one, as resnet")
     made = (_timm_entry(name) for name in result[:MOST])
     return [entry for entry in made if entry], len(result)
+
+
+def missing(listed: Sequence[Entry]) -> list[Path]:
+    """Published files that are not on this machine: where each would be."""
+    return [entry.published.file for entry in listed if entry.published and not entry.published.find()]
 
 
 def _entry(file: Path) -> Entry:
@@ -243,6 +243,5 @@ def _sources(source: Library, published: Published | None) -> tuple[str, ...]:
     return (*here, *([] if source.untrainable else ["partworld"]), "random", "<path>")
 
 
-def missing(listed: Sequence[Entry]) -> list[Path]:
-    """Published files that are not on this machine: where each would be."""
-    return [entry.published.file for entry in listed if entry.published and not entry.published.find()]
+if __name__ == "__main__":
+    main()

@@ -29,7 +29,7 @@ TRAINING = re.compile(
     r"|.*(?:criterion|loss|metric|accuracy|auroc|f1|confusion|precision|recall).*"
 )
 """Parts that a training program keeps beside its network: `criterion`, `n_averaged`, the states of metrics."""
-LOOKS: dict[str, str] = {
+SIGNATURES: dict[str, str] = {
     "encoder_q.": "MoCo",
     "f.4.0.conv1.": "IP-IRM (classifier=ip_irm)",
     "body.2.first.": "PartNet",
@@ -68,7 +68,9 @@ def read_file(path: Path, what: str = "weights") -> dict[Any, Any]:
     if not path.is_file():
         raise ValueError(f"{path} is {'a folder' if path.is_dir() else 'no file'}: {remedy}")
     try:
-        content = _load(path)
+        with path.open("rb") as file:
+            start = file.read(9)
+        content = load_safetensors(path) if start[8:] == b"{" else read_torch(path)  # 8 bytes of length, then JSON
     except NeedsCode as error:
         raise ValueError(
             f"{path} cannot be read: it holds {error.name}, which only executing code would restore. Expected tensors "
@@ -152,6 +154,10 @@ class Checkpoint:
         """The same with tensors under other names."""
         return replace(self, state=dict(state))
 
+    def load(self, network: nn.Module, outputs: int) -> tuple[str, ...]:
+        """Put the tensors into a network as `load_state` does; returns its remarks behind those of this file."""
+        return self.notes + load_state(network, self.state, self.path, outputs)
+
     def _prefix(self, requested: Collection[str]) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
         """The prefix that yields all wanted names, "" if none does; other such; a note where some are averaged."""
         result = sorted(prefixes(self.state, requested), key=len)
@@ -218,21 +224,21 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], path: Path, outp
     Raises:
         ValueError: missing or unknown names, another number of classes, other shapes, or values that are not finite.
     """
-    subset = network.state_dict()
-    _require_names(path, state, subset)
-    heads = _heads(state, subset, outputs)
+    expected = network.state_dict()
+    _require_names(path, state, expected)
+    heads = _heads(state, expected, outputs)
     notes: tuple[str, ...] = ()
     if heads and outputs == 2 and all(len(value) == 1 for value in heads.values()):
         state = {**state, **{name: torch.cat([torch.zeros_like(value), value]) for name, value in heads.items()}}
         notes = (f"{path.name} has one logit: it is that of the second class, and the first has the logit 0",)
-    _require_outputs(path, _heads(state, subset, outputs), outputs)
-    require_shapes(path, state, {name: value for name, value in subset.items() if name in state})
+    _require_outputs(path, _heads(state, expected, outputs), outputs)
+    require_shapes(path, state, {name: value for name, value in expected.items() if name in state})
     if broken := [name for name, value in state.items() if not value.isfinite().all()]:
         raise ValueError(
             f"{path} holds values that are not finite in {len(broken)} tensors ({_listed(broken)}): expected numbers; "
             "the training diverged or the file is damaged, take another one"
         )
-    network.load_state_dict(subset | dict(state))
+    network.load_state_dict(expected | dict(state))
     return notes
 
 
@@ -254,12 +260,6 @@ def some(names: Collection[Any]) -> str:
     return ", ".join(f"{str(name)!r:.80}" for name in islice(names, 4)) or "nothing"
 
 
-def _load(path: Path) -> Any:
-    with path.open("rb") as file:
-        start = file.read(9)
-    return load_safetensors(path) if start[8:] == b"{" else read_torch(path)  # 8 bytes of length, then JSON
-
-
 def _reason(error: Exception) -> str:
     """The first line of an error."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -274,26 +274,32 @@ def _require_short_names(path: Path, names: Collection[str]) -> None:
         )
 
 
-def _require_names(path: Path, state: Mapping[str, Tensor], subset: Mapping[str, Tensor]) -> None:
-    missing = [name for name in subset if name not in state and not name.endswith(_COUNTER)]
-    unknown = [name for name in state if name not in subset]
+def _require_names(path: Path, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    missing = [name for name in expected if name not in state and not name.endswith(_COUNTER)]
+    unknown = [name for name in state if name not in expected]
     if not missing and not unknown:
         return
-    parts = [f"{len(missing)} of {len(subset)} tensors are missing ({_listed(missing)})"] if missing else []
+    parts = [f"{len(missing)} of {len(expected)} tensors are missing ({_listed(missing)})"] if missing else []
     parts += [f"{len(unknown)} have names that it does not know ({_listed(unknown)})"] if unknown else []
-    look = next((kind for part, kind in LOOKS.items() if _has(part, state) and not _has(part, subset)), None)
-    hint = f"this looks like {look}" if look else "it was made for another architecture or by another library"
+    architecture = next(
+        (kind for part, kind in SIGNATURES.items() if _has(part, state) and not _has(part, expected)), None
+    )
+    hint = (
+        f"this looks like {architecture}"
+        if architecture
+        else "it was made for another architecture or by another library"
+    )
     raise ValueError(
         f"{path} does not fit the network: {', '.join(parts)}; {hint}; set classifier.library and classifier.model to "
         "what the file was made with"
     )
 
 
-def _heads(state: Mapping[str, Tensor], subset: Mapping[str, Tensor], outputs: int) -> dict[str, Tensor]:
+def _heads(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], outputs: int) -> dict[str, Tensor]:
     """The tensors of the head, where it is the number of classes alone that is wrong; none in any other case."""
-    wrong = {name: value for name, value in state.items() if value.shape != subset[name].shape}
-    pairs = [(value, subset[name]) for name, value in wrong.items()]
-    heads = [f for f, o in pairs if f.ndim and o.ndim and o.shape[0] == outputs and f.shape[1:] == o.shape[1:]]
+    wrong = {name: value for name, value in state.items() if value.shape != expected[name].shape}
+    pairs = [(value, expected[name]) for name, value in wrong.items()]
+    heads = [a for a, b in pairs if a.ndim and b.ndim and b.shape[0] == outputs and a.shape[1:] == b.shape[1:]]
     return wrong if len(heads) == len(pairs) and len({len(head) for head in heads}) == 1 else {}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any
@@ -18,11 +18,11 @@ from torch.utils.data import DataLoader
 
 from lis.classifiers.cut import CutClassifier
 from lis.classifiers.probe import probe, probed
-from lis.classifiers.tasks import Batches, Task
+from lis.classifiers.tasks import Task
 from lis.config import TrainingConfig
 from lis.context import Context
 from lis.generators.partworld.world import SETS, world
-from lis.lightning import one_process
+from lis.lightning import Endless, one_process
 from lis.precision import TF32, tf32
 from lis.progress import Progress
 from lis.stage import stage
@@ -34,6 +34,8 @@ _SMOOTHING = 0.05
 _NORMS = (nn.modules.batchnorm._BatchNorm,)
 _SETTLED, _SETTLING = 100, 10
 """Steps after which running statistics have forgotten their start, and batches that replace them before."""
+_DRAWN = 10
+"""Figures per class that are drawn at once."""
 _POINTS = 200
 """Points of the curve, at most."""
 
@@ -89,15 +91,7 @@ def _also(ctx: Context) -> dict[str, Any]:
     }
 
 
-@stage(
-    "classifier",
-    version=2,
-    seed=True,
-    models=("classifier",),
-    also=_also,
-    check=_untrained,
-    listed=False,
-)
+@stage("classifier", version=2, seed=True, models=("classifier",), also=_also, check=_untrained, listed=False)
 def classifier(ctx: Context, draft: Draft) -> None:
     """Before all others, where asked for: the weights of a training on part world with its accuracy.
 
@@ -211,7 +205,8 @@ def train(
     curve = Curve(steps, batch, progress, f"training {classifier.name} on part world (steps)")
     precision = find_precision(config.precision, device)
     classifier.train().requires_grad_(True).to(memory_format=torch.channels_last)
-    figures = Batches(task, per_class, Stream("classifier training", seed).torch_seed)
+    draws = Stream("classifier training", seed)
+    figures = Endless(lambda rng: task.draw(per_class, rng)[:2], draws.torch_seed)
     with one_process(device) as options, tf32(config.precision == TF32):
         pl.Trainer(
             **options, max_steps=steps, max_epochs=-1, gradient_clip_val=1.0, callbacks=[curve], precision=precision
@@ -266,18 +261,12 @@ def measure(classifier: CutClassifier, per_class: int, seed: int, device: torch.
     """Accuracy on held-out rendered figures, by answer and for "all", beside Bayes' rule; see `Trained.accuracy`."""
     task, rng = Task(classifier.attribute), torch.Generator().manual_seed(Stream("classifier test", seed).torch_seed)
     right, best, labels = [], [], []
-    for size in _parts(per_class):
-        image, label, bayes = task.draw(size, rng)
+    for start in range(0, per_class, _DRAWN):
+        image, label, bayes = task.draw(min(_DRAWN, per_class - start), rng)
         right.append(classifier(image.to(device)).argmax(1).cpu() == label)
         best.append(bayes == label)
         labels.append(label)
     return _accuracy(classifier.class_names, *(torch.cat(column) for column in (labels, right, best)))
-
-
-def _parts(count: int, most: int = 10) -> Iterator[int]:
-    """`count` as parts of at most `most`."""
-    for start in range(0, count, most):
-        yield min(most, count - start)
 
 
 def _accuracy(names: tuple[str, ...], label: Tensor, right: Tensor, best: Tensor) -> pd.DataFrame:

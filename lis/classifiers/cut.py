@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -151,6 +151,13 @@ class _Call:
     version: int
     """How often the output had been written to."""
 
+    @classmethod
+    def of(cls, name: str, module: nn.Module, output: Any) -> Self:
+        """What is remembered of it."""
+        shape = tuple(output.shape) if isinstance(output, Tensor) else ()
+        linear_output = output if isinstance(module, nn.Linear) else None
+        return cls(name, module, shape, linear_output, 0 if linear_output is None else linear_output._version)
+
     @property
     def is_map(self) -> bool:
         # The example is square: where height and width differ, the channels come last.
@@ -178,44 +185,39 @@ def examine(network: nn.Module, size: int, name: str) -> Anatomy:
         ValueError: the logits do not come from one linear layer that reads a vector.
     """
     x = _example(network, size)
-    with _evaluating(network), torch.inference_mode(False), torch.no_grad(), _recording(network) as calls:
+    calls: list[_Call] = []
+    recording = recorded(dict(network.named_modules()), lambda *returned: calls.append(_Call.of(*returned)))
+    with _evaluating(network), torch.inference_mode(False), torch.no_grad(), recording:
         logits = network(x)
         head = _find_head(calls, logits, name)
     maps = [call for call in calls if call.is_map]
     convolutions = {call.name: call.module for call in maps if isinstance(call.module, nn.Conv2d)}
     tokens = all(c.kernel_size == c.stride for c in convolutions.values() if isinstance(c, nn.Conv2d))
-    last = [call.name for call in maps if call.name and _convolves(call.module)]
+    convolving = [call for call in maps if any(isinstance(part, nn.Conv2d) for part in call.module.modules())]
+    last = [call.name for call in convolving if call.name]
     return Anatomy(head, tuple(convolutions), None if tokens or not last else last[-1], tokens)
 
 
 def _find_head(calls: Sequence[_Call], logits: Any, name: str) -> str:
-    requested = "expected logits [n, classes] as one nn.Linear gives them"
+    expected = "expected logits [n, classes] as one nn.Linear gives them"
     if not isinstance(logits, Tensor):
-        raise ValueError(
-            f"{name} returns a {type(logits).__name__}: {requested}; wrap it in a module that returns them"
-        )
+        raise ValueError(f"{name} returns a {type(logits).__name__}: {expected}; wrap it in a module that returns them")
     linear = [call for call in calls if isinstance(call.module, nn.Linear)]
     if not linear:
-        raise ValueError(f"no nn.Linear runs in {name}: {requested}; put a linear layer on a pooled vector of it")
+        raise ValueError(f"no nn.Linear runs in {name}: {expected}; put a linear layer on a pooled vector of it")
     head = next((call for call in linear if call.gave(logits)), None)
     if head is None:
         what = "such as softmax, scaling, a convolution or a sum of heads"
         raise ValueError(
-            f"something follows the last linear layer {linear[-1].name!r} of {name}, {what}: {requested}; leave it out"
+            f"something follows the last linear layer {linear[-1].name!r} of {name}, {what}: {expected}; leave it out"
         )
     if logits.ndim != 2:
         what = f"gives {list(logits.shape)} for 2 images, one answer per token or position"
-        raise ValueError(f"the last linear layer {head.name!r} of {name} {what}: {requested}; pool before it")
+        raise ValueError(f"the last linear layer {head.name!r} of {name} {what}: {expected}; pool before it")
     uses = sum(call.module is head.module for call in linear)
     if uses > 1:
-        raise ValueError(
-            f"the last linear layer {head.name!r} of {name} runs {uses} times in a pass: {requested}, once"
-        )
+        raise ValueError(f"the last linear layer {head.name!r} of {name} runs {uses} times in a pass: {expected}, once")
     return head.name
-
-
-def _convolves(module: nn.Module) -> bool:
-    return any(isinstance(part, nn.Conv2d) for part in module.modules())
 
 
 def _example(network: nn.Module, size: int) -> Tensor:
@@ -237,21 +239,18 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _recording(network: nn.Module) -> Iterator[list[_Call]]:
-    """The modules that return, in order."""
-    calls: list[_Call] = []
+def recorded(modules: Mapping[str, nn.Module], record: Callable[[str, nn.Module, Any], object]) -> Iterator[None]:
+    """Inside, `record` is told of every module that returns, in order: its name, the module, and its output."""
 
-    def recorder(name: str):
-        def record(module: nn.Module, _: Any, output: Any) -> None:
-            shape = tuple(output.shape) if isinstance(output, Tensor) else ()
-            retained = output if isinstance(module, nn.Linear) else None
-            calls.append(_Call(name, module, shape, retained, 0 if retained is None else retained._version))
+    def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def heard(module: nn.Module, _: Any, output: Any) -> None:
+            record(name, module, output)
 
-        return record
+        return heard
 
-    handles = [module.register_forward_hook(recorder(name)) for name, module in network.named_modules()]
+    handles = [module.register_forward_hook(hook(name)) for name, module in modules.items()]
     try:
-        yield calls
+        yield
     finally:
         for handle in handles:
             handle.remove()

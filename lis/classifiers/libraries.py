@@ -15,7 +15,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights, resnet50
 
-from lis.classifiers.checkpoints import Checkpoint, ip_irm_names, load_state, torchvision_names
+from lis.classifiers.checkpoints import Checkpoint, ip_irm_names, torchvision_names
 from lis.classifiers.partnet import CLASSES, PartNetwork
 from lis.classifiers.preprocessing import Preprocessing
 from lis.download import download
@@ -153,8 +153,8 @@ class Torchvision:
     def load(self, network: nn.Module, path: Path, outputs: int, ema: bool = True) -> tuple[str, ...]:
         """From a file with today's names or with those of the published ones."""
         checkpoint = Checkpoint.read(path, ema)
-        checkpoint = checkpoint.renamed(torchvision_names(checkpoint.state)).fitted(network.state_dict())
-        return checkpoint.notes + load_state(network, checkpoint.state, path, outputs)
+        checkpoint = checkpoint.renamed(torchvision_names(checkpoint.state))
+        return checkpoint.fitted(network.state_dict()).load(network, outputs)
 
 
 @dataclass(frozen=True)
@@ -210,10 +210,9 @@ class Timm:
     def load(self, network: nn.Module, path: Path, outputs: int, ema: bool = True) -> tuple[str, ...]:
         """From a file with timm's names, or with older ones that timm knows how to translate."""
         checkpoint = Checkpoint.read(path, ema).fitted(network.state_dict())
-        state = checkpoint.state
-        if not state.keys() <= network.state_dict().keys():
-            state = self._translated(state, outputs)
-        return checkpoint.notes + load_state(network, state, path, outputs)
+        if not checkpoint.state.keys() <= network.state_dict().keys():
+            checkpoint = checkpoint.renamed(self._translated(checkpoint.state, outputs))
+        return checkpoint.load(network, outputs)
 
     def _translated(self, state: dict[str, Tensor], outputs: int) -> dict[str, Tensor]:
         """The state under timm's names, if timm's own reader understands it, with so many outputs or with one."""
@@ -270,7 +269,7 @@ class IpIrm:
         """The backbone; the head stays 0."""
         head = {name: value for name, value in network.state_dict().items() if name.startswith("fc.")}
         checkpoint = Checkpoint.read(path, ema).fitted(["f.0.weight"])
-        return checkpoint.notes + load_state(network, head | ip_irm_names(checkpoint.state, path), path, outputs)
+        return checkpoint.renamed(head | ip_irm_names(checkpoint.state, path)).load(network, outputs)
 
 
 @dataclass(frozen=True)
@@ -300,8 +299,7 @@ class BarePartNet:
 
     def load(self, network: nn.Module, path: Path, outputs: int, ema: bool = True) -> tuple[str, ...]:
         """From a file of part world's training."""
-        checkpoint = Checkpoint.read(path, ema).fitted(network.state_dict())
-        return checkpoint.notes + load_state(network, checkpoint.state, path, outputs)
+        return Checkpoint.read(path, ema).fitted(network.state_dict()).load(network, outputs)
 
 
 LIBRARIES: dict[str, Callable[[str], Library]] = {
@@ -365,9 +363,9 @@ class Published:
 
     def find(self) -> Path | None:
         """The file on this machine, also from the cache of the hub's own client; fetches nothing."""
-        indices = [self.file, *([_cached(self.repository)] if self.repository else [])]
-        indices += [hub_file(self.url)] if self.url else []
-        return next((index for index in indices if index and index.is_file()), None)
+        files = [self.file, *([_cached(self.repository)] if self.repository else [])]
+        files += [hub_file(self.url)] if self.url else []
+        return next((file for file in files if file and file.is_file()), None)
 
     def fetch(self) -> Path:
         """The file on this machine, fetched once and checked where it is not here yet.
@@ -380,7 +378,8 @@ class Published:
         if not (self.url or self.repository):
             raise ValueError(f"no weights were published for {self.model}: {_ALTERNATIVES}")
         try:
-            self._download()
+            digest = _hash_at_hub(self.address) if self.repository else _hash_in(self.file.name)
+            download(self.address, self.file, digest or "")
         except Exception as error:  # URL, TLS, proxy, timeout, checksum: all mean that there is no file
             raise ValueError(
                 f"the weights {self.file.name} of {self.model} ({self.tag}) are not in {self.file.parent}, and "
@@ -404,10 +403,6 @@ class Published:
         if expected is None or (result := sha256(path)).startswith(expected):
             return None
         return f"{path.name} is not the published file: its SHA-256 begins with {result[: len(expected)]}"
-
-    def _download(self) -> None:
-        expected = _hash_at_hub(self.address) if self.repository else _hash_in(self.file.name)
-        download(self.address, self.file, expected or "")
 
 
 def hub_file(name: str) -> Path:

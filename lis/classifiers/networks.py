@@ -105,23 +105,23 @@ def check_domain(config: ClassifierConfig, classifier: Classifier, generator: Ge
     Raises:
         ValueError: both are known and differ.
     """
-    trained, selected = config.domain or getattr(classifier, "domain", None), generator.domain
+    trained, generated = config.domain or getattr(classifier, "domain", None), generator.domain
     if config.probe or trained == ANY:
         return
     if trained is None:
         log.info(
             "the images that the classifier was trained on are not known: does it know what the generator shows "
             "(%s)? classifier.domain=<word> says what they are",
-            selected,
+            generated,
         )
-    elif selected == UNSAID:
+    elif generated == UNSAID:
         log.info(
             "what the generator shows is not known, and the classifier was trained on %s: gan.domain=<word>", trained
         )
-    elif trained != selected:
+    elif trained != generated:
         raise ValueError(
-            f"the generator shows {selected} and the classifier was trained on {trained}; that their classes have the "
-            f"same names does not make them alike. Expected a classifier of {selected}, {_remedy(selected)}; or "
+            f"the generator shows {generated} and the classifier was trained on {trained}; that their classes have the "
+            f"same names does not make them alike. Expected a classifier of {generated}, {_remedy(generated)}; or "
             "classifier.probe=true, a head that is fitted to the generator's images; or, where this is meant, "
             "classifier.domain=any"
         )
@@ -174,8 +174,12 @@ def _untrained(source: Library, attribute: str | None, class_names: Sequence[str
                 trained=False,
                 attribute=attribute,
             )
-        except (RuntimeError, AssertionError, ValueError) as found:  # libraries agree on no exception for a wrong size
-            error = found
+        except (
+            RuntimeError,
+            AssertionError,
+            ValueError,
+        ) as failure:  # libraries agree on no exception for a wrong size
+            error = failure
     if isinstance(error, ValueError):
         raise error
     raise ValueError(
@@ -213,8 +217,8 @@ def _origin(source: Library, weights: str) -> _Origin:
 
 def _names(source: Library, num_classes: int | None, class_names: Sequence[str] | None, fixed: bool) -> tuple[str, ...]:
     """Names of the outputs; `fixed`: there are as many as in the published weights."""
-    subset = source.class_names
-    count = num_classes or (0 if fixed else len(class_names or ())) or len(subset)
+    published_names = source.class_names
+    count = num_classes or (0 if fixed else len(class_names or ())) or len(published_names)
     if 1 in (num_classes, count if class_names else None):
         raise ValueError(
             f"classifier.num_classes={num_classes} classifier.class_names={class_names}: expected 2 or more classes; a "
@@ -226,7 +230,9 @@ def _names(source: Library, num_classes: int | None, class_names: Sequence[str] 
             f"{source.name} was published without a head: choose another network, classifier.weights=partworld, or "
             "weights of your own with classifier.num_classes"
         )
-    names = tuple(class_names or (subset if count == len(subset) else (f"class {k}" for k in range(count))))
+    names = tuple(
+        class_names or (published_names if count == len(published_names) else (f"class {k}" for k in range(count)))
+    )
     if len(names) != count:
         raise ValueError(
             f"classifier.class_names has {len(names)} names, and the network {count} outputs: give one name per output "

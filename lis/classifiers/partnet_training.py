@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -10,28 +9,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import IterableDataset
 
 from lis.classifiers.partnet import PartNetwork
-from lis.classifiers.tasks import draw_figures
 from lis.generators.partworld.world import SETS
 
 _ATTRIBUTE_WEIGHT = 2.0
-
-
-class RenderedFigures(IterableDataset):
-    """Endless batches (image, class, factors, set index) with every class equally often.
-
-    Factors `[n, 25]` are padded with NaN where a set has fewer.
-    """
-
-    def __init__(self, per_class: int, seed: int) -> None:
-        self.per_class, self.seed = per_class, seed
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        rng = torch.Generator().manual_seed(self.seed)
-        while True:
-            yield draw_figures(self.per_class, rng)
 
 
 def attribute_loss(logits: Tensor, factors: Tensor, sets: Tensor) -> Tensor:
@@ -42,9 +24,9 @@ def attribute_loss(logits: Tensor, factors: Tensor, sets: Tensor) -> Tensor:
         factors: `[n, factors]`, NaN where a figure has none.
         sets: set of each figure `[n]`.
     """
-    subset = logits[torch.arange(len(sets)), sets]
+    of_set = logits[torch.arange(len(sets)), sets]
     known = factors.isfinite()
-    return F.binary_cross_entropy_with_logits(subset[known], (factors[known] > 0).to(subset))
+    return F.binary_cross_entropy_with_logits(of_set[known], (factors[known] > 0).to(of_set))
 
 
 class ClassifierFit(pl.LightningModule):

@@ -27,27 +27,27 @@ from lis.context import Context
 from lis.progress import Progress
 from lis.rounding import linear
 from lis.stage import MODELS, stage
-from lis.statistics import kept_table, wilson
+from lis.statistics import retention, wilson
 from lis.store import Artifact, Draft
 from lis.streams import Stream
 from lis.types import Classifier
 from lis.unit_ranges import UnitStatistics
 
-_PASSED_ON = ("name", "weights", "trained", "attribute", "notes")
-"""What a classifier may say about itself beyond the Protocol."""
 Array = NDArray[np.floating[Any]]
 Integers = NDArray[np.integer[Any]]
+Flags = NDArray[np.bool_]
 BINS = 15
 """Bins of equal width in which confidence and accuracy are compared, as many as Guo et al. take."""
 RESAMPLES = 1000
 """Test sets that are simulated from the confidences."""
-Flags = NDArray[np.bool_]
 GRID = tuple(10.0 ** (k / 2) for k in range(-12, 7))
 """Candidates for C, from 1e-6 to 1e3 in half decades."""
 PATIENCE = 3
 """Points of the grid without a smaller loss after which the path ends: beyond, fits are slow and only get worse."""
 _PATH_TOLERANCE, _TOLERANCE = 1e-5, 1e-7
 """Largest entry of the gradient of the mean loss at which a fit ends."""
+_PASSED_ON = ("name", "weights", "trained", "attribute", "notes")
+"""What a classifier may say about itself beyond the Protocol."""
 
 
 def validate_probe(ctx: Context) -> None:
@@ -144,7 +144,7 @@ def _test(ctx: Context, logits: Array, labels: Integers, draft: Draft) -> dict[s
     """Writes the tables of the test samples; returns the numbers over all of them."""
     probabilities = softmax(logits, axis=1)
     confidence, right = probabilities.max(1), logits.argmax(1) == labels
-    draft.table("accuracy", kept_table(ctx.class_names, labels, right).rename(columns={"kept": "accuracy"}))
+    draft.table("accuracy", retention(ctx.class_names, labels, right).rename(columns={"kept": "accuracy"}))
     draft.table("calibration", calibration(confidence, right))
     return {
         "test_samples": len(labels),

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import IterableDataset
 
 from lis.classifiers.partnet import CLASSES
 from lis.generators.partworld.world import SETS, world
@@ -66,18 +64,6 @@ class Task:
         image, _, u = draw_set(name, per_class, rng)
         label = (u[:, SETS[name].factor_names.index(factor)] > 0).long()
         return image, label, label
-
-
-class Batches(IterableDataset):
-    """Endless batches (image, answer) of a task; the same seed draws the same."""
-
-    def __init__(self, task: Task, per_class: int, seed: int) -> None:
-        self.task, self.per_class, self.seed = task, per_class, seed
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        rng = torch.Generator().manual_seed(self.seed)
-        while True:
-            yield self.task.draw(self.per_class, rng)[:2]
 
 
 def draw_set(name: str, per_class: int, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:

@@ -53,10 +53,10 @@ def keyed(config: Any) -> dict[str, Any]:
     Example:
         >>> from dataclasses import dataclass
         >>> @dataclass
-        ... class Walk:
+        ... class Traversal:
         ...     steps: int = number(3, low=2)
         ...     batch_size: int = number(8, low=1, silent=True)
-        >>> keyed(Walk())
+        >>> keyed(Traversal())
         {'steps': 3}
     """
     silent = {entry.name for entry in fields(config) if entry.metadata.get(SILENT)}

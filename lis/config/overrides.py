@@ -10,10 +10,10 @@ from typing import Any, TypeVar, cast
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
-from lis.config import RunConfig, schemas
+from lis.config import schemas
 from lis.config.fields import described
 
-Node = TypeVar("Node")
+Config = TypeVar("Config")
 
 SPELLINGS = {"class": "class_name"}
 """Keys that Python has no name for, and what they are called in the schema."""
@@ -44,25 +44,21 @@ def path_keys() -> dict[str, tuple[str, ...]]:
     }
 
 
-def anchored(config: RunConfig, start: Path) -> RunConfig:
+def anchored(config: Config, start: Path) -> Config:
     """The configuration with every relative path made absolute, so that it means the same from any working folder.
 
     Args:
-        config: of a run.
+        config: of a run, or of a group in it.
         start: the folder that the command was started in. `~` is the user's own.
     """
-    return _anchored(config, start)
-
-
-def _anchored(node: Node, start: Path) -> Node:
     changed: dict[str, Any] = {}
-    for field in fields(cast(Any, node)):
-        value = getattr(node, field.name)
+    for field in fields(cast(Any, config)):
+        value = getattr(config, field.name)
         if is_dataclass(value):
-            changed[field.name] = _anchored(value, start)
+            changed[field.name] = anchored(value, start)
         elif "path" in field.metadata and value and not _is_word(value, field.metadata["path"]):
             changed[field.name] = str(start / Path(value).expanduser())
-    return replace(cast(Any, node), **changed)
+    return replace(cast(Any, config), **changed)
 
 
 def _is_word(value: str, words: Sequence[str]) -> bool:

@@ -241,7 +241,7 @@ def root_schema() -> type[RunConfig]:
 
 @cache
 def _root_schema(groups: tuple[tuple[str, type], ...]) -> type[RunConfig]:
-    subset = [(name, schema, field(default_factory=schema)) for name, schema in groups]
-    schema = make_dataclass("RunConfig", subset, bases=(RunConfig,), namespace={"__doc__": RunConfig.__doc__})
+    entries = [(name, schema, field(default_factory=schema)) for name, schema in groups]
+    schema = make_dataclass("RunConfig", entries, bases=(RunConfig,), namespace={"__doc__": RunConfig.__doc__})
     schema.__module__ = "lis.stages"  # where pickle finds the one with all groups
     return schema

@@ -1,4 +1,4 @@
-"""Which of a generator's maps are asked for."""
+"""What generators are asked for: classes, and maps of layers."""
 
 from __future__ import annotations
 
@@ -7,11 +7,22 @@ from typing import Literal
 
 from torch import Tensor
 
-from lis.types import Generator
+from lis.types import Generator, Layers
 
 
-def wanted_layers(features: bool | Collection[str], names: Sequence[str]) -> tuple[str, ...]:
-    """The layers whose maps are wanted, in the order of the generator.
+def require_class(class_index: int | None, num_classes: int) -> None:
+    """Check that a generator has a class; None stands for that of a generator without classes.
+
+    Raises:
+        ValueError: it has not, or a class is asked of a generator without classes.
+    """
+    if class_index not in (range(num_classes) if num_classes else (None,)):
+        expected = f"0 to {num_classes - 1}" if num_classes else "None, for a generator without classes"
+        raise ValueError(f"class {class_index}: expected {expected}")
+
+
+def requested_layers(features: Layers, names: Sequence[str]) -> tuple[str, ...]:
+    """The layers whose maps are asked for, in the order of the generator.
 
     Args:
         features: True for all, False for none, or names.
@@ -21,7 +32,7 @@ def wanted_layers(features: bool | Collection[str], names: Sequence[str]) -> tup
         ValueError: a name is unknown.
 
     Example:
-        >>> wanted_layers(True, ["b4", "b8"]), wanted_layers({"b8"}, ["b4", "b8"])
+        >>> requested_layers(True, ["b4", "b8"]), requested_layers({"b8"}, ["b4", "b8"])
         (('b4', 'b8'), ('b8',))
     """
     if isinstance(features, bool):

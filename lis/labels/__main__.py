@@ -19,7 +19,7 @@ from lis.build import build, move, ready_device
 from lis.config import RunConfig, conf_folder
 from lis.config.overrides import anchored, spelled
 from lis.labels.export import README, export
-from lis.progress import console, print_anywhere
+from lis.progress import print_anywhere, say
 from lis.report.labelled import FOLDER, Checked, check
 from lis.stages import register
 from lis.stopping import stop
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             elif not _complete(check(options.folder), options.folder):
                 sys.exit(1)
         except (ValueError, OSError) as error:
-            _say(str(error), "bold red")
+            say(str(error), "bold red")
             sys.exit(1)
 
 
@@ -82,27 +82,23 @@ def _export(folder: Path, overrides: Sequence[str], masks: bool) -> None:
     move(generator, device)
     check_labels(settings.classes.labels, generator)
     manifest = export(folder, settings, generator, masks)
-    _say(f"{len(manifest.samples)} images of {manifest.resolution} × {manifest.resolution} pixels in {folder}")
-    _say(f"how to label them: {folder / README}")
+    say(f"{len(manifest.samples)} images of {manifest.resolution} × {manifest.resolution} pixels in {folder}")
+    say(f"how to label them: {folder / README}")
 
 
 def _complete(result: Checked, folder: Path) -> bool:
     """Print what was found; True where every image has a mask and nothing is wrong."""
     for line in result.problems:
-        _say(line, "red")
+        say(line, "red")
     for sample in result.missing:
-        _say(f"not labelled: {sample.file}", "yellow")
+        say(f"not labelled: {sample.file}", "yellow")
     for line in result.notes:
-        _say(line, "yellow")
+        say(line, "yellow")
     parts = ", ".join(f"{name} on {count}" for name, count in result.parts.items())
-    _say(f"{len(result.labelled)} labelled ({parts}), {len(result.missing)} missing, {len(result.problems)} wrong")
+    say(f"{len(result.labelled)} labelled ({parts}), {len(result.missing)} missing, {len(result.problems)} wrong")
     if result.labelled:
-        _say(f"to look at: {folder / FOLDER}")
+        say(f"to look at: {folder / FOLDER}")
     return not result.missing and not result.problems
-
-
-def _say(text: str, style: str | None = None) -> None:
-    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

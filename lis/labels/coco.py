@@ -13,7 +13,7 @@ from lis.files import read_json
 from lis.labels.files import MaskReading, entry, last_name
 from lis.labels.labelme import check_image, ignored, value_of
 from lis.labels.manifest import Manifest
-from lis.labels.polygons import MOST_OUTLINES, MOST_SHAPES, Budget, Shape, check_pixels, draw, outline_of
+from lis.labels.polygons import MOST_OUTLINES, MOST_SHAPES, Shape, mask_of, outline_of
 from lis.names import nearest
 
 _ASCII, _BITS, _LONGEST = 48, 5, 7
@@ -45,23 +45,17 @@ class Coco:
         result = self.annotations[image]
         if len(result) > MOST_SHAPES:
             raise ValueError(f"{self.path}: {image} has {len(result)} annotations: expected at most {MOST_SHAPES}")
-        drawn, budget = [], Budget(size, where)
-        for index, row in result:
-            name = self._label(row, f"{self.path}: annotation {index} ({image})")
-            if reason := ignored(name, self.manifest):
-                notes[reason] += 1
-            else:
-                drawn.append(budget.spend(self._shape(row, name, f"{self.path}: annotation {index} ({image})")))
-        check_pixels(drawn, size, where)
-        return MaskReading(draw(drawn, size), notes)
+        shapes = (self._shape(row, f"{self.path}: annotation {index} ({image})") for index, row in result)
+        return mask_of(shapes, size, where, notes)
 
-    def _label(self, saved: dict[str, Any], where: str) -> str:
+    def _shape(self, saved: dict[str, Any], where: str) -> Shape | str:
+        """What an annotation is drawn as, or why it is left out."""
         category = _id(saved, "category_id", where)
         if category not in self.categories:
             raise ValueError(f"{where}: category_id is {category:.80}: expected one of the file's categories")
-        return self.categories[category]
-
-    def _shape(self, saved: dict[str, Any], name: str, where: str) -> Shape:
+        name = self.categories[category]
+        if reason := ignored(name, self.manifest):
+            return reason
         value, area, size = value_of(name, self.manifest, where), saved.get("segmentation"), self.manifest.resolution
         if isinstance(area, dict):
             pixels, corner = decode_runs(area, size, where)
@@ -183,15 +177,11 @@ def unpack_runs(text: str, where: str) -> np.ndarray:
         >>> unpack_runs("121", "").tolist(), unpack_runs("04000", "").tolist()
         ([1, 2, 1], [0, 4, 0, 4, 0])
     """
-    try:
-        codes = np.frombuffer(text.encode("ascii"), np.uint8).astype(np.int64) - _ASCII
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"{where}: counts has {text[:40]!r}: expected run lengths as pycocotools packs them"
-        ) from error
+    codes = np.frombuffer(text.encode("ascii", "replace"), np.uint8).astype(np.int64) - _ASCII
     last = np.flatnonzero(codes & 32 == 0)
     lengths = np.diff(last, prepend=-1)
-    if len(codes) and (codes.min() < 0 or codes.max() > 63 or lengths.max(initial=0) > _LONGEST):
+    ours = text.isascii() and (not len(codes) or (codes.min() >= 0 and codes.max() <= 63))
+    if not ours or lengths.max(initial=0) > _LONGEST:
         raise ValueError(f"{where}: counts has {text[:40]!r}: expected run lengths as pycocotools packs them")
     if lengths.sum() != len(codes):
         raise ValueError(f"{where}: counts ends within a number ({text[-20:]!r}): expected whole packed run lengths")

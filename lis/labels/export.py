@@ -157,9 +157,9 @@ def _masks(w: torch.Tensor, labels: tuple[str, ...], config: RunConfig, generato
 def _images(w: torch.Tensor, config: RunConfig, generator: Generator) -> Iterator[torch.Tensor]:
     device = generator.mean_w.device
 
-    def shown(w: torch.Tensor) -> torch.Tensor:
+    def pictured(w: torch.Tensor) -> torch.Tensor:
         stop.check()
         return to_uint8(generator.synthesize(w.to(device)))
 
-    for images in batches(generator, device, config.batch_size).map(shown, w):
+    for images in batches(generator, device, config.batch_size).map(pictured, w):
         yield from images

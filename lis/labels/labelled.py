@@ -41,8 +41,8 @@ def draw(ctx: Context, split: str, count: int) -> Drawn:
     positions = [None if name is None else generator.class_names.index(name) for name in names]
     indices = [torch.arange(len(part)) for part in torch.arange(count).tensor_split(len(names))]
     sources = zip(positions, indices, strict=True)
-    w = [generator.sample(index, subset, stream, ctx.config.gan.truncation).float().cpu() for index, subset in sources]
-    class_index = torch.arange(len(names)).repeat_interleave(torch.tensor([len(subset) for subset in indices]))
+    w = [generator.sample(index, chosen, stream, ctx.config.gan.truncation).float().cpu() for index, chosen in sources]
+    class_index = torch.arange(len(names)).repeat_interleave(torch.tensor([len(chosen) for chosen in indices]))
     return Drawn(torch.cat(w), class_index, torch.cat(indices))
 
 
@@ -55,8 +55,8 @@ def validate_labels(ctx: Context) -> None:
     """
     labels, left_out = ctx.config.classes.labels, ctx.config.labels.left_out
     if not labels:
-        subset = f", such as [{','.join(ctx.generator.labels)}]" if isinstance(ctx.generator, TrueParts) else ""
-        raise ValueError(f"classes.labels is empty: name the parts that are to be found{subset}")
+        example = f", such as [{','.join(ctx.generator.labels)}]" if isinstance(ctx.generator, TrueParts) else ""
+        raise ValueError(f"classes.labels is empty: name the parts that are to be found{example}")
     if left_out is not None and (left_out not in ctx.class_names or not ctx.generator.num_classes):
         known = ", ".join(ctx.class_names) if ctx.generator.num_classes else "null: the generator has no classes"
         raise ValueError(f"labels.left_out={left_out}: expected one of {known}")
@@ -108,11 +108,11 @@ def _read(
 def exact(ctx: Context, drawn: Drawn, size: int) -> Labelled:
     """Drawn samples with their images, and their exact masks of a size in pixels."""
 
-    def shown(w: Tensor) -> tuple[Tensor, Tensor]:
+    def pictured(w: Tensor) -> tuple[Tensor, Tensor]:
         masks = exact_masks(ctx.generator, w.to(ctx.device), ctx.config.classes.labels, size)
         return to_uint8(ctx.generator.synthesize(w.to(ctx.device))), masks.cpu()
 
-    images, masks = zip(*ctx.images().map(shown, drawn.w), strict=True)
+    images, masks = zip(*ctx.images().map(pictured, drawn.w), strict=True)
     return Labelled(drawn.w, torch.cat(images), torch.cat(masks), drawn.class_index, drawn.sample_index)
 
 

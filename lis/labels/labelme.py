@@ -15,7 +15,7 @@ from lis.files import read_json
 from lis.images import opened
 from lis.labels.files import MaskReading, entry, last_name, number
 from lis.labels.manifest import BACKGROUND, Manifest, Sample
-from lis.labels.polygons import MARGIN, MOST_SHAPES, Budget, Shape, check_pixels, draw, outline_of
+from lis.labels.polygons import MARGIN, MOST_SHAPES, Shape, mask_of, outline_of
 from lis.names import nearest
 
 IGNORE = "__ignore__"
@@ -44,14 +44,8 @@ def read_labelme(path: Path, manifest: Manifest, sample: Sample) -> MaskReading:
     shapes = entry(saved, "shapes", list, str(path))
     if len(shapes) > MOST_SHAPES:
         raise ValueError(f"{path} has {len(shapes)} shapes: expected at most {MOST_SHAPES}")
-    drawn, budget = [], Budget(manifest.resolution, str(path))
-    for index, shape in enumerate(shapes):
-        if reason := _left_out(shape, manifest, f"{path}: shape {index}"):
-            notes[reason] += 1
-        else:
-            drawn.append(budget.spend(_shape(shape, manifest, f"{path}: shape {index}")))
-    check_pixels(drawn, manifest.resolution, str(path))
-    return MaskReading(draw(drawn, manifest.resolution), notes)
+    drawn = (_shape(shape, manifest, f"{path}: shape {index}") for index, shape in enumerate(shapes))
+    return mask_of(drawn, manifest.resolution, str(path), notes)
 
 
 def check_image(saved: Mapping[str, Any], size: int, where: str, width: str, height: str) -> Counter[str]:
@@ -99,7 +93,10 @@ def _left_out(saved: Any, manifest: Manifest, where: str) -> str:
     return ignored(entry(saved, "label", str, where), manifest)
 
 
-def _shape(saved: dict[str, Any], manifest: Manifest, where: str) -> Shape:
+def _shape(saved: Any, manifest: Manifest, where: str) -> Shape | str:
+    """What a shape of the file is drawn as, or why it is left out."""
+    if reason := _left_out(saved, manifest, where):
+        return reason
     name, size = entry(saved, "label", str, where), manifest.resolution
     value, points = value_of(name, manifest, where), saved.get("points")
     kind = saved.get("shape_type") or "polygon"  # null is labelme's polygon

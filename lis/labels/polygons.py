@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lis.labels.files import number
+from lis.labels.files import MaskReading, number
 
 MOST_POINTS, MOST_SHAPES, MOST_OUTLINES = 10_000, 1_000, 10_000
 """Of one outline, and of one image."""
@@ -95,6 +96,28 @@ class Budget:
                 f"fewer or smaller ones{smooth}"
             )
         return shape
+
+
+def mask_of(shapes: Iterable[Shape | str], size: int, where: str, notes: Counter[str]) -> MaskReading:
+    """The mask of all shapes of an image, within a budget.
+
+    Args:
+        shapes: each a shape, or why one is left out.
+        size: height and width of the image in pixels.
+        where: what is said before a problem.
+        notes: on the image; those on shapes are added.
+
+    Raises:
+        ValueError: the shapes take too much, or are in shares of the image's sides.
+    """
+    drawn, budget = [], Budget(size, where)
+    for shape in shapes:
+        if isinstance(shape, str):
+            notes[shape] += 1
+        else:
+            drawn.append(budget.spend(shape))
+    check_pixels(drawn, size, where)
+    return MaskReading(draw(drawn, size), notes)
 
 
 def _steps(outline: np.ndarray, size: int) -> int:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lis.labels.coco import Coco, read_coco
-from lis.labels.files import Colour, MaskReading
+from lis.labels.files import MaskReading
 from lis.labels.labelme import read_labelme
 from lis.labels.manifest import MANIFEST, SPLITS, Manifest, Sample
 from lis.labels.png import disagreements, read_mask, read_picture
@@ -51,20 +51,14 @@ class Labelled:
         return Labelled(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
 
 
-@dataclass(frozen=True)
-class Drawn:
+@dataclass(frozen=True, kw_only=True)
+class Drawn(MaskReading):
     """An image and what was drawn on it."""
 
     image: np.ndarray
     """`[size, size, 3]` uint8."""
-    mask: np.ndarray
-    """`[size, size]` uint8."""
     source: str
     """Name of the file with the mask."""
-    notes: Counter[str] = field(default_factory=Counter)
-    """How often something was left out, or read otherwise than it stands in the file."""
-    colours: Mapping[Colour, int] = field(default_factory=dict)
-    """The value that each colour of a palette stands for."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +167,7 @@ def _drawn(manifest: Manifest, sample: Sample, source: str, coco: Coco | None, i
             f"{manifest.folder / source} labels nothing in {sample.file}{notes}: expected at least one part; label it, "
             "or remove the file"
         )
-    return Drawn(image, reading.mask, source, reading.notes, reading.colours)
+    return Drawn(**vars(reading), image=image, source=source)
 
 
 def _reading(manifest: Manifest, sample: Sample, path: Path, coco: Coco | None) -> MaskReading:
@@ -215,10 +209,10 @@ def _of(manifest: Manifest, class_names: Sequence[str], split: str) -> list[Samp
         raise ValueError(
             f"labels.folder={manifest.folder} has no images of the split {split}: export them (labels.{split})"
         )
-    return sorted(chosen, key=lambda sample: (_place(sample, class_names), sample.sample_index))
+    return sorted(chosen, key=lambda sample: (_class_index(sample, class_names), sample.sample_index))
 
 
-def _place(sample: Sample, class_names: Sequence[str]) -> int:
+def _class_index(sample: Sample, class_names: Sequence[str]) -> int:
     return 0 if sample.class_name is None else list(class_names).index(sample.class_name)
 
 
@@ -233,7 +227,7 @@ def _labelled(
         w=manifest.w[[row[sample] for sample in samples]],
         image=torch.from_numpy(np.stack([one.image for one in drawn])).permute(0, 3, 1, 2).contiguous(),
         masks=torch.from_numpy(np.stack([values[one.mask] for one in drawn])),
-        class_index=torch.tensor([_place(sample, class_names) for sample in samples]),
+        class_index=torch.tensor([_class_index(sample, class_names) for sample in samples]),
         sample_index=torch.tensor([sample.sample_index for sample in samples]),
     )
 

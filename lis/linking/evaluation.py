@@ -27,7 +27,7 @@ from lis.linking.link import link, load_link
 from lis.linking.pairs import test_pairs, train_pairs
 from lis.memory import Batches
 from lis.stage import MODELS, stage
-from lis.statistics import bootstrap, kept_table
+from lis.statistics import bootstrap, retention
 from lis.store import Artifact, Draft
 from lis.streams import Stream
 from lis.types import Generator
@@ -160,7 +160,7 @@ def _summary_table(ctx: Context, measured: Measured, units: dict[str, str]) -> p
 def _kept(ctx: Context, samples: Samples, measured: Measured) -> pd.DataFrame:
     targets = torch.tensor([ctx.classifier.class_names.index(name) for name in ctx.class_names])
     retained = measured.prediction == targets[samples.class_index]
-    return kept_table(ctx.class_names, samples.class_index.numpy(), retained.numpy())
+    return retention(ctx.class_names, samples.class_index.numpy(), retained.numpy())
 
 
 def _write_components(w: Tensor, samples: Samples, names: np.ndarray, index: Tensor, draft: Draft) -> None:

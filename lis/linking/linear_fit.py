@@ -115,7 +115,7 @@ def choose_ridge(path: pd.DataFrame) -> float:
 
 def _mean_step_norm(spectrum: Spectrum, ridge: float) -> float:
     units = spectrum.equations.units
-    steps = link_of(spectrum.equations, spectrum.solution(ridge)).step_norms(units.reach)[~units.dead]
+    steps = link_of(spectrum.equations, spectrum.solution(ridge)).step_norms(units.range)[~units.dead]
     return float(steps.mean()) if len(steps) else 0.0
 
 

@@ -67,7 +67,7 @@ def unit_table(moments: LeastSquares, link: LinkModule, ridge: float | None) -> 
     columns |= {name: getattr(units, name).cpu().numpy() for name in names} | {"status": units.status}
     columns |= dict.fromkeys(("step_norm", "step_norm_low", "step_norm_high"), np.nan)  # what does not exist
     if isinstance(link, LinearLink) and ridge is not None:
-        columns["step_norm"] = link.step_norms(units.reach).cpu().numpy()
+        columns["step_norm"] = link.step_norms(units.range).cpu().numpy()
         if moments.blocks > 1:
             known = jackknife(moments, link, ridge)
             columns |= {"step_norm_low": known.low.cpu().numpy(), "step_norm_high": known.high.cpu().numpy()}
@@ -155,7 +155,7 @@ def jackknife(moments: LeastSquares, link: LinearLink, ridge: float = 0.0) -> Ja
     Raises:
         ValueError: the moments were collected with fewer than two blocks.
     """
-    k, reach = moments.blocks, moments.statistics().reach
+    k, reach = moments.blocks, moments.statistics().range
     if k < 2:
         raise ValueError(f"a jackknife over {k} block: expected 2 or more; collect with LeastSquares(blocks=10)")
     others = [moments.solve(ridge, leave_out=block) for block in range(k)]

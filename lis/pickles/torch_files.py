@@ -74,10 +74,10 @@ def _zipped(source: Source) -> tuple[Pickle, Callable[[Any], Part]]:
     inside = {name.removeprefix(folders[0]): entry for name, entry in entries.items() if name.startswith(folders[0])}
     if (order := inside.get(_BYTE_ORDER)) and source.data[order.start : order.start + order.length] != b"little":
         raise ValueError("it was written by a big-endian machine: expected little-endian tensors")
-    index = inside[_CONTENT]
-    if index.length > MAX_PICKLE:
-        raise ValueError(f"its {_CONTENT} has {index.length} bytes: expected at most {MAX_PICKLE}")
-    content = unpickle(source.data, source.budget, index.start, index.start + index.length)
+    entry = inside[_CONTENT]
+    if entry.length > MAX_PICKLE:
+        raise ValueError(f"its {_CONTENT} has {entry.length} bytes: expected at most {MAX_PICKLE}")
+    content = unpickle(source.data, source.budget, entry.start, entry.start + entry.length)
     require_known(content)
     return content, lambda reference: _entry(reference, inside)
 

@@ -30,6 +30,7 @@ MAX_INTEGER = 64
 _SET = 4
 """Steps that an empty set is charged, which takes four times the memory of other empty containers."""
 BYTE, SHORT, INT, LENGTH = Struct("<B"), Struct("<H"), Struct("<I"), Struct("<Q")
+_SIGNED, _FLOAT = Struct("<i"), Struct(">d")
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def unpickle(data: bytes | mmap, budget: Budget, start: int = 0, stop: int | Non
 
 
 class Machine:
-    """The state of one run; the instructions are in `instructions`.
+    """The state of one run; what the instructions do with it is told below.
 
     Args:
         data: holds the pickle.
@@ -173,23 +174,6 @@ class Machine:
 # Where an instruction has variants, the variant comes first in the arguments: the table below sets it.
 
 
-def _constant(value: Any, machine: Machine) -> None:
-    machine.push(value)
-
-
-def _empty(kind: Callable[[], Any], machine: Machine) -> None:
-    machine.push(kind())
-
-
-def _empty_set(machine: Machine) -> None:
-    machine.budget.spend(_SET)
-    machine.push(set())
-
-
-def _number(layout: Struct, machine: Machine) -> None:
-    machine.push(machine.number(layout))
-
-
 def _long_integer(length: Struct, machine: Machine) -> None:
     count = machine.number(length)
     if count > MAX_INTEGER:
@@ -210,6 +194,11 @@ def _view(length: Struct, machine: Machine) -> None:
     machine.push(View(machine.advance(count), count))
 
 
+def _empty_set(machine: Machine) -> None:
+    machine.budget.spend(_SET)
+    machine.push(set())
+
+
 def _protocol(machine: Machine) -> None:
     version = machine.number(BYTE)
     if version not in range(2, 6):
@@ -217,12 +206,8 @@ def _protocol(machine: Machine) -> None:
 
 
 def _frame(machine: Machine) -> None:
-    """Frames only tell a reader of streams how much to fetch at once."""
-    length, left = machine.number(LENGTH), machine.stop - machine.position
-    if length > left:
-        raise ValueError(
-            f"truncated: byte {machine.position} begins a part of {length} bytes, of which {left} are there"
-        )
+    """Frames only tell a reader of streams how much to fetch at once: what they hold is read as if they were not."""
+    machine.position = machine.advance(machine.number(LENGTH))
 
 
 def _mark(machine: Machine) -> None:
@@ -237,15 +222,6 @@ def _pop(machine: Machine) -> None:
         machine.pop_to_mark()
 
 
-def _pop_to_mark(machine: Machine) -> None:
-    machine.pop_to_mark()
-
-
-def _tuple_to_mark(machine: Machine) -> None:
-    items = tuple(machine.pop_to_mark())
-    machine.push(items)
-
-
 def _tuple(length: int, machine: Machine) -> None:
     items = [machine.pop() for _ in range(length)]
     machine.push(tuple(reversed(items)))
@@ -255,14 +231,6 @@ def _frozenset(machine: Machine) -> None:
     items, members = machine.pop_to_mark(), set()
     _add(machine, members, items)
     machine.push(frozenset(members))
-
-
-def _append(machine: Machine) -> None:
-    _extend(machine, [machine.pop()])
-
-
-def _appends(machine: Machine) -> None:
-    _extend(machine, machine.pop_to_mark())
 
 
 def _extend(machine: Machine, items: list[Any]) -> None:
@@ -296,10 +264,6 @@ def _set_item(machine: Machine) -> None:
     _update(machine, [key, value])
 
 
-def _set_items(machine: Machine) -> None:
-    _update(machine, machine.pop_to_mark())
-
-
 def _update(machine: Machine, items: list[Any]) -> None:
     target = machine.top()
     if len(items) % 2 or not isinstance(target, dict | Call):
@@ -320,10 +284,6 @@ def _key(machine: Machine, value: Any, entries: int) -> Any:
     return value if value is None or isinstance(value, str | Global | Call) else Opaque(value)
 
 
-def _name_of_lines(machine: Machine) -> None:
-    machine.push_name(Global(machine.line(), machine.line()))
-
-
 def _name_of_stack(machine: Machine) -> None:
     name, module = machine.pop(), machine.pop()
     if not isinstance(name, str) or not isinstance(module, str):
@@ -334,10 +294,6 @@ def _name_of_stack(machine: Machine) -> None:
 def _extension(code: Struct, machine: Machine) -> None:
     """A number for a name that only the program which wrote the file knows."""
     machine.push_name(Global("copyreg", f"extension {machine.number(code)}"))
-
-
-def _persistent(machine: Machine) -> None:
-    machine.push_persistent(machine.pop())
 
 
 def _call(machine: Machine) -> None:
@@ -358,32 +314,20 @@ def _build(machine: Machine) -> None:
         target.state = state
 
 
-def _memoize(machine: Machine) -> None:
-    machine.memoize(len(machine.memo))
-
-
-def _put(index: Struct, machine: Machine) -> None:
-    machine.memoize(machine.number(index))
-
-
-def _get(index: Struct, machine: Machine) -> None:
-    machine.push(machine.memoized(machine.number(index)))
-
-
-_BY_NAME: dict[bytes, Callable[[Machine], None]] = {
+_BY_NAME: dict[bytes, Callable[[Machine], object]] = {
     pickle.PROTO: _protocol,
     pickle.FRAME: _frame,
-    pickle.NONE: partial(_constant, None),
-    pickle.NEWTRUE: partial(_constant, True),
-    pickle.NEWFALSE: partial(_constant, False),
-    pickle.EMPTY_TUPLE: partial(_constant, ()),
-    pickle.EMPTY_LIST: partial(_empty, list),
-    pickle.EMPTY_DICT: partial(_empty, dict),
+    pickle.NONE: lambda machine: machine.push(None),
+    pickle.NEWTRUE: lambda machine: machine.push(True),
+    pickle.NEWFALSE: lambda machine: machine.push(False),
+    pickle.EMPTY_TUPLE: lambda machine: machine.push(()),
+    pickle.EMPTY_LIST: lambda machine: machine.push([]),
+    pickle.EMPTY_DICT: lambda machine: machine.push({}),
     pickle.EMPTY_SET: _empty_set,
-    pickle.BININT: partial(_number, Struct("<i")),
-    pickle.BININT1: partial(_number, BYTE),
-    pickle.BININT2: partial(_number, SHORT),
-    pickle.BINFLOAT: partial(_number, Struct(">d")),
+    pickle.BININT: lambda machine: machine.push(machine.number(_SIGNED)),
+    pickle.BININT1: lambda machine: machine.push(machine.number(BYTE)),
+    pickle.BININT2: lambda machine: machine.push(machine.number(SHORT)),
+    pickle.BINFLOAT: lambda machine: machine.push(machine.number(_FLOAT)),
     pickle.LONG1: partial(_long_integer, BYTE),
     pickle.LONG4: partial(_long_integer, INT),
     pickle.SHORT_BINUNICODE: partial(_text, BYTE),
@@ -397,32 +341,32 @@ _BY_NAME: dict[bytes, Callable[[Machine], None]] = {
     pickle.BYTEARRAY8: partial(_view, LENGTH),
     pickle.MARK: _mark,
     pickle.POP: _pop,
-    pickle.POP_MARK: _pop_to_mark,
-    pickle.TUPLE: _tuple_to_mark,
+    pickle.POP_MARK: Machine.pop_to_mark,
+    pickle.TUPLE: lambda machine: machine.push(tuple(machine.pop_to_mark())),
     pickle.TUPLE1: partial(_tuple, 1),
     pickle.TUPLE2: partial(_tuple, 2),
     pickle.TUPLE3: partial(_tuple, 3),
     pickle.FROZENSET: _frozenset,
-    pickle.APPEND: _append,
-    pickle.APPENDS: _appends,
+    pickle.APPEND: lambda machine: _extend(machine, [machine.pop()]),
+    pickle.APPENDS: lambda machine: _extend(machine, machine.pop_to_mark()),
     pickle.ADDITEMS: _add_items,
     pickle.SETITEM: _set_item,
-    pickle.SETITEMS: _set_items,
-    pickle.GLOBAL: _name_of_lines,
+    pickle.SETITEMS: lambda machine: _update(machine, machine.pop_to_mark()),
+    pickle.GLOBAL: lambda machine: machine.push_name(Global(machine.line(), machine.line())),
     pickle.STACK_GLOBAL: _name_of_stack,
     pickle.EXT1: partial(_extension, BYTE),
     pickle.EXT2: partial(_extension, SHORT),
     pickle.EXT4: partial(_extension, INT),
-    pickle.BINPERSID: _persistent,
+    pickle.BINPERSID: lambda machine: machine.push_persistent(machine.pop()),
     pickle.REDUCE: _call,
     pickle.NEWOBJ: _call,
     pickle.NEWOBJ_EX: _call_with_keywords,
     pickle.BUILD: _build,
-    pickle.MEMOIZE: _memoize,
-    pickle.BINPUT: partial(_put, BYTE),
-    pickle.LONG_BINPUT: partial(_put, INT),
-    pickle.BINGET: partial(_get, BYTE),
-    pickle.LONG_BINGET: partial(_get, INT),
+    pickle.MEMOIZE: lambda machine: machine.memoize(len(machine.memo)),
+    pickle.BINPUT: lambda machine: machine.memoize(machine.number(BYTE)),
+    pickle.LONG_BINPUT: lambda machine: machine.memoize(machine.number(INT)),
+    pickle.BINGET: lambda machine: machine.push(machine.memoized(machine.number(BYTE))),
+    pickle.LONG_BINGET: lambda machine: machine.push(machine.memoized(machine.number(INT))),
 }
 
 

@@ -3,5 +3,3 @@
 from lis.testing.classifier import check_classifier
 from lis.testing.contract import ContractError
 from lis.testing.generator import check_generator
-
-__all__ = ["ContractError", "check_classifier", "check_generator"]

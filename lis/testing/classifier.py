@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lis.classifiers.cut import recorded
 from lis.testing.contract import (
     ALONE,
     EQUAL,
@@ -17,9 +16,9 @@ from lis.testing.contract import (
     check_fingerprint,
     check_gradient,
     check_members,
-    check_mode,
     kind,
     require,
+    require_alike,
 )
 from lis.types import Classifier
 
@@ -44,7 +43,6 @@ def check_classifier(model: Any, size: int | None = None) -> None:
         >>> check_classifier(PartNet())
     """
     _check_members(model)
-    check_mode(model)
     image = _noise(model, size or getattr(getattr(model, "preprocessing", None), "size", 64))
     with torch.no_grad():
         _check_activations(model, image)
@@ -52,7 +50,7 @@ def check_classifier(model: Any, size: int | None = None) -> None:
         _check_logits(model, image)
         _check_range(model, image)
         _check_maps(model, image)
-    _check_gradient(model, image)
+    check_gradient(model.features, image, "features are", "the image")
     check_fingerprint(model)
 
 
@@ -72,38 +70,35 @@ def _check_activations(model: Any, image: Tensor) -> None:
     before = image.clone()
     r = model.features(image)
     require(isinstance(r, Tensor) and r.is_floating_point(), f"features must give a floating tensor, got {kind(r)}")
-    requested = (len(image), model.units)
-    require(r.shape == requested, f"features must give [n, units] = {list(requested)}, got {list(r.shape)}")
+    expected = (len(image), model.units)
+    require(r.shape == expected, f"features must give [n, units] = {list(expected)}, got {list(r.shape)}")
     require(bool(r.isfinite().all()), "features gives values that are not finite")
     require(torch.equal(image, before), "features writes into the image: let it work on a copy")
 
 
 def _check_independence(model: Any, image: Tensor) -> None:
     r = model.features(image)
-    again, alone = apart(model.features(image), r), apart(model.features(image[:1]), r[:1])
-    require(again <= EQUAL, f"features differ by {again:.1e} of the largest when repeated: is dropout on?")
-    require(
-        alone <= ALONE,
-        f"features of an image alone and in a batch differ by {alone:.1e} of the largest, expected {ALONE} at most: "
-        "are batch statistics in use?",
-    )
+    require_alike(model.features(image), r, "features differ", " of the largest when repeated: is dropout on?")
+    differ, rest = "features of an image alone and in a batch differ", f" of the largest, expected {ALONE} at most: "
+    require_alike(model.features(image[:1]), r[:1], differ, rest + "are batch statistics in use?", ALONE)
 
 
 def _check_logits(model: Any, image: Tensor) -> None:
     logits = model.head(model.features(image))
-    requested = (len(image), len(model.class_names))
+    expected = (len(image), len(model.class_names))
     require(
-        isinstance(logits, Tensor) and logits.shape == requested,
-        f"head must give [n, classes] = {list(requested)}, one logit per class name, got {kind(logits)}",
+        isinstance(logits, Tensor) and logits.shape == expected,
+        f"head must give [n, classes] = {list(expected)}, one logit per class name, got {kind(logits)}",
     )
     require(bool(logits.isfinite().all()), "head gives values that are not finite")
     if _is_whole(model):
         whole = model(image)
-        difference = apart(logits, whole) if isinstance(whole, Tensor) else torch.inf
-        require(
-            difference <= EQUAL,
-            f"head(features(x)) differs from model(x) by {difference:.1e} of the largest logit, expected {EQUAL} at "
-            "most: features must be what the last linear layer reads, and nothing may follow it",
+        require_alike(
+            logits,
+            whole if isinstance(whole, Tensor) else torch.empty(0),
+            "head(features(x)) differs from model(x)",
+            f" of the largest logit, expected {EQUAL} at most: features must be what the last linear layer reads, and "
+            "nothing may follow it",
         )
 
 
@@ -125,24 +120,17 @@ def _check_range(model: Any, image: Tensor) -> None:
         )
 
 
-def _check_gradient(model: Any, image: Tensor) -> None:
-    with torch.enable_grad():
-        image = image.clone().requires_grad_()
-        r = model.features(image)
-        require(r.requires_grad, "features are not differentiable: do without no_grad, detach and rounding (uint8)")
-        (gradient,) = torch.autograd.grad(r.square().sum(), image, allow_unused=True)
-    check_gradient(gradient, "the image")
-
-
 def _check_maps(model: Any, image: Tensor) -> None:
     layers, cam = model.layers, model.cam_layer
     require(isinstance(layers, dict), f"layers must be a dict of modules by name, got {type(layers).__name__}")
-    strangers = [k for k, v in layers.items() if not isinstance(v, nn.Module) or not _inside(model, v)]
+    known = [*(_named(model) or layers).values()]
+    strangers = [k for k, v in layers.items() if not isinstance(v, nn.Module) or not any(v is part for part in known)]
     require(not strangers, f"layers names what is no module of the model: {strangers}")
     modules = dict(layers)
     if cam is not None:
         modules[cam] = layers[cam] if cam in layers else _find(model, cam)
-    with _shapes(modules) as shapes:
+    shapes: dict[str, tuple[int, ...]] = {}  # in the order in which modules first return
+    with recorded(modules, lambda name, _, y: shapes.setdefault(name, tuple(getattr(y, "shape", ())))):
         model.features(image)
     flat = [f"{name} {shapes.get(name)}" for name in modules if len(shapes.get(name, ())) != 4]
     require(not flat, f"layers and cam_layer must give maps [n, channels, h, w], got {', '.join(flat)}")
@@ -150,35 +138,16 @@ def _check_maps(model: Any, image: Tensor) -> None:
     require(order == list(layers), f"layers must be in the order in which an image passes them, {order}")
 
 
-def _inside(model: Any, part: nn.Module) -> bool:
-    return not isinstance(model, nn.Module) or any(part is module for module in model.modules())
+def _named(model: Any) -> dict[str, nn.Module]:
+    """Its modules by name; none where it is not one itself."""
+    return dict(model.named_modules()) if isinstance(model, nn.Module) else {}
 
 
 def _find(model: Any, name: str) -> nn.Module:
     """The module of that name in a model, or in what the model wraps."""
-    modules = list(model.named_modules()) if isinstance(model, nn.Module) else []
-    result = [module for path, module in modules if f".{path}".endswith(f".{name}")]
+    result = [module for path, module in _named(model).items() if f".{path}".endswith(f".{name}")]
     require(bool(result), f"cam_layer {name!r} is neither in layers nor a module of the model")
     return result[0]
-
-
-@contextmanager
-def _shapes(modules: dict[str, nn.Module]) -> Iterator[dict[str, tuple[int, ...]]]:
-    """Shapes of what modules give, in the order in which they first return."""
-    shapes: dict[str, tuple[int, ...]] = {}
-
-    def recorder(name: str) -> Any:
-        def record(_: nn.Module, __: Any, output: Any) -> None:
-            shapes.setdefault(name, tuple(getattr(output, "shape", ())))
-
-        return record
-
-    handles = [module.register_forward_hook(recorder(name)) for name, module in modules.items()]
-    try:
-        yield shapes
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _noise(model: Any, size: int) -> Tensor:

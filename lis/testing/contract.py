@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 EQUAL = 1e-5
@@ -29,15 +30,21 @@ def require(condition: bool, message: str) -> None:
         raise ContractError(message)
 
 
+def require_alike(a: Tensor, b: Tensor, differ: str, rest: str, most: float = EQUAL) -> None:
+    """Go on only where two tensors differ by no more than `most`, relative to the largest value of b.
+
+    Raises:
+        ContractError: they do; what stands before and behind the difference is `differ` and `rest`.
+    """
+    difference = apart(a, b)
+    require(difference <= most, f"{differ} by {difference:.1e}{rest}")
+
+
 def check_members(model: Any, protocol: type, methods: Sequence[str]) -> None:
-    """A model has the annotated members of a Protocol and its methods."""
+    """A model has the annotated members of a Protocol and its methods, and no module is in training mode."""
     members = list(dict.fromkeys([*protocol.__annotations__, *methods]))
     missing = [name for name in members if not hasattr(model, name)]
     require(not missing, f"{type(model).__name__} lacks {', '.join(missing)} of lis.types.{protocol.__name__}")
-
-
-def check_mode(model: Any) -> None:
-    """No module is in training mode."""
     if isinstance(model, nn.Module):
         training = [name for name, module in model.named_modules() if module.training]
         require(not training, f"{len(training)} modules are in training mode, such as {training[:1]}: call .eval()")
@@ -55,8 +62,13 @@ def check_fingerprint(model: Any) -> None:
         require(changed != first, "a weight changed and fingerprint did not: hash the weights, or freeze them all")
 
 
-def check_gradient(gradient: Tensor | None, by: str) -> None:
-    """The gradient by an input is there, finite, and not zero everywhere."""
+def check_gradient(function: Callable[[Tensor], Tensor], x: Tensor, name: str, by: str) -> None:
+    """The gradient of a function of x, called `name`, by x, called `by`, is there, finite, and not zero everywhere."""
+    with torch.enable_grad():
+        x = x.clone().requires_grad_()
+        y = function(x)
+        require(y.requires_grad, f"{name} not differentiable: do without no_grad, detach and rounding (uint8)")
+        (gradient,) = torch.autograd.grad(y.square().sum(), x, allow_unused=True)
     require(gradient is not None and bool(gradient.isfinite().all()), f"the gradient by {by} is not finite")
     require(gradient is not None and bool(gradient.any()), f"the gradient by {by} is zero: is something rounded?")
 

@@ -18,11 +18,11 @@ from lis.testing.contract import (
     check_fingerprint,
     check_gradient,
     check_members,
-    check_mode,
     kind,
     require,
+    require_alike,
 )
-from lis.types import Counterparts, Generator
+from lis.types import Generator
 
 _STREAM = Stream("train pairs")
 _INDICES = (0, 7, 3, 1 << 20)
@@ -50,7 +50,6 @@ def check_generator(generator: Any) -> None:
         >>> check_generator(PartWorld(["pug"]))
     """
     _check_members(generator)
-    check_mode(generator)
     with torch.no_grad():
         _check_codes(generator)
         for class_index in _ends(generator):
@@ -58,14 +57,14 @@ def check_generator(generator: Any) -> None:
             _check_truncation(generator, class_index)
             _check_address(generator, class_index)
         _check_classes(generator)
-        if generator.num_classes and isinstance(generator, Counterparts):
+        if generator.num_classes and hasattr(generator, "counterpart"):
             _check_counterparts(generator)
         first, last = _ends(generator)[0], _ends(generator)[-1]
         w = torch.cat([_sample(generator, first, [0]), _sample(generator, last, [1])])
         image = _check_image(generator, w)
         _check_features(generator, w, image)
         _check_independence(generator, w, image)
-    _check_gradient(generator, w[:1])
+    check_gradient(generator.synthesize, w[:1], "synthesize is", "w")
     check_fingerprint(generator)
 
 
@@ -92,25 +91,23 @@ def _check_codes(generator: Any) -> None:
 def _check_repetition(generator: Any, class_index: int | None) -> None:
     """A sample does not depend on how often, with which others and in which order it is asked for."""
     w, who = _sample(generator, class_index), f"of class {class_index}"
-    again = apart(_sample(generator, class_index), w)
-    require(again <= EQUAL, f"samples {who} differ by {again:.1e} when repeated: draw from stream.normal alone")
+    again = _sample(generator, class_index)
+    require_alike(again, w, f"samples {who} differ", " when repeated: draw from stream.normal alone")
     for indices in ([2, 0, 3, 1], [3], [1, 1]):
-        part = apart(_sample(generator, class_index, [_INDICES[i] for i in indices]), w[indices])
-        require(
-            part <= EQUAL,
-            f"the k-th sample {who} differs by {part:.1e} in another batch, order or subset: draw it with "
-            "stream.normal(class_index, indices, dim), and use no statistics of the batch",
+        require_alike(
+            _sample(generator, class_index, [_INDICES[i] for i in indices]),
+            w[indices],
+            f"the k-th sample {who} differs",
+            " in another batch, order or subset: draw it with stream.normal(class_index, indices, dim), and use no "
+            "statistics of the batch",
         )
 
 
 def _check_truncation(generator: Any, class_index: int | None) -> None:
     w, mean = _sample(generator, class_index, truncation=0.0), generator.mean_w[class_index or 0]
-    off = apart(w, mean.to(w).expand_as(w))
-    require(
-        off <= EQUAL,
-        f"samples of class {class_index} at truncation 0 differ from mean_w[{class_index or 0}] by {off:.1e} of the "
-        "largest value: w' = mean_w + truncation · (w − mean_w)",
-    )
+    differ = f"samples of class {class_index} at truncation 0 differ from mean_w[{class_index or 0}]"
+    rest = " of the largest value: w' = mean_w + truncation · (w − mean_w)"
+    require_alike(w, mean.to(w).expand_as(w), differ, rest)
     moved = _differ(_sample(generator, class_index), w)
     require(moved, f"samples of class {class_index} at truncation 1 are those at truncation 0")
 
@@ -132,12 +129,12 @@ def _check_address(generator: Any, class_index: int | None) -> None:
 def _check_classes(generator: Any) -> None:
     """What is no class is refused."""
     count = generator.num_classes
-    requested = f"classes are 0 to {count - 1}" if count else "num_classes is 0 and the class None"
+    expected = f"classes are 0 to {count - 1}" if count else "num_classes is 0 and the class None"
     for wrong in (None, count, -1) if count else (0,):
         result = _outcome(generator, wrong)
         require(
             isinstance(result, ValueError),
-            f"sample must raise a ValueError for class {wrong}: {requested}; it gave {kind(result)}",
+            f"sample must raise a ValueError for class {wrong}: {expected}; it gave {kind(result)}",
         )
 
 
@@ -151,25 +148,17 @@ def _outcome(generator: Any, class_index: int | None) -> Tensor | Exception:
 
 def _check_counterparts(generator: Any) -> None:
     """The same z in another class: the sample itself in its own class, and something else in another."""
-    subset, other = _ends(generator)[0], _ends(generator)[-1]
-    w = _sample(generator, subset)
-    same, off = _counterpart(generator, subset), "counterpart of class {} in class {}"
+    first, last = _ends(generator)[0], _ends(generator)[-1]
+    w, same = _sample(generator, first), _counterpart(generator, first)
     _check_numbers(same, "what counterpart gives", "[n, w_dim]", *w.shape)
-    away = apart(same, w)
-    require(
-        away <= EQUAL,
-        f"the {off.format(subset, subset)} differs from sample by {away:.1e}: draw the same z, "
-        "stream.normal(class_index, indices, dim), and give it the class target",
-    )
-    mean = generator.mean_w[other].to(w).expand_as(w)
-    away = apart(_counterpart(generator, other, truncation=0.0), mean)
-    require(
-        away <= EQUAL, f"the {off.format(subset, other)} at truncation 0 differs from mean_w[{other}] by {away:.1e}"
-    )
-    alone = apart(_counterpart(generator, other, [_INDICES[2]]), _counterpart(generator, other)[2:3])
-    require(alone <= EQUAL, f"the {off.format(subset, other)} differs by {alone:.1e} alone and in a batch")
-    if subset != other:
-        require(_differ(_counterpart(generator, other), w), f"the {off.format(subset, other)} is the sample itself")
+    rest = ": draw the same z, stream.normal(class_index, indices, dim), and give it the class target"
+    require_alike(same, w, f"the counterpart of class {first} in class {first} differs from sample", rest)
+    mean, other = generator.mean_w[last].to(w).expand_as(w), f"the counterpart of class {first} in class {last}"
+    at_mean = _counterpart(generator, last, truncation=0.0)
+    require_alike(at_mean, mean, f"{other} at truncation 0 differs from mean_w[{last}]", "")
+    all_of_them, alone = _counterpart(generator, last), _counterpart(generator, last, [_INDICES[2]])
+    require_alike(alone, all_of_them[2:3], f"{other} differs", " alone and in a batch")
+    require(first == last or _differ(all_of_them, w), f"{other} is the sample itself")
 
 
 def _counterpart(
@@ -204,13 +193,9 @@ def _check_features(generator: Any, w: Tensor, image: Tensor) -> None:
     again, maps = result
     _check_pixels(generator, again, len(w))
     if apart(again, image) > EQUAL:
-        noise = apart(generator.synthesize(w), image)
-        require(
-            noise <= EQUAL, f"images differ by {noise:.1e} of the largest value when repeated: is there noise in them?"
-        )
-        raise ContractError(
-            f"images with and without features differ by {apart(again, image):.1e} of the largest value"
-        )
+        rest = " of the largest value when repeated: is there noise in them?"
+        require_alike(generator.synthesize(w), image, "images differ", rest)
+        require_alike(again, image, "images with and without features differ", " of the largest value")
     for name, value in maps.items():
         square = isinstance(value, Tensor) and value.dim() == 4 and value.shape[2] == value.shape[3]
         good = isinstance(name, str) and square and len(value) == len(w)
@@ -225,8 +210,8 @@ def _check_choice(generator: Any, w: Tensor, maps: dict[str, Tensor]) -> None:
     result = generator.synthesize(w, features=(name,))
     alone = isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict) and list(result[1]) == [name]
     require(alone, f"synthesize(w, features=({name!r},)) must give (image, that map alone), got {kind(result)}")
-    off = apart(result[1][name], maps[name])
-    require(off <= EQUAL, f"map {name!r} differs by {off:.1e} of its largest value when it is asked for alone")
+    rest = " of its largest value when it is asked for alone"
+    require_alike(result[1][name], maps[name], f"map {name!r} differs", rest)
     try:
         generator.synthesize(w, features=("no such layer",))
     except ValueError:
@@ -235,23 +220,9 @@ def _check_choice(generator: Any, w: Tensor, maps: dict[str, Tensor]) -> None:
 
 
 def _check_independence(generator: Any, w: Tensor, image: Tensor) -> None:
-    alone = apart(generator.synthesize(w[:1]), image[:1])
-    require(
-        alone <= ALONE,
-        f"an image alone and in a batch differ by {alone:.1e} of the largest value, expected {ALONE} at most: are "
-        "batch statistics or noise in use?",
-    )
-
-
-def _check_gradient(generator: Any, w: Tensor) -> None:
-    with torch.enable_grad():
-        w = w.clone().requires_grad_()
-        image = generator.synthesize(w)
-        require(
-            image.requires_grad, "synthesize is not differentiable: do without no_grad, detach and rounding (uint8)"
-        )
-        (gradient,) = torch.autograd.grad(image.square().sum(), w, allow_unused=True)
-    check_gradient(gradient, "w")
+    differ = "an image alone and in a batch differ"
+    rest = f" of the largest value, expected {ALONE} at most: are batch statistics or noise in use?"
+    require_alike(generator.synthesize(w[:1]), image[:1], differ, rest, ALONE)
 
 
 def _sample(

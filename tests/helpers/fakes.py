@@ -26,7 +26,7 @@ from lis.config import (
 )
 from lis.context import Context
 from lis.engine import InProcess
-from lis.generators.layers import wanted_layers
+from lis.generators.layers import requested_layers
 from lis.linking.evaluation import EvaluationConfig
 from lis.linking.similarity import SimilarityConfig
 from lis.progress import Progress
@@ -96,7 +96,7 @@ class FakeGenerator:
     def synthesize(self, w: Tensor, features: bool | Collection[str] = False) -> Any:
         """Images `[n, 3, H, W]`."""
         image = (w @ self.decoder.T).unflatten(1, (3, self.resolution, self.resolution)).clamp(-1, 1)
-        return image if features is False else (image, dict.fromkeys(wanted_layers(features, ["only"]), image))
+        return image if features is False else (image, dict.fromkeys(requested_layers(features, ["only"]), image))
 
     def true_factors(self, w: Tensor) -> Tensor:
         """Factors `[n, factors]`."""

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from helpers.fakes import NAMES, FakeClassifier, FakeGenerator, make_context
 from lis.config import FewShotConfig
 from lis.context import Context
-from lis.generators.layers import wanted_layers
+from lis.generators.layers import requested_layers
 
 LABELS = ("disc", "spot")
 SIZE = 32
@@ -51,7 +51,7 @@ class Painted(FakeGenerator):
             return image
         small = {size: F.adaptive_avg_pool2d(image, size) for size in (8, 16, 32)}
         maps = {name: torch.einsum("dc,nchw->ndhw", mix, small[_side(name)]) for name, mix in self.mixes.items()}
-        wanted = wanted_layers(features, list(maps))
+        wanted = requested_layers(features, list(maps))
         return image, {name: F.leaky_relu(maps[name], 0.2) for name in wanted}
 
 

@@ -2,5 +2,3 @@
 
 from lis.generators.partworld.generator import PartWorld
 from lis.generators.partworld.world import SETS, World, world
-
-__all__ = ["SETS", "PartWorld", "World", "world"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lis.generators.partworld.drawing import BACKGROUND, Canvas, FigureSet, Layer, Values, hsl, pose
+from lis.generators.partworld.drawing import BACKGROUND, Canvas, FigureSet, Layer, Values, hsl, pose, ray
 
 LABELS = ("beak", "eye", "head", "leg", "wing", "body", "tail")
 DETAILS = ("beak", "white of the eye", "pupil", "head", "leg", "wing", "body", "belly", "tail")
@@ -56,15 +56,14 @@ CLASSES = {
         "belly_lightness": 0.9, "body_length": 0.5, "eye_size": 0.8, "leg_length": 0.3, "tail_angle": -0.5,
     },
 }  # fmt: skip
+_X, _Y = 0.12, 0.04
+"""Centre of the body."""
 
 
 def _draw(v: Values, canvas: Canvas) -> list[Layer]:
     """Layers back to front: legs, tail, body, belly, wing, beak, head, eye."""
     plumage = hsl(v["plumage_hue"] % 1.0, 0.55, v["plumage_lightness"])
     return [*_trunk(v, canvas, plumage), _wing(v, canvas, plumage), *_face(v, canvas, plumage)]
-
-
-_X, _Y = 0.12, 0.04
 
 
 def _head_centre(v: Values) -> tuple[Tensor, Tensor]:
@@ -76,10 +75,7 @@ def _trunk(v: Values, canvas: Canvas, plumage: Tensor) -> list[Layer]:
     length, height, tilt = v["body_length"], v["body_height"], v["posture"]
     cos, sin = torch.cos(tilt), torch.sin(tilt)
     root = (_X + 0.75 * length * cos, _Y + 0.60 * length * sin)
-    reach = (
-        root[0] + v["tail_length"] * torch.cos(v["tail_angle"]),
-        root[1] - v["tail_length"] * torch.sin(v["tail_angle"]),
-    )
+    end = ray(root, v["tail_length"], v["tail_angle"])
     shoulder = (_X - 0.5 * length * cos, _Y - 0.5 * length * sin)
     neck = canvas.limb(shoulder, _head_centre(v), 0.55 * height, 0.7 * v["head_size"])
     body = canvas.ellipse(_X, _Y, length, height, 0.8 * tilt).with_(neck)
@@ -90,20 +86,15 @@ def _trunk(v: Values, canvas: Canvas, plumage: Tensor) -> list[Layer]:
     pale = hsl(v["plumage_hue"] % 1.0, 0.35, v["belly_lightness"])
     return [
         canvas.layer("leg", legs[0].with_(legs[1]), orange),
-        canvas.layer("tail", canvas.limb(root, reach, 0.065, 0.10), plumage * 0.68),
+        canvas.layer("tail", canvas.limb(root, end, 0.065, 0.10), plumage * 0.68),
         canvas.layer("body", body, plumage),
         canvas.layer("body", belly.within(body.distance + 0.012), pale, "belly"),
     ]
 
 
 def _wing(v: Values, canvas: Canvas, plumage: Tensor) -> Layer:
-    x0, y0, length, angle = (
-        _X - 0.22 * v["body_length"],
-        _Y - 0.15 * v["body_height"],
-        v["wing_length"],
-        v["wing_angle"],
-    )
-    tip = (x0 + length * torch.cos(angle), y0 - length * torch.sin(angle))
+    x0, y0, angle = _X - 0.22 * v["body_length"], _Y - 0.15 * v["body_height"], v["wing_angle"]
+    tip = ray((x0, y0), v["wing_length"], angle)
     wing = canvas.limb((x0, y0), tip, v["wing_width"], 0.4 * v["wing_width"])
     along = (canvas.x - x0) * torch.cos(angle) - (canvas.y - y0) * torch.sin(angle)
     bars = 1 + v["wing_bars"] * torch.sin(20.0 * along)

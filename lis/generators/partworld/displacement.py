@@ -1,7 +1,7 @@
 """Where every pixel of a figure goes when its factors change: what a matcher of images should find.
 
 A point belongs to the layer that is painted over it, and in that layer to the nearest of its simple shapes; it moves
-with the frame of that shape (`frames.py`) and with the pose of the figure. Paint is not asked: the stripes of a body,
+with the frame of that shape (`Frame`) and with the pose of the figure. Paint is not asked: the stripes of a body,
 the ribs of a cap and the bars of a wing have frames of their own and do not stretch when their part grows.
 """
 
@@ -68,7 +68,7 @@ def _followed(
     for index, (layer, target) in enumerate(zip(layers, targets, strict=True)):
         nearest = torch.stack([distance for distance, _ in layer.made_of]).argmin(0)
         for part, ((_, here), (_, there)) in enumerate(zip(layer.made_of, target.made_of, strict=True)):
-            subset = (seen == index) & (nearest == part)
-            to_x, to_y = moved.in_frame(*there.placed(*here.own(canvas.x, canvas.y)))
-            x, y = torch.where(subset, to_x, x), torch.where(subset, to_y, y)
+            followed = (seen == index) & (nearest == part)
+            to_x, to_y = moved.in_frame(*there.to_figure(*here.to_shape(canvas.x, canvas.y)))
+            x, y = torch.where(followed, to_x, x), torch.where(followed, to_y, y)
     return x, y

@@ -5,9 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lis.generators.partworld.drawing import BACKGROUND, Canvas, FigureSet, Layer, Shape, Values, hsl, pose
+from lis.generators.partworld.drawing import BACKGROUND, Canvas, FigureSet, Layer, Shape, Values, hsl, pose, ray
 
 LABELS = ("leg", "body", "tail", "tongue", "eye", "nose", "snout", "ear", "head")
+DETAILS = (
+    "far leg", "near leg", "body", "tail", "tongue", "white of the eye", "pupil", "nose", "snout", "far ear",
+    "near ear", "head",
+)  # fmt: skip
 RANGES = pose(0.96, 1.20) | {
     "head_size": (0.24, 0.36),  # radius
     "head_height": (-0.14, 0.12),  # offset of the head, downwards
@@ -55,6 +59,8 @@ CLASSES = {
         "fur_texture": -0.5,
     },
 }  # fmt: skip
+_COLOURS = ((1.0, 1.0, 1.0), (0.06, 0.05, 0.05), (0.95, 0.42, 0.50))
+"""White of the eye, pupil and nose, tongue."""
 
 
 def _draw(v: Values, canvas: Canvas) -> list[Layer]:
@@ -74,11 +80,11 @@ def _legs(v: Values, canvas: Canvas, near: bool) -> Shape:
     x, y, *_ = _body_frame(v)
     radius = 0.06 + 0.14 * v["body_height"]
     top, bottom = y + 0.5 * v["body_height"], y + 0.72 * v["body_height"] + v["leg_length"]
-    spread = v["leg_spread"] if near else -1.2 * v["leg_spread"]
+    stance = v["leg_spread"] if near else -1.2 * v["leg_spread"]
     inset, lift = (0.0, 0.0) if near else (0.12, 0.03)
     front, back = x - 0.68 * v["body_length"] + inset, x + 0.68 * v["body_length"] - inset
-    return canvas.limb((front + spread, top), (front + 0.8 * spread, bottom - lift), radius, 0.8 * radius).with_(
-        canvas.limb((back - spread, top), (back - 0.8 * spread, bottom - lift), radius, 0.8 * radius)
+    return canvas.limb((front + stance, top), (front + 0.8 * stance, bottom - lift), radius, 0.8 * radius).with_(
+        canvas.limb((back - stance, top), (back - 0.8 * stance, bottom - lift), radius, 0.8 * radius)
     )
 
 
@@ -86,8 +92,8 @@ def _behind(v: Values, canvas: Canvas, fur: Tensor, mark: Tensor) -> list[Layer]
     x, y, head_x, head_y = _body_frame(v)
     length, angle = v["tail_length"], v["tail_angle"]
     root = (x + 0.86 * v["body_length"], y - 0.35 * v["body_height"])
-    knee = (root[0] + 0.55 * length * torch.cos(angle), root[1] - 0.55 * length * torch.sin(angle))
-    tip = (knee[0] + 0.45 * length * torch.cos(angle + 0.7), knee[1] - 0.45 * length * torch.sin(angle + 0.7))
+    knee = ray(root, 0.55 * length, angle)
+    tip = ray(knee, 0.45 * length, angle + 0.7)
     tail = canvas.limb(root, knee, 0.075, 0.065).with_(canvas.limb(knee, tip, 0.065, 0.045))
     size, ear = v["head_size"], v["ear_length"]
     ear_root = (head_x - 0.30 * size, head_y - 0.60 * size)
@@ -139,9 +145,4 @@ def _face(v: Values, canvas: Canvas, fur: Tensor, mark: Tensor) -> list[Layer]:
     ]
 
 
-_COLOURS = ((1.0, 1.0, 1.0), (0.06, 0.05, 0.05), (0.95, 0.42, 0.50))
-DETAILS = (
-    "far leg", "near leg", "body", "tail", "tongue", "white of the eye", "pupil", "nose", "snout", "far ear",
-    "near ear", "head",
-)  # fmt: skip
 DOGS = FigureSet("dogs", LABELS, DETAILS, RANGES, CLASSES, 0.9, _draw)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 BACKGROUND = {"background_hue": (0.25, 0.70), "background_lightness": (0.45, 0.85)}
 """Hue as a share of the colour circle; lightness in [0, 1]."""
-_SLOPE = 1.3
+_SLOPE, _TINY = 1.3, 1e-9
 Values = Mapping[str, Tensor]
-_TINY = 1e-9
 Number = Tensor | float
 Point = tuple[Number, Number]
 
@@ -21,6 +19,11 @@ Point = tuple[Number, Number]
 def pose(smallest: float, largest: float) -> dict[str, tuple[float, float]]:
     """Ranges of the pose: position in frame units, a set's range of sizes, rotation in radians."""
     return {"x": (-0.12, 0.12), "y": (-0.09, 0.09), "scale": (smallest, largest), "rotation": (-0.20, 0.20)}
+
+
+def ray(start: Point, length: Tensor, angle: Tensor) -> Point:
+    """The point at a distance from another, at an angle from the right upwards (radians)."""
+    return start[0] + length * torch.cos(angle), start[1] - length * torch.sin(angle)
 
 
 @dataclass(frozen=True)
@@ -160,12 +163,11 @@ class Canvas:
         """Ellipse with half axes a (along `angle`) and b; the distance is exact at the edge to first order."""
         dx, dy = self.x - x, self.y - y
         if angle is not None:
-            cos, sin = torch.cos(angle), torch.sin(angle)
-            dx, dy = dx * cos + dy * sin, dy * cos - dx * sin
+            dx, dy = _turned(dx, dy, -angle)
         distance = (torch.sqrt((dx / a) ** 2 + (dy / b) ** 2 + _TINY) - 1) * torch.minimum(a, b)
         return Shape(distance, ((distance, Oval(x, y, a, b, angle)),))
 
-    def limb(self, start: tuple[Number, Number], end: tuple[Number, Number], r0: Number, r1: Number) -> Shape:
+    def limb(self, start: Point, end: Point, r0: Number, r1: Number) -> Shape:
         """Capsule between two points whose radius runs from r0 to r1."""
         (x0, y0), (x1, y1) = start, end
         ax, ay = x1 - x0, y1 - y0
@@ -244,18 +246,6 @@ def shares(layers: list[Layer]) -> list[Tensor]:
     return result[::-1]
 
 
-class Frame(Protocol):
-    """Between the figure's coordinates and those of a shape; `placed` undoes `own`."""
-
-    def own(self, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
-        """Coordinates in the shape of points `[n, h, w]` of the figure."""
-        ...
-
-    def placed(self, *subset: Tensor) -> tuple[Tensor, Tensor]:
-        """Points of the figure, across and down, of coordinates in the shape."""
-        ...
-
-
 @dataclass(frozen=True)
 class Oval:
     """A disc or ellipse around (x, y) with half axes a (along `angle`, radians) and b: the unit circle, stretched."""
@@ -266,16 +256,16 @@ class Oval:
     b: Number
     angle: Tensor | None = None
 
-    def own(self, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    def to_shape(self, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
         """Shares of the half axes."""
         along, across = x - self.x, y - self.y
         if self.angle is not None:
             along, across = _turned(along, across, -self.angle)
         return along / self.a, across / self.b
 
-    def placed(self, *subset: Tensor) -> tuple[Tensor, Tensor]:
+    def to_figure(self, *coordinates: Tensor) -> tuple[Tensor, Tensor]:
         """Points of the figure."""
-        along, across = subset[0] * self.a, subset[1] * self.b
+        along, across = coordinates[0] * self.a, coordinates[1] * self.b
         if self.angle is not None:
             along, across = _turned(along, across, self.angle)
         return self.x + along, self.y + across
@@ -290,7 +280,7 @@ class Limb:
     r0: Number
     r1: Number
 
-    def own(self, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    def to_shape(self, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
         """The nearest place on the axis, from 0 to 1, and the way from there along and across, in radii."""
         ax, ay, length = self._axis()
         dx, dy = x - self.start[0], y - self.start[1]
@@ -298,13 +288,13 @@ class Limb:
         rx, ry = (dx - t * ax) / self._radius(t), (dy - t * ay) / self._radius(t)
         return t, (rx * ax + ry * ay) / length, (ry * ax - rx * ay) / length
 
-    def placed(self, *subset: Tensor) -> tuple[Tensor, Tensor]:
+    def to_figure(self, *coordinates: Tensor) -> tuple[Tensor, Tensor]:
         """Points of the figure."""
         ax, ay, length = self._axis()
-        t, along, across = subset
-        reach = self._radius(t) / length
-        x = self.start[0] + t * ax + reach * (along * ax - across * ay)
-        y = self.start[1] + t * ay + reach * (along * ay + across * ax)
+        t, along, across = coordinates
+        width = self._radius(t) / length
+        x = self.start[0] + t * ax + width * (along * ax - across * ay)
+        y = self.start[1] + t * ay + width * (along * ay + across * ax)
         return x, y
 
     def _axis(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -320,3 +310,7 @@ def _turned(x: Tensor, y: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
     """Vectors turned by an angle from the first axis towards the second."""
     cos, sin = torch.cos(angle), torch.sin(angle)
     return x * cos - y * sin, x * sin + y * cos
+
+
+Frame = Oval | Limb
+"""Between the figure's coordinates and those of a shape: `to_figure` undoes `to_shape`."""

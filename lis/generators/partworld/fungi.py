@@ -88,16 +88,13 @@ def _cap(v: Values, canvas: Canvas, up: Tensor) -> tuple[Shape, Shape]:
 
 
 def _spots(v: Values, canvas: Canvas) -> Shape:
-    reach, height = v["spot_spread"] * v["cap_width"], v["cap_height"]
+    x, y = v["stem_bend"], _FOOT - v["stem_length"]
+    width, height = v["spot_spread"] * v["cap_width"], v["cap_height"]
     cos, sin = torch.cos(v["cap_tilt"]), torch.sin(v["cap_tilt"])
-    indices = ((side * reach, share * height) for side, share in _SPOTS)
+    positions = ((side * width, share * height) for side, share in _SPOTS)
     first, *others = (
-        canvas.circle(
-            v["stem_bend"] + across * cos + up * sin,
-            _FOOT - v["stem_length"] + across * sin - up * cos,
-            v["spot_size"],
-        )
-        for across, up in indices
+        canvas.circle(x + across * cos + up * sin, y + across * sin - up * cos, v["spot_size"])
+        for across, up in positions
     )
     return first.with_(*others)
 

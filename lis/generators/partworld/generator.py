@@ -12,11 +12,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lis.config import PartWorldConfig
-from lis.generators.layers import wanted_layers
+from lis.generators.layers import requested_layers, require_class
 from lis.generators.partworld.displacement import displacement
 from lis.generators.partworld.network import StyleNetwork
 from lis.generators.partworld.world import SETS, W_DIM, set_of, world
 from lis.streams import Stream
+from lis.types import Images, Layers
 
 WEIGHTS = Path(__file__).parent / "weights"
 _MEAN_SAMPLES = 4096
@@ -68,7 +69,8 @@ class PartWorld(nn.Module):
         self.network.load_state_dict({name: value.float() for name, value in load_file(path).items()})
         self.network.to(memory_format=torch.channels_last)  # in which a CPU convolves twice as fast
         self.requires_grad_(False).eval()
-        self.fingerprint = _hash(path, f"{self.world.identity}|{conditional}")
+        settings = f"{self.world.identity}|{conditional}".encode()
+        self.fingerprint = hashlib.sha256(path.read_bytes() + settings).hexdigest()
         self.register_buffer("mean_w", self._mean_w())
 
     def sample(
@@ -81,7 +83,7 @@ class PartWorld(nn.Module):
         Raises:
             ValueError: the class does not exist, or a class is asked of a generator without classes.
         """
-        self._require(class_index)
+        require_class(class_index, self.num_classes)
         draws = stream.normal(class_index, indices, len(self.factor_names) + 1)
         z, which = draws[:, :-1], class_index
         if which is None:
@@ -96,16 +98,10 @@ class PartWorld(nn.Module):
         Raises:
             ValueError: one of the classes does not exist.
         """
-        self._require(class_index)
-        self._require(target)
+        require_class(class_index, self.num_classes)
+        require_class(target, self.num_classes)
         z = stream.normal(class_index, indices, len(self.factor_names) + 1)[:, :-1]
         return self._truncated(self.world.to_w(self.world.factors_of(z, target)), target, truncation)
-
-    def _require(self, class_index: int | None) -> None:
-        if (class_index is None) != (self.num_classes == 0) or (class_index or 0) not in range(
-            max(self.num_classes, 1)
-        ):
-            raise ValueError(f"class {class_index}: this generator has classes {list(range(self.num_classes)) or None}")
 
     def _truncated(self, w: Tensor, class_index: int | None, truncation: float | None) -> Tensor:
         psi, mean = self.truncation if truncation is None else truncation, self.mean_w[class_index or 0]
@@ -115,9 +111,7 @@ class PartWorld(nn.Module):
     def synthesize(self, w: Tensor, features: Literal[False] = False) -> Tensor: ...
     @overload
     def synthesize(self, w: Tensor, features: Literal[True] | Collection[str]) -> tuple[Tensor, dict[str, Tensor]]: ...
-    def synthesize(
-        self, w: Tensor, features: bool | Collection[str] = False
-    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+    def synthesize(self, w: Tensor, features: Layers = False) -> Images:
         """Images `[n, 3, 64, 64]` in [-1, 1] of `w [n, 64]`; with `features` also the maps of 4 … 64 px by layer.
 
         Raises:
@@ -127,7 +121,7 @@ class PartWorld(nn.Module):
         image = image.clamp(-1, 1).contiguous()
         if features is False:
             return image
-        requested = wanted_layers(features, list(maps))
+        requested = requested_layers(features, list(maps))
         return image, {name: x for name, x in maps.items() if name in requested}
 
     def true_factors(self, w: Tensor) -> Tensor:
@@ -156,9 +150,9 @@ class PartWorld(nn.Module):
     def _mean_w(self) -> Tensor:
         """Mean w per class over a fixed draw; one row over all classes for a generator without classes."""
         z = torch.randn(_MEAN_SAMPLES, len(self.factor_names), generator=torch.Generator().manual_seed(0))
-        means = [self.world.to_w(self.world.factors_of(z, c)).mean(0) for c in range(len(self.world.class_names))]
-        stacked = torch.stack(means)
-        return stacked if self.conditional else stacked.mean(0, keepdim=True)
+        classes = range(len(self.world.class_names))
+        means = torch.stack([self.world.to_w(self.world.factors_of(z, c)).mean(0) for c in classes])
+        return means if self.conditional else means.mean(0, keepdim=True)
 
 
 def _find_set(class_names: Sequence[str], figures: str | None, conditional: bool) -> str:
@@ -170,17 +164,13 @@ def _find_set(class_names: Sequence[str], figures: str | None, conditional: bool
     if figures is not None and not conditional:
         return figures
     try:
-        subset = set_of(class_names)
+        known = set_of(class_names)
     except ValueError as error:
         hint = "for classes that only the classifier knows: gan.conditional=false gan.figures=<set>"
         raise ValueError(f"{error}; {hint}") from error
-    if figures not in (None, subset):
+    if figures not in (None, known):
         raise ValueError(
-            f"gan.figures={figures} and classes of {subset} ({', '.join(class_names)}): expected classes of {figures} "
+            f"gan.figures={figures} and classes of {known} ({', '.join(class_names)}): expected classes of {figures} "
             f"(classes={figures}), or a generator without classes (gan.conditional=false)"
         )
-    return subset
-
-
-def _hash(path: Path, settings: str) -> str:
-    return hashlib.sha256(path.read_bytes() + settings.encode()).hexdigest()
+    return known

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -13,7 +12,6 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import IterableDataset
 
 from lis.generators.partworld.network import CHANNELS, StyleNetwork
 from lis.generators.partworld.world import World
@@ -28,19 +26,11 @@ _WIDE, _WIDENING = 0.25, 0.7
 """Share of the samples whose factors get extra noise, and its scale: perturbed w must stay sensible too."""
 
 
-class RenderedBatches(IterableDataset):
-    """Endless batches (u, image in [-1, 1], detail masks), drawn by the renderer."""
-
-    def __init__(self, world: World, batch_size: int, seed: int) -> None:
-        self.world, self.batch_size, self.seed = world, batch_size, seed
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        rng = torch.Generator().manual_seed(self.seed)
-        while True:
-            u = draw_factors(self.world, self.batch_size, rng)
-            wide = int(_WIDE * self.batch_size)
-            u[:wide] += _WIDENING * torch.randn(wide, u.shape[1], generator=rng)
-            yield u, *self.world.figures.render(u, by_detail=True)
+def draw_rendered(world: World, n: int, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Factors `[n, factors]`, images in [-1, 1] and masks of details: a batch drawn by the renderer."""
+    u, wide = draw_factors(world, n, rng), int(_WIDE * n)
+    u[:wide] += _WIDENING * torch.randn(wide, u.shape[1], generator=rng)
+    return u, *world.figures.render(u, by_detail=True)
 
 
 def draw_factors(world: World, n: int, rng: torch.Generator) -> Tensor:

@@ -21,10 +21,10 @@ from lis.generators.partworld.fungi import FUNGI
 from lis.rounding import linear
 
 VERSION = 1
-"""To be raised when a drawing, the spreads or φ change: stored results then no longer count."""
+"""To be raised when a drawing, the scales or φ change: stored results then no longer count."""
 W_DIM = 64
 SETS: dict[str, FigureSet] = {figures.name: figures for figures in (DOGS, FUNGI, BIRDS)}
-_SPREAD = (0.65, 1.0)
+_STD = (0.65, 1.0)
 """Smallest and largest standard deviation of a factor within a class."""
 _CORRELATION = 0.10
 _POSE = 4
@@ -48,7 +48,7 @@ class World:
         rng = np.random.default_rng(seed)
         n = len(figures.factor_names)
         self.means = _class_means(figures)
-        self.spreads = torch.stack([_spread(rng, n) for _ in self.class_names])
+        self.scales = torch.stack([_scale(rng, n) for _ in self.class_names])
         basis = np.linalg.qr(rng.standard_normal((W_DIM, n)))[0]
         self.basis = torch.from_numpy(basis).float()
         self._order = torch.from_numpy(rng.permutation(n))
@@ -64,14 +64,14 @@ class World:
 
     def factors_of(self, z: Tensor, class_index: int | Tensor) -> Tensor:
         """u = μ_c + L_c z: latent factors `[n, factors]` of draws `z [n, factors]`."""
-        spread, mean = self.spreads[class_index].to(z), self.means[class_index].to(z)
-        return (mean + (spread.double() @ z.double()[..., None])[..., 0]).to(z.dtype)
+        scale, mean = self.scales[class_index].to(z), self.means[class_index].to(z)
+        return (mean + (scale.double() @ z.double()[..., None])[..., 0]).to(z.dtype)
 
     def log_posterior(self, u: Tensor) -> Tensor:
         """Log probability `[n, classes]` of every class given the factors, for equal priors (Bayes' rule)."""
         normals = [
-            torch.distributions.MultivariateNormal(mean.to(u), scale_tril=_cholesky(spread).to(u))
-            for mean, spread in zip(self.means, self.spreads, strict=True)
+            torch.distributions.MultivariateNormal(mean.to(u), scale_tril=torch.linalg.cholesky(scale @ scale.T).to(u))
+            for mean, scale in zip(self.means, self.scales, strict=True)
         ]
         return torch.log_softmax(torch.stack([normal.log_prob(u) for normal in normals], 1), 1)
 
@@ -144,20 +144,16 @@ def _class_means(figures: FigureSet) -> Tensor:
     return means
 
 
-def _spread(rng: np.random.Generator, n: int) -> Tensor:
-    """L_c: diagonal spreads times weak correlations; the pose stays independent."""
+def _scale(rng: np.random.Generator, n: int) -> Tensor:
+    """L_c: diagonal scales times weak correlations; the pose stays independent."""
     mixing = rng.standard_normal((n, n)) * _CORRELATION
     mixing[:_POSE] = mixing[:, :_POSE] = 0
-    return torch.from_numpy(np.diag(rng.uniform(*_SPREAD, n)) @ (np.eye(n) + mixing)).float()
+    return torch.from_numpy(np.diag(rng.uniform(*_STD, n)) @ (np.eye(n) + mixing)).float()
 
 
 def _bump(x: Tensor) -> Tensor:
     """An even function of two tanh, high around 0 and low on both sides: no linear map comes near it."""
     return _HEIGHT * (torch.tanh(_SLOPE * (x + _WIDTH)) - torch.tanh(_SLOPE * (x - _WIDTH)) - 1)
-
-
-def _cholesky(spread: Tensor) -> Tensor:
-    return torch.linalg.cholesky(spread @ spread.T)
 
 
 def _rows(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:

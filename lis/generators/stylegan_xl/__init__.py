@@ -4,14 +4,3 @@ from lis.generators.stylegan_xl.checkpoint import read_checkpoint, write_checkpo
 from lis.generators.stylegan_xl.generator import StyleGANXL
 from lis.generators.stylegan_xl.geometry import GeneratorSpec, geometry
 from lis.generators.stylegan_xl.published import imagenet, imagenet256, stylegan_xl
-
-__all__ = [
-    "GeneratorSpec",
-    "StyleGANXL",
-    "geometry",
-    "imagenet",
-    "imagenet256",
-    "read_checkpoint",
-    "stylegan_xl",
-    "write_checkpoint",
-]

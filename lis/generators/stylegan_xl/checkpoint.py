@@ -1,19 +1,21 @@
 """Reads and writes checkpoints of StyleGAN-XL: the published pickles, of which nothing is executed, and safetensors.
 
 A published file is a pickle of `{G, D, G_ema, …}` in which the networks carry the program that made them. It is read in
-three steps: `unpickling` turns it into containers and records of calls, `modules` makes the picture of one network out
+three steps: `unpickling` turns it into containers and records of calls, `records` makes the picture of one network out
 of them, with its tensors read from where they lie in the file, and `geometry` says what to build from that picture.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import pickle
+import types
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from safetensors.torch import save_file
 from torch import Tensor
@@ -21,7 +23,7 @@ from torch import Tensor
 from lis.files import load_safetensors, parse_json, read_bytes
 from lis.generators.stylegan_xl.generator import StyleGANXL
 from lis.generators.stylegan_xl.geometry import GeneratorSpec, geometry
-from lis.generators.stylegan_xl.records import Node, as_dict, read_module, typed
+from lis.generators.stylegan_xl.records import Node, as_dict, read_module
 from lis.generators.stylegan_xl.synthesis import laid_out
 from lis.pickles.records import describe
 from lis.pickles.tensors import Source, mistaken, opened
@@ -38,6 +40,8 @@ ENTRY = "G_ema"
 WEIGHTS, DESCRIPTION = "generator.safetensors", "generator.json"
 MAX_DESCRIPTION = 2**22
 """Bytes of the description; that of the largest published network takes less than one fiftieth."""
+MAX_INTEGER = 2**63
+"""Larger ones are no sizes of anything, and neither tensors nor floats can hold them."""
 
 
 def read_checkpoint(path: Path | str, entry: str = ENTRY, **settings: Any) -> StyleGANXL:
@@ -61,7 +65,9 @@ def read_checkpoint(path: Path | str, entry: str = ENTRY, **settings: Any) -> St
 
 
 def write_checkpoint(generator: StyleGANXL, folder: Path | str, origin: Origin | None = None) -> None:
-    """Write a generator as `generator.safetensors` and `generator.json`.
+    """Write a generator as `generator.safetensors` and `generator.json`; of a writing that breaks off nothing is left.
+
+    The weights are whole as soon as they have their name.
 
     Args:
         generator: its weights are written under the names of the authors' program.
@@ -75,7 +81,20 @@ def write_checkpoint(generator: StyleGANXL, folder: Path | str, origin: Origin |
     tensors = generator.state_dict()
     if any(value.is_meta for value in tensors.values()):
         raise ValueError("the generator has no weights yet: load some before it is written")
-    write_saved(Path(folder), tensors, Description(generator.spec, origin))
+    folder = Path(folder)
+    require_free(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f"{WEIGHTS}.part"
+    try:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, part)
+        stop.check()
+        part.replace(folder / WEIGHTS)
+        description = json.dumps(asdict(Description(generator.spec, origin)), indent=1, allow_nan=False)
+        (folder / DESCRIPTION).write_text(description + "\n")
+    except BaseException:
+        for file in (part, folder / WEIGHTS, folder / DESCRIPTION):
+            file.unlink(missing_ok=True)
+        raise
 
 
 def read_pickle(path: Path | str, entry: str = ENTRY) -> Node:
@@ -141,14 +160,11 @@ def _contents(path: Path, entry: str) -> tuple[GeneratorSpec, dict[str, Tensor]]
 
 def _picture(path: Path, entry: str) -> Node:
     with opened(path) as source:
-        _require_pickle(source.data[:24])
+        start = source.data[:24]
+        kind = mistaken(start) or next((kind for sign, kind in OF_TORCH.items() if start.startswith(sign)), None)
+        if kind or start[0] != pickle.PROTO[0]:
+            raise ValueError(f"it is {kind or 'no pickle'}: it begins with {start!r}")
         return read_module(source, _entry(source, entry), entry)
-
-
-def _require_pickle(start: bytes) -> None:
-    kind = mistaken(start) or next((kind for sign, kind in OF_TORCH.items() if start.startswith(sign)), None)
-    if kind or start[0] != pickle.PROTO[0]:
-        raise ValueError(f"it is {kind or 'no pickle'}: it begins with {start!r}")
 
 
 def _entry(source: Source, name: str) -> Any:
@@ -157,13 +173,10 @@ def _entry(source: Source, name: str) -> Any:
     if entries is None:
         raise ValueError(f"it holds {describe(content)}")
     if name not in entries:
-        raise ValueError(f"it has no entry {name!r}, but {_listed(entries)}")
+        names = [f"{name!r:.40}" for name in entries if isinstance(name, str)]
+        listed = ", ".join(names[:10]) + (", …" if len(names) > 10 else "") or "none"
+        raise ValueError(f"it has no entry {name!r}, but {listed}")
     return entries[name]
-
-
-def _listed(entries: dict[Any, Any]) -> str:
-    names = [f"{name!r:.40}" for name in entries if isinstance(name, str)]
-    return ", ".join(names[:10]) + (", …" if len(names) > 10 else "") or "none"
 
 
 @dataclass(frozen=True)
@@ -187,31 +200,8 @@ class Description:
     version: int = 1
 
 
-def write_saved(folder: Path, tensors: Mapping[str, Tensor], description: Description) -> None:
-    """Write both files into a folder, which is made when needed; of a writing that is broken off nothing is left.
-
-    The weights are whole as soon as they have their name.
-
-    Raises:
-        ValueError: one of them is there already.
-        OSError: they cannot be written.
-    """
-    require_free(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f"{WEIGHTS}.part"
-    try:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, part)
-        stop.check()
-        part.replace(folder / WEIGHTS)
-        (folder / DESCRIPTION).write_text(json.dumps(asdict(description), indent=1, allow_nan=False) + "\n")
-    except BaseException:
-        for file in (part, folder / WEIGHTS, folder / DESCRIPTION):
-            file.unlink(missing_ok=True)
-        raise
-
-
 def read_saved(path: Path) -> tuple[Description, dict[str, Tensor]]:
-    """What `write_saved` has written.
+    """What `write_checkpoint` has written.
 
     Args:
         path: the folder, or the safetensors file, beside which the description has the same name.
@@ -221,14 +211,12 @@ def read_saved(path: Path) -> tuple[Description, dict[str, Tensor]]:
         OSError: a file is missing.
     """
     weights = path / WEIGHTS if path.is_dir() else path
-    description = typed(Description, _described(weights.with_suffix(Path(DESCRIPTION).suffix)), "description")
+    beside = weights.with_suffix(Path(DESCRIPTION).suffix)
+    content = parse_json(read_bytes(beside, MAX_DESCRIPTION), beside.name, remedy="convert the network again")
+    description = typed(Description, content, "description")
     if description.version != Description.version:
         raise ValueError(f"it has version {description.version}, expected {Description.version}: convert it again")
     return description, load_safetensors(weights)
-
-
-def _described(path: Path) -> Any:
-    return parse_json(read_bytes(path, MAX_DESCRIPTION), path.name, remedy="convert the network again")
 
 
 def require_free(folder: Path) -> None:
@@ -239,3 +227,49 @@ def require_free(folder: Path) -> None:
     """
     if there := [name for name in (WEIGHTS, DESCRIPTION) if (folder / name).exists()]:
         raise ValueError(f"{folder / there[0]} is there already: choose another folder, or remove it first")
+
+
+def typed(kind: Any, value: Any, where: str) -> Any:
+    """A value of JSON as what an annotation says: a dataclass, a tuple, a number, text, True or None.
+
+    Args:
+        kind: the annotation.
+        value: what was read.
+        where: it stands, for messages.
+
+    Raises:
+        ValueError: the value is of another kind, or keys are missing or unknown.
+
+    Example:
+        >>> typed(tuple[int, ...] | None, [1, 2], "sizes")
+        (1, 2)
+    """
+    if get_origin(kind) in (Union, types.UnionType):
+        options = [option for option in get_args(kind) if option is not type(None)]
+        return None if value is None else typed(options[0], value, where)
+    if is_dataclass(kind):
+        return _dataclass(kind, value, where)
+    if get_origin(kind) is tuple:
+        return _tuple(get_args(kind), value, where)
+    if kind is float and type(value) is int and abs(value) < MAX_INTEGER:
+        value = float(value)
+    whole = type(value) is int and abs(value) >= MAX_INTEGER
+    if type(value) is not kind or whole or (kind is float and not math.isfinite(value)):
+        raise ValueError(f"{where} is {value!r:.80}, expected {kind.__name__}")
+    return value
+
+
+def _dataclass(kind: Any, value: Any, where: str) -> Any:
+    names, types_ = [field.name for field in fields(kind)], get_type_hints(kind)
+    if not isinstance(value, Mapping) or set(value) != set(names):
+        have = sorted(map(str, value)) if isinstance(value, Mapping) else value
+        raise ValueError(f"{where} is {have!r:.200}, expected the keys {', '.join(names)}")
+    return kind(**{name: typed(types_[name], value[name], f"{where}.{name}") for name in names})
+
+
+def _tuple(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
+    repeated = len(kinds) == 2 and kinds[1] is Ellipsis
+    if not isinstance(value, list | tuple) or (not repeated and len(value) != len(kinds)):
+        raise ValueError(f"{where} is {value!r:.80}, expected a list" + ("" if repeated else f" of {len(kinds)}"))
+    each = [kinds[0]] * len(value) if repeated else kinds
+    return tuple(typed(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(each, value, strict=True)))

@@ -6,18 +6,21 @@ import json
 import logging
 from collections.abc import Collection, Sequence
 from collections.abc import Mapping as MappingType
+from dataclasses import asdict
 from typing import Literal, overload
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lis.costs import Cost, Layers
+from lis.costs import Cost
 from lis.fingerprint import Fingerprint
+from lis.generators.layers import require_class
 from lis.generators.stylegan_xl.geometry import GeneratorSpec
 from lis.generators.stylegan_xl.mapping import Mapping
 from lis.generators.stylegan_xl.synthesis import Synthesis, laid_out
 from lis.streams import Stream
+from lis.types import Images, Layers
 
 log = logging.getLogger(__name__)
 
@@ -74,19 +77,19 @@ class StyleGANXL(nn.Module):
         Raises:
             ValueError: a tensor is missing or has another shape than the geometry says.
         """
-        subset = self.state_dict()
+        expected = self.state_dict()
         wrong = [
             f"{name} is {list(tensors[name].shape) if name in tensors else 'missing'}, expected {list(value.shape)}"
-            for name, value in subset.items()
+            for name, value in expected.items()
             if name not in tensors or tensors[name].shape != value.shape
         ]
         if wrong:
             raise ValueError(
                 f"{len(wrong)} tensors do not fit the geometry, such as {wrong[0]}: is it another network's?"
             )
-        if unused := [name for name in tensors if name not in subset]:
+        if unused := [name for name in tensors if name not in expected]:
             log.warning("%d tensors are not used, such as %s", len(unused), unused[0])
-        self.load_state_dict({name: laid_out(tensors[name]) for name in subset}, assign=True)
+        self.load_state_dict({name: laid_out(tensors[name]) for name in expected}, assign=True)
         return self.requires_grad_(False)
 
     @property
@@ -97,7 +100,7 @@ class StyleGANXL(nn.Module):
     @property
     def fingerprint(self) -> str:
         """SHA-256 over geometry, precision and weights; writing through `.data` goes unseen."""
-        return self._fingerprint(self.state_dict(), json.dumps([self.spec.to_json(), self.synthesis.dtype]))
+        return self._fingerprint(self.state_dict(), json.dumps([asdict(self.spec), self.synthesis.dtype]))
 
     def transform(self, matrix: Tensor) -> None:
         """Shift, rotate or scale all images from now on: `matrix [3, 3]` leads from the image to where it is read.
@@ -119,9 +122,8 @@ class StyleGANXL(nn.Module):
         Raises:
             ValueError: the class does not exist, or a class is asked of a generator without classes.
         """
-        self._require(class_index)
-        z = stream.normal(class_index, indices, self.z_dim)
-        return self._mapped(z, class_index, truncation)
+        require_class(class_index, self.num_classes)
+        return self._mapped(stream.normal(class_index, indices, self.z_dim), class_index, truncation)
 
     def counterpart(
         self, class_index: int, indices: Tensor, stream: Stream, target: int, truncation: float | None = None
@@ -131,15 +133,9 @@ class StyleGANXL(nn.Module):
         Raises:
             ValueError: one of the classes does not exist.
         """
-        self._require(class_index)
-        self._require(target)
+        require_class(class_index, self.num_classes)
+        require_class(target, self.num_classes)
         return self._mapped(stream.normal(class_index, indices, self.z_dim), target, truncation)
-
-    def _require(self, class_index: int | None) -> None:
-        if (class_index is None) != (self.num_classes == 0) or (class_index or 0) not in range(
-            max(self.num_classes, 1)
-        ):
-            raise ValueError(f"class {class_index}: expected {_choices(self.num_classes)}")
 
     def _mapped(self, z: Tensor, class_index: int | None, truncation: float | None) -> Tensor:
         z = z.to(self.mean_w.device)
@@ -195,9 +191,7 @@ class StyleGANXL(nn.Module):
     def synthesize(self, w: Tensor, features: Literal[False] = False) -> Tensor: ...
     @overload
     def synthesize(self, w: Tensor, features: Literal[True] | Collection[str]) -> tuple[Tensor, dict[str, Tensor]]: ...
-    def synthesize(
-        self, w: Tensor, features: bool | Collection[str] = False
-    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+    def synthesize(self, w: Tensor, features: Layers = False) -> Images:
         """Images `[n, 3, H, W]` in [-1, 1] of `w [n, w_dim]`; with `features` also the maps, without margins.
 
         Raises:
@@ -208,7 +202,3 @@ class StyleGANXL(nn.Module):
             return self.synthesis(ws).clamp(-1, 1)
         image, maps = self.synthesis(ws, features=features)
         return image.clamp(-1, 1), self.synthesis.crop(maps)
-
-
-def _choices(classes: int) -> str:
-    return f"0 to {classes - 1}" if classes else "None, for a generator without classes"

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from lis.generators.stylegan_xl.records import Node, typed
+from lis.generators.stylegan_xl.records import Node
 
 ACTIVATIONS = ("linear", "lrelu")
 MAX_SIZE, MAX_FACTOR, MAX_TAPS = 4096, 8, 256
@@ -143,19 +143,6 @@ class GeneratorSpec:
         for problem in _problems(self):
             raise ValueError(f"geometry: {problem}")
 
-    def to_json(self) -> dict[str, Any]:
-        """The same as plain values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: Any) -> GeneratorSpec:
-        """The opposite of `to_json`.
-
-        Raises:
-            ValueError: a value is missing, unknown or of another type, or the parts do not fit together.
-        """
-        return typed(cls, values, "geometry")
-
 
 def geometry(node: Node) -> GeneratorSpec:
     """The geometry of a pickled network, read off its layers' values and the shapes of their tensors.
@@ -223,10 +210,7 @@ def _layer(name: str, node: Node) -> LayerSpec:
         clamp=None if clamp is None else _number(node, "conv_clamp"),
         torgb=bool(_integer(node, "is_torgb", 0, 1)),
         affine=_linear(_child(node, "affine")),
-        in_cutoff=_number(node, "in_cutoff"),
-        out_cutoff=_number(node, "out_cutoff"),
-        in_half_width=_number(node, "in_half_width"),
-        out_half_width=_number(node, "out_half_width"),
+        **{name: _number(node, name) for name in ("in_cutoff", "out_cutoff", "in_half_width", "out_half_width")},
     )
 
 

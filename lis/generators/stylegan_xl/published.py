@@ -1,4 +1,8 @@
-"""The generator that a configuration names: a published file, fetched once, a file of the user's, or random weights."""
+"""The generator that a configuration names: a published file, fetched once, a file of the user's, or random weights.
+
+Random weights need the design of the published networks: how wide their layers are, and which frequencies their filters
+pass (Karras et al. 2021, App. C; Sauer et al. 2022).
+"""
 
 from __future__ import annotations
 
@@ -112,23 +116,18 @@ def fetch(url: str | None, cache: str | None = None) -> Path:
     known = record.read_text().strip()[:64] if record.is_file() else ""
     if not path.is_file():
         _download(url, path, known)
-    result = sha256(path)
-    if known and result != known:
+    digest = sha256(path)
+    if known and digest != known:
         raise ValueError(
-            f"{path} is not the file that it was: its SHA-256 is {result}, and {record.name} beside it says {known}. "
+            f"{path} is not the file that it was: its SHA-256 is {digest}, and {record.name} beside it says {known}. "
             f"Delete {name} to fetch it again, or {record.name} if the file was exchanged on purpose"
         )
     if not known:
-        _remember(record, f"{result}  {name}\n")
+        try:
+            record.write_text(f"{digest}  {name}\n")
+        except OSError as error:  # a folder that many share may be closed to this user
+            log.warning("%s cannot be written (%s): it will go unseen if the file changes", record, error.strerror)
     return path
-
-
-def _remember(record: Path, line: str) -> None:
-    """Write the checksum down; a folder that many share may be closed to this user."""
-    try:
-        record.write_text(line)
-    except OSError as error:
-        log.warning("%s cannot be written (%s): it will go unseen if the file changes", record, error.strerror)
 
 
 def _download(url: str, path: Path, known: str) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from struct import Struct
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,8 +23,6 @@ _COST = 100
 MAX_DEPTH = 16
 NUMBERS = frozenset({"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"})
 """NumPy's types that are read; of the others an object array would be a pickle in the pickle."""
-MAX_INTEGER = 2**63
-"""Larger ones are no sizes of anything, and neither tensors nor floats can hold them."""
 _COUNT = Struct("<q")
 
 
@@ -64,8 +60,8 @@ def _module(value: Any, where: str) -> tuple[str, dict[Any, Any]]:
     """Name of the class and state of a module, as PyTorch pickles it or as `torch_utils.persistence` does."""
     match value:
         case Call(Global("torch_utils.persistence", "_reconstruct_persistent_obj"), (meta,)):
-            result = as_dict(meta) or {}  # `module_src` in it is a program: it is not looked at
-            name, state = result.get("class_name"), as_dict(result.get("state"))
+            facts = as_dict(meta) or {}  # `module_src` in it is a program: it is not looked at
+            name, state = facts.get("class_name"), as_dict(facts.get("state"))
         case Call(Global(_, name), _, state):
             state = as_dict(state)
         case _:
@@ -247,52 +243,6 @@ def _dtype(kind: Any) -> np.dtype:
     raise NotPlain
 
 
-def typed(kind: Any, value: Any, where: str) -> Any:
-    """A value of JSON as what an annotation says: a dataclass, a tuple, a number, text, True or None.
-
-    Args:
-        kind: the annotation.
-        value: what was read.
-        where: it stands, for messages.
-
-    Raises:
-        ValueError: the value is of another kind, or keys are missing or unknown.
-
-    Example:
-        >>> typed(tuple[int, ...] | None, [1, 2], "sizes")
-        (1, 2)
-    """
-    if get_origin(kind) in (Union, types.UnionType):
-        options = [option for option in get_args(kind) if option is not type(None)]
-        return None if value is None else typed(options[0], value, where)
-    if is_dataclass(kind):
-        return _dataclass(kind, value, where)
-    if get_origin(kind) is tuple:
-        return _tuple(get_args(kind), value, where)
-    if kind is float and type(value) is int and abs(value) < MAX_INTEGER:
-        value = float(value)
-    whole = type(value) is int and abs(value) >= MAX_INTEGER
-    if type(value) is not kind or whole or (kind is float and not math.isfinite(value)):
-        raise ValueError(f"{where} is {value!r:.80}, expected {kind.__name__}")
-    return value
-
-
-def _dataclass(kind: Any, value: Any, where: str) -> Any:
-    names, types_ = [field.name for field in fields(kind)], get_type_hints(kind)
-    if not isinstance(value, Mapping) or set(value) != set(names):
-        have = sorted(map(str, value)) if isinstance(value, Mapping) else value
-        raise ValueError(f"{where} is {have!r:.200}, expected the keys {', '.join(names)}")
-    return kind(**{name: typed(types_[name], value[name], f"{where}.{name}") for name in names})
-
-
-def _tuple(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
-    repeated = len(kinds) == 2 and kinds[1] is Ellipsis
-    if not isinstance(value, list | tuple) or (not repeated and len(value) != len(kinds)):
-        raise ValueError(f"{where} is {value!r:.80}, expected a list" + ("" if repeated else f" of {len(kinds)}"))
-    each = [kinds[0]] * len(value) if repeated else kinds
-    return tuple(typed(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(each, value, strict=True)))
-
-
 @dataclass(frozen=True)
 class Storage:
     """Where the elements of a storage lie in the file."""
@@ -356,8 +306,8 @@ def _headers(source: Source, blob: View) -> tuple[list[Any], int]:
 def _storage(source: Source, start: int, stop: int, dtype: torch.dtype, length: int) -> Storage:
     """The storage whose number of elements stands at `start`, and whose elements end before `stop`."""
     first = start + _COUNT.size
-    result = _COUNT.unpack_from(source.data, start)[0] if first <= stop else None
-    if result != length or not 0 <= length <= (stop - first) // dtype.itemsize:
+    stated = _COUNT.unpack_from(source.data, start)[0] if first <= stop else None
+    if stated != length or not 0 <= length <= (stop - first) // dtype.itemsize:
         raise ValueError(f"damaged: byte {start} begins a storage of {length} elements, of {stop - first} bytes")
     return Storage(dtype, first, length)
 

@@ -113,7 +113,7 @@ class _Axis:
     """The sizes along one axis; both axes are alike.
 
     Upsampled pixel m is Σ_i f[m − i·up + taps − 1 − before] x_i for the filter f: a product of x with one of the
-    filter's `up` phases, each of `reach` taps.
+    filter's `up` phases, each of `width` taps.
     """
 
     length: int
@@ -122,7 +122,7 @@ class _Axis:
     how: Resampling
 
     @property
-    def reach(self) -> int:
+    def width(self) -> int:
         """Taps of a phase."""
         return -(-self.up_taps // self.how.up)
 
@@ -158,13 +158,13 @@ class _Axis:
             first: pixel of the result with which they begin, a multiple of `up`.
             fine: number of upsampled pixels.
         """
-        start = first * self.how.down // self.how.up + self.shift // self.how.up - self.reach + 1
-        return start, start - (-fine // self.how.up) + self.reach - 1 + (self.phase > 0)
+        start = first * self.how.down // self.how.up + self.shift // self.how.up - self.width + 1
+        return start, start - (-fine // self.how.up) + self.width - 1 + (self.phase > 0)
 
     def phases(self, up_filter: Tensor) -> Tensor:
-        """The filter as `[reach, up]`, times what keeps the mean and half of the gain."""
+        """The filter as `[width, up]`, times what keeps the mean and half of the gain."""
         factor = self.how.up * self.how.gain**0.5
-        return factor * F.pad(up_filter, (0, self.reach * self.how.up - self.up_taps)).view(self.reach, self.how.up)
+        return factor * F.pad(up_filter, (0, self.width * self.how.up - self.up_taps)).view(self.width, self.how.up)
 
 
 def _banded(axis: _Axis, up_filter: Tensor, down_filter: Tensor) -> Run:
@@ -199,11 +199,11 @@ def _padded(x: Tensor, scale: Tensor, bias: Tensor, rows: tuple[int, int], colum
 
 def _up_matrix(axis: _Axis, up_filter: Tensor) -> Tensor:
     """From a window of the padded x to the pixels that `_BLOCK` of its pixels become, `[_BLOCK · up, window]`."""
-    up, reach, phases = axis.how.up, axis.reach, axis.phases(up_filter).flip(0)
-    matrix = phases.new_zeros(_BLOCK * up, _BLOCK + reach - 1 + (axis.phase > 0))
+    up, width, phases = axis.how.up, axis.width, axis.phases(up_filter).flip(0)
+    matrix = phases.new_zeros(_BLOCK * up, _BLOCK + width - 1 + (axis.phase > 0))
     for m in range(len(matrix)):
         first, phase = divmod(m + axis.phase, up)
-        matrix[m, first : first + reach] = phases[:, phase]
+        matrix[m, first : first + width] = phases[:, phase]
     return matrix
 
 
@@ -267,13 +267,13 @@ def _sums(up: int, phase: int, down: int, slope: float, clamp: float | None) -> 
 
 def _upsampled(x: Tensor, phases: Tensor, phase: int, axis: int) -> Tensor:
     """x, padded, upsampled along an axis."""
-    reach, up = phases.shape
-    length = x.shape[axis] - reach + 1 - (phase > 0)
+    width, up = phases.shape
+    length = x.shape[axis] - width + 1 - (phase > 0)
     parts = []
     for p in range(up):
-        last, which = (p + phase) // up + reach - 1, (p + phase) % up
+        last, which = (p + phase) // up + width - 1, (p + phase) % up
         part = x.narrow(axis, last, length) * phases[0, which]
-        for t in range(1, reach):
+        for t in range(1, width):
             part = part + x.narrow(axis, last - t, length) * phases[t, which]
         parts.append(part)
     return torch.stack(parts, axis + 1).flatten(axis, axis + 1)

@@ -5,21 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from functools import lru_cache
-from typing import Literal, cast, overload
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lis.costs import Cost, Layers, Meter
+from lis.costs import Cost, Meter
 from lis.fingerprint import version
-from lis.generators.layers import wanted_layers
+from lis.generators.layers import requested_layers
 from lis.generators.stylegan_xl import winograd
 from lis.generators.stylegan_xl.geometry import InputSpec, LayerSpec, SynthesisSpec
 from lis.generators.stylegan_xl.mapping import GAIN, SLOPE, Linear
 from lis.generators.stylegan_xl.resampling import MODES, Resampling, resample, usable
 from lis.memory import Batches, budget
 from lis.precision import TF32, tf32
+from lis.types import Images, Layers
 
 DTYPES = {"float32": torch.float32, TF32: torch.float32, "bf16": torch.bfloat16}
 """What the convolutions may compute in, and the type of their numbers."""
@@ -159,13 +160,7 @@ class Synthesis(nn.Module):
         for layer in spec.layers:
             self.add_module(layer.name, Layer(layer))
 
-    @overload
-    def forward(self, ws: Tensor, features: Literal[False] = False) -> Tensor: ...
-    @overload
-    def forward(self, ws: Tensor, features: Literal[True] | Collection[str]) -> tuple[Tensor, dict[str, Tensor]]: ...
-    def forward(
-        self, ws: Tensor, features: bool | Collection[str] = False
-    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, ws: Tensor, features: Layers = False) -> Images:
         """Images `[n, 3, H, W]` of ws `[n, num_ws, w_dim]`, about [-1, 1] and not clamped.
 
         With `features` also the layers' maps by name, the input's first, margins included: all, or those named.
@@ -179,7 +174,7 @@ class Synthesis(nn.Module):
                 f"ws has shape {list(ws.shape)}, expected [n, num_ws, w_dim] = [n, {expected[0]}, {expected[1]}]"
             )
         compiled = usable(self.compile_mode, ws.device.type)
-        requested = wanted_layers(features, self.layer_names)
+        requested = requested_layers(features, self.layer_names)
         if len(ws) > 1 and not (torch.is_grad_enabled() and ws.requires_grad):  # which would keep all of it
             parts = list(self._at_once(ws.device, requested).map(lambda some: self._run(some, requested, compiled), ws))
             image = torch.cat([part[0] for part in parts])
@@ -199,7 +194,7 @@ class Synthesis(nn.Module):
         Raises:
             ValueError: an unknown layer.
         """
-        return _cost(self.spec, self.dtype, wanted_layers(layers, self.layer_names))
+        return _cost(self.spec, self.dtype, requested_layers(layers, self.layer_names))
 
     def _at_once(self, device: torch.device, requested: tuple[str, ...]) -> Batches:
         """On a CPU one after the other, which is as fast; on a GPU as many as there is room for."""
@@ -212,11 +207,9 @@ class Synthesis(nn.Module):
         maps = {"input": x} if "input" in requested else {}
         x = x * styles[0][:, :, None, None]
         for layer, scale, after in zip(self.layers, scales, (*styles[1:], None), strict=True):
-            retained = (
-                layer.spec.name in requested
-            )  # as it is; the others are multiplied by the next styles on their way
-            x = layer(x, scale, None if retained else after, self.dtype, compiled)
-            if retained:
+            is_requested = layer.spec.name in requested  # as it is; others are multiplied by the next styles before
+            x = layer(x, scale, None if is_requested else after, self.dtype, compiled)
+            if is_requested:
                 maps[layer.spec.name] = x
                 x = x if after is None else x * after[:, :, None, None]
         return x * self.spec.output_scale, maps
