@@ -32,8 +32,8 @@ def counterfactuals(ctx: Context, linked: Artifact, train: Artifact, test: Artif
 
     Table "counterfactuals": see `search_table`. Table "pairs": see `pair_table`. Tensors "counterfactuals", a row per
     row of the table: r, shift (Δr; 0 where the search diverged), reencoded (r̃ of the image of f(r + Δr)),
-    reencoded_original (r̃ of that of f(r)) `[n, units]`, w (f(r + Δr)), w_original (f(r)) `[n, w_dim]`. Json "facts": the
-    settings, nonnegative (R is, and so r + Δr is kept), n, reached, rate, class_names.
+    reencoded_original (r̃ of that of f(r)) `[n, units]`, w (f(r + Δr)), w_original (f(r)) `[n, w_dim]`. Json "facts":
+    the settings, nonnegative (R is, and so r + Δr is kept), n, reached, rate, class_names.
 
     Raises:
         ValueError: as `validate_counterfactual`; an answer is not finite; what the stages before refuse.
