@@ -39,7 +39,7 @@ class UnitStatistics:
     """Machine epsilon of the coarsest dtype among the inputs."""
 
     @property
-    def reach(self) -> Tensor:
+    def range(self) -> Tensor:
         """Maximum − minimum."""
         return self.maximum - self.minimum
 
@@ -69,7 +69,7 @@ class UnitStatistics:
     @property
     def _constant(self) -> Tensor:
         largest = torch.maximum(self.minimum.abs(), self.maximum.abs())
-        return self.reach <= ROUNDING * self.resolution * largest
+        return self.range <= ROUNDING * self.resolution * largest
 
     @property
     def _typical_std(self) -> Tensor:

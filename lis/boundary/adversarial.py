@@ -191,8 +191,8 @@ def _contrast(
         "measures": torch.stack([measure(*view, labels) for view in views], 1),
         **{name: torch.stack([each[name] for each in apart], 1) for name in apart[0]},
     }
-    selected = torch.stack([image[0] for image in (original, moved, forced.image, cycled)])
-    first = {"image": to_uint8(selected), "difference": (selected[1:3] - selected[0]).float().cpu()}
+    images = torch.stack([image[0] for image in (original, moved, forced.image, cycled)])
+    first = {"image": to_uint8(images), "difference": (images[1:3] - images[0]).float().cpu()}
     return {name: values.cpu() for name, values in made.items()}, first
 
 

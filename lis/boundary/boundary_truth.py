@@ -14,6 +14,7 @@ from lis.boundary.counterfactuals import counterfactuals
 from lis.boundary.job import Job, enter
 from lis.boundary.trajectories import trajectories
 from lis.context import Context
+from lis.linking.evaluation import TrueFactors
 from lis.stage import stage
 from lis.store import Artifact, Draft
 from lis.types import Generator
@@ -21,15 +22,10 @@ from lis.units.tuned import long_table
 
 
 @runtime_checkable
-class Bayes(Protocol):
+class Bayes(TrueFactors, Protocol):
     """A generator whose classes are known exactly."""
 
-    factor_names: tuple[str, ...]
     class_names: tuple[str, ...]
-
-    def true_factors(self, w: Tensor) -> Tensor:
-        """Factors `u [n, factors]` of `w [n, w_dim]`."""
-        ...
 
     def log_posterior(self, w: Tensor) -> Tensor:
         """Log probability `[n, classes]` of every class of the generator given w, for equal priors."""
@@ -62,7 +58,7 @@ def validate_bayes(generator: Generator) -> Bayes:
     also=lambda ctx: {"path_end": ctx.config.counterfactuals.path_end},
     check=lambda ctx: validate_bayes(ctx.generator),
 )
-def boundary_truth(ctx: Context, searched: Artifact, selected: Artifact, draft: Draft) -> None:
+def boundary_truth(ctx: Context, searched: Artifact, paths: Artifact, draft: Draft) -> None:
     """Part world: the true factors along all counterfactuals, and where the Bayes class becomes the target.
 
     Table "boundaries", a row per counterfactual with a boundary: origin, target, sample_index, classifier (t of its
@@ -84,7 +80,7 @@ def boundary_truth(ctx: Context, searched: Artifact, selected: Artifact, draft: 
     factors = _factors(job, generator, table, tensors)
     draft.table("boundaries", boundaries)
     draft.table("factors", factors)
-    for name, along in _along(job, generator, selected).items():
+    for name, along in _along(job, generator, paths).items():
         draft.table(name, along)
     draft.json("summary", summary(boundaries, factors))
 
@@ -125,9 +121,9 @@ def _factors(job: Job, generator: Bayes, table: pd.DataFrame, tensors: Mapping[s
     return pd.concat(rows, ignore_index=True)
 
 
-def _along(job: Job, generator: Bayes, selected: Artifact) -> dict[str, pd.DataFrame]:
+def _along(job: Job, generator: Bayes, paths: Artifact) -> dict[str, pd.DataFrame]:
     """The tables "factor_paths" and "posterior_paths" of the trajectories."""
-    table, tensors, device = selected.table("trajectories"), selected.tensors("trajectories"), job.ctx.device
+    table, tensors, device = paths.table("trajectories"), paths.tensors("trajectories"), job.ctx.device
     w, position = tensors["w"], tensors["position"]
     target = torch.tensor([generator.class_names.index(name) for name in table["target"]])
     value = generator.true_factors(w.flatten(0, 1).to(device)).cpu().unflatten(0, w.shape[:2])

@@ -8,15 +8,7 @@ from typing import Any
 import pandas as pd
 
 from lis.boundary.job import Job
-from lis.boundary.searches import (
-    blocks,
-    search_settings,
-    search_stage,
-    search_table,
-    searched,
-    start_bound,
-    success_rate,
-)
+from lis.boundary.searches import blocks, search_settings, search_stage, search_table, searched, success_rate
 from lis.context import Context
 from lis.store import Artifact, Draft
 
@@ -46,8 +38,7 @@ def counterfactuals(ctx: Context, linked: Artifact, train: Artifact, test: Artif
     draft.tensors("counterfactuals", {name: result[name] for name in RETAINED})
     reached = int(result["success"].sum())
     counts = {"n": len(table), "reached": reached, "rate": reached / len(table), "nonnegative": job.nonnegative}
-    settings = asdict(search_settings(config)) | {"start": start_bound(config)}
-    draft.json("facts", settings | counts | {"class_names": list(ctx.class_names)})
+    draft.json("facts", asdict(search_settings(config)) | counts | {"class_names": list(ctx.class_names)})
 
 
 def pair_table(table: pd.DataFrame) -> pd.DataFrame:

@@ -27,6 +27,8 @@ class Settings:
     optimizer: str = "published"
     """A name in `OPTIMIZERS`."""
     learning_rate: float = 0.5
+    start: float = 1.0
+    """Bound of the uniform start in every coordinate of the metric."""
     max_steps: int = 2000
     check_every: int = 1
     """Steps between two looks at the image."""

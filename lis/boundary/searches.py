@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -54,7 +54,6 @@ def search_key(ctx: Context, *settings: str) -> dict[str, Any]:
         "truncation": ctx.config.gan.truncation,
         "classes": list(ctx.class_names),
         "pairs": config.pairs,
-        "start": start_bound(config),
         "settings": asdict(search_settings(config)),
         **{name: getattr(config, name) for name in settings},
     }
@@ -68,15 +67,10 @@ def search_arrays(ctx: Context) -> int:
 
 
 def search_settings(config: CounterfactualsConfig) -> Settings:
-    """The settings of a search, with the optimizer's own learning rate where none is given."""
-    settings = Settings(**{field.name: getattr(config, field.name) for field in fields(Settings)})
-    usual = OPTIMIZERS[config.optimizer].learning_rate
-    return replace(settings, learning_rate=usual) if config.learning_rate is None else settings
-
-
-def start_bound(config: CounterfactualsConfig) -> float:
-    """Bound of the uniform start."""
-    return OPTIMIZERS[config.optimizer].start if config.start is None else config.start
+    """The settings of a search, with the optimizer's usual learning rate and start where none is given."""
+    usual = OPTIMIZERS[config.optimizer]
+    given = {field.name: getattr(config, field.name) for field in fields(Settings)}
+    return Settings(**{k: getattr(usual, k) if value is None else value for k, value in given.items()})
 
 
 def validate_counterfactual(config: RunConfig) -> None:
@@ -175,7 +169,6 @@ def _config(job: Job, block: Block) -> dict[str, Any]:
         "pair": list(names_of(config, block.pair)),
         "samples": block.sample_index.tolist(),
         "initialisations": block.initialisations,
-        "start": start_bound(config.counterfactuals),
         "settings": asdict(block.settings),
     }
 
@@ -230,9 +223,8 @@ def problems_of(job: Job, block: Block) -> Problems:
     ctx, n = job.ctx, block.initialisations
     known = ctx.classifier.class_names
     origin, target = (known.index(name) for name in names_of(ctx.config, block.pair))
-    config = ctx.config.counterfactuals
-    sizes, bound = (n, ctx.classifier.units), start_bound(config)
-    start = starts(ctx.config.seed, config.optimizer, bound, (origin, target), block.sample_index, *sizes)
+    settings, pair, units = block.settings, (origin, target), ctx.classifier.units
+    start = starts(ctx.config.seed, settings.optimizer, settings.start, pair, block.sample_index, n, units)
     r = block.r.repeat_interleave(n, 0).to(ctx.device)
     ends = [torch.full((len(r),), index, device=ctx.device) for index in (origin, target)]
     return Problems(r, ends[0], ends[1], start.flatten(0, 1).to(ctx.device))

@@ -161,16 +161,9 @@ def _write_components(w: Tensor, samples: Samples, names: np.ndarray, index: Ten
     components = principal_components(w, COMPONENTS)
     original, cycled = components.project(samples.w), components.project(samples.w_cycled)
     selected = samples.first(COMPONENT_SAMPLES).numpy()
+    address = {"class": names[selected], "sample_index": index.numpy()[selected]}
     parts = [
-        pd.DataFrame(
-            {
-                "class": names[selected],
-                "sample_index": index.numpy()[selected],
-                "component": k + 1,
-                "original": original[selected, k],
-                "cycled": cycled[selected, k],
-            }
-        )
+        pd.DataFrame(address | {"component": k + 1, "original": original[selected, k], "cycled": cycled[selected, k]})
         for k in range(original.shape[1])
     ]
     draft.table("components", pd.concat(parts, ignore_index=True))
@@ -310,8 +303,8 @@ def tour(n: int, rng: np.random.Generator) -> Tensor:
 
 def within_class_tour(class_index: Tensor, stream: Stream) -> Tensor:
     """A random order `[n]` of samples of `class_index [n]`: class after class, random inside each."""
-    subset = [(class_index == c).nonzero()[:, 0] for c in class_index.unique().tolist()]
-    return torch.cat([members[tour(len(members), stream.rng(c))] for c, members in enumerate(subset)])
+    classes = [(class_index == c).nonzero()[:, 0] for c in class_index.unique().tolist()]
+    return torch.cat([members[tour(len(members), stream.rng(c))] for c, members in enumerate(classes)])
 
 
 def partners(order: Tensor, group: Tensor | None = None) -> Tensor:

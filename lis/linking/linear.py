@@ -78,9 +78,9 @@ class LinearLink(LinkModule):
             raise ValueError(f"unit {unit}: expected 0 to {len(self.coef) - 1}, the units of the linked layer")
         return self.coef[unit]
 
-    def step_norms(self, reach: Tensor) -> Tensor:
-        """‖Δw̃‖ when a unit moves by its reach `[units]`, the difference of its largest and smallest activation."""
-        return reach * torch.linalg.vector_norm(self.coef, dim=1)
+    def step_norms(self, ranges: Tensor) -> Tensor:
+        """‖Δw̃‖ when a unit moves by its range `[units]`, the difference of its largest and smallest activation."""
+        return ranges * torch.linalg.vector_norm(self.coef, dim=1)
 
 
 class LeastSquares:
@@ -170,7 +170,7 @@ class LeastSquares:
         return self._first.w_dim
 
     def statistics(self) -> UnitStatistics:
-        """Mean, spread and range of every unit, and which are dead or near-dead."""
+        """Mean, standard deviation and range of every unit, and which are dead or near-dead."""
         return self._statistics(self._data())
 
     def equations(self, standardised: bool, leave_out: int | None = None) -> NormalEquations:
@@ -213,8 +213,8 @@ class LeastSquares:
         """Everything that was collected, as named tensors; `from_state` is the way back."""
         if self._extremes is None:
             return {"blocks": torch.tensor(self.blocks)}
-        subset = {"blocks": self.blocks, "count": self.count, "resolution": self._resolution}
-        state = {name: torch.tensor(value) for name, value in subset.items()} | vars(self._extremes)
+        numbers = {"blocks": self.blocks, "count": self.count, "resolution": self._resolution}
+        state = {name: torch.tensor(value) for name, value in numbers.items()} | vars(self._extremes)
         for index, block in enumerate(self._blocks):
             state |= {f"{index}.{name}": tensor for name, tensor in block.state().items()}
         return state
@@ -244,11 +244,12 @@ class LeastSquares:
 
     def _data(self, leave_out: int | None = None) -> Moments | Samples:
         """All samples, or those of all blocks but one: as they are where they are no more than units."""
-        retained = [block for index, block in enumerate(self._blocks) if index != leave_out]
-        if not sum(block.count for block in retained):
+        blocks = [block for index, block in enumerate(self._blocks) if index != leave_out]
+        count = sum(block.count for block in blocks)
+        if not count:
             raise ValueError("no samples: call update(r, w) first, with more samples than a block has")
-        if sum(block.count for block in retained) <= self.units:
-            r, w = zip(*(block.samples() for block in retained), strict=True)
+        if count <= self.units:
+            r, w = zip(*(block.samples() for block in blocks), strict=True)
             return Samples.of(torch.cat(r), torch.cat(w))
         if self._total is None:
             self._total = self._sum()

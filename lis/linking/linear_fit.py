@@ -21,9 +21,9 @@ class LeastSquaresFit:
     def fit(self, training: TrainingPairs, settings: Settings) -> FittedLink:
         """Solves the normal equations with ridge 0."""
         start = time.perf_counter()
-        selected = ridge_path(training.moments.spectrum(standardised=True), SHOWN)
+        ridges = ridge_path(training.moments.spectrum(standardised=True), grid(33, 1e-6, 1e2))
         spectrum = training.moments.spectrum(standardised=False)
-        path = pd.concat([ridge_path(spectrum, [0.0]), selected], ignore_index=True)
+        path = pd.concat([ridge_path(spectrum, [0.0]), ridges], ignore_index=True)
         return _fitted("lr", spectrum, path, 0.0, start)
 
 
@@ -115,9 +115,5 @@ def choose_ridge(path: pd.DataFrame) -> float:
 
 def _mean_step_norm(spectrum: Spectrum, ridge: float) -> float:
     units = spectrum.equations.units
-    steps = link_of(spectrum.equations, spectrum.solution(ridge)).step_norms(units.reach)[~units.dead]
+    steps = link_of(spectrum.equations, spectrum.solution(ridge)).step_norms(units.range)[~units.dead]
     return float(steps.mean()) if len(steps) else 0.0
-
-
-SHOWN = grid(33, 1e-6, 1e2)
-"""Ridges that are shown beside plain least squares."""

@@ -228,7 +228,7 @@ def leave_last_column(maps: Tensor, peak: Tensor, index: Tensor) -> None:
     value, at = _pooled(maps[:, :, first:last], (3, last - first), (1, 0))
     rows = peak.shape[1]
     peak[:, :, -1:] = value[:, :rows]
-    index[:, :, -1:] = _placed(at[:, :rows], last - first, maps.shape[2], first)
+    index[:, :, -1:] = _shifted(at[:, :rows], last - first, maps.shape[2], first)
 
 
 def leave_last_row(maps: Tensor, peak: Tensor, index: Tensor) -> None:
@@ -237,7 +237,7 @@ def leave_last_row(maps: Tensor, peak: Tensor, index: Tensor) -> None:
     first, last = _last_window(maps.shape[1])
     value, at = _pooled(maps[:, first:last, :-1], (last - first, 3), (0, 1))
     peak[:, -1:] = value
-    index[:, -1:] = _placed(at, width - 1, width, first * width)
+    index[:, -1:] = _shifted(at, width - 1, width, first * width)
 
 
 def halved(size: int) -> int:
@@ -262,6 +262,6 @@ def _pooled(maps: Tensor, kernel: tuple[int, int], padding: tuple[int, int]) -> 
     return value, index
 
 
-def _placed(at: Tensor, strip: int, width: int, offset: int) -> Tensor:
-    """Indices into a strip of some width as indices into the maps."""
-    return at // strip * width + at % strip + offset
+def _shifted(at: Tensor, part_width: int, width: int, offset: int) -> Tensor:
+    """Indices into a part of some width as indices into the maps."""
+    return at // part_width * width + at % part_width + offset

@@ -101,7 +101,10 @@ def segmenter(ctx: Context, draft: Draft) -> None:
     """
     fit, settings = validate_segmenter(ctx), Settings(ctx.config.seed, ctx.device, ctx.progress)
     fitted = fit.fit(_training_images(ctx, fit), ctx.config.classes.labels, ctx.generator, settings)
-    _save(draft, fitted)
+    draft.tensors("segmenter", fitted.segmenter.state_dict())
+    draft.json("segmenter", fitted.segmenter.settings)
+    draft.table("curve", fitted.curve)
+    draft.json("fit", fitted.facts)
 
 
 def _training_images(ctx: Context, fit: SegmenterFit) -> Labelled:
@@ -109,13 +112,6 @@ def _training_images(ctx: Context, fit: SegmenterFit) -> Labelled:
     if ctx.config.labels.left_out is None:
         return images
     return images.rows(images.class_index != ctx.class_names.index(ctx.config.labels.left_out))
-
-
-def _save(draft: Draft, fitted: FittedSegmenter) -> None:
-    draft.tensors("segmenter", fitted.segmenter.state_dict())
-    draft.json("segmenter", fitted.segmenter.settings)
-    draft.table("curve", fitted.curve)
-    draft.json("fit", fitted.facts)
 
 
 @dataclass(frozen=True)
