@@ -118,6 +118,9 @@ class Landscape:
 class Descent:
     """The way of Δr downhill, step by step, for all problems of a batch. It depends on no image.
 
+    It follows from the start and the settings alone, and a start is known by its address
+    (`lis.boundary.searches.starts`), so that a path need not be stored: it is its number of steps.
+
     Args:
         land: where it goes down.
         problems: what is wanted.
@@ -238,16 +241,6 @@ def _locate(result: SearchResult, trails: list[Trail], answers: Callable[[Tensor
         looks += 1
     result.shift[rows] = torch.stack([trail.shifts[k, c] for (trail, c), k in zip(ends, high.tolist(), strict=True)])
     result.steps[rows] -= last - high
-
-
-def retrace(land: Landscape, problems: Problems, steps: int) -> Tensor:
-    """The way of Δr once more, `[steps + 1, n, units]`: it follows from the start and the settings alone.
-
-    A start is known by its address (`lis.boundary.searches.starts`), so that a path need not be stored: it is its
-    number of steps.
-    """
-    descent = Descent(land, problems)
-    return torch.stack([descent.shift, *(descent.step() for _ in range(steps))])
 
 
 def identity(original: Tensor, moved: Tensor) -> Tensor:

@@ -177,19 +177,8 @@ def _search(job: Job, block: Block, draft: Draft) -> None:
     problems = problems_of(job, block)
     result = search(job.land(block.settings), job.answers, problems)
     k, n = len(block.sample_index), block.initialisations
-    draft.tensors(
-        "block",
-        {
-            "sample_index": block.sample_index.repeat_interleave(n),
-            "initialisation": torch.arange(n).repeat(k),
-            "steps": result.steps,
-            "success": result.success,
-            "diverged": result.diverged,
-            "r": problems.r,
-            "shift": result.shift,
-            **_read(job, problems, result),
-        },
-    )
+    address = {"sample_index": block.sample_index.repeat_interleave(n), "initialisation": torch.arange(n).repeat(k)}
+    draft.tensors("block", address | {"r": problems.r} | vars(result) | _read(job, problems, result))
 
 
 SHARDS = Shards("counterfactual-shard", SHARD_VERSION, _config, _search)

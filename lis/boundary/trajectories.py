@@ -33,9 +33,6 @@ from lis.store import Artifact, Draft
 from lis.units.parts import Parts, segmented
 from lis.units.tuned import long_table
 
-METRICS = {"pixel_l2": "mse"}
-"""What a distance is called in the table, where it is not its own name."""
-
 
 def _also(ctx: Context) -> dict[str, Any]:
     choice = choose(ctx.config.evaluation, ctx.generator.resolution)
@@ -153,7 +150,7 @@ def _step_table(
         "prediction": called[whole["prediction"].numpy()],
     }
     for metric, values in away.items():
-        name = METRICS.get(metric, metric)
+        name = "mse" if metric == "pixel_l2" else metric
         columns |= {name: values, f"{name}_normalised": normalised(values)}
     return long_table({"trajectory": path, "step": range(len(even))}, columns)
 

@@ -167,10 +167,17 @@ class MLPFit:
         start, stream = time.perf_counter(), Stream("link fit", settings.seed)
         held_out, rest = self._split(len(training.r), stream)
         tensors = [tensor.to(settings.device) for tensor in self._tensors(training)]
-        link = self._initial(training, stream)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stream.torch_seed)
+            link = MLPLink(training.r.shape[1], training.w.shape[1], self.hidden)
+        link.standardise(training)
         batches = Batches(tensors, rest, self.batch_size, stream.torch_seed)
         module = Training(link, self._loss(training.w, settings.device), self.learning_rate, self.weight_decay)
-        stopping = self._train(module, batches, Batches(tensors, held_out, len(held_out)), settings)
+        epochs = settings.progress.track(range(self.max_epochs), label="fitting the link (epochs, at most)")
+        stopping = EarlyStopping(self.patience, iter(epochs))
+        with one_process(settings.device) as options:
+            trainer = pl.Trainer(max_epochs=self.max_epochs, callbacks=[stopping], **options)
+            trainer.fit(module, batches, Batches(tensors, held_out, len(held_out)))
         facts = {"epochs": len(stopping.curve), "best_epoch": stopping.best, "seconds": time.perf_counter() - start}
         facts |= {"training_pairs": len(rest), "validation_pairs": len(held_out), "pc_weight": self.pc_weight}
         facts |= {"pc_target": self.pc_target if self.pc_weight else None}
@@ -203,21 +210,6 @@ class MLPFit:
         axes = principal_components(w, self.components).axes.to(device, w.dtype)
         loss = partial(l2_loss, axes=axes, weight=self.pc_weight)
         return loss if self.projected else lambda predicted, w: loss(predicted, w, predicted)
-
-    def _initial(self, training: TrainingPairs, stream: Stream) -> MLPLink:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(stream.torch_seed)
-            link = MLPLink(training.r.shape[1], training.w.shape[1], self.hidden)
-        link.standardise(training)
-        return link
-
-    def _train(self, module: Training, batches: Batches, held_out: Batches, settings: Settings) -> EarlyStopping:
-        epochs = settings.progress.track(range(self.max_epochs), label="fitting the link (epochs, at most)")
-        stopping = EarlyStopping(self.patience, iter(epochs))
-        with one_process(settings.device) as options:
-            trainer = pl.Trainer(max_epochs=self.max_epochs, callbacks=[stopping], **options)
-            trainer.fit(module, batches, held_out)
-        return stopping
 
 
 def l1_loss(predicted: Tensor, w: Tensor) -> Tensor:

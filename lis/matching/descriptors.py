@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -224,8 +223,3 @@ def lengthened(first: Tensor, second: Tensor, least: float) -> tuple[Tensor, Ten
     """Vectors `[n, c, H, W]` of length 1; those shorter than `least` stay shorter in proportion."""
     one, other = (x / x.norm(dim=1, keepdim=True).clamp(min=least) for x in (first, second))
     return one, other
-
-
-def hashed(*parts: object) -> str:
-    """SHA-256 of settings."""
-    return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -18,7 +19,7 @@ from torch.nn import functional as F
 
 from lis.config import PumpConfig
 from lis.matching.convmixer import ConvMixerDescriptor
-from lis.matching.descriptors import Daisy, Descriptor, FeatureMaps, Patches, hashed, require_layers
+from lis.matching.descriptors import Daisy, Descriptor, FeatureMaps, Patches, require_layers
 from lis.matching.gray import gray_pair, reduced, untextured
 from lis.matching.pyramid import Correlation, Rule, climb, correlate, descend, returned
 from lis.types import Classifier, Correspondence, Matches, pixel_grid
@@ -59,8 +60,9 @@ class Pump:
     @property
     def fingerprint(self) -> str:
         """SHA-256 over settings, versions and the descriptor's weights."""
-        settings = (self.enlarge, self.power, self.border, self.min_shape, self.levels)
-        return hashed("pump", VERSION, self.descriptor.fingerprint, *settings, self.locality, self.min_component)
+        pyramid = (self.enlarge, self.power, self.border, self.min_shape, self.levels)
+        parts = ("pump", VERSION, self.descriptor.fingerprint, *pyramid, self.locality, self.min_component)
+        return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()
 
     @property
     def layers(self) -> Literal[True] | Collection[str]:
@@ -121,21 +123,11 @@ def pump(
     classifier: Classifier | None = None,
     **settings: Any,
 ) -> Pump:
-    """The matcher; the arguments are those of `lis.config.PumpConfig`, and the classifier whose maps may be read.
+    """PUMP on the descriptor of that name; the arguments are those of `lis.config.PumpConfig`, and the classifier whose
+    maps may be read.
 
     Raises:
-        ValueError: see `find_descriptor`.
-    """
-    return Pump(find_descriptor(descriptor, layers, channels, weights, classifier), **settings)
-
-
-def find_descriptor(
-    name: str, layers: Sequence[str] | None, channels: int, weights: str | None, classifier: Classifier | None
-) -> Descriptor:
-    """The descriptor of that name; the arguments are those of `pump`.
-
-    Raises:
-        ValueError: there is none of that name, or what it needs is missing.
+        ValueError: there is no descriptor of that name, or what it needs is missing.
     """
     makers: dict[str, Callable[[], Descriptor]] = {
         "patches": lambda: Patches(channels=channels),
@@ -144,9 +136,9 @@ def find_descriptor(
         "generator": lambda: FeatureMaps(None, layers, channels),
         "convmixer": lambda: ConvMixerDescriptor(weights),
     }
-    if name not in makers:
-        raise ValueError(f"matcher.descriptor={name}: expected one of {', '.join(makers)}")
-    return makers[name]()
+    if descriptor not in makers:
+        raise ValueError(f"matcher.descriptor={descriptor}: expected one of {', '.join(makers)}")
+    return Pump(makers[descriptor](), **settings)
 
 
 def _readable(classifier: Classifier | None, layers: Sequence[str] | None) -> Classifier:
