@@ -93,10 +93,10 @@ def gan_counterfactuals(
     w(t) = (1 − t) w + t w', with w the style code of a sample and w' that of the same z in the other class. N ways (a
     row per ordered pair of classes and sample), in T steps.
 
-    Tables "samples", "measures" and "units": see `lis.boundary.gan_counterfactuals`. Tensors "paths": position `[T]`,
-    probability `[N, T, C]`, prediction `[N, T]`, measures `[N, T, K, 5]`, shift `[N, units]` (r of the last image − r
-    of the first). Tables "examples" and "tuned", tensors "examples" and "tuned": see
-    `lis.boundary.gan_counterfactuals`. Json "facts": labels, class_names.
+    Tables "samples", "measures" and "units": see `sample_table`, `measure_table`, `unit_table`. Tensors "paths":
+    position `[T]`, probability `[N, T, C]`, prediction `[N, T]`, measures `[N, T, K, 5]`, shift `[N, units]` (r of the
+    last image − r of the first). Tables "examples" and "tuned", tensors "examples" and "tuned": see `pictures`. Json
+    "facts": labels, class_names.
 
     Raises:
         ValueError: as `validate_counterparts`; what the stages before refuse.

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from lis.config import RidgeConfig
-from lis.linking.linear import Spectrum, link_of
+from lis.linking.equations import Spectrum
+from lis.linking.linear import link_of
 from lis.linking.training import FittedLink, Settings, TrainingPairs
 
 

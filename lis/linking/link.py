@@ -1,4 +1,4 @@
-"""The stage that fits a link to the training pairs, and the way to load one again."""
+"""The link of a run: fitted to the training pairs, loaded again, and how well its steps are known."""
 
 from __future__ import annotations
 

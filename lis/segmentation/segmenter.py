@@ -1,4 +1,4 @@
-"""The stage that learns to find the parts, and the way to load what it learned."""
+"""The segmenter of a run: trained on few labelled images (supplement S4), loaded again, and applied."""
 
 from __future__ import annotations
 
