@@ -25,8 +25,9 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from lis import build
-from lis.boundary.job import Job, blocks, problems_of, search_settings
-from lis.boundary.search import Found, Landscape, Problems, search
+from lis.boundary.job import Job
+from lis.boundary.search import Landscape, Problems, SearchResult, search
+from lis.boundary.searches import blocks, problems_of, search_settings
 from lis.config import conf_folder
 from lis.memory import keep_freed_memory
 from lis.progress import print_anywhere
@@ -62,11 +63,11 @@ def job(samples: int, threads: int, store: Path) -> tuple[Job, list[Problems]]:
     return made, [problems_of(made, block) for block in blocks(made, samples, 1)]
 
 
-def searched(made: Job, land: Landscape, batches: Sequence[Problems], batched: bool) -> Found:
+def searched(made: Job, land: Landscape, batches: Sequence[Problems], batched: bool) -> SearchResult:
     """All problems, as batches or one by one."""
     parts = batches if batched else [one for batch in batches for one in single(batch)]
     found = [search(land, made.answers, part) for part in parts]
-    return Found(*(torch.cat([getattr(part, name) for part in found]) for name in vars(found[0])))
+    return SearchResult(*(torch.cat([getattr(part, name) for part in found]) for name in vars(found[0])))
 
 
 def single(batch: Problems) -> list[Problems]:

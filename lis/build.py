@@ -13,7 +13,7 @@ from hydra.utils import instantiate
 from lis.classifiers.networks import usual_weights
 from lis.config import ClassifierConfig, FlowConfig, MatcherConfig, NetworkConfig, PumpConfig, RunConfig
 from lis.context import Context
-from lis.matching.choice import usual_enlargement
+from lis.matching.gray import usual_enlargement
 from lis.precision import check_tf32, use_float32
 from lis.progress import Progress
 from lis.store import Store

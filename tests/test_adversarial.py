@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from lis.boundary.adversarial import Steps, attack, difference
+from lis.boundary.adversarial import AdversarialConfig, attack, difference
 from lis.classifiers.partnet import PartNet
 from lis.generators.partworld import PartWorld
 from lis.streams import Stream
 
-STEPS = Steps(0.01, 200)
+STEPS = AdversarialConfig(samples=None, step=0.01, max_steps=200)
 
 
 def linear(image: torch.Tensor) -> torch.Tensor:
@@ -34,14 +36,15 @@ def test_of_a_linear_model_only_what_it_reads_is_moved_and_just_far_enough() -> 
 def test_what_is_there_already_stays_and_what_cannot_be_reached_is_told() -> None:
     image = torch.zeros(3, 3, 4, 4)
     goal = torch.tensor([0.4, 0.99999999, 0.7])
-    found = attack(linear, image, torch.tensor([1, 1, 1]), goal, Steps(0.01, 3))
+    found = attack(linear, image, torch.tensor([1, 1, 1]), goal, replace(STEPS, max_steps=3))
     assert found.reached.tolist() == [True, False, False] and found.steps.tolist() == [0, 3, 3]
     assert not found.image[0].any() and found.image[1].any()
     assert not image.any()
 
 
 def test_images_stay_images() -> None:
-    found = attack(linear, torch.full((1, 3, 2, 2), 0.95), torch.tensor([1]), torch.tensor([0.999]), Steps(0.1, 5))
+    steps = replace(STEPS, step=0.1, max_steps=5)
+    found = attack(linear, torch.full((1, 3, 2, 2), 0.95), torch.tensor([1]), torch.tensor([0.999]), steps)
     assert found.image.max() == 1 and not found.reached.any()
 
 

@@ -13,10 +13,10 @@ from helpers.fakes import NAMES, FakeClassifier, FakeGenerator, make_context
 from torch import Tensor
 from torch.nn import functional as F
 
-from lis.boundary import job
+from lis.boundary import searches
 from lis.boundary.counterfactuals import counterfactuals
 from lis.boundary.initialisations import initialisations
-from lis.boundary.job import STARTS, class_pairs, starts, validate_counterfactual
+from lis.boundary.searches import STARTS, class_pairs, starts, validate_counterfactual
 from lis.boundary.sparse_counterfactuals import sparse_counterfactuals
 from lis.config import CounterfactualsConfig
 from lis.context import Context
@@ -143,7 +143,7 @@ def test_a_single_counterfactual_is_a_row(run: tuple[Context, Artifact], tmp_pat
 
 def test_a_run_that_was_killed_goes_on_with_its_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ctx, seen = context(tmp_path), list[int]()
-    plain = job.search
+    plain = searches.search
 
     def killed(*args: Any) -> Any:
         seen.append(1)
@@ -151,7 +151,7 @@ def test_a_run_that_was_killed_goes_on_with_its_shards(tmp_path: Path, monkeypat
             raise KeyboardInterrupt
         return plain(*args)
 
-    monkeypatch.setattr(job, "search", killed)
+    monkeypatch.setattr(searches, "search", killed)
     with pytest.raises(KeyboardInterrupt):
         counterfactuals(ctx)
     counterfactuals(context(tmp_path))

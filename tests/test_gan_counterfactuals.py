@@ -17,8 +17,8 @@ from lis.boundary.gan_counterfactuals import (
     GanCounterfactualsConfig,
     _over_samples,
     gan_counterfactuals,
-    told,
     validate_counterparts,
+    with_largest_change,
 )
 from lis.context import Context
 from lis.linking.link import link, load_link
@@ -174,10 +174,10 @@ def test_what_a_unit_changes_most_is_told() -> None:
     measures[0, 1, 1, MEASURES.index("luminance")] = 0.25
     measures[1, 1, 0, MEASURES.index("area")] = 0.75
     measures[1, 1, 0, MEASURES.index("angle")] = 60.0
-    table = told(pd.DataFrame({"unit": [4, 7]}), measures, ("ear", "eye"))
+    table = with_largest_change(pd.DataFrame({"unit": [4, 7]}), measures, ("ear", "eye"))
     assert table["label"].tolist() == ["eye", "ear"] and table["measure"].tolist() == ["luminance", "area"]
     assert table["measured"].tolist() == pytest.approx([-0.5, np.log2(1.5)])
-    still = told(pd.DataFrame({"unit": [4]}), torch.full((1, 2, 2, 5), 0.5), ("ear", "eye"))
+    still = with_largest_change(pd.DataFrame({"unit": [4]}), torch.full((1, 2, 2, 5), 0.5), ("ear", "eye"))
     assert still["label"].tolist() == [""] and np.isnan(still["measured"].to_numpy()).all()
 
 

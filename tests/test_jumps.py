@@ -39,7 +39,7 @@ def test_paths_without_an_entry_have_no_boundary() -> None:
     assert enter(lambda path, t: t > 0.5, 0).shape == (0, 2)
 
 
-def test_kinks_equal_plain_loops() -> None:
+def test_jumps_equal_plain_loops() -> None:
     curves = torch.randn(3, 9, 2, generator=torch.Generator().manual_seed(1))
     curves[0, 5, 0], curves[1, 2, 1] = torch.nan, torch.nan  # beside the crossing of path 0, away from that of path 1
     crossing = torch.tensor([4, 6, 2])
@@ -50,7 +50,7 @@ def test_kinks_equal_plain_loops() -> None:
             steps = [b - a for a, b in pairwise(curve)]
             at = int(crossing[path])
             if math.isnan(steps[at]):
-                assert all(values[path, column].isnan() for values in vars(found).values())
+                assert all(values[path, column].isnan() for values in found.values())
                 continue
             known = [(k, step) for k, step in enumerate(steps) if not math.isnan(step)]
             mean = sum(abs(step) for _, step in known) / len(known)
@@ -63,13 +63,13 @@ def test_kinks_equal_plain_loops() -> None:
                 "bend": sum(after) / len(after) - sum(before) / len(before),
             }
             for name, value in expected.items():
-                assert float(getattr(found, name)[path, column]) == pytest.approx(value, rel=1e-4), name
+                assert float(found[name][path, column]) == pytest.approx(value, rel=1e-4), name
 
 
 def test_all_of_the_change_at_the_boundary_is_the_largest_score() -> None:
     flat, jump = torch.zeros(1, 6), torch.tensor([[0.0, 0.0, 0.0, 2.0, 2.0, 2.0]])
-    assert jumps(jump, torch.tensor([2])).score.item() == 5
-    assert jumps(flat, torch.tensor([2])).score.isnan().item()
+    assert jumps(jump, torch.tensor([2]))["score"].item() == 5
+    assert jumps(flat, torch.tensor([2]))["score"].isnan().item()
 
 
 def test_changes_are_since_the_first_image() -> None:

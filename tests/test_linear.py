@@ -9,7 +9,8 @@ import torch
 from scipy.stats import t as student
 from sklearn.linear_model import LinearRegression, Ridge
 
-from lis.linking.linear import LeastSquares, LinearLink, Spectrum, link_of
+from lis.linking.equations import Spectrum
+from lis.linking.linear import LeastSquares, LinearLink, link_of
 from lis.linking.linear_fit import choose_ridge, grid, ridge_path
 from lis.linking.link import jackknife
 from lis.linking.moments import STRIPE, Moments

@@ -9,8 +9,8 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
-from lis.linking.mlp import Batches, MLPFit, l1_loss, l2_loss
-from lis.linking.training import Settings, TrainingPairs
+from lis.linking.mlp import MLPFit, l1_loss, l2_loss
+from lis.linking.training import Batches, Settings, TrainingPairs
 from lis.streams import Stream
 
 SMALL = {"hidden": 32, "max_epochs": 25, "batch_size": 50, "learning_rate": 1e-2}

@@ -17,7 +17,6 @@ from lis.boundary.search import (
     Settings,
     adam,
     data_metric,
-    retrace,
     search,
     shrunk,
 )
@@ -45,6 +44,12 @@ def answers(r: Tensor) -> Tensor:
 
 def predict(r: Tensor) -> Tensor:
     return answers(r).argmax(1)
+
+
+def retrace(land: Landscape, problems: Problems, steps: int) -> Tensor:
+    """The way of Δr once more, `[steps + 1, n, units]`."""
+    descent = Descent(land, problems)
+    return torch.stack([descent.shift, *(descent.step() for _ in range(steps))])
 
 
 def landscape(**settings: object) -> Landscape:

@@ -403,7 +403,7 @@ def test_a_step_that_does_not_fit_into_memory_is_made_in_parts(tmp_path: Path) -
     for at_once in (5, 2):
         torch.manual_seed(0)
         model = FewShotSegmenter(["disc", "spot"], 16, ["a", "b"], [4, 3], "three", hidden=8)
-        error = Training(model, Schedule(1, 5, 0.1, 0.0), at_once).training_step((maps, masks), 0)
+        error = Training(model, Schedule(1, 5, 0.1, 0.0), at_once).training_step((*maps.values(), masks), 0)
         error.backward()
         gradients.append([error.detach(), *(p.grad for p in model.parameters())])
     torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-7)

@@ -25,7 +25,7 @@ MODULES = {
     "lis.units.truth": "truth-shard",
     "lis.motion.motion": "motion-shard",
     "lis.motion.matching": "matching-shard",
-    "lis.boundary.job": "counterfactual-shard",
+    "lis.boundary.searches": "counterfactual-shard",
     "lis.boundary.gan_counterfactuals": "gan-counterfactuals-shard",
     "lis.boundary.adversarial": "adversarial-shard",
 }

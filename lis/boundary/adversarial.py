@@ -55,8 +55,7 @@ class Job:
     """What all shards of a run share."""
 
     ctx: Context
-    found: Artifact
-    """The counterfactuals."""
+    counterfactuals: Artifact
     link: Link
     """On the CPU."""
     parts: Parts
@@ -65,13 +64,16 @@ class Job:
     @property
     def inputs(self) -> tuple[str, ...]:
         """Keys of the artifacts of the counterfactuals and of the segmenter."""
-        return self.found.key, *self.parts.keys
+        return self.counterfactuals.key, *self.parts.keys
+
+    def logits(self, image: Tensor) -> Tensor:
+        """Of images `[n, 3, H, W]`: `[n, classes]`."""
+        return self.ctx.classifier.head(self.ctx.classifier.features(image))
 
 
 def _images(ctx: Context, machine: Machine) -> int:
     """Bytes of a batch with gradients of the classifier, and the maps in which parts are looked for."""
-    layers = part_layers(ctx)
-    one = costs.image_bytes(ctx.generator, ctx.device, ctx.classifier, layers=layers, gradient=True)
+    one = costs.image_bytes(ctx.generator, ctx.device, ctx.classifier, layers=part_layers(ctx), gradient=True)
     return at_once(one, ctx.config.batch_size, machine)
 
 
@@ -88,7 +90,7 @@ def _images(ctx: Context, machine: Machine) -> int:
 def adversarial(
     ctx: Context,
     config: AdversarialConfig,
-    result: Artifact,
+    source: Artifact,
     linked: Artifact,
     trained: Artifact | None,
     draft: Draft,
@@ -112,8 +114,26 @@ def adversarial(
     Raises:
         ValueError: what the stages before refuse.
     """
-    parts = Parts.of(ctx)
-    _build(Job(ctx, result, load_link(linked), parts, ctx.batches(parts.masks, gradient=True)), draft)
+    parts, table = Parts.of(ctx), source.table("counterfactuals")
+    job, blocks = (
+        Job(ctx, source, load_link(linked), parts, ctx.batches(parts.masks, gradient=True)),
+        _blocks(table, config),
+    )
+    shards = list(SHARDS.artifacts(job, blocks, "steps in pixels"))
+    rows, results = [row for block in blocks for row in block.rows], joined(shards)
+    subset = table.iloc[rows][["origin", "target", "sample_index", "probability"]].reset_index(drop=True)
+    made = _table(ctx, subset, rows, results) if results else subset.iloc[:0]
+    draft.table("adversarial", made)
+    measures = results["measures"] if results else torch.empty(0, 3, len(parts.labels), 5)
+    draft.table("measures", _measures(measures, parts.labels))
+    pairs = min(len(blocks), ctx.config.counterfactuals.trajectories)
+    starts = np.cumsum([0, *(len(block.rows) for block in blocks)])[:pairs]
+    draft.table("examples", made.iloc[starts][["origin", "target", "sample_index"]].assign(row=starts))
+    if pairs:
+        first = [artifact.tensors("first") for artifact in shards[:pairs]]
+        draft.tensors("examples", {name: torch.stack([each[name] for each in first]) for name in first[0]})
+    shares = {name: float(np.mean(made[name])) for name in ("reached", "seen")} if results else {}
+    draft.json("facts", {"labels": list(parts.labels), "n": len(rows)} | shares)
 
 
 @dataclass(frozen=True)
@@ -132,8 +152,9 @@ def _config(job: Job, block: Block) -> dict[str, Any]:
 
 @torch.no_grad()
 def _block(job: Job, block: Block, draft: Draft) -> None:
-    codes = {name: values[list(block.rows)] for name, values in job.found.tensors("counterfactuals").items()}
-    goal = torch.from_numpy(job.found.table("counterfactuals")["probability"].to_numpy()[list(block.rows)].copy())
+    codes = {name: values[list(block.rows)] for name, values in job.counterfactuals.tensors("counterfactuals").items()}
+    probability = job.counterfactuals.table("counterfactuals")["probability"]
+    goal = torch.from_numpy(probability.to_numpy()[list(block.rows)].copy())
     target = job.ctx.classifier.class_names.index(block.target)
 
     def contrasted(rows: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -155,71 +176,38 @@ def _contrast(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The tensors "block" of some counterfactuals, all at once, and "first" of the first of them."""
     ctx, labels = job.ctx, len(job.parts.labels)
-    original, subset = generated(ctx, w_original, job.parts.masks)[:2]  # without the maps
-    moved, other = generated(ctx, w, job.parts.masks)[:2]
-    steps = Steps(ctx.config.adversarial.step, ctx.config.adversarial.max_steps)
+    original, first_mask = generated(ctx, w_original, job.parts.masks)[:2]  # without the maps
+    moved, mask = generated(ctx, w, job.parts.masks)[:2]
     targets = torch.full((len(w),), target, device=ctx.device)
-    forced = attack(_logits(ctx), original, targets, goal.to(original), steps)
+    forced = attack(job.logits, original, targets, goal.to(original), ctx.config.adversarial)
     cycled = generated(ctx, job.link(ctx.classifier.features(forced.image).cpu()))[0]
-    views = ((subset, original), (other, moved), (subset, forced.image))
+    views = ((first_mask, original), (mask, moved), (first_mask, forced.image))
     apart = [difference(original, image) for image in (moved, forced.image)]
     made = {
         "probability": forced.probability,
         "reached": forced.reached,
         "steps": forced.steps,
-        "cycled": _logits(ctx)(cycled).argmax(1),
-        "measures": torch.stack([measure(mask, image, labels) for mask, image in views], 1),
+        "cycled": job.logits(cycled).argmax(1),
+        "measures": torch.stack([measure(*view, labels) for view in views], 1),
         **{name: torch.stack([each[name] for each in apart], 1) for name in apart[0]},
     }
-    selected = torch.stack([image[0] for image in (original, moved, forced.image, cycled)])
-    first = {"image": to_uint8(selected), "difference": (selected[1:3] - selected[0]).float().cpu()}
+    images = torch.stack([image[0] for image in (original, moved, forced.image, cycled)])
+    first = {"image": to_uint8(images), "difference": (images[1:3] - images[0]).float().cpu()}
     return {name: values.cpu() for name, values in made.items()}, first
 
 
-def _logits(ctx: Context) -> Any:
-    """Images → logits."""
-    return lambda image: ctx.classifier.head(ctx.classifier.features(image))
-
-
-def _build(job: Job, draft: Draft) -> None:
-    ctx, table = job.ctx, job.found.table("counterfactuals")
-    blocks = _blocks(table, ctx.config.adversarial.samples)
-    shards = list(SHARDS.artifacts(job, blocks, "steps in pixels"))
-    rows = [row for block in blocks for row in block.rows]
-    subset = table.iloc[rows][["origin", "target", "sample_index", "probability"]].reset_index(drop=True)
-    names = np.asarray(ctx.classifier.class_names)
-    results = joined(shards)
-    result = _table(subset, rows, results, names) if results else subset.iloc[:0]
-    draft.table("adversarial", result)
-    labels = job.parts.labels
-    draft.table("measures", _measures(results["measures"] if results else torch.empty(0, 3, len(labels), 5), labels))
-    starts = np.cumsum([0, *(len(block.rows) for block in blocks)])[
-        : min(len(blocks), ctx.config.counterfactuals.trajectories)
-    ]
-    draft.table("examples", result.iloc[starts][["origin", "target", "sample_index"]].assign(row=starts))
-    if len(starts):
-        first = [artifact.tensors("first") for artifact in shards[: len(starts)]]
-        draft.tensors("examples", {name: torch.stack([each[name] for each in first]) for name in first[0]})
-    shares = (
-        {name: float(np.mean(result[name])) if len(result) else None for name in ("reached", "seen")} if results else {}
-    )
-    draft.json("facts", {"labels": list(labels), "n": len(rows)} | shares)
-
-
-def _blocks(table: pd.DataFrame, most: int | None) -> list[Block]:
+def _blocks(table: pd.DataFrame, config: AdversarialConfig) -> list[Block]:
     """The first counterfactuals of each pair that succeeded."""
-    good = table[table["success"].to_numpy(dtype=bool)]
-    ordered = dict.fromkeys(zip(good["origin"], good["target"], strict=True))
-    rows = {pair: good.index[(good["origin"] == pair[0]) & (good["target"] == pair[1])] for pair in ordered}
-    return [Block(str(target), tuple(subset[:most].tolist())) for (_, target), subset in rows.items()]
+    groups: Any = table[table["success"].to_numpy(dtype=bool)].groupby(["origin", "target"], sort=False)
+    return [Block(str(target), tuple(subset.index[: config.samples].tolist())) for (_, target), subset in groups]
 
 
-def _table(subset: pd.DataFrame, rows: list[int], result: dict[str, Tensor], names: np.ndarray) -> pd.DataFrame:
+def _table(ctx: Context, subset: pd.DataFrame, rows: list[int], result: dict[str, Tensor]) -> pd.DataFrame:
     table = subset.rename(columns={"probability": "goal"}).assign(row=rows)
     table = table.assign(**{name: result[name].numpy() for name in ("probability", "reached", "steps")})
     for name in ("mse", "largest", "coarse"):
         table = table.assign(**{f"{name}_{kind}": result[name][:, k].numpy() for k, kind in enumerate(KINDS)})
-    cycled = names[result["cycled"].numpy()]
+    cycled = np.asarray(ctx.classifier.class_names)[result["cycled"].numpy()]
     return table.assign(cycled=cycled, seen=cycled == table["target"].to_numpy())
 
 
@@ -229,16 +217,6 @@ def _measures(measures: Tensor, labels: tuple[str, ...]) -> pd.DataFrame:
     columns = {kind: values.nanmean(0).numpy() for kind, values in zip(KINDS, moved, strict=True)}
     n = (~moved[0].isnan()).sum(0).numpy()
     return long_table({"label": labels, "measure": MEASURES}, columns | {"n": n})
-
-
-@dataclass(frozen=True)
-class Steps:
-    """How an image is moved."""
-
-    length: float
-    """Root mean square over the pixels of one step; images lie in [-1, 1]."""
-    most: int
-    """Steps at most."""
 
 
 @dataclass(frozen=True)
@@ -255,7 +233,9 @@ class Attack:
     """Gradient steps taken, `[n]` int64."""
 
 
-def attack(logits: Callable[[Tensor], Tensor], image: Tensor, target: Tensor, goal: Tensor, steps: Steps) -> Attack:
+def attack(
+    logits: Callable[[Tensor], Tensor], image: Tensor, target: Tensor, goal: Tensor, config: AdversarialConfig
+) -> Attack:
     """Move images straight up the log probability of their targets until it is as large as asked, and no further.
 
     x ← clamp(x + η g / rms(g)), g = ∂ log p_target / ∂x; each image that has reached its goal leaves the batch. Then
@@ -266,17 +246,17 @@ def attack(logits: Callable[[Tensor], Tensor], image: Tensor, target: Tensor, go
         image: starts, `[n, 3, H, W]` in [-1, 1].
         target: class of each, `[n]` int64.
         goal: probability of the target that is wanted, `[n]`, below 1.
-        steps: η, and how many.
+        config: η is `step`, and at most `max_steps` are taken.
     """
     x, before = image.clone(), image.clone()
     taken = torch.zeros(len(x), dtype=torch.int64, device=x.device)
     p, gradient = _probability(logits, x, target)
-    for _ in range(steps.most):
+    for _ in range(config.max_steps):
         going = (p < goal).nonzero()[:, 0]
         if not len(going):
             break
         before[going] = x[going]
-        x[going] = _moved(x[going], gradient[going], steps.length)
+        x[going] = _moved(x[going], gradient[going], config.step)
         taken[going] += 1
         p[going], gradient[going] = _probability(logits, x[going], target[going])
     reached = p >= goal

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from lis.boundary.counterfactuals import counterfactuals
 from lis.boundary.job import Job, enter
-from lis.boundary.trajectories import Paths, trajectories
+from lis.boundary.trajectories import trajectories
 from lis.context import Context
+from lis.linking.evaluation import TrueFactors
 from lis.stage import stage
 from lis.store import Artifact, Draft
 from lis.types import Generator
@@ -21,15 +22,10 @@ from lis.units.tuned import long_table
 
 
 @runtime_checkable
-class Bayes(Protocol):
+class Bayes(TrueFactors, Protocol):
     """A generator whose classes are known exactly."""
 
-    factor_names: tuple[str, ...]
     class_names: tuple[str, ...]
-
-    def true_factors(self, w: Tensor) -> Tensor:
-        """Factors `u [n, factors]` of `w [n, w_dim]`."""
-        ...
 
     def log_posterior(self, w: Tensor) -> Tensor:
         """Log probability `[n, classes]` of every class of the generator given w, for equal priors."""
@@ -62,7 +58,7 @@ def validate_bayes(generator: Generator) -> Bayes:
     also=lambda ctx: {"path_end": ctx.config.counterfactuals.path_end},
     check=lambda ctx: validate_bayes(ctx.generator),
 )
-def boundary_truth(ctx: Context, searched: Artifact, selected: Artifact, draft: Draft) -> None:
+def boundary_truth(ctx: Context, searched: Artifact, paths: Artifact, draft: Draft) -> None:
     """Part world: the true factors along all counterfactuals, and where the Bayes class becomes the target.
 
     Table "boundaries", a row per counterfactual with a boundary: origin, target, sample_index, classifier (t of its
@@ -76,32 +72,25 @@ def boundary_truth(ctx: Context, searched: Artifact, selected: Artifact, draft: 
     Raises:
         ValueError: the generator does not know its classes; what the stages before refuse.
     """
-    _build(Job.of(ctx), validate_bayes(ctx.generator), searched, selected, draft)
-
-
-def _build(job: Job, generator: Bayes, searched: Artifact, selected: Artifact, draft: Draft) -> None:
-    table, tensors = searched.table("counterfactuals"), searched.tensors("counterfactuals")
-    retained = np.flatnonzero(table["boundary"].notna())
-    table, tensors = (
-        table.iloc[retained].reset_index(drop=True),
-        {name: values[retained] for name, values in tensors.items()},
-    )
+    job, generator, table = Job.of(ctx), validate_bayes(ctx.generator), searched.table("counterfactuals")
+    rows = np.flatnonzero(table["boundary"].notna())
+    table = table.iloc[rows].reset_index(drop=True)
+    tensors = {name: values[rows] for name, values in searched.tensors("counterfactuals").items()}
     boundaries = _boundaries(job, generator, table, tensors)
     factors = _factors(job, generator, table, tensors)
     draft.table("boundaries", boundaries)
     draft.table("factors", factors)
-    for name, paths in _paths(job, generator, selected).items():
-        draft.table(name, paths)
+    for name, along in _along(job, generator, paths).items():
+        draft.table(name, along)
     draft.json("summary", summary(boundaries, factors))
 
 
 def _boundaries(job: Job, generator: Bayes, table: pd.DataFrame, tensors: Mapping[str, Tensor]) -> pd.DataFrame:
     """The table "boundaries" of those that have one."""
     target = torch.tensor([generator.class_names.index(name) for name in table["target"]], dtype=torch.int64)
-    paths, device = Paths(tensors["r"], tensors["shift"], target), job.ctx.device
 
     def posterior(path: Tensor, position: Tensor) -> Tensor:
-        w = job.codes(job.along(paths.r[path], paths.shift[path], position))
+        w = job.codes(job.along(tensors["r"][path], tensors["shift"][path], position))
         return generator.log_posterior(w).cpu()
 
     def inside(path: Tensor, position: Tensor) -> Tensor:
@@ -111,9 +100,8 @@ def _boundaries(job: Job, generator: Bayes, table: pd.DataFrame, tensors: Mappin
     with torch.inference_mode():
         bayes = enter(inside, len(table), end, steps=int(10 * end)).mean(1).numpy()
         at = posterior(every, torch.tensor(np.asarray(table["boundary"]))).exp()
-        ends = [
-            generator.log_posterior(tensors[name].to(device)).argmax(1).cpu().numpy() for name in ("w_original", "w")
-        ]
+        codes = (tensors[name].to(job.ctx.device) for name in ("w_original", "w"))
+        ends = [generator.log_posterior(w).argmax(1).cpu().numpy() for w in codes]
     names = np.asarray(generator.class_names)
     result = table[["origin", "target", "sample_index"]].assign(classifier=table["boundary"], bayes=bayes)
     result = result.assign(bayes_before=names[ends[0]], bayes_after=names[ends[1]])
@@ -133,24 +121,20 @@ def _factors(job: Job, generator: Bayes, table: pd.DataFrame, tensors: Mapping[s
     return pd.concat(rows, ignore_index=True)
 
 
-def _paths(job: Job, generator: Bayes, selected: Artifact) -> dict[str, pd.DataFrame]:
+def _along(job: Job, generator: Bayes, paths: Artifact) -> dict[str, pd.DataFrame]:
     """The tables "factor_paths" and "posterior_paths" of the trajectories."""
-    table, tensors, device = selected.table("trajectories"), selected.tensors("trajectories"), job.ctx.device
+    table, tensors, device = paths.table("trajectories"), paths.tensors("trajectories"), job.ctx.device
     w, position = tensors["w"], tensors["position"]
     target = torch.tensor([generator.class_names.index(name) for name in table["target"]])
     value = generator.true_factors(w.flatten(0, 1).to(device)).cpu().unflatten(0, w.shape[:2])
     posterior = generator.log_posterior(w.flatten(0, 1).to(device)).exp().cpu().unflatten(0, w.shape[:2])
-    every, steps = torch.arange(len(w)), range(w.shape[1])
-    ours = torch.tensor(table["target_index"].tolist())
-    told = {
-        "bayes_probability": posterior[every, :, target],
-        "classifier_probability": tensors["probability"][every, :, ours],
-    }
-    factors = {"row": every, "step": steps, "factor": generator.factor_names}
-    return {
-        "factor_paths": _named(long_table(factors, {"value": value}), table, position),
-        "posterior_paths": _named(long_table({"row": every, "step": steps}, told), table, position),
-    }
+    every, in_run = torch.arange(len(w)), torch.tensor(table["target_index"].tolist())
+    columns = {"bayes_probability": posterior[every, :, target]}
+    columns["classifier_probability"] = tensors["probability"][every, :, in_run]
+    axes = {"row": every, "step": range(w.shape[1])}
+    factors = long_table(axes | {"factor": generator.factor_names}, {"value": value})
+    tables = {"factor_paths": factors, "posterior_paths": long_table(axes, columns)}
+    return {name: _named(rows, table, position) for name, rows in tables.items()}
 
 
 def _named(rows: pd.DataFrame, table: pd.DataFrame, position: Tensor) -> pd.DataFrame:
@@ -171,12 +155,8 @@ def summary(boundaries: Any, factors: pd.DataFrame) -> dict[str, float | int | N
     difference of the classes' means); None where there is none.
     """
     pairs: Any = factors.groupby(["origin", "target"], sort=False)
-    cosines = [
-        subset["change"]
-        @ subset["difference"]
-        / (np.linalg.norm(subset["change"]) * np.linalg.norm(subset["difference"]))
-        for _, subset in pairs
-    ]
+    both = [(subset["change"], subset["difference"]) for _, subset in pairs]
+    cosines = [a @ b / (np.linalg.norm(a) * np.linalg.norm(b)) for a, b in both]
     known = boundaries["gap"].dropna()
     return {
         "n": len(boundaries),

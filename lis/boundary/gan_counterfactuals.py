@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
@@ -17,7 +17,7 @@ from lis.config.fields import number
 from lis.context import Context
 from lis.linking.link import link, load_link
 from lis.linking.pairs import STREAMS, test_pairs
-from lis.look import PICTURED, Look, Looker
+from lis.look import PICTURED, Looker
 from lis.peaks import picture_arrays
 from lis.quantify.averages import Average, unwrapped
 from lis.quantify.change import change
@@ -55,7 +55,7 @@ def validate_counterparts(ctx: Context) -> Counterparts:
     """The generator of a run, as one that can change the class of a sample.
 
     Raises:
-        ValueError: it cannot, there is only one class, or more samples are wanted than there are test pairs.
+        ValueError: it cannot, there is only one class, or more samples are asked for than there are test pairs.
     """
     generator, samples = ctx.generator, ctx.config.gan_counterfactuals.samples
     if not generator.num_classes or not isinstance(generator, Counterparts):
@@ -93,41 +93,34 @@ def gan_counterfactuals(
     w(t) = (1 − t) w + t w', with w the style code of a sample and w' that of the same z in the other class. N ways (a
     row per ordered pair of classes and sample), in T steps.
 
-    Tables "samples", "measures" and "units": see `lis.boundary.gan_counterfactuals`. Tensors "paths": position `[T]`,
-    probability `[N, T, C]`, prediction `[N, T]`, measures `[N, T, K, 5]`, shift `[N, units]` (r of the last image − r
-    of the first). Tables "examples" and "tuned", tensors "examples" and "tuned": see
-    `lis.boundary.gan_counterfactuals`. Json "facts": labels, class_names.
+    Tables "samples", "measures" and "units": see `sample_table`, `measure_table`, `unit_table`. Tensors "paths":
+    position `[T]`, probability `[N, T, C]`, prediction `[N, T]`, measures `[N, T, K, 5]`, shift `[N, units]` (r of the
+    last image − r of the first). Tables "examples" and "tuned", tensors "examples" and "tuned": see `pictures`. Json
+    "facts": labels, class_names.
 
     Raises:
         ValueError: as `validate_counterparts`; what the stages before refuse.
     """
-    _build(ctx, test, linked, parts, draft)
-
-
-def _build(ctx: Context, test: Artifact, linked: Artifact, parts: Artifact, draft: Draft) -> None:
     model = load_segmenter(ctx, parts)
     masks = Masks(model)
-    chosen = first(test.tensors("pairs"), ctx.config.gan_counterfactuals.samples)
-    result = _read(Job(ctx, Looker.tuned(ctx, masks, model.labels), (parts.key,)), chosen)
-    draft.table("samples", sample_table(result))
-    draft.table("measures", measure_table(result))
-    units = unit_table(result, linked.table("units"))
+    job = Job(ctx, Looker.tuned(ctx, masks, model.labels), (parts.key,))
+    paths = _read(job, _blocks(ctx, first(test.tensors("pairs"), config.samples)))
+    draft.table("samples", sample_table(paths))
+    draft.table("measures", measure_table(paths))
+    units = unit_table(paths, linked.table("units"))
     draft.table("units", units)
-    steps = ctx.config.gan_counterfactuals.steps
-    retained = {name: getattr(result, name) for name in ("probability", "prediction", "measures", "shift")}
-    draft.tensors("paths", retained | {"position": torch.linspace(0, 1, steps)})
-    pictures(ctx, result, units, linked, masks, draft)
-    draft.json("facts", {"labels": list(result.labels), "class_names": list(ctx.class_names)})
+    tensors = {name: getattr(paths, name) for name in ("probability", "prediction", "measures", "shift")}
+    draft.tensors("paths", tensors | {"position": torch.linspace(0, 1, config.steps)})
+    pictures(ctx, paths, units, linked, masks, draft)
+    draft.json("facts", {"labels": list(paths.labels), "class_names": list(ctx.class_names)})
 
 
-def _read(job: Job, chosen: dict[str, Tensor]) -> Paths:
-    """All ways."""
-    ctx, blocks = job.ctx, _blocks(job.ctx, chosen)
-    names = ctx.class_names
+def _read(job: Job, blocks: Sequence[Block]) -> Paths:
+    """All paths."""
+    ctx, names = job.ctx, job.ctx.class_names
+    rows = [(names.index(b.origin), names.index(b.target), sample) for b in blocks for sample in b.sample_index]
     return Paths(
-        origin=_repeated([names.index(block.origin) for block in blocks], blocks),
-        target=_repeated([names.index(block.target) for block in blocks], blocks),
-        sample_index=torch.tensor([index for block in blocks for index in block.sample_index]),
+        *torch.tensor(rows).unbind(1),
         **SHARDS.tensors(job, blocks, "the same z in other classes"),
         known=tuple(ctx.classifier.class_names),
         class_names=names,
@@ -143,11 +136,6 @@ def _blocks(ctx: Context, chosen: dict[str, Tensor]) -> list[Block]:
         names = ctx.class_names[origin], ctx.class_names[target]
         blocks += [Block(*names, tuple(some.tolist())) for some in subset.split(ctx.config.tuning.seed_block)]
     return blocks
-
-
-def _repeated(values: Sequence[int], blocks: Sequence[Block]) -> Tensor:
-    """A value per block, for each of its samples."""
-    return torch.tensor(values).repeat_interleave(torch.tensor([len(block.sample_index) for block in blocks]))
 
 
 @dataclass(frozen=True)
@@ -234,39 +222,27 @@ def pictures(ctx: Context, paths: Paths, units: pd.DataFrame, linked: Artifact, 
     minimum, maximum, label, measure (what the unit changes most of `TOLD`: each over its largest |change| among
     the units that are shown of the pair) and measured (that change); label "" where nothing changes.
     """
-    config, looker = ctx.config.gan_counterfactuals, Looker.pictured(ctx, masks, paths.labels)
-    ways = [(position, typical(paths, rows)) for position, rows in _next(paths)[: config.examples]]
-    selected = [_way(looker, paths, row).tensors(PICTURED) for _, row in ways]
-    tables, tuned = [], []
-    for at, (position, row) in enumerate(ways):
-        origin, target, _ = paths.pairs[position]
-        subset = units[(units["origin"] == paths.class_names[origin]) & (units["target"] == paths.class_names[target])]
+    config, looker, names = ctx.config.gan_counterfactuals, Looker.pictured(ctx, masks, paths.labels), paths.class_names
+    pairs = [(o, t, typical(paths, rows)) for o, t, rows in paths.pairs if t == (o + 1) % len(names)]
+    examples, images, tables, tuned = [], [], [], []
+    for origin, target, row in pairs[: config.examples]:
+        pair, sample = {"origin": names[origin], "target": names[target]}, int(paths.sample_index[row])
+        subset = units[(units["origin"] == pair["origin"]) & (units["target"] == pair["target"])]
         chosen = _with_range(pd.DataFrame(subset), linked.table("units")).head(config.units)
         w = style_codes(
             load_link(linked), paths.r[row, :1], [(unit, 0) for unit in perturbations(chosen)], ctx.config.view.steps
         )
         tuned.append(looker(w).tensors(PICTURED))
         moved = paths.shift[row, torch.tensor(chosen["unit"].to_numpy())].numpy()
-        tables.append(told(chosen.assign(example=at, own=moved), tuned[-1]["measures"], paths.labels))
-    rows = [(paths.class_names[o], paths.class_names[t]) for o, t, _ in (paths.pairs[position] for position, _ in ways)]
-    index = [int(paths.sample_index[row]) for _, row in ways]
-    table = pd.DataFrame(rows, columns=pd.Index(["origin", "target"]))
-    draft.table("examples", table.assign(sample_index=index, row=[row for _, row in ways]))
-    draft.tensors("examples", {name: torch.stack([way[name] for way in selected]) for name in selected[0]})
+        chosen = chosen.assign(example=len(examples), own=moved)
+        tables.append(with_largest_change(chosen, tuned[-1]["measures"], paths.labels))
+        first, last = ends(ctx, Block(**pair, sample_index=(sample,)))
+        images.append(looker(between(first, last, config.steps)[0].float()).tensors(PICTURED))
+        examples.append(pair | {"sample_index": sample, "row": row})
+    draft.table("examples", pd.DataFrame(examples))
+    draft.tensors("examples", {name: torch.stack([path[name] for path in images]) for name in PICTURED})
     draft.table("tuned", pd.concat(tables, ignore_index=True))
-    draft.tensors("tuned", {name: torch.cat([part[name] for part in tuned]) for name in tuned[0]})
-
-
-def _next(paths: Paths) -> list[tuple[int, Tensor]]:
-    """Places and rows of the pairs that lead from a class to the next one."""
-    classes = len(paths.class_names)
-    return [(index, rows) for index, (o, t, rows) in enumerate(paths.pairs) if t == (o + 1) % classes]
-
-
-def _way(looker: Looker, paths: Paths, row: int) -> Look:
-    origin, target = (paths.class_names[int(x[row])] for x in (paths.origin, paths.target))
-    first, last = ends(looker.ctx, Block(origin, target, (int(paths.sample_index[row]),)))
-    return looker(between(first, last, looker.ctx.config.gan_counterfactuals.steps)[0].float())
+    draft.tensors("tuned", {name: torch.cat([part[name] for part in tuned]) for name in PICTURED})
 
 
 def _with_range(units: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
@@ -275,7 +251,7 @@ def _with_range(units: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
     return units[["unit", "change", "standard"]].merge(live, on="unit", how="inner")
 
 
-def told(units: pd.DataFrame, measures: Tensor, labels: tuple[str, ...]) -> pd.DataFrame:
+def with_largest_change(units: pd.DataFrame, measures: Tensor, labels: tuple[str, ...]) -> pd.DataFrame:
     """The units with what each changes most: label, measure and measured.
 
     Args:
@@ -287,14 +263,12 @@ def told(units: pd.DataFrame, measures: Tensor, labels: tuple[str, ...]) -> pd.D
     counts = interpreted(measures).numpy()[:, None] & np.isin(MEASURES, TOLD)
     size = np.where(counts, np.nan_to_num(np.abs(moved)), 0)
     size = size / np.maximum(size.max((0, 1), initial=0), 1e-12)
-    result = []
-    for unit, sizes in enumerate(size):
-        label, measure = np.unravel_index(int(sizes.argmax()), sizes.shape) if sizes.size else (0, 0)
-        any_ = bool(sizes.size and sizes.max() > 0)
-        result.append(
-            (labels[label] if any_ else "", MEASURES[measure], moved[unit, label, measure] if any_ else np.nan)
-        )
-    return units.assign(**{name: [row[k] for row in result] for k, name in enumerate(("label", "measure", "measured"))})
+    rows = []
+    for values, sizes in zip(moved, size, strict=True):
+        label, measure = np.unravel_index(int(sizes.argmax()), sizes.shape) if sizes.any() else (0, 0)
+        some = (labels[label], values[label, measure]) if sizes.any() else ("", np.nan)
+        rows.append((some[0], MEASURES[measure], some[1]))
+    return units.join(pd.DataFrame(rows, units.index, pd.Index(["label", "measure", "measured"])))
 
 
 @dataclass(frozen=True)
@@ -302,7 +276,7 @@ class Paths:
     """N ways from a sample to its counterpart in T steps; K labels, C classes of the run."""
 
     origin: Tensor
-    """`[N]` int64, a place among the classes of the run."""
+    """`[N]` int64, an index among the classes of the run."""
     target: Tensor
     """`[N]` int64."""
     sample_index: Tensor
@@ -397,15 +371,16 @@ def measure_table(paths: Paths) -> pd.DataFrame:
     not too small over all images), rank (by |change|, of the angle R·|change|, among the interpreted labels of a pair
     and measure; 1 the largest, 0 without).
     """
-    seen, tables = interpreted(paths.measures)[:, None], []
-    for origin, target, rows in paths.pairs:
+    seen = interpreted(paths.measures)[:, None]
+
+    def table(rows: Tensor) -> pd.DataFrame:
         average, columns = _over_samples(paths.change[rows])
         table = long_table({"label": paths.labels, "measure": MEASURES}, columns | {"interpreted": seen})
         size = pd.Series(average.ranked.abs().flatten().numpy()).where(table["interpreted"])
-        rank = size.groupby(table["measure"]).rank(ascending=False, method="first").fillna(0).astype(int)
-        names = {"origin": paths.class_names[origin], "target": paths.class_names[target]}
-        tables.append(_named(table.assign(rank=rank), names))
-    return pd.concat(tables, ignore_index=True)
+        rank = size.groupby(table["measure"]).rank(ascending=False, method="first")
+        return table.assign(rank=rank.fillna(0).astype(int))
+
+    return _by_pair(paths, table)
 
 
 def _over_samples(change: Tensor) -> tuple[Average, dict[str, Tensor]]:
@@ -429,16 +404,27 @@ def unit_table(paths: Paths, units: pd.DataFrame) -> pd.DataFrame:
         paths: all ways.
         units: table "units" of the link: std, status.
     """
-    spread = np.where(units["status"] == "live", units["std"], np.nan)
-    tables = []
-    for origin, target, rows in paths.pairs:
+    std = np.where(units["status"] == "live", units["std"], np.nan)
+
+    def table(rows: Tensor) -> pd.DataFrame:
         subset = paths.shift[rows].double().numpy()
         mean = subset.mean(0)
-        columns = {"unit": range(len(mean)), "change": mean, "standard": mean / spread}
+        columns = {"unit": range(len(mean)), "change": mean, "standard": mean / std}
         table = pd.DataFrame(columns | {"agree": (np.sign(subset) == np.sign(mean)).mean(0)})
-        table = table.iloc[np.argsort(-np.abs(mean), kind="stable")].assign(rank=range(1, len(mean) + 1))
-        tables.append(_named(table, {"origin": paths.class_names[origin], "target": paths.class_names[target]}))
-    return pd.concat(tables, ignore_index=True)
+        return table.iloc[np.argsort(-np.abs(mean), kind="stable")].assign(rank=range(1, len(mean) + 1))
+
+    return _by_pair(paths, table)
+
+
+def _by_pair(paths: Paths, table: Callable[[Tensor], pd.DataFrame]) -> pd.DataFrame:
+    """What `table` makes of the rows of every pair of classes, with the pair's origin and target in front."""
+    tables = [
+        (paths.class_names[origin], paths.class_names[target], table(rows)) for origin, target, rows in paths.pairs
+    ]
+    for origin, target, part in tables:
+        part.insert(0, "origin", origin)
+        part.insert(1, "target", target)
+    return pd.concat([part for *_, part in tables], ignore_index=True)
 
 
 def typical(paths: Paths, rows: Tensor) -> int:
@@ -450,9 +436,3 @@ def typical(paths: Paths, rows: Tensor) -> int:
     among = arrived if len(arrived) else rows
     shift = paths.shift[among]
     return int(among[(shift - shift.mean(0)).norm(dim=1).argmin()])
-
-
-def _named(table: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
-    for index, (name, value) in enumerate(names.items()):
-        table.insert(index, name, value)
-    return table

@@ -18,7 +18,6 @@ from lis.stage import MODELS, stage
 from lis.store import Artifact, Draft
 from lis.types import Classifier
 
-_KEPT = ("w", "image", "mask")
 IMAGES = ("original", "before", "after", "counterfactual")
 """The images of a trajectory that are looked at: both ends, and the two beside the boundary."""
 
@@ -38,7 +37,7 @@ def _images(ctx: Context, machine: Machine) -> int:
     images=_images,
     arrays=picture_arrays,
 )
-def gradcam(ctx: Context, walked: Artifact, draft: Draft) -> None:
+def gradcam(ctx: Context, source: Artifact, draft: Draft) -> None:
     """GradCAM of four images of every trajectory, for its origin and its target.
 
     Tensors "heat": heat `[n, 4, 2, H, W]` float32, ≥ 0, in the order of the trajectories, of `IMAGES` and of (origin,
@@ -51,14 +50,13 @@ def gradcam(ctx: Context, walked: Artifact, draft: Draft) -> None:
     Raises:
         ValueError: the classifier has no layer for it; what the stages before refuse.
     """
-    _build(ctx, walked, draft)
-
-
-def _build(ctx: Context, walked: Artifact, draft: Draft) -> None:
-    table, along, around = walked.table("trajectories"), walked.tensors("trajectories"), walked.tensors("around")
-    labels = tuple(walked.json("facts")["labels"])
+    table, along, around = source.table("trajectories"), source.tensors("trajectories"), source.tensors("around")
+    labels = tuple(source.json("facts")["labels"])
     whole = int((along["position"] - 1).abs().argmin())
-    of = {name: torch.stack([along[name][:, 0], *around[name].unbind(1), along[name][:, whole]], 1) for name in _KEPT}
+    of = {
+        name: torch.stack([along[name][:, 0], *around[name].unbind(1), along[name][:, whole]], 1)
+        for name in ("w", "image", "mask")
+    }
     indices = torch.tensor([ctx.classifier.class_names.index(name) for name in ctx.class_names])
     classes = indices[torch.from_numpy(table[["origin_index", "target_index"]].to_numpy().copy())]
     made = [_heat(ctx, w, c) for w, c in zip(of["w"], classes, strict=True)]
@@ -105,7 +103,7 @@ def cam(classifier: Classifier, image: Tensor, classes: Tensor) -> Tensor:
     Args:
         classifier: what answers.
         image: `[n, 3, H, W]` in [-1, 1], on the classifier's device.
-        classes: c, a place among the classifier's classes: `[n]` int64.
+        classes: c, an index among the classifier's classes: `[n]` int64.
 
     Returns:
         `[n, H, W]` float32, ≥ 0, enlarged bilinearly.

@@ -10,31 +10,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lis.boundary.counterfactuals import SEARCHED, identity_of, rows
-from lis.boundary.job import Job, blocks, search_arrays, searched, validate_counterfactual
+from lis.boundary.job import Job
+from lis.boundary.searches import blocks, search_stage, search_table, searched
 from lis.context import Context
 from lis.quantify.sparsity import hoyer
-from lis.stage import MODELS, stage
 from lis.store import Artifact, Draft
 
 KEYS = ["origin", "target", "sample_index"]
 """What a group of starts has in common."""
 
 
-def _also(ctx: Context) -> dict[str, Any]:
-    counts = ("diversity_samples", "initialisations", "top")
-    return identity_of(ctx) | {name: getattr(ctx.config.counterfactuals, name) for name in counts}
-
-
-@stage(
-    "initialisations",
-    version=3,
-    inputs=SEARCHED,
-    models=MODELS,
-    also=_also,
-    check=lambda ctx: validate_counterfactual(ctx.config),
-    arrays=search_arrays,
-)
+@search_stage("initialisations", "diversity_samples", "initialisations", "top", version=3)
 def initialisations(ctx: Context, linked: Artifact, train: Artifact, test: Artifact, draft: Draft) -> None:
     """The searches of some samples per ordered pair of classes, each from `initialisations` starts.
 
@@ -50,25 +36,20 @@ def initialisations(ctx: Context, linked: Artifact, train: Artifact, test: Artif
         ValueError: as `validate_counterfactual`; an answer is not finite; what the stages before refuse.
     """
     job, config = Job.of(ctx), ctx.config.counterfactuals
-    _build(job, blocks(job, config.diversity_samples, config.initialisations), draft)
-
-
-def _build(job: Job, requested: list, draft: Draft) -> None:
-    ctx, top = job.ctx, job.ctx.config.counterfactuals.top
+    requested = blocks(job, config.diversity_samples, config.initialisations)
     result = searched(job, requested, "counterfactuals from many starts")
-    failed = ~result["success"][:, None]
+    failed, top = ~result["success"][:, None], config.top
     reached = (result["reencoded"] - result["reencoded_original"]).masked_fill(failed, torch.nan)
     asked = result["shift"].masked_fill(failed, torch.nan)
-    table = rows(result, ctx.class_names, ctx.classifier.class_names)
-    table = table[["origin", "target", "sample_index", "initialisation", "success", "steps"]]
+    table = search_table(ctx, result)[["origin", "target", "sample_index", "initialisation", "success", "steps"]]
     table = table.assign(sparsity=hoyer(reached).numpy(), sparsity_asked=hoyer(asked).numpy())
     draft.table("sparsity", table)
     draft.table("agreement", agreement_table(table, reached, asked, top))
     draft.table("pair_sparsity", pair_sparsity(table))
     draft.table("units", shared_units(table, reached, top))
     draft.tensors("directions", {"direction": reached})
-    starts = ctx.config.counterfactuals.initialisations
-    draft.json("facts", {"initialisations": starts, "top": top, "class_names": list(ctx.class_names)})
+    facts = {"initialisations": config.initialisations, "top": top}
+    draft.json("facts", facts | {"class_names": list(ctx.class_names)})
 
 
 def agreement(directions: Tensor, top: int) -> tuple[Tensor, Tensor]:
@@ -111,20 +92,17 @@ def agreement_table(table: pd.DataFrame, reached: Tensor, asked: Tensor, top: in
         asked: Δr of every row.
         top: as in `agreement`.
     """
-    groups: Any = table[table["success"]].groupby(KEYS, sort=False)
-    known = {
-        key: _agreement(reached[subset.index.tolist()], asked[subset.index.tolist()], top) for key, subset in groups
-    }
-    missing = {"n": 0} | dict.fromkeys(("cosine", "cosine_low", "cosine_high", "cosine_asked", "shared"), np.nan)
-    keys = table[KEYS].drop_duplicates().itertuples(index=False, name=None)
-    return pd.DataFrame([dict(zip(KEYS, key, strict=True)) | known.get(key, missing) for key in keys])
+    groups: Any = table.groupby(KEYS, sort=False)
+    good = [(key, subset.index[subset["success"].to_numpy(dtype=bool)].tolist()) for key, subset in groups]
+    return pd.DataFrame(
+        [dict(zip(KEYS, key, strict=True)) | _agreement(reached[rows], asked[rows], top) for key, rows in good]
+    )
 
 
 def _agreement(reached: Tensor, asked: Tensor, top: int) -> dict[str, float]:
     if len(reached) < 2:
-        return {"n": len(reached)} | dict.fromkeys(
-            ("cosine", "cosine_low", "cosine_high", "cosine_asked", "shared"), np.nan
-        )
+        missing = ("cosine", "cosine_low", "cosine_high", "cosine_asked", "shared")
+        return {"n": len(reached)} | dict.fromkeys(missing, np.nan)
     cosine, shared = agreement(reached, top)
     ends = {"cosine_low": float(cosine.min()), "cosine_high": float(cosine.max())}
     other = {"cosine_asked": float(agreement(asked, top)[0].mean()), "shared": float(shared.mean())}
@@ -134,18 +112,9 @@ def _agreement(reached: Tensor, asked: Tensor, top: int) -> dict[str, float]:
 def pair_sparsity(table: pd.DataFrame) -> pd.DataFrame:
     """Sparsity of the directions of every pair of classes: origin, target, n, mean, std, low and high (quartiles)."""
     groups: Any = table.groupby(["origin", "target"], sort=False)["sparsity"]
-    rows = [
-        {
-            "origin": origin,
-            "target": target,
-            "n": int(subset.notna().sum()),
-            "mean": subset.mean(),
-            "std": subset.std(ddof=0),
-        }
-        | {"low": subset.quantile(0.25), "high": subset.quantile(0.75)}
-        for (origin, target), subset in groups
-    ]
-    return pd.DataFrame(rows)
+    quartiles = {"low": lambda values: values.quantile(0.25), "high": lambda values: values.quantile(0.75)}
+    moments = {"mean": lambda values: values.mean(), "std": lambda values: values.std(ddof=0)}
+    return groups.agg(n="count", **moments, **quartiles).reset_index()
 
 
 def shared_units(table: pd.DataFrame, reached: Tensor, top: int) -> pd.DataFrame:

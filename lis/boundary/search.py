@@ -27,13 +27,15 @@ class Settings:
     optimizer: str = "published"
     """A name in `OPTIMIZERS`."""
     learning_rate: float = 0.5
+    start: float = 1.0
+    """Bound of the uniform start in every coordinate of the metric."""
     max_steps: int = 2000
     check_every: int = 1
     """Steps between two looks at the image."""
     lambda1: float = 0.6
     lambda2: float = 10.0
     l1: float = 0.0
-    """Weight of ‖Δr / spread‖₁."""
+    """Weight of ‖Δr / std‖₁."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +57,7 @@ class Problems:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class SearchResult:
     """What became of n searches."""
 
     shift: Tensor
@@ -68,7 +70,7 @@ class Found:
     """Whether Δr was no longer finite, `[n]` bool: such a search is given up."""
 
     @classmethod
-    def nothing(cls, like: Tensor) -> Self:
+    def empty(cls, like: Tensor) -> Self:
         """Of n searches from `like [n, units]`, none of which has begun."""
         flags = torch.zeros(2, len(like), dtype=torch.bool)
         return cls(torch.zeros_like(like), torch.zeros(len(like), dtype=torch.int64), *flags)
@@ -87,7 +89,7 @@ class Landscape:
     """`r [n, units]` → logits `[n, classes]`."""
     metric: Tensor | None
     """L `[units, units]`: what goes downhill is s with Δr = L s. None: Δr itself."""
-    spread: Tensor
+    std: Tensor
     """What a unit's part in the L1 penalty is divided by, `[units]`."""
     nonnegative: bool
     settings: Settings
@@ -116,6 +118,9 @@ class Landscape:
 class Descent:
     """The way of Δr downhill, step by step, for all problems of a batch. It depends on no image.
 
+    It follows from the start and the settings alone, and a start is known by its address
+    (`lis.boundary.searches.starts`), so that a path need not be stored: it is its number of steps.
+
     Args:
         land: where it goes down.
         problems: what is wanted.
@@ -140,7 +145,7 @@ class Descent:
         down = OPTIMIZERS[config.optimizer].rule(land.steepest(gradient), self._memory, self.taken)
         moved = shift.detach() - config.learning_rate * land.moved(down)
         if config.l1:
-            moved = shrunk(moved, config.learning_rate * config.l1 * land.spread)
+            moved = shrunk(moved, config.learning_rate * config.l1 * land.std)
         self.shift = land.within(self.problems.r, moved)
         return self.shift
 
@@ -150,7 +155,7 @@ class Descent:
         self._memory, self._original = self._memory[which], self._original[which]
 
 
-def search(land: Landscape, answers: Callable[[Tensor], Tensor], problems: Problems) -> Found:
+def search(land: Landscape, answers: Callable[[Tensor], Tensor], problems: Problems) -> SearchResult:
     """Looks for counterfactuals, all at once; those that are found leave the batch.
 
     The image is looked at before the first step, then every `check_every` steps, and after the last. Where it is of the
@@ -162,7 +167,7 @@ def search(land: Landscape, answers: Callable[[Tensor], Tensor], problems: Probl
         answers: `r [n, units]` → logarithm of every class's probability for the image of f(r), `[n, classes]`.
         problems: what is wanted.
     """
-    result, most = Found.nothing(problems.r), land.settings.max_steps
+    result, most = SearchResult.empty(problems.r), land.settings.max_steps
     descent, active, trails = Descent(land, problems), torch.arange(len(problems.r)), list[Trail]()
     trail, before = [descent.shift], torch.full_like(problems.start[:, 0], -torch.inf)
     while len(active):
@@ -191,8 +196,8 @@ def margin(answers: Tensor, target: Tensor) -> Tensor:
         >>> margin(torch.tensor([[1.0, 3.0, 2.5]]), torch.tensor([1]))
         tensor([0.5000])
     """
-    subset = answers.gather(1, target[:, None])[:, 0]
-    return subset - answers.scatter(1, target[:, None], -torch.inf).amax(1)
+    ahead = answers.gather(1, target[:, None])[:, 0]
+    return ahead - answers.scatter(1, target[:, None], -torch.inf).amax(1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +205,7 @@ class Trail:
     """Δr of some problems since the look before they were found."""
 
     rows: Tensor
-    """Places of the problems, `[m]` int64."""
+    """Indices of the problems, `[m]` int64."""
     shifts: Tensor
     """`[steps, m, units]`: the last is of the target class; the first is not, where there are more."""
     before: Tensor
@@ -209,7 +214,7 @@ class Trail:
     """Margin at the last, `[m]`."""
 
 
-def _locate(result: Found, trails: list[Trail], answers: Callable[[Tensor], Tensor], problems: Problems) -> None:
+def _locate(result: SearchResult, trails: list[Trail], answers: Callable[[Tensor], Tensor], problems: Problems) -> None:
     """The first step that reaches the target, for all problems at once.
 
     Margins at two steps say where the border should lie; every third guess is the middle, so that no more looks are
@@ -236,16 +241,6 @@ def _locate(result: Found, trails: list[Trail], answers: Callable[[Tensor], Tens
         looks += 1
     result.shift[rows] = torch.stack([trail.shifts[k, c] for (trail, c), k in zip(ends, high.tolist(), strict=True)])
     result.steps[rows] -= last - high
-
-
-def retrace(land: Landscape, problems: Problems, steps: int) -> Tensor:
-    """The way of Δr once more, `[steps + 1, n, units]`: it follows from the start and the settings alone.
-
-    A start is known by its address (`lis.boundary.job.starts`), so that a path need not be kept: it is its number of
-    steps.
-    """
-    descent = Descent(land, problems)
-    return torch.stack([descent.shift, *(descent.step() for _ in range(steps))])
 
 
 def identity(original: Tensor, moved: Tensor) -> Tensor:

@@ -8,28 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lis.boundary.counterfactuals import SEARCHED, identity_of, rows
-from lis.boundary.job import Job, blocks, search_arrays, search_settings, searched, validate_counterfactual
+from lis.boundary.job import Job
+from lis.boundary.searches import blocks, search_settings, search_stage, search_table, searched, success_rate
 from lis.context import Context
-from lis.stage import MODELS, stage
-from lis.statistics import wilson
 from lis.store import Artifact, Draft
 
 
-def _also(ctx: Context) -> dict[str, Any]:
-    sweep = ("l1_sweep", "l1_samples", "l1_max_steps")
-    return identity_of(ctx) | {name: getattr(ctx.config.counterfactuals, name) for name in sweep}
-
-
-@stage(
-    "sparse_counterfactuals",
-    version=3,
-    inputs=SEARCHED,
-    models=MODELS,
-    also=_also,
-    check=lambda ctx: validate_counterfactual(ctx.config),
-    arrays=search_arrays,
-)
+@search_stage("sparse_counterfactuals", "l1_sweep", "l1_samples", "l1_max_steps", version=3)
 def sparse_counterfactuals(ctx: Context, linked: Artifact, train: Artifact, test: Artifact, draft: Draft) -> None:
     """The same searches with every L1 weight of `l1_sweep`, at most `l1_max_steps` steps each.
 
@@ -43,25 +28,21 @@ def sparse_counterfactuals(ctx: Context, linked: Artifact, train: Artifact, test
     Raises:
         ValueError: as `validate_counterfactual`; an answer is not finite; what the stages before refuse.
     """
-    _build(Job.of(ctx), draft)
-
-
-def _build(job: Job, draft: Draft) -> None:
-    config = job.ctx.config.counterfactuals
-    sweep = pd.concat([_with(job, l1) for l1 in sorted(set(config.l1_sweep))], ignore_index=True)
+    job = Job.of(ctx)
+    weights = sorted(set(ctx.config.counterfactuals.l1_sweep))
+    sweep = pd.concat([_searched_with(job, l1) for l1 in weights], ignore_index=True)
     draft.table("sweep", sweep)
     draft.table("summary", summary(sweep))
 
 
-def _with(job: Job, l1: float) -> pd.DataFrame:
+def _searched_with(job: Job, l1: float) -> pd.DataFrame:
     """The rows of one weight."""
-    ctx = job.ctx
-    config = ctx.config.counterfactuals
+    config = job.ctx.config.counterfactuals
     settings = replace(search_settings(config), l1=l1, max_steps=config.l1_max_steps)
     result = searched(job, blocks(job, config.l1_samples, 1, settings), f"counterfactuals, L1 {l1:g}")
-    table = rows(result, ctx.class_names, ctx.classifier.class_names)
-    retained = ["origin", "target", "sample_index", "success", "reason", "steps", "probability", "w_distance"]
-    return table[retained].assign(l1=l1, units=result["shift"].ne(0).sum(1).numpy())
+    table = search_table(job.ctx, result)
+    columns = ["origin", "target", "sample_index", "success", "reason", "steps", "probability", "w_distance"]
+    return table[columns].assign(l1=l1, units=result["shift"].ne(0).sum(1).numpy())
 
 
 def summary(sweep: pd.DataFrame) -> pd.DataFrame:
@@ -76,8 +57,6 @@ def summary(sweep: pd.DataFrame) -> pd.DataFrame:
 
 def _row(subset: Any) -> dict[str, Any]:
     good = subset[subset["success"]]
-    low, high = wilson(len(good), len(subset))
     units = good["units"].quantile([0.25, 0.5, 0.75]).to_numpy() if len(good) else np.full(3, np.nan)
-    told = {"n": len(subset), "rate": len(good) / len(subset), "low": low, "high": high}
-    told |= {"probability": good["probability"].mean(), "w_distance": good["w_distance"].mean()}
-    return told | dict(zip(("units_low", "units", "units_high"), units, strict=True))
+    means = {name: good[name].mean() for name in ("probability", "w_distance")}
+    return success_rate(subset) | means | dict(zip(("units_low", "units", "units_high"), units, strict=True))

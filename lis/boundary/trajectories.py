@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,19 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lis.boundary.counterfactuals import SEARCHED, identity_of
-from lis.boundary.job import Job, blocks, class_pairs, enter, names_of, search_arrays, searched, validate_counterfactual
+from lis.boundary.job import Job, Paths
+from lis.boundary.searches import (
+    SEARCHED,
+    blocks,
+    class_pairs,
+    names_of,
+    search_arrays,
+    search_key,
+    searched,
+    validate_counterfactual,
+)
 from lis.context import Context
-from lis.linking.distances import Choice, ImageDistance, choose
+from lis.linking.distances import ImageDistance, choose
 from lis.look import PICTURED, Looker
 from lis.peaks import picture_arrays
 from lis.quantify.change import changes_along
@@ -25,16 +33,11 @@ from lis.store import Artifact, Draft
 from lis.units.parts import Parts, segmented
 from lis.units.tuned import long_table
 
-METRICS = {"pixel_l2": "mse"}
-"""What a distance is called in the table, where it is not its own name."""
-
 
 def _also(ctx: Context) -> dict[str, Any]:
-    config, choice = ctx.config.counterfactuals, choose(ctx.config.evaluation, ctx.generator.resolution)
-    selected = {
-        name: getattr(config, name) for name in ("trajectories", "steps", "path_end", "samples", "sample_block")
-    }
-    return identity_of(ctx) | selected | {"lpips": ctx.config.evaluation.lpips, "metrics": choice.checksums}
+    choice = choose(ctx.config.evaluation, ctx.generator.resolution)
+    key = search_key(ctx, "trajectories", "steps", "path_end", "samples", "sample_block")
+    return key | {"lpips": ctx.config.evaluation.lpips, "metrics": choice.checksums}
 
 
 @stage(
@@ -63,22 +66,17 @@ def trajectories(
     Raises:
         ValueError: as `validate_counterfactual`; no pair has a trajectory; what the stages before refuse.
     """
-    choice = choose(ctx.config.evaluation, ctx.generator.resolution)
-    _build(Job.of(ctx), Parts.of(ctx), choice, draft)
-
-
-def _build(job: Job, parts: Parts, choice: Choice, draft: Draft) -> None:
-    config = job.ctx.config.counterfactuals
-    result = _first_blocks(job)
-    rows, failed = _shown(job, result)
+    job, parts, config = Job.of(ctx), Parts.of(ctx), ctx.config.counterfactuals
+    choice, result = choose(ctx.config.evaluation, ctx.generator.resolution), _first_blocks(job)
+    rows, failed = _first_with_boundary(job, result)
     if not len(rows):
         raise ValueError(
             f"no counterfactual among {len(result['steps'])} has a boundary ({failed[0]['reason']}): expected one "
             "or more; use counterfactuals.optimizer=natural, more counterfactuals.samples or counterfactuals.max_steps"
         )
     selected = {name: values[rows] for name, values in result.items()}
-    known = job.ctx.classifier.class_names
-    target = torch.tensor([known.index(job.ctx.class_names[k]) for k in selected["target"].tolist()])
+    known = ctx.classifier.class_names
+    target = torch.tensor([known.index(ctx.class_names[k]) for k in selected["target"].tolist()])
     paths = Paths(selected["r"], selected["shift"], target)
     even = torch.linspace(0, config.path_end, config.steps)
     sides = paths.boundary(job, config.path_end, config.steps - 1)
@@ -87,22 +85,14 @@ def _build(job: Job, parts: Parts, choice: Choice, draft: Draft) -> None:
     draft.tensors("trajectories", whole | {"position": even, "boundary": sides.mean(1).float()})
     draft.tensors("around", around | {"position": sides.float()})
     draft.table("trajectories", _trajectory_table(job, selected, sides, around["prediction"]))
-    away = distances(job, choice.load(job.ctx.device), whole["w"])
+    away = distances(job, choice.load(ctx.device), whole["w"])
     draft.table("steps", _step_table(job, selected, whole, even, away))
     draft.table("measures", _measure_table(parts.labels, whole["measures"], even))
     draft.table("around", _around_table(parts.labels, around["measures"]))
     crossing = torch.searchsorted(even.double(), sides[:, 1].contiguous()) - 1
-    draft.table("jumps", kink_table(parts.labels, whole["measures"], crossing))
-    draft.json(
-        "facts",
-        {
-            "labels": list(parts.labels),
-            "class_names": list(job.ctx.class_names),
-            "path_end": config.path_end,
-            "left_out": choice.left_out,
-            "failed": failed,
-        },
-    )
+    draft.table("jumps", jump_table(parts.labels, whole["measures"], crossing))
+    facts = {"labels": list(parts.labels), "class_names": list(ctx.class_names), "path_end": config.path_end}
+    draft.json("facts", facts | {"left_out": choice.left_out, "failed": failed})
 
 
 def _first_blocks(job: Job) -> dict[str, Tensor]:
@@ -113,7 +103,7 @@ def _first_blocks(job: Job) -> dict[str, Tensor]:
     return searched(job, requested, "counterfactuals that are shown")
 
 
-def _shown(job: Job, result: dict[str, Tensor]) -> tuple[Tensor, list[dict[str, str]]]:
+def _first_with_boundary(job: Job, result: dict[str, Tensor]) -> tuple[Tensor, list[dict[str, str]]]:
     """The row of each pair that has a boundary; why the others have none."""
     rows, failed = [], []
     for pair in class_pairs(job.ctx.config)[: job.ctx.config.counterfactuals.trajectories]:
@@ -160,7 +150,7 @@ def _step_table(
         "prediction": called[whole["prediction"].numpy()],
     }
     for metric, values in away.items():
-        name = METRICS.get(metric, metric)
+        name = "mse" if metric == "pixel_l2" else metric
         columns |= {name: values, f"{name}_normalised": normalised(values)}
     return long_table({"trajectory": path, "step": range(len(even))}, columns)
 
@@ -182,10 +172,10 @@ def _around_table(labels: tuple[str, ...], measures: Tensor) -> pd.DataFrame:
     return long_table({"trajectory": range(len(measures)), "label": labels, "measure": MEASURES}, columns)
 
 
-def kink_table(labels: tuple[str, ...], measures: Tensor, crossing: Tensor) -> pd.DataFrame:
+def jump_table(labels: tuple[str, ...], measures: Tensor, crossing: Tensor) -> pd.DataFrame:
     """What jumps at the boundary.
 
-    Columns: trajectory, label, measure, jump, elsewhere, score, bend (see `Kinks`), interpreted (the label is not too
+    Columns: trajectory, label, measure, jump, elsewhere, score, bend (see `jumps`), interpreted (the label is not too
     small), rank (by score among the interpreted of a trajectory, 1 the largest; 0 without).
 
     Args:
@@ -194,7 +184,7 @@ def kink_table(labels: tuple[str, ...], measures: Tensor, crossing: Tensor) -> p
         crossing: the step of each path that crosses the boundary, `[n]`.
     """
     seen = torch.stack([interpreted(path) for path in measures]) if len(measures) else measures[:, 0, :, 0] > 0
-    columns: dict[str, Any] = vars(jumps(changes_along(measures), crossing))
+    columns: dict[str, Any] = jumps(changes_along(measures), crossing)
     axes = {"trajectory": range(len(measures)), "label": labels, "measure": MEASURES}
     table = long_table(axes, columns | {"interpreted": seen[..., None]})
     score = table["score"].where(table["interpreted"])
@@ -213,32 +203,25 @@ def normalised(values: Tensor) -> Tensor:
     return values / torch.where(largest == 0, 1, largest)
 
 
-@dataclass(frozen=True)
-class Kinks:
-    """Of curves `[n, …]`; NaN where a curve is not known on both sides of the boundary."""
+def jumps(curves: Tensor, crossing: Tensor) -> dict[str, Tensor]:
+    """How much curves jump and bend at a boundary; NaN where a curve is not known on both sides of it.
 
-    jump: Tensor
-    """Change over the step that crosses the boundary."""
-    elsewhere: Tensor
-    """Mean |change| of the other steps."""
-    score: Tensor
-    """|jump| / mean |change| of all T − 1 steps: 1 as everywhere, T − 1 where all of the change is at the boundary."""
-    bend: Tensor
-    """Mean change per step after the boundary minus the one before it."""
-
-
-def jumps(curves: Tensor, crossing: Tensor) -> Kinks:
-    """How much curves jump and bend at a boundary.
+    - jump: change over the step that crosses the boundary
+    - elsewhere: mean |change| of the other steps
+    - score: |jump| / mean |change| of all T − 1 steps: 1 as everywhere, T − 1 where all change is at the boundary
+    - bend: mean change per step after the boundary minus the one before it
 
     Args:
         curves: values at even steps, `[n, T, …]`.
         crossing: number of the step, from k to k + 1, that crosses: `[n]` int64.
 
+    Returns:
+        The four by name, `[n, …]` each.
+
     Example:
         >>> curve = torch.tensor([[0.0, 1.0, 2.0, 8.0, 9.0]])
-        >>> found = jumps(curve, torch.tensor([2]))
-        >>> [round(float(x), 3) for x in (found.jump, found.elsewhere, found.score, found.bend)]
-        [6.0, 1.0, 2.667, 0.0]
+        >>> {name: round(float(x), 3) for name, x in jumps(curve, torch.tensor([2])).items()}
+        {'jump': 6.0, 'elsewhere': 1.0, 'score': 2.667, 'bend': 0.0}
     """
     steps = curves.diff(dim=1)
     index = torch.arange(steps.shape[1]).reshape(1, -1, *[1] * (steps.ndim - 2))
@@ -246,41 +229,14 @@ def jumps(curves: Tensor, crossing: Tensor) -> Kinks:
     jump = torch.where(index == at, steps, torch.nan).nansum(1)
     known = torch.where(index == at, steps, 0).isfinite().all(1)
     every = steps.abs().nanmean(1)
+    after, before = (torch.where(side, steps, torch.nan).nanmean(1) for side in (index > at, index < at))
     result = {
         "jump": jump,
         "elsewhere": torch.where(index == at, torch.nan, steps.abs()).nanmean(1),
         "score": torch.where(every > 0, jump.abs() / every, torch.nan),
-        "bend": torch.where(index > at, steps, torch.nan).nanmean(1)
-        - torch.where(index < at, steps, torch.nan).nanmean(1),
+        "bend": after - before,
     }
-    return Kinks(**{name: torch.where(known, values, torch.nan) for name, values in result.items()})
-
-
-@dataclass(frozen=True, eq=False)
-class Paths:
-    """n paths r + t Δr from originals to counterfactuals and beyond."""
-
-    r: Tensor
-    """`[n, units]`."""
-    shift: Tensor
-    """Δr `[n, units]`."""
-    target: Tensor
-    """The class that each goes to among the classifier's, `[n]` int64."""
-
-    def codes(self, job: Job, position: Tensor) -> Tensor:
-        """w̃ `[n, T, w_dim]` at positions t `[n, T]`, on the CPU."""
-        n, steps = position.shape
-        path = torch.arange(n).repeat_interleave(steps)
-        moved = job.along(self.r[path], self.shift[path], position.flatten())
-        return job.codes(moved).float().cpu().unflatten(0, (n, steps))
-
-    def boundary(self, job: Job, end: float, steps: int) -> Tensor:
-        """Positions before and after the first entry into the target class, `[n, 2]`; see `enter`."""
-
-        def inside(path: Tensor, position: Tensor) -> Tensor:
-            return job.predict(job.along(self.r[path], self.shift[path], position)) == self.target[path]
-
-        return enter(inside, len(self.r), end, steps)
+    return {name: torch.where(known, values, torch.nan) for name, values in result.items()}
 
 
 def seen(job: Job, parts: Parts, w: Tensor) -> dict[str, Tensor]:

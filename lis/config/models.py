@@ -203,7 +203,7 @@ class FlowConfig(MatcherConfig):
 class PumpConfig(MatcherConfig):
     """PUMP (Revaud et al. 2022), the paper's matcher."""
 
-    _target_: str = "lis.matching.choice.pump"
+    _target_: str = "lis.matching.pump.pump"
     descriptor: str = choice("patches", ("patches", "daisy", "classifier", "generator", "convmixer"))
     """`patches`: of colour; `daisy`; `classifier`, `generator`: their feature maps; `convmixer`: the published one."""
     layers: list[str] | None = None

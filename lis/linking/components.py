@@ -35,8 +35,8 @@ def principal_components(w: Tensor, k: int = 10) -> Components:
     """PCA of `w [n, w_dim]`: at most `k` components, as many as there are dimensions.
 
     Example:
-        >>> found = principal_components(torch.tensor([[0.0, 1.0], [4.0, 1.0], [8.0, 1.0]]), k=1)
-        >>> found.axes.flatten().tolist(), found.std.tolist(), found.explained.tolist()
+        >>> pca = principal_components(torch.tensor([[0.0, 1.0], [4.0, 1.0], [8.0, 1.0]]), k=1)
+        >>> pca.axes.flatten().tolist(), pca.std.tolist(), pca.explained.tolist()
         ([1.0, 0.0], [4.0], [1.0])
     """
     mean = w.double().mean(0)
@@ -47,7 +47,7 @@ def principal_components(w: Tensor, k: int = 10) -> Components:
 
 
 def offsets_table(components: Components, original: Tensor, cycled: Tensor) -> pd.DataFrame:
-    """Mean and spread of cycled − original along each component, in the component's standard deviations.
+    """Mean and standard deviation of cycled − original along each component, in the component's standard deviations.
 
     Args:
         original: coordinates `[n, k]`.
@@ -57,14 +57,8 @@ def offsets_table(components: Components, original: Tensor, cycled: Tensor) -> p
         A row per component (from 1): component, offset, spread (standard deviation), explained (share of variance).
     """
     moved = (cycled - original) / components.std
-    return pd.DataFrame(
-        {
-            "component": range(1, moved.shape[1] + 1),
-            "offset": moved.mean(0),
-            "spread": moved.std(0),
-            "explained": components.explained,
-        }
-    )
+    columns = {"component": range(1, moved.shape[1] + 1), "offset": moved.mean(0), "spread": moved.std(0)}
+    return pd.DataFrame(columns | {"explained": components.explained})
 
 
 def factor_table(names: tuple[str, ...], true: Tensor, cycled: Tensor, class_index: Tensor) -> pd.DataFrame:
@@ -81,10 +75,10 @@ def factor_table(names: tuple[str, ...], true: Tensor, cycled: Tensor, class_ind
     """
     true, cycled = true.double(), cycled.double()
     error = (cycled - true).square().sum(0)
-    spread = (true - true.mean(0)).square().sum(0)
-    within = torch.zeros_like(spread)
+    total = (true - true.mean(0)).square().sum(0)
+    within = torch.zeros_like(total)
     for c in class_index.unique():
-        subset = true[class_index == c]
-        within += (subset - subset.mean(0)).square().sum(0)
-    r2, r2_within = (torch.where(around > 0, 1 - error / around, torch.nan) for around in (spread, within))
+        members = true[class_index == c]
+        within += (members - members.mean(0)).square().sum(0)
+    r2, r2_within = (torch.where(variation > 0, 1 - error / variation, torch.nan) for variation in (total, within))
     return pd.DataFrame({"factor": list(names), "r2": r2, "r2_within": r2_within})

@@ -90,7 +90,8 @@ class Lpips:
             net = lpips.LPIPS(net="alex", pretrained=False, pnet_rand=True, verbose=False)
         linear = Path(lpips.__file__).parent / "weights" / "v0.1" / "alex.pth"
         net.load_state_dict(read_file(linear, "LPIPS weights"), strict=False)
-        trunk = {name: _torchvision_name(name) for name in net.net.state_dict()}
+        # `slice2.3.weight` of LPIPS's trunk is `features.3.weight` of torchvision's AlexNet.
+        trunk = {name: f"features.{name.split('.', 1)[1]}" for name in net.net.state_dict()}
         state = read_file(weights, "AlexNet weights")
         require_shapes(weights, state, {trunk[name]: value for name, value in net.net.state_dict().items()})
         net.net.load_state_dict({name: state[source] for name, source in trunk.items()})
@@ -99,11 +100,6 @@ class Lpips:
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """Distances `[n]`."""
         return self._net(a, b).flatten()
-
-
-def _torchvision_name(name: str) -> str:
-    """`slice2.3.weight` of LPIPS's trunk is `features.3.weight` of torchvision's AlexNet."""
-    return f"features.{name.split('.', 1)[1]}"
 
 
 class Moco:
@@ -152,10 +148,10 @@ def _moco_state(path: Path) -> dict[str, Tensor]:
     state = checkpoint.get("state_dict")
     if not isinstance(state, Mapping):
         raise ValueError(f"{path} has the keys {some(checkpoint)}: expected 'state_dict', as in MoCo v2's checkpoints")
-    subset = {str(name).removeprefix(MOCO_PREFIX): state[name] for name in state if str(name).startswith(MOCO_PREFIX)}
-    if not subset:
+    encoder = {str(name).removeprefix(MOCO_PREFIX): state[name] for name in state if str(name).startswith(MOCO_PREFIX)}
+    if not encoder:
         raise ValueError(f"{path} has a state_dict with {some(state)}: expected names like {MOCO_PREFIX}conv1.weight")
-    return subset
+    return encoder
 
 
 def alexnet_path() -> Path:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -75,10 +75,6 @@ def validate_evaluation(config: RunConfig, generator: Generator) -> None:
     choose(config.evaluation, generator.resolution).load()
 
 
-def _check(ctx: Context) -> None:
-    validate_evaluation(ctx.config, ctx.generator)
-
-
 def _also(ctx: Context) -> dict[str, Any]:
     choice = choose(ctx.config.evaluation, ctx.generator.resolution)
     if ctx.config.evaluation.lpips and "lpips" in choice.left_out:
@@ -94,7 +90,7 @@ def _also(ctx: Context) -> dict[str, Any]:
     seed=True,
     models=MODELS,
     also=_also,
-    check=_check,
+    check=lambda ctx: validate_evaluation(ctx.config, ctx.generator),
 )
 def evaluation(
     ctx: Context, config: EvaluationConfig, train: Artifact, test: Artifact, linked: Artifact, draft: Draft
@@ -111,18 +107,21 @@ def evaluation(
         ValueError: as `validate_evaluation` and the stages before.
     """
     choice = choose(config, ctx.generator.resolution)
-    stored, names = test.tensors("pairs"), np.asarray(ctx.class_names)
-    index = stored["sample_index"]
+    stored, index = test.tensors("pairs"), test.tensors("pairs")["sample_index"]
     samples = Samples(stored["w"], stored["r"], _predict(ctx, linked, stored["r"]), stored["class_index"])
     distances = choice.load(ctx.device)
     measured = measure(ctx, samples, distances)
-    names = names[samples.class_index.numpy()]
+    names = np.asarray(ctx.class_names)[samples.class_index.numpy()]
     draft.table("samples", _samples_table(measured, names, index))
     draft.table("summary", _summary_table(ctx, measured, UNITS | {d.name: d.unit for d in distances}))
-    draft.table("kept", _kept(ctx, samples, measured))
+    targets = torch.tensor([ctx.classifier.class_names.index(name) for name in ctx.class_names])
+    same = measured.prediction == targets[samples.class_index]
+    draft.table("kept", retention(ctx.class_names, samples.class_index.numpy(), same.numpy()))
     _write_components(train.tensors("pairs")["w"], samples, names, index, draft)
     if isinstance(ctx.generator, TrueFactors):
-        draft.table("factors", _factors(ctx.generator, samples, ctx.device))
+        generator, codes = ctx.generator, (samples.w, samples.w_cycled)
+        true, cycled = (generator.true_factors(w.to(ctx.device)).cpu() for w in codes)
+        draft.table("factors", factor_table(tuple(generator.factor_names), true, cycled, samples.class_index))
     draft.tensors("examples", _examples(ctx, samples, index))
     draft.json("left_out", choice.left_out)
 
@@ -157,36 +156,18 @@ def _summary_table(ctx: Context, measured: Measured, units: dict[str, str]) -> p
     return pd.DataFrame(rows)
 
 
-def _kept(ctx: Context, samples: Samples, measured: Measured) -> pd.DataFrame:
-    targets = torch.tensor([ctx.classifier.class_names.index(name) for name in ctx.class_names])
-    retained = measured.prediction == targets[samples.class_index]
-    return retention(ctx.class_names, samples.class_index.numpy(), retained.numpy())
-
-
 def _write_components(w: Tensor, samples: Samples, names: np.ndarray, index: Tensor, draft: Draft) -> None:
     """Tables "components" and "offsets"; the components are those of the training pairs, `w [n, w_dim]`."""
     components = principal_components(w, COMPONENTS)
     original, cycled = components.project(samples.w), components.project(samples.w_cycled)
     selected = samples.first(COMPONENT_SAMPLES).numpy()
+    address = {"class": names[selected], "sample_index": index.numpy()[selected]}
     parts = [
-        pd.DataFrame(
-            {
-                "class": names[selected],
-                "sample_index": index.numpy()[selected],
-                "component": k + 1,
-                "original": original[selected, k],
-                "cycled": cycled[selected, k],
-            }
-        )
+        pd.DataFrame(address | {"component": k + 1, "original": original[selected, k], "cycled": cycled[selected, k]})
         for k in range(original.shape[1])
     ]
     draft.table("components", pd.concat(parts, ignore_index=True))
     draft.table("offsets", offsets_table(components, original, cycled))
-
-
-def _factors(generator: TrueFactors, samples: Samples, device: torch.device) -> pd.DataFrame:
-    true, cycled = (generator.true_factors(w.to(device)).cpu() for w in (samples.w, samples.w_cycled))
-    return factor_table(tuple(generator.factor_names), true, cycled, samples.class_index)
 
 
 @torch.inference_mode()
@@ -214,14 +195,9 @@ class Samples:
     class_index: Tensor
     """`[n]` int64, ascending."""
 
-    @property
-    def rank(self) -> Tensor:
-        """Place `[n]` of each sample in its class, from 0."""
-        return torch.arange(len(self.w)) - torch.searchsorted(self.class_index, self.class_index)
-
     def first(self, per_class: int) -> Tensor:
         """Whether a sample is one of the first of its class: `[n]` bool."""
-        return self.rank < per_class
+        return torch.arange(len(self.w)) - torch.searchsorted(self.class_index, self.class_index) < per_class
 
 
 @dataclass(frozen=True)
@@ -238,31 +214,40 @@ def measure(ctx: Context, samples: Samples, distances: list[ImageDistance]) -> M
     """Every distance of every sample: cycled against original, and original against a random partner's original.
 
     The partners come from the stream "baselines". Samples are visited in the partners' order, so that the partner of
-    a sample is in the same batch and no image is kept.
+    a sample is in the same batch and no image is stored.
     """
     stream, n = Stream("baselines", ctx.config.seed), len(samples.w)
+    order, by_class = tour(n, stream.rng()), within_class_tour(samples.class_index, stream)
     tours = {
-        "random": Tour.through(tour(n, stream.rng())),
-        "within-class": Tour.through(within_class_tour(samples.class_index, stream), samples.class_index),
+        "random": Tour(order, partners(order)),
+        "within-class": Tour(by_class, partners(by_class, samples.class_index)),
     }
-    book = _Book(distances, {d.name: samples.first(_share(d, samples)) for d in distances}, n)
+    requested = {d.name: samples.first(_share(d, samples)) for d in distances}
+    values = {d.name: {pairing: torch.full((n,), torch.nan) for pairing in PAIRINGS} for d in distances}
     r_moved, prediction = torch.empty(n), torch.empty(n, dtype=torch.int64)
+
+    def enter(pairing: str, ids: Tensor, image: Tensor, other: Tensor) -> None:
+        for distance in distances:
+            rows = requested[distance.name][ids]
+            if rows.any():
+                on_device = rows.to(image.device)
+                values[distance.name][pairing][ids[rows]] = distance(image[on_device], other[on_device]).cpu()
 
     def cycle(ids: Tensor, image: Tensor, other: Tensor) -> None:
         cycled = ctx.generator.synthesize(samples.w_cycled[ids].to(ctx.device))
         r = ctx.classifier.features(cycled)
         r_moved[ids] = (r.cpu() - samples.r[ids]).norm(dim=1)
         prediction[ids] = ctx.classifier.head(r).argmax(1).cpu()
-        book.enter("cycle", ids, image, cycled)
-        book.enter("within-class", ids, image, other)
+        enter("cycle", ids, image, cycled)
+        enter("within-class", ids, image, other)
 
     at_once = ctx.batches(beside=_compared(ctx, distances))
     tours["within-class"].visit(ctx, samples, at_once, cycle, "cycle")
-    tours["random"].visit(ctx, samples, at_once, partial(book.enter, "random"), "random pairs")
+    tours["random"].visit(ctx, samples, at_once, partial(enter, "random"), "random pairs")
     mse_w = {name: (samples.w - samples.w[way.partner]).square().mean(1) for name, way in tours.items()}
     features = {name: (samples.r - samples.r[way.partner]).norm(dim=1) for name, way in tours.items()}
     mse_w["cycle"], features["cycle"] = (samples.w - samples.w_cycled).square().mean(1), r_moved
-    return Measured({"mse_w": mse_w} | book.values | {"features": features}, prediction)
+    return Measured({"mse_w": mse_w} | values | {"features": features}, prediction)
 
 
 @torch.inference_mode()
@@ -281,22 +266,6 @@ def _share(distance: ImageDistance, samples: Samples) -> int:
     return len(samples.w) if distance.limit is None else max(2, distance.limit // classes)
 
 
-class _Book:
-    """Where the image distances are written down: metric → pairing → `[n]`, NaN where not wanted."""
-
-    def __init__(self, distances: list[ImageDistance], requested: dict[str, Tensor], n: int) -> None:
-        self.distances, self.wanted = distances, requested
-        self.values = {d.name: {pairing: torch.full((n,), torch.nan) for pairing in PAIRINGS} for d in distances}
-
-    def enter(self, pairing: str, ids: Tensor, image: Tensor, other: Tensor) -> None:
-        """Measures a batch, every distance on the samples that it is wanted for."""
-        for distance in self.distances:
-            rows = self.wanted[distance.name][ids]
-            if rows.any():
-                on_device = rows.to(image.device)
-                self.values[distance.name][pairing][ids[rows]] = distance(image[on_device], other[on_device]).cpu()
-
-
 @dataclass(frozen=True)
 class Tour:
     """A way through all samples on which each one's partner is the next."""
@@ -305,11 +274,6 @@ class Tour:
     """`[n]` int64."""
     partner: Tensor
     """`[n]` int64: the partner of each sample."""
-
-    @classmethod
-    def through(cls, order: Tensor, group: Tensor | None = None) -> Self:
-        """The tour in an order; a round of its own through each group."""
-        return cls(order, partners(order, group))
 
     @torch.inference_mode()
     def visit(
@@ -339,8 +303,8 @@ def tour(n: int, rng: np.random.Generator) -> Tensor:
 
 def within_class_tour(class_index: Tensor, stream: Stream) -> Tensor:
     """A random order `[n]` of samples of `class_index [n]`: class after class, random inside each."""
-    subset = [(class_index == c).nonzero()[:, 0] for c in class_index.unique().tolist()]
-    return torch.cat([members[tour(len(members), stream.rng(c))] for c, members in enumerate(subset)])
+    classes = [(class_index == c).nonzero()[:, 0] for c in class_index.unique().tolist()]
+    return torch.cat([members[tour(len(members), stream.rng(c))] for c, members in enumerate(classes)])
 
 
 def partners(order: Tensor, group: Tensor | None = None) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -13,11 +12,9 @@ from numpy.typing import NDArray
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
-from lis.linking.moments import CHUNK, CUT, Block, Extremes, Moments, NormalEquations, Samples
+from lis.linking.equations import NormalEquations, Spectrum
+from lis.linking.moments import CHUNK, Block, Extremes, Moments, Samples
 from lis.unit_ranges import UnitStatistics
-
-ILL_CONDITIONED = 1e7
-"""From this condition number of K + h on, solutions are refined."""
 
 
 class LinkModule(LightningModule):
@@ -78,9 +75,9 @@ class LinearLink(LinkModule):
             raise ValueError(f"unit {unit}: expected 0 to {len(self.coef) - 1}, the units of the linked layer")
         return self.coef[unit]
 
-    def step_norms(self, reach: Tensor) -> Tensor:
-        """‖Δw̃‖ when a unit moves by its reach `[units]`, the difference of its largest and smallest activation."""
-        return reach * torch.linalg.vector_norm(self.coef, dim=1)
+    def step_norms(self, ranges: Tensor) -> Tensor:
+        """‖Δw̃‖ when a unit moves by its range `[units]`, the difference of its largest and smallest activation."""
+        return ranges * torch.linalg.vector_norm(self.coef, dim=1)
 
 
 class LeastSquares:
@@ -170,7 +167,7 @@ class LeastSquares:
         return self._first.w_dim
 
     def statistics(self) -> UnitStatistics:
-        """Mean, spread and range of every unit, and which are dead or near-dead."""
+        """Mean, standard deviation and range of every unit, and which are dead or near-dead."""
         return self._statistics(self._data())
 
     def equations(self, standardised: bool, leave_out: int | None = None) -> NormalEquations:
@@ -213,8 +210,8 @@ class LeastSquares:
         """Everything that was collected, as named tensors; `from_state` is the way back."""
         if self._extremes is None:
             return {"blocks": torch.tensor(self.blocks)}
-        subset = {"blocks": self.blocks, "count": self.count, "resolution": self._resolution}
-        state = {name: torch.tensor(value) for name, value in subset.items()} | vars(self._extremes)
+        numbers = {"blocks": self.blocks, "count": self.count, "resolution": self._resolution}
+        state = {name: torch.tensor(value) for name, value in numbers.items()} | vars(self._extremes)
         for index, block in enumerate(self._blocks):
             state |= {f"{index}.{name}": tensor for name, tensor in block.state().items()}
         return state
@@ -244,11 +241,12 @@ class LeastSquares:
 
     def _data(self, leave_out: int | None = None) -> Moments | Samples:
         """All samples, or those of all blocks but one: as they are where they are no more than units."""
-        retained = [block for index, block in enumerate(self._blocks) if index != leave_out]
-        if not sum(block.count for block in retained):
+        blocks = [block for index, block in enumerate(self._blocks) if index != leave_out]
+        count = sum(block.count for block in blocks)
+        if not count:
             raise ValueError("no samples: call update(r, w) first, with more samples than a block has")
-        if sum(block.count for block in retained) <= self.units:
-            r, w = zip(*(block.samples() for block in retained), strict=True)
+        if count <= self.units:
+            r, w = zip(*(block.samples() for block in blocks), strict=True)
             return Samples.of(torch.cat(r), torch.cat(w))
         if self._total is None:
             self._total = self._sum()
@@ -317,68 +315,3 @@ def _matrix(name: str, values: Tensor | NDArray[Any]) -> Tensor:
             "expected [samples, width] in float32 or float64"
         )
     return values.detach()
-
-
-@dataclass(frozen=True)
-class Spectrum:
-    """The eigendecomposition behind a linear link; float64."""
-
-    equations: NormalEquations
-    eigenvalues: Tensor
-    """Λ, ascending, at least 0, `[m]`."""
-    vectors: Tensor
-    """V, one eigenvector per column, `[m, m]`."""
-    projection: Tensor
-    """Vᵀ T, `[m, w_dim]`."""
-
-    @classmethod
-    def of(cls, equations: NormalEquations) -> Spectrum:
-        """Decomposes K."""
-        eigenvalues, vectors = torch.linalg.eigh(equations.matrix)
-        return cls(equations, eigenvalues.clamp(min=0), vectors, vectors.T @ equations.target)
-
-    @property
-    def condition(self) -> float:
-        """Largest eigenvalue over the smallest that least squares keeps; 1 where it keeps none."""
-        return self._condition(0.0)
-
-    @property
-    def rank(self) -> int:
-        """Directions that the samples tell apart."""
-        return int(self._gain(0.0).count_nonzero())
-
-    def solution(self, ridge: float) -> Tensor:
-        """X `[m, w_dim]` for a ridge relative to the number of samples."""
-        gain = self._gain(ridge)[:, None]
-        solution = self.vectors @ (gain * self.projection)
-        if self._condition(ridge) > ILL_CONDITIONED:
-            # An eigenvector of a small eigenvalue is known only to about condition · 1e-16: one step of refinement.
-            solution += self.vectors @ (gain * (self.vectors.T @ self.equations.residual(solution, ridge)))
-        return solution
-
-    def mse(self, ridge: float) -> float:
-        """Mean squared error on the training pairs, averaged over w_dim."""
-        gain, power = self._gain(ridge), self.projection.square().mean(1)
-        if self.equations.samples is not None:
-            power *= self.eigenvalues / self.equations.units.count
-        explained = gain * (2 - self.eigenvalues * gain) * power
-        return max(0.0, float(self.equations.variance_w.mean() - explained.sum()))
-
-    def gcv_mse(self, ridge: float) -> float:
-        """Generalised cross-validation (Golub, Heath & Wahba 1979): mse / (1 − d/n)², d the degrees of freedom.
-
-        d counts the intercept. Infinite where the fit has as many degrees of freedom as samples.
-        """
-        n = self.equations.units.count
-        spare = n - 1 - float((self.eigenvalues * self._gain(ridge)).sum())
-        return self.mse(ridge) * (n / spare) ** 2 if spare > 1e-9 * n else float("inf")
-
-    def _condition(self, ridge: float) -> float:
-        gain = self._gain(ridge)
-        retained = gain[gain > 0]
-        return float(retained.max() / retained.min()) if len(retained) else 1.0
-
-    def _gain(self, ridge: float) -> Tensor:
-        """1 / (Λ + h), 0 where cut."""
-        shifted = self.eigenvalues + ridge
-        return torch.where(shifted > CUT * shifted[-1:], 1 / shifted, 0.0)

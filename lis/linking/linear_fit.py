@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from lis.config import RidgeConfig
-from lis.linking.linear import Spectrum, link_of
+from lis.linking.equations import Spectrum
+from lis.linking.linear import link_of
 from lis.linking.training import FittedLink, Settings, TrainingPairs
 
 
@@ -21,9 +22,9 @@ class LeastSquaresFit:
     def fit(self, training: TrainingPairs, settings: Settings) -> FittedLink:
         """Solves the normal equations with ridge 0."""
         start = time.perf_counter()
-        selected = ridge_path(training.moments.spectrum(standardised=True), SHOWN)
+        ridges = ridge_path(training.moments.spectrum(standardised=True), grid(33, 1e-6, 1e2))
         spectrum = training.moments.spectrum(standardised=False)
-        path = pd.concat([ridge_path(spectrum, [0.0]), selected], ignore_index=True)
+        path = pd.concat([ridge_path(spectrum, [0.0]), ridges], ignore_index=True)
         return _fitted("lr", spectrum, path, 0.0, start)
 
 
@@ -117,7 +118,3 @@ def _mean_step_norm(spectrum: Spectrum, ridge: float) -> float:
     units = spectrum.equations.units
     steps = link_of(spectrum.equations, spectrum.solution(ridge)).step_norms(units.range)[~units.dead]
     return float(steps.mean()) if len(steps) else 0.0
-
-
-SHOWN = grid(33, 1e-6, 1e2)
-"""Ridges that are shown beside plain least squares."""

@@ -1,4 +1,4 @@
-"""The stage that fits a link to the training pairs, and the way to load one again."""
+"""The link of a run: fitted to the training pairs, loaded again, and how well its steps are known."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lis.linking.linear import LeastSquares, LinearLink, LinkModule
 from lis.linking.mlp import MLPLink
 from lis.linking.pairs import train_pairs
 from lis.linking.projection import projected_components, projection, require_components
-from lis.linking.training import FittedLink, LinkFit, Settings, TrainingPairs
+from lis.linking.training import LinkFit, Settings, TrainingPairs
 from lis.memory import Machine
 from lis.peaks import DOUBLE, FLOAT, seen_images, width
 from lis.stage import stage
@@ -48,15 +48,6 @@ def load_link(artifact: Artifact) -> LinkModule:
     module = LINKS[saved["module"]](**saved["settings"])
     module.load_state_dict(artifact.tensors("link"))
     return module.eval().requires_grad_(False)
-
-
-def save_link(draft: Draft, fitted: FittedLink) -> None:
-    """Writes what `load_link` reads."""
-    settings = fitted.link.settings
-    module = next(name for name, kind in LINKS.items() if isinstance(fitted.link, kind))
-    dims = {name: settings[name] for name in ("units", "w_dim")}
-    draft.tensors("link", fitted.link.state_dict())
-    draft.json("link", {"kind": fitted.kind, "module": module, "dims": dims, "settings": settings})
 
 
 def unit_table(moments: LeastSquares, link: LinkModule, ridge: float | None) -> pd.DataFrame:
@@ -116,15 +107,18 @@ def link(ctx: Context, source: Artifact, projected: Artifact | None, draft: Draf
     r_projected = projected.tensors("projection")["r"] if projected else None
     training = TrainingPairs.of(stored["r"], stored["w"], BLOCKS, r_projected)
     fitted = fit.fit(training, Settings(ctx.config.seed, ctx.device, ctx.progress))
-    save_link(draft, fitted)
+    module = next(name for name, kind in LINKS.items() if isinstance(fitted.link, kind))
+    sizes = {name: fitted.link.settings[name] for name in ("units", "w_dim")}
+    draft.tensors("link", fitted.link.state_dict())
+    saved = {"kind": fitted.kind, "module": module, "dims": sizes, "settings": fitted.link.settings}
+    draft.json("link", saved)
     for name, table in fitted.tables.items():
         draft.table(name, table)
     units = unit_table(training.moments, fitted.link, fitted.ridge)
     draft.table("units", units)
     status = units["status"].tolist()
     counts = {"dead": status.count("dead"), "near_dead": status.count("near-dead")}
-    sizes = {"samples": training.moments.count, "units": training.moments.units, "w_dim": training.moments.w_dim}
-    draft.json("fit", {"kind": fitted.kind, **sizes, **counts, **fitted.facts})
+    draft.json("fit", {"kind": fitted.kind, "samples": training.moments.count, **sizes, **counts, **fitted.facts})
 
 
 @dataclass(frozen=True)
@@ -155,12 +149,12 @@ def jackknife(moments: LeastSquares, link: LinearLink, ridge: float = 0.0) -> Ja
     Raises:
         ValueError: the moments were collected with fewer than two blocks.
     """
-    k, reach = moments.blocks, moments.statistics().range
+    k, ranges = moments.blocks, moments.statistics().range
     if k < 2:
         raise ValueError(f"a jackknife over {k} block: expected 2 or more; collect with LeastSquares(blocks=10)")
     others = [moments.solve(ridge, leave_out=block) for block in range(k)]
-    step_norm = link.step_norms(reach)
-    margin = float(student.ppf((1 + LEVEL) / 2, k - 1)) * _error([other.step_norms(reach) for other in others])
+    step_norm = link.step_norms(ranges)
+    margin = float(student.ppf((1 + LEVEL) / 2, k - 1)) * _error([other.step_norms(ranges) for other in others])
     coef_error = _error([other.coef for other in others])
     return Jackknife(coef_error, step_norm, (step_norm - margin).clamp(min=0), step_norm + margin)
 

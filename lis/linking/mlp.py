@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,8 +18,7 @@ from lis.lightning import one_process
 from lis.linking.components import principal_components
 from lis.linking.linear import LinkModule
 from lis.linking.projection import require_components
-from lis.linking.training import FittedLink, Settings, TrainingPairs
-from lis.progress import Progress
+from lis.linking.training import Batches, FittedLink, Settings, TrainingPairs
 from lis.rounding import linear
 from lis.streams import Stream
 
@@ -94,30 +93,6 @@ class Training(pl.LightningModule):
         return torch.optim.Adam(weights, lr=rate, weight_decay=decay, fused=True)
 
 
-class Batches:
-    """Batches sliced from tensors in memory: no worker, no collation, and no copy of the tensors.
-
-    Args:
-        tensors: of the same samples `[n, …]`.
-        rows: the samples that are taken, `[m]` int64.
-        size: samples per batch.
-        seed: of a new order for each epoch; None keeps the order.
-    """
-
-    def __init__(self, tensors: Sequence[Tensor], rows: Tensor, size: int, seed: int | None = None) -> None:
-        self.tensors, self.rows, self.size = tensors, rows, size
-        self.generator = None if seed is None else torch.Generator().manual_seed(seed)
-
-    def __len__(self) -> int:
-        return -(-len(self.rows) // self.size)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        n = len(self.rows)
-        order = torch.arange(n) if self.generator is None else torch.randperm(n, generator=self.generator)
-        for rows in self.rows[order].to(self.tensors[0].device).split(self.size):
-            yield tuple(tensor[rows] for tensor in self.tensors)
-
-
 class EarlyStopping(pl.Callback):
     """Stops after `patience` epochs without a better validation loss, and puts the best epoch back. Keeps the curve."""
 
@@ -190,14 +165,21 @@ class MLPFit:
                 samples where the loss reads them.
         """
         start, stream = time.perf_counter(), Stream("link fit", settings.seed)
-        held_out, retained = self._split(len(training.r), stream)
+        held_out, rest = self._split(len(training.r), stream)
         tensors = [tensor.to(settings.device) for tensor in self._tensors(training)]
-        link = self._initial(training, stream)
-        batches = Batches(tensors, retained, self.batch_size, stream.torch_seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stream.torch_seed)
+            link = MLPLink(training.r.shape[1], training.w.shape[1], self.hidden)
+        link.standardise(training)
+        batches = Batches(tensors, rest, self.batch_size, stream.torch_seed)
         module = Training(link, self._loss(training.w, settings.device), self.learning_rate, self.weight_decay)
-        stopping = self._train(module, batches, Batches(tensors, held_out, len(held_out)), settings)
+        epochs = settings.progress.track(range(self.max_epochs), label="fitting the link (epochs, at most)")
+        stopping = EarlyStopping(self.patience, iter(epochs))
+        with one_process(settings.device) as options:
+            trainer = pl.Trainer(max_epochs=self.max_epochs, callbacks=[stopping], **options)
+            trainer.fit(module, batches, Batches(tensors, held_out, len(held_out)))
         facts = {"epochs": len(stopping.curve), "best_epoch": stopping.best, "seconds": time.perf_counter() - start}
-        facts |= {"training_pairs": len(retained), "validation_pairs": len(held_out), "pc_weight": self.pc_weight}
+        facts |= {"training_pairs": len(rest), "validation_pairs": len(held_out), "pc_weight": self.pc_weight}
         facts |= {"pc_target": self.pc_target if self.pc_weight else None}
         curve = pd.DataFrame(stopping.curve, columns=["epoch", "train_loss", "validation_loss"])
         link = link.cpu().eval().requires_grad_(False)
@@ -228,24 +210,6 @@ class MLPFit:
         axes = principal_components(w, self.components).axes.to(device, w.dtype)
         loss = partial(l2_loss, axes=axes, weight=self.pc_weight)
         return loss if self.projected else lambda predicted, w: loss(predicted, w, predicted)
-
-    def _initial(self, training: TrainingPairs, stream: Stream) -> MLPLink:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(stream.torch_seed)
-            link = MLPLink(training.r.shape[1], training.w.shape[1], self.hidden)
-        link.standardise(training)
-        return link
-
-    def _train(self, module: Training, batches: Batches, held_out: Batches, settings: Settings) -> EarlyStopping:
-        stopping = EarlyStopping(self.patience, _epochs(self.max_epochs, settings.progress))
-        with one_process(settings.device) as options:
-            trainer = pl.Trainer(max_epochs=self.max_epochs, callbacks=[stopping], **options)
-            trainer.fit(module, batches, held_out)
-        return stopping
-
-
-def _epochs(count: int, progress: Progress) -> Iterator[int]:
-    return iter(progress.track(range(count), label="fitting the link (epochs, at most)"))
 
 
 def l1_loss(predicted: Tensor, w: Tensor) -> Tensor:

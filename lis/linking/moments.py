@@ -14,18 +14,12 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from lis.unit_ranges import UnitStatistics
-
 CHUNK = 1024
 """Samples that are cast to float64 at a time."""
 STRIPE = 512
 """Columns per matrix product: the products above the diagonal stripe are never computed."""
 CANCELLED = 1e-13
 """What is left of a sum of squares below this share of it is rounding."""
-CUT = 1e-12
-"""Eigenvalues of K + h up to this share of the largest are cut: 1e-6 in singular values, as in scikit-learn ≥ 1.7."""
-MARGIN = 10.0
-"""How far above the cut the smallest eigenvalue is to be estimated, where links are solved for without eigenvalues."""
 
 
 @dataclass
@@ -252,83 +246,3 @@ class Block:
             self._moments = self.moments()
             self._parts = []
         return self._moments
-
-
-@dataclass(frozen=True)
-class NormalEquations:
-    """(K + h) X = T; float64."""
-
-    units: UnitStatistics
-    live: Tensor
-    """Units that take part, ascending, `[live]` int64."""
-    scale: Tensor
-    """σ, `[live]`."""
-    mean_w: Tensor
-    """`[w_dim]`."""
-    variance_w: Tensor
-    """Mean squared deviation, `[w_dim]`."""
-    matrix: Tensor
-    """K, of which only the lower triangle is read, `[m, m]`."""
-    target: Tensor
-    """T, the right-hand side, `[m, w_dim]`."""
-    samples: Tensor | None
-    """S, where the equations are those of the samples; None where they are those of the units."""
-
-    @classmethod
-    def of(cls, data: Moments | Samples, units: UnitStatistics, standardised: bool) -> NormalEquations:
-        """Of the samples' own statistics `units`; with σ the standard deviation (`standardised`) or 1."""
-        live = (~units.dead).nonzero()[:, 0]
-        scale = units.std[live] if standardised else torch.ones_like(units.std[live])
-        of = _of_samples(data, live, scale) if isinstance(data, Samples) else _of_moments(data, live, scale)
-        return cls(units, live, scale, data.mean[data.units :], data.variance_w, *of)
-
-    def solve(self, ridge: float) -> Tensor | None:
-        """X `[m, w_dim]` by Cholesky factorisation; None where K + h may have an eigenvalue that is to be cut."""
-        factor, failed = torch.linalg.cholesky_ex(self._regular(ridge))
-        largest = self.matrix.trace() + ridge  # or less
-        if failed or _smallest_eigenvalue(factor) <= MARGIN * CUT * largest:
-            return None
-        return torch.cholesky_solve(self.target, factor)
-
-    def residual(self, solution: Tensor, ridge: float) -> Tensor:
-        """T − (K + h) X, `[m, w_dim]`."""
-        lower, diagonal = self.matrix.tril(), self.matrix.diagonal()[:, None]
-        return self.target - lower @ solution - lower.T @ solution + (diagonal - ridge) * solution
-
-    def coefficients(self, solution: Tensor) -> Tensor:
-        """Coefficients on r, `[units, w_dim]`, of a solution X; 0 for dead units."""
-        inner = solution if self.samples is None else self.samples.T @ (solution / self.units.count)
-        coef = inner.new_zeros(len(self.units.mean), inner.shape[1])
-        coef[self.live] = inner / self.scale[:, None]
-        return coef
-
-    def _regular(self, ridge: float) -> Tensor:
-        """K + h; in the samples' space with the direction filled that centring has emptied, and T with it."""
-        if self.samples is None and not ridge:
-            return self.matrix
-        empty = 0.0 if self.samples is None else self.matrix.trace() / len(self.matrix) ** 2
-        matrix = self.matrix + empty
-        matrix.diagonal().add_(ridge)
-        return matrix
-
-
-def _of_samples(data: Samples, live: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-    s, n = data.r[:, live] / scale, data.count
-    if n <= len(live):
-        return s @ s.T / n, data.w, s
-    return s.T @ s / n, s.T @ data.w / n, None
-
-
-def _of_moments(data: Moments, live: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, None]:
-    matrix = data.products[live[:, None], live]
-    matrix /= data.count * scale
-    matrix /= scale[:, None]
-    return matrix, (data.products[data.units :, live] / (data.count * scale)).T, None
-
-
-def _smallest_eigenvalue(factor: Tensor) -> Tensor:
-    """Of L Lᵀ, from above, by inverse iteration from a few random directions."""
-    x = torch.randn(len(factor), 8, dtype=factor.dtype, generator=torch.Generator().manual_seed(0)).to(factor.device)
-    for _ in range(3):
-        x = torch.cholesky_solve(x / torch.linalg.vector_norm(x, dim=0), factor)
-    return 1 / torch.linalg.vector_norm(x, dim=0).max()  # infinite where there is no direction

@@ -66,11 +66,11 @@ def validate_pairs(n: int, accept: str, generator: Generator) -> None:
 
 @dataclass
 class Tally:
-    """Which samples of a class's source are the class's own, as far as they are drawn."""
+    """Which samples of a class's source are of the class, as far as they are drawn."""
 
     name: str
     target: int
-    """Place of the class in `classifier.class_names`."""
+    """Index of the class in `classifier.class_names`."""
     source: Source
     hits: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))
     """`[drawn]` bool, in index order."""
@@ -80,13 +80,13 @@ class Tally:
         self.hits = torch.cat([self.hits, self.of(flags)])
 
     def of(self, flags: dict[str, Tensor]) -> Tensor:
-        """Which samples of a shard are the class's own: `[size]` bool."""
+        """Which samples of a shard are of the class: `[size]` bool."""
         return flags["prediction"] == self.target if self.source.name is None else flags["accepted"]
 
     def needed(self, n: int) -> int:
         """Draws up to and including the n-th hit; all that were drawn where there are fewer."""
-        result = self.hits.nonzero()[:, 0]
-        return int(result[n - 1]) + 1 if len(result) >= n else len(self.hits)
+        hits = self.hits.nonzero()[:, 0]
+        return int(hits[n - 1]) + 1 if len(hits) >= n else len(self.hits)
 
     def missing(self, n: int) -> int:
         """Hits that are still to be found."""
@@ -122,21 +122,19 @@ class Tally:
 
 def _tallies(ctx: Context) -> list[Tally]:
     """One empty tally per class of the run; without classes in the generator all share one source."""
-    generator, targets = ctx.generator, [ctx.classifier.class_names.index(name) for name in ctx.class_names]
-    if not generator.num_classes:
-        shared = Source(None, None, None)
-        return [Tally(name, target, shared) for name, target in zip(ctx.class_names, targets, strict=True)]
-    return [
-        Tally(name, target, Source(name, generator.class_names.index(name), target))
-        for name, target in zip(ctx.class_names, targets, strict=True)
-    ]
+    generator, tallies = ctx.generator, list[Tally]()
+    for name in ctx.class_names:
+        target = ctx.classifier.class_names.index(name)
+        named = generator.num_classes and Source(name, generator.class_names.index(name), target)
+        tallies.append(Tally(name, target, named or Source(None, None, None)))
+    return tallies
 
 
 def _collect(ctx: Context, split: str, n: int, tallies: list[Tally]) -> dict[Source, list[Artifact]]:
     """Draws shards until every class has n hits; the shards of each source in order."""
     shards: dict[Source, list[Artifact]] = {tally.source: [] for tally in tallies}
     size = min(ctx.config.shard_size, 2 * n)  # few samples need no long shards
-    while requested := _wanted(shards, tallies, n, size):
+    while requested := _missing_blocks(shards, tallies, n, size):
         made = SHARDS.artifacts(Job(ctx, split), requested, f"{split} pairs")
         for block, artifact in zip(requested, made, strict=True):
             shards[block.source].append(artifact)
@@ -148,32 +146,12 @@ def _collect(ctx: Context, split: str, n: int, tallies: list[Tally]) -> dict[Sou
     return shards
 
 
-def _wanted(shards: dict[Source, list[Artifact]], tallies: list[Tally], n: int, size: int) -> list[Block]:
+def _missing_blocks(shards: dict[Source, list[Artifact]], tallies: list[Tally], n: int, size: int) -> list[Block]:
     blocks = []
     for source, done in shards.items():
         more = max(tally.shortfall(n, size) for tally in tallies if tally.source == source)
         blocks += [Block(source, number, size) for number in range(len(done), len(done) + more)]
     return blocks
-
-
-def _write(ctx: Context, split: str, n: int, draft: Draft) -> None:
-    tallies = _tallies(ctx)
-    shards = _collect(ctx, split, n, tallies)
-    total = n * len(tallies)
-    table = {
-        "r": torch.empty(total, ctx.classifier.units),
-        "w": torch.empty(total, ctx.generator.w_dim),
-        "class_index": torch.arange(len(tallies)).repeat_interleave(n),
-        "sample_index": torch.empty(total, dtype=torch.int64),
-    }
-    row = 0
-    for tally in tallies:
-        for chunk in _chunks(tally, shards[tally.source], n):
-            for name, values in chunk.items():
-                table[name][row : row + len(values)] = values
-            row += len(chunk["r"])
-    draft.tensors("pairs", table)
-    draft.table("acceptance", _acceptance(tallies, n))
 
 
 def _chunks(tally: Tally, shards: list[Artifact], n: int) -> Iterator[dict[str, Tensor]]:
@@ -182,19 +160,14 @@ def _chunks(tally: Tally, shards: list[Artifact], n: int) -> Iterator[dict[str, 
     for artifact in shards:
         flags = artifact.tensors("flags")
         hits = tally.of(flags)
-        subset = hits.nonzero()[:, 0][:n]
-        if len(subset):
+        index = hits.nonzero()[:, 0][:n]
+        if len(index):
             stored = artifact.tensors("pairs")
             rows = hits[flags["accepted"]].nonzero()[:, 0][:n]
-            yield {"r": stored["r"][rows], "w": stored["w"][rows], "sample_index": start + subset}
-        start, n = start + len(hits), n - len(subset)
+            yield {"r": stored["r"][rows], "w": stored["w"][rows], "sample_index": start + index}
+        start, n = start + len(hits), n - len(index)
         if not n:
             return
-
-
-def _acceptance(tallies: list[Tally], n: int) -> pd.DataFrame:
-    rows = [(tally.name, drawn := tally.needed(n), n, n / drawn) for tally in tallies]
-    return pd.DataFrame(rows, columns=["class", "drawn", "accepted", "rate"])
 
 
 def _split(split: str, count: Callable[[Context], int]) -> Stage:
@@ -236,7 +209,22 @@ def _split(split: str, count: Callable[[Context], int]) -> Stage:
             ValueError: an unknown class or way to accept; fewer than one sample wanted; a class whose acceptance rate
                 is below `pairs.min_acceptance`; a sample that is not finite.
         """
-        _write(ctx, split, count(ctx), draft)
+        n, tallies = count(ctx), _tallies(ctx)
+        shards, total = _collect(ctx, split, n, tallies), n * len(tallies)
+        tensors = {
+            "r": torch.empty(total, ctx.classifier.units),
+            "w": torch.empty(total, ctx.generator.w_dim),
+            "class_index": torch.arange(len(tallies)).repeat_interleave(n),
+            "sample_index": torch.empty(total, dtype=torch.int64),
+        }
+        row = 0
+        for chunk in (chunk for tally in tallies for chunk in _chunks(tally, shards[tally.source], n)):
+            for name, values in chunk.items():
+                tensors[name][row : row + len(values)] = values
+            row += len(chunk["r"])
+        draft.tensors("pairs", tensors)
+        rows = [(tally.name, drawn := tally.needed(n), n, n / drawn) for tally in tallies]
+        draft.table("acceptance", pd.DataFrame(rows, columns=["class", "drawn", "accepted", "rate"]))
 
     return build
 
@@ -271,9 +259,9 @@ class Source:
     name: str | None
     """Class of the samples; None where the generator draws the class inside."""
     index: int | None
-    """Place of the class in `generator.class_names`."""
+    """Index of the class in `generator.class_names`."""
     target: int | None
-    """Place of the class in `classifier.class_names`."""
+    """Index of the class in `classifier.class_names`."""
 
 
 @dataclass(frozen=True)
@@ -313,7 +301,7 @@ def _config(job: Job, block: Block) -> dict[str, Any]:
 def _build_shard(job: Job, block: Block, draft: Draft) -> None:
     ctx, start = job.ctx, block.number * block.size
     indices = torch.arange(start, start + block.size)
-    parts = ctx.batches().map(lambda some: _shown(ctx, job.split, block.source, some), indices)
+    parts = ctx.batches().map(lambda some: _encoded(ctx, job.split, block.source, some), indices)
     w, r, prediction = (torch.cat(column) for column in zip(*parts, strict=True))
     accepted = torch.ones_like(prediction, dtype=torch.bool)
     if ctx.config.pairs.accept == "correct" and block.source.target is not None:
@@ -330,7 +318,7 @@ activation that is not finite is a ValueError, which names the class and the ind
 
 
 @torch.inference_mode()
-def _shown(ctx: Context, split: str, source: Source, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _encoded(ctx: Context, split: str, source: Source, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """w, r and prediction of samples `indices [n]` of a source, on the CPU."""
     stream = Stream(STREAMS[split], ctx.config.seed)
     w = ctx.generator.sample(source.index, indices, stream, ctx.config.gan.truncation).to(ctx.device)

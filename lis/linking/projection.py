@@ -31,10 +31,6 @@ def projected_components(ctx: Context) -> int | None:
     return fit.projected if isinstance(fit, ProjectedFit) else None
 
 
-def _check(ctx: Context) -> None:
-    require_components(projected_components(ctx) or 0, ctx.generator.w_dim)
-
-
 def require_components(components: int, w_dim: int) -> None:
     """Checks the number of principal components.
 
@@ -68,11 +64,21 @@ def _config(job: Job, block: Block) -> dict[str, Any]:
     return {"components": job.components.axes.shape[1], "start": block.start, "size": len(block.w)}
 
 
-def _write(job: Job, block: Block, draft: Draft) -> None:
-    draft.tensors("block", {"r": _features(job, block)})
+@torch.inference_mode()
+def _build(job: Job, block: Block, draft: Draft) -> None:
+    ctx, codes = job.ctx, job.components.reconstruct(block.w)
+    r = torch.cat(list(ctx.batches().map(ctx.encode, codes)))
+    bad = (~r.isfinite()).any(1)
+    if bad.any():
+        raise ValueError(
+            f"the activations of training pair {block.start + int(bad.nonzero()[0])}, projected onto "
+            f"{job.components.axes.shape[1]} principal components of W, are not finite: expected finite numbers; check "
+            f"the weights, or use link.pc_target=prediction, which generates no such images"
+        )
+    draft.tensors("block", {"r": r})
 
 
-SHARDS = Shards("projection-shard", VERSION, _config, _write)
+SHARDS = Shards("projection-shard", VERSION, _config, _build)
 """Tensors "block": `r [size, units]` float32. An activation that is not finite is a ValueError; it names the pair."""
 
 
@@ -82,7 +88,7 @@ SHARDS = Shards("projection-shard", VERSION, _config, _write)
     inputs=(train_pairs,),
     models=MODELS,
     also=lambda ctx: {"components": projected_components(ctx)},
-    check=_check,
+    check=lambda ctx: require_components(projected_components(ctx) or 0, ctx.generator.w_dim),
     listed=False,
 )
 def projection(ctx: Context, source: Artifact, draft: Draft) -> None:
@@ -104,18 +110,3 @@ def projection(ctx: Context, source: Artifact, draft: Draft) -> None:
     for block, artifact in zip(blocks, SHARDS.artifacts(job, blocks, "projected pairs (blocks)"), strict=True):
         r[block.start : block.start + len(block.w)] = artifact.tensors("block")["r"]
     draft.tensors("projection", {"r": r, "mean": job.components.mean, "axes": job.components.axes})
-
-
-@torch.inference_mode()
-def _features(job: Job, block: Block) -> Tensor:
-    """r_U of a block, batch by batch, on the CPU."""
-    ctx, codes = job.ctx, job.components.reconstruct(block.w)
-    r = torch.cat(list(ctx.batches().map(ctx.encode, codes)))
-    bad = (~r.isfinite()).any(1)
-    if bad.any():
-        raise ValueError(
-            f"the activations of training pair {block.start + int(bad.nonzero()[0])}, projected onto "
-            f"{job.components.axes.shape[1]} principal components of W, are not finite: expected finite numbers; check "
-            f"the weights, or use link.pc_target=prediction, which generates no such images"
-        )
-    return r

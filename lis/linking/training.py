@@ -1,7 +1,8 @@
-"""What a link is fitted to, and what a fit returns."""
+"""What a link is fitted to, in which batches, and what a fit returns."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -32,6 +33,30 @@ class TrainingPairs:
         moments = LeastSquares(blocks)
         moments.update(r, w)
         return cls(r, w, moments, r_projected)
+
+
+class Batches:
+    """Batches sliced from tensors in memory: no worker, no collation, and no copy of the tensors.
+
+    Args:
+        tensors: of the same samples `[n, …]`.
+        rows: the samples that are taken, `[m]` int64.
+        size: samples per batch.
+        seed: of a new order for each epoch; None keeps the order.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor], rows: Tensor, size: int, seed: int | None = None) -> None:
+        self.tensors, self.rows, self.size = tensors, rows, size
+        self.generator = None if seed is None else torch.Generator().manual_seed(seed)
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        n = len(self.rows)
+        order = torch.arange(n) if self.generator is None else torch.randperm(n, generator=self.generator)
+        for rows in self.rows[order].to(self.tensors[0].device).split(self.size):
+            yield tuple(tensor[rows] for tensor in self.tensors)
 
 
 @dataclass(frozen=True)

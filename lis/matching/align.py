@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -11,6 +12,9 @@ from torch.nn import functional as F
 
 from lis.matching.affine import compose, estimate, identity
 from lis.types import Matcher, pixel_grid
+
+_EDGE = 1e-3
+"""Pixels by which a point may miss the frame: rounding, not motion."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +52,13 @@ def align(matcher: Matcher, frames: Tensor, threshold: float = 1.5, fields: Sequ
     fits = [estimate(pair.matches, threshold) for pair in result]
     step = torch.stack([fit.matrix for fit in fits]) if fits else torch.empty(0, 2, 3, dtype=torch.float64)
     reason = _first_reasons([pair.reason or fit.reason for pair, fit in zip(result, fits, strict=True)])
-    total = torch.stack(_joined(step))
+    total = torch.stack(list(accumulate(step, lambda total, matrix: compose(matrix, total), initial=identity())))
     aligned, valid = warp(frames, total, fill=frames[:1])
     requested = range(len(frames)) if fields is None else fields
     local, missing = _local(matcher, frames[0], aligned, valid, requested)
-    return Alignment(step, total, aligned.cpu(), valid.cpu(), local, tuple(map(_or, reason, missing)))
+    return Alignment(
+        step, total, aligned.cpu(), valid.cpu(), local, tuple(a or b for a, b in zip(reason, missing, strict=True))
+    )
 
 
 def warp(view: Tensor, matrix: Tensor, fill: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -71,22 +77,10 @@ def warp(view: Tensor, matrix: Tensor, fill: Tensor | None = None) -> tuple[Tens
     xy = torch.einsum("hwj,nij->nhwi", grid, matrix[:, :, :2]) + matrix[:, None, None, :, 2]
     last = torch.tensor([width - 1, height - 1]).to(view)
     valid = ((xy >= -_EDGE) & (xy <= last + _EDGE)).all(-1)  # NaN is never inside
-    index = torch.where(valid[..., None], xy, 0) * 2 / last.clamp(min=1) - 1
-    selected = F.grid_sample(view, index, "bilinear", "border", align_corners=True)
+    grid = torch.where(valid[..., None], xy, 0) * 2 / last.clamp(min=1) - 1
+    inside = F.grid_sample(view, grid, "bilinear", "border", align_corners=True)
     outside = torch.zeros_like(view[:1]) if fill is None else fill
-    return torch.where(valid[:, None], selected, outside), valid
-
-
-_EDGE = 1e-3
-"""Pixels by which a point may miss the frame: rounding, not motion."""
-
-
-def _joined(step: Tensor) -> list[Tensor]:
-    """Maps from picture 0 to every picture."""
-    total = [identity()]
-    for matrix in step:
-        total.append(compose(matrix, total[-1]))
-    return total
+    return torch.where(valid[:, None], inside, outside), valid
 
 
 def _local(
@@ -94,25 +88,19 @@ def _local(
 ) -> tuple[Tensor, list[str]]:
     """Fields `[N, H, W, 2]` from the first picture to the aligned ones, and why one is missing."""
     rest = [k for k in requested if k > 0]
-    selected = [k for k in rest if valid[k].any()]
-    pairs = matcher(first.expand(len(selected), *first.shape), aligned[selected]) if selected else []
+    visible = [k for k in rest if valid[k].any()]
+    pairs = matcher(first.expand(len(visible), *first.shape), aligned[visible]) if visible else []
     fields, reasons = torch.full((*valid.shape, 2), torch.nan), ["" for _ in valid]
     fields[0] = 0
-    for k, pair in zip(selected, pairs, strict=True):
+    for k, pair in zip(visible, pairs, strict=True):
         fields[k] = torch.where(valid[k].cpu()[..., None], pair.field, torch.nan)
         reasons[k] = pair.reason
-    for k in set(rest) - set(selected):
+    for k in set(rest) - set(visible):
         reasons[k] = "nothing of the picture is left in the frame"
     return fields, reasons
 
 
 def _first_reasons(steps: list[str]) -> list[str]:
     """Of every picture: the reason of the first step on the way to it that failed."""
-    reasons = [""]
-    for k, reason in enumerate(steps):
-        reasons.append(reasons[-1] or (reason and f"step {k} to {k + 1}: {reason}"))
-    return reasons
-
-
-def _or(first: str, second: str) -> str:
-    return first or second
+    named = (reason and f"step {k} to {k + 1}: {reason}" for k, reason in enumerate(steps))
+    return list(accumulate(named, lambda first, later: first or later, initial=""))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from lis.classifiers.checkpoints import Checkpoint
 from lis.fingerprint import Fingerprint
+from lis.matching.descriptors import OfImages
 
 CHANNELS, HIDDEN, DEPTH, PATCH, KERNEL = 128, 512, 7, 4, 9
 """Of the published descriptor (Revaud et al. 2022)."""
@@ -61,7 +62,7 @@ def _mixed(convolution: nn.Conv2d) -> nn.Sequential:
     return nn.Sequential(convolution, nn.GELU(), nn.BatchNorm2d(convolution.out_channels))
 
 
-class ConvMixerDescriptor(nn.Module):
+class ConvMixerDescriptor(OfImages, nn.Module):
     """A `Descriptor` with the weights of a file.
 
     Args:
@@ -81,8 +82,8 @@ class ConvMixerDescriptor(nn.Module):
                 "matcher.descriptor=patches needs none"
             )
         self.network = network or ConvMixer()
-        subset = self.network.state_dict()
-        self.network.load_state_dict(fitted(Checkpoint.read(Path(weights)).fitted(subset).state, subset, weights))
+        expected = self.network.state_dict()
+        self.network.load_state_dict(fitted(Checkpoint.read(Path(weights)).fitted(expected).state, expected, weights))
         self.requires_grad_(False).eval()
         self._fingerprint = Fingerprint()
 
@@ -90,15 +91,6 @@ class ConvMixerDescriptor(nn.Module):
     def fingerprint(self) -> str:
         """SHA-256 over the weights."""
         return self._fingerprint(self.state_dict(), "convmixer")
-
-    @property
-    def generator_layers(self) -> Collection[str]:
-        """None."""
-        return ()
-
-    def view(self, image: Tensor, maps: dict[str, Tensor] | None) -> Tensor:
-        """The images."""
-        return image
 
     def forward(self, view1: Tensor, view2: Tensor) -> tuple[Tensor, Tensor]:
         """Descriptors `[n, channels, H, W]` of length 1, of images `[n, 3, H, W]` in [-1, 1]."""
@@ -110,7 +102,7 @@ class ConvMixerDescriptor(nn.Module):
         return F.normalize(self.network(((image + 1) / 2 - mean) / std))
 
 
-def fitted(state: Mapping[str, Tensor], subset: Mapping[str, Tensor], path: str) -> dict[str, Tensor]:
+def fitted(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: str) -> dict[str, Tensor]:
     """The tensors of a file under a network's own names.
 
     Where the names differ both are taken in order: programs name the parts of a plain sequence of layers as they like,
@@ -120,13 +112,15 @@ def fitted(state: Mapping[str, Tensor], subset: Mapping[str, Tensor], path: str)
         ValueError: another number of tensors, or another shape.
     """
     result = {name: value for name, value in state.items() if not name.endswith(_COUNTER)}
-    requested = [name for name in subset if not name.endswith(_COUNTER)]
-    expected = f"expected PUMP's ConvMixer ({_PUBLISHED}); take that file"
+    requested = [name for name in expected if not name.endswith(_COUNTER)]
+    remedy = f"expected PUMP's ConvMixer ({_PUBLISHED}); take that file"
     if len(result) != len(requested):
-        raise ValueError(f"{path} has {len(result)} tensors, the network {len(requested)}: {expected}")
+        raise ValueError(f"{path} has {len(result)} tensors, the network {len(requested)}: {remedy}")
     theirs = requested if set(requested) == set(result) else list(result)
     for other, name in zip(theirs, requested, strict=True):
-        there, here = tuple(result[other].shape), tuple(subset[name].shape)
+        there, here = tuple(result[other].shape), tuple(expected[name].shape)
         if there != here:
-            raise ValueError(f"{path} has {there} under {other!r}, where {here} belongs ({name}): {expected}")
-    return dict(subset) | {name: result[other].to(subset[name]) for other, name in zip(theirs, requested, strict=True)}
+            raise ValueError(f"{path} has {there} under {other!r}, where {here} belongs ({name}): {remedy}")
+    return dict(expected) | {
+        name: result[other].to(expected[name]) for other, name in zip(theirs, requested, strict=True)
+    }

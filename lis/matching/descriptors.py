@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -46,26 +45,30 @@ class Descriptor(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Patches:
-    """Colour patches, without their mean colour, on the axes along which those of both images vary most."""
-
-    size: int = 9
-    channels: int = 32
+class OfImages:
+    """A descriptor that reads the images alone."""
 
     @property
     def generator_layers(self) -> Collection[str]:
         """None."""
         return ()
 
+    def view(self, image: Tensor, maps: dict[str, Tensor] | None) -> Tensor:
+        """The images."""
+        return image
+
+
+@dataclass(frozen=True)
+class Patches(OfImages):
+    """Colour patches, without their mean colour, on the axes along which those of both images vary most."""
+
+    size: int = 9
+    channels: int = 32
+
     @property
     def fingerprint(self) -> str:
         """Its settings."""
         return str(self)
-
-    def view(self, image: Tensor, maps: dict[str, Tensor] | None) -> Tensor:
-        """The images."""
-        return image
 
     def __call__(self, view1: Tensor, view2: Tensor) -> tuple[Tensor, Tensor]:
         """Of images `[n, 3, H, W]`."""
@@ -81,7 +84,7 @@ class Patches:
 
 
 @dataclass(frozen=True)
-class Daisy:
+class Daisy(OfImages):
     """DAISY (Tola et al. 2010): histograms of gradients in a flower of circles around a pixel."""
 
     radius: int = 8
@@ -90,18 +93,9 @@ class Daisy:
     orientations: int = 8
 
     @property
-    def generator_layers(self) -> Collection[str]:
-        """None."""
-        return ()
-
-    @property
     def fingerprint(self) -> str:
         """Its settings and the library's version."""
         return f"{self} {version('scikit-image')}"
-
-    def view(self, image: Tensor, maps: dict[str, Tensor] | None) -> Tensor:
-        """The images."""
-        return image
 
     def __call__(self, view1: Tensor, view2: Tensor) -> tuple[Tensor, Tensor]:
         """Of images `[n, 3, H, W]`."""
@@ -229,8 +223,3 @@ def lengthened(first: Tensor, second: Tensor, least: float) -> tuple[Tensor, Ten
     """Vectors `[n, c, H, W]` of length 1; those shorter than `least` stay shorter in proportion."""
     one, other = (x / x.norm(dim=1, keepdim=True).clamp(min=least) for x in (first, second))
     return one, other
-
-
-def hashed(*parts: object) -> str:
-    """SHA-256 of settings."""
-    return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lis.config import FlowConfig
-from lis.matching.gray import enlarged, gray_pair, texture, untextured
+from lis.matching.gray import enlarged, gray_pair, reduced, texture, untextured
 from lis.types import Correspondence, Matches, pixel_grid
 
 VERSION = 3
@@ -41,7 +41,7 @@ _LEVEL = 0.01
 _BACK = 1.0
 """A pixel is matched when the flow back ends within so many pixels of where it began; nearer ones count more."""
 _STRIDE = 2
-"""Pixels between two places that are followed."""
+"""Pixels between two points that are followed."""
 _CORNER = 0.1
 """Texture from which on both coordinates of a displacement can be told."""
 
@@ -90,10 +90,8 @@ class Flow:
         if not (image1.isfinite().all() and image2.isfinite().all()):
             return Correspondence.failed(shape, "an image is not finite")
         if min(shape) * self.enlarge < _SMALLEST:
-            least = -(-_SMALLEST // self.enlarge)
-            return Correspondence.failed(
-                shape, f"images of {shape[0]} × {shape[1]} pixels: at least {least} are needed"
-            )
+            least, size = -(-_SMALLEST // self.enlarge), f"{shape[0]} × {shape[1]}"
+            return Correspondence.failed(shape, f"images of {size} pixels: at least {least} are needed")
         pair = gray_pair(image1, image2)
         for which, picture in enumerate(pair, 1):
             if untextured(picture):
@@ -102,13 +100,13 @@ class Flow:
         start, flow = self._flow(first, second, self._start(pair, first, second))
         back = _residual_flow(second, first, cv2.invertAffineTransform(start))
         field = torch.from_numpy(cv2.resize(flow, shape[::-1], interpolation=cv2.INTER_AREA)) / self.enlarge
-        return Correspondence(self._reduced(_followed(first, flow, back)), field)
+        return Correspondence(reduced(_followed(first, flow, back), self.enlarge), field)
 
     def _start(self, pair: tuple[np.ndarray, np.ndarray], first: np.ndarray, second: np.ndarray) -> np.ndarray | None:
         """The affine map `[2, 3]` between the enlarged pictures to begin with, where one is found."""
         similarity, agreeing = self._similarity(self._keypoints(*pair))
         if agreeing < _SURE and self.enlarge > 1:
-            closer, more = self._similarity(self._reduced(self._keypoints(first, second)))
+            closer, more = self._similarity(reduced(self._keypoints(first, second), self.enlarge))
             similarity = closer if more > agreeing else similarity
         rough = similarity if similarity is not None else _by_intensity(*pair)
         return None if rough is None else _magnified(_settled(*pair, rough), self.enlarge)
@@ -148,11 +146,6 @@ class Flow:
         enough = result is not None and agree.sum() >= _LEAST_KEYPOINTS
         return (result, int(agree.sum())) if enough else (None, 0)
 
-    def _reduced(self, matches: Matches) -> Matches:
-        """In pixels of the pictures as they came."""
-        xy1, xy2 = ((xy + 0.5) / self.enlarge - 0.5 for xy in (matches.xy1, matches.xy2))
-        return Matches(xy1, xy2, matches.score)
-
 
 def _by_intensity(first: np.ndarray, second: np.ndarray) -> np.ndarray | None:
     """The affine map under which the pictures correlate most (ECC), where it can be found."""
@@ -177,40 +170,42 @@ def _settled(first: np.ndarray, second: np.ndarray, start: np.ndarray) -> np.nda
     """
     grid = pixel_grid(*first.shape).numpy().astype(np.float64)
     slopes = [cv2.Scharr(second, cv2.CV_32F, *way, scale=1 / 32) for way in ((1, 0), (0, 1))]
-    selected, weight = np.dstack([second, *slopes]), texture(first)
+    stack, weight = np.dstack([second, *slopes]), texture(first)
     scale = _OUTLIER * float(first.std())
     design = np.concatenate([grid, np.ones_like(grid[..., :1])], 2)
-    matrix, before = start.copy(), _misfit(first, selected, weight, scale, grid, start)
+    matrix, before = start.copy(), _misfit(first, stack, weight, scale, grid, start)
     for _ in range(_STEPS):
-        left, inside, slope = _left(first, selected, grid, matrix)
-        subset = weight * inside / (1 + (left / scale) ** 2) ** 2
+        left, inside, slope = _left(first, stack, grid, matrix)
+        weights = weight * inside / (1 + (left / scale) ** 2) ** 2
         rows = (slope[..., :, None] * design[..., None, :]).reshape(-1, 6)
-        step = np.linalg.lstsq(
-            (subset.ravel()[:, None] * rows).T @ rows, -rows.T @ (subset * left).ravel(), rcond=1e-10
-        )[0]
+        curvature, gradient = (weights.ravel()[:, None] * rows).T @ rows, rows.T @ (weights * left).ravel()
+        step = np.linalg.lstsq(curvature, -gradient, rcond=1e-10)[0]
         matrix = matrix + step.reshape(2, 3)
         if np.abs(step).max() < _SETTLED:
             break
     good = np.isfinite(matrix).all() and np.linalg.det(matrix[:, :2]) > 0
-    return matrix if good and _misfit(first, selected, weight, scale, grid, matrix) <= before else start
+    return matrix if good and _misfit(first, stack, weight, scale, grid, matrix) <= before else start
 
 
 def _left(
-    first: np.ndarray, selected: np.ndarray, grid: np.ndarray, matrix: np.ndarray
+    first: np.ndarray, stack: np.ndarray, grid: np.ndarray, matrix: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What a map leaves of the levels, how far inside of the second picture a pixel ends (0 to 1), and its slopes."""
+    """What a map leaves of the levels, how far inside of the second picture a pixel ends (0 to 1), and its slopes.
+
+    `stack [h, w, 3]` is the second picture with its slopes.
+    """
     to = grid @ matrix[:, :2].T + matrix[:, 2]
     x, y = np.moveaxis(to.astype(np.float32), -1, 0)
-    levels = cv2.remap(selected, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    levels = cv2.remap(stack, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     last = np.array(first.shape[::-1]) - 1
     inside = (np.minimum(to, last - to) + 1).clip(0, 1).prod(2)
     return levels[..., 0].astype(np.float64) - first, inside, levels[..., 1:].astype(np.float64)
 
 
 def _misfit(
-    first: np.ndarray, selected: np.ndarray, weight: np.ndarray, scale: float, grid: np.ndarray, matrix: np.ndarray
+    first: np.ndarray, stack: np.ndarray, weight: np.ndarray, scale: float, grid: np.ndarray, matrix: np.ndarray
 ) -> float:
-    left, inside, _ = _left(first, selected, grid, matrix)
+    left, inside, _ = _left(first, stack, grid, matrix)
     lost = left**2 / (scale**2 + left**2)
     return float((weight * (inside * lost + 1 - inside)).sum())
 

@@ -1,4 +1,4 @@
-"""Pairs of pictures as single channels of grey levels: what classical methods read."""
+"""Pairs of pictures as single channels of grey levels, which classical methods read, and enlarged."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import cv2
 import numpy as np
 from torch import Tensor
 
+from lis.types import Matches
+
+LARGE = 128
+"""Height in pixels from which pictures are large enough as they are."""
 LEAST_CONTRAST = 2.0
 """Standard deviation in grey levels (of 255) below which a picture has no texture to be matched."""
 _BLOCK = 5
@@ -47,6 +51,17 @@ def texture(picture: np.ndarray) -> np.ndarray:
     """How much every pixel says of where it goes (Shi and Tomasi 1994): `[H, W]` in [0, 1], 1 at corners."""
     corner = cv2.cornerMinEigenVal(picture, _BLOCK)
     return np.minimum(corner / max(_STRONG * float(corner.max()), 1e-12), 1)
+
+
+def usual_enlargement(side: int) -> int:
+    """Factor by which matchers enlarge pictures of `side` pixels unless told otherwise: 2 below `LARGE`, then 1."""
+    return 2 if side < LARGE else 1
+
+
+def reduced(matches: Matches, factor: int) -> Matches:
+    """Matches of enlarged pictures in pixels of the pictures as they came."""
+    xy1, xy2 = ((xy + 0.5) / factor - 0.5 for xy in (matches.xy1, matches.xy2))
+    return Matches(xy1, xy2, matches.score)
 
 
 def enlarged(picture: np.ndarray, factor: int) -> np.ndarray:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import hashlib
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,25 +18,23 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lis.config import PumpConfig
-from lis.matching.descriptors import Descriptor, hashed
-from lis.matching.gray import gray_pair, untextured
+from lis.matching.convmixer import ConvMixerDescriptor
+from lis.matching.descriptors import Daisy, Descriptor, FeatureMaps, Patches, require_layers
+from lis.matching.gray import gray_pair, reduced, untextured
 from lis.matching.pyramid import Correlation, Rule, climb, correlate, descend, returned
-from lis.types import Correspondence, Matches, pixel_grid
+from lis.types import Classifier, Correspondence, Matches, pixel_grid
 
 VERSION = 2
-_STRIDE = 4
+STRIDE = 4
+"""Pixels between two cells of the grid on image 1; also the side of the blocks of image 2 that choose one cell each."""
 _LEAST = 3
 """Matches that a field needs."""
-__all__ = ["densify", "filter_matches", "match"]
 _LARGEST = 2**26
 """Windows × cells that are worked on at once; more pairs are split."""
-STRIDE = 4
-"""Pixels between two cells of the grid."""
 _NEAREST = 3
+"""Matches whose mean is the field outside of their hull."""
 _LEAF = 16
 """Points in a leaf of the tree, which decides between points at equal distance: scipy's own choice for `cKDTree`."""
-BLOCK = 4
-"""Side of the blocks of image 2 that choose one cell each: the stride of the grid."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,9 @@ class Pump:
     @property
     def fingerprint(self) -> str:
         """SHA-256 over settings, versions and the descriptor's weights."""
-        settings = (self.enlarge, self.power, self.border, self.min_shape, self.levels)
-        return hashed("pump", VERSION, self.descriptor.fingerprint, *settings, self.locality, self.min_component)
+        pyramid = (self.enlarge, self.power, self.border, self.min_shape, self.levels)
+        parts = ("pump", VERSION, self.descriptor.fingerprint, *pyramid, self.locality, self.min_component)
+        return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()
 
     @property
     def layers(self) -> Literal[True] | Collection[str]:
@@ -87,7 +87,7 @@ class Pump:
 
     def _unfit(self, view1: Tensor, view2: Tensor) -> str:
         """Why a pair cannot be matched; empty where it can."""
-        if min(view1.shape[-2:]) * self.enlarge < 2 * _STRIDE:
+        if min(view1.shape[-2:]) * self.enlarge < 2 * STRIDE:
             return f"{view1.shape[-2]} × {view1.shape[-1]} pixels are too few for a grid"
         if not (view1.isfinite().all() and view2.isfinite().all()):
             return "an image is not finite"
@@ -97,7 +97,7 @@ class Pump:
     def _matches(self, view1: Tensor, view2: Tensor) -> list[Matches]:
         """All that choose each other, in pixels of the enlarged pictures."""
         first, second = self.descriptor(*(self._enlarged(view) for view in (view1, view2)))
-        grid = first[:, :, _STRIDE // 2 :: _STRIDE, _STRIDE // 2 :: _STRIDE]
+        grid = first[:, :, STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE]
         result = match(grid, second, power=self.power, border=self.border, min_shape=self.min_shape, levels=self.levels)
         return result if isinstance(result, list) else [result]
 
@@ -106,14 +106,49 @@ class Pump:
         if len(retained) < _LEAST:
             why = f"of {len(matches)} matches none hang together with more than {self.min_component}"
             return Correspondence.failed(shape, why)
-        xy1, xy2 = ((xy + 0.5) / self.enlarge - 0.5 for xy in (retained.xy1, retained.xy2))
-        reduced = Matches(xy1, xy2, retained.score)
-        return Correspondence(reduced, densify(reduced, shape))
+        matches = reduced(retained, self.enlarge)
+        return Correspondence(matches, densify(matches, shape))
 
     def _enlarged(self, view: Tensor) -> Tensor:
         if self.enlarge == 1:
             return view
         return F.interpolate(view, scale_factor=self.enlarge, mode="bicubic", align_corners=False)
+
+
+def pump(
+    descriptor: str = PumpConfig.descriptor,
+    layers: Sequence[str] | None = PumpConfig.layers,
+    channels: int = PumpConfig.channels,
+    weights: str | None = PumpConfig.weights,
+    classifier: Classifier | None = None,
+    **settings: Any,
+) -> Pump:
+    """PUMP on the descriptor of that name; the arguments are those of `lis.config.PumpConfig`, and the classifier whose
+    maps may be read.
+
+    Raises:
+        ValueError: there is no descriptor of that name, or what it needs is missing.
+    """
+    makers: dict[str, Callable[[], Descriptor]] = {
+        "patches": lambda: Patches(channels=channels),
+        "daisy": Daisy,
+        "classifier": lambda: FeatureMaps(_readable(classifier, layers), layers, channels),
+        "generator": lambda: FeatureMaps(None, layers, channels),
+        "convmixer": lambda: ConvMixerDescriptor(weights),
+    }
+    if descriptor not in makers:
+        raise ValueError(f"matcher.descriptor={descriptor}: expected one of {', '.join(makers)}")
+    return Pump(makers[descriptor](), **settings)
+
+
+def _readable(classifier: Classifier | None, layers: Sequence[str] | None) -> Classifier:
+    if classifier is None or not classifier.layers:
+        raise ValueError(
+            "matcher.descriptor=classifier: expected a classifier with convolutions whose maps can be read; "
+            "use matcher.descriptor=patches"
+        )
+    require_layers(layers, classifier.layers)
+    return classifier
 
 
 def match(
@@ -158,8 +193,8 @@ def match(
 
 
 def _check(descriptors1: Tensor, descriptors2: Tensor, stride: int) -> None:
-    if stride != BLOCK:
-        raise ValueError(f"stride={stride}: expected {BLOCK}, for which the pyramid's shifts hold; resize the images")
+    if stride != STRIDE:
+        raise ValueError(f"stride={stride}: expected {STRIDE}, for which the pyramid's shifts hold; resize the images")
     shapes = tuple(descriptors1.shape), tuple(descriptors2.shape)
     if not len(shapes[0]) == len(shapes[1]) in (3, 4) or shapes[0][:-2] != shapes[1][:-2]:
         raise ValueError(
@@ -208,20 +243,20 @@ def _reciprocal(index: Tensor, value: Tensor, blocks: Tensor, cells: Tensor, wid
     """Cells whose best pixel lies in a block whose best cell they are; of equally good ones the first.
 
     Args:
-        place, value: best pixel of every cell of the padded grid, `[cells]`.
+        index, value: best pixel of every cell of the padded grid, `[cells]`.
         blocks: largest value of every block `[rows, columns]`.
         cells: 0 for padding, `[G₁, G₂]`.
         width: of image 2.
     """
     x, y = index % width, index // width
-    block = y // BLOCK * blocks.shape[1] + x // BLOCK
+    block = y // STRIDE * blocks.shape[1] + x // STRIDE
     number = torch.arange(len(index), device=index.device)
     result = (cells.flatten() > 0) & (value > 0) & (value == blocks.flatten()[block])
     first = torch.full((blocks.numel(),), len(index), device=index.device)
     first.scatter_reduce_(0, block[result], number[result], "amin")
     retained = number[result & (first[block] == number)]
     row, column = retained // cells.shape[1], retained % cells.shape[1]
-    xy1 = torch.stack([column, row], 1) * BLOCK + BLOCK // 2
+    xy1 = torch.stack([column, row], 1) * STRIDE + STRIDE // 2
     return Matches(xy1.float(), torch.stack([x, y], 1)[retained].float(), value[retained])
 
 
@@ -284,7 +319,7 @@ def _between(points: np.ndarray, values: np.ndarray, indices: np.ndarray) -> np.
 
 
 def best_pixels(total: Tensor, correlation: Correlation) -> tuple[Tensor, Tensor]:
-    """The best pixel of every cell: its place y · w + x `[n, cells]` int64, and its value `[n, cells]`.
+    """The best pixel of every cell: its index y · w + x `[n, cells]` int64, and its value `[n, cells]`.
 
     A value that comes down is added where its window has its maximum. So no pixel beats the best of these, but for
     those of the last row and column, which no window covers.
@@ -295,7 +330,7 @@ def best_pixels(total: Tensor, correlation: Correlation) -> tuple[Tensor, Tensor
     """
     height, width = correlation.best.shape[1:]
     value, window = _first_largest(total)
-    index = correlation.pooled.place.flatten(1, 2).gather(1, window[:, None])[:, 0].long()
+    index = correlation.pooled.index.flatten(1, 2).gather(1, window[:, None])[:, 0].long()
     row, x = correlation.last_row.max(1)
     column, y = correlation.last_column.max(1)
     for other, spot in ((row, x + (height - 1) * width), (column, y * width + width - 1)):
@@ -306,26 +341,18 @@ def best_pixels(total: Tensor, correlation: Correlation) -> tuple[Tensor, Tensor
 
 def best_of_blocks(total: Tensor, correlation: Correlation) -> Tensor:
     """The largest value over all cells, of every block of image 2: `[n, ⌈h / 4⌉, ⌈w / 4⌉]`."""
-    best = _block_maxima(correlation.best)
-    width = correlation.best.shape[2]
-    index = correlation.pooled.place
+    best = F.max_pool2d(correlation.best[:, None], STRIDE, ceil_mode=True)[:, 0]
+    index, width = correlation.pooled.index, correlation.best.shape[2]
     rows, columns = (2 * torch.arange(size, device=index.device, dtype=torch.int32) for size in total.shape[1:3])
     for odd_y, odd_x in product((0, 1), repeat=2):
         values, indices = total[:, odd_y::2, odd_x::2], index[:, odd_y::2, odd_x::2]
         start = rows[odd_y::2, None, None] * width
         above = None if odd_y else indices < start
-        before = None if odd_x else _any_of(indices - start - columns[odd_x::2, None], (-width - 1, -1, width - 1))
+        away = indices - start - columns[odd_x::2, None]
+        before = None if odd_x else (away == -width - 1) | (away == -1) | (away == width - 1)
         for mask, (up, left) in _zones(above, before):
-            result = values.amax(-1) if mask is None else torch.where(mask, values, 0).amax(-1)
-            _raise(best, result, up, left)
+            _raise(best, (values if mask is None else torch.where(mask, values, 0)).amax(-1), up, left)
     return best
-
-
-def _any_of(values: Tensor, requested: tuple[int, ...]) -> Tensor:
-    result = values == requested[0]
-    for one in requested[1:]:
-        result |= values == one
-    return result
 
 
 def _zones(above: Tensor | None, before: Tensor | None) -> list[tuple[Tensor | None, tuple[int, int]]]:
@@ -338,22 +365,16 @@ def _zones(above: Tensor | None, before: Tensor | None) -> list[tuple[Tensor | N
     ]
 
 
-def _raise(best: Tensor, result: Tensor, up: int, left: int) -> None:
+def _raise(best: Tensor, maxima: Tensor, up: int, left: int) -> None:
     """Raise blocks `[n, rows, columns]` to the maxima of the windows that begin with them, or with the next ones."""
-    rows, columns = result.shape[1:]
-    result = result[:, up:, left:]
+    rows, columns = maxima.shape[1:]
     target = best[:, : rows - up, : columns - left]
-    result = result[:, : target.shape[1], : target.shape[2]]
-    torch.maximum(target, result, out=target)
-
-
-def _block_maxima(maps: Tensor) -> Tensor:
-    """Maxima of blocks of `[n, h, w]`."""
-    return torch.nn.functional.max_pool2d(maps[:, None], BLOCK, ceil_mode=True)[:, 0]
+    raised = maxima[:, up:, left:][:, : target.shape[1], : target.shape[2]]
+    torch.maximum(target, raised, out=target)
 
 
 def _first_largest(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Largest over `[n, h, w, cells]` for every cell `[n, cells]`, and the first place y · w + x that has it."""
+    """Largest over `[n, h, w, cells]` for every cell `[n, cells]`, and the first index y · w + x that has it."""
     largest = values.amax(2)
     y = largest.max(1).indices
     row = values.gather(1, y[:, None, None].expand(-1, 1, values.shape[2], -1))[:, 0]

@@ -1,4 +1,4 @@
-"""PUMP's pyramid (Revaud et al. 2022): neighbouring cells vote for places that lie as they do, and votes come back.
+"""PUMP's pyramid (Revaud et al. 2022): neighbouring cells vote for pixels that lie as they do, and votes come back.
 
 Values are `[n, h, w, G₁, G₂]`: a map of image 2 for every corner of the grid of image 1. Level 1 stands on the corners
 between cells, higher levels on the same corners, for areas twice as large each.
@@ -67,7 +67,7 @@ def descend(levels: list[Level], pools: list[Pooled]) -> Tensor:
         lower, pool = levels[number - 2].value, pools[number - 2]
         votes = returned(above, number)
         given = torch.zeros_like(lower).flatten(3).flatten(1, 2)
-        given.scatter_reduce_(1, pool.place.flatten(1, 2), votes.flatten(3).flatten(1, 2), "amax")
+        given.scatter_reduce_(1, pool.index.flatten(1, 2), votes.flatten(3).flatten(1, 2), "amax")
         lower += given.view_as(lower)
         above = lower
     return above
@@ -102,19 +102,14 @@ def _parent(below: Tensor, weight: Tensor, level: int, rule: Rule) -> Level | No
     return Level(rectified(value, rule.power), centre)
 
 
-def _offsets(level: int) -> tuple[int, int]:
-    """Where the children of a corner stand along one side of the grid, before and after it.
+def _children(level: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """The four children of a corner: offset in the grid and shift in image 2, along each side.
 
     Cell (i, j) of the padded grid follows corner (i, j), so at level 1 these are the cells before and at the corner.
     """
-    return (-1, 0) if level == 1 else (-(2 ** (level - 2)), 2 ** (level - 2))
-
-
-def _children(level: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """The four children of a corner: offset in the grid and shift in image 2, along each side."""
-    before, after = _offsets(level)
+    before, after = (-1, 0) if level == 1 else (-(2 ** (level - 2)), 2 ** (level - 2))
     sides = ((before, -1), (after, 1))
-    return [(vertical, horizontal) for vertical in sides for horizontal in sides]
+    return [(vertical, horizontal) for vertical, horizontal in product(sides, sides)]
 
 
 def _pair(maps: Tensor, shifts: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
@@ -125,8 +120,8 @@ def _pair(maps: Tensor, shifts: tuple[int, ...]) -> tuple[tuple[slice, ...], tup
 
 
 def _along(size: int, shift: int) -> tuple[slice, slice]:
-    retained = max(size - abs(shift), 0)
-    return slice(max(-shift, 0), max(-shift, 0) + retained), slice(max(shift, 0), max(shift, 0) + retained)
+    to, source, length = max(-shift, 0), max(shift, 0), max(size - abs(shift), 0)
+    return slice(to, to + length), slice(source, source + length)
 
 
 def _thirds(size: int) -> tuple[tuple[int, slice], ...]:
@@ -174,9 +169,9 @@ def correlate(cells: Tensor, pixels: Tensor, power: float) -> Correlation:
         if last == height:
             last_row[:] = band[:, -1]
             leave_last_row(band, top, at)
-        subset = start - first // 2  # all but the window that the band before has found
-        peak[:, start : start + step] = top[:, subset:]
-        torch.add(at[:, subset:], first * width, out=index[:, start : start + step])
+        new = start - first // 2  # all but the window that the band before has found
+        peak[:, start : start + step] = top[:, new:]
+        torch.add(at[:, new:], first * width, out=index[:, start : start + step])
     peak, best, last_row, last_column = (rectified(x, power) for x in (peak, best, last_row, last_column))
     return Correlation(Pooled(completed(peak, last_row, last_column), peak, index), best, last_row, last_column)
 
@@ -200,7 +195,7 @@ class Pooled:
     """Maxima of all windows, `[n, h', w', cells]`."""
     peak: Tensor
     """The same without the last row and column of the maps: where values go on the way down."""
-    place: Tensor
+    index: Tensor
     """The first pixel where `peak` is reached, y · w + x: `[n, h', w', cells]` integers."""
 
 
@@ -221,7 +216,7 @@ def completed(peak: Tensor, last_row: Tensor, last_column: Tensor) -> Tensor:
 
 
 def maxima(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Maxima of windows around every second pixel of `[n, h, w, cells]`, and their places y · w + x (int64)."""
+    """Maxima of windows around every second pixel of `[n, h, w, cells]`, and their indices y · w + x (int64)."""
     rows, columns = halved(maps.shape[1]), halved(maps.shape[2])
     value, index = _pooled(maps, (3, 3), (1, 1))
     return value[:, :rows, :columns], index[:, :rows, :columns]
@@ -233,7 +228,7 @@ def leave_last_column(maps: Tensor, peak: Tensor, index: Tensor) -> None:
     value, at = _pooled(maps[:, :, first:last], (3, last - first), (1, 0))
     rows = peak.shape[1]
     peak[:, :, -1:] = value[:, :rows]
-    index[:, :, -1:] = _placed(at[:, :rows], last - first, maps.shape[2], first)
+    index[:, :, -1:] = _shifted(at[:, :rows], last - first, maps.shape[2], first)
 
 
 def leave_last_row(maps: Tensor, peak: Tensor, index: Tensor) -> None:
@@ -242,7 +237,7 @@ def leave_last_row(maps: Tensor, peak: Tensor, index: Tensor) -> None:
     first, last = _last_window(maps.shape[1])
     value, at = _pooled(maps[:, first:last, :-1], (last - first, 3), (0, 1))
     peak[:, -1:] = value
-    index[:, -1:] = _placed(at, width - 1, width, first * width)
+    index[:, -1:] = _shifted(at, width - 1, width, first * width)
 
 
 def halved(size: int) -> int:
@@ -267,6 +262,6 @@ def _pooled(maps: Tensor, kernel: tuple[int, int], padding: tuple[int, int]) -> 
     return value, index
 
 
-def _placed(at: Tensor, strip: int, width: int, offset: int) -> Tensor:
-    """Places in a strip of some width as places in the maps."""
-    return at // strip * width + at % strip + offset
+def _shifted(at: Tensor, part_width: int, width: int, offset: int) -> Tensor:
+    """Indices into a part of some width as indices into the maps."""
+    return at // part_width * width + at % part_width + offset

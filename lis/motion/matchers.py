@@ -13,7 +13,7 @@ from lis import build
 from lis.config import FlowConfig, MatcherConfig, PumpConfig
 from lis.context import Context
 from lis.images import LARGEST
-from lis.matching.choice import usual_enlargement
+from lis.matching.gray import usual_enlargement
 from lis.peaks import FLOAT
 from lis.types import Correspondence, Generator, Matcher, Matches
 

@@ -114,8 +114,8 @@ class Projection(nn.Module):
         """`[n, outputs, size, size]` of maps `[n, channels, h, w]`, in the order of `channels`, after a leaky ReLU."""
         weight, bias = self.folded()
         sums: dict[int, Tensor] = {}
-        for x, subset in zip(maps, weight.split(self.standardisation.channels, 1), strict=True):
-            y = self._projected(x, subset, None if sums else bias)  # once, since a constant stays when resized
+        for x, part in zip(maps, weight.split(self.standardisation.channels, 1), strict=True):
+            y = self._projected(x, part, None if sums else bias)  # once, since a constant stays when resized
             sums[y.shape[-1]] = sums[y.shape[-1]].add_(y) if y.shape[-1] in sums else y
         whole = reduce(Tensor.add_, [resized(y, self.size) for y in sums.values()])
         return F.leaky_relu_(whole, SLOPE)
@@ -150,10 +150,8 @@ def _convolutions(inputs: int, widths: Sequence[tuple[int, int]]) -> nn.Sequenti
     """3×3 convolutions of some (channels, dilation), which keep the size."""
     layers: list[nn.Module] = []
     for channels, dilation in widths:
-        layers += [
-            Conv2d(inputs, channels, 3, padding=dilation, dilation=dilation),
-            nn.LeakyReLU(SLOPE, inplace=True),
-        ]
+        convolution = Conv2d(inputs, channels, 3, padding=dilation, dilation=dilation)
+        layers += [convolution, nn.LeakyReLU(SLOPE, inplace=True)]
         inputs = channels
     return nn.Sequential(*layers[:-1])
 
@@ -229,8 +227,8 @@ class FewShotSegmenter(nn.Module):
     def _check(self, maps: Mapping[str, Tensor]) -> None:
         for name, width in zip(self.layers, self.settings["widths"], strict=True):
             if name not in maps or maps[name].shape[1] != width:
-                result = f"has {maps[name].shape[1]} channels" if name in maps else "is missing"
+                problem = f"has {maps[name].shape[1]} channels" if name in maps else "is missing"
                 raise ValueError(
-                    f"the map {name!r} {result}, expected {width} channels: this segmenter was trained on the maps of "
+                    f"the map {name!r} {problem}, expected {width} channels: this segmenter was trained on the maps of "
                     "another generator"
                 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,7 +111,7 @@ def iou_table(judged: Judged, labels: tuple[str, ...], groups: dict[str, bool]) 
 
 
 def ranked(means: np.ndarray) -> dict[int, int]:
-    """Place of the worst, the most average and the best image, by index into `RANKS`, each image once.
+    """Index of the worst, the most average and the best image, by index into `RANKS`, each image once.
 
     Args:
         means: IoU of every image; those that are NaN are not looked at.
@@ -130,16 +129,9 @@ def ranked(means: np.ndarray) -> dict[int, int]:
     return dict(sorted((ends if middle is None else ends | {1: middle}).items()))
 
 
-def _judge(ctx: Context, model: FewShotSegmenter, kind: str, images: Labelled | Drawn) -> Judged:
-    true, predicted = (torch.cat(masks) for masks in zip(*_masks(ctx, model, images), strict=True))
-    names = np.asarray(ctx.class_names if ctx.generator.num_classes else (ALL,))
-    counts = confusions(true, predicted, len(model.labels))
-    return Judged(kind, names[images.class_index.numpy()], images.sample_index, true, predicted, counts)
-
-
 @torch.inference_mode()
-def _masks(ctx: Context, model: FewShotSegmenter, images: Labelled | Drawn) -> Iterator[tuple[Tensor, Tensor]]:
-    """True and predicted masks `[n, size, size]` uint8, batch by batch; a person's are reduced to the model's size."""
+def _judge(ctx: Context, model: FewShotSegmenter, kind: str, images: Labelled | Drawn) -> Judged:
+    """Masks `[n, size, size]` uint8, batch by batch; a person's are reduced to the model's size."""
     labels = len(model.labels)
 
     def both(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -151,7 +143,11 @@ def _masks(ctx: Context, model: FewShotSegmenter, images: Labelled | Drawn) -> I
             true = exact_masks(ctx.generator, w, model.labels, model.size)
         return true.cpu(), predicted.to(torch.uint8).cpu()
 
-    yield from ctx.tuned_batches(Masks(model), classified=False).map(both, torch.arange(len(images.w)))
+    parts = ctx.tuned_batches(Masks(model), classified=False).map(both, torch.arange(len(images.w)))
+    true, predicted = (torch.cat(masks) for masks in zip(*parts, strict=True))
+    names = np.asarray(ctx.class_names if ctx.generator.num_classes else (ALL,))
+    counts = confusions(true, predicted, labels)
+    return Judged(kind, names[images.class_index.numpy()], images.sample_index, true, predicted, counts)
 
 
 def _pooled(groups: dict[str, bool]) -> list[str]:
@@ -169,14 +165,12 @@ def _examples(judged: Judged, images: Labelled) -> dict[str, Tensor]:
     """The tensors "examples" of `segmentation`."""
     chosen, means = [], judged.means
     for name in dict.fromkeys(judged.classes):
-        subset = np.flatnonzero(judged.of([name]))
-        chosen += [(int(subset[index]), rank) for rank, index in ranked(means[subset]).items()]
+        members = np.flatnonzero(judged.of([name]))
+        chosen += [(int(members[index]), rank) for rank, index in ranked(means[members]).items()]
     rows = torch.tensor([row for row, _ in chosen], dtype=torch.int64)
-    named = {"image": images.image, "predicted": judged.predicted, "true": judged.true}
-    named |= {"class_index": images.class_index, "sample_index": images.sample_index}
-    named["iou"] = torch.from_numpy(means)
-    ranks = torch.tensor([rank for _, rank in chosen], dtype=torch.int64)
-    return {key: values[rows] for key, values in named.items()} | {"rank": ranks}
+    columns = {name: getattr(images, name)[rows] for name in ("image", "class_index", "sample_index")}
+    columns |= {"predicted": judged.predicted[rows], "true": judged.true[rows], "iou": torch.from_numpy(means)[rows]}
+    return columns | {"rank": torch.tensor([rank for _, rank in chosen], dtype=torch.int64)}
 
 
 def _summary(judged: Judged, groups: dict[str, bool]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The stage that learns to find the parts, and the way to load what it learned."""
+"""The segmenter of a run: trained on few labelled images (supplement S4), loaded again, and applied."""
 
 from __future__ import annotations
 
@@ -101,7 +101,10 @@ def segmenter(ctx: Context, draft: Draft) -> None:
     """
     fit, settings = validate_segmenter(ctx), Settings(ctx.config.seed, ctx.device, ctx.progress)
     fitted = fit.fit(_training_images(ctx, fit), ctx.config.classes.labels, ctx.generator, settings)
-    _save(draft, fitted)
+    draft.tensors("segmenter", fitted.segmenter.state_dict())
+    draft.json("segmenter", fitted.segmenter.settings)
+    draft.table("curve", fitted.curve)
+    draft.json("fit", fitted.facts)
 
 
 def _training_images(ctx: Context, fit: SegmenterFit) -> Labelled:
@@ -109,13 +112,6 @@ def _training_images(ctx: Context, fit: SegmenterFit) -> Labelled:
     if ctx.config.labels.left_out is None:
         return images
     return images.rows(images.class_index != ctx.class_names.index(ctx.config.labels.left_out))
-
-
-def _save(draft: Draft, fitted: FittedSegmenter) -> None:
-    draft.tensors("segmenter", fitted.segmenter.state_dict())
-    draft.json("segmenter", fitted.segmenter.settings)
-    draft.table("curve", fitted.curve)
-    draft.json("fit", fitted.facts)
 
 
 @dataclass(frozen=True)
@@ -177,33 +173,24 @@ class FewShotFit:
             ValueError: masks that are larger than the images, or a loss that is not finite.
         """
         start, stream = time.perf_counter(), Stream("segmenter", settings.seed)
-        size = self.map_size(generator.resolution)
-        examples = self._examples(images, len(labels), generator, size, settings.device)
-        segmenter = self._initial(examples, labels, size, stream)
+        size, layers = (
+            self.map_size(generator.resolution),
+            read_layers(layer_names(generator, settings.device), self.every),
+        )
+        masks = reduced_masks(images.masks, len(labels), self.mask_size(generator.resolution)).long()
+        maps = maps_of(generator, images.w, layers, size, self.batch_size, settings.device)
+        widths, network = [x.shape[1] for x in maps.values()], (self.network, self.channels, self.hidden, self.enlarge)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stream.torch_seed)
+            segmenter = FewShotSegmenter(labels, size, list(maps), widths, *network)
+        segmenter.reader.standardisation.fit(maps.values())
         schedule = Schedule(self.epochs, self.batch_size, self.learning_rate, self.weight_decay)
-        curve = train(segmenter, examples, schedule, stream.torch_seed, settings)
+        curve = train(segmenter, Examples(maps, masks), schedule, stream.torch_seed, settings)
         facts = {"images": len(images), "seconds": time.perf_counter() - start, "layers": len(segmenter.layers)}
         facts["channels"] = sum(segmenter.settings["widths"])
         facts["parameters"] = sum(p.numel() for p in segmenter.parameters())
         return FittedSegmenter(segmenter, pd.DataFrame(curve, columns=["epoch", "loss"]), facts)
 
-    def _examples(
-        self, images: Labelled, labels: int, generator: Generator, size: int, device: torch.device
-    ) -> Examples:
-        layers = read_layers(layer_names(generator, device), self.every)
-        maps = maps_of(generator, images.w, layers, size, self.batch_size, device)
-        return Examples(maps, reduced_masks(images.masks, labels, self.mask_size(generator.resolution)).long())
-
     def map_size(self, resolution: int) -> int:
         """Height and width in pixels that the maps are read at: as asked for, or half of the image's."""
         return self.size or resolution // 2
-
-    def _initial(self, examples: Examples, labels: Sequence[str], size: int, stream: Stream) -> FewShotSegmenter:
-        widths = [x.shape[1] for x in examples.maps.values()]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(stream.torch_seed)
-            segmenter = FewShotSegmenter(
-                labels, size, list(examples.maps), widths, self.network, self.channels, self.hidden, self.enlarge
-            )
-        segmenter.reader.standardisation.fit(examples.maps.values())
-        return segmenter

@@ -21,7 +21,7 @@ from lis.config import FewShotConfig
 from lis.context import Context
 from lis.costs import Meter, batches
 from lis.lightning import one_process
-from lis.linking.training import Settings
+from lis.linking.training import Batches, Settings
 from lis.memory import Machine, budget
 from lis.peaks import HALF, at_once
 from lis.segmentation.networks import FewShotSegmenter, read_layers, reduced
@@ -60,9 +60,9 @@ class Training(pl.LightningModule):
         super().__init__()
         self.segmenter, self.schedule, self.at_once = segmenter, schedule, at_once
 
-    def training_step(self, batch: tuple[dict[str, Tensor], Tensor], _: int) -> Tensor:
-        """Loss of a batch (maps, masks); of what does not fit into memory at once, a part is computed after another."""
-        maps, masks = batch
+    def training_step(self, batch: tuple[Tensor, ...], _: int) -> Tensor:
+        """Loss of a batch (a map per layer, masks); what does not fit into memory at once is computed part by part."""
+        maps, masks = dict(zip(self.segmenter.layers, batch, strict=False)), batch[-1]
         if len(masks) <= self.at_once:
             return loss(self.segmenter, maps, masks)
         losses = []
@@ -83,22 +83,6 @@ class Training(pl.LightningModule):
 def loss(segmenter: FewShotSegmenter, maps: Mapping[str, Tensor], masks: Tensor) -> Tensor:
     """Mean cross-entropy over the pixels of masks `[n, size, size]`, of maps `[n, channels, h, w]` by layer."""
     return F.cross_entropy(segmenter({name: x.float() for name, x in maps.items()}), masks)
-
-
-class Batches:
-    """Batches (maps, masks) in a new order for each epoch."""
-
-    def __init__(self, examples: Examples, size: int, seed: int) -> None:
-        self.examples, self.size = examples, size
-        self.generator = torch.Generator().manual_seed(seed)
-
-    def __len__(self) -> int:
-        return -(-len(self.examples.masks) // self.size)
-
-    def __iter__(self) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
-        order = torch.randperm(len(self.examples.masks), generator=self.generator)
-        for rows in order.split(self.size):
-            yield {name: x[rows] for name, x in self.examples.maps.items()}, self.examples.masks[rows]
 
 
 class Curve(pl.Callback):
@@ -220,7 +204,8 @@ def train(
     with one_process(run.device) as options, threads(examples, schedule.batch_size):
         trainer = pl.Trainer(max_epochs=schedule.epochs, callbacks=[curve], **options)
         training = Training(segmenter, schedule, images_at_once(segmenter, examples, run.device))
-        trainer.fit(training, Batches(examples, schedule.batch_size, seed))
+        tensors, rows = [*examples.maps.values(), examples.masks], torch.arange(len(examples.masks))
+        trainer.fit(training, Batches(tensors, rows, schedule.batch_size, seed))
     segmenter.cpu().eval().requires_grad_(False)
     return curve.points
 
@@ -259,16 +244,14 @@ def labelled_maps(ctx: Context) -> int:
 
 def _segmenter_bytes(ctx: Context, gradient: bool = False) -> int:
     """Bytes that the segmenter takes for one image; 0 for one of the user's, which says nothing before its training."""
-    config, shapes = (
-        ctx.config.segmenter,
-        dict(costs.generator_cost(ctx.generator, ctx.device, part_layers(ctx)).shapes),
-    )
+    config = ctx.config.segmenter
+    shapes = dict(costs.generator_cost(ctx.generator, ctx.device, part_layers(ctx)).shapes)
     if not ctx.config.classes.labels or not isinstance(config, FewShotConfig):
         return 0
     side = config.size or ctx.generator.resolution // 2
     if gradient:  # the maps of a training are averaged down
         shapes = {name: (c, min(h, side), min(w, side)) for name, (c, h, w) in shapes.items()}
     settings = {"labels": list(ctx.config.classes.labels), "size": side, "layers": list(shapes)}
-    settings |= {"widths": [shape[0] for shape in shapes.values()], "network": config.network}
-    settings |= {"channels": config.channels, "hidden": config.hidden, "enlarge": config.enlarge}
+    settings |= {"widths": [shape[0] for shape in shapes.values()]}
+    settings |= {name: getattr(config, name) for name in ("network", "channels", "hidden", "enlarge")}
     return step_bytes(settings, shapes, gradient)
