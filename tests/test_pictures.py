@@ -22,7 +22,6 @@ from lis.quantify.measures import MEASURES
 from lis.report.tables import records, where
 from lis.store import Artifact
 from lis.units import pictures as stage
-from lis.units.effects import Effects
 from lis.units.examples import Example, examples, head, leaders, most_shared, typical, widespread
 from lis.units.perturbation import Perturbation
 from lis.units.pictures import pictures, style_codes
@@ -87,7 +86,7 @@ def test_a_sample_without_the_label_is_shown_only_where_no_other_is() -> None:
 
 def test_leaders_and_heads_equal_sorting_by_hand(tables: tuple[Tuned, dict[str, Artifact]]) -> None:
     own, artifacts = tables
-    ranking, mean = artifacts["unit_statistics"].table("ranking"), Effects.of(own).average.value.abs()
+    ranking, mean = artifacts["unit_statistics"].table("ranking"), own.average.value.abs()
     m = MEASURES.index("entropy")
     strongest = {label: float(mean[:, k, m].max()) for k, label in enumerate(own.labels)}
     assert leaders(ranking, "entropy") == sorted(own.labels, key=lambda label: -strongest[label])
@@ -131,7 +130,7 @@ def test_every_figure_has_its_rows(chosen: list[Example], tables: tuple[Tuned, d
     assert [e.unit for e in shape[:2]] == head(ranking, leaders(seen, "eccentricity")[0], "eccentricity", 2)
     assert [e.measure for e in outline] == ["area"] * 2 + ["eccentricity"] * 2 + ["angle"] * 2
     assert len({e.sample for e in outline}) == len({e.sample for e in surface}) == 1
-    largest = own.labels[int(np.nanargmax(Effects.of(own).mean_area))]
+    largest = own.labels[int(np.nanargmax(own.mean_area))]
     assert {e.label for e in surface} == {largest} and {e.label for e in outline} == {leaders(seen, "area")[0]}
     assert not any(e.label == tuned_findings.SMALL for e in chosen)
 

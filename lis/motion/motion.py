@@ -34,13 +34,14 @@ from lis.stage import stage
 from lis.store import Artifact, Draft
 from lis.streams import Stream
 from lis.types import Classifier, Link, Matcher, pixel_grid
-from lis.units.direction import check_direction, direction_key, find_direction
+from lis.units.direction import check_direction, direction_key, find_direction, of_direction
 from lis.units.examples import MOST, typical
 from lis.units.parts import Finder, Parts, segmented
-from lis.units.perturbation import Perturbation, perturbed, require_finite
+from lis.units.perturbation import Perturbation, perturbed
+from lis.units.traversal import first
 from lis.units.tuned import long_table
 from lis.units.tuning import perturbations, select
-from lis.units.unit import of_direction, of_unit
+from lis.units.unit import check_unit, of_unit
 
 SHARD_VERSION = 2
 LOST = "lost: the last image is too unlike the first to say where anything went"
@@ -79,9 +80,9 @@ def validate_motion(settings: RunConfig, classifier: Classifier) -> None:
             f"motion.seeds={settings.motion.seeds}: expected at most tuning.seeds={settings.tuning.seeds}, the samples "
             "per class that are tuned"
         )
-    if settings.unit is not None and settings.unit not in range(classifier.units):
-        raise ValueError(f"unit={settings.unit}: expected 0 to {classifier.units - 1}, the classifier's units")
-    if settings.unit is None and settings.direction is not None:
+    if settings.unit is not None:
+        check_unit(settings.unit, classifier)
+    elif settings.direction is not None:
         check_direction(settings.direction, settings.classes.names, classifier.units)
     build.matcher(settings.matcher, LARGEST, classifier)  # of whatever size
 
@@ -135,7 +136,7 @@ def motion(
         ValueError: as `validate_motion`; what the stages before refuse.
     """
     parts, matcher = Parts.of(ctx), run_matcher(ctx)
-    samples = _first(seeds.tensors("pairs"), config.seeds)
+    samples = first(seeds.tensors("pairs"), config.seeds)
     along = followed(ctx, linked, samples["r"])
     job = Job(ctx, load_link(linked), matcher, parts.masks, len(parts.labels), (linked.key, *parts.keys))
     _build(job, parts.labels, along, samples, draft)
@@ -145,20 +146,13 @@ def followed(ctx: Context, linked: Artifact, r: Tensor) -> list[Perturbation]:
     """The units or the direction whose motion is asked for, over samples `r [n, units]`."""
     config, table = ctx.config, linked.table("units")
     if config.unit is not None:
-        return [of_unit(table, config.unit).along]
+        return [of_unit(table, config.unit)[0]]
     if config.direction is not None:
         train = pairs(ctx, "train").tensors("pairs")
         result = find_direction(config.direction, train["r"], train["class_index"], ctx.class_names)
-        return [of_direction(config.direction, result, train["r"]).along]
+        return [of_direction(config.direction, result, train["r"])[0]]
     units = select(table, load_link(linked), r, config.motion.units)
     return perturbations(pd.DataFrame(units.loc[units["tuned"]]))
-
-
-def _first(samples: dict[str, Tensor], most: int) -> dict[str, Tensor]:
-    """The first samples of each class, of rows that are ordered by class."""
-    classes = samples["class_index"].unique().tolist()
-    rows = torch.cat([(samples["class_index"] == c).nonzero()[:most, 0] for c in classes])
-    return {name: values[rows] for name, values in samples.items()}
 
 
 def _build(
@@ -289,7 +283,6 @@ def follow(
     `fields` are the steps whose local field is wanted; None: all.
     """
     w = perturbed(job.link, r, along, along.values(steps))
-    require_finite(w, along)
     seen = [_view(job, code[None]) for code in w[0]]  # one by one: the same images come out whatever the batch
     views, masks = (torch.cat(parts) for parts in zip(*seen, strict=True))
     return align(job.matcher, views, fields=fields), views, masks

@@ -21,7 +21,7 @@ from lis.stage import MODELS, stage
 from lis.store import Artifact, Draft
 from lis.types import Link
 from lis.units.examples import PROBABILITY, Example, examples
-from lis.units.perturbation import Perturbation, perturbed, require_finite
+from lis.units.perturbation import Perturbation, perturbed
 from lis.units.tuned import Tuned
 from lis.units.tuning import perturbations, tuning
 from lis.units.unit_statistics import unit_statistics
@@ -75,12 +75,7 @@ def style_codes(link: Link, r: Tensor, selected: Sequence[tuple[Perturbation, in
     Raises:
         ValueError: the link gives a w̃ that is not finite.
     """
-    codes = []
-    for unit, sample in selected:
-        w = perturbed(link, r[sample, None], unit, unit.values(steps))
-        require_finite(w, unit)
-        codes.append(w[0])
-    return torch.stack(codes)
+    return torch.stack([perturbed(link, r[sample, None], unit, unit.values(steps))[0] for unit, sample in selected])
 
 
 def example_rows(example: Example, tuned: Tuned, look: Look, names: Sequence[str]) -> pd.DataFrame:

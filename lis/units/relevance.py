@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
 from lis.statistics import pearson
-from lis.units.effects import per_length
 from lis.units.ranking import by_size, p_control, top
-from lis.units.tuned import Tuned, long_table
+from lis.units.tuned import Tuned, long_table, sample_table
 
 
 def answer_change(tuned: Tuned) -> Tensor:
@@ -20,12 +18,12 @@ def answer_change(tuned: Tuned) -> Tensor:
     return _by_class(tuned, tuned.probability_change)
 
 
-def relevance(tuned: Tuned, null: Tuned, threshold: float) -> pd.DataFrame:
+def relevance(tuned: Tuned, control: Tuned, threshold: float) -> pd.DataFrame:
     """Class relevance |mean over samples of p(last) − p(first)|, where p is the softmax of the sample's own class.
 
     Args:
         tuned: the units.
-        null: random directions.
+        control: random directions.
         threshold: the relevance from which a unit is relevant.
 
     Returns:
@@ -39,14 +37,14 @@ def relevance(tuned: Tuned, null: Tuned, threshold: float) -> pd.DataFrame:
         "relevance": change.abs(),
         "relevant": change.abs() >= threshold,
         "flipped": _by_class(tuned, tuned.flipped.float()),
-        "p_control": p_control(per_length(change, tuned), per_length(answer_change(null), null)),
+        "p_control": p_control(tuned.per_length(change), control.per_length(answer_change(control))),
     }
     return long_table({"unit": tuned.unit, "class": tuned.class_names}, columns)
 
 
-def control_relevance(null: Tuned) -> pd.DataFrame:
+def control_relevance(control: Tuned) -> pd.DataFrame:
     """The same of the random directions: name, class, change."""
-    return long_table({"name": null.names, "class": null.class_names}, {"change": answer_change(null)})
+    return long_table({"name": control.names, "class": control.class_names}, {"change": answer_change(control)})
 
 
 def seeds_of_relevant(tuned: Tuned, most: int) -> pd.DataFrame:
@@ -62,16 +60,8 @@ def seeds_of_relevant(tuned: Tuned, most: int) -> pd.DataFrame:
     change = answer_change(tuned)
     leading = top(change.T, most).any(0).nonzero()[:, 0]
     heads = leading[by_size(change[leading].abs().nan_to_num(0.0).amax(1))]
-    index = tuned.class_index.numpy()
-    table = long_table({"unit": tuned.unit[heads], "sample": range(len(index))}, {})
-    return pd.DataFrame(
-        {
-            "unit": table["unit"],
-            "class": np.asarray(tuned.class_names)[index[table["sample"]]],
-            "sample_index": tuned.sample_index.numpy()[table["sample"]],
-            "change": tuned.probability_change[heads].flatten().numpy(),
-        }
-    )
+    axes = {"unit": tuned.unit[heads], "sample": range(len(tuned.class_index))}
+    return sample_table(vars(tuned), tuned.class_names, axes, {"change": tuned.probability_change[heads]})
 
 
 def relevance_correlation(tuned: Tuned) -> pd.DataFrame:

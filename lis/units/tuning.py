@@ -26,7 +26,7 @@ from lis.stage import MODELS, stage
 from lis.store import Artifact, Draft
 from lis.streams import Stream
 from lis.types import Link
-from lis.units.perturbation import Perturbation, perturbed, require_finite, step_norm
+from lis.units.perturbation import Perturbation, perturbed, step_norm
 
 UNMOVED = Perturbation("unmoved", 0.0, 0.0, unit=0, relative=True)
 """Leaves a sample as it is."""
@@ -233,7 +233,8 @@ def _config(job: Job, block: Block) -> dict[str, Any]:
 
 @torch.inference_mode()
 def _build_shard(job: Job, block: Block, draft: Draft) -> None:
-    w = torch.stack([_linked(job, block, perturbation) for perturbation in block.perturbations])
+    r = block.r.to(job.ctx.device)
+    w = torch.stack([perturbed(job.link, r, p, p.values(block.steps)) for p in block.perturbations])
     look = job.looker(w)
     encoded = zip(block.perturbations, look.r[:, :, 0], look.r[:, :, -1], strict=True)
     reencoded_share, off_target = zip(*(arrived(p, first, last, job.spread) for p, first, last in encoded), strict=True)
@@ -246,14 +247,6 @@ def _build_shard(job: Job, block: Block, draft: Draft) -> None:
             "step_norm": (w[:, :, -1] - w[:, :, 0]).norm(dim=2),
         },
     )
-
-
-def _linked(job: Job, block: Block, perturbation: Perturbation) -> Tensor:
-    """w̃ `[n, steps, w_dim]` of a block along one perturbation."""
-    values = perturbation.values(block.steps)
-    w = perturbed(job.link, block.r.to(job.ctx.device), perturbation, values)
-    require_finite(w, perturbation)
-    return w
 
 
 SHARDS = Shards("tuning-shard", SHARD_VERSION, _config, _build_shard)
