@@ -22,9 +22,18 @@ from lis.quantify.measures import MEASURES
 from lis.report.tables import records, where
 from lis.store import Artifact
 from lis.units import pictures as stage
-from lis.units.examples import Example, examples, head, leaders, most_shared, typical, widespread
 from lis.units.perturbation import Perturbation
-from lis.units.pictures import pictures, style_codes
+from lis.units.pictures import (
+    Example,
+    examples,
+    head,
+    leaders,
+    most_shared,
+    pictures,
+    style_codes,
+    typical,
+    widespread,
+)
 from lis.units.tuned import Tuned
 from lis.units.tuning import tuning
 

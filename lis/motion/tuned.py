@@ -74,7 +74,7 @@ def effect(values: np.ndarray) -> np.ndarray:
     """
     there = known(values)
     ordered, n = np.sort(np.where(there[..., None], values, np.inf), axis=1), there.sum(1)
-    middle = np.stack([(n - 1) // 2, n // 2])  # the same place twice where n is odd
+    middle = np.stack([(n - 1) // 2, n // 2])  # the same index twice where n is odd
     index = np.broadcast_to(middle[:, :, None, None], (2, len(n), 1, values.shape[2]))
     ends = [np.take_along_axis(ordered, at.clip(0), 1)[:, 0] for at in index]
     return np.where(n > 0, np.linalg.norm((ends[0] + ends[1]) / 2, axis=1), np.nan)
@@ -97,8 +97,8 @@ def shuffled_p(values: np.ndarray, shuffles: int, rng: np.random.Generator) -> n
         return np.full(units, np.nan)
     there, larger = known(values), np.zeros(units)
     for _ in range(shuffles):
-        null = effect(shuffled(values, there, rng))
-        larger += null >= observed - 1e-12  # the order itself counts, whatever the rounding
+        control = effect(shuffled(values, there, rng))
+        larger += control >= observed - 1e-12  # the order itself counts, whatever the rounding
     return np.where(count < _LEAST, np.nan, (1 + larger) / (1 + shuffles))
 
 

@@ -30,7 +30,7 @@ from lis.units.parts import Parts, segmented
 from lis.units.perturbation import Perturbation
 from lis.units.traversal import first, flipped, traverse
 from lis.units.tuned import long_table, sample_table
-from lis.units.tuning import arrived
+from lis.units.tuning import arrived, live_std
 
 
 def requested_unit(settings: RunConfig, classifier: Classifier) -> int:
@@ -130,8 +130,7 @@ def write_view(
     step_norm, reencoded_share, off_target (means over the samples), step_norm_low and step_norm_high (of a unit, where
     the link is linear), labels, class_names.
     """
-    units, parts = linked.table("units"), Parts.of(ctx)
-    std = torch.from_numpy(np.where(units["status"] == "live", units["std"], np.inf)).float()
+    parts, std = Parts.of(ctx), live_std(linked.table("units"))
     result = Traversal.of(ctx, load_link(linked), parts, along, _samples(test.tensors("pairs"), ctx), std)
     draft.tensors("traversal", vars(result))
     draft.table("steps", step_table(result, ctx.class_names, ctx.classifier.class_names))

@@ -20,8 +20,7 @@ from lis.quantify.measures import MEASURES
 from lis.report.source import Source, source
 from lis.store import Artifact, Draft, Recipe, Store
 from lis.units import unit_statistics
-from lis.units.examples import examples
-from lis.units.pictures import example_rows
+from lis.units.pictures import example_rows, examples
 from lis.units.truth import Recovery, compared, summary
 from lis.units.tuned import Tuned
 
