@@ -164,7 +164,9 @@ def test_rows_through_the_classes_show_a_sample_of_each(
 
 def test_no_label_large_enough_leaves_only_answers(tmp_path: Path) -> None:
     own = tuned_findings.tuned(8, 3, labels=("eye",))
-    made = tuned_findings.learn(tmp_path, own, tuned_findings.tuned(4, 3, labels=("eye",), null=True))["units"]
+    made = tuned_findings.learn(tmp_path, own, tuned_findings.tuned(4, 3, labels=("eye",), null=True))[
+        "unit_statistics"
+    ]
     found = examples(made.table("ranking"), made.table("relevance"), own, 2)
     assert {example.figure for example in found} == {"relevant", "shared"}
 

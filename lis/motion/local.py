@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lis.matching.affine import apply
+from lis.matching.align import Alignment
 from lis.matching.gray import gray_pair, texture
 from lis.types import pixel_grid
 
@@ -61,6 +63,12 @@ def local_motion(field: Tensor, mask: Tensor, labels: int) -> Local:
     parts = [known & (at == label) for label in range(1, labels + 1)]
     strength, drift = [length[part].mean() for part in parts], [field[part].mean(0) for part in parts]
     return Local(length[known & (at > 0)].mean(), torch.stack(strength), torch.stack(drift))
+
+
+def whole_field(result: Alignment) -> Tensor:
+    """Displacement `[H, W, 2]` from the first image to the last: what is local, then what is not."""
+    at = pixel_grid(*result.valid.shape[1:])
+    return apply(result.total[-1], at + result.local[-1]) - at
 
 
 def agreement(first: Tensor, last: Tensor, field: Tensor) -> float:

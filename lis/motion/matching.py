@@ -20,9 +20,10 @@ from lis.context import Context
 from lis.generators.layers import image_and_maps
 from lis.generators.partworld import PartWorld
 from lis.generators.partworld.displacement import KINDS, NEAR, kind_of
-from lis.matching.affine import apply, decompose, estimate
+from lis.matching.affine import decompose, estimate
 from lis.matching.align import align
 from lis.memory import Machine
+from lis.motion.local import whole_field
 from lis.motion.matchers import matchers, run_name, validate_matchers, vote_bytes
 from lis.peaks import picture_arrays
 from lis.shards import Shards
@@ -187,8 +188,7 @@ def _matched(matcher: Matcher, views: Tensor) -> tuple[Tensor, Tensor, str]:
 def _aligned(matcher: Matcher, views: Tensor) -> tuple[Tensor, Tensor, str]:
     """The same of the first and the last of a sequence: the map of all steps, and with it the local field."""
     result = align(matcher, views)
-    at = pixel_grid(*views.shape[2:])
-    return apply(result.total[-1], at + result.local[-1]) - at, result.total[-1], next(filter(None, result.reason), "")
+    return whole_field(result), result.total[-1], next(filter(None, result.reason), "")
 
 
 def end_point(field: Tensor, true: Tensor) -> dict[str, float]:
@@ -213,11 +213,10 @@ def end_point(field: Tensor, true: Tensor) -> dict[str, float]:
 
 def accuracy_table(pairs: pd.DataFrame) -> pd.DataFrame:
     """Table "accuracy": means over pairs; error and within over those that were matched at all."""
-    subset = pd.DataFrame(pairs[pairs["way"] == "pair"])
-    matched = subset["error"].notna()
-    grouped = subset.assign(within=subset["within"].where(matched), failed=~matched).groupby(
-        ["matcher", "kind"], sort=False
-    )
+    rows = pd.DataFrame(pairs[pairs["way"] == "pair"])
+    matched = rows["error"].notna()
+    rows = rows.assign(within=rows["within"].where(matched), failed=~matched)
+    grouped = rows.groupby(["matcher", "kind"], sort=False)
     table = pd.DataFrame(grouped[["error", "within", "moved", "seconds"]].mean())
     return table.assign(pairs=grouped.size(), failed=grouped["failed"].sum()).reset_index()
 

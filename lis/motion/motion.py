@@ -21,10 +21,10 @@ from lis.images import LARGEST, smaller, to_uint8
 from lis.linking.link import link, load_link
 from lis.linking.pairs import pairs, tuning_pairs
 from lis.look import generated
-from lis.matching.affine import apply, decompose
+from lis.matching.affine import decompose
 from lis.matching.align import Alignment, align
 from lis.memory import Machine
-from lis.motion.local import AGREEMENT, agreement, local_motion
+from lis.motion.local import AGREEMENT, agreement, local_motion, whole_field
 from lis.motion.matchers import matched_side, run_matcher, vote_bytes
 from lis.motion.tuned import tuned_table
 from lis.peaks import picture_arrays
@@ -34,7 +34,7 @@ from lis.shards import Shards, joined
 from lis.stage import stage
 from lis.store import Artifact, Draft
 from lis.streams import Stream
-from lis.types import Classifier, Link, Matcher, pixel_grid
+from lis.types import Classifier, Link, Matcher
 from lis.units.direction import check_direction, direction_key, find_direction, of_direction
 from lis.units.parts import Finder, Parts, segmented
 from lis.units.perturbation import Perturbation, perturbed
@@ -51,7 +51,7 @@ GLOBAL = ("dx", "dy", "rotation", "scale", "shear")
 """Columns that tell what an affine map does."""
 FAR = 3.0
 """A unit under which the figure moves locally so many times as far as under the median unit is not shown: its field
-says less than those of the others. Samples that are lost altogether have no field to begin with (`shards.LOST`)."""
+says less than those of the others. Samples that are lost altogether have no field to begin with (`LOST`)."""
 
 
 @dataclass
@@ -89,11 +89,9 @@ def validate_motion(settings: RunConfig, classifier: Classifier) -> None:
 
 
 def _also(ctx: Context) -> dict[str, Any]:
-    config = ctx.config
-    direction = None
-    if config.unit is None and config.direction is not None:
-        direction = direction_key(config.direction, ctx.classifier.units)
-    return {"unit": config.unit, "direction": direction, "matcher": run_matcher(ctx).fingerprint}
+    unit, text = ctx.config.unit, ctx.config.direction
+    direction = None if unit is not None or text is None else direction_key(text, ctx.classifier.units)
+    return {"unit": unit, "direction": direction, "matcher": run_matcher(ctx).fingerprint}
 
 
 def _images(ctx: Context, machine: Machine) -> int:
@@ -148,7 +146,7 @@ def motion(
     draft.table("tracks", tracks)
     draft.table("local", local)
     draft.table("units", unit_table(along, tracks))
-    draft.table("parts", part_table(local))
+    draft.table("parts", _medians(local, ["name", "unit", "label"], ["strength", "x", "y"]))
     draft.table("tuned", tuned_table(tracks, config.shuffles, Stream("motion", ctx.config.seed).rng()))
     figure, strength = (result[name].unflatten(0, (len(along), -1)) for name in ("figure", "strength"))
     rows = chosen(figure, strength, config.examples)
@@ -208,7 +206,7 @@ def _weights(job: Job, block: Block) -> dict[str, str]:
 
 
 def _build_shard(job: Job, block: Block, draft: Draft) -> None:
-    tracks = [_track(job, r[None], *block.perturbations, block.steps) for r in block.r]
+    tracks = [_track(job, r[None], block.perturbations[0], block.steps) for r in block.r]
     names = ("total", "figure", "strength", "drift", "agreement")
     draft.tensors("tracks", {name: torch.stack([track[name] for track, _ in tracks]) for name in names})
     draft.json("reasons", {"reasons": [reason for _, reason in tracks]})
@@ -309,11 +307,6 @@ def unit_table(along: Sequence[Perturbation], tracks: pd.DataFrame) -> pd.DataFr
     return table
 
 
-def part_table(local: pd.DataFrame) -> pd.DataFrame:
-    """Table "parts" of the stage "motion": medians over samples, and the number of those that have the part (n)."""
-    return _medians(local, ["name", "unit", "label"], ["strength", "x", "y"])
-
-
 def _medians(table: pd.DataFrame, by: list[str], columns: list[str]) -> pd.DataFrame:
     """Medians of the columns in each group, in the order of the table, and n: the rows where the first one is known."""
     grouped = table.groupby(by, sort=False)
@@ -362,12 +355,10 @@ def chosen(figure: Tensor, strength: Tensor, most: int) -> list[Example]:
     units = _by_turns(order, part.tolist())[:most]
     if not units:
         return []
-    subset = torch.stack([parts[index, :, part[index]] for index in units])
-    common = typical(subset)
-    fields = [
-        Example("fields", index, common) for index, row in zip(units, subset, strict=True) if row[common].isfinite()
-    ]
-    return fields + [Example("trajectories", p, typical(row[None])) for p, row in zip(units, subset, strict=True)]
+    rows = {index: parts[index, :, part[index]] for index in units}
+    common = typical(torch.stack(list(rows.values())))
+    fields = [Example("fields", index, common) for index, row in rows.items() if row[common].isfinite()]
+    return fields + [Example("trajectories", index, typical(row[None])) for index, row in rows.items()]
 
 
 def _by_turns(order: Sequence[int], part: Sequence[int]) -> list[int]:
@@ -379,17 +370,11 @@ def _by_turns(order: Sequence[int], part: Sequence[int]) -> list[int]:
 def example_table(
     rows: Sequence[Example], along: Sequence[Perturbation], samples: Mapping[str, Tensor], class_names: Sequence[str]
 ) -> pd.DataFrame:
-    """Table "examples" of the stage "motion": figure, name, unit, class, sample_index; a row per row of the tensors."""
-    index = [int(samples["class_index"][row.sample]) for row in rows]
-    return pd.DataFrame(
-        {
-            "figure": [row.figure for row in rows],
-            "name": [along[row.index].label for row in rows],
-            "unit": np.array([along[row.index].unit for row in rows], dtype=np.int64),
-            "class": [class_names[c] for c in index],
-            "sample_index": np.array([int(samples["sample_index"][row.sample]) for row in rows], dtype=np.int64),
-        }
-    )
+    """Table "examples" of the stage "motion": class, sample_index, figure, name, unit; a row per row of the tensors."""
+    drawn = {name: samples[name][[row.sample for row in rows]] for name in ("class_index", "sample_index")}
+    unit = torch.tensor([along[row.index].unit for row in rows], dtype=torch.int64)
+    columns = {"figure": [row.figure for row in rows], "name": [along[row.index].label for row in rows], "unit": unit}
+    return sample_table(drawn, class_names, {"sample": range(len(rows))}, columns)
 
 
 def example_tensors(
@@ -405,24 +390,18 @@ def example_tensors(
     """
     result = []
     for row in rows:
-        unit, subset = along[row.index], samples["r"][row.sample, None]
-        alignment, views, masks = follow(job, subset, unit, steps)
+        unit = along[row.index]
+        alignment, views, masks = follow(job, samples["r"][row.sample, None], unit, steps)
         result.append(
             {
                 "image": to_uint8(views[:, :3]),
                 "aligned": to_uint8(alignment.aligned[:, :3]),
                 "valid": alignment.valid,
                 "local": alignment.local,
-                "whole": _whole(alignment),
+                "whole": whole_field(alignment),
                 "mask": masks[0].to(torch.uint8),
                 "total": alignment.total,
                 "value": unit.values(steps),
             }
         )
     return {name: torch.stack([one[name] for one in result]) for name in result[0]} if result else {}
-
-
-def _whole(result: Alignment) -> Tensor:
-    """Displacement `[H, W, 2]` from the first image to the last: what is local, then what is not."""
-    at = pixel_grid(*result.valid.shape[1:])
-    return apply(result.total[-1], at + result.local[-1]) - at

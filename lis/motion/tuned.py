@@ -32,32 +32,23 @@ def tuned_table(tracks: pd.DataFrame, shuffles: int, rng: np.random.Generator) -
         rng: random numbers.
     """
     table = tracks.assign(log_scale=np.log(tracks["scale"]))
-    names = list(dict.fromkeys(table["name"]))
+    first = table.drop_duplicates("name")
+    names, units = first["name"].tolist(), first["unit"].tolist()
     samples = table.groupby(["class", "sample_index"], sort=False).ngroup().to_numpy()
     rows = []
     for kind, columns in KINDS.items():
         values = np.full((len(names), samples.max(initial=-1) + 1, len(columns)), np.nan)
         values[[names.index(name) for name in table["name"]], samples] = table[list(columns)].to_numpy()
-        rows.append(_kind(kind, values, shuffles, rng).assign(name=names))
-    result = pd.concat(rows, ignore_index=True)
-    unit = dict(zip(table["name"], table["unit"], strict=True))
-    result.insert(0, "unit", [unit[name] for name in result["name"]])
-    result.insert(0, "name", result.pop("name"))
-    return result
-
-
-def _kind(kind: str, values: np.ndarray, shuffles: int, rng: np.random.Generator) -> pd.DataFrame:
-    """One kind of movement, `values [units, samples, columns]`."""
-    p = shuffled_p(values, shuffles, rng)
-    return pd.DataFrame(
-        {"kind": kind, "strength": effect(values), "p": p, "q": benjamini_hochberg(p), "n": known(values).sum(1)}
-    )
+        p = shuffled_p(values, shuffles, rng)
+        numbers = {"strength": effect(values), "p": p, "q": benjamini_hochberg(p), "n": known(values).sum(1)}
+        rows.append(pd.DataFrame({"name": names, "unit": units, "kind": kind} | numbers))
+    return pd.concat(rows, ignore_index=True)
 
 
 def tuned_units(table: pd.DataFrame, kind: str) -> pd.DataFrame:
     """The rows of a table "tuned" of the units that are tuned for a kind of movement, the strongest first."""
-    subset = table[(table["kind"] == kind) & (table["q"] <= SIGNIFICANT)]
-    return pd.DataFrame(subset).sort_values("strength", ascending=False)
+    rows = table[(table["kind"] == kind) & (table["q"] <= SIGNIFICANT)]
+    return pd.DataFrame(rows).sort_values("strength", ascending=False)
 
 
 def known(values: np.ndarray) -> np.ndarray:

@@ -33,7 +33,6 @@ from lis.units.tuned import long_table
 
 OFF = 0.99
 """A picture that is farther than this share of the test pairs is off the generator's distribution."""
-DISTANCES = ("distance_r", "distance_w")
 FORMATS = ("PNG", "JPEG", "WEBP")
 MOST = 200
 """Files in a folder and those inside."""
@@ -119,9 +118,9 @@ def user_images(
     draft.tensors(
         "images", {"image": encoded.image, "cycled": cycled.image, "mask": cycled.mask, "r": encoded.r, "w": w}
     )
-    draft.tensors("reference", {name: reference[name] for name in DISTANCES})
-    answers = _answers(ctx, list(usable), encoded, cycled, distances, reference)
-    draft.table("images", _table(photos, answers))
+    draft.tensors("reference", {name: reference[name] for name in ("distance_r", "distance_w")})
+    distances |= {f"share_{x}": share_below(*(of[f"distance_{x}"] for of in (distances, reference))) for x in "rw"}
+    draft.table("images", _table(photos, _answers(ctx, list(usable), encoded, cycled, distances)))
     axes = {"file": list(usable), "label": parts.labels, "measure": MEASURES}
     draft.table("measures", long_table(axes, {"measured": cycled.measures}))
     names = {"labels": list(parts.labels), "class_names": list(ctx.class_names)}
@@ -145,12 +144,7 @@ def _linked(model: Link, r: Tensor) -> Tensor:
 
 
 def _answers(
-    ctx: Context,
-    names: list[str],
-    encoded: Look,
-    cycled: Look,
-    distances: dict[str, Tensor],
-    reference: dict[str, Tensor],
+    ctx: Context, names: Sequence[str], encoded: Look, cycled: Look, distances: dict[str, Tensor]
 ) -> pd.DataFrame:
     """The columns of the table "images" of the pictures that can be used, by name."""
     known, best = np.asarray(ctx.classifier.class_names), encoded.softmax.max(1)
@@ -164,9 +158,8 @@ def _answers(
         columns[f"probability_{name}"] = encoded.probability[:, index]
         columns[f"cycled_{name}"] = cycled.probability[:, index]
     columns["nearest"] = np.asarray(ctx.class_names)[distances["nearest"].numpy()]
-    shares = [share_below(distances[name], reference[name]) for name in DISTANCES]
-    columns |= {name: distances[name] for name in DISTANCES}
-    columns |= {"share_r": shares[0], "share_w": shares[1], "off": torch.stack(shares).amax(0) > OFF}
+    columns |= {name: values for name, values in distances.items() if name != "nearest"}
+    columns["off"] = torch.maximum(distances["share_r"], distances["share_w"]) > OFF
     return pd.DataFrame(columns)
 
 
@@ -379,7 +372,7 @@ class Mahalanobis:
         return torch.cdist(r[:, self.used].double() @ self.whitening, self.centres).float()
 
     def measured(self, r: Tensor, w: Tensor, mean_w: Tensor) -> dict[str, Tensor]:
-        """Of samples `r [n, units]` and their w̃ `[n, w_dim]`: `DISTANCES`, and the nearest class."""
+        """Of samples `r [n, units]` and their w̃ `[n, w_dim]`: distances, and the nearest class."""
         distance_r, nearest = self.distances(r).min(1)
         return {"distance_r": distance_r, "nearest": nearest, "distance_w": (w - mean_w).norm(dim=1)}
 

@@ -228,12 +228,10 @@ def label_change(tuned: Tuned, unit: int, label: str, measure: str) -> Tensor:
 
 def _of_labels(ranking: pd.DataFrame, tuned: Tuned, most: int) -> Iterator[Example]:
     """Fig. 4A, S9, S10, S11 and 4B, as far as a label has a ranking."""
-    for block, measure in enumerate(MEASURES):
-        for label in leaders(ranking, measure)[:most]:
-            yield from _rows(tuned, "measures", block, head(ranking, label, measure, 1), label, measure)
-    for block, measure in enumerate(SHAPE):
-        for label in leaders(ranking, measure)[:1]:
-            yield from _rows(tuned, "shape", block, head(ranking, label, measure, most), label, measure)
+    for figure, measures, labels, units in (("measures", MEASURES, most, 1), ("shape", SHAPE, 1, most)):
+        for block, measure in enumerate(measures):
+            for label in leaders(ranking, measure)[:labels]:
+                yield from _rows(tuned, figure, block, head(ranking, label, measure, units), label, measure)
     for label in leaders(ranking, "area")[:1]:
         yield from _on_one_sample(ranking, tuned, "outline", label, OUTLINE, most)
     for label in ranking.sort_values("mean_area", kind="stable")["label"].tolist()[-1:]:

@@ -14,9 +14,11 @@ from torch import Tensor
 
 from lis.quantify.averages import Average, median_change
 from lis.quantify.change import change
-from lis.quantify.measures import MINIMUM_AREA, mean_area
+from lis.quantify.measures import interpreted, mean_area
 from lis.store import Artifact
 
+Axes = Mapping[str, Sequence[Any] | Tensor]
+"""Values along each axis of a table, by name."""
 BLOCK = 64
 """Perturbations whose changes are computed at once: what bounds the memory."""
 
@@ -97,10 +99,10 @@ class Tuned:
         """Mean area of each label over all images that have it, `[K]`, a fraction of the frame; NaN: no image has."""
         return mean_area(self.measures)
 
-    @property
+    @cached_property
     def interpreted(self) -> Tensor:
-        """Which labels are large enough to be interpreted, `[K]` bool: as `lis.quantify.measures.interpreted`."""
-        return self.mean_area >= MINIMUM_AREA
+        """Which labels are large enough to be interpreted, `[K]` bool."""
+        return interpreted(self.measures)
 
     @property
     def interpreted_index(self) -> list[int]:
@@ -142,7 +144,7 @@ def _together(parts: Sequence[Average], join: Callable[[list[Tensor]], Tensor]) 
     return Average(*(join(list(columns)) for columns in zip(*(vars(part).values() for part in parts), strict=True)))
 
 
-def long_table(axes: Mapping[str, Sequence[Any] | Tensor], columns: Mapping[str, Any]) -> pd.DataFrame:
+def long_table(axes: Axes, columns: Mapping[str, Any]) -> pd.DataFrame:
     """A column per axis and per array; the last axis runs fastest.
 
     Args:
@@ -165,10 +167,7 @@ def long_table(axes: Mapping[str, Sequence[Any] | Tensor], columns: Mapping[str,
 
 
 def sample_table(
-    samples: Mapping[str, Any],
-    class_names: Sequence[str],
-    axes: Mapping[str, Sequence[Any] | Tensor],
-    columns: Mapping[str, Any],
+    samples: Mapping[str, Any], class_names: Sequence[str], axes: Axes, columns: Mapping[str, Any]
 ) -> pd.DataFrame:
     """A `long_table` in which class and sample_index say what the numbers of its axis "sample" stand for.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -87,8 +87,9 @@ def tuning(ctx: Context, linked: Artifact, seeds: Artifact, parts: Artifact, dra
     _fill(job, samples, [unmoved, *groups.values()])
     for name, group in groups.items():
         draft.tensors(name, group.tensors(samples))
+    images = {name: unmoved.results[name][0, :, 0] for name in ("measures", "probability")}
     with torch.inference_mode():
-        draft.tensors("seeds", {"r": r, "w": model(r)} | unmoved.images)
+        draft.tensors("seeds", {"r": r, "w": model(r)} | images)
     class_index = {"class_index": samples["class_index"]}
     draft.table("seeds", sample_table(samples, ctx.class_names, {"sample": range(len(r))}, class_index))
     draft.table("units", units)
@@ -125,11 +126,6 @@ class Group:
         }
         return cls(tuple(perturbations), steps, results)
 
-    @property
-    def images(self) -> dict[str, Tensor]:
-        """Measures `[S, K, M]` and probability `[S, C]` of the first images of the first perturbation."""
-        return {name: self.results[name][0, :, 0] for name in ("measures", "probability")}
-
     def tensors(self, samples: dict[str, Tensor]) -> dict[str, Tensor]:
         """The fields of `Tuned` that are tensors."""
         values = [p.values(self.steps) for p in self.perturbations]
@@ -160,11 +156,8 @@ def _fill(job: Job, samples: dict[str, Tensor], groups: Sequence[Group]) -> None
 
 def _rows(class_index: Tensor, most: int) -> list[slice]:
     """Consecutive samples of one class, at most so many: of an ascending `class_index [S]`."""
-    ends = class_index.bincount().cumsum(0).tolist()
-    starts = [0, *ends[:-1]]
-    return [
-        slice(k, min(k + most, end)) for start, end in zip(starts, ends, strict=True) for k in range(start, end, most)
-    ]
+    ends = pairwise([0, *class_index.bincount().cumsum(0).tolist()])
+    return [slice(k, min(k + most, end)) for start, end in ends for k in range(start, end, most)]
 
 
 @dataclass(frozen=True)

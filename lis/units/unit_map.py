@@ -46,8 +46,7 @@ def vectors(tuned: Tuned) -> Array:
 
     A change that no sample has is 0.
     """
-    effect = tuned.average.effect[:, tuned.interpreted_index]
-    return (scaled(effect) if effect.numel() else effect).nan_to_num(0.0).double().numpy()
+    return scaled(tuned.average.effect[:, tuned.interpreted_index]).nan_to_num(0.0).double().numpy()
 
 
 def plane(x: Array, perplexity: float) -> Array:

@@ -1,11 +1,10 @@
-"""What is learned from tuned units: every table of it (paper §4.3, §4.4)."""
+"""Statistics over tuned units: what they change, how sparsely, and how much they move the answer (paper §4.3, §4.4)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,21 +16,13 @@ from lis.config.fields import number
 from lis.context import Context
 from lis.peaks import no_images
 from lis.quantify.measures import MEASURES
-from lis.quantify.sparsity import hoyer, label_sparsity, largest
+from lis.quantify.sparsity import hoyer, label_sparsity, largest, scaled
 from lis.stage import stage
 from lis.statistics import interval, pearson, resample
 from lis.store import Artifact, Draft
 from lis.streams import Stream
-from lis.units.ranking import by_size, overlap, p_control, ranking
-from lis.units.relevance import (
-    control_relevance,
-    relevance,
-    relevance_correlation,
-    robustness,
-    seeds_of_relevant,
-    shared,
-)
-from lis.units.tuned import Tuned, long_table
+from lis.units.ranking import by_size, overlap, p_control, ranking, top
+from lis.units.tuned import Axes, Tuned, long_table, sample_table
 from lis.units.tuning import tuned_arrays, tuning
 from lis.units.unit_map import cluster_table, map_table, plane, tree, vectors
 
@@ -83,7 +74,7 @@ def unit_statistics(ctx: Context, config: UnitStatisticsConfig, artifact: Artifa
     """
     tuned, control = (Tuned.of(artifact, name) for name in ("tuning", "control"))
     stream = Stream("map of units", ctx.config.seed)
-    scaled, x = scaled_changes(tuned), vectors(tuned).reshape(len(tuned.unit), -1)
+    changes, x = scaled_changes(tuned), vectors(tuned).reshape(len(tuned.unit), -1)
     grown, answers = tree(x, config.clusters), relevance(tuned, control, config.relevant)
     tables: dict[str, Callable[[], pd.DataFrame]] = {
         "ranking": lambda: ranking(tuned, control, stream.rng(index=_RANKING)),
@@ -91,7 +82,7 @@ def unit_statistics(ctx: Context, config: UnitStatisticsConfig, artifact: Artifa
         "transfer": lambda: transfer(tuned),
         "agreement": lambda: class_agreement(tuned),
         "faithfulness": lambda: faithfulness(tuned, control),
-        "distribution": lambda: distribution(scaled),
+        "distribution": lambda: distribution(changes),
         "label_sparsity": lambda: label_sparsity_table(tuned, tuned, {"unit": tuned.unit}),
         "label_sparsity_control": lambda: label_sparsity_table(control, tuned, {"name": control.names}),
         "unit_sparsity": lambda: unit_sparsity_table(tuned, stream.rng(index=_SPARSITY)),
@@ -106,14 +97,14 @@ def unit_statistics(ctx: Context, config: UnitStatisticsConfig, artifact: Artifa
     }
     for name, table in ctx.progress.track(tables.items(), label="what units stand for"):
         draft.table(name, table())
-    draft.tensors("scaled", scaled)
+    draft.tensors("scaled", changes)
     draft.json("tree", grown.facts)
 
 
 def scaled_changes(tuned: Tuned) -> dict[str, Tensor]:
     """Effects of all units in all interpreted labels by measure, over the largest of them: `[n]` in [-1, 1]."""
-    values = tuned.average.effect[:, tuned.interpreted_index].flatten(0, 1)
-    return {name: _scaled(column[~column.isnan()]) for name, column in zip(MEASURES, values.unbind(-1), strict=True)}
+    values = scaled(tuned.average.effect[:, tuned.interpreted_index]).flatten(0, 1)
+    return {name: column[~column.isnan()] for name, column in zip(MEASURES, values.unbind(-1), strict=True)}
 
 
 def distribution(scaled: Mapping[str, Tensor]) -> pd.DataFrame:
@@ -129,22 +120,11 @@ def distribution(scaled: Mapping[str, Tensor]) -> pd.DataFrame:
     return pd.DataFrame([{"measure": name, "n": len(values)} | _moments(values) for name, values in scaled.items()])
 
 
-def _scaled(values: Tensor) -> Tensor:
-    largest = values.abs().max() if len(values) else values.new_ones(())
-    return values / largest.where(largest > 0, 1.0)
-
-
 def _moments(values: Tensor) -> dict[str, float]:
-    x = values.double().numpy()
+    x, names = values.double().numpy(), ("statistic", "p_normal", "skew", "kurtosis")
     if len(x) < FEWEST or np.ptp(x) < 1e-9:
-        return dict.fromkeys(("statistic", "p_normal", "skew", "kurtosis"), float("nan"))
-    test: Any = normaltest(x)
-    return {
-        "statistic": float(test.statistic),
-        "p_normal": float(test.pvalue),
-        "skew": float(skew(x)),
-        "kurtosis": float(kurtosis(x)),
-    }
+        return dict.fromkeys(names, float("nan"))
+    return dict(zip(names, map(float, (*normaltest(x), skew(x), kurtosis(x))), strict=True))
 
 
 def selectivity(tuned: Tuned, labels: list[int]) -> Tensor:
@@ -174,21 +154,14 @@ def faithfulness(tuned: Tuned, control: Tuned) -> pd.DataFrame:
         (change of the other units, in their standard deviations), step_norm (‖Δw‖), selectivity, selectivity_p (share
         of random directions that are at least as selective).
     """
-    index = tuned.interpreted_index
+    index, means = tuned.interpreted_index, ("reencoded_share", "off_target", "step_norm")
     share = selectivity(tuned, index)
-    return pd.DataFrame(
-        {
-            "unit": tuned.unit,
-            "reencoded_share": tuned.reencoded_share.nanmean(1),
-            "off_target": tuned.off_target.nanmean(1),
-            "step_norm": tuned.step_norm.nanmean(1),
-            "selectivity": share,
-            "selectivity_p": p_control(share, selectivity(control, index)),
-        }
-    )
+    columns = {"unit": tuned.unit} | {name: getattr(tuned, name).nanmean(1) for name in means}
+    p = p_control(share, selectivity(control, index))
+    return pd.DataFrame(columns | {"selectivity": share, "selectivity_p": p})
 
 
-def label_sparsity_table(tuned: Tuned, reference: Tuned, names: Mapping[str, Sequence[Any] | Tensor]) -> pd.DataFrame:
+def label_sparsity_table(tuned: Tuned, reference: Tuned, names: Axes) -> pd.DataFrame:
     """Label sparsity of the median change over the samples of a class (paper Eq. 2), see `median_change`.
 
     Over k labels for one measure; over k labels × measures for "all", each measure divided by its largest |median
@@ -203,7 +176,7 @@ def label_sparsity_table(tuned: Tuned, reference: Tuned, names: Mapping[str, Seq
         The first column, class, measure, sparsity.
     """
     units, median = (of.median_by_class[:, :, reference.interpreted_index] for of in (reference, tuned))
-    sparsity = label_sparsity(median, largest(units) if units.numel() else units.new_ones(len(MEASURES)))
+    sparsity = label_sparsity(median, largest(units))
     axes = {"class": tuned.class_names, "measure": (*MEASURES, ALL)}
     return long_table({**names, **axes}, {"sparsity": sparsity})
 
@@ -256,3 +229,99 @@ def class_agreement(tuned: Tuned) -> pd.DataFrame:
         for a, b in combinations(range(len(names)), 2)
     ]
     return pd.concat(parts, ignore_index=True) if parts else _EMPTY
+
+
+def answer_change(tuned: Tuned) -> Tensor:
+    """Mean change of the probability of the samples' own class, by class: `[P, C]`; NaN for a class without samples."""
+    return _by_class(tuned, tuned.probability_change)
+
+
+def relevance(tuned: Tuned, control: Tuned, threshold: float) -> pd.DataFrame:
+    """Class relevance |mean over samples of p(last) − p(first)|, where p is the softmax of the sample's own class.
+
+    Args:
+        tuned: the units.
+        control: random directions.
+        threshold: the relevance from which a unit is relevant.
+
+    Returns:
+        A row per unit and class: unit, class, change (the mean with its sign), relevance, relevant, flipped (share of
+        the class's samples), p_control (share of random directions with at least the same relevance for the class at
+        equal ‖Δw‖).
+    """
+    change = answer_change(tuned)
+    columns = {
+        "change": change,
+        "relevance": change.abs(),
+        "relevant": change.abs() >= threshold,
+        "flipped": _by_class(tuned, tuned.flipped.float()),
+        "p_control": p_control(tuned.per_length(change), control.per_length(answer_change(control))),
+    }
+    return long_table({"unit": tuned.unit, "class": tuned.class_names}, columns)
+
+
+def control_relevance(control: Tuned) -> pd.DataFrame:
+    """The same of the random directions: name, class, change."""
+    return long_table({"name": control.names, "class": control.class_names}, {"change": answer_change(control)})
+
+
+def seeds_of_relevant(tuned: Tuned, most: int) -> pd.DataFrame:
+    """Changes of the probability sample by sample (S16), of the units that lead in relevance for any class.
+
+    Args:
+        tuned: the units.
+        most: units that lead for a class.
+
+    Returns:
+        unit, class, sample_index, change; each unit with the samples of every class, the most relevant unit first.
+    """
+    change = answer_change(tuned)
+    leading = top(change.T, most).any(0).nonzero()[:, 0]
+    heads = leading[by_size(change[leading].abs().nan_to_num(0.0).amax(1))]
+    axes = {"unit": tuned.unit[heads], "sample": range(len(tuned.class_index))}
+    return sample_table(vars(tuned), tuned.class_names, axes, {"change": tuned.probability_change[heads]})
+
+
+def relevance_correlation(tuned: Tuned) -> pd.DataFrame:
+    """Pearson's r over units between the mean changes in two classes (Fig. 6C): class_a, class_b, r; every pair."""
+    change, names = answer_change(tuned).numpy(), tuned.class_names
+    r = pearson(change[:, :, None], change[:, None])
+    return long_table({"class_a": names, "class_b": names}, {"r": r})
+
+
+def shared(relevance: pd.DataFrame) -> pd.DataFrame:
+    """For how many classes each relevant unit is so (Fig. 6B): unit, classes, relevance (mean over these classes).
+
+    The most shared unit comes first.
+
+    Args:
+        relevance: of `relevance`.
+    """
+    by_unit = relevance[relevance["relevant"]].groupby("unit")
+    table = by_unit.agg(classes=("relevant", "sum"), relevance=("relevance", "mean")).reset_index()
+    return table.sort_values(["classes", "relevance"], ascending=False, kind="stable", ignore_index=True)
+
+
+def robustness(relevance: pd.DataFrame, class_names: Sequence[str]) -> pd.DataFrame:
+    """How little single units move each class (S23).
+
+    Args:
+        relevance: of `relevance`.
+        class_names: in the order of the rows.
+
+    Returns:
+        class, mean and median (of the relevance over units), relevant (number of units), flipped (share of all
+        perturbations that change the answer).
+    """
+    table = relevance.groupby("class").agg(
+        mean=("relevance", "mean"),
+        median=("relevance", "median"),
+        relevant=("relevant", "sum"),
+        flipped=("flipped", "mean"),
+    )
+    return table.loc[list(class_names)].reset_index()
+
+
+def _by_class(tuned: Tuned, values: Tensor) -> Tensor:
+    """Mean `[P, C]` over the samples of each class of `values [P, S]`."""
+    return torch.stack([values[:, rows].mean(1) for rows in tuned.rows], 1)
