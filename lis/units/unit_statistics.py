@@ -60,7 +60,7 @@ class UnitStatisticsConfig:
     images=no_images,
     arrays=lambda ctx: 3 * tuned_arrays(ctx),
 )
-def unit_statistics(ctx: Context, config: UnitStatisticsConfig, artifact: Artifact, draft: Draft) -> None:
+def unit_statistics(ctx: Context, config: UnitStatisticsConfig, tuned_units: Artifact, draft: Draft) -> None:
     """Rankings, sparsity, map of units, class relevance, transfer between classes, each beside random directions.
 
     Tables (columns where they are made): "ranking", "overlap", "transfer", "agreement", "faithfulness"; "distribution"
@@ -72,7 +72,7 @@ def unit_statistics(ctx: Context, config: UnitStatisticsConfig, artifact: Artifa
     Raises:
         ValueError: as the stages before.
     """
-    tuned, control = (Tuned.of(artifact, name) for name in ("tuning", "control"))
+    tuned, control = (Tuned.of(tuned_units, name) for name in ("tuning", "control"))
     stream = Stream("map of units", ctx.config.seed)
     changes, x = scaled_changes(tuned), vectors(tuned).reshape(len(tuned.unit), -1)
     grown, answers = tree(x, config.clusters), relevance(tuned, control, config.relevant)
@@ -107,17 +107,17 @@ def scaled_changes(tuned: Tuned) -> dict[str, Tensor]:
     return {name: column[~column.isnan()] for name, column in zip(MEASURES, values.unbind(-1), strict=True)}
 
 
-def distribution(scaled: Mapping[str, Tensor]) -> pd.DataFrame:
+def distribution(changes: Mapping[str, Tensor]) -> pd.DataFrame:
     """Whether scaled changes are normally distributed.
 
     Args:
-        scaled: of `scaled_changes`.
+        changes: of `scaled_changes`.
 
     Returns:
         measure, n, statistic and p_normal (D'Agostino & Pearson 1973), skew, kurtosis (0 for a normal distribution);
         NaN for fewer than `FEWEST` values or values that are all equal.
     """
-    return pd.DataFrame([{"measure": name, "n": len(values)} | _moments(values) for name, values in scaled.items()])
+    return pd.DataFrame([{"measure": name, "n": len(values)} | _moments(values) for name, values in changes.items()])
 
 
 def _moments(values: Tensor) -> dict[str, float]:
