@@ -370,11 +370,12 @@ def _by_turns(order: Sequence[int], part: Sequence[int]) -> list[int]:
 def example_table(
     rows: Sequence[Example], along: Sequence[Perturbation], samples: Mapping[str, Tensor], class_names: Sequence[str]
 ) -> pd.DataFrame:
-    """Table "examples" of the stage "motion": class, sample_index, figure, name, unit; a row per row of the tensors."""
-    drawn = {name: samples[name][[row.sample for row in rows]] for name in ("class_index", "sample_index")}
-    unit = torch.tensor([along[row.index].unit for row in rows], dtype=torch.int64)
-    columns = {"figure": [row.figure for row in rows], "name": [along[row.index].label for row in rows], "unit": unit}
-    return sample_table(drawn, class_names, {"sample": range(len(rows))}, columns)
+    """Table "examples" of the stage "motion": figure, name, unit, class, sample_index; a row per row of the tensors."""
+    units, index = [along[row.index] for row in rows], [row.sample for row in rows]
+    names = {"figure": [row.figure for row in rows], "name": [unit.label for unit in units]}
+    numbers = {"unit": np.array([unit.unit for unit in units], dtype=np.int64)}
+    classes = {"class": [class_names[c] for c in samples["class_index"][index].tolist()]}
+    return pd.DataFrame({**names, **numbers, **classes, "sample_index": samples["sample_index"][index].numpy()})
 
 
 def example_tensors(

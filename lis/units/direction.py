@@ -53,7 +53,7 @@ def _also(ctx: Context) -> dict[str, Any]:
 
 @stage(
     "direction",
-    version=2,
+    version=3,
     inputs=(link, test_pairs, segmented, train_pairs),
     models=MODELS,
     also=_also,

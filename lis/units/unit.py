@@ -79,7 +79,7 @@ def view_key(ctx: Context) -> dict[str, Any]:
 
 @stage(
     "unit",
-    version=2,
+    version=3,
     inputs=(link, test_pairs, segmented),
     models=MODELS,
     also=lambda ctx: view_key(ctx) | {"unit": ctx.config.unit},
