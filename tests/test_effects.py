@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,25 +12,22 @@ from helpers.perturbed import CLASSES, tuned
 from lis.quantify.averages import Average, median_change
 from lis.quantify.change import change
 from lis.quantify.measures import MINIMUM_AREA
-from lis.units.effects import BLOCK, Effects, per_length
-from lis.units.tuned import long_table
+from lis.units.tuned import BLOCK, long_table
 
 
 def test_changes_and_averages_equal_those_of_single_units() -> None:
     """In more than one block."""
     own = tuned(BLOCK + 3, absent=0.3)
-    effects = Effects.of(own)
-    torch.testing.assert_close(effects.change, own.change, equal_nan=True)
     for unit in (0, BLOCK, BLOCK + 2):
         both = [own.measures[unit, s] for s in range(len(own.class_index))]
         changes = torch.stack([change(first, last) for first, last in both])
         for name, values in vars(Average.of(changes)).items():
-            torch.testing.assert_close(getattr(effects.average, name)[unit], values, equal_nan=True)
+            torch.testing.assert_close(getattr(own.average, name)[unit], values, equal_nan=True)
         for c in range(len(CLASSES)):
             mine = changes[own.class_index == c]
-            torch.testing.assert_close(effects.median_by_class[unit, c], median_change(mine), equal_nan=True)
+            torch.testing.assert_close(own.median_by_class[unit, c], median_change(mine), equal_nan=True)
             for name, values in vars(Average.of(mine)).items():
-                torch.testing.assert_close(getattr(effects.by_class, name)[unit, c], values, equal_nan=True)
+                torch.testing.assert_close(getattr(own.by_class, name)[unit, c], values, equal_nan=True)
 
 
 def test_a_small_label_is_not_interpreted() -> None:
@@ -37,23 +36,21 @@ def test_a_small_label_is_not_interpreted() -> None:
     own.measures[..., 1, 0] = MINIMUM_AREA / 2
     own.measures[1:, :, :, 2, 0] = torch.nan
     own.measures[0, :, :, 2, 0] = 2 * MINIMUM_AREA
-    effects = Effects.of(own)
-    assert effects.interpreted.tolist() == [True, False, True]
-    assert effects.kept == [0, 2] and effects.kept_labels == ["ear", "tail"]
-    assert effects.mean_area[1].item() == pytest.approx(MINIMUM_AREA / 2)
+    assert replace(own).interpreted.tolist() == [True, False, True]
+    assert own.interpreted_index == [0, 2] and own.interpreted_labels == ["ear", "tail"]
+    assert own.mean_area[1].item() == pytest.approx(MINIMUM_AREA / 2)
     own.measures[..., 2, :] = torch.nan
-    assert Effects.of(own).interpreted.tolist() == [True, False, False]
+    assert replace(own).interpreted.tolist() == [True, False, False]
 
 
 def test_a_class_without_samples_has_no_mean() -> None:
     own = tuned()
     own.class_index.zero_()
-    effects = Effects.of(own)
-    assert effects.by_class.value[:, 1].isnan().all() and effects.median_by_class[:, 1].isnan().all()
+    assert own.by_class.value[:, 1].isnan().all() and own.median_by_class[:, 1].isnan().all()
 
 
 def test_no_perturbation_at_all() -> None:
-    effects = Effects.of(tuned(0))
+    effects = tuned(0)
     assert effects.change.shape == (0, 8, 3, 5) and effects.average.value.shape == (0, 3, 5)
 
 
@@ -62,7 +59,7 @@ def test_effects_per_length() -> None:
     values = torch.ones(5, 2, 3)
     for unit in range(5):
         expected = 1 / own.step_norm[unit].mean()
-        torch.testing.assert_close(per_length(values, own)[unit], expected.expand(2, 3))
+        torch.testing.assert_close(own.per_length(values)[unit], expected.expand(2, 3))
 
 
 def test_long_tables() -> None:

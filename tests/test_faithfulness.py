@@ -7,7 +7,6 @@ import pytest
 import torch
 from helpers.perturbed import tuned
 
-from lis.units.effects import Effects
 from lis.units.unit_statistics import faithfulness, selectivity
 
 
@@ -20,7 +19,7 @@ def test_honesty_equals_plain_loops() -> None:
     made = tuned(6)
     made.measures[..., 2, 0] = 1e-5
     made.reencoded_share[0, :3] = torch.nan
-    own, null = Effects.of(made), Effects.of(tuned(4, seed=1, directions=True))
+    own, null = made, tuned(4, seed=1, directions=True)
     random = [share(null.average.effect[n, :2, 0].tolist()) for n in range(4)]
     for p, row in enumerate(faithfulness(own, null).to_dict("records")):
         assert row["unit"] == p + 10
@@ -36,7 +35,6 @@ def test_a_unit_of_a_single_label() -> None:
     made = tuned(2, absent=0)
     made.measures[:, :, 1] = made.measures[:, :, 0]
     made.measures[0, :, 1, 1, 0] *= 2
-    effects = Effects.of(made)
-    found = selectivity(effects, effects.kept)
+    found = selectivity(made, made.interpreted_index)
     assert found[0] == 1 and found[1].isnan()
-    assert selectivity(effects, []).isnan().all()
+    assert selectivity(made, []).isnan().all()

@@ -30,7 +30,15 @@ from lis.report.source import source
 from lis.store import Artifact
 from lis.streams import Stream
 from lis.units import images
-from lis.units.images import Familiar, _content, own_images, photo_files, read_photo, share_below, validate_images
+from lis.units.images import (
+    Mahalanobis,
+    _content,
+    photo_files,
+    read_photo,
+    share_below,
+    user_images,
+    validate_images,
+)
 
 SIZE = 8
 
@@ -76,7 +84,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Context, Artifact]:
     """The stage on the fakes, without parts."""
     ctx = make_context(tmp_path_factory.mktemp("run"), images=str(folder))
-    return ctx, own_images(ctx)
+    return ctx, user_images(ctx)
 
 
 def test_a_picture_of_the_right_size_is_taken_as_it_is(tmp_path: Path) -> None:
@@ -244,7 +252,7 @@ def test_the_distance_is_that_of_plain_matrices() -> None:
     index = torch.arange(60) % 3
     train = random(60, 5) @ random(5, 5, seed=1) + 4 * random(3, 5, seed=2)[index]
     own = random(4, 5, seed=3) * 5
-    found = Familiar.of(train, index).distances(own)
+    found = Mahalanobis.of(train, index).distances(own)
     plain, labels = train.double().numpy(), index.numpy()
     rest = plain - np.stack([plain[labels == c].mean(0) for c in range(3)])[labels]
     shrinkage = float(ledoit_wolf_shrinkage(rest / np.sqrt((rest**2).mean(0)), assume_centered=True))
@@ -257,11 +265,11 @@ def test_units_that_do_not_vary_are_left_out_and_few_samples_are_enough() -> Non
     still = torch.cat([train, torch.full((12, 1), 3.0), 7.0 * index[:, None]], 1)
     own = torch.cat([random(3, 40, seed=1), random(3, 2, seed=2)], 1)
     torch.testing.assert_close(
-        Familiar.of(still, index).distances(own), Familiar.of(train, index).distances(own[:, :40])
+        Mahalanobis.of(still, index).distances(own), Mahalanobis.of(train, index).distances(own[:, :40])
     )
-    assert Familiar.of(train, index).distances(own[:, :40]).isfinite().all()
+    assert Mahalanobis.of(train, index).distances(own[:, :40]).isfinite().all()
     with pytest.raises(ValueError, match="no unit varies within a class"):
-        Familiar.of(still[:, 40:], index)
+        Mahalanobis.of(still[:, 40:], index)
 
 
 def test_share_below_is_a_count() -> None:
@@ -274,13 +282,13 @@ def test_the_generators_own_images_are_familiar_and_noise_is_not(tmp_path: Path)
     """Of new samples as many lie below any share as it says, give or take."""
     ctx = make_context(tmp_path, pairs__train=200, pairs__test=100)
     train, test = (pairs(ctx, split).tensors("pairs") for split in ("train", "test"))
-    familiar = Familiar.of(train["r"], train["class_index"])
-    reference = familiar.distances(test["r"]).amin(1)
+    fitted = Mahalanobis.of(train["r"], train["class_index"])
+    reference = fitted.distances(test["r"]).amin(1)
     new = ctx.generator.synthesize(ctx.generator.sample(1, torch.arange(300), Stream("views")))
-    share = share_below(familiar.distances(ctx.classifier.features(new)).amin(1), reference)
+    share = share_below(fitted.distances(ctx.classifier.features(new)).amin(1), reference)
     assert abs(float((share < 0.5).float().mean()) - 0.5) < 0.12
     noise = ctx.classifier.features(random(20, 3, 8, 8).clamp(-1, 1))
-    assert (share_below(familiar.distances(noise).amin(1), reference) > 0.99).all()
+    assert (share_below(fitted.distances(noise).amin(1), reference) > 0.99).all()
 
 
 def test_own_images_go_the_whole_way_round(run: tuple[Context, Artifact], folder: Path) -> None:
@@ -314,10 +322,10 @@ def test_distances_are_held_against_the_test_pairs(run: tuple[Context, Artifact]
     ctx, artifact = run
     table: Any = artifact.table("images").set_index("file")
     train, test = (pairs(ctx, split).tensors("pairs") for split in ("train", "test"))
-    familiar, mean, model = Familiar.of(train["r"], train["class_index"]), train["w"].mean(0), load_link(link(ctx))
-    reference = {"r": familiar.distances(test["r"]).amin(1), "w": (model(test["r"]) - mean).norm(dim=1)}
+    fitted, mean, model = Mahalanobis.of(train["r"], train["class_index"]), train["w"].mean(0), load_link(link(ctx))
+    reference = {"r": fitted.distances(test["r"]).amin(1), "w": (model(test["r"]) - mean).norm(dim=1)}
     r = artifact.tensors("images")["r"][2:]
-    own = {"r": float(familiar.distances(r).amin()), "w": float((model(r) - mean).norm())}
+    own = {"r": float(fitted.distances(r).amin()), "w": float((model(r) - mean).norm())}
     for space in "rw":
         torch.testing.assert_close(
             artifact.tensors("reference")[f"distance_{space}"], reference[space], rtol=1e-3, atol=1e-4
@@ -348,7 +356,7 @@ def test_every_file_has_a_row_whatever_its_name(tmp_path: Path) -> None:
     (root / "gone.png").symlink_to(root / "nowhere.png")
     (root / "sub" / "up").symlink_to(root)
     ctx = make_context(tmp_path, images=str(root))
-    artifact = own_images(ctx)
+    artifact = user_images(ctx)
     table: Any = artifact.table("images").set_index("file")
     shown = [r"caf\xe9.png", r"caf\\xe9.png", r"two\nlines.png", "$a$.png", "sub/a.png", "sub/deep/a.png"]
     assert sorted(table.index) == sorted([*shown, "gone.png", "sub/up"]) and (table.loc[shown, "reason"] == "").all()
@@ -357,7 +365,7 @@ def test_every_file_has_a_row_whatever_its_name(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lis.report.section.MAKERS", {130: sections.images})
         page = write_report(ctx, {"images": artifact}, tmp_path).read_text()
-    assert all(name in page for name in shown) and own_images(ctx).key == artifact.key
+    assert all(name in page for name in shown) and user_images(ctx).key == artifact.key
 
 
 def test_a_file_that_may_not_be_opened_has_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -376,10 +384,10 @@ def test_another_content_is_another_artifact(tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
     png(tmp_path / "own" / "a.png", pixels(0, SIZE, SIZE, 3))
     ctx = make_context(tmp_path, images=str(tmp_path / "own"))
-    first = own_images(ctx)
-    assert own_images(ctx).key == first.key
+    first = user_images(ctx)
+    assert user_images(ctx).key == first.key
     png(tmp_path / "own" / "a.png", pixels(1, SIZE, SIZE, 3))
-    assert own_images(ctx).key != first.key
+    assert user_images(ctx).key != first.key
     assert str(tmp_path) not in (first.path / "facts.json").read_text() + str(first.table("images").to_dict())
 
 
@@ -398,7 +406,7 @@ def test_measures_are_those_of_the_cycled_image(
     monkeypatch.setattr("lis.segmentation.segmenter.segment", lambda _, maps: masks(maps))
     generator = FakeGenerator(conditional=conditional)
     ctx = make_context(tmp_path, generator, images=str(folder), classes__labels=["bright"])
-    artifact = own_images(ctx)
+    artifact = user_images(ctx)
     found, table = artifact.tensors("images"), artifact.table("measures")
     image, maps = generator.synthesize(found["w"], features=True)
     assert (found["mask"] == masks(maps)).all() and len(table) == 15
@@ -426,7 +434,7 @@ def test_measures_are_those_of_the_cycled_image(
 def test_a_folder_without_pictures_is_found_before_any_work(tmp_path: Path, make: Any, message: str) -> None:
     make(tmp_path / "own")
     ctx = make_context(tmp_path, images=str(tmp_path / "own"))
-    for function in (lambda: validate_images(ctx.config), lambda: own_images(ctx)):
+    for function in (lambda: validate_images(ctx.config), lambda: user_images(ctx)):
         with pytest.raises(ValueError, match=message):
             function()
     assert not (tmp_path / "store" / "pairs-train").exists()
@@ -468,7 +476,7 @@ def test_an_answer_outside_of_the_run_is_named(tmp_path: Path, folder: Path) -> 
     """The classifier knows a class that the run leaves out."""
     generator = FakeGenerator()
     ctx = make_context(tmp_path, generator, FakeClassifier(generator), class_names=("ant", "bee"), images=str(folder))
-    artifact = own_images(ctx)
+    artifact = user_images(ctx)
     table: Any = artifact.table("images").set_index("file")
     assert table.loc["cat.png", "prediction"] == "cat" and "probability_cat" not in table
     section = sections.images(source(ctx, {"images": artifact}))

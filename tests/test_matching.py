@@ -18,7 +18,7 @@ from lis.context import Context
 from lis.generators.partworld import PartWorld
 from lis.generators.partworld.displacement import KINDS, kind_of
 from lis.matching.affine import apply
-from lis.motion.matchers import STILL, matchers, own_name
+from lis.motion.matchers import STILL, matchers, run_name
 from lis.motion.matching import (
     MOVED,
     MatchingConfig,
@@ -147,7 +147,7 @@ def test_saying_that_nothing_moves_errs_by_what_moves(run: tuple[Context, Artifa
 
 def test_the_default_matcher_recovers_poses(run: tuple[Context, Artifact]) -> None:
     ctx, artifact = run
-    assert own_name(ctx, matchers(ctx)) == "flow" == artifact.json("facts")["matcher"]
+    assert run_name(ctx, matchers(ctx)) == "flow" == artifact.json("facts")["matcher"]
     poses = where(artifact.table("recovered"), matcher="flow")
     assert len(poses) == 2 * len(MOVED) and set(poses["n"]) == {12}
     assert poses["r2"].to_numpy(dtype=float).min() >= 0.95

@@ -32,7 +32,6 @@ from lis.motion.motion import (
     GLOBAL,
     LOST,
     SHARDS,
-    Block,
     Job,
     MotionConfig,
     chosen,
@@ -53,6 +52,7 @@ from lis.store import Artifact, Store
 from lis.types import Matcher
 from lis.units.parts import Parts
 from lis.units.perturbation import Perturbation
+from lis.units.tuning import Block
 
 LABELS = ("left", "right")
 SIDE = 40
@@ -338,7 +338,7 @@ def job_of(ctx: Context, matcher: Matcher, generator: Any, labels: int = 2, **mo
     there = replace(ctx, generator=generator, **more)
     job = Job(there, load_link(linked), matcher, parts.masks, labels, (linked.key,))
     along = followed(ctx, linked, samples["r"])[0]
-    return job, Block(NAMES[0], samples["sample_index"][:1], samples["r"][:1], along, 3)
+    return job, Block(NAMES[0], samples["sample_index"][:1], samples["r"][:1], (along,), 3)
 
 
 @pytest.mark.parametrize("config", [FlowConfig(), PumpConfig(enlarge=1, min_component=20)])
@@ -455,16 +455,16 @@ def test_shown_units_take_turns_over_parts() -> None:
     strength[0, :, 0], strength[1, :, 0], strength[2, :, 1], strength[3, :, 2] = 9.0, 8.0, 3.0, 2.0
     strength[:, :2, 2] = torch.nan  # few samples have it
     rows = chosen(strength.nanmean(2), strength, 3)
-    assert [row.place for row in rows if row.figure == "trajectories"] == [0, 2, 1]
+    assert [row.index for row in rows if row.figure == "trajectories"] == [0, 2, 1]
     lost = strength.clone()
     lost[0] *= 20
-    assert {row.place for row in chosen(lost.nanmean(2), lost, 4)} == {1, 2, 3}
+    assert {row.index for row in chosen(lost.nanmean(2), lost, 4)} == {1, 2, 3}
     most = torch.cat([strength, torch.full((6, 3, 3), torch.nan)])  # units that are lost say nothing of the others
-    assert [row.place for row in chosen(most.nanmean(2), most, 3) if row.figure == "trajectories"] == [0, 2, 1]
+    assert [row.index for row in chosen(most.nanmean(2), most, 3) if row.figure == "trajectories"] == [0, 2, 1]
     most[0, :2] = torch.nan
-    assert 0 not in {row.place for row in chosen(most.nanmean(2), most, 4)}
+    assert 0 not in {row.index for row in chosen(most.nanmean(2), most, 4)}
     assert not chosen(torch.full((2, 3), torch.nan), torch.full((2, 3, 2), torch.nan), 2)
-    assert [row.place for row in chosen(torch.tensor([[1.0], [2.0]]), torch.empty(2, 1, 0), 1)] == [1, 1]
+    assert [row.index for row in chosen(torch.tensor([[1.0], [2.0]]), torch.empty(2, 1, 0), 1)] == [1, 1]
 
 
 def test_rotations_around_180_degrees_have_a_median_there() -> None:

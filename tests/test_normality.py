@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,6 @@ from helpers.perturbed import tuned
 from scipy.stats import normaltest
 
 from lis.quantify.measures import MEASURES
-from lis.units.effects import Effects
 from lis.units.unit_statistics import distribution, scaled_changes
 
 
@@ -19,11 +19,10 @@ def test_changes_are_scaled_by_the_largest() -> None:
     made = tuned(6)
     made.measures[0, :, :, 1] = torch.nan
     made.measures[..., 2, 0] = 1e-5  # not interpreted
-    effects = Effects.of(made)
-    scaled = scaled_changes(effects)
+    scaled = scaled_changes(made)
     assert list(scaled) == list(MEASURES)
     for m, name in enumerate(MEASURES):
-        found = [effects.average.effect[p, k, m].item() for p in range(6) for k in range(2) if (p, k) != (0, 1)]
+        found = [made.average.effect[p, k, m].item() for p in range(6) for k in range(2) if (p, k) != (0, 1)]
         expected = np.array(found) / max(abs(x) for x in found)
         np.testing.assert_allclose(scaled[name].numpy(), expected, rtol=1e-5)
 
@@ -47,8 +46,7 @@ def test_too_few_or_equal_changes_have_no_test() -> None:
 
 
 def test_nothing_to_scale() -> None:
-    still = tuned(3, absent=0)
-    still.measures[:] = 0.5
-    assert all((values == 0).all() and len(values) == 9 for values in scaled_changes(Effects.of(still)).values())
-    still.measures[:] = torch.nan
-    assert all(len(values) == 0 for values in scaled_changes(Effects.of(still)).values())
+    made = tuned(3, absent=0)
+    still, none = (replace(made, measures=torch.full_like(made.measures, value)) for value in (0.5, torch.nan))
+    assert all((values == 0).all() and len(values) == 9 for values in scaled_changes(still).values())
+    assert all(len(values) == 0 for values in scaled_changes(none).values())

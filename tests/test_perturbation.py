@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lis.linking.linear import LinearLink
 from lis.linking.mlp import MLPLink
-from lis.units.perturbation import Perturbation, perturbed, require_finite, step_norm, with_unit
+from lis.units.perturbation import Perturbation, perturbed, step_norm
 from lis.units.tuning import control_directions, perturbations, select
 
 UNITS, W_DIM = 5, 3
@@ -67,7 +67,6 @@ def test_a_unit_is_its_direction() -> None:
     unit, values = MOVES["unit"], torch.tensor([0.0, 1.0])
     for model in (linear(), mlp()):
         torch.testing.assert_close(perturbed(model, r, d, values), perturbed(model, r, unit, values))
-        torch.testing.assert_close(with_unit(model, r, 2, values), perturbed(model, r, unit, values))
     assert (unit.label, d.label, unit.name) == ("unit 2", "e2", "2")
 
 
@@ -115,9 +114,12 @@ def test_a_direction_without_length_is_refused(direction: Tensor) -> None:
 
 
 def test_codes_that_are_not_finite_are_named() -> None:
-    require_finite(torch.zeros(2), MOVES["unit"])
-    with pytest.raises(ValueError, match=r"no finite w for unit 2 between 0 and 3: .*link=ridge"):
-        require_finite(torch.tensor([0.0, torch.inf]), MOVES["unit"])
+    r, move = random(4, UNITS), MOVES["unit"]
+    for broken in (LinearLink.of(linear().coef * torch.inf, linear().intercept), lambda r: r / 0):
+        with pytest.raises(ValueError, match=r"no finite w for unit 2 between 0 and 3: .*link=ridge"):
+            perturbed(broken, r, move, move.values(2))
+        with pytest.raises(ValueError, match=r"no finite w for unit 2 between 0 and 3: .*link=ridge"):
+            step_norm(broken, r, move)
 
 
 def test_a_saved_direction_may_lie_in_double_precision() -> None:
@@ -187,7 +189,7 @@ def test_which_units_are_tuned_and_why_others_are_not() -> None:
 def test_steps_of_other_links_are_means_over_samples() -> None:
     r, model = random(4, UNITS), mlp()
     found = select(unit_table(), model, r, None)
-    ends = with_unit(model, r, 1, torch.tensor([1.0, 2.0]))
+    ends = perturbed(model, r, Perturbation.of_unit(1, 1, 2), torch.tensor([1.0, 2.0]))
     np.testing.assert_allclose(found["step_norm"][1], (ends[:, 1] - ends[:, 0]).norm(dim=1).mean(), rtol=1e-6)
 
 

@@ -22,10 +22,18 @@ from lis.quantify.measures import MEASURES
 from lis.report.tables import records, where
 from lis.store import Artifact
 from lis.units import pictures as stage
-from lis.units.effects import Effects
-from lis.units.examples import Example, examples, head, leaders, most_shared, typical, widespread
 from lis.units.perturbation import Perturbation
-from lis.units.pictures import pictures, style_codes
+from lis.units.pictures import (
+    Example,
+    examples,
+    head,
+    leaders,
+    most_shared,
+    pictures,
+    style_codes,
+    typical,
+    widespread,
+)
 from lis.units.tuned import Tuned
 from lis.units.tuning import tuning
 
@@ -87,7 +95,7 @@ def test_a_sample_without_the_label_is_shown_only_where_no_other_is() -> None:
 
 def test_leaders_and_heads_equal_sorting_by_hand(tables: tuple[Tuned, dict[str, Artifact]]) -> None:
     own, artifacts = tables
-    ranking, mean = artifacts["unit_statistics"].table("ranking"), Effects.of(own).average.value.abs()
+    ranking, mean = artifacts["unit_statistics"].table("ranking"), own.average.value.abs()
     m = MEASURES.index("entropy")
     strongest = {label: float(mean[:, k, m].max()) for k, label in enumerate(own.labels)}
     assert leaders(ranking, "entropy") == sorted(own.labels, key=lambda label: -strongest[label])
@@ -131,7 +139,7 @@ def test_every_figure_has_its_rows(chosen: list[Example], tables: tuple[Tuned, d
     assert [e.unit for e in shape[:2]] == head(ranking, leaders(seen, "eccentricity")[0], "eccentricity", 2)
     assert [e.measure for e in outline] == ["area"] * 2 + ["eccentricity"] * 2 + ["angle"] * 2
     assert len({e.sample for e in outline}) == len({e.sample for e in surface}) == 1
-    largest = own.labels[int(np.nanargmax(Effects.of(own).mean_area))]
+    largest = own.labels[int(np.nanargmax(own.mean_area))]
     assert {e.label for e in surface} == {largest} and {e.label for e in outline} == {leaders(seen, "area")[0]}
     assert not any(e.label == tuned_findings.SMALL for e in chosen)
 
@@ -156,7 +164,9 @@ def test_rows_through_the_classes_show_a_sample_of_each(
 
 def test_no_label_large_enough_leaves_only_answers(tmp_path: Path) -> None:
     own = tuned_findings.tuned(8, 3, labels=("eye",))
-    made = tuned_findings.learn(tmp_path, own, tuned_findings.tuned(4, 3, labels=("eye",), null=True))["units"]
+    made = tuned_findings.learn(tmp_path, own, tuned_findings.tuned(4, 3, labels=("eye",), null=True))[
+        "unit_statistics"
+    ]
     found = examples(made.table("ranking"), made.table("relevance"), own, 2)
     assert {example.figure for example in found} == {"relevant", "shared"}
 

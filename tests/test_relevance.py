@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from helpers.perturbed import CLASSES, tuned
 
-from lis.units.relevance import (
+from lis.units.tuned import Tuned
+from lis.units.unit_statistics import (
     control_relevance,
     relevance,
     relevance_correlation,
@@ -16,7 +17,6 @@ from lis.units.relevance import (
     seeds_of_relevant,
     shared,
 )
-from lis.units.tuned import Tuned
 
 
 def moved(own: Tuned, unit: int, class_index: int) -> list[float]:

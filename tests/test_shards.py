@@ -130,14 +130,14 @@ def test_what_makes_the_shards_of_every_stage_can_be_sent(module: str, stage: st
 
 def test_blocks_can_be_sent() -> None:
     """With their tensors and perturbations."""
-    from lis.motion.motion import Block
     from lis.units.perturbation import Perturbation
+    from lis.units.tuning import Block
 
     along = Perturbation.along("pc:1", torch.ones(4) / 2, -1.0, 2.0)
-    block = Block("ant", torch.arange(3), torch.rand(3, 4), along, 5)
+    block = Block("ant", torch.arange(3), torch.rand(3, 4), (along,), 5)
     sent = pickle.loads(pickle.dumps(block))
     assert torch.equal(sent.r, block.r) and torch.equal(sent.sample_index, block.sample_index)
-    assert sent.perturbation.name == "pc:1" and sent.perturbation.direction.tolist() == [0.5] * 4
+    assert sent.perturbations[0].name == "pc:1" and sent.perturbations[0].direction.tolist() == [0.5] * 4
 
 
 def test_no_stage_maps_its_shards_itself() -> None:

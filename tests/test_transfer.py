@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,11 @@ import torch
 from helpers.perturbed import LABELS, tuned
 
 from lis.quantify.measures import MEASURES
-from lis.units.effects import Effects
 from lis.units.unit_statistics import class_agreement, transfer
 
 
 def test_transfer_of_the_leading_unit() -> None:
-    effects = Effects.of(tuned(6, classes=("ant", "bee", "cat")))
+    effects = tuned(6, classes=("ant", "bee", "cat"))
     table: Any = transfer(effects)
     there = ~effects.average.ranked.isnan().all(0)  # angles may have no mean
     assert 40 <= len(table) == 3 * int(there.sum())
@@ -32,12 +32,12 @@ def test_where_no_unit_has_a_mean_angle_none_leads() -> None:
     made = tuned(3, absent=0)
     made.measures[..., MEASURES.index("angle")] = 0.0
     made.measures[:, :, 1, 0, MEASURES.index("angle")] = torch.tensor([-67.5, -45, -22.5, 0, 22.5, 45, 67.5, 90])
-    rows: Any = transfer(Effects.of(made)).groupby(["label", "measure"]).size()
+    rows: Any = transfer(made).groupby(["label", "measure"]).size()
     assert ("ear", "angle") not in rows.index and ("eye", "angle") in rows.index and len(rows) == 14
 
 
 def test_agreement_between_classes() -> None:
-    effects = Effects.of(tuned(8, classes=("ant", "bee", "cat"), absent=0.3))
+    effects = tuned(8, classes=("ant", "bee", "cat"), absent=0.3)
     table: Any = class_agreement(effects)
     assert len(table) == 3 * 3 * 5 and len(table.drop_duplicates(["class_a", "class_b"])) == 3
     for row in table.to_dict("records"):
@@ -49,7 +49,7 @@ def test_agreement_between_classes() -> None:
 
 
 def test_a_single_class_agrees_with_none() -> None:
-    effects = Effects.of(tuned(4, classes=("ant",)))
+    effects = tuned(4, classes=("ant",))
     table: Any = class_agreement(effects)
     assert list(table) == ["label", "measure", "class_a", "class_b", "r"] and len(table) == 0
     assert set(transfer(effects)["class"]) == {"ant"}
@@ -58,8 +58,6 @@ def test_a_single_class_agrees_with_none() -> None:
 def test_small_labels_are_left_out() -> None:
     made = tuned(4)
     made.measures[..., 1, 0] = 1e-5
-    effects = Effects.of(made)
-    assert set(transfer(effects)["label"]) == set(class_agreement(effects)["label"]) == {"ear", "tail"}
-    made.measures[..., 0] = 1e-5
-    effects = Effects.of(made)
-    assert len(transfer(effects)) == len(class_agreement(effects)) == 0
+    assert set(transfer(made)["label"]) == set(class_agreement(made)["label"]) == {"ear", "tail"}
+    made = replace(made, measures=torch.full_like(made.measures, 1e-5))
+    assert len(transfer(made)) == len(class_agreement(made)) == 0

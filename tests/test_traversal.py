@@ -29,8 +29,8 @@ from lis.report.source import source
 from lis.report.traversal import answer_factor, followed, single_units
 from lis.report.wording import number
 from lis.store import Artifact
-from lis.units.perturbation import Perturbation, with_unit
-from lis.units.traversal import Truth, candidates, first, rank, traversal, tune
+from lis.units.perturbation import Perturbation, perturbed
+from lis.units.traversal import Truth, candidates, first, flipped, rank, traversal, traverse
 
 SIZES = {"traversal__units": 3, "traversal__samples": 4, "traversal__examples": 2, "traversal__steps": 3}
 MLP = MLPConfig(hidden=8, max_epochs=2)
@@ -67,15 +67,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Context, Artifact]:
 
 
 @pytest.mark.parametrize("model", [linear(), mlp(), lambda r: (r**2)[..., :3]], ids=["linear", "mlp", "any"])
-def test_with_unit_equals_plain_loops(model: Any) -> None:
+def test_a_unit_set_to_values_equals_plain_loops(model: Any) -> None:
     r, values = random(4, 5).relu(), torch.tensor([0.0, 0.7, 3.0])
-    w = with_unit(model, r, 2, values)
+    w = perturbed(model, r, Perturbation.of_unit(2, 0, 3), values)
     assert w.shape == (4, 3, 3) and w.dtype == r.dtype
     for sample, step in np.ndindex(4, 3):
         moved = r[sample].clone()
         moved[2] = values[step]
         torch.testing.assert_close(w[sample, step], model(moved[None])[0])
-    torch.testing.assert_close(with_unit(model, r, 1, r[:1, 1])[0, 0], model(r[:1])[0])
+    torch.testing.assert_close(perturbed(model, r, Perturbation.of_unit(1, 0, 1), r[:1, 1])[0, 0], model(r[:1])[0])
 
 
 def test_the_first_samples_of_each_class() -> None:
@@ -88,23 +88,26 @@ def test_tuned_images_and_answers_equal_plain_loops(tmp_path: Path) -> None:
     ctx = make_context(tmp_path)
     r, values = random(4, 16).relu(), torch.tensor([0.0, 0.5, 2.0])
     model = linear(16, 6)
-    tuned = tune(Looker(ctx, ctx.batches(), image=to_uint8), model, r, Perturbation.of_unit(3, 0, 2), values)
-    w = with_unit(model, r, 3, values)
+    unit = Perturbation.of_unit(3, 0, 2)
+    w, look = traverse(Looker(ctx, ctx.batches(), image=to_uint8), model, r, unit, values)
+    torch.testing.assert_close(w, perturbed(model, r, unit, values))
     for sample, step in np.ndindex(4, 3):
         image = ctx.generator.synthesize(w[sample, step][None])
         logits = ctx.classifier.head(ctx.classifier.features(image))[0].double()
-        torch.testing.assert_close(tuned.look.softmax[sample, step], (logits.exp() / logits.exp().sum()).float())
-        assert (tuned.look.image[sample, step] - (127.5 * (image[0] + 1))).abs().max() <= 0.5001
-        assert tuned.look.prediction[sample, step] == logits.argmax()
+        torch.testing.assert_close(look.softmax[sample, step], (logits.exp() / logits.exp().sum()).float())
+        assert (look.image[sample, step] - (127.5 * (image[0] + 1))).abs().max() <= 0.5001
+        assert look.prediction[sample, step] == logits.argmax()
         start = ctx.classifier.head(ctx.classifier.features(ctx.generator.synthesize(w[sample, :1])))[0].argmax()
-        assert tuned.flipped[sample, step] == (logits.argmax() != start)
-    assert tuned.look.image.dtype == torch.uint8 and tuned.look.image.shape == (4, 3, 3, 8, 8)
+        assert flipped(look.prediction)[sample, step] == (logits.argmax() != start)
+    assert look.image.dtype == torch.uint8 and look.image.shape == (4, 3, 3, 8, 8)
 
 
 def test_a_link_that_fails_is_named(tmp_path: Path) -> None:
     looker = Looker.tuned(make_context(tmp_path))
     with pytest.raises(ValueError, match=r"no finite w for unit 3 between 0 and 2: .*link=ridge"):
-        tune(looker, lambda r: r[..., :6] / 0, random(4, 16), Perturbation.of_unit(3, 0, 2), torch.tensor([0.0, 2.0]))
+        traverse(
+            looker, lambda r: r[..., :6] / 0, random(4, 16), Perturbation.of_unit(3, 0, 2), torch.tensor([0.0, 2.0])
+        )
 
 
 def test_truth_in_standard_deviations(tmp_path: Path) -> None:
@@ -162,9 +165,9 @@ def test_ranking_finds_a_planted_unit(tmp_path: Path) -> None:
     assert top["flipped"] == 1 and top["change_ant"] < 0 < top["toward_bee"]
     row = ranking.set_index("unit").loc[0]
     assert row["change"] < 0.05 and row.filter(like="moved_").abs().max() < 1e-3
-    spread = generator.means.std(0, correction=0)
+    std = generator.means.std(0, correction=0)
     np.testing.assert_allclose(
-        top.filter(like="moved_").astype(float), (generator.means[1] - generator.means[0]) / spread, rtol=1e-3
+        top.filter(like="moved_").astype(float), (generator.means[1] - generator.means[0]) / std, rtol=1e-3
     )
 
 
@@ -189,7 +192,7 @@ def test_the_ranking_equals_plain_loops(run: tuple[Context, Artifact]) -> None:
     assert row["flipped"] == pytest.approx(flips / 12)
 
 
-def test_strips_belong_to_their_rows(run: tuple[Context, Artifact]) -> None:
+def test_traversals_belong_to_their_rows(run: tuple[Context, Artifact]) -> None:
     """Images, values, probabilities and factors of the table's rows, in the order of the images."""
     ctx, artifact = run
     image, table = artifact.tensors("traversal")["image"], cast(Any, artifact.table("traversal"))
@@ -211,9 +214,9 @@ def test_strips_belong_to_their_rows(run: tuple[Context, Artifact]) -> None:
         np.testing.assert_allclose([row[f"probability_{name}"] for name in NAMES], p, atol=1e-5)
         assert row["probability"] == row[f"probability_{row['class']}"]
         assert row["prediction"] == NAMES[int(p.argmax())]
-    strip = table.groupby(["unit", "class", "sample_index"], sort=False)
-    assert (table["flipped"] == (table["prediction"] != strip["prediction"].transform("first"))).all()
-    assert (strip["factor"].nunique() == 1).all() and table["factor_change"].abs().min() > 0
+    traversed = table.groupby(["unit", "class", "sample_index"], sort=False)
+    assert (table["flipped"] == (table["prediction"] != traversed["prediction"].transform("first"))).all()
+    assert (traversed["factor"].nunique() == 1).all() and table["factor_change"].abs().min() > 0
 
 
 def test_a_second_call_reads_what_the_first_made(run: tuple[Context, Artifact]) -> None:

@@ -68,7 +68,7 @@ def test_changes_go_from_the_first_to_the_last_step(artifact: Artifact) -> None:
             torch.testing.assert_close(tuned.change[p, s], expected, equal_nan=True)
             own = tuned.class_index[s]
             answers = tuned.probability[p, s, :, own]
-            assert torch.equal(tuned.own_probability[p, s], answers)
+            assert torch.equal(tuned.class_probability[p, s], answers)
             assert tuned.probability_change[p, s] == answers[-1] - answers[0]
             assert tuned.flipped[p, s] == (tuned.prediction[p, s, -1] != tuned.prediction[p, s, 0])
     assert tuned.change[0, 0, 1].isnan().all() and tuned.change[1:].isfinite().all()
@@ -78,4 +78,4 @@ def test_changes_go_from_the_first_to_the_last_step(artifact: Artifact) -> None:
 def test_no_perturbation_is_read_as_none(artifact: Artifact) -> None:
     null = Tuned.of(artifact, "control")
     assert null.names == () and null.change.shape == (0, S, K, M)
-    assert null.own_probability.shape == (0, S, T) and null.flipped.shape == (0, S)
+    assert null.class_probability.shape == (0, S, T) and null.flipped.shape == (0, S)

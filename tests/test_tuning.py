@@ -345,7 +345,7 @@ import resource, tempfile
 from pathlib import Path
 import pytest, torch
 from helpers.fakes_units import FakeClassifier, FakeGenerator, tuning_context, use_fake_segmenter
-from lis.units.tuning import screen
+from lis.units.tuning import tuning
 
 torch.set_num_threads(1)
 use_fake_segmenter(pytest.MonkeyPatch())
@@ -354,7 +354,7 @@ classifier = FakeClassifier(generator, units=600)
 for units, seeds in ((20, 2), (300, 2), (20, 30)):
     with tempfile.TemporaryDirectory() as folder:
         sizes = dict(tuning__units=units, tuning__seeds=seeds, tuning__unit_block=20, tuning__batch_size=50)
-        screen(tuning_context(Path(folder), generator, classifier, **sizes))
+        tuning(tuning_context(Path(folder), generator, classifier, **sizes))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 

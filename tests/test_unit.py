@@ -34,10 +34,10 @@ from lis.report.source import source
 from lis.segmentation.segmenter import segmenter as segmenter_stage
 from lis.stage import REGISTRY, closure
 from lis.store import Artifact
-from lis.units.direction import check_direction, class_pair, find_direction, read_vector
+from lis.units.direction import check_direction, class_pair, direction_view, find_direction, of_direction, read_vector
 from lis.units.parts import Parts
 from lis.units.perturbation import Perturbation
-from lis.units.unit import Walk, affected_table, direction_view, of_direction, of_unit, unit_view, walk
+from lis.units.unit import Traversal, affected_table, of_unit, unit_view
 
 LABELS = ("bright", "dark")
 SIZES = {"view__samples": 2, "view__steps": 3, "unit": 5, "classes__labels": list(LABELS)}
@@ -97,14 +97,14 @@ def plainly(ctx: Context, r: Tensor, d: Tensor, v: float) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", [LeastSquaresConfig(), MLP], ids=["linear", "mlp"])
 @pytest.mark.parametrize("unit", [True, False], ids=["unit", "direction"])
-def test_a_walk_equals_plain_loops(tmp_path: Path, kind: Any, unit: bool) -> None:
+def test_a_traversal_equals_plain_loops(tmp_path: Path, kind: Any, unit: bool) -> None:
     ctx = make_context(tmp_path, link=kind, **SIZES)
     test = {name: x[::13] for name, x in pairs(ctx, "test").tensors("pairs").items()}
     d = torch.nn.functional.one_hot(torch.tensor(5), 16).float() if unit else random(16) / random(16).norm()
     moved = Perturbation.of_unit(5, 0.0, 2.0) if unit else Perturbation.along("d", 7 * d, 0.0, 2.0)
-    spread = random(16, seed=3).abs() + 0.1
-    found = walk(ctx, load_link(link(ctx)), Parts.of(ctx), moved, test, spread)
-    torch.testing.assert_close(found.own, test["r"] @ d)
+    std = random(16, seed=3).abs() + 0.1
+    found = Traversal.of(ctx, load_link(link(ctx)), Parts.of(ctx), moved, test, std)
+    torch.testing.assert_close(found.projection, test["r"] @ d)
     assert found.value.tolist() == pytest.approx([0, 1, 2])
     for k, r in enumerate(test["r"]):
         steps = [plainly(ctx, r, d, float(v)) for v in found.value]
@@ -117,7 +117,7 @@ def test_a_walk_equals_plain_loops(tmp_path: Path, kind: Any, unit: bool) -> Non
         torch.testing.assert_close(found.step_norm[k], (steps[-1]["w"] - steps[0]["w"]).norm(), rtol=1e-3, atol=1e-4)
         moved_r = steps[-1]["r"] - steps[0]["r"]
         torch.testing.assert_close(found.reencoded_share[k], moved_r @ d / 2, rtol=1e-3, atol=1e-4)
-        rest = (moved_r - (moved_r @ d) * d) / spread
+        rest = (moved_r - (moved_r @ d) * d) / std
         torch.testing.assert_close(found.off_target[k], (rest.square().sum() / 15).sqrt(), rtol=1e-3, atol=1e-4)
 
 
@@ -138,8 +138,8 @@ def test_an_axis_turns_step_by_step() -> None:
 
 
 def test_with_two_steps_the_change_is_that_of_a_screen(run: tuple[Context, Artifact]) -> None:
-    found = Walk(**run[1].tensors("walk"))
-    both = Walk(**vars(found) | {"measures": found.measures[:, [0, -1]]})
+    found = Traversal(**run[1].tensors("traversal"))
+    both = Traversal(**vars(found) | {"measures": found.measures[:, [0, -1]]})
     torch.testing.assert_close(both.change[:, 1], change(found.measures[:, 0], found.measures[:, -1]), equal_nan=True)
 
 
@@ -168,7 +168,7 @@ def test_the_affected_labels_are_ranked_within_each_measure() -> None:
 
 def test_a_unit_goes_through_its_range_on_samples_of_its_class(run: tuple[Context, Artifact]) -> None:
     ctx, artifact = run
-    facts, found = artifact.json("facts"), Walk(**artifact.tensors("walk"))
+    facts, found = artifact.json("facts"), Traversal(**artifact.tensors("traversal"))
     row = link(ctx).table("units").set_index("unit").loc[5]
     assert (facts["unit"], facts["name"], facts["status"]) == (5, "5", "live")
     assert (facts["low"], facts["high"]) == pytest.approx((row["minimum"], row["maximum"]))
@@ -179,7 +179,7 @@ def test_a_unit_goes_through_its_range_on_samples_of_its_class(run: tuple[Contex
     own = test["class_index"] == 1
     assert found.class_index.tolist() == [1] * 2
     assert found.sample_index.tolist() == test["sample_index"][own][:2].tolist()
-    torch.testing.assert_close(found.own, test["r"][own][:2, 5])
+    torch.testing.assert_close(found.projection, test["r"][own][:2, 5])
 
 
 def test_a_direction_goes_through_the_projections_of_the_training_pairs(along: tuple[Context, Artifact]) -> None:
@@ -190,21 +190,21 @@ def test_a_direction_goes_through_the_projections_of_the_training_pairs(along: t
     assert (facts["low"], facts["high"]) == pytest.approx((float(at.min()), float(at.max())), rel=1e-4)
     assert (facts["mean"], facts["std"]) == pytest.approx((float(at.mean()), float(at.std(correction=0))), rel=1e-4)
     assert (facts["unit"], facts["name"]) == (-1, "classes:ant-cat")
-    found = Walk(**artifact.tensors("walk"))
+    found = Traversal(**artifact.tensors("traversal"))
     assert found.class_index.tolist() == [0, 1, 2]
-    assert found.own_probability[0, -1] < found.own_probability[0, 0]
-    assert found.own_probability[2, -1] > found.own_probability[2, 0]
+    assert found.class_probability[0, -1] < found.class_probability[0, 0]
+    assert found.class_probability[2, -1] > found.class_probability[2, 0]
 
 
 def test_tables_hold_what_the_tensors_do(run: tuple[Context, Artifact]) -> None:
     ctx, artifact = run
-    found = Walk(**artifact.tensors("walk"))
+    found = Traversal(**artifact.tensors("traversal"))
     steps: Any = artifact.table("steps")
     assert len(steps) == 6 and set(steps["class"]) == {"bee"}
     known = np.asarray(ctx.classifier.class_names)
     for _, row in steps.iterrows():
         k, t = found.sample_index.tolist().index(row["sample_index"]), row["step"]
-        assert row["value"] == found.value[t] and row["own"] == found.own[k]
+        assert row["value"] == found.value[t] and row["projection"] == found.projection[k]
         assert row["probability"] == row["probability_bee"] == found.probability[k, t, 1]
         assert row["prediction"] == known[found.prediction[k, t]]
         assert row["flipped"] == (found.prediction[k, t] != found.prediction[k, 0])
@@ -367,7 +367,8 @@ def test_a_dead_unit_is_refused_with_others_to_take() -> None:
     units = units.assign(minimum=0.0, maximum=1.0, mean=0.5, std=0.1, step_norm_low=np.nan, step_norm_high=np.nan)
     with pytest.raises(ValueError, match=r"unit=1 is dead: .* such as 3, 0$"):
         of_unit(units, 1)
-    assert of_unit(units, 2).known["status"] == "near-dead" and of_unit(units, 2).known["step_norm_low"] is None
+    _, known = of_unit(units, 2)
+    assert known["status"] == "near-dead" and known["step_norm_low"] is None
 
 
 class Dull(FakeClassifier):
@@ -395,16 +396,16 @@ def test_the_section_states_what_the_tables_hold(run: tuple[Context, Artifact]) 
     ctx, artifact = run
     section = unit_module.unit(source(ctx, {"unit": artifact}))
     assert section is not None and section.title == "Unit 5"
-    found, affected = Walk(**artifact.tensors("walk")), artifact.table("affected")
+    found, affected = Traversal(**artifact.tensors("traversal")), artifact.table("affected")
     first: Any = affected[(affected["rank"] == 1) & (affected["measure"] == "entropy")].iloc[0]
     assert f"entropy of the {first['label']} ({first['change']:+.2f} bit)".replace("-", "−") in section.lead
-    moved = float((found.own_probability[:, -1] - found.own_probability[:, 0]).mean())
+    moved = float((found.class_probability[:, -1] - found.class_probability[:, 0]).mean())
     assert (
         f"changes by {moved:+.2f}".replace("-", "−").replace("−0.00", "0.00").replace("+0.00", "0.00") in section.lead
     )
     assert f"flips for {int(found.flipped[:, -1].sum())} of 2 samples" in section.lead
     strips, curves = (picture.figure for picture in section.figures)
-    p = found.own_probability
+    p = found.class_probability
     assert f"p {p[1, 0]:.2f} → {p[1, -1]:.2f}" in texts(strips) and texts(strips).count("bee") == 2
     titles = [axis.get_title(loc="left") for axis in curves.axes if axis.get_visible()]
     assert titles == [*dict.fromkeys(affected[affected["rank"] > 0]["measure"]), "probability"]

@@ -11,17 +11,17 @@ from helpers.perturbed import tuned
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import cdist
 
-from lis.units.effects import Effects
+from lis.units.tuned import Tuned
 from lis.units.unit_map import cluster_table, map_table, plane, tree, vectors
 
 
-def planted(units: int = 30) -> Effects:
+def planted(units: int = 30) -> Tuned:
     """Unit p changes label p mod 3 only."""
     made = tuned(units, absent=0)
     made.measures[:, :, 1] = made.measures[:, :, 0]
     for p in range(units):
         made.measures[p, :, 1, p % 3] *= 1.2 + 0.01 * p / units
-    return Effects.of(made)
+    return made
 
 
 def test_units_lie_beside_those_that_change_the_same() -> None:
@@ -45,15 +45,14 @@ def test_units_lie_beside_those_that_change_the_same() -> None:
 def test_strength_is_the_mean_of_scaled_changes() -> None:
     made = tuned(5)
     made.measures[1, :, :, 0] = torch.nan
-    effects = Effects.of(made)
-    scale = [np.nanmax(np.abs(effects.average.effect[..., m].numpy())) for m in range(5)]
-    table: Any = map_table(effects, np.zeros((5, 2)), np.ones(5, dtype=int))
+    scale = [np.nanmax(np.abs(made.average.effect[..., m].numpy())) for m in range(5)]
+    table: Any = map_table(made, np.zeros((5, 2)), np.ones(5, dtype=int))
     for p, row in enumerate(table.to_dict("records")):
-        strength = np.nan_to_num(np.abs(effects.average.effect[p].numpy() / scale)).mean(1)
+        strength = np.nan_to_num(np.abs(made.average.effect[p].numpy() / scale)).mean(1)
         assert row["label"] == ("ear", "eye", "tail")[strength.argmax()]
         assert row["strength"] == pytest.approx(strength.max(), rel=1e-5)
-    means: Any = cluster_table(effects, np.array([1, 2, 1, 2, 2])).set_index("cluster")
-    own = np.nan_to_num(np.abs(effects.average.effect.numpy() / scale)).mean(2)
+    means: Any = cluster_table(made, np.array([1, 2, 1, 2, 2])).set_index("cluster")
+    own = np.nan_to_num(np.abs(made.average.effect.numpy() / scale)).mean(2)
     np.testing.assert_allclose(means.loc[1, ["ear", "eye", "tail"]].astype(float), own[[0, 2]].mean(0), rtol=1e-5)
 
 
@@ -80,7 +79,7 @@ def test_a_tree_is_scipys() -> None:
 
 @pytest.mark.parametrize("units", [1, 2, 3, 4, 6])
 def test_few_units(units: int) -> None:
-    effects = Effects.of(tuned(units))
+    effects = tuned(units)
     x = vectors(effects).reshape(units, -1)
     places, grown = plane(x, 30.0), tree(x, 8)
     assert places.shape == (units, 2) and np.isnan(places).all() == (units < 4)
@@ -93,10 +92,9 @@ def test_few_units(units: int) -> None:
 def test_units_that_change_nothing(value: float) -> None:
     made = tuned(6, absent=0)
     made.measures[:] = value
-    effects = Effects.of(made)
-    x = vectors(effects).reshape(6, -1)
+    x = vectors(made).reshape(6, -1)
     places, grown = plane(x, 30.0), tree(x, 8)
     assert np.isnan(places).all()
-    table: Any = map_table(effects, places, grown.cluster)
+    table: Any = map_table(made, places, grown.cluster)
     assert len(table) == 6 and (table["label"] == ("ear" if value == 0.5 else "")).all()
-    assert sum(cluster_table(effects, grown.cluster)["units"]) == 6
+    assert sum(cluster_table(made, grown.cluster)["units"]) == 6

@@ -9,7 +9,6 @@ import pytest
 from helpers.perturbed import CLASSES, tuned
 
 from lis.quantify.measures import MEASURES
-from lis.units.effects import Effects
 from lis.units.unit_statistics import label_sparsity_table, unit_sparsity_table
 
 
@@ -26,17 +25,17 @@ def test_label_sparsity_of_units_and_of_random_directions() -> None:
     """Both divided by what is largest among the units; a label that is too small is left out."""
     made = tuned(6, absent=0.2)
     made.measures[..., 2, 0] = 1e-5
-    own, null = Effects.of(made), Effects.of(tuned(4, seed=1, directions=True))
+    own, null = made, tuned(4, seed=1, directions=True)
     tables = {
-        "unit": (own, label_sparsity_table(own, own, {"unit": own.tuned.unit})),
-        "name": (null, label_sparsity_table(null, own, {"name": null.tuned.names})),
+        "unit": (own, label_sparsity_table(own, own, {"unit": own.unit})),
+        "name": (null, label_sparsity_table(null, own, {"name": null.names})),
     }
     scale = [np.nanmax(np.abs(own.median_by_class[:, :, :2, m].numpy())) for m in range(5)]
     for key, (effects, table) in tables.items():
         assert list(table) == [key, "class", "measure", "sparsity"]
-        assert len(table) == len(effects.tuned.unit) * 2 * 6
+        assert len(table) == len(effects.unit) * 2 * 6
         rows: Any = table.set_index([key, "class", "measure"])["sparsity"]
-        names = effects.tuned.unit.tolist() if key == "unit" else effects.tuned.names
+        names = effects.unit.tolist() if key == "unit" else effects.names
         for p, name in enumerate(names):
             for c, class_name in enumerate(CLASSES):
                 x = effects.median_by_class[p, c, :2].double().numpy()
@@ -46,9 +45,9 @@ def test_label_sparsity_of_units_and_of_random_directions() -> None:
 
 
 def test_unit_sparsity_of_a_label() -> None:
-    effects = Effects.of(tuned(7, per_class=3, absent=0.2))
+    effects = tuned(7, per_class=3, absent=0.2)
     table: Any = unit_sparsity_table(effects, np.random.default_rng(0)).set_index(["label", "measure"])
-    for k, label in enumerate(effects.tuned.labels):
+    for k, label in enumerate(effects.labels):
         for m, measure in enumerate(MEASURES):
             by_sample = [sparsity(effects.change[:, s, k, m]) for s in range(6)]
             row = table.loc[(label, measure)]
@@ -61,7 +60,7 @@ def test_one_unit_that_alone_changes_a_label() -> None:
     made = tuned(8, absent=0)
     made.measures[:, :, 1] = made.measures[:, :, 0]
     made.measures[3, :, 1, 0, 0] *= 2
-    table: Any = unit_sparsity_table(Effects.of(made), np.random.default_rng(0)).set_index(["label", "measure"])
+    table: Any = unit_sparsity_table(made, np.random.default_rng(0)).set_index(["label", "measure"])
     assert table.loc[("ear", "area"), "sparsity"] == pytest.approx(1)
     assert table.loc[[("eye", "area"), ("ear", "angle")]].isna().all(axis=None)
 
@@ -69,14 +68,13 @@ def test_one_unit_that_alone_changes_a_label() -> None:
 def test_without_an_interpreted_label_nothing_is_said() -> None:
     made = tuned(3)
     made.measures[..., 0] = 1e-5
-    effects = Effects.of(made)
-    assert np.isnan(label_sparsity_table(effects, effects, {"unit": made.unit})["sparsity"]).all()
-    assert list(unit_sparsity_table(effects, np.random.default_rng(0))) == [
+    assert np.isnan(label_sparsity_table(made, made, {"unit": made.unit})["sparsity"]).all()
+    assert list(unit_sparsity_table(made, np.random.default_rng(0))) == [
         "label",
         "measure",
         "sparsity",
         "low",
         "high",
     ]
-    none = Effects.of(tuned(0, directions=True))
-    assert len(label_sparsity_table(none, Effects.of(tuned(3)), {"name": ()})) == 0
+    none = tuned(0, directions=True)
+    assert len(label_sparsity_table(none, tuned(3), {"name": ()})) == 0

@@ -14,7 +14,6 @@ from helpers.fakes_units import LABELS, NAMES, FakeGenerator, tuning_context, us
 from lis.context import Context
 from lis.quantify.measures import MEASURES
 from lis.store import Artifact
-from lis.units.effects import Effects
 from lis.units.tuned import Tuned
 from lis.units.tuning import tuning
 from lis.units.unit_statistics import UnitStatisticsConfig, unit_statistics
@@ -81,14 +80,14 @@ def test_what_the_artifact_holds(run: tuple[Context, Artifact]) -> None:
 
 def test_the_numbers_are_those_of_the_screen(run: tuple[Context, Artifact]) -> None:
     ctx, artifact = run
-    effects = Effects.of(Tuned.of(tuning(ctx)))
+    effects = Tuned.of(tuning(ctx))
     rows: Any = artifact.table("ranking").set_index(["unit", "label", "measure"])["change"]
-    for p, unit in enumerate(effects.tuned.unit.tolist()):
+    for p, unit in enumerate(effects.unit.tolist()):
         assert rows[(unit, "dark", "luminance")] == pytest.approx(effects.average.value[p, 1, 1].item(), nan_ok=True)
     change: Any = artifact.table("relevance").set_index(["unit", "class"])["change"]
-    own = effects.tuned.probability_change
-    expected = own[4, effects.tuned.class_index == 1].mean().item()
-    assert change[(int(effects.tuned.unit[4]), "bee")] == pytest.approx(expected, abs=1e-6)
+    own = effects.probability_change
+    expected = own[4, effects.class_index == 1].mean().item()
+    assert change[(int(effects.unit[4]), "bee")] == pytest.approx(expected, abs=1e-6)
 
 
 def test_it_is_the_same_again(run: tuple[Context, Artifact], tmp_path: Path) -> None:

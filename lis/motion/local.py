@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lis.matching.affine import apply
+from lis.matching.align import Alignment
 from lis.matching.gray import gray_pair, texture
 from lis.types import pixel_grid
 
@@ -50,17 +52,23 @@ def local_motion(field: Tensor, mask: Tensor, labels: int) -> Local:
 
     Example:
         >>> field = torch.tensor([[[3.0, 4.0], [0.0, 0.0], [0.0, 1.0]]])
-        >>> found = local_motion(field, torch.tensor([[1, 0, 2]]), 3)
-        >>> found.figure.item(), found.strength.tolist(), found.drift[0].tolist()
+        >>> result = local_motion(field, torch.tensor([[1, 0, 2]]), 3)
+        >>> result.figure.item(), result.strength.tolist(), result.drift[0].tolist()
         (3.0, [5.0, 1.0, nan], [3.0, 4.0])
     """
     at = enlarged(mask, (field.shape[0], field.shape[1]))
     known, length = ~field.isnan().any(2), field.norm(dim=2)
-    figure = length[known & (at > 0 if labels else torch.ones_like(known))].mean()
-    subset = [known & (at == label) for label in range(1, labels + 1)]
-    strength = [length[part].mean() for part in subset]
-    drift = [field[part].mean(0) for part in subset]
-    return Local(figure, torch.stack(strength), torch.stack(drift)) if labels else Local(figure, *_none())
+    if not labels:
+        return Local(length[known].mean(), torch.empty(0), torch.empty(0, 2))
+    parts = [known & (at == label) for label in range(1, labels + 1)]
+    strength, drift = [length[part].mean() for part in parts], [field[part].mean(0) for part in parts]
+    return Local(length[known & (at > 0)].mean(), torch.stack(strength), torch.stack(drift))
+
+
+def whole_field(result: Alignment) -> Tensor:
+    """Displacement `[H, W, 2]` from the first image to the last: what is local, then what is not."""
+    at = pixel_grid(*result.valid.shape[1:])
+    return apply(result.total[-1], at + result.local[-1]) - at
 
 
 def agreement(first: Tensor, last: Tensor, field: Tensor) -> float:
@@ -118,7 +126,3 @@ def _correlation(one: np.ndarray, other: np.ndarray, known: np.ndarray) -> np.nd
 def enlarged(mask: Tensor, size: tuple[int, int]) -> Tensor:
     """A mask `[h, w]` of integers at another size, each pixel from the nearest one."""
     return F.interpolate(mask[None, None].float(), size=size, mode="nearest")[0, 0].to(mask.dtype)
-
-
-def _none() -> tuple[Tensor, Tensor]:
-    return torch.empty(0), torch.empty(0, 2)

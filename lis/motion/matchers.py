@@ -25,7 +25,7 @@ CANDIDATES: dict[str, MatcherConfig] = {
     **{f"pump_{name}": PumpConfig(descriptor=name) for name in DESCRIPTORS},
 }
 """What `matching.matchers` can name."""
-_OWN = "this run's"
+_RUN = "this run's"
 _VOTES = 10
 
 
@@ -68,7 +68,7 @@ def matched_side(generator: Generator) -> int:
 
 
 def run_matcher(ctx: Context) -> Matcher:
-    """The run's own."""
+    """The matcher of the run."""
     return build.matcher(ctx.config.matcher, matched_side(ctx.generator), ctx.classifier)
 
 
@@ -77,15 +77,14 @@ def matchers(ctx: Context) -> dict[str, Matcher]:
     requested = ctx.config.matching.matchers or list(CANDIDATES)
     result: dict[str, Matcher] = {STILL: Still()}
     result |= {name: build.matcher(CANDIDATES[name], matched_side(ctx.generator), ctx.classifier) for name in requested}
-    subset = run_matcher(ctx)
-    known = {matcher.fingerprint for matcher in result.values()}
-    return result if subset.fingerprint in known else result | {_OWN: subset}
+    last = run_matcher(ctx)
+    return result if last.fingerprint in {m.fingerprint for m in result.values()} else result | {_RUN: last}
 
 
-def own_name(ctx: Context, result: Mapping[str, Matcher]) -> str:
-    """What the run's own matcher is called among those of `matchers`."""
-    subset = run_matcher(ctx)
-    return next(name for name, matcher in result.items() if matcher.fingerprint == subset.fingerprint)
+def run_name(ctx: Context, known: Mapping[str, Matcher]) -> str:
+    """What the run's matcher is called among those of `matchers`."""
+    fingerprint = run_matcher(ctx).fingerprint
+    return next(name for name, matcher in known.items() if matcher.fingerprint == fingerprint)
 
 
 def vote_bytes(ctx: Context) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -19,16 +20,17 @@ from lis.context import Context
 from lis.generators.layers import image_and_maps
 from lis.generators.partworld import PartWorld
 from lis.generators.partworld.displacement import KINDS, NEAR, kind_of
-from lis.matching.affine import apply, decompose, estimate
+from lis.matching.affine import decompose, estimate
 from lis.matching.align import align
 from lis.memory import Machine
-from lis.motion.matchers import matchers, own_name, validate_matchers, vote_bytes
+from lis.motion.local import whole_field
+from lis.motion.matchers import matchers, run_name, validate_matchers, vote_bytes
 from lis.peaks import picture_arrays
 from lis.shards import Shards
 from lis.stage import stage
 from lis.store import Draft
 from lis.streams import Stream
-from lis.types import Generator, Matcher, pixel_grid
+from lis.types import Matcher, pixel_grid
 
 VERSION = 2
 MOVED = ("dx", "dy", "rotation", "scale")
@@ -63,7 +65,12 @@ def validate_matching(ctx: Context) -> PartWorld:
         ValueError: says what is wrong.
     """
     validate_matchers(ctx.config.matching.matchers)
-    return validate_trials(ctx.generator)
+    if not isinstance(ctx.generator, PartWorld):
+        raise ValueError(
+            f"{type(ctx.generator).__name__} does not know how far a point moves: matchers are held against the truth "
+            "on part world only; use gan=partworld, or leave matching out of analysis.stages"
+        )
+    return ctx.generator
 
 
 def _also(ctx: Context) -> dict[str, Any]:
@@ -94,15 +101,24 @@ def matching(ctx: Context, config: MatchingConfig, draft: Draft) -> None:
     Table "pairs", a row per matcher, kind, class and pair: matcher, kind, way (`pair`, or `sequence` for the run's own
     matcher on poses: aligned through `motion.steps` images), class, pair, error (mean end-point error over the pixels
     whose displacement is known), within (share of these pixels within 4 px), moved (mean true displacement), dx, dy,
-    rotation, scale (of the affine map that was found) and true_dx, … (of the affine map nearest to the truth), seconds,
+    rotation, scale (of the affine map of its matches) and true_dx, … (of the affine map nearest to the truth), seconds,
     reason. Table "accuracy": matcher, kind, error, within, moved, seconds (means over pairs), pairs, failed. Table
-    "recovered": matcher, way, what, r2 (of poses, against the truth), n. Json "facts": matcher (the run's own), pairs,
-    height.
+    "recovered": matcher, way, what, r2 (of poses, against the truth), n. Json "facts": matcher (the run's), height,
+    steps.
 
     Raises:
         ValueError: as `validate_matching`.
     """
-    _build(ctx, validate_matching(ctx), matchers(ctx), draft)
+    generator, compared = validate_matching(ctx), matchers(ctx)
+    name = run_name(ctx, compared)
+    pairs = [Block(*row, "pair") for row in product(compared, KINDS, ctx.class_names)]
+    sequences = [Block(name, "pose", c, "sequence") for c in ctx.class_names]
+    made = SHARDS.artifacts(Job(ctx, generator, compared), pairs + sequences, "matching (matchers by class)")
+    table = pd.concat([artifact.table("pairs") for artifact in made], ignore_index=True)
+    draft.table("pairs", table)
+    draft.table("accuracy", accuracy_table(table))
+    draft.table("recovered", recovered_table(table))
+    draft.json("facts", {"matcher": name, "height": generator.resolution, "steps": ctx.config.motion.steps})
 
 
 @dataclass(frozen=True)
@@ -139,18 +155,6 @@ SHARDS = Shards("matching-shard", VERSION, _config, _rows, _weights)
 """A block's rows of the table "pairs"."""
 
 
-def _build(ctx: Context, generator: PartWorld, result: Mapping[str, Matcher], draft: Draft) -> None:
-    subset = own_name(ctx, result)
-    blocks = [Block(name, kind, c, "pair") for name in result for kind in KINDS for c in ctx.class_names]
-    blocks += [Block(subset, "pose", c, "sequence") for c in ctx.class_names]
-    made = SHARDS.artifacts(Job(ctx, generator, result), blocks, "matching (matchers by class)")
-    pairs = pd.concat([artifact.table("pairs") for artifact in made], ignore_index=True)
-    draft.table("pairs", pairs)
-    draft.table("accuracy", accuracy_table(pairs))
-    draft.table("recovered", recovered_table(pairs))
-    draft.json("facts", {"matcher": subset, "height": generator.resolution, "steps": ctx.config.motion.steps})
-
-
 @torch.inference_mode()
 def _row(generator: PartWorld, matcher: Matcher, tried: Trials, k: int, steps: int, way: str) -> dict[str, Any]:
     """One pair, matched and held against the truth."""
@@ -184,8 +188,7 @@ def _matched(matcher: Matcher, views: Tensor) -> tuple[Tensor, Tensor, str]:
 def _aligned(matcher: Matcher, views: Tensor) -> tuple[Tensor, Tensor, str]:
     """The same of the first and the last of a sequence: the map of all steps, and with it the local field."""
     result = align(matcher, views)
-    at = pixel_grid(*views.shape[2:])
-    return apply(result.total[-1], at + result.local[-1]) - at, result.total[-1], next(filter(None, result.reason), "")
+    return whole_field(result), result.total[-1], next(filter(None, result.reason), "")
 
 
 def end_point(field: Tensor, true: Tensor) -> dict[str, float]:
@@ -210,11 +213,10 @@ def end_point(field: Tensor, true: Tensor) -> dict[str, float]:
 
 def accuracy_table(pairs: pd.DataFrame) -> pd.DataFrame:
     """Table "accuracy": means over pairs; error and within over those that were matched at all."""
-    subset = pd.DataFrame(pairs[pairs["way"] == "pair"])
-    matched = subset["error"].notna()
-    grouped = subset.assign(within=subset["within"].where(matched), failed=~matched).groupby(
-        ["matcher", "kind"], sort=False
-    )
+    rows = pd.DataFrame(pairs[pairs["way"] == "pair"])
+    matched = rows["error"].notna()
+    rows = rows.assign(within=rows["within"].where(matched), failed=~matched)
+    grouped = rows.groupby(["matcher", "kind"], sort=False)
     table = pd.DataFrame(grouped[["error", "within", "moved", "seconds"]].mean())
     return table.assign(pairs=grouped.size(), failed=grouped["failed"].sum()).reset_index()
 
@@ -233,22 +235,8 @@ def recovered_table(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _r2(result: np.ndarray, true: np.ndarray) -> float:
-    spread = float(((true - true.mean()) ** 2).sum()) if len(true) > 1 else 0.0
-    return 1 - float(((result - true) ** 2).sum()) / spread if spread > 0 else float("nan")
-
-
-def validate_trials(generator: Generator) -> PartWorld:
-    """The generator, as one that knows true displacements.
-
-    Raises:
-        ValueError: it does not.
-    """
-    if not isinstance(generator, PartWorld):
-        raise ValueError(
-            f"{type(generator).__name__} does not know how far a point moves: matchers are held against the truth on "
-            "part world only; use gan=partworld, or leave matching out of analysis.stages"
-        )
-    return generator
+    variation = float(((true - true.mean()) ** 2).sum()) if len(true) > 1 else 0.0
+    return 1 - float(((result - true) ** 2).sum()) / variation if variation > 0 else float("nan")
 
 
 @dataclass(frozen=True)
@@ -274,7 +262,7 @@ def trials(generator: PartWorld, kind: str, class_index: int, n: int, seed: int)
     Args:
         generator: part world.
         kind: `pose`, `parts` or `colours`.
-        class_index: a place among the generator's classes.
+        class_index: index into the generator's classes.
         n: pairs; the same for any n.
         seed: of the run.
     """

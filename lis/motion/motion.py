@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,10 @@ from lis.images import LARGEST, smaller, to_uint8
 from lis.linking.link import link, load_link
 from lis.linking.pairs import pairs, tuning_pairs
 from lis.look import generated
-from lis.matching.affine import apply, decompose
+from lis.matching.affine import decompose
 from lis.matching.align import Alignment, align
 from lis.memory import Machine
-from lis.motion.local import AGREEMENT, agreement, local_motion
+from lis.motion.local import AGREEMENT, agreement, local_motion, whole_field
 from lis.motion.matchers import matched_side, run_matcher, vote_bytes
 from lis.motion.tuned import tuned_table
 from lis.peaks import picture_arrays
@@ -33,14 +34,15 @@ from lis.shards import Shards, joined
 from lis.stage import stage
 from lis.store import Artifact, Draft
 from lis.streams import Stream
-from lis.types import Classifier, Link, Matcher, pixel_grid
-from lis.units.direction import check_direction, direction_key, find_direction
-from lis.units.examples import MOST, typical
+from lis.types import Classifier, Link, Matcher
+from lis.units.direction import check_direction, direction_key, find_direction, of_direction
 from lis.units.parts import Finder, Parts, segmented
-from lis.units.perturbation import Perturbation, perturbed, require_finite
-from lis.units.tuned import long_table
-from lis.units.tuning import perturbations, select
-from lis.units.unit import of_direction, of_unit
+from lis.units.perturbation import Perturbation, perturbed
+from lis.units.pictures import MOST, typical
+from lis.units.traversal import first
+from lis.units.tuned import long_table, sample_table
+from lis.units.tuning import Block, perturbations, select
+from lis.units.unit import check_unit, of_unit
 
 SHARD_VERSION = 2
 LOST = "lost: the last image is too unlike the first to say where anything went"
@@ -49,7 +51,7 @@ GLOBAL = ("dx", "dy", "rotation", "scale", "shear")
 """Columns that tell what an affine map does."""
 FAR = 3.0
 """A unit under which the figure moves locally so many times as far as under the median unit is not shown: its field
-says less than those of the others. Samples that are lost altogether have no field to begin with (`shards.LOST`)."""
+says less than those of the others. Samples that are lost altogether have no field to begin with (`LOST`)."""
 
 
 @dataclass
@@ -69,7 +71,7 @@ class MotionConfig:
 
 
 def validate_motion(settings: RunConfig, classifier: Classifier) -> None:
-    """Checks, before any work, that there are as many samples as wanted, and that matcher, unit or direction exist.
+    """Checks, before any work, that there are as many samples as asked for, and that matcher, unit or direction exist.
 
     Raises:
         ValueError: says what is wrong.
@@ -79,19 +81,17 @@ def validate_motion(settings: RunConfig, classifier: Classifier) -> None:
             f"motion.seeds={settings.motion.seeds}: expected at most tuning.seeds={settings.tuning.seeds}, the samples "
             "per class that are tuned"
         )
-    if settings.unit is not None and settings.unit not in range(classifier.units):
-        raise ValueError(f"unit={settings.unit}: expected 0 to {classifier.units - 1}, the classifier's units")
-    if settings.unit is None and settings.direction is not None:
+    if settings.unit is not None:
+        check_unit(settings.unit, classifier)
+    elif settings.direction is not None:
         check_direction(settings.direction, settings.classes.names, classifier.units)
     build.matcher(settings.matcher, LARGEST, classifier)  # of whatever size
 
 
 def _also(ctx: Context) -> dict[str, Any]:
-    config = ctx.config
-    direction = None
-    if config.unit is None and config.direction is not None:
-        direction = direction_key(config.direction, ctx.classifier.units)
-    return {"unit": config.unit, "direction": direction, "matcher": run_matcher(ctx).fingerprint}
+    unit, text = ctx.config.unit, ctx.config.direction
+    direction = None if unit is not None or text is None else direction_key(text, ctx.classifier.units)
+    return {"unit": unit, "direction": direction, "matcher": run_matcher(ctx).fingerprint}
 
 
 def _images(ctx: Context, machine: Machine) -> int:
@@ -134,78 +134,49 @@ def motion(
     Raises:
         ValueError: as `validate_motion`; what the stages before refuse.
     """
-    parts, matcher = Parts.of(ctx), run_matcher(ctx)
-    samples = _first(seeds.tensors("pairs"), config.seeds)
-    along = followed(ctx, linked, samples["r"])
-    job = Job(ctx, load_link(linked), matcher, parts.masks, len(parts.labels), (linked.key, *parts.keys))
-    _build(job, parts.labels, along, samples, draft)
+    parts, samples = Parts.of(ctx), first(seeds.tensors("pairs"), config.seeds)
+    along, side = followed(ctx, linked, samples["r"]), matched_side(ctx.generator)
+    inputs = (linked.key, *parts.keys)
+    job = Job(ctx, load_link(linked), run_matcher(ctx), parts.masks, len(parts.labels), inputs)
+    shards = list(SHARDS.artifacts(job, _blocks(ctx, along, samples), "motion (blocks of samples)"))
+    result = joined(shards, "tracks")
+    reasons = [reason for artifact in shards for reason in artifact.json("reasons")["reasons"]]
+    tracks = track_table(along, samples, result, reasons, (side, side), ctx.class_names)
+    local = local_table(tracks, result, parts.labels)
+    draft.table("tracks", tracks)
+    draft.table("local", local)
+    draft.table("units", unit_table(along, tracks))
+    draft.table("parts", _medians(local, ["name", "unit", "label"], ["strength", "x", "y"]))
+    draft.table("tuned", tuned_table(tracks, config.shuffles, Stream("motion", ctx.config.seed).rng()))
+    figure, strength = (result[name].unflatten(0, (len(along), -1)) for name in ("figure", "strength"))
+    rows = chosen(figure, strength, config.examples)
+    draft.table("examples", example_table(rows, along, samples, ctx.class_names))
+    draft.tensors("examples", example_tensors(job, rows, along, samples, config.steps))
+    names = {"names": [p.label for p in along], "labels": list(parts.labels), "class_names": list(ctx.class_names)}
+    draft.json("facts", {"height": side, "width": side, "matcher": type(job.matcher).__name__, **names})
 
 
 def followed(ctx: Context, linked: Artifact, r: Tensor) -> list[Perturbation]:
     """The units or the direction whose motion is asked for, over samples `r [n, units]`."""
     config, table = ctx.config, linked.table("units")
     if config.unit is not None:
-        return [of_unit(table, config.unit).along]
+        return [of_unit(table, config.unit)[0]]
     if config.direction is not None:
         train = pairs(ctx, "train").tensors("pairs")
         result = find_direction(config.direction, train["r"], train["class_index"], ctx.class_names)
-        return [of_direction(config.direction, result, train["r"]).along]
+        return [of_direction(config.direction, result, train["r"])[0]]
     units = select(table, load_link(linked), r, config.motion.units)
     return perturbations(pd.DataFrame(units.loc[units["tuned"]]))
 
 
-def _first(samples: dict[str, Tensor], most: int) -> dict[str, Tensor]:
-    """The first samples of each class, of rows that are ordered by class."""
-    classes = samples["class_index"].unique().tolist()
-    rows = torch.cat([(samples["class_index"] == c).nonzero()[:most, 0] for c in classes])
-    return {name: values[rows] for name, values in samples.items()}
-
-
-def _build(
-    job: Job, labels: Sequence[str], along: Sequence[Perturbation], samples: dict[str, Tensor], draft: Draft
-) -> None:
-    ctx, config, names = job.ctx, job.ctx.config.motion, job.ctx.class_names
-    blocks = list(_blocks(ctx, along, samples, config.steps))
-    result = _joined(list(SHARDS.artifacts(job, blocks, "motion (blocks of samples)")))
-    side = matched_side(ctx.generator)
-    tracks = track_table(along, samples, result, (side, side), names)
-    local = local_table(tracks, result, labels)
-    draft.table("tracks", tracks)
-    draft.table("local", local)
-    draft.table("units", unit_table(along, tracks))
-    draft.table("parts", part_table(local))
-    draft.table("tuned", tuned_table(tracks, config.shuffles, Stream("motion", ctx.config.seed).rng()))
-    figure, strength = (result[name].unflatten(0, (len(along), -1)) for name in ("figure", "strength"))
-    rows = chosen(figure, strength, config.examples)
-    draft.table("examples", example_table(rows, along, samples, names))
-    draft.tensors("examples", example_tensors(job, rows, along, samples, config.steps))
-    draft.json("facts", _facts(job, labels, along))
-
-
-def _blocks(ctx: Context, along: Sequence[Perturbation], samples: dict[str, Tensor], steps: int) -> Iterator[Block]:
+def _blocks(ctx: Context, along: Sequence[Perturbation], samples: dict[str, Tensor]) -> list[Block]:
     """A block per unit and class."""
-    for perturbation in along:
-        for c, name in enumerate(ctx.class_names):
-            subset = samples["class_index"] == c
-            yield Block(name, samples["sample_index"][subset], samples["r"][subset], perturbation, steps)
-
-
-def _joined(shards: Sequence[Artifact]) -> dict[str, Any]:
-    """What all shards hold, in their order: tensors, and `reasons`."""
-    reasons = [reason for artifact in shards for reason in artifact.json("reasons")["reasons"]]
-    return joined(shards, "tracks") | {"reasons": reasons}
-
-
-def _facts(job: Job, labels: Sequence[str], along: Sequence[Perturbation]) -> dict[str, Any]:
-    side = matched_side(job.ctx.generator)
-    return {
-        "names": [p.label for p in along],
-        "height": side,
-        "width": side,
-        "matcher": type(job.matcher).__name__,
-        "labels": list(labels),
-        "class_names": list(job.ctx.class_names),
-    }
+    blocks = []
+    for perturbation, (c, name) in product(along, enumerate(ctx.class_names)):
+        rows = samples["class_index"] == c
+        r, steps = samples["r"][rows], ctx.config.motion.steps
+        blocks.append(Block(name, samples["sample_index"][rows], r, (perturbation,), steps))
+    return blocks
 
 
 @dataclass(frozen=True)
@@ -222,31 +193,12 @@ class Job:
     """Keys of the artifacts of the link and of the segmenter."""
 
 
-@dataclass(frozen=True, eq=False)
-class Block:
-    """Samples of one class and one perturbation."""
-
-    class_name: str
-    sample_index: Tensor
-    """`[n]` int64."""
-    r: Tensor
-    """`[n, units]`."""
-    perturbation: Perturbation
-    steps: int
-
-
 def _config(job: Job, block: Block) -> dict[str, Any]:
-    config, along = job.ctx.config, block.perturbation
-    direction = None if along.direction is None else along.direction.tolist()
-    return {
-        "seed": config.seed,
-        "truncation": config.gan.truncation,
-        "class": block.class_name,
-        "samples": block.sample_index.tolist(),
-        "perturbation": [along.unit, direction, along.low, along.high, along.relative],
-        "steps": block.steps,
-        "labels": job.labels,
-    }
+    moves = [
+        [p.unit, None if p.direction is None else p.direction.tolist(), p.low, p.high, p.relative]
+        for p in block.perturbations
+    ]
+    return block.config(job.ctx) | {"perturbations": moves, "labels": job.labels}
 
 
 def _weights(job: Job, block: Block) -> dict[str, str]:
@@ -254,7 +206,7 @@ def _weights(job: Job, block: Block) -> dict[str, str]:
 
 
 def _build_shard(job: Job, block: Block, draft: Draft) -> None:
-    tracks = [_track(job, block, r[None]) for r in block.r]
+    tracks = [_track(job, r[None], block.perturbations[0], block.steps) for r in block.r]
     names = ("total", "figure", "strength", "drift", "agreement")
     draft.tensors("tracks", {name: torch.stack([track[name] for track, _ in tracks]) for name in names})
     draft.json("reasons", {"reasons": [reason for _, reason in tracks]})
@@ -267,9 +219,9 @@ image and the last one, aligned); all but the last NaN where that is below `AGRE
 none. A style code that is not finite is a ValueError."""
 
 
-def _track(job: Job, block: Block, r: Tensor) -> tuple[dict[str, Tensor], str]:
-    """What is kept of a sample `r [1, units]`, and why it has no motion, if so."""
-    result, views, masks = follow(job, r, block.perturbation, block.steps, [block.steps - 1])
+def _track(job: Job, r: Tensor, along: Perturbation, steps: int) -> tuple[dict[str, Tensor], str]:
+    """What a shard holds of a sample `r [1, units]`, and why it has no motion, if so."""
+    result, views, masks = follow(job, r, along, steps, [steps - 1])
     local = local_motion(result.local[-1], masks[0], job.labels)
     track = {"total": result.total, "figure": local.figure, "strength": local.strength, "drift": local.drift}
     agrees = agreement(views[0, :3], result.aligned[-1, :3], result.local[-1])
@@ -286,10 +238,9 @@ def follow(
     """One sample `r [1, units]` along its range: aligned, its views `[T, 3 + c, H, W]`, and their masks `[T, h, w]`.
 
     The views stay on the run's device, where they are matched; all else lies on the CPU.
-    `fields` are the steps whose local field is wanted; None: all.
+    `fields` are the steps whose local field is made; None: all.
     """
     w = perturbed(job.link, r, along, along.values(steps))
-    require_finite(w, along)
     seen = [_view(job, code[None]) for code in w[0]]  # one by one: the same images come out whatever the batch
     views, masks = (torch.cat(parts) for parts in zip(*seen, strict=True))
     return align(job.matcher, views, fields=fields), views, masks
@@ -303,8 +254,9 @@ def _view(job: Job, w: Tensor) -> tuple[Tensor, Tensor]:
 
 def track_table(
     along: Sequence[Perturbation],
-    samples: dict[str, Tensor],
-    result: dict[str, Any],
+    samples: Mapping[str, Tensor],
+    result: Mapping[str, Tensor],
+    reasons: Sequence[str],
     size: tuple[int, int],
     class_names: Sequence[str],
 ) -> pd.DataFrame:
@@ -313,28 +265,21 @@ def track_table(
     Args:
         along: what was followed.
         samples: class_index and sample_index, `[n]` each.
-        result: total `[along · n, T, 2, 3]`, figure and agreement `[along · n]`, and reasons, samples running fastest.
+        result: total `[along · n, T, 2, 3]`, figure and agreement `[along · n]`, samples running fastest.
+        reasons: why there is no motion, or "", as many.
         size: height and width of the images that were matched.
         class_names: the classes of the run.
     """
-    moved, n = decompose(result["total"][:, -1], size), len(samples["class_index"])
-    table = long_table({"place": range(len(along)), "sample": range(n)}, {})
-    index, sample = table["place"].to_numpy(dtype=int), table["sample"].to_numpy(dtype=int)
-    return pd.DataFrame(
-        {
-            "name": np.asarray([p.label for p in along])[index],
-            "unit": np.asarray([p.unit for p in along])[index],
-            "class": np.asarray(class_names)[samples["class_index"].numpy()[sample]],
-            "sample_index": samples["sample_index"].numpy()[sample],
-            **{name: getattr(moved, name).numpy() for name in GLOBAL},
-            "figure": result["figure"].numpy(),
-            "agreement": result["agreement"].numpy(),
-            "reason": result["reasons"],
-        }
-    )
+    moved, count = decompose(result["total"][:, -1], size), (len(along), len(samples["class_index"]))
+    columns = {name: getattr(moved, name) for name in GLOBAL} | {name: result[name] for name in ("figure", "agreement")}
+    columns = {name: values.reshape(count) for name, values in columns.items()}
+    axes = {"name": [p.label for p in along], "sample": range(count[1])}
+    table = sample_table(samples, class_names, axes, columns | {"reason": np.reshape(reasons, count)})
+    table.insert(1, "unit", np.repeat([p.unit for p in along], count[1]))
+    return table
 
 
-def local_table(tracks: pd.DataFrame, result: dict[str, Any], labels: Sequence[str]) -> pd.DataFrame:
+def local_table(tracks: pd.DataFrame, result: Mapping[str, Tensor], labels: Sequence[str]) -> pd.DataFrame:
     """Table "local" of the stage "motion", a row per unit, sample and label.
 
     Args:
@@ -343,11 +288,9 @@ def local_table(tracks: pd.DataFrame, result: dict[str, Any], labels: Sequence[s
         labels: K names.
     """
     columns = {"strength": result["strength"], "x": result["drift"][..., 0], "y": result["drift"][..., 1]}
-    table = long_table({"row": range(len(tracks)), "label": list(labels)}, columns)
-    row = table.pop("row").to_numpy(dtype=int)
-    for index, name in enumerate(("name", "unit", "class", "sample_index")):
-        table.insert(index, name, tracks[name].to_numpy()[row])
-    return table
+    known = {name: tracks[name].to_numpy()[:, None] for name in ("name", "unit", "class", "sample_index")}
+    table = long_table({"row": range(len(tracks)), "label": labels}, known | columns)
+    return table.drop(columns="row")
 
 
 def unit_table(along: Sequence[Perturbation], tracks: pd.DataFrame) -> pd.DataFrame:
@@ -364,11 +307,6 @@ def unit_table(along: Sequence[Perturbation], tracks: pd.DataFrame) -> pd.DataFr
     return table
 
 
-def part_table(local: pd.DataFrame) -> pd.DataFrame:
-    """Table "parts" of the stage "motion": medians over samples, and the number of those that have the part (n)."""
-    return _medians(local, ["name", "unit", "label"], ["strength", "x", "y"])
-
-
 def _medians(table: pd.DataFrame, by: list[str], columns: list[str]) -> pd.DataFrame:
     """Medians of the columns in each group, in the order of the table, and n: the rows where the first one is known."""
     grouped = table.groupby(by, sort=False)
@@ -377,16 +315,16 @@ def _medians(table: pd.DataFrame, by: list[str], columns: list[str]) -> pd.DataF
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A row of a figure: which unit and which sample, by their places."""
+class Example:
+    """A row of a figure: which unit and which sample, by their indices."""
 
     figure: str
     """`fields` (all units on one sample, Fig. 4C) or `trajectories` (each on one of its own, S14)."""
-    place: int
+    index: int
     sample: int
 
 
-def chosen(figure: Tensor, strength: Tensor, most: int) -> list[Shown]:
+def chosen(figure: Tensor, strength: Tensor, most: int) -> list[Example]:
     """Units that move one part more than the others, each another part, on samples that are typical for them.
 
     A unit's part is the one with the largest median over samples, of those that most samples with a motion have; units
@@ -402,7 +340,7 @@ def chosen(figure: Tensor, strength: Tensor, most: int) -> list[Shown]:
 
     Example:
         >>> strength = torch.tensor([[[9.0, 8.0]], [[4.0, 1.0]], [[3.0, 1.0]], [[1.0, 2.0]]])
-        >>> [(row.figure, row.place) for row in chosen(strength.mean(2), strength, 2)]
+        >>> [(row.figure, row.index) for row in chosen(strength.mean(2), strength, 2)]
         [('fields', 1), ('fields', 3), ('trajectories', 1), ('trajectories', 3)]
     """
     parts = strength if strength.shape[2] else figure[..., None]
@@ -417,12 +355,10 @@ def chosen(figure: Tensor, strength: Tensor, most: int) -> list[Shown]:
     units = _by_turns(order, part.tolist())[:most]
     if not units:
         return []
-    subset = torch.stack([parts[index, :, part[index]] for index in units])
-    common = typical(subset)
-    fields = [
-        Shown("fields", index, common) for index, row in zip(units, subset, strict=True) if row[common].isfinite()
-    ]
-    return fields + [Shown("trajectories", p, typical(row[None])) for p, row in zip(units, subset, strict=True)]
+    rows = {index: parts[index, :, part[index]] for index in units}
+    common = typical(torch.stack(list(rows.values())))
+    fields = [Example("fields", index, common) for index, row in rows.items() if row[common].isfinite()]
+    return fields + [Example("trajectories", index, typical(row[None])) for index, row in rows.items()]
 
 
 def _by_turns(order: Sequence[int], part: Sequence[int]) -> list[int]:
@@ -432,23 +368,18 @@ def _by_turns(order: Sequence[int], part: Sequence[int]) -> list[int]:
 
 
 def example_table(
-    rows: Sequence[Shown], along: Sequence[Perturbation], samples: Mapping[str, Tensor], class_names: Sequence[str]
+    rows: Sequence[Example], along: Sequence[Perturbation], samples: Mapping[str, Tensor], class_names: Sequence[str]
 ) -> pd.DataFrame:
     """Table "examples" of the stage "motion": figure, name, unit, class, sample_index; a row per row of the tensors."""
-    index = [int(samples["class_index"][row.sample]) for row in rows]
-    return pd.DataFrame(
-        {
-            "figure": [row.figure for row in rows],
-            "name": [along[row.place].label for row in rows],
-            "unit": np.array([along[row.place].unit for row in rows], dtype=np.int64),
-            "class": [class_names[c] for c in index],
-            "sample_index": np.array([int(samples["sample_index"][row.sample]) for row in rows], dtype=np.int64),
-        }
-    )
+    units, index = [along[row.index] for row in rows], [row.sample for row in rows]
+    names = {"figure": [row.figure for row in rows], "name": [unit.label for unit in units]}
+    numbers = {"unit": np.array([unit.unit for unit in units], dtype=np.int64)}
+    classes = {"class": [class_names[c] for c in samples["class_index"][index].tolist()]}
+    return pd.DataFrame({**names, **numbers, **classes, "sample_index": samples["sample_index"][index].numpy()})
 
 
 def example_tensors(
-    job: Job, rows: Sequence[Shown], along: Sequence[Perturbation], samples: Mapping[str, Tensor], steps: int
+    job: Job, rows: Sequence[Example], along: Sequence[Perturbation], samples: Mapping[str, Tensor], steps: int
 ) -> dict[str, Tensor]:
     """Tensors "examples" of the stage "motion", E rows in T steps.
 
@@ -460,24 +391,18 @@ def example_tensors(
     """
     result = []
     for row in rows:
-        unit, subset = along[row.place], samples["r"][row.sample, None]
-        alignment, views, masks = follow(job, subset, unit, steps)
+        unit = along[row.index]
+        alignment, views, masks = follow(job, samples["r"][row.sample, None], unit, steps)
         result.append(
             {
                 "image": to_uint8(views[:, :3]),
                 "aligned": to_uint8(alignment.aligned[:, :3]),
                 "valid": alignment.valid,
                 "local": alignment.local,
-                "whole": _whole(alignment),
+                "whole": whole_field(alignment),
                 "mask": masks[0].to(torch.uint8),
                 "total": alignment.total,
                 "value": unit.values(steps),
             }
         )
     return {name: torch.stack([one[name] for one in result]) for name in result[0]} if result else {}
-
-
-def _whole(result: Alignment) -> Tensor:
-    """Displacement `[H, W, 2]` from the first image to the last: what is local, then what is not."""
-    at = pixel_grid(*result.valid.shape[1:])
-    return apply(result.total[-1], at + result.local[-1]) - at

@@ -32,32 +32,23 @@ def tuned_table(tracks: pd.DataFrame, shuffles: int, rng: np.random.Generator) -
         rng: random numbers.
     """
     table = tracks.assign(log_scale=np.log(tracks["scale"]))
-    names = list(dict.fromkeys(table["name"]))
+    first = table.drop_duplicates("name")
+    names, units = first["name"].tolist(), first["unit"].tolist()
     samples = table.groupby(["class", "sample_index"], sort=False).ngroup().to_numpy()
     rows = []
     for kind, columns in KINDS.items():
         values = np.full((len(names), samples.max(initial=-1) + 1, len(columns)), np.nan)
         values[[names.index(name) for name in table["name"]], samples] = table[list(columns)].to_numpy()
-        rows.append(_kind(kind, values, shuffles, rng).assign(name=names))
-    result = pd.concat(rows, ignore_index=True)
-    unit = dict(zip(table["name"], table["unit"], strict=True))
-    result.insert(0, "unit", [unit[name] for name in result["name"]])
-    result.insert(0, "name", result.pop("name"))
-    return result
-
-
-def _kind(kind: str, values: np.ndarray, shuffles: int, rng: np.random.Generator) -> pd.DataFrame:
-    """One kind of movement, `values [units, samples, columns]`."""
-    p = shuffled_p(values, shuffles, rng)
-    return pd.DataFrame(
-        {"kind": kind, "strength": effect(values), "p": p, "q": benjamini_hochberg(p), "n": known(values).sum(1)}
-    )
+        p = shuffled_p(values, shuffles, rng)
+        numbers = {"strength": effect(values), "p": p, "q": benjamini_hochberg(p), "n": known(values).sum(1)}
+        rows.append(pd.DataFrame({"name": names, "unit": units, "kind": kind} | numbers))
+    return pd.concat(rows, ignore_index=True)
 
 
 def tuned_units(table: pd.DataFrame, kind: str) -> pd.DataFrame:
     """The rows of a table "tuned" of the units that are tuned for a kind of movement, the strongest first."""
-    subset = table[(table["kind"] == kind) & (table["q"] <= SIGNIFICANT)]
-    return pd.DataFrame(subset).sort_values("strength", ascending=False)
+    rows = table[(table["kind"] == kind) & (table["q"] <= SIGNIFICANT)]
+    return pd.DataFrame(rows).sort_values("strength", ascending=False)
 
 
 def known(values: np.ndarray) -> np.ndarray:
@@ -74,7 +65,7 @@ def effect(values: np.ndarray) -> np.ndarray:
     """
     there = known(values)
     ordered, n = np.sort(np.where(there[..., None], values, np.inf), axis=1), there.sum(1)
-    middle = np.stack([(n - 1) // 2, n // 2])  # the same place twice where n is odd
+    middle = np.stack([(n - 1) // 2, n // 2])  # the same index twice where n is odd
     index = np.broadcast_to(middle[:, :, None, None], (2, len(n), 1, values.shape[2]))
     ends = [np.take_along_axis(ordered, at.clip(0), 1)[:, 0] for at in index]
     return np.where(n > 0, np.linalg.norm((ends[0] + ends[1]) / 2, axis=1), np.nan)
@@ -97,8 +88,8 @@ def shuffled_p(values: np.ndarray, shuffles: int, rng: np.random.Generator) -> n
         return np.full(units, np.nan)
     there, larger = known(values), np.zeros(units)
     for _ in range(shuffles):
-        null = effect(shuffled(values, there, rng))
-        larger += null >= observed - 1e-12  # the order itself counts, whatever the rounding
+        control = effect(shuffled(values, there, rng))
+        larger += control >= observed - 1e-12  # the order itself counts, whatever the rounding
     return np.where(count < _LEAST, np.nan, (1 + larger) / (1 + shuffles))
 
 

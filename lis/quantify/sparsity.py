@@ -30,7 +30,8 @@ def hoyer(x: Tensor, dim: int = -1) -> Tensor:
 
 def largest(change: Tensor) -> Tensor:
     """Largest |change| `[measures]` over all of `[..., labels, measures]`; NaN is dropped, 0 where nothing is left."""
-    return torch.where(change.isnan(), 0, change.abs()).flatten(0, -2).amax(0)
+    size = torch.where(change.isnan(), 0, change.abs()).flatten(0, -2)
+    return torch.cat([size.new_zeros(1, size.shape[1]), size]).amax(0)
 
 
 def scaled(change: Tensor, scale: Tensor | None = None) -> Tensor:

@@ -24,9 +24,9 @@ _TINT = 0.25
 
 def animation_names(source: Source, stage: str) -> list[str]:
     """File names of a stage's animations, one per sample."""
-    walk = source.tensors(stage, "walk")
-    names = [source.facts.class_names[c] for c in walk["class_index"].tolist()]
-    return [_file(f"{stage}-{name}-{k}") for name, k in zip(names, walk["sample_index"].tolist(), strict=True)]
+    result = source.tensors(stage, "traversal")
+    names = [source.facts.class_names[c] for c in result["class_index"].tolist()]
+    return [_file(f"{stage}-{name}-{k}") for name, k in zip(names, result["sample_index"].tolist(), strict=True)]
 
 
 def motion_names(source: Source) -> list[str]:
@@ -52,13 +52,13 @@ def write_animations(source: Source, folder: Path) -> list[Path]:
     """
     written = []
     for stage in STAGES:
-        if not source.has(stage, "walk", "facts"):
+        if not source.has(stage, "traversal", "facts"):
             continue
-        walk = {name: values.numpy() for name, values in source.tensors(stage, "walk").items()}
+        result = {name: values.numpy() for name, values in source.tensors(stage, "traversal").items()}
         labels = source.json(stage, "facts")["labels"]
         folder.mkdir(parents=True, exist_ok=True)
         for k, name in enumerate(animation_names(source, stage)):
-            pictures = frames(walk["image"][k].transpose(0, 2, 3, 1), walk["mask"][k], label_colours(labels))
+            pictures = frames(result["image"][k].transpose(0, 2, 3, 1), result["mask"][k], label_colours(labels))
             (folder / name).write_bytes(gif(pictures))
             written.append(folder / name)
     return written + _write_motion(source, folder)

@@ -21,7 +21,7 @@ from lis.report.style import INK, MUTED, RULE, WIDE, class_colours, label_colour
 from lis.report.tables import records, where
 from lis.report.wording import interval, listing, number, share, signed, words
 
-_NAMES = ("walk", "steps", "affected", "facts")
+_NAMES = ("traversal", "steps", "affected", "facts")
 _CURVES = 3
 """Labels per measure that are drawn and listed."""
 _STRIPS = (
@@ -78,15 +78,15 @@ def drawn(affected: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
 
 def _view(source: Source, stage: str) -> Section:
     facts, most = source.json(stage, "facts"), drawn(source.table(stage, "affected"))
-    walk = {name: values.numpy() for name, values in source.tensors(stage, "walk").items()}
+    result = {name: values.numpy() for name, values in source.tensors(stage, "traversal").items()}
     what, symbol = ("activation", "r") if facts["unit"] >= 0 else ("projection", "r·d")
     colours = _colours(facts, most)
-    strips = filmstrips(_strips(source, walk, facts, colours), walk["value"], symbol, colours)
-    panels = [*_panels(source, stage, walk, most), _probability(source, walk)]
-    curves = courses(panels, walk["value"], walk["own"], f"{what} {symbol}")
+    strips = filmstrips(_strips(source, result, facts, colours), result["value"], symbol, colours)
+    panels = [*_panels(source, stage, result, most), _probability(source, result)]
+    curves = courses(panels, result["value"], result["projection"], f"{what} {symbol}")
     caption = _STRIPS.format(what=f"{what} {symbol}") + _PARTS * bool(colours)
     pictures = [Picture(stage, strips, caption, "photo"), Picture(f"{stage}-curves", curves, _COURSES)]
-    tables = [_facts_table(facts, walk), *([_affected_table(most)] if colours else [])]
+    tables = [_facts_table(facts, result), *([_affected_table(most)] if colours else [])]
     notes = [_NEAR_DEAD] if facts["status"] == "near-dead" else []
     notes.append(f"As moving pictures, in the folder of the figures: {listing(animation_names(source, stage))}.")
     return Section(title(facts), _lead(source, stage, facts, most), pictures, tables, notes)
@@ -98,25 +98,27 @@ def _colours(facts: dict[str, Any], most: dict[str, list[dict[str, Any]]]) -> di
     return {name: colour for name, colour in label_colours(facts["labels"]).items() if name in selected}
 
 
-def _strips(source: Source, walk: dict[str, np.ndarray], facts: dict[str, Any], colours: dict[str, str]) -> list[Strip]:
+def _strips(
+    source: Source, result: dict[str, np.ndarray], facts: dict[str, Any], colours: dict[str, str]
+) -> list[Strip]:
     """A strip per sample, its masks reduced to the labels that are shown."""
     values = np.zeros(1 + len(facts["labels"]), np.uint8)
     for index, name in enumerate(colours, 1):
         values[1 + facts["labels"].index(name)] = index
     strips = []
-    for k, c in enumerate(walk["class_index"]):
-        p, image = walk["probability"][k, :, c], walk["image"][k].transpose(0, 2, 3, 1)
-        detail, mask = f"p {p[0]:.2f} → {p[-1]:.2f}", values[walk["mask"][k]]
+    for k, c in enumerate(result["class_index"]):
+        p, image = result["probability"][k, :, c], result["image"][k].transpose(0, 2, 3, 1)
+        detail, mask = f"p {p[0]:.2f} → {p[-1]:.2f}", values[result["mask"][k]]
         strips.append(Strip(plain(source.facts.class_names[c]), detail, image, mask if colours else None))
     return strips
 
 
 def _panels(
-    source: Source, stage: str, walk: dict[str, np.ndarray], most: dict[str, list[dict[str, Any]]]
+    source: Source, stage: str, result: dict[str, np.ndarray], most: dict[str, list[dict[str, Any]]]
 ) -> list[Panel]:
     """A panel per measure that changes at all, with the labels that change most."""
     table, colours = source.table(stage, "measures"), label_colours(source.json(stage, "facts")["labels"])
-    size, panels = (len(walk["own"]), len(walk["value"])), []
+    size, panels = (len(result["projection"]), len(result["value"])), []
     for measure, rows in most.items():
         subset = {row["label"]: where(table, label=row["label"], measure=measure)["change"] for row in rows}
         curves = [
@@ -128,9 +130,9 @@ def _panels(
     return panels
 
 
-def _probability(source: Source, walk: dict[str, np.ndarray]) -> Panel:
+def _probability(source: Source, result: dict[str, np.ndarray]) -> Panel:
     """The probability of the samples' own classes, a curve per class."""
-    names, index, p = source.facts.class_names, walk["class_index"], walk["probability"]
+    names, index, p = source.facts.class_names, result["class_index"], result["probability"]
     colours = class_colours(names)
     curves = [Curve(plain(names[c]), colours[names[c]], p[index == c][:, :, c]) for c in np.unique(index)]
     return Panel("probability", "of the sample's own class", curves, (-0.05, 1.05))
@@ -151,14 +153,14 @@ def _lead(source: Source, stage: str, facts: dict[str, Any], most: dict[str, lis
     )
 
 
-def _facts_table(facts: dict[str, Any], walk: dict[str, np.ndarray]) -> Table:
+def _facts_table(facts: dict[str, Any], result: dict[str, np.ndarray]) -> Table:
     """Range, step and faithfulness of the unit or direction."""
     known = {name: np.nan if value is None else value for name, value in facts.items()}
     step = interval(known["step_norm"], known.get("step_norm_low", np.nan), known.get("step_norm_high", np.nan))
     rows = [
         ["range over the training pairs", f"{number(known['low'])} to {number(known['high'])}"],
         ["mean ± standard deviation over the training pairs", f"{number(known['mean'])} ± {number(known['std'])}"],
-        ["of the samples shown", listing([number(float(value), 2) for value in walk["own"]])],
+        ["of the samples shown", listing([number(float(value), 2) for value in result["projection"]])],
         ["linked step, ‖w̃(last) − w̃(first)‖", step],
         [
             "re-encoded share: share of the step found when the images are encoded again",

@@ -1,4 +1,4 @@
-"""Directions in R that a person can ask for by name: a principal component, a difference of classes, a file."""
+"""One direction in R, looked at closely: a principal component, a difference of classes, or a vector in a file."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +14,68 @@ from numpy.lib.format import open_memmap
 from safetensors import safe_open
 from torch import Tensor
 
+from lis.config import RunConfig
+from lis.context import Context
 from lis.linking.components import principal_components
+from lis.linking.link import link
+from lis.linking.pairs import test_pairs, train_pairs
+from lis.peaks import picture_arrays
+from lis.segmentation.training import part_images
+from lis.stage import MODELS, stage
+from lis.store import Artifact, Draft
+from lis.types import Classifier
+from lis.units.parts import segmented
+from lis.units.perturbation import Perturbation
+from lis.units.unit import check_samples, view_key, write_view
 
 _LARGEST_HEADER = 2**16
 """Bytes that a safetensors file may say about its one tensor."""
 _EXPECTED = "expected pc:<k>, classes:<from>-<to>, or the path of a .safetensors or .npy file with one vector"
+
+
+def requested_direction(settings: RunConfig, classifier: Classifier) -> str:
+    """The direction that is asked for.
+
+    Raises:
+        ValueError: it is missing or unknown, as is the class, or there are fewer test pairs than samples.
+    """
+    check_samples(settings)
+    if settings.direction is None:
+        raise ValueError("which direction? Give direction=pc:1, direction=classes:<from>-<to>, or the path of a vector")
+    check_direction(settings.direction, settings.classes.names, classifier.units)
+    return settings.direction
+
+
+def _also(ctx: Context) -> dict[str, Any]:
+    text = requested_direction(ctx.config, ctx.classifier)
+    return view_key(ctx) | {"direction": direction_key(text, ctx.classifier.units)}
+
+
+@stage(
+    "direction",
+    version=3,
+    inputs=(link, test_pairs, segmented, train_pairs),
+    models=MODELS,
+    also=_also,
+    check=lambda ctx: requested_direction(ctx.config, ctx.classifier),
+    images=part_images,
+    arrays=picture_arrays,
+)
+def direction_view(
+    ctx: Context, linked: Artifact, test: Artifact, trained: Artifact | None, train: Artifact, draft: Draft
+) -> None:
+    """One direction in R, from the smallest to the largest projection of the training pairs, on test pairs.
+
+    Holds what `lis.units.unit.write_view` writes; the samples are those of the stage "unit".
+
+    Raises:
+        ValueError: as `requested_direction`; a direction along which no training pair differs; what earlier stages
+            refuse.
+    """
+    text, samples = requested_direction(ctx.config, ctx.classifier), train.tensors("pairs")
+    direction = find_direction(text, samples["r"], samples["class_index"], ctx.class_names)
+    along, known = of_direction(text, direction, samples["r"])
+    write_view(ctx, along, known, linked, test, draft)
 
 
 def check_direction(text: str, class_names: Sequence[str], units: int) -> None:
@@ -64,6 +122,22 @@ def find_direction(text: str, r: Tensor, class_index: Tensor, class_names: Seque
     return read_vector(Path(text), r.shape[1])
 
 
+def of_direction(text: str, direction: Tensor, r: Tensor) -> tuple[Perturbation, dict[str, Any]]:
+    """A direction `[units]` with the range of its projections over samples `r [n, units]`, and what they say of it.
+
+    Raises:
+        ValueError: all projections are equal.
+    """
+    whole = Perturbation.along(text, direction, 0.0, 0.0)
+    at = whole.project(r)
+    if not at.max() - at.min() > 1e-6 * at.abs().max():
+        raise ValueError(
+            f"direction={text}: all training pairs lie at {at[0]:g} along it, so there is no range to show"
+        )
+    known = {"status": "live", "mean": float(at.mean()), "std": float(at.std(correction=0))}
+    return Perturbation.along(text, direction, float(at.min()), float(at.max())), known
+
+
 def direction_key(text: str, units: int) -> str:
     """What stands for a direction in the key of an artifact: the text, or the SHA-256 of the vector in a file.
 
@@ -76,7 +150,7 @@ def direction_key(text: str, units: int) -> str:
 
 
 def class_pair(text: str, class_names: Sequence[str], key: str = "direction=classes:") -> tuple[int, int]:
-    """Places of the classes in `<from>-<to>`; their names may have hyphens too. `key` is where the text was given.
+    """Indices of the classes in `<from>-<to>`; their names may have hyphens too. `key` is where the text was given.
 
     Raises:
         ValueError: there are no two such classes.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,7 +19,7 @@ from lis.config import RunConfig
 from lis.context import Context
 from lis.images import opened, page_image, too_heavy
 from lis.linking.link import link, load_link
-from lis.linking.pairs import pairs, test_pairs, train_pairs
+from lis.linking.pairs import test_pairs, train_pairs
 from lis.look import Look, Looker
 from lis.names import printable
 from lis.peaks import picture_arrays
@@ -86,7 +85,7 @@ def _also(ctx: Context) -> dict[str, Any]:
     images=part_images,
     arrays=picture_arrays,
 )
-def own_images(
+def user_images(
     ctx: Context, linked: Artifact, train: Artifact, test: Artifact, trained: Artifact | None, draft: Draft
 ) -> None:
     """The pictures of the folder `images`, and of folders inside, through the full cycle, and how far off they lie.
@@ -99,14 +98,33 @@ def own_images(
     distance_w `[m]`. Table "images", a row per file: file (its path from the folder on, escaped where it cannot be
     shown), reason (why it is left out, or ""), note, width, height, prediction and probability (of the picture, over
     all classes that the classifier knows), cycled_prediction, `probability_<class>` and `cycled_<class>` for every
-    class of the run, nearest (class), distance_r (see `Familiar`) and distance_w (‖w̃ − mean w‖), share_r and share_w
+    class of the run, nearest (class), distance_r (see `Mahalanobis`) and distance_w (‖w̃ − mean w‖), share_r and share_w
     (of the test pairs that are not farther), off. Table "measures": file, label, measure, measured. Json "facts":
     labels, class_names, test (number of test pairs), off.
 
     Raises:
         ValueError: as `validate_images`, a w̃ that is not finite, or what the stages before refuse.
     """
-    _build(ctx, photo_files(Path(str(ctx.config.images))), Parts.of(ctx), draft)
+    folder, parts, model = Path(str(ctx.config.images)), Parts.of(ctx), load_link(linked)
+    photos = [read_photo(path, ctx.generator.resolution, folder) for path in photo_files(folder)]
+    usable = {photo.name: photo.image for photo in photos if photo.image is not None}
+    encoded = Looker(ctx, ctx.batches(), image=page_image).pictures(torch.stack(list(usable.values())))
+    w = _linked(model, encoded.r)
+    cycled = Looker.pictured(ctx, parts.masks, parts.labels)(w)
+    training, testing = train.tensors("pairs"), test.tensors("pairs")
+    fitted, mean_w = Mahalanobis.of(training["r"], training["class_index"]), training["w"].mean(0)
+    distances = fitted.measured(encoded.r, w, mean_w)
+    reference = fitted.measured(testing["r"], _linked(model, testing["r"]), mean_w)
+    draft.tensors(
+        "images", {"image": encoded.image, "cycled": cycled.image, "mask": cycled.mask, "r": encoded.r, "w": w}
+    )
+    draft.tensors("reference", {name: reference[name] for name in ("distance_r", "distance_w")})
+    distances |= {f"share_{x}": share_below(*(of[f"distance_{x}"] for of in (distances, reference))) for x in "rw"}
+    draft.table("images", _table(photos, _answers(ctx, list(usable), encoded, cycled, distances)))
+    axes = {"file": list(usable), "label": parts.labels, "measure": MEASURES}
+    draft.table("measures", long_table(axes, {"measured": cycled.measures}))
+    names = {"labels": list(parts.labels), "class_names": list(ctx.class_names)}
+    draft.json("facts", {**names, "test": len(testing["r"]), "off": OFF})
 
 
 def _content(path: Path) -> str:
@@ -117,27 +135,6 @@ def _content(path: Path) -> str:
         return str(error.strerror)
 
 
-def _build(ctx: Context, files: Sequence[Path], parts: Parts, draft: Draft) -> None:
-    photos = [read_photo(path, ctx.generator.resolution, Path(str(ctx.config.images))) for path in files]
-    pictures = torch.stack([photo.image for photo in photos if photo.image is not None])
-    encoded, model = Looker(ctx, ctx.batches(), image=page_image).pictures(pictures), load_link(link(ctx))
-    w = _linked(model, encoded.r)
-    cycled = Looker.pictured(ctx, parts.masks, parts.labels)(w)
-    train, test = (pairs(ctx, split).tensors("pairs") for split in ("train", "test"))
-    measured = partial(_distances, Familiar.of(train["r"], train["class_index"]), train["w"].mean(0))
-    distances, reference = measured(encoded.r, w), measured(test["r"], _linked(model, test["r"]))
-    draft.tensors(
-        "images", {"image": encoded.image, "cycled": cycled.image, "mask": cycled.mask, "r": encoded.r, "w": w}
-    )
-    draft.tensors("reference", {name: reference[name] for name in ("distance_r", "distance_w")})
-    draft.table("images", _table(ctx, photos, encoded, cycled, distances, reference))
-    names = [photo.name for photo in photos if photo.image is not None]
-    axes = {"file": names, "label": parts.labels, "measure": MEASURES}
-    draft.table("measures", long_table(axes, {"measured": cycled.measures}))
-    facts = {"labels": list(parts.labels), "class_names": list(ctx.class_names), "test": len(test["r"]), "off": OFF}
-    draft.json("facts", facts)
-
-
 @torch.inference_mode()
 def _linked(model: Link, r: Tensor) -> Tensor:
     w = model(r).float()
@@ -146,26 +143,13 @@ def _linked(model: Link, r: Tensor) -> Tensor:
     return w
 
 
-def _distances(familiar: Familiar, mean_w: Tensor, r: Tensor, w: Tensor) -> dict[str, Tensor]:
-    """Distances of samples `r [n, units]` and their w̃ `[n, w_dim]`, and the nearest class of each."""
-    distance_r, nearest = familiar.distances(r).min(1)
-    return {"distance_r": distance_r, "nearest": nearest, "distance_w": (w - mean_w).norm(dim=1)}
-
-
-def _table(
-    ctx: Context,
-    photos: Sequence[Photo],
-    encoded: Look,
-    cycled: Look,
-    distances: dict[str, Tensor],
-    reference: dict[str, Tensor],
+def _answers(
+    ctx: Context, names: Sequence[str], encoded: Look, cycled: Look, distances: dict[str, Tensor]
 ) -> pd.DataFrame:
-    """The table "images"."""
-    files = pd.DataFrame([{k: v for k, v in vars(photo).items() if k != "image"} for photo in photos])
-    known, ours = np.asarray(ctx.classifier.class_names), np.asarray(ctx.class_names)
-    best = encoded.softmax.max(1)
+    """The columns of the table "images" of the pictures that can be used, by name."""
+    known, best = np.asarray(ctx.classifier.class_names), encoded.softmax.max(1)
     columns = {
-        "name": [photo.name for photo in photos if photo.image is not None],
+        "name": names,
         "prediction": known[best.indices.numpy()],
         "probability": best.values,
         "cycled_prediction": known[cycled.prediction.numpy()],
@@ -173,11 +157,16 @@ def _table(
     for index, name in enumerate(ctx.class_names):
         columns[f"probability_{name}"] = encoded.probability[:, index]
         columns[f"cycled_{name}"] = cycled.probability[:, index]
-    columns["nearest"] = ours[distances["nearest"].numpy()]
-    shares = [share_below(distances[name], reference[name]) for name in ("distance_r", "distance_w")]
-    columns |= {name: distances[name] for name in ("distance_r", "distance_w")}
-    columns |= {"share_r": shares[0], "share_w": shares[1], "off": torch.stack(shares).amax(0) > OFF}
-    table = files.merge(pd.DataFrame(columns), how="left", on="name").rename(columns={"name": "file"})
+    columns["nearest"] = np.asarray(ctx.class_names)[distances["nearest"].numpy()]
+    columns |= {name: values for name, values in distances.items() if name != "nearest"}
+    columns["off"] = torch.maximum(distances["share_r"], distances["share_w"]) > OFF
+    return pd.DataFrame(columns)
+
+
+def _table(photos: Sequence[Photo], answers: pd.DataFrame) -> pd.DataFrame:
+    """The table "images"."""
+    files = pd.DataFrame([{k: v for k, v in vars(photo).items() if k != "image"} for photo in photos])
+    table = files.merge(answers, how="left", on="name").rename(columns={"name": "file"})
     return table.assign(off=table["off"].eq(True))  # False too where there is no picture
 
 
@@ -344,7 +333,7 @@ def _flat(image: Image.Image) -> tuple[Image.Image, str]:
 
 
 @dataclass(frozen=True)
-class Familiar:
+class Mahalanobis:
     """Class-conditional normal distributions of activations with a common covariance (Lee et al. 2018).
 
     The distance of r is min_c √((r − μ_c)ᵀ Σ⁻¹ (r − μ_c)). Units are divided by their standard deviation within the
@@ -381,6 +370,11 @@ class Familiar:
     def distances(self, r: Tensor) -> Tensor:
         """Distance of `r [n, units]` to each class: `[n, classes]` float32."""
         return torch.cdist(r[:, self.used].double() @ self.whitening, self.centres).float()
+
+    def measured(self, r: Tensor, w: Tensor, mean_w: Tensor) -> dict[str, Tensor]:
+        """Of samples `r [n, units]` and their w̃ `[n, w_dim]`: distances, and the nearest class."""
+        distance_r, nearest = self.distances(r).min(1)
+        return {"distance_r": distance_r, "nearest": nearest, "distance_w": (w - mean_w).norm(dim=1)}
 
 
 def share_below(values: Tensor, reference: Tensor) -> Tensor:

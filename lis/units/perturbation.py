@@ -114,24 +114,24 @@ def perturbed(link: Link, r: Tensor, perturbation: Perturbation, values: Tensor)
 
     Returns:
         `[n, steps, w_dim]`, in r's dtype.
-    """
-    linked = perturbation.linked(link, r.device)
-    if linked is None:
-        moved = perturbation.applied(r, values)
-        return link(moved.flatten(0, 1)).unflatten(0, moved.shape[:2])
-    return link(r)[:, None] + (perturbation.shift(r, values)[..., None] * linked).to(r.dtype)
 
-
-def with_unit(link: Link, r: Tensor, unit: int, values: Tensor) -> Tensor:
-    """w̃ `[n, steps, w_dim]` of samples `r [n, units]` in which one unit takes each of `values [steps]`.
+    Raises:
+        ValueError: a w̃ is not finite; names the unit or direction and its range.
 
     Example:
         >>> from lis.linking.linear import LinearLink
         >>> double = LinearLink.of(2 * torch.eye(2), torch.zeros(2))
-        >>> with_unit(double, torch.tensor([[1.0, 5.0]]), 0, torch.tensor([0.0, 3.0])).tolist()
+        >>> unit = Perturbation.of_unit(0, low=0.0, high=3.0)
+        >>> perturbed(double, torch.tensor([[1.0, 5.0]]), unit, unit.values(2)).tolist()
         [[[0.0, 10.0], [6.0, 10.0]]]
     """
-    return perturbed(link, r, Perturbation.of_unit(unit, float(values[0]), float(values[-1])), values)
+    linked = perturbation.linked(link, r.device)
+    if linked is None:
+        moved = perturbation.applied(r, values)
+        w = link(moved.flatten(0, 1)).unflatten(0, moved.shape[:2])
+    else:
+        w = link(r)[:, None] + (perturbation.shift(r, values)[..., None] * linked).to(r.dtype)
+    return _finite(w, perturbation)
 
 
 def step_norm(link: Link, r: Tensor, perturbation: Perturbation) -> float:
@@ -145,18 +145,14 @@ def step_norm(link: Link, r: Tensor, perturbation: Perturbation) -> float:
         step = perturbed(link, r, perturbation, perturbation.values(2)).diff(dim=1)[:, 0].norm(dim=1).mean()
     else:
         step = abs(perturbation.high - perturbation.low) * linked.norm()
-    require_finite(step, perturbation)
-    return float(step)
+    return float(_finite(step, perturbation))
 
 
-def require_finite(w: Tensor, perturbation: Perturbation) -> None:
-    """Checks the w̃ of a perturbation.
-
-    Raises:
-        ValueError: one is not finite; names the unit or direction and its range.
-    """
+def _finite(w: Tensor, perturbation: Perturbation) -> Tensor:
+    """What a perturbation gives, checked."""
     if not w.isfinite().all():
         raise ValueError(
             f"the link gives no finite w for {perturbation.label} between {perturbation.low:g} and "
             f"{perturbation.high:g}: expected finite numbers; fit another link (link=ridge)"
         )
+    return w

@@ -15,12 +15,11 @@ from lis.quantify.change import relative
 from lis.quantify.ellipse import half_circle
 from lis.quantify.measures import MEASURES
 from lis.statistics import interval, percentiles, resample, rows_at_once
-from lis.units.effects import Effects, per_length
-from lis.units.tuned import long_table
+from lis.units.tuned import Tuned, long_table
 
 
 def by_size(values: Tensor) -> Tensor:
-    """Places along the last axis, the largest absolute value first, NaN last.
+    """Indices along the last axis, the largest absolute value first, NaN last.
 
     Example:
         >>> by_size(torch.tensor([0.5, float("nan"), -2.0])).tolist()
@@ -30,17 +29,17 @@ def by_size(values: Tensor) -> Tensor:
 
 
 def top(values: Tensor, most: int) -> Tensor:
-    """Which places along the last axis are among the `most` largest absolute values, bool; NaN never is."""
+    """Which along the last axis are among the `most` largest absolute values, bool; NaN never is."""
     head = by_size(values)[..., :most]
     return torch.zeros_like(values, dtype=torch.bool).scatter(-1, head, True) & ~values.isnan()
 
 
-def ranking(effects: Effects, null: Effects, rng: np.random.Generator) -> pd.DataFrame:
+def ranking(tuned: Tuned, control: Tuned, rng: np.random.Generator) -> pd.DataFrame:
     """Units by the size of their effect, for every label and measure: of the angle R·|mean|, of others |mean|.
 
     Args:
-        effects: of the units.
-        null: of random directions.
+        tuned: the units.
+        control: random directions.
         rng: of the bootstrap.
 
     Returns:
@@ -50,40 +49,40 @@ def ranking(effects: Effects, null: Effects, rng: np.random.Generator) -> pd.Dat
         lack the label at one end), samples, p_control (share of random directions with at least the same effect at
         equal ‖Δw‖), mean_area (fraction of the frame), interpreted; by rank within label and measure.
     """
-    tuned, average = effects.tuned, effects.average
+    average = tuned.average
     known = ~average.value.isnan()
-    low, high = change_interval(effects.change, resample(len(tuned.class_index), rng))
-    p = p_control(per_length(average.effect, tuned), per_length(null.average.effect, null.tuned))
+    low, high = change_interval(tuned.change, resample(len(tuned.class_index), rng))
+    p = p_control(tuned.per_length(average.effect), control.per_length(control.average.effect))
     columns = {"change": average.value, "p_control": p, "low": low, "high": high}
-    columns |= {"resultant": average.resultants, "relative": _relative(effects)}
+    columns |= {"resultant": average.resultants, "relative": _relative(tuned)}
     columns = {name: values.where(known, torch.nan) for name, values in columns.items()} | {"n": average.n}
     order = by_size(average.ranked.movedim(0, -1))
     ordered = {name: values.movedim(0, -1).gather(-1, order) for name, values in columns.items()}
-    label = {"mean_area": effects.mean_area[:, None, None], "interpreted": effects.interpreted[:, None, None]}
+    label = {"mean_area": tuned.mean_area[:, None, None], "interpreted": tuned.interpreted[:, None, None]}
     label |= {"samples": len(tuned.class_index)}
     axes = {"label": tuned.labels, "measure": MEASURES, "rank": range(1, len(tuned.unit) + 1)}
     return long_table(axes, {"unit": tuned.unit[order]} | ordered | label)
 
 
-def _relative(effects: Effects) -> Tensor:
+def _relative(tuned: Tuned) -> Tensor:
     """Mean of the paper's relative change of areas; NaN for the other measures, `[P, K, M]`."""
-    columns, area = torch.full_like(effects.average.value, torch.nan), MEASURES.index("area")
-    columns[..., area] = relative(effects.change[..., area]).nanmean(1)
+    columns, area = torch.full_like(tuned.average.value, torch.nan), MEASURES.index("area")
+    columns[..., area] = relative(tuned.change[..., area]).nanmean(1)
     return columns
 
 
-def overlap(effects: Effects, most: int) -> pd.DataFrame:
+def overlap(tuned: Tuned, most: int) -> pd.DataFrame:
     """How many units the heads of two measures' rankings share: label, measure_a, measure_b, overlap.
 
     Args:
-        effects: of the units.
+        tuned: the units.
         most: units at the head of a ranking.
     """
-    heads = top(effects.average.ranked[:, effects.kept].movedim(0, -1), most).float()
+    heads = top(tuned.average.ranked[:, tuned.interpreted_index].movedim(0, -1), most).float()
     shared = torch.einsum("kap,kbp->kab", heads, heads).long()
     rows = [
         (label, MEASURES[a], MEASURES[b], int(shared[k, a, b]))
-        for k, label in enumerate(effects.kept_labels)
+        for k, label in enumerate(tuned.interpreted_labels)
         for a, b in combinations(range(len(MEASURES)), 2)
     ]
     return pd.DataFrame(rows, columns=["label", "measure_a", "measure_b", "overlap"])
@@ -129,14 +128,14 @@ def _axial_deviations(degrees: Tensor, mean: Tensor, counts: Tensor) -> Tensor:
     return percentiles(turned.where(~empty, torch.nan), known)
 
 
-def p_control(observed: Tensor, null: Tensor) -> Tensor:
+def p_control(observed: Tensor, control: Tensor) -> Tensor:
     """How often a random direction does at least as much: (k + 1) / (n + 1) (Davison & Hinkley 1997, §4.2.5).
 
     k of n random directions have an absolute value of at least the observed one's; NaN is left out.
 
     Args:
         observed: `[n, …]`.
-        null: `[directions, …]`, the other axes as in `observed`.
+        control: `[directions, …]`, the other axes as in `observed`.
 
     Returns:
         `[n, …]` in (0, 1]; NaN where there is nothing observed, or nothing to compare with.
@@ -145,10 +144,10 @@ def p_control(observed: Tensor, null: Tensor) -> Tensor:
         >>> p_control(torch.tensor([2.5, -0.5]), torch.tensor([1.0, -2.0, 3.0]))
         tensor([0.5000, 1.0000])
     """
-    known = ~null.isnan()
-    ordered = null.abs().where(known, -1.0).movedim(0, -1).contiguous().sort(-1).values
+    known = ~control.isnan()
+    ordered = control.abs().where(known, -1.0).movedim(0, -1).contiguous().sort(-1).values
     size = observed.abs().movedim(0, -1).contiguous()
-    larger = len(null) - torch.searchsorted(ordered, size)
+    larger = len(control) - torch.searchsorted(ordered, size)
     total = known.sum(0)[..., None]
     p = (larger + 1) / (total + 1)
     return p.where(~size.isnan() & (total > 0), torch.nan).movedim(-1, 0)

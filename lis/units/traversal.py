@@ -23,7 +23,8 @@ from lis.look import Look, Looker
 from lis.stage import MODELS, stage
 from lis.store import Artifact, Draft
 from lis.types import Link
-from lis.units.perturbation import Perturbation, perturbed, require_finite
+from lis.units.perturbation import Perturbation, perturbed
+from lis.units.tuned import sample_table
 from lis.units.tuning import perturbations, select
 
 CANDIDATES = 32
@@ -71,32 +72,28 @@ def traversal(ctx: Context, config: TraversalConfig, test: Artifact, linked: Art
 
     Tensors "traversal": `image [unit, example, step, 3, H, W]` uint8, examples ordered by class. Table "traversal", a
     row per image in the same order: unit, class, sample_index, step, value, probability (of the sample's own class),
-    `probability_<class>` for every class of the run, prediction, flipped (the prediction is not that of the strip's
+    `probability_<class>` for every class of the run, prediction, flipped (the prediction is not that of the
     first step). Table "ranking", largest change first: unit, minimum, maximum, step_norm, change, `change_<class>`
     (mean over the class's samples of p(max) − p(min)), `toward_<class>` (mean change of the class's probability over
     all samples), flipped (share of samples), selected. Where the generator knows the truth, "traversal" has factor and
-    factor_change (the true factor that moves most along the strip, from first to last step) and "ranking" has
+    factor_change (the true factor that moves most along the range, from first to last step) and "ranking" has
     `moved_<factor>` (mean change of every factor), in standard deviations over the test pairs.
 
     Raises:
-        ValueError: more samples or examples wanted than there are test pairs, or no unit is live.
+        ValueError: more samples or examples than there are test pairs, or no unit is live.
     """
-    _build(ctx, test, linked, draft)
-
-
-def _build(ctx: Context, test: Artifact, linked: Artifact, draft: Draft) -> None:
-    config, samples, model = ctx.config.traversal, test.tensors("pairs"), load_link(linked)
-    judged, selected = (first(samples, n) for n in (config.samples, config.examples))
+    samples, model = test.tensors("pairs"), load_link(linked)
+    judged, examples = (first(samples, n) for n in (config.samples, config.examples))
     truth, looker = Truth.of(ctx, samples["w"]), Looker(ctx, ctx.batches(), image=to_uint8)
-    result = candidates(linked.table("units"), model, selected["r"], max(CANDIDATES, config.units))
-    ranking = rank(replace(looker, image=None), model, judged, result, truth)
+    units = candidates(linked.table("units"), model, examples["r"], max(CANDIDATES, config.units))
+    ranking = rank(replace(looker, image=None), model, judged, units, truth)
     draft.table("ranking", ranking.assign(selected=np.arange(len(ranking)) < config.units))
     images, tables = [], []
-    for unit in ctx.progress.track(perturbations(ranking.head(config.units)), label="strips of units"):
+    for unit in ctx.progress.track(perturbations(ranking.head(config.units)), label="traversals of units"):
         values = unit.values(config.steps)
-        strip = tune(looker, model, selected["r"], unit, values)
-        images.append(strip.look.image)
-        tables.append(strip_table(ctx, selected, unit.unit, values, strip, truth))
+        w, look = traverse(looker, model, examples["r"], unit, values)
+        images.append(look.image)
+        tables.append(traversal_table(ctx, examples, unit.unit, values, w, look, truth))
     draft.tensors("traversal", {"image": torch.stack(images)})
     draft.table("traversal", pd.concat(tables, ignore_index=True))
 
@@ -138,76 +135,55 @@ def rank(
     """
     rows, ctx = [], looker.ctx
     for unit in ctx.progress.track(perturbations(units), label="ranking of units"):
-        strip = tune(looker, model, samples["r"], unit, unit.values(2))
-        rows.append(_effect(ctx, samples["class_index"], strip, truth))
+        w, look = traverse(looker, model, samples["r"], unit, unit.values(2))
+        rows.append(_effect(ctx, samples["class_index"], w, look, truth))
     ranked = pd.concat([units.reset_index(drop=True), pd.DataFrame(rows)], axis=1)
     return ranked.sort_values("change", ascending=False, kind="stable", ignore_index=True)
 
 
-def strip_table(
-    ctx: Context, samples: dict[str, Tensor], unit: int, values: Tensor, strip: Strip, truth: Truth | None
-) -> pd.DataFrame:
-    """The rows of one unit in the table "traversal" of `traversal`."""
-    n, steps = len(samples["r"]), len(values)
-    of_run = strip.look.probability.flatten(0, 1)
-    index = samples["class_index"].repeat_interleave(steps)
-    columns: dict[str, Any] = {
-        "unit": unit,
-        "class": np.asarray(ctx.class_names)[index.numpy()],
-        "sample_index": samples["sample_index"].repeat_interleave(steps),
-        "step": torch.arange(steps).repeat(n),
-        "value": values.repeat(n),
-        "probability": of_run.gather(1, index[:, None])[:, 0],
-    }
-    columns |= {f"probability_{name}": of_run[:, k] for k, name in enumerate(ctx.class_names)}
-    columns["prediction"] = np.asarray(ctx.classifier.class_names)[strip.look.prediction.flatten().numpy()]
-    columns["flipped"] = strip.flipped.flatten()
-    if truth is not None:
-        names, change = truth.largest(truth.moved(strip.w))
-        columns |= {"factor": np.repeat(names, steps), "factor_change": change.repeat_interleave(steps)}
-    return pd.DataFrame(columns)
-
-
-def _effect(ctx: Context, class_index: Tensor, strip: Strip, truth: Truth | None) -> dict[str, float]:
+def _effect(ctx: Context, class_index: Tensor, w: Tensor, look: Look, truth: Truth | None) -> dict[str, float]:
     """One row of the ranking: what a unit does between the two ends of its range."""
-    change = strip.look.probability.diff(dim=1)[:, 0]
-    subset = [float(change[class_index == c, c].mean()) for c in range(len(ctx.class_names))]
-    row = {"change": float(np.abs(subset).mean())}
-    row |= {f"change_{name}": mean for name, mean in zip(ctx.class_names, subset, strict=True)}
+    change = look.probability.diff(dim=1)[:, 0]
+    by_class = [float(change[class_index == c, c].mean()) for c in range(len(ctx.class_names))]
+    row = {"change": float(np.abs(by_class).mean())}
+    row |= {f"change_{name}": mean for name, mean in zip(ctx.class_names, by_class, strict=True)}
     row |= {f"toward_{name}": float(mean) for name, mean in zip(ctx.class_names, change.mean(0), strict=True)}
-    row["flipped"] = float(strip.flipped[:, -1].float().mean())
+    row["flipped"] = float(flipped(look.prediction)[:, -1].float().mean())
     if truth is not None:
-        moved = truth.moved(strip.w).mean(0)
-        row |= {f"moved_{name}": float(mean) for name, mean in zip(truth.names, moved, strict=True)}
+        row |= {f"moved_{name}": float(mean) for name, mean in zip(truth.names, truth.moved(w).mean(0), strict=True)}
     return row
 
 
-@dataclass(frozen=True)
-class Strip:
-    """What becomes of n samples along a perturbation."""
-
-    w: Tensor
-    """w̃ `[n, steps, w_dim]`."""
-    look: Look
-    """Of the images, `[n, steps, …]`."""
-
-    @property
-    def flipped(self) -> Tensor:
-        """Whether the prediction is another than at the first step: `[n, steps]` bool."""
-        prediction = self.look.prediction
-        return prediction != prediction[:, :1]
+def traversal_table(
+    ctx: Context, samples: dict[str, Tensor], unit: int, values: Tensor, w: Tensor, look: Look, truth: Truth | None
+) -> pd.DataFrame:
+    """The rows of one unit in the table "traversal" of `traversal`."""
+    index, p = samples["class_index"], look.probability
+    columns: dict[str, Any] = {"value": values, "probability": p[torch.arange(len(index)), :, index]}
+    columns |= {f"probability_{name}": p[..., k] for k, name in enumerate(ctx.class_names)}
+    columns["prediction"] = np.asarray(ctx.classifier.class_names)[look.prediction.numpy()]
+    columns["flipped"] = flipped(look.prediction)
+    if truth is not None:
+        names, change = truth.largest(truth.moved(w))
+        columns |= {"factor": np.asarray(names)[:, None], "factor_change": change[:, None]}
+    axes = {"unit": [unit], "sample": range(len(index)), "step": range(len(values))}
+    return sample_table(samples, ctx.class_names, axes, columns)
 
 
 @torch.inference_mode()
-def tune(looker: Looker, link: Link, r: Tensor, perturbation: Perturbation, values: Tensor) -> Strip:
-    """Samples `r [n, units]` at each of `values [steps]`, generated and looked at.
+def traverse(looker: Looker, link: Link, r: Tensor, perturbation: Perturbation, values: Tensor) -> tuple[Tensor, Look]:
+    """Samples `r [n, units]` at each of `values [steps]`: w̃ `[n, steps, w_dim]`, and what is read off their images.
 
     Raises:
         ValueError: the link gives a w̃ that is not finite, or as `Looker`.
     """
     w = perturbed(link, r, perturbation, values)
-    require_finite(w, perturbation)
-    return Strip(w, looker(w))
+    return w, looker(w)
+
+
+def flipped(prediction: Tensor) -> Tensor:
+    """Whether the `prediction [n, steps]` is another than at the first step: `[n, steps]` bool."""
+    return prediction != prediction[:, :1]
 
 
 @dataclass(frozen=True)
@@ -217,12 +193,12 @@ class Truth:
     names: tuple[str, ...]
     factors: Callable[[Tensor], Tensor]
     """`u [n, factors]` of `w [n, w_dim]`, on the CPU."""
-    spread: Tensor
+    std: Tensor
     """Standard deviation of each factor over some samples, `[factors]`; infinite for one that does not vary."""
 
     @classmethod
     def of(cls, ctx: Context, w: Tensor) -> Self | None:
-        """The truth with its spread over samples `w [n, w_dim]`; None where the generator does not know it."""
+        """The truth, in standard deviations over samples `w [n, w_dim]`; None where the generator knows none."""
         generator = ctx.generator
         if not isinstance(generator, TrueFactors):
             return None
@@ -230,15 +206,13 @@ class Truth:
         def factors(w: Tensor) -> Tensor:
             return generator.true_factors(w.to(ctx.device)).cpu()
 
-        spread = factors(w).std(0, correction=0)
-        return cls(
-            tuple(generator.factor_names), factors, torch.where(spread > STILL * spread.max(), spread, torch.inf)
-        )
+        std = factors(w).std(0, correction=0)
+        return cls(tuple(generator.factor_names), factors, std.where(std > STILL * std.max(), torch.inf))
 
     def moved(self, w: Tensor) -> Tensor:
-        """Change of each factor `[n, factors]` from the first to the last step of `w [n, steps, w_dim]`, in spreads."""
+        """Change of each factor `[n, factors]` from the first to the last step of `w [n, steps, w_dim]`, in stds."""
         first, last = (self.factors(w[:, step]) for step in (0, -1))
-        return (last - first) / self.spread
+        return (last - first) / self.std
 
     def largest(self, moved: Tensor) -> tuple[list[str], Tensor]:
         """Names and changes `[n]` of the factors that move most in each row of `moved [n, factors]`."""

@@ -22,11 +22,10 @@ from lis.stage import stage
 from lis.statistics import spearman
 from lis.store import Artifact, Draft
 from lis.types import Generator, Link
-from lis.units.effects import Effects, average
-from lis.units.perturbation import with_unit
+from lis.units.perturbation import Perturbation, perturbed
 from lis.units.ranking import top
-from lis.units.tuned import Tuned, long_table
-from lis.units.tuning import tuned_arrays, tuning
+from lis.units.tuned import Tuned, average, long_table
+from lis.units.tuning import perturbations, tuned_arrays, tuning
 
 VERSION = 4
 COMPARED = ("extent", "relative", *MEASURES)
@@ -51,18 +50,8 @@ class Renderer(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Block:
-    """Some of the tuned units, with the ends of their ranges."""
-
-    units: tuple[int, ...]
-    first: tuple[float, ...]
-    last: tuple[float, ...]
-
-    @property
-    def values(self) -> Tensor:
-        """First and last activation, `[units, 2]`."""
-        return torch.tensor([self.first, self.last]).T
+Block = tuple[Perturbation, ...]
+"""Some of the tuned units."""
 
 
 def validate_truth(generator: Generator) -> Renderer:
@@ -87,7 +76,7 @@ def validate_truth(generator: Generator) -> Renderer:
     check=lambda ctx: validate_truth(ctx.generator),
     arrays=tuned_arrays,
 )
-def truth(ctx: Context, screened: Artifact, linked: Artifact, draft: Draft) -> None:
+def truth(ctx: Context, artifact: Artifact, linked: Artifact, draft: Draft) -> None:
     """Part world: how far the measured changes of all tuned units are the true ones.
 
     For every unit and sample w̃ at the first and the last step is drawn exactly, and measured in the true masks (the
@@ -99,7 +88,26 @@ def truth(ctx: Context, screened: Artifact, linked: Artifact, draft: Draft) -> N
     Raises:
         ValueError: the generator does not know the truth, or knows none of the labels.
     """
-    _build(ctx, validate_truth(ctx.generator), screened, draft)
+    renderer, tuned = validate_truth(ctx.generator), Tuned.of(artifact)
+    known = [label for label in tuned.labels if label in renderer.labels]
+    if not known:
+        raise ValueError(
+            f"the segmenter's labels ({', '.join(tuned.labels)}) are none of those whose truth is known: expected some "
+            f"of {', '.join(renderer.labels)}; label these parts, or leave truth out of analysis.stages"
+        )
+    index = [tuned.labels.index(label) for label in known]
+    measured = compared(tuned.measures[:, :, 0], tuned.measures[:, :, -1])[:, :, index]
+    job = Job(ctx, renderer, load_link(linked), artifact.tensors("seeds")["r"], (artifact.key, linked.key))
+    table, size = artifact.table("units"), ctx.config.tuning.unit_block
+    units = perturbations(pd.DataFrame(table[table["tuned"]]))
+    blocks = [tuple(units[start : start + size]) for start in range(0, len(units), size)]
+    true = SHARDS.tensors(job, blocks, "true changes", "change")["change"]
+    true = true[:, :, [renderer.labels.index(label) for label in known]]
+    recovery = Recovery(tuned.unit, tuple(known), tuned.interpreted[index], measured, true)
+    agreement = recovery.agreement
+    draft.table("agreement", agreement)
+    draft.table("units", recovery.units)
+    draft.json("summary", summary(agreement))
 
 
 @torch.inference_mode()
@@ -121,18 +129,18 @@ class Job:
     r: Tensor
     """Activations of the samples that were tuned, `[S, units]`."""
     inputs: tuple[str, ...]
-    """Keys of the artifacts of the screen and of the link."""
+    """Keys of the artifacts of the tuning and of the link."""
 
 
 def _config(job: Job, block: Block) -> dict[str, Any]:
-    return {"units": list(block.units), "first": list(block.first), "last": list(block.last)}
+    return {"units": [[p.unit, p.low, p.high] for p in block]}
 
 
 def _change(job: Job, block: Block, draft: Draft) -> None:
     """True changes of the units of a block, in the samples that were tuned."""
     changes, at_once = [], job.ctx.images()
-    for unit, values in zip(block.units, block.values, strict=True):
-        w = with_unit(job.link, job.r, unit, values)
+    for unit in block:
+        w = perturbed(job.link, job.r, unit, unit.values(2))
         parts = at_once.map(lambda some: true_measures(job.renderer, some.to(job.ctx.device)), w.flatten(0, 1))
         first, last = torch.cat(list(parts)).unflatten(0, w.shape[:2]).unbind(1)
         changes.append(compared(first, last))
@@ -145,40 +153,6 @@ def _weights(job: Job, block: Block) -> dict[str, str]:
 
 SHARDS = Shards("truth-shard", VERSION, _config, _change, _weights)
 """Tensors "change": change `[U, S, labels, 7]` of a block of U units."""
-
-
-def _build(ctx: Context, renderer: Renderer, screened: Artifact, draft: Draft) -> None:
-    tuned = Tuned.of(screened, "tuning")
-    known = [label for label in tuned.labels if label in renderer.labels]
-    if not known:
-        raise ValueError(
-            f"the segmenter's labels ({', '.join(tuned.labels)}) are none of those whose truth is known: expected some "
-            f"of {', '.join(renderer.labels)}; label these parts, or leave truth out of analysis.stages"
-        )
-    effects, subset = Effects.of(tuned), [tuned.labels.index(label) for label in known]
-    measured = compared(tuned.measures[:, :, 0], tuned.measures[:, :, -1])
-    true = _true_change(ctx, renderer, screened, tuned)[:, :, [renderer.labels.index(label) for label in known]]
-    result = Recovery(tuned.unit, tuple(known), effects.interpreted[subset], measured[:, :, subset], true)
-    agreement = result.agreement
-    draft.table("agreement", agreement)
-    draft.table("units", result.units)
-    draft.json("summary", summary(agreement))
-
-
-def _true_change(ctx: Context, renderer: Renderer, screened: Artifact, tuned: Tuned) -> Tensor:
-    """True changes of all tuned units `[P, S, labels, 7]`."""
-    linked = link(ctx)
-    job = Job(ctx, renderer, load_link(linked), screened.tensors("seeds")["r"], (screened.key, linked.key))
-    blocks = _blocks(tuned, ctx.config.tuning.unit_block)
-    return SHARDS.tensors(job, blocks, "true changes", "change")["change"]
-
-
-def _blocks(tuned: Tuned, size: int) -> list[Block]:
-    unit, first, last = (column.tolist() for column in (tuned.unit, tuned.value[:, 0], tuned.value[:, -1]))
-    return [
-        Block(*(tuple(column[start : start + size]) for column in (unit, first, last)))
-        for start in range(0, len(unit), size)
-    ]
 
 
 @dataclass(frozen=True)
@@ -266,6 +240,6 @@ def head_overlap(measured: Tensor, true: Tensor) -> Array:
 
 def summary(agreement: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Mean spearman and overlap over the interpreted labels by measure, of `Recovery.agreement`."""
-    subset = agreement[agreement["interpreted"]]
-    means = {name: subset.loc[subset["measure"] == name, ["spearman", "overlap"]].mean() for name in COMPARED}
+    rows = agreement[agreement["interpreted"]]
+    means = {name: rows.loc[rows["measure"] == name, ["spearman", "overlap"]].mean() for name in COMPARED}
     return {name: {str(column): float(value) for column, value in row.items()} for name, row in means.items()}

@@ -1,22 +1,34 @@
-"""What tuning leaves behind: tables of measures and answers for every (perturbation, sample, step)."""
+"""What tuning measures of every (perturbation, sample, step), and what that is on average (paper §4.3)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 
+from lis.quantify.averages import Average, median_change
 from lis.quantify.change import change
+from lis.quantify.measures import interpreted, mean_area
 from lis.store import Artifact
+
+Axes = Mapping[str, Sequence[Any] | Tensor]
+"""Values along each axis of a table, by name."""
+BLOCK = 64
+"""Perturbations whose changes are computed at once: what bounds the memory."""
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """P perturbations (units or directions) of S samples in T steps; K labels, M measures, C classes of the run."""
+    """P perturbations (units or directions) of S samples in T steps; K labels, M measures, C classes of the run.
+
+    Averages over samples drop NaN, and treat the angle as what it is, an axis: see `lis.quantify.averages`.
+    """
 
     names: tuple[str, ...]
     """Of the perturbations: a unit's number, or what a direction is called."""
@@ -37,7 +49,7 @@ class Tuned:
     step_norm: Tensor
     """`[P, S]` float32: ‖w̃(last) − w̃(first)‖."""
     class_index: Tensor
-    """`[S]` int64: class of each sample, a place among the classes of the run; ordered."""
+    """`[S]` int64: class of each sample, index into the classes of the run; ordered."""
     sample_index: Tensor
     """`[S]` int64: index in the stream `tuning`."""
     labels: tuple[str, ...]
@@ -56,12 +68,54 @@ class Tuned:
         )
 
     @property
+    def rows(self) -> list[Tensor]:
+        """Indices `[s]` of the samples of each class."""
+        return [(self.class_index == c).nonzero()[:, 0] for c in range(len(self.class_names))]
+
+    @cached_property
     def change(self) -> Tensor:
-        """Change of every measure from the first to the last step, `[P, S, K, M]`."""
-        return change(self.measures[:, :, 0], self.measures[:, :, -1])
+        """From the first to the last step, `[P, S, K, M]` float32, NaN where a label is absent at either."""
+        blocks = self.measures.split(BLOCK)
+        return torch.cat([change(block[:, :, 0], block[:, :, -1]) for block in blocks])
+
+    @cached_property
+    def average(self) -> Average:
+        """Change over the samples of all classes, `[P, K, M]`."""
+        return average(self.change)
+
+    @cached_property
+    def by_class(self) -> Average:
+        """Change over the samples of each class, `[P, C, K, M]`."""
+        return _together([average(self.change[:, rows]) for rows in self.rows], partial(torch.stack, dim=1))
+
+    @cached_property
+    def median_by_class(self) -> Tensor:
+        """Median change over the samples of each class, `[P, C, K, M]`: see `median_change`."""
+        changes = [self.change[:, rows].split(BLOCK) for rows in self.rows]
+        return torch.stack([torch.cat([median_change(block, dim=1) for block in blocks]) for blocks in changes], 1)
+
+    @cached_property
+    def mean_area(self) -> Tensor:
+        """Mean area of each label over all images that have it, `[K]`, a fraction of the frame; NaN: no image has."""
+        return mean_area(self.measures)
+
+    @cached_property
+    def interpreted(self) -> Tensor:
+        """Which labels are large enough to be interpreted, `[K]` bool."""
+        return interpreted(self.measures)
 
     @property
-    def own_probability(self) -> Tensor:
+    def interpreted_index(self) -> list[int]:
+        """Indices of the labels that are interpreted."""
+        return self.interpreted.nonzero()[:, 0].tolist()
+
+    @property
+    def interpreted_labels(self) -> list[str]:
+        """Names of the labels that are interpreted."""
+        return [self.labels[k] for k in self.interpreted_index]
+
+    @property
+    def class_probability(self) -> Tensor:
         """Probability of each sample's own class, `[P, S, T]`."""
         index = self.class_index[None, :, None, None].expand(len(self.unit), -1, self.value.shape[1], 1)
         return self.probability.gather(3, index)[..., 0]
@@ -69,15 +123,28 @@ class Tuned:
     @property
     def probability_change(self) -> Tensor:
         """Change of the probability of each sample's own class from the first to the last step, `[P, S]`."""
-        return self.own_probability[..., -1] - self.own_probability[..., 0]
+        return self.class_probability[..., -1] - self.class_probability[..., 0]
 
     @property
     def flipped(self) -> Tensor:
         """Whether the last step's prediction is another than the first's, `[P, S]` bool."""
         return self.prediction[..., -1] != self.prediction[..., 0]
 
+    def per_length(self, values: Tensor) -> Tensor:
+        """What the perturbations do, `[P, …]`, over their mean ‖Δw‖: so those of different lengths are compared."""
+        return values / self.step_norm.nanmean(1).reshape(-1, *[1] * (values.ndim - 1))
 
-def long_table(axes: Mapping[str, Sequence[Any] | Tensor], columns: Mapping[str, Any]) -> pd.DataFrame:
+
+def average(change: Tensor) -> Average:
+    """Of `change [P, S, K, M]` over the samples, block by block: `[P, K, M]`."""
+    return _together([Average.of(block, dim=1) for block in change.split(BLOCK)], torch.cat)
+
+
+def _together(parts: Sequence[Average], join: Callable[[list[Tensor]], Tensor]) -> Average:
+    return Average(*(join(list(columns)) for columns in zip(*(vars(part).values() for part in parts), strict=True)))
+
+
+def long_table(axes: Axes, columns: Mapping[str, Any]) -> pd.DataFrame:
     """A column per axis and per array; the last axis runs fastest.
 
     Args:
@@ -97,3 +164,21 @@ def long_table(axes: Mapping[str, Sequence[Any] | Tensor], columns: Mapping[str,
     named = {name: np.asarray(values)[index] for (name, values), index in zip(axes.items(), indices, strict=True)}
     flat = {name: np.broadcast_to(np.asarray(values), size).reshape(-1) for name, values in columns.items()}
     return pd.DataFrame(named | flat)
+
+
+def sample_table(
+    samples: Mapping[str, Any], class_names: Sequence[str], axes: Axes, columns: Mapping[str, Any]
+) -> pd.DataFrame:
+    """A `long_table` in which class and sample_index say what the numbers of its axis "sample" stand for.
+
+    Args:
+        samples: class_index and sample_index, `[n]` int64 each.
+        class_names: names that class_index points into.
+        axes: as of `long_table`; "sample" is `range(n)`.
+        columns: as of `long_table`.
+    """
+    table = long_table(axes, columns)
+    column, index = list(table).index("sample"), table.pop("sample").to_numpy(dtype=int)
+    table.insert(column, "class", np.asarray(class_names)[samples["class_index"].numpy()[index]])
+    table.insert(column + 1, "sample_index", samples["sample_index"].numpy()[index])
+    return table

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -26,13 +27,14 @@ from lis.stage import MODELS, stage
 from lis.store import Artifact, Draft
 from lis.streams import Stream
 from lis.types import Link
-from lis.units.perturbation import Perturbation, perturbed, require_finite, step_norm
+from lis.units.perturbation import Perturbation, perturbed, step_norm
+from lis.units.tuned import sample_table
 
 UNMOVED = Perturbation("unmoved", 0.0, 0.0, unit=0, relative=True)
 """Leaves a sample as it is."""
 SHARD_VERSION = 2
 EXACT = 1e-6
-"""A step is as long as wanted within this share."""
+"""A step is as long as requested within this share."""
 _DOUBLINGS = 60
 
 
@@ -68,7 +70,37 @@ def tuning(ctx: Context, linked: Artifact, seeds: Artifact, parts: Artifact, dra
         ValueError: no unit is live or moves w, a style code or an answer is not finite, memory runs out with a single
             image, or what the stages before refuse.
     """
-    _build(ctx, linked, seeds, parts, draft)
+    config, samples, table = ctx.config.tuning, seeds.tensors("pairs"), linked.table("units")
+    segments, model, std = load_segmenter(ctx, parts), load_link(linked).to(ctx.device), live_std(table)
+    job = Job(ctx, model, Looker.tuned(ctx, Masks(segments), segments.labels), std, (linked.key, parts.key))
+    r, varying = samples["r"].to(ctx.device), std.where(std.isfinite(), 0).to(ctx.device)
+    units = select(table, model, r, config.units)
+    tuned = units.loc[units["tuned"]]
+    steps = tuned["step_norm"].tolist()
+    directions = control_directions(model, r, varying, steps, config.control_directions, ctx.config.seed)
+    size = (len(r), len(segments.labels), len(ctx.class_names))
+    unmoved = Group.of([UNMOVED], 1, *size)
+    groups = {
+        "tuning": Group.of(perturbations(tuned), config.steps, *size),
+        "control": Group.of(directions, config.steps, *size),
+    }
+    _fill(job, samples, [unmoved, *groups.values()])
+    for name, group in groups.items():
+        draft.tensors(name, group.tensors(samples))
+    images = {name: unmoved.results[name][0, :, 0] for name in ("measures", "probability")}
+    with torch.inference_mode():
+        draft.tensors("seeds", {"r": r, "w": model(r)} | images)
+    class_index = {"class_index": samples["class_index"]}
+    draft.table("seeds", sample_table(samples, ctx.class_names, {"sample": range(len(r))}, class_index))
+    draft.table("units", units)
+    names = {name: [p.name for p in group.perturbations] for name, group in groups.items()}
+    facts = {"labels": list(segments.labels), "measures": list(MEASURES), "class_names": list(ctx.class_names)}
+    draft.json("facts", {"names": names, **facts})
+
+
+def live_std(units: pd.DataFrame) -> Tensor:
+    """Standard deviation of each unit of the link's table "units", infinite for those not live: `[units]` float32."""
+    return torch.from_numpy(np.where(units["status"] == "live", units["std"], np.inf)).float()
 
 
 @dataclass(frozen=True)
@@ -94,11 +126,6 @@ class Group:
         }
         return cls(tuple(perturbations), steps, results)
 
-    def put(self, index: tuple[slice, slice], result: dict[str, Tensor]) -> None:
-        """Writes a shard's results to their perturbations and samples."""
-        for name, values in result.items():
-            self.results[name][index] = values
-
     def tensors(self, samples: dict[str, Tensor]) -> dict[str, Tensor]:
         """The fields of `Tuned` that are tensors."""
         values = [p.values(self.steps) for p in self.perturbations]
@@ -110,85 +137,27 @@ class Group:
         }
 
 
-def _build(ctx: Context, linked: Artifact, seeds: Artifact, parts: Artifact, draft: Draft) -> None:
-    config, samples, table = ctx.config.tuning, seeds.tensors("pairs"), linked.table("units")
-    job = _job(ctx, linked, parts, table)
-    r = samples["r"].to(ctx.device)
-    units = select(table, job.link, r, config.units)
-    tuned = units.loc[units["tuned"]]
-    std = torch.where(job.spread.isfinite(), job.spread, 0).to(ctx.device)
-    null = control_directions(job.link, r, std, tuned["step_norm"].tolist(), config.control_directions, ctx.config.seed)
-    size = (len(r), len(job.looker.labels), len(ctx.class_names))
-    groups = {
-        "seeds": Group.of([UNMOVED], 1, *size),
-        "tuning": Group.of(perturbations(tuned), config.steps, *size),
-        "control": Group.of(null, config.steps, *size),
-    }
-    _fill(job, samples, list(groups.values()))
-    for name in ("tuning", "control"):
-        draft.tensors(name, groups[name].tensors(samples))
-    draft.tensors("seeds", _unmoved(job, r, groups["seeds"]))
-    draft.table("seeds", _seed_table(ctx, samples))
-    draft.table("units", units)
-    draft.json("facts", _facts(ctx, job.looker.labels, groups))
-
-
 def _fill(job: Job, samples: dict[str, Tensor], groups: Sequence[Group]) -> None:
-    """Makes all shards, whatever is there already, and puts each where it belongs."""
-    ctx, config = job.ctx, job.ctx.config.tuning
-    indices = [
-        (group, slice(first, first + config.unit_block), rows)
-        for group in groups
-        for rows in _rows(samples["class_index"], config.seed_block)
-        for first in range(0, len(group.perturbations), config.unit_block)
-    ]
-    blocks = [_block(ctx, samples, *index) for index in indices]
+    """Makes all shards, whatever is there already, and puts the results of each where it belongs."""
+    config, names = job.ctx.config.tuning, job.ctx.class_names
+    indices, blocks = [], []
+    for group, rows in product(groups, _rows(samples["class_index"], config.seed_block)):
+        name = names[int(samples["class_index"][rows.start])]
+        for first in range(0, len(group.perturbations), config.unit_block):
+            columns = slice(first, first + config.unit_block)
+            indices.append((group, columns, rows))
+            moved = group.perturbations[columns]
+            blocks.append(Block(name, samples["sample_index"][rows], samples["r"][rows], moved, group.steps))
     made = SHARDS.artifacts(job, blocks, "tuning (blocks of units and samples)")
     for (group, columns, rows), artifact in zip(indices, made, strict=True):
-        group.put((columns, rows), artifact.tensors("block"))
+        for name, values in artifact.tensors("block").items():
+            group.results[name][columns, rows] = values
 
 
 def _rows(class_index: Tensor, most: int) -> list[slice]:
     """Consecutive samples of one class, at most so many: of an ascending `class_index [S]`."""
-    ends = class_index.bincount().cumsum(0).tolist()
-    starts = [0, *ends[:-1]]
-    return [
-        slice(k, min(k + most, end)) for start, end in zip(starts, ends, strict=True) for k in range(start, end, most)
-    ]
-
-
-def _block(ctx: Context, samples: dict[str, Tensor], group: Group, columns: slice, rows: slice) -> Block:
-    name = ctx.class_names[int(samples["class_index"][rows.start])]
-    moved = group.perturbations[columns]
-    return Block(name, samples["sample_index"][rows], samples["r"][rows], moved, group.steps)
-
-
-def _job(ctx: Context, linked: Artifact, parts: Artifact, units: pd.DataFrame) -> Job:
-    segments = load_segmenter(ctx, parts)
-    looker = Looker.tuned(ctx, Masks(segments), segments.labels)
-    spread = torch.from_numpy(np.where(units["status"] == "live", units["std"], np.inf)).float()
-    return Job(ctx, load_link(linked).to(ctx.device), looker, spread, (linked.key, parts.key))
-
-
-@torch.inference_mode()
-def _unmoved(job: Job, r: Tensor, group: Group) -> dict[str, Tensor]:
-    result = {name: group.results[name][0, :, 0] for name in ("measures", "probability")}
-    return {"r": r, "w": job.link(r)} | result
-
-
-def _seed_table(ctx: Context, samples: dict[str, Tensor]) -> pd.DataFrame:
-    index = samples["class_index"].numpy()
-    columns = {"class": np.asarray(ctx.class_names)[index], "class_index": index}
-    return pd.DataFrame(columns | {"sample_index": samples["sample_index"].numpy()})
-
-
-def _facts(ctx: Context, labels: Sequence[str], groups: dict[str, Group]) -> dict[str, Any]:
-    return {
-        "names": {name: [p.name for p in groups[name].perturbations] for name in ("tuning", "control")},
-        "labels": list(labels),
-        "measures": list(MEASURES),
-        "class_names": list(ctx.class_names),
-    }
+    ends = pairwise([0, *class_index.bincount().cumsum(0).tolist()])
+    return [slice(k, min(k + most, end)) for start, end in ends for k in range(start, end, most)]
 
 
 @dataclass(frozen=True)
@@ -199,7 +168,7 @@ class Job:
     link: Link
     """On the run's device."""
     looker: Looker
-    spread: Tensor
+    std: Tensor
     """Standard deviation of each unit, infinite for units that are not live: `[units]` on the CPU."""
     inputs: tuple[str, ...]
     """Keys of the artifacts of the link and of the segmenter."""
@@ -217,43 +186,28 @@ class Block:
     perturbations: tuple[Perturbation, ...]
     steps: int
 
+    def config(self, ctx: Context) -> dict[str, Any]:
+        """What follows from samples and steps in the recipe of a shard."""
+        config = ctx.config
+        samples = {"seed": config.seed, "truncation": config.gan.truncation, "samples": self.sample_index.tolist()}
+        return samples | {"class": self.class_name, "steps": self.steps}
+
 
 def _config(job: Job, block: Block) -> dict[str, Any]:
-    config = job.ctx.config
-    return {
-        "seed": config.seed,
-        "truncation": config.gan.truncation,
-        "class": block.class_name,
-        "classes": list(job.ctx.class_names),
-        "samples": block.sample_index.tolist(),
-        "perturbations": [[p.name, p.low, p.high, p.relative] for p in block.perturbations],
-        "steps": block.steps,
-    }
+    moves = [[p.name, p.low, p.high, p.relative] for p in block.perturbations]
+    return block.config(job.ctx) | {"classes": list(job.ctx.class_names), "perturbations": moves}
 
 
 @torch.inference_mode()
 def _build_shard(job: Job, block: Block, draft: Draft) -> None:
-    w = torch.stack([_linked(job, block, perturbation) for perturbation in block.perturbations])
+    r = block.r.to(job.ctx.device)
+    w = torch.stack([perturbed(job.link, r, p, p.values(block.steps)) for p in block.perturbations])
     look = job.looker(w)
     encoded = zip(block.perturbations, look.r[:, :, 0], look.r[:, :, -1], strict=True)
-    reencoded_share, off_target = zip(*(arrived(p, first, last, job.spread) for p, first, last in encoded), strict=True)
-    draft.tensors(
-        "block",
-        look.tensors(("measures", "probability", "prediction"))
-        | {
-            "reencoded_share": torch.stack(reencoded_share),
-            "off_target": torch.stack(off_target),
-            "step_norm": (w[:, :, -1] - w[:, :, 0]).norm(dim=2),
-        },
-    )
-
-
-def _linked(job: Job, block: Block, perturbation: Perturbation) -> Tensor:
-    """w̃ `[n, steps, w_dim]` of a block along one perturbation."""
-    values = perturbation.values(block.steps)
-    w = perturbed(job.link, block.r.to(job.ctx.device), perturbation, values)
-    require_finite(w, perturbation)
-    return w
+    reencoded_share, off_target = zip(*(arrived(p, first, last, job.std) for p, first, last in encoded), strict=True)
+    links = {"reencoded_share": torch.stack(reencoded_share), "off_target": torch.stack(off_target)}
+    links["step_norm"] = (w[:, :, -1] - w[:, :, 0]).norm(dim=2)
+    draft.tensors("block", look.tensors(("measures", "probability", "prediction")) | links)
 
 
 SHARDS = Shards("tuning-shard", SHARD_VERSION, _config, _build_shard)
@@ -262,17 +216,17 @@ prediction `[P, n, T, …]`, and reencoded_share, off_target, step_norm `[P, n]`
 finite is a ValueError."""
 
 
-def arrived(perturbation: Perturbation, first: Tensor, last: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
+def arrived(perturbation: Perturbation, first: Tensor, last: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
     """What of a perturbation is found when its images are encoded again.
 
     With r̃ the activations of an image and Δr̃ = r̃(last) − r̃(first): reencoded_share is Δr̃·d / (v(last) − v(first)), and
-    others the root mean square over the other live units of the rest, Δr̃ − (Δr̃·d) d, in standard deviations.
+    off_target the root mean square over the other live units of the rest, Δr̃ − (Δr̃·d) d, in standard deviations.
 
     Args:
         perturbation: d and its range.
         first: r̃ of the first images, `[n, units]`.
         last: r̃ of the last images.
-        spread: standard deviation of each unit, `[units]`; infinite for units that are not live.
+        std: standard deviation of each unit, `[units]`; infinite for units that are not live.
 
     Returns:
         reencoded_share and off_target, `[n]` float32; NaN where nothing was asked, or where there is no other unit.
@@ -285,8 +239,8 @@ def arrived(perturbation: Perturbation, first: Tensor, last: Tensor, spread: Ten
     """
     change = last - first
     reencoded_share = perturbation.project(change) / (perturbation.high - perturbation.low or torch.nan)
-    rest = perturbation.without(change) / spread
-    return reencoded_share, (rest.square().sum(1) / (int(spread.isfinite().sum()) - 1 or torch.nan)).sqrt()
+    rest = perturbation.without(change) / std
+    return reencoded_share, (rest.square().sum(1) / (int(std.isfinite().sum()) - 1 or torch.nan)).sqrt()
 
 
 @torch.inference_mode()
@@ -351,7 +305,7 @@ def control_directions(
     result = []
     for k, draw in enumerate(draws * std):
         unit = Perturbation.along(f"random {k}", draw, -0.5, 0.5, relative=True)
-        length = _reached(
+        length = _length_of_step(
             lambda s, unit=unit: step_norm(link, r, _of_length(unit, s)), steps[k % len(steps)], unit.name
         )
         result.append(_of_length(unit, length))
@@ -362,8 +316,8 @@ def _of_length(direction: Perturbation, length: float) -> Perturbation:
     return replace(direction, low=-length / 2, high=length / 2)
 
 
-def _reached(step: Callable[[float], float], requested: float, name: str) -> float:
-    """The length whose `step` is the wanted one: at once where it is proportional, else by Brent's method."""
+def _length_of_step(step: Callable[[float], float], requested: float, name: str) -> float:
+    """The length whose `step` is the requested one: at once where it is proportional, else by Brent's method."""
     first = step(1.0)
     length = requested / first if first > 0 else 1.0
     if abs(step(length) - requested) <= EXACT * requested:

@@ -1,11 +1,11 @@
-"""One unit or one direction in R, looked at closely: pictures, parts, measures and answers along its range."""
+"""One unit, looked at closely: pictures, parts, measures and answers along its range; `direction` shares them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from torch import Tensor
 from lis.config import RunConfig
 from lis.context import Context
 from lis.linking.link import link, load_link
-from lis.linking.pairs import test_pairs, train_pairs
+from lis.linking.pairs import test_pairs
 from lis.look import PICTURED, Looker
 from lis.names import nearest
 from lis.peaks import picture_arrays
@@ -26,42 +26,42 @@ from lis.segmentation.training import part_images
 from lis.stage import MODELS, stage
 from lis.store import Artifact, Draft
 from lis.types import Classifier, Link
-from lis.units.direction import check_direction, direction_key, find_direction
 from lis.units.parts import Parts, segmented
-from lis.units.perturbation import Perturbation, perturbed, require_finite
-from lis.units.traversal import first
-from lis.units.tuned import long_table
-from lis.units.tuning import arrived
+from lis.units.perturbation import Perturbation
+from lis.units.traversal import first, flipped, traverse
+from lis.units.tuned import long_table, sample_table
+from lis.units.tuning import arrived, live_std
 
 
-def wanted_unit(settings: RunConfig, classifier: Classifier) -> int:
+def requested_unit(settings: RunConfig, classifier: Classifier) -> int:
     """The unit that is asked for.
 
     Raises:
-        ValueError: it is missing or unknown, as is the class, or there are fewer test pairs than samples wanted.
+        ValueError: it is missing or unknown, as is the class, or there are fewer test pairs than samples.
     """
-    _check_samples(settings)
+    check_samples(settings)
     if settings.unit is None:
         raise ValueError(f"which unit? Give one, from unit=0 to unit={classifier.units - 1}")
-    if settings.unit not in range(classifier.units):
-        raise ValueError(f"unit={settings.unit}: expected 0 to {classifier.units - 1}, the classifier's units")
-    return settings.unit
+    return check_unit(settings.unit, classifier)
 
 
-def wanted_direction(settings: RunConfig, classifier: Classifier) -> str:
-    """The direction that is asked for.
+def check_unit(unit: int, classifier: Classifier) -> int:
+    """The unit.
 
     Raises:
-        ValueError: it is missing or unknown, as is the class, or there are fewer test pairs than samples wanted.
+        ValueError: the classifier has no such unit.
     """
-    _check_samples(settings)
-    if settings.direction is None:
-        raise ValueError("which direction? Give direction=pc:1, direction=classes:<from>-<to>, or the path of a vector")
-    check_direction(settings.direction, settings.classes.names, classifier.units)
-    return settings.direction
+    if unit not in range(classifier.units):
+        raise ValueError(f"unit={unit}: expected 0 to {classifier.units - 1}, the classifier's units")
+    return unit
 
 
-def _check_samples(settings: RunConfig) -> None:
+def check_samples(settings: RunConfig) -> None:
+    """Checks the samples of a view.
+
+    Raises:
+        ValueError: the class is unknown, or there are fewer test pairs than samples.
+    """
     names, samples = settings.classes.names, settings.view.samples
     if settings.class_name not in (None, *names):
         near = nearest(str(settings.class_name), names)
@@ -72,16 +72,35 @@ def _check_samples(settings: RunConfig) -> None:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class Wanted:
-    """What is looked at."""
-
-    along: Perturbation
-    known: dict[str, Any]
-    """What the training pairs say about it."""
+def view_key(ctx: Context) -> dict[str, Any]:
+    """What a view depends on beside its unit or direction."""
+    return {"view": asdict(ctx.config.view), "class": ctx.config.class_name}
 
 
-def of_unit(units: pd.DataFrame, unit: int) -> Wanted:
+@stage(
+    "unit",
+    version=3,
+    inputs=(link, test_pairs, segmented),
+    models=MODELS,
+    also=lambda ctx: view_key(ctx) | {"unit": ctx.config.unit},
+    check=lambda ctx: requested_unit(ctx.config, ctx.classifier),
+    images=part_images,
+    arrays=picture_arrays,
+)
+def unit_view(ctx: Context, linked: Artifact, test: Artifact, trained: Artifact | None, draft: Draft) -> None:
+    """One unit from its smallest to its largest activation over the training pairs, on test pairs.
+
+    Holds what `write_view` writes. The unit is `unit`, the samples the first `view.samples` of `class_name`, or,
+    without it, the first of each class.
+
+    Raises:
+        ValueError: as `requested_unit`; a dead unit; what the stages before refuse.
+    """
+    along, known = of_unit(linked.table("units"), requested_unit(ctx.config, ctx.classifier))
+    write_view(ctx, along, known, linked, test, draft)
+
+
+def of_unit(units: pd.DataFrame, unit: int) -> tuple[Perturbation, dict[str, Any]]:
     """A unit with its range, and what the link's table "units" says about it.
 
     Raises:
@@ -96,111 +115,38 @@ def of_unit(units: pd.DataFrame, unit: int) -> Wanted:
         )
     low, high = float(row["minimum"]), float(row["maximum"])
     known = {name: _finite(row[name]) for name in ("mean", "std", "step_norm_low", "step_norm_high")}
-    return Wanted(Perturbation.of_unit(unit, low, high), {"status": row["status"]} | known)
+    return Perturbation.of_unit(unit, low, high), {"status": row["status"]} | known
 
 
-def of_direction(text: str, direction: Tensor, r: Tensor) -> Wanted:
-    """A direction `[units]` with the range of its projections over samples `r [n, units]`.
-
-    Raises:
-        ValueError: all projections are equal.
-    """
-    whole = Perturbation.along(text, direction, 0.0, 0.0)
-    at = whole.project(r)
-    if not at.max() - at.min() > 1e-6 * at.abs().max():
-        raise ValueError(
-            f"direction={text}: all training pairs lie at {at[0]:g} along it, so there is no range to show"
-        )
-    known = {"status": "live", "mean": float(at.mean()), "std": float(at.std(correction=0))}
-    return Wanted(Perturbation.along(text, direction, float(at.min()), float(at.max())), known)
-
-
-def _also(ctx: Context) -> dict[str, Any]:
-    return {"view": asdict(ctx.config.view), "class": ctx.config.class_name}
-
-
-def _direction(ctx: Context) -> dict[str, Any]:
-    return {"direction": direction_key(wanted_direction(ctx.config, ctx.classifier), ctx.classifier.units)}
-
-
-@stage(
-    "unit",
-    version=2,
-    inputs=(link, test_pairs, segmented),
-    models=MODELS,
-    also=lambda ctx: _also(ctx) | {"unit": ctx.config.unit},
-    check=lambda ctx: wanted_unit(ctx.config, ctx.classifier),
-    images=part_images,
-    arrays=picture_arrays,
-)
-def unit_view(ctx: Context, linked: Artifact, test: Artifact, trained: Artifact | None, draft: Draft) -> None:
-    """One unit from its smallest to its largest activation over the training pairs, on test pairs.
-
-    Holds what `_build` writes. The unit is `unit`, the samples the first `view.samples` of `class_name`, or, without
-    it, the first of each class.
-
-    Raises:
-        ValueError: as `wanted_unit`; a dead unit; what the stages before refuse.
-    """
-    requested = of_unit(linked.table("units"), wanted_unit(ctx.config, ctx.classifier))
-    _build(ctx, requested, linked, _chosen(test.tensors("pairs"), ctx), Parts.of(ctx), draft)
-
-
-@stage(
-    "direction",
-    version=2,
-    inputs=(link, test_pairs, segmented, train_pairs),
-    models=MODELS,
-    also=lambda ctx: _also(ctx) | _direction(ctx),
-    check=lambda ctx: wanted_direction(ctx.config, ctx.classifier),
-    images=part_images,
-    arrays=picture_arrays,
-)
-def direction_view(
-    ctx: Context, linked: Artifact, test: Artifact, trained: Artifact | None, train: Artifact, draft: Draft
+def write_view(
+    ctx: Context, along: Perturbation, known: dict[str, Any], linked: Artifact, test: Artifact, draft: Draft
 ) -> None:
-    """One direction in R, from the smallest to the largest projection of the training pairs, on test pairs.
+    """What a view along a unit or direction holds; `known` is what the training pairs say about it.
 
-    Holds what `_build` writes; the samples are those of `unit_view`.
-
-    Raises:
-        ValueError: as `wanted_direction`; a direction along which no training pair differs; what earlier stages refuse.
-    """
-    text, samples = wanted_direction(ctx.config, ctx.classifier), train.tensors("pairs")
-    direction = find_direction(text, samples["r"], samples["class_index"], ctx.class_names)
-    requested = of_direction(text, direction, samples["r"])
-    _build(ctx, requested, linked, _chosen(test.tensors("pairs"), ctx), Parts.of(ctx), draft)
-
-
-def _chosen(samples: Mapping[str, Tensor], ctx: Context) -> dict[str, Tensor]:
-    """The samples that are shown, ordered by class."""
-    if ctx.config.class_name is None:
-        return first(dict(samples), 1)
-    subset = samples["class_index"] == ctx.class_names.index(ctx.config.class_name)
-    return {name: values[subset][: ctx.config.view.samples] for name, values in samples.items()}
-
-
-def _build(
-    ctx: Context, requested: Wanted, linked: Artifact, samples: dict[str, Tensor], parts: Parts, draft: Draft
-) -> None:
-    """Tensors "walk": what `Walk` holds. Tables "steps", "measures" and "affected": see `lis.units.unit`.
+    Tensors "traversal": what `Traversal` holds. Tables "steps", "measures" and "affected": see `step_table`,
+    `measure_table` and `affected_table`.
 
     Json "facts": name, unit (−1 for a direction), low, high, mean and std (of r·d over the training pairs), status,
     step_norm, reencoded_share, off_target (means over the samples), step_norm_low and step_norm_high (of a unit, where
     the link is linear), labels, class_names.
     """
-    units = linked.table("units")
-    spread = torch.from_numpy(np.where(units["status"] == "live", units["std"], np.inf)).float()
-    result, along = walk(ctx, load_link(linked), parts, requested.along, samples, spread), requested.along
-    draft.tensors("walk", vars(result))
+    parts, std = Parts.of(ctx), live_std(linked.table("units"))
+    result = Traversal.of(ctx, load_link(linked), parts, along, _samples(test.tensors("pairs"), ctx), std)
+    draft.tensors("traversal", vars(result))
     draft.table("steps", step_table(result, ctx.class_names, ctx.classifier.class_names))
     draft.table("measures", measure_table(result, parts.labels, ctx.class_names))
     draft.table("affected", affected_table(result, parts.labels))
+    facts = {"name": along.name, "unit": along.unit, "low": along.low, "high": along.high, **known}
     means = {name: _finite(getattr(result, name).nanmean()) for name in ("step_norm", "reencoded_share", "off_target")}
-    subset = {"name": along.name, "unit": along.unit, "low": along.low, "high": along.high}
-    draft.json(
-        "facts", subset | requested.known | means | {"labels": list(parts.labels), "class_names": list(ctx.class_names)}
-    )
+    draft.json("facts", facts | means | {"labels": list(parts.labels), "class_names": list(ctx.class_names)})
+
+
+def _samples(samples: dict[str, Tensor], ctx: Context) -> dict[str, Tensor]:
+    """The samples of a view, ordered by class."""
+    if ctx.config.class_name is None:
+        return first(samples, 1)
+    rows = samples["class_index"] == ctx.class_names.index(ctx.config.class_name)
+    return {name: values[rows][: ctx.config.view.samples] for name, values in samples.items()}
 
 
 def _finite(value: Any) -> float | None:
@@ -209,15 +155,15 @@ def _finite(value: Any) -> float | None:
 
 
 @dataclass(frozen=True)
-class Walk:
+class Traversal:
     """What becomes of n samples in t steps; K labels, C classes of the run."""
 
     class_index: Tensor
-    """`[n]` int64, a place among the classes of the run."""
+    """`[n]` int64, index into the classes of the run."""
     sample_index: Tensor
     """`[n]` int64, index in the stream of the test pairs."""
-    own: Tensor
-    """The samples' own r·d, `[n]` float32."""
+    projection: Tensor
+    """r·d of the samples themselves, `[n]` float32."""
     value: Tensor
     """r·d at each step, `[t]` float32."""
     image: Tensor
@@ -237,93 +183,89 @@ class Walk:
     step_norm: Tensor
     """‖w̃(last) − w̃(first)‖, `[n]` float32."""
 
+    @classmethod
+    @torch.inference_mode()
+    def of(
+        cls, ctx: Context, link: Link, parts: Parts, along: Perturbation, samples: dict[str, Tensor], std: Tensor
+    ) -> Self:
+        """Of samples along a perturbation in `view.steps` steps.
+
+        Args:
+            ctx: the run.
+            link: the link, on the CPU.
+            parts: what is looked for in the images.
+            along: the unit or direction, and its range.
+            samples: `r [n, units]`, `class_index [n]`, `sample_index [n]`.
+            std: standard deviation of each unit, `[units]`; infinite for units that are not live.
+
+        Raises:
+            ValueError: the link gives a w̃ that is not finite.
+        """
+        value = along.values(ctx.config.view.steps)
+        w, look = traverse(Looker.pictured(ctx, parts.masks, parts.labels), link, samples["r"], along, value)
+        reencoded_share, off_target = arrived(along, look.r[:, 0], look.r[:, -1], std)
+        return cls(
+            samples["class_index"],
+            samples["sample_index"],
+            along.project(samples["r"]),
+            value,
+            **look.tensors(PICTURED),
+            reencoded_share=reencoded_share,
+            off_target=off_target,
+            step_norm=(w[:, -1] - w[:, 0]).norm(dim=1),
+        )
+
+    @property
+    def axes(self) -> dict[str, range]:
+        """Samples and steps, for a table."""
+        return {"sample": range(len(self.projection)), "step": range(len(self.value))}
+
     @property
     def change(self) -> Tensor:
         """Change of every measure since the first step, `[n, t, K, 5]`: see `changes_along`."""
         return changes_along(self.measures)
 
     @property
-    def own_probability(self) -> Tensor:
+    def class_probability(self) -> Tensor:
         """Probability of each sample's own class, `[n, t]`."""
-        return self.probability[torch.arange(len(self.own)), :, self.class_index]
+        return self.probability[torch.arange(len(self.projection)), :, self.class_index]
 
     @property
     def flipped(self) -> Tensor:
         """Whether the answer is another than at the first step, `[n, t]` bool."""
-        return self.prediction != self.prediction[:, :1]
+        return flipped(self.prediction)
 
 
-@torch.inference_mode()
-def walk(
-    ctx: Context, link: Link, parts: Parts, along: Perturbation, samples: dict[str, Tensor], spread: Tensor
-) -> Walk:
-    """Walk samples along a perturbation in `view.steps` steps.
-
-    Args:
-        ctx: the run.
-        link: the link, on the CPU.
-        parts: what is looked for in the images.
-        along: the unit or direction, and its range.
-        samples: `r [n, units]`, `class_index [n]`, `sample_index [n]`.
-        spread: standard deviation of each unit, `[units]`; infinite for units that are not live.
-
-    Raises:
-        ValueError: the link gives a w̃ that is not finite.
-    """
-    value = along.values(ctx.config.view.steps)
-    w = perturbed(link, samples["r"], along, value)
-    require_finite(w, along)
-    look = Looker.pictured(ctx, parts.masks, parts.labels)(w)
-    reencoded_share, off_target = arrived(along, look.r[:, 0], look.r[:, -1], spread)
-    return Walk(
-        samples["class_index"],
-        samples["sample_index"],
-        along.project(samples["r"]),
-        value,
-        **look.tensors(PICTURED),
-        reencoded_share=reencoded_share,
-        off_target=off_target,
-        step_norm=(w[:, -1] - w[:, 0]).norm(dim=1),
-    )
-
-
-def step_table(result: Walk, class_names: Sequence[str], known: Sequence[str]) -> pd.DataFrame:
+def step_table(result: Traversal, class_names: Sequence[str], known: Sequence[str]) -> pd.DataFrame:
     """A row per sample and step.
 
-    Columns: class, sample_index, own, step, value, probability (of the sample's own class), `probability_<class>`,
-    prediction, flipped.
+    Columns: class, sample_index, projection, step, value, probability (of the sample's own class),
+    `probability_<class>`, prediction, flipped.
 
     Args:
-        result: the walk.
+        result: the traversal.
         class_names: the classes of the run.
         known: the classes of the classifier.
     """
-    rows = long_table(
-        {"row": range(len(result.own)), "step": range(len(result.value))},
-        {
-            "own": result.own[:, None],
-            "value": result.value,
-            "probability": result.own_probability,
-            **{f"probability_{name}": result.probability[..., c] for c, name in enumerate(class_names)},
-            "prediction": np.asarray(known)[result.prediction.numpy()],
-            "flipped": result.flipped,
-        },
-    )
-    return _named(rows, result, class_names)
+    columns = {
+        "projection": result.projection[:, None],
+        "value": result.value,
+        "probability": result.class_probability,
+        **{f"probability_{name}": result.probability[..., c] for c, name in enumerate(class_names)},
+        "prediction": np.asarray(known)[result.prediction.numpy()],
+        "flipped": result.flipped,
+    }
+    return sample_table(vars(result), class_names, result.axes, columns)
 
 
-def measure_table(result: Walk, labels: Sequence[str], class_names: Sequence[str]) -> pd.DataFrame:
+def measure_table(result: Traversal, labels: Sequence[str], class_names: Sequence[str]) -> pd.DataFrame:
     """A row per sample, step, label and measure: class, sample_index, step, label, measure, measured, change."""
-    steps = range(len(result.value))
-    rows = long_table(
-        {"row": range(len(result.own)), "step": steps, "label": labels, "measure": MEASURES},
-        {"measured": result.measures, "change": result.change},
-    )
-    return _named(rows, result, class_names)
+    axes = {**result.axes, "label": labels, "measure": MEASURES}
+    return sample_table(vars(result), class_names, axes, {"measured": result.measures, "change": result.change})
 
 
-def affected_table(result: Walk, labels: Sequence[str]) -> pd.DataFrame:
-    """What the walk does to each label, from the first step to the last.
+def affected_table(result: Traversal, labels: Sequence[str]) -> pd.DataFrame:
+    """What the traversal does to each label, from the first step to the last.
 
     Columns: label, measure, change (mean over the samples that have the label, see `Average`), resultant (R of the
     angles; NaN for other measures), lowest, highest (of angles around their mean), n (samples), mean_area (fraction of
@@ -348,11 +290,3 @@ def affected_table(result: Walk, labels: Sequence[str]) -> pd.DataFrame:
     size = pd.Series(average.ranked.abs().flatten().numpy()).where(table["interpreted"])
     rank = size.groupby(table["measure"]).rank(ascending=False, method="first").fillna(0).astype(int)
     return table.assign(rank=rank)
-
-
-def _named(rows: pd.DataFrame, result: Walk, class_names: Sequence[str]) -> pd.DataFrame:
-    """The rows with class and sample_index in place of the sample's place."""
-    index = rows.pop("row").to_numpy()
-    rows.insert(0, "class", np.asarray(class_names)[result.class_index.numpy()[index]])
-    rows.insert(1, "sample_index", result.sample_index.numpy()[index])
-    return rows

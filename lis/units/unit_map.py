@@ -12,7 +12,7 @@ from scipy.cluster.hierarchy import fcluster, leaves_list, linkage
 from sklearn.manifold import TSNE
 
 from lis.quantify.sparsity import scaled
-from lis.units.effects import Effects
+from lis.units.tuned import Tuned
 
 Array = NDArray[np.floating[Any]]
 
@@ -41,19 +41,18 @@ class Tree:
         return {"linkage": self.merges.tolist(), "order": self.order.tolist()}
 
 
-def vectors(effects: Effects) -> Array:
+def vectors(tuned: Tuned) -> Array:
     """Effect of each unit in every interpreted label, each measure over its largest: `[P, K', M]` in [-1, 1].
 
     A change that no sample has is 0.
     """
-    effect = effects.average.effect[:, effects.kept]
-    return (scaled(effect) if effect.numel() else effect).nan_to_num(0.0).double().numpy()
+    return scaled(tuned.average.effect[:, tuned.interpreted_index]).nan_to_num(0.0).double().numpy()
 
 
 def plane(x: Array, perplexity: float) -> Array:
     """t-SNE of `x [n, features]`, two features or more, from its principal components on: `[n, 2]`.
 
-    van der Maaten & Hinton 2008; the start after Kobak & Berens 2019, with a spread of 1 and without early
+    van der Maaten & Hinton 2008; the start after Kobak & Berens 2019, with a standard deviation of 1 and without early
     exaggeration, and a learning rate of n / 4: larger steps end in another plane for another last digit of x. A change
     of x by 10⁻⁶ moves a unit by less than 1 % of the plane's extent. Fewer than `CROWD` units lie in the plane of
     their principal components, since the clusters that t-SNE makes of a few drift apart without end.
@@ -103,39 +102,39 @@ def tree(x: Array, clusters: int) -> Tree:
     return Tree(merges, leaves_list(merges), fcluster(merges, clusters, "maxclust"))
 
 
-def map_table(effects: Effects, indices: Array, cluster: NDArray[np.integer[Any]]) -> pd.DataFrame:
+def map_table(tuned: Tuned, position: Array, cluster: NDArray[np.integer[Any]]) -> pd.DataFrame:
     """The map of units.
 
     Args:
-        effects: of the units.
-        indices: of `plane`, `[P, 2]`.
+        tuned: the units.
+        position: of `plane`, `[P, 2]`.
         cluster: of `tree`, `[P]`.
 
     Returns:
         unit, x, y, label (the one with the largest strength; "" where no label is interpreted), cluster, strength
         (mean over the measures of the label's |scaled change|, in [0, 1]).
     """
-    label, strength = strongest(np.abs(vectors(effects)).mean(2), effects.kept_labels)
-    columns = {"unit": effects.tuned.unit, "x": indices[:, 0], "y": indices[:, 1], "label": label}
+    label, strength = strongest(np.abs(vectors(tuned)).mean(2), tuned.interpreted_labels)
+    columns = {"unit": tuned.unit, "x": position[:, 0], "y": position[:, 1], "label": label}
     return pd.DataFrame(columns | {"cluster": cluster, "strength": strength})
 
 
-def cluster_table(effects: Effects, cluster: NDArray[np.integer[Any]]) -> pd.DataFrame:
+def cluster_table(tuned: Tuned, cluster: NDArray[np.integer[Any]]) -> pd.DataFrame:
     """What each cluster changes (Fig. 5C).
 
     Args:
-        effects: of the units.
+        tuned: the units.
         cluster: of `tree`, `[P]`.
 
     Returns:
         cluster, units (how many), label (strongest), and a column per interpreted label with its mean strength.
     """
-    strength = np.abs(vectors(effects)).mean(2)
+    strength = np.abs(vectors(tuned)).mean(2)
     numbers, units = np.unique(cluster, return_counts=True)
     means = np.stack([strength[cluster == number].mean(0) for number in numbers])
-    label, _ = strongest(means, effects.kept_labels)
+    label, _ = strongest(means, tuned.interpreted_labels)
     columns = {"cluster": numbers, "units": units, "label": label}
-    return pd.DataFrame(columns).join(pd.DataFrame(means, columns=effects.kept_labels))
+    return pd.DataFrame(columns).join(pd.DataFrame(means, columns=tuned.interpreted_labels))
 
 
 def strongest(strength: Array, labels: list[str]) -> tuple[list[str], Array]:

@@ -20,9 +20,7 @@ from lis.quantify.measures import MEASURES
 from lis.report.source import Source, source
 from lis.store import Artifact, Draft, Recipe, Store
 from lis.units import unit_statistics
-from lis.units.effects import Effects
-from lis.units.examples import examples
-from lis.units.pictures import example_rows
+from lis.units.pictures import example_rows, examples
 from lis.units.truth import Recovery, compared, summary
 from lis.units.tuned import Tuned
 
@@ -122,11 +120,11 @@ def screen(root: Path, own: Tuned, null: Tuned) -> Artifact:
 
 def truth(root: Path, own: Tuned) -> Artifact:
     """The artifact of the stage "truth": true changes are the measured ones with noise."""
-    effects, rng = Effects.of(own), np.random.default_rng(2)
+    rng = np.random.default_rng(2)
     measured = compared(own.measures[:, :, 0], own.measures[:, :, -1])
     scale = torch.tensor([0.01, 0.05, *(SIZES[name] * (0.3 + k) for k, name in enumerate(MEASURES))])
     noise = torch.from_numpy(rng.normal(0, 1, measured.shape)).float() * scale
-    found = Recovery(own.unit, own.labels, effects.interpreted, measured, measured + noise)
+    found = Recovery(own.unit, own.labels, own.interpreted, measured, measured + noise)
 
     def build(draft: Draft) -> None:
         draft.table("agreement", found.agreement)
@@ -173,7 +171,12 @@ def learn(root: Path, own: Tuned, null: Tuned, **settings: Any) -> dict[str, Art
     with pytest.MonkeyPatch.context() as patch:
         stand_in(patch, "tuning", lambda _: screened)
         units = unit_statistics.unit_statistics(ctx)
-    return {"tuning": screened, "unit_statistics": units, "truth": truth(root, own), "pictures": pictures(root, own, units)}
+    return {
+        "tuning": screened,
+        "unit_statistics": units,
+        "truth": truth(root, own),
+        "pictures": pictures(root, own, units),
+    }
 
 
 def run(root: Path, own: Tuned, null: Tuned | None = None, **settings: Any) -> Source:
