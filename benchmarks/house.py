@@ -39,7 +39,7 @@ def module_of(file: Path, root: Path) -> str:
     """Name of the module in `file`, as it is imported with `root` on the path.
 
     Example:
-        >>> module_of(Path("a/lis/units/view.py"), Path("a")), module_of(Path("a/lis/units/__init__.py"), Path("a"))
+        >>> module_of(Path("a/lis/units/unit.py"), Path("a")), module_of(Path("a/lis/units/__init__.py"), Path("a"))
         ('lis.units.unit', 'lis.units')
     """
     parts = file.relative_to(root).with_suffix("").parts

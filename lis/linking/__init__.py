@@ -1,0 +1,1 @@
+"""The link from activations to style codes, and how well it does."""
