@@ -91,7 +91,7 @@ def leaders(run: Run) -> str:
     return markdown(["label", *MEASURES], [[label, *(cell[label, m] for m in MEASURES)] for label in labels])
 
 
-def honest(run: Run) -> str:
+def faithful(run: Run) -> str:
     """Beyond random directions, agreement of classes, and what arrives (Fig. 4)."""
     ranked = [
         row for row in run.rows("unit_statistics", "ranking") if row["interpreted"] and not np.isnan(row["change"])
@@ -189,7 +189,7 @@ def segmented(run: Run) -> str:
 TABLES = {
     "figS7, figS8": segmented,
     "fig4 leaders; figS21, figS26": leaders,
-    "fig4": honest,
+    "fig4": faithful,
     "fig4 truth, figS9": true,
     "fig5": sparse_units,
     "figS10, figS11": overlaps,
