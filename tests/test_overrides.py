@@ -13,6 +13,7 @@ import pytest
 from helpers.commandline import SMALL, lis
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.utils import get_class
 from omegaconf import OmegaConf
 
 from lis.config import StyleGANXLConfig, conf_folder, models, root, root_schema
@@ -196,6 +197,12 @@ def test_a_number_of_thousands_of_digits_was_a_traceback(digits: int, tmp_path: 
             "gan_counterfactuals.examples",
             "gan_counterfactuals.examples=1",
         ),
+        (
+            "segmenter._target_=lis.segmentation.fewshot.FewShotFit",
+            "the target lis.segmentation.fewshot.FewShotFit",
+            "lis.segmentation.segmenter.FewShotFit",
+            "segmenter._target_=lis.segmentation.segmenter.FewShotFit",
+        ),
         ("analysis=strips", "the analysis strips", "traversal", "analysis=traversal"),
         ("analysis='units'", "the analysis units", "unit_statistics", "analysis='unit_statistics'"),
         (
@@ -265,5 +272,6 @@ def test_every_new_name_of_a_setting_an_analysis_or_a_stage_exists() -> None:
     assert {*RENAMED["group"].values()} <= {key.partition(".")[0] for key in keys}
     assert {*RENAMED["key"].values()} <= keys and not {*RENAMED["key"]} & keys
     assert {*RENAMED["stage"].values()} <= {*names()} and not {*RENAMED["stage"]} & {*names()}
+    assert all(callable(get_class(target)) for target in RENAMED["target"].values())
     written = {file.stem for file in (conf_folder() / "analysis").glob("*.yaml")}
     assert {*RENAMED["analysis"].values()} <= written and not {*RENAMED["analysis"]} & written

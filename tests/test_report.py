@@ -467,8 +467,8 @@ def test_a_run_of_an_older_version_is_read_in_new_names(tmp_path: Path) -> None:
     """Beside a new one, everything that has another name now seemed to vary."""
     old: dict[str, Any] = {"strips.units": 3, "tuning.null_directions": 4, "counterfactual.shown": 2}
     new: dict[str, Any] = {"traversal.units": 3, "tuning.control_directions": 4, "counterfactuals.trajectories": 2}
-    old |= {"analysis.stages": ["link", "strips"]}
-    new |= {"analysis.stages": ["link", "traversal"]}
+    old |= {"analysis.stages": ["link", "strips"], "segmenter._target_": "lis.segmentation.fewshot.FewShotFit"}
+    new |= {"analysis.stages": ["link", "traversal"], "segmenter._target_": "lis.segmentation.segmenter.FewShotFit"}
     before = make_job(tmp_path / "0", "lr", metrics={"units/realised": 0.5, "units/others": 1.0}, **old)
     now = make_job(tmp_path / "1", "fc_l2", **new)
     (before / "tables" / "strips").mkdir()

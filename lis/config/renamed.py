@@ -30,6 +30,7 @@ RENAMED: dict[str, dict[str, str]] = {
         "counterfactual_truth": "boundary_truth",
     },
     "stage": {"strips": "traversal", "units": "unit_statistics"},
+    "target": {"lis.segmentation.fewshot.FewShotFit": "lis.segmentation.segmenter.FewShotFit"},
     "metric": {
         "units/realised": "unit_statistics/reencoded_share",
         "units/others": "unit_statistics/off_target",
@@ -38,6 +39,7 @@ RENAMED: dict[str, dict[str, str]] = {
 """Old → new, by kind. A `key` stands behind the new name of its group."""
 _NAMES = {"analysis": "analysis", "analysis.name": "analysis", "analysis.stages": "stage"}
 """Keys whose values are names, and their kind in `RENAMED`."""
+_TARGET = "._target_"
 _PREFIX = re.compile(r"[+~]*")
 
 
@@ -54,7 +56,7 @@ def current_key(key: str) -> str:
 
 
 def current_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A flat configuration in new names: its keys, and the names of analysis and stages that it holds.
+    """A flat configuration in new names: its keys, and the names of analysis, stages and classes that it holds.
 
     Example:
         >>> current_settings({"strips.units": 3, "analysis.stages": ["link", "strips"]})
@@ -64,10 +66,15 @@ def current_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _current_value(key: str, value: Any) -> Any:
-    names = RENAMED[_NAMES[key]] if key in _NAMES else {}
+    names = RENAMED.get(_kind(key), {})
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [names.get(each, each) for each in value] if names else value
     return names.get(value, value) if isinstance(value, str) else value
+
+
+def _kind(key: str) -> str:
+    """What the values of a key name, as in `RENAMED`; empty where they are no names."""
+    return "target" if key.endswith(_TARGET) else _NAMES.get(key, "")
 
 
 def current_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
@@ -108,13 +115,13 @@ def _problems(override: str) -> Iterator[str]:
     sign = _PREFIX.match(typed)[0]  # pyright: ignore[reportOptionalSubscript]: it matches any text
     key, at, package = typed.removeprefix(sign).partition("@")
     old, new = (key, current_key(key)) if not at else (key, key)
-    names = RENAMED[_NAMES[key]] if key in _NAMES else {}
+    names = RENAMED.get(_kind(key), {})
     current = in_words(value, names)
     write = f"{sign}{new}{at}{package}{equals}{current}"
     if new != old:
         yield f"{override}: {' is now called '.join(_difference(old, new))}; write {write}"
     for name in dict.fromkeys(_words(names).findall(value)) if names else ():
-        yield f"{override}: the {_NAMES[key]} {name} is now called {names[name]}; write {write}"
+        yield f"{override}: the {_kind(key)} {name} is now called {names[name]}; write {write}"
 
 
 def _difference(old: str, new: str) -> tuple[str, str]:
