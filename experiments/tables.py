@@ -85,26 +85,31 @@ def based(row: dict[str, Any]) -> str:
 
 def leaders(run: Run) -> str:
     """The first unit of every ranking with its mean change (Fig. 4A; S21, S26)."""
-    first = [row for row in run.rows("units", "ranking") if row["rank"] == 1 and row["interpreted"]]
+    first = [row for row in run.rows("unit_statistics", "ranking") if row["rank"] == 1 and row["interpreted"]]
     cell = {(row["label"], row["measure"]): f"{row['unit']} ({based(row)})" for row in first}
     labels = dict.fromkeys(row["label"] for row in first)
     return markdown(["label", *MEASURES], [[label, *(cell[label, m] for m in MEASURES)] for label in labels])
 
 
-def honest(run: Run) -> str:
+def faithful(run: Run) -> str:
     """Beyond random directions, agreement of classes, and what arrives (Fig. 4)."""
-    ranked = [row for row in run.rows("units", "ranking") if row["interpreted"] and not np.isnan(row["change"])]
+    ranked = [
+        row for row in run.rows("unit_statistics", "ranking") if row["interpreted"] and not np.isnan(row["change"])
+    ]
     beyond = means(ranked, lambda row: row["p_control"] < BEYOND, "measure")
-    same = means(run.rows("units", "agreement"), lambda row: row["r"], "measure")
+    same = means(run.rows("unit_statistics", "agreement"), lambda row: row["r"], "measure")
     arrived = {
-        name: float(np.nanmean([row[name] for row in run.rows("units", "faithfulness")]))
+        name: float(np.nanmean([row[name] for row in run.rows("unit_statistics", "faithfulness")]))
         for name in ("reencoded_share", "off_target")
     }
     rows = [
         [run.name, "beyond 95 % of random directions", *(f"{100 * beyond[m,]:.1f} %" for m in MEASURES)],
         ["", "r between classes", *(f"{same[m,]:.2f}" for m in MEASURES)],
     ]
-    arrives = f"reencoded_share {arrived['reencoded_share']:.1%}, others {arrived['others']:.2f} standard deviations\n"
+    arrives = (
+        f"re-encoded share {arrived['reencoded_share']:.1%}, "
+        f"off-target change {arrived['off_target']:.2f} standard deviations\n"
+    )
     return markdown(["set", "measure of change", *MEASURES], rows) + arrives
 
 
@@ -120,23 +125,23 @@ def true(run: Run) -> str:
 
 def sparse_units(run: Run) -> str:
     """Label sparsity of units, random directions in brackets (Fig. 5A), and the strongest labels (5B)."""
-    own, null = (
-        means(run.rows("units", name), lambda row: row["sparsity"], "class", "measure")
+    units, control = (
+        means(run.rows("unit_statistics", name), lambda row: row["sparsity"], "class", "measure")
         for name in ("label_sparsity", "label_sparsity_control")
     )
     columns = [*MEASURES, "all"]
     rows = [
-        [name.replace("_", " "), *(f"{own[name, m]:.2f} ({null[name, m]:.2f})" for m in columns)]
-        for name in dict.fromkeys(name for name, _ in own)
+        [name.replace("_", " "), *(f"{units[name, m]:.2f} ({control[name, m]:.2f})" for m in columns)]
+        for name in dict.fromkeys(name for name, _ in units)
     ]
-    strongest = Counter(row["label"] for row in run.rows("units", "map"))
+    strongest = Counter(row["label"] for row in run.rows("unit_statistics", "map"))
     counts = ", ".join(f"{label} {count}" for label, count in strongest.most_common())
     return markdown(["class", *columns], rows) + f"strongest label: {counts}\n"
 
 
 def sparse_labels(run: Run) -> str:
     """Unit sparsity of labels (S13)."""
-    cell = means(run.rows("units", "unit_sparsity"), lambda row: row["sparsity"], "label", "measure")
+    cell = means(run.rows("unit_statistics", "unit_sparsity"), lambda row: row["sparsity"], "label", "measure")
     labels = dict.fromkeys(label for label, _ in cell)
     rows = [[run.name, label, *(f"{cell[label, m]:.2f}" for m in MEASURES)] for label in labels]
     return markdown(["set", "label", *MEASURES], rows)
@@ -144,14 +149,14 @@ def sparse_labels(run: Run) -> str:
 
 def overlaps(run: Run) -> str:
     """Units that the heads of two measures share (S10, S11)."""
-    found = means(run.rows("units", "overlap"), lambda row: row["overlap"], "measure_a", "measure_b")
+    found = means(run.rows("unit_statistics", "overlap"), lambda row: row["overlap"], "measure_a", "measure_b")
     names = [f"{a} and {b}" for a, b in found]
     return markdown(["set", *names], [[run.name, *(f"{value:.2f}" for value in found.values())]])
 
 
 def distributions(run: Run) -> str:
     """Skew and excess kurtosis of the changes (S12)."""
-    rows = run.rows("units", "distribution")
+    rows = run.rows("unit_statistics", "distribution")
     cells = [f"{row['skew']:.2f} / {row['kurtosis']:.1f}".replace("-", "−") for row in rows]
     largest = f"n {max(row['n'] for row in rows):,}, largest p {max(row['p_normal'] for row in rows):.1g}\n"
     return markdown(["set", *(row["measure"] for row in rows)], [[run.name, *cells]]) + largest
@@ -159,7 +164,7 @@ def distributions(run: Run) -> str:
 
 def transferred(run: Run) -> str:
     """The leading unit of every label and measure in each class (S22)."""
-    found = run.rows("units", "transfer")
+    found = run.rows("unit_statistics", "transfer")
     cell = {(row["label"], row["measure"], row["class"]): written(row["measure"], row["change"]) for row in found}
     classes = list(dict.fromkeys(row["class"] for row in found))
     heads = dict.fromkeys((row["label"], row["measure"], str(row["unit"])) for row in found)
@@ -184,7 +189,7 @@ def segmented(run: Run) -> str:
 TABLES = {
     "figS7, figS8": segmented,
     "fig4 leaders; figS21, figS26": leaders,
-    "fig4": honest,
+    "fig4": faithful,
     "fig4 truth, figS9": true,
     "fig5": sparse_units,
     "figS10, figS11": overlaps,

@@ -21,6 +21,7 @@ from lis.config.fields import keyed
 from lis.config.root import GROUPS
 from lis.context import Context
 from lis.store import Artifact, Recipe
+from lis.streams import declare
 
 if TYPE_CHECKING:
     from lis.memory import Machine
@@ -47,7 +48,7 @@ class Stage:
     group: str
     """Name of that group."""
     seed: bool
-    """The seed of the run is in the key."""
+    """The seed of the run is in the key, and the stage may draw from the stream of its name."""
     models: tuple[str, ...]
     """Attributes of the context whose fingerprints are in the key."""
     also: Callable[[Context], Mapping[str, Any]] | None
@@ -172,7 +173,7 @@ def stage(
         ValueError: another function has declared a stage or a group of that name.
     """
 
-    def declare(build: Callable[..., None]) -> Stage:
+    def decorate(build: Callable[..., None]) -> Stage:
         asked = tuple(each if isinstance(each, Input) else Input(each.name) for each in inputs)
         made = Stage(
             name, version, build, asked, config, group or name, seed, tuple(models), also, problems, check, images,
@@ -181,7 +182,7 @@ def stage(
         _enter(made)
         return made
 
-    return declare
+    return decorate
 
 
 def _enter(made: Stage) -> None:
@@ -192,6 +193,8 @@ def _enter(made: Stage) -> None:
         if made.group in {**GROUPS, **RunConfig.__dataclass_fields__} and GROUPS.get(made.group) is not made.config:
             raise ValueError(f"stage {made.name!r} in {made.file}: the settings {made.group!r} are there already")
         GROUPS[made.group] = made.config
+    if made.seed:
+        declare(made.name)
     REGISTRY[made.name] = made
 
 

@@ -35,7 +35,13 @@ NAMES = (
     "matching",
     "counterfactual starts",
 )
-"""Every purpose that draws random numbers in a run."""
+"""Every purpose that draws random numbers in a run, but for those of stages that draw from the stream of their name."""
+_STAGES: set[str] = set()
+
+
+def declare(stage: str) -> None:
+    """Let a stage have the stream of its name."""
+    _STAGES.add(stage)
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ class Stream:
     """A named stream of a run.
 
     Raises:
-        ValueError: the name is not one of `NAMES`, or the seed is negative.
+        ValueError: the name is neither one of `NAMES` nor that of a stage with a seed, or the seed is negative.
 
     Example:
         >>> stream = Stream("test pairs", seed=0)
@@ -56,8 +62,11 @@ class Stream:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.name not in NAMES:
-            raise ValueError(f"unknown stream {self.name!r}: expected one of {', '.join(NAMES)}")
+        if self.name not in {*NAMES, *_STAGES}:
+            raise ValueError(
+                f"unknown stream {self.name!r}: expected one of {', '.join(NAMES)}, or the name of a stage that is "
+                "declared with seed=True"
+            )
         if self.seed < 0:
             raise ValueError(f"seed must be 0 or more, got {self.seed}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +13,15 @@ import pytest
 from helpers.commandline import SMALL, lis
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.utils import get_class
 from omegaconf import OmegaConf
 
-from lis.config import StyleGANXLConfig, conf_folder, models, root
+from lis.config import StyleGANXLConfig, conf_folder, models, root, root_schema
 from lis.config import root as root_module
+from lis.config.fields import described
 from lis.config.overrides import anchored, path_keys, spelled
-from lis.stages import register
+from lis.config.renamed import RENAMED, require_current
+from lis.stages import names, register
 from lis.validation import typed
 
 NAMES = (
@@ -164,3 +168,110 @@ def test_a_number_of_thousands_of_digits_was_a_traceback(digits: int, tmp_path: 
     """It is named, whether or not Python reads it."""
     code, output = lis(f"seed={'9' * digits}", cwd=tmp_path)
     assert code and "Traceback" not in output and "seed=" in output and len(output) < 4000
+
+
+@pytest.mark.parametrize(
+    ("typed_in", "name", "new", "write"),
+    [
+        ("strips.units=3", "strips", "traversal", "traversal.units=3"),
+        ("units.top=5,6", "units", "unit_statistics", "unit_statistics.top=5,6"),
+        ("+counterfactual.samples=2", "counterfactual", "counterfactuals", "+counterfactuals.samples=2"),
+        ("~gan_counterfactual.units", "gan_counterfactual", "gan_counterfactuals", "~gan_counterfactuals.units"),
+        ("++strips={units: 3}", "strips", "traversal", "++traversal={units: 3}"),
+        ("~strips", "strips", "traversal", "~traversal"),
+        (
+            "tuning.null_directions=4",
+            "tuning.null_directions",
+            "tuning.control_directions",
+            "tuning.control_directions=4",
+        ),
+        (
+            "counterfactual.shown=1",
+            "counterfactual.shown",
+            "counterfactuals.trajectories",
+            "counterfactuals.trajectories=1",
+        ),
+        (
+            "gan_counterfactual.shown=1",
+            "gan_counterfactual.shown",
+            "gan_counterfactuals.examples",
+            "gan_counterfactuals.examples=1",
+        ),
+        (
+            "segmenter._target_=lis.segmentation.fewshot.FewShotFit",
+            "the target lis.segmentation.fewshot.FewShotFit",
+            "lis.segmentation.segmenter.FewShotFit",
+            "segmenter._target_=lis.segmentation.segmenter.FewShotFit",
+        ),
+        ("analysis=strips", "the analysis strips", "traversal", "analysis=traversal"),
+        ("analysis='units'", "the analysis units", "unit_statistics", "analysis='unit_statistics'"),
+        (
+            "analysis=link,counterfactual",
+            "the analysis counterfactual",
+            "counterfactuals",
+            "analysis=link,counterfactuals",
+        ),
+        (
+            "analysis=choice(unit,gan_counterfactual)",
+            "the analysis gan_counterfactual",
+            "gan_counterfactuals",
+            "analysis=choice(unit,gan_counterfactuals)",
+        ),
+        (
+            "analysis=counterfactual_truth",
+            "the analysis counterfactual_truth",
+            "boundary_truth",
+            "analysis=boundary_truth",
+        ),
+        (
+            "analysis.stages=[pairs/train,link,strips]",
+            "the stage strips",
+            "traversal",
+            "analysis.stages=[pairs/train,link,traversal]",
+        ),
+        (
+            "analysis.stages=[tuning, units]",
+            "the stage units",
+            "unit_statistics",
+            "analysis.stages=[tuning, unit_statistics]",
+        ),
+    ],
+)
+def test_an_old_name_is_refused_with_the_new_one(typed_in: str, name: str, new: str, write: str) -> None:
+    """Hydra named the key that is missing, and no remedy."""
+    with pytest.raises(ValueError, match=re.escape(f"{typed_in}: {name} is now called {new}; write {write}")):
+        spelled(["seed=1", "-m", typed_in])
+    assert spelled([write])  # and what it says to write is not refused again
+
+
+def test_all_old_names_of_a_command_line_are_told_at_once(tmp_path: Path) -> None:
+    code, output = lis("analysis=strips", "strips.units=3", "counterfactual.samples=1", *SMALL, cwd=tmp_path)
+    assert code == 1 and [line.split(":")[0] for line in output.splitlines()] == [
+        "analysis=strips",
+        "strips.units=3",
+        "counterfactual.samples=1",
+    ]
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_words_that_only_hold_an_old_name_are_left() -> None:
+    current = [
+        "analysis=unit",
+        "motion.units=4",
+        "images=strips",
+        "gan_counterfactuals.units=2",
+        "unit=3",
+        "matching=1",
+    ]
+    require_current([*current, "analysis.stages=[unit_statistics,counterfactuals]", "+experiment=fig4", "class=units"])
+
+
+def test_every_new_name_of_a_setting_an_analysis_or_a_stage_exists() -> None:
+    register()
+    keys = {key for key, _, _ in described(root_schema())}
+    assert {*RENAMED["group"].values()} <= {key.partition(".")[0] for key in keys}
+    assert {*RENAMED["key"].values()} <= keys and not {*RENAMED["key"]} & keys
+    assert {*RENAMED["stage"].values()} <= {*names()} and not {*RENAMED["stage"]} & {*names()}
+    assert all(callable(get_class(target)) for target in RENAMED["target"].values())
+    written = {file.stem for file in (conf_folder() / "analysis").glob("*.yaml")}
+    assert {*RENAMED["analysis"].values()} <= written and not {*RENAMED["analysis"]} & written

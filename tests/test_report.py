@@ -21,7 +21,7 @@ from lis.report import comparison, section
 from lis.report import page as report_page
 from lis.report.comparison import write_comparison
 from lis.report.html import ReportError, show
-from lis.report.jobs import load_jobs, what_varied
+from lis.report.jobs import load_jobs, stage_folder, what_varied
 from lis.report.metrics import collect_metrics
 from lis.report.page import write_report
 from lis.report.section import Picture, Section, Table
@@ -461,6 +461,23 @@ def test_jobs_know_what_varied(sweep: tuple[list[Path], str]) -> None:
     expected = [(link, classes, "") for link in ("lr", "fc_l2") for classes in ("dogs", "<fungi>")]
     assert [(job.link, job.inner, job.outer) for job in jobs] == expected
     assert jobs[0].units == 40 and tuple(jobs[0].class_names) == findings.NAMES
+
+
+def test_a_run_of_an_older_version_is_read_in_new_names(tmp_path: Path) -> None:
+    """Beside a new one, everything that has another name now seemed to vary."""
+    old: dict[str, Any] = {"strips.units": 3, "tuning.null_directions": 4, "counterfactual.shown": 2}
+    new: dict[str, Any] = {"traversal.units": 3, "tuning.control_directions": 4, "counterfactuals.trajectories": 2}
+    old |= {"analysis.stages": ["link", "strips"], "segmenter._target_": "lis.segmentation.fewshot.FewShotFit"}
+    new |= {"analysis.stages": ["link", "traversal"], "segmenter._target_": "lis.segmentation.segmenter.FewShotFit"}
+    before = make_job(tmp_path / "0", "lr", metrics={"units/realised": 0.5, "units/others": 1.0}, **old)
+    now = make_job(tmp_path / "1", "fc_l2", **new)
+    (before / "tables" / "strips").mkdir()
+    jobs, _ = load_jobs([before, now])
+    assert [job.values for job in jobs] == [{"link": "LR"}, {"link": "FC-L2"}]
+    assert jobs[0].settings == jobs[1].settings
+    assert jobs[0].metrics["unit_statistics/reencoded_share"] == 0.5 and "units/others" not in jobs[0].metrics
+    assert stage_folder(before, "traversal") == before / "tables" / "strips"
+    assert stage_folder(now, "traversal") == now / "tables" / "traversal" and jobs[0].units == 40
 
 
 def test_two_settings_of_a_link_keep_the_name_that_people_know(tmp_path: Path) -> None:

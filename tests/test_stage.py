@@ -187,7 +187,7 @@ def test_its_memory_is_that_of_pairs_unless_it_says_so(norms: Stage, tmp_path: P
 
 
 def test_two_files_cannot_declare_one_name() -> None:
-    with pytest.raises(ValueError, match=r"stage 'link' is declared in linking/fit\.py and in .*: expected one name"):
+    with pytest.raises(ValueError, match=r"stage 'link' is declared in linking/link\.py and in .*: expected one name"):
         stage("link", version=1)(lambda ctx, draft: None)
 
 

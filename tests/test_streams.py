@@ -8,6 +8,7 @@ import pytest
 import torch
 from helpers.fakes import FakeGenerator
 
+from lis import streams
 from lis.streams import NAMES, Stream
 
 
@@ -63,3 +64,12 @@ def test_torch_seed_is_stable_and_differs() -> None:
     seeds = [Stream(name, seed).torch_seed for name in NAMES for seed in (0, 1)]
     assert len(set(seeds)) == len(seeds)
     assert seeds[0] == Stream(NAMES[0], 0).torch_seed
+
+
+def test_a_stage_that_declares_a_seed_has_the_stream_of_its_name() -> None:
+    """It had to be listed here too, so that a new analysis was three files."""
+    name = "stream of a stage"
+    with pytest.raises(ValueError, match="or the name of a stage that is declared with seed=True"):
+        Stream(name)
+    streams.declare(name)
+    assert Stream(name).torch_seed not in {Stream(other).torch_seed for other in NAMES}

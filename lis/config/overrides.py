@@ -12,6 +12,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 
 from lis.config import schemas
 from lis.config.fields import described
+from lis.config.renamed import require_current
 
 Config = TypeVar("Config")
 
@@ -73,7 +74,7 @@ def spelled(arguments: Sequence[str]) -> list[str]:
     comes first.
 
     Raises:
-        ValueError: a number has more digits than Python reads.
+        ValueError: a number has more digits than Python reads, or a name is one of an older version.
 
     Example:
         >>> spelled(["class=pug", "classifier.weights=epoch=3.ckpt", "-m", "images=a,b"])
@@ -87,6 +88,7 @@ def spelled(arguments: Sequence[str]) -> list[str]:
             )
     options = [index for index in range(len(arguments)) if _is_option(arguments, index)]
     overrides = [argument for index, argument in enumerate(arguments) if index not in options]
+    require_current(overrides)
     sweep = any(arguments[index] in ("-m", "--multirun") for index in options) or "hydra.mode=MULTIRUN" in overrides
     # argparse takes overrides in one piece only, and an option in front may swallow the first.
     return [_spelled(override, sweep) for override in overrides] + [arguments[index] for index in options]

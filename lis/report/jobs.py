@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file
 
+from lis.config.renamed import current_metrics, current_settings, earlier_stages
 from lis.files import read_json
 from lis.report.wording import link_label
 
@@ -62,7 +63,7 @@ def load_jobs(folders: Sequence[Path]) -> tuple[list[Job], list[str]]:
         ValueError: no folder holds a result.
     """
     result = {folder: folder / "report.json" for folder in folders}
-    known = {folder: read_json(file) for folder, file in result.items() if file.is_file()}
+    known = {folder: _current(read_json(file)) for folder, file in result.items() if file.is_file()}
     if not known:
         raise ValueError(
             f"no results in {len(folders)} folders: expected report.json, which a finished run writes; "
@@ -71,6 +72,17 @@ def load_jobs(folders: Sequence[Path]) -> tuple[list[Job], list[str]]:
     varied = what_varied([run["labels"] for run in known.values()], [run["settings"] for run in known.values()])
     jobs = [_job(folder, run, values) for (folder, run), values in zip(known.items(), varied, strict=True)]
     return jobs, [folder.name for folder in folders if folder not in known]
+
+
+def _current(run: dict[str, Any]) -> dict[str, Any]:
+    """What a run wrote of itself, in new names."""
+    return run | {"settings": current_settings(run["settings"]), "metrics": current_metrics(run["metrics"])}
+
+
+def stage_folder(run: Path, stage: str) -> Path:
+    """Where a run's tables of a stage lie, also under a former name of the stage; there may be none."""
+    folders = [run / "tables" / name for name in (stage, *earlier_stages(stage))]
+    return next((folder for folder in folders if folder.is_dir()), folders[0])
 
 
 def what_varied(labels: Sequence[Mapping[str, str]], settings: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
@@ -127,17 +139,17 @@ def _job(folder: Path, run: Mapping[str, Any], values: Mapping[str, str]) -> Job
 
 
 def _units(folder: Path) -> int | None:
-    file = folder / "tables" / "link" / "units.parquet"
+    file = stage_folder(folder, "link") / "units.parquet"
     return len(pd.read_parquet(file, columns=["unit"])) if file.is_file() else None
 
 
 def _samples(folder: Path) -> pd.DataFrame | None:
-    file = folder / "tables" / "evaluation" / "samples.parquet"
+    file = stage_folder(folder, "evaluation") / "samples.parquet"
     return pd.read_parquet(file) if file.is_file() else None
 
 
 def _examples(folder: Path) -> dict[str, np.ndarray] | None:
-    file = folder / "tables" / "evaluation" / "examples.safetensors"
+    file = stage_folder(folder, "evaluation") / "examples.safetensors"
     if not file.is_file():
         return None
     tensors = load_file(file)
