@@ -23,6 +23,8 @@ from lis.report.page import Wiring, schematic
 from lis.report.style import DPI, PAIRING, SERIES, WIDE, chart_png, class_colours, jpeg, photo_png, plain, raster, svg
 from lis.report.tables import column, where
 
+pytestmark = pytest.mark.usefixtures("page_style")
+
 NAMES: list[str] = list(findings.NAMES)
 
 
@@ -257,7 +259,7 @@ def test_gains_are_drawn_with_their_sign() -> None:
             "margin": [0.03, 0.01, np.nan],
         }
     )
-    figure = comparison_module.figure_of(table, {"fc_l1": "FC-L1", "fc_l2": "FC-L2"})
+    figure = comparison_module.gains_figure(table, {"fc_l1": "FC-L1", "fc_l2": "FC-L2"})
     axis = figure.axes[0]
     assert sorted(round(x, 6) for x, _ in dots(axis)) == [-5, 1, 20]
     low, high = axis.get_xlim()

@@ -18,6 +18,8 @@ from lis.report.matching import errors, recovered
 from lis.report.motion import FieldRow, PathRow, ellipse, fields, hues, movement, parts, paths, unit_colours, wheel
 from lis.report.style import SERIES, raster, sheet
 
+pytestmark = pytest.mark.usefixtures("page_style")
+
 SIDE = 64
 IMAGE = np.full((SIDE, SIDE, 3), 120, np.uint8)
 FIGURE = np.zeros((SIDE, SIDE), bool)

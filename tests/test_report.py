@@ -129,7 +129,7 @@ def test_a_figure_that_fails_loses_only_itself(
         axes[0, 0].set_title("$\\nonsense$")
         return Section("Fine", "A lead.", [Picture("fine", figure, "A caption.")])
 
-    monkeypatch.setattr(section, "MAKERS", {0: failing, **section.MAKERS, 1000: undrawable})
+    monkeypatch.setattr(section, "MAKERS", {"run": {0: failing, **section.MAKERS["run"], 1000: undrawable}})
     with pytest.raises(ReportError, match=r"written without 2 of its sections(?s:.*)Failing .*: ZeroDivisionError"):
         page(tmp_path, artifacts)
     text = (tmp_path / "out" / "report.html").read_text("utf-8")
@@ -176,7 +176,7 @@ def test_the_top_and_tail_of_a_page_may_fail_too(
 
 
 ORDER = [
-    "unit", "direction", "own_images",
+    "unit", "direction", "images",
     "examples", "distance", "principal_components", "classes", "true_factors", "similarity", "single_units",
     "parts", "tuned_units", "measures", "sparsity", "unit_map", "class_relevance", "transfer", "faithfulness", "truth",
     "motion", "matching",
@@ -199,7 +199,7 @@ def novel(artifact):
 
 
 def test_the_page_had_the_order_of_the_imports() -> None:
-    assert [section.MAKERS[order].__name__ for order in sorted(section.MAKERS)] == ORDER
+    assert [maker.__name__ for _, maker in sorted(section.MAKERS["run"].items())] == ORDER
     with pytest.raises(ValueError, match=r"order 340: sparsity of lis\.report.* and other of .*another number"):
 
         @section.section(340)
@@ -212,7 +212,7 @@ def test_a_new_analysis_needed_a_list_of_imports_and_a_table_of_collectors(
     """One file anywhere below `lis.report` adds its section in its place, and its numbers."""
     (tmp_path / "novelty_of_a_test.py").write_text(ANALYSIS)
     monkeypatch.setattr(lis.report, "__path__", [*lis.report.__path__, str(tmp_path)])
-    monkeypatch.setattr(section, "MAKERS", dict(section.MAKERS))
+    monkeypatch.setattr(section, "MAKERS", {page: dict(made) for page, made in section.MAKERS.items()})
     monkeypatch.setattr(section, "COLLECTORS", {k: [*v] for k, v in section.COLLECTORS.items()})
     section.discover.cache_clear()
     try:
@@ -264,10 +264,10 @@ def test_a_table_that_was_copied_by_half_was_left(
 def test_a_section_of_a_comparison_that_fails_loses_only_itself(
     sweep: tuple[list[Path], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(jobs: Any) -> Section:
+    def distributions(jobs: Any) -> Section:
         raise ValueError("no")
 
-    monkeypatch.setitem(comparison._MAKERS, "Distributions", failing)
+    monkeypatch.setitem(section.MAKERS["comparison"], 200, distributions)
     with pytest.raises(ReportError, match="Distributions"):
         write_comparison(sweep[0], tmp_path)
     text = (tmp_path / "report.html").read_text("utf-8")

@@ -35,6 +35,8 @@ from lis.report.wording import number, share, words
 from lis.store import Artifact
 from lis.units.tuned import Tuned
 
+pytestmark = pytest.mark.usefixtures("page_style")
+
 OF_UNITS = (
     "What units change",
     "Measures side by side",
@@ -127,7 +129,7 @@ def test_no_caption_says_that_the_picture_holds_what_only_r_does(caption: str) -
 
 
 def test_without_pictures_the_charts_stay(run: Source, shown: dict[str, Section]) -> None:
-    found = sections(Source(run.facts, {"units": run.artifacts["unit_statistics"]}))
+    found = sections(Source(run.facts, {"unit_statistics": run.artifacts["unit_statistics"]}))
     assert tuple(found) == OF_UNITS and tuple(shown) == (*OF_UNITS, TRUTH)
     for title, section in found.items():
         kept = [picture.name for picture in shown[title].figures if picture.kind != "photo"]
@@ -279,7 +281,7 @@ def test_titles_of_blocks(run: Source) -> None:
 
 
 def test_label_names_come_from_whatever_stage_is_there(run: Source) -> None:
-    for stage in ("tuning", "pictures", "units", "truth"):
+    for stage in ("tuning", "pictures", "unit_statistics", "truth"):
         assert label_names(Source(run.facts, {stage: run.artifacts[stage]})) == list(LABELS)
     empty = Source(run.facts, {})
     assert label_names(empty) == [] and colours(empty) == {}
@@ -378,5 +380,5 @@ def test_a_page_of_a_whole_run_is_self_contained(run: Source, tmp_path: Path) ->
     order = ["Similarity of R and W", *OF_UNITS, TRUTH, "The fit"]
     places = [text.index(f">{title}</h2>") for title in order]
     assert places == sorted(places) and page.stat().st_size < 8e6
-    table = pd.read_parquet(tmp_path / "out" / "tables" / "units" / "ranking.parquet")
+    table = pd.read_parquet(tmp_path / "out" / "tables" / "unit_statistics" / "ranking.parquet")
     assert len(table) == 40 * 5 * 5

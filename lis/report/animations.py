@@ -24,7 +24,7 @@ _TINT = 0.25
 
 def animation_names(source: Source, stage: str) -> list[str]:
     """File names of a stage's animations, one per sample."""
-    walk = source.tensors(stage, "walk")
+    walk = source.arrays(stage, "walk")
     names = [source.facts.class_names[c] for c in walk["class_index"].tolist()]
     return [_file(f"{stage}-{name}-{k}") for name, k in zip(names, walk["sample_index"].tolist(), strict=True)]
 
@@ -54,11 +54,11 @@ def write_animations(source: Source, folder: Path) -> list[Path]:
     for stage in STAGES:
         if not source.has(stage, "walk", "facts"):
             continue
-        walk = {name: values.numpy() for name, values in source.tensors(stage, "walk").items()}
+        walk = source.arrays(stage, "walk")
         labels = source.json(stage, "facts")["labels"]
         folder.mkdir(parents=True, exist_ok=True)
         for k, name in enumerate(animation_names(source, stage)):
-            pictures = frames(walk["image"][k].transpose(0, 2, 3, 1), walk["mask"][k], label_colours(labels))
+            pictures = frames(walk["image"][k], walk["mask"][k], label_colours(labels))
             (folder / name).write_bytes(gif(pictures))
             written.append(folder / name)
     return written + _write_motion(source, folder)
@@ -68,14 +68,13 @@ def _write_motion(source: Source, folder: Path) -> list[Path]:
     """Aligned trajectories: the images as they are, and beside them in the coordinates of the first."""
     if not source.has("motion", "examples") or source.table("motion", "examples").empty:
         return []
-    selected = source.tensors("motion", "examples")
+    examples = source.arrays("motion", "examples")
     rows = [k for k, figure in enumerate(source.table("motion", "examples")["figure"]) if figure == "trajectories"]
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / name for name in motion_names(source)]
     for k, file in zip(rows, files, strict=True):
-        sides = [selected[name][k].permute(0, 2, 3, 1).numpy() for name in ("image", "aligned")]
-        both = zip(*([enlarged(picture) for picture in side] for side in sides), strict=True)
-        file.write_bytes(gif([np.concatenate(pair, 1) for pair in both]))
+        both = zip(examples["image"][k], examples["aligned"][k], strict=True)
+        file.write_bytes(gif([np.concatenate([enlarged(picture) for picture in pair], 1) for pair in both]))
     return files
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from lis.report.marks import THOUSANDS, dot, names_down
 from lis.report.section import Picture, Section, Table, facts_as_metrics, section
 from lis.report.source import Source
-from lis.report.style import INK, LINK_RED, MUTED, PAIRING, WIDE, light_grid, plain, sheet, styled
+from lis.report.style import INK, LINK_RED, MUTED, PAIRING, WIDE, light_grid, plain, sheet
 from lis.report.tables import records
 from lis.report.wording import number, share, share_between, words
 
@@ -56,7 +56,6 @@ def _accepted(source: Source, rows: list[dict[str, Any]]) -> Table:
 facts_as_metrics("classifier", "training", "accuracy", "bayes")
 
 
-@styled
 def trained_classifier(accuracy: pd.DataFrame, curve: pd.DataFrame) -> Figure:
     """Accuracy per class with its interval and what Bayes' rule reaches; the loss beside it.
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from lis.report.marks import ONE_SIDED, errors, matrices, note
 from lis.report.section import Picture, Section, listed, means, metrics, prefixed, section
 from lis.report.source import Source
-from lis.report.style import INK, MUTED, PAIRING, SERIES, WIDE, light_grid, sheet, styled
+from lis.report.style import INK, MUTED, PAIRING, SERIES, WIDE, light_grid, sheet
 from lis.report.tables import column, ends, known, records, where
 from lis.report.wording import arrow, counted, listing, number, percent, share, words
 from lis.store import Artifact
@@ -78,7 +78,6 @@ def counterfactual_numbers(artifact: Artifact) -> dict[str, float]:
     return prefixed("counterfactuals", numbers)
 
 
-@styled
 def reached(pairs: pd.DataFrame, class_names: Sequence[str]) -> Figure:
     """Three matrices, origins down and targets across: share that reaches its target, steps, distance in W.
 
@@ -95,7 +94,6 @@ def reached(pairs: pd.DataFrame, class_names: Sequence[str]) -> Figure:
     return matrices(panels, rows, columns, height, beside=3, pad=10, y="from")
 
 
-@styled
 def trade_off(summary: pd.DataFrame) -> Figure:
     """What an L1 penalty buys: left, units moved over the penalty; right, success and probability over the units moved.
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from lis.report.jobs import Job
 from lis.report.layouts import reconstructions_by_link, reconstructions_by_setting
-from lis.report.section import Picture, Section
+from lis.report.section import Picture, Section, section
 from lis.report.wording import link_label, listing, times, words
 
 Sample = tuple[str, int]
@@ -34,6 +34,7 @@ _ALIKE = 2.0
 """Largest mean difference of two renderings of the same w, in grey values: another batch moves some by one."""
 
 
+@section(400, page="comparison")
 def examples(jobs: Sequence[Job]) -> Section | None:
     """The settings beside each other on the same images, or one by one where they have none in common."""
     jobs = [job for job in jobs if job.examples is not None and len(job.examples["image"])]

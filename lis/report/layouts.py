@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from lis.report.marks import axes_at, bare, enlarged, picture
-from lis.report.style import INK, LINK_RED, MUTED, RULE, WIDE, class_colours, link_colour, plain, styled
+from lis.report.style import INK, LINK_RED, MUTED, RULE, WIDE, class_colours, link_colour, plain
 from lis.report.wording import number, signed, wrapped
 
 _GAP = 6
@@ -53,7 +53,6 @@ CHANGES = {
 """Measure to what its change is, for an axis."""
 
 
-@styled
 def reconstructions(
     image: np.ndarray, cycled: np.ndarray, class_index: np.ndarray, class_names: Sequence[str], most: int = 10
 ) -> Figure:
@@ -80,7 +79,6 @@ def reconstructions(
     return figure
 
 
-@styled
 def reconstructions_by_link(image: np.ndarray, cycled: Mapping[str, np.ndarray], labels: Mapping[str, str]) -> Figure:
     """One row of originals `[k, h, w, 3]` and one row per link, in the links' colours.
 
@@ -100,7 +98,6 @@ def reconstructions_by_link(image: np.ndarray, cycled: Mapping[str, np.ndarray],
     return figure
 
 
-@styled
 def reconstructions_by_setting(
     image: np.ndarray, names: Sequence[str], blocks: Mapping[str, Mapping[str, np.ndarray]], labels: Mapping[str, str]
 ) -> Figure:
@@ -205,7 +202,6 @@ def rows_shown(class_names: Sequence[str], most: int = _MOST) -> list[int]:
     return [k for name in names for k in [i for i, subset in enumerate(class_names) if subset == name][:per_class]]
 
 
-@styled
 def traversals(blocks: Sequence[Block], class_names: Sequence[str]) -> Figure:
     """A block per unit, a row per sample: images from the smallest to the largest activation, and the curve of p.
 

@@ -15,7 +15,7 @@ from lis.report.layouts import changed, mosaic
 from lis.report.marks import axes_at, bare, enlarged, picture
 from lis.report.section import Picture
 from lis.report.source import Source, colours, label_names
-from lis.report.style import INK, MUTED, RULE, WIDE, class_colours, plain, styled
+from lis.report.style import INK, MUTED, RULE, WIDE, class_colours, plain
 from lis.report.tables import records, where
 from lis.report.wording import OTHER_UNITS, number
 
@@ -136,7 +136,6 @@ class Block:
     rows: Sequence[Row]
 
 
-@styled
 def trajectories(blocks: Sequence[Block]) -> Figure:
     """Blocks of rows: images from the smallest to the largest activation, and the curve of what changes.
 

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from lis.report.marks import DASHED, PERCENT, PLAIN, note, ring, wants_log
 from lis.report.section import Picture, Section, Table, facts_as_metrics, section
 from lis.report.source import Source
-from lis.report.style import HALF, INK, LINK_RED, MUTED, PAIRING, light_grid, sheet, styled
+from lis.report.style import HALF, INK, LINK_RED, MUTED, PAIRING, light_grid, sheet
 from lis.report.tables import column, records, row_of, where
 from lis.report.wording import number, share_between, words
 
@@ -77,7 +77,6 @@ def _notes(facts: dict[str, Any], path: pd.DataFrame) -> list[str]:
 facts_as_metrics("probe", "probe", "accuracy", "ece", "log_loss")
 
 
-@styled
 def reliability(calibration: pd.DataFrame) -> Figure:
     """Accuracy against confidence of the top label, above the number of samples in each bin.
 
@@ -116,7 +115,6 @@ def _counts(axis: Axes, filled: pd.DataFrame) -> None:
     light_grid(axis, "y")
 
 
-@styled
 def regularisation(path: pd.DataFrame) -> Figure:
     """Log loss on held-out folds against the strength C, with its standard error, the chosen C marked.
 

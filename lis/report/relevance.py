@@ -15,7 +15,7 @@ from lis.report.marks import TWO_SIDED, heat, matrix, symmetric
 from lis.report.pictures import pictured
 from lis.report.section import Picture, Section, Table, listed, metrics, section
 from lis.report.source import Source
-from lis.report.style import HALF, INK, MUTED, RULE, WIDE, class_colours, plain, sheet, styled
+from lis.report.style import HALF, INK, MUTED, RULE, WIDE, class_colours, plain, sheet
 from lis.report.tables import apart, column, known, largest, records, split, where
 from lis.report.wording import listing, number, sentences, share, signed, words
 from lis.store import Artifact
@@ -144,7 +144,6 @@ def relevance_numbers(artifact: Artifact) -> dict[str, float]:
     return {f"units/relevant/{row['class']}": row["relevant"] for row in records(artifact.table("robustness"))}
 
 
-@styled
 def relevance_figure(table: pd.DataFrame, null: pd.DataFrame, class_names: Sequence[str], threshold: float) -> Figure:
     """A row per class: units by the mean change of the class's probability, their density, and that of the null.
 
@@ -186,7 +185,6 @@ def _units(axis: Axes, table: pd.DataFrame, at: int, colour: str) -> None:
         marks.note(axis, f"{top['unit']}", (top["change"], top["y"]), (0, 4), va="bottom")
 
 
-@styled
 def upset(sets: Mapping[str, set[int]]) -> Figure:
     """How many units are relevant for exactly which classes: a column per combination, the largest first.
 
@@ -249,7 +247,6 @@ def _totals(axis: Axes, sets: Mapping[str, set[int]]) -> None:
     axis.spines["bottom"].set_visible(False)
 
 
-@styled
 def correlation(table: pd.DataFrame, class_names: Sequence[str]) -> Figure:
     """Pearson's r over units between the changes of two classes' probabilities.
 
@@ -264,7 +261,6 @@ def correlation(table: pd.DataFrame, class_names: Sequence[str]) -> Figure:
     return figure
 
 
-@styled
 def over_samples(table: pd.DataFrame, class_names: Sequence[str]) -> Figure:
     """A panel per unit, a row per class, a dot per sample: the change of the probability of the sample's class.
 

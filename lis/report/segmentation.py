@@ -16,7 +16,7 @@ from lis.report.layouts import mosaic, overlay
 from lis.report.marks import names_down, picture
 from lis.report.section import Picture, Section, Table, crossed, metrics, prefixed, section
 from lis.report.source import Source
-from lis.report.style import HALF, INK, LINK_RED, MUTED, WIDE, label_colours, plain, sheet, styled
+from lis.report.style import HALF, INK, LINK_RED, MUTED, WIDE, label_colours, plain, sheet
 from lis.report.tables import column, ends, mean, where
 from lis.report.wording import number, words
 from lis.store import Artifact
@@ -36,6 +36,7 @@ _EXAMPLES = (
     "Of the labelled test images of each class, that with the worst, the most average and the best IoU (mean over its "
     "parts): the image, its labels, the parts that were found, and in red the pixels where the two differ."
 )
+_EXAMPLE = ("class_index", "rank", "image", "true", "predicted", "iou")
 _FACES = {"exact": "exact masks", "labelled": "labelled images"}
 _NOWHERE = np.array([np.nan])
 """A dot that only the legend shows."""
@@ -108,13 +109,11 @@ def _table(table: pd.DataFrame, summary: dict[str, Any]) -> Table:
 
 def _examples(source: Source) -> dict[str, dict[str, Example]]:
     """Class → rank → example."""
-    result = {name: values.numpy() for name, values in source.tensors("segmentation", "examples").items()}
+    arrays = source.arrays("segmentation", "examples")
     names = source.facts.class_names if source.facts.conditional else ("all",)
-    image = result["image"].transpose(0, 2, 3, 1)
     rows: dict[str, dict[str, Example]] = {}
-    for k, rank in enumerate(result["rank"]):
-        example = Example(image[k], result["true"][k], result["predicted"][k], float(result["iou"][k]))
-        rows.setdefault(names[result["class_index"][k]], {})[RANKS[rank]] = example
+    for c, rank, *example in zip(*(arrays[x] for x in _EXAMPLE), strict=True):
+        rows.setdefault(names[c], {})[RANKS[rank]] = Example(*example)
     return rows
 
 
@@ -133,7 +132,6 @@ def segmentation_numbers(artifact: Artifact) -> dict[str, float]:
     return prefixed("segmentation", {f"iou_{kind}": (summary.get(kind) or {}).get("iou") for kind in _KINDS})
 
 
-@styled
 def ious(table: pd.DataFrame, colours: Mapping[str, str]) -> Figure:
     """IoU per label over all classes, against exact masks (filled) and labelled ones (open); small dots are classes.
 
@@ -158,7 +156,6 @@ def ious(table: pd.DataFrame, colours: Mapping[str, str]) -> Figure:
     return figure
 
 
-@styled
 def left_out_ious(table: pd.DataFrame, colours: Mapping[str, str], name: str) -> Figure:
     """IoU per label of the class that was never labelled (diamonds), beside that of the classes that were (dots).
 
@@ -212,7 +209,6 @@ class Example:
     iou: float
 
 
-@styled
 def mask_examples(rows: Mapping[str, Mapping[str, Example]], colours: Mapping[str, str]) -> Figure:
     """A row per class, a block per rank: the image, its true mask, the mask found, and where they differ.
 

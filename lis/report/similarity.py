@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from lis.report.marks import dots, jitter, violin
 from lis.report.section import Picture, Section, means, metrics, section
 from lis.report.source import Source
-from lis.report.style import INK, PAIRING, WIDE, light_grid, sheet, styled
+from lis.report.style import INK, PAIRING, WIDE, light_grid, sheet
 from lis.report.tables import column as column_of
 from lis.report.tables import mean
 from lis.report.wording import number
@@ -44,7 +44,6 @@ def similarity_numbers(artifact: Artifact) -> dict[str, float]:
     return means(table, [name for name in table.columns if name != "repetition"])
 
 
-@styled
 def similarity_figure(table: pd.DataFrame) -> Figure:
     """Violins over the repetitions of `ari_r`, `ari_w` (left) and `rsa_similarity`, `rsa_dissimilarity` (right)."""
     figure, axes = sheet(0.72 * WIDE, 2.9, 1, 2, sharey=True)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from lis.classifiers.networks import usual_weights
 from lis.config import ClassifierConfig, NetworkConfig
@@ -15,7 +18,6 @@ from lis.report.wording import LINKS, link_label, network_name, words
 
 if TYPE_CHECKING:
     import pandas as pd
-    from torch import Tensor
 
     from lis.context import Context
     from lis.store import Artifact
@@ -23,10 +25,12 @@ if TYPE_CHECKING:
 _IN_THE_NAME = {"_target_", "library", "model", "num_classes", "class_names"}
 """Settings of a component that its label does not repeat."""
 _WEIGHTS = {"partworld": "part world weights", "pretrained": "pretrained weights", "random": "random weights"}
+IMAGES = ("image", "cycled", "aligned", "difference")
+"""Names of the tensors of stages that hold images."""
 SPLITS = ("train", "test")
 """The pairs of a split are the artifact `pairs/<split>`; every other artifact has the name of its stage."""
-_FACTS = ("tuning", "pictures")
-_TABLES = (("units", "ranking"), ("truth", "agreement"))
+_LABELLED = ("ranking", "agreement")
+"""Tables with a row per label that may be there without the stage whose facts name them all."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +85,10 @@ class Source:
         """A table of a stage."""
         return self.artifacts[stage].table(name)
 
-    def tensors(self, stage: str, name: str) -> dict[str, Tensor]:
-        """Tensors of a stage."""
-        return self.artifacts[stage].tensors(name)
+    def arrays(self, stage: str, name: str) -> dict[str, np.ndarray]:
+        """Tensors of a stage; images `[…, 3, h, w]` uint8 as `[…, h, w, 3]`."""
+        arrays = {key: tensor.numpy() for key, tensor in self.artifacts[stage].tensors(name).items()}
+        return {key: np.moveaxis(x, -3, -1) if key in IMAGES else x for key, x in arrays.items()}
 
     def json(self, stage: str, name: str) -> dict[str, Any]:
         """A JSON object of a stage."""
@@ -178,12 +183,12 @@ def _link_name(node: Any, artifacts: Mapping[str, Artifact]) -> str:
 
 
 def label_names(source: Source) -> list[str]:
-    """The segmenter's labels in order, as far as a stage that is there names them."""
-    for stage in _FACTS:
-        if source.has(stage, "facts"):
-            return list(source.json(stage, "facts")["labels"])
-    result = [source.table(*index)["label"] for index in _TABLES if source.has(*index)]
-    return list(dict.fromkeys(result[0])) if result else []
+    """The segmenter's labels in order, as far as an artifact that is there names them: its facts, else its tables."""
+    artifacts = source.artifacts.values()
+    facts = (artifact.json("facts").get("labels") for artifact in artifacts if artifact.has("facts"))
+    tables = (artifact.table(name) for artifact in artifacts for name in _LABELLED if artifact.has(name))
+    columns = (dict.fromkeys(table["label"]) for table in tables if "label" in table)
+    return list(next(filter(None, chain(facts, columns)), []))
 
 
 def colours(source: Source) -> dict[str, str]:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from lis.report.marks import control_density, dot, eye, facets, name_control, names_down, names_up
 from lis.report.section import Picture, Section, Table, crossed, section
 from lis.report.source import Source, colours
-from lis.report.style import INK, WIDE, class_colours, plain, sheet, styled
+from lis.report.style import INK, WIDE, class_colours, plain, sheet
 from lis.report.tables import column, ends, known, mean, mean_by, records, split, where
 from lis.report.wording import number, sentences, with_control, words
 
@@ -83,7 +83,6 @@ def _mean(table: pd.DataFrame) -> str:
     return number(mean(table, "sparsity"), 2)
 
 
-@styled
 def label_sparsity(table: pd.DataFrame, null: pd.DataFrame, class_names: Sequence[str]) -> Figure:
     """A panel per measure, a half-eye per class over units; grey behind it, the same for random directions.
 
@@ -116,7 +115,6 @@ def _classes(axis: Axes, table: pd.DataFrame, null: pd.DataFrame, class_names: S
     _from_0_to_1(axis, 0)
 
 
-@styled
 def unit_sparsity(table: pd.DataFrame, colours: Mapping[str, str]) -> Figure:
     """A panel per measure, a row per label: how few units change it, with the interval over samples.
 

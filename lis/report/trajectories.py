@@ -17,7 +17,7 @@ from lis.report.layouts import changed, mosaic, overlay
 from lis.report.marks import bare, picture
 from lis.report.section import Picture, Section, Table, section
 from lis.report.source import Source
-from lis.report.style import INK, MUTED, RULE, WIDE, class_colours, label_colours, light_grid, plain, styled
+from lis.report.style import INK, MUTED, RULE, WIDE, class_colours, label_colours, light_grid, plain
 from lis.report.tables import known, records, where
 from lis.report.wording import arrow, counted, listing, number, share, words
 
@@ -267,7 +267,6 @@ class Course:
         return {measure: curves for measure, curves in seen.items() if curves}
 
 
-@styled
 def evolution(course: Course, colours: Mapping[str, str]) -> Figure:
     """Images above, and where parts are known their masks; below, the distances and every measure, a line per label.
 
@@ -379,7 +378,6 @@ class Crossing:
     """Below the origin."""
 
 
-@styled
 def crossings(rows: Sequence[Crossing], heads: Sequence[str], colours: Mapping[str, str]) -> Figure:
     """A row per sample: the origin left, the target right, its probability in the corner of each image.
 

@@ -14,7 +14,7 @@ from lis.report.marks import TWO_SIDED, facets, heat, matrix
 from lis.report.pictures import HOW_TO_READ, pictured
 from lis.report.section import Picture, Section, section
 from lis.report.source import Source, label_names
-from lis.report.style import HALF, plain, sheet, styled
+from lis.report.style import HALF, plain, sheet
 from lis.report.tables import apart, column, known, mean, mean_by, records, split
 from lis.report.wording import listing, sentences, signed
 
@@ -68,7 +68,6 @@ def _correlated(pairs: pd.DataFrame) -> str:
     return f"Over all units, changes in two classes correlate at {listing(told)}." if told else ""
 
 
-@styled
 def transfer_figure(table: pd.DataFrame, class_names: Sequence[str]) -> Figure:
     """A block per measure, a row per label: what the unit that changes it most does in every class.
 
@@ -89,7 +88,6 @@ def transfer_figure(table: pd.DataFrame, class_names: Sequence[str]) -> Figure:
     return figure
 
 
-@styled
 def agreement_figure(table: pd.DataFrame, labels: Sequence[str], measures: Sequence[str]) -> Figure:
     """Correlation over units of the mean changes in two classes, as a mean over pairs of classes.
 

@@ -15,7 +15,7 @@ from lis.report.layouts import CHANGES
 from lis.report.marks import ONE_SIDED, TWO_SIDED, diagonal, dots, facets, matrices, padded, write
 from lis.report.section import Picture, Section, Table, crossed, metrics, section
 from lis.report.source import Source, colours
-from lis.report.style import MUTED, light_grid, plain, styled
+from lis.report.style import MUTED, light_grid, plain
 from lis.report.tables import known, mean, records, where
 from lis.report.wording import counted, listing, number, signed
 from lis.store import Artifact
@@ -105,7 +105,6 @@ def truth_numbers(artifact: Artifact) -> dict[str, float]:
     return {f"truth/{measure}/{name}": value for measure, values in summary.items() for name, value in values.items()}
 
 
-@styled
 def measured_and_true(table: pd.DataFrame, agreement: pd.DataFrame, colours: Mapping[str, str], measure: str) -> Figure:
     """A panel per label, a dot per unit: mean true change to the right, mean measured change up.
 
@@ -137,7 +136,6 @@ def _panel(axis: Axes, table: pd.DataFrame, facts: dict[str, Any], colour: str) 
     light_grid(axis, "both")
 
 
-@styled
 def agreement_figure(table: pd.DataFrame, labels: Sequence[str], measures: Sequence[str]) -> Figure:
     """Label × measure: rank correlation over units and shared heads, of means over samples and within samples.
 

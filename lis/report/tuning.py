@@ -15,7 +15,7 @@ from lis.report.marks import dot, facets, heat, matrix, names_down, symmetric
 from lis.report.pictures import HOW_TO_READ, pictured
 from lis.report.section import Picture, Section, Table, crossed, section
 from lis.report.source import Source, colours, label_names
-from lis.report.style import HALF, MUTED, plain, sheet, styled
+from lis.report.style import HALF, MUTED, plain, sheet
 from lis.report.tables import column, known, mean_by, records, where
 from lis.report.wording import counted, number, share, words
 
@@ -117,7 +117,6 @@ def _first(row: dict[str, Any]) -> str:
     return f"{row['unit']} ({', '.join(facts)})"
 
 
-@styled
 def ranking(table: pd.DataFrame, colours: Mapping[str, str], most: int = 10) -> Figure:
     """A panel per label with the units that change one measure most: mean over samples and its interval.
 
@@ -148,7 +147,6 @@ def _ranked(axis: Axes, table: pd.DataFrame, colour: str) -> None:
     axis.locator_params(axis="x", nbins=4)
 
 
-@styled
 def overlap(table: pd.DataFrame, measures: Sequence[str], top: int) -> Figure:
     """How many of the first `top` units two measures share, as a mean over labels.
 

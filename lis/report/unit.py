@@ -78,12 +78,11 @@ def drawn(affected: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
 
 def _view(source: Source, stage: str) -> Section:
     facts, most = source.json(stage, "facts"), drawn(source.table(stage, "affected"))
-    walk = {name: values.numpy() for name, values in source.tensors(stage, "walk").items()}
+    walk = source.arrays(stage, "walk")
     what, symbol = ("activation", "r") if facts["unit"] >= 0 else ("projection", "r·d")
     colours = _colours(facts, most)
     strips = filmstrips(_strips(source, walk, facts, colours), walk["value"], symbol, colours)
-    panels = [*_panels(source, stage, walk, most), _probability(source, walk)]
-    curves = courses(panels, walk["value"], walk["own"], f"{what} {symbol}")
+    curves = courses(_panels(source, stage, walk, most), walk["value"], walk["own"], f"{what} {symbol}")
     caption = _STRIPS.format(what=f"{what} {symbol}") + _PARTS * bool(colours)
     pictures = [Picture(stage, strips, caption, "photo"), Picture(f"{stage}-curves", curves, _COURSES)]
     tables = [_facts_table(facts, walk), *([_affected_table(most)] if colours else [])]
@@ -105,7 +104,7 @@ def _strips(source: Source, walk: dict[str, np.ndarray], facts: dict[str, Any], 
         values[1 + facts["labels"].index(name)] = index
     strips = []
     for k, c in enumerate(walk["class_index"]):
-        p, image = walk["probability"][k, :, c], walk["image"][k].transpose(0, 2, 3, 1)
+        p, image = walk["probability"][k, :, c], walk["image"][k]
         detail, mask = f"p {p[0]:.2f} → {p[-1]:.2f}", values[walk["mask"][k]]
         strips.append(Strip(plain(source.facts.class_names[c]), detail, image, mask if colours else None))
     return strips
@@ -114,7 +113,9 @@ def _strips(source: Source, walk: dict[str, np.ndarray], facts: dict[str, Any], 
 def _panels(
     source: Source, stage: str, walk: dict[str, np.ndarray], most: dict[str, list[dict[str, Any]]]
 ) -> list[Panel]:
-    """A panel per measure that changes at all, with the labels that change most."""
+    """A panel per measure that changes at all, with the labels that change most, and one of the probability of the
+    samples' own classes.
+    """
     table, colours = source.table(stage, "measures"), label_colours(source.json(stage, "facts")["labels"])
     size, panels = (len(walk["own"]), len(walk["value"])), []
     for measure, rows in most.items():
@@ -125,15 +126,10 @@ def _panels(
         ]
         axis, mean = CHANGES[measure].replace(f" of {measure}", ""), measure != "angle"
         panels += [Panel(words(measure), axis, curves, mean=mean)] if curves else []
-    return panels
-
-
-def _probability(source: Source, walk: dict[str, np.ndarray]) -> Panel:
-    """The probability of the samples' own classes, a curve per class."""
     names, index, p = source.facts.class_names, walk["class_index"], walk["probability"]
     colours = class_colours(names)
     curves = [Curve(plain(names[c]), colours[names[c]], p[index == c][:, :, c]) for c in np.unique(index)]
-    return Panel("probability", "of the sample's own class", curves, (-0.05, 1.05))
+    return [*panels, Panel("probability", "of the sample's own class", curves, (-0.05, 1.05))]
 
 
 def _lead(source: Source, stage: str, facts: dict[str, Any], most: dict[str, list[dict[str, Any]]]) -> str:
@@ -155,18 +151,15 @@ def _facts_table(facts: dict[str, Any], walk: dict[str, np.ndarray]) -> Table:
     """Range, step and faithfulness of the unit or direction."""
     known = {name: np.nan if value is None else value for name, value in facts.items()}
     step = interval(known["step_norm"], known.get("step_norm_low", np.nan), known.get("step_norm_high", np.nan))
-    rows = [
-        ["range over the training pairs", f"{number(known['low'])} to {number(known['high'])}"],
-        ["mean ± standard deviation over the training pairs", f"{number(known['mean'])} ± {number(known['std'])}"],
-        ["of the samples shown", listing([number(float(value), 2) for value in walk["own"]])],
-        ["linked step, ‖w̃(last) − w̃(first)‖", step],
-        [
-            "re-encoded share: share of the step found when the images are encoded again",
-            share(known["reencoded_share"]),
-        ],
-        ["other units: root mean square change, in standard deviations", number(known["off_target"], 2)],
-    ]
-    return Table(f"{title(facts)} ({facts['status']}).", ["", ""], rows)
+    rows = {
+        "range over the training pairs": f"{number(known['low'])} to {number(known['high'])}",
+        "mean ± standard deviation over the training pairs": f"{number(known['mean'])} ± {number(known['std'])}",
+        "of the samples shown": listing([number(float(value), 2) for value in walk["own"]]),
+        "linked step, ‖w̃(last) − w̃(first)‖": step,
+        "re-encoded share: share of the step found when the images are encoded again": share(known["reencoded_share"]),
+        "other units: root mean square change, in standard deviations": number(known["off_target"], 2),
+    }
+    return Table(f"{title(facts)} ({facts['status']}).", ["", ""], list(rows.items()))
 
 
 def _affected_table(most: dict[str, list[dict[str, Any]]]) -> Table:
@@ -224,7 +217,6 @@ class Panel:
     """Whether the mean over the samples is drawn: turns to opposite sides have none."""
 
 
-@styled
 def filmstrips(strips: Sequence[Strip], value: np.ndarray, symbol: str, colours: Mapping[str, str]) -> Figure:
     """Two lines per sample, the images and the same with their parts outlined; the values of r stand above.
 
@@ -258,14 +250,13 @@ def filmstrips(strips: Sequence[Strip], value: np.ndarray, symbol: str, colours:
     return figure
 
 
-@styled
-def courses(panels: Sequence[Panel], value: np.ndarray, subset: np.ndarray, what: str) -> Figure:
+def courses(panels: Sequence[Panel], value: np.ndarray, own: np.ndarray, what: str) -> Figure:
     """A panel per quantity: its mean over the samples over r, each sample as a thin line.
 
     Args:
         panels: what is drawn.
         value: r at each step, `[t]`.
-        subset: the samples' own r, `[n]`: marks on the horizontal axis.
+        own: the samples' own r, `[n]`: marks on the horizontal axis.
         what: the horizontal axis.
     """
     columns = min(3, len(panels))
@@ -274,15 +265,8 @@ def courses(panels: Sequence[Panel], value: np.ndarray, subset: np.ndarray, what
     figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
     for axis, panel in zip(axes.flat, panels, strict=False):
         _course(axis, panel, value)
-        axis.plot(
-            subset,
-            np.zeros(len(subset)),
-            "|",
-            color=INK,
-            markersize=9,
-            transform=axis.get_xaxis_transform(),
-            clip_on=False,
-        )
+        marks: dict[str, Any] = {"color": INK, "markersize": 9, "clip_on": False}
+        axis.plot(own, np.zeros(len(own)), "|", transform=axis.get_xaxis_transform(), **marks)
         axis.set_xlabel(what)
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)

@@ -15,7 +15,7 @@ from matplotlib.patches import Polygon
 from lis.report.marks import bare, heat, matrix
 from lis.report.section import Picture, Section, section
 from lis.report.source import Source, colours
-from lis.report.style import MUTED, RULE, WIDE, plain, sheet, styled
+from lis.report.style import MUTED, RULE, WIDE, plain, sheet
 from lis.report.tables import column, known, records, where
 from lis.report.wording import counted, share, words
 from lis.units.unit_map import CROWD
@@ -73,7 +73,6 @@ def _share(row: dict, clusters: pd.DataFrame) -> float:
     return max(values) / sum(values) if sum(values) > 0 else 0.0
 
 
-@styled
 def map_figure(table: pd.DataFrame, colours: Mapping[str, str]) -> Figure:
     """Units as dots in the plane, coloured by the label that they change most, larger where they change it more.
 
@@ -96,7 +95,6 @@ def map_figure(table: pd.DataFrame, colours: Mapping[str, str]) -> Figure:
     return figure
 
 
-@styled
 def clusters_figure(
     linkage: np.ndarray, order: Sequence[int], units: pd.DataFrame, table: pd.DataFrame, colours: Mapping[str, str]
 ) -> Figure:

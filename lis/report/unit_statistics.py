@@ -14,7 +14,7 @@ from lis.report.marks import facets, write
 from lis.report.pictures import HOW_TO_READ, pictured
 from lis.report.section import Picture, Section, section
 from lis.report.source import Source
-from lis.report.style import LINK_RED, PAIRING, plain, styled
+from lis.report.style import LINK_RED, PAIRING, plain
 from lis.report.tables import ends, known, largest, mean, mean_by, records, where
 from lis.report.tuning import SIGNIFICANT, overlap
 from lis.report.wording import listing, number, probability
@@ -78,7 +78,6 @@ def _normal(test: pd.DataFrame) -> str:
     return f"Changes {verdict}: their excess kurtosis lies between {low} and {high}, and is 0 in a normal distribution."
 
 
-@styled
 def changes(scaled: Mapping[str, np.ndarray], table: pd.DataFrame) -> Figure:
     """A panel per measure: density of the changes, and the normal curve with their mean and standard deviation.
 

@@ -173,7 +173,12 @@ def learn(root: Path, own: Tuned, null: Tuned, **settings: Any) -> dict[str, Art
     with pytest.MonkeyPatch.context() as patch:
         stand_in(patch, "tuning", lambda _: screened)
         units = unit_statistics.unit_statistics(ctx)
-    return {"tuning": screened, "units": units, "truth": truth(root, own), "pictures": pictures(root, own, units)}
+    return {
+        "tuning": screened,
+        "unit_statistics": units,
+        "truth": truth(root, own),
+        "pictures": pictures(root, own, units),
+    }
 
 
 def run(root: Path, own: Tuned, null: Tuned | None = None, **settings: Any) -> Source:
