@@ -44,11 +44,13 @@ def counterfactuals(source: Source) -> Section:
         "distance in W": lambda row: number(row["w_distance"], 2),
     }
     caption = "Share with 95 % Wilson interval; the others are of those that reached their target."
-    notes = _failures(source.table("counterfactuals", "counterfactuals"))
-    return Section("Counterfactuals", _found(pairs, facts), [figure], [listed(caption, records(pairs), columns)], notes)
+    failed = where(source.table("counterfactuals", "counterfactuals"), success=False)
+    told = [f"{reason} ({n:,})" for reason, n in Counter(map(str, failed["reason"])).most_common()]
+    notes = [f"Searches that found none: {listing(told)}."] if told else []
+    return Section("Counterfactuals", _lead(pairs, facts), [figure], [listed(caption, records(pairs), columns)], notes)
 
 
-def _found(pairs: pd.DataFrame, facts: dict[str, Any]) -> str:
+def _lead(pairs: pd.DataFrame, facts: dict[str, Any]) -> str:
     lead = (
         f"{facts['reached']:,} of {counted(facts['n'], 'counterfactual')} ({share(facts['rate'])}) reach their target "
         f"when their image is classified, within {counted(facts['max_steps'], 'step')} of "
@@ -59,12 +61,6 @@ def _found(pairs: pd.DataFrame, facts: dict[str, Any]) -> str:
     if len(single) < 2 or (worst := ends(single, "rate")[0])["rate"] == 1:
         return lead
     return f"{lead} The hardest is {words(worst['origin'])} to {words(worst['target'])}: {share(worst['rate'])}."
-
-
-def _failures(table: pd.DataFrame) -> list[str]:
-    counts = Counter(str(reason) for reason in where(table, success=False)["reason"])
-    told = [f"{reason} ({n:,})" for reason, n in counts.most_common()]
-    return [f"Searches that found none: {listing(told)}."] if told else []
 
 
 @metrics("counterfactuals")

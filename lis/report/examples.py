@@ -66,15 +66,8 @@ def _lead(jobs: Sequence[Job]) -> str:
 
 def in_common(jobs: Sequence[Job]) -> list[Sample]:
     """The samples that every run has among its examples, with the same image; in the order of the first run."""
-    first, *others = [_places(job) for job in jobs]
-    return [
-        sample
-        for sample, row in first.items()
-        if all(
-            sample in indices and _alike(_pixels(jobs[0])[row], _pixels(job)[indices[sample]])
-            for job, indices in zip(jobs[1:], others, strict=True)
-        )
-    ]
+    first, *others = [dict(zip(_samples(job), (job.examples or {})["image"], strict=True)) for job in jobs]
+    return [x for x, image in first.items() if all(x in images and _alike(image, images[x]) for images in others)]
 
 
 def first_of_each(samples: Sequence[Sample], most: int) -> list[Sample]:
@@ -131,7 +124,7 @@ def _alone(jobs: Sequence[Job], shared: list[Sample], start: str) -> Drawing:
 
 def _notes(group: Sequence[Job]) -> list[str]:
     """Which classes the pictures lack because runs took different samples of them."""
-    indices, shared = [set(_places(job)) for job in group], in_common(group)
+    indices, shared = [set(_samples(job)) for job in group], in_common(group)
     if set.intersection(*indices) and not shared:
         return []  # Other generators or seeds: their images differ by design.
     by_all = set.intersection(*({name for name, _ in subset} for subset in indices)) - {name for name, _ in shared}
@@ -144,21 +137,17 @@ def _notes(group: Sequence[Job]) -> list[str]:
     return [f"{where} example of {listing(missing)} was taken by every run{apart}; {remedy}."]
 
 
-def _places(job: Job) -> dict[Sample, int]:
-    """The row of each sample of a run's examples."""
-    result = job.examples or {}
-    names = [job.class_names[int(index)] for index in result["class_index"]]
-    return {sample: row for row, sample in enumerate(zip(names, map(int, result["sample_index"]), strict=True))}
-
-
-def _pixels(job: Job) -> np.ndarray:
-    return (job.examples or {})["image"]
+def _samples(job: Job) -> list[Sample]:
+    """The samples of a run's examples, row by row."""
+    examples = job.examples or {}
+    names = [job.class_names[int(index)] for index in examples["class_index"]]
+    return list(zip(names, map(int, examples["sample_index"]), strict=True))
 
 
 def _cut(job: Job, name: str, samples: Sequence[Sample]) -> np.ndarray:
     """The pictures `[k, h, w, 3]` of these samples."""
-    indices = _places(job)
-    return (job.examples or {})[name][[indices[sample] for sample in samples]]
+    rows = {sample: row for row, sample in enumerate(_samples(job))}
+    return (job.examples or {})[name][[rows[sample] for sample in samples]]
 
 
 def _alike(image: np.ndarray, other: np.ndarray) -> bool:

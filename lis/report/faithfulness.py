@@ -28,7 +28,7 @@ _BINS = 24
 
 @section(380, "unit_statistics", "faithfulness", "ranking")
 def faithfulness(source: Source) -> Section:
-    """The reencoded_share share beside what else moves, and the selectivity beside its null."""
+    """The re-encoded share beside what else moves, and the selectivity beside its control."""
     table, ranked = source.table("unit_statistics", "faithfulness"), source.table("unit_statistics", "ranking")
     if known(table, "reencoded_share").empty and known(table, "selectivity").empty:
         return Section("What arrives", "Nothing was measured of what arrives: no unit changed any image.")

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lis.report.marks import DASHED, PERCENT, PLAIN, note, ring, wants_log
-from lis.report.section import Picture, Section, Table, facts_as_metrics, section
+from lis.report.section import Picture, Section, facts_as_metrics, listed, section
 from lis.report.source import Source
 from lis.report.style import HALF, INK, LINK_RED, MUTED, PAIRING, light_grid, sheet
 from lis.report.tables import column, records, row_of, where
@@ -37,29 +37,20 @@ def linear_probe(source: Source) -> Section:
         Picture("probe-calibration", reliability(source.table("probe", "calibration")), _CALIBRATION),
         Picture("probe-regularisation", regularisation(path), _REGULARISATION),
     ]
-    return Section("Linear probe", _lead(facts, accuracy), pictures, [_table(accuracy)], _notes(facts, path))
-
-
-def _lead(facts: dict[str, Any], accuracy: pd.DataFrame) -> str:
-    return (
+    columns = {"": lambda row: words(row["class"]), "right": _share, "n": lambda row: f"{row['n']:,}"}
+    caption = "Share of new samples that the probe names right, with 95 % intervals."
+    table, more = listed(caption, records(accuracy), columns), "more than chance explains: "
+    lead = (
         f"The classes are read off R by a logistic regression: it is right about {_share(row_of(accuracy, 'all'))} of "
         f"{facts['test_samples']:,} new samples, with an expected calibration error of {number(facts['ece'], 2)} "
-        f"({_verdict(facts)})."
+        f"({more * (facts['ece'] > facts['ece_bound'])}a calibrated probe stays below "
+        f"{number(facts['ece_bound'], 2)} in 95 % of test sets like this one)."
     )
-
-
-def _verdict(facts: dict[str, Any]) -> str:
-    bound = f"a calibrated probe stays below {number(facts['ece_bound'], 2)} in 95 % of test sets like this one"
-    return bound if facts["ece"] <= facts["ece_bound"] else f"more than chance explains: {bound}"
+    return Section("Linear probe", lead, pictures, [table], _notes(facts, path))
 
 
 def _share(row: dict[str, Any]) -> str:
     return share_between(row["accuracy"], row["low"], row["high"])
-
-
-def _table(accuracy: pd.DataFrame) -> Table:
-    rows = [[words(row["class"]), _share(row), f"{row['n']:,}"] for row in records(accuracy)]
-    return Table("Share of new samples that the probe names right, with 95 % intervals.", ["", "right", "n"], rows)
 
 
 def _notes(facts: dict[str, Any], path: pd.DataFrame) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lis.classifiers.networks import usual_weights
-from lis.config import ClassifierConfig, NetworkConfig
+from lis.config import NetworkConfig
 from lis.report.style import label_colours
 from lis.report.tables import records
 from lis.report.wording import LINKS, link_label, network_name, words
@@ -87,8 +87,7 @@ class Source:
 
     def arrays(self, stage: str, name: str) -> dict[str, np.ndarray]:
         """Tensors of a stage; images `[…, 3, h, w]` uint8 as `[…, h, w, 3]`."""
-        arrays = {key: tensor.numpy() for key, tensor in self.artifacts[stage].tensors(name).items()}
-        return {key: np.moveaxis(x, -3, -1) if key in IMAGES else x for key, x in arrays.items()}
+        return channels_last({key: tensor.numpy() for key, tensor in self.artifacts[stage].tensors(name).items()})
 
     def json(self, stage: str, name: str) -> dict[str, Any]:
         """A JSON object of a stage."""
@@ -101,12 +100,19 @@ class Source:
         return next((row for row in records(self.table(stage, table)) if row[column] == key), None)
 
 
+def channels_last(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Arrays as they are, but images `[…, 3, h, w]` as `[…, h, w, 3]`."""
+    return {name: np.moveaxis(x, -3, -1) if name in IMAGES else x for name, x in arrays.items()}
+
+
 def source(ctx: Context, artifacts: Mapping[str, Artifact]) -> Source:
     """Read the facts off a context, and keep the artifacts beside them."""
-    config, generator = ctx.config, ctx.generator
+    config, generator, classifier = ctx.config, ctx.generator, ctx.config.classifier
+    if isinstance(classifier, NetworkConfig) and classifier.weights == usual_weights(generator.domain):
+        classifier = replace(classifier, weights="auto")  # goes without saying
     facts = Facts(
         generator=component_label(config.gan),
-        classifier=component_label(_unsaid(config.classifier, generator.domain)),
+        classifier=component_label(classifier),
         link=_link_name(config.link, artifacts),
         classes=words(config.classes.name),
         class_names=tuple(ctx.class_names),
@@ -121,12 +127,6 @@ def source(ctx: Context, artifacts: Mapping[str, Artifact]) -> Source:
         settings=flat(asdict(config)),
     )
     return Source(facts, artifacts)
-
-
-def _unsaid(node: ClassifierConfig, domain: str) -> ClassifierConfig:
-    """The classifier's settings without the weights that go without saying."""
-    usual = isinstance(node, NetworkConfig) and node.weights == usual_weights(domain)
-    return replace(node, weights="auto") if usual else node
 
 
 def component_label(node: Any) -> str:

@@ -18,8 +18,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import get_font_names
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from PIL import Image
 
 from lis.images import PARTS as PARTS
@@ -123,15 +121,12 @@ def shows_data(figure: Figure) -> bool:
 
 
 def _has_data(axis: Axes) -> bool:
-    """Whether there is an image, a collection, or a line or patch at finite places in the coordinates of the data."""
-    marks = [mark for mark in (*axis.lines, *axis.patches) if _is_placed(mark, axis)]
-    finite = (np.isfinite(mark.get_path().vertices).all(1).any() for mark in marks)
-    return bool(axis.images or axis.collections) or any(finite)
-
-
-def _is_placed(mark: Line2D | Patch, axis: Axes) -> bool:
-    """Not so a line or a band across the axes."""
-    return all(mark.get_transform().contains_branch_seperately(axis.transData))
+    """Whether there is an image, a collection, or a line or patch at finite values in the coordinates of the data, not
+    one across the axes.
+    """
+    marks = [mark for mark in (*axis.lines, *axis.patches) if np.isfinite(mark.get_path().vertices).all(1).any()]
+    across = (not all(mark.get_transform().contains_branch_seperately(axis.transData)) for mark in marks)
+    return bool(axis.images or axis.collections) or not all(across)
 
 
 @styled

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lis.report.layouts import Block, rows_shown, traversals
+from lis.report.layouts import Block, rows_pictured, traversals
 from lis.report.section import Picture, Section, Table, metrics, section
 from lis.report.source import Source
 from lis.report.tables import column, records, where
@@ -117,7 +117,7 @@ def _block(row: dict[str, Any], table: pd.DataFrame, image: np.ndarray, answer: 
     size = image.shape[:2]
     beside = f"{words(answer)} {signed(row[_MOVED + answer], 1)} sd, " if answer else ""
     names = table["class"].to_numpy().reshape(size)[:, 0].tolist()
-    rows = rows_shown(names)
+    rows = rows_pictured(names)
     return Block(
         title=" · ".join(filter(None, (f"unit {row['unit']}", _factor(row)))),
         detail=f"{beside}Δp = {number(row['change'], 2)}",
