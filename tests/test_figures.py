@@ -296,7 +296,7 @@ def test_matrices_name_their_rows_at_the_left_alone_and_take_limits_from_their_v
     figure = matrices(panels, ("a", ["x", "y"]), ("b", ["u"]), 2.0, beside=2, pad=4, y="from")
     left, right = figure.axes
     assert [label.get_text() for label in left.get_yticklabels()] == ["x", "y"] and not right.get_yticklabels()
-    assert left.get_ylabel() == "from" and right.get_title() == "right"
+    assert left.get_ylabel() == "from" and right.get_title("left") == "right"
     cells: Any = left.images[0].get_array()
     np.testing.assert_allclose(cells[:, 0], [ONE_SIDED(0.0)[:3], ONE_SIDED(1.0)[:3]], atol=0.01)
 

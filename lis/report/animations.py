@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -51,31 +51,26 @@ def write_animations(source: Source, folder: Path) -> list[Path]:
         the files.
     """
     written = []
-    for stage in STAGES:
-        if not source.has(stage, "walk", "facts"):
-            continue
-        walk = source.arrays(stage, "walk")
-        labels = source.json(stage, "facts")["labels"]
+    for name, pictures in _animations(source):
         folder.mkdir(parents=True, exist_ok=True)
-        for k, name in enumerate(animation_names(source, stage)):
-            pictures = frames(walk["image"][k], walk["mask"][k], label_colours(labels))
-            (folder / name).write_bytes(gif(pictures))
-            written.append(folder / name)
-    return written + _write_motion(source, folder)
+        (folder / name).write_bytes(gif(pictures))
+        written.append(folder / name)
+    return written
 
 
-def _write_motion(source: Source, folder: Path) -> list[Path]:
-    """Aligned trajectories: the images as they are, and beside them in the coordinates of the first."""
-    if not source.has("motion", "examples") or source.table("motion", "examples").empty:
-        return []
-    examples = source.arrays("motion", "examples")
-    rows = [k for k, figure in enumerate(source.table("motion", "examples")["figure"]) if figure == "trajectories"]
-    folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / name for name in motion_names(source)]
-    for k, file in zip(rows, files, strict=True):
-        both = zip(examples["image"][k], examples["aligned"][k], strict=True)
-        file.write_bytes(gif([np.concatenate([enlarged(picture) for picture in pair], 1) for pair in both]))
-    return files
+def _animations(source: Source) -> Iterator[tuple[str, list[np.ndarray]]]:
+    """File name and pictures of each; of motion the images as they are, beside them in the coordinates of the first."""
+    for stage in STAGES:
+        if source.has(stage, "walk", "facts"):
+            walk, colours = source.arrays(stage, "walk"), label_colours(source.json(stage, "facts")["labels"])
+            samples = zip(animation_names(source, stage), walk["image"], walk["mask"], strict=True)
+            yield from ((name, frames(image, mask, colours)) for name, image, mask in samples)
+    if source.has("motion", "examples"):
+        examples, names = source.arrays("motion", "examples"), motion_names(source)
+        rows = np.flatnonzero(source.table("motion", "examples")["figure"] == "trajectories")
+        for k, name in zip(rows, names, strict=True):
+            both = zip(examples["image"][k], examples["aligned"][k], strict=True)
+            yield name, [np.concatenate([enlarged(picture) for picture in pair], 1) for pair in both]
 
 
 def frames(image: np.ndarray, mask: np.ndarray, colours: dict[str, str]) -> list[np.ndarray]:

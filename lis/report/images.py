@@ -64,8 +64,8 @@ def _rows(source: Source, used: pd.DataFrame, facts: dict[str, Any]) -> list[Row
     for k, row in enumerate(records(used.head(_MOST))):
         probability = _probability(row, facts["class_names"])
         distance, share = ({space: row[f"{name}_{space.lower()}"] for space in "RW"} for name in ("distance", "share"))
-        pictures = (arrays[name][k] for name in ("image", "cycled", "mask"))
-        rows.append(Row(row["file"], *pictures, probability, distance, share))
+        image, cycled, mask = (arrays[name][k] for name in ("image", "cycled", "mask"))
+        rows.append(Row(row["file"], image, cycled, mask, probability, distance, share))
     return rows
 
 
@@ -96,9 +96,10 @@ def _file(row: dict[str, Any]) -> list[str]:
 
 
 def _areas(source: Source, facts: dict[str, Any], used: pd.DataFrame) -> Table:
-    table = where(source.table("images", "measures"), measure="area").set_index(["file", "label"])["measured"]
+    rows = records(where(source.table("images", "measures"), measure="area"))
+    areas = {(row["file"], row["label"]): row["measured"] for row in rows}
     return crossed(
-        _AREAS, used["file"].head(_MOST), facts["labels"], lambda *cell: share(table[cell]), name=str, heads=words
+        _AREAS, used["file"].head(_MOST), facts["labels"], lambda *cell: share(areas[cell]), name=str, heads=words
     )
 
 

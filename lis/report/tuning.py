@@ -80,7 +80,7 @@ def _table(source: Source, table: pd.DataFrame) -> Table:
         "95 % of random directions at an equal step in W. Areas are means of their log₂ ratio, angles those of axes, "
         "with their resultant length R (1: all samples turn alike); where it is not beyond chance (Rayleigh's test, "
         "p > 0.05) there is no angle. In brackets also in how many of the samples the measure is known at both ends "
-        "(15/20), where it is not in all. Every unit, with intervals: tables/units/ranking.parquet."
+        "(15/20), where it is not in all. Every unit, with intervals: tables/unit_statistics/ranking.parquet."
     )
     return crossed(
         caption,

@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 
 from lis.report.animations import animation_names
 from lis.report.layouts import CHANGES, changed, mosaic, overlay
-from lis.report.marks import bare, picture
+from lis.report.marks import bare, picture, write
 from lis.report.section import Picture, Section, Table, section
 from lis.report.source import Source
 from lis.report.style import INK, MUTED, RULE, WIDE, class_colours, label_colours, light_grid, plain, sheet, styled
@@ -80,7 +80,8 @@ def _view(source: Source, stage: str) -> Section:
     facts, most = source.json(stage, "facts"), drawn(source.table(stage, "affected"))
     walk = source.arrays(stage, "walk")
     what, symbol = ("activation", "r") if facts["unit"] >= 0 else ("projection", "r·d")
-    colours = _colours(facts, most)
+    labels = {row["label"] for rows in most.values() for row in rows}
+    colours = {name: colour for name, colour in label_colours(facts["labels"]).items() if name in labels}
     strips = filmstrips(_strips(source, walk, facts, colours), walk["value"], symbol, colours)
     curves = courses(_panels(source, stage, walk, most), walk["value"], walk["own"], f"{what} {symbol}")
     caption = _STRIPS.format(what=f"{what} {symbol}") + _PARTS * bool(colours)
@@ -89,12 +90,6 @@ def _view(source: Source, stage: str) -> Section:
     notes = [_NEAR_DEAD] if facts["status"] == "near-dead" else []
     notes.append(f"As moving pictures, in the folder of the figures: {listing(animation_names(source, stage))}.")
     return Section(title(facts), _lead(source, stage, facts, most), pictures, tables, notes)
-
-
-def _colours(facts: dict[str, Any], most: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
-    """Of the labels that are shown, in the order of all."""
-    selected = {row["label"] for rows in most.values() for row in rows}
-    return {name: colour for name, colour in label_colours(facts["labels"]).items() if name in selected}
 
 
 def _strips(source: Source, walk: dict[str, np.ndarray], facts: dict[str, Any], colours: dict[str, str]) -> list[Strip]:
@@ -226,7 +221,12 @@ def filmstrips(strips: Sequence[Strip], value: np.ndarray, symbol: str, colours:
         symbol: what the value is called.
         colours: label to colour, in the order of the masks' values; those that are drawn.
     """
-    lines = [line for strip in strips for line in _lines(strip, colours)]
+    lines, inks = [], list(colours.values())
+    for strip in strips:
+        lines.append(strip.image)
+        if strip.mask is not None and inks:
+            parts = [overlay(*pair, inks, 0.25) for pair in zip(strip.image, strip.mask, strict=True)]
+            lines.append(np.stack(parts))
     steps = len(value)
     cell = min(_CELL, (WIDE - _NAME) / steps, _TALLEST / len(lines))
     head, foot = 0.28, 0.34 * bool(colours)
@@ -235,16 +235,14 @@ def filmstrips(strips: Sequence[Strip], value: np.ndarray, symbol: str, colours:
     axis = figure.add_axes((_NAME / width, foot / height, steps * cell / width, len(lines) * cell / height))
     picture(axis, mosaic(lines))
     each = len(lines) // len(strips)
+    x, inch = -0.1 / (steps * cell), 1 / (len(lines) * cell)
     for index, strip in enumerate(strips):
         y = 1 - (index * each + 0.5) / len(lines)
-        style: dict[str, Any] = {"transform": axis.transAxes, "ha": "right", "va": "center"}
-        axis.text(-0.1 / (steps * cell), y, strip.name, size=9, **style)
-        below = y - 0.2 / (len(lines) * cell)
-        axis.text(-0.1 / (steps * cell), below, strip.detail, size=8.5, color=MUTED, **style)
+        write(axis, x, y, strip.name, size=9, ha="right", va="center")
+        write(axis, x, y - 0.2 * inch, strip.detail, size=8.5, color=MUTED, ha="right", va="center")
     for step, at in enumerate(value):
-        text = f"{symbol} = {number(float(at), 2)}" if step == 0 else number(float(at), 2)
-        x = (step + 0.5) / steps
-        axis.text(x, 1 + 0.06 / (len(lines) * cell), text, transform=axis.transAxes, ha="center", color=MUTED, size=8.5)
+        text = f"{symbol} = " * (step == 0) + number(float(at), 2)
+        write(axis, (step + 0.5) / steps, 1 + 0.06 * inch, text, ha="center", color=MUTED, size=8.5)
     if colours:
         _legend(figure, colours)
     return figure
@@ -271,14 +269,6 @@ def courses(panels: Sequence[Panel], value: np.ndarray, own: np.ndarray, what: s
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
     return figure
-
-
-def _lines(strip: Strip, colours: Mapping[str, str]) -> list[np.ndarray]:
-    """The images of a sample, and, where its parts are known, the same with outlines."""
-    if strip.mask is None or not colours:
-        return [strip.image]
-    drawn = [overlay(*pair, list(colours.values()), 0.25) for pair in zip(strip.image, strip.mask, strict=True)]
-    return [strip.image, np.stack(drawn)]
 
 
 def _course(axis: Axes, panel: Panel, value: np.ndarray) -> None:
@@ -313,15 +303,13 @@ def overlays(images: Mapping[str, np.ndarray], colours: Mapping[str, str]) -> Fi
         colours: label to colour.
     """
     lines = -(-len(images) // _COLUMNS)
-    cell = WIDE / _COLUMNS
-    figure = Figure(figsize=(WIDE, lines * (cell + 0.1) + 0.4))
-    foot = 0.4 / figure.get_figheight()
-    height = (1 - foot) / lines
+    figure = Figure(figsize=(WIDE, lines * (WIDE / _COLUMNS + 0.1) + 0.4))
+    height = (1 - 0.4 / figure.get_figheight()) / lines
     _legend(figure, colours)
     for index, (name, image) in enumerate(images.items()):
         line, column = divmod(index, _COLUMNS)
-        box = ((column + 0.02) / _COLUMNS, 1 - (line + 1) * height, 0.96 / _COLUMNS, height * 0.9)
-        axis = figure.add_axes(box)
+        left, bottom = (column + 0.02) / _COLUMNS, 1 - (line + 1) * height
+        axis = figure.add_axes((left, bottom, 0.96 / _COLUMNS, height * 0.9))
         axis.imshow(image, interpolation="antialiased")
         axis.set_title(plain(name).removesuffix(".png"), size=8.5, weight="normal", pad=2)
         bare(axis)
