@@ -24,8 +24,8 @@ from lis.report.html import ReportError, show
 from lis.report.jobs import load_jobs, what_varied
 from lis.report.metrics import collect_metrics
 from lis.report.page import write_report
-from lis.report.section import Picture, Section, Table
-from lis.report.source import Source, component_label
+from lis.report.section import Picture, Section, Table, build_sections
+from lis.report.source import Source, component_label, source
 from lis.report.style import sheet, shows_data
 from lis.report.tables import records
 from lis.report.wording import number, share, times
@@ -107,8 +107,9 @@ def test_every_section_appears(whole: tuple[Path, str]) -> None:
 def test_sections_appear_exactly_when_their_artifact_exists(
     tmp_path: Path, artifacts: dict[str, Artifact], stage: str
 ) -> None:
+    run = source(findings.make_ctx(tmp_path), {stage: artifacts[stage]})
     expected = {title for title, enough in SECTIONS.items() if stage in enough}
-    assert titles(page(tmp_path, {stage: artifacts[stage]})) == expected
+    assert {made.title for made in build_sections(run)} == expected
 
 
 def test_page_without_artifacts(tmp_path: Path) -> None:
@@ -131,13 +132,14 @@ def test_a_figure_that_fails_loses_only_itself(
 
     monkeypatch.setattr(section, "MAKERS", {"run": {0: failing, **section.MAKERS["run"], 1000: undrawable}})
     with pytest.raises(ReportError, match=r"written without 2 of its sections(?s:.*)Failing .*: ZeroDivisionError"):
-        page(tmp_path, artifacts)
+        page(tmp_path, {stage: artifacts[stage] for stage in ("similarity", "link")})
     text = (tmp_path / "out" / "report.html").read_text("utf-8")
-    assert titles(text) == {*SECTIONS, "Failing (failed)", "Undrawable (failed)"}
+    good = {"Similarity of R and W", "The fit", "Units"}
+    assert titles(text) == {*good, "Failing (failed)", "Undrawable (failed)"}
     assert "ZeroDivisionError: nothing <b>to</b> divide by" in words(text) and "ValueError" in words(text)
     assert_self_contained(text)
     assert json.loads((tmp_path / "out" / "report.json").read_text())["metrics"]
-    assert (tmp_path / "out" / "tables" / "evaluation" / "summary.parquet").is_file()
+    assert (tmp_path / "out" / "tables" / "link" / "units.parquet").is_file()
     assert "Traceback" in caplog.text and "in failing" in caplog.text
 
 

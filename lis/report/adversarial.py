@@ -15,7 +15,7 @@ from lis.report.layouts import changed, mosaic
 from lis.report.marks import diagonal, dots, picture, write
 from lis.report.section import Picture, Section, Table, crossed, metrics, prefixed, section
 from lis.report.source import Source
-from lis.report.style import INK, MUTED, PAIRING, SERIES, WIDE, light_grid, plain, sheet
+from lis.report.style import INK, MUTED, PAIRING, SERIES, WIDE, plain, sheet
 from lis.report.tables import column, known, mean, records, where
 from lis.report.wording import arrow, counted, number, share, words
 from lis.store import Artifact
@@ -146,7 +146,7 @@ def sizes(table: pd.DataFrame) -> Figure:
     Args:
         table: mse_counterfactual, mse_adversarial, coarse_counterfactual, coarse_adversarial.
     """
-    figure, axes = sheet(WIDE, 3.0, 1, 2)
+    figure, axes = sheet(WIDE, 3.0, 1, 2, lines="y")
     left, right = axes[0]
     x, y = (np.asarray(table[f"mse_{kind}"], dtype=float) for kind in ("counterfactual", "adversarial"))
     x, y = (values[(x > 0) & (y > 0)] for values in (x, y))
@@ -164,6 +164,4 @@ def sizes(table: pd.DataFrame) -> Figure:
     right.set(xlabel="share of the change that is coarser than 4 pixels", ylabel="images", xlim=(0, 1))
     right.set_ylim(0, 1.3 * tallest)
     right.legend(loc="upper left", ncols=2)
-    for axis in (left, right):
-        light_grid(axis, "y")
     return figure

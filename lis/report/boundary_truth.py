@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from lis.report.marks import DASHED, diagonal, dots, facets, names_down
 from lis.report.section import Picture, Section, by_pair, facts_as_metrics, section
 from lis.report.source import Source
-from lis.report.style import INK, LINK_RED, MUTED, PAIRING, SERIES, WIDE, light_grid, plain, sheet
+from lis.report.style import INK, LINK_RED, MUTED, PAIRING, SERIES, WIDE, plain, sheet
 from lis.report.tables import column, known, pairs_of, records, where
 from lis.report.trajectories import TARGET
 from lis.report.wording import arrow, counted, number, offset, share, words
@@ -89,7 +89,7 @@ def boundaries(table: pd.DataFrame, end: float) -> Figure:
         table: classifier and bayes (positions; NaN: not before the end of the path), posterior.
         end: of the path.
     """
-    figure, axes = sheet(WIDE, 3.2, 1, 2)
+    figure, axes = sheet(WIDE, 3.2, 1, 2, lines="y")
     left, right = axes[0]
     both = known(known(table, "classifier"), "bayes")
     diagonal(left, 0, end)
@@ -105,8 +105,6 @@ def boundaries(table: pd.DataFrame, end: float) -> Figure:
     right.axvline(0.5, color=MUTED, linewidth=1, linestyle=DASHED)
     right.set(xlabel="true probability of the target at the classifier's boundary", ylabel="counterfactuals")
     right.set_xlim(0, 1)
-    for axis in (left, right):
-        light_grid(axis, "y")
     return figure
 
 
@@ -118,7 +116,7 @@ def posteriors(table: pd.DataFrame, boundary: dict[tuple[str, str, int], float])
         boundary: the classifier's, by origin, target and sample.
     """
     rows = table[["origin", "target", "sample_index"]].drop_duplicates().itertuples(index=False)
-    figure, panels = facets(rows, 4, 2.2, 0.5, sharey=True)
+    figure, panels = facets(rows, 4, 2.2, 0.5, sharey=True, lines="y")
     for axis, (origin, target, index) in panels:
         path = where(table, origin=origin, target=target, sample_index=index)
         position, dashed = path["position"], {"color": INK, "linewidth": 1.6, "linestyle": "--"}
@@ -129,7 +127,6 @@ def posteriors(table: pd.DataFrame, boundary: dict[tuple[str, str, int], float])
             axis.axvline(at, color=MUTED, linestyle=(0, (2, 2)), linewidth=1.2)
         axis.set_title(plain(arrow(origin, target)), size=8.5)
         axis.set(ylim=(-0.05, 1.05), xlabel="position")
-        light_grid(axis, "y")
     panels[0][0].set_ylabel("p(target)")
     panels[0][0].legend(loc="best", fontsize=8)
     return figure

@@ -128,7 +128,7 @@ def _headline(jobs: Sequence[Job]) -> list[Number]:
     """The span of each main number over the runs, and the run that is best."""
     result = []
     for key in _keys(jobs):
-        ranked = sorted((job for job in jobs if key in job.metrics), key=lambda job: job.metrics[key])
+        ranked = _ranked(jobs, key)
         best = ranked[-1 if key in _LABELS else 0]
         low, high = (_cell(key, job.metrics[key]) for job in (ranked[0], ranked[-1]))
         span = low if low == high else f"{low.rstrip('× %')}–{high}"
@@ -152,14 +152,17 @@ def numbers(jobs: Sequence[Job]) -> Section | None:
 
 def _best_sentence(jobs: Sequence[Job]) -> str:
     key = _keys(jobs)[0]
-    ranked = sorted((job for job in jobs if key in job.metrics), key=lambda job: job.metrics[key])
+    ranked = _ranked(jobs, key)
     first, last = ranked[0], ranked[-1]
+    low, high = (_cell(key, job.metrics[key]) for job in (first, last))
     if first is last:
-        return f"{_key_label(key)} is {_cell(key, first.metrics[key])}."
-    return (
-        f"{_key_label(key)} lies between {_cell(key, first.metrics[key])} ({first.name}) and "
-        f"{_cell(key, last.metrics[key])} ({last.name})."
-    )
+        return f"{_key_label(key)} is {low}."
+    return f"{_key_label(key)} lies between {low} ({first.name}) and {high} ({last.name})."
+
+
+def _ranked(jobs: Sequence[Job], key: str) -> list[Job]:
+    """The runs that have a number, the smallest first."""
+    return sorted((job for job in jobs if key in job.metrics), key=lambda job: job.metrics[key])
 
 
 def _matrix(jobs: Sequence[Job], caption: str, lines: Sequence[tuple[str, str, str]]) -> Table:
@@ -427,13 +430,12 @@ def _gains_lead(table: pd.DataFrame) -> str:
     metric = table["metric"].iloc[0]
     ranked = where(table, metric=metric).sort_values("gain", ascending=False, kind="stable")
     best = records(ranked.drop_duplicates(["outer", "inner"]))
-    names = [", ".join(filter(None, (row["outer"], row["inner"]))) for row in best]
-    result = [
-        f"{name + ': ' if name else ''}{gain(row['gain'])} ({link_label(row['link'])})"
-        for name, row in zip(names, best, strict=True)
-    ]
-    result = result if len(result) <= _NAMED else [*result[:2], "…", *result[-2:]]
-    return f"What the best other link gains over LR in {metric_label(metric)}: {'; '.join(result)}."
+    told = []
+    for row in best:
+        setting = ", ".join(filter(None, (row["outer"], row["inner"])))
+        told.append(f"{setting + ': ' if setting else ''}{gain(row['gain'])} ({link_label(row['link'])})")
+    told = told if len(told) <= _NAMED else [*told[:2], "…", *told[-2:]]
+    return f"What the best other link gains over LR in {metric_label(metric)}: {'; '.join(told)}."
 
 
 def gains_figure(table: pd.DataFrame, labels: Mapping[str, str]) -> Figure:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from lis.report.marks import ONE_SIDED, errors, matrices, note
 from lis.report.section import Picture, Section, listed, means, metrics, prefixed, section
 from lis.report.source import Source
-from lis.report.style import INK, MUTED, PAIRING, SERIES, WIDE, light_grid, sheet
+from lis.report.style import INK, MUTED, PAIRING, SERIES, WIDE, sheet
 from lis.report.tables import column, ends, known, records, where
 from lis.report.wording import arrow, counted, listing, number, percent, share, words
 from lis.store import Artifact
@@ -97,7 +97,7 @@ def trade_off(summary: pd.DataFrame) -> Figure:
         summary: l1, units, units_low, units_high, rate, low, high, probability.
     """
     table = summary.sort_values("l1")
-    figure, axes = sheet(WIDE, 2.9, 1, 2)
+    figure, axes = sheet(WIDE, 2.9, 1, 2, lines="y")
     left, right = axes[0]
     order, units, rate = range(len(table)), table["units"], table["rate"]
     errors(left, order, units, table["units_low"], table["units_high"], PAIRING["cycle"])
@@ -112,5 +112,4 @@ def trade_off(summary: pd.DataFrame) -> Figure:
     right.legend(loc="lower right")
     for axis in (left, right):
         axis.tick_params(labelcolor=INK)
-        light_grid(axis, "y")
     return figure

@@ -174,11 +174,9 @@ def _heated(image: np.ndarray, heat: np.ndarray, most: float) -> np.ndarray:
     """A picture in grey under its heat, `[h, w, 3]` uint8; the colours end at `most`."""
     large = enlarged(image).astype(float)
     grey = np.repeat(large.mean(2, keepdims=True), 3, axis=2)
-    share = heat / most if most > 0 else np.zeros_like(heat)
-    smooth = Image.fromarray(share.astype(np.float32)).resize(large.shape[1::-1], Image.Resampling.BILINEAR)
-    share = np.asarray(smooth)
-    ink = 255 * colormaps["inferno"](share)[..., :3]
-    cover = _STRENGTH * share[..., None]
+    share = Image.fromarray((heat / (most or 1.0)).astype(np.float32))
+    share = np.asarray(share.resize(large.shape[1::-1], Image.Resampling.BILINEAR))
+    ink, cover = 255 * colormaps["inferno"](share)[..., :3], _STRENGTH * share[..., None]
     return ((1 - cover) * grey + cover * ink).round().astype(np.uint8)
 
 

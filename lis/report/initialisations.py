@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from lis.report.marks import ONE_SIDED, TWO_SIDED, above, dots, matrices
 from lis.report.section import Picture, Section, Table, by_pair, means_as_metrics, section
 from lis.report.source import Source
-from lis.report.style import INK, MUTED, WIDE, class_colours, light_grid, plain, sheet
+from lis.report.style import INK, MUTED, WIDE, class_colours, plain, sheet
 from lis.report.tables import column, ends, known, mean, mean_by, pairs_of, split, where
 from lis.report.wording import arrow, counted, number, offset
 
@@ -96,7 +96,7 @@ def direction_sparsity(table: pd.DataFrame, class_names: Sequence[str], most: in
         if len(rows := where(table, origin=name))
     }
     lines = max(map(len, origins.values()))
-    figure, axes = sheet(WIDE, 0.75 + _ROW * lines, lines, len(origins), sharey=True)
+    figure, axes = sheet(WIDE, 0.75 + _ROW * lines, lines, len(origins), sharey=True, lines="y")
     for axis in axes[:, 0]:
         axis.set_ylabel("sparsity")
     for column_of_axes, (origin, samples) in zip(axes.T, origins.items(), strict=True):
@@ -125,7 +125,6 @@ def _sample(axis: Axes, table: pd.DataFrame, colours: Mapping[str, str]) -> None
             above(axis, at, 0.5, "–", ha="center", color=MUTED)
     axis.set(xlim=(-0.6, len(targets) - 0.4))
     axis.set_xticks([])
-    light_grid(axis, "y")
 
 
 def pair_matrices(pairs: pd.DataFrame, agreement: pd.DataFrame, class_names: Sequence[str]) -> Figure:

@@ -156,7 +156,7 @@ def training_curve(curve: pd.DataFrame) -> Figure:
     Args:
         curve: `epoch`, `train_loss`, `validation_loss`.
     """
-    figure, axes = sheet(HALF, 3.0)
+    figure, axes = sheet(HALF, 3.0, lines="y")
     axis: Axes = axes[0, 0]
     axis.plot(curve["epoch"], curve["train_loss"], color=PAIRING["within-class"], label="training")
     axis.plot(curve["epoch"], curve["validation_loss"], color=PAIRING["cycle"], label="validation")
@@ -169,7 +169,6 @@ def training_curve(curve: pd.DataFrame) -> Figure:
         axis.set_yscale("log")
     axis.set(xlabel="epoch", ylabel="loss")
     axis.legend(loc="upper right")
-    light_grid(axis, "y")
     return figure
 
 

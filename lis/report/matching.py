@@ -12,7 +12,7 @@ from lis.generators.partworld.displacement import KINDS, NEAR
 from lis.report.marks import DASHED, diagonal, dots, names_down, padded, write
 from lis.report.section import Picture, Section, Table, crossed, metrics, section
 from lis.report.source import Source
-from lis.report.style import INK, MUTED, SERIES, WIDE, light_grid, sheet
+from lis.report.style import INK, MUTED, SERIES, WIDE, sheet
 from lis.report.tables import column, ends, known, pairs_of, records, split, where
 from lis.report.wording import listing, number, share
 from lis.store import Artifact
@@ -139,7 +139,7 @@ def recovered(pairs: pd.DataFrame, table: pd.DataFrame, matcher: str) -> Figure:
     """
     poses, facts = where(pairs, kind="pose", matcher=matcher), where(table, matcher=matcher)
     ways = [(colour, where(poses, way=way), *_WAYS[way]) for colour, way in zip(SERIES, _WAYS, strict=False)]
-    figure, axes = sheet(WIDE, 2.9, 1, len(_WHAT))
+    figure, axes = sheet(WIDE, 2.9, 1, len(_WHAT), lines="both")
     for axis, (name, title) in zip(axes[0], _WHAT.items(), strict=True):
         both = known(known(poses, name), f"true_{name}")
         low, high = padded(both[[name, f"true_{name}"]].to_numpy(dtype=float), 0.08)
@@ -151,6 +151,5 @@ def recovered(pairs: pd.DataFrame, table: pd.DataFrame, matcher: str) -> Figure:
         axis.set_title(title, size=9)
         write(axis, 0.04, 0.97, "\n".join(text), size=7.5, va="top")
         axis.set(xlim=(low, high), ylim=(low, high + 0.12 * (high - low)), xlabel="true")
-        light_grid(axis, "both")
     axes[0, 0].set_ylabel("found")
     return figure

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from lis.report.marks import DASHED, PERCENT, PLAIN, note, ring, wants_log
 from lis.report.section import Picture, Section, facts_as_metrics, listed, section
 from lis.report.source import Source
-from lis.report.style import HALF, INK, LINK_RED, MUTED, PAIRING, light_grid, sheet
+from lis.report.style import HALF, INK, LINK_RED, MUTED, PAIRING, sheet
 from lis.report.tables import column, records, row_of, where
 from lis.report.wording import number, share_between, words
 
@@ -75,7 +75,7 @@ def reliability(calibration: pd.DataFrame) -> Figure:
         calibration: `lower`, `upper`, `confidence`, `accuracy`, `low`, `high`, `n` of each bin.
     """
     filled = pd.DataFrame(calibration.loc[(calibration["n"] > 0).to_numpy(dtype=bool)])
-    figure, axes = sheet(HALF, _HEIGHT, 2, 1, height_ratios=[3, 1], sharex=True)
+    figure, axes = sheet(HALF, _HEIGHT, 2, 1, lines="y", height_ratios=[3, 1], sharex=True)
     _diagram(axes[0, 0], filled)
     _counts(axes[1, 0], filled)
     start = column(filled, "lower").min()
@@ -92,7 +92,6 @@ def _diagram(axis: Axes, filled: pd.DataFrame) -> None:
     bottom = min(column(filled, "low").min(), column(filled, "lower").min())
     axis.set(ylabel="share that is right", ylim=(bottom - 0.02, 1.02))
     axis.yaxis.set_major_formatter(PERCENT)
-    light_grid(axis, "y")
 
 
 def _counts(axis: Axes, filled: pd.DataFrame) -> None:
@@ -103,7 +102,6 @@ def _counts(axis: Axes, filled: pd.DataFrame) -> None:
     axis.margins(y=0.25)
     axis.xaxis.set_major_formatter(PERCENT)
     axis.yaxis.set_major_locator(MaxNLocator(3, integer=True))
-    light_grid(axis, "y")
 
 
 def regularisation(path: pd.DataFrame) -> Figure:
@@ -113,7 +111,7 @@ def regularisation(path: pd.DataFrame) -> Figure:
         path: `C`, `log_loss`, `se`, `chosen` (one row true).
     """
     path = path.sort_values("C")
-    figure, axes = sheet(HALF, _HEIGHT)
+    figure, axes = sheet(HALF, _HEIGHT, lines="y")
     axis: Axes = axes[0, 0]
     strength, loss, error = (np.asarray(path[name], float) for name in ("C", "log_loss", "se"))
     axis.fill_between(strength, loss - error, loss + error, color=PAIRING["random"], alpha=0.5, linewidth=0)
@@ -129,5 +127,4 @@ def regularisation(path: pd.DataFrame) -> Figure:
     note(axis, text, point, (0, -12), va="top", size=8.5, color=LINK_RED)
     axis.set(xlabel="C, the inverse of the penalty's weight", ylabel="log loss on held-out folds (nats)")
     axis.margins(y=0.16)
-    light_grid(axis, "y")
     return figure

@@ -83,10 +83,18 @@ def styled(function: Callable[P, R]) -> Callable[P, R]:
     return wrapper
 
 
-def sheet(width: float, height: float, rows: int = 1, columns: int = 1, **grid: Any) -> tuple[Figure, np.ndarray]:
-    """An empty figure (inches) and its axes `[rows, columns]`; `grid` goes to `Figure.subplots`."""
+def sheet(
+    width: float, height: float, rows: int = 1, columns: int = 1, *, lines: str = "", **grid: Any
+) -> tuple[Figure, np.ndarray]:
+    """An empty figure (inches) and its axes `[rows, columns]`; `grid` goes to `Figure.subplots`.
+
+    `lines` is "x", "y" or "both" where faint lines help to read values along these axes.
+    """
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False, **grid)
+    axes = figure.subplots(rows, columns, squeeze=False, **grid)
+    for axis in axes.flat if lines else ():
+        light_grid(axis, lines)
+    return figure, axes
 
 
 def plain(name: str) -> str:

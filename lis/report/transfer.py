@@ -49,7 +49,9 @@ def transfer(source: Source) -> Section:
         labels = [name for name in label_names(source) if name in set(pairs["label"])]
         drawn = agreement_figure(pairs, labels, list(dict.fromkeys(pairs["measure"])))
         figures.append(Picture("class-agreement", drawn, _AGREEMENT))
-    return Section(_TITLE, sentences(_same_sign(table), _correlated(pairs)), figures)
+    told = [f"{signed(mean(rows, 'r'))} for {name}" for name, rows in split(pairs, "measure").items()]
+    correlated = f"Over all units, changes in two classes correlate at {listing(told)}." if told else ""
+    return Section(_TITLE, sentences(_same_sign(table), correlated), figures)
 
 
 def _same_sign(table: pd.DataFrame) -> str:
@@ -60,12 +62,6 @@ def _same_sign(table: pd.DataFrame) -> str:
         f"The unit that changes a label most does so in the same direction in every class for {sum(same)} of "
         f"{len(same)} pairs of a label and a measure."
     )
-
-
-def _correlated(pairs: pd.DataFrame) -> str:
-    """Mean correlation between classes of each measure."""
-    told = [f"{signed(mean(rows, 'r'))} for {name}" for name, rows in split(pairs, "measure").items()]
-    return f"Over all units, changes in two classes correlate at {listing(told)}." if told else ""
 
 
 def transfer_figure(table: pd.DataFrame, class_names: Sequence[str]) -> Figure:

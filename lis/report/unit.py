@@ -17,7 +17,7 @@ from lis.report.layouts import CHANGES, changed, mosaic, overlay
 from lis.report.marks import bare, picture, write
 from lis.report.section import Picture, Section, Table, section
 from lis.report.source import Source
-from lis.report.style import INK, MUTED, RULE, WIDE, class_colours, label_colours, light_grid, plain, sheet, styled
+from lis.report.style import INK, MUTED, RULE, WIDE, class_colours, label_colours, plain, sheet, styled
 from lis.report.tables import records, where
 from lis.report.wording import interval, listing, number, share, signed, words
 
@@ -259,7 +259,7 @@ def courses(panels: Sequence[Panel], value: np.ndarray, own: np.ndarray, what: s
     """
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
-    figure, axes = sheet(WIDE, 0.4 + 2.3 * rows, rows, columns)
+    figure, axes = sheet(WIDE, 0.4 + 2.3 * rows, rows, columns, lines="y")
     figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
     for axis, panel in zip(axes.flat, panels, strict=False):
         _course(axis, panel, value)
@@ -284,7 +284,6 @@ def _course(axis: Axes, panel: Panel, value: np.ndarray) -> None:
             axis.plot(value, mean, "o-", color=curve.colour, linewidth=1.8, markersize=3.5, label=curve.name)
     axis.set_title(panel.title)
     axis.set(ylabel=panel.axis, ylim=panel.limits)
-    light_grid(axis, "y")
     if panel.curves:
         axis.legend(fontsize=8, loc="best")
 
