@@ -121,7 +121,7 @@ def test_names_of_figures_are_unique_and_captions_are_sentences(shown: dict[str,
         )
 
 
-@pytest.mark.parametrize("caption", [pictures.HOW_TO_READ, traversal._CAPTION, unit._STRIPS])
+@pytest.mark.parametrize("caption", [pictures.HOW_TO_READ, traversal._CAPTION, unit._TRAVERSAL])
 def test_no_caption_says_that_the_picture_holds_what_only_r_does(caption: str) -> None:
     held = [sentence for sentence in caption.split(". ") if re.search(r"as they are|as it is", sentence)]
     assert len(held) == 1 and held[0].startswith("In the r that is asked for")

@@ -24,9 +24,9 @@ _TINT = 0.25
 
 def animation_names(source: Source, stage: str) -> list[str]:
     """File names of a stage's animations, one per sample."""
-    walk = source.arrays(stage, "walk")
-    names = [source.facts.class_names[c] for c in walk["class_index"].tolist()]
-    return [_file(f"{stage}-{name}-{k}") for name, k in zip(names, walk["sample_index"].tolist(), strict=True)]
+    arrays = source.arrays(stage, "walk")
+    names = [source.facts.class_names[c] for c in arrays["class_index"].tolist()]
+    return [_file(f"{stage}-{name}-{k}") for name, k in zip(names, arrays["sample_index"].tolist(), strict=True)]
 
 
 def motion_names(source: Source) -> list[str]:
@@ -62,8 +62,8 @@ def _animations(source: Source) -> Iterator[tuple[str, list[np.ndarray]]]:
     """File name and pictures of each; of motion the images as they are, beside them in the coordinates of the first."""
     for stage in STAGES:
         if source.has(stage, "walk", "facts"):
-            walk, colours = source.arrays(stage, "walk"), label_colours(source.json(stage, "facts")["labels"])
-            samples = zip(animation_names(source, stage), walk["image"], walk["mask"], strict=True)
+            arrays, colours = source.arrays(stage, "walk"), label_colours(source.json(stage, "facts")["labels"])
+            samples = zip(animation_names(source, stage), arrays["image"], arrays["mask"], strict=True)
             yield from ((name, frames(image, mask, colours)) for name, image, mask in samples)
     if source.has("motion", "examples"):
         examples, names = source.arrays("motion", "examples"), motion_names(source)

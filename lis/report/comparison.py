@@ -86,8 +86,8 @@ def write_comparison(jobs: list[Path], out: Path) -> Path:
         abstract = tried("Abstract", lambda: _abstract(loaded), "")
         numbers = tried("Headline", lambda: _headline(loaded), [])
         runs = [tried(f"Run {job.folder.name}", partial(_run, job, out), _unlinked(job)) for job in loaded]
-        selected = show_all(makers(loaded, "comparison"), draft / "figures")
-        sections = [*tried.failed, *selected]
+        rendered = show_all(makers(loaded, "comparison"), draft / "figures")
+        sections = [*tried.failed, *rendered]
         page = render(
             "comparison.html.j2",
             draft / "report.html",

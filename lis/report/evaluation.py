@@ -107,11 +107,11 @@ def classes(source: Source) -> Section | None:
     """Which samples were taken, and whether the cycled image keeps its class."""
     shares, leads = {}, []
     if source.has("evaluation", "kept"):
-        retained = source.table("evaluation", "kept").rename(columns={"kept": "share"})
-        shares["Class kept after the cycle"] = retained
-        worst, _ = ends(pd.DataFrame(retained[retained["class"] != "all"]), "share")
+        table = source.table("evaluation", "kept").rename(columns={"kept": "share"})
+        shares["Class kept after the cycle"] = table
+        worst, _ = ends(pd.DataFrame(table[table["class"] != "all"]), "share")
         leads.append(
-            f"For {share(row_of(retained, 'all')['share'])} of the cycled images the classifier still names the "
+            f"For {share(row_of(table, 'all')['share'])} of the cycled images the classifier still names the "
             f"sample's class (lowest: {words(worst['class'])}, {share(worst['share'])})."
         )
     for name in SPLITS:

@@ -103,22 +103,22 @@ def _bands(group: Sequence[Job], settings: list[str]) -> list[list[str]]:
 
 def _beside(group: Sequence[Job], settings: list[str], shared: list[Sample], start: str) -> Drawing:
     """Originals, then a block of links for each setting."""
-    selected = first_of_each(shared, _BELOW)
-    blocks = {s: {job.link: _cut(job, "cycled", selected) for job in group if job.inner == s} for s in settings}
+    samples = first_of_each(shared, _BELOW)
+    blocks = {s: {job.link: _cut(job, "cycled", samples) for job in group if job.inner == s} for s in settings}
     labels = {job.link: link_label(job.link) for job in group}
-    names = [words(name) for name, _ in selected]
-    draw = partial(reconstructions_by_setting, _cut(group[0], "image", selected), names, blocks, labels)
+    names = [words(name) for name, _ in samples]
+    draw = partial(reconstructions_by_setting, _cut(group[0], "image", samples), names, blocks, labels)
     caption = f"{start}the same images after the cycle through {listing(settings)} and each link. "
     return draw, caption + "Shown are the first of each class that every run has among its examples."
 
 
 def _alone(jobs: Sequence[Job], shared: list[Sample], start: str) -> Drawing:
     """Originals above a row for each link."""
-    selected = first_of_each(shared, _BESIDE)
-    cycled = {job.link: _cut(job, "cycled", selected) for job in jobs}
+    samples = first_of_each(shared, _BESIDE)
+    cycled = {job.link: _cut(job, "cycled", samples) for job in jobs}
     labels = {link: link_label(link) for link in cycled}
     setting = f"{start}{jobs[0].inner + ': ' if jobs[0].inner else ''}"
-    draw = partial(reconstructions_by_link, _cut(jobs[0], "image", selected), cycled, labels)
+    draw = partial(reconstructions_by_link, _cut(jobs[0], "image", samples), cycled, labels)
     return draw, f"{setting}the same images after the cycle through each link."
 
 

@@ -45,19 +45,19 @@ def gan_counterfactuals(source: Source) -> Section:
         name: source.table("gan_counterfactuals", name)
         for name in ("samples", "measures", "units", "examples", "tuned")
     }
-    selected = records(tables["examples"])
-    pictures = [Picture("gan-counterfactuals", _ways(source, selected, tables["samples"]), _WAYS, "photo")]
-    pictures += [*_parts(source, tables["measures"], selected), *_units(source, selected, tables["tuned"])]
+    examples = records(tables["examples"])
+    pictures = [Picture("gan-counterfactuals", _ways(source, examples, tables["samples"]), _WAYS, "photo")]
+    pictures += [*_parts(source, tables["measures"], examples), *_units(source, examples, tables["tuned"])]
     first = pd.DataFrame(tables["units"].groupby(["origin", "target"], sort=False).head(_LISTED))
     pairs = pairs_of(tables["examples"])
     table = by_pair(
         _TABLE, "units", first, pairs, lambda x: f"{x['unit']} ({offset(x['change'])}; {offset(x['standard'])} sd)"
     )
-    return Section("Another class from the same z", _lead(tables, selected), pictures, [table])
+    return Section("Another class from the same z", _lead(tables, examples), pictures, [table])
 
 
-def _lead(tables: dict[str, pd.DataFrame], selected: list[dict[str, Any]]) -> str:
-    samples, first = tables["samples"], selected[0]
+def _lead(tables: dict[str, pd.DataFrame], examples: list[dict[str, Any]]) -> str:
+    samples, first = tables["samples"], examples[0]
     pair = {"origin": first["origin"], "target": first["target"]}
     parts = [
         f"{name} of the {words(row['label'])} ({changed(name, row['change'])})"
@@ -75,11 +75,11 @@ def _lead(tables: dict[str, pd.DataFrame], selected: list[dict[str, Any]]) -> st
     return f"{lead}. From {words(first['origin'])} to {words(first['target'])} {changes} {listing(told)}."
 
 
-def _ways(source: Source, selected: list[dict[str, Any]], samples: pd.DataFrame) -> Any:
+def _ways(source: Source, examples: list[dict[str, Any]], samples: pd.DataFrame) -> Any:
     """Fig. S20, top left."""
     arrays, names = source.arrays("gan_counterfactuals", "examples"), source.facts.class_names
     position, rows = source.arrays("gan_counterfactuals", "paths")["position"], []
-    for image, p, row in zip(arrays["image"], arrays["probability"], selected, strict=True):
+    for image, p, row in zip(arrays["image"], arrays["probability"], examples, strict=True):
         at, toward = float(samples["boundary"].iloc[row["row"]]), p[:, names.index(row["target"])]
         boundary = int(np.searchsorted(position, at)) if np.isfinite(at) else None
         answers = [names[c] for c in p.argmax(1)]
@@ -88,12 +88,12 @@ def _ways(source: Source, selected: list[dict[str, Any]], samples: pd.DataFrame)
     return crossings(rows, heads, class_colours(names))
 
 
-def _parts(source: Source, table: pd.DataFrame, selected: list[dict[str, Any]]) -> list[Picture]:
+def _parts(source: Source, table: pd.DataFrame, examples: list[dict[str, Any]]) -> list[Picture]:
     """Fig. S20, right; none where no label is large enough, or none is in both images of any sample."""
     seen = set(where(table, interpreted=True)["label"])
     labels = [name for name in label_names(source) if name in seen]
     result = {}
-    for row in selected:
+    for row in examples:
         subset = where(table, origin=row["origin"], target=row["target"])
         title = plain(arrow(row["origin"], row["target"]))
         result[title] = matrix(subset, ("label", labels), ("measure", MEASURES), "change")
@@ -102,14 +102,14 @@ def _parts(source: Source, table: pd.DataFrame, selected: list[dict[str, Any]]) 
     return [Picture("gan-counterfactuals-parts", part_changes(result, labels), _PARTS)]
 
 
-def _units(source: Source, selected: list[dict[str, Any]], tuned: pd.DataFrame) -> list[Picture]:
+def _units(source: Source, examples: list[dict[str, Any]], tuned: pd.DataFrame) -> list[Picture]:
     """Fig. S20, bottom: a block per pair, a row per unit; none where no unit is tuned."""
     if tuned.empty:
         return []
-    arrays, rows = source.arrays("gan_counterfactuals", "tuned"), [[] for _ in selected]
+    arrays, rows = source.arrays("gan_counterfactuals", "tuned"), [[] for _ in examples]
     for k, row in enumerate(records(tuned)):
         rows[row["example"]].append(_unit(source, row, {name: values[k] for name, values in arrays.items()}))
-    titles = [plain(arrow(pair["origin"], pair["target"])) for pair in selected]
+    titles = [plain(arrow(pair["origin"], pair["target"])) for pair in examples]
     blocks = [Block(title, "", units) for title, units in zip(titles, rows, strict=True) if units]
     return [Picture("gan-counterfactuals-units", trajectories(blocks), _UNITS, "photo")]
 

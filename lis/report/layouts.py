@@ -65,14 +65,14 @@ def reconstructions(
         class_names: names that `class_index` points into.
         most: most examples of a class that are shown.
     """
-    selected = {name: np.flatnonzero(class_index == index)[:most] for index, name in enumerate(class_names)}
-    selected = {name: rows for name, rows in selected.items() if len(rows)}
-    widest = max(len(rows) for rows in selected.values())
-    blocks = 2 if widest <= _NARROW and len(selected) > 1 else 1
-    lines = -(-len(selected) // blocks)
+    examples = {name: np.flatnonzero(class_index == index)[:most] for index, name in enumerate(class_names)}
+    examples = {name: rows for name, rows in examples.items() if len(rows)}
+    widest = max(len(rows) for rows in examples.values())
+    blocks = 2 if widest <= _NARROW and len(examples) > 1 else 1
+    lines = -(-len(examples) // blocks)
     cell = min(_CELL, (WIDE / blocks - _MARGIN) / widest)
     figure = Figure(figsize=(WIDE, lines * (2 * cell + 0.2)))
-    for index, (name, rows) in enumerate(selected.items()):
+    for index, (name, rows) in enumerate(examples.items()):
         line, column = divmod(index, blocks)
         left, top = column * WIDE / blocks + _MARGIN, line * (2 * cell + 0.2) + 0.1
         axis = axes_at(figure, left, top, len(rows) * cell, 2 * cell)

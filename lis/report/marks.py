@@ -73,13 +73,13 @@ def axes_at(figure: Figure, left: float, top: float, width: float, height: float
     return figure.add_axes((left / w, 1 - (top + height) / h, width / w, height / h))
 
 
-def wants_log(values: np.ndarray, spread: float = 40.0) -> bool:
-    """True where the bulk of positive values spans more than a factor `spread`, so that a linear axis would hide it."""
+def wants_log(values: np.ndarray, factor: float = 40.0) -> bool:
+    """True where the bulk of positive values spans more than a `factor`, so that a linear axis would hide it."""
     values = values[np.isfinite(values)]
     if not len(values) or values.min() <= 0:
         return False
     low, high = np.quantile(values, [0.02, 0.98])
-    return bool(high / low > spread)
+    return bool(high / low > factor)
 
 
 def density(values: np.ndarray, log: bool = False) -> tuple[np.ndarray, np.ndarray]:

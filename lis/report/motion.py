@@ -66,7 +66,7 @@ _COLOURED = 6
 _GREY = "#b4bcc5"
 _ROW = 0.24
 """Inches per unit."""
-_KEPT = (2, 98)
+_PERCENTILES = (2, 98)
 """Percentiles of the samples that the axes are made for."""
 
 
@@ -91,7 +91,7 @@ def _examples(source: Source) -> list[Picture]:
     for k, row in enumerate(records(source.table("motion", "examples"))):
         rows[row["figure"]].append(_row(row, {name: values[k] for name, values in arrays.items()}))
     drawings = ("motion-fields", fields, rows["fields"], _FIELDS), ("motion-paths", paths, rows["trajectories"], _PATHS)
-    return [Picture(name, draw(selected), caption, "photo") for name, draw, selected, caption in drawings if selected]
+    return [Picture(name, draw(lines), caption, "photo") for name, draw, lines, caption in drawings if lines]
 
 
 def _row(row: dict[str, Any], one: dict[str, np.ndarray]) -> FieldRow | PathRow:
@@ -481,7 +481,7 @@ def _samples(
 def _limits(values: np.ndarray) -> tuple[float, float]:
     """A range that holds nearly all values, with room at both ends."""
     values = values[np.isfinite(values)]
-    return padded(np.percentile(values, _KEPT), 0.12) if len(values) else (-1.0, 1.0)
+    return padded(np.percentile(values, _PERCENTILES), 0.12) if len(values) else (-1.0, 1.0)
 
 
 def parts(table: pd.DataFrame, labels: Sequence[str]) -> Figure:

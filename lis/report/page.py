@@ -74,12 +74,12 @@ def write_report(ctx: Context, artifacts: Mapping[str, Artifact], out: Path, mea
         tried(f"Tables of {stage}", partial(_copy_tables, artifact, out / "tables" / stage), None)
     around = _around(run, tried)
     schematic = tried("Schematic", lambda: [draw(picture, folder) for picture in drawing(run)], [])
-    selected = show_all(makers(run), folder)
+    rendered = show_all(makers(run), folder)
     tried("Animations", lambda: write_animations(run, folder), [])
-    figures = [*schematic, *(figure for section in selected for figure in section.figures)]
+    figures = [*schematic, *(figure for section in rendered for figure in section.figures)]
     facts = {"title": around["title"], "metrics": metrics, "figures": [figure.file for figure in figures]}
     tried("Facts for a comparison", lambda: _write_facts(run, facts, out / "report.json"), None)
-    sections = [*tried.failed, *selected]
+    sections = [*tried.failed, *rendered]
     page = render(
         "report.html.j2",
         out / "report.html",

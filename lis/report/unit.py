@@ -24,7 +24,7 @@ from lis.report.wording import interval, listing, number, share, signed, words
 _NAMES = ("walk", "steps", "affected", "facts")
 _CURVES = 3
 """Labels per measure that are drawn and listed."""
-_STRIPS = (
+_TRAVERSAL = (
     "Test samples from the smallest to the largest value of the {what}. In the r that is asked for, all that is "
     "orthogonal to it stays as it is; in the picture, encoded again, that moves too (see “other units” in the table)."
 )
@@ -78,41 +78,43 @@ def drawn(affected: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
 
 def _view(source: Source, stage: str) -> Section:
     facts, most = source.json(stage, "facts"), drawn(source.table(stage, "affected"))
-    walk = source.arrays(stage, "walk")
+    arrays = source.arrays(stage, "walk")
     what, symbol = ("activation", "r") if facts["unit"] >= 0 else ("projection", "r·d")
     labels = {row["label"] for rows in most.values() for row in rows}
     colours = {name: colour for name, colour in label_colours(facts["labels"]).items() if name in labels}
-    strips = filmstrips(_strips(source, walk, facts, colours), walk["value"], symbol, colours)
-    curves = courses(_panels(source, stage, walk, most), walk["value"], walk["own"], f"{what} {symbol}")
-    caption = _STRIPS.format(what=f"{what} {symbol}") + _PARTS * bool(colours)
-    pictures = [Picture(stage, strips, caption, "photo"), Picture(f"{stage}-curves", curves, _COURSES)]
-    tables = [_facts_table(facts, walk), *([_affected_table(most)] if colours else [])]
+    traversal = filmstrips(_samples(source, arrays, facts, colours), arrays["value"], symbol, colours)
+    curves = courses(_panels(source, stage, arrays, most), arrays["value"], arrays["own"], f"{what} {symbol}")
+    caption = _TRAVERSAL.format(what=f"{what} {symbol}") + _PARTS * bool(colours)
+    pictures = [Picture(stage, traversal, caption, "photo"), Picture(f"{stage}-curves", curves, _COURSES)]
+    tables = [_facts_table(facts, arrays), *([_affected_table(most)] if colours else [])]
     notes = [_NEAR_DEAD] if facts["status"] == "near-dead" else []
     notes.append(f"As moving pictures, in the folder of the figures: {listing(animation_names(source, stage))}.")
     return Section(title(facts), _lead(source, stage, facts, most), pictures, tables, notes)
 
 
-def _strips(source: Source, walk: dict[str, np.ndarray], facts: dict[str, Any], colours: dict[str, str]) -> list[Strip]:
-    """A strip per sample, its masks reduced to the labels that are shown."""
+def _samples(
+    source: Source, arrays: dict[str, np.ndarray], facts: dict[str, Any], colours: dict[str, str]
+) -> list[Sample]:
+    """The samples, their masks reduced to the labels that are shown."""
     values = np.zeros(1 + len(facts["labels"]), np.uint8)
     for index, name in enumerate(colours, 1):
         values[1 + facts["labels"].index(name)] = index
-    strips = []
-    for k, c in enumerate(walk["class_index"]):
-        p, image = walk["probability"][k, :, c], walk["image"][k]
-        detail, mask = f"p {p[0]:.2f} → {p[-1]:.2f}", values[walk["mask"][k]]
-        strips.append(Strip(plain(source.facts.class_names[c]), detail, image, mask if colours else None))
-    return strips
+    samples = []
+    for k, c in enumerate(arrays["class_index"]):
+        p, image = arrays["probability"][k, :, c], arrays["image"][k]
+        detail, mask = f"p {p[0]:.2f} → {p[-1]:.2f}", values[arrays["mask"][k]]
+        samples.append(Sample(plain(source.facts.class_names[c]), detail, image, mask if colours else None))
+    return samples
 
 
 def _panels(
-    source: Source, stage: str, walk: dict[str, np.ndarray], most: dict[str, list[dict[str, Any]]]
+    source: Source, stage: str, arrays: dict[str, np.ndarray], most: dict[str, list[dict[str, Any]]]
 ) -> list[Panel]:
     """A panel per measure that changes at all, with the labels that change most, and one of the probability of the
     samples' own classes.
     """
     table, colours = source.table(stage, "measures"), label_colours(source.json(stage, "facts")["labels"])
-    size, panels = (len(walk["own"]), len(walk["value"])), []
+    size, panels = (len(arrays["own"]), len(arrays["value"])), []
     for measure, rows in most.items():
         subset = {row["label"]: where(table, label=row["label"], measure=measure)["change"] for row in rows}
         curves = [
@@ -121,7 +123,7 @@ def _panels(
         ]
         axis, mean = CHANGES[measure].replace(f" of {measure}", ""), measure != "angle"
         panels += [Panel(words(measure), axis, curves, mean=mean)] if curves else []
-    names, index, p = source.facts.class_names, walk["class_index"], walk["probability"]
+    names, index, p = source.facts.class_names, arrays["class_index"], arrays["probability"]
     colours = class_colours(names)
     curves = [Curve(plain(names[c]), colours[names[c]], p[index == c][:, :, c]) for c in np.unique(index)]
     return [*panels, Panel("probability", "of the sample's own class", curves, (-0.05, 1.05))]
@@ -142,14 +144,14 @@ def _lead(source: Source, stage: str, facts: dict[str, Any], most: dict[str, lis
     )
 
 
-def _facts_table(facts: dict[str, Any], walk: dict[str, np.ndarray]) -> Table:
+def _facts_table(facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> Table:
     """Range, step and faithfulness of the unit or direction."""
     known = {name: np.nan if value is None else value for name, value in facts.items()}
     step = interval(known["step_norm"], known.get("step_norm_low", np.nan), known.get("step_norm_high", np.nan))
     rows = {
         "range over the training pairs": f"{number(known['low'])} to {number(known['high'])}",
         "mean ± standard deviation over the training pairs": f"{number(known['mean'])} ± {number(known['std'])}",
-        "of the samples shown": listing([number(float(value), 2) for value in walk["own"]]),
+        "of the samples shown": listing([number(float(value), 2) for value in arrays["own"]]),
         "linked step, ‖w̃(last) − w̃(first)‖": step,
         "re-encoded share: share of the step found when the images are encoded again": share(known["reencoded_share"]),
         "other units: root mean square change, in standard deviations": number(known["off_target"], 2),
@@ -174,7 +176,7 @@ def _affected(row: dict[str, Any]) -> str:
 
 
 @dataclass(frozen=True)
-class Strip:
+class Sample:
     """One sample in t steps."""
 
     name: str
@@ -212,20 +214,20 @@ class Panel:
     """Whether the mean over the samples is drawn: turns to opposite sides have none."""
 
 
-def filmstrips(strips: Sequence[Strip], value: np.ndarray, symbol: str, colours: Mapping[str, str]) -> Figure:
+def filmstrips(samples: Sequence[Sample], value: np.ndarray, symbol: str, colours: Mapping[str, str]) -> Figure:
     """Two lines per sample, the images and the same with their parts outlined; the values of r stand above.
 
     Args:
-        strips: samples, each in as many steps.
+        samples: each in as many steps.
         value: of the unit or the projection, `[t]`.
         symbol: what the value is called.
         colours: label to colour, in the order of the masks' values; those that are drawn.
     """
     lines, inks = [], list(colours.values())
-    for strip in strips:
-        lines.append(strip.image)
-        if strip.mask is not None and inks:
-            parts = [overlay(*pair, inks, 0.25) for pair in zip(strip.image, strip.mask, strict=True)]
+    for sample in samples:
+        lines.append(sample.image)
+        if sample.mask is not None and inks:
+            parts = [overlay(*pair, inks, 0.25) for pair in zip(sample.image, sample.mask, strict=True)]
             lines.append(np.stack(parts))
     steps = len(value)
     cell = min(_CELL, (WIDE - _NAME) / steps, _TALLEST / len(lines))
@@ -234,12 +236,12 @@ def filmstrips(strips: Sequence[Strip], value: np.ndarray, symbol: str, colours:
     figure = Figure(figsize=(width, height))
     axis = figure.add_axes((_NAME / width, foot / height, steps * cell / width, len(lines) * cell / height))
     picture(axis, mosaic(lines))
-    each = len(lines) // len(strips)
+    each = len(lines) // len(samples)
     x, inch = -0.1 / (steps * cell), 1 / (len(lines) * cell)
-    for index, strip in enumerate(strips):
+    for index, sample in enumerate(samples):
         y = 1 - (index * each + 0.5) / len(lines)
-        write(axis, x, y, strip.name, size=9, ha="right", va="center")
-        write(axis, x, y - 0.2 * inch, strip.detail, size=8.5, color=MUTED, ha="right", va="center")
+        write(axis, x, y, sample.name, size=9, ha="right", va="center")
+        write(axis, x, y - 0.2 * inch, sample.detail, size=8.5, color=MUTED, ha="right", va="center")
     for step, at in enumerate(value):
         text = f"{symbol} = " * (step == 0) + number(float(at), 2)
         write(axis, (step + 0.5) / steps, 1 + 0.06 * inch, text, ha="center", color=MUTED, size=8.5)
