@@ -26,6 +26,17 @@ def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def page_style() -> Iterator[None]:
+    """Figures that a test draws by itself look as in a section."""
+    import matplotlib
+
+    from lis.report.style import RC
+
+    with matplotlib.rc_context(RC):
+        yield
+
+
+@pytest.fixture
 def no_tensor_is_an_index(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """NumPy and lists take a tensor of one element for a number, which drops an axis exactly where its length is 1."""
     whole, met = torch.Tensor.__index__, set[str]()

@@ -19,12 +19,14 @@ from lis.report.adversarial import COLUMNS, Contrast, contrasts, gains, sizes
 from lis.report.boundary_truth import boundaries, factors, posteriors
 from lis.report.counterfactuals import reached, trade_off
 from lis.report.gan_counterfactuals import part_changes
-from lis.report.gradcam import Bar, Look, looks
+from lis.report.gradcam import Bar, Heatmap, gradcam_figure
 from lis.report.initialisations import direction_sparsity, pair_matrices
 from lis.report.style import SERIES, class_colours, label_colours
 from lis.report.tables import column, known, records, where
 from lis.report.trajectories import OTHER, TARGET, Course, Crossing, crossings, evolution
 from lis.store import Artifact
+
+pytestmark = pytest.mark.usefixtures("page_style")
 
 COLOURS = label_colours(LABELS)
 FRAMES = class_colours(CLASSES)
@@ -72,7 +74,7 @@ def test_an_evolution_has_a_line_per_label_and_the_boundary_in_every_panel() -> 
         boundary=0.8,
         image=noise(3),
         mask=np.ones((3, 8, 8), int),
-        shown=position[[0, 2, 4]],
+        pictured=position[[0, 2, 4]],
         frames=["#111111", "#222222", "#222222"],
         probability=p,
         distances={"mse": position / 2},
@@ -98,7 +100,7 @@ def test_without_parts_no_panel_of_parts_is_drawn() -> None:
         boundary=0.8,
         image=noise(3),
         mask=np.zeros((3, 1, 1), int),
-        shown=position[[0, 2, 4]],
+        pictured=position[[0, 2, 4]],
         frames=["#111111"] * 3,
         probability=position / 2,
         distances={},
@@ -113,15 +115,17 @@ def test_without_parts_no_panel_of_parts_is_drawn() -> None:
 
 
 def test_without_parts_gradcam_has_no_bars() -> None:
-    figure = looks([Look("pug\n→ chihuahua", noise(2), np.ones((2, 4, 4)), [])], ["one", "two"])
+    figure = gradcam_figure([Heatmap("pug\n→ chihuahua", noise(2), np.ones((2, 4, 4)), [])], ["one", "two"])
     assert len(figure.axes) == 1
 
 
-def test_looks_have_bars_and_marks_and_grey_pictures_without_heat() -> None:
+def test_gradcam_has_bars_and_marks_and_grey_pictures_without_heat() -> None:
     bars = [Bar("leg: area", 0.8, 0.1, COLOURS["leg"]), Bar("ear: angle", 0.5, 0.4, COLOURS["ear"])]
     heat = np.zeros((2, 4, 4))
     heat[1, :2] = 3.0
-    figure = looks([Look("pug\n→ chihuahua", noise(2), heat, bars), Look("b", noise(2), 0 * heat, [])], ["one", "two"])
+    figure = gradcam_figure(
+        [Heatmap("pug\n→ chihuahua", noise(2), heat, bars), Heatmap("b", noise(2), 0 * heat, [])], ["one", "two"]
+    )
     left, right, grey, none = figure.axes
     np.testing.assert_allclose([p.get_width() for p in right.patches], [0.8, 0.5])  # pyright: ignore
     marks = [data(line)[0, 0] for line in right.lines if len(set(data(line)[:, 0])) == 1]

@@ -23,6 +23,8 @@ from lis.report.page import Wiring, schematic
 from lis.report.style import DPI, PAIRING, SERIES, WIDE, chart_png, class_colours, jpeg, photo_png, plain, raster, svg
 from lis.report.tables import column, where
 
+pytestmark = pytest.mark.usefixtures("page_style")
+
 NAMES: list[str] = list(findings.NAMES)
 
 
@@ -257,7 +259,7 @@ def test_gains_are_drawn_with_their_sign() -> None:
             "margin": [0.03, 0.01, np.nan],
         }
     )
-    figure = comparison_module.figure_of(table, {"fc_l1": "FC-L1", "fc_l2": "FC-L2"})
+    figure = comparison_module.gains_figure(table, {"fc_l1": "FC-L1", "fc_l2": "FC-L2"})
     axis = figure.axes[0]
     assert sorted(round(x, 6) for x, _ in dots(axis)) == [-5, 1, 20]
     low, high = axis.get_xlim()
@@ -294,7 +296,7 @@ def test_matrices_name_their_rows_at_the_left_alone_and_take_limits_from_their_v
     figure = matrices(panels, ("a", ["x", "y"]), ("b", ["u"]), 2.0, beside=2, pad=4, y="from")
     left, right = figure.axes
     assert [label.get_text() for label in left.get_yticklabels()] == ["x", "y"] and not right.get_yticklabels()
-    assert left.get_ylabel() == "from" and right.get_title() == "right"
+    assert left.get_ylabel() == "from" and right.get_title("left") == "right"
     cells: Any = left.images[0].get_array()
     np.testing.assert_allclose(cells[:, 0], [ONE_SIDED(0.0)[:3], ONE_SIDED(1.0)[:3]], atol=0.01)
 

@@ -18,6 +18,8 @@ from lis.report.matching import errors, recovered
 from lis.report.motion import FieldRow, PathRow, ellipse, fields, hues, movement, parts, paths, unit_colours, wheel
 from lis.report.style import SERIES, raster, sheet
 
+pytestmark = pytest.mark.usefixtures("page_style")
+
 SIDE = 64
 IMAGE = np.full((SIDE, SIDE, 3), 120, np.uint8)
 FIGURE = np.zeros((SIDE, SIDE), bool)
@@ -29,7 +31,7 @@ def field(dx: float, dy: float) -> np.ndarray:
 
 
 def row(whole: np.ndarray, local: np.ndarray) -> FieldRow:
-    return FieldRow("unit 3", "pug", IMAGE, IMAGE, IMAGE, whole, local, FIGURE)
+    return FieldRow("unit 3", "pug", FIGURE, IMAGE, IMAGE, IMAGE, whole, local)
 
 
 def texts(figure: Figure) -> list[str]:
@@ -87,7 +89,7 @@ def test_a_field_that_is_not_known_says_so() -> None:
 def test_paths_lead_step_by_step(rows: int) -> None:
     local = np.stack([field(0, 0), field(2, 1), field(4, 2)])
     local[1, :, :24] = 60.0  # lost on the way
-    figure = paths([PathRow("unit 3", "pug", IMAGE, IMAGE, local, np.array([0.0, 1, 2]), FIGURE)] * rows)
+    figure = paths([PathRow("unit 3", "pug", FIGURE, IMAGE, IMAGE, local, np.array([0.0, 1, 2]))] * rows)
     pieces = [artist for artist in figure.axes[2].get_children() if isinstance(artist, LineCollection)]
     assert len(pieces) == 2
     first, second = (np.array(piece.get_segments()) for piece in pieces)

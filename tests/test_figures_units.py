@@ -39,6 +39,8 @@ from lis.report.wording import number
 from lis.store import Artifact
 from lis.units.truth import COMPARED
 
+pytestmark = pytest.mark.usefixtures("page_style")
+
 COLOURS = label_colours(LABELS)
 
 

@@ -363,7 +363,7 @@ def test_every_file_has_a_row_whatever_its_name(tmp_path: Path) -> None:
     assert table.loc["gone.png", "reason"] == "cannot be read: a link to a file that is not there"
     assert table.loc["sub/up", "reason"] == "cannot be read: a link to a folder, which is not followed"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lis.report.section.MAKERS", {130: sections.images})
+        patch.setattr("lis.report.section.MAKERS", {"run": {130: sections.images}})
         page = write_report(ctx, {"images": artifact}, tmp_path).read_text()
     assert all(name in page for name in shown) and user_images(ctx).key == artifact.key
 
@@ -466,7 +466,7 @@ def test_the_section_states_what_the_tables_hold(run: tuple[Context, Artifact], 
     written = texts(section.figures[0].figure)
     assert "noise.png" in written and "in R: farther than 100 %" in written and "its parts" not in written
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lis.report.section.MAKERS", {130: sections.images})
+        patch.setattr("lis.report.section.MAKERS", {"run": {130: sections.images}})
         page = write_report(ctx, {"images": artifact}, tmp_path).read_text()
     assert 'id="own-images"' in page and (tmp_path / "figures" / "images.png").exists()
     assert sections.images(source(ctx, {})) is None

@@ -42,6 +42,8 @@ from lis.store import Artifact
 from lis.streams import Stream
 from lis.types import Classifier
 
+pytestmark = pytest.mark.usefixtures("page_style")
+
 
 def samples(per_class=30, units=8, classes=3, distance=0.8, seed=0):
     """r `[n, units]` with means and scales of their own, and labels `[n]`, class after class."""

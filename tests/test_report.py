@@ -24,8 +24,8 @@ from lis.report.html import ReportError, show
 from lis.report.jobs import load_jobs, stage_folder, what_varied
 from lis.report.metrics import collect_metrics
 from lis.report.page import write_report
-from lis.report.section import Picture, Section, Table
-from lis.report.source import Source, component_label
+from lis.report.section import Picture, Section, Table, build_sections
+from lis.report.source import Source, component_label, source
 from lis.report.style import sheet, shows_data
 from lis.report.tables import records
 from lis.report.wording import number, share, times
@@ -107,8 +107,9 @@ def test_every_section_appears(whole: tuple[Path, str]) -> None:
 def test_sections_appear_exactly_when_their_artifact_exists(
     tmp_path: Path, artifacts: dict[str, Artifact], stage: str
 ) -> None:
+    run = source(findings.make_ctx(tmp_path), {stage: artifacts[stage]})
     expected = {title for title, enough in SECTIONS.items() if stage in enough}
-    assert titles(page(tmp_path, {stage: artifacts[stage]})) == expected
+    assert {made.title for made in build_sections(run)} == expected
 
 
 def test_page_without_artifacts(tmp_path: Path) -> None:
@@ -129,15 +130,16 @@ def test_a_figure_that_fails_loses_only_itself(
         axes[0, 0].set_title("$\\nonsense$")
         return Section("Fine", "A lead.", [Picture("fine", figure, "A caption.")])
 
-    monkeypatch.setattr(section, "MAKERS", {0: failing, **section.MAKERS, 1000: undrawable})
+    monkeypatch.setattr(section, "MAKERS", {"run": {0: failing, **section.MAKERS["run"], 1000: undrawable}})
     with pytest.raises(ReportError, match=r"written without 2 of its sections(?s:.*)Failing .*: ZeroDivisionError"):
-        page(tmp_path, artifacts)
+        page(tmp_path, {stage: artifacts[stage] for stage in ("similarity", "link")})
     text = (tmp_path / "out" / "report.html").read_text("utf-8")
-    assert titles(text) == {*SECTIONS, "Failing (failed)", "Undrawable (failed)"}
+    good = {"Similarity of R and W", "The fit", "Units"}
+    assert titles(text) == {*good, "Failing (failed)", "Undrawable (failed)"}
     assert "ZeroDivisionError: nothing <b>to</b> divide by" in words(text) and "ValueError" in words(text)
     assert_self_contained(text)
     assert json.loads((tmp_path / "out" / "report.json").read_text())["metrics"]
-    assert (tmp_path / "out" / "tables" / "evaluation" / "summary.parquet").is_file()
+    assert (tmp_path / "out" / "tables" / "link" / "units.parquet").is_file()
     assert "Traceback" in caplog.text and "in failing" in caplog.text
 
 
@@ -176,7 +178,7 @@ def test_the_top_and_tail_of_a_page_may_fail_too(
 
 
 ORDER = [
-    "unit", "direction", "own_images",
+    "unit", "direction", "images",
     "examples", "distance", "principal_components", "classes", "true_factors", "similarity", "single_units",
     "parts", "tuned_units", "measures", "sparsity", "unit_map", "class_relevance", "transfer", "faithfulness", "truth",
     "motion", "matching",
@@ -199,7 +201,7 @@ def novel(artifact):
 
 
 def test_the_page_had_the_order_of_the_imports() -> None:
-    assert [section.MAKERS[order].__name__ for order in sorted(section.MAKERS)] == ORDER
+    assert [maker.__name__ for _, maker in sorted(section.MAKERS["run"].items())] == ORDER
     with pytest.raises(ValueError, match=r"order 340: sparsity of lis\.report.* and other of .*another number"):
 
         @section.section(340)
@@ -212,7 +214,7 @@ def test_a_new_analysis_needed_a_list_of_imports_and_a_table_of_collectors(
     """One file anywhere below `lis.report` adds its section in its place, and its numbers."""
     (tmp_path / "novelty_of_a_test.py").write_text(ANALYSIS)
     monkeypatch.setattr(lis.report, "__path__", [*lis.report.__path__, str(tmp_path)])
-    monkeypatch.setattr(section, "MAKERS", dict(section.MAKERS))
+    monkeypatch.setattr(section, "MAKERS", {page: dict(made) for page, made in section.MAKERS.items()})
     monkeypatch.setattr(section, "COLLECTORS", {k: [*v] for k, v in section.COLLECTORS.items()})
     section.discover.cache_clear()
     try:
@@ -264,10 +266,10 @@ def test_a_table_that_was_copied_by_half_was_left(
 def test_a_section_of_a_comparison_that_fails_loses_only_itself(
     sweep: tuple[list[Path], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(jobs: Any) -> Section:
+    def distributions(jobs: Any) -> Section:
         raise ValueError("no")
 
-    monkeypatch.setitem(comparison._MAKERS, "Distributions", failing)
+    monkeypatch.setitem(section.MAKERS["comparison"], 200, distributions)
     with pytest.raises(ReportError, match="Distributions"):
         write_comparison(sweep[0], tmp_path)
     text = (tmp_path / "report.html").read_text("utf-8")

@@ -35,6 +35,8 @@ from lis.report.wording import number, share, words
 from lis.store import Artifact
 from lis.units.tuned import Tuned
 
+pytestmark = pytest.mark.usefixtures("page_style")
+
 OF_UNITS = (
     "What units change",
     "Measures side by side",
@@ -119,7 +121,7 @@ def test_names_of_figures_are_unique_and_captions_are_sentences(shown: dict[str,
         )
 
 
-@pytest.mark.parametrize("caption", [pictures.HOW_TO_READ, traversal._CAPTION, unit._STRIPS])
+@pytest.mark.parametrize("caption", [pictures.HOW_TO_READ, traversal._CAPTION, unit._TRAVERSAL])
 def test_no_caption_says_that_the_picture_holds_what_only_r_does(caption: str) -> None:
     held = [sentence for sentence in caption.split(". ") if re.search(r"as they are|as it is", sentence)]
     assert len(held) == 1 and held[0].startswith("In the r that is asked for")
@@ -248,7 +250,7 @@ def test_truth_begins_with_extent(run: Source, shown: dict[str, Section]) -> Non
 
 def test_pictures_belong_to_their_rows(run: Source) -> None:
     """Images, outlines, curves, numbers and colours of every block."""
-    table, tensors = run.table("pictures", "pictures"), run.tensors("pictures", "pictures")
+    table, arrays = run.table("pictures", "pictures"), run.arrays("pictures", "pictures")
     for figure in dict.fromkeys(table["figure"]):
         found = [row for block in blocks(run, figure) for row in block.rows]
         rows = [own for _, own in where(table, figure=figure).groupby("row", sort=False)]
@@ -256,13 +258,13 @@ def test_pictures_belong_to_their_rows(run: Source) -> None:
         for row, own in zip(found, rows, strict=True):
             first, last = records(own)[0], records(own)[-1]
             picture = first["picture"]
-            np.testing.assert_array_equal(row.image, tensors["image"][picture].permute(0, 2, 3, 1))
+            np.testing.assert_array_equal(row.image, arrays["image"][picture])
             np.testing.assert_allclose(row.curve, own["change"])
             assert row.change == changed(first["measure"], last["change"])
             if first["label"]:
                 assert row.mask is not None and row.colour == label_colours(LABELS)[first["label"]]
                 place = 1 + LABELS.index(first["label"])
-                np.testing.assert_array_equal(row.mask, tensors["mask"][picture] == place)
+                np.testing.assert_array_equal(row.mask, arrays["mask"][picture] == place)
             else:
                 assert row.mask is None and row.colour == class_colours(CLASSES)[first["class"]]
                 assert list(row.corner) == [f"{p:.2f}" for p in own["probability"]]

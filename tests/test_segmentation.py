@@ -34,6 +34,8 @@ from lis.segmentation.segmenter import load_segmenter, segment, segmenter
 from lis.store import Artifact
 from lis.streams import Stream
 
+pytestmark = pytest.mark.usefixtures("page_style")
+
 
 def random_masks(n: int, labels: int, seed: int = 0, side: int = 6) -> Tensor:
     return torch.randint(0, labels + 1, (n, side, side), generator=torch.Generator().manual_seed(seed))

@@ -32,6 +32,8 @@ from lis.store import Artifact
 from lis.units.perturbation import Perturbation, perturbed
 from lis.units.traversal import Truth, candidates, first, flipped, rank, traversal, traverse
 
+pytestmark = pytest.mark.usefixtures("page_style")
+
 SIZES = {"traversal__units": 3, "traversal__samples": 4, "traversal__examples": 2, "traversal__steps": 3}
 MLP = MLPConfig(hidden=8, max_epochs=2)
 

@@ -417,7 +417,7 @@ def test_the_section_states_what_the_tables_hold(run: tuple[Context, Artifact]) 
 def test_the_section_is_on_the_page(run: tuple[Context, Artifact], tmp_path: Path) -> None:
     ctx, artifact = run
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lis.report.section.MAKERS", {110: unit_module.unit, 120: unit_module.direction})
+        patch.setattr("lis.report.section.MAKERS", {"run": {110: unit_module.unit, 120: unit_module.direction}})
         page = write_report(ctx, {"unit": artifact}, tmp_path).read_text()
     assert 'id="unit-5"' in page and (tmp_path / "figures" / "unit-curves.png").exists()
     assert (tmp_path / "tables" / "unit" / "affected.parquet").exists()

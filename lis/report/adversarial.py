@@ -15,9 +15,9 @@ from lis.report.layouts import changed, mosaic
 from lis.report.marks import diagonal, dots, picture, write
 from lis.report.section import Picture, Section, Table, crossed, metrics, prefixed, section
 from lis.report.source import Source
-from lis.report.style import INK, MUTED, PAIRING, SERIES, WIDE, light_grid, plain, sheet, styled
+from lis.report.style import INK, MUTED, PAIRING, SERIES, WIDE, plain, sheet
 from lis.report.tables import column, known, mean, records, where
-from lis.report.wording import counted, number, share, words
+from lis.report.wording import arrow, counted, number, share, words
 from lis.store import Artifact
 
 _TITLE = "Steps in pixels"
@@ -34,8 +34,6 @@ _SIZES = (
 )
 COLUMNS = ("original", "counterfactual", "its change", "steps in pixels", "their change", "as the link sees it")
 _NAME, _HEAD, _CELL = 1.15, 0.3, 1.45
-_ORDER = (0, 1, None, 2, None, 3)
-"""Places of the images in `Contrast.image`; None: a difference."""
 
 
 @section(570, "adversarial", "adversarial", "measures", "facts")
@@ -52,14 +50,12 @@ def contrast(source: Source) -> Section:
 
 
 def _rows(source: Source, table: pd.DataFrame) -> list[Contrast]:
-    selected = records(source.table("adversarial", "examples"))
-    tensors = {name: x.numpy() for name, x in source.tensors("adversarial", "examples").items()}
-    rows = []
-    for k, row in enumerate(selected):
-        subset = table.iloc[row["row"]]
-        detail = f"p = {subset['goal']:.2f}, {subset['probability']:.2f}\nlast: {words(str(subset['cycled']))}"
-        image, difference = (tensors[name][k].transpose(0, 2, 3, 1) for name in ("image", "difference"))
-        rows.append(Contrast(f"{words(row['origin'])}\n→ {words(row['target'])}", detail, image, difference))
+    arrays, rows = source.arrays("adversarial", "examples"), []
+    for k, row in enumerate(records(source.table("adversarial", "examples"))):
+        step = table.iloc[row["row"]]
+        detail = f"p = {step['goal']:.2f}, {step['probability']:.2f}\nlast: {words(str(step['cycled']))}"
+        name = arrow(row["origin"], row["target"]).replace(" →", "\n→")
+        rows.append(Contrast(name, detail, arrays["image"][k], arrays["difference"][k]))
     return rows
 
 
@@ -122,7 +118,6 @@ def gains(rows: Sequence[Contrast]) -> tuple[float, float]:
     return first, second
 
 
-@styled
 def contrasts(rows: Sequence[Contrast]) -> Figure:
     """A row per counterfactual, in the order of `COLUMNS`; differences on grey, multiplied as their heads say."""
     count, factor = len(COLUMNS), gains(rows)
@@ -131,33 +126,27 @@ def contrasts(rows: Sequence[Contrast]) -> Figure:
     width = _NAME + count * cell
     figure = Figure(figsize=(width, height))
     axis = figure.add_axes((_NAME / width, 0, count * cell / width, len(rows) * cell / height))
-    picture(axis, mosaic([_line(row, factor) for row in rows]))
-    style: dict[str, Any] = {"transform": axis.transAxes, "ha": "center"}
+    changes = [127.5 * (1 + np.reshape(factor, (2, 1, 1, 1)) * row.difference) for row in rows]
+    pictures = [change.clip(0, 255).round().astype(np.uint8) for change in changes]
+    picture(axis, mosaic([np.insert(row.image, [2, 3], drawn, 0) for row, drawn in zip(rows, pictures, strict=True)]))
     told = [f"{name} × {factor[COLUMNS.index(name) == 4]:.0f}" if "change" in name else name for name in COLUMNS]
     for index, text in enumerate(told):
-        axis.text((index + 0.5) / count, 1 + 0.07 / (len(rows) * cell), text, size=8.5, color=INK, **style)
-    style["ha"] = "right"
+        write(axis, (index + 0.5) / count, 1 + 0.07 / (len(rows) * cell), text, size=8.5, color=INK, ha="center")
     for at, row in enumerate(rows):
         y, x = 1 - (at + 0.5) / len(rows), -0.1 / (count * cell)
-        axis.text(x, y, plain(row.name), size=9, va="bottom", linespacing=1.1, **style)
-        axis.text(x, y - 0.04 / len(rows), row.detail, size=7.5, color=MUTED, va="top", linespacing=1.2, **style)
+        write(axis, x, y, plain(row.name), size=9, va="bottom", ha="right", linespacing=1.1)
+        below = y - 0.04 / len(rows)
+        write(axis, x, below, row.detail, size=7.5, color=MUTED, va="top", ha="right", linespacing=1.2)
     return figure
 
 
-def _line(row: Contrast, factor: tuple[float, float]) -> np.ndarray:
-    grey = [np.clip(127.5 * (1 + gain * d), 0, 255) for gain, d in zip(factor, row.difference, strict=True)]
-    drawn = iter(x.round().astype(np.uint8) for x in grey)
-    return np.stack([next(drawn) if index is None else row.image[index] for index in _ORDER])
-
-
-@styled
 def sizes(table: pd.DataFrame) -> Figure:
     """Left: the squared change of the pixels of both; right: how much of it is coarser than four pixels.
 
     Args:
         table: mse_counterfactual, mse_adversarial, coarse_counterfactual, coarse_adversarial.
     """
-    figure, axes = sheet(WIDE, 3.0, 1, 2)
+    figure, axes = sheet(WIDE, 3.0, 1, 2, lines="y")
     left, right = axes[0]
     x, y = (np.asarray(table[f"mse_{kind}"], dtype=float) for kind in ("counterfactual", "adversarial"))
     x, y = (values[(x > 0) & (y > 0)] for values in (x, y))
@@ -175,6 +164,4 @@ def sizes(table: pd.DataFrame) -> Figure:
     right.set(xlabel="share of the change that is coarser than 4 pixels", ylabel="images", xlim=(0, 1))
     right.set_ylim(0, 1.3 * tallest)
     right.legend(loc="upper left", ncols=2)
-    for axis in (left, right):
-        light_grid(axis, "y")
     return figure

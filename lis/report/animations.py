@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +24,9 @@ _TINT = 0.25
 
 def animation_names(source: Source, stage: str) -> list[str]:
     """File names of a stage's animations, one per sample."""
-    result = source.tensors(stage, "traversal")
-    names = [source.facts.class_names[c] for c in result["class_index"].tolist()]
-    return [_file(f"{stage}-{name}-{k}") for name, k in zip(names, result["sample_index"].tolist(), strict=True)]
+    arrays = source.arrays(stage, "traversal")
+    names = [source.facts.class_names[c] for c in arrays["class_index"].tolist()]
+    return [_file(f"{stage}-{name}-{k}") for name, k in zip(names, arrays["sample_index"].tolist(), strict=True)]
 
 
 def motion_names(source: Source) -> list[str]:
@@ -51,32 +51,26 @@ def write_animations(source: Source, folder: Path) -> list[Path]:
         the files.
     """
     written = []
-    for stage in STAGES:
-        if not source.has(stage, "traversal", "facts"):
-            continue
-        result = {name: values.numpy() for name, values in source.tensors(stage, "traversal").items()}
-        labels = source.json(stage, "facts")["labels"]
+    for name, pictures in _animations(source):
         folder.mkdir(parents=True, exist_ok=True)
-        for k, name in enumerate(animation_names(source, stage)):
-            pictures = frames(result["image"][k].transpose(0, 2, 3, 1), result["mask"][k], label_colours(labels))
-            (folder / name).write_bytes(gif(pictures))
-            written.append(folder / name)
-    return written + _write_motion(source, folder)
+        (folder / name).write_bytes(gif(pictures))
+        written.append(folder / name)
+    return written
 
 
-def _write_motion(source: Source, folder: Path) -> list[Path]:
-    """Aligned trajectories: the images as they are, and beside them in the coordinates of the first."""
-    if not source.has("motion", "examples") or source.table("motion", "examples").empty:
-        return []
-    selected = source.tensors("motion", "examples")
-    rows = [k for k, figure in enumerate(source.table("motion", "examples")["figure"]) if figure == "trajectories"]
-    folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / name for name in motion_names(source)]
-    for k, file in zip(rows, files, strict=True):
-        sides = [selected[name][k].permute(0, 2, 3, 1).numpy() for name in ("image", "aligned")]
-        both = zip(*([enlarged(picture) for picture in side] for side in sides), strict=True)
-        file.write_bytes(gif([np.concatenate(pair, 1) for pair in both]))
-    return files
+def _animations(source: Source) -> Iterator[tuple[str, list[np.ndarray]]]:
+    """File name and pictures of each; of motion the images as they are, beside them in the coordinates of the first."""
+    for stage in STAGES:
+        if source.has(stage, "traversal", "facts"):
+            arrays, colours = source.arrays(stage, "traversal"), label_colours(source.json(stage, "facts")["labels"])
+            samples = zip(animation_names(source, stage), arrays["image"], arrays["mask"], strict=True)
+            yield from ((name, frames(image, mask, colours)) for name, image, mask in samples)
+    if source.has("motion", "examples"):
+        examples, names = source.arrays("motion", "examples"), motion_names(source)
+        rows = np.flatnonzero(source.table("motion", "examples")["figure"] == "trajectories")
+        for k, name in zip(rows, names, strict=True):
+            both = zip(examples["image"][k], examples["aligned"][k], strict=True)
+            yield name, [np.concatenate([enlarged(picture) for picture in pair], 1) for pair in both]
 
 
 def frames(image: np.ndarray, mask: np.ndarray, colours: dict[str, str]) -> list[np.ndarray]:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from lis.report.marks import DASHED, diagonal, dots, facets, names_down
 from lis.report.section import Picture, Section, by_pair, facts_as_metrics, section
 from lis.report.source import Source
-from lis.report.style import INK, LINK_RED, MUTED, PAIRING, SERIES, WIDE, light_grid, plain, sheet, styled
+from lis.report.style import INK, LINK_RED, MUTED, PAIRING, SERIES, WIDE, plain, sheet
 from lis.report.tables import column, known, pairs_of, records, where
 from lis.report.trajectories import TARGET
 from lis.report.wording import arrow, counted, number, offset, share, words
@@ -44,33 +44,22 @@ def boundary_truth(source: Source) -> Section:
         return Section(_TITLE, "No counterfactual reached its target, so that there is none to hold against the truth.")
     moved = source.table("boundary_truth", "factors")
     pairs = pairs_of(moved)
-    figures = [
-        Picture("truth-boundaries", boundaries(table, _end(source, table)), _BOUNDARIES),
-        *_paths(source, table),
-        Picture("truth-counterfactual-factors", factors(moved, pairs[:_PAIRS]), _FACTORS_CAPTION),
-    ]
+    end = float(np.nanmax([1.0, *np.asarray(table["bayes"], dtype=float)]))
+    if source.has("trajectories", "facts"):
+        end = float(source.json("trajectories", "facts")["path_end"])
+    figures = [Picture("truth-boundaries", boundaries(table, end), _BOUNDARIES)]
+    if source.has("boundary_truth", "posterior_paths"):
+        paths = source.table("boundary_truth", "posterior_paths")
+        known = {(row["origin"], row["target"], int(row["sample_index"])): row["classifier"] for row in records(table)}
+        figures += [Picture("truth-posteriors", posteriors(paths, known), _POSTERIORS)] if len(paths) else []
+    figures.append(Picture("truth-counterfactual-factors", factors(moved, pairs[:_PAIRS]), _FACTORS_CAPTION))
     ranked = moved.sort_values("change", key=np.abs, ascending=False, kind="stable")
     first = pd.DataFrame(ranked.groupby(["origin", "target"], sort=False).head(_FACTORS))
-    return Section(_TITLE, _lead(summary), figures, [by_pair(_TABLE, "factors", first, pairs, _factor)])
-
-
-def _factor(row: dict[str, Any]) -> str:
-    return f"{words(row['factor'])} {offset(row['change'])} ({offset(row['difference'])})"
-
-
-def _end(source: Source, table: pd.DataFrame) -> float:
-    """Of the paths that were looked at."""
-    if source.has("trajectories", "facts"):
-        return float(source.json("trajectories", "facts")["path_end"])
-    return float(np.nanmax([1.0, *np.asarray(table["bayes"], dtype=float)]))
-
-
-def _paths(source: Source, table: pd.DataFrame) -> list[Picture]:
-    if not source.has("boundary_truth", "posterior_paths") or source.table("boundary_truth", "posterior_paths").empty:
-        return []
-    paths = source.table("boundary_truth", "posterior_paths")
-    known = {(row["origin"], row["target"], int(row["sample_index"])): row["classifier"] for row in records(table)}
-    return [Picture("truth-posteriors", posteriors(paths, known), _POSTERIORS)]
+    told = by_pair(
+        _TABLE, "factors", first, pairs,
+        lambda row: f"{words(row['factor'])} {offset(row['change'])} ({offset(row['difference'])})",
+    )  # fmt: skip
+    return Section(_TITLE, _lead(summary), figures, [told])
 
 
 def _lead(summary: dict[str, Any]) -> str:
@@ -93,7 +82,6 @@ def _lead(summary: dict[str, Any]) -> str:
 facts_as_metrics("boundary_truth", "summary", "bayes_reached", "bayes_on_path", "gap_median", "cosine")
 
 
-@styled
 def boundaries(table: pd.DataFrame, end: float) -> Figure:
     """Left: both boundaries of each counterfactual; right: how sure Bayes is where the classifier changes its answer.
 
@@ -101,7 +89,7 @@ def boundaries(table: pd.DataFrame, end: float) -> Figure:
         table: classifier and bayes (positions; NaN: not before the end of the path), posterior.
         end: of the path.
     """
-    figure, axes = sheet(WIDE, 3.2, 1, 2)
+    figure, axes = sheet(WIDE, 3.2, 1, 2, lines="y")
     left, right = axes[0]
     both = known(known(table, "classifier"), "bayes")
     diagonal(left, 0, end)
@@ -117,12 +105,9 @@ def boundaries(table: pd.DataFrame, end: float) -> Figure:
     right.axvline(0.5, color=MUTED, linewidth=1, linestyle=DASHED)
     right.set(xlabel="true probability of the target at the classifier's boundary", ylabel="counterfactuals")
     right.set_xlim(0, 1)
-    for axis in (left, right):
-        light_grid(axis, "y")
     return figure
 
 
-@styled
 def posteriors(table: pd.DataFrame, boundary: dict[tuple[str, str, int], float]) -> Figure:
     """A panel per trajectory: the classifier's and the true probability of the target along it.
 
@@ -131,7 +116,7 @@ def posteriors(table: pd.DataFrame, boundary: dict[tuple[str, str, int], float])
         boundary: the classifier's, by origin, target and sample.
     """
     rows = table[["origin", "target", "sample_index"]].drop_duplicates().itertuples(index=False)
-    figure, panels = facets(rows, 4, 2.2, 0.5, sharey=True)
+    figure, panels = facets(rows, 4, 2.2, 0.5, sharey=True, lines="y")
     for axis, (origin, target, index) in panels:
         path = where(table, origin=origin, target=target, sample_index=index)
         position, dashed = path["position"], {"color": INK, "linewidth": 1.6, "linestyle": "--"}
@@ -142,13 +127,11 @@ def posteriors(table: pd.DataFrame, boundary: dict[tuple[str, str, int], float])
             axis.axvline(at, color=MUTED, linestyle=(0, (2, 2)), linewidth=1.2)
         axis.set_title(plain(arrow(origin, target)), size=8.5)
         axis.set(ylim=(-0.05, 1.05), xlabel="position")
-        light_grid(axis, "y")
     panels[0][0].set_ylabel("p(target)")
     panels[0][0].legend(loc="best", fontsize=8)
     return figure
 
 
-@styled
 def factors(table: pd.DataFrame, pairs: Sequence[tuple[str, str]], most: int = 10) -> Figure:
     """For some pairs of classes the factors that a counterfactual moves most, beside what tells the classes apart.
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lis.report.marks import THOUSANDS, dot, names_down
-from lis.report.section import Picture, Section, Table, facts_as_metrics, section
+from lis.report.section import Picture, Section, facts_as_metrics, listed, section
 from lis.report.source import Source
-from lis.report.style import INK, LINK_RED, MUTED, PAIRING, WIDE, light_grid, plain, sheet, styled
+from lis.report.style import INK, LINK_RED, MUTED, PAIRING, WIDE, light_grid, plain, sheet
 from lis.report.tables import records
 from lis.report.wording import number, share, share_between, words
 
@@ -19,6 +18,14 @@ _CAPTION = (
     "Accuracy on rendered figures that were not trained on, with 95 % Wilson intervals. Bayes' rule knows the true "
     "factors of a figure: nothing is right more often."
 )
+
+
+_ACCEPTED = {
+    "class": lambda row: words(row["class"]),
+    "called so": lambda row: share(row["rate"]),
+    "images": lambda row: f"{int(row['drawn']):,}",
+}
+"""Columns of the table of accepted images."""
 
 
 @section(630)
@@ -32,8 +39,11 @@ def classifier(source: Source) -> Section | None:
         accuracy, curve = source.table("classifier", "accuracy"), source.table("classifier", "curve")
         lead += " " + _training(source.json("classifier", "training"), records(accuracy)[-1])
         figures.append(Picture("classifier", trained_classifier(accuracy, curve), _CAPTION))
-    judged = seen and source.facts.settings["pairs.accept"] == "correct"
-    tables = [_accepted(source, records(source.table("pairs/test", "acceptance")))] if judged else []
+    tables = []
+    if seen and source.facts.settings["pairs.accept"] == "correct":
+        of = "images of a class" if source.facts.conditional else "images"
+        caption = f"Of the generator's {of}, the share that the classifier calls so."
+        tables = [listed(caption, records(source.table("pairs/test", "acceptance")), _ACCEPTED)]
     return Section("The classifier", lead, figures, tables, notes=source.facts.classifier_notes)
 
 
@@ -46,17 +56,9 @@ def _training(facts: dict[str, Any], whole: dict[str, Any]) -> str:
     )
 
 
-def _accepted(source: Source, rows: list[dict[str, Any]]) -> Table:
-    of = "images of a class" if source.facts.conditional else "images"
-    caption = f"Of the generator's {of}, the share that the classifier calls so."
-    cells = [[words(row["class"]), share(row["rate"]), f"{int(row['drawn']):,}"] for row in rows]
-    return Table(caption, ["class", "called so", "images"], cells)
-
-
 facts_as_metrics("classifier", "training", "accuracy", "bayes")
 
 
-@styled
 def trained_classifier(accuracy: pd.DataFrame, curve: pd.DataFrame) -> Figure:
     """Accuracy per class with its interval and what Bayes' rule reaches; the loss beside it.
 
@@ -65,13 +67,7 @@ def trained_classifier(accuracy: pd.DataFrame, curve: pd.DataFrame) -> Figure:
         curve: `images`, `loss`.
     """
     figure, axes = sheet(WIDE, 0.9 + 0.19 * max(len(accuracy), 9), 1, 2, width_ratios=[1.25, 1])
-    _accuracy(axes[0, 0], accuracy)
-    _loss(axes[0, 1], curve)
-    return figure
-
-
-def _accuracy(axis: Axes, accuracy: pd.DataFrame) -> None:
-    rows = records(accuracy)
+    axis, rows = axes[0, 0], records(accuracy)
     for at, row in enumerate(rows):
         colour = INK if row["class"] == "all" else PAIRING["cycle"]
         dot(axis, row["accuracy"], row["low"], row["high"], at, colour)
@@ -80,12 +76,11 @@ def _accuracy(axis: Axes, accuracy: pd.DataFrame) -> None:
     axis.set_xlim(min(0.5, min(row["low"] for row in rows) - 0.03), 1.01)
     axis.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
     axis.set(xlabel="right on held-out rendered figures (red: Bayes' rule)", title="Accuracy")
-
-
-def _loss(axis: Axes, curve: pd.DataFrame) -> None:
+    axis = axes[0, 1]
     axis.plot(curve["images"], curve["loss"], color=MUTED, linewidth=0.8, alpha=0.5)
     axis.plot(curve["images"], curve["loss"].ewm(span=10).mean(), color=PAIRING["cycle"])
     axis.xaxis.set_major_formatter(THOUSANDS)
     axis.set(xlabel="rendered images seen", ylabel="smoothed cross-entropy", title="Training")
     axis.set_ylim(bottom=0)
     light_grid(axis, "y")
+    return figure

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from itertools import combinations
-from math import isnan
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,12 +17,11 @@ from matplotlib.figure import Figure
 
 import lis
 from lis.folder import staged
-from lis.report.examples import examples
 from lis.report.html import KICKER, Attempts, Number, render, require_whole, show_all
 from lis.report.jobs import Job, load_jobs
 from lis.report.marks import dot, names_down, note, violin
-from lis.report.section import Picture, Section, Table
-from lis.report.style import INK, MUTED, PANEL, RULE, WIDE, link_colour, plain, sheet, styled
+from lis.report.section import Picture, Section, Table, makers, section
+from lis.report.style import INK, MUTED, PANEL, RULE, WIDE, link_colour, plain, sheet
 from lis.report.tables import column as column_of
 from lis.report.tables import records, split, where
 from lis.report.wording import gain, link_label, metric_label, number, share, times, wrapped
@@ -31,11 +30,16 @@ _RATIOS = tuple(f"{metric}/ratio_random" for metric in ("mse_w", "pixel_l2", "lp
 _TABLES = (*_RATIOS, "class_kept", "r2_within")
 _ONE_SETTING = "Distances of the cycle as a multiple of those of random pairs; R² is the mean over the true factors."
 _KINDS = {"classes": "class sets", "classifier": "classifiers", "gan": "generators", "seed": "seeds"}
-_LARGE_IS_GOOD = ("class_kept", "r2_within")
+_LABELS = {
+    "class_kept": ("Class kept", "Class kept: share of cycled images that keep their class."),
+    "r2_within": ("R² within classes", "R² of the true factors within classes, mean over factors."),
+}
+"""What numbers whose larger values are better are called, and what they are."""
+_MULTIPLE = "{} of the cycle, as a multiple of that of random pairs."
 BASELINES = {"random": "-", "within-class": (0, (1.5, 1.5))}
 """Line styles of the means of random pairs."""
 _BASELINE_NAMES = {"random": "mean of random pairs", "within-class": "mean of random pairs of the same class"}
-_SPREAD = 25.0
+_RANGE = 25.0
 """From this ratio of the widest violin's end to the smallest mean on, a linear scale would hide the small ones."""
 _LETTER, _SMALL_LETTER = 0.085, 0.075
 """Widths in inches of a letter of a title and of a tick label."""
@@ -82,8 +86,8 @@ def write_comparison(jobs: list[Path], out: Path) -> Path:
         abstract = tried("Abstract", lambda: _abstract(loaded), "")
         numbers = tried("Headline", lambda: _headline(loaded), [])
         runs = [tried(f"Run {job.folder.name}", partial(_run, job, out), _unlinked(job)) for job in loaded]
-        selected = show_all([(name, partial(maker, loaded)) for name, maker in _MAKERS.items()], draft / "figures")
-        sections = [*tried.failed, *selected]
+        rendered = show_all(makers(loaded, "comparison"), draft / "figures")
+        sections = [*tried.failed, *rendered]
         page = render(
             "comparison.html.j2",
             draft / "report.html",
@@ -124,8 +128,8 @@ def _headline(jobs: Sequence[Job]) -> list[Number]:
     """The span of each main number over the runs, and the run that is best."""
     result = []
     for key in _keys(jobs):
-        ranked = sorted((job for job in jobs if key in job.metrics), key=lambda job: job.metrics[key])
-        best = ranked[-1 if key in _LARGE_IS_GOOD else 0]
+        ranked = _ranked(jobs, key)
+        best = ranked[-1 if key in _LABELS else 0]
         low, high = (_cell(key, job.metrics[key]) for job in (ranked[0], ranked[-1]))
         span = low if low == high else f"{low.rstrip('× %')}–{high}"
         of = "of random pairs; " if key.endswith("ratio_random") else ""
@@ -133,12 +137,14 @@ def _headline(jobs: Sequence[Job]) -> list[Number]:
     return result
 
 
-def _numbers(jobs: Sequence[Job]) -> Section | None:
+@section(100, page="comparison")
+def numbers(jobs: Sequence[Job]) -> Section | None:
     """A table per number, settings down and links across; one table of all numbers where only links varied."""
     keys, settings = _keys(jobs), _columns(jobs)
     if not keys:
         return None
-    tables = [_matrix(jobs, _key_caption(key), [(setting, key, setting) for setting in settings]) for key in keys]
+    captions = {key: _LABELS[key][1] if key in _LABELS else _MULTIPLE.format(_key_label(key)) for key in keys}
+    tables = [_matrix(jobs, captions[key], [(setting, key, setting) for setting in settings]) for key in keys]
     if len(settings) == 1:
         tables = [_matrix(jobs, _ONE_SETTING, [(_key_label(key), key, settings[0]) for key in keys])]
     return Section("Numbers", _best_sentence(jobs), tables=tables)
@@ -146,14 +152,17 @@ def _numbers(jobs: Sequence[Job]) -> Section | None:
 
 def _best_sentence(jobs: Sequence[Job]) -> str:
     key = _keys(jobs)[0]
-    ranked = sorted((job for job in jobs if key in job.metrics), key=lambda job: job.metrics[key])
+    ranked = _ranked(jobs, key)
     first, last = ranked[0], ranked[-1]
+    low, high = (_cell(key, job.metrics[key]) for job in (first, last))
     if first is last:
-        return f"{_key_label(key)} is {_cell(key, first.metrics[key])}."
-    return (
-        f"{_key_label(key)} lies between {_cell(key, first.metrics[key])} ({first.name}) and "
-        f"{_cell(key, last.metrics[key])} ({last.name})."
-    )
+        return f"{_key_label(key)} is {low}."
+    return f"{_key_label(key)} lies between {low} ({first.name}) and {high} ({last.name})."
+
+
+def _ranked(jobs: Sequence[Job], key: str) -> list[Job]:
+    """The runs that have a number, the smallest first."""
+    return sorted((job for job in jobs if key in job.metrics), key=lambda job: job.metrics[key])
 
 
 def _matrix(jobs: Sequence[Job], caption: str, lines: Sequence[tuple[str, str, str]]) -> Table:
@@ -163,12 +172,13 @@ def _matrix(jobs: Sequence[Job], caption: str, lines: Sequence[tuple[str, str, s
         result = {job.link: job.metrics[key] for job in jobs if job.column == setting and key in job.metrics}
         rows.append([name, *(_precise(key, result.get(link, np.nan)) for link in links)])
         if len(result) > 1:
-            pick = max if key in _LARGE_IS_GOOD else min
+            pick = max if key in _LABELS else min
             best.add((index, 1 + links.index(pick(result, key=lambda link: result[link]))))
     return Table(caption, ["", *(link_label(link) for link in links)], rows, frozenset(best))
 
 
-def _distributions(jobs: Sequence[Job]) -> Section | None:
+@section(200, page="comparison")
+def distributions(jobs: Sequence[Job]) -> Section | None:
     """One figure per value of the outer settings."""
     with_samples = [job for job in jobs if job.samples is not None]
     if not with_samples:
@@ -187,39 +197,26 @@ def _distributions(jobs: Sequence[Job]) -> Section | None:
             f"are the means of random pairs (solid) and of random pairs of the same class (dotted)."
             f"{' Distances in R have a scale of their own for each classifier.' if subset else ''}"
         )
-        pictures.append(Picture(f"comparison-{index + 1}", figure, _sentence(caption)))
+        pictures.append(Picture(f"comparison-{index + 1}", figure, caption[0].upper() + caption[1:]))
     return Section("Distributions", _overlap(with_samples), pictures)
 
 
 def _overlap(jobs: Sequence[Job]) -> str:
     """How far the links differ from each other, beside how far settings do."""
-    key = _keys(jobs)[0] if _keys(jobs) else None
-    links = _links(jobs)
-    if key is None or len(links) < 2:
+    key, *_ = [*_keys(jobs), ""]
+    pairs = [pair for pair in combinations(jobs, 2) if pair[0].column == pair[1].column]
+    gaps = [abs(a.metrics[key] - b.metrics[key]) for a, b in pairs if key in a.metrics and key in b.metrics]
+    if not gaps or len(_links(jobs)) < 2:
         return ""
-    gaps = [
-        abs(a.metrics[key] - b.metrics[key])
-        for a, b in combinations(jobs, 2)
-        if a.column == b.column and key in a.metrics and key in b.metrics
-    ]
-    return (
-        f"On the same setting, two links differ in {_key_label(key)} by at most {number(max(gaps), 2)} of what random "
-        "pairs give."
-        if gaps
-        else ""
-    )
-
-
-def _sentence(text: str) -> str:
-    return text[0].upper() + text[1:]
+    most = number(max(gaps), 2)
+    return f"On the same setting, two links differ in {_key_label(key)} by at most {most} of what random pairs give."
 
 
 def _run(job: Job, out: Path) -> dict[str, Any]:
     """A row of the list of runs; the address is relative, so that the sweep's folder can be moved."""
-    page = job.folder / "report.html"
-    inside = page.is_file() and page.resolve().is_relative_to(out.resolve())
-    address = page.resolve().relative_to(out.resolve()).as_posix() if inside else ""
-    return {**_unlinked(job), "page": quote(address)}
+    page = (job.folder / "report.html").resolve()
+    inside = page.is_file() and page.is_relative_to(out.resolve())
+    return {**_unlinked(job), "page": quote(page.relative_to(out.resolve()).as_posix()) if inside else ""}
 
 
 def _unlinked(job: Job) -> dict[str, Any]:
@@ -241,33 +238,19 @@ def _keys(jobs: Sequence[Job]) -> list[str]:
 
 
 def _key_label(key: str) -> str:
-    named = {"class_kept": "Class kept", "r2_within": "R² within classes"}
-    return named.get(key) or metric_label(key.split("/")[0])
-
-
-def _key_caption(key: str) -> str:
-    named = {
-        "class_kept": "Class kept: share of cycled images that keep their class.",
-        "r2_within": "R² of the true factors within classes, mean over factors.",
-    }
-    return named.get(key) or f"{_key_label(key)} of the cycle, as a multiple of that of random pairs."
+    return _LABELS.get(key, [metric_label(key.split("/")[0])])[0]
 
 
 def _cell(key: str, value: float) -> str:
-    if key == "class_kept":
-        return share(value)
-    return number(value, 2) if key == "r2_within" else times(value)
+    return {"class_kept": share(value), "r2_within": number(value, 2)}.get(key, times(value))
 
 
 def _precise(key: str, value: float) -> str:
     """As `_cell`, with the digits that tell similar links apart."""
-    if not np.isfinite(value):
-        return "–"
     precise = {"class_kept": f"{100 * value:.1f} %", "r2_within": f"{value:.2f}".replace("-", "−")}
-    return precise.get(key, f"{value:.3f}×")
+    return precise.get(key, f"{value:.3f}×") if np.isfinite(value) else "–"
 
 
-@styled
 def comparison(
     samples: pd.DataFrame,
     links: Sequence[str],
@@ -302,18 +285,14 @@ def comparison(
 
 def _row(axes: np.ndarray, part: pd.DataFrame, links: Sequence[str], columns: Sequence[str], *, shared: bool) -> None:
     """The panels of one metric, on one scale where `shared`."""
-    log = _wide(where(part, pairing="cycle"))
+    groups = [column_of(group, "value") for _, group in where(part, pairing="cycle").groupby(["link", "column"])]
+    widest, smallest = max(np.quantile(values, 0.995) for values in groups), min(values.min() for values in groups)
+    log = bool(smallest > 0 and widest > _RANGE * min(values.mean() for values in groups))
     for axis, column in zip(axes, columns, strict=True):
         subset = where(part, column=column)
         _panel(axis, subset, links, log)
         _scale(axis, part if shared or subset.empty else subset, log)
         axis.tick_params(labelleft=axis is axes[0] or not shared)
-
-
-def _wide(cycle: pd.DataFrame) -> bool:
-    groups = [column_of(group, "value") for _, group in cycle.groupby(["link", "column"])]
-    ends, smallest = [float(np.quantile(values, 0.995)) for values in groups], [values.min() for values in groups]
-    return min(smallest) > 0 and max(ends) > _SPREAD * min(float(values.mean()) for values in groups)
 
 
 def _panel(axis: Axes, part: pd.DataFrame, links: Sequence[str], log: bool) -> None:
@@ -335,11 +314,8 @@ def _scale(axis: Axes, part: pd.DataFrame, log: bool) -> None:
     cycles = [rows for _, rows in where(part, pairing="cycle").groupby(["column", "link"])]
     ends = np.stack([np.quantile(column_of(rows, "value"), [0.005, 0.995]) for rows in cycles])
     low, high = ends.min(), max([ends.max(), *means])
-    if log:
-        axis.set_yscale("log")
-        axis.set_ylim(low / 1.3, high * 1.3)
-    else:
-        axis.set_ylim(min(0.0, low), high * 1.08)
+    axis.set_yscale("log" if log else "linear")
+    axis.set_ylim((low / 1.3, high * 1.3) if log else (min(0.0, low), high * 1.08))
 
 
 def _name_links(axes: np.ndarray, names: Sequence[str], panel: float) -> None:
@@ -351,15 +327,16 @@ def _name_links(axes: np.ndarray, names: Sequence[str], panel: float) -> None:
             label.set(rotation=30, ha="right", rotation_mode="anchor")
 
 
+@section(500, page="comparison")
 def classifiers(jobs: Sequence[Job]) -> Section | None:
     """A row per classifier, and per value of the other settings; None where the classifier did not vary."""
     if "classifier" not in jobs[0].values:
         return None
     first = {job.column: job for job in reversed(jobs)}
     selected = [first[setting] for setting in dict.fromkeys(job.column for job in jobs)]
-    rows = [[job.column, *_units(job), _accuracy(job), share(accepted(job))] for job in selected]
     columns = ["", "units", "dead", "pairs per unit", "accuracy", "accepted"]
-    return Section("Classifiers", _classifiers_lead(selected), tables=[Table(_CLASSIFIERS_CAPTION, columns, rows)])
+    table = Table(_CLASSIFIERS_CAPTION, columns, [_classifier(job) for job in selected])
+    return Section("Classifiers", _classifiers_lead(selected), tables=[table])
 
 
 def accepted(job: Job) -> float:
@@ -370,29 +347,23 @@ def accepted(job: Job) -> float:
 
 
 def _classifiers_lead(jobs: Sequence[Job]) -> str:
-    known = sorted((job for job in jobs if job.units is not None), key=lambda job: job.units or 0)
-    if not known or known[0].units == known[-1].units:
+    known = sorted(((job.units, job.inner) for job in jobs if job.units is not None), key=lambda pair: pair[0])
+    if not known or known[0][0] == known[-1][0]:
         return ""
-    ends = [f"{_count(job.units)} ({job.inner})" for job in (known[0], known[-1])]
+    ends = [f"{units:,} ({name})" for units, name in (known[0], known[-1])]
     return f"Penultimate layers have between {ends[0]} and {ends[1]} units."
 
 
-def _count(units: int | None) -> str:
-    return "–" if units is None else f"{units:,}"
+def _classifier(job: Job) -> list[str]:
+    """Units, those that never vary, training pairs of the link for each, accuracy and acceptance."""
+    units, (dead, pairs) = job.units or nan, (job.metrics.get(f"link/{key}", nan) for key in ("dead", "samples"))
+    # A probe replaces the network's own head.
+    right = job.metrics.get("probe/accuracy", job.metrics.get("classifier/accuracy", nan))
+    counts = ["–" if isnan(count) else f"{count:,.0f}" for count in (units, dead)]
+    return [job.column, *counts, number(pairs / units, 2), share(right), share(accepted(job))]
 
 
-def _units(job: Job) -> list[str]:
-    """Units, those that never vary, and training pairs of the link for each."""
-    dead, pairs = (job.metrics.get(f"link/{key}", float("nan")) for key in ("dead", "samples"))
-    return [_count(job.units), "–" if isnan(dead) else f"{dead:,.0f}", number(pairs / (job.units or float("nan")), 2)]
-
-
-def _accuracy(job: Job) -> str:
-    """That of the head in use: a probe replaces the network's own."""
-    result = [job.metrics[key] for key in ("probe/accuracy", "classifier/accuracy") if key in job.metrics]
-    return share(result[0] if result else float("nan"))
-
-
+@section(300, page="comparison")
 def gains(jobs: Sequence[Job]) -> Section | None:
     """A figure and a table per value of the outer settings; None unless LR and another link were run."""
     table = gain_table(jobs)
@@ -401,7 +372,8 @@ def gains(jobs: Sequence[Job]) -> Section | None:
     pictures, tables = [], []
     for index, outer in enumerate(dict.fromkeys(table["outer"])):
         part, start = where(table, outer=outer), f"{outer}: " if outer else ""
-        pictures.append(Picture(f"gains-{index + 1}", figure_of(part, _labels(part)), f"{start}{_GAINS_CAPTION}"))
+        figure = gains_figure(part, {str(link): link_label(str(link)) for link in part["link"]})
+        pictures.append(Picture(f"gains-{index + 1}", figure, f"{start}{_GAINS_CAPTION}"))
         tables.append(_table(part, f"{start}Gain over LR, and half the width of its 95 % interval."))
     return Section("Gain over LR", _gains_lead(table), pictures, tables, [_NOTE])
 
@@ -443,10 +415,6 @@ def _cycle(samples: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(where(samples, pairing="cycle"), columns=[*_PAIRED, "metric", "value"])
 
 
-def _labels(table: pd.DataFrame) -> dict[str, str]:
-    return {str(link): link_label(str(link)) for link in table["link"]}
-
-
 def _table(part: pd.DataFrame, caption: str) -> Table:
     cells = {(row["inner"], row["link"], row["metric"]): gain(row["gain"], row["margin"]) for row in records(part)}
     metrics = list(dict.fromkeys(part["metric"]))
@@ -462,17 +430,15 @@ def _gains_lead(table: pd.DataFrame) -> str:
     metric = table["metric"].iloc[0]
     ranked = where(table, metric=metric).sort_values("gain", ascending=False, kind="stable")
     best = records(ranked.drop_duplicates(["outer", "inner"]))
-    names = [", ".join(filter(None, (row["outer"], row["inner"]))) for row in best]
-    result = [
-        f"{name + ': ' if name else ''}{gain(row['gain'])} ({link_label(row['link'])})"
-        for name, row in zip(names, best, strict=True)
-    ]
-    result = result if len(result) <= _NAMED else [*result[:2], "…", *result[-2:]]
-    return f"What the best other link gains over LR in {metric_label(metric)}: {'; '.join(result)}."
+    told = []
+    for row in best:
+        setting = ", ".join(filter(None, (row["outer"], row["inner"])))
+        told.append(f"{setting + ': ' if setting else ''}{gain(row['gain'])} ({link_label(row['link'])})")
+    told = told if len(told) <= _NAMED else [*told[:2], "…", *told[-2:]]
+    return f"What the best other link gains over LR in {metric_label(metric)}: {'; '.join(told)}."
 
 
-@styled
-def figure_of(table: pd.DataFrame, labels: Mapping[str, str]) -> Figure:
+def gains_figure(table: pd.DataFrame, labels: Mapping[str, str]) -> Figure:
     """Dots with 95 % intervals; right of zero, which is LR, a link is better.
 
     Args:
@@ -515,12 +481,3 @@ def _limits(table: pd.DataFrame) -> tuple[float, float]:
     low, high = 100 * min(0.0, (gain - margin).min()), 100 * max(0.0, (gain + margin).max())
     span = (high - low) or 1.0
     return min(low - 0.05 * span, -0.3 * span), max(high + 0.05 * span, 0.3 * span)
-
-
-_MAKERS: dict[str, Callable[[Sequence[Job]], Section | None]] = {
-    "Numbers": _numbers,
-    "Distributions": _distributions,
-    "Gains": gains,
-    "Examples": examples,
-    "Classifiers": classifiers,
-}

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from lis.report.marks import ONE_SIDED, errors, matrices, note
 from lis.report.section import Picture, Section, listed, means, metrics, prefixed, section
 from lis.report.source import Source
-from lis.report.style import INK, MUTED, PAIRING, SERIES, WIDE, light_grid, sheet, styled
+from lis.report.style import INK, MUTED, PAIRING, SERIES, WIDE, sheet
 from lis.report.tables import column, ends, known, records, where
 from lis.report.wording import arrow, counted, listing, number, percent, share, words
 from lis.store import Artifact
@@ -44,11 +44,13 @@ def counterfactuals(source: Source) -> Section:
         "distance in W": lambda row: number(row["w_distance"], 2),
     }
     caption = "Share with 95 % Wilson interval; the others are of those that reached their target."
-    notes = _failures(source.table("counterfactuals", "counterfactuals"))
-    return Section("Counterfactuals", _found(pairs, facts), [figure], [listed(caption, records(pairs), columns)], notes)
+    failed = where(source.table("counterfactuals", "counterfactuals"), success=False)
+    told = [f"{reason} ({n:,})" for reason, n in Counter(map(str, failed["reason"])).most_common()]
+    notes = [f"Searches that found none: {listing(told)}."] if told else []
+    return Section("Counterfactuals", _lead(pairs, facts), [figure], [listed(caption, records(pairs), columns)], notes)
 
 
-def _found(pairs: pd.DataFrame, facts: dict[str, Any]) -> str:
+def _lead(pairs: pd.DataFrame, facts: dict[str, Any]) -> str:
     lead = (
         f"{facts['reached']:,} of {counted(facts['n'], 'counterfactual')} ({share(facts['rate'])}) reach their target "
         f"when their image is classified, within {counted(facts['max_steps'], 'step')} of "
@@ -59,12 +61,6 @@ def _found(pairs: pd.DataFrame, facts: dict[str, Any]) -> str:
     if len(single) < 2 or (worst := ends(single, "rate")[0])["rate"] == 1:
         return lead
     return f"{lead} The hardest is {words(worst['origin'])} to {words(worst['target'])}: {share(worst['rate'])}."
-
-
-def _failures(table: pd.DataFrame) -> list[str]:
-    counts = Counter(str(reason) for reason in where(table, success=False)["reason"])
-    told = [f"{reason} ({n:,})" for reason, n in counts.most_common()]
-    return [f"Searches that found none: {listing(told)}."] if told else []
 
 
 @metrics("counterfactuals")
@@ -78,7 +74,6 @@ def counterfactual_numbers(artifact: Artifact) -> dict[str, float]:
     return prefixed("counterfactuals", numbers)
 
 
-@styled
 def reached(pairs: pd.DataFrame, class_names: Sequence[str]) -> Figure:
     """Three matrices, origins down and targets across: share that reaches its target, steps, distance in W.
 
@@ -95,7 +90,6 @@ def reached(pairs: pd.DataFrame, class_names: Sequence[str]) -> Figure:
     return matrices(panels, rows, columns, height, beside=3, pad=10, y="from")
 
 
-@styled
 def trade_off(summary: pd.DataFrame) -> Figure:
     """What an L1 penalty buys: left, units moved over the penalty; right, success and probability over the units moved.
 
@@ -103,7 +97,7 @@ def trade_off(summary: pd.DataFrame) -> Figure:
         summary: l1, units, units_low, units_high, rate, low, high, probability.
     """
     table = summary.sort_values("l1")
-    figure, axes = sheet(WIDE, 2.9, 1, 2)
+    figure, axes = sheet(WIDE, 2.9, 1, 2, lines="y")
     left, right = axes[0]
     order, units, rate = range(len(table)), table["units"], table["rate"]
     errors(left, order, units, table["units_low"], table["units_high"], PAIRING["cycle"])
@@ -118,5 +112,4 @@ def trade_off(summary: pd.DataFrame) -> Figure:
     right.legend(loc="lower right")
     for axis in (left, right):
         axis.tick_params(labelcolor=INK)
-        light_grid(axis, "y")
     return figure

@@ -15,13 +15,17 @@ from lis.report.layouts import reconstructions
 from lis.report.marks import DASHED, PERCENT, dot, eye, facets, names_down, names_up, note, wants_log
 from lis.report.section import Picture, Section, Table, means, metrics, prefixed, section
 from lis.report.source import SPLITS, Source
-from lis.report.style import HALF, INK, MUTED, PAIRING, RULE, WIDE, class_colours, light_grid, plain, sheet, styled
+from lis.report.style import HALF, INK, MUTED, PAIRING, RULE, WIDE, class_colours, light_grid, plain, sheet
 from lis.report.tables import column, ends, mean, records, row_of, split, where
 from lis.report.wording import PAIRINGS, interval, listing, metric_label, number, probability, share, times, words
 from lis.store import Artifact
 
 _SUMMARY = ("cycle", "random", "within_class", "ratio_random", "ratio_within_class")
-_SPLIT_TITLES = {"train": "Accepted for the fit", "test": "Accepted for the test"}
+_TAKEN = {
+    "correct": "Only samples that the classifier gets right are taken.",
+    "any": "Every sample is taken.",
+    "classifier": "The generator has no classes: a sample's class is what the classifier calls it.",
+}
 _LONG = 12
 """Factors up to which one column is enough."""
 
@@ -29,14 +33,13 @@ _LONG = 12
 @section(210, "evaluation", "examples")
 def examples(source: Source) -> Section | None:
     """Images above what came back."""
-    tensors = {name: tensor.numpy() for name, tensor in source.tensors("evaluation", "examples").items()}
-    image, cycled = (tensors[name].transpose(0, 2, 3, 1) for name in ("image", "cycled"))
-    if not len(image):
+    arrays = source.arrays("evaluation", "examples")
+    if not (count := len(arrays["image"])):
         return None
-    figure = reconstructions(image, cycled, tensors["class_index"], source.facts.class_names)
+    figure = reconstructions(arrays["image"], arrays["cycled"], arrays["class_index"], source.facts.class_names)
     caption = "Upper rows: images that the generator made from w. Lower rows: the same images after the cycle."
     pixels = source.row("evaluation", "summary", "metric", "pixel_l2")
-    lead = f"{len(image)} test images before and after the cycle through {source.facts.classifier} and the link."
+    lead = f"{count} test images before and after the cycle through {source.facts.classifier} and the link."
     if pixels is not None:
         lead += (
             f" Over all {int(pixels['n']):,} test images the pixels differ by a mean squared error of "
@@ -95,8 +98,7 @@ def principal_components(source: Source) -> Section:
         "Left: samples in the first components of W, open before and filled after the cycle. Right: mean and spread "
         "of the difference."
     )
-    table = source.table("evaluation", "components")
-    figure = components(table, offsets, source.facts.class_names)
+    figure = components(source.table("evaluation", "components"), offsets, source.facts.class_names)
     return Section("Principal components", lead, [Picture("components", figure, caption)])
 
 
@@ -105,43 +107,27 @@ def classes(source: Source) -> Section | None:
     """Which samples were taken, and whether the cycled image keeps its class."""
     shares, leads = {}, []
     if source.has("evaluation", "kept"):
-        retained = source.table("evaluation", "kept").rename(columns={"kept": "share"})
-        shares["Class kept after the cycle"] = retained
-        leads.append(_kept_lead(retained))
+        table = source.table("evaluation", "kept").rename(columns={"kept": "share"})
+        shares["Class kept after the cycle"] = table
+        worst, _ = ends(pd.DataFrame(table[table["class"] != "all"]), "share")
+        leads.append(
+            f"For {share(row_of(table, 'all')['share'])} of the cycled images the classifier still names the "
+            f"sample's class (lowest: {words(worst['class'])}, {share(worst['share'])})."
+        )
     for name in SPLITS:
         if source.has(f"pairs/{name}", "acceptance"):
             table = source.table(f"pairs/{name}", "acceptance").rename(columns={"rate": "share"})
-            shares[_SPLIT_TITLES[name]] = table.assign(low=float("nan"), high=float("nan"))
-            leads.append(_accepted_lead(table, name))
+            purpose, drawn = "fit" if name == "train" else "test", int(column(table, "drawn").sum())
+            shares[f"Accepted for the {purpose}"] = table.assign(low=float("nan"), high=float("nan"))
+            rate = share(column(table, "accepted").sum() / drawn)
+            leads.append(f"{rate} of {drawn:,} samples drawn for the {purpose} were taken.")
     if not shares:
         return None
     figure = class_shares(shares, list(source.facts.class_names))
     caption = "Shares in percent; lines are 95 % intervals, the dashed line is the share over all classes."
-    notes = _acceptance_notes(source)
+    rule = source.facts.settings.get("pairs.accept") if source.facts.conditional else "classifier"
+    notes = [_TAKEN[rule]] if rule in _TAKEN else []
     return Section("Classes", " ".join(leads), [Picture("classes", figure, caption)], notes=notes)
-
-
-def _kept_lead(table: pd.DataFrame) -> str:
-    worst, _ = ends(pd.DataFrame(table[table["class"] != "all"]), "share")
-    return (
-        f"For {share(row_of(table, 'all')['share'])} of the cycled images the classifier still names the sample's "
-        f"class (lowest: {words(worst['class'])}, {share(worst['share'])})."
-    )
-
-
-def _accepted_lead(table: pd.DataFrame, split: str) -> str:
-    drawn = int(column(table, "drawn").sum())
-    rate = column(table, "accepted").sum() / drawn
-    purpose = "fit" if split == "train" else "test"
-    return f"{share(rate)} of {drawn:,} samples drawn for the {purpose} were taken."
-
-
-def _acceptance_notes(source: Source) -> list[str]:
-    if not source.facts.conditional:
-        return ["The generator has no classes: a sample's class is what the classifier calls it."]
-    rule = source.facts.settings.get("pairs.accept")
-    taken = {"correct": "Only samples that the classifier gets right are taken.", "any": "Every sample is taken."}
-    return [taken[rule]] if rule in taken else []
 
 
 @section(250, "evaluation", "factors")
@@ -187,7 +173,6 @@ for _split in SPLITS:
     metrics(f"pairs/{_split}")(partial(_acceptance, split=_split))
 
 
-@styled
 def components(table: pd.DataFrame, offsets: pd.DataFrame, class_names: Sequence[str], most: int = 40) -> Figure:
     """Original (open) and cycled (filled) samples in the first four components, joined by lines, and all offsets.
 
@@ -203,33 +188,24 @@ def components(table: pd.DataFrame, offsets: pd.DataFrame, class_names: Sequence
     figure, axes = sheet(WIDE, 3.7, 1, len(pairs) + 1, width_ratios=[1.15] * len(pairs) + [1])
     for axis, (first, second) in zip(axes[0], pairs, strict=False):
         _scatter(axis, table, (first, second), colours, most)
-    _legend(figure, axes[0, 0], {name: colours[name] for name in class_names if name in set(table["class"])})
+    names = [name for name in class_names if name in set(table["class"])]
+    legend = [(colours[name], colours[name], plain(name)) for name in names]
+    for face, edge, name in (*legend, ("white", MUTED, "original"), (MUTED, MUTED, "cycled")):
+        axes[0, 0].plot([], [], "o", color=face, markeredgecolor=edge, markersize=5, label=name)
+    figure.legend(loc="outside upper left", ncols=min(9, len(names) + 2), handletextpad=0.2, columnspacing=1.2)
     _offsets(axes[0, -1], offsets)
     return figure
 
 
 def _scatter(axis: Axes, table: pd.DataFrame, pair: tuple[int, int], colours: Mapping[str, str], most: int) -> None:
     for name, rows in table.groupby("class", sort=False):
-        points = _points(rows, pair)[:most]
+        wide = rows.pivot(index="sample_index", columns="component", values=["original", "cycled"])
+        points = np.stack([np.asarray(wide[kind][list(pair)]) for kind in ("original", "cycled")], axis=1)[:most]
         colour = colours[str(name)]
         axis.add_collection(LineCollection(list(points), colors=colour, linewidths=0.7, alpha=0.55))
         axis.plot(*points[:, 0].T, "o", markersize=3.4, color="white", markeredgecolor=colour, markeredgewidth=0.8)
         axis.plot(*points[:, 1].T, "o", markersize=3.4, color=colour, markeredgewidth=0)
     axis.set(xlabel=f"component {pair[0]} of W", ylabel=f"component {pair[1]} of W")
-
-
-def _points(rows: pd.DataFrame, pair: tuple[int, int]) -> np.ndarray:
-    """`[n, 2, 2]`: sample, (original, cycled), (first, second component)."""
-    wide = rows.pivot(index="sample_index", columns="component", values=["original", "cycled"])
-    return np.stack([np.asarray(wide[kind][list(pair)]) for kind in ("original", "cycled")], axis=1)
-
-
-def _legend(figure: Figure, axis: Axes, colours: Mapping[str, str]) -> None:
-    for name, colour in colours.items():
-        axis.plot([], [], "o", color=colour, markersize=5, label=plain(name))
-    axis.plot([], [], "o", color="white", markeredgecolor=MUTED, markersize=5, label="original")
-    axis.plot([], [], "o", color=MUTED, markersize=5, label="cycled")
-    figure.legend(loc="outside upper left", ncols=min(9, len(colours) + 2), handletextpad=0.2, columnspacing=1.2)
 
 
 def _offsets(axis: Axes, offsets: pd.DataFrame) -> None:
@@ -246,7 +222,6 @@ def _offsets(axis: Axes, offsets: pd.DataFrame) -> None:
     light_grid(axis)
 
 
-@styled
 def distances(samples: pd.DataFrame, units: Mapping[str, str]) -> Figure:
     """A panel per metric with a half-eye per pairing; the ratio of the cycle's mean to each baseline is written.
 
@@ -274,22 +249,14 @@ def _panel(axis: Axes, samples: pd.DataFrame, metric: str, unit: str) -> None:
             text = f"cycle is {times(values['cycle'].mean() / distances.mean())}"
             style = {"ha": "right", "va": "center", "size": 8.5, "color": MUTED}
             axis.text(1, at + 0.55, text, transform=axis.get_yaxis_transform(), **style)
-    _scale(axis, pooled, log)
+    low, high = np.quantile(pooled, [0.005, 0.995])
+    axis.set_xscale("log" if log else "linear")
+    axis.set_xlim((low / 1.2, high * 1.6) if log else (min(0.0, low), high * 1.12 if high > 0 else 1.0))
     names_up(axis, [PAIRINGS[pairing] for pairing in reversed(values)], 0.35, 0.9, grid=False)
     axis.set_title(plain(metric_label(metric)))
     axis.set_xlabel(plain(unit) + (" (log)" if log else ""))
 
 
-def _scale(axis: Axes, pooled: np.ndarray, log: bool) -> None:
-    low, high = np.quantile(pooled, [0.005, 0.995])
-    if log:
-        axis.set_xscale("log")
-        axis.set_xlim(low / 1.2, high * 1.6)
-    else:
-        axis.set_xlim(min(0.0, low), high * 1.12 if high > 0 else 1.0)
-
-
-@styled
 def factors(table: pd.DataFrame) -> Figure:
     """R² of each true factor over all samples (filled) and within classes (open), ordered by the latter.
 
@@ -321,7 +288,6 @@ def _factors(axis: Axes, table: pd.DataFrame, floor: float) -> None:
     axis.set(xlim=(floor - 0.03, 1.03), xlabel="R² of the true factor after the cycle")
 
 
-@styled
 def class_shares(shares: Mapping[str, pd.DataFrame], class_names: list[str]) -> Figure:
     """A panel per share (class kept, accepted samples), a row per class.
 

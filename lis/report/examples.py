@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from lis.report.jobs import Job
 from lis.report.layouts import reconstructions_by_link, reconstructions_by_setting
-from lis.report.section import Picture, Section
+from lis.report.section import Picture, Section, section
 from lis.report.wording import link_label, listing, times, words
 
 Sample = tuple[str, int]
@@ -34,6 +34,7 @@ _ALIKE = 2.0
 """Largest mean difference of two renderings of the same w, in grey values: another batch moves some by one."""
 
 
+@section(400, page="comparison")
 def examples(jobs: Sequence[Job]) -> Section | None:
     """The settings beside each other on the same images, or one by one where they have none in common."""
     jobs = [job for job in jobs if job.examples is not None and len(job.examples["image"])]
@@ -65,15 +66,8 @@ def _lead(jobs: Sequence[Job]) -> str:
 
 def in_common(jobs: Sequence[Job]) -> list[Sample]:
     """The samples that every run has among its examples, with the same image; in the order of the first run."""
-    first, *others = [_places(job) for job in jobs]
-    return [
-        sample
-        for sample, row in first.items()
-        if all(
-            sample in indices and _alike(_pixels(jobs[0])[row], _pixels(job)[indices[sample]])
-            for job, indices in zip(jobs[1:], others, strict=True)
-        )
-    ]
+    first, *others = [dict(zip(_samples(job), (job.examples or {})["image"], strict=True)) for job in jobs]
+    return [x for x, image in first.items() if all(x in images and _alike(image, images[x]) for images in others)]
 
 
 def first_of_each(samples: Sequence[Sample], most: int) -> list[Sample]:
@@ -109,28 +103,28 @@ def _bands(group: Sequence[Job], settings: list[str]) -> list[list[str]]:
 
 def _beside(group: Sequence[Job], settings: list[str], shared: list[Sample], start: str) -> Drawing:
     """Originals, then a block of links for each setting."""
-    selected = first_of_each(shared, _BELOW)
-    blocks = {s: {job.link: _cut(job, "cycled", selected) for job in group if job.inner == s} for s in settings}
+    samples = first_of_each(shared, _BELOW)
+    blocks = {s: {job.link: _cut(job, "cycled", samples) for job in group if job.inner == s} for s in settings}
     labels = {job.link: link_label(job.link) for job in group}
-    names = [words(name) for name, _ in selected]
-    draw = partial(reconstructions_by_setting, _cut(group[0], "image", selected), names, blocks, labels)
+    names = [words(name) for name, _ in samples]
+    draw = partial(reconstructions_by_setting, _cut(group[0], "image", samples), names, blocks, labels)
     caption = f"{start}the same images after the cycle through {listing(settings)} and each link. "
     return draw, caption + "Shown are the first of each class that every run has among its examples."
 
 
 def _alone(jobs: Sequence[Job], shared: list[Sample], start: str) -> Drawing:
     """Originals above a row for each link."""
-    selected = first_of_each(shared, _BESIDE)
-    cycled = {job.link: _cut(job, "cycled", selected) for job in jobs}
+    samples = first_of_each(shared, _BESIDE)
+    cycled = {job.link: _cut(job, "cycled", samples) for job in jobs}
     labels = {link: link_label(link) for link in cycled}
     setting = f"{start}{jobs[0].inner + ': ' if jobs[0].inner else ''}"
-    draw = partial(reconstructions_by_link, _cut(jobs[0], "image", selected), cycled, labels)
+    draw = partial(reconstructions_by_link, _cut(jobs[0], "image", samples), cycled, labels)
     return draw, f"{setting}the same images after the cycle through each link."
 
 
 def _notes(group: Sequence[Job]) -> list[str]:
     """Which classes the pictures lack because runs took different samples of them."""
-    indices, shared = [set(_places(job)) for job in group], in_common(group)
+    indices, shared = [set(_samples(job)) for job in group], in_common(group)
     if set.intersection(*indices) and not shared:
         return []  # Other generators or seeds: their images differ by design.
     by_all = set.intersection(*({name for name, _ in subset} for subset in indices)) - {name for name, _ in shared}
@@ -143,21 +137,17 @@ def _notes(group: Sequence[Job]) -> list[str]:
     return [f"{where} example of {listing(missing)} was taken by every run{apart}; {remedy}."]
 
 
-def _places(job: Job) -> dict[Sample, int]:
-    """The row of each sample of a run's examples."""
-    result = job.examples or {}
-    names = [job.class_names[int(index)] for index in result["class_index"]]
-    return {sample: row for row, sample in enumerate(zip(names, map(int, result["sample_index"]), strict=True))}
-
-
-def _pixels(job: Job) -> np.ndarray:
-    return (job.examples or {})["image"]
+def _samples(job: Job) -> list[Sample]:
+    """The samples of a run's examples, row by row."""
+    examples = job.examples or {}
+    names = [job.class_names[int(index)] for index in examples["class_index"]]
+    return list(zip(names, map(int, examples["sample_index"]), strict=True))
 
 
 def _cut(job: Job, name: str, samples: Sequence[Sample]) -> np.ndarray:
     """The pictures `[k, h, w, 3]` of these samples."""
-    indices = _places(job)
-    return (job.examples or {})[name][[indices[sample] for sample in samples]]
+    rows = {sample: row for row, sample in enumerate(_samples(job))}
+    return (job.examples or {})[name][[rows[sample] for sample in samples]]
 
 
 def _alike(image: np.ndarray, other: np.ndarray) -> bool:

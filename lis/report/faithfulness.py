@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from lis.report.marks import DASHED, above, circle, dots
 from lis.report.section import Picture, Section, means_as_metrics, section
 from lis.report.source import Source
-from lis.report.style import LINK_RED, MUTED, PAIRING, RULE, WIDE, light_grid, sheet, styled
+from lis.report.style import LINK_RED, MUTED, PAIRING, RULE, WIDE, light_grid, sheet
 from lis.report.tables import column, known, mean, where
 from lis.report.tuning import SIGNIFICANT
 from lis.report.wording import number, sentences, share
@@ -28,7 +28,7 @@ _BINS = 24
 
 @section(380, "unit_statistics", "faithfulness", "ranking")
 def faithfulness(source: Source) -> Section:
-    """The reencoded_share share beside what else moves, and the selectivity beside its null."""
+    """The re-encoded share beside what else moves, and the selectivity beside its control."""
     table, ranked = source.table("unit_statistics", "faithfulness"), source.table("unit_statistics", "ranking")
     if known(table, "reencoded_share").empty and known(table, "selectivity").empty:
         return Section("What arrives", "Nothing was measured of what arrives: no unit changed any image.")
@@ -61,7 +61,6 @@ def _selective(table: pd.DataFrame) -> str:
 means_as_metrics("unit_statistics", "faithfulness", "reencoded_share", "off_target")
 
 
-@styled
 def faithfulness_figure(table: pd.DataFrame, labels: int) -> Figure:
     """Left: the unit's own change that arrives against what other units do; right: the share of its main label.
 

@@ -14,9 +14,9 @@ from lis.report.layouts import changed
 from lis.report.marks import TWO_SIDED, facets, heat, matrix
 from lis.report.pictures import Block, Row, trajectories
 from lis.report.section import Picture, Section, by_pair, means_as_metrics, section
-from lis.report.source import Source
-from lis.report.style import class_colours, label_colours, plain, styled
-from lis.report.tables import column, records, where
+from lis.report.source import Source, colours, label_names
+from lis.report.style import class_colours, plain
+from lis.report.tables import column, pairs_of, records, where
 from lis.report.trajectories import Crossing, crossings
 from lis.report.wording import arrow, counted, listing, number, offset, share, words
 
@@ -45,26 +45,26 @@ def gan_counterfactuals(source: Source) -> Section:
         name: source.table("gan_counterfactuals", name)
         for name in ("samples", "measures", "units", "examples", "tuned")
     }
-    selected = records(tables["examples"])
-    pictures = [Picture("gan-counterfactuals", _ways(source, selected, tables["samples"]), _WAYS, "photo")]
-    pictures += [*_parts(source, tables["measures"], selected), *_units(source, selected, tables["tuned"])]
-    pairs = [(row["origin"], row["target"]) for row in selected]
+    examples = records(tables["examples"])
+    pictures = [Picture("gan-counterfactuals", _ways(source, examples, tables["samples"]), _WAYS, "photo")]
+    pictures += [*_parts(source, tables["measures"], examples), *_units(source, examples, tables["tuned"])]
     first = pd.DataFrame(tables["units"].groupby(["origin", "target"], sort=False).head(_LISTED))
-    table = by_pair(_TABLE, "units", first, pairs, _changed_unit)
-    return Section("Another class from the same z", _lead(tables, selected), pictures, [table])
+    pairs = pairs_of(tables["examples"])
+    table = by_pair(
+        _TABLE, "units", first, pairs, lambda x: f"{x['unit']} ({offset(x['change'])}; {offset(x['standard'])} sd)"
+    )
+    return Section("Another class from the same z", _lead(tables, examples), pictures, [table])
 
 
-def _lead(tables: dict[str, pd.DataFrame], selected: list[dict[str, Any]]) -> str:
-    samples, first = tables["samples"], selected[0]
+def _lead(tables: dict[str, pd.DataFrame], examples: list[dict[str, Any]]) -> str:
+    samples, first = tables["samples"], examples[0]
     pair = {"origin": first["origin"], "target": first["target"]}
-    top = [_largest(where(tables["measures"], measure=name, **pair)) for name in ("area", "luminance")]
     parts = [
-        f"{row['measure']} of the {words(row['label'])} ({changed(row['measure'], row['change'])})"
-        for row in top
-        if row
+        f"{name} of the {words(row['label'])} ({changed(name, row['change'])})"
+        for name in ("area", "luminance")
+        for row in records(where(tables["measures"], measure=name, rank=1, **pair))[:1]
     ]
-    units = records(where(tables["units"], **pair))[:2]
-    told = [f"{row['unit']} ({offset(row['change'])})" for row in units]
+    told = [f"{row['unit']} ({offset(row['change'])})" for row in records(where(tables["units"], **pair))[:2]]
     lead = (
         f"{share(column(samples, 'arrived').mean())} of {counted(len(samples), 'sample')} are called by their new "
         "class when the generator gets another class with the same z"
@@ -75,42 +75,25 @@ def _lead(tables: dict[str, pd.DataFrame], selected: list[dict[str, Any]]) -> st
     return f"{lead}. From {words(first['origin'])} to {words(first['target'])} {changes} {listing(told)}."
 
 
-def _largest(table: pd.DataFrame) -> dict[str, Any] | None:
-    """The row of the first rank."""
-    return next(iter(records(where(table, rank=1))), None)
-
-
-def _tensors(source: Source, name: str) -> dict[str, np.ndarray]:
-    return {key: x.numpy() for key, x in source.tensors("gan_counterfactuals", name).items()}
-
-
-def _ways(source: Source, selected: list[dict[str, Any]], samples: pd.DataFrame) -> Any:
+def _ways(source: Source, examples: list[dict[str, Any]], samples: pd.DataFrame) -> Any:
     """Fig. S20, top left."""
-    looks, names = _tensors(source, "examples"), source.facts.class_names
-    position = _tensors(source, "paths")["position"]
-    rows = []
-    for k, row in enumerate(selected):
-        p = looks["probability"][k]
-        at = float(samples["boundary"].iloc[row["row"]])
-        rows.append(
-            Crossing(
-                row["origin"],
-                row["target"],
-                looks["image"][k].transpose(0, 2, 3, 1),
-                p[:, names.index(row["target"])],
-                [names[c] for c in p.argmax(1)],
-                boundary=int(np.searchsorted(position, at)) if np.isfinite(at) else None,
-            )
-        )
+    arrays, names = source.arrays("gan_counterfactuals", "examples"), source.facts.class_names
+    position, rows = source.arrays("gan_counterfactuals", "paths")["position"], []
+    for image, p, row in zip(arrays["image"], arrays["probability"], examples, strict=True):
+        at, toward = float(samples["boundary"].iloc[row["row"]]), p[:, names.index(row["target"])]
+        boundary = int(np.searchsorted(position, at)) if np.isfinite(at) else None
+        answers = [names[c] for c in p.argmax(1)]
+        rows.append(Crossing(row["origin"], row["target"], image, toward, answers, boundary))
     heads = [number(float(x), 2) if x else "0" for x in position]
     return crossings(rows, heads, class_colours(names))
 
 
-def _parts(source: Source, table: pd.DataFrame, selected: list[dict[str, Any]]) -> list[Picture]:
+def _parts(source: Source, table: pd.DataFrame, examples: list[dict[str, Any]]) -> list[Picture]:
     """Fig. S20, right; none where no label is large enough, or none is in both images of any sample."""
-    labels = [name for name in source.json("gan_counterfactuals", "facts")["labels"] if _seen(table, name)]
+    seen = set(where(table, interpreted=True)["label"])
+    labels = [name for name in label_names(source) if name in seen]
     result = {}
-    for row in selected:
+    for row in examples:
         subset = where(table, origin=row["origin"], target=row["target"])
         title = plain(arrow(row["origin"], row["target"]))
         result[title] = matrix(subset, ("label", labels), ("measure", MEASURES), "change")
@@ -119,51 +102,33 @@ def _parts(source: Source, table: pd.DataFrame, selected: list[dict[str, Any]]) 
     return [Picture("gan-counterfactuals-parts", part_changes(result, labels), _PARTS)]
 
 
-def _seen(table: pd.DataFrame, label: str) -> bool:
-    return bool(where(table, label=label)["interpreted"].any())
-
-
-def _units(source: Source, selected: list[dict[str, Any]], tuned: pd.DataFrame) -> list[Picture]:
+def _units(source: Source, examples: list[dict[str, Any]], tuned: pd.DataFrame) -> list[Picture]:
     """Fig. S20, bottom: a block per pair, a row per unit; none where no unit is tuned."""
     if tuned.empty:
         return []
-    looks, labels = _tensors(source, "tuned"), source.json("gan_counterfactuals", "facts")["labels"]
-    colours, blocks = label_colours(labels), []
-    for k, pair in enumerate(selected):
-        rows = [
-            _unit(row, index, looks, labels, colours) for index, row in enumerate(records(tuned)) if row["example"] == k
-        ]
-        blocks.append(Block(plain(arrow(pair["origin"], pair["target"])), "", rows))
-    figure = trajectories([block for block in blocks if block.rows])
-    return [Picture("gan-counterfactuals-units", figure, _UNITS, "photo")]
+    arrays, rows = source.arrays("gan_counterfactuals", "tuned"), [[] for _ in examples]
+    for k, row in enumerate(records(tuned)):
+        rows[row["example"]].append(_unit(source, row, {name: values[k] for name, values in arrays.items()}))
+    titles = [plain(arrow(pair["origin"], pair["target"])) for pair in examples]
+    blocks = [Block(title, "", units) for title, units in zip(titles, rows, strict=True) if units]
+    return [Picture("gan-counterfactuals-units", trajectories(blocks), _UNITS, "photo")]
 
 
-def _unit(
-    row: dict[str, Any], index: int, looks: dict[str, np.ndarray], labels: list[str], colours: dict[str, str]
-) -> Row:
-    image, name = looks["image"][index].transpose(0, 2, 3, 1), f"unit {row['unit']}"
-    flat = np.zeros(len(image))
+def _unit(source: Source, row: dict[str, Any], arrays: dict[str, np.ndarray]) -> Row:
+    """One unit from its row of the table "tuned" and its arrays."""
+    name, image, flat = f"unit {row['unit']}", arrays["image"], np.zeros(len(arrays["image"]))
     if not row["label"]:
         return Row(name, "", image, None, flat, "–", "#9aa4ae")
-    label = labels.index(row["label"])
-    values = looks["measures"][index][:, label, MEASURES.index(row["measure"])]
-    told = f"{plain(row['label'])}\n{row['measure']}"
-    mask = looks["mask"][index] == 1 + label
+    label, told = label_names(source).index(row["label"]), f"{plain(row['label'])}\n{row['measure']}"
+    values = arrays["measures"][:, label, MEASURES.index(row["measure"])]
     curve = values - values[0] if np.isfinite(values[0]) else flat
-    scale = np.nanmax(np.abs(curve))
-    return Row(
-        name, told, image, mask, curve / (scale or 1.0), changed(row["measure"], row["measured"]), colours[row["label"]]
-    )
-
-
-def _changed_unit(row: dict[str, Any]) -> str:
-    return f"{row['unit']} ({offset(row['change'])}; {offset(row['standard'])} sd)"
+    curve, change = curve / (np.nanmax(np.abs(curve)) or 1.0), changed(row["measure"], row["measured"])
+    return Row(name, told, image, arrays["mask"] == 1 + label, curve, change, colours(source)[row["label"]])
 
 
 means_as_metrics("gan_counterfactuals", "samples", "arrived", "w_distance", "r_distance")
 
 
-@styled
 def part_changes(result: Mapping[str, np.ndarray], labels: Sequence[str]) -> Figure:
     """A matrix per pair, labels down and measures across, with its numbers.
 
@@ -172,7 +137,7 @@ def part_changes(result: Mapping[str, np.ndarray], labels: Sequence[str]) -> Fig
             plus the largest |change| that it has in any of the matrices. One or more.
         labels: rows, one or more.
     """
-    most = np.nanmax(np.abs([np.nan_to_num(values) for values in result.values()]), axis=(0, 1))
+    most = np.max(np.abs([np.nan_to_num(values) for values in result.values()]), axis=(0, 1))
     figure, panels = facets(result.items(), 2, 0.7 + 0.25 * len(labels), 0, least=1)
     for axis, (title, values) in panels:
         shade = values / np.where(most > 0, most, 1)

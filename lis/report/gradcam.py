@@ -16,8 +16,8 @@ from lis.quantify.measures import BACKGROUND, TOLD
 from lis.report.layouts import mosaic
 from lis.report.marks import axes_at, bare, enlarged, names_down, picture, write
 from lis.report.section import Picture, Section, Table, crossed, means, metrics, section
-from lis.report.source import Source
-from lis.report.style import INK, MUTED, RULE, WIDE, label_colours, plain, styled
+from lis.report.source import Source, colours, label_names
+from lis.report.style import INK, MUTED, RULE, WIDE, plain
 from lis.report.tables import column, known, mean, records, where
 from lis.report.wording import arrow, counted, listing, share
 from lis.store import Artifact
@@ -48,18 +48,13 @@ def gradcam(source: Source) -> Section | None:
     rows = records(source.table("trajectories", "trajectories"))
     if not rows:
         return None
-    heat = {name: x.numpy() for name, x in source.tensors("gradcam", "heat").items()}
+    heat = source.arrays("gradcam", "heat")
     names = [arrow(row["origin"], row["target"]).replace(" →", "\n→") for row in rows]
-    images = heat["image"].transpose(0, 1, 3, 4, 2)
-    drawn = [Look(name, images[k], heat["heat"][k, :, 1], _bars(source, k)) for k, name in enumerate(names)]
-    caption = _CAPTION + _CHANGES * any(look.bars for look in drawn)
-    picture = Picture("gradcam", looks(drawn, _HEADS), caption, "photo")
-    return Section("GradCAM at the boundary", _lead(source), [picture], [_table(source)] if _parts(source) else [])
-
-
-def _parts(source: Source) -> list[str]:
-    """The labels of the run."""
-    return source.json("trajectories", "facts")["labels"]
+    drawn = [Heatmap(name, heat["image"][k], heat["heat"][k, :, 1], _bars(source, k)) for k, name in enumerate(names)]
+    caption = _CAPTION + _CHANGES * any(row.bars for row in drawn)
+    figure = Picture("gradcam", gradcam_figure(drawn, _HEADS), caption, "photo")
+    tables = [_table(source)] if label_names(source) else []
+    return Section("GradCAM at the boundary", _lead(source), [figure], tables)
 
 
 def _bars(source: Source, trajectory: int) -> list[Bar]:
@@ -68,7 +63,6 @@ def _bars(source: Source, trajectory: int) -> list[Bar]:
     Of those that are large enough, by measures that say something of a round one. A step is held against the span of
     the whole path, which no step exceeds; it may exceed the largest change since the first image.
     """
-    colours = label_colours(_parts(source))
     jumps = known(where(source.table("trajectories", "jumps"), trajectory=trajectory, interpreted=True), "jump")
     moved = where(source.table("trajectories", "measures"), trajectory=trajectory)
     bars = []
@@ -77,7 +71,7 @@ def _bars(source: Source, trajectory: int) -> list[Bar]:
         scale = float(np.ptp(subset)) if len(subset) else 0.0
         if scale > 0:
             name = f"{plain(row['label'])}: {row['measure']}"
-            bars.append(Bar(name, abs(row["jump"]) / scale, row["elsewhere"] / scale, colours[row["label"]]))
+            bars.append(Bar(name, abs(row["jump"]) / scale, row["elsewhere"] / scale, colours(source)[row["label"]]))
     return sorted(bars, key=lambda bar: -bar.jump)[:_BARS]
 
 
@@ -88,7 +82,7 @@ def _lead(source: Source) -> str:
     background, area = column(rows, "share"), column(rows, "area")
     if not len(background):
         return "GradCAM gives no heat for the target in any image beside a boundary."
-    if not _parts(source):
+    if not label_names(source):
         return (
             f"Between the two images beside the boundary {share(moved.mean())} of GradCAM's heat for the target moves."
             if len(moved)
@@ -138,7 +132,7 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Look:
+class Heatmap:
     """One trajectory; m images."""
 
     name: str
@@ -149,8 +143,7 @@ class Look:
     bars: Sequence[Bar]
 
 
-@styled
-def looks(rows: Sequence[Look], heads: Sequence[str]) -> Figure:
+def gradcam_figure(rows: Sequence[Heatmap], heads: Sequence[str]) -> Figure:
     """A row per trajectory: GradCAM over the images, then the parts that change most at the boundary, if any do.
 
     Args:
@@ -181,11 +174,9 @@ def _heated(image: np.ndarray, heat: np.ndarray, most: float) -> np.ndarray:
     """A picture in grey under its heat, `[h, w, 3]` uint8; the colours end at `most`."""
     large = enlarged(image).astype(float)
     grey = np.repeat(large.mean(2, keepdims=True), 3, axis=2)
-    share = heat / most if most > 0 else np.zeros_like(heat)
-    smooth = Image.fromarray(share.astype(np.float32)).resize(large.shape[1::-1], Image.Resampling.BILINEAR)
-    share = np.asarray(smooth)
-    ink = 255 * colormaps["inferno"](share)[..., :3]
-    cover = _STRENGTH * share[..., None]
+    share = Image.fromarray((heat / (most or 1.0)).astype(np.float32))
+    share = np.asarray(share.resize(large.shape[1::-1], Image.Resampling.BILINEAR))
+    ink, cover = 255 * colormaps["inferno"](share)[..., :3], _STRENGTH * share[..., None]
     return ((1 - cover) * grey + cover * ink).round().astype(np.uint8)
 
 

@@ -44,7 +44,7 @@ class Embedded:
 
 
 @dataclass(frozen=True)
-class Shown:
+class Rendered:
     """A section as the page holds it."""
 
     title: str
@@ -61,7 +61,7 @@ class ReportError(RuntimeError):
     """A page is written, but not all of it: it names the sections that failed."""
 
 
-def show(section: Section, folder: Path) -> Shown:
+def show(section: Section, folder: Path) -> Rendered:
     """A section with its figures drawn; they are also written into `folder`. A figure or table of nothing is left out.
 
     Args:
@@ -70,10 +70,10 @@ def show(section: Section, folder: Path) -> Shown:
     """
     figures = [draw(picture, folder) for picture in section.figures if shows_data(picture.figure)]
     tables = [table for table in section.tables if table.rows]
-    return Shown(section.title, section.anchor, section.lead, figures, tables, section.notes)
+    return Rendered(section.title, section.anchor, section.lead, figures, tables, section.notes)
 
 
-def show_all(makers: Sequence[tuple[str, Callable[[], Section | None]]], folder: Path) -> list[Shown]:
+def show_all(makers: Sequence[tuple[str, Callable[[], Section | None]]], folder: Path) -> list[Rendered]:
     """Every section that there is; one that raises holds its error, and the others are shown all the same.
 
     Args:
@@ -87,7 +87,7 @@ def show_all(makers: Sequence[tuple[str, Callable[[], Section | None]]], folder:
     return sections
 
 
-def attempt(name: str, make: Callable[[], T], otherwise: T) -> tuple[T, list[Shown]]:
+def attempt(name: str, make: Callable[[], T], otherwise: T) -> tuple[T, list[Rendered]]:
     """What `make` returns, or `otherwise` and a section that names the error, whose traceback goes to the log.
 
     Example:
@@ -100,7 +100,7 @@ def attempt(name: str, make: Callable[[], T], otherwise: T) -> tuple[T, list[Sho
         log.exception("the report's section %r failed", name)
         title = f"{name} (failed)"
         failed = Section(title, "")
-        return otherwise, [Shown(title, failed.anchor, "", (), (), (), f"{type(error).__name__}: {error}")]
+        return otherwise, [Rendered(title, failed.anchor, "", (), (), (), f"{type(error).__name__}: {error}")]
 
 
 @dataclass
@@ -113,7 +113,7 @@ class Attempts:
         ('Birds', [])
     """
 
-    failed: list[Shown] = field(default_factory=list)
+    failed: list[Rendered] = field(default_factory=list)
 
     def __call__(self, name: str, make: Callable[[], T], otherwise: T) -> T:
         """What `make` returns; where it raises, `otherwise`, and the error is added to `failed`."""
@@ -122,7 +122,7 @@ class Attempts:
         return made
 
 
-def require_whole(sections: Sequence[Shown], page: Path) -> None:
+def require_whole(sections: Sequence[Rendered], page: Path) -> None:
     """Check that no section of a page failed.
 
     Raises:

@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lis.report.layouts import overlay
-from lis.report.marks import axes_at, bare, density, enlarged
-from lis.report.section import Picture, Section, Table, section
+from lis.report.marks import axes_at, bare, density, picture
+from lis.report.section import Picture, Section, Table, crossed, section
 from lis.report.source import Source
-from lis.report.style import INK, LINK_RED, PAIRING, RULE, WIDE, label_colours, plain, styled
+from lis.report.style import INK, LINK_RED, PAIRING, RULE, WIDE, label_colours, plain
 from lis.report.tables import records, where
 from lis.report.wording import number, share, words, wrapped
 
@@ -47,30 +47,26 @@ def images(source: Source) -> Section:
     """The pictures of a user's folder."""
     facts, table = source.json("images", "facts"), source.table("images", "images")
     used = where(table, reason="")
-    reference = {space: source.tensors("images", "reference")[f"distance_{space.lower()}"].numpy() for space in "RW"}
+    arrays = source.arrays("images", "reference")
+    reference = {space: arrays[f"distance_{space.lower()}"] for space in "RW"}
     figure = photos(_rows(source, used, facts), reference, label_colours(facts["labels"]), facts["off"])
     caption = _PHOTOS.format(test=facts["test"], off=share(facts["off"]))
     more = f" The first {_MOST} of {len(used)} are shown." if len(used) > _MOST else ""
-    tables = [_files(table), *([_areas(source, facts, used)] if facts["labels"] else [])]
+    columns = ["file", "pixels", "answer", "after the cycle", "distance in R", "in W", ""]
+    tables = [Table(_FILES, columns, [_file(row) for row in records(table)])]
+    tables += [_areas(source, facts, used)] if facts["labels"] else []
     return Section("Own images", _lead(used, facts), [Picture("images", figure, caption + more, "photo")], tables)
 
 
 def _rows(source: Source, used: pd.DataFrame, facts: dict[str, Any]) -> list[Row]:
     """The pictures that are shown."""
-    result = {name: values.numpy() for name, values in source.tensors("images", "images").items()}
-    image, cycled = (result[name].transpose(0, 2, 3, 1) for name in ("image", "cycled"))
-    return [
-        Row(
-            name=row["file"],
-            image=image[k],
-            cycled=cycled[k],
-            mask=result["mask"][k],
-            probability=_probability(row, facts["class_names"]),
-            distance={"R": row["distance_r"], "W": row["distance_w"]},
-            share={"R": row["share_r"], "W": row["share_w"]},
-        )
-        for k, row in enumerate(records(used.head(_MOST)))
-    ]
+    arrays, rows = source.arrays("images", "images"), []
+    for k, row in enumerate(records(used.head(_MOST))):
+        probability = _probability(row, facts["class_names"])
+        distance, share = ({space: row[f"{name}_{space.lower()}"] for space in "RW"} for name in ("distance", "share"))
+        image, cycled, mask = (arrays[name][k] for name in ("image", "cycled", "mask"))
+        rows.append(Row(row["file"], image, cycled, mask, probability, distance, share))
+    return rows
 
 
 def _probability(row: dict[str, Any], class_names: list[str]) -> dict[str, tuple[float, float]]:
@@ -90,12 +86,6 @@ def _lead(used: pd.DataFrame, facts: dict[str, Any]) -> str:
     )
 
 
-def _files(table: pd.DataFrame) -> Table:
-    """Every file, also those that are left out."""
-    rows = [_file(row) for row in records(table)]
-    return Table(_FILES, ["file", "pixels", "answer", "after the cycle", "distance in R", "in W", ""], rows)
-
-
 def _file(row: dict[str, Any]) -> list[str]:
     size = f"{row['width']} × {row['height']}" if row["width"] else ""
     if row["reason"]:
@@ -106,11 +96,11 @@ def _file(row: dict[str, Any]) -> list[str]:
 
 
 def _areas(source: Source, facts: dict[str, Any], used: pd.DataFrame) -> Table:
-    table, rows = where(source.table("images", "measures"), measure="area"), []
-    for file in used["file"].head(_MOST):
-        subset = {row["label"]: row["measured"] for row in records(where(table, file=file))}
-        rows.append([file, *(share(subset[label]) for label in facts["labels"])])
-    return Table(_AREAS, ["", *(words(label) for label in facts["labels"])], rows)
+    rows = records(where(source.table("images", "measures"), measure="area"))
+    areas = {(row["file"], row["label"]): row["measured"] for row in rows}
+    return crossed(
+        _AREAS, used["file"].head(_MOST), facts["labels"], lambda *cell: share(areas[cell]), name=str, heads=words
+    )
 
 
 @dataclass(frozen=True)
@@ -132,7 +122,6 @@ class Row:
     """`R` and `W` to the share of test pairs that are not farther."""
 
 
-@styled
 def photos(rows: Sequence[Row], reference: Mapping[str, np.ndarray], colours: Mapping[str, str], off: float) -> Figure:
     """A row per picture: the picture, the cycled image, its parts, the classifier's answers, the distances.
 
@@ -146,33 +135,22 @@ def photos(rows: Sequence[Row], reference: Mapping[str, np.ndarray], colours: Ma
     step = _CELL + _GAP
     figure = Figure(figsize=(WIDE, _HEAD + len(rows) * step))
     bars, far = _NAME + columns * step + _CLASSES, WIDE - _FAR - 0.1
-    _headings(figure, columns, bars, far)
+    heads = [(_NAME + k * step, name) for k, name in enumerate(("picture", "cycled", "its parts")[:columns])]
+    for left, name in (*heads, (bars, "answers"), (far, "distance")):
+        figure.text(left / WIDE, 1 - (_HEAD - 0.1) / figure.get_figheight(), name, size=9.5, weight="bold", va="bottom")
     for index, row in enumerate(rows):
         top = _HEAD + index * step
-        middle = _y(figure, top + _CELL / 2)
+        middle = 1 - (top + _CELL / 2) / figure.get_figheight()
         figure.text((_NAME - 0.1) / WIDE, middle, wrapped(row.name, 16), ha="right", va="center", size=9)
-        for column, image in enumerate(_pictures(row, colours)):
-            axis = axes_at(figure, _NAME + column * step, top, _CELL, _CELL)
-            axis.imshow(enlarged(image), interpolation="antialiased")
-            bare(axis)
+        parts = [overlay(row.cycled, row.mask, list(colours.values()), _TINT)] if colours else []
+        for column, image in enumerate([row.image, row.cycled, *parts]):
+            picture(axes_at(figure, _NAME + column * step, top, _CELL, _CELL), image)
         _answers(axes_at(figure, bars, top, far - bars - 0.4, _CELL - 0.1), row.probability)
         for half, space in enumerate(row.distance):
             axis = axes_at(figure, far, top + half * _CELL / 2 + _TEXT, _FAR, _CELL / 2 - _TEXT - 0.05)
             _distance(axis, row.distance[space], reference[space], row.share[space] > off)
             axis.set_title(f"in {space}: farther than {share(row.share[space])}", size=8.5, weight="normal", pad=2)
     return figure
-
-
-def _pictures(row: Row, colours: Mapping[str, str]) -> list[np.ndarray]:
-    parts = [overlay(row.cycled, row.mask, list(colours.values()), _TINT)] if colours else []
-    return [row.image, row.cycled, *parts]
-
-
-def _headings(figure: Figure, columns: int, bars: float, far: float) -> None:
-    names = ("picture", "cycled", "its parts")[:columns]
-    indices = [(_NAME + index * (_CELL + _GAP), name) for index, name in enumerate(names)]
-    for left, name in [*indices, (bars, "answers"), (far, "distance")]:
-        figure.text(left / WIDE, _y(figure, _HEAD - 0.1), name, size=9.5, weight="bold", va="bottom")
 
 
 def _answers(axis: Axes, probability: Mapping[str, tuple[float, float]]) -> None:
@@ -204,7 +182,3 @@ def _distance(axis: Axes, distance: float, reference: np.ndarray, off: bool) -> 
     axis.minorticks_off()
     axis.set(ylim=(0, 1.1), xlim=(0.9 * min(reference.min(), distance), 1.1 * max(distance, reference.max())))
     axis.axhline(0, color=RULE, linewidth=0.9)
-
-
-def _y(figure: Figure, top: float) -> float:
-    return 1 - top / figure.get_figheight()

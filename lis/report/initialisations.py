@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,7 @@ from matplotlib.figure import Figure
 from lis.report.marks import ONE_SIDED, TWO_SIDED, above, dots, matrices
 from lis.report.section import Picture, Section, Table, by_pair, means_as_metrics, section
 from lis.report.source import Source
-from lis.report.style import INK, MUTED, WIDE, class_colours, light_grid, plain, sheet, styled
+from lis.report.style import INK, MUTED, WIDE, class_colours, plain, sheet
 from lis.report.tables import column, ends, known, mean, mean_by, pairs_of, split, where
 from lis.report.wording import arrow, counted, number, offset
 
@@ -71,20 +70,17 @@ def _tables(source: Source) -> list[Table]:
         "Units that are among those that move most in the largest share of all searches of a pair: share of the "
         "searches, and mean change of their activation."
     )
-    return [by_pair(caption, "units", first, pairs_of(table), _unit)] if len(table) else []
-
-
-def _unit(row: dict[str, Any]) -> str:
-    return f"{row['unit']} ({100 * row['share']:.0f} %, {offset(row['change'])})"
+    told = by_pair(
+        caption, "units", first, pairs_of(table),
+        lambda row: f"{row['unit']} ({100 * row['share']:.0f} %, {offset(row['change'])})",
+    )  # fmt: skip
+    return [told] if len(table) else []
 
 
 means_as_metrics("initialisations", "sparsity", "sparsity", "sparsity_asked")
-
-
 means_as_metrics("initialisations", "agreement", "cosine", "shared")
 
 
-@styled
 def direction_sparsity(table: pd.DataFrame, class_names: Sequence[str], most: int = 4) -> Figure:
     """A column per origin, a row per sample; a dot per start, a bar from quartile to quartile, in the target's colour.
 
@@ -100,7 +96,7 @@ def direction_sparsity(table: pd.DataFrame, class_names: Sequence[str], most: in
         if len(rows := where(table, origin=name))
     }
     lines = max(map(len, origins.values()))
-    figure, axes = sheet(WIDE, 0.75 + _ROW * lines, lines, len(origins), sharey=True)
+    figure, axes = sheet(WIDE, 0.75 + _ROW * lines, lines, len(origins), sharey=True, lines="y")
     for axis in axes[:, 0]:
         axis.set_ylabel("sparsity")
     for column_of_axes, (origin, samples) in zip(axes.T, origins.items(), strict=True):
@@ -129,10 +125,8 @@ def _sample(axis: Axes, table: pd.DataFrame, colours: Mapping[str, str]) -> None
             above(axis, at, 0.5, "–", ha="center", color=MUTED)
     axis.set(xlim=(-0.6, len(targets) - 0.4))
     axis.set_xticks([])
-    light_grid(axis, "y")
 
 
-@styled
 def pair_matrices(pairs: pd.DataFrame, agreement: pd.DataFrame, class_names: Sequence[str]) -> Figure:
     """Three matrices, origins down and targets across: sparsity, cosine between starts, shared units.
 

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 
 from lis.config.renamed import current_metrics, current_settings, earlier_stages
 from lis.files import read_json
+from lis.report.source import channels_last
 from lis.report.wording import link_label
 
 COMPONENTS = ("gan", "classifier", "classes", "link")
@@ -122,6 +123,8 @@ def _values(
 def _job(folder: Path, run: Mapping[str, Any], values: Mapping[str, str]) -> Job:
     rest = {group: value for group, value in values.items() if group != "link"}
     inner = next((group for group in _INNER if group in rest), next(iter(rest), ""))
+    units, evaluation = stage_folder(folder, "link") / "units.parquet", stage_folder(folder, "evaluation")
+    samples, examples = evaluation / "samples.parquet", evaluation / "examples.safetensors"
     return Job(
         folder=folder,
         labels=run["labels"],
@@ -132,25 +135,7 @@ def _job(folder: Path, run: Mapping[str, Any], values: Mapping[str, str]) -> Job
         link=values.get("link", run["labels"]["link"]),
         inner=rest.pop(inner, ""),
         outer=", ".join(rest.values()),
-        units=_units(folder),
-        samples=_samples(folder),
-        examples=_examples(folder),
+        units=len(pd.read_parquet(units, columns=["unit"])) if units.is_file() else None,
+        samples=pd.read_parquet(samples) if samples.is_file() else None,
+        examples=channels_last(load_file(examples)) if examples.is_file() else None,
     )
-
-
-def _units(folder: Path) -> int | None:
-    file = stage_folder(folder, "link") / "units.parquet"
-    return len(pd.read_parquet(file, columns=["unit"])) if file.is_file() else None
-
-
-def _samples(folder: Path) -> pd.DataFrame | None:
-    file = stage_folder(folder, "evaluation") / "samples.parquet"
-    return pd.read_parquet(file) if file.is_file() else None
-
-
-def _examples(folder: Path) -> dict[str, np.ndarray] | None:
-    file = stage_folder(folder, "evaluation") / "examples.safetensors"
-    if not file.is_file():
-        return None
-    tensors = load_file(file)
-    return tensors | {name: tensors[name].transpose(0, 2, 3, 1) for name in ("image", "cycled")}

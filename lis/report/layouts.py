@@ -13,8 +13,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
-from lis.report.marks import axes_at, bare, enlarged, picture
-from lis.report.style import INK, LINK_RED, MUTED, RULE, WIDE, class_colours, link_colour, plain, styled
+from lis.report.marks import axes_at, bare, enlarged, note, picture, write
+from lis.report.style import INK, LINK_RED, MUTED, RULE, WIDE, class_colours, link_colour, plain
 from lis.report.wording import number, signed, wrapped
 
 _GAP = 6
@@ -36,9 +36,9 @@ _SHORT = 7
 """Steps up to which two units stand side by side."""
 _NAME, _CURVE, _TOP, _BOTTOM = 0.95, 1.15, 0.34, 0.34
 """Inches left, right, above and below the images of a unit."""
-_STRIP_GAP, _CHANGE = 0.10, 0.42
+_CURVE_GAP, _CHANGE = 0.10, 0.42
 """Inches of the right margin before and after the curve."""
-_STRIP_CELL = 0.68
+_IMAGE_CELL = 0.68
 """Largest side of an image in inches."""
 CHANGES = {
     "extent": "change of area (fraction of the frame)",
@@ -53,7 +53,6 @@ CHANGES = {
 """Measure to what its change is, for an axis."""
 
 
-@styled
 def reconstructions(
     image: np.ndarray, cycled: np.ndarray, class_index: np.ndarray, class_names: Sequence[str], most: int = 10
 ) -> Figure:
@@ -66,21 +65,22 @@ def reconstructions(
         class_names: names that `class_index` points into.
         most: most examples of a class that are shown.
     """
-    selected = {name: np.flatnonzero(class_index == index)[:most] for index, name in enumerate(class_names)}
-    selected = {name: rows for name, rows in selected.items() if len(rows)}
-    widest = max(len(rows) for rows in selected.values())
-    blocks = 2 if widest <= _NARROW and len(selected) > 1 else 1
-    lines = -(-len(selected) // blocks)
+    examples = {name: np.flatnonzero(class_index == index)[:most] for index, name in enumerate(class_names)}
+    examples = {name: rows for name, rows in examples.items() if len(rows)}
+    widest = max(len(rows) for rows in examples.values())
+    blocks = 2 if widest <= _NARROW and len(examples) > 1 else 1
+    lines = -(-len(examples) // blocks)
     cell = min(_CELL, (WIDE / blocks - _MARGIN) / widest)
     figure = Figure(figsize=(WIDE, lines * (2 * cell + 0.2)))
-    for index, (name, rows) in enumerate(selected.items()):
-        axis = _slot(figure, index, blocks, lines, cell, len(rows))
+    for index, (name, rows) in enumerate(examples.items()):
+        line, column = divmod(index, blocks)
+        left, top = column * WIDE / blocks + _MARGIN, line * (2 * cell + 0.2) + 0.1
+        axis = axes_at(figure, left, top, len(rows) * cell, 2 * cell)
         picture(axis, mosaic([image[rows], cycled[rows]]))
         _row_names(axis, [(plain(name), INK), ("cycled", LINK_RED)])
     return figure
 
 
-@styled
 def reconstructions_by_link(image: np.ndarray, cycled: Mapping[str, np.ndarray], labels: Mapping[str, str]) -> Figure:
     """One row of originals `[k, h, w, 3]` and one row per link, in the links' colours.
 
@@ -100,7 +100,6 @@ def reconstructions_by_link(image: np.ndarray, cycled: Mapping[str, np.ndarray],
     return figure
 
 
-@styled
 def reconstructions_by_setting(
     image: np.ndarray, names: Sequence[str], blocks: Mapping[str, Mapping[str, np.ndarray]], labels: Mapping[str, str]
 ) -> Figure:
@@ -118,7 +117,8 @@ def reconstructions_by_setting(
     head = (max(text.count("\n") for text in headings.values()) + 2) * _LINE + 0.1
     figure = Figure(figsize=(WIDE, len(image) * cell + head))
     lefts = _MARGIN + np.cumsum([0.0, *(width * cell + _BETWEEN for width in widths)])
-    axes = [_block(figure, left, width * cell, head) for left, width in zip(lefts, widths, strict=False)]
+    blocks_at = zip(lefts, widths, strict=False)
+    axes = [axes_at(figure, left, head, width * cell, len(image) * cell) for left, width in blocks_at]
     picture(axes[0], mosaic(list(image[:, None])))
     _column_names(axes[0], "", [("original", INK)])
     _row_names(axes[0], [("" if n in names[:index] else wrapped(n, 16), INK) for index, n in enumerate(names)])
@@ -137,42 +137,21 @@ def mosaic(rows: Sequence[np.ndarray]) -> np.ndarray:
     return whole[:-_GAP, :-_GAP]
 
 
-def _slot(figure: Figure, index: int, blocks: int, lines: int, cell: float, count: int) -> Axes:
-    column, line = index % blocks, index // blocks
-    height = lines * (2 * cell + 0.2)
-    left = (column * WIDE / blocks + _MARGIN) / WIDE
-    bottom = 1 - ((line + 1) * (2 * cell + 0.2) - 0.1) / height
-    return figure.add_axes((left, bottom, count * cell / WIDE, 2 * cell / height))
-
-
-def _block(figure: Figure, left: float, width: float, head: float) -> Axes:
-    """Axes from the bottom up to the headings; in inches."""
-    return figure.add_axes((left / WIDE, 0, width / WIDE, 1 - head / figure.get_figheight()))
-
-
 def _column_names(axis: Axes, heading: str, names: Sequence[tuple[str, str]]) -> None:
+    style: dict[str, Any] = {"xycoords": "axes fraction", "va": "bottom"}
     for index, (name, colour) in enumerate(names):
-        _above(axis, (index + 0.5) / len(names), 3, name, size=9, color=colour, weight=_weight(colour))
-    _above(axis, 0.5, 5 + 72 * _LINE, heading, size=10, color=INK, weight="bold")
-
-
-def _above(axis: Axes, x: float, points: float, text: str, **style: Any) -> None:
-    """Text at `points` above an axis."""
-    index: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "center", "va": "bottom"}
-    axis.annotate(text, (x, 1), (0, points), **index, **style)
-
-
-def _weight(colour: str) -> str:
-    return "bold" if colour == INK else "normal"
+        weight = "bold" if colour == INK else "normal"
+        note(axis, name, ((index + 0.5) / len(names), 1), (0, 3), size=9, color=colour, weight=weight, **style)
+    note(axis, heading, (0.5, 1), (0, 5 + 72 * _LINE), size=10, color=INK, weight="bold", **style)
 
 
 def _row_names(axis: Axes, names: Sequence[tuple[str, str]]) -> None:
+    x = -0.09 / axis.get_position().width / WIDE
     for index, (name, colour) in enumerate(names):
-        y = 1 - (index + 0.5) / len(names)
-        weight = _weight(colour)
-        colour = MUTED if name == "cycled" else colour
-        style = {"color": colour, "weight": weight, "size": 9, "ha": "right", "va": "center"}
-        axis.text(-0.09 / axis.get_position().width / WIDE, y, name, transform=axis.transAxes, **style)
+        weight, colour = "bold" if colour == INK else "normal", MUTED if name == "cycled" else colour
+        write(
+            axis, x, 1 - (index + 0.5) / len(names), name, color=colour, weight=weight, size=9, ha="right", va="center"
+        )
 
 
 @dataclass(frozen=True)
@@ -193,11 +172,11 @@ class Block:
     """The unit's smallest and largest activation."""
 
 
-def rows_shown(class_names: Sequence[str], most: int = _MOST) -> list[int]:
+def rows_pictured(class_names: Sequence[str], most: int = _MOST) -> list[int]:
     """Rows of a figure out of strips that are ordered by class: as many of every class, and not more than `most`.
 
     Example:
-        >>> rows_shown(["a", "a", "a", "b", "b", "b"], most=4)
+        >>> rows_pictured(["a", "a", "a", "b", "b", "b"], most=4)
         [0, 1, 3, 4]
     """
     names = list(dict.fromkeys(class_names))
@@ -205,7 +184,6 @@ def rows_shown(class_names: Sequence[str], most: int = _MOST) -> list[int]:
     return [k for name in names for k in [i for i, subset in enumerate(class_names) if subset == name][:per_class]]
 
 
-@styled
 def traversals(blocks: Sequence[Block], class_names: Sequence[str]) -> Figure:
     """A block per unit, a row per sample: images from the smallest to the largest activation, and the curve of p.
 
@@ -215,7 +193,7 @@ def traversals(blocks: Sequence[Block], class_names: Sequence[str]) -> Figure:
     """
     rows, steps = blocks[0].image.shape[:2]
     columns = 2 if steps <= _SHORT and len(blocks) > 1 else 1
-    cell = min(_STRIP_CELL, (WIDE / columns - _NAME - _CURVE) / steps)
+    cell = min(_IMAGE_CELL, (WIDE / columns - _NAME - _CURVE) / steps)
     height = _TOP + rows * cell + _BOTTOM
     figure = Figure(figsize=(WIDE, -(-len(blocks) // columns) * height))
     colours = class_colours(class_names)
@@ -225,9 +203,8 @@ def traversals(blocks: Sequence[Block], class_names: Sequence[str]) -> Figure:
         picture(axis, mosaic(list(block.image)))
         _write(axis, block, steps * cell, rows * cell)
         for row, name in enumerate(block.class_names):
-            curve = axes_at(
-                figure, left + steps * cell + _STRIP_GAP, top + row * cell, _CURVE - _STRIP_GAP - _CHANGE, cell
-            )
+            right = left + steps * cell + _CURVE_GAP
+            curve = axes_at(figure, right, top + row * cell, _CURVE - _CURVE_GAP - _CHANGE, cell)
             _curve(curve, block.probability[row], block.flipped[row], colours[name])
     return figure
 
@@ -260,8 +237,7 @@ def _curve(axis: Axes, probability: np.ndarray, flipped: np.ndarray, colour: str
     for at, p, open_ in zip(steps, probability, flipped, strict=True):
         axis.plot(at, p, "o", color="white" if open_ else colour, markeredgecolor=colour, markersize=4.2)
     axis.set(xlim=(-0.4, steps[-1] + 0.4), ylim=(-0.28, 1.28))
-    change = probability[-1] - probability[0]
-    axis.text(1.06, 0.5, signed(change), transform=axis.transAxes, size=8.5, color=INK, va="center")
+    write(axis, 1.06, 0.5, signed(probability[-1] - probability[0]), size=8.5, color=INK, va="center")
 
 
 def overlay(image: np.ndarray, mask: np.ndarray, colours: Sequence[str], fill: float = 0.0) -> np.ndarray:

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from lis.report.marks import PLAIN, above, dot, names_down, note, ring, wants_log
 from lis.report.section import Picture, Section, metrics, prefixed, section
 from lis.report.source import Source
-from lis.report.style import HALF, LINK_RED, MUTED, PAIRING, PANEL, RULE, WIDE, light_grid, sheet, styled
+from lis.report.style import HALF, LINK_RED, MUTED, PAIRING, PANEL, RULE, WIDE, light_grid, sheet
 from lis.report.tables import column, ends, known, largest, records, where
 from lis.report.wording import LINKS_IN_WORDS, PC_TARGETS, interval, listing, number
 from lis.store import Artifact
@@ -93,7 +93,6 @@ def link_numbers(artifact: Artifact) -> dict[str, float]:
     return prefixed("link", {key: fit[key] for key in _NUMBERS if isinstance(fit.get(key), int | float)})
 
 
-@styled
 def ridge_path(path: pd.DataFrame) -> Figure:
     """Error against the mean step of a unit along the ridge path, the chosen ridge marked.
 
@@ -110,11 +109,18 @@ def ridge_path(path: pd.DataFrame) -> Figure:
     regular = path[path["ridge"] > 0]
     shade = np.linspace(0.3, 0.95, max(len(regular), 1))
     axis.scatter(regular["mean_step_norm"], regular["gcv_mse"], c=shade, cmap="Blues", vmin=0, vmax=1, s=22, zorder=2)
-    _equally_good(axis, path)
+    low, high = equally_good(path)
+    axis.axvspan(low, high, color=PANEL, zorder=0)
+    text, style = "error within 5 %\nof the smallest ", {"color": MUTED, "size": 8.5, "va": "top", "ha": "right"}
+    above(axis, high, 0.97, text, linespacing=1.3, **style)
     _name_points(axis, path)
-    _log_where_wide(axis, path)
-    axis.set_xlabel("mean step of a unit in W, ‖Δw‖ over its range")
-    axis.set_ylabel("cross-validated MSE in W")
+    scales = ("mean_step_norm", axis.xaxis, axis.set_xscale), ("gcv_mse", axis.yaxis, axis.set_yscale)
+    for name, ticks, set_scale in scales:
+        if wants_log(column(path, name), 8):
+            set_scale("log")
+            ticks.set_major_formatter(PLAIN)
+    axis.margins(0.16)
+    axis.set(xlabel="mean step of a unit in W, ‖Δw‖ over its range", ylabel="cross-validated MSE in W")
     return figure
 
 
@@ -131,56 +137,26 @@ def _finite(path: pd.DataFrame) -> pd.DataFrame:
     return known(known(path, "gcv_mse"), "mean_step_norm")
 
 
-def _equally_good(axis: Axes, path: pd.DataFrame) -> None:
-    """Shade the steps of all links whose error is close to the smallest."""
-    low, high = equally_good(path)
-    axis.axvspan(low, high, color=PANEL, zorder=0)
-    text, style = "error within 5 %\nof the smallest ", {"color": MUTED, "size": 8.5, "va": "top", "ha": "right"}
-    above(axis, high, 0.97, text, linespacing=1.3, **style)
-
-
 def _name_points(axis: Axes, path: pd.DataFrame) -> None:
     rows = records(path)
-    for row, offset, style in (
-        (rows[0], (0, 10), {"va": "bottom"}),
-        (rows[-1], (9, 0), {"ha": "left", "va": "center"}),
-    ):
-        if not row["chosen"]:
-            note(axis, _ridge(row["ridge"]), _point(row), offset, size=8.5, color=MUTED, **style)
+    ends = (rows[0], (0, 10), {"va": "bottom"}), (rows[-1], (9, 0), {"ha": "left", "va": "center"})
+    notes = [(row, "", offset, style, MUTED) for row, offset, style in ends if not row["chosen"]]
     for row in records(where(path, chosen=True)):
-        ring(axis, *_point(row))
+        ring(axis, row["mean_step_norm"], row["gcv_mse"])
         near = row["gcv_mse"] <= 1.02 * min(row["gcv_mse"] for row in rows)
-        offset, style = ((0, -10), {"va": "top"}) if near else ((0, 10), {"va": "bottom"})
-        note(axis, f"chosen: {_ridge(row['ridge'])}", _point(row), offset, size=8.5, color=LINK_RED, **style)
+        notes.append((row, "chosen: ", (0, -10 if near else 10), {"va": "top" if near else "bottom"}, LINK_RED))
+    for row, start, offset, style, colour in notes:
+        text = f"ridge {float(format(row['ridge'], '.2g')):g}" if row["ridge"] else "no ridge"
+        note(axis, start + text, (row["mean_step_norm"], row["gcv_mse"]), offset, size=8.5, color=colour, **style)
 
 
-def _point(row: dict[str, Any]) -> tuple[float, float]:
-    return row["mean_step_norm"], row["gcv_mse"]
-
-
-def _ridge(value: float) -> str:
-    return f"ridge {float(f'{value:.2g}'):g}" if value else "no ridge"
-
-
-def _log_where_wide(axis: Axes, path: pd.DataFrame) -> None:
-    for name, set_scale, ticks in (
-        ("mean_step_norm", axis.set_xscale, axis.xaxis),
-        ("gcv_mse", axis.set_yscale, axis.yaxis),
-    ):
-        if wants_log(column(path, name), 8):
-            set_scale("log")
-            ticks.set_major_formatter(PLAIN)
-    axis.margins(0.16)
-
-
-@styled
 def training_curve(curve: pd.DataFrame) -> Figure:
     """Training and validation loss per epoch, the epoch that was kept marked.
 
     Args:
         curve: `epoch`, `train_loss`, `validation_loss`.
     """
-    figure, axes = sheet(HALF, 3.0)
+    figure, axes = sheet(HALF, 3.0, lines="y")
     axis: Axes = axes[0, 0]
     axis.plot(curve["epoch"], curve["train_loss"], color=PAIRING["within-class"], label="training")
     axis.plot(curve["epoch"], curve["validation_loss"], color=PAIRING["cycle"], label="validation")
@@ -193,11 +169,9 @@ def training_curve(curve: pd.DataFrame) -> Figure:
         axis.set_yscale("log")
     axis.set(xlabel="epoch", ylabel="loss")
     axis.legend(loc="upper right")
-    light_grid(axis, "y")
     return figure
 
 
-@styled
 def unit_steps(units: pd.DataFrame) -> Figure:
     """How far each unit moves w over its range: all units, and the largest with their jackknife intervals.
 

@@ -31,11 +31,7 @@ LUMA = np.array([0.2126, 0.7152, 0.0722])
 
 
 PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
-
-
 THOUSANDS = FuncFormatter(lambda value, _: f"{value:,.0f}")
-
-
 PERCENT = FuncFormatter(lambda value, _: f"{100 * value:.0f} %")
 """How ticks are written."""
 
@@ -77,13 +73,13 @@ def axes_at(figure: Figure, left: float, top: float, width: float, height: float
     return figure.add_axes((left / w, 1 - (top + height) / h, width / w, height / h))
 
 
-def wants_log(values: np.ndarray, spread: float = 40.0) -> bool:
-    """True where the bulk of positive values spans more than a factor `spread`, so that a linear axis would hide it."""
+def wants_log(values: np.ndarray, factor: float = 40.0) -> bool:
+    """True where the bulk of positive values spans more than a `factor`, so that a linear axis would hide it."""
     values = values[np.isfinite(values)]
     if not len(values) or values.min() <= 0:
         return False
     low, high = np.quantile(values, [0.02, 0.98])
-    return bool(high / low > spread)
+    return bool(high / low > factor)
 
 
 def density(values: np.ndarray, log: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -308,8 +304,14 @@ def heat(
         ink = "white" if cells[row, index] @ LUMA < 0.45 else INK if known[row, index] else MUTED
         written = text(float(value)) if known[row, index] else "–"
         axis.text(index, row, written, ha="center", va="center", size=8.5, color=ink)
-    _names(axis, rows, columns)
-    _lines(axis, *values.shape)
+    axis.set_xticks(range(len(columns)), [two_lines(name) for name in columns])
+    axis.set_yticks(range(len(rows)), [plain(name) for name in rows])
+    axis.tick_params(length=0, labelcolor=INK, labelleft=bool(rows), top=True, labeltop=True, labelbottom=False)
+    axis.spines[:].set_visible(False)
+    down, across = values.shape
+    axis.hlines(np.arange(down + 1) - 0.5, -0.5, across - 0.5, color="white", linewidth=1.5)
+    axis.vlines(np.arange(across + 1) - 0.5, -0.5, down - 0.5, color="white", linewidth=1.5)
+    axis.set(xlim=(-0.5, across - 0.5), ylim=(down - 0.5, -0.5))
 
 
 def matrices(
@@ -364,17 +366,3 @@ def two_lines(name: str) -> str:
         'border\\ncollie'
     """
     return plain(name).replace(" ", "\n", 1)
-
-
-def _names(axis: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
-    axis.set_xticks(range(len(columns)), [two_lines(name) for name in columns])
-    axis.set_yticks(range(len(rows)), [plain(name) for name in rows])
-    axis.tick_params(length=0, labelcolor=INK, labelleft=bool(rows), top=True, labeltop=True, labelbottom=False)
-
-
-def _lines(axis: Axes, rows: int, columns: int) -> None:
-    """White lines between the cells, and no frame."""
-    axis.spines[:].set_visible(False)
-    axis.hlines(np.arange(rows + 1) - 0.5, -0.5, columns - 0.5, color="white", linewidth=1.5)
-    axis.vlines(np.arange(columns + 1) - 0.5, -0.5, rows - 0.5, color="white", linewidth=1.5)
-    axis.set(xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5))

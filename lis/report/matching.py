@@ -12,7 +12,7 @@ from lis.generators.partworld.displacement import KINDS, NEAR
 from lis.report.marks import DASHED, diagonal, dots, names_down, padded, write
 from lis.report.section import Picture, Section, Table, crossed, metrics, section
 from lis.report.source import Source
-from lis.report.style import INK, MUTED, SERIES, WIDE, light_grid, sheet, styled
+from lis.report.style import INK, MUTED, SERIES, WIDE, sheet
 from lis.report.tables import column, ends, known, pairs_of, records, split, where
 from lis.report.wording import listing, number, share
 from lis.store import Artifact
@@ -43,23 +43,23 @@ _WHAT = {
 def matching(source: Source) -> Section:
     """Errors per matcher and kind of change, and the poses recovered."""
     pairs, table = source.table("matching", "pairs"), source.table("matching", "accuracy")
-    subset, poses = source.json("matching", "facts")["matcher"], source.table("matching", "recovered")
+    matcher, poses = source.json("matching", "facts")["matcher"], source.table("matching", "recovered")
     kinds = [kind for kind in KINDS if kind in set(table["kind"])]
     figures = [
         Picture("matching-errors", errors(pairs, kinds, NEAR), _ERRORS),
-        Picture("matching-poses", recovered(pairs, poses, subset), _RECOVERED.format(subset)),
+        Picture("matching-poses", recovered(pairs, poses, matcher), _RECOVERED.format(matcher)),
     ]
-    return Section(_TITLE, _lead(subset, table, poses), figures, [_table(table, kinds), _poses(poses)])
+    return Section(_TITLE, _lead(matcher, table, poses), figures, [_table(table, kinds), _poses(poses)])
 
 
-def _lead(subset: str, table: pd.DataFrame, poses: pd.DataFrame) -> str:
+def _lead(matcher: str, table: pd.DataFrame, poses: pd.DataFrame) -> str:
     told = [
         f"{number(row['error'], 2)} px for {row['kind']} ({share(row['within'])} within {NEAR:g} px)"
-        for row in records(where(table, matcher=subset))
+        for row in records(where(table, matcher=matcher))
     ]
-    r2 = column(where(poses, matcher=subset), "r2")
+    r2 = column(where(poses, matcher=matcher), "r2")
     recovers = f" Of poses it recovers every quantity with R² ≥ {number(float(r2.min()), 3)}." if len(r2) else ""
-    return f"{subset}, the matcher of this run, misses the true displacement by {listing(told)}.{recovers}"
+    return f"{matcher}, the matcher of this run, misses the true displacement by {listing(told)}.{recovers}"
 
 
 def _table(table: pd.DataFrame, kinds: list[str]) -> Table:
@@ -104,7 +104,6 @@ def matching_numbers(artifact: Artifact) -> dict[str, float]:
     return numbers | {f"matching/r2/{row['what']}": row["r2"] for row in poses}
 
 
-@styled
 def errors(pairs: pd.DataFrame, kinds: Sequence[str], near: float) -> Figure:
     """A panel per kind of change, a row per matcher: end-point error of every pair, a bar at the mean.
 
@@ -130,7 +129,6 @@ def errors(pairs: pd.DataFrame, kinds: Sequence[str], near: float) -> Figure:
     return figure
 
 
-@styled
 def recovered(pairs: pd.DataFrame, table: pd.DataFrame, matcher: str) -> Figure:
     """A panel per quantity of a pose: true to the right, found up; on the line they are equal.
 
@@ -141,7 +139,7 @@ def recovered(pairs: pd.DataFrame, table: pd.DataFrame, matcher: str) -> Figure:
     """
     poses, facts = where(pairs, kind="pose", matcher=matcher), where(table, matcher=matcher)
     ways = [(colour, where(poses, way=way), *_WAYS[way]) for colour, way in zip(SERIES, _WAYS, strict=False)]
-    figure, axes = sheet(WIDE, 2.9, 1, len(_WHAT))
+    figure, axes = sheet(WIDE, 2.9, 1, len(_WHAT), lines="both")
     for axis, (name, title) in zip(axes[0], _WHAT.items(), strict=True):
         both = known(known(poses, name), f"true_{name}")
         low, high = padded(both[[name, f"true_{name}"]].to_numpy(dtype=float), 0.08)
@@ -153,6 +151,5 @@ def recovered(pairs: pd.DataFrame, table: pd.DataFrame, matcher: str) -> Figure:
         axis.set_title(title, size=9)
         write(axis, 0.04, 0.97, "\n".join(text), size=7.5, va="top")
         axis.set(xlim=(low, high), ylim=(low, high + 0.12 * (high - low)), xlabel="true")
-        light_grid(axis, "both")
     axes[0, 0].set_ylabel("found")
     return figure

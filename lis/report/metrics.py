@@ -8,12 +8,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lis.report import section
-from lis.report.html import Attempts, Shown
+from lis.report.html import Attempts, Rendered
 
 if TYPE_CHECKING:
     from lis.store import Artifact
 
-Measured = tuple[dict[str, float], list[Shown]]
+Measured = tuple[dict[str, float], list[Rendered]]
 """Numbers by key, and the failed sections in the place of those that are missing."""
 
 

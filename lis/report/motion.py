@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
@@ -19,10 +20,10 @@ from matplotlib.patches import Ellipse
 from lis.motion.local import enlarged
 from lis.motion.tuned import SIGNIFICANT, tuned_units
 from lis.report.animations import motion_names
-from lis.report.marks import ONE_SIDED, dots, heat, matrix, names_down, padded, picture
+from lis.report.marks import ONE_SIDED, axes_at, dots, heat, matrix, names_down, padded, picture, write
 from lis.report.section import Picture, Section, Table, crossed, metrics, section
 from lis.report.source import Source
-from lis.report.style import INK, MUTED, RULE, SERIES, WIDE, light_grid, plain, sheet, styled
+from lis.report.style import INK, MUTED, RULE, SERIES, WIDE, light_grid, plain, sheet
 from lis.report.tables import column, known, largest, records, split
 from lis.report.wording import counted, listing, number, probability, words
 from lis.store import Artifact
@@ -65,7 +66,7 @@ _COLOURED = 6
 _GREY = "#b4bcc5"
 _ROW = 0.24
 """Inches per unit."""
-_KEPT = (2, 98)
+_PERCENTILES = (2, 98)
 """Percentiles of the samples that the axes are made for."""
 
 
@@ -75,55 +76,57 @@ def motion(source: Source) -> Section:
     tracks, tuned = source.table("motion", "tracks"), source.table("motion", "tuned")
     if known(tracks, "dx").empty:
         return Section(_TITLE, f"Nothing could be aligned: {_reasons(tracks)}.")
-    subset = source.table("motion", "parts")
-    figures = [*_shown(source), Picture("motion-units", movement(tracks, tuned), _MOVEMENT)]
+    table = source.table("motion", "parts")
+    figures = [*_examples(source), Picture("motion-units", movement(tracks, tuned), _MOVEMENT)]
     labels = source.json("motion", "facts")["labels"]
-    if labels and not known(subset, "strength").empty:
-        figures.append(Picture("motion-parts", parts(subset, labels), _PARTS))
-    return Section(_TITLE, _lead(source, tracks, tuned, subset), figures, [_table(tuned)], _notes(source, tracks))
+    if labels and not known(table, "strength").empty:
+        figures.append(Picture("motion-parts", parts(table, labels), _PARTS))
+    return Section(_TITLE, _lead(source, tracks, tuned, table), figures, [_table(tuned)], _notes(source, tracks))
 
 
-def _shown(source: Source) -> list[Picture]:
+def _examples(source: Source) -> list[Picture]:
     """The figures of single units; none where no unit is shown."""
-    table, retained = source.table("motion", "examples"), source.tensors("motion", "examples")
-    tensors = {name: values.numpy() for name, values in retained.items()}
+    arrays = source.arrays("motion", "examples")
     rows: dict[str, list[Any]] = {"fields": [], "trajectories": []}
-    for k, row in enumerate(records(table)):
-        one = {name: values[k] for name, values in tensors.items()}
-        rows[row["figure"]].append(_row(row, one, retained["mask"][k]))
+    for k, row in enumerate(records(source.table("motion", "examples"))):
+        rows[row["figure"]].append(_row(row, {name: values[k] for name, values in arrays.items()}))
     drawings = ("motion-fields", fields, rows["fields"], _FIELDS), ("motion-paths", paths, rows["trajectories"], _PATHS)
-    return [Picture(name, draw(selected), caption, "photo") for name, draw, selected, caption in drawings if selected]
+    return [Picture(name, draw(lines), caption, "photo") for name, draw, lines, caption in drawings if lines]
 
 
-def _row(row: dict[str, Any], one: dict[str, np.ndarray], mask: Any) -> FieldRow | PathRow:
-    image, aligned = (one[name].transpose(0, 2, 3, 1) for name in ("image", "aligned"))
-    figure = enlarged(mask, image.shape[1:3]).numpy() > 0
-    figure = figure if figure.any() else np.ones_like(figure)
-    name, detail = plain(row["name"]), plain(row["class"])
+def _row(row: dict[str, Any], one: dict[str, np.ndarray]) -> FieldRow | PathRow:
+    image = one["image"]
+    figure = enlarged(torch.from_numpy(one["mask"]), image.shape[1:3]).numpy() > 0
+    shared = (
+        plain(row["name"]),
+        plain(row["class"]),
+        figure if figure.any() else np.ones_like(figure),
+        image[0],
+        image[-1],
+    )
     if row["figure"] == "trajectories":
-        return PathRow(name, detail, image[0], image[-1], one["local"], one["value"], figure)
-    return FieldRow(name, detail, image[0], image[-1], aligned[-1], one["whole"], one["local"][-1], figure)
+        return PathRow(*shared, one["local"], one["value"])
+    return FieldRow(*shared, one["aligned"][-1], one["whole"], one["local"][-1])
 
 
-def _lead(source: Source, tracks: pd.DataFrame, tuned: pd.DataFrame, subset: pd.DataFrame) -> str:
+def _lead(source: Source, tracks: pd.DataFrame, tuned: pd.DataFrame, table: pd.DataFrame) -> str:
     """Which units move the whole, and what moves locally."""
     names = list(dict.fromkeys(tracks["name"]))
-    samples = len(tracks) // len(names)
-    told = [_tuned(tuned, kind) for kind in ("translation", "rotation", "scale")]
-    lead = f"{counted(len(names), 'unit')} followed on {counted(samples, 'sample')} each."
+    samples = counted(len(tracks) // len(names), "sample")
     if known(tuned, "q").empty:
-        rows = records(source.table("motion", "units"))[0]
+        row = records(source.table("motion", "units"))[0]
         lead = (
-            f"Along {words(names[0])} the figure moves by {_moved(rows)}, turns by {number(rows['rotation'], 2)}° and "
-            f"changes its size by a factor of {number(rows['scale'], 3)} (medians over {counted(samples, 'sample')})."
+            f"Along {words(names[0])} the figure moves by {number(row['dx'], 2)} px to the right and "
+            f"{number(row['dy'], 2)} px down, turns by {number(row['rotation'], 2)}° and changes its size by a factor "
+            f"of {number(row['scale'], 3)} (medians over {samples})."
         )
     else:
-        lead += f" The whole figure is moved alike in all samples, beyond units that are shuffled: {listing(told)}."
-    return f"{lead} {_local(subset)}".strip()
-
-
-def _moved(row: dict[str, Any]) -> str:
-    return f"{number(row['dx'], 2)} px to the right and {number(row['dy'], 2)} px down"
+        told = listing([_tuned(tuned, kind) for kind in ("translation", "rotation", "scale")])
+        lead = (
+            f"{counted(len(names), 'unit')} followed on {samples} each. The whole figure is moved alike in all "
+            f"samples, beyond units that are shuffled: {told}."
+        )
+    return f"{lead} {_local(table)}".strip()
 
 
 def _tuned(tuned: pd.DataFrame, kind: str) -> str:
@@ -140,9 +143,9 @@ def _strength(kind: str, value: float) -> str:
     return number(value, 2) + (f" {unit}" if unit == "px" else unit)
 
 
-def _local(subset: pd.DataFrame) -> str:
+def _local(table: pd.DataFrame) -> str:
     """The largest movement of a part within the figure."""
-    table = known(subset, "strength")
+    table = known(table, "strength")
     if table.empty:
         return ""
     first, medians = largest(table, "strength"), table.groupby("label")["strength"].median().to_dict()
@@ -215,42 +218,41 @@ def motion_numbers(artifact: Artifact) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class FieldRow:
+class _Row:
     """One sample along the range of one unit; images `[H, W, 3]` uint8, fields `[H, W, 2]` pixels, right and down."""
 
     name: str
     """Left of the images."""
     detail: str
     """Below the name, smaller."""
+    figure: np.ndarray
+    """Where the first image shows the figure, `[H, W]` bool: arrows and paths begin nowhere else."""
     first: np.ndarray
     last: np.ndarray
+
+
+@dataclass(frozen=True)
+class FieldRow(_Row):
+    """The smallest and the largest activation."""
+
     aligned: np.ndarray
     """The last image in the coordinates of the first."""
     whole: np.ndarray
     """From the first image to the last, NaN where unknown."""
     local: np.ndarray
     """From the first image to the aligned one, NaN where unknown."""
-    figure: np.ndarray
-    """Where the first image shows the figure, `[H, W]` bool: arrows begin nowhere else."""
 
 
 @dataclass(frozen=True)
-class PathRow:
-    """One sample along the range of one unit in T steps."""
+class PathRow(_Row):
+    """All T steps."""
 
-    name: str
-    detail: str
-    first: np.ndarray
-    last: np.ndarray
     local: np.ndarray
     """From the first image to each aligned one, `[T, H, W, 2]` pixels."""
     value: np.ndarray
     """Activation of the unit at each step, `[T]`."""
-    figure: np.ndarray
-    """Where the first image shows the figure, `[H, W]` bool."""
 
 
-@styled
 def fields(rows: Sequence[FieldRow]) -> Figure:
     """A line per row: first and last image, all that moves, the last image aligned, and what then still moves.
 
@@ -258,20 +260,17 @@ def fields(rows: Sequence[FieldRow]) -> Figure:
     longest.
     """
     titles = ("smallest activation", "largest activation", "what moves", "aligned", "what moves locally")
-    figure, index = _grid(len(rows), len(titles))
+    figure, axes_of = _grid(len(rows), len(titles))
     for at, row in enumerate(rows):
-        axes = [index(at, column) for column in range(len(titles))]
+        axes = axes_of(at, 0, row, () if at else titles)
         for axis, image in zip(axes[:2] + axes[3:4], (row.first, row.last, row.aligned), strict=True):
             picture(axis, image)
         arrows(axes[2], row.first, row.whole, row.figure)
         arrows(axes[4], row.first, row.local, row.figure)
-        _name(axes[0], row.name, row.detail)
-        _titles(axes, titles if at == 0 else ())
-    wheel(figure, index)
+    wheel(figure)
     return figure
 
 
-@styled
 def paths(rows: Sequence[PathRow]) -> Figure:
     """A line per two rows: first and last image, and where points go in between, coloured by the activation.
 
@@ -280,15 +279,13 @@ def paths(rows: Sequence[PathRow]) -> Figure:
     """
     titles = ("smallest activation", "largest activation", "paths")
     blocks = 2 if len(rows) > 1 else 1
-    figure, index = _grid(-(-len(rows) // blocks), len(titles) * blocks, blocks)
+    figure, axes_of = _grid(-(-len(rows) // blocks), len(titles), blocks)
     for at, row in enumerate(rows):
         line, block = divmod(at, blocks)
-        axes = [index(line, block * len(titles) + column) for column in range(len(titles))]
+        axes = axes_of(line, block, row, () if line else titles)
         picture(axes[0], row.first)
         picture(axes[1], row.last)
         trails(axes[2], row)
-        _name(axes[0], row.name, row.detail)
-        _titles(axes, titles if line == 0 else ())
     _bar(figure)
     return figure
 
@@ -319,8 +316,8 @@ def arrows(axis: Axes, image: np.ndarray, field: np.ndarray, figure: np.ndarray)
 def trails(axis: Axes, row: PathRow) -> None:
     """Paths of the points that move most, coloured by the activation, over the faded first image."""
     _faded(axis, row.first)
-    reach = np.linalg.norm(row.local, axis=3)
-    steady = (np.nan_to_num(reach, nan=np.inf) <= _DETOUR * reach[-1] + 1).all(0)
+    length = np.linalg.norm(row.local, axis=3)
+    steady = (np.nan_to_num(length, nan=np.inf) <= _DETOUR * length[-1] + 1).all(0)
     xy, last = _longest(axis, row.local[-1], row.figure & steady)
     if not len(last):
         return
@@ -343,7 +340,7 @@ def hues(uv: np.ndarray) -> np.ndarray:
     return hsv_to_rgb(np.stack([angle, np.full(len(uv), 0.85), np.full(len(uv), 0.85)], 1))
 
 
-def wheel(figure: Figure, index: Any = None) -> Axes:
+def wheel(figure: Figure) -> Axes:
     """The circle of directions with its colours, in the upper left corner of a figure."""
     w, h = figure.get_size_inches()
     side = 0.62
@@ -355,21 +352,21 @@ def wheel(figure: Figure, index: Any = None) -> Axes:
     return axis
 
 
-def _grid(lines: int, columns: int, blocks: int = 1) -> tuple[Figure, Any]:
-    """An empty figure, and what gives the axes in line and column; each block has room for names at its left."""
-    across = columns // blocks
-    cell = (WIDE / blocks - _NAME - across * _GAP) / across
-    cell = min(cell, 1.75)
-    height = _TOP + lines * (cell + 0.26) + 0.22
-    figure = Figure(figsize=(WIDE, height))
+def _grid(lines: int, columns: int, blocks: int = 1) -> tuple[Figure, Callable[..., list[Axes]]]:
+    """An empty figure, and what gives the axes of a row, in a line and a block, with its name and their titles."""
+    cell = min((WIDE / blocks - _NAME - columns * _GAP) / columns, 1.75)
+    figure = Figure(figsize=(WIDE, _TOP + lines * (cell + 0.26) + 0.22))
 
-    def place(line: int, column: int) -> Axes:
-        block, at = divmod(column, across)
-        left = block * WIDE / blocks + _NAME + at * (cell + _GAP)
-        top = _TOP + line * (cell + 0.26)
-        return figure.add_axes((left / WIDE, 1 - (top + cell) / height, cell / WIDE, cell / height))
+    def axes_of(line: int, block: int, row: _Row, titles: Sequence[str]) -> list[Axes]:
+        left, top = block * WIDE / blocks + _NAME, _TOP + line * (cell + 0.26)
+        axes = [axes_at(figure, left + at * (cell + _GAP), top, cell, cell) for at in range(columns)]
+        write(axes[0], -0.07, 0.5, row.name, ha="right", va="bottom", size=9)
+        write(axes[0], -0.07, 0.47, row.detail, ha="right", va="top", size=7.5, color=MUTED)
+        for axis, title in zip(axes, titles, strict=False):
+            write(axis, 0, 1.04, title, size=8.5, weight="bold", color=INK)
+        return axes
 
-    return figure, place
+    return figure, axes_of
 
 
 def _longest(axis: Axes, field: np.ndarray, figure: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -387,8 +384,8 @@ def _longest(axis: Axes, field: np.ndarray, figure: np.ndarray) -> tuple[np.ndar
     if not moving.any():
         _below(axis, "nothing moves" if len(uv) else "not known")
         return xy[:0], uv[:0]
-    retained = moving & (length >= np.percentile(length[moving], PERCENTILE))
-    return xy[retained], uv[retained]
+    far = moving & (length >= np.percentile(length[moving], PERCENTILE))
+    return xy[far], uv[far]
 
 
 def _faded(axis: Axes, image: np.ndarray) -> None:
@@ -396,17 +393,7 @@ def _faded(axis: Axes, image: np.ndarray) -> None:
 
 
 def _below(axis: Axes, text: str) -> None:
-    axis.text(0.5, -0.03, text, transform=axis.transAxes, ha="center", va="top", size=7, color=MUTED)
-
-
-def _name(axis: Axes, name: str, detail: str) -> None:
-    axis.text(-0.07, 0.5, name, transform=axis.transAxes, ha="right", va="bottom", size=9)
-    axis.text(-0.07, 0.47, detail, transform=axis.transAxes, ha="right", va="top", size=7.5, color=MUTED)
-
-
-def _titles(axes: Sequence[Axes], titles: Sequence[str]) -> None:
-    for axis, title in zip(axes, titles, strict=False):
-        axis.text(0, 1.04, title, transform=axis.transAxes, size=8.5, weight="bold", color=INK)
+    write(axis, 0.5, -0.03, text, ha="center", va="top", size=7, color=MUTED)
 
 
 def _bar(figure: Figure) -> None:
@@ -419,7 +406,6 @@ def _bar(figure: Figure) -> None:
         axis.text(x, 0.5, text, transform=axis.transAxes, size=8, color=MUTED, ha=side, va="center")
 
 
-@styled
 def movement(tracks: pd.DataFrame, tuned: pd.DataFrame) -> Figure:
     """Left the translation of every sample with an ellipse per unit, right rotation and scale.
 
@@ -495,10 +481,9 @@ def _samples(
 def _limits(values: np.ndarray) -> tuple[float, float]:
     """A range that holds nearly all values, with room at both ends."""
     values = values[np.isfinite(values)]
-    return padded(np.percentile(values, _KEPT), 0.12) if len(values) else (-1.0, 1.0)
+    return padded(np.percentile(values, _PERCENTILES), 0.12) if len(values) else (-1.0, 1.0)
 
 
-@styled
 def parts(table: pd.DataFrame, labels: Sequence[str]) -> Figure:
     """Unit × part: how far the part moves within the figure.
 

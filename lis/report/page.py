@@ -25,7 +25,7 @@ from lis.report.metrics import Measured, attempt_metrics
 from lis.report.section import Picture, discover, makers
 from lis.report.source import Source, source
 from lis.report.style import INK, LINK_RED, MUTED, PANEL, WIDE, plain, styled
-from lis.report.tables import column, records
+from lis.report.tables import mean
 from lis.report.wording import LINKS_IN_WORDS, listing, metric_label, number, share, times, words
 
 if TYPE_CHECKING:
@@ -74,12 +74,12 @@ def write_report(ctx: Context, artifacts: Mapping[str, Artifact], out: Path, mea
         tried(f"Tables of {stage}", partial(_copy_tables, artifact, out / "tables" / stage), None)
     around = _around(run, tried)
     schematic = tried("Schematic", lambda: [draw(picture, folder) for picture in drawing(run)], [])
-    selected = show_all(makers(run), folder)
+    rendered = show_all(makers(run), folder)
     tried("Animations", lambda: write_animations(run, folder), [])
-    figures = [*schematic, *(figure for section in selected for figure in section.figures)]
+    figures = [*schematic, *(figure for section in rendered for figure in section.figures)]
     facts = {"title": around["title"], "metrics": metrics, "figures": [figure.file for figure in figures]}
     tried("Facts for a comparison", lambda: _write_facts(run, facts, out / "report.json"), None)
-    sections = [*tried.failed, *selected]
+    sections = [*tried.failed, *rendered]
     page = render(
         "report.html.j2",
         out / "report.html",
@@ -117,11 +117,15 @@ def limits(run: Source) -> list[str]:
 def settings(run: Source) -> list[tuple[str, str]]:
     """What a reader needs to repeat the run: names, sizes, seed, versions, device, times."""
     facts, flat = run.facts, run.facts.settings
+    size, packages = f"{facts.resolution} × {facts.resolution} pixels", ("torch", "numpy", "scikit-learn")
+    versions = [
+        f"lis {lis.__version__}",
+        f"Python {platform.python_version()}",
+        *(f"{x} {version(x)}" for x in packages),
+    ]
+    seconds = {stage: artifact.manifest.get("seconds") for stage, artifact in run.artifacts.items()}
     rows = [
-        (
-            "Generator",
-            f"{facts.generator}: W has {facts.w_dim} dimensions, {facts.resolution} × {facts.resolution} pixels",
-        ),
+        ("Generator", f"{facts.generator}: W has {facts.w_dim} dimensions, {size}"),
         ("Classifier", f"{facts.classifier}: {facts.units} units in the penultimate layer"),
         ("Link", facts.link_label),
         ("Classes", f"{facts.classes}: {', '.join(words(name) for name in facts.class_names)}"),
@@ -130,21 +134,11 @@ def settings(run: Source) -> list[tuple[str, str]]:
         ("Samples taken", f"pairs.accept={flat['pairs.accept']}; truncation {flat['gan.truncation']}"),
         ("Seed", str(flat["seed"])),
         ("Device", facts.device),
-        ("Versions", _versions()),
+        ("Versions", ", ".join(versions)),
+        # When it was made, which may have been in an earlier run.
+        ("Time", ", ".join(f"{stage} {value:.0f} s" for stage, value in seconds.items() if value is not None)),
     ]
-    times = _durations(run.artifacts)
-    return [*rows, ("Time", times)] if times else rows
-
-
-def _versions() -> str:
-    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "scikit-learn"))
-    return f"lis {lis.__version__}, Python {platform.python_version()}, {packages}"
-
-
-def _durations(artifacts: Mapping[str, Artifact]) -> str:
-    """Seconds that each stage took when it was made, which may have been in an earlier run."""
-    seconds = {stage: artifact.manifest.get("seconds") for stage, artifact in artifacts.items()}
-    return ", ".join(f"{stage} {value:.0f} s" for stage, value in seconds.items() if value is not None)
+    return [row for row in rows if row[0] != "Time" or row[1]]
 
 
 def _copy_tables(artifact: Artifact, folder: Path) -> None:
@@ -161,13 +155,8 @@ def _copy_tables(artifact: Artifact, folder: Path) -> None:
 def _write_facts(run: Source, result: Mapping[str, object], path: Path) -> None:
     """What a comparison reads: the names and settings of a run beside what was found."""
     facts = run.facts
-    known = {
-        "labels": facts.labels,
-        "class_names": list(facts.class_names),
-        "settings": dict(facts.settings),
-        **result,
-    }
-    path.write_text(json.dumps(known, indent=1), encoding="utf-8")
+    known = {"labels": facts.labels, "class_names": list(facts.class_names), "settings": dict(facts.settings)}
+    path.write_text(json.dumps({**known, **result}, indent=1), encoding="utf-8")
 
 
 def title(source: Source) -> str:
@@ -189,58 +178,36 @@ def abstract(source: Source) -> str:
 
 def headline(source: Source) -> list[Number]:
     """The numbers that say whether the link works, each beside its baseline."""
-    return [*_distances(source), *_class_kept(source), *_factors(source), *_similarity(source)]
-
-
-def _distances(source: Source) -> list[Number]:
-    if not source.has("evaluation", "summary"):
-        return []
-    rows = {row["metric"]: row for row in records(source.table("evaluation", "summary"))}
-    return [
-        Number(
-            metric_label(metric),
-            times(rows[metric]["ratio_random"]),
-            f"{number(rows[metric]['cycle'])} after the cycle, {number(rows[metric]['random'])} between random pairs",
-        )
-        for metric in _HEADLINE
-        if metric in rows
-    ]
-
-
-def _class_kept(source: Source) -> list[Number]:
-    row = source.row("evaluation", "kept", "class", "all")
-    if row is None:
-        return []
-    detail = f"[{share(row['low'])}, {share(row['high'])}] of {int(row['n']):,} cycled images"
-    return [Number("Class kept", share(row["kept"]), detail)]
-
-
-def _factors(source: Source) -> list[Number]:
-    if not source.has("evaluation", "factors"):
-        return []
-    table = source.table("evaluation", "factors")
-    r2, within = (number(column(table, name).mean(), 2) for name in ("r2", "r2_within"))
-    return [Number("True factors", f"R² {r2}", f"{within} within classes")]
-
-
-def _similarity(source: Source) -> list[Number]:
-    if not source.has("similarity", "similarity"):
-        return []
-    table = source.table("similarity", "similarity")
-    mean = {name: number(column(table, name).mean(), 2) for name in table.columns if name != "repetition"}
-    detail = f"of distances {mean['rsa_dissimilarity']}; ARI {mean['ari_r']} in R, {mean['ari_w']} in W"
-    return [Number("RSA of R and W", mean["rsa_similarity"], detail)]
+    numbers = []
+    for metric in _HEADLINE:
+        if (row := source.row("evaluation", "summary", "metric", metric)) is not None:
+            beside = f"{number(row['cycle'])} after the cycle, {number(row['random'])} between random pairs"
+            numbers.append(Number(metric_label(metric), times(row["ratio_random"]), beside))
+    if (row := source.row("evaluation", "kept", "class", "all")) is not None:
+        beside = f"[{share(row['low'])}, {share(row['high'])}] of {int(row['n']):,} cycled images"
+        numbers.append(Number("Class kept", share(row["kept"]), beside))
+    if source.has("evaluation", "factors"):
+        table = source.table("evaluation", "factors")
+        r2, within = (number(mean(table, name), 2) for name in ("r2", "r2_within"))
+        numbers.append(Number("True factors", f"R² {r2}", f"{within} within classes"))
+    if source.has("similarity", "similarity"):
+        table = source.table("similarity", "similarity")
+        told = {name: number(mean(table, name), 2) for name in table.columns}
+        beside = f"of distances {told['rsa_dissimilarity']}; ARI {told['ari_r']} in R, {told['ari_w']} in W"
+        numbers.append(Number("RSA of R and W", told["rsa_similarity"], beside))
+    return numbers
 
 
 def drawing(source: Source) -> list[Picture]:
     """The schematic with the example that is kept nearest to the median; none without examples."""
     if not source.has("evaluation", "examples"):
         return []
-    tensors = source.tensors("evaluation", "examples")
-    image, cycled = (tensors[name].permute(0, 2, 3, 1).numpy() for name in ("image", "cycled"))
+    arrays = source.arrays("evaluation", "examples")
+    image, cycled = arrays["image"], arrays["cycled"]
     if not len(image):
         return []
-    chosen = _typical(image, cycled)
+    error = ((image.astype(float) - cycled.astype(float)) ** 2).mean(axis=(1, 2, 3))
+    chosen = int(np.argsort(error)[len(error) // 2])  # nothing is picked by hand
     caption = (
         f"What was run. A generated image I is read by the classifier; the link (red) takes the activations r back to "
         f"W, and the generator shows w̃ as Ĩ. Of the {len(image)} examples below, this one has the median pixel error."
@@ -249,21 +216,15 @@ def drawing(source: Source) -> list[Picture]:
     return [Picture("schematic", figure, caption, "drawing")]
 
 
-def _typical(image: np.ndarray, cycled: np.ndarray) -> int:
-    """The example with the median pixel error, so that nothing is picked by hand."""
-    error = ((image.astype(float) - cycled.astype(float)) ** 2).mean(axis=(1, 2, 3))
-    return int(np.argsort(error)[len(error) // 2])
-
-
 def _wiring(source: Source) -> Wiring:
     facts = source.facts
     detail = f"{facts.units} → {facts.w_dim}"
     if source.has("link", "fit"):
         detail += f", fitted to {source.json('link', 'fit')['samples']:,} pairs (w, r)"
-    retained = source.row("evaluation", "kept", "class", "all")
+    same = source.row("evaluation", "kept", "class", "all")
     return Wiring(
-        generator=_short(facts.generator),
-        classifier=_short(facts.classifier),
+        generator=facts.generator.split(" (")[0],
+        classifier=facts.classifier.split(" (")[0],
         link=facts.link_label,
         link_detail=detail,
         w_dim=facts.w_dim,
@@ -272,18 +233,13 @@ def _wiring(source: Source) -> Wiring:
         classes=len(facts.class_names) if facts.conditional else 0,
         in_w=_beside(source, "mse_w", "the MSE"),
         in_image=_beside(source, "pixel_l2", "the pixel L2"),
-        kept="" if retained is None else f"class kept: {share(retained['kept'])}",
+        kept="" if same is None else f"class kept: {share(same['kept'])}",
     )
 
 
 def _beside(source: Source, metric: str, name: str) -> str:
     row = source.row("evaluation", "summary", "metric", metric)
     return "" if row is None else f"{times(row['ratio_random'])} {name}\nof random pairs"
-
-
-def _short(component: str) -> str:
-    """A component's class without its settings."""
-    return component.split(" (")[0]
 
 
 @dataclass(frozen=True)
@@ -332,7 +288,9 @@ def _forward(axis: Axes, wiring: Wiring) -> None:
     _funnel(axis, _CLASSIFIER, _TOP, (0.8, 0.45), ("classifier", plain(wiring.classifier)))
     _arrow(axis, (_CLASSIFIER[1], _TOP), (_R - 0.12, _TOP))
     _vector(axis, (_R, _TOP), r"$r$", INK, left=False)
-    _sizes(axis, wiring)
+    axis.text(_W, _TOP + 0.82, f"{wiring.w_dim} dimensions", **_small())
+    axis.text(_R, _TOP + 0.82, f"{wiring.units} units", **_small())
+    axis.text(_R + 0.28, _TOP - 0.3, "penultimate\nlayer", **_small("left"))
 
 
 def _inputs(axis: Axes, wiring: Wiring) -> None:
@@ -344,20 +302,13 @@ def _inputs(axis: Axes, wiring: Wiring) -> None:
         _arrow(axis, (0.62, height + 0.02), (1.2, _TOP + (height - _TOP) * 0.45))
 
 
-def _sizes(axis: Axes, wiring: Wiring) -> None:
-    axis.text(_W, _TOP + 0.82, f"{wiring.w_dim} dimensions", **_small())
-    axis.text(_R, _TOP + 0.82, f"{wiring.units} units", **_small())
-    axis.text(_R + 0.28, _TOP - 0.3, "penultimate\nlayer", **{**_small(), "ha": "left"})
-
-
 def _pictures(axis: Axes, image: np.ndarray, cycled: np.ndarray, wiring: Wiring) -> None:
     half = 0.64
     for row, pixels, name in ((_TOP, image, r"$I$"), (_BOTTOM, cycled, r"$\tilde{I}$")):
         picture(axis, pixels, (_IMAGE - half, _IMAGE + half, row - half, row + half))
-        frame = Rectangle((_IMAGE - half, row - half), 2 * half, 2 * half, fill=False, edgecolor=INK, linewidth=0.8)
-        axis.add_patch(frame)
-        side = half + 0.17
-        axis.text(_IMAGE + side, row - half + 0.12, name, **_centre(17))
+        corner, style = (_IMAGE - half, row - half), {"fill": False, "edgecolor": INK, "linewidth": 0.8}
+        axis.add_patch(Rectangle(corner, 2 * half, 2 * half, **style))
+        axis.text(_IMAGE + half + 0.17, row - half + 0.12, name, **_centre(17))
     axis.text(_IMAGE, _TOP + half + 0.16, f"{wiring.resolution} × {wiring.resolution} pixels", **_small())
     _compared(axis, (_W, _TOP - 0.7), (_W, _BOTTOM + 0.7), wiring.in_w, left=True)
     _compared(axis, (_IMAGE, _TOP - half), (_IMAGE, _BOTTOM + half), wiring.in_image, left=False)
@@ -366,15 +317,14 @@ def _pictures(axis: Axes, image: np.ndarray, cycled: np.ndarray, wiring: Wiring)
         dotted = {"color": MUTED, "linewidth": 1.2, "linestyle": (0, (1.5, 2))}
         axis.plot([start[0], end[0], end[0]], [start[1], start[1], end[1] - 0.1], **dotted)
         _arrow(axis, (end[0], end[1] - 0.16), end, MUTED)
-        axis.text(end[0] + 0.12, (_TOP + _BOTTOM) / 2 - 0.3, wiring.kept, **{**_small(), "ha": "left"})
+        axis.text(end[0] + 0.12, (_TOP + _BOTTOM) / 2 - 0.3, wiring.kept, **_small("left"))
 
 
 def _compared(axis: Axes, top: Point, bottom: Point, finding: str, left: bool) -> None:
     if finding:
         axis.add_patch(FancyArrowPatch(top, bottom, arrowstyle="<->", mutation_scale=9, color=MUTED, linewidth=1))
         x = top[0] + (-0.12 if left else 0.12)
-        style = {**_small(), "ha": "right" if left else "left", "linespacing": 1.3}
-        axis.text(x, (top[1] + bottom[1]) / 2, finding, **style)
+        axis.text(x, (top[1] + bottom[1]) / 2, finding, linespacing=1.3, **_small("right" if left else "left"))
 
 
 def _back(axis: Axes, wiring: Wiring) -> None:
@@ -425,9 +375,9 @@ def _arrow(axis: Axes, start: Point, end: Point, colour: str = INK, width: float
     axis.add_patch(shape)
 
 
-def _small() -> dict[str, Any]:
-    return {"size": 8.5, "color": MUTED, "ha": "center", "va": "center"}
+def _centre(size: float, side: str = "center") -> dict[str, Any]:
+    return {"size": size, "ha": side, "va": "center"}
 
 
-def _centre(size: float) -> dict[str, Any]:
-    return {"size": size, "ha": "center", "va": "center"}
+def _small(side: str = "center") -> dict[str, Any]:
+    return {"color": MUTED, **_centre(8.5, side)}

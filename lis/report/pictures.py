@@ -12,11 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lis.report.layouts import changed, mosaic
-from lis.report.marks import axes_at, bare, enlarged, picture
+from lis.report.marks import axes_at, bare, enlarged, padded, picture, write
 from lis.report.section import Picture
 from lis.report.source import Source, colours, label_names
-from lis.report.style import INK, MUTED, RULE, WIDE, class_colours, plain, styled
-from lis.report.tables import records, where
+from lis.report.style import INK, MUTED, RULE, WIDE, class_colours, plain
+from lis.report.tables import records, split, where
 from lis.report.wording import OTHER_UNITS, number
 
 HOW_TO_READ = (
@@ -56,14 +56,13 @@ def blocks(source: Source, figure: str) -> list[Block]:
     if not source.has("pictures", "pictures", "facts"):
         return []
     table = where(source.table("pictures", "pictures"), figure=figure)
-    looks = {name: x.numpy() for name, x in source.tensors("pictures", "pictures").items() if name in ("image", "mask")}
-    return [_block(source, where(table, block=block), looks) for block in dict.fromkeys(table["block"])]
-
-
-def _block(source: Source, table: pd.DataFrame, looks: dict[str, np.ndarray]) -> Block:
-    first = records(table)[0]
-    rows = [_row(source, where(table, row=row), looks) for row in dict.fromkeys(table["row"])]
-    return Block(_title(first), _range(table) if first["figure"] in THROUGH_CLASSES else "", rows)
+    arrays, result = source.arrays("pictures", "pictures"), []
+    for rows in split(table, "block").values():
+        low, high = (number(float(bound), 2) for bound in (np.min(rows["value"]), np.max(rows["value"])))
+        detail = f"r from {low} to {high}" if figure in THROUGH_CLASSES else ""
+        samples = [_row(source, steps, arrays) for steps in split(rows, "row").values()]
+        result.append(Block(_title(records(rows)[0]), detail, samples))
+    return result
 
 
 def _title(first: dict[str, Any]) -> str:
@@ -78,12 +77,7 @@ def _title(first: dict[str, Any]) -> str:
     return titles.get(first["figure"], what)
 
 
-def _range(table: pd.DataFrame) -> str:
-    low, high = float(np.min(table["value"])), float(np.max(table["value"]))
-    return f"r from {number(low, 2)} to {number(high, 2)}"
-
-
-def _row(source: Source, table: pd.DataFrame, looks: dict[str, np.ndarray]) -> Row:
+def _row(source: Source, table: pd.DataFrame, arrays: dict[str, np.ndarray]) -> Row:
     """One sample, from its rows of the table, a row per step."""
     first, last, label = records(table)[0], records(table)[-1], str(table["label"].iloc[0])
     name, detail = f"unit {first['unit']}", plain(first["class"])
@@ -91,12 +85,12 @@ def _row(source: Source, table: pd.DataFrame, looks: dict[str, np.ndarray]) -> R
         name, detail = detail, ""
     shared: dict[str, Any] = {
         "name": name,
-        "image": looks["image"][first["picture"]].transpose(0, 2, 3, 1),
+        "image": arrays["image"][first["picture"]],
         "curve": np.asarray(table["change"], dtype=float),
         "change": changed(first["measure"], last["change"]),
     }
     if label:
-        mask = looks["mask"][first["picture"]] == 1 + label_names(source).index(label)
+        mask = arrays["mask"][first["picture"]] == 1 + label_names(source).index(label)
         detail = f"{plain(label)}\n{detail}" if first["figure"] == "measures" else detail
         return Row(**shared, detail=detail, mask=mask, colour=colours(source)[label])
     colour = class_colours(source.facts.class_names)[first["class"]]
@@ -136,7 +130,6 @@ class Block:
     rows: Sequence[Row]
 
 
-@styled
 def trajectories(blocks: Sequence[Block]) -> Figure:
     """Blocks of rows: images from the smallest to the largest activation, and the curve of what changes.
 
@@ -161,22 +154,17 @@ def _draw_block(figure: Figure, block: Block, left: float, top: float, cell: flo
     picture(axis, mosaic([row.image for row in block.rows]))
     width, height = steps * cell, count * cell
     above = 1 + 0.08 / height
-    axis.text(0, above, block.title, transform=axis.transAxes, size=10, weight="bold", va="bottom")
+    write(axis, 0, above, block.title, size=10, weight="bold", va="bottom")
     right = 1 + (_CURVE - 0.06) / width
-    axis.text(right, above, block.detail, transform=axis.transAxes, size=8.5, color=MUTED, ha="right", va="bottom")
-    limits = _limits([row.curve for row in block.rows])
+    write(axis, right, above, block.detail, size=8.5, color=MUTED, ha="right", va="bottom")
+    limits = padded(np.concatenate([*(row.curve for row in block.rows), [0.0]]), 0.22)
     for at, row in enumerate(block.rows):
-        _name(axis, row, -0.09 / width, 1 - (at + 0.5) / count)
+        x, y = -0.09 / width, 1 - (at + 0.5) / count
+        write(axis, x, y, row.name, va="bottom" if row.detail else "center", size=8.5, ha="right")
+        write(axis, x, y - 0.004, row.detail, va="top", size=7.5, color=MUTED, linespacing=1.2, ha="right")
         _draw_over(axis, row, at)
         curve = axes_at(figure, left + width + _GAP, top + at * cell, _CURVE - _GAP - _CHANGE, cell)
         _curve(curve, row, limits)
-
-
-def _name(axis: Axes, row: Row, x: float, y: float) -> None:
-    """The name, and below it the detail."""
-    style: dict[str, Any] = {"transform": axis.transAxes, "ha": "right"}
-    axis.text(x, y, row.name, va="bottom" if row.detail else "center", size=8.5, **style)
-    axis.text(x, y - 0.004, row.detail, va="top", size=7.5, color=MUTED, linespacing=1.2, **style)
 
 
 def _draw_over(axis: Axes, row: Row, at: int) -> None:
@@ -200,15 +188,6 @@ def _outline(axis: Axes, mask: np.ndarray, corner: tuple[float, float], side: fl
         axis.contour(x, y, np.pad(mask.astype(float), 1), [0.5], colors=[ink], linewidths=[width])
 
 
-def _limits(curves: Sequence[np.ndarray]) -> tuple[float, float]:
-    """The range of all curves, 0 included, with room above and below."""
-    values = np.concatenate([*curves, [0.0]])
-    values = values[np.isfinite(values)]
-    low, high = float(values.min()), float(values.max())
-    margin = 0.22 * (high - low) or 1.0
-    return low - margin, high + margin
-
-
 def _curve(axis: Axes, row: Row, limits: tuple[float, float]) -> None:
     """Values over the steps with a line at 0, open dots where the answer has flipped, the change at the right."""
     bare(axis)
@@ -219,4 +198,4 @@ def _curve(axis: Axes, row: Row, limits: tuple[float, float]) -> None:
     axis.plot(steps[~open_], row.curve[~open_], "o", color=row.colour, markersize=3.8)
     axis.plot(steps[open_], row.curve[open_], "o", color="white", markeredgecolor=row.colour, markersize=4.2)
     axis.set(xlim=(-0.4, max(steps[-1], 1) + 0.4), ylim=limits)
-    axis.text(1.05, 0.5, row.change, transform=axis.transAxes, size=8.5, color=INK, va="center")
+    write(axis, 1.05, 0.5, row.change, size=8.5, color=INK, va="center")

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lis.report.marks import DASHED, PERCENT, PLAIN, note, ring, wants_log
-from lis.report.section import Picture, Section, Table, facts_as_metrics, section
+from lis.report.section import Picture, Section, facts_as_metrics, listed, section
 from lis.report.source import Source
-from lis.report.style import HALF, INK, LINK_RED, MUTED, PAIRING, light_grid, sheet, styled
+from lis.report.style import HALF, INK, LINK_RED, MUTED, PAIRING, sheet
 from lis.report.tables import column, records, row_of, where
 from lis.report.wording import number, share_between, words
 
@@ -37,29 +37,20 @@ def linear_probe(source: Source) -> Section:
         Picture("probe-calibration", reliability(source.table("probe", "calibration")), _CALIBRATION),
         Picture("probe-regularisation", regularisation(path), _REGULARISATION),
     ]
-    return Section("Linear probe", _lead(facts, accuracy), pictures, [_table(accuracy)], _notes(facts, path))
-
-
-def _lead(facts: dict[str, Any], accuracy: pd.DataFrame) -> str:
-    return (
+    columns = {"": lambda row: words(row["class"]), "right": _share, "n": lambda row: f"{row['n']:,}"}
+    caption = "Share of new samples that the probe names right, with 95 % intervals."
+    table, more = listed(caption, records(accuracy), columns), "more than chance explains: "
+    lead = (
         f"The classes are read off R by a logistic regression: it is right about {_share(row_of(accuracy, 'all'))} of "
         f"{facts['test_samples']:,} new samples, with an expected calibration error of {number(facts['ece'], 2)} "
-        f"({_verdict(facts)})."
+        f"({more * (facts['ece'] > facts['ece_bound'])}a calibrated probe stays below "
+        f"{number(facts['ece_bound'], 2)} in 95 % of test sets like this one)."
     )
-
-
-def _verdict(facts: dict[str, Any]) -> str:
-    bound = f"a calibrated probe stays below {number(facts['ece_bound'], 2)} in 95 % of test sets like this one"
-    return bound if facts["ece"] <= facts["ece_bound"] else f"more than chance explains: {bound}"
+    return Section("Linear probe", lead, pictures, [table], _notes(facts, path))
 
 
 def _share(row: dict[str, Any]) -> str:
     return share_between(row["accuracy"], row["low"], row["high"])
-
-
-def _table(accuracy: pd.DataFrame) -> Table:
-    rows = [[words(row["class"]), _share(row), f"{row['n']:,}"] for row in records(accuracy)]
-    return Table("Share of new samples that the probe names right, with 95 % intervals.", ["", "right", "n"], rows)
 
 
 def _notes(facts: dict[str, Any], path: pd.DataFrame) -> list[str]:
@@ -77,7 +68,6 @@ def _notes(facts: dict[str, Any], path: pd.DataFrame) -> list[str]:
 facts_as_metrics("probe", "probe", "accuracy", "ece", "log_loss")
 
 
-@styled
 def reliability(calibration: pd.DataFrame) -> Figure:
     """Accuracy against confidence of the top label, above the number of samples in each bin.
 
@@ -85,7 +75,7 @@ def reliability(calibration: pd.DataFrame) -> Figure:
         calibration: `lower`, `upper`, `confidence`, `accuracy`, `low`, `high`, `n` of each bin.
     """
     filled = pd.DataFrame(calibration.loc[(calibration["n"] > 0).to_numpy(dtype=bool)])
-    figure, axes = sheet(HALF, _HEIGHT, 2, 1, height_ratios=[3, 1], sharex=True)
+    figure, axes = sheet(HALF, _HEIGHT, 2, 1, lines="y", height_ratios=[3, 1], sharex=True)
     _diagram(axes[0, 0], filled)
     _counts(axes[1, 0], filled)
     start = column(filled, "lower").min()
@@ -102,7 +92,6 @@ def _diagram(axis: Axes, filled: pd.DataFrame) -> None:
     bottom = min(column(filled, "low").min(), column(filled, "lower").min())
     axis.set(ylabel="share that is right", ylim=(bottom - 0.02, 1.02))
     axis.yaxis.set_major_formatter(PERCENT)
-    light_grid(axis, "y")
 
 
 def _counts(axis: Axes, filled: pd.DataFrame) -> None:
@@ -113,10 +102,8 @@ def _counts(axis: Axes, filled: pd.DataFrame) -> None:
     axis.margins(y=0.25)
     axis.xaxis.set_major_formatter(PERCENT)
     axis.yaxis.set_major_locator(MaxNLocator(3, integer=True))
-    light_grid(axis, "y")
 
 
-@styled
 def regularisation(path: pd.DataFrame) -> Figure:
     """Log loss on held-out folds against the strength C, with its standard error, the chosen C marked.
 
@@ -124,7 +111,7 @@ def regularisation(path: pd.DataFrame) -> Figure:
         path: `C`, `log_loss`, `se`, `chosen` (one row true).
     """
     path = path.sort_values("C")
-    figure, axes = sheet(HALF, _HEIGHT)
+    figure, axes = sheet(HALF, _HEIGHT, lines="y")
     axis: Axes = axes[0, 0]
     strength, loss, error = (np.asarray(path[name], float) for name in ("C", "log_loss", "se"))
     axis.fill_between(strength, loss - error, loss + error, color=PAIRING["random"], alpha=0.5, linewidth=0)
@@ -140,5 +127,4 @@ def regularisation(path: pd.DataFrame) -> Figure:
     note(axis, text, point, (0, -12), va="top", size=8.5, color=LINK_RED)
     axis.set(xlabel="C, the inverse of the penalty's weight", ylabel="log loss on held-out folds (nats)")
     axis.margins(y=0.16)
-    light_grid(axis, "y")
     return figure

@@ -15,7 +15,7 @@ from lis.report.marks import TWO_SIDED, heat, matrix, symmetric
 from lis.report.pictures import pictured
 from lis.report.section import Picture, Section, Table, listed, metrics, section
 from lis.report.source import Source
-from lis.report.style import HALF, INK, MUTED, RULE, WIDE, class_colours, plain, sheet, styled
+from lis.report.style import HALF, INK, MUTED, RULE, WIDE, class_colours, plain, sheet
 from lis.report.tables import apart, column, known, largest, records, split, where
 from lis.report.wording import listing, number, sentences, share, signed, words
 from lis.store import Artifact
@@ -105,21 +105,18 @@ def _lead(table: pd.DataFrame, sets: dict[str, set[int]], threshold: float) -> s
             f"The largest change is that of unit {top['unit']}, {signed(top['change'])} for {words(top['class'])}."
         )
     robust = [words(name) for name, units in sets.items() if not units]
-    tuned, several = len(set(table["unit"])), f", {_several(sets)}" if len(sets) > 1 else ""
+    several = ""
+    if len(sets) > 1:
+        counts = Counter(unit for units in sets.values() for unit in units).values()
+        several = f", {sum(n > 1 for n in counts):,} of them for more than one class"
+        several += f" and at most for {max(counts)} of {len(sets)}" * (max(counts) > 1)
     return sentences(
-        f"{len(relevant):,} of {tuned:,} units change the probability of a class by {limit} or more on average"
-        f"{several}.",
+        f"{len(relevant):,} of {len(set(table['unit'])):,} units change the probability of a class by {limit} or more "
+        f"on average{several}.",
         f"No unit is relevant for {listing(robust)}." if robust else "",
         f"The largest change is that of unit {top['unit']} for {words(top['class'])}, {signed(top['change'])}, where "
         f"the answer flips for {share(top['flipped'])} of the samples.",
     )
-
-
-def _several(sets: dict[str, set[int]]) -> str:
-    """How many units are relevant for more than one class."""
-    counts = Counter(unit for units in sets.values() for unit in units).values()
-    several, most = sum(n > 1 for n in counts), f" and at most for {max(counts)} of {len(sets)}"
-    return f"{several:,} of them for more than one class{most if several else ''}"
 
 
 def _table(source: Source) -> Table:
@@ -144,13 +141,14 @@ def relevance_numbers(artifact: Artifact) -> dict[str, float]:
     return {f"units/relevant/{row['class']}": row["relevant"] for row in records(artifact.table("robustness"))}
 
 
-@styled
-def relevance_figure(table: pd.DataFrame, null: pd.DataFrame, class_names: Sequence[str], threshold: float) -> Figure:
-    """A row per class: units by the mean change of the class's probability, their density, and that of the null.
+def relevance_figure(
+    table: pd.DataFrame, control: pd.DataFrame, class_names: Sequence[str], threshold: float
+) -> Figure:
+    """A row per class: units by the mean change of the class's probability, their density, and that of the control.
 
     Args:
         table: "relevance": unit, class, change, relevance, relevant.
-        null: "relevance_control": class, change, of random directions.
+        control: "relevance_control": class, change, of random directions.
         class_names: rows from top to bottom, which also fix the colours.
         threshold: from this change on (either sign) a unit is relevant.
     """
@@ -158,7 +156,7 @@ def relevance_figure(table: pd.DataFrame, null: pd.DataFrame, class_names: Seque
     axis, colours = axes[0, 0], class_colours(class_names)
     widest = float(np.max([threshold, *column(table, "relevance")]))
     for at, name in enumerate(reversed(class_names)):
-        units, random = (where(rows, **{"class": name}) for rows in (table, null))
+        units, random = (where(rows, **{"class": name}) for rows in (table, control))
         _units(axis, units, at, colours[name])
         marks.control_density(axis, column(random, "change"), at, 0.55)
         count = int(np.sum(units["relevant"]))
@@ -168,7 +166,7 @@ def relevance_figure(table: pd.DataFrame, null: pd.DataFrame, class_names: Seque
     axis.axvline(0, color=RULE, linewidth=0.8)
     marks.names_up(axis, [plain(name) for name in class_names], 0.4, 0.7, grid=False)
     axis.set(xlim=(-1.1 * widest, 1.28 * widest), xlabel="mean change of the probability of a sample's own class")
-    if len(null):
+    if len(control):
         marks.name_control(figure, axis)
     return figure
 
@@ -186,7 +184,6 @@ def _units(axis: Axes, table: pd.DataFrame, at: int, colour: str) -> None:
         marks.note(axis, f"{top['unit']}", (top["change"], top["y"]), (0, 4), va="bottom")
 
 
-@styled
 def upset(sets: Mapping[str, set[int]]) -> Figure:
     """How many units are relevant for exactly which classes: a column per combination, the largest first.
 
@@ -249,7 +246,6 @@ def _totals(axis: Axes, sets: Mapping[str, set[int]]) -> None:
     axis.spines["bottom"].set_visible(False)
 
 
-@styled
 def correlation(table: pd.DataFrame, class_names: Sequence[str]) -> Figure:
     """Pearson's r over units between the changes of two classes' probabilities.
 
@@ -264,7 +260,6 @@ def correlation(table: pd.DataFrame, class_names: Sequence[str]) -> Figure:
     return figure
 
 
-@styled
 def over_samples(table: pd.DataFrame, class_names: Sequence[str]) -> Figure:
     """A panel per unit, a row per class, a dot per sample: the change of the probability of the sample's class.
 

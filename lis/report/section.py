@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from lis import report
 from lis.report.source import Source
+from lis.report.style import styled
 from lis.report.tables import column, mean, records, where
 from lis.report.wording import arrow, words
 
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
     from lis.store import Artifact
 
-MAKERS: dict[int, Maker] = {}
-"""What makes each section, by its order."""
+MAKERS: dict[str, dict[int, Maker]] = {"run": {}, "comparison": {}}
+"""What makes each section of a page, by its order."""
 Row = dict[str, Any]
 Collector = Callable[["Artifact"], dict[str, float]]
 COLLECTORS: dict[str, list[Collector]] = {}
@@ -71,11 +72,14 @@ class Section:
         return "-".join("".join(c if c.isalnum() else " " for c in self.title.lower()).split())
 
 
-Maker = Callable[[Source], Section | None]
+Maker = Callable[[Any], Section | None]
+"""Makes a section of a `Source`, or of the runs of a sweep."""
 
 
-def section(order: int, stage: str = "", *names: str) -> Callable[[Maker], Maker]:
+def section(order: int, stage: str = "", *names: str, page: str = "run") -> Callable[[Maker], Maker]:
     """Register what makes a section; it may return None where there is nothing that it could show.
+
+    Its figures are drawn with the settings of `lis.report.style.RC`.
 
     Args:
         order: where it stands on the page: sections come in ascending order. Hundreds are chapters: 1 what a user asked
@@ -83,17 +87,19 @@ def section(order: int, stage: str = "", *names: str) -> Callable[[Maker], Maker
             models were fitted. Tens leave room between.
         stage: the stage whose artifact is shown; empty: the maker asks itself what is there.
         names: what of the artifact is shown. Where the stage or any of them is missing there is no section.
+        page: "run", whose sections are made of a `Source`, or "comparison", of the runs of a sweep.
 
     Raises:
         ValueError: another section has that order.
     """
 
     def register(maker: Maker) -> Maker:
+        @styled
         @wraps(maker)
-        def make(source: Source) -> Section | None:
+        def make(source: Any) -> Section | None:
             return maker(source) if not stage or source.has(stage, *names) else None
 
-        other = MAKERS.setdefault(order, make)
+        other = MAKERS[page].setdefault(order, make)
         if (other.__module__, other.__name__) != (make.__module__, make.__name__):
             raise ValueError(
                 f"two sections have order {order}: {other.__name__} of {other.__module__} and {make.__name__} of "
@@ -148,10 +154,10 @@ def discover() -> None:
         import_module(module.name)
 
 
-def makers(source: Source) -> list[tuple[str, Callable[[], Section | None]]]:
-    """The name of every maker in words, and what makes its section, in order."""
+def makers(source: Any, page: str = "run") -> list[tuple[str, Callable[[], Section | None]]]:
+    """The name of every maker of a page in words, and what makes its section of a source or of runs, in order."""
     discover()
-    ordered = [MAKERS[order] for order in sorted(MAKERS)]
+    ordered = [maker for _, maker in sorted(MAKERS[page].items())]
     return [(maker.__name__.replace("_", " ").capitalize(), partial(maker, source)) for maker in ordered]
 
 

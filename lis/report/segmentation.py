@@ -13,10 +13,10 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from lis.report.layouts import mosaic, overlay
-from lis.report.marks import names_down, picture
+from lis.report.marks import axes_at, names_down, note, picture, write
 from lis.report.section import Picture, Section, Table, crossed, metrics, prefixed, section
 from lis.report.source import Source
-from lis.report.style import HALF, INK, LINK_RED, MUTED, WIDE, label_colours, plain, sheet, styled
+from lis.report.style import HALF, INK, LINK_RED, MUTED, WIDE, label_colours, plain, sheet
 from lis.report.tables import column, ends, mean, where
 from lis.report.wording import number, words
 from lis.store import Artifact
@@ -36,6 +36,7 @@ _EXAMPLES = (
     "Of the labelled test images of each class, that with the worst, the most average and the best IoU (mean over its "
     "parts): the image, its labels, the parts that were found, and in red the pixels where the two differ."
 )
+_EXAMPLE = ("class_index", "rank", "image", "true", "predicted", "iou")
 _FACES = {"exact": "exact masks", "labelled": "labelled images"}
 _NOWHERE = np.array([np.nan])
 """A dot that only the legend shows."""
@@ -77,8 +78,8 @@ def _lead(table: pd.DataFrame, summary: dict[str, Any]) -> str:
         lead += f" ({number(worst['iou'], 2)})"
     if summary["left_out"] is None:
         return f"{lead}."
-    result = _mean(summary[kind]["left_out"])
-    return f"{lead}. On {words(summary['left_out'])}, whose labels were not trained on, it is {result}."
+    left_out = _mean(summary[kind]["left_out"])
+    return f"{lead}. On {words(summary['left_out'])}, whose labels were not trained on, it is {left_out}."
 
 
 def _notes(source: Source, summary: dict[str, Any]) -> list[str]:
@@ -108,13 +109,11 @@ def _table(table: pd.DataFrame, summary: dict[str, Any]) -> Table:
 
 def _examples(source: Source) -> dict[str, dict[str, Example]]:
     """Class → rank → example."""
-    result = {name: values.numpy() for name, values in source.tensors("segmentation", "examples").items()}
+    arrays = source.arrays("segmentation", "examples")
     names = source.facts.class_names if source.facts.conditional else ("all",)
-    image = result["image"].transpose(0, 2, 3, 1)
     rows: dict[str, dict[str, Example]] = {}
-    for k, rank in enumerate(result["rank"]):
-        example = Example(image[k], result["true"][k], result["predicted"][k], float(result["iou"][k]))
-        rows.setdefault(names[result["class_index"][k]], {})[RANKS[rank]] = example
+    for c, rank, *example in zip(*(arrays[x] for x in _EXAMPLE), strict=True):
+        rows.setdefault(names[c], {})[RANKS[rank]] = Example(*example)
     return rows
 
 
@@ -133,7 +132,6 @@ def segmentation_numbers(artifact: Artifact) -> dict[str, float]:
     return prefixed("segmentation", {f"iou_{kind}": (summary.get(kind) or {}).get("iou") for kind in _KINDS})
 
 
-@styled
 def ious(table: pd.DataFrame, colours: Mapping[str, str]) -> Figure:
     """IoU per label over all classes, against exact masks (filled) and labelled ones (open); small dots are classes.
 
@@ -149,16 +147,14 @@ def ious(table: pd.DataFrame, colours: Mapping[str, str]) -> Figure:
         axis.plot(values, np.full(len(values), at), ".", color=colour, alpha=0.55, markersize=5)
         for kind in _FACES:
             _dot(axis, column(where(everything, label=label, kind=kind), "iou"), at, colour, kind == "exact")
-    for kind, name in _FACES.items():
-        if kind in set(table["kind"]):
-            _dot(axis, _NOWHERE, 0, INK, kind == "exact", label=name)
+    for kind in [kind for kind in _FACES if kind in set(table["kind"])]:
+        _dot(axis, _NOWHERE, 0, INK, kind == "exact", label=_FACES[kind])
     if len(set(table["class"])) > 2:
         axis.plot([], [], ".", color=INK, alpha=0.55, markersize=5, label="single classes")
     _finish(figure, axis, list(colours))
     return figure
 
 
-@styled
 def left_out_ious(table: pd.DataFrame, colours: Mapping[str, str], name: str) -> Figure:
     """IoU per label of the class that was never labelled (diamonds), beside that of the classes that were (dots).
 
@@ -208,11 +204,10 @@ class Example:
     """`[h, w, 3]` uint8."""
     true: np.ndarray
     """`[size, size]` integers, 0 background."""
-    found: np.ndarray
+    predicted: np.ndarray
     iou: float
 
 
-@styled
 def mask_examples(rows: Mapping[str, Mapping[str, Example]], colours: Mapping[str, str]) -> Figure:
     """A row per class, a block per rank: the image, its true mask, the mask found, and where they differ.
 
@@ -222,21 +217,24 @@ def mask_examples(rows: Mapping[str, Mapping[str, Example]], colours: Mapping[st
     """
     ranks = list(dict.fromkeys(rank for row in rows.values() for rank in row))
     cell = min(_CELL, (WIDE - _NAME - len(ranks) * _GAP) / len(COLUMNS) / len(ranks))
-    height = _HEAD + len(rows) * (cell + _LINE) + _FOOT
+    width, height = len(COLUMNS) * cell, _HEAD + len(rows) * (cell + _LINE) + _FOOT
     figure = Figure(figsize=(WIDE, height))
     for line, (name, row) in enumerate(rows.items()):
         top = _HEAD + line * (cell + _LINE)
         figure.text((_NAME - 0.09) / WIDE, 1 - (top + cell / 2) / height, plain(name), ha="right", va="center")
         for index, rank in enumerate(ranks):
-            left, width = _NAME + index * (len(COLUMNS) * cell + _GAP), len(COLUMNS) * cell
-            axis = figure.add_axes((left / WIDE, 1 - (top + cell) / height, width / WIDE, cell / height))
+            axis = axes_at(figure, _NAME + index * (width + _GAP), top, width, cell)
             axis.axis("off")
             if line == 0:
                 _heading(axis, rank)
             if rank in row:
                 picture(axis, mosaic([np.stack(panels(row[rank], list(colours.values())))]))
-                axis.text(0, -0.05, f"IoU {row[rank].iou:.2f}", transform=axis.transAxes, size=8, color=MUTED, va="top")
-    _legend(figure, colours)
+                write(axis, 0, -0.05, f"IoU {row[rank].iou:.2f}", color=MUTED, va="top")
+    left, y = _NAME, 0.12 / height
+    for label, colour in colours.items():
+        figure.text(left / WIDE, y, "■", color=colour, size=11, va="center")
+        figure.text((left + 0.16) / WIDE, y, plain(label), color=INK, size=9, va="center")
+        left += _MARK + _LETTER * len(label)
     return figure
 
 
@@ -246,27 +244,16 @@ def panels(example: Example, colours: Sequence[str]) -> list[np.ndarray]:
     The last is the image in pale grey, with red pixels where the masks differ.
     """
     image = overlay(example.image, np.zeros_like(example.true), colours)
-    true, result = (overlay(example.image, mask, colours, fill=_TINT) for mask in (example.true, example.found))
+    true, predicted = (overlay(example.image, mask, colours, fill=_TINT) for mask in (example.true, example.predicted))
     pale = 255 - _PALE * (255 - image.mean(2, keepdims=True))
     rows, columns = (np.arange(side) * len(example.true) // side for side in image.shape[:2])
-    wrong = (example.true != example.found)[rows][:, columns, None]
+    wrong = (example.true != example.predicted)[rows][:, columns, None]
     differs = np.where(wrong, 255 * np.array(to_rgb(LINK_RED)), pale)
-    return [image, true, result, differs.round().astype(np.uint8)]
+    return [image, true, predicted, differs.round().astype(np.uint8)]
 
 
 def _heading(axis: Axes, rank: str) -> None:
     """The rank above a block, and what its columns are."""
-    axis.annotate(rank, (0, 1), (0, 15), xycoords="axes fraction", textcoords="offset points", size=10, weight="bold")
+    note(axis, rank, (0, 1), (0, 15), xycoords="axes fraction", size=10, weight="bold", ha="left")
     for index, name in enumerate(COLUMNS):
-        x = (index + 0.5) / len(COLUMNS)
-        style = {"xycoords": "axes fraction", "textcoords": "offset points", "size": 8, "color": MUTED}
-        axis.annotate(name, (x, 1), (0, 3), ha="center", **style)
-
-
-def _legend(figure: Figure, colours: Mapping[str, str]) -> None:
-    """The labels in a line below."""
-    left, y = _NAME, 0.12 / figure.get_figheight()
-    for label, colour in colours.items():
-        figure.text(left / WIDE, y, "■", color=colour, size=11, va="center")
-        figure.text((left + 0.16) / WIDE, y, plain(label), color=INK, size=9, va="center")
-        left += _MARK + _LETTER * len(label)
+        note(axis, name, ((index + 0.5) / len(COLUMNS), 1), (0, 3), xycoords="axes fraction", color=MUTED)

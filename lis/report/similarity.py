@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from lis.report.marks import dots, jitter, violin
 from lis.report.section import Picture, Section, means, metrics, section
 from lis.report.source import Source
-from lis.report.style import INK, PAIRING, WIDE, light_grid, sheet, styled
+from lis.report.style import INK, PAIRING, WIDE, sheet
 from lis.report.tables import column as column_of
 from lis.report.tables import mean
 from lis.report.wording import number
@@ -44,15 +44,11 @@ def similarity_numbers(artifact: Artifact) -> dict[str, float]:
     return means(table, [name for name in table.columns if name != "repetition"])
 
 
-@styled
 def similarity_figure(table: pd.DataFrame) -> Figure:
     """Violins over the repetitions of `ari_r`, `ari_w` (left) and `rsa_similarity`, `rsa_dissimilarity` (right)."""
-    figure, axes = sheet(0.72 * WIDE, 2.9, 1, 2, sharey=True)
-    clusters = [("ari_r", "R", _R), ("ari_w", "W", _W)]
-    spaces = [
-        ("rsa_similarity", "similarity\n(correlation)", _BOTH),
-        ("rsa_dissimilarity", "dissimilarity\n(Euclidean)", _BOTH),
-    ]
+    figure, axes = sheet(0.72 * WIDE, 2.9, 1, 2, sharey=True, lines="y")
+    alike, far = ("rsa_similarity", "similarity\n(correlation)"), ("rsa_dissimilarity", "dissimilarity\n(Euclidean)")
+    clusters, spaces = [("ari_r", "R", _R), ("ari_w", "W", _W)], [(*alike, _BOTH), (*far, _BOTH)]
     _panel(axes[0, 0], table, clusters, "Do classes form clusters?", "adjusted Rand index")
     _panel(axes[0, 1], table, spaces, "Is the geometry the same?", "correlation of R and W")
     axes[0, 1].tick_params(labelleft=True)
@@ -69,4 +65,3 @@ def _panel(axis: Axes, table: pd.DataFrame, columns: Sequence[tuple[str, str, st
     axis.tick_params(axis="x", length=0, labelcolor=INK)
     lowest = min([0.0, *(column_of(table, column).min() for column, _, _ in columns)])
     axis.set(xlim=(-0.6, len(columns) - 0.35), ylim=(lowest * 1.05, 1.04), title=title, ylabel=label)
-    light_grid(axis, "y")

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lis.classifiers.networks import usual_weights
-from lis.config import ClassifierConfig, NetworkConfig
+from lis.config import NetworkConfig
 from lis.report.style import label_colours
 from lis.report.tables import records
 from lis.report.wording import LINKS, link_label, network_name, words
 
 if TYPE_CHECKING:
     import pandas as pd
-    from torch import Tensor
 
     from lis.context import Context
     from lis.store import Artifact
@@ -23,10 +25,12 @@ if TYPE_CHECKING:
 _IN_THE_NAME = {"_target_", "library", "model", "num_classes", "class_names"}
 """Settings of a component that its label does not repeat."""
 _WEIGHTS = {"partworld": "part world weights", "pretrained": "pretrained weights", "random": "random weights"}
+IMAGES = ("image", "cycled", "aligned", "difference")
+"""Names of the tensors of stages that hold images."""
 SPLITS = ("train", "test")
 """The pairs of a split are the artifact `pairs/<split>`; every other artifact has the name of its stage."""
-_FACTS = ("tuning", "pictures")
-_TABLES = (("units", "ranking"), ("truth", "agreement"))
+_LABELLED = ("ranking", "agreement")
+"""Tables with a row per label that may be there without the stage whose facts name them all."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +85,9 @@ class Source:
         """A table of a stage."""
         return self.artifacts[stage].table(name)
 
-    def tensors(self, stage: str, name: str) -> dict[str, Tensor]:
-        """Tensors of a stage."""
-        return self.artifacts[stage].tensors(name)
+    def arrays(self, stage: str, name: str) -> dict[str, np.ndarray]:
+        """Tensors of a stage; images `[…, 3, h, w]` uint8 as `[…, h, w, 3]`."""
+        return channels_last({key: tensor.numpy() for key, tensor in self.artifacts[stage].tensors(name).items()})
 
     def json(self, stage: str, name: str) -> dict[str, Any]:
         """A JSON object of a stage."""
@@ -96,12 +100,19 @@ class Source:
         return next((row for row in records(self.table(stage, table)) if row[column] == key), None)
 
 
+def channels_last(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Arrays as they are, but images `[…, 3, h, w]` as `[…, h, w, 3]`."""
+    return {name: np.moveaxis(x, -3, -1) if name in IMAGES else x for name, x in arrays.items()}
+
+
 def source(ctx: Context, artifacts: Mapping[str, Artifact]) -> Source:
     """Read the facts off a context, and keep the artifacts beside them."""
-    config, generator = ctx.config, ctx.generator
+    config, generator, classifier = ctx.config, ctx.generator, ctx.config.classifier
+    if isinstance(classifier, NetworkConfig) and classifier.weights == usual_weights(generator.domain):
+        classifier = replace(classifier, weights="auto")  # goes without saying
     facts = Facts(
         generator=component_label(config.gan),
-        classifier=component_label(_unsaid(config.classifier, generator.domain)),
+        classifier=component_label(classifier),
         link=_link_name(config.link, artifacts),
         classes=words(config.classes.name),
         class_names=tuple(ctx.class_names),
@@ -116,12 +127,6 @@ def source(ctx: Context, artifacts: Mapping[str, Artifact]) -> Source:
         settings=flat(asdict(config)),
     )
     return Source(facts, artifacts)
-
-
-def _unsaid(node: ClassifierConfig, domain: str) -> ClassifierConfig:
-    """The classifier's settings without the weights that go without saying."""
-    usual = isinstance(node, NetworkConfig) and node.weights == usual_weights(domain)
-    return replace(node, weights="auto") if usual else node
 
 
 def component_label(node: Any) -> str:
@@ -178,12 +183,12 @@ def _link_name(node: Any, artifacts: Mapping[str, Artifact]) -> str:
 
 
 def label_names(source: Source) -> list[str]:
-    """The segmenter's labels in order, as far as a stage that is there names them."""
-    for stage in _FACTS:
-        if source.has(stage, "facts"):
-            return list(source.json(stage, "facts")["labels"])
-    result = [source.table(*index)["label"] for index in _TABLES if source.has(*index)]
-    return list(dict.fromkeys(result[0])) if result else []
+    """The segmenter's labels in order, as far as an artifact that is there names them: its facts, else its tables."""
+    artifacts = source.artifacts.values()
+    facts = (artifact.json("facts").get("labels") for artifact in artifacts if artifact.has("facts"))
+    tables = (artifact.table(name) for artifact in artifacts for name in _LABELLED if artifact.has(name))
+    columns = (dict.fromkeys(table["label"]) for table in tables if "label" in table)
+    return list(next(filter(None, chain(facts, columns)), []))
 
 
 def colours(source: Source) -> dict[str, str]:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from lis.report.marks import control_density, dot, eye, facets, name_control, names_down, names_up
 from lis.report.section import Picture, Section, Table, crossed, section
 from lis.report.source import Source, colours
-from lis.report.style import INK, WIDE, class_colours, plain, sheet, styled
+from lis.report.style import INK, WIDE, class_colours, plain, sheet
 from lis.report.tables import column, ends, known, mean, mean_by, records, split, where
 from lis.report.wording import number, sentences, with_control, words
 
@@ -83,30 +83,29 @@ def _mean(table: pd.DataFrame) -> str:
     return number(mean(table, "sparsity"), 2)
 
 
-@styled
-def label_sparsity(table: pd.DataFrame, null: pd.DataFrame, class_names: Sequence[str]) -> Figure:
+def label_sparsity(table: pd.DataFrame, control: pd.DataFrame, class_names: Sequence[str]) -> Figure:
     """A panel per measure, a half-eye per class over units; grey behind it, the same for random directions.
 
     Args:
         table: "label_sparsity": unit, class, measure, sparsity.
-        null: the same of random directions.
+        control: the same of random directions.
         class_names: rows from top to bottom, which also fix the colours.
     """
     measures, height = split(known(table, "sparsity"), "measure"), 0.45 + 0.38 * len(class_names)
     x = "label sparsity (1: the unit changes one label)"
     figure, panels = facets(measures, 3, height, 0.5, x=x, sharex=True, sharey=True)
     for axis, measure in panels:
-        _classes(axis, measures[measure], where(null, measure=measure), class_names)
+        _classes(axis, measures[measure], where(control, measure=measure), class_names)
         axis.set_title("all measures" if measure == "all" else plain(measure))
-    if len(null):
+    if len(control):
         name_control(figure, panels[0][0])
     return figure
 
 
-def _classes(axis: Axes, table: pd.DataFrame, null: pd.DataFrame, class_names: Sequence[str]) -> None:
+def _classes(axis: Axes, table: pd.DataFrame, control: pd.DataFrame, class_names: Sequence[str]) -> None:
     colours = class_colours(class_names)
     for at, name in enumerate(reversed(class_names)):
-        values, random = (column(where(rows, **{"class": name}), "sparsity") for rows in (table, null))
+        values, random = (column(where(rows, **{"class": name}), "sparsity") for rows in (table, control))
         if len(values):
             eye(axis, values, at, colours[name], width=0.7)
         control_density(axis, random, at, 0.7)
@@ -116,7 +115,6 @@ def _classes(axis: Axes, table: pd.DataFrame, null: pd.DataFrame, class_names: S
     _from_0_to_1(axis, 0)
 
 
-@styled
 def unit_sparsity(table: pd.DataFrame, colours: Mapping[str, str]) -> Figure:
     """A panel per measure, a row per label: how few units change it, with the interval over samples.
 

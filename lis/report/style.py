@@ -18,8 +18,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import get_font_names
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from PIL import Image
 
 from lis.images import PARTS as PARTS
@@ -85,10 +83,18 @@ def styled(function: Callable[P, R]) -> Callable[P, R]:
     return wrapper
 
 
-def sheet(width: float, height: float, rows: int = 1, columns: int = 1, **grid: Any) -> tuple[Figure, np.ndarray]:
-    """An empty figure (inches) and its axes `[rows, columns]`; `grid` goes to `Figure.subplots`."""
+def sheet(
+    width: float, height: float, rows: int = 1, columns: int = 1, *, lines: str = "", **grid: Any
+) -> tuple[Figure, np.ndarray]:
+    """An empty figure (inches) and its axes `[rows, columns]`; `grid` goes to `Figure.subplots`.
+
+    `lines` is "x", "y" or "both" where faint lines help to read values along these axes.
+    """
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False, **grid)
+    axes = figure.subplots(rows, columns, squeeze=False, **grid)
+    for axis in axes.flat if lines else ():
+        light_grid(axis, lines)
+    return figure, axes
 
 
 def plain(name: str) -> str:
@@ -123,15 +129,12 @@ def shows_data(figure: Figure) -> bool:
 
 
 def _has_data(axis: Axes) -> bool:
-    """Whether there is an image, a collection, or a line or patch at finite places in the coordinates of the data."""
-    marks = [mark for mark in (*axis.lines, *axis.patches) if _is_placed(mark, axis)]
-    finite = (np.isfinite(mark.get_path().vertices).all(1).any() for mark in marks)
-    return bool(axis.images or axis.collections) or any(finite)
-
-
-def _is_placed(mark: Line2D | Patch, axis: Axes) -> bool:
-    """Not so a line or a band across the axes."""
-    return all(mark.get_transform().contains_branch_seperately(axis.transData))
+    """Whether there is an image, a collection, or a line or patch at finite values in the coordinates of the data, not
+    one across the axes.
+    """
+    marks = [mark for mark in (*axis.lines, *axis.patches) if np.isfinite(mark.get_path().vertices).all(1).any()]
+    across = (not all(mark.get_transform().contains_branch_seperately(axis.transData)) for mark in marks)
+    return bool(axis.images or axis.collections) or not all(across)
 
 
 @styled

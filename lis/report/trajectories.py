@@ -14,16 +14,16 @@ from matplotlib.patches import Patch, Rectangle
 
 from lis.quantify.measures import MEASURES, TOLD
 from lis.report.layouts import changed, mosaic, overlay
-from lis.report.marks import bare, picture
+from lis.report.marks import axes_at, bare, picture
 from lis.report.section import Picture, Section, Table, section
 from lis.report.source import Source
-from lis.report.style import INK, MUTED, RULE, WIDE, class_colours, label_colours, light_grid, plain, styled
-from lis.report.tables import known, records, where
+from lis.report.style import INK, MUTED, RULE, WIDE, class_colours, label_colours, light_grid, plain
+from lis.report.tables import known, records, split, where
 from lis.report.wording import arrow, counted, listing, number, share, words
 
 FEW = 9
 """Images of a sequence."""
-_KINKS = 3
+_JUMPS = 3
 """Parts per trajectory that are listed."""
 _CROSSINGS = (
     "The original, the last image before the boundary, the first one after it, and the counterfactual. In the corner: "
@@ -41,7 +41,7 @@ _MASKS = " and their parts"
 _CHANGES = (
     ", and the change of every part from the original (over its largest on the path), those that are too small left out"
 )
-_STRIP = 0.98
+_SIDE = 0.98
 """Largest side of an image in inches."""
 _PANEL = 2.0
 """Height of a line of panels with its names in inches."""
@@ -72,110 +72,73 @@ def across_the_boundary(source: Source) -> Section:
     if table.empty:
         return Section(title, "No counterfactual reached its target, so that there is no way to look at.")
     colours, rows = class_colours(source.facts.class_names), records(table)
-    tensors = {name: x.numpy() for name, x in source.tensors("trajectories", "trajectories").items()}
-    around = {name: x.numpy() for name, x in source.tensors("trajectories", "around").items()}
-    steps = source.table("trajectories", "steps")
+    arrays, around = (source.arrays("trajectories", name) for name in ("trajectories", "around"))
+    position, steps = arrays["position"], split(source.table("trajectories", "steps"), "trajectory")
+    few, whole = _evenly(len(position)), int(np.abs(position - 1).argmin())
+    beside, sequences = [], []
+    for row in rows:
+        k, pair, one = row["trajectory"], (row["origin"], row["target"]), records(steps[row["trajectory"]])
+        image, p = (arrays["image"][k], [step["probability"] for step in one])
+        images = np.stack([image[0], *around["image"][k], image[whole]])
+        probability = np.array([p[0], *around["probability"][k, :, row["target_index"]], p[whole]])
+        answers = [one[0]["prediction"], row["before_answer"], row["after_answer"], one[whole]["prediction"]]
+        beside.append(Crossing(*pair, images, probability, answers, boundary=2))
+        after, answers = int(np.searchsorted(position[few], row["boundary"])), [one[step]["prediction"] for step in few]
+        boundary = after if 0 < after < len(few) else None
+        sequences.append(Crossing(*pair, image[few], np.array(p)[few], answers, boundary))
     heads = ["original", "before", "after", "counterfactual"]
-    beside = [_beside(row, tensors, around, steps) for row in rows]
-    few = _spread(len(tensors["position"]))
-    positions = [number(float(tensors["position"][k]), 2) if tensors["position"][k] else "0" for k in few]
-    sequences = crossings([_sequence(row, tensors, steps, few) for row in rows], positions, colours)
+    positions = [number(float(at), 2) if at else "0" for at in position[few]]
     pictures = [
         Picture("counterfactuals-crossing", crossings(beside, heads, colours), _CROSSINGS, "photo"),
-        Picture("counterfactuals-sequence", sequences, _SEQUENCES, "photo"),
-        *(_evolution(source, row, tensors, few) for row in rows),
+        Picture("counterfactuals-sequence", crossings(sequences, positions, colours), _SEQUENCES, "photo"),
+        *(_evolution(source, row, arrays, few) for row in rows),
     ]
     return Section(title, _lead(source, rows), pictures, _jumps(source, rows), _notes(source))
 
 
-def _spread(steps: int) -> list[int]:
-    """At most `FEW` places, evenly from the first to the last.
+def _evenly(steps: int) -> list[int]:
+    """At most `FEW` indices, evenly from the first to the last.
 
     Example:
-        >>> _spread(4), _spread(17)
+        >>> _evenly(4), _evenly(17)
         ([0, 1, 2, 3], [0, 2, 4, 6, 8, 10, 12, 14, 16])
     """
     return sorted({round(x) for x in np.linspace(0, steps - 1, min(FEW, steps)).tolist()})
 
 
-def _beside(
-    row: dict[str, Any], tensors: dict[str, np.ndarray], around: dict[str, np.ndarray], steps: pd.DataFrame
-) -> Crossing:
-    """The four images of Fig. 7A."""
-    k, target = row["trajectory"], row["target_index"]
-    whole = int(np.abs(tensors["position"] - 1).argmin())
-    subset = records(where(steps, trajectory=k))
-    return Crossing(
-        row["origin"],
-        row["target"],
-        _pixels(np.stack([tensors["image"][k, 0], *around["image"][k], tensors["image"][k, whole]])),
-        np.array([subset[0]["probability"], *around["probability"][k, :, target], subset[whole]["probability"]]),
-        [subset[0]["prediction"], row["before_answer"], row["after_answer"], subset[whole]["prediction"]],
-        boundary=2,
-    )
-
-
-def _sequence(row: dict[str, Any], tensors: dict[str, np.ndarray], steps: pd.DataFrame, few: list[int]) -> Crossing:
-    k = row["trajectory"]
-    subset = records(where(steps, trajectory=k))
-    after = int(np.searchsorted(tensors["position"][few], row["boundary"]))
-    return Crossing(
-        row["origin"],
-        row["target"],
-        _pixels(tensors["image"][k, few]),
-        np.array([subset[step]["probability"] for step in few]),
-        [subset[step]["prediction"] for step in few],
-        boundary=after if 0 < after < len(few) else None,
-    )
-
-
-def _pixels(image: np.ndarray) -> np.ndarray:
-    return image.transpose(0, 2, 3, 1)
-
-
-def _evolution(source: Source, row: dict[str, Any], tensors: dict[str, np.ndarray], few: list[int]) -> Picture:
+def _evolution(source: Source, row: dict[str, Any], arrays: dict[str, np.ndarray], few: list[int]) -> Picture:
     """Fig. 7C and S18 of one trajectory."""
     k, labels = row["trajectory"], source.json("trajectories", "facts")["labels"]
     steps, table = (where(source.table("trajectories", name), trajectory=k) for name in ("steps", "measures"))
     seen = set(where(source.table("trajectories", "jumps"), trajectory=k, interpreted=True)["label"])
+    values = {key: np.asarray(rows["normalised"], float) for key, rows in table.groupby(["measure", "label"])}
+    known = {name: np.asarray(steps[key], float) for name in DISTANCES if (key := f"{name}_normalised") in steps}
     colours = class_colours(source.facts.class_names)
-    curves = {
-        measure: {label: _values(where(table, label=label, measure=measure)) for label in labels if label in seen}
-        for measure in MEASURES
-    }
     course = Course(
         title=plain(arrow(row["origin"], row["target"])),
-        position=tensors["position"],
+        position=arrays["position"],
         boundary=row["boundary"],
-        image=_pixels(tensors["image"][k, few]),
-        mask=tensors["mask"][k, few],
-        shown=tensors["position"][few],
-        frames=[colours.get(str(steps["prediction"].iloc[step]), OTHER) for step in few],
+        image=arrays["image"][k, few],
+        mask=arrays["mask"][k, few],
+        pictured=arrays["position"][few],
+        frames=[colours.get(str(answer), OTHER) for answer in steps["prediction"].iloc[few]],
         probability=np.asarray(steps["probability"], dtype=float),
-        distances={
-            name: np.asarray(steps[f"{name}_normalised"], dtype=float)
-            for name in DISTANCES
-            if f"{name}_normalised" in steps
-        },
-        measures=curves,
+        distances=known,
+        measures={name: {x: values[name, x] for x in labels if x in seen} for name in MEASURES},
     )
     caption = _EVOLUTION.format(masks=_MASKS * bool(labels), parts=_CHANGES * bool(course.known))
     return Picture(f"counterfactuals-evolution-{k}", evolution(course, label_colours(labels)), caption)
 
 
-def _values(table: pd.DataFrame) -> np.ndarray:
-    return np.asarray(table["normalised"], dtype=float)
-
-
 def _lead(source: Source, rows: list[dict[str, Any]]) -> str:
     """How sudden the answer turns, how even the images change, and which part changes with it."""
-    steps, count = source.table("trajectories", "steps"), len(rows)
+    steps = source.table("trajectories", "steps")
     shares = [_crossing(where(steps, trajectory=row["trajectory"]), row["boundary"]) for row in rows]
-    p, mse = (float(np.mean([pair[k] for pair in shares])) for k in (0, 1))
+    p, mse = (float(np.mean(values)) for values in zip(*shares, strict=True))
     lead = (
-        f"In {counted(count, 'counterfactual')} the step that crosses the decision boundary brings {share(p)} of the "
-        f"whole change of the target's probability, and {share(mse)} of the change of the pixels (an equal share would "
-        f"be {share(1 / (len(set(steps['step'])) - 1))})"
+        f"In {counted(len(rows), 'counterfactual')} the step that crosses the decision boundary brings {share(p)} of "
+        f"the whole change of the target's probability, and {share(mse)} of the change of the pixels (an equal share "
+        f"would be {share(1 / (len(set(steps['step'])) - 1))})"
     )
     table = _told(source)
     if table.empty:
@@ -210,13 +173,13 @@ def _jumps(source: Source, rows: list[dict[str, Any]]) -> list[Table]:
     if table.empty:
         return []
     for row in rows:
-        top = records(where(table, trajectory=row["trajectory"]).head(_KINKS))
+        top = records(where(table, trajectory=row["trajectory"]).head(_JUMPS))
         told = [
             f"{words(x['label'])}: {x['measure']} {changed(x['measure'], x['jump'])} ({number(x['score'], 2)})"
             for x in top
         ]
         name = arrow(row["origin"], row["target"])
-        cells.append([name, number(row["boundary"]), *told, *["–"] * (_KINKS - len(told))])
+        cells.append([name, number(row["boundary"]), *told, *["–"] * (_JUMPS - len(told))])
     caption = (
         f"Parts with the largest jump in {listing(list(TOLD))}: change over the step across the boundary, and in "
         "brackets how many times the mean change of all steps that is."
@@ -246,7 +209,7 @@ class Course:
     """Some of the images, `[m, h, w, 3]` uint8."""
     mask: np.ndarray
     """Their masks, `[m, h', w']` integers, 0 background."""
-    shown: np.ndarray
+    pictured: np.ndarray
     """Their positions, `[m]`."""
     frames: Sequence[str]
     """Colour of the answer to each, `[m]`."""
@@ -267,7 +230,6 @@ class Course:
         return {measure: curves for measure, curves in seen.items() if curves}
 
 
-@styled
 def evolution(course: Course, colours: Mapping[str, str]) -> Figure:
     """Images above, and where parts are known their masks; below, the distances and every measure, a line per label.
 
@@ -276,15 +238,19 @@ def evolution(course: Course, colours: Mapping[str, str]) -> Figure:
         colours: label to colour, in the order of the masks' values.
     """
     count, known = len(course.image), course.known
-    cell = min(_STRIP, (WIDE - 0.2) / count)
+    cell = min(_SIDE, (WIDE - 0.2) / count)
     columns = min(_COLUMNS, 1 + len(known))
     lines = -(-(1 + len(known)) // columns)
     top = _HEAD + (1 + bool(colours)) * cell + 0.14
     height = top + lines * _PANEL + 0.52
     figure = Figure(figsize=(WIDE, height))
-    _strip(figure, course, list(colours.values()), cell)
+    _images(figure, course, list(colours.values()), cell)
     panels = _panels(figure, 1 + len(known), columns, top)
-    _distances(panels[0], course)
+    panels[0].plot(course.position, course.probability, color=TARGET, linewidth=2)
+    for metric, values in course.distances.items():
+        panels[0].plot(course.position, values, color=DISTANCES[metric][1], linewidth=1.4)
+    panels[0].set(ylim=(-0.05, 1.05))
+    panels[0].set_title("image distance, probability")
     for axis, (measure, curves) in zip(panels[1:], known.items(), strict=True):
         axis.axhline(0, color=RULE, linewidth=0.9)
         for label, values in curves.items():
@@ -292,14 +258,16 @@ def evolution(course: Course, colours: Mapping[str, str]) -> Figure:
         axis.set(ylim=(-1.12, 1.12))
         axis.set_title(plain(measure))
     for index, axis in enumerate(panels):
-        _decorate(axis, course)
+        axis.axvline(course.boundary, color=MUTED, linestyle=(0, (2, 2)), linewidth=1.2)
+        axis.set(xlim=(course.position[0], course.position[-1]))
+        light_grid(axis, "y")
         if index >= len(panels) - columns:
             axis.set_xlabel("position: 0 original, 1 counterfactual")
     _legend(figure, course, colours)
     return figure
 
 
-def _strip(figure: Figure, course: Course, inks: list[str], cell: float) -> None:
+def _images(figure: Figure, course: Course, inks: list[str], cell: float) -> None:
     """The pictures, and below them the same with their parts where any are known; the answers as bars above."""
     count, height = len(course.image), figure.get_figheight()
     left, rows = (WIDE - count * cell) / 2, [course.image]
@@ -312,11 +280,11 @@ def _strip(figure: Figure, course: Course, inks: list[str], cell: float) -> None
     bar = figure.add_axes((box[0], 1 - (_HEAD - 0.005) / height, box[2], 0.06 / height))
     bare(bar)
     bar.set(xlim=(0, count), ylim=(0, 1))
-    for index, (at, colour) in enumerate(zip(course.shown, course.frames, strict=True)):
+    for index, (at, colour) in enumerate(zip(course.pictured, course.frames, strict=True)):
         bar.barh(0.5, 0.94, height=1, left=index + 0.02, color=colour)
         p = float(np.interp(at, course.position, course.probability))
         bar.text(index + 0.5, 1.5, f"p = {p:.2f}" if index == 0 else f"{p:.2f}", size=8.5, color=MUTED, ha="center")
-    after = int(np.searchsorted(course.shown, course.boundary))
+    after = int(np.searchsorted(course.pictured, course.boundary))
     if 0 < after < count:
         wide = axis.images[0].get_size()[1]
         axis.axvline(after / count * wide, color=INK, linestyle="--", linewidth=1.1)
@@ -324,29 +292,11 @@ def _strip(figure: Figure, course: Course, inks: list[str], cell: float) -> None
 
 def _panels(figure: Figure, count: int, columns: int, top: float) -> list[Axes]:
     """Axes for so many panels, `columns` in a line, below `top` inches."""
-    height = figure.get_figheight()
-    width, left, gap = (WIDE - 0.55 - 0.15) / columns, 0.55, 0.45
-    axes = []
-    for index in range(count):
-        line, column = divmod(index, columns)
-        bottom = height - top - (line + 1) * _PANEL + 0.2
-        box = (left + column * width, bottom, width - gap, _PANEL - 0.5)
-        axes.append(figure.add_axes((box[0] / WIDE, box[1] / height, box[2] / WIDE, box[3] / height)))
-    return axes
-
-
-def _distances(axis: Axes, course: Course) -> None:
-    axis.plot(course.position, course.probability, color=TARGET, linewidth=2)
-    for metric, values in course.distances.items():
-        axis.plot(course.position, values, color=DISTANCES[metric][1], linewidth=1.4)
-    axis.set(ylim=(-0.05, 1.05))
-    axis.set_title("image distance, probability")
-
-
-def _decorate(axis: Axes, course: Course) -> None:
-    axis.axvline(course.boundary, color=MUTED, linestyle=(0, (2, 2)), linewidth=1.2)
-    axis.set(xlim=(course.position[0], course.position[-1]))
-    light_grid(axis, "y")
+    width, lines = (WIDE - 0.55 - 0.15) / columns, (divmod(index, columns) for index in range(count))
+    return [
+        axes_at(figure, 0.55 + column * width, top + line * _PANEL + 0.3, width - 0.45, _PANEL - 0.5)
+        for line, column in lines
+    ]
 
 
 def _legend(figure: Figure, course: Course, colours: Mapping[str, str]) -> None:
@@ -379,7 +329,6 @@ class Crossing:
     """Below the origin."""
 
 
-@styled
 def crossings(rows: Sequence[Crossing], heads: Sequence[str], colours: Mapping[str, str]) -> Figure:
     """A row per sample: the origin left, the target right, its probability in the corner of each image.
 

@@ -14,7 +14,7 @@ from lis.report.marks import TWO_SIDED, facets, heat, matrix
 from lis.report.pictures import HOW_TO_READ, pictured
 from lis.report.section import Picture, Section, section
 from lis.report.source import Source, label_names
-from lis.report.style import HALF, plain, sheet, styled
+from lis.report.style import HALF, plain, sheet
 from lis.report.tables import apart, column, known, mean, mean_by, records, split
 from lis.report.wording import listing, sentences, signed
 
@@ -49,7 +49,9 @@ def transfer(source: Source) -> Section:
         labels = [name for name in label_names(source) if name in set(pairs["label"])]
         drawn = agreement_figure(pairs, labels, list(dict.fromkeys(pairs["measure"])))
         figures.append(Picture("class-agreement", drawn, _AGREEMENT))
-    return Section(_TITLE, sentences(_same_sign(table), _correlated(pairs)), figures)
+    told = [f"{signed(mean(rows, 'r'))} for {name}" for name, rows in split(pairs, "measure").items()]
+    correlated = f"Over all units, changes in two classes correlate at {listing(told)}." if told else ""
+    return Section(_TITLE, sentences(_same_sign(table), correlated), figures)
 
 
 def _same_sign(table: pd.DataFrame) -> str:
@@ -62,13 +64,6 @@ def _same_sign(table: pd.DataFrame) -> str:
     )
 
 
-def _correlated(pairs: pd.DataFrame) -> str:
-    """Mean correlation between classes of each measure."""
-    told = [f"{signed(mean(rows, 'r'))} for {name}" for name, rows in split(pairs, "measure").items()]
-    return f"Over all units, changes in two classes correlate at {listing(told)}." if told else ""
-
-
-@styled
 def transfer_figure(table: pd.DataFrame, class_names: Sequence[str]) -> Figure:
     """A block per measure, a row per label: what the unit that changes it most does in every class.
 
@@ -89,7 +84,6 @@ def transfer_figure(table: pd.DataFrame, class_names: Sequence[str]) -> Figure:
     return figure
 
 
-@styled
 def agreement_figure(table: pd.DataFrame, labels: Sequence[str], measures: Sequence[str]) -> Figure:
     """Correlation over units of the mean changes in two classes, as a mean over pairs of classes.
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lis.report.layouts import Block, rows_shown, traversals
+from lis.report.layouts import Block, rows_pictured, traversals
 from lis.report.section import Picture, Section, Table, metrics, section
 from lis.report.source import Source
 from lis.report.tables import column, records, where
@@ -34,7 +34,7 @@ def single_units(source: Source) -> Section:
     figure = traversals(_blocks(source, selected, table, answer), source.facts.class_names)
     known = any(name.startswith(_MOVED) for name in ranking)
     caption = _CAPTION + _TRUTH * known + (_ANSWER.format(words(answer)) if answer else "")
-    notes = [_found(source, ranking), *_followed(ranking)]
+    notes = [_ranked(source, ranking), *_followed(ranking)]
     pictures, tables = [Picture("traversal", figure, caption, "photo")], [_table(source, selected, answer)]
     return Section("Single units", _lead(source, selected, table), pictures, tables, notes)
 
@@ -84,7 +84,7 @@ def _lead(source: Source, selected: pd.DataFrame, table: pd.DataFrame) -> str:
     )
 
 
-def _found(source: Source, ranking: pd.DataFrame) -> str:
+def _ranked(source: Source, ranking: pd.DataFrame) -> str:
     settings = source.facts.settings
     return (
         f"How the units were found: the {len(ranking)} live units with the largest step in W were set to both ends of "
@@ -96,27 +96,20 @@ def _found(source: Source, ranking: pd.DataFrame) -> str:
 
 def _followed(ranking: pd.DataFrame) -> list[str]:
     """Whether the answers follow what they should: in words."""
-    result = [f"{words(name)}, {words(factor)} (r = {signed(r)})" for name, (factor, r) in followed(ranking).items()]
-    if not result:
-        return []
-    return [
-        f"The true factor whose movement the probability of a class follows best, over these {len(ranking)} units: "
-        f"{listing(result)}."
-    ]
+    told = [f"{words(name)}, {words(factor)} (r = {signed(r)})" for name, (factor, r) in followed(ranking).items()]
+    note = f"The true factor whose movement the probability of a class follows best, over these {len(ranking)} units: "
+    return [f"{note}{listing(told)}."] if told else []
 
 
 def _factor(row: dict[str, Any]) -> str:
     """The true factor that a unit moves most, in words."""
-    result = largest(row)
-    return f"{words(result[0])} {signed(result[1], 1)} sd" if result else ""
+    return f"{words(moved[0])} {signed(moved[1], 1)} sd" if (moved := largest(row)) else ""
 
 
 def _blocks(source: Source, selected: pd.DataFrame, table: pd.DataFrame, answer: str | None) -> list[Block]:
-    image = source.tensors("traversal", "traversal")["image"].permute(0, 1, 2, 4, 5, 3).numpy()
-    return [
-        _block(row, where(table, unit=row["unit"]), subset, answer)
-        for row, subset in zip(records(selected), image, strict=True)
-    ]
+    images = source.arrays("traversal", "traversal")["image"]
+    units = zip(records(selected), images, strict=True)
+    return [_block(row, where(table, unit=row["unit"]), image, answer) for row, image in units]
 
 
 def _block(row: dict[str, Any], table: pd.DataFrame, image: np.ndarray, answer: str | None) -> Block:
@@ -124,7 +117,7 @@ def _block(row: dict[str, Any], table: pd.DataFrame, image: np.ndarray, answer: 
     size = image.shape[:2]
     beside = f"{words(answer)} {signed(row[_MOVED + answer], 1)} sd, " if answer else ""
     names = table["class"].to_numpy().reshape(size)[:, 0].tolist()
-    rows = rows_shown(names)
+    rows = rows_pictured(names)
     return Block(
         title=" · ".join(filter(None, (f"unit {row['unit']}", _factor(row)))),
         detail=f"{beside}Δp = {number(row['change'], 2)}",
@@ -154,7 +147,7 @@ def _table(source: Source, selected: pd.DataFrame, answer: str | None) -> Table:
 
 
 @metrics("traversal")
-def strips_numbers(artifact: Artifact) -> dict[str, float]:
+def traversal_numbers(artifact: Artifact) -> dict[str, float]:
     """`strips/{largest_change, largest_change_flipped}` of the unit that moves the classifier most."""
     first = records(artifact.table("ranking"))[0]
     return {"strips/largest_change": first["change"], "strips/largest_change_flipped": first["flipped"]}

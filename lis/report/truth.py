@@ -15,7 +15,7 @@ from lis.report.layouts import CHANGES
 from lis.report.marks import ONE_SIDED, TWO_SIDED, diagonal, dots, facets, matrices, padded, write
 from lis.report.section import Picture, Section, Table, crossed, metrics, section
 from lis.report.source import Source, colours
-from lis.report.style import MUTED, light_grid, plain, styled
+from lis.report.style import MUTED, plain
 from lis.report.tables import known, mean, records, where
 from lis.report.wording import counted, listing, number, signed
 from lis.store import Artifact
@@ -56,7 +56,9 @@ def truth(source: Source) -> Section:
         Picture("truth-agreement", agreement_figure(table, list(drawn), measures), _MATRICES),
         Picture("truth-units", scatter, _SCATTER.format(_said(measures[0]))),
     ]
-    return Section(_TITLE, _lead(summary, records(facts)[0]), figures, [_table(table)], _notes(table))
+    small = listing(list(dict.fromkeys(where(table, interpreted=False)["label"])))
+    notes = [f"Left out of the means, as too small to be interpreted: {small}."] if small else []
+    return Section(_TITLE, _lead(summary, records(facts)[0]), figures, [_table(table)], notes)
 
 
 def _said(measure: str) -> str:
@@ -93,11 +95,6 @@ def _table(table: pd.DataFrame) -> Table:
     )
 
 
-def _notes(table: pd.DataFrame) -> list[str]:
-    small = list(dict.fromkeys(where(table, interpreted=False)["label"]))
-    return [f"Left out of the means, as too small to be interpreted: {listing(small)}."] if small else []
-
-
 @metrics("truth")
 def truth_numbers(artifact: Artifact) -> dict[str, float]:
     """`truth/<measure>/{spearman, overlap}`: means over labels."""
@@ -105,7 +102,6 @@ def truth_numbers(artifact: Artifact) -> dict[str, float]:
     return {f"truth/{measure}/{name}": value for measure, values in summary.items() for name, value in values.items()}
 
 
-@styled
 def measured_and_true(table: pd.DataFrame, agreement: pd.DataFrame, colours: Mapping[str, str], measure: str) -> Figure:
     """A panel per label, a dot per unit: mean true change to the right, mean measured change up.
 
@@ -117,7 +113,7 @@ def measured_and_true(table: pd.DataFrame, agreement: pd.DataFrame, colours: Map
     """
     facts = {row["label"]: row for row in records(where(agreement, measure=measure))}
     labels = [label for label in colours if label in facts]
-    figure, panels = facets(labels, 5, 2.05, 0.4, x=f"true {CHANGES[measure]}", y="measured")
+    figure, panels = facets(labels, 5, 2.05, 0.4, x=f"true {CHANGES[measure]}", y="measured", lines="both")
     for axis, label in panels:
         _panel(axis, where(table, measure=measure, label=label), facts[label], colours[label])
     return figure
@@ -134,10 +130,8 @@ def _panel(axis: Axes, table: pd.DataFrame, facts: dict[str, Any], colour: str) 
     axis.set_title(name, color=colour if facts["interpreted"] else MUTED)
     axis.set(xlim=limits, ylim=limits, aspect="equal")
     axis.locator_params(nbins=4)
-    light_grid(axis, "both")
 
 
-@styled
 def agreement_figure(table: pd.DataFrame, labels: Sequence[str], measures: Sequence[str]) -> Figure:
     """Label × measure: rank correlation over units and shared heads, of means over samples and within samples.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +14,7 @@ from lis.report.marks import dot, facets, heat, matrix, names_down, symmetric
 from lis.report.pictures import HOW_TO_READ, pictured
 from lis.report.section import Picture, Section, Table, crossed, section
 from lis.report.source import Source, colours, label_names
-from lis.report.style import HALF, MUTED, plain, sheet, styled
+from lis.report.style import HALF, MUTED, plain, sheet
 from lis.report.tables import column, known, mean_by, records, where
 from lis.report.wording import counted, number, share, words
 
@@ -43,12 +42,9 @@ def tuned_units(source: Source) -> Section:
     table = known(source.table("unit_statistics", "ranking"), "change")
     if where(table, interpreted=True).empty:
         return Section(_TITLE, _NOTHING)
-    figures, top = (
-        pictured(source, "measures", "unit-trajectories", _TRAJECTORIES),
-        source.facts.settings["unit_statistics.top"],
-    )
-    area = where(table, measure="area")
-    if len(area):
+    figures = pictured(source, "measures", "unit-trajectories", _TRAJECTORIES)
+    top = source.facts.settings["unit_statistics.top"]
+    if len(area := where(table, measure="area")):
         figures.append(Picture("unit-ranking", ranking(area, colours(source), top), _RANKING.format(top)))
     return Section(_TITLE, _lead(table), figures, [_table(source, table)])
 
@@ -73,6 +69,8 @@ def _lead(table: pd.DataFrame) -> str:
 
 def _table(source: Source, table: pd.DataFrame) -> Table:
     """A row per label: the first units of each measure, bold where the first is beyond random directions."""
+    seen = set(where(table, interpreted=True)["label"])
+    remarks = dict.fromkeys(table["label"], " (too small)") | dict.fromkeys(seen, "")
 
     def ranked(label: str, measure: str) -> pd.DataFrame:
         return where(table, label=label, measure=measure)
@@ -82,7 +80,7 @@ def _table(source: Source, table: pd.DataFrame) -> Table:
         "95 % of random directions at an equal step in W. Areas are means of their log₂ ratio, angles those of axes, "
         "with their resultant length R (1: all samples turn alike); where it is not beyond chance (Rayleigh's test, "
         "p > 0.05) there is no angle. In brackets also in how many of the samples the measure is known at both ends "
-        "(15/20), where it is not in all. Every unit, with intervals: tables/units/ranking.parquet."
+        "(15/20), where it is not in all. Every unit, with intervals: tables/unit_statistics/ranking.parquet."
     )
     return crossed(
         caption,
@@ -90,34 +88,24 @@ def _table(source: Source, table: pd.DataFrame) -> Table:
         dict.fromkeys(table["measure"]),
         lambda label, measure: _cell(ranked(label, measure)),
         corner="label",
-        name=lambda label: words(label) + _remark(where(table, label=label)),
+        name=lambda label: words(label) + remarks.get(label, " (never seen)"),
         bold=lambda *cell: bool((where(ranked(*cell), rank=1)["p_control"] <= SIGNIFICANT).any()),
     )
 
 
-def _remark(rows: pd.DataFrame) -> str:
-    if rows.empty:
-        return " (never seen)"
-    return " (too small)" if where(rows, interpreted=True).empty else ""
-
-
 def _cell(ranked: pd.DataFrame) -> str:
-    """The first units, with the first one's change."""
+    """The first units, with the first one's change, and what that rests on."""
     head = records(ranked.nsmallest(_HEAD, columns="rank"))
-    return ", ".join([*map(_first, head[:1]), *(str(row["unit"]) for row in head[1:])]) or "–"
-
-
-def _first(row: dict[str, Any]) -> str:
-    """A unit with its change, and what that rests on."""
-    facts = [changed(row["measure"], row["change"])]
+    if not head:
+        return "–"
+    row, facts = head[0], [changed(head[0]["measure"], head[0]["change"])]
     if row["measure"] == "angle":
         facts.append(f"R {number(row['resultant'], 2)}")
     if row["n"] < row["samples"]:
         facts.append(f"{int(row['n'])}/{int(row['samples'])}")
-    return f"{row['unit']} ({', '.join(facts)})"
+    return ", ".join([f"{row['unit']} ({', '.join(facts)})", *(str(row["unit"]) for row in head[1:])])
 
 
-@styled
 def ranking(table: pd.DataFrame, colours: Mapping[str, str], most: int = 10) -> Figure:
     """A panel per label with the units that change one measure most: mean over samples and its interval.
 
@@ -148,7 +136,6 @@ def _ranked(axis: Axes, table: pd.DataFrame, colour: str) -> None:
     axis.locator_params(axis="x", nbins=4)
 
 
-@styled
 def overlap(table: pd.DataFrame, measures: Sequence[str], top: int) -> Figure:
     """How many of the first `top` units two measures share, as a mean over labels.
 

@@ -14,17 +14,17 @@ from matplotlib.patches import Patch
 
 from lis.report.animations import animation_names
 from lis.report.layouts import CHANGES, changed, mosaic, overlay
-from lis.report.marks import bare, picture
+from lis.report.marks import bare, picture, write
 from lis.report.section import Picture, Section, Table, section
 from lis.report.source import Source
-from lis.report.style import INK, MUTED, RULE, WIDE, class_colours, label_colours, light_grid, plain, sheet, styled
+from lis.report.style import INK, MUTED, RULE, WIDE, class_colours, label_colours, plain, sheet, styled
 from lis.report.tables import records, where
 from lis.report.wording import interval, listing, number, share, signed, words
 
 _NAMES = ("traversal", "steps", "affected", "facts")
 _CURVES = 3
 """Labels per measure that are drawn and listed."""
-_STRIPS = (
+_TRAVERSAL = (
     "Test samples from the smallest to the largest value of the {what}. In the r that is asked for, all that is "
     "orthogonal to it stays as it is; in the picture, encoded again, that moves too (see “other units” in the table)."
 )
@@ -78,47 +78,43 @@ def drawn(affected: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
 
 def _view(source: Source, stage: str) -> Section:
     facts, most = source.json(stage, "facts"), drawn(source.table(stage, "affected"))
-    result = {name: values.numpy() for name, values in source.tensors(stage, "traversal").items()}
+    arrays = source.arrays(stage, "traversal")
     what, symbol = ("activation", "r") if facts["unit"] >= 0 else ("projection", "r·d")
-    colours = _colours(facts, most)
-    strips = filmstrips(_strips(source, result, facts, colours), result["value"], symbol, colours)
-    panels = [*_panels(source, stage, result, most), _probability(source, result)]
-    curves = courses(panels, result["value"], result["projection"], f"{what} {symbol}")
-    caption = _STRIPS.format(what=f"{what} {symbol}") + _PARTS * bool(colours)
-    pictures = [Picture(stage, strips, caption, "photo"), Picture(f"{stage}-curves", curves, _COURSES)]
-    tables = [_facts_table(facts, result), *([_affected_table(most)] if colours else [])]
+    labels = {row["label"] for rows in most.values() for row in rows}
+    colours = {name: colour for name, colour in label_colours(facts["labels"]).items() if name in labels}
+    traversal = filmstrips(_samples(source, arrays, facts, colours), arrays["value"], symbol, colours)
+    curves = courses(_panels(source, stage, arrays, most), arrays["value"], arrays["projection"], f"{what} {symbol}")
+    caption = _TRAVERSAL.format(what=f"{what} {symbol}") + _PARTS * bool(colours)
+    pictures = [Picture(stage, traversal, caption, "photo"), Picture(f"{stage}-curves", curves, _COURSES)]
+    tables = [_facts_table(facts, arrays), *([_affected_table(most)] if colours else [])]
     notes = [_NEAR_DEAD] if facts["status"] == "near-dead" else []
     notes.append(f"As moving pictures, in the folder of the figures: {listing(animation_names(source, stage))}.")
     return Section(title(facts), _lead(source, stage, facts, most), pictures, tables, notes)
 
 
-def _colours(facts: dict[str, Any], most: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
-    """Of the labels that are shown, in the order of all."""
-    selected = {row["label"] for rows in most.values() for row in rows}
-    return {name: colour for name, colour in label_colours(facts["labels"]).items() if name in selected}
-
-
-def _strips(
-    source: Source, result: dict[str, np.ndarray], facts: dict[str, Any], colours: dict[str, str]
-) -> list[Strip]:
-    """A strip per sample, its masks reduced to the labels that are shown."""
+def _samples(
+    source: Source, arrays: dict[str, np.ndarray], facts: dict[str, Any], colours: dict[str, str]
+) -> list[Sample]:
+    """The samples, their masks reduced to the labels that are shown."""
     values = np.zeros(1 + len(facts["labels"]), np.uint8)
     for index, name in enumerate(colours, 1):
         values[1 + facts["labels"].index(name)] = index
-    strips = []
-    for k, c in enumerate(result["class_index"]):
-        p, image = result["probability"][k, :, c], result["image"][k].transpose(0, 2, 3, 1)
-        detail, mask = f"p {p[0]:.2f} → {p[-1]:.2f}", values[result["mask"][k]]
-        strips.append(Strip(plain(source.facts.class_names[c]), detail, image, mask if colours else None))
-    return strips
+    samples = []
+    for k, c in enumerate(arrays["class_index"]):
+        p, image = arrays["probability"][k, :, c], arrays["image"][k]
+        detail, mask = f"p {p[0]:.2f} → {p[-1]:.2f}", values[arrays["mask"][k]]
+        samples.append(Sample(plain(source.facts.class_names[c]), detail, image, mask if colours else None))
+    return samples
 
 
 def _panels(
-    source: Source, stage: str, result: dict[str, np.ndarray], most: dict[str, list[dict[str, Any]]]
+    source: Source, stage: str, arrays: dict[str, np.ndarray], most: dict[str, list[dict[str, Any]]]
 ) -> list[Panel]:
-    """A panel per measure that changes at all, with the labels that change most."""
+    """A panel per measure that changes at all, with the labels that change most, and one of the probability of the
+    samples' own classes.
+    """
     table, colours = source.table(stage, "measures"), label_colours(source.json(stage, "facts")["labels"])
-    size, panels = (len(result["projection"]), len(result["value"])), []
+    size, panels = (len(arrays["projection"]), len(arrays["value"])), []
     for measure, rows in most.items():
         subset = {row["label"]: where(table, label=row["label"], measure=measure)["change"] for row in rows}
         curves = [
@@ -127,15 +123,10 @@ def _panels(
         ]
         axis, mean = CHANGES[measure].replace(f" of {measure}", ""), measure != "angle"
         panels += [Panel(words(measure), axis, curves, mean=mean)] if curves else []
-    return panels
-
-
-def _probability(source: Source, result: dict[str, np.ndarray]) -> Panel:
-    """The probability of the samples' own classes, a curve per class."""
-    names, index, p = source.facts.class_names, result["class_index"], result["probability"]
+    names, index, p = source.facts.class_names, arrays["class_index"], arrays["probability"]
     colours = class_colours(names)
     curves = [Curve(plain(names[c]), colours[names[c]], p[index == c][:, :, c]) for c in np.unique(index)]
-    return Panel("probability", "of the sample's own class", curves, (-0.05, 1.05))
+    return [*panels, Panel("probability", "of the sample's own class", curves, (-0.05, 1.05))]
 
 
 def _lead(source: Source, stage: str, facts: dict[str, Any], most: dict[str, list[dict[str, Any]]]) -> str:
@@ -153,22 +144,19 @@ def _lead(source: Source, stage: str, facts: dict[str, Any], most: dict[str, lis
     )
 
 
-def _facts_table(facts: dict[str, Any], result: dict[str, np.ndarray]) -> Table:
+def _facts_table(facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> Table:
     """Range, step and faithfulness of the unit or direction."""
     known = {name: np.nan if value is None else value for name, value in facts.items()}
     step = interval(known["step_norm"], known.get("step_norm_low", np.nan), known.get("step_norm_high", np.nan))
-    rows = [
-        ["range over the training pairs", f"{number(known['low'])} to {number(known['high'])}"],
-        ["mean ± standard deviation over the training pairs", f"{number(known['mean'])} ± {number(known['std'])}"],
-        ["of the samples shown", listing([number(float(value), 2) for value in result["projection"]])],
-        ["linked step, ‖w̃(last) − w̃(first)‖", step],
-        [
-            "re-encoded share: share of the step found when the images are encoded again",
-            share(known["reencoded_share"]),
-        ],
-        ["other units: root mean square change, in standard deviations", number(known["off_target"], 2)],
-    ]
-    return Table(f"{title(facts)} ({facts['status']}).", ["", ""], rows)
+    rows = {
+        "range over the training pairs": f"{number(known['low'])} to {number(known['high'])}",
+        "mean ± standard deviation over the training pairs": f"{number(known['mean'])} ± {number(known['std'])}",
+        "of the samples shown": listing([number(float(value), 2) for value in arrays["projection"]]),
+        "linked step, ‖w̃(last) − w̃(first)‖": step,
+        "re-encoded share: share of the step found when the images are encoded again": share(known["reencoded_share"]),
+        "other units: root mean square change, in standard deviations": number(known["off_target"], 2),
+    }
+    return Table(f"{title(facts)} ({facts['status']}).", ["", ""], list(rows.items()))
 
 
 def _affected_table(most: dict[str, list[dict[str, Any]]]) -> Table:
@@ -188,7 +176,7 @@ def _affected(row: dict[str, Any]) -> str:
 
 
 @dataclass(frozen=True)
-class Strip:
+class Sample:
     """One sample in t steps."""
 
     name: str
@@ -226,17 +214,21 @@ class Panel:
     """Whether the mean over the samples is drawn: turns to opposite sides have none."""
 
 
-@styled
-def filmstrips(strips: Sequence[Strip], value: np.ndarray, symbol: str, colours: Mapping[str, str]) -> Figure:
+def filmstrips(samples: Sequence[Sample], value: np.ndarray, symbol: str, colours: Mapping[str, str]) -> Figure:
     """Two lines per sample, the images and the same with their parts outlined; the values of r stand above.
 
     Args:
-        strips: samples, each in as many steps.
+        samples: each in as many steps.
         value: of the unit or the projection, `[t]`.
         symbol: what the value is called.
         colours: label to colour, in the order of the masks' values; those that are drawn.
     """
-    lines = [line for strip in strips for line in _lines(strip, colours)]
+    lines, inks = [], list(colours.values())
+    for sample in samples:
+        lines.append(sample.image)
+        if sample.mask is not None and inks:
+            parts = [overlay(*pair, inks, 0.25) for pair in zip(sample.image, sample.mask, strict=True)]
+            lines.append(np.stack(parts))
     steps = len(value)
     cell = min(_CELL, (WIDE - _NAME) / steps, _TALLEST / len(lines))
     head, foot = 0.28, 0.34 * bool(colours)
@@ -244,59 +236,41 @@ def filmstrips(strips: Sequence[Strip], value: np.ndarray, symbol: str, colours:
     figure = Figure(figsize=(width, height))
     axis = figure.add_axes((_NAME / width, foot / height, steps * cell / width, len(lines) * cell / height))
     picture(axis, mosaic(lines))
-    each = len(lines) // len(strips)
-    for index, strip in enumerate(strips):
+    each = len(lines) // len(samples)
+    x, inch = -0.1 / (steps * cell), 1 / (len(lines) * cell)
+    for index, sample in enumerate(samples):
         y = 1 - (index * each + 0.5) / len(lines)
-        style: dict[str, Any] = {"transform": axis.transAxes, "ha": "right", "va": "center"}
-        axis.text(-0.1 / (steps * cell), y, strip.name, size=9, **style)
-        below = y - 0.2 / (len(lines) * cell)
-        axis.text(-0.1 / (steps * cell), below, strip.detail, size=8.5, color=MUTED, **style)
+        write(axis, x, y, sample.name, size=9, ha="right", va="center")
+        write(axis, x, y - 0.2 * inch, sample.detail, size=8.5, color=MUTED, ha="right", va="center")
     for step, at in enumerate(value):
-        text = f"{symbol} = {number(float(at), 2)}" if step == 0 else number(float(at), 2)
-        x = (step + 0.5) / steps
-        axis.text(x, 1 + 0.06 / (len(lines) * cell), text, transform=axis.transAxes, ha="center", color=MUTED, size=8.5)
+        text = f"{symbol} = " * (step == 0) + number(float(at), 2)
+        write(axis, (step + 0.5) / steps, 1 + 0.06 * inch, text, ha="center", color=MUTED, size=8.5)
     if colours:
         _legend(figure, colours)
     return figure
 
 
-@styled
-def courses(panels: Sequence[Panel], value: np.ndarray, subset: np.ndarray, what: str) -> Figure:
+def courses(panels: Sequence[Panel], value: np.ndarray, own: np.ndarray, what: str) -> Figure:
     """A panel per quantity: its mean over the samples over r, each sample as a thin line.
 
     Args:
         panels: what is drawn.
         value: r at each step, `[t]`.
-        subset: the samples' own r, `[n]`: marks on the horizontal axis.
+        own: the samples' own r, `[n]`: marks on the horizontal axis.
         what: the horizontal axis.
     """
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
-    figure, axes = sheet(WIDE, 0.4 + 2.3 * rows, rows, columns)
+    figure, axes = sheet(WIDE, 0.4 + 2.3 * rows, rows, columns, lines="y")
     figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
     for axis, panel in zip(axes.flat, panels, strict=False):
         _course(axis, panel, value)
-        axis.plot(
-            subset,
-            np.zeros(len(subset)),
-            "|",
-            color=INK,
-            markersize=9,
-            transform=axis.get_xaxis_transform(),
-            clip_on=False,
-        )
+        marks: dict[str, Any] = {"color": INK, "markersize": 9, "clip_on": False}
+        axis.plot(own, np.zeros(len(own)), "|", transform=axis.get_xaxis_transform(), **marks)
         axis.set_xlabel(what)
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
     return figure
-
-
-def _lines(strip: Strip, colours: Mapping[str, str]) -> list[np.ndarray]:
-    """The images of a sample, and, where its parts are known, the same with outlines."""
-    if strip.mask is None or not colours:
-        return [strip.image]
-    drawn = [overlay(*pair, list(colours.values()), 0.25) for pair in zip(strip.image, strip.mask, strict=True)]
-    return [strip.image, np.stack(drawn)]
 
 
 def _course(axis: Axes, panel: Panel, value: np.ndarray) -> None:
@@ -312,7 +286,6 @@ def _course(axis: Axes, panel: Panel, value: np.ndarray) -> None:
             axis.plot(value, mean, "o-", color=curve.colour, linewidth=1.8, markersize=3.5, label=curve.name)
     axis.set_title(panel.title)
     axis.set(ylabel=panel.axis, ylim=panel.limits)
-    light_grid(axis, "y")
     if panel.curves:
         axis.legend(fontsize=8, loc="best")
 
@@ -331,15 +304,13 @@ def overlays(images: Mapping[str, np.ndarray], colours: Mapping[str, str]) -> Fi
         colours: label to colour.
     """
     lines = -(-len(images) // _COLUMNS)
-    cell = WIDE / _COLUMNS
-    figure = Figure(figsize=(WIDE, lines * (cell + 0.1) + 0.4))
-    foot = 0.4 / figure.get_figheight()
-    height = (1 - foot) / lines
+    figure = Figure(figsize=(WIDE, lines * (WIDE / _COLUMNS + 0.1) + 0.4))
+    height = (1 - 0.4 / figure.get_figheight()) / lines
     _legend(figure, colours)
     for index, (name, image) in enumerate(images.items()):
         line, column = divmod(index, _COLUMNS)
-        box = ((column + 0.02) / _COLUMNS, 1 - (line + 1) * height, 0.96 / _COLUMNS, height * 0.9)
-        axis = figure.add_axes(box)
+        left, bottom = (column + 0.02) / _COLUMNS, 1 - (line + 1) * height
+        axis = figure.add_axes((left, bottom, 0.96 / _COLUMNS, height * 0.9))
         axis.imshow(image, interpolation="antialiased")
         axis.set_title(plain(name).removesuffix(".png"), size=8.5, weight="normal", pad=2)
         bare(axis)

@@ -12,11 +12,11 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 
-from lis.report.marks import bare, heat, matrix
+from lis.report.marks import bare, heat
 from lis.report.section import Picture, Section, section
 from lis.report.source import Source, colours
-from lis.report.style import MUTED, RULE, WIDE, plain, sheet, styled
-from lis.report.tables import column, known, records, where
+from lis.report.style import MUTED, RULE, WIDE, plain, sheet
+from lis.report.tables import column, known, records
 from lis.report.wording import counted, share, words
 from lis.units.unit_map import CROWD
 
@@ -44,36 +44,30 @@ def unit_map(source: Source) -> Section:
     tree = source.json("unit_statistics", "tree")
     if known(units, "strength").empty:
         return Section(_TITLE, _NOTHING)
-    figures, placed = [], known(units, "x")
-    if len(placed):
-        figures.append(Picture("unit-map", map_figure(placed, colours(source)), _MAP))
+    figures, mapped = [], known(units, "x")
+    if len(mapped):
+        figures.append(Picture("unit-map", map_figure(mapped, colours(source)), _MAP))
     if len(tree["linkage"]):
         drawn = clusters_figure(np.asarray(tree["linkage"]), tree["order"], units, clusters, colours(source))
         figures.append(Picture("unit-clusters", drawn, _TREE))
-    return Section(_TITLE, _lead(units, clusters), figures, notes=[] if len(placed) else [_FEW])
+    return Section(_TITLE, _lead(units, clusters), figures, notes=[] if len(mapped) else [_FEW])
 
 
 def _lead(units: pd.DataFrame, clusters: pd.DataFrame) -> str:
     """What most units change most, and the branch that is most selective."""
     counts = units["label"].value_counts()
     label, n = str(counts.index[0]), int(counts.iloc[0])
-    result = [{**row, "share": _share(row, clusters)} for row in records(clusters)]
-    best = max(result, key=lambda row: row["share"])
+    vectors = clusters.drop(columns=["cluster", "units", "label"]).to_numpy(dtype=float)
+    shares = vectors.max(1) / np.where(vectors.sum(1) > 0, vectors.sum(1), np.inf)
+    best = records(clusters)[int(shares.argmax())]
     return (
-        f"The label that most units change most is {words(label)}: {n:,} of {len(units):,}. Of {len(result)} branches "
-        f"of the tree, number {best['cluster']} ({counted(best['units'], 'unit')}) is the most selective: "
-        f"{words(best['label'])} makes up {share(best['share'])} of its change. The largest branch holds "
+        f"The label that most units change most is {words(label)}: {n:,} of {len(units):,}. Of {len(clusters)} "
+        f"branches of the tree, number {best['cluster']} ({counted(best['units'], 'unit')}) is the most selective: "
+        f"{words(best['label'])} makes up {share(float(shares.max()))} of its change. The largest branch holds "
         f"{counted(int(column(clusters, 'units').max()), 'unit')}."
     )
 
 
-def _share(row: dict, clusters: pd.DataFrame) -> float:
-    """Share of the strongest label in a branch's mean label vector."""
-    values = [float(row[name]) for name in clusters.columns if name not in ("cluster", "units", "label")]
-    return max(values) / sum(values) if sum(values) > 0 else 0.0
-
-
-@styled
 def map_figure(table: pd.DataFrame, colours: Mapping[str, str]) -> Figure:
     """Units as dots in the plane, coloured by the label that they change most, larger where they change it more.
 
@@ -96,7 +90,6 @@ def map_figure(table: pd.DataFrame, colours: Mapping[str, str]) -> Figure:
     return figure
 
 
-@styled
 def clusters_figure(
     linkage: np.ndarray, order: Sequence[int], units: pd.DataFrame, table: pd.DataFrame, colours: Mapping[str, str]
 ) -> Figure:
@@ -110,9 +103,9 @@ def clusters_figure(
         colours: of the labels, which are the columns of the matrix.
     """
     labels = [label for label in colours if label in table]
-    indices = pd.DataFrame(units.iloc[list(order)])
-    result = [name for name in dict.fromkeys(indices["cluster"]) if len(where(table, cluster=name))]
-    height = max(3.2, 0.65 + 0.36 * len(result))
+    leaves = pd.DataFrame(units.iloc[list(order)])
+    clusters = [name for name in dict.fromkeys(leaves["cluster"]) if name in set(table["cluster"])]
+    height = max(3.2, 0.65 + 0.36 * len(clusters))
     figure = Figure(figsize=(WIDE, height))
     bottom, tall = 0.1 / height, 1 - 0.65 / height
     tree, band, between, cells = (
@@ -121,11 +114,17 @@ def clusters_figure(
     )
     _tree(tree, linkage, order)
     tree.set_title("tree of units", pad=8)
-    selected = [[to_rgb(colours.get(str(label), MUTED))] for label in indices["label"]]
-    band.imshow(selected, aspect="auto", interpolation="nearest")
+    inks = [[to_rgb(colours.get(str(label), MUTED))] for label in leaves["label"]]
+    band.imshow(inks, aspect="auto", interpolation="nearest")
     bare(band)
-    _bands(between, indices["cluster"].to_numpy(), result)
-    _vectors(cells, table, result, labels, colours)
+    _bands(between, leaves["cluster"].to_numpy(), clusters)
+    values = table.set_index("cluster").loc[clusters]
+    names = [f"{name} · {counted(count, 'unit')}" for name, count in values["units"].items()]
+    values = values[labels].to_numpy(dtype=float)
+    heat(cells, values, names, labels, (0, float(np.nanmax(values, initial=0.0)) or 1.0), "{:.2f}".format)
+    for tick, label in zip(cells.get_xticklabels(), labels, strict=True):
+        tick.set_color(colours[label])
+        tick.set_fontweight("bold")
     return figure
 
 
@@ -155,27 +154,13 @@ def _tree(axis: Axes, linkage: np.ndarray, order: Sequence[int]) -> None:
     bare(axis)
 
 
-def _bands(axis: Axes, cluster: np.ndarray, result: Sequence[int]) -> None:
+def _bands(axis: Axes, cluster: np.ndarray, names: Sequence[int]) -> None:
     """From the units of each cluster to its row of the matrix; a cluster is contiguous in the tree."""
-    for row, name in enumerate(result):
-        subset = np.flatnonzero(cluster == name)
-        first, last = subset.min() / len(cluster), (subset.max() + 1) / len(cluster)
-        low, high = (row + 0.06) / len(result), (row + 0.94) / len(result)
+    for row, name in enumerate(names):
+        leaves = np.flatnonzero(cluster == name)
+        first, last = leaves.min() / len(cluster), (leaves.max() + 1) / len(cluster)
+        low, high = (row + 0.06) / len(names), (row + 0.94) / len(names)
         corners = [(0, first), (0, last), (1, high), (1, low)]
         axis.add_patch(Polygon(corners, facecolor=RULE, edgecolor="white", linewidth=1, alpha=0.7))
     axis.set(xlim=(0, 1), ylim=(1, 0))
     bare(axis)
-
-
-def _vectors(
-    axis: Axes, table: pd.DataFrame, result: Sequence[int], labels: Sequence[str], colours: Mapping[str, str]
-) -> None:
-    rows = {row["cluster"]: row for row in records(table)}
-    long = pd.DataFrame([{"c": name, "label": label, "v": rows[name][label]} for name in result for label in labels])
-    values = matrix(long, ("c", result), ("label", labels), "v")
-    names = [f"{name} · {counted(rows[name]['units'], 'unit')}" for name in result]
-    largest = float(np.nanmax(np.nan_to_num(values), initial=0.0)) or 1.0
-    heat(axis, values, names, labels, (0, largest), lambda value: f"{value:.2f}")
-    for tick, label in zip(axis.get_xticklabels(), labels, strict=True):
-        tick.set_color(colours[label])
-        tick.set_fontweight("bold")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +13,7 @@ from lis.report.marks import facets, write
 from lis.report.pictures import HOW_TO_READ, pictured
 from lis.report.section import Picture, Section, section
 from lis.report.source import Source
-from lis.report.style import LINK_RED, PAIRING, plain, styled
+from lis.report.style import LINK_RED, PAIRING, plain
 from lis.report.tables import ends, known, largest, mean, mean_by, records, where
 from lis.report.tuning import SIGNIFICANT, overlap
 from lis.report.wording import listing, number, probability
@@ -27,7 +26,7 @@ _CHANGES = (
     "Mean changes of every label by every unit, divided by the largest of the measure, beside the normal curve with "
     "the same mean and standard deviation. Test: D'Agostino and Pearson."
 )
-_SHOWN = {
+_PICTURED = {
     "shape": ("unit-shape", "Eccentricity and angle: the label that one unit changes most, and its first units. "),
     "outline": ("unit-outline", "One label on one sample, and the first units for three measures. "),
     "surface": ("unit-surface", "The largest label on one sample, and the first units for luminance and entropy. "),
@@ -42,17 +41,17 @@ def measures(source: Source) -> Section:
     shared, test = source.table("unit_statistics", "overlap"), source.table("unit_statistics", "distribution")
     if shared.empty:
         return Section(_TITLE, "No label is large enough to be interpreted, so that nothing is compared.")
-    top, units = (
-        int(source.facts.settings["unit_statistics.top"]),
-        len(set(source.table("unit_statistics", "ranking")["unit"])),
-    )
+    top = int(source.facts.settings["unit_statistics.top"])
+    units = len(set(source.table("unit_statistics", "ranking")["unit"]))
     chance = number(min(top, units) ** 2 / units, 2)  # expected of two random choices of `top` units
-    figures = [x for figure, (name, what) in _SHOWN.items() for x in pictured(source, figure, name, what + HOW_TO_READ)]
+    figures = [
+        x for figure, (name, what) in _PICTURED.items() for x in pictured(source, figure, name, what + HOW_TO_READ)
+    ]
     drawn = overlap(shared, list(dict.fromkeys(test["measure"])), top)
     figures.append(Picture("unit-overlap", drawn, _OVERLAP.format(top=top, chance=chance)))
-    scaled, tested = source.tensors("unit_statistics", "scaled"), known(test, "p_normal")
+    scaled, tested = source.arrays("unit_statistics", "scaled"), known(test, "p_normal")
     if len(tested):
-        drawn = changes({name: scaled[name].numpy() for name in tested["measure"]}, tested)
+        drawn = changes({name: scaled[name] for name in tested["measure"]}, tested)
         figures.append(Picture("unit-changes", drawn, _CHANGES))
     return Section(_TITLE, f"{_shared(shared, top, chance)} {_normal(test)}", figures)
 
@@ -78,7 +77,6 @@ def _normal(test: pd.DataFrame) -> str:
     return f"Changes {verdict}: their excess kurtosis lies between {low} and {high}, and is 0 in a normal distribution."
 
 
-@styled
 def changes(scaled: Mapping[str, np.ndarray], table: pd.DataFrame) -> Figure:
     """A panel per measure: density of the changes, and the normal curve with their mean and standard deviation.
 
@@ -96,18 +94,9 @@ def changes(scaled: Mapping[str, np.ndarray], table: pd.DataFrame) -> Figure:
             axis.plot(grid, norm.pdf(grid, float(np.mean(values)), std), color=LINK_RED)
         axis.set(xlim=(-1, 1), xticks=[-1, -0.5, 0, 0.5, 1])
         axis.set_title(plain(measure))
-        write(
-            axis, 0.98, 0.96, _test(records(where(table, measure=measure))[0]), ha="right", va="top", linespacing=1.45
-        )
+        row = records(where(table, measure=measure))[0]
+        p = f"normal: p = {probability(row['p_normal'])}".replace("= <", "<")
+        moments = f"skew {number(row['skew'], 2)}\nexcess kurtosis {number(row['kurtosis'], 2)}"
+        text = f"n = {int(row['n']):,}\n{p}\n{moments}"
+        write(axis, 0.98, 0.96, text, ha="right", va="top", linespacing=1.45)
     return figure
-
-
-def _test(row: dict[str, Any]) -> str:
-    p = probability(row["p_normal"])
-    lines = [
-        f"n = {int(row['n']):,}",
-        f"normal: p {p}" if p.startswith("<") else f"normal: p = {p}",
-        f"skew {number(row['skew'], 2)}",
-        f"excess kurtosis {number(row['kurtosis'], 2)}",
-    ]
-    return "\n".join(lines)
