@@ -12,6 +12,8 @@ from scipy.stats import binomtest, false_discovery_control, rankdata
 from torch import Tensor
 
 RESAMPLES = 1000
+SIGNIFICANT = 0.05
+"""Largest p, or q where many are tested, at which something is called significant."""
 AT_ONCE = 2**22
 """Resampled means, or draws, in memory at once."""
 _QUANTILES = (0.025, 0.975)

@@ -78,8 +78,19 @@ def _kind(key: str) -> str:
 
 
 def current_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
-    """The numbers of a run by the names that they have now."""
-    return {RENAMED["metric"].get(name, name): value for name, value in metrics.items()}
+    """The numbers of a run by the names that they have now.
+
+    Example:
+        >>> current_metrics({"units/relevant/pug": 3, "link/ridge": 1.0})
+        {'unit_statistics/relevant/pug': 3, 'link/ridge': 1.0}
+    """
+    return {_current_metric(name): value for name, value in metrics.items()}
+
+
+def _current_metric(name: str) -> str:
+    """What a number is called now: where it has no new name of its own, its stage may have."""
+    stage, slash, rest = name.partition("/")
+    return RENAMED["metric"].get(name, RENAMED["stage"].get(stage, stage) + slash + rest)
 
 
 def earlier_stages(stage: str) -> list[str]:

@@ -209,35 +209,33 @@ def _split(split: str, count: Callable[[Context], int]) -> Stage:
             ValueError: an unknown class or way to accept; fewer than one sample wanted; a class whose acceptance rate
                 is below `pairs.min_acceptance`; a sample that is not finite.
         """
-        n, tallies = count(ctx), _tallies(ctx)
-        shards, total = _collect(ctx, split, n, tallies), n * len(tallies)
-        tensors = {
-            "r": torch.empty(total, ctx.classifier.units),
-            "w": torch.empty(total, ctx.generator.w_dim),
-            "class_index": torch.arange(len(tallies)).repeat_interleave(n),
-            "sample_index": torch.empty(total, dtype=torch.int64),
-        }
-        row = 0
-        for chunk in (chunk for tally in tallies for chunk in _chunks(tally, shards[tally.source], n)):
-            for name, values in chunk.items():
-                tensors[name][row : row + len(values)] = values
-            row += len(chunk["r"])
-        draft.tensors("pairs", tensors)
-        rows = [(tally.name, drawn := tally.needed(n), n, n / drawn) for tally in tallies]
-        draft.table("acceptance", pd.DataFrame(rows, columns=["class", "drawn", "accepted", "rate"]))
+        _write_pairs(ctx, split, count(ctx), draft)
 
     return build
 
 
+def _write_pairs(ctx: Context, split: str, n: int, draft: Draft) -> None:
+    tallies = _tallies(ctx)
+    shards, total = _collect(ctx, split, n, tallies), n * len(tallies)
+    tensors = {
+        "r": torch.empty(total, ctx.classifier.units),
+        "w": torch.empty(total, ctx.generator.w_dim),
+        "class_index": torch.arange(len(tallies)).repeat_interleave(n),
+        "sample_index": torch.empty(total, dtype=torch.int64),
+    }
+    row = 0
+    for chunk in (chunk for tally in tallies for chunk in _chunks(tally, shards[tally.source], n)):
+        for name, values in chunk.items():
+            tensors[name][row : row + len(values)] = values
+        row += len(chunk["r"])
+    draft.tensors("pairs", tensors)
+    rows = [(tally.name, drawn := tally.needed(n), n, n / drawn) for tally in tallies]
+    draft.table("acceptance", pd.DataFrame(rows, columns=["class", "drawn", "accepted", "rate"]))
+
+
 train_pairs = _split("train", lambda ctx: ctx.config.pairs.train)
-
-
 test_pairs = _split("test", lambda ctx: ctx.config.pairs.test)
-
-
 tuning_pairs = _split("tuning", lambda ctx: ctx.config.tuning.seeds)
-
-
 _SPLITS = {"train": train_pairs, "test": test_pairs, "tuning": tuning_pairs}
 
 

@@ -10,12 +10,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from lis.statistics import benjamini_hochberg
+from lis.statistics import SIGNIFICANT, benjamini_hochberg
 
 KINDS = {"translation": ("dx", "dy"), "rotation": ("rotation",), "scale": ("log_scale",), "shear": ("shear",)}
 """Columns that each kind of movement is made of."""
-SIGNIFICANT = 0.05
-"""Largest q of a unit that counts as tuned."""
 _LEAST = 2
 """Samples, and units, below which nothing is tested."""
 

@@ -12,8 +12,8 @@ from lis.report.section import Picture, Section, means_as_metrics, section
 from lis.report.source import Source
 from lis.report.style import LINK_RED, MUTED, PAIRING, RULE, WIDE, light_grid, sheet
 from lis.report.tables import column, known, mean, where
-from lis.report.tuning import SIGNIFICANT
 from lis.report.wording import number, sentences, share
+from lis.statistics import SIGNIFICANT
 
 _LEFT = (
     "A dot is one unit: the first and the last image are encoded again; the share of the asked change that arrives in "

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 
 from lis.motion.local import enlarged
-from lis.motion.tuned import SIGNIFICANT, tuned_units
+from lis.motion.tuned import tuned_units
 from lis.report.animations import motion_names
 from lis.report.marks import ONE_SIDED, axes_at, dots, heat, matrix, names_down, padded, picture, write
 from lis.report.section import Picture, Section, Table, crossed, metrics, section
@@ -26,6 +26,7 @@ from lis.report.source import Source
 from lis.report.style import INK, MUTED, RULE, SERIES, WIDE, light_grid, plain, sheet
 from lis.report.tables import column, known, largest, records, split
 from lis.report.wording import counted, listing, number, probability, words
+from lis.statistics import SIGNIFICANT
 from lis.store import Artifact
 
 _TITLE = "What moves"

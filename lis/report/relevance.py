@@ -137,8 +137,10 @@ def _table(source: Source) -> Table:
 
 @metrics("unit_statistics")
 def relevance_numbers(artifact: Artifact) -> dict[str, float]:
-    """`units/relevant/<class>`: on how many units a class rests."""
-    return {f"units/relevant/{row['class']}": row["relevant"] for row in records(artifact.table("robustness"))}
+    """`unit_statistics/relevant/<class>`: on how many units a class rests."""
+    return {
+        f"unit_statistics/relevant/{row['class']}": row["relevant"] for row in records(artifact.table("robustness"))
+    }
 
 
 def relevance_figure(

@@ -150,4 +150,4 @@ def _table(source: Source, selected: pd.DataFrame, answer: str | None) -> Table:
 def traversal_numbers(artifact: Artifact) -> dict[str, float]:
     """`strips/{largest_change, largest_change_flipped}` of the unit that moves the classifier most."""
     first = records(artifact.table("ranking"))[0]
-    return {"strips/largest_change": first["change"], "strips/largest_change_flipped": first["flipped"]}
+    return {"traversal/largest_change": first["change"], "traversal/largest_change_flipped": first["flipped"]}

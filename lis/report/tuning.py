@@ -17,6 +17,7 @@ from lis.report.source import Source, colours, label_names
 from lis.report.style import HALF, MUTED, plain, sheet
 from lis.report.tables import column, known, mean_by, records, where
 from lis.report.wording import counted, number, share, words
+from lis.statistics import SIGNIFICANT
 
 _TITLE = "What units change"
 _HEAD = 3
@@ -32,8 +33,6 @@ _RANKING = (
     "directions at an equal step in W; open: not. The head of a ranking is chosen for its size, so that some of it "
     "stands out by chance."
 )
-SIGNIFICANT = 0.05
-"""Above this share of random directions with at least the same change, a unit's dot is open."""
 
 
 @section(320, "unit_statistics", "ranking")

@@ -15,8 +15,9 @@ from lis.report.section import Picture, Section, section
 from lis.report.source import Source
 from lis.report.style import LINK_RED, PAIRING, plain
 from lis.report.tables import ends, known, largest, mean, mean_by, records, where
-from lis.report.tuning import SIGNIFICANT, overlap
+from lis.report.tuning import overlap
 from lis.report.wording import listing, number, probability
+from lis.statistics import SIGNIFICANT
 
 _TITLE = "Measures side by side"
 _OVERLAP = (

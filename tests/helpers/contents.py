@@ -385,7 +385,8 @@ def renamed(contents: Contents, renames: Mapping[str, Mapping[str, str]] | None 
             leaf = _each_text(leaf, lambda text: renames["value"].get(text, text))
             name = " / ".join(_renamed_parts(name.split(" / ", 2), renames))
         elif kind == "metric":
-            name = renames["metric"].get(name, name)
+            stage, slash, rest = name.partition("/")
+            name = renames["metric"].get(name, renames["stage"].get(stage, stage) + slash + rest)
         else:
             leaf = _each_text(leaf, lambda text: in_words(text, words))
         new[f"{kind}: {name}"] = leaf
