@@ -104,10 +104,15 @@ class Stage:
         """Everything that the artifact of a run follows from."""
         settings = {} if self.config is None else keyed(getattr(ctx.config, self.group))
         settings |= {"seed": ctx.config.seed} if self.seed else {}
+        also = dict(self.also(ctx)) if self.also else {}
+        if twice := sorted(settings.keys() & also.keys()):
+            raise ValueError(
+                f"stage {self.name!r}: `also` replaces {', '.join(twice)} of its key: expected other names"
+            )
         return Recipe(
             stage=self.name.replace("/", "-"),
             version=self.version,
-            config=settings | dict(self.also(ctx) if self.also else {}),
+            config=settings | also,
             inputs=tuple(artifact.key for artifact in inputs if artifact is not None),
             weights={name: getattr(ctx, name).fingerprint for name in self.models},
         )

@@ -134,7 +134,7 @@ def test_small_runs(tmp_path: Path, sizes: dict[str, Any]) -> None:
 
 
 def test_no_part_is_large_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lis.units.effects.MINIMUM_AREA", 2.0)
+    monkeypatch.setattr("lis.quantify.measures.MINIMUM_AREA", 2.0)
     artifact = unit_statistics(tuning_context(tmp_path))
     assert not any(artifact.table("ranking")["interpreted"])
     assert set(artifact.table("clusters")) == {"cluster", "units", "label"}

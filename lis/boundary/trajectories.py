@@ -53,14 +53,14 @@ def _also(ctx: Context) -> dict[str, Any]:
 def trajectories(
     ctx: Context, linked: Artifact, train: Artifact, test: Artifact, trained: Artifact | None, draft: Draft
 ) -> None:
-    """Images along r + t Δr for `shown` pairs of classes: t = 0 the original, 1 the counterfactual, `path_end` the end.
+    """Images along r + t Δr, for some pairs of classes: t = 0 the original, 1 the counterfactual, `path_end` the end.
 
     Each is of the first sample whose search succeeds and whose first image is not of the target class already.
 
     Tensors "trajectories", n paths of T even steps: position `[T]`, boundary `[n]` (t where the answer becomes the
     target, to 1e-3), w `[n, T, w_dim]`, and `lis.look.PICTURED`, `[n, T, …]`. Tensors "around", the
     same of the two images on both sides of the boundary, with position `[n, 2]`. Tables "trajectories", "steps",
-    "measures", "around" and "jumps": see `tables`. Json "facts": labels, class_names, path_end, left_out (metric →
+    "measures", "around" and "jumps". Json "facts": labels, class_names, path_end, left_out (metric →
     reason), failed (pairs without a trajectory: origin, target, reason).
 
     Raises:

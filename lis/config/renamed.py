@@ -30,7 +30,10 @@ RENAMED: dict[str, dict[str, str]] = {
         "counterfactual_truth": "boundary_truth",
     },
     "stage": {"strips": "traversal", "units": "unit_statistics"},
-    "target": {"lis.segmentation.fewshot.FewShotFit": "lis.segmentation.segmenter.FewShotFit"},
+    "target": {
+        "lis.segmentation.fewshot.FewShotFit": "lis.segmentation.segmenter.FewShotFit",
+        "lis.matching.choice.pump": "lis.matching.pump.pump",
+    },
     "metric": {
         "units/realised": "unit_statistics/reencoded_share",
         "units/others": "unit_statistics/off_target",

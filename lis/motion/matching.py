@@ -75,7 +75,7 @@ def validate_matching(ctx: Context) -> PartWorld:
 
 def _also(ctx: Context) -> dict[str, Any]:
     compared = {name: matcher.fingerprint for name, matcher in matchers(ctx).items()}
-    return {"steps": ctx.config.motion.steps, "classes": list(ctx.class_names), "matchers": compared}
+    return {"steps": ctx.config.motion.steps, "classes": list(ctx.class_names), "compared": [*compared.items()]}
 
 
 def _images(ctx: Context, machine: Machine) -> int:

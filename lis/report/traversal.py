@@ -113,7 +113,7 @@ def _blocks(source: Source, selected: pd.DataFrame, table: pd.DataFrame, answer:
 
 
 def _block(row: dict[str, Any], table: pd.DataFrame, image: np.ndarray, answer: str | None) -> Block:
-    """One unit of the figure, from its row of the ranking, its strips and their images `[k, steps, h, w, 3]`."""
+    """One unit of the figure, from its row of the ranking, its traversals and their images `[k, steps, h, w, 3]`."""
     size = image.shape[:2]
     beside = f"{words(answer)} {signed(row[_MOVED + answer], 1)} sd, " if answer else ""
     names = table["class"].to_numpy().reshape(size)[:, 0].tolist()

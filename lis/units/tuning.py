@@ -32,7 +32,7 @@ from lis.units.tuned import sample_table
 
 UNMOVED = Perturbation("unmoved", 0.0, 0.0, unit=0, relative=True)
 """Leaves a sample as it is."""
-SHARD_VERSION = 2
+SHARD_VERSION = 3
 EXACT = 1e-6
 """A step is as long as requested within this share."""
 _DOUBLINGS = 60
