@@ -13,7 +13,7 @@ import pytest
 from helpers.commandline import SMALL, lis
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.utils import get_class
+from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from lis.config import StyleGANXLConfig, conf_folder, models, root, root_schema
@@ -272,6 +272,6 @@ def test_every_new_name_of_a_setting_an_analysis_or_a_stage_exists() -> None:
     assert {*RENAMED["group"].values()} <= {key.partition(".")[0] for key in keys}
     assert {*RENAMED["key"].values()} <= keys and not {*RENAMED["key"]} & keys
     assert {*RENAMED["stage"].values()} <= {*names()} and not {*RENAMED["stage"]} & {*names()}
-    assert all(callable(get_class(target)) for target in RENAMED["target"].values())
+    assert all(callable(get_object(target)) for target in RENAMED["target"].values())
     written = {file.stem for file in (conf_folder() / "analysis").glob("*.yaml")}
     assert {*RENAMED["analysis"].values()} <= written and not {*RENAMED["analysis"]} & written
