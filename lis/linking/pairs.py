@@ -154,6 +154,25 @@ def _missing_blocks(shards: dict[Source, list[Artifact]], tallies: list[Tally], 
     return blocks
 
 
+def _write(ctx: Context, split: str, n: int, draft: Draft) -> None:
+    tallies = _tallies(ctx)
+    shards, total = _collect(ctx, split, n, tallies), n * len(tallies)
+    tensors = {
+        "r": torch.empty(total, ctx.classifier.units),
+        "w": torch.empty(total, ctx.generator.w_dim),
+        "class_index": torch.arange(len(tallies)).repeat_interleave(n),
+        "sample_index": torch.empty(total, dtype=torch.int64),
+    }
+    row = 0
+    for chunk in (chunk for tally in tallies for chunk in _chunks(tally, shards[tally.source], n)):
+        for name, values in chunk.items():
+            tensors[name][row : row + len(values)] = values
+        row += len(chunk["r"])
+    draft.tensors("pairs", tensors)
+    rows = [(tally.name, drawn := tally.needed(n), n, n / drawn) for tally in tallies]
+    draft.table("acceptance", pd.DataFrame(rows, columns=["class", "drawn", "accepted", "rate"]))
+
+
 def _chunks(tally: Tally, shards: list[Artifact], n: int) -> Iterator[dict[str, Tensor]]:
     """The first n pairs of a class, shard by shard: one shard is in memory at a time."""
     start = 0
@@ -209,22 +228,7 @@ def _split(split: str, count: Callable[[Context], int]) -> Stage:
             ValueError: an unknown class or way to accept; fewer than one sample wanted; a class whose acceptance rate
                 is below `pairs.min_acceptance`; a sample that is not finite.
         """
-        n, tallies = count(ctx), _tallies(ctx)
-        shards, total = _collect(ctx, split, n, tallies), n * len(tallies)
-        tensors = {
-            "r": torch.empty(total, ctx.classifier.units),
-            "w": torch.empty(total, ctx.generator.w_dim),
-            "class_index": torch.arange(len(tallies)).repeat_interleave(n),
-            "sample_index": torch.empty(total, dtype=torch.int64),
-        }
-        row = 0
-        for chunk in (chunk for tally in tallies for chunk in _chunks(tally, shards[tally.source], n)):
-            for name, values in chunk.items():
-                tensors[name][row : row + len(values)] = values
-            row += len(chunk["r"])
-        draft.tensors("pairs", tensors)
-        rows = [(tally.name, drawn := tally.needed(n), n, n / drawn) for tally in tallies]
-        draft.table("acceptance", pd.DataFrame(rows, columns=["class", "drawn", "accepted", "rate"]))
+        _write(ctx, split, count(ctx), draft)
 
     return build
 
