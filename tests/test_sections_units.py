@@ -250,7 +250,7 @@ def test_truth_begins_with_extent(run: Source, shown: dict[str, Section]) -> Non
 
 def test_pictures_belong_to_their_rows(run: Source) -> None:
     """Images, outlines, curves, numbers and colours of every block."""
-    table, tensors = run.table("pictures", "pictures"), run.tensors("pictures", "pictures")
+    table, tensors = run.table("pictures", "pictures"), run.artifacts["pictures"].tensors("pictures")
     for figure in dict.fromkeys(table["figure"]):
         found = [row for block in blocks(run, figure) for row in block.rows]
         rows = [own for _, own in where(table, figure=figure).groupby("row", sort=False)]
