@@ -147,7 +147,7 @@ RENAMES: dict[str, dict[str, str]] = {
         "analysis=gan_counterfactual": "analysis=gan_counterfactuals",
         "tuning.null_directions": "tuning.control_directions",
     },
-    "text": {"honesty": "faithfulness"},
+    "text": {"honesty": "faithfulness", "tables/units/ranking": "tables/unit_statistics/ranking"},
 }
 """Old → new, by kind, applied to the reference.
 
