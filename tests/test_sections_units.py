@@ -178,7 +178,7 @@ def test_measures_are_compared_with_chance_and_a_normal_distribution(run: Source
 
 def test_sparsity_stands_beside_its_null(run: Source, shown: dict[str, Section]) -> None:
     section = shown["Sparsity"]
-    own, null = (run.table("unit_statistics", f"label_sparsity{end}") for end in ("", "_null"))
+    own, null = (run.table("unit_statistics", f"label_sparsity{end}") for end in ("", "_control"))
     mean, random = (number(column(where(t, measure="area"), "sparsity").mean(), 2) for t in (own, null))
     assert f"label sparsity of {mean} on average, {random} in random directions" in section.lead
     by_units = where(run.table("unit_statistics", "unit_sparsity"), measure="area").sort_values("sparsity")
@@ -230,7 +230,7 @@ def test_transfer_counts_directions_that_all_classes_share(run: Source, shown: d
 def test_what_arrives_is_the_median(run: Source, shown: dict[str, Section]) -> None:
     table, lead = run.table("unit_statistics", "faithfulness"), shown["What arrives"].lead
     assert f"shows {share(float(np.median(column(table, 'reencoded_share'))))} of the change that was asked" in lead
-    assert f"move by {number(column(table, 'others').mean(), 2)} of their standard deviations" in lead
+    assert f"move by {number(column(table, 'off_target').mean(), 2)} of their standard deviations" in lead
     assert f"{share(float((column(table, 'selectivity_p') <= 0.05).mean()))} of the units are more selective" in lead
 
 

@@ -151,7 +151,13 @@ RENAMES: dict[str, dict[str, str]] = {
         "analysis=gan_counterfactual": "analysis=gan_counterfactuals",
         "tuning.null_directions": "tuning.control_directions",
     },
-    "text": {"honesty": "faithfulness", "kink": "jump"},
+    "text": {
+        "honesty": "faithfulness",
+        "kink": "jump",
+        "realised": "re-encoded share",
+        "strips": "traversal",
+        "tables/units/ranking": "tables/unit_statistics/ranking",
+    },
 }
 """Old → new, by kind, applied to the reference.
 
