@@ -238,7 +238,7 @@ def test_every_link_and_generator_ends_in_a_section(tmp_path: Path, kind: Any, c
     ctx = make_context(tmp_path, FakeGenerator(conditional=conditional), link=kind, **SIZES)
     artifacts = {"link": link(ctx), "traversal": traversal(ctx)}
     page = write_report(ctx, artifacts, tmp_path / "out").read_text()
-    assert 'id="single-units"' in page and (tmp_path / "out" / "figures" / "traversal.png").exists()
+    assert 'id="single-units"' in page and (tmp_path / "out" / "figures" / "traversals.png").exists()
     assert (tmp_path / "out" / "tables" / "traversal" / "ranking.parquet").exists()
 
 
@@ -263,7 +263,7 @@ def test_the_section_states_what_the_tables_hold(run: tuple[Context, Artifact]) 
     assert f"Unit {top['unit']} moves the classifier most" in section.lead
     assert f"changes by {number(top['change'], 2)}" in section.lead
     assert f"for {round(12 * top['flipped'])} of 12 samples" in section.lead
-    assert f"it flips on {last['flipped'].sum()} of 18 strips" in section.lead
+    assert f"it flips on {last['flipped'].sum()} of 18 traversals" in section.lead
     assert "16 live units" in section.notes[0] and "r = " in section.notes[1]
     moved = top.filter(like="moved_").astype(float)
     factor = str(moved.abs().idxmax())

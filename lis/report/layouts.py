@@ -156,7 +156,7 @@ def _row_names(axis: Axes, names: Sequence[tuple[str, str]]) -> None:
 
 @dataclass(frozen=True)
 class Block:
-    """The strips of one unit."""
+    """The traversals of one unit."""
 
     title: str
     detail: str
@@ -173,7 +173,7 @@ class Block:
 
 
 def rows_pictured(class_names: Sequence[str], most: int = _MOST) -> list[int]:
-    """Rows of a figure out of strips that are ordered by class: as many of every class, and not more than `most`.
+    """Rows of a figure out of traversals that are ordered by class: as many of every class, and not more than `most`.
 
     Example:
         >>> rows_pictured(["a", "a", "a", "b", "b", "b"], most=4)

@@ -35,7 +35,7 @@ def single_units(source: Source) -> Section:
     known = any(name.startswith(_MOVED) for name in ranking)
     caption = _CAPTION + _TRUTH * known + (_ANSWER.format(words(answer)) if answer else "")
     notes = [_ranked(source, ranking), *_followed(ranking)]
-    pictures, tables = [Picture("traversal", figure, caption, "photo")], [_table(source, selected, answer)]
+    pictures, tables = [Picture("traversals", figure, caption, "photo")], [_table(source, selected, answer)]
     return Section("Single units", _lead(source, selected, table), pictures, tables, notes)
 
 
@@ -80,7 +80,7 @@ def _lead(source: Source, selected: pd.DataFrame, table: pd.DataFrame) -> str:
         f"Unit {top['unit']} moves the classifier most: from its smallest to its largest activation the probability of "
         f"a sample's own class changes by {number(top['change'], 2)}, and the answer flips for "
         f"{round(top['flipped'] * samples)} of {samples} samples. Over all {len(selected)} units shown, it flips on "
-        f"{sum(last)} of {len(last)} strips."
+        f"{sum(last)} of {len(last)} traversals."
     )
 
 
@@ -148,6 +148,6 @@ def _table(source: Source, selected: pd.DataFrame, answer: str | None) -> Table:
 
 @metrics("traversal")
 def traversal_numbers(artifact: Artifact) -> dict[str, float]:
-    """`strips/{largest_change, largest_change_flipped}` of the unit that moves the classifier most."""
+    """`traversal/{largest_change, largest_change_flipped}` of the unit that moves the classifier most."""
     first = records(artifact.table("ranking"))[0]
     return {"traversal/largest_change": first["change"], "traversal/largest_change_flipped": first["flipped"]}

@@ -155,7 +155,7 @@ RENAMES: dict[str, dict[str, str]] = {
         "honesty": "faithfulness",
         "kink": "jump",
         "realised": "re-encoded share",
-        "strips": "traversal",
+        "strips": "traversals",
         "tables/units/ranking": "tables/unit_statistics/ranking",
     },
 }
