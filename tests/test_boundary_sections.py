@@ -14,14 +14,13 @@ from helpers.tuned_findings import CLASSES
 
 from lis.report.gradcam import _bars
 from lis.report.html import show
-from lis.report.layouts import changed
 from lis.report.metrics import collect_metrics
 from lis.report.page import write_report
 from lis.report.section import Section, build_sections
 from lis.report.source import Source, source
 from lis.report.tables import column, known, records, where
 from lis.report.trajectories import _evenly
-from lis.report.wording import number, share, words
+from lis.report.wording import changed, number, share, words
 from lis.store import Artifact, Draft, Recipe, Store
 
 TITLES = {

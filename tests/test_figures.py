@@ -65,7 +65,7 @@ def test_figures_leave_no_global_state() -> None:
 
 
 def test_schematic_names_the_models_and_sizes(pictures: tuple[np.ndarray, ...]) -> None:
-    figure = schematic(wiring(in_w="0.19× the MSE", kept="class kept: 90 %"), pictures[0][0], pictures[1][0])
+    figure = schematic(wiring(in_w="0.19× the MSE", class_kept="class kept: 90 %"), pictures[0][0], pictures[1][0])
     written = texts(figure)
     for expected in ("World", r"Net \$x", "link: LR", "40 → 64", "64 dimensions", "40 units", "0.19× the MSE", "90 %"):
         assert expected in written
@@ -215,7 +215,7 @@ def test_comparison_shares_a_scale_only_where_units_are_the_same() -> None:
     parts = [
         findings.samples(scale=scale).assign(link="lr", column=column) for column, scale in (("a", 1.0), ("b", 9.0))
     ]
-    figure = comparison.comparison(pd.concat(parts), ["lr"], ["a", "b"], {"lr": "LR"}, own_units=["features"])
+    figure = comparison.comparison(pd.concat(parts), ["lr"], ["a", "b"], {"lr": "LR"}, unshared=["features"])
     limits = [axis.get_ylim() for axis in figure.axes]
     rows = dict(zip(findings.METRICS, zip(limits[::2], limits[1::2], strict=True), strict=True))
     assert rows["mse_w"][0] == rows["mse_w"][1] and rows["features"][0] < rows["features"][1]

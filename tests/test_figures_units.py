@@ -22,7 +22,6 @@ from scipy.stats import norm
 
 from lis.quantify.measures import MEASURES
 from lis.report.faithfulness import faithfulness_figure
-from lis.report.layouts import changed
 from lis.report.marks import ONE_SIDED, TWO_SIDED, heat, matrix
 from lis.report.pictures import Block, Row, trajectories
 from lis.report.relevance import combinations, correlation, over_samples, relevance_figure, upset
@@ -35,7 +34,7 @@ from lis.report.truth import agreement_figure, measured_and_true
 from lis.report.tuning import overlap, ranking
 from lis.report.unit_map import branches, clusters_figure, map_figure
 from lis.report.unit_statistics import changes
-from lis.report.wording import number
+from lis.report.wording import changed, number
 from lis.store import Artifact
 from lis.units.truth import COMPARED
 

@@ -17,7 +17,6 @@ from helpers.tuned_findings import CLASSES, LABELS, RARE
 from lis.quantify.measures import MEASURES
 from lis.report import pictures, traversal, unit
 from lis.report.faithfulness import faithfulness
-from lis.report.layouts import changed, changed_between
 from lis.report.page import write_report
 from lis.report.pictures import blocks
 from lis.report.relevance import class_relevance
@@ -31,7 +30,7 @@ from lis.report.truth import truth
 from lis.report.tuning import tuned_units
 from lis.report.unit_map import unit_map
 from lis.report.unit_statistics import measures
-from lis.report.wording import number, share, words
+from lis.report.wording import changed, changed_between, number, share, words
 from lis.store import Artifact
 from lis.units.tuned import Tuned
 

@@ -11,13 +11,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lis.quantify.measures import MEASURES
-from lis.report.layouts import changed, mosaic
+from lis.report.layouts import mosaic
 from lis.report.marks import diagonal, dots, picture, write
 from lis.report.section import Picture, Section, Table, crossed, metrics, prefixed, section
 from lis.report.source import Source
 from lis.report.style import INK, MUTED, PAIRING, SERIES, WIDE, plain, sheet
 from lis.report.tables import column, known, mean, records, where
-from lis.report.wording import arrow, counted, number, share, words
+from lis.report.wording import arrow, changed, counted, number, share, words
 from lis.store import Artifact
 
 _TITLE = "Steps in pixels"

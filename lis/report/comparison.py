@@ -256,7 +256,7 @@ def comparison(
     links: Sequence[str],
     columns: Sequence[str],
     labels: Mapping[str, str],
-    own_units: Collection[str] = (),
+    unshared: Collection[str] = (),
 ) -> Figure:
     """Violins of the cycle's distances, and the means of random pairs: over all (solid) and of a class (dotted).
 
@@ -265,13 +265,13 @@ def comparison(
         links: links from left to right.
         columns: values of `column` from left to right.
         labels: link to the name that is written.
-        own_units: metrics that cannot be compared between columns: each of their panels has a scale of its own.
+        unshared: metrics that cannot be compared between columns: each of their panels has a scale of its own.
     """
     metrics = list(dict.fromkeys(samples["metric"]))
     width = WIDE if len(columns) > 1 else 0.55 * WIDE
     figure, axes = sheet(width, 0.8 + 1.75 * len(metrics), len(metrics), len(columns), sharex=True)
     for row, metric in zip(axes, metrics, strict=True):
-        _row(row, where(samples, metric=metric), links, columns, shared=metric not in own_units)
+        _row(row, where(samples, metric=metric), links, columns, shared=metric not in unshared)
         row[0].set_ylabel(plain(metric_label(metric)), weight="bold")
     panel = (width - 0.35) / len(columns) - 0.25  # without the numbers beside it
     for axis, column in zip(axes[0], columns, strict=True):

@@ -10,7 +10,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lis.quantify.measures import MEASURES
-from lis.report.layouts import changed
 from lis.report.marks import TWO_SIDED, facets, heat, matrix
 from lis.report.pictures import Block, Row, trajectories
 from lis.report.section import Picture, Section, by_pair, means_as_metrics, section
@@ -18,7 +17,7 @@ from lis.report.source import Source, colours, label_names
 from lis.report.style import class_colours, plain
 from lis.report.tables import column, pairs_of, records, where
 from lis.report.trajectories import Crossing, crossings
-from lis.report.wording import arrow, counted, listing, number, offset, share, words
+from lis.report.wording import arrow, changed, counted, listing, number, offset, share, words
 
 _WAYS = (
     "The same z, from one class to another along a straight line in W. In the corner: the probability of the target; "

@@ -1,8 +1,7 @@
-"""Pictures of the full cycle: each image above what came back (the paper's Fig. 3B, S1A, S2)."""
+"""Layouts of pictures that several sections share: images above what came back, along a range, under their masks."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,17 +39,6 @@ _CURVE_GAP, _CHANGE = 0.10, 0.42
 """Inches of the right margin before and after the curve."""
 _IMAGE_CELL = 0.68
 """Largest side of an image in inches."""
-CHANGES = {
-    "extent": "change of area (fraction of the frame)",
-    "relative": "change of area (relative to the first)",
-    "area": "change of area (log₂ ratio)",
-    "luminance": "change of luminance (relative to the larger)",
-    "entropy": "change of entropy (bit)",
-    "eccentricity": "change of eccentricity",
-    "angle": "change of angle (degrees)",
-    "probability": "change of the probability",
-}
-"""Measure to what its change is, for an axis."""
 
 
 def reconstructions(
@@ -280,35 +268,3 @@ def _mask_outline(mask: np.ndarray, width: int) -> np.ndarray:
                 pads[axis] = pad
                 edge |= np.pad(differ, pads)
     return edge & (mask > 0)
-
-
-def changed(measure: str, value: float) -> str:
-    """A change of a measure with its sign and unit; a dash where it is not finite.
-
-    A log₂ ratio of areas is written as what it comes to.
-
-    Example:
-        >>> changed("area", 0.5), changed("luminance", -0.034), changed("angle", -12.3), changed("entropy", 0.2)
-        ('+41 %', '−3.4 %', '−12°', '+0.20 bit')
-    """
-    if not math.isfinite(value):
-        return "–"
-    if measure == "area":
-        value = 2**value - 1
-    if measure in ("area", "relative", "luminance"):
-        return f"{signed(100 * value, 0 if abs(value) >= 0.0995 else 1)} %"
-    if measure == "angle":
-        return f"{signed(value, 0 if abs(value) >= 9.95 else 1)}°"
-    return signed(value) + (" bit" if measure == "entropy" else "")
-
-
-def changed_between(measure: str, value: float, low: float, high: float) -> str:
-    """A change with its interval; without one where the bounds are not finite.
-
-    Example:
-        >>> changed_between("luminance", 0.4, 0.3, 0.5), changed_between("angle", 20.0, 1.0, float("nan"))
-        ('+40 % [+30 %, +50 %]', '+20°')
-    """
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return changed(measure, value)
-    return f"{changed(measure, value)} [{changed(measure, low)}, {changed(measure, high)}]"

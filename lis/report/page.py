@@ -233,7 +233,7 @@ def _wiring(source: Source) -> Wiring:
         classes=len(facts.class_names) if facts.conditional else 0,
         in_w=_beside(source, "mse_w", "the MSE"),
         in_image=_beside(source, "pixel_l2", "the pixel L2"),
-        kept="" if same is None else f"class kept: {share(same['kept'])}",
+        class_kept="" if same is None else f"class kept: {share(same['kept'])}",
     )
 
 
@@ -258,7 +258,7 @@ class Wiring:
     """Classes of the run; 0 where the generator draws the class itself."""
     in_w: str = ""
     in_image: str = ""
-    kept: str = ""
+    class_kept: str = ""
 
 
 @styled
@@ -312,12 +312,12 @@ def _pictures(axis: Axes, image: np.ndarray, cycled: np.ndarray, wiring: Wiring)
     axis.text(_IMAGE, _TOP + half + 0.16, f"{wiring.resolution} × {wiring.resolution} pixels", **_small())
     _compared(axis, (_W, _TOP - 0.7), (_W, _BOTTOM + 0.7), wiring.in_w, left=True)
     _compared(axis, (_IMAGE, _TOP - half), (_IMAGE, _BOTTOM + half), wiring.in_image, left=False)
-    if wiring.kept:
+    if wiring.class_kept:
         start, end = (_IMAGE + half + 0.06, _BOTTOM), (sum(_CLASSIFIER) / 2, _TOP - 0.66)
         dotted = {"color": MUTED, "linewidth": 1.2, "linestyle": (0, (1.5, 2))}
         axis.plot([start[0], end[0], end[0]], [start[1], start[1], end[1] - 0.1], **dotted)
         _arrow(axis, (end[0], end[1] - 0.16), end, MUTED)
-        axis.text(end[0] + 0.12, (_TOP + _BOTTOM) / 2 - 0.3, wiring.kept, **_small("left"))
+        axis.text(end[0] + 0.12, (_TOP + _BOTTOM) / 2 - 0.3, wiring.class_kept, **_small("left"))
 
 
 def _compared(axis: Axes, top: Point, bottom: Point, finding: str, left: bool) -> None:

@@ -11,13 +11,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lis.report.layouts import changed, mosaic
+from lis.report.layouts import mosaic
 from lis.report.marks import axes_at, bare, enlarged, padded, picture, write
 from lis.report.section import Picture
 from lis.report.source import Source, colours, label_names
 from lis.report.style import INK, MUTED, RULE, WIDE, class_colours, plain
 from lis.report.tables import records, split, where
-from lis.report.wording import OTHER_UNITS, number
+from lis.report.wording import OTHER_UNITS, changed, number
 
 HOW_TO_READ = (
     f"From left to right a unit goes from its smallest to its largest activation. {OTHER_UNITS} (see “What arrives”). "

@@ -13,13 +13,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from lis.quantify.measures import MEASURES, TOLD
-from lis.report.layouts import changed, mosaic, overlay
+from lis.report.layouts import mosaic, overlay
 from lis.report.marks import axes_at, bare, picture
 from lis.report.section import Picture, Section, Table, section
 from lis.report.source import Source
 from lis.report.style import INK, MUTED, RULE, WIDE, class_colours, label_colours, light_grid, plain
 from lis.report.tables import known, records, split, where
-from lis.report.wording import arrow, counted, listing, number, share, words
+from lis.report.wording import arrow, changed, counted, listing, number, share, words
 
 FEW = 9
 """Images of a sequence."""

@@ -9,14 +9,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lis.report.layouts import changed
 from lis.report.marks import TWO_SIDED, facets, heat, matrix
 from lis.report.pictures import HOW_TO_READ, pictured
 from lis.report.section import Picture, Section, section
 from lis.report.source import Source, label_names
 from lis.report.style import HALF, plain, sheet
 from lis.report.tables import apart, column, known, mean, mean_by, records, split
-from lis.report.wording import listing, sentences, signed
+from lis.report.wording import changed, listing, sentences, signed
 
 _TITLE = "Transfer between classes"
 _NOTHING = "No label is large enough to be interpreted, so that nothing is compared between classes."

@@ -11,13 +11,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lis.report.layouts import CHANGES
 from lis.report.marks import ONE_SIDED, TWO_SIDED, diagonal, dots, facets, matrices, padded, write
 from lis.report.section import Picture, Section, Table, crossed, metrics, section
 from lis.report.source import Source, colours
 from lis.report.style import MUTED, plain
 from lis.report.tables import known, mean, records, where
-from lis.report.wording import counted, listing, number, signed
+from lis.report.wording import CHANGES, counted, listing, number, signed
 from lis.store import Artifact
 
 _TITLE = "Measured and true changes"

@@ -9,14 +9,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lis.report.layouts import CHANGES, changed, changed_between
 from lis.report.marks import dot, facets, heat, matrix, names_down, symmetric
 from lis.report.pictures import HOW_TO_READ, pictured
 from lis.report.section import Picture, Section, Table, crossed, section
 from lis.report.source import Source, colours, label_names
 from lis.report.style import HALF, MUTED, plain, sheet
 from lis.report.tables import column, known, mean_by, records, where
-from lis.report.wording import counted, number, share, words
+from lis.report.wording import CHANGES, changed, changed_between, counted, number, share, words
 from lis.statistics import SIGNIFICANT
 
 _TITLE = "What units change"

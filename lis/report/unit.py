@@ -13,13 +13,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from lis.report.animations import animation_names
-from lis.report.layouts import CHANGES, changed, mosaic, overlay
+from lis.report.layouts import mosaic, overlay
 from lis.report.marks import bare, picture, write
 from lis.report.section import Picture, Section, Table, section
 from lis.report.source import Source
 from lis.report.style import INK, MUTED, RULE, WIDE, class_colours, label_colours, plain, sheet, styled
 from lis.report.tables import records, where
-from lis.report.wording import interval, listing, number, share, signed, words
+from lis.report.wording import CHANGES, changed, interval, listing, number, share, signed, words
 
 _NAMES = ("traversal", "steps", "affected", "facts")
 _CURVES = 3
@@ -250,13 +250,13 @@ def filmstrips(samples: Sequence[Sample], value: np.ndarray, symbol: str, colour
     return figure
 
 
-def courses(panels: Sequence[Panel], value: np.ndarray, own: np.ndarray, what: str) -> Figure:
+def courses(panels: Sequence[Panel], value: np.ndarray, activation: np.ndarray, what: str) -> Figure:
     """A panel per quantity: its mean over the samples over r, each sample as a thin line.
 
     Args:
         panels: what is drawn.
         value: r at each step, `[t]`.
-        own: the samples' own r, `[n]`: marks on the horizontal axis.
+        activation: r of the samples themselves, `[n]`: marks on the horizontal axis.
         what: the horizontal axis.
     """
     columns = min(3, len(panels))
@@ -266,7 +266,7 @@ def courses(panels: Sequence[Panel], value: np.ndarray, own: np.ndarray, what: s
     for axis, panel in zip(axes.flat, panels, strict=False):
         _course(axis, panel, value)
         marks: dict[str, Any] = {"color": INK, "markersize": 9, "clip_on": False}
-        axis.plot(own, np.zeros(len(own)), "|", transform=axis.get_xaxis_transform(), **marks)
+        axis.plot(activation, np.zeros(len(activation)), "|", transform=axis.get_xaxis_transform(), **marks)
         axis.set_xlabel(what)
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
