@@ -20,7 +20,8 @@ from omegaconf import open_dict
 from lis.config import conf_folder
 from lis.folder import RECORD, clear, record, recorded, staged
 from lis.lock import owner
-from lis.run import main, track
+from lis.job import track
+from lis.run import main
 from lis.stopping import Stop
 
 GONE = f"4194305.{owner().partition('.')[2]}"  # beyond what a process can be numbered

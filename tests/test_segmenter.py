@@ -18,7 +18,7 @@ from lis.context import Context
 from lis.labels.export import export
 from lis.labels.labelled import draw, exact
 from lis.linking.training import Settings
-from lis.run import check_models
+from lis.job import check_models
 from lis.segmentation.networks import (
     NETWORKS,
     FewShotSegmenter,

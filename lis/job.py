@@ -1,0 +1,168 @@
+"""One run: check its settings → build its models → check these → run the stages → write the report."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+import lis
+from lis import build, peaks
+from lis.classifiers.classifier import ready
+from lis.classifiers.networks import check_domain, check_probe
+from lis.classifiers.probe import validate_probe
+from lis.config import NetworkConfig, RunConfig
+from lis.config.overrides import anchored
+from lis.context import Context
+from lis.files import read_json
+from lis.folder import clear, record, staged
+from lis.linking.link import validate_link
+from lis.linking.pairs import validate_classes
+from lis.report.metrics import attempt_metrics
+from lis.report.page import write_report
+from lis.stage import REGISTRY, closure
+from lis.stages import names
+from lis.stopping import stop
+from lis.store import Artifact
+from lis.tracking import Tracker
+from lis.validation import check_config, check_labels, typed
+
+log = logging.getLogger("lis.run")
+
+
+def run(config: DictConfig, out: Path) -> None:
+    """Check the configuration, run its stages and write everything into `out`.
+
+    Raises:
+        ValueError: bad input; found before any work starts wherever that is possible.
+        ReportError: a section of the report failed; numbers, tables and all other sections are written.
+    """
+    start = time.perf_counter()
+    ctx = prepared(anchored(typed(config), Path(HydraConfig.get().runtime.cwd)))
+    clear_outputs(out)
+    tracker: Tracker = build.build(ctx.config.logger, out=str(out))
+    ctx, artifacts = ready(ctx)
+    artifacts |= {name: run_stage(name, ctx) for name in ctx.config.analysis.stages}
+    metrics, _ = measured = attempt_metrics(artifacts)
+    write_json(out / "metrics.json", metrics)
+    try:
+        with staged(out) as draft:
+            page = out / write_report(ctx, artifacts, draft, measured).name
+    finally:  # a figure that fails loses nothing but itself
+        write_json(out / "summary.json", summarise(artifacts, time.perf_counter() - start))
+        track(tracker, metrics, artifacts, out)
+    show(metrics, page)
+
+
+def prepared(settings: RunConfig) -> Context:
+    """The context of a run whose settings and models are checked; of the work nothing is done yet.
+
+    Args:
+        settings: with paths that are absolute.
+
+    Raises:
+        ValueError: what is wrong with the settings, all of it at once; then what does not fit the models.
+    """
+    check_config(settings, names())
+    if isinstance(settings.classifier, NetworkConfig):
+        check_probe(settings.classifier.library, settings.classifier.probe)
+    ctx = build.context(settings)
+    check_models(ctx)
+    peaks.announce(ctx)
+    return ctx
+
+
+def check_models(ctx: Context) -> None:
+    """Check what the stages want of the models, before the work that takes the time.
+
+    Raises:
+        ValueError: says what does not fit, and what would.
+    """
+    check_labels(ctx.config.classes.labels, ctx.generator)
+    check_domain(ctx.config.classifier, ctx.classifier, ctx.generator)
+    validate_link(ctx.config.link, ctx.generator.w_dim)  # whatever the stages
+    if ctx.config.classifier.probe:  # whose classes are those of the run
+        validate_probe(ctx)
+    else:
+        validate_classes(ctx.class_names, ctx.generator, ctx.classifier)
+    for stage in closure(ctx.config.analysis.stages, ctx):
+        stage.require(ctx)
+
+
+def clear_outputs(out: Path) -> None:
+    """Remove what an earlier run left in the folder, and an earlier sweep in its own: behind all checks, so that what
+    is refused costs nothing.
+    """
+    config = HydraConfig.get()
+    clear(out)
+    if config.mode == RunMode.MULTIRUN:
+        clear(Path(config.runtime.cwd) / config.sweep.dir)
+
+
+def run_stage(name: str, ctx: Context) -> Artifact:
+    """The artifact of a stage, with a line in the log about the time it took."""
+    stop.check()
+    start = time.perf_counter()
+    artifact = REGISTRY[name](ctx)
+    log.info("%s: %.1f s", name, time.perf_counter() - start)
+    return artifact
+
+
+def summarise(artifacts: dict[str, Artifact], seconds: float) -> dict[str, Any]:
+    """What was run, where and how long it took: for the page of a sweep, and for whoever finds the folder later."""
+    hydra_config = HydraConfig.get()
+    return {
+        "choices": {group: name for group, name in hydra_config.runtime.choices.items() if "hydra" not in group},
+        "overrides": list(hydra_config.overrides.task),
+        "artifacts": {name: artifact.key for name, artifact in artifacts.items()},
+        "seconds": round(seconds, 2),
+        # Linux counts in kilobytes, macOS in bytes.
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        // (2**20 if sys.platform == "darwin" else 2**10),
+        "versions": {"lis": lis.__version__, "torch": torch.__version__, "numpy": np.__version__},
+        "python": platform.python_version(),
+    }
+
+
+def track(tracker: Tracker, metrics: dict[str, float], artifacts: dict[str, Artifact], out: Path) -> None:
+    """Hand numbers, tables and the figures of this run's page to the tracker."""
+    tracker.metrics(metrics)
+    for stage, artifact in artifacts.items():
+        for file in artifact.manifest["files"]:
+            if file.endswith(".parquet"):
+                name = file.removesuffix(".parquet")
+                tracker.table(f"{stage}/{name}", artifact.table(name))
+    facts = out / "report.json"  # not there where the page failed before its first section
+    for file in read_json(facts)["figures"] if facts.is_file() else ():
+        tracker.figure(Path(file).stem, out / "figures" / file)
+    tracker.finish()
+
+
+def show(metrics: dict[str, float], page: Path) -> None:
+    """Print the main numbers and where the report lies."""
+    table = Table("result", "value")
+    for name, value in metrics.items():
+        if "/" not in name or name.endswith("/ratio_random"):
+            table.add_row(name, f"{value:.3f}")
+    console = Console()
+    console.print(table)
+    console.print(f"report: {page}", soft_wrap=True, highlight=False)
+
+
+def write_json(file: Path, value: dict[str, Any]) -> None:
+    """Write strict JSON into a run's folder."""
+    record(file.parent, [file])
+    file.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
