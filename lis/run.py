@@ -97,8 +97,9 @@ def hydras_answer(options: Namespace) -> None:
     try:
         nothing()
     except REFUSED as error:
-        with composer(options.config_dir) as each:
-            each.composed(options.overrides)
+        if not options.shell_completion:
+            with composer(options.config_dir) as each:
+                each.composed(options.overrides)
         raise ValueError(told(error)) from error
 
 
