@@ -73,7 +73,8 @@ def _unknown(config: DictConfig, node: DictConfig, before: str, part: str, rest:
         return f"{key}: {what}; {'' if is_same else f'did you mean {prefix}{name}? '}{before}={options[0]} has it" + (
             f", as {' and '.join(options[1:3])} {'do' if len(options) > 2 else 'does'}" if len(options) > 1 else ""
         )
-    return f"{key}: {what}: expected one of {', '.join(prefix + name for name in known if name != '_target_')}"
+    keys = [prefix + name for name in known if name != "_target_"]
+    return f"{key}: {what}{': expected one of ' if keys else ', which has none'}{', '.join(keys)}"
 
 
 def _elsewhere(config: DictConfig, name: str) -> str:
