@@ -127,6 +127,12 @@ def test_what_takes_long_to_import_is_named_with_its_file_and_the_remedy(
     assert "without importing nowhere" in str(error.value) and "inside the function" in str(error.value)
 
 
+def test_what_another_module_does_not_define_is_named(tmp_path: Path, entered: dict[str, Stage]) -> None:
+    for old, new in (("import no_images", "import no_images_at_all as no_images"), ("lis.peaks", "lis.peeks")):
+        with pytest.raises(ImportError, match=r"new\.py:\d+: lis\.pe[ae]ks defines no no_images"):
+            read(tmp_path, (HEAD + GOOD).replace(old, new))
+
+
 def test_names_of_other_modules_are_evaluated_there() -> None:
     module = definitions("lis.linking.pairs")
     assert module["SHARD_VERSION"] == sys.modules["lis.linking.pairs"].SHARD_VERSION
