@@ -55,12 +55,12 @@ def context(config: RunConfig, generator: Generator | None = None, classifier: C
         torch.set_num_threads(config.threads)
     device = ready_device(config)
     store = Store(Path(config.store), device=describe(device))
-    generator = generator or build(config.gan, class_names=config.classes.names)
-    config = replace(config, classifier=with_weights(config.classifier, generator))
-    classifier = classifier or build(config.classifier, "probe", "domain")
-    move(generator, device)
-    move(classifier, device)
-    return Context(config, store, build(config.engine), generator, classifier, device, Progress())
+    gan: Generator = build(config.gan, class_names=config.classes.names) if generator is None else generator
+    config = replace(config, classifier=with_weights(config.classifier, gan))
+    model: Classifier = build(config.classifier, "probe", "domain") if classifier is None else classifier
+    move(gan, device)
+    move(model, device)
+    return Context(config, store, build(config.engine), gan, model, device, Progress())
 
 
 def matcher(config: MatcherConfig, side: int, classifier: Classifier | None = None) -> Matcher:

@@ -68,9 +68,7 @@ def run(config: DictConfig, out: Path) -> None:
     show(metrics, page)
 
 
-def prepared(
-    settings: RunConfig, generator: Generator | None = None, classifier: Classifier | None = None
-) -> Context:
+def prepared(settings: RunConfig, generator: Generator | None = None, classifier: Classifier | None = None) -> Context:
     """The context of a run whose settings and models are checked; of the work nothing is done yet.
 
     Args:
