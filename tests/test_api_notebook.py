@@ -74,8 +74,8 @@ def test_a_terminal_gets_one_line(shown: dict[str, Any], kind: str) -> None:
 
 def test_what_was_asked_stands_beside_what_arrives(shown: dict[str, Any]) -> None:
     html, share = shown["tune"]._repr_html_(), float(shown["tune"].reencoded_share.nanmean())
-    assert "arrives in the network" in html and f"{100 * share:.1f}".removesuffix(".0") in html
-    assert "other units move" in html and "4 of 10 samples" in html
+    assert "arrives\u00a0in\u00a0the\u00a0network" in html and f"{100 * share:.1f}".removesuffix(".0") in html
+    assert "other\u00a0units\u00a0move" in html and "4 of 10 samples" in html
     assert "asked" in shown["counterfactual"]._repr_html_()
 
 
