@@ -20,6 +20,7 @@ from hydra.core.global_hydra import GlobalHydra
 import lis
 from lis.config import conf_folder
 from lis.look import Looker
+from lis.progress import Progress
 from lis.units.parts import Parts
 from lis.units.perturbation import Perturbation
 
@@ -136,6 +137,20 @@ def test_a_study_inside_a_program_of_hydra(shared_store: Path) -> None:
         assert GlobalHydra.instance().hydra is before and study.settings.seed == 5
         assert compose("config", ["seed=7"]).seed == 7
     assert not GlobalHydra.instance().is_initialized()
+
+
+def test_stages_are_checked_where_an_analysis_is_chosen(shared_store: Path) -> None:
+    few: dict[str, Any] = {"size": "smoke", "store": shared_store, "pairs": {"test": 10}}
+    assert lis.study(**few).settings.analysis.stages == ["link"]
+    for overrides, keys in (((), {"analysis": "link"}), (("analysis=link",), {})):
+        with pytest.raises(ValueError, match=r"similarity.examples=20: expected at most"):
+            lis.study(*overrides, **few, **keys)
+
+
+def test_lines_of_progress_are_told(shared_store: Path) -> None:
+    lines = list[str]()
+    assert list(Progress(every=-1, tell=lines.append).track("ab", label="letters")) == ["a", "b"]
+    assert lines == ["letters: 1 of 2", "letters: 2 of 2"]
 
 
 def test_importing_is_light() -> None:
