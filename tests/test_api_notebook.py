@@ -79,6 +79,14 @@ def test_what_was_asked_stands_beside_what_arrives(shown: dict[str, Any]) -> Non
     assert "asked" in shown["counterfactual"]._repr_html_()
 
 
+def test_no_pairs_at_all(shown: dict[str, Any]) -> None:
+    assert "Pairs of 0 samples" in shown["pairs"][:0]._repr_html_()
+
+
+def test_large_pictures_are_made_small() -> None:
+    assert notebook.pixels(torch.zeros(3, 1024, 1024, dtype=torch.uint8)).shape == (256, 256, 3)
+
+
 def test_names_are_escaped() -> None:
     html = notebook.page("<b>", notebook.table(pd.DataFrame({"<i>": ["<u>"]})), notebook.facts({"<a>": "&"}))
     assert all(name not in html for name in ("<i>", "<u>", "<a>")) and "&lt;u&gt;" in html and "&amp;" in html

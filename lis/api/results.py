@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,9 @@ from lis.store import Artifact
 from lis.units.perturbation import Perturbation
 from lis.units.tuned import long_table
 from lis.units.unit import Traversal, affected_table, measure_table, step_table
+
+_EXAMPLES = 12
+"""Pairs that a notebook generates the images of."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -70,7 +73,11 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.r)
 
-    def __getitem__(self, index: Any) -> Any:
+    @overload
+    def __getitem__(self, index: str) -> Tensor: ...
+    @overload
+    def __getitem__(self, index: int | slice | Sequence[int] | Tensor | np.ndarray) -> Pairs: ...
+    def __getitem__(self, index: Any) -> Tensor | Pairs:
         """A tensor by its name, or some of the samples: `[:3]`, a list of numbers, a mask.
 
         Raises:
@@ -92,9 +99,9 @@ class Pairs:
         return f"Pairs of {len(self)} samples: {', '.join(f'{n} {name}' for name, n in self._counts.items())}"
 
     def _repr_html_(self) -> str:
-        rows = []
+        rows, few = [], max(1, _EXAMPLES // max(1, len(self._counts)))
         for name in self._counts:
-            subset = self.of(name)[:6]
+            subset = self.of(name)[:few]
             images = [notebook.pixels(image) for image in self.images(subset.w)]
             indices = [f"{k}" for k in subset.sample_index.tolist()]
             rows.append((f"{words(name)}\n{self._counts[name]} samples", images, indices))

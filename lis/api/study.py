@@ -157,6 +157,14 @@ class Study:
 
         Raises:
             ValueError: one of them cannot be used.
+
+        Example:
+            >>> import lis
+            >>> import PIL.Image
+            >>> s = lis.study(size="smoke")
+            >>> picture = s.look(s.pairs("test")["w"][0]).image.movedim(0, -1).numpy()
+            >>> s.encode(picture).shape, s.encode([PIL.Image.fromarray(picture)]).shape
+            (torch.Size([256]), torch.Size([1, 256]))
         """
         rows = encoded(self.context, as_pictures(pictures, self.generator.resolution))
         return rows.values.reshape(*rows.leading, -1)
