@@ -20,6 +20,7 @@ COMPONENTS = ("gan", "classifier", "classes", "link")
 """Groups that have a name of their own; any other is told by the keys that differ."""
 _NO_DIFFERENCE = {"analysis", "engine", "logger", "device", "batch_size", "shard_size", "threads", "store"}
 """Groups that do not change a result."""
+_AGAIN = "run the same command again"
 _INNER = ("classifier", "classes", "gan")
 """What goes into columns, in order of preference."""
 
@@ -64,7 +65,7 @@ def load_jobs(folders: Sequence[Path]) -> tuple[list[Job], list[str]]:
         ValueError: no folder holds a result.
     """
     result = {folder: folder / "report.json" for folder in folders}
-    known = {folder: _current(read_json(file)) for folder, file in result.items() if file.is_file()}
+    known = {folder: read_facts(file) for folder, file in result.items() if file.is_file()}
     if not known:
         raise ValueError(
             f"no results in {len(folders)} folders: expected report.json, which a finished run writes; "
@@ -75,8 +76,18 @@ def load_jobs(folders: Sequence[Path]) -> tuple[list[Job], list[str]]:
     return jobs, [folder.name for folder in folders if folder not in known]
 
 
-def _current(run: dict[str, Any]) -> dict[str, Any]:
-    """What a run wrote of itself, in new names."""
+def read_facts(file: Path) -> dict[str, Any]:
+    """What a run wrote of itself into `report.json`, in today's names: `labels`, `class_names`, `settings`, `title`,
+    `metrics`, `figures`.
+
+    Raises:
+        ValueError: it cannot be read, or is of something else.
+    """
+    run = read_json(file, "what a run writes of itself", _AGAIN)
+    kinds = {name: type(run.get(name)) for name in ("settings", "metrics", "labels")}
+    if any(kind is not dict for kind in kinds.values()):
+        written = ", ".join(f"{name} {kind.__name__}" for name, kind in kinds.items())
+        raise ValueError(f"{file} is not what a run writes of itself ({written}): expected objects; {_AGAIN}")
     return run | {"settings": current_settings(run["settings"]), "metrics": current_metrics(run["metrics"])}
 
 
