@@ -1,0 +1,118 @@
+"""How runs on disk show themselves in a notebook."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as parquet
+
+from lis.files import read_bytes
+from lis.images import opened, too_heavy
+from lis.report.style import data_uri, jpeg
+from lis.report.wording import metric_label
+
+_PREVIEWS, _SIDE = 3, 300
+"""Figures that a report shows of itself, and pixels of their larger side."""
+_METRICS = 8
+_PER_CLASS = 3
+"""Parts of a metric's name from which on it is one of many: `acceptance/train/pug`."""
+
+
+@dataclass(frozen=True)
+class Report(os.PathLike[str]):
+    """The page of a run: a path to whatever opens files; in a notebook a link, and its first figures, small."""
+
+    path: Path
+    title: str
+    figures: tuple[Path, ...]
+    """Files of its figures."""
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def _repr_html_(self) -> str:
+        size = f"{self.path.stat().st_size / 1e6:.1f} MB, {len(self.figures)} figures"
+        pictures = "".join(map(_preview, self.figures[:_PREVIEWS]))
+        return f"<p>{self.link()}: {escape(self.title)} ({size})</p><div>{pictures}</div>"
+
+    def link(self) -> str:
+        """An `<a>` to the page, relative where it lies beneath the working folder, as a notebook's server wants it."""
+        path = self.path.absolute()
+        beneath = path.is_relative_to(Path.cwd())
+        address = path.relative_to(Path.cwd()).as_posix() if beneath else path.as_uri()
+        return f'<a href="{escape(address)}" target="_blank">{escape(address if beneath else str(path))}</a>'
+
+
+def run_html(
+    title: str,
+    folder: str,
+    metrics: Mapping[str, float],
+    stages: Sequence[str],
+    report: Report | None,
+    failure: str | None,
+) -> str:
+    """A run: what it is, its headline numbers, its stages, its page."""
+    rows = "".join(
+        f'<tr><td style="text-align: left">{escape(metric_label(name))}</td><td>{metrics[name]:.4g}</td></tr>'
+        for name in headline(metrics)
+    )
+    lines = [
+        f"<b>{escape(title)}</b><br>{escape(folder)}",
+        f"<b>Failed:</b> {escape(failure)}" if failure else "",
+        f"Stages: {escape(', '.join(stages))}",
+        f"Report: {report.link()}" if report else "",
+    ]
+    told = "".join(f"<p>{line}</p>" for line in lines if line)
+    return f"{told}<table>{rows}</table>" if rows else told
+
+
+def headline(metrics: Mapping[str, float]) -> list[str]:
+    """The numbers that are shown first: those of the whole run before those of its stages, none that is one of many.
+
+    Example:
+        >>> headline({"acceptance/train/pug": 1.0, "link/samples": 300.0, "class_kept": 0.9})
+        ['class_kept', 'link/samples']
+    """
+    single = [name for name in metrics if name.count("/") + 1 < _PER_CLASS]
+    return sorted(single, key=lambda name: (name.count("/"), not name.endswith("/ratio_random")))[:_METRICS]
+
+
+def stage_html(name: str, files: Sequence[Path]) -> str:
+    """The tables of a stage with their sizes."""
+    shapes = [(file.stem, parquet.read_metadata(file)) for file in files]
+    rows = "".join(
+        f'<tr><td style="text-align: left">{escape(table)}</td><td>{shape.num_rows} × {shape.num_columns}</td></tr>'
+        for table, shape in shapes
+    )
+    return f"<p><b>{escape(name)}</b>: {len(files)} tables</p><table>{rows}</table>"
+
+
+def sweep_html(folder: str, table: pd.DataFrame, failures: Mapping[str, str]) -> str:
+    """The runs of a sweep as rows, and what failed."""
+    columns = [name for name in table.columns if name.count("/") + 1 < _PER_CLASS]
+    failed = "".join(f"<p><b>Job {escape(job)} failed:</b> {escape(why)}</p>" for job, why in failures.items())
+    rows = table[columns].to_html(max_cols=12, max_rows=20, float_format="{:.4g}".format)
+    return f"<p>{escape(folder)}</p>{failed}{rows}"
+
+
+def _preview(file: Path) -> str:
+    """A figure, made small; its name where it cannot be decoded."""
+    style = "display: inline-block; vertical-align: top; margin: 0 8px 8px 0"
+    try:
+        with opened(read_bytes(file), ("PNG", "GIF")) as image:
+            if reason := too_heavy(image):
+                raise ValueError(reason)
+            small = image.convert("RGB")
+            small.thumbnail((_SIDE, _SIDE))
+    except Exception as error:  # whatever a decoder raises
+        return f'<div style="{style}">{escape(file.stem)}: cannot be shown ({escape(str(error))})</div>'
+    address = data_uri("image/jpeg", jpeg(small))
+    return f'<div style="{style}"><img src="{address}" alt="{escape(file.stem)}"><br>{escape(file.stem)}</div>'

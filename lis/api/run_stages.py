@@ -1,0 +1,183 @@
+"""What a run has computed in a stage: tables in its folder, and all else in the store, found by its key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import pandas as pd
+from torch import Tensor
+
+from lis.api.run_pages import stage_html
+from lis.config.renamed import current_stage, earlier_stages
+from lis.files import load_safetensors, read_json
+from lis.names import nearest
+from lis.report.jobs import stage_folder
+from lis.store import Artifact, Damaged, read_artifact
+
+T = TypeVar("T")
+_DEPTH = 4
+"""Folders above a run in which `store/` is looked for: those of `outputs/multirun/<date>/<time>/<job>`."""
+_KEY, _STAGE = re.compile(r"[0-9a-f]{32}"), re.compile(r"\w+(/\w+)?")
+_NAMED = 20
+"""Names that an error lists at most."""
+
+
+class Named(dict[str, T]):
+    """A mapping whose `[name]` says which name is like one that it does not have."""
+
+    def __init__(self, values: Mapping[str, T], kind: str) -> None:
+        super().__init__(values)
+        self._kind = kind
+
+    def __missing__(self, name: str) -> NoReturn:
+        raise ValueError(_unknown(self._kind, name, self))
+
+
+@dataclass(frozen=True, eq=False)
+class StageFiles:
+    """What a run has computed in one stage: its tables, which lie in the run's folder, and all else, in the store.
+
+    Example:
+        >>> run["unit_statistics"].table("ranking")  # doctest: +SKIP
+    """
+
+    name: str
+    """Of the stage, as `python -m lis.run --stages` lists it."""
+    folder: Path
+    """Of the tables, beneath the folder of the run."""
+    key: str | None
+    """Of the artifact in the store; None where the run did not note it."""
+    stores: tuple[Path, ...]
+    """Where a store may lie, the likeliest first."""
+    again: str
+    """The command that computes it again, as an error says it."""
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Names of its tables."""
+        files = sorted(file.stem for file in self.folder.glob("*.parquet"))
+        return tuple(files) if files else self._stored(".parquet")
+
+    def table(self, name: str) -> pd.DataFrame:
+        """One of `tables`; ARCHITECTURE.md and the stage's docstring say what its columns are.
+
+        Raises:
+            ValueError: it has no such table, or the file is damaged; says what there is, and what to do.
+        """
+        return self._read(name, ".parquet", "table", pd.read_parquet)
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """Tensors by name, on the CPU: those of `<name>.safetensors` in the store.
+
+        Raises:
+            ValueError: there are none of that name, or the store no longer has them; says where they were looked for.
+        """
+        return self._read(name, ".safetensors", "tensors", load_safetensors)
+
+    def json(self, name: str) -> dict[str, Any]:
+        """The object of `<name>.json` in the store.
+
+        Raises:
+            ValueError: as for tensors.
+        """
+        return self._read(name, ".json", "JSON", read_json)
+
+    @cached_property
+    def artifact(self) -> Artifact:
+        """Its folder in the store, whose checksums have been verified.
+
+        Raises:
+            ValueError: no store has it, or what it has is damaged; says where it was looked for, and what to do.
+        """
+        if self.key is None:
+            raise ValueError(f"{self.name}: the run noted no key of the store, so that only its tables are there")
+        stages = [stage.replace("/", "-") for stage in (self.name, *earlier_stages(self.name))]
+        folders = [store / stage / self.key for store in self.stores for stage in stages]
+        for folder in filter(Path.is_dir, folders):
+            try:
+                return read_artifact(folder)
+            except Damaged as damage:
+                raise ValueError(f"{self.name}: {damage}; make it anew: {self.again}") from damage
+        raise ValueError(
+            f"{self.name}: no store has the artifact {self.key} any more, looked for in "
+            f"{', '.join(map(str, self.stores))}; compute it again: {self.again}; or, where the store was moved, name "
+            "its folder: lis.load(…, store=…)"
+        )
+
+    def _read(self, name: str, suffix: str, kind: str, read: Any) -> Any:
+        """A file of the run's folder, else of the store."""
+        file = self.folder / f"{name}{suffix}"
+        if name not in [path.stem for path in self.folder.glob(f"*{suffix}")]:
+            if suffix == ".parquet" and any(self.folder.glob("*.parquet")):
+                raise ValueError(_unknown(f"{kind} of {self.name}", name, self.tables))
+            if name not in (names := self._stored(suffix)):
+                raise ValueError(_unknown(f"{kind} of {self.name}", name, names))
+            file = self.artifact.path / file.name
+        try:
+            return read(file)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{file} cannot be read ({error}): make it anew: {self.again}") from error
+
+    def _stored(self, suffix: str) -> tuple[str, ...]:
+        """Names of the files of a kind in the store."""
+        files = self.artifact.manifest["files"]
+        return tuple(sorted(file.removesuffix(suffix) for file in files if file.endswith(suffix)))
+
+    def __repr__(self) -> str:
+        tables = ", ".join(sorted(file.stem for file in self.folder.glob("*.parquet"))) or "no tables"
+        return f"{type(self).__name__}({self.name}: {tables})"
+
+    def _repr_html_(self) -> str:
+        return stage_html(self.name, sorted(self.folder.glob("*.parquet")))
+
+
+def stores_of(run: Path, recorded: str | None, given: Path | None = None) -> tuple[Path, ...]:
+    """Where the store of a run may lie, the likeliest first: where it is `given`, else where it was `recorded`, and,
+    since a project may have been moved, beside the outputs that the run is among.
+    """
+    if given is not None:
+        return (given,)
+    above = [parent / "store" for parent in run.parents[:_DEPTH]]
+    return tuple(dict.fromkeys([*([Path(recorded)] if recorded else []), *filter(Path.is_dir, above)] or above[1:2]))
+
+
+def stage_files(run: Path, artifacts: Any, stores: tuple[Path, ...], again: str) -> dict[str, StageFiles]:
+    """By stage, in the order of the run; then those that it has tables of only.
+
+    Args:
+        run: its folder.
+        artifacts: keys in the store by stage, as the run noted them.
+        stores: where a store may lie.
+        again: the command that computes them again.
+
+    Raises:
+        ValueError: these are no keys.
+    """
+    if not isinstance(artifacts, dict) or not all(map(_is_key, artifacts.items())):
+        raise ValueError(
+            f"{run} notes no artifacts of a store ({str(artifacts)[:80]}): expected keys of 32 hexadecimal digits by "
+            f"stage; run it again: {again}"
+        )
+    keys = {current_stage(stage): key for stage, key in artifacts.items()}
+    folders = sorted(file.parent.relative_to(run / "tables") for file in (run / "tables").rglob("*.parquet"))
+    names = dict.fromkeys([*keys, *(current_stage(folder.as_posix()) for folder in folders)])
+    return {name: StageFiles(name, stage_folder(run, name), keys.get(name), stores, again) for name in names}
+
+
+def _is_key(item: tuple[str, Any]) -> bool:
+    stage, key = item
+    return bool(_STAGE.fullmatch(stage) and isinstance(key, str) and _KEY.fullmatch(key))
+
+
+def _unknown(kind: str, name: str, known: Collection[str]) -> str:
+    """Why there is nothing of a name."""
+    if not known:
+        return f"no {kind} is called {name!r}: there are none at all"
+    listed = ", ".join(sorted(known)[:_NAMED])
+    more = f" and {len(known) - _NAMED} more" if len(known) > _NAMED else ""
+    return f"no {kind} is called {name!r}: expected one of {listed}{more}{nearest(name, known)}"
