@@ -38,6 +38,7 @@ from lis.stages import names
 from lis.stopping import stop
 from lis.store import Artifact
 from lis.tracking import Tracker
+from lis.types import Classifier, Generator
 from lis.validation import check_config, check_labels, typed
 
 log = logging.getLogger("lis.run")
@@ -67,11 +68,13 @@ def run(config: DictConfig, out: Path) -> None:
     show(metrics, page)
 
 
-def prepared(settings: RunConfig) -> Context:
+def prepared(settings: RunConfig, generator: Generator | None = None, classifier: Classifier | None = None) -> Context:
     """The context of a run whose settings and models are checked; of the work nothing is done yet.
 
     Args:
         settings: with paths that are absolute.
+        generator: an object in place of what the settings name.
+        classifier: the same.
 
     Raises:
         ValueError: what is wrong with the settings, all of it at once; then what does not fit the models.
@@ -79,7 +82,7 @@ def prepared(settings: RunConfig) -> Context:
     check_config(settings, names())
     if isinstance(settings.classifier, NetworkConfig):
         check_probe(settings.classifier.library, settings.classifier.probe)
-    ctx = build.context(settings)
+    ctx = build.context(settings, generator, classifier)
     check_models(ctx)
     peaks.announce(ctx)
     return ctx

@@ -7,7 +7,7 @@ import io
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TypeVar
 
 from rich.console import Console
@@ -58,14 +58,15 @@ class Progress:
 
     Args:
         every: seconds between two lines where the output is not a terminal.
+        tell: what is done with such a line; None: it goes into the log.
 
     Example:
         >>> sum(Progress().track(range(4), label="adding"))
         6
     """
 
-    def __init__(self, every: float = 15.0) -> None:
-        self.every = every
+    def __init__(self, every: float = 15.0, tell: Callable[[str], None] | None = None) -> None:
+        self.every, self.tell = every, tell or log.info
         self._bars: Bars | None = None
 
     def track(self, iterable: Iterable[Item], total: int | None = None, label: str = "") -> Iterator[Item]:
@@ -80,7 +81,7 @@ class Progress:
             yield item
             if time.monotonic() - written > self.every:
                 written = time.monotonic()
-                log.info("%s: %s of %s", label, count, total or "?")
+                self.tell(f"{label}: {count} of {total or '?'}")
 
     def _bar(self, iterable: Iterable[Item], total: int | None, label: str) -> Iterator[Item]:
         outermost = self._bars is None
