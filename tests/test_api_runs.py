@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 from helpers.commandline import SMALL, lis
 from helpers.findings import make_job
 from PIL import Image
@@ -47,7 +48,7 @@ def test_a_run_knows_what_it_is(run: Run, project: Path) -> None:
     assert run.settings["pairs.train"] == 60 and run.metrics["ari_r"] > 0 and run.failure is None
     assert run.seconds is not None and run.seconds > 0 and set(run.versions) == {"lis", "torch", "numpy"}
     assert run.overrides[:2] == SMALL[:2] and list(run) == list(run.stages)
-    assert f"{run}" == f"Run({project / 'outputs' / WHEN}: {run.title}; pairs/test, similarity)"
+    assert f"{run}" == f"Run of {run.title}, in {project / 'outputs' / WHEN}: pairs/test, similarity"
 
 
 def test_tables_are_those_of_the_folder_and_all_else_is_in_the_store(run: Run, shared_store: Path) -> None:
@@ -55,7 +56,7 @@ def test_tables_are_those_of_the_folder_and_all_else_is_in_the_store(run: Run, s
     assert "similarity" in stage.tables and stage.artifact.path.is_relative_to(shared_store)
     pd.testing.assert_frame_equal(stage.table("similarity"), stage.artifact.table("similarity"))
     assert run["pairs/test"].tensors("pairs")["r"].shape == (150, 256)
-    assert f"{run['pairs/test']}" == "StageFiles(pairs/test: acceptance)"
+    assert f"{run['pairs/test']}" == "StageFiles of pairs/test: tables acceptance"
 
 
 def test_misspelt_names_hear_of_the_nearest(run: Run) -> None:
@@ -70,8 +71,21 @@ def test_misspelt_names_hear_of_the_nearest(run: Run) -> None:
     for read, nearest in wrong:
         with pytest.raises(ValueError, match=rf"expected one of .*; did you mean {nearest}\?"):
             read()
-    with pytest.raises(ValueError, match="there are none at all"):
+    with pytest.raises(ValueError, match="it has none"):
         run["pairs/test"].json("facts")
+
+
+def test_a_run_is_opened_again_as_a_study(run: Run) -> None:
+    s = run.study()
+    assert torch.equal(s.pairs("test")["r"], run["pairs/test"].tensors("pairs")["r"])
+    assert s.stage("similarity").key == run["similarity"].key
+
+
+def test_a_study_reads_the_paths_of_the_run(tmp_path: Path) -> None:
+    folder = make_job(tmp_path / "outputs" / "a" / "b", images="/elsewhere/a=b")
+    edit(folder / "summary.json", overrides=["size=smoke", "images=a=b", "store=here", "logger=wandb"])
+    settings = load(folder).study().settings
+    assert settings.images == "/elsewhere/a=b" and settings.store == str(tmp_path / "outputs" / "store")
 
 
 def test_a_project_that_was_moved_finds_its_store_beside_the_outputs(
@@ -115,7 +129,7 @@ def test_links_are_relative_to_the_working_folder(run: Run, project: Path, monke
     monkeypatch.chdir(project)
     page = load("latest")._repr_html_()
     assert f'href="outputs/{WHEN}/report.html"' in page and "ari r" in page and str(project) not in page
-    assert "<td>5 × " in run["similarity"]._repr_html_()
+    assert ">5 × " in run["similarity"]._repr_html_()
 
 
 def test_files_of_any_origin_are_shown_as_text(tmp_path: Path) -> None:
@@ -140,7 +154,7 @@ def test_an_older_run_is_read_in_new_names(tmp_path: Path) -> None:
     assert loaded.settings == {"traversal.units": 3, "analysis.stages": ["unit_statistics"], "seed": 0}
     assert loaded.metrics["unit_statistics/reencoded_share"] == 0.5
     assert loaded.stages == ("link", "unit_statistics", "evaluation")
-    assert loaded["units"].name == "unit_statistics" and loaded["units"].tables == ("units",) and "units" in loaded
+    assert loaded["units"].name == "unit_statistics" and loaded["units"].tables == ["units"] and "units" in loaded
     assert len(loaded["unit_statistics"].table("units")) > 0
     with pytest.raises(ValueError, match=r"outputs/store; .*`python -m lis.run analysis=unit_statistics`"):
         loaded["unit_statistics"].tensors("tuned")
@@ -162,7 +176,7 @@ def test_a_run_whose_page_failed_has_settings_and_numbers(run: Run, tmp_path: Pa
     failed = load(tmp_path / "run")
     assert failed.metrics == run.metrics and failed.settings["pairs.train"] == 60
     assert failed.failure == "1 of 3 sections failed" and "failed: 1 of 3" in f"{failed}"
-    assert "<b>Failed:</b> 1 of 3" in failed._repr_html_()
+    assert "Failed: 1 of 3" in failed._repr_html_()
     with pytest.raises(ValueError, match=r"report.html is not there: write it anew: `python -m lis.run size=smoke"):
         _ = failed.report
 
@@ -196,7 +210,7 @@ def test_the_latest_is_the_newest_with_a_result(tmp_path: Path, monkeypatch: pyt
         make_job(tmp_path / "outputs" / day / time)
     (tmp_path / "outputs" / "2026-01-01" / "01-00-00").mkdir()
     assert load("latest").folder == tmp_path / "outputs" / "2026-01-01" / "00-00-00"
-    assert f"{load('latest')}".startswith("Run(outputs/2026-01-01/00-00-00: ")
+    assert f"{load('latest')}".startswith("Run of 00-00-00, in outputs/2026-01-01/00-00-00: ")
 
 
 @pytest.fixture
@@ -219,8 +233,8 @@ def test_a_sweep_is_a_table_of_what_varied_and_what_was_found(sweep: Path) -> No
     table = loaded.table
     assert table.columns[0] == "link" and table.index.tolist() == ["0", "1"]
     assert table["link"].tolist() == ["lr", "ridge"] and table["link/samples"].tolist() == [0, 100]
-    assert f"{loaded}" == f"Sweep({sweep}: 2 jobs, 1 failed; varied: link)"
-    assert "no &lt;b&gt;room" in loaded._repr_html_() and "<td>ridge</td>" in loaded._repr_html_()
+    assert f"{loaded}" == f"Sweep of 2 runs, 1 failed, in {sweep}: link varied"
+    assert "no &lt;b&gt;room" in loaded._repr_html_() and ">ridge</td>" in loaded._repr_html_()
     with pytest.raises(ValueError, match=r"report.html is not there"):
         _ = loaded.report
     (sweep / "report.html").touch()

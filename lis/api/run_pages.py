@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as parquet
 
+from lis.api import notebook
 from lis.files import read_bytes
 from lis.images import opened, too_heavy
 from lis.report.style import data_uri, jpeg
@@ -18,7 +19,8 @@ from lis.report.wording import metric_label
 
 _PREVIEWS, _SIDE = 3, 300
 """Figures that a report shows of itself, and pixels of their larger side."""
-_METRICS = 8
+_METRICS, _COLUMNS, _JOBS = 8, 10, 20
+"""Numbers of a run that are shown; of a sweep, columns and rows."""
 _PER_CLASS = 3
 """Parts of a metric's name from which on it is one of many: `acceptance/train/pug`."""
 
@@ -41,7 +43,8 @@ class Report(os.PathLike[str]):
     def _repr_html_(self) -> str:
         size = f"{self.path.stat().st_size / 1e6:.1f} MB, {len(self.figures)} figures"
         pictures = "".join(map(_preview, self.figures[:_PREVIEWS]))
-        return f"<p>{self.link()}: {escape(self.title)} ({size})</p><div>{pictures}</div>"
+        more = notebook.more(len(self.figures), _PREVIEWS, "figures")
+        return notebook.page(self.title, f"<div>{self.link()} ({size})</div>", f"<div>{pictures}</div>", more)
 
     def link(self) -> str:
         """An `<a>` to the page, relative where it lies beneath the working folder, as a notebook's server wants it."""
@@ -60,18 +63,14 @@ def run_html(
     failure: str | None,
 ) -> str:
     """A run: what it is, its headline numbers, its stages, its page."""
-    rows = "".join(
-        f'<tr><td style="text-align: left">{escape(metric_label(name))}</td><td>{metrics[name]:.4g}</td></tr>'
-        for name in headline(metrics)
+    numbers = {metric_label(name): f"{metrics[name]:.4g}" for name in headline(metrics)}
+    return notebook.page(
+        title,
+        notebook.text(folder, *([f"Failed: {failure}"] if failure else [])),
+        f"<div>{report.link()}</div>" if report else "",
+        notebook.text(f"Stages: {', '.join(stages)}"),
+        notebook.facts(numbers),
     )
-    lines = [
-        f"<b>{escape(title)}</b><br>{escape(folder)}",
-        f"<b>Failed:</b> {escape(failure)}" if failure else "",
-        f"Stages: {escape(', '.join(stages))}",
-        f"Report: {report.link()}" if report else "",
-    ]
-    told = "".join(f"<p>{line}</p>" for line in lines if line)
-    return f"{told}<table>{rows}</table>" if rows else told
 
 
 def headline(metrics: Mapping[str, float]) -> list[str]:
@@ -87,20 +86,17 @@ def headline(metrics: Mapping[str, float]) -> list[str]:
 
 def stage_html(name: str, files: Sequence[Path]) -> str:
     """The tables of a stage with their sizes."""
-    shapes = [(file.stem, parquet.read_metadata(file)) for file in files]
-    rows = "".join(
-        f'<tr><td style="text-align: left">{escape(table)}</td><td>{shape.num_rows} × {shape.num_columns}</td></tr>'
-        for table, shape in shapes
-    )
-    return f"<p><b>{escape(name)}</b>: {len(files)} tables</p><table>{rows}</table>"
+    sizes = [parquet.read_metadata(file) for file in files]
+    names = {file.stem: f"{size.num_rows:,} × {size.num_columns}" for file, size in zip(files, sizes, strict=True)}
+    return notebook.page(f"Stage {name}: {len(files)} tables, rows × columns", notebook.facts(names))
 
 
 def sweep_html(folder: str, table: pd.DataFrame, failures: Mapping[str, str]) -> str:
     """The runs of a sweep as rows, and what failed."""
-    columns = [name for name in table.columns if name.count("/") + 1 < _PER_CLASS]
-    failed = "".join(f"<p><b>Job {escape(job)} failed:</b> {escape(why)}</p>" for job, why in failures.items())
-    rows = table[columns].to_html(max_cols=12, max_rows=20, float_format="{:.4g}".format)
-    return f"<p>{escape(folder)}</p>{failed}{rows}"
+    single = table[[name for name in table.columns if name.count("/") + 1 < _PER_CLASS][:_COLUMNS]].reset_index()
+    failed = notebook.text(*(f"Job {job} failed: {why}" for job, why in failures.items()))
+    left_out = notebook.more(table.shape[1], single.shape[1] - 1, "columns")
+    return notebook.page(folder, failed, notebook.table(single, most=_JOBS), left_out)
 
 
 def _preview(file: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,9 +12,10 @@ from typing import Any, NoReturn, TypeVar
 import pandas as pd
 from torch import Tensor
 
+from lis.api.results import StageResult
 from lis.api.run_pages import stage_html
 from lis.config.renamed import current_stage, earlier_stages
-from lis.files import load_safetensors, read_json
+from lis.files import load_safetensors
 from lis.names import nearest
 from lis.report.jobs import stage_folder
 from lis.store import Artifact, Damaged, read_artifact
@@ -35,7 +36,7 @@ class Named(dict[str, T]):
         self._kind = kind
 
     def __missing__(self, name: str) -> NoReturn:
-        raise ValueError(_unknown(self._kind, name, self))
+        raise ValueError(unknown(self._kind, name, self))
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +44,10 @@ class StageFiles:
     """What a run has computed in one stage: its tables, which lie in the run's folder, and all else, in the store.
 
     Example:
-        >>> run["unit_statistics"].table("ranking")  # doctest: +SKIP
+        >>> import lis
+        >>> pairs = lis.load("outputs/2026-11-27/23-38-08")["pairs/test"]
+        >>> pairs, pairs.tensors("pairs")["r"].shape
+        (StageFiles of pairs/test: tables acceptance, torch.Size([150, 256]))
     """
 
     name: str
@@ -58,34 +62,49 @@ class StageFiles:
     """The command that computes it again, as an error says it."""
 
     @property
-    def tables(self) -> tuple[str, ...]:
+    def tables(self) -> list[str]:
         """Names of its tables."""
-        files = sorted(file.stem for file in self.folder.glob("*.parquet"))
-        return tuple(files) if files else self._stored(".parquet")
+        return self._copied(".parquet") or self.stored.tables
 
     def table(self, name: str) -> pd.DataFrame:
-        """One of `tables`; ARCHITECTURE.md and the stage's docstring say what its columns are.
+        """One of `tables`; the docstring of the stage says what its columns are.
 
         Raises:
             ValueError: it has no such table, or the file is damaged; says what there is, and what to do.
         """
-        return self._read(name, ".parquet", "table", pd.read_parquet)
+        copied = self._copied(".parquet")
+        if not copied:
+            return self.stored.table(name)
+        if name not in copied:
+            raise ValueError(unknown(f"table of {self.name}", name, copied))
+        return self._read(f"{name}.parquet", pd.read_parquet)
 
     def tensors(self, name: str) -> dict[str, Tensor]:
-        """Tensors by name, on the CPU: those of `<name>.safetensors` in the store.
+        """Tensors by name, on the CPU.
 
         Raises:
             ValueError: there are none of that name, or the store no longer has them; says where they were looked for.
         """
-        return self._read(name, ".safetensors", "tensors", load_safetensors)
+        if name in self._copied(".safetensors"):
+            return self._read(f"{name}.safetensors", load_safetensors)
+        return self.stored.tensors(name)
 
     def json(self, name: str) -> dict[str, Any]:
-        """The object of `<name>.json` in the store.
+        """Facts.
 
         Raises:
             ValueError: as for tensors.
         """
-        return self._read(name, ".json", "JSON", read_json)
+        return self.stored.json(name)
+
+    @property
+    def stored(self) -> StageResult:
+        """All that the store has of it.
+
+        Raises:
+            ValueError: as `artifact`.
+        """
+        return StageResult(self.name, self.artifact)
 
     @cached_property
     def artifact(self) -> Artifact:
@@ -109,31 +128,21 @@ class StageFiles:
             "its folder: lis.load(…, store=…)"
         )
 
-    def _read(self, name: str, suffix: str, kind: str, read: Any) -> Any:
-        """A file of the run's folder, else of the store."""
-        file = self.folder / f"{name}{suffix}"
-        if name not in [path.stem for path in self.folder.glob(f"*{suffix}")]:
-            if suffix == ".parquet" and any(self.folder.glob("*.parquet")):
-                raise ValueError(_unknown(f"{kind} of {self.name}", name, self.tables))
-            if name not in (names := self._stored(suffix)):
-                raise ValueError(_unknown(f"{kind} of {self.name}", name, names))
-            file = self.artifact.path / file.name
-        try:
-            return read(file)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{file} cannot be read ({error}): make it anew: {self.again}") from error
+    def _copied(self, suffix: str) -> list[str]:
+        """Names of the files that the run's folder has."""
+        return sorted(file.stem for file in self.folder.glob(f"*{suffix}"))
 
-    def _stored(self, suffix: str) -> tuple[str, ...]:
-        """Names of the files of a kind in the store."""
-        files = self.artifact.manifest["files"]
-        return tuple(sorted(file.removesuffix(suffix) for file in files if file.endswith(suffix)))
+    def _read(self, name: str, read: Callable[[Path], Any]) -> Any:
+        try:
+            return read(self.folder / name)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{self.folder / name} cannot be read ({error}); make it anew: {self.again}") from error
 
     def __repr__(self) -> str:
-        tables = ", ".join(sorted(file.stem for file in self.folder.glob("*.parquet"))) or "no tables"
-        return f"{type(self).__name__}({self.name}: {tables})"
+        return f"{type(self).__name__} of {self.name}: tables {', '.join(self._copied('.parquet')) or 'none'}"
 
     def _repr_html_(self) -> str:
-        return stage_html(self.name, sorted(self.folder.glob("*.parquet")))
+        return stage_html(self.name, [self.folder / f"{name}.parquet" for name in self._copied(".parquet")])
 
 
 def stores_of(run: Path, recorded: str | None, given: Path | None = None) -> tuple[Path, ...]:
@@ -174,7 +183,7 @@ def _is_key(item: tuple[str, Any]) -> bool:
     return bool(_STAGE.fullmatch(stage) and isinstance(key, str) and _KEY.fullmatch(key))
 
 
-def _unknown(kind: str, name: str, known: Collection[str]) -> str:
+def unknown(kind: str, name: str, known: Collection[str]) -> str:
     """Why there is nothing of a name."""
     if not known:
         return f"no {kind} is called {name!r}: there are none at all"

@@ -18,7 +18,9 @@ from omegaconf import OmegaConf
 
 from lis.api.run_pages import Report, run_html, sweep_html
 from lis.api.run_stages import Named, StageFiles, stage_files, stores_of
+from lis.api.study import Study, study
 from lis.callbacks import FAILURE, failure, overrides, sweep_jobs
+from lis.config.overrides import path_keys
 from lis.config.renamed import current_metrics, current_override, current_settings, current_stage
 from lis.files import read_json
 from lis.report.jobs import read_facts, what_varied
@@ -27,6 +29,7 @@ from lis.report.source import flat
 LATEST = "latest"
 """Stands for the newest run beneath `outputs/`, unless there is a folder of that name."""
 _OUTPUTS = Path("outputs")
+_NOT_OF_A_STUDY = ("store=", "logger=", "logger.")
 _FACTS, _SUMMARY, _METRICS, _REPORT = "report.json", "summary.json", "metrics.json", "report.html"
 _CONFIG, _SWEEP = Path(".hydra", "config.yaml"), "multirun.yaml"
 
@@ -36,8 +39,14 @@ class Run:
     """A run as its folder holds it; `run[stage]` is what it has computed in a stage.
 
     Example:
-        >>> run = load("outputs/2026-11-27/23-38-08")  # doctest: +SKIP
-        >>> run.stages, run.metrics["link/samples"], run["link"].tables  # doctest: +SKIP
+        >>> import lis
+        >>> run = lis.load("outputs/2026-11-27/23-38-08")
+        >>> run.title, run.settings["pairs.train"], run.metrics["link/samples"]
+        ('PartNet linked to PartWorld: dogs', 60, 300.0)
+        >>> "unit_statistics" in run, run["unit_statistics"].tables[:2]
+        (True, ['agreement', 'clusters'])
+        >>> list(run.figures)[:2], run.report.path.name
+        (['classes', 'iou'], 'report.html')
     """
 
     folder: Path
@@ -61,6 +70,8 @@ class Run:
     """Of lis, torch and numpy."""
     failure: str | None
     """Why the last run in this folder failed; None if it did not."""
+    stores: tuple[Path, ...]
+    """Where its store may lie, the likeliest first."""
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -102,9 +113,27 @@ class Run:
             raise ValueError(f"{page} is not there: write it anew: {_again(self.overrides)}")
         return Report(page, self.title, tuple(self.figures.values()))
 
+    def study(self) -> Study:
+        """The same settings as a study, which reads the store of this run.
+
+        Paths mean what they meant to the run, from whatever folder this is called.
+
+        Raises:
+            ValueError: as `lis.study`.
+        """
+        store = next(filter(Path.is_dir, self.stores), self.stores[0])
+        typed = [self._anchored(override) for override in self.overrides if not override.startswith(_NOT_OF_A_STUDY)]
+        return study(*typed, store=store)
+
+    def _anchored(self, override: str) -> str:
+        """An override whose path is the one that the run has read."""
+        key, equals, _ = override.partition("=")
+        path = self.settings.get(key.lstrip("+")) if key.lstrip("+") in path_keys() else None
+        return f"{key}{equals}{path}" if path is not None else override
+
     def __repr__(self) -> str:
         failed = f", failed: {self.failure}" if self.failure else ""
-        return f"{type(self).__name__}({_near(self.folder)}: {self.title}; {', '.join(self.stages)}{failed})"
+        return f"{type(self).__name__} of {self.title}, in {_near(self.folder)}: {', '.join(self.stages)}{failed}"
 
     def _repr_html_(self) -> str:
         report = self.report if (self.folder / _REPORT).is_file() else None
@@ -141,10 +170,8 @@ class Sweep:
 
     def __repr__(self) -> str:
         failed = f", {len(self.failures)} failed" if self.failures else ""
-        varied = ", ".join(dict.fromkeys(group for values in self.varied for group in values))
-        return (
-            f"{type(self).__name__}({_near(self.folder)}: {len(self.jobs)} jobs{failed}; varied: {varied or 'nothing'})"
-        )
+        varied = ", ".join(dict.fromkeys(group for values in self.varied for group in values)) or "nothing"
+        return f"{type(self).__name__} of {len(self.jobs)} runs{failed}, in {_near(self.folder)}: {varied} varied"
 
     def _repr_html_(self) -> str:
         return sweep_html(_near(self.folder), self.table, self.failures)
@@ -188,6 +215,7 @@ def load(folder: str | PathLike[str], store: str | PathLike[str] | None = None) 
         seconds=summary.get("seconds"),
         versions=summary.get("versions", {}),
         failure=failure(path, {}) if (path / FAILURE).is_file() else None,
+        stores=stores,
     )
 
 
