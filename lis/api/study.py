@@ -82,7 +82,7 @@ def study(
     if generator is not None:
         check_generator(generator)
     if model is not None:
-        check_classifier(model)
+        check_classifier(model, size=generator.resolution if generator is not None else None)
     settings = composed([*overrides, *overrides_of(given | keys)], Path.cwd())
     if not any(text.startswith("analysis") for text in overrides) and not {"analysis", "experiment"} & keys.keys():
         settings = replace(settings, analysis=replace(settings.analysis, name="link", stages=["link"]))
