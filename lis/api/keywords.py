@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.version import VersionBase
 
 from lis.config import conf_folder, schemas
 
@@ -48,6 +51,18 @@ def overrides_of(keys: Mapping[str, Any]) -> list[str]:
         else:
             rest += [f"{key}={literal(key, each)}" for key, each in _flat(name, value)]
     return groups + rest
+
+
+@contextmanager
+def beside_hydra() -> Iterator[None]:
+    """Lets settings be composed inside a program that uses Hydra itself, which goes on with its own afterwards."""
+    state, base = GlobalHydra.instance(), VersionBase.instance()
+    hydra, version = state.hydra, base.version_base
+    state.clear()
+    try:
+        yield
+    finally:
+        state.hydra, base.version_base = hydra, version
 
 
 def is_object(value: Any) -> bool:
@@ -96,7 +111,7 @@ def literal(key: str, value: Any) -> str:
     if isinstance(value, Sequence):
         return "[" + ",".join(literal(key, each) for each in value) + "]"
     raise ValueError(
-        f"{key} is a {type(value).__name__}: expected None, a truth value, a number, text, a path, or a list or "
+        f"{key} is of the type {type(value).__name__}: expected None, a truth value, a number, text, a path, or a list or "
         "dictionary of these"
     )
 

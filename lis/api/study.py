@@ -14,7 +14,7 @@ from torch import Tensor
 from lis.api import notebook
 from lis.api.counterfactual import CounterfactualResult, counterfactuals
 from lis.api.inputs import Kind, Rows, activations, as_pictures, class_names, encoded, numbers, whole
-from lis.api.keywords import is_object, overrides_of
+from lis.api.keywords import beside_hydra, is_object, overrides_of
 from lis.api.results import LookResult, Pairs, StageResult, TuneResult
 from lis.classifiers.classifier import ready
 from lis.compose import composed
@@ -82,8 +82,9 @@ def study(
     if generator is not None:
         check_generator(generator)
     if model is not None:
-        check_classifier(model, size=generator.resolution if generator is not None else None)
-    settings = composed([*overrides, *overrides_of(given | keys)], Path.cwd())
+        check_classifier(model, None if generator is None else generator.resolution)
+    with beside_hydra():
+        settings = composed([*overrides, *overrides_of(given | keys)], Path.cwd())
     if not any(text.startswith("analysis") for text in overrides) and not {"analysis", "experiment"} & keys.keys():
         settings = replace(settings, analysis=replace(settings.analysis, name="link", stages=["link"]))
     return Study(replace(prepared(settings, generator, model), progress=Progress(tell=say)))

@@ -49,7 +49,7 @@ def unknown_key(config: DictConfig, key: str, groups: Sequence[str]) -> str | No
         if not isinstance(node, DictConfig):
             is_single = node is not None and not OmegaConf.is_config(node)
             return f"{key}: {before} is one value and has no {part}" if is_single else None
-        if part not in node:
+        if part not in node.keys():  # noqa: SIM118  the node itself passes over what has no value yet
             return _unknown(config, node, before, part, ".".join(parts[depth + 1 :]), groups)
         hidden = OmegaConf.is_missing(node, part) or OmegaConf.is_interpolation(node, part)
         node = None if hidden else node[part]
