@@ -17,7 +17,7 @@ from lis.images import opened, too_heavy
 from lis.report.style import data_uri, jpeg
 from lis.report.wording import metric_label
 
-_PREVIEWS, _SIDE = 3, 300
+_PREVIEWS, _SIDE = 3, 270
 """Figures that a report shows of itself, and pixels of their larger side."""
 _METRICS, _COLUMNS, _JOBS = 8, 10, 20
 """Numbers of a run that are shown; of a sweep, columns and rows."""
@@ -74,14 +74,14 @@ def run_html(
 
 
 def headline(metrics: Mapping[str, float]) -> list[str]:
-    """The numbers that are shown first: those of the whole run before those of its stages, none that is one of many.
+    """The numbers that are shown first: those of the whole run, those of its stages, facts of the fit; none of many.
 
     Example:
-        >>> headline({"acceptance/train/pug": 1.0, "link/samples": 300.0, "class_kept": 0.9})
-        ['class_kept', 'link/samples']
+        >>> headline({"acceptance/train/pug": 1.0, "link/samples": 300.0, "mse_w/cycle": 2.0, "class_kept": 0.9})
+        ['class_kept', 'mse_w/cycle', 'link/samples']
     """
     single = [name for name in metrics if name.count("/") + 1 < _PER_CLASS]
-    return sorted(single, key=lambda name: (name.count("/"), not name.endswith("/ratio_random")))[:_METRICS]
+    return sorted(single, key=lambda name: (name.count("/"), name.startswith("link/")))[:_METRICS]
 
 
 def stage_html(name: str, files: Sequence[Path]) -> str:

@@ -184,9 +184,14 @@ def _is_key(item: tuple[str, Any]) -> bool:
 
 
 def unknown(kind: str, name: str, known: Collection[str]) -> str:
-    """Why there is nothing of a name."""
+    """Why there is nothing of a name.
+
+    Example:
+        >>> unknown("table of link", "unit", ["path", "units"])
+        "no table of link is called 'unit'; did you mean units? Expected one of path, units"
+    """
     if not known:
         return f"no {kind} is called {name!r}: there are none at all"
-    listed = ", ".join(sorted(known)[:_NAMED])
-    more = f" and {len(known) - _NAMED} more" if len(known) > _NAMED else ""
-    return f"no {kind} is called {name!r}: expected one of {listed}{more}{nearest(name, known)}"
+    listed = ", ".join(sorted(known)[:_NAMED]) + (f" and {len(known) - _NAMED} more" if len(known) > _NAMED else "")
+    hint = nearest(str(name), known)  # first, since the list may be long
+    return f"no {kind} is called {name!r}{hint + ' Expected' if hint else ': expected'} one of {listed}"
