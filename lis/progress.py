@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
-import io
 import logging
 import sys
 import time
@@ -19,38 +17,10 @@ Item = TypeVar("Item")
 log = logging.getLogger(__name__)
 console = Console(stderr=True)
 
-PLAIN = str.maketrans(
-    {"–": "-", "—": "-", "−": "-", "…": "...", "×": "x", "±": "+-", "→": "->", "≤": "<=", "≥": ">="}
-    | {"“": '"', "”": '"', "‘": "'", "’": "'", "°": " deg", "ρ": "rho"}
-)
-"""What stands for a character where the output has no such one."""
-
-
-def print_anywhere() -> None:
-    """Let stdout and stderr take any text: a character that their encoding lacks is spelled in ASCII.
-
-    Without it the first dash ends a program whose output is not UTF-8 (`LC_ALL=C`, `PYTHONIOENCODING=ascii`), and so
-    does a path that is not UTF-8 anywhere. Every command line calls it first.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="lis.plain")
-
 
 def say(text: str, style: str | None = None) -> None:
     """Print a line to stderr as it is, above the bars."""
     console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
-
-
-def _plain(error: UnicodeError) -> tuple[str, int]:
-    """Codec error handler: ASCII for what cannot be encoded, its number where nothing is like it."""
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    text = error.object[error.start : error.end].translate(PLAIN)
-    return text.encode("ascii", "backslashreplace").decode("ascii"), error.end
-
-
-codecs.register_error("lis.plain", _plain)
 
 
 class Progress:

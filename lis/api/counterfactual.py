@@ -21,7 +21,7 @@ from lis.context import Context
 from lis.images import page_image
 from lis.look import Looker
 from lis.report.tables import mean
-from lis.report.wording import arrow, number, offset, words
+from lis.report.wording import arrow, number, words
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -133,19 +133,18 @@ class CounterfactualResult:
         for k in few:
             row = self.table.iloc[k]
             name = f"{arrow(self.origin[k], self.target[k])}\n{self.reason[k] or f'{row.steps} steps'}"
+            name += f"\nbegins as {words(row.before)}" if row.before == self.target[k] else ""
             captions = [f"{words(row[x])}, p(target) {row[f'probability_{x}']:.2f}" for x in ("before", "after")]
             rows.append((name, [notebook.pixels(x[k]) for x in images], captions))
-        first = self.units[self.units["sample"] == 0].head(6)
-        told = [
-            f"unit {unit}: asked {offset(asked)}, arrives {offset(arrives)}"
-            for unit, asked, arrives in zip(first["unit"], first["change"], first["reencoded_change"], strict=True)
-        ]
         lengths = {
             "asked of all units, ‖Δr‖": number(mean(self.table, "r_distance")),
-            "between the activations of the images": number(mean(self.table, "reencoded_distance")),
-            "units of the first sample, in std": "; ".join(told),
+            "arrives, between the activations of the images": number(mean(self.table, "reencoded_distance")),
         }
-        parts = notebook.gallery(rows), notebook.more(n, len(few)), notebook.facts(lengths)
+        first = self.units[self.units["sample"] == 0].head(6)
+        names = {"unit": "unit", "change": "asked, in std", "reencoded_change": "arrives, in std"}
+        units = pd.DataFrame({told: first[name] for name, told in names.items()})
+        below = notebook.facts(lengths), notebook.text("of the first sample" * (n > 1)), notebook.table(units)
+        parts = notebook.gallery(rows), notebook.more(n, len(few)), *below
         return notebook.page("Counterfactual: images of f(r) and f(r + Δr)", *parts)
 
 

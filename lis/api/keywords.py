@@ -56,13 +56,13 @@ def overrides_of(keys: Mapping[str, Any]) -> list[str]:
 @contextmanager
 def beside_hydra() -> Iterator[None]:
     """Lets settings be composed inside a program that uses Hydra itself, which goes on with its own afterwards."""
-    state, base = GlobalHydra.instance(), VersionBase.instance()
-    hydra, version = state.hydra, base.version_base
-    state.clear()
+    hydra, base = GlobalHydra.instance().hydra, VersionBase.instance()
+    version = base.version_base
+    GlobalHydra.instance().clear()
     try:
         yield
     finally:
-        state.hydra, base.version_base = hydra, version
+        GlobalHydra.instance().hydra, base.version_base = hydra, version
 
 
 def is_object(value: Any) -> bool:
@@ -111,8 +111,8 @@ def literal(key: str, value: Any) -> str:
     if isinstance(value, Sequence):
         return "[" + ",".join(literal(key, each) for each in value) + "]"
     raise ValueError(
-        f"{key} is of the type {type(value).__name__}: expected None, a truth value, a number, text, a path, or a list or "
-        "dictionary of these"
+        f"{key} is of the type {type(value).__name__}: expected None, a truth value, a number, text, a path, or a list "
+        "or dictionary of these"
     )
 
 

@@ -14,10 +14,10 @@ from torch import Tensor
 from lis.images import label_colours
 from lis.report.layouts import overlay
 from lis.report.marks import enlarged
-from lis.report.style import data_uri, photo_png
+from lis.report.style import chart_png, data_uri
 from lis.report.wording import number, words
 
-SIDE = 112
+SIDE = 96
 """Pixels of a picture."""
 ROWS = 8
 """Rows of a table, at most; the rest is counted."""
@@ -38,12 +38,12 @@ def page(title: str, *parts: str) -> str:
 
 def text(*lines: str) -> str:
     """Lines of text."""
-    return "".join(f'<div style="margin:.3em 0">{html.escape(line)}</div>' for line in lines)
+    return "".join(f'<div style="margin:.3em 0">{html.escape(line)}</div>' for line in lines if line)
 
 
 def facts(values: Mapping[str, str]) -> str:
     """Names beside what is known of them."""
-    rows = [_row([name, value]) for name, value in values.items()]
+    rows = [_row([name.replace(" ", "\u00a0"), value]) for name, value in values.items()]
     return f'<table style="border-collapse:collapse;margin:.4em 0">{"".join(rows)}</table>'
 
 
@@ -106,7 +106,7 @@ def more(n: int, most: int, noun: str = "samples") -> str:
 
 def _img(image: np.ndarray, name: str) -> str:
     shrunk = Image.fromarray(enlarged(image)).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-    address = data_uri("image/png", photo_png(shrunk))
+    address = data_uri("image/png", chart_png(shrunk))
     return f'<img src="{address}" width="{SIDE}" height="{SIDE}" alt="{html.escape(name)}" style="display:block">'
 
 

@@ -155,9 +155,9 @@ class LookResult:
     @cached_property
     def table(self) -> pd.DataFrame:
         """A row per image, label and measure: sample (over all leading dimensions), label, measure, measured."""
-        measures = self.measures.reshape(-1, *self.measures.shape[-2:])
-        axes = {"sample": range(len(measures)), "label": self.labels, "measure": MEASURES}
-        return long_table(axes, {"measured": measures})
+        n = self.prediction.numel()
+        axes = {"sample": range(n), "label": self.labels, "measure": MEASURES}
+        return long_table(axes, {"measured": self.measures.reshape(n, *self.measures.shape[-2:])})
 
     @cached_property
     def answers(self) -> pd.DataFrame:

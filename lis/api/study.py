@@ -40,6 +40,9 @@ from lis.units.traversal import traverse
 from lis.units.tuning import live_std
 from lis.units.unit import Traversal, check_unit, of_unit
 
+_ANALYSES = ("analysis", "experiment")
+"""What chooses stages, all of which are then checked with the study."""
+
 
 def study(
     *overrides: str,
@@ -85,9 +88,13 @@ def study(
         check_classifier(model, None if generator is None else generator.resolution)
     with beside_hydra():
         settings = composed([*overrides, *overrides_of(given | keys)], Path.cwd())
-    if not any(text.startswith("analysis") for text in overrides) and not {"analysis", "experiment"} & keys.keys():
-        settings = replace(settings, analysis=replace(settings.analysis, name="link", stages=["link"]))
+    if not any(key.partition(".")[0] in _ANALYSES for key in [*keys, *(_key(text) for text in overrides)]):
+        settings = replace(settings, analysis=replace(settings.analysis, stages=["link"]))
     return Study(replace(prepared(settings, generator, model), progress=Progress(tell=say)))
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0]
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -16,7 +16,8 @@ from lis.build import build, move, ready_device
 from lis.compose import composed
 from lis.config import RunConfig
 from lis.labels.export import README, export
-from lis.progress import print_anywhere, say
+from lis.plain import print_anywhere
+from lis.progress import say
 from lis.report.labelled import FOLDER, Checked, check
 from lis.stopping import stop
 from lis.types import Generator
