@@ -129,7 +129,7 @@ def test_the_report_is_a_path_and_shows_itself(run: Run) -> None:
 def test_links_are_relative_to_the_working_folder(run: Run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project)
     page = load("latest")._repr_html_()
-    assert f'href="outputs/{WHEN}/report.html"' in page and "ari r" in page and str(project) not in page
+    assert f'href="outputs/{WHEN}/report.html"' in page and ">ari_r</td>" in page and str(project) not in page
     assert ">5 × " in run["similarity"]._repr_html_()
 
 

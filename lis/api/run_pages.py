@@ -15,7 +15,6 @@ from lis.api import notebook
 from lis.files import read_bytes
 from lis.images import opened, too_heavy
 from lis.report.style import data_uri, jpeg
-from lis.report.wording import metric_label
 
 _PREVIEWS, _SIDE = 3, 270
 """Figures that a report shows of itself, and pixels of their larger side."""
@@ -63,7 +62,7 @@ def run_html(
     failure: str | None,
 ) -> str:
     """A run: what it is, its headline numbers, its stages, its page."""
-    numbers = {metric_label(name): f"{metrics[name]:.4g}" for name in headline(metrics)}
+    numbers = {name: f"{metrics[name]:.4g}" for name in headline(metrics)}
     return notebook.page(
         title,
         notebook.text(folder, *([f"Failed: {failure}"] if failure else [])),
