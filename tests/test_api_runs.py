@@ -190,7 +190,12 @@ def test_a_run_whose_page_failed_has_settings_and_numbers(run: Run, tmp_path: Pa
         ({"failure.json": '{"error": "no class hund"}', ".hydra/config.yaml": ""}, "failed: no class hund; mend that"),
         ({"b/summary.json": "{}", "a/c/summary.json": "{}"}, "is no run, but holds some: .*/b$"),
         ({"report.json": "[]"}, "report.json holds list: expected a JSON object; run the same"),
-        ({"report.json": '{"settings": 3, "metrics": {}, "labels": {}}'}, "settings int, metrics dict"),
+        (
+            {"report.json": '{"settings": 3, "metrics": {}, "labels": {}}'},
+            "report.json: settings is int: expected dict",
+        ),
+        ({"report.json": '{"settings": {}, "metrics": {}}'}, "labels is missing: expected dict"),
+        ({"summary.json": '{"overrides": 3}'}, "summary.json: overrides is int: expected list"),
         ({"summary.json": '{"artifacts": {"link": "../../secrets"}}'}, "notes no artifacts"),
         ({"summary.json": json.dumps({"artifacts": {"../link": KEY}})}, "notes no artifacts"),
     ],

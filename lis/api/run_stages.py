@@ -155,7 +155,7 @@ def stores_of(run: Path, recorded: str | None, given: Path | None = None) -> tup
     return tuple(dict.fromkeys([*([Path(recorded)] if recorded else []), *filter(Path.is_dir, above)] or above[1:2]))
 
 
-def stage_files(run: Path, artifacts: Any, stores: tuple[Path, ...], again: str) -> dict[str, StageFiles]:
+def stage_files(run: Path, artifacts: Mapping[str, Any], stores: tuple[Path, ...], again: str) -> dict[str, StageFiles]:
     """By stage, in the order of the run; then those that it has tables of only.
 
     Args:
@@ -167,10 +167,10 @@ def stage_files(run: Path, artifacts: Any, stores: tuple[Path, ...], again: str)
     Raises:
         ValueError: these are no keys.
     """
-    if not isinstance(artifacts, dict) or not all(map(_is_key, artifacts.items())):
+    if not all(map(_is_key, artifacts.items())):
         raise ValueError(
-            f"{run} notes no artifacts of a store ({str(artifacts)[:80]}): expected keys of 32 hexadecimal digits by "
-            f"stage; run it again: {again}"
+            f"{run} notes no artifacts of a store ({str(dict(artifacts))[:80]}): expected keys of 32 hexadecimal digits "
+            f"by stage; run it again: {again}"
         )
     keys = {current_stage(stage): key for stage, key in artifacts.items()}
     folders = sorted(file.parent.relative_to(run / "tables") for file in (run / "tables").rglob("*.parquet"))

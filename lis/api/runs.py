@@ -23,7 +23,7 @@ from lis.callbacks import FAILURE, failure, overrides, sweep_jobs
 from lis.config.overrides import path_keys
 from lis.config.renamed import current_metrics, current_override, current_settings, current_stage
 from lis.files import read_json
-from lis.report.jobs import read_facts, what_varied
+from lis.report.jobs import read_facts, require_kinds, what_varied
 from lis.report.source import flat
 
 LATEST = "latest"
@@ -198,11 +198,11 @@ def load(folder: str | PathLike[str], store: str | PathLike[str] | None = None) 
         raise ValueError(_no_run(path))
     known = _facts(path)
     settings = known["settings"]
-    summary = read_json(path / _SUMMARY) if (path / _SUMMARY).is_file() else {}
-    typed = tuple(current_override(str(override)) for override in summary.get("overrides", overrides(path)))
+    summary = _summary(path)
+    typed = tuple(current_override(str(override)) for override in summary["overrides"])
     given = Path(store).expanduser().absolute() if store is not None else None
     stores = stores_of(path, settings.get("store"), given)
-    results = stage_files(path, summary.get("artifacts", {}), stores, _again(typed))
+    results = stage_files(path, summary["artifacts"], stores, _again(typed))
     return Run(
         folder=path,
         title=str(known.get("title", path.name)),
@@ -213,7 +213,7 @@ def load(folder: str | PathLike[str], store: str | PathLike[str] | None = None) 
         overrides=typed,
         results=Named(results, "stage of this run"),
         seconds=summary.get("seconds"),
-        versions=summary.get("versions", {}),
+        versions=summary["versions"],
         failure=failure(path, {}) if (path / FAILURE).is_file() else None,
         stores=stores,
     )
@@ -286,6 +286,15 @@ def _no_run(path: Path) -> str:
     if runs := sorted(file.parent for depth in ("*", "*/*") for file in path.glob(f"{depth}/{_SUMMARY}")):
         return f"{name} is no run, but holds some: expected one of them, such as {_near(runs[-1])}"
     return f"{name} is the folder of no run: expected {_FACTS} and {_SUMMARY} in it, which `python -m lis.run` writes"
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    """How a run was made and where its artifacts are; older ones, and those whose page failed, wrote less of it."""
+    known = {"artifacts": {}, "overrides": overrides(path), "versions": {}}
+    if (file := path / _SUMMARY).is_file():
+        known |= read_json(file)
+        require_kinds(file, known, {"artifacts": dict, "overrides": list, "versions": dict})
+    return known
 
 
 def _facts(path: Path) -> dict[str, Any]:

@@ -83,12 +83,22 @@ def read_facts(file: Path) -> dict[str, Any]:
     Raises:
         ValueError: it cannot be read, or is of something else.
     """
-    run = read_json(file, "what a run writes of itself", _AGAIN)
-    kinds = {name: type(run.get(name)) for name in ("settings", "metrics", "labels")}
-    if any(kind is not dict for kind in kinds.values()):
-        written = ", ".join(f"{name} {kind.__name__}" for name, kind in kinds.items())
-        raise ValueError(f"{file} is not what a run writes of itself ({written}): expected objects; {_AGAIN}")
+    run: dict[str, Any] = {"class_names": [], "figures": []}
+    run |= read_json(file, "what a run writes of itself", _AGAIN)
+    require_kinds(file, run, {"settings": dict, "metrics": dict, "labels": dict, "class_names": list, "figures": list})
     return run | {"settings": current_settings(run["settings"]), "metrics": current_metrics(run["metrics"])}
+
+
+def require_kinds(file: Path, values: Mapping[str, Any], kinds: Mapping[str, type]) -> None:
+    """Check that what was read from a file has members of these kinds.
+
+    Raises:
+        ValueError: one is missing, or is something else.
+    """
+    for name, kind in kinds.items():
+        if not isinstance(values.get(name), kind):
+            told = type(values[name]).__name__ if name in values else "missing"
+            raise ValueError(f"{file}: {name} is {told}: expected {kind.__name__}, as a run writes it; {_AGAIN}")
 
 
 def stage_folder(run: Path, stage: str) -> Path:
