@@ -169,7 +169,7 @@ def stage_files(run: Path, artifacts: Mapping[str, Any], stores: tuple[Path, ...
     """
     if not all(map(_is_key, artifacts.items())):
         raise ValueError(
-            f"{run} notes no artifacts of a store ({str(dict(artifacts))[:80]}): expected keys of 32 hexadecimal digits "
+            f"{run} notes no artifacts of a store ({str(dict(artifacts))[:80]}): expected keys of 32 hex digits "
             f"by stage; run it again: {again}"
         )
     keys = {current_stage(stage): key for stage, key in artifacts.items()}
