@@ -14,6 +14,10 @@ help:  ## list the targets
 demo: $(STAMP)  ## link a classifier to a generator on part world, tune its units, write the report (minutes)
 	$(BIN)/python -m lis.run analysis=demo
 
+.PHONY: notebooks
+notebooks: $(STAMP)  ## execute examples/*.ipynb, each in an empty folder, and write their outputs
+	$(BIN)/python -m tests.helpers.notebooks
+
 test: $(STAMP)  ## every test but the longest; continuous integration runs it (< 15 min)
 	$(BIN)/pytest -n $(JOBS) -m "not full"
 

@@ -6,6 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.commandline import lis
+
+RUN = Path("outputs", "2026-11-27", "23-38-08")
+"""What the doctests of `lis.api` that read a run call its folder."""
+
 
 @pytest.fixture(scope="session")
 def doctest_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -13,8 +18,18 @@ def doctest_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("doctests")
 
 
+@pytest.fixture(scope="session")
+def doctest_run(doctest_folder: Path) -> Path:
+    """A run there, for those that read one."""
+    code, output = lis("size=smoke", "analysis=unit_statistics", f"hydra.run.dir={RUN}", cwd=doctest_folder)
+    assert code == 0, output
+    return doctest_folder / RUN
+
+
 @pytest.fixture(autouse=True)
 def doctest_in_its_folder(request: pytest.FixtureRequest) -> None:
     """Doctests of `lis.api` read and write there."""
     if isinstance(request.node, pytest.DoctestItem) and request.node.name.startswith("lis.api"):
+        if any(f"{RUN}" in example.source for example in request.node.dtest.examples):
+            request.getfixturevalue("doctest_run")
         request.getfixturevalue("monkeypatch").chdir(request.getfixturevalue("doctest_folder"))

@@ -199,7 +199,7 @@ class Store:
         if not folder.is_dir():
             return None
         if recipe.key not in self._verified:
-            self._verified[recipe.key] = Artifact(folder, recipe.key, _verify(folder))
+            self._verified[recipe.key] = read_artifact(folder)
         return self._verified[recipe.key]
 
     def _load_or_set_aside(self, recipe: Recipe, lease: Lease) -> Artifact | None:
@@ -287,6 +287,15 @@ class Store:
                 raise
             return False
         return True
+
+
+def read_artifact(folder: Path) -> Artifact:
+    """The artifact in a folder of a store, verified; nothing is written there.
+
+    Raises:
+        Damaged: it is not what was written, or is not there.
+    """
+    return Artifact(folder, folder.name, _verify(folder))
 
 
 def _verify(folder: Path) -> dict[str, Any]:

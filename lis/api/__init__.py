@@ -46,9 +46,18 @@ Example:
     ['sample', 'unit', 'shift', 'change', 'reencoded_change']
     >>> s.stage("unit_statistics").table("ranking")["measure"].unique().tolist()
     ['area', 'luminance', 'entropy', 'eccentricity', 'angle']
+
+    What a run of the command line has left in its folder:
+
+    >>> run = lis.load("outputs/2026-11-27/23-38-08")
+    >>> run["unit_statistics"].table("ranking").equals(s.stage("unit_statistics").table("ranking"))
+    True
+    >>> run.report.path.name, run.metrics["link/samples"]
+    ('report.html', 300.0)
 """
 
 from lis.api.counterfactual import CounterfactualResult
 from lis.api.results import LookResult, Pairs, StageResult, TuneResult
+from lis.api.runs import Run, StageFiles, Sweep, load, load_sweep
 from lis.api.study import Study, study
 from lis.testing import ContractError, check_classifier, check_generator

@@ -34,7 +34,7 @@ _MUTED = "opacity:.7;font-size:85%"
 def page(title: str, *parts: str) -> str:
     """A title with what stands below, in the colours of the notebook."""
     body = "".join(part for part in parts if part)
-    return f'<div style="color:inherit;max-width:64em;overflow-x:auto"><b>{html.escape(title)}</b>{body}</div>'
+    return f'<div style="color:inherit;max-width:72em;overflow-x:auto"><b>{html.escape(title)}</b>{body}</div>'
 
 
 def text(*lines: str) -> str:

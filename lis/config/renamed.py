@@ -93,7 +93,17 @@ def current_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
 def _current_metric(name: str) -> str:
     """What a number is called now: where it has no new name of its own, its stage may have."""
     stage, slash, rest = name.partition("/")
-    return RENAMED["metric"].get(name, RENAMED["stage"].get(stage, stage) + slash + rest)
+    return RENAMED["metric"].get(name, current_stage(stage) + slash + rest)
+
+
+def current_stage(stage: str) -> str:
+    """What a stage is called now.
+
+    Example:
+        >>> current_stage("units"), current_stage("link")
+        ('unit_statistics', 'link')
+    """
+    return RENAMED["stage"].get(stage, stage)
 
 
 def earlier_stages(stage: str) -> list[str]:
@@ -124,18 +134,38 @@ def require_current(overrides: Iterable[str]) -> None:
         raise ValueError("\n".join(problems))
 
 
-def _problems(override: str) -> Iterator[str]:
+def current_override(override: str) -> str:
+    """An override in the names of today.
+
+    Args:
+        override: `key=value`, also with `+`, `++` or `~` in front, or `~key`.
+
+    Example:
+        >>> current_override("strips.units=3"), current_override("analysis=units"), current_override("seed=1")
+        ('traversal.units=3', 'analysis=unit_statistics', 'seed=1')
+    """
+    sign, key, package, value = _parts(override)
+    new = key if package else current_key(key)
+    return f"{sign}{new}{package}{in_words(value, RENAMED.get(_kind(key), {}))}"
+
+
+def _parts(override: str) -> tuple[str, str, str, str]:
+    """The sign of an override, its key, its package with the `@`, and its value with the `=`."""
     typed, equals, value = override.partition("=")
     sign = _PREFIX.match(typed)[0]  # pyright: ignore[reportOptionalSubscript]: it matches any text
     key, at, package = typed.removeprefix(sign).partition("@")
-    old, new = (key, current_key(key)) if not at else (key, key)
-    names = RENAMED.get(_kind(key), {})
-    current = in_words(value, names)
-    write = f"{sign}{new}{at}{package}{equals}{current}"
+    return sign, key, at + package, equals + value
+
+
+def _problems(override: str) -> Iterator[str]:
+    _, old, package, value = _parts(override)
+    new = old if package else current_key(old)
+    names = RENAMED.get(_kind(old), {})
+    write = current_override(override)
     if new != old:
         yield f"{override}: {' is now called '.join(_difference(old, new))}; write {write}"
     for name in dict.fromkeys(_words(names).findall(value)) if names else ():
-        yield f"{override}: the {_kind(key)} {name} is now called {names[name]}; write {write}"
+        yield f"{override}: the {_kind(old)} {name} is now called {names[name]}; write {write}"
 
 
 def _difference(old: str, new: str) -> tuple[str, str]:

@@ -20,6 +20,7 @@ COMPONENTS = ("gan", "classifier", "classes", "link")
 """Groups that have a name of their own; any other is told by the keys that differ."""
 _NO_DIFFERENCE = {"analysis", "engine", "logger", "device", "batch_size", "shard_size", "threads", "store"}
 """Groups that do not change a result."""
+_AGAIN = "run the same command again"
 _INNER = ("classifier", "classes", "gan")
 """What goes into columns, in order of preference."""
 
@@ -64,7 +65,7 @@ def load_jobs(folders: Sequence[Path]) -> tuple[list[Job], list[str]]:
         ValueError: no folder holds a result.
     """
     result = {folder: folder / "report.json" for folder in folders}
-    known = {folder: _current(read_json(file)) for folder, file in result.items() if file.is_file()}
+    known = {folder: read_facts(file) for folder, file in result.items() if file.is_file()}
     if not known:
         raise ValueError(
             f"no results in {len(folders)} folders: expected report.json, which a finished run writes; "
@@ -75,9 +76,29 @@ def load_jobs(folders: Sequence[Path]) -> tuple[list[Job], list[str]]:
     return jobs, [folder.name for folder in folders if folder not in known]
 
 
-def _current(run: dict[str, Any]) -> dict[str, Any]:
-    """What a run wrote of itself, in new names."""
+def read_facts(file: Path) -> dict[str, Any]:
+    """What a run wrote of itself into `report.json`, in today's names: `labels`, `class_names`, `settings`, `title`,
+    `metrics`, `figures`.
+
+    Raises:
+        ValueError: it cannot be read, or is of something else.
+    """
+    run: dict[str, Any] = {"class_names": [], "figures": []}
+    run |= read_json(file, "what a run writes of itself", _AGAIN)
+    require_kinds(file, run, {"settings": dict, "metrics": dict, "labels": dict, "class_names": list, "figures": list})
     return run | {"settings": current_settings(run["settings"]), "metrics": current_metrics(run["metrics"])}
+
+
+def require_kinds(file: Path, values: Mapping[str, Any], kinds: Mapping[str, type]) -> None:
+    """Check that what was read from a file has members of these kinds.
+
+    Raises:
+        ValueError: one is missing, or is something else.
+    """
+    for name, kind in kinds.items():
+        if not isinstance(values.get(name), kind):
+            told = type(values[name]).__name__ if name in values else "missing"
+            raise ValueError(f"{file}: {name} is {told}: expected {kind.__name__}, as a run writes it; {_AGAIN}")
 
 
 def stage_folder(run: Path, stage: str) -> Path:
