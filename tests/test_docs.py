@@ -122,6 +122,12 @@ def test_names_of_the_package_in_examples_exist() -> None:
     assert not [name for name in used if not hasattr(lis, name)]
 
 
+@pytest.mark.skipif(not hasattr(lis, "study"), reason="the Python API is not there yet")
+def test_everything_that_the_package_offers_is_on_the_page_of_the_api() -> None:
+    offered = {name for name in lis.__all__ if name != "__version__"}
+    assert offered == set(re.findall(r"(?:^::: |heading: )lis\.(\w+)(?=$|,)", PAGES["api.md"], re.MULTILINE))
+
+
 def test_what_is_to_be_cited_is_this_version() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
