@@ -82,6 +82,20 @@ def test_every_command_composes_and_is_valid(command: str, tmp_path: Path) -> No
     check_config(composed(first, tmp_path), names())
 
 
+def test_every_page_is_in_the_navigation_and_the_reverse() -> None:
+    def files(entry: object) -> list[str]:
+        values = entry.values() if isinstance(entry, dict) else entry if isinstance(entry, list) else ()
+        return [entry] if isinstance(entry, str) else [file for value in values for file in files(value)]
+
+    assert sorted(files(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])) == sorted(PAGES)
+
+
+@pytest.mark.parametrize("file", sorted(ROOT.glob("*.md")), ids=lambda file: file.stem)
+def test_files_that_a_text_links_to_are_there(file: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", file.read_text())
+    assert not [link for link in links if not link.startswith("https://") and not (ROOT / link).exists()]
+
+
 def test_pictures_are_small_and_none_is_left_over() -> None:
     files = {file.stem: file for file in (DOCS / "img").iterdir()}
     assert set(files) == {*pictures.PICTURES, "partworld"}
