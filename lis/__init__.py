@@ -1,3 +1,48 @@
 """Linking in Style: what single units of a classifier mean, seen through a generator that they are linked to."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "ContractError",
+    "CounterfactualResult",
+    "LookResult",
+    "Pairs",
+    "StageResult",
+    "Study",
+    "TuneResult",
+    "__version__",
+    "check_classifier",
+    "check_generator",
+    "study",
+]
+
+if TYPE_CHECKING:
+    from lis.api import (
+        ContractError,
+        CounterfactualResult,
+        LookResult,
+        Pairs,
+        StageResult,
+        Study,
+        TuneResult,
+        check_classifier,
+        check_generator,
+        study,
+    )
+
+
+def __getattr__(name: str) -> Any:
+    """A name of `lis.api`, which is imported when the first is asked for: the command line needs none of them."""
+    if name in __all__:
+        from lis import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'lis' has no attribute {name!r}: expected one of {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

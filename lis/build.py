@@ -40,8 +40,13 @@ def build(config: Any, *left_out: str, **arguments: Any) -> Any:
         raise (cause if isinstance(cause, ValueError) else ValueError(str(error))) from error
 
 
-def context(config: RunConfig) -> Context:
+def context(config: RunConfig, generator: Generator | None = None, classifier: Classifier | None = None) -> Context:
     """Everything that the stages of a run need. Also sets torch's number of threads.
+
+    Args:
+        config: its settings.
+        generator: an object in place of what `config.gan` names; moved to the run's device and frozen as that is.
+        classifier: the same in place of `config.classifier`.
 
     Raises:
         ValueError: an unknown class, an unwritable store, or as `ready_device`.
@@ -50,12 +55,12 @@ def context(config: RunConfig) -> Context:
         torch.set_num_threads(config.threads)
     device = ready_device(config)
     store = Store(Path(config.store), device=describe(device))
-    generator = build(config.gan, class_names=config.classes.names)
-    config = replace(config, classifier=with_weights(config.classifier, generator))
-    classifier = build(config.classifier, "probe", "domain")
-    move(generator, device)
-    move(classifier, device)
-    return Context(config, store, build(config.engine), generator, classifier, device, Progress())
+    gan: Generator = build(config.gan, class_names=config.classes.names) if generator is None else generator
+    config = replace(config, classifier=with_weights(config.classifier, gan))
+    model: Classifier = build(config.classifier, "probe", "domain") if classifier is None else classifier
+    move(gan, device)
+    move(model, device)
+    return Context(config, store, build(config.engine), gan, model, device, Progress())
 
 
 def matcher(config: MatcherConfig, side: int, classifier: Classifier | None = None) -> Matcher:

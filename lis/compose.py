@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from functools import cache
+from itertools import islice
 from pathlib import Path
+from typing import cast
 
 from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, open_dict
+from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from lis.config import RunConfig, conf_folder
+from lis.config.mistakes import short, unknown_key, unknown_option, wrong_value
 from lis.config.overrides import anchored, spelled
-from lis.stages import register
-from lis.validation import typed
+from lis.stages import names, register
+from lis.validation import check_config, typed
+
+_VALUES = 100
+"""Of each key of a sweep that are checked before its first run."""
+REFUSED = (HydraException, OmegaConfBaseException, ValueError)
+"""What Hydra raises where options or keys do not fit."""
 
 
 def composed(overrides: Sequence[str], start: Path) -> RunConfig:
@@ -21,9 +42,214 @@ def composed(overrides: Sequence[str], start: Path) -> RunConfig:
         start: the folder that relative paths begin in.
 
     Raises:
-        ValueError: a key without a value, or a name of an older version.
-        HydraException: an unknown group, option or key, or a value of the wrong type.
+        ValueError: all that is wrong with the overrides, a line each: an unknown group, option or key with the nearest
+            known one; a value of another type; a key without a value; a name of an older version.
     """
     register()
+    with composer() as each:
+        return anchored(each.run(spelled(overrides)), start)
+
+
+@contextmanager
+def composer(folder: str | None = None) -> Iterator[Composer]:
+    """A composer of the files in `conf/` and the schemas that are registered.
+
+    Args:
+        folder: another one with files of groups, as behind `--config-dir`.
+
+    Raises:
+        ValueError: there is no such folder.
+    """
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_folder())):
-        return anchored(typed(compose("config", spelled(overrides))), start)
+        loader = cast(ConfigLoaderImpl, GlobalHydra.instance().config_loader())
+        if folder is not None:
+            if not Path(folder).is_dir():
+                raise ValueError(f"--config-dir {folder}: no such folder")
+            path, before = f"file://{Path(folder).absolute()}", SearchPathQuery(provider="schema")
+            loader.config_search_path.prepend("command-line", path, before)
+            loader.repository.initialize_sources(loader.config_search_path)
+        yield Composer(loader)
+
+
+class Composer:
+    """Composes the options first, then sets one key after the other, so that every override is judged by itself."""
+
+    def __init__(self, loader: ConfigLoaderImpl) -> None:
+        self._parser = OverridesParser.create(config_loader=loader)
+        self._compose = cache(lambda *choices: compose("config", [*choices], return_hydra_config=True))
+        self.options = cache(lambda group: loader.get_group_options(group, ObjectType.CONFIG))
+        self.groups = [group for group in loader.list_groups("") if group != "hydra"]
+
+    def run(self, overrides: Sequence[str]) -> RunConfig:
+        """The settings of one run.
+
+        Raises:
+            ValueError: all that is wrong with the overrides.
+        """
+        parsed = self._parsed(overrides)
+        _refuse_sweeps(parsed)
+        return _settings(self._config(parsed))
+
+    def composed(self, overrides: Sequence[str]) -> DictConfig:
+        """The settings of one run, or the first one of a sweep, with Hydra's own under `hydra`.
+
+        Raises:
+            ValueError: all that is wrong with the overrides.
+        """
+        return self._config(self._first(self._parsed(overrides)))
+
+    def check(self, overrides: Sequence[str], multirun: bool) -> None:
+        """Check what is to be run: of a sweep every value of every key once, not every run of it.
+
+        Raises:
+            ValueError: all that is wrong with the overrides, with numbers, words and stages too.
+        """
+        parsed = self._parsed(overrides)
+        config = self._config(self._first(parsed))
+        if not multirun and config.hydra.mode != RunMode.MULTIRUN:
+            _refuse_sweeps(parsed)
+        else:  # what an experiment sweeps over
+            params = config.hydra.sweeper.get("params") or {}
+            parsed = [*self._parsed([f"{key}={value}" for key, value in params.items()]), *parsed]
+        problems: dict[str, None] = {}
+        for job in self._jobs(parsed):
+            try:
+                check_config(_settings(self._config(job)), names())
+            except ValueError as error:
+                problems |= dict.fromkeys(str(error).splitlines())
+        if problems:
+            raise ValueError("\n".join(problems))
+
+    def _jobs(self, overrides: Sequence[Override]) -> Iterator[list[Override]]:
+        """Of a sweep: the first run, and those that differ from it in one override."""
+        first = self._first(overrides)
+        yield first
+        for override in overrides:
+            for value in self._values(override)[1:]:
+                yield [value if each.key_or_group == override.key_or_group else each for each in first]
+
+    def _first(self, overrides: Sequence[Override]) -> list[Override]:
+        return [value for override in overrides for value in self._values(override)[:1]]
+
+    def _values(self, override: Override) -> list[Override]:
+        """An override for each value of a sweep, of the first of many; none where they are not listed."""
+        if not override.is_sweep_override():
+            return [override]
+        if not override.is_discrete_sweep():
+            return []
+        values = islice(override.sweep_string_iterator(), _VALUES)
+        return self._parsed([f"{override.get_key_element()}={value}" for value in values])
+
+    def _parsed(self, overrides: Sequence[str]) -> list[Override]:
+        """The overrides as Hydra reads them.
+
+        Raises:
+            ValueError: those that cannot be read.
+        """
+        parsed, problems = [], []
+        for override in overrides:
+            try:
+                parsed += self._parser.parse_overrides([override])
+            except HydraException:
+                expected = "a value that can be read: quotes and brackets in pairs, and \\ before special characters"
+                what = expected if "=" in override else f"{override}=…, a value behind a key"
+                problems.append(f"{short(override)}: expected {what}")
+        if problems:
+            raise ValueError("\n".join(problems))
+        return parsed
+
+    def _config(self, overrides: Sequence[Override]) -> DictConfig:
+        """The settings that overrides without sweeps ask for, with Hydra's own under `hydra`; raises as `composed`."""
+        choices = [each for each in overrides if self._is_choice(each)]
+        problems = {id(each): problem for each in choices if (problem := self._unknown_option(each))}
+        good = [str(each.input_line) for each in choices if id(each) not in problems]
+        try:
+            config = deepcopy(self._compose(*good))
+        except REFUSED as error:
+            lines = [*problems.values(), *self._culprits(good)]
+            raise ValueError("\n".join(lines) or told(error)) from error
+        for each in overrides:
+            if not self._is_choice(each) and (problem := self._set(config, each)):
+                problems[id(each)] = problem
+        if problems:
+            raise ValueError("\n".join(problems[id(each)] for each in overrides if id(each) in problems))
+        return config
+
+    def _is_choice(self, override: Override) -> bool:
+        """Whether an override chooses an option of a group; Hydra has to read its own folders before all else."""
+        key, value = override.key_or_group, override._value
+        return key == "hydra.searchpath" or ("." not in key and not isinstance(value, dict) and bool(self.options(key)))
+
+    def _unknown_option(self, override: Override) -> str | None:
+        group, value, line = override.key_or_group, override.value(), str(override.input_line)
+        if group == "hydra.searchpath" or override.is_delete():
+            return None
+        names = [str(name) for name in value] if isinstance(value, list) else [_name(value)]
+        unknown = [name for name in names if name not in self.options(group)]
+        return unknown_option(line, unknown[0], self.options(group)) if unknown else None
+
+    def _culprits(self, choices: Sequence[str]) -> list[str]:
+        """What is wrong with options that each by itself does not compose."""
+        problems = []
+        for choice in choices:
+            try:
+                self._compose(choice)
+            except REFUSED as error:
+                is_extra = "No match in the defaults list" in str(error)
+                what = f"nothing of this group is chosen yet; write +{choice}" if is_extra else told(error)
+                problems.append(f"{short(choice)}: {what}")
+        return problems
+
+    def _set(self, config: DictConfig, override: Override) -> str | None:
+        """Set one key; what is wrong with it, or None."""
+        key, line = override.key_or_group, str(override.input_line)
+        is_new = key.startswith("hydra.") and (override.is_add() or override.is_force_add())
+        if not is_new and (problem := unknown_key(config, key, self.groups)):
+            return problem
+        if override.is_delete() and "." in key and not key.startswith("hydra."):
+            return f"{short(line)}: a key of a run cannot be taken away; give it another value"
+        try:
+            ConfigLoaderImpl._apply_overrides_to_config([override], config)
+        except REFUSED as error:
+            if not isinstance(cause := error.__cause__, OmegaConfBaseException):
+                return f"{short(line)}: {told(error)}"
+            inner = key if "[" in f"{cause.full_key}" else f"{cause.full_key or key}"
+            if problem := unknown_key(config, inner, self.groups):
+                return problem
+            return wrong_value(config, line, inner) if isinstance(cause, ValidationError) else told(error)
+        return None
+
+
+def _refuse_sweeps(overrides: Sequence[Override]) -> None:
+    problems = [
+        f"{short(str(each.input_line))}: several values; a list is written {each.key_or_group}=[…], and a run for each "
+        "needs -m on the command line"
+        for each in overrides
+        if each.is_sweep_override()
+    ]
+    if problems:
+        raise ValueError("\n".join(problems))
+
+
+def _settings(config: DictConfig) -> RunConfig:
+    """What is composed, as dataclasses, without Hydra's own.
+
+    Raises:
+        ValueError: a value is missing, or an interpolation does not resolve.
+    """
+    with open_dict(config):
+        del config["hydra"]
+    try:
+        return typed(config)
+    except OmegaConfBaseException as error:
+        raise ValueError(told(error)) from error
+
+
+def _name(value: object) -> str:
+    return "null" if value is None else str(value)
+
+
+def told(error: Exception) -> str:
+    """What Hydra says, in one line, without its advice."""
+    lines = f"{error}".splitlines() + f"{error.__cause__ or ''}".splitlines()[:1]
+    return " ".join(line.strip() for line in lines if line.strip() and not line.startswith(("To append", "See http")))

@@ -24,7 +24,8 @@ from lis.generators.stylegan_xl.checkpoint import (
     require_free,
     write_checkpoint,
 )
-from lis.progress import print_anywhere, say
+from lis.plain import print_anywhere
+from lis.progress import say
 from lis.stopping import stop
 from lis.store import check_writable, sha256
 

@@ -8,9 +8,11 @@ import platform
 import resource
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import hydra
 import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -21,26 +23,62 @@ from rich.table import Table
 
 import lis
 from lis import build, peaks
+from lis.callbacks import FAILURE
 from lis.classifiers.classifier import ready
 from lis.classifiers.networks import check_domain, check_probe
 from lis.classifiers.probe import validate_probe
-from lis.config import NetworkConfig, RunConfig
+from lis.config import NetworkConfig, RunConfig, conf_folder
 from lis.config.overrides import anchored
 from lis.context import Context
 from lis.files import read_json
 from lis.folder import clear, record, staged
 from lis.linking.link import validate_link
 from lis.linking.pairs import validate_classes
+from lis.memory import keep_freed_memory
+from lis.report.html import ReportError
 from lis.report.metrics import attempt_metrics
 from lis.report.page import write_report
 from lis.stage import REGISTRY, closure
-from lis.stages import names
+from lis.stages import discover, names
 from lis.stopping import stop
-from lis.store import Artifact
+from lis.store import Artifact, disk_fault
 from lis.tracking import Tracker
+from lis.types import Classifier, Generator
 from lis.validation import check_config, check_labels, typed
 
+discover()
 log = logging.getLogger("lis.run")
+
+
+@hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")
+def main(config: DictConfig) -> None:
+    """Run one job; Hydra composes its configuration and makes its folder."""
+    keep_freed_memory()
+    out = Path(HydraConfig.get().runtime.output_dir)
+    store = Path(HydraConfig.get().runtime.cwd) / Path(config.store).expanduser()
+    stop.store = str(config.store)
+    try:
+        run(config, out)
+        stop.check()  # a signal that came last still stops a sweep
+    except Exception as error:
+        fail(error, out, store)
+    except BaseException:
+        log.debug("stopped", exc_info=True)  # into the file alone
+        raise
+
+
+def fail(error: Exception, out: Path, store: Path) -> None:
+    """Log an error, keep it in the run's folder and end the program; a sweep goes on with its next job."""
+    told = isinstance(error, ReportError)  # with a traceback per section
+    if (fault := disk_fault(error, store)) is not None:
+        log.error("%s", fault)
+        log.debug("where that happened:", exc_info=error)  # into the file alone
+    else:
+        log.error("%s", error, exc_info=None if told else error)
+    with suppress(OSError):  # the same disk may be full
+        write_json(out / FAILURE, {"error": fault or str(error) or type(error).__name__, "type": type(error).__name__})
+    if HydraConfig.get().mode != RunMode.MULTIRUN:
+        sys.exit(1)
 
 
 def run(config: DictConfig, out: Path) -> None:
@@ -67,11 +105,13 @@ def run(config: DictConfig, out: Path) -> None:
     show(metrics, page)
 
 
-def prepared(settings: RunConfig) -> Context:
+def prepared(settings: RunConfig, generator: Generator | None = None, classifier: Classifier | None = None) -> Context:
     """The context of a run whose settings and models are checked; of the work nothing is done yet.
 
     Args:
         settings: with paths that are absolute.
+        generator: an object in place of what the settings name.
+        classifier: the same.
 
     Raises:
         ValueError: what is wrong with the settings, all of it at once; then what does not fit the models.
@@ -79,7 +119,7 @@ def prepared(settings: RunConfig) -> Context:
     check_config(settings, names())
     if isinstance(settings.classifier, NetworkConfig):
         check_probe(settings.classifier.library, settings.classifier.probe)
-    ctx = build.context(settings)
+    ctx = build.context(settings, generator, classifier)
     check_models(ctx)
     peaks.announce(ctx)
     return ctx

@@ -35,8 +35,8 @@ class Look:
 
     r: Tensor
     """Activations of the image, `[n, units]` float32."""
-    softmax: Tensor
-    """Of the logits, over all classes that the classifier knows: `[n, known]` float32."""
+    logits: Tensor
+    """Of all classes that the classifier knows: `[n, known]` float32."""
     probability: Tensor
     """The columns of `softmax` of the run's classes, `[n, classes]` float32."""
     image: Tensor
@@ -45,6 +45,11 @@ class Look:
     """`[n, h, w]` uint8: 0 background, then the labels."""
     measures: Tensor
     """`[n, labels, 5]` float32, NaN where a label is absent."""
+
+    @property
+    def softmax(self) -> Tensor:
+        """Of the logits, over all classes that the classifier knows: `[n, known]` float32."""
+        return self.logits.softmax(-1)
 
     @property
     def prediction(self) -> Tensor:
@@ -109,7 +114,10 @@ class Looker:
         return Look.cat(self.batches.map(self._generated, w.flatten(0, -2))).unflatten(w.shape[:-1])
 
     def pictures(self, pictures: Tensor) -> Look:
-        """What is read off pictures `[n, 3, H, W]` uint8 that nothing generated: they have no parts and no measures.
+        """What is read off pictures that nothing generated: they have no parts and no measures.
+
+        Args:
+            pictures: `[n, 3, H, W]`, uint8 or in [-1, 1].
 
         Raises:
             ValueError: as for generated images.
@@ -130,17 +138,18 @@ class Looker:
     @torch.inference_mode()
     def _given(self, pictures: Tensor) -> Look:
         empty = torch.empty(len(pictures), 0)
-        return self._read(pictures.to(self.ctx.device) / 127.5 - 1, _GIVEN, mask=empty, measures=empty)
+        image = pictures.to(self.ctx.device)
+        return self._read(image if image.is_floating_point() else image / 127.5 - 1, _GIVEN, mask=empty, measures=empty)
 
     def _read(self, image: Tensor, source: tuple[str, str], mask: Tensor, measures: Tensor) -> Look:
         classifier = self.ctx.classifier
         r = classifier.features(image)
-        softmax = classifier.head(r).float().softmax(1).cpu()
-        r = r.float().cpu()
+        r, logits = r.float().cpu(), classifier.head(r).float().cpu()
+        softmax = logits.softmax(1)
         _require_finite(r, softmax, *source)
         columns = [classifier.class_names.index(name) for name in self.ctx.class_names]
         returned = self.image(image) if self.image else torch.empty(len(image), 0)
-        return Look(r, softmax, softmax[:, columns], returned, mask, measures)
+        return Look(r, logits, softmax[:, columns], returned, mask, measures)
 
 
 def generated(

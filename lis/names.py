@@ -31,6 +31,16 @@ def nearest(name: str, known: Iterable[str]) -> str:
         >>> nearest("ears", ["leg", "ear"])
         '; did you mean ear?'
     """
+    result = most_like(name, known, 1)
+    return f"; did you mean {result[0]}?" if result else ""
+
+
+def most_like(name: str, known: Iterable[str], most: int) -> list[str]:
+    """The known names that are like a name, among the first thousands, the one that is most like first.
+
+    Example:
+        >>> most_like("fc_3", ["lr", "fc_l1", "ridge", "fc_l2"], most=2)
+        ['fc_l2', 'fc_l1']
+    """
     like = {other.lower(): other for other in islice(known, _COMPARED)}
-    result = difflib.get_close_matches(name.lower()[:100], like, n=1)
-    return f"; did you mean {like[result[0]]}?" if result else ""
+    return [like[result] for result in difflib.get_close_matches(name.lower()[:100], like, n=most)]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import codecs
-import io
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TypeVar
 
 from rich.console import Console
@@ -19,38 +17,10 @@ Item = TypeVar("Item")
 log = logging.getLogger(__name__)
 console = Console(stderr=True)
 
-PLAIN = str.maketrans(
-    {"–": "-", "—": "-", "−": "-", "…": "...", "×": "x", "±": "+-", "→": "->", "≤": "<=", "≥": ">="}
-    | {"“": '"', "”": '"', "‘": "'", "’": "'", "°": " deg", "ρ": "rho"}
-)
-"""What stands for a character where the output has no such one."""
-
-
-def print_anywhere() -> None:
-    """Let stdout and stderr take any text: a character that their encoding lacks is spelled in ASCII.
-
-    Without it the first dash ends a program whose output is not UTF-8 (`LC_ALL=C`, `PYTHONIOENCODING=ascii`), and so
-    does a path that is not UTF-8 anywhere. Every command line calls it first.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="lis.plain")
-
 
 def say(text: str, style: str | None = None) -> None:
     """Print a line to stderr as it is, above the bars."""
     console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
-
-
-def _plain(error: UnicodeError) -> tuple[str, int]:
-    """Codec error handler: ASCII for what cannot be encoded, its number where nothing is like it."""
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    text = error.object[error.start : error.end].translate(PLAIN)
-    return text.encode("ascii", "backslashreplace").decode("ascii"), error.end
-
-
-codecs.register_error("lis.plain", _plain)
 
 
 class Progress:
@@ -58,14 +28,15 @@ class Progress:
 
     Args:
         every: seconds between two lines where the output is not a terminal.
+        tell: what is done with such a line; None: it goes into the log.
 
     Example:
         >>> sum(Progress().track(range(4), label="adding"))
         6
     """
 
-    def __init__(self, every: float = 15.0) -> None:
-        self.every = every
+    def __init__(self, every: float = 15.0, tell: Callable[[str], None] | None = None) -> None:
+        self.every, self.tell = every, tell or log.info
         self._bars: Bars | None = None
 
     def track(self, iterable: Iterable[Item], total: int | None = None, label: str = "") -> Iterator[Item]:
@@ -80,7 +51,7 @@ class Progress:
             yield item
             if time.monotonic() - written > self.every:
                 written = time.monotonic()
-                log.info("%s: %s of %s", label, count, total or "?")
+                self.tell(f"{label}: {count} of {total or '?'}")
 
     def _bar(self, iterable: Iterable[Item], total: int | None, label: str) -> Iterator[Item]:
         outermost = self._bars is None

@@ -1,4 +1,8 @@
-"""The command line: compose → check → run the stages → report. `python -m lis.run --help` lists what can be chosen."""
+"""The command line: compose → check → run the stages → report. `python -m lis.run --help` lists what can be chosen.
+
+What is only asked, and what is refused, is answered from the declarations of the stages; a run alone imports what it
+computes with, which takes seconds.
+"""
 
 from __future__ import annotations
 
@@ -8,79 +12,94 @@ if __name__ == "__main__":  # importing takes seconds, in which Ctrl-C ends the 
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as behind `nohup` or in a script's background
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-import logging
+import os
 import sys
-from contextlib import suppress
-from pathlib import Path
+from argparse import Namespace
+from importlib import import_module
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
+from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
-from lis.callbacks import FAILURE
+from lis.compose import REFUSED, composer, told
 from lis.config import conf_folder
 from lis.config.overrides import spelled
-from lis.job import run, write_json
-from lis.memory import keep_freed_memory
-from lis.progress import print_anywhere
-from lis.report.html import ReportError
-from lis.stages import register, table
+from lis.help import page
+from lis.plain import print_anywhere
+from lis.stages import discover, read, register, table
 from lis.stopping import stop
-from lis.store import disk_fault
-
-log = logging.getLogger("lis.run")
 
 
-def fail(error: Exception, out: Path, store: Path) -> None:
-    """Log an error, keep it in the run's folder and end the program; a sweep goes on with its next job."""
-    told = isinstance(error, ReportError)  # with a traceback per section
-    if (fault := disk_fault(error, store)) is not None:
-        log.error("%s", fault)
-        log.debug("where that happened:", exc_info=error)  # into the file alone
-    else:
-        log.error("%s", error, exc_info=None if told else error)
-    with suppress(OSError):  # the same disk may be full
-        write_json(out / FAILURE, {"error": fault or str(error) or type(error).__name__, "type": type(error).__name__})
-    if HydraConfig.get().mode != RunMode.MULTIRUN:
-        sys.exit(1)
+def main() -> None:
+    """Import everything that a run computes with, and run what `sys.argv` asks for, as Hydra composes it."""
+    from lis.job import main as run
 
-
-register()
-
-
-@hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")
-def main(config: DictConfig) -> None:
-    """Run one job; Hydra composes its configuration and makes its folder."""
-    keep_freed_memory()
-    out = Path(HydraConfig.get().runtime.output_dir)
-    store = Path(HydraConfig.get().runtime.cwd) / Path(config.store).expanduser()
-    stop.store = str(config.store)
-    try:
-        run(config, out)
-        stop.check()  # a signal that came last still stops a sweep
-    except Exception as error:
-        fail(error, out, store)
-    except BaseException:
-        log.debug("stopped", exc_info=True)  # into the file alone
-        raise
+    register()
+    run()
 
 
 def command() -> None:
     """The command line, with `class=…` for the key `class_name`, paths as they are, and options anywhere.
 
-    `--stages` prints the table of all stages instead of running any.
+    `--stages` prints the table of all stages instead of running any. What does not fit is refused at once.
     """
     print_anywhere()
-    if "--stages" in sys.argv[1:]:
-        sys.stdout.write(f"{table()}\n")
-        return
     try:
-        sys.argv[1:] = spelled(sys.argv[1:])
-    except ValueError as error:
+        if answered():
+            return
+    except (ImportError, ValueError) as error:
         sys.exit(str(error))
+    discover()
+    import_module("lis.job")  # both take long, and Ctrl-C still ends the program
     with stop.listen():
         main()
+
+
+def answered() -> bool:
+    """Answer what is only asked; check what is to be run, and leave it to run.
+
+    Raises:
+        ValueError: all that is wrong with what was typed.
+        NotLight: the declaration of a stage uses what takes long to import.
+    """
+    read()
+    if "--stages" in sys.argv[1:]:
+        sys.stdout.write(f"{table()}\n")
+        return True
+    register()
+    sys.argv[1:] = spelled(sys.argv[1:])
+    options = get_args_parser().parse_args()
+    if options.cfg or options.info or options.hydra_help or options.shell_completion:
+        hydras_answer(options)
+        return True
+    if options.config_path or options.config_name or options.experimental_rerun:  # another root: Hydra judges
+        return False
+    with composer(options.config_dir) as each:
+        if options.help:
+            sys.stdout.write(page(each, options.overrides))
+        else:
+            each.check(options.overrides, options.multirun)
+    return options.help
+
+
+@hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")
+def nothing(config: DictConfig) -> None:
+    """What Hydra does not call where it is asked for its own pages."""
+
+
+def hydras_answer(options: Namespace) -> None:
+    """What Hydra says to `--cfg`, `--info`, `--hydra-help` and the shell's completion.
+
+    Raises:
+        ValueError: all that is wrong with the overrides.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else it prints what it says, and advice that does not fit
+    try:
+        nothing()
+    except REFUSED as error:
+        with composer(options.config_dir) as each:
+            each.composed(options.overrides)
+        raise ValueError(told(error)) from error
 
 
 if __name__ == "__main__":

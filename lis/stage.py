@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 from lis.config import RunConfig
 from lis.config.fields import keyed
 from lis.config.root import GROUPS
-from lis.context import Context
-from lis.store import Artifact, Recipe
 from lis.streams import declare
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # stages are declared without what they compute with: `lis.declarations`
+    from lis.context import Context
     from lis.memory import Machine
+    from lis.store import Artifact, Recipe
 
 REGISTRY: dict[str, Stage] = {}
 """Every stage that is declared, by its name."""
@@ -102,6 +102,8 @@ class Stage:
 
     def recipe(self, ctx: Context, inputs: Iterable[Artifact | None]) -> Recipe:
         """Everything that the artifact of a run follows from."""
+        from lis.store import Recipe
+
         settings = {} if self.config is None else keyed(getattr(ctx.config, self.group))
         settings |= {"seed": ctx.config.seed} if self.seed else {}
         also = dict(self.also(ctx)) if self.also else {}

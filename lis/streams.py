@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # to declare a stream takes neither
+    import numpy as np
+    from torch import Tensor
 
 NAMES = (
     "train pairs",
@@ -52,6 +53,7 @@ class Stream:
         ValueError: the name is neither one of `NAMES` nor that of a stage with a seed, or the seed is negative.
 
     Example:
+        >>> import torch
         >>> stream = Stream("test pairs", seed=0)
         >>> both, second = stream.normal(3, torch.tensor([4, 9]), 2), stream.normal(3, torch.tensor([9]), 2)
         >>> bool((both[1] == second[0]).all())
@@ -72,12 +74,17 @@ class Stream:
 
     def rng(self, class_index: int | None = None, index: int = 0) -> np.random.Generator:
         """The generator of one sample: `index` is its place in the class (`None`: the stream has no classes)."""
+        import numpy as np
+
         address = f"{self.seed}|{self.name}|{class_index}".encode()
         key = np.frombuffer(hashlib.blake2b(address, digest_size=16).digest(), dtype=np.uint64)
         return np.random.Generator(np.random.Philox(key=key, counter=[0, index, 0, 0]))
 
     def normal(self, class_index: int | None, indices: Tensor, dim: int) -> Tensor:
         """Standard normal draws `[n, dim]` (float32) of the samples `indices [n]` (int64)."""
+        import numpy as np
+        import torch
+
         rows = [self.rng(class_index, int(k)).standard_normal(dim, dtype=np.float32) for k in indices.tolist()]
         return torch.from_numpy(np.stack(rows)) if rows else torch.empty(0, dim)
 

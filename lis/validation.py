@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from lis.config import RidgeConfig, RunConfig
 from lis.stage import REGISTRY
-from lis.types import Generator
+
+if TYPE_CHECKING:
+    from lis.types import Generator
 
 MOST = 2**31 - 1
 """Highest value of a count that has no other."""

@@ -16,7 +16,7 @@ import pytest
 from helpers.commandline import ROOT
 from rich.console import Console
 
-from lis import progress, run
+from lis import job, progress, run
 from lis.classifiers.__main__ import main as classifiers_main
 from lis.convert import main as convert_main
 from lis.engine import InProcess
@@ -96,7 +96,7 @@ def test_a_dash_ended_programs_whose_output_is_not_utf8(
     for name, stream in streams.items():
         monkeypatch.setattr(sys, f"std{name}", stream)
     monkeypatch.setattr(sys, "argv", ["lis.run"])
-    monkeypatch.setattr(run, "main", lambda: run.show({"mse_w": 0.5}, folder / "report.html"))
+    monkeypatch.setattr(run, "main", lambda: job.show({"mse_w": 0.5}, folder / "report.html"))
     with suppress(SystemExit):
         PROGRAMS[program](folder)
     out, err = (stream.buffer.getvalue().decode() for stream in streams.values())  # pyright: ignore

@@ -19,9 +19,8 @@ from omegaconf import open_dict
 
 from lis.config import conf_folder
 from lis.folder import RECORD, clear, record, recorded, staged
+from lis.job import main, track
 from lis.lock import owner
-from lis.job import track
-from lis.run import main
 from lis.stopping import Stop
 
 GONE = f"4194305.{owner().partition('.')[2]}"  # beyond what a process can be numbered
@@ -215,8 +214,8 @@ def test_a_refused_run_removes_nothing_of_the_one_before(tmp_path: Path, monkeyp
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_folder())):
         config = compose("config", [*refused, *runtime], return_hydra_config=True)
     monkeypatch.setattr(HydraConfig.instance(), "cfg", config.copy())
-    monkeypatch.setattr("lis.run.keep_freed_memory", lambda: None)
-    monkeypatch.setattr("lis.run.stop", Stop())
+    monkeypatch.setattr("lis.job.keep_freed_memory", lambda: None)
+    monkeypatch.setattr("lis.job.stop", Stop())
     with open_dict(config):
         del config["hydra"]
     with pytest.raises(SystemExit):

@@ -250,7 +250,7 @@ def test_a_sweep_goes_on_after_a_failure_and_names_every_failed_job(folder: Path
     ("override", "words"),
     [
         ("sede=1", ["sede"]),
-        ("link=nonsense", ["link/nonsense", "fc_l1", "ridge"]),
+        ("link=nonsense", ["link=nonsense", "fc_l1", "ridge"]),
         ("pairs.train=-5", ["pairs.train=-5", "at least 2"]),
         ("classes.names=[pug,unicorn]", ["unicorn", "border_collie"]),
         ("classes.names=[]", ["classes must come from one set", "got none"]),

@@ -15,10 +15,10 @@ from torch.nn import functional as F
 
 import lis.labels
 from lis.context import Context
+from lis.job import check_models
 from lis.labels.export import export
 from lis.labels.labelled import draw, exact
 from lis.linking.training import Settings
-from lis.job import check_models
 from lis.segmentation.networks import (
     NETWORKS,
     FewShotSegmenter,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -207,6 +207,25 @@ def searched(job: Job, requested: Sequence[Block], label: str) -> dict[str, Tens
     return SHARDS.tensors(job, requested, label) | {"origin": ends[:, 0], "target": ends[:, 1]}
 
 
+def first_problems(job: Job, r: Tensor, ends: Tensor, sample_index: Tensor, settings: Settings) -> Problems:
+    """The problems of samples each with its classes, from the first start that the stages give to such a sample.
+
+    Args:
+        job: whose device they are put on.
+        r: activations `[n, units]`.
+        ends: original and target among the classifier's classes, `[n, 2]` int64.
+        sample_index: `[n]` int64, as in `starts`.
+        settings: whose optimizer and start are taken.
+    """
+    origin, target = ends.to(job.ctx.device).unbind(1)
+    units, rows = job.ctx.classifier.units, zip(ends.tolist(), sample_index.split(1), strict=True)
+    first = [
+        starts(job.ctx.config.seed, settings.optimizer, settings.start, (pair[0], pair[1]), index, 1, units)[:, 0]
+        for pair, index in rows
+    ]
+    return Problems(r.to(job.ctx.device), origin, target, torch.cat(first).to(job.ctx.device))
+
+
 def problems_of(job: Job, block: Block) -> Problems:
     """The problems of a block, on the run's device."""
     ctx, n = job.ctx, block.initialisations
@@ -231,11 +250,11 @@ def _read(job: Job, problems: Problems, result: SearchResult) -> dict[str, Tenso
         "before": first.prediction,
         "after": last.prediction,
         "probability": last.softmax.gather(1, target[:, None])[:, 0],
-        "boundary": _boundary(job, problems, result).mean(1).float(),
+        "boundary": boundary(job, problems, result).mean(1).float(),
     }
 
 
-def _boundary(job: Job, problems: Problems, result: SearchResult) -> Tensor:
+def boundary(job: Job, problems: Problems, result: SearchResult) -> Tensor:
     """Positions before and after the boundary `[n, 2]`, NaN where there is none."""
     both = torch.full((len(result.steps), 2), torch.nan, dtype=torch.float64)
     r, shift, target = (x[result.success.to(x.device)] for x in (problems.r, result.shift, problems.target))
@@ -256,7 +275,7 @@ def search_table(ctx: Context, result: Mapping[str, Tensor]) -> pd.DataFrame:
     columns: dict[str, Any] = {name: classes[result[name].numpy()] for name in ("origin", "target")}
     columns |= {f"{name}_index": result[name] for name in ("origin", "target")}
     columns |= {name: result[name] for name in ("sample_index", "initialisation", "success")}
-    columns["reason"] = _reasons(result, columns["target"])
+    columns["reason"] = reasons(result, columns["target"])
     columns |= {name: result[name] for name in ("steps", "probability")}
     columns |= {name: called[result[name].numpy()] for name in ("before", "after")}
     columns["r_distance"] = result["shift"].norm(dim=1)
@@ -267,7 +286,8 @@ def search_table(ctx: Context, result: Mapping[str, Tensor]) -> pd.DataFrame:
     return pd.DataFrame({name: np.asarray(values) for name, values in columns.items()})
 
 
-def _reasons(result: Mapping[str, Tensor], target: np.ndarray) -> list[str]:
+def reasons(result: Mapping[str, Tensor], target: Iterable[str]) -> list[str]:
+    """Why each search failed, "" where it did not, given its success, diverged and steps `[n]` and its target."""
     told = zip(*(result[name].tolist() for name in ("success", "diverged", "steps")), target, strict=True)
     return [
         ""

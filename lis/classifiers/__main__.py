@@ -26,7 +26,7 @@ from lis.classifiers.partnet import PartNet
 from lis.classifiers.preprocessing import Preprocessing
 from lis.config import NetworkConfig, conf_folder
 from lis.files import read_bytes
-from lis.progress import print_anywhere
+from lis.plain import print_anywhere
 
 PLAIN_WIDTH = 240
 """Columns where the output is not a terminal, so that no line is broken."""

@@ -39,8 +39,10 @@ from lis.config.root import (
 )
 
 _SCHEMAS: dict[str, type] = {
+    "gan/base_object": GanConfig,
     "gan/base_partworld": PartWorldConfig,
     "gan/base_stylegan_xl": StyleGANXLConfig,
+    "classifier/base_object": ClassifierConfig,
     "classifier/base_partnet": PartNetConfig,
     "classifier/base_network": NetworkConfig,
     "classes/base_classes": ClassesConfig,

@@ -217,7 +217,9 @@ class RunConfig:
     images: str | None = path(None)
     """With `analysis=images`: a folder of pictures; those in folders inside are among them."""
     seed: int = number(0, low=0, high=2**63 - 1)
+    """Of all random numbers."""
     device: str = "auto"
+    """`cpu`, `cuda`, `cuda:1`; `auto`: a GPU where there is one."""
     batch_size: int = number(100, low=1, silent=True)
     """Images at once; fewer where there is no room for so many."""
     shard_size: int = number(500, low=1, silent=True)
@@ -225,6 +227,7 @@ class RunConfig:
     threads: int = number(0, low=0, silent=True)
     """CPU threads of torch; 0 leaves torch's own choice."""
     store: str = path("outputs/store")
+    """Where finished work is kept, which every run on the same store finds again."""
     if TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:

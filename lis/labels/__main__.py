@@ -12,19 +12,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
-
 from lis.build import build, move, ready_device
-from lis.config import RunConfig, conf_folder
-from lis.config.overrides import anchored, spelled
+from lis.compose import composed
+from lis.config import RunConfig
 from lis.labels.export import README, export
-from lis.progress import print_anywhere, say
+from lis.plain import print_anywhere
+from lis.progress import say
 from lis.report.labelled import FOLDER, Checked, check
-from lis.stages import register
 from lis.stopping import stop
 from lis.types import Generator
-from lis.validation import check_config, check_labels, typed
+from lis.validation import check_config, check_labels
 
 _ABOUT = """\
 Labelled images for the segmenter.
@@ -65,12 +62,7 @@ def configuration(overrides: Sequence[str]) -> RunConfig:
     Raises:
         ValueError: a key or value that does not exist.
     """
-    register()
-    try:
-        with initialize_config_dir(version_base="1.3", config_dir=str(conf_folder())):
-            settings = anchored(typed(compose("config", spelled(overrides))), Path.cwd())
-    except HydraException as error:
-        raise ValueError(f"{error}{f': {error.__cause__}' if error.__cause__ else ''}") from error
+    settings = composed(overrides, Path.cwd())
     check_config(settings, settings.analysis.stages)
     return settings
 

@@ -170,7 +170,7 @@ def _chunks(tally: Tally, shards: list[Artifact], n: int) -> Iterator[dict[str, 
             return
 
 
-def _split(split: str, count: Callable[[Context], int]) -> Stage:
+def _pairs_stage(split: str, count: Callable[[Context], int]) -> Stage:
     """The stage of a split, of `count` samples of each class."""
 
     def check(ctx: Context) -> None:
@@ -233,9 +233,9 @@ def _write_pairs(ctx: Context, split: str, n: int, draft: Draft) -> None:
     draft.table("acceptance", pd.DataFrame(rows, columns=["class", "drawn", "accepted", "rate"]))
 
 
-train_pairs = _split("train", lambda ctx: ctx.config.pairs.train)
-test_pairs = _split("test", lambda ctx: ctx.config.pairs.test)
-tuning_pairs = _split("tuning", lambda ctx: ctx.config.tuning.seeds)
+train_pairs = _pairs_stage("train", lambda ctx: ctx.config.pairs.train)
+test_pairs = _pairs_stage("test", lambda ctx: ctx.config.pairs.test)
+tuning_pairs = _pairs_stage("tuning", lambda ctx: ctx.config.tuning.seeds)
 _SPLITS = {"train": train_pairs, "test": test_pairs, "tuning": tuning_pairs}
 
 

@@ -263,21 +263,48 @@ def _message(error: Exception) -> str:
     return printable(text) or type(error).__name__
 
 
+def photo_of(image: Image.Image, size: int, name: str = "picture") -> Photo:
+    """The same of a picture that is open, or that a program has made."""
+    result = _upright(name, image)
+    return result if isinstance(result, Photo) else result.photo(size)
+
+
 def _photo(name: str, content: bytes, size: int) -> Photo:
     with opened(content, FORMATS) as file:
-        width, height = file.size
-        if reason := _unfit(file):
-            return Photo(name, width=width, height=height, reason=reason)
-        notes = [f"first of {frames} frames"] if (frames := getattr(file, "n_frames", 1)) > 1 else []
-        turned, remark = _turned(file)
-    del file  # its pixels are not needed any more, nor are those of the next two
-    seen, square = turned.size, _centre(turned)
-    del turned
-    flat, remarks = _rgb(square)
-    del square
-    image = torch.tensor(np.asarray(flat.resize((size, size), Image.Resampling.LANCZOS))).permute(2, 0, 1).contiguous()
-    notes += [remark] * bool(remark) + remarks + (["enlarged"] if min(width, height) < size else [])
-    return Photo(name, image, *seen, ", ".join(notes))
+        result = _upright(name, file)
+    del file  # its pixels are not needed any more
+    return result if isinstance(result, Photo) else result.photo(size)
+
+
+def _upright(name: str, file: Image.Image) -> _Upright | Photo:
+    """The picture turned, or the reason why it cannot be used."""
+    width, height = file.size
+    if reason := _unfit(file):
+        return Photo(name, width=width, height=height, reason=reason)
+    notes = [f"first of {frames} frames"] if (frames := getattr(file, "n_frames", 1)) > 1 else []
+    turned, remark = _turned(file)
+    return _Upright(name, [turned], notes + [remark] * bool(remark))
+
+
+@dataclass(frozen=True)
+class _Upright:
+    """A picture as it is seen, before it is cut."""
+
+    name: str
+    image: list[Image.Image]
+    """One, which is taken out so that its pixels can go."""
+    notes: list[str]
+
+    def photo(self, size: int) -> Photo:
+        """Cut and resized."""
+        turned = self.image.pop()
+        seen, square = turned.size, _centre(turned)
+        del turned  # as above
+        flat, remarks = _rgb(square)
+        del square
+        small = np.asarray(flat.resize((size, size), Image.Resampling.LANCZOS))
+        notes = self.notes + remarks + (["enlarged"] if min(seen) < size else [])
+        return Photo(self.name, torch.tensor(small).permute(2, 0, 1).contiguous(), *seen, ", ".join(notes))
 
 
 def _unfit(file: Image.Image) -> str:

@@ -16,7 +16,7 @@ from lis.config import RunConfig
 from lis.context import Context
 from lis.linking.link import link, load_link
 from lis.linking.pairs import test_pairs
-from lis.look import PICTURED, Looker
+from lis.look import PICTURED, Look, Looker
 from lis.names import nearest
 from lis.peaks import picture_arrays
 from lis.quantify.averages import Average, unwrapped
@@ -188,7 +188,7 @@ class Traversal:
     def of(
         cls, ctx: Context, link: Link, parts: Parts, along: Perturbation, samples: dict[str, Tensor], std: Tensor
     ) -> Self:
-        """Of samples along a perturbation in `view.steps` steps.
+        """Of samples along a perturbation in `view.steps` steps, with pictures for a page.
 
         Args:
             ctx: the run.
@@ -203,6 +203,13 @@ class Traversal:
         """
         value = along.values(ctx.config.view.steps)
         w, look = traverse(Looker.pictured(ctx, parts.masks, parts.labels), link, samples["r"], along, value)
+        return cls.read(along, samples, value, w, look, std)
+
+    @classmethod
+    def read(
+        cls, along: Perturbation, samples: dict[str, Tensor], value: Tensor, w: Tensor, look: Look, std: Tensor
+    ) -> Self:
+        """From what `traverse` gives at each `value [t]`: w̃ `[n, t, w_dim]` and the look at its images."""
         reencoded_share, off_target = arrived(along, look.r[:, 0], look.r[:, -1], std)
         return cls(
             samples["class_index"],

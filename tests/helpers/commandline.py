@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["lis.run"])
+_FORKS.set_forkserver_preload(["lis.run", "lis.job"])
 ROOT = Path(__file__).parents[2]
 STORE = Path("outputs", "store")
 """Of a run, in the folder it was started in."""

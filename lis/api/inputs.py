@@ -1,0 +1,267 @@
+"""Inputs as people have them, as tensors: arrays, lists, pictures, names of classes; one or many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from lis.context import Context
+from lis.look import Looker
+from lis.names import nearest
+from lis.units.images import photo_of, read_photo
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Vectors that were given as one or as many."""
+
+    values: Tensor
+    """`[n, width]` float32 on the CPU."""
+    leading: tuple[int, ...]
+    """Dimensions that they were given with in place of n; () of a single one."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Vectors of a kind, and where one gets them."""
+
+    name: str
+    """Of the argument."""
+    width: int
+    owner: str
+    """What they are, as in `activations of PartNet`."""
+    remedy: str
+    swapped: tuple[int, str]
+    """Width of the other kind, and what to do with such."""
+
+    @classmethod
+    def r(cls, ctx: Context, name: str = "r") -> Kind:
+        """Activations of a study's classifier."""
+        remedy = "s.encode(pictures) or s.look(w).r gives them"
+        swapped = ctx.generator.w_dim, "these are as wide as style codes: s.look(w).r has their activations"
+        return cls(name, ctx.classifier.units, f"activations of {type(ctx.classifier).__name__}", remedy, swapped)
+
+    @classmethod
+    def w(cls, ctx: Context) -> Kind:
+        """Style codes of a study's generator."""
+        remedy = 's.link(r) or s.pairs("test").w gives them'
+        swapped = ctx.classifier.units, "these are as wide as activations: s.link(r) has their style codes"
+        return cls("w", ctx.generator.w_dim, f"style codes of {type(ctx.generator).__name__}", remedy, swapped)
+
+    def rows(self, value: Any, many: str = "n") -> Rows:
+        """The vectors, checked.
+
+        Args:
+            value: an array, a tensor on any device, or lists of numbers, `[…, width]`.
+            many: the leading dimensions in words: `n`, at most one, or `…`, any.
+
+        Raises:
+            ValueError: names the argument, what it is, what was expected and the remedy.
+        """
+        values = numbers(value, self.name)
+        shape, fits = list(values.shape), values.ndim and values.shape[-1] == self.width
+        if not fits or (many == "n" and values.ndim > 2):
+            other, instead = self.swapped
+            remedy = instead if values.ndim and values.shape[-1] == other != self.width else self.remedy
+            raise ValueError(
+                f"{self.name} has shape {shape}: expected [{many}, {self.width}] or [{self.width}], the {self.owner}; "
+                f"{remedy}"
+            )
+        if not values.numel():
+            raise ValueError(f"{self.name} has shape {shape}: expected one or more; {self.remedy}")
+        return Rows(values.reshape(-1, self.width), tuple(values.shape[:-1]))
+
+
+def numbers(value: Any, name: str) -> Tensor:
+    """A float32 tensor on the CPU, without gradients.
+
+    Raises:
+        ValueError: the value holds no numbers, or some that are not finite.
+
+    Example:
+        >>> numbers([[1, 2.5]], "r")
+        tensor([[1.0000, 2.5000]])
+        >>> numbers("pug", "w")
+        Traceback (most recent call last):
+        ValueError: w is a str: expected numbers, as an array, a tensor or lists
+    """
+    if isinstance(value, (list, tuple)) and value and all(isinstance(each, Tensor) for each in value):
+        value = torch.stack([each.detach().cpu() for each in value])
+    if not isinstance(value, Tensor):
+        try:
+            array = np.asarray(value)
+        except ValueError as error:
+            raise ValueError(f"{name} has rows of different lengths: expected the same number in each") from error
+        if array.dtype.kind not in "fiu":
+            kind = f"an array of {array.dtype}" if isinstance(value, (np.ndarray, list, tuple)) else _kind(value)
+            raise ValueError(f"{name} is {kind}: expected numbers, as an array, a tensor or lists")
+        value = torch.from_numpy(np.array(array, dtype=np.float32))
+    if value.is_complex() or value.dtype == torch.bool:
+        raise ValueError(f"{name} is a tensor of {str(value.dtype).removeprefix('torch.')}: expected real numbers")
+    result = value.detach().to("cpu", torch.float32)
+    if not result.isfinite().all():
+        raise ValueError(f"{name} has {int((~result.isfinite()).sum())} numbers that are not finite: expected none")
+    return result
+
+
+def is_picture(value: Any) -> bool:
+    """Whether a value is a picture, the path of one, or some of these."""
+    if isinstance(value, (list, tuple)):
+        return bool(value) and all(is_picture(each) for each in value)
+    return isinstance(value, (str, Path, Image.Image))
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures that were given as one or as many."""
+
+    values: Tensor
+    """`[n, 3, H, W]`, uint8 or floats in [-1, 1]."""
+    leading: tuple[int, ...]
+    """() of a single one, else (n,)."""
+
+
+def as_pictures(value: Any, size: int, name: str = "pictures") -> Pictures:
+    """Pictures as networks take them; all but floats are cut square and resized as those of a folder are.
+
+    Args:
+        value: a PIL picture, a path, uint8 values `[H, W, 3]` or `[3, H, W]`, or some of these; or floats in [-1, 1],
+            `[3, size, size]` or `[n, 3, size, size]`, as a generator gives.
+        size: height and width of the result.
+        name: of the argument.
+
+    Raises:
+        ValueError: one of them cannot be used; says which, and why.
+    """
+    if is_picture(value):
+        many = isinstance(value, (list, tuple))
+        each = [_picture(one, size, name) for one in (value if many else [value])]
+        return Pictures(torch.stack(each), (len(each),) if many else ())
+    array = value.detach().cpu() if isinstance(value, Tensor) else torch.from_numpy(np.array(_array(value, name)))
+    if array.ndim not in (3, 4) or not array.numel() or 3 not in (array.shape[-3], array.shape[-1]):
+        raise ValueError(
+            f"{name} has shape {list(array.shape)}: expected [n, 3, H, W] or [n, H, W, 3], or one picture without n"
+        )
+    array = array if array.shape[-3] == 3 else array.movedim(-1, -3)
+    leading, array = tuple(array.shape[:-3]), array.reshape(-1, *array.shape[-3:])
+    if array.is_floating_point():
+        return Pictures(_generated(array.float(), size, name), leading)
+    if array.dtype != torch.uint8:
+        raise ValueError(f"{name} holds {str(array.dtype).removeprefix('torch.')}: expected uint8, 0 to 255")
+    each = [_picture(Image.fromarray(one.permute(1, 2, 0).numpy()), size, name) for one in array]
+    return Pictures(torch.stack(each), leading)
+
+
+def _array(value: Any, name: str) -> np.ndarray:
+    result = np.asarray(value)
+    if result.dtype.kind not in "fiu":
+        raise ValueError(f"{name} is {_kind(value)}: expected pictures (PIL), paths of pictures, or arrays")
+    return result
+
+
+def _generated(image: Tensor, size: int, name: str) -> Tensor:
+    if image.shape[-2:] != (size, size):
+        raise ValueError(
+            f"{name} has shape {list(image.shape)}: floats are taken as they are; expected [n, 3, {size}, {size}], "
+            "the generator's images, or uint8, which is resized"
+        )
+    if not bool((image.abs() <= 1).all()):
+        low, high = float(image.min()), float(image.max())
+        raise ValueError(f"{name} lies between {low:g} and {high:g}: expected floats in [-1, 1], or uint8")
+    return image
+
+
+def _picture(value: Any, size: int, name: str) -> Tensor:
+    """`[3, size, size]` uint8."""
+    if isinstance(value, Image.Image):
+        photo = photo_of(value, size)
+    else:
+        path = Path(value).expanduser()
+        if not path.exists():
+            raise ValueError(f"{name}: there is no file {str(value)!r}; expected the path of a picture")
+        photo = read_photo(path, size)
+    if photo.image is None:
+        raise ValueError(f"{name}: {photo.name}: {photo.reason}")
+    return photo.image
+
+
+def encoded(ctx: Context, given: Pictures) -> Rows:
+    """Activations of pictures: `[n, units]`."""
+    return Rows(Looker(ctx, ctx.batches()).pictures(given.values).r, given.leading)
+
+
+def activations(value: Any, ctx: Context, name: str = "r") -> Rows:
+    """Activations `[n, units]`, of pictures too.
+
+    Raises:
+        ValueError: as `Kind.rows` and `as_pictures`.
+    """
+    if is_picture(value):
+        return encoded(ctx, as_pictures(value, ctx.generator.resolution, name))
+    return Kind.r(ctx, name).rows(value)
+
+
+def class_names(value: Any, name: str, n: int, known: Sequence[str], run: Sequence[str]) -> list[str]:
+    """Names of the classes of n samples.
+
+    Args:
+        value: a name, an index among the classes of the study, or n of these.
+        name: of the argument.
+        n: samples.
+        known: names that may be given.
+        run: the classes of the study, which an index points into.
+
+    Raises:
+        ValueError: an unknown class, or another number of them.
+
+    Example:
+        >>> class_names(1, "target", 2, ["ant", "bee", "cat"], ["bee", "cat"])
+        ['cat', 'cat']
+        >>> class_names("bea", "target", 1, ["ant", "bee"], ["ant", "bee"])
+        Traceback (most recent call last):
+        ValueError: target='bea': expected one of ant, bee; did you mean bee?
+    """
+    if isinstance(value, (Tensor, np.ndarray)):
+        value = value.tolist()
+    many = list(value) if isinstance(value, (list, tuple)) else [value] * n
+    if len(many) != n:
+        raise ValueError(f"{name} has {len(many)} classes for {n} samples: expected one for all, or one of each")
+    return [_class_name(each, name, known, run) for each in many]
+
+
+def _class_name(value: Any, name: str, known: Sequence[str], run: Sequence[str]) -> str:
+    if isinstance(value, str):
+        if value not in known:
+            listed = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
+            raise ValueError(f"{name}={value!r}: expected one of {listed}{nearest(value, known)}")
+        return value
+    index = whole(value, name, "the name of a class, or its index")
+    if index not in range(len(run)):
+        raise ValueError(f"{name}={index}: expected 0 to {len(run) - 1}, an index into {', '.join(run)}")
+    return run[index]
+
+
+def whole(value: Any, name: str, expected: str = "a whole number") -> int:
+    """A whole number of any type.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if isinstance(value, (Tensor, np.generic)) and np.ndim(value) == 0:
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{name}={value!r:.80}: expected {expected}")
+    return value
+
+
+def _kind(value: Any) -> str:
+    """A value's type with its article."""
+    kind = type(value).__name__
+    return f"{'an' if kind[0].lower() in 'aeio' else 'a'} {kind}"

@@ -1,0 +1,333 @@
+"""A study: what the command line takes, as keywords or strings, and what a notebook asks of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lis.api import notebook
+from lis.api.counterfactual import CounterfactualResult, counterfactuals
+from lis.api.inputs import Kind, Rows, activations, as_pictures, class_names, encoded, numbers, whole
+from lis.api.keywords import beside_hydra, is_object, overrides_of
+from lis.api.results import LookResult, Pairs, StageResult, TuneResult
+from lis.classifiers.classifier import ready
+from lis.compose import composed
+from lis.config import RunConfig
+from lis.config.renamed import RENAMED
+from lis.context import Context
+from lis.images import page_image, to_uint8
+from lis.job import prepared, run_stage
+from lis.linking.linear import LinkModule
+from lis.linking.link import link, load_link
+from lis.linking.pairs import pairs
+from lis.look import Looker
+from lis.names import nearest
+from lis.progress import Progress, say
+from lis.stages import names as stage_names
+from lis.store import Artifact
+from lis.testing import check_classifier, check_generator
+from lis.types import Classifier, Generator
+from lis.units.direction import check_direction, find_direction, of_direction
+from lis.units.parts import Parts
+from lis.units.perturbation import Perturbation
+from lis.units.traversal import traverse
+from lis.units.tuning import live_std
+from lis.units.unit import Traversal, check_unit, of_unit
+
+_ANALYSES = ("analysis", "experiment")
+"""What chooses stages, all of which are then checked with the study."""
+
+
+def study(
+    *overrides: str,
+    gan: str | Generator | Mapping[str, Any] | None = None,
+    classifier: str | Classifier | Mapping[str, Any] | None = None,
+    classes: str | Sequence[str] | Mapping[str, Any] | None = None,
+    link: str | Mapping[str, Any] | None = None,
+    size: str | None = None,
+    **keys: Any,
+) -> Study:
+    """A classifier, a generator and a link between them, with everything that is known of the three.
+
+    What is computed is kept in the store (`store=…`, by default `outputs/store` in the working folder), where the
+    command line finds it too. Nothing is computed but checks until something is asked for. Models are put on the run's
+    device and frozen, also those that are given as objects.
+
+    Args:
+        overrides: as they are typed behind `python -m lis.run`: "pairs.train=60".
+        gan: a generator's name, as `gan=…` has it, or a generator, see `lis.check_generator`.
+        classifier: a classifier's name, as `classifier=…` has it, or a classifier, see `lis.check_classifier`.
+        classes: a set's name, the names of classes, or {"names": […], "labels": […]} with the parts that they have.
+        link: a link's name, as `link=…` has it.
+        size: `smoke` (seconds), `demo` or `paper`.
+        keys: any other group or key: `seed=3`, `device="cpu"`, `pairs={"train": 60}`, `**{"pairs.train": 60}`.
+
+    Raises:
+        ValueError: an unknown option or key, or a bad value; models whose classes or domains do not go together.
+        ContractError: an object does not keep the contract of `lis.types`; says how to mend it.
+
+    Example:
+        >>> import lis
+        >>> s = lis.study("view.steps=5", classes=["pug", "chihuahua"], size="smoke", pairs={"test": 20}, seed=1)
+        >>> s.class_names, len(s.pairs("test")), s.settings.view.steps
+        (('pug', 'chihuahua'), 40, 5)
+    """
+    named = {"gan": gan, "classifier": classifier, "classes": classes, "link": link, "size": size}
+    given = {name: value for name, value in named.items() if value is not None}
+    generator: Any = gan if is_object(gan) else None
+    model: Any = classifier if is_object(classifier) else None
+    if generator is not None:
+        check_generator(generator)
+    if model is not None:
+        check_classifier(model, None if generator is None else generator.resolution)
+    with beside_hydra():
+        settings = composed([*overrides, *overrides_of(given | keys)], Path.cwd())
+    if not any(key.partition(".")[0] in _ANALYSES for key in [*keys, *(_key(text) for text in overrides)]):
+        settings = replace(settings, analysis=replace(settings.analysis, stages=["link"]))
+    return Study(replace(prepared(settings, generator, model), progress=Progress(tell=say)))
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Study:
+    """A classifier, a generator and a link between them; made by `lis.study`."""
+
+    checked: Context
+    """Whose settings and models are checked; the classifier may still have to be trained."""
+
+    @cached_property
+    def context(self) -> Context:
+        """What every stage is given; a classifier that has to be trained or probed first is so now."""
+        return ready(self.checked)[0]
+
+    @property
+    def settings(self) -> RunConfig:
+        """What the command line calls the configuration."""
+        return self.checked.config
+
+    @property
+    def generator(self) -> Generator:
+        """The generator, on the run's device."""
+        return self.checked.generator
+
+    @property
+    def classifier(self) -> Classifier:
+        """The classifier, ready to be used, on the run's device."""
+        return self.context.classifier
+
+    @cached_property
+    def link(self) -> LinkModule:
+        """The fitted link, a module on the CPU: r `[n, units]` → w̃ `[n, w_dim]`."""
+        return load_link(self._linked)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes that are looked at."""
+        return self.checked.class_names
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the parts that are looked for; none where the set of classes names none."""
+        return tuple(self.settings.classes.labels)
+
+    def pairs(self, split: str = "test") -> Pairs:
+        """Samples of every class that the classifier gets right: `train`, which the link is fitted to, or `test`.
+
+        Raises:
+            ValueError: an unknown split, or a class that the classifier hardly ever gets right.
+        """
+        tensors = pairs(self.context, split).tensors("pairs")
+        return Pairs(**tensors, class_names=self.class_names, images=self._images)
+
+    def encode(self, pictures: Any) -> Tensor:
+        """Activations r `[n, units]` of pictures, `[units]` of a single one, on the CPU.
+
+        Args:
+            pictures: PIL pictures, paths, arrays of uint8 `[n, H, W, 3]` or `[n, 3, H, W]`, or images of the generator
+                in [-1, 1]; one or many. All but floats are cut square and resized.
+
+        Raises:
+            ValueError: one of them cannot be used.
+        """
+        rows = encoded(self.context, as_pictures(pictures, self.generator.resolution))
+        return rows.values.reshape(*rows.leading, -1)
+
+    def look(self, w: Any) -> LookResult:
+        """What is read off the images of style codes: parts, their measures, activations, answers.
+
+        Args:
+            w: `[…, w_dim]`, or pairs, whose w is taken.
+
+        Raises:
+            ValueError: w is of another shape, or not finite.
+        """
+        rows = Kind.w(self.checked).rows(w.w if isinstance(w, Pairs) else w, many="…")
+        ctx, parts = self.context, self._parts
+        look = Looker(ctx, ctx.batches(parts.masks), parts.masks, parts.labels, to_uint8, mask=True)(rows.values)
+        tensors = look.tensors(("image", "mask", "measures", "r", "logits", "probability")) | {"w": rows.values}
+        shaped = {name: x.reshape(*rows.leading, *x.shape[1:]) for name, x in tensors.items()}
+        return LookResult(**shaped, **self._names)
+
+    def tune(
+        self, r: Any, unit: int | None = None, direction: Any = None, steps: int | None = None, classes: Any = None
+    ) -> TuneResult:
+        """Samples along one unit or direction, from its smallest to its largest value over the training pairs.
+
+        Args:
+            r: activations `[n, units]` or `[units]`, pairs, or pictures.
+            unit: number of a unit.
+            direction: instead of a unit: `pc:1`, `classes:pug-chihuahua`, the path of a vector, a vector `[units]`, or
+                a `Perturbation`, which has its own range.
+            steps: values, 2 or more; None: `view.steps`.
+            classes: class of each sample, by name or index; None: that of the pairs, or, of what has none, the one of
+                the study's classes that the classifier finds most likely.
+
+        Raises:
+            ValueError: neither unit nor direction, or both; a dead unit; an unknown one; r of another shape.
+        """
+        along, status = self._along(unit, direction)
+        count = self.settings.view.steps if steps is None else whole(steps, "steps")
+        if count < 2:
+            raise ValueError(f"steps={count}: expected 2 or more")
+        rows, index = self._samples(r, classes, "classes")
+        samples = {"r": rows.values, "class_index": index, "sample_index": torch.arange(len(index))}
+        looker, value = Looker.pictured(self.context, self._parts.masks, self._parts.labels), along.values(count)
+        w, look = traverse(looker, self.link, rows.values, along, value)
+        result = Traversal.read(along, samples, value, w, look, live_std(self._linked.table("units")))
+        tensors = {name: x for name, x in vars(result).items() if name not in ("class_index", "sample_index")}
+        tensors |= {"w": w, "r": look.r}
+        if not rows.leading:
+            tensors = {name: x if name == "value" else x[0] for name, x in tensors.items()}
+        tensors = {name: x.clone() for name, x in tensors.items()}  # which gradients may be taken through
+        return TuneResult(along, status, **tensors, **self._names, traversal=result)
+
+    def counterfactual(self, r: Any, target: Any, origin: Any = None) -> CounterfactualResult:
+        """The change Δr that makes the image of f(r + Δr) one of another class; settings are `counterfactuals`.
+
+        Args:
+            r: activations `[n, units]` or `[units]`, pairs, or pictures. Test pairs are searched from where the stage
+                `counterfactuals` searches.
+            target: a class by its name or index, or one per sample.
+            origin: the same of the samples; None: that of the pairs, or what the classifier calls r.
+
+        Raises:
+            ValueError: an unknown class, a sample that is of the target class already, or r of another shape.
+        """
+        known, ctx = self.classifier.class_names, self.context
+        rows = self._activations(r)
+        n = len(rows.values)
+        if origin is not None:
+            origins = class_names(origin, "origin", n, known, self.class_names)
+        elif isinstance(r, Pairs):
+            origins = r.class_name.tolist()
+        else:
+            origins = [known[k] for k in self._logits(rows.values).argmax(1).tolist()]
+        targets = class_names(target, "target", n, known, self.class_names)
+        return counterfactuals(ctx, rows, origins, targets, r.sample_index if isinstance(r, Pairs) else torch.arange(n))
+
+    def stage(self, name: str) -> StageResult:
+        """What a stage of the command line holds: read from the store, or computed now and kept there.
+
+        Raises:
+            ValueError: there is no such stage, or the study cannot have it.
+        """
+        old = RENAMED["analysis"] | RENAMED["stage"]
+        if name in old:
+            raise ValueError(f"stage({name!r}): the stage {name} is now called {old[name]}; write {old[name]!r}")
+        if name not in (known := stage_names()):
+            raise ValueError(f"stage({name!r}): expected one of {', '.join(known)}{nearest(str(name), known)}")
+        return StageResult(name, run_stage(name, self.context))
+
+    def _along(self, unit: Any, direction: Any) -> tuple[Perturbation, str]:
+        """The perturbation that is asked for, and its status."""
+        if (unit is None) == (direction is None):
+            given = "neither unit nor direction" if unit is None else f"unit={unit} and a direction"
+            raise ValueError(f"{given}: expected one of them, as unit=12 or direction='pc:1'")
+        if isinstance(direction, Perturbation):
+            return direction, "live"
+        if unit is not None:
+            along, known = of_unit(self._linked.table("units"), check_unit(whole(unit, "unit"), self.classifier))
+            return along, known["status"]
+        train, units = pairs(self.context, "train").tensors("pairs"), self.classifier.units
+        if isinstance(direction, (str, Path)):
+            check_direction(str(direction), self.class_names, units)
+            text = str(direction)
+            vector = find_direction(text, train["r"], train["class_index"], self.class_names)
+        else:
+            text, vector = "vector", numbers(direction, "direction")
+            if vector.shape != (units,):
+                raise ValueError(
+                    f"direction has shape {list(vector.shape)}: expected [{units}], a number per unit; 'pc:1' and "
+                    "'classes:<from>-<to>' are directions too"
+                )
+        along, known = of_direction(text, vector, train["r"])
+        return along, known["status"]
+
+    def _samples(self, r: Any, classes: Any, name: str) -> tuple[Rows, Tensor]:
+        """Activations and the class of each sample, `[n]` int64 among the study's."""
+        rows = self._activations(r)
+        if classes is not None:
+            names = class_names(classes, name, len(rows.values), self.class_names, self.class_names)
+            return rows, torch.tensor([self.class_names.index(each) for each in names])
+        if isinstance(r, Pairs):
+            return rows, r.class_index
+        columns = [self.classifier.class_names.index(each) for each in self.class_names]
+        return rows, self._logits(rows.values)[:, columns].argmax(1)
+
+    def _activations(self, r: Any) -> Rows:
+        return activations(r.r if isinstance(r, (Pairs, LookResult)) else r, self.context)
+
+    @torch.inference_mode()
+    def _logits(self, r: Tensor) -> Tensor:
+        """What the classifier says to `r [n, units]`: `[n, known]` on the CPU."""
+        return self.classifier.head(r.to(self.context.device)).float().cpu()
+
+    def _images(self, w: Tensor) -> Tensor:
+        """Pictures of style codes for a page: `[n, 3, h, h]` uint8."""
+        return Looker(self.context, self.context.images(), image=page_image)(w).image
+
+    @cached_property
+    def _linked(self) -> Artifact:
+        return link(self.context)
+
+    @cached_property
+    def _parts(self) -> Parts:
+        return Parts.of(self.context)
+
+    @property
+    def _names(self) -> dict[str, Any]:
+        known = tuple(self.classifier.class_names)
+        return {"labels": self._parts.labels, "class_names": self.class_names, "known": known}
+
+    @property
+    def _facts(self) -> dict[str, str]:
+        model, generator, settings = self.checked.classifier, self.generator, self.settings
+        return {
+            "classifier": f"{type(model).__name__}, {model.units} units, {len(model.class_names)} classes",
+            "generator": f"{type(generator).__name__}, {generator.resolution} pixels, w of {generator.w_dim}",
+            "classes": ", ".join(self.class_names),
+            "parts": ", ".join(self.labels) or "none",
+            "link": settings.link._target_.rpartition(".")[2],
+            "pairs per class": f"{settings.pairs.train} train, {settings.pairs.test} test",
+            "seed": str(settings.seed),
+            "store": str(settings.store),
+        }
+
+    def __repr__(self) -> str:
+        facts = self._facts
+        return (
+            f"Study of {facts['classifier'].partition(',')[0]} ({self.checked.classifier.units} units) through "
+            f"{type(self.generator).__name__} ({self.generator.resolution} pixels): {facts['classes']}"
+        )
+
+    def _repr_html_(self) -> str:
+        return notebook.page("Study", notebook.facts(self._facts))

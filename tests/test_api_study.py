@@ -1,0 +1,186 @@
+"""A study gives what the command line gives: the same artifacts, the same traversals, the same searches."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.commandline import SMALL
+from helpers.commandline import lis as command
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+import lis
+from lis.config import conf_folder
+from lis.look import Looker
+from lis.progress import Progress
+from lis.units.parts import Parts
+from lis.units.perturbation import Perturbation
+
+
+@pytest.fixture(scope="module")
+def study(shared_store: Path) -> lis.Study:
+    """Dogs at the smallest size; the stages `unit` and `direction` can be had."""
+    view = {"unit": 12, "class_name": "pug", "view": {"samples": 2}, "direction": "classes:pug-chihuahua"}
+    search = {"pairs": ["pug-chihuahua"]}
+    return lis.study(size="smoke", device="cpu", store=shared_store, counterfactuals=search, **view)
+
+
+@pytest.mark.slow
+def test_a_stage_is_that_of_a_run(shared_store: Path, tmp_path: Path, study: lis.Study) -> None:
+    stages = "analysis.stages=[link,similarity]"
+    code, text = command(*SMALL, stages, f"store={shared_store}", "hydra.run.dir=run", cwd=tmp_path)
+    assert code == 0, text
+    keys = json.loads((tmp_path / "run" / "summary.json").read_text())["artifacts"]
+    assert keys["link"] == study.stage("link").key
+    assert keys["similarity"] == study.stage("similarity").key
+
+
+@pytest.mark.parametrize("stage", ["unit", "direction"])
+def test_tuning_is_the_stage_on_its_samples(study: lis.Study, stage: str) -> None:
+    asked: dict[str, Any] = {"unit": 12} if stage == "unit" else {"direction": "classes:pug-chihuahua"}
+    result, held = study.tune(study.pairs("test").of("pug")[:2], **asked), study.stage(stage)
+    for name, values in held.tensors("traversal").items():
+        if name not in ("class_index", "sample_index"):
+            assert torch.equal(getattr(result, name), values) or values.isnan().any(), name
+    assert result.affected.equals(held.table("affected"))
+    assert result.answers["prediction"].tolist() == held.table("steps")["prediction"].tolist()
+
+
+def test_tuning_without_a_batch_is_a_row_of_that_with_one(study: lis.Study) -> None:
+    r = study.pairs("test").of("pug")["r"]
+    many, single = study.tune(r[:2], unit=12, steps=3), study.tune(r[1], unit=12, steps=3)
+    for name in ("w", "image", "mask", "r", "probability", "prediction", "reencoded_share", "off_target"):
+        assert torch.equal(getattr(many, name)[1], getattr(single, name)), name
+    assert single.value.shape == (3,) and single.table["sample"].unique().tolist() == [0]
+    assert single.table["value"].unique().tolist() == single.value.tolist()
+
+
+def test_directions_of_every_kind(study: lis.Study, tmp_path: Path) -> None:
+    pairs = study.pairs("train")
+    vector = pairs.of("chihuahua").r.mean(0) - pairs.of("pug").r.mean(0)
+    named = study.tune(pairs[:1], direction="classes:pug-chihuahua", steps=2)
+    np.save(tmp_path / "d.npy", vector.numpy())
+    kinds = [vector, vector.tolist(), tmp_path / "d.npy", named.along]
+    assert all(torch.equal(study.tune(pairs[:1], direction=each, steps=2).w, named.w) for each in kinds)
+    moved = study.tune(pairs[:1], direction=Perturbation.of_unit(12, 0.0, 1.0), steps=2)
+    assert moved.value.tolist() == [0, 1] and moved.title == "Unit 12"
+
+
+def test_counterfactuals_of_test_pairs_are_those_of_the_stage(study: lis.Study) -> None:
+    held = study.stage("counterfactuals")
+    table, tensors = held.table("counterfactuals"), held.tensors("counterfactuals")
+    rows = table.index.tolist()
+    result = study.counterfactual(study.pairs("test").of("pug")[:2], target="chihuahua")
+    assert torch.equal(result.shift, tensors["shift"][rows]) and result.steps.tolist() == table["steps"][rows].tolist()
+    assert torch.equal(result.reencoded, tensors["reencoded"][rows])
+    for name in ("before", "after", "reason", "success"):
+        assert result.table[name].tolist() == table[name][rows].tolist()
+    assert result.table["probability_after"].tolist() == pytest.approx(table["probability"][rows].tolist())
+    assert result.boundary.tolist() == pytest.approx(table["boundary"][rows].tolist(), nan_ok=True)
+
+
+def test_units_of_a_counterfactual_are_in_standard_deviations(study: lis.Study) -> None:
+    r = study.pairs("test").of("pug")["r"][0]
+    result = study.counterfactual(r, target=2)
+    assert result.shift.shape == r.shape and result.target == ("chihuahua",) and result.origin == ("pug",)
+    first = result.units.iloc[0]
+    unit = int(first["unit"])
+    assert first["change"] == pytest.approx(float(result.shift[unit] / result.std[unit]))
+    assert first["reencoded_change"] == pytest.approx(
+        float((result.reencoded - result.reencoded_original)[unit] / result.std[unit])
+    )
+    assert result.units["change"].abs().is_monotonic_decreasing
+
+
+def test_a_look_is_that_of_every_stage(study: lis.Study) -> None:
+    w, parts = study.pairs("test")["w"][:4], Parts.of(study.context)
+    expected = Looker(study.context, study.context.batches(), parts.masks, parts.labels)(w)
+    look = study.look(w.reshape(2, 2, -1))
+    assert look.image.shape == (2, 2, 3, 64, 64) and look.mask.shape[:2] == (2, 2)
+    for name in ("r", "logits", "probability", "measures", "prediction"):
+        torch.testing.assert_close(getattr(look, name).flatten(0, 1), getattr(expected, name), equal_nan=True)
+    assert look.predicted.shape == (2, 2) and look.answers["prediction"].tolist() == look.predicted.ravel().tolist()
+    area = look.table.query("sample == 3 and label == 'ear' and measure == 'area'")["measured"].item()
+    assert area == pytest.approx(float(look.measures[1, 1, study.labels.index("ear"), 0]), nan_ok=True)
+
+
+def test_results_can_be_differentiated_through(study: lis.Study) -> None:
+    pairs = study.pairs("test")[:1]
+    results = study.tune(pairs, unit=12, steps=2).r, study.look(pairs).r, study.counterfactual(pairs, "pug").reencoded
+    for r in results:
+        study.classifier.head(r.requires_grad_()).sum().backward()
+        assert r.grad is not None and r.grad.any()
+
+
+def test_nothing_global_is_changed(shared_store: Path) -> None:
+    threads, handlers = torch.get_num_threads(), list(logging.getLogger().handlers)
+    first = lis.study(size="smoke", device="cpu", store=shared_store)
+    second = lis.study(size="smoke", device="cpu", store=shared_store, classes="fungi", seed=1)
+    first.tune(first.pairs("test")[:1], unit=12)
+    assert second.settings.seed == 1 and first.settings.seed == 0
+    assert first.class_names[0] == "border_collie" and second.class_names[0] == "agaric"
+    assert torch.get_num_threads() == threads and logging.getLogger().handlers == handlers
+
+
+def test_a_study_inside_a_program_of_hydra(shared_store: Path) -> None:
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_folder())):
+        before = GlobalHydra.instance().hydra
+        study = lis.study(size="smoke", device="cpu", store=shared_store, seed=5)
+        assert GlobalHydra.instance().hydra is before and study.settings.seed == 5
+        assert compose("config", ["seed=7"]).seed == 7
+    assert not GlobalHydra.instance().is_initialized()
+
+
+def test_stages_are_checked_where_an_analysis_is_chosen(shared_store: Path) -> None:
+    few: dict[str, Any] = {"size": "smoke", "store": shared_store, "pairs": {"test": 10}}
+    assert lis.study(**few).settings.analysis.stages == ["link"]
+    for overrides, keys in (((), {"analysis": "link"}), (("analysis=link",), {})):
+        with pytest.raises(ValueError, match=r"similarity.examples=20: expected at most"):
+            lis.study(*overrides, **few, **keys)
+
+
+def test_lines_of_progress_are_told(shared_store: Path) -> None:
+    lines = list[str]()
+    assert list(Progress(every=-1, tell=lines.append).track("ab", label="letters")) == ["a", "b"]
+    assert lines == ["letters: 1 of 2", "letters: 2 of 2"]
+
+
+def test_importing_is_light() -> None:
+    code = (
+        "import lis, sys; 'study' in dir(lis); print(sorted({'torch', 'hydra', 'numpy', 'lis.api'} & {*sys.modules}))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "[]\n"
+
+
+def test_what_is_offered_is_there() -> None:
+    assert all(getattr(lis, name) is not None for name in lis.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'studdy': expected one of ContractError"):
+        lis.studdy  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("units", "the stage units is now called unit_statistics"),
+        ("unit_statistic", "did you mean unit_statistics?"),
+        ("classifier", "expected one of pairs/train"),
+    ],
+)
+def test_a_stage_that_is_not_there(study: lis.Study, name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        study.stage(name)
+
+
+def test_a_table_that_is_not_there(study: lis.Study) -> None:
+    with pytest.raises(ValueError, match=r"stage 'link': table\('unit'\): expected one of path, units; did you mean"):
+        study.stage("link").table("unit")
+    assert study.stage("link").json("fit")["samples"] == 300 and study.stage("link").tensors("link")["coef"].ndim == 2
