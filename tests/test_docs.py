@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -134,6 +135,14 @@ def test_names_of_the_package_in_examples_exist() -> None:
         module = __import__(str(node.module), fromlist=["_"])
         assert not [each.name for each in node.names if not hasattr(module, each.name)]
     assert not [name for name in used if not hasattr(lis, name)]
+
+
+@pytest.mark.slow
+def test_the_first_study_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    known: dict[str, Any] = {}
+    exec(blocks("python", PAGES["index.md"])[0], known)
+    assert known["t"].image.shape == (1, 7, 3, 64, 64) and known["c"].success.all()
 
 
 def test_everything_that_the_package_offers_is_on_the_page_of_the_api() -> None:
