@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint check full bench
+.PHONY: help demo test lint check full bench docs
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -29,13 +29,17 @@ lint: $(STAMP)  ## format, lint and types; continuous integration runs it before
 check: lint  ## format, lint, types and the quick tests (< 4 min)
 	$(BIN)/pytest -n $(JOBS) -m "not slow and not full"
 
-full: $(STAMP)  ## every experiment at its full size, long fuzz and fault runs
+full: $(STAMP)  ## every experiment at its full size, long fuzz and fault runs, the documentation and its links
 	$(BIN)/pytest -m full
 
 bench: $(STAMP)  ## measure speed and memory against the references
 	@set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file; done
 
+docs: $(STAMP)  ## build the documentation, without a network: build/docs/index.html
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo build/docs/index.html
+
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -e '.[dev,wandb]' -c constraints.txt
+	$(BIN)/python -m pip install --quiet -e '.[dev,docs,wandb]' -c constraints.txt
 	touch $@

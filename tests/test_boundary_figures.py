@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from helpers import boundary_findings as made
 from helpers.tuned_findings import CLASSES, LABELS
@@ -238,3 +240,14 @@ def test_changes_of_parts_are_written_with_their_units() -> None:
     shades: Any = figure.axes[0].images[0].get_array()
     other: Any = figure.axes[1].images[0].get_array()
     assert not np.allclose(shades[0, 0], other[0, 0])
+
+
+def test_heads_of_matrices_do_not_run_into_each_other() -> None:
+    names = ["border_collie", "pug", "chihuahua", "schnauzer", "weimaraner"]
+    table = pd.DataFrame({"origin": names[:4], "target": names[1:], "mean": 0.5, "cosine": 0.5, "shared": 0.5})
+    figure = pair_matrices(table, table, names)
+    figure.draw_without_rendering()
+    for axis in figure.axes:
+        boxes = [label.get_window_extent() for label in axis.get_xticklabels()]
+        assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+    assert figure.axes[0].get_yticklabels()[0].get_fontsize() == 8.5

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tomllib
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from helpers.commandline import ROOT
 
 from lis.classifiers.__main__ import MOST, entries, main, missing, read_entry, timm_entries
 from lis.classifiers.networks import network
@@ -28,6 +30,8 @@ def test_every_option_of_the_group_is_listed() -> None:
     assert {name: listed[name].units for name in widths} == widths
     assert (listed["resnet50"].accuracy, listed["partnet"].accuracy) == ("76.1 %", "–")
     assert (listed["resnet50"].pixels, listed["partnet"].pixels) == (224, 64)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert listed["partnet"].licence == listed["partnet_attributes"].licence == project["license"] == "MIT"
 
 
 def test_sources_follow_what_lies_on_the_machine(home: Path) -> None:

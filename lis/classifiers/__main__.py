@@ -44,8 +44,8 @@ MOST = 25
 _LARGEST, _DEEPEST = 2**16, 20
 """Bytes of the largest configuration of a classifier, and its levels."""
 _EXAMPLE = "conf/classifier/resnet50.yaml"
-COMMITTED = ("come with the package",)
-"""Sources of a classifier whose weights nobody has to choose."""
+COMMITTED, LICENCE = ("come with the package",), "MIT"
+"""Sources of a classifier whose weights nobody has to choose, and the licence of these weights: the project's."""
 
 
 if __name__ == "__main__":  # nothing is written that a signal could break off
@@ -112,7 +112,7 @@ class Entry:
     @property
     def licence(self) -> str:
         """Of the weights, in words."""
-        other = "as this project" if self.sources == COMMITTED else "–"
+        other = LICENCE if self.sources == COMMITTED else "–"
         return self.published.licence if self.published else other
 
     @property

@@ -19,6 +19,9 @@ from lis.report.tables import records
 
 T = TypeVar("T")
 _KDE_SAMPLES = 3000
+_HEADS = 104.0
+"""Size in points of a letter that stands alone above an inch of columns: it is 0.56 of its size wide, and names of
+rows and gaps take a fifth."""
 DASHED = (0, (4, 3))
 """The line style of thresholds and means."""
 ONE_SIDED = LinearSegmentedColormap.from_list("one-sided", ["#ffffff", "#a9c8e0", "#1f6199"])
@@ -307,11 +310,19 @@ def heat(
     axis.set_xticks(range(len(columns)), [two_lines(name) for name in columns])
     axis.set_yticks(range(len(rows)), [plain(name) for name in rows])
     axis.tick_params(length=0, labelcolor=INK, labelleft=bool(rows), top=True, labeltop=True, labelbottom=False)
+    axis.tick_params("x", labelsize=_head_size(axis, columns))
     axis.spines[:].set_visible(False)
     down, across = values.shape
     axis.hlines(np.arange(down + 1) - 0.5, -0.5, across - 0.5, color="white", linewidth=1.5)
     axis.vlines(np.arange(across + 1) - 0.5, -0.5, down - 0.5, color="white", linewidth=1.5)
     axis.set(xlim=(-0.5, across - 0.5), ylim=(down - 0.5, -0.5))
+
+
+def _head_size(axis: Axes, columns: Sequence[str]) -> float:
+    """Size in points at which names fit beside each other above the columns of a matrix."""
+    grid, inches = axis.get_subplotspec(), axis.figure.bbox.width / axis.figure.dpi
+    longest = max((len(line) for name in columns for line in two_lines(name).split("\n")), default=1)
+    return min(8.5, _HEADS * inches / ((grid.get_gridspec().ncols if grid else 1) * max(1, len(columns) * longest)))
 
 
 def matrices(

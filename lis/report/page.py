@@ -232,7 +232,7 @@ def _wiring(source: Source) -> Wiring:
         resolution=facts.resolution,
         classes=len(facts.class_names) if facts.conditional else 0,
         in_w=_beside(source, "mse_w", "the MSE"),
-        in_image=_beside(source, "pixel_l2", "the pixel L2"),
+        in_image=_beside(source, "pixel_l2", "pixel L2"),
         class_kept="" if same is None else f"class kept: {share(same['kept'])}",
     )
 
