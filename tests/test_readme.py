@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,6 +96,20 @@ def test_every_run_of_the_readme_ends_in_a_page(arguments: list[str], tmp_path: 
 @pytest.mark.parametrize("command", TRAININGS)
 def test_every_training_of_the_readme_ends_in_a_page(command: str, tmp_path: Path, shared_store: Path) -> None:
     ends_in_a_page([*shlex.split(command), "training.images=2000"], tmp_path, shared_store)
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme_runs(tmp_path: Path, shared_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every line of the block, and what its comments say of the results."""
+    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "outputs" / "store").symlink_to(shared_store)
+    names: dict[str, Any] = {}
+    exec(compile(block, "README.md", "exec"), names)
+    assert names["t"].image.shape[:2] == (2, 7) and names["look"].measures.shape[0] == 2
+    assert {"sample", "step", "value", "label", "measure", "change"} <= {*names["t"].table}
+    assert {"r", "logits", "probability", "mask"} <= {*vars(names["look"])} and len(names["c"].success) == 2
 
 
 def test_help_lists_groups_and_keys(tmp_path: Path) -> None:
