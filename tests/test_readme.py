@@ -103,7 +103,8 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, shared_store: Path, monke
     """Every line of the block, and what its comments say of the results."""
     (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "outputs").mkdir()
+    for folder in (tmp_path / "outputs", shared_store):
+        folder.mkdir(exist_ok=True)
     (tmp_path / "outputs" / "store").symlink_to(shared_store)
     names: dict[str, Any] = {}
     exec(compile(block, "README.md", "exec"), names)
