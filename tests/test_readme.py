@@ -115,4 +115,4 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, shared_store: Path, monke
 
 def test_help_lists_groups_and_keys(tmp_path: Path) -> None:
     code, output = lis("--help", cwd=tmp_path)
-    assert code == 0 and "analysis: " in output and "imagenet256" in output, output
+    assert code == 0 and "\nanalysis= " in output and "imagenet256" in output and " seed=0 " in output, output
