@@ -213,7 +213,8 @@ class TuneResult:
     along: Perturbation
     """The unit or direction, and its range."""
     status: str
-    """`live` or `near-dead`: whether more than a handful of training pairs vary along it."""
+    """`live` or `near-dead`: whether more than a handful of training pairs vary along it; `given`: its range is not
+    theirs."""
     value: Tensor
     """Activation of the unit, or projection on the direction, at each step: `[t]` float32."""
     w: Tensor
@@ -292,7 +293,7 @@ class TuneResult:
     def _repr_html_(self) -> str:
         asked = f"{number(self.along.low)} to {number(self.along.high)}"
         known = {
-            "asked": f"{asked}, the range over the training pairs",
+            "asked": f"{asked}, {'as given' if self.status == 'given' else 'the range over the training pairs'}",
             "arrives in the network": f"{share(_mean(self.reencoded_share))} of it, when the images are encoded again",
             "other units move": f"{number(_mean(self.off_target), 2)} of their standard deviations (root mean square)",
         }
@@ -300,8 +301,8 @@ class TuneResult:
             known["near-dead"] = "the unit varies in a handful of training pairs only"
         some = [row["label"] for row in self._most]
         parts = notebook.gallery(self._rows(some)), notebook.legend(self.labels, some)
-        shown = notebook.more(len(self.traversal.projection), notebook.SAMPLES)
-        return notebook.page(f"{self.title}, {asked}", *parts, shown, notebook.facts(known), self._changes())
+        rest = notebook.more(len(self.traversal.projection), notebook.SAMPLES)
+        return notebook.page(f"{self.title}, {asked}", *parts, rest, notebook.facts(known), self._changes())
 
     def _rows(self, some: Sequence[str]) -> list[tuple[str, list[np.ndarray], list[str]]]:
         result, rows = self.traversal, []

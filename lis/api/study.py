@@ -261,7 +261,7 @@ class Study:
             given = "neither unit nor direction" if unit is None else f"unit={unit} and a direction"
             raise ValueError(f"{given}: expected one of them, as unit=12 or direction='pc:1'")
         if isinstance(direction, Perturbation):
-            return direction, "live"
+            return direction, "given"
         if unit is not None:
             along, known = of_unit(self._linked.table("units"), check_unit(whole(unit, "unit"), self.classifier))
             return along, known["status"]
