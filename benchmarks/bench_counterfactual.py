@@ -30,7 +30,7 @@ from lis.boundary.search import Landscape, Problems, SearchResult, search
 from lis.boundary.searches import blocks, problems_of, search_settings
 from lis.config import conf_folder
 from lis.memory import keep_freed_memory
-from lis.progress import print_anywhere
+from lis.plain import print_anywhere
 from lis.stages import register
 from lis.validation import typed
 

@@ -25,7 +25,7 @@ from skimage.measure import label, regionprops
 from torch import Tensor
 from torch.nn import functional as F
 
-from lis.progress import print_anywhere
+from lis.plain import print_anywhere
 from lis.quantify.ellipse import label_moments
 from lis.quantify.entropy import LEVELS, part_entropy, window
 from lis.quantify.measures import Regions, Runs, luma, measure, region_moments

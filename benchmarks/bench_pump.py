@@ -28,7 +28,7 @@ from torch.nn import functional as F
 
 from lis.matching.pump import match
 from lis.memory import keep_freed_memory
-from lis.progress import print_anywhere
+from lis.plain import print_anywhere
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from helpers.pump_reference import plain_match

@@ -30,7 +30,7 @@ from helpers import stylegan_xl_reference as reference
 from lis.generators.stylegan_xl import StyleGANXL, imagenet
 from lis.generators.stylegan_xl.published import randomise
 from lis.generators.stylegan_xl.synthesis import DTYPES
-from lis.progress import print_anywhere
+from lis.plain import print_anywhere
 
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")

@@ -33,7 +33,7 @@ from lis.costs import tuned_batches
 from lis.linking.linear import LinearLink
 from lis.look import Looker
 from lis.memory import Batches, keep_freed_memory
-from lis.progress import print_anywhere
+from lis.plain import print_anywhere
 from lis.quantify.measures import measure
 from lis.segmentation.networks import FewShotSegmenter, read_layers
 from lis.segmentation.segmenter import FewShotFit, Masks, load_segmenter, segmenter

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from lis.progress import print_anywhere
+from lis.plain import print_anywhere
 from lis.quantify.measures import MEASURES
 from lis.report.tables import records
 from lis.store import Artifact

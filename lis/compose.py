@@ -163,6 +163,8 @@ class Composer:
         choices = [each for each in overrides if self._is_choice(each)]
         problems = {id(each): problem for each in choices if (problem := self._unknown_option(each))}
         good = [str(each.input_line) for each in choices if id(each) not in problems]
+        if len(problems) == len(overrides) > 0:  # there is nothing else to judge
+            raise ValueError("\n".join(problems.values()))
         try:
             config = deepcopy(self._compose(*good))
         except REFUSED as error:

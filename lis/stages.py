@@ -119,12 +119,18 @@ def _inputs(stage: Stage) -> str:
 
 def register() -> None:
     """Make the schemas known to Hydra, and every stage that has no file in `conf/analysis` an option of that group."""
-    store = ConfigStore.instance()
+    known, store = stages(), ConfigStore.instance()
+    # Hydra copies all that is registered for every look at a group, and what it reads of that once more.
+    ConfigStore.__deepcopy__ = _itself  # pyright: ignore[reportAttributeAccessIssue]
     for name, schema in schemas().items():
         group, _, last = name.rpartition("/")
         store.store(name=last, group=group or None, node=schema, provider="lis")
     written = {file.stem for file in (conf_folder() / "analysis").glob("*.yaml")}
-    for stage in stages():
+    for stage in known:
         if stage.listed and "/" not in stage.name and stage.name not in written:
             node = AnalysisConfig(name=stage.name, stages=[each.name for each in always(stage) if each.listed])
             store.store(name=stage.name, group="analysis", node=node, provider="lis")
+
+
+def _itself(store: ConfigStore, memo: object) -> ConfigStore:
+    return store

@@ -62,6 +62,20 @@ def test_settings_of_an_object_can_be_given(own: Any, tmp_path: Path) -> None:
     assert study.settings.gan.truncation == 0.5 and study.class_names == NAMES[:2]
 
 
+def test_a_classifier_is_probed_and_trained_when_it_is_asked_for(shared_store: Path) -> None:
+    given: dict[str, Any] = {"classifier.probe": True}
+    study = lis.study(size="smoke", store=shared_store, **given)
+    assert len(study.checked.classifier.class_names) == 15 and "context" not in vars(study)
+    assert study.classifier.class_names == study.class_names
+    assert study.look(study.pairs("test").w[:2]).logits.shape == (2, 5)
+
+
+def test_a_network_of_a_library_has_its_name(shared_store: Path) -> None:
+    given: dict[str, Any] = {"classifier.model": "resnet18", "classifier.weights": "random", "classifier.domain": "any"}
+    study = lis.study(classifier="resnet50", classes={"names": ["pug"]}, store=shared_store, **given)
+    assert repr(study).startswith("Study of resnet18 (512 units) through PartWorld")
+
+
 class Nothing:
     """No model at all."""
 

@@ -48,12 +48,17 @@ def shown(shared_store: Path) -> dict[str, Any]:
     }
 
 
+@pytest.fixture(scope="module")
+def pages(shown: dict[str, Any]) -> dict[str, str]:
+    return {kind: result._repr_html_() for kind, result in shown.items()}
+
+
 KINDS = ["study", "pairs", "look", "single look", "tune", "single tune", "counterfactual", "stage"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_html_is_whole_and_small(shown: dict[str, Any], kind: str) -> None:
-    html, parser = shown[kind]._repr_html_(), Balance()
+def test_html_is_whole_and_small(pages: dict[str, str], kind: str) -> None:
+    html, parser = pages[kind], Balance()
     parser.feed(html)
     assert not parser.open and all(source.startswith("data:image/png;base64,") for source in parser.sources)
     assert ("<img" in html) == (kind not in ("study", "stage"))
@@ -61,8 +66,8 @@ def test_html_is_whole_and_small(shown: dict[str, Any], kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_text_has_the_colours_of_the_notebook(shown: dict[str, Any], kind: str) -> None:
-    styles = [part.partition('"')[0] for part in shown[kind]._repr_html_().split('style="')[1:]]
+def test_text_has_the_colours_of_the_notebook(pages: dict[str, str], kind: str) -> None:
+    styles = [part.partition('"')[0] for part in pages[kind].split('style="')[1:]]
     colours = {rule for style in styles for rule in style.split(";") if rule.startswith("color:")}
     assert colours == {"color:inherit"}
 
@@ -72,11 +77,19 @@ def test_a_terminal_gets_one_line(shown: dict[str, Any], kind: str) -> None:
     assert "\n" not in repr(shown[kind]) and len(repr(shown[kind])) < 250
 
 
-def test_what_was_asked_stands_beside_what_arrives(shown: dict[str, Any]) -> None:
-    html, share = shown["tune"]._repr_html_(), float(shown["tune"].reencoded_share.nanmean())
+def test_what_was_asked_stands_beside_what_arrives(shown: dict[str, Any], pages: dict[str, str]) -> None:
+    html, share = pages["tune"], float(shown["tune"].reencoded_share.nanmean())
     assert "arrives\u00a0in\u00a0the\u00a0network" in html and f"{100 * share:.1f}".removesuffix(".0") in html
     assert "other\u00a0units\u00a0move" in html and "4 of 10 samples" in html
-    assert "asked" in shown["counterfactual"]._repr_html_()
+    assert "asked" in pages["counterfactual"] and "arrives" in pages["counterfactual"]
+
+
+def test_no_pairs_at_all(shown: dict[str, Any]) -> None:
+    assert "Pairs of 0 samples" in shown["pairs"][:0]._repr_html_()
+
+
+def test_large_pictures_are_made_small() -> None:
+    assert notebook.pixels(torch.zeros(3, 1024, 1024, dtype=torch.uint8)).shape == (256, 256, 3)
 
 
 def test_names_are_escaped() -> None:

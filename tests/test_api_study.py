@@ -71,7 +71,7 @@ def test_directions_of_every_kind(study: lis.Study, tmp_path: Path) -> None:
     kinds = [vector, vector.tolist(), tmp_path / "d.npy", named.along]
     assert all(torch.equal(study.tune(pairs[:1], direction=each, steps=2).w, named.w) for each in kinds)
     moved = study.tune(pairs[:1], direction=Perturbation.of_unit(12, 0.0, 1.0), steps=2)
-    assert moved.value.tolist() == [0, 1] and moved.title == "Unit 12"
+    assert moved.value.tolist() == [0, 1] and moved.title == "Unit 12" and "0 to 1.00, as given" in moved._repr_html_()
 
 
 def test_counterfactuals_of_test_pairs_are_those_of_the_stage(study: lis.Study) -> None:

@@ -46,14 +46,14 @@ class Kind:
         """Activations of a study's classifier."""
         remedy = "s.encode(pictures) or s.look(w).r gives them"
         swapped = ctx.generator.w_dim, "these are as wide as style codes: s.look(w).r has their activations"
-        return cls(name, ctx.classifier.units, f"activations of {type(ctx.classifier).__name__}", remedy, swapped)
+        return cls(name, ctx.classifier.units, f"activations of {name_of(ctx.classifier)}", remedy, swapped)
 
     @classmethod
     def w(cls, ctx: Context) -> Kind:
         """Style codes of a study's generator."""
         remedy = 's.link(r) or s.pairs("test").w gives them'
         swapped = ctx.classifier.units, "these are as wide as activations: s.link(r) has their style codes"
-        return cls("w", ctx.generator.w_dim, f"style codes of {type(ctx.generator).__name__}", remedy, swapped)
+        return cls("w", ctx.generator.w_dim, f"style codes of {name_of(ctx.generator)}", remedy, swapped)
 
     def rows(self, value: Any, many: str = "n") -> Rows:
         """The vectors, checked.
@@ -77,6 +77,12 @@ class Kind:
         if not values.numel():
             raise ValueError(f"{self.name} has shape {shape}: expected one or more; {self.remedy}")
         return Rows(values.reshape(-1, self.width), tuple(values.shape[:-1]))
+
+
+def name_of(model: Any) -> str:
+    """What a model is called: by itself, as a network of a library, or by its class."""
+    name = getattr(model, "name", None)
+    return name if isinstance(name, str) else type(model).__name__
 
 
 def numbers(value: Any, name: str) -> Tensor:

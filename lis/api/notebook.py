@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from PIL import Image
 from torch import Tensor
 
-from lis.images import label_colours
+from lis.images import label_colours, smaller
 from lis.report.layouts import overlay
 from lis.report.marks import enlarged
 from lis.report.style import chart_png, data_uri
@@ -69,8 +70,8 @@ def gallery(rows: Iterable[tuple[str, Sequence[np.ndarray], Sequence[str]]]) -> 
 
 
 def pixels(image: Tensor) -> np.ndarray:
-    """A picture `[3, H, W]` uint8 as `[H, W, 3]`."""
-    return image.movedim(0, -1).numpy()
+    """A picture `[3, H, W]` uint8 as `[h, w, 3]`, at most 256 pixels high."""
+    return smaller(image[None].float())[0].round().to(torch.uint8).movedim(0, -1).numpy()
 
 
 def outlined(image: Tensor, mask: Tensor, labels: Sequence[str], some: Sequence[str]) -> np.ndarray:

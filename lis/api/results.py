@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,9 @@ from lis.store import Artifact
 from lis.units.perturbation import Perturbation
 from lis.units.tuned import long_table
 from lis.units.unit import Traversal, affected_table, measure_table, step_table
+
+_EXAMPLES = 12
+"""Pairs that a notebook generates the images of."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -70,7 +73,11 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.r)
 
-    def __getitem__(self, index: Any) -> Any:
+    @overload
+    def __getitem__(self, index: str) -> Tensor: ...
+    @overload
+    def __getitem__(self, index: int | slice | Sequence[int] | Tensor | np.ndarray) -> Pairs: ...
+    def __getitem__(self, index: Any) -> Tensor | Pairs:
         """A tensor by its name, or some of the samples: `[:3]`, a list of numbers, a mask.
 
         Raises:
@@ -92,9 +99,9 @@ class Pairs:
         return f"Pairs of {len(self)} samples: {', '.join(f'{n} {name}' for name, n in self._counts.items())}"
 
     def _repr_html_(self) -> str:
-        rows = []
+        rows, few = [], max(1, _EXAMPLES // max(1, len(self._counts)))
         for name in self._counts:
-            subset = self.of(name)[:6]
+            subset = self.of(name)[:few]
             images = [notebook.pixels(image) for image in self.images(subset.w)]
             indices = [f"{k}" for k in subset.sample_index.tolist()]
             rows.append((f"{words(name)}\n{self._counts[name]} samples", images, indices))
@@ -206,7 +213,8 @@ class TuneResult:
     along: Perturbation
     """The unit or direction, and its range."""
     status: str
-    """`live` or `near-dead`: whether more than a handful of training pairs vary along it."""
+    """`live` or `near-dead`: whether more than a handful of training pairs vary along it; `given`: its range is not
+    theirs."""
     value: Tensor
     """Activation of the unit, or projection on the direction, at each step: `[t]` float32."""
     w: Tensor
@@ -285,7 +293,7 @@ class TuneResult:
     def _repr_html_(self) -> str:
         asked = f"{number(self.along.low)} to {number(self.along.high)}"
         known = {
-            "asked": f"{asked}, the range over the training pairs",
+            "asked": f"{asked}, {'as given' if self.status == 'given' else 'the range over the training pairs'}",
             "arrives in the network": f"{share(_mean(self.reencoded_share))} of it, when the images are encoded again",
             "other units move": f"{number(_mean(self.off_target), 2)} of their standard deviations (root mean square)",
         }
@@ -293,8 +301,8 @@ class TuneResult:
             known["near-dead"] = "the unit varies in a handful of training pairs only"
         some = [row["label"] for row in self._most]
         parts = notebook.gallery(self._rows(some)), notebook.legend(self.labels, some)
-        shown = notebook.more(len(self.traversal.projection), notebook.SAMPLES)
-        return notebook.page(f"{self.title}, {asked}", *parts, shown, notebook.facts(known), self._changes())
+        rest = notebook.more(len(self.traversal.projection), notebook.SAMPLES)
+        return notebook.page(f"{self.title}, {asked}", *parts, rest, notebook.facts(known), self._changes())
 
     def _rows(self, some: Sequence[str]) -> list[tuple[str, list[np.ndarray], list[str]]]:
         result, rows = self.traversal, []

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lis.api import notebook
 from lis.api.counterfactual import CounterfactualResult, counterfactuals
-from lis.api.inputs import Kind, Rows, activations, as_pictures, class_names, encoded, numbers, whole
+from lis.api.inputs import Kind, Rows, activations, as_pictures, class_names, encoded, name_of, numbers, whole
 from lis.api.keywords import beside_hydra, is_object, overrides_of
 from lis.api.results import LookResult, Pairs, StageResult, TuneResult
 from lis.classifiers.classifier import ready
@@ -157,6 +157,14 @@ class Study:
 
         Raises:
             ValueError: one of them cannot be used.
+
+        Example:
+            >>> import lis
+            >>> import PIL.Image
+            >>> s = lis.study(size="smoke")
+            >>> picture = s.look(s.pairs("test")["w"][0]).image.movedim(0, -1).numpy()
+            >>> s.encode(picture).shape, s.encode([PIL.Image.fromarray(picture)]).shape
+            (torch.Size([256]), torch.Size([1, 256]))
         """
         rows = encoded(self.context, as_pictures(pictures, self.generator.resolution))
         return rows.values.reshape(*rows.leading, -1)
@@ -253,7 +261,7 @@ class Study:
             given = "neither unit nor direction" if unit is None else f"unit={unit} and a direction"
             raise ValueError(f"{given}: expected one of them, as unit=12 or direction='pc:1'")
         if isinstance(direction, Perturbation):
-            return direction, "live"
+            return direction, "given"
         if unit is not None:
             along, known = of_unit(self._linked.table("units"), check_unit(whole(unit, "unit"), self.classifier))
             return along, known["status"]
@@ -312,8 +320,8 @@ class Study:
     def _facts(self) -> dict[str, str]:
         model, generator, settings = self.checked.classifier, self.generator, self.settings
         return {
-            "classifier": f"{type(model).__name__}, {model.units} units, {len(model.class_names)} classes",
-            "generator": f"{type(generator).__name__}, {generator.resolution} pixels, w of {generator.w_dim}",
+            "classifier": f"{name_of(model)}, {model.units} units, {len(model.class_names)} classes",
+            "generator": f"{name_of(generator)}, {generator.resolution} pixels, w of {generator.w_dim}",
             "classes": ", ".join(self.class_names),
             "parts": ", ".join(self.labels) or "none",
             "link": settings.link._target_.rpartition(".")[2],
@@ -323,10 +331,9 @@ class Study:
         }
 
     def __repr__(self) -> str:
-        facts = self._facts
         return (
-            f"Study of {facts['classifier'].partition(',')[0]} ({self.checked.classifier.units} units) through "
-            f"{type(self.generator).__name__} ({self.generator.resolution} pixels): {facts['classes']}"
+            f"Study of {name_of(self.checked.classifier)} ({self.checked.classifier.units} units) through "
+            f"{name_of(self.generator)} ({self.generator.resolution} pixels): {', '.join(self.class_names)}"
         )
 
     def _repr_html_(self) -> str:

@@ -49,7 +49,7 @@ def unknown_key(config: DictConfig, key: str, groups: Sequence[str]) -> str | No
         if not isinstance(node, DictConfig):
             is_single = node is not None and not OmegaConf.is_config(node)
             return f"{key}: {before} is one value and has no {part}" if is_single else None
-        if part not in node.keys():  # noqa: SIM118  the node itself passes over what has no value yet
+        if part not in node.keys():  # `in` alone passes over those without a value  # noqa: SIM118
             return _unknown(config, node, before, part, ".".join(parts[depth + 1 :]), groups)
         hidden = OmegaConf.is_missing(node, part) or OmegaConf.is_interpolation(node, part)
         node = None if hidden else node[part]
@@ -73,7 +73,8 @@ def _unknown(config: DictConfig, node: DictConfig, before: str, part: str, rest:
         return f"{key}: {what}; {'' if is_same else f'did you mean {prefix}{name}? '}{before}={options[0]} has it" + (
             f", as {' and '.join(options[1:3])} {'do' if len(options) > 2 else 'does'}" if len(options) > 1 else ""
         )
-    return f"{key}: {what}: expected one of {', '.join(prefix + name for name in known if name != '_target_')}"
+    keys = [prefix + name for name in known if name != "_target_"]
+    return f"{key}: {what}{': expected one of ' if keys else ', which has none'}{', '.join(keys)}"
 
 
 def _elsewhere(config: DictConfig, name: str) -> str:
@@ -82,7 +83,7 @@ def _elsewhere(config: DictConfig, name: str) -> str:
         f"{group}.{name}"
         for group in config
         if group != "hydra" and not OmegaConf.is_missing(config, group)
-        if isinstance(config[group], DictConfig) and name in config[group]
+        if isinstance(config[group], DictConfig) and name in config[group].keys()  # noqa: SIM118
     ]
     return f"; did you mean {' or '.join(result[:3])}?" if result else ""
 

@@ -1,0 +1,137 @@
+"""Declarations are read definition by definition, and what takes long to import is named where it would be needed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from lis.config.fields import number
+from lis.declarations import Definitions, NotLight, definitions, lazy
+from lis.stage import Stage
+
+HEAD = '''"""A file of an analysis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+import nowhere as np
+from nowhere.else_ import decorated
+
+from lis.config.fields import number
+from lis.linking.pairs import train_pairs
+from lis.peaks import no_images
+from lis.stage import stage
+
+if TYPE_CHECKING:
+    from lis.context import Context
+
+COUNT = 3
+"""Text at the margin, which
+class No(
+is none.
+"""
+PAIR = LOW, HIGH = (1, 9)
+'''
+GOOD = '''
+
+@decorated
+def checked(ctx: Context) -> np.ndarray:
+    return np.zeros(3)
+
+
+@cache
+def doubled(value: int) -> int:
+    return value * 2
+
+
+@dataclass
+class NewConfig:
+    """Settings."""
+
+    count: int = number(doubled(COUNT), low=LOW, high=HIGH)
+
+    def values(self) -> np.ndarray:
+        return np.arange(self.count)
+
+
+def new_stage(name: str):
+    return stage(name, version=1, inputs=(train_pairs,), config=NewConfig, check=checked, images=no_images)
+
+
+@new_stage("new")
+def new(ctx: Context, config: NewConfig, draft: object) -> None:
+    """What it holds."""
+    raise RuntimeError(np)
+'''
+
+
+@pytest.fixture
+def entered(monkeypatch: pytest.MonkeyPatch) -> dict[str, Stage]:
+    """The registry, which what a test declares leaves as it is."""
+    known: dict[str, Stage] = {}
+    monkeypatch.setattr("lis.stage.REGISTRY", known)
+    monkeypatch.setattr("lis.stage.GROUPS", {})
+    return known
+
+
+def read(folder: Path, text: str) -> Definitions:
+    file = folder / "new.py"
+    file.write_text(text)
+    made = Definitions("lis.units.new", file)
+    made.declare()
+    return made
+
+
+def test_a_stage_is_declared_without_what_it_computes_with(tmp_path: Path, entered: dict[str, Stage]) -> None:
+    text = HEAD + GOOD
+    read(tmp_path, text)
+    new = entered["new"]
+    assert (new.file, new.holds, [each.name for each in new.inputs]) == (
+        "units/new.py",
+        "What it holds.",
+        ["pairs/train"],
+    )
+    line = next(number for number, line in enumerate(text.splitlines(), 1) if line.startswith("@new_stage"))
+    assert new.build.__code__.co_firstlineno == line
+    assert new.config is not None and new.config().count == 6 and new.config.__annotations__["count"] is int
+    assert new.config.__dataclass_fields__["count"].metadata == number(6, low=1, high=9).metadata
+    assert "nowhere" not in sys.modules
+    assert new.check is not None
+    with pytest.raises(NotLight, match="decorated is used where a stage is declared"):
+        new.check(None)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("number(doubled(COUNT), low", "number(np.int64(3), low"),
+        ("return value * 2", "return np.int64(value)"),
+        ("COUNT = 3", "COUNT = np.int64(3)"),
+        ("config=NewConfig,", "config=NewConfig, seed=np.bool_(1),"),
+    ],
+)
+def test_what_takes_long_to_import_is_named_with_its_file_and_the_remedy(
+    tmp_path: Path, entered: dict[str, Stage], old: str, new: str
+) -> None:
+    text = HEAD + GOOD
+    assert old in text
+    with pytest.raises(NotLight) as error:
+        read(tmp_path, text.replace(old, new))
+    line = text.splitlines().index("import nowhere as np") + 1
+    assert str(error.value).startswith(f"{tmp_path / 'new.py'}:{line}: np is used where a stage is declared")
+    assert "without importing nowhere" in str(error.value) and "inside the function" in str(error.value)
+
+
+def test_names_of_other_modules_are_evaluated_there() -> None:
+    module = definitions("lis.linking.pairs")
+    assert module["SHARD_VERSION"] == sys.modules["lis.linking.pairs"].SHARD_VERSION
+    assert lazy("lis").linking.link.link is definitions("lis.linking.link")["link"]
+    with pytest.raises(KeyError, match="nothing_of_that_name"):
+        module["nothing_of_that_name"]
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = lazy("lis.linking.pairs").nothing
