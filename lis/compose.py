@@ -160,6 +160,8 @@ class Composer:
 
     def _config(self, overrides: Sequence[Override]) -> DictConfig:
         """The settings that overrides without sweeps ask for, with Hydra's own under `hydra`; raises as `composed`."""
+        if any(each.key_or_group == "hydra.searchpath" for each in overrides):  # with groups that only Hydra knows
+            return self._as_hydra_does([str(each.input_line) for each in overrides])
         choices = [each for each in overrides if self._is_choice(each)]
         problems = {id(each): problem for each in choices if (problem := self._unknown_option(each))}
         good = [str(each.input_line) for each in choices if id(each) not in problems]
@@ -177,14 +179,20 @@ class Composer:
             raise ValueError("\n".join(problems[id(each)] for each in overrides if id(each) in problems))
         return config
 
+    def _as_hydra_does(self, overrides: Sequence[str]) -> DictConfig:
+        try:
+            return deepcopy(self._compose(*overrides))
+        except REFUSED as error:
+            raise ValueError(told(error)) from error
+
     def _is_choice(self, override: Override) -> bool:
-        """Whether an override chooses an option of a group; Hydra has to read its own folders before all else."""
-        key, value = override.key_or_group, override._value
-        return key == "hydra.searchpath" or ("." not in key and not isinstance(value, dict) and bool(self.options(key)))
+        """Whether an override chooses an option of a group."""
+        key = override.key_or_group
+        return "." not in key and not isinstance(override._value, dict) and bool(self.options(key))
 
     def _unknown_option(self, override: Override) -> str | None:
         group, value, line = override.key_or_group, override.value(), str(override.input_line)
-        if group == "hydra.searchpath" or override.is_delete():
+        if override.is_delete():
             return None
         names = [str(name) for name in value] if isinstance(value, list) else [_name(value)]
         unknown = [name for name in names if name not in self.options(group)]

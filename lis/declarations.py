@@ -121,7 +121,10 @@ class Definitions(dict[str, Any]):
             )
         if isinstance(statement, ast.Import):
             return lazy(module) if alias.asname else lazy("lis")
-        return definitions(module)[alias.name]
+        try:
+            return definitions(module)[alias.name]
+        except (KeyError, FileNotFoundError):
+            raise ImportError(f"{self.file}:{statement.lineno}: {module} defines no {alias.name}") from None
 
 
 @cache

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from lis.config import RidgeConfig, RunConfig
+from lis.names import nearest
 from lis.stage import REGISTRY
 
 if TYPE_CHECKING:
@@ -42,11 +43,7 @@ def check_config(config: RunConfig, stages: Collection[str]) -> None:
     """
     values = list(_values(config))
     problems = [*_out_of_range(values), *_unknown_choices(values)]
-    problems += [
-        f"analysis.stages: unknown stage {stage!r}, expected some of {', '.join(stages)}"
-        for stage in config.analysis.stages
-        if stage not in stages
-    ]
+    problems += [_unknown_stage(stage, stages) for stage in config.analysis.stages if stage not in stages]
     for stage in config.analysis.stages:
         problems += REGISTRY[stage].problems_of(config) if stage in REGISTRY else []
     if isinstance(config.link, RidgeConfig) and config.link.smallest > config.link.largest:
@@ -107,6 +104,12 @@ def _unknown_choices(values: Values) -> list[str]:
         for key, value, says in values
         if "choices" in says and value is not None and value not in says["choices"]
     ]
+
+
+def _unknown_stage(stage: str, stages: Collection[str]) -> str:
+    hint = nearest(stage, stages)
+    expected = f"{hint} Expected" if hint else ", expected"
+    return f"analysis.stages: unknown stage {stage!r}{expected} some of {', '.join(stages)}"
 
 
 def _inside(number: float, low: float, high: float) -> bool:

@@ -47,6 +47,7 @@ ANSWERS = {
         "traversal.steps=1",
     ): "pairs.train=1: expected at least 2\ntraversal.steps=1: expected at least 2",
     ("analysis=traversal", "pairs.test=5"): "traversal.samples or traversal.examples is",
+    ("analysis.stages=[lnk]",): "analysis.stages: unknown stage 'lnk'; did you mean link? Expected some of pairs/train",
     ("strips.units=3",): "strips is now called traversal",
     ("-m", "seed=1,x", "link=lr,lx"): "link=lx: unknown option",
 }
@@ -233,6 +234,8 @@ def test_another_folder_with_options_is_read(tmp_path: Path) -> None:
         each.check(["link=mine", "link.patience=3"], multirun=False)
         with pytest.raises(ValueError, match=r"^link=bad: In 'link/bad': .*Key 'hiden' not in 'MLPConfig'"):
             each.check(["link=bad"], multirun=False)
+    with composer() as each:
+        each.check([f"hydra.searchpath=[file://{tmp_path}]", "link=mine", "link.patience=3"], multirun=False)
     with pytest.raises(ValueError, match="nowhere: no such folder"), composer(str(tmp_path / "nowhere")):
         pass
 

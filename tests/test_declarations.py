@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from lis.config.fields import number
-from lis.declarations import Definitions, NotLight, definitions, lazy
+from lis.declarations import Definitions, NotLight, definitions, forget, lazy
 from lis.stage import Stage
 
 HEAD = '''"""A file of an analysis."""
@@ -71,12 +72,14 @@ def new(ctx: Context, config: NewConfig, draft: object) -> None:
 
 
 @pytest.fixture
-def entered(monkeypatch: pytest.MonkeyPatch) -> dict[str, Stage]:
-    """The registry, which what a test declares leaves as it is."""
+def entered(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Stage]]:
+    """What a test declares, which is not entered where all else is."""
     known: dict[str, Stage] = {}
     monkeypatch.setattr("lis.stage.REGISTRY", known)
     monkeypatch.setattr("lis.stage.GROUPS", {})
-    return known
+    forget()
+    yield known
+    forget()
 
 
 def read(folder: Path, text: str) -> Definitions:
@@ -127,9 +130,15 @@ def test_what_takes_long_to_import_is_named_with_its_file_and_the_remedy(
     assert "without importing nowhere" in str(error.value) and "inside the function" in str(error.value)
 
 
-def test_names_of_other_modules_are_evaluated_there() -> None:
+def test_what_another_module_does_not_define_is_named(tmp_path: Path, entered: dict[str, Stage]) -> None:
+    for old, new in (("import no_images", "import no_images_at_all as no_images"), ("lis.peaks", "lis.peeks")):
+        with pytest.raises(ImportError, match=r"new\.py:\d+: lis\.pe[ae]ks defines no no_images"):
+            read(tmp_path, (HEAD + GOOD).replace(old, new))
+
+
+def test_names_of_other_modules_are_evaluated_there(entered: dict[str, Stage]) -> None:
     module = definitions("lis.linking.pairs")
-    assert module["SHARD_VERSION"] == sys.modules["lis.linking.pairs"].SHARD_VERSION
+    assert module["STREAMS"]["train"] == "train pairs"
     assert lazy("lis").linking.link.link is definitions("lis.linking.link")["link"]
     with pytest.raises(KeyError, match="nothing_of_that_name"):
         module["nothing_of_that_name"]
