@@ -124,7 +124,6 @@ def test_every_run_of_the_pictures_is_a_command(tmp_path: Path) -> None:
         check_config(composed(arguments, tmp_path), names())
 
 
-@pytest.mark.skipif("load" not in lis.__all__, reason="runs cannot be opened yet")
 def test_names_of_the_package_in_examples_exist() -> None:
     trees = [ast.parse(block) for page in PAGES.values() for block in blocks("python", page)]
     nodes = [node for tree in trees for node in ast.walk(tree)]
