@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ContractError",
     "CounterfactualResult",
+    "FittedLink",
     "LookResult",
     "Pairs",
     "Run",
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from lis.api import (
         ContractError,
         CounterfactualResult,
+        FittedLink,
         LookResult,
         Pairs,
         Run,

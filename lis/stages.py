@@ -31,7 +31,7 @@ _state = ""
 
 def discover() -> None:
     """Import all modules of the analysis packages, command lines apart; forget what was only read."""
-    global _state, RunConfig
+    global _state
     if _state == "discover":
         return
     if _state == "read":
@@ -42,7 +42,7 @@ def discover() -> None:
         import_module(module)
     _state = "discover"
     _order_groups()
-    RunConfig = root_schema()
+    globals()["RunConfig"] = root_schema()  # a type for type checkers, who see the import above
 
 
 def read() -> None:

@@ -6,6 +6,7 @@ import json
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import lis
 from lis.config import conf_folder
 from lis.look import Looker
 from lis.progress import Progress
+from lis.report.wording import number
 from lis.units.parts import Parts
 from lis.units.perturbation import Perturbation
 
@@ -184,3 +186,49 @@ def test_a_table_that_is_not_there(study: lis.Study) -> None:
     with pytest.raises(ValueError, match=r"stage 'link': table\('unit'\): expected one of path, units; did you mean"):
         study.stage("link").table("unit")
     assert study.stage("link").json("fit")["samples"] == 300 and study.stage("link").tensors("link")["coef"].ndim == 2
+
+
+def test_how_far_a_unit_itself_moves_stands_beside_how_far_the_others_do(study: lis.Study) -> None:
+    t = study.tune(study.pairs("test").first(1), unit=12, steps=3)
+    std = study.pairs("train").r[:, 12].std(correction=0)
+    torch.testing.assert_close(t.on_target, (t.r[:, -1, 12] - t.r[:, 0, 12]) / std)
+    torch.testing.assert_close(t.on_target, t.reencoded_share * (t.along.high - t.along.low) / std)
+    page, warned = t._repr_html_(), "The other units move more than the unit that is tuned"
+    assert (warned in page) == bool(t.off_target.nanmean() >= t.on_target.nanmean().abs())
+    assert f"the unit itself moves {number(float(t.on_target.mean()), 2)} of its standard deviations" in page
+
+
+@pytest.mark.parametrize(("on", "off", "warned"), [(0.3, 0.8, True), (-2.0, 0.8, False), (0.8, 0.8, True)])
+def test_pictures_in_which_the_others_move_more_are_called_no_evidence(
+    study: lis.Study, on: float, off: float, warned: bool
+) -> None:
+    t = study.tune(study.pairs("test")[0], unit=12, steps=2)
+    t = replace(t, on_target=torch.tensor(on), off_target=torch.tensor(off))
+    assert ("no evidence of its meaning" in t._repr_html_()) == warned
+
+
+def test_the_step_nearest_to_the_sample_itself_is_marked(study: lis.Study) -> None:
+    pairs = study.pairs("test").first(1)
+    t = study.tune(pairs, unit=12, steps=7)
+    nearest = (t.value - pairs.r[:, 12, None]).abs().argmin(1)
+    marked = [[k for k, text in enumerate(t._captions(n, range(7))) if "as it is" in text] for n in range(len(pairs))]
+    assert marked == [[k] for k in nearest.tolist()]
+
+
+def test_the_link_takes_what_the_study_takes(study: lis.Study) -> None:
+    pairs = study.pairs("test")[:2]
+    w = study.link.module(pairs.r)
+    assert torch.equal(study.link(pairs), w) and torch.equal(study.link(pairs.r.tolist()), w)
+    assert torch.equal(study.link(pairs.r[1].double().numpy()), study.link(pairs.r[1]))
+    torch.testing.assert_close(
+        study.link(pairs.r[0]) - study.link(pairs.r[0] - torch.eye(256)[3]), study.link.direction(3)
+    )
+    with pytest.raises(ValueError, match=r"r has shape \[2, 64\]: expected .* these are as wide as style codes"):
+        study.link(pairs.w)
+    with pytest.raises(ValueError, match="unit=256: expected 0 to 255"):
+        study.link.direction(256)
+
+
+def test_a_stage_says_what_its_columns_are(study: lis.Study) -> None:
+    stage = study.stage("link")
+    assert "step_norm_low" in stage.doc and "step_norm_low" in stage._repr_html_()

@@ -42,6 +42,17 @@ def text(*lines: str) -> str:
     return "".join(f'<div style="margin:.3em 0">{html.escape(line)}</div>' for line in lines if line)
 
 
+def strong(line: str) -> str:
+    """A line that is not to be overlooked."""
+    return f'<div style="margin:.3em 0"><b>{html.escape(line)}</b></div>'
+
+
+def folded(title: str, content: str) -> str:
+    """Text that is opened with a click."""
+    inside = f'<pre style="white-space:pre-wrap;background:none;color:inherit">{html.escape(content)}</pre>'
+    return f'<details style="margin:.3em 0"><summary>{html.escape(title)}</summary>{inside}</details>'
+
+
 def facts(values: Mapping[str, str]) -> str:
     """Names beside what is known of them."""
     rows = [_row([name.replace(" ", "\u00a0"), value]) for name, value in values.items()]

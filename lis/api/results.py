@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,15 +15,14 @@ import torch
 from torch import Tensor
 
 from lis.api import notebook
+from lis.api.inputs import Rows, whole
+from lis.linking.linear import LinearLink, LinkModule
 from lis.names import nearest
 from lis.quantify.measures import MEASURES
-from lis.report.tables import records, where
-from lis.report.unit import title
-from lis.report.wording import changed, number, share, words
+from lis.report.wording import words
+from lis.stage import REGISTRY
 from lis.store import Artifact
-from lis.units.perturbation import Perturbation
 from lis.units.tuned import long_table
-from lis.units.unit import Traversal, affected_table, measure_table, step_table
 
 _EXAMPLES = 12
 """Pairs that a notebook generates the images of."""
@@ -39,6 +39,8 @@ class Pairs:
         Pairs of 150 samples: 30 border_collie, 30 pug, 30 chihuahua, 30 schnauzer, 30 weimaraner
         >>> pairs["r"].shape, len(pairs.of("pug")), pairs[:3].class_name.tolist()
         (torch.Size([150, 256]), 30, ['border_collie', 'border_collie', 'border_collie'])
+        >>> pairs.first(1).class_name.tolist()
+        ['border_collie', 'pug', 'chihuahua', 'schnauzer', 'weimaraner']
     """
 
     r: Tensor
@@ -69,6 +71,17 @@ class Pairs:
             expected = f"expected one of {', '.join(self.class_names)}{nearest(str(name), self.class_names)}"
             raise ValueError(f"of({name!r}): {expected}")
         return self[self.class_index == self.class_names.index(name)]
+
+    def first(self, n: int) -> Pairs:
+        """The first n samples of each class.
+
+        Raises:
+            ValueError: n is below 1.
+        """
+        if (n := whole(n, "n")) < 1:
+            raise ValueError(f"first({n}): expected 1 or more")
+        index = range(len(self.class_names))
+        return self[torch.cat([(self.class_index == c).nonzero()[:n, 0] for c in index])]
 
     def __len__(self) -> int:
         return len(self.r)
@@ -194,153 +207,66 @@ class LookResult:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class TuneResult:
-    """n samples along a unit or a direction, in t steps.
-
-    What was asked of the unit need not arrive: `reencoded_share` says how much of it the network finds in the images,
-    `off_target` how far its other units move meanwhile. A picture alone shows neither.
+class FittedLink:
+    """The fitted link f: activations → style codes.
 
     Example:
         >>> import lis
         >>> s = lis.study(size="smoke")
-        >>> t = s.tune(s.pairs("test").of("pug")[:2], unit=12, steps=5)
-        >>> t.image.shape, t.value.shape, t.reencoded_share.shape
-        (torch.Size([2, 5, 3, 64, 64]), torch.Size([5]), torch.Size([2]))
-        >>> len(t.answers), t.answers.columns.tolist()[:5]
-        (10, ['sample', 'class', 'step', 'projection', 'value'])
+        >>> s.link
+        FittedLink from 256 units to w of 64: LinearLink, 256 live units
+        >>> r = s.pairs("test").r
+        >>> s.link(r[0].numpy()).shape, s.link.direction(12).shape
+        (torch.Size([64]), torch.Size([64]))
+        >>> s.link.units.columns.tolist()[:6]
+        ['unit', 'mean', 'std', 'minimum', 'maximum', 'status']
     """
 
-    along: Perturbation
-    """The unit or direction, and its range."""
-    status: str
-    """`live` or `near-dead`: whether more than a handful of training pairs vary along it; `given`: its range is not
-    theirs."""
-    value: Tensor
-    """Activation of the unit, or projection on the direction, at each step: `[t]` float32."""
-    w: Tensor
-    """w̃ `[n, t, w_dim]` float32."""
-    image: Tensor
-    """`[n, t, 3, H, W]` uint8, at most 256 pixels high."""
-    mask: Tensor
-    """`[n, t, h, w]` uint8: 0 background, then the labels."""
-    measures: Tensor
-    """`[n, t, labels, 5]` float32, NaN where a label is absent."""
-    r: Tensor
-    """Activations of the images, `[n, t, units]` float32: what arrives."""
-    probability: Tensor
-    """Softmax over all classes that the classifier knows, of those of the study: `[n, t, classes]` float32."""
-    prediction: Tensor
-    """Index into `known`, `[n, t]` int64."""
-    projection: Tensor
-    """Activation or projection of the samples themselves, `[n]` float32."""
-    reencoded_share: Tensor
-    """Share of the asked change that is found when the last and the first image are encoded again, `[n]` float32."""
-    off_target: Tensor
-    """Root mean square change of the other units over the same, in their standard deviations: `[n]` float32."""
-    step_norm: Tensor
-    """‖w̃(last) − w̃(first)‖, `[n]` float32."""
-    labels: tuple[str, ...]
-    """Names of the parts."""
-    class_names: tuple[str, ...]
-    """The classes of the study."""
-    known: tuple[str, ...]
-    """The classes of the classifier."""
-    traversal: Traversal
-    """The same with n, also where a single sample was given."""
+    module: LinkModule
+    """On the CPU, frozen; tensors only, with gradients."""
+    units: pd.DataFrame
+    """A row per unit over the training pairs: unit, mean, std, minimum, maximum, status (`live`, `near-dead`, `dead`),
+    step_norm (‖Δw̃‖ from minimum to maximum) and its 95 % interval, where the link is linear."""
+    rows: Callable[[Any], Rows]
+    """Activations of whatever stands for some."""
 
-    @property
-    def predicted(self) -> np.ndarray:
-        """Names of the predictions, `[n, t]`."""
-        return np.asarray(self.known)[self.prediction.numpy()]
+    @torch.inference_mode()
+    def __call__(self, r: Any) -> Tensor:
+        """w̃ `[n, w_dim]` float32 of activations `[n, units]`, of a single one `[w_dim]`; or of pairs, or pictures.
 
-    @cached_property
-    def table(self) -> pd.DataFrame:
-        """A row per sample, step, label and measure: sample, class, step, value, label, measure, measured, change.
-
-        The change is that since the first step; see `lis.quantify.change`.
+        Raises:
+            ValueError: r is of another shape, or not finite.
         """
-        table = measure_table(self.traversal, self.labels, self.class_names)
-        table.insert(3, "value", self.value.numpy()[table["step"]])
-        return _counted(table)
+        rows = self.rows(r)
+        return self.module(rows.values).float().reshape(*rows.leading, -1).clone()
 
-    @cached_property
-    def answers(self) -> pd.DataFrame:
-        """A row per sample and step: sample, class, step, projection, value, probability (of the class),
-        `probability_<class>`, prediction, flipped (since the first step).
+    def direction(self, unit: int) -> Tensor:
+        """Change of w̃ per unit of activation, `[w_dim]`.
+
+        Raises:
+            ValueError: no such unit, or a link that is not linear, which has no such direction.
         """
-        return _counted(step_table(self.traversal, self.class_names, self.known))
-
-    @cached_property
-    def affected(self) -> pd.DataFrame:
-        """A row per label and measure: its change from the first to the last step, and its rank; see
-        `lis.units.unit.affected_table`.
-        """
-        return affected_table(self.traversal, self.labels)
-
-    @property
-    def title(self) -> str:
-        """`Unit 12`, or the direction."""
-        return title({"unit": self.along.unit, "name": self.along.name})
+        index = whole(unit, "unit")
+        if index not in range(len(self.units)):
+            raise ValueError(f"unit={index}: expected 0 to {len(self.units) - 1}, the classifier's units")
+        if not isinstance(self.module, LinearLink):
+            raise ValueError(
+                f"{type(self.module).__name__} is not linear, so a unit has no one direction in W: expected link='lr' "
+                "or 'ridge'; s.tune(…).w has the way of a sample"
+            )
+        return self.module.direction(index).float()
 
     def __repr__(self) -> str:
-        n, t = self.traversal.prediction.shape
-        return (
-            f"TuneResult of {self.title.lower()} from {number(self.along.low)} to {number(self.along.high)}: {n} "
-            f"sample{'s' * (n != 1)}, {t} steps; {share(_mean(self.reencoded_share))} arrives, "
-            f"off-target {number(_mean(self.off_target), 2)} std"
-        )
+        live, (units, w_dim) = (self.units["status"] == "live").sum(), self._sizes
+        return f"FittedLink from {units} units to w of {w_dim}: {type(self.module).__name__}, {live} live units"
 
     def _repr_html_(self) -> str:
-        asked = f"{number(self.along.low)} to {number(self.along.high)}"
-        known = {
-            "asked": f"{asked}, {'as given' if self.status == 'given' else 'the range over the training pairs'}",
-            "arrives in the network": f"{share(_mean(self.reencoded_share))} of it, when the images are encoded again",
-            "other units move": f"{number(_mean(self.off_target), 2)} of their standard deviations (root mean square)",
-        }
-        if self.status == "near-dead":
-            known["near-dead"] = "the unit varies in a handful of training pairs only"
-        some = [row["label"] for row in self._most]
-        parts = notebook.gallery(self._rows(some)), notebook.legend(self.labels, some)
-        rest = notebook.more(len(self.traversal.projection), notebook.SAMPLES)
-        return notebook.page(f"{self.title}, {asked}", *parts, rest, notebook.facts(known), self._changes())
-
-    def _rows(self, some: Sequence[str]) -> list[tuple[str, list[np.ndarray], list[str]]]:
-        result, rows = self.traversal, []
-        steps = notebook.evenly(len(result.value), notebook.STEPS)
-        for k in range(min(len(result.projection), notebook.SAMPLES)):
-            c = int(result.class_index[k])
-            p = result.class_probability[k]
-            last = words(self.known[int(result.prediction[k, -1])])
-            name = f"{words(self.class_names[c])}\np {p[0]:.2f} → {p[-1]:.2f}\nat last {last}"
-            values = [number(float(result.value[t]), 2) for t in steps]
-            rows.append((name, [notebook.pixels(result.image[k, t]) for t in steps], values))
-            if some:
-                drawn = [notebook.outlined(result.image[k, t], result.mask[k, t], self.labels, some) for t in steps]
-                rows.append(("parts", drawn, [""] * len(steps)))
-        return rows
+        largest = self.units.sort_values("step_norm", ascending=False)
+        return notebook.page(repr(self), notebook.text("Units, the largest step first"), notebook.table(largest))
 
     @property
-    def _most(self) -> list[dict[str, Any]]:
-        """The label that changes most by each measure; each label once."""
-        if not self.labels:
-            return []
-        top = {row["label"]: row for row in reversed(records(where(self.affected, rank=1)))}
-        return list(reversed(top.values()))
-
-    def _changes(self) -> str:
-        rows = [(words(r["label"]), r["measure"], changed(r["measure"], r["change"]), r["n"]) for r in self._most]
-        columns = ["label", "measure", "change from first to last", "samples"]
-        return notebook.table(pd.DataFrame(rows, columns=columns)) if rows else ""
-
-
-def _counted(table: pd.DataFrame) -> pd.DataFrame:
-    """With the number of the sample in front."""
-    rest = [name for name in table if name not in ("sample_index", "class")]
-    return table.rename(columns={"sample_index": "sample"}).reindex(columns=["sample", "class", *rest])
-
-
-def _mean(values: Tensor) -> float:
-    return float(values.nanmean())
+    def _sizes(self) -> tuple[int, int]:
+        return self.module.settings["units"], self.module.settings["w_dim"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -360,6 +286,11 @@ class StageResult:
     """Of the stage."""
     artifact: Artifact
     """In the store."""
+
+    @property
+    def doc(self) -> str:
+        """What it holds: every table with its columns, every tensor with its shape."""
+        return inspect.getdoc(REGISTRY[self.name].build) or ""
 
     @property
     def key(self) -> str:
@@ -420,4 +351,5 @@ class StageResult:
 
     def _repr_html_(self) -> str:
         tables = [notebook.text(name) + notebook.table(self.table(name), most=4) for name in self.tables]
-        return notebook.page(f"Stage {self.name}", notebook.facts(self._contents), *tables)
+        doc = notebook.folded("What it holds", self.doc)
+        return notebook.page(f"Stage {self.name}", notebook.facts(self._contents), doc, *tables)

@@ -15,7 +15,8 @@ from lis.api import notebook
 from lis.api.counterfactual import CounterfactualResult, counterfactuals
 from lis.api.inputs import Kind, Rows, activations, as_pictures, class_names, encoded, name_of, numbers, whole
 from lis.api.keywords import beside_hydra, is_object, overrides_of
-from lis.api.results import LookResult, Pairs, StageResult, TuneResult
+from lis.api.results import FittedLink, LookResult, Pairs, StageResult
+from lis.api.tuned import TuneResult
 from lis.classifiers.classifier import ready
 from lis.compose import composed
 from lis.config import RunConfig
@@ -23,7 +24,6 @@ from lis.config.renamed import RENAMED
 from lis.context import Context
 from lis.images import page_image, to_uint8
 from lis.job import prepared, run_stage
-from lis.linking.linear import LinkModule
 from lis.linking.link import link, load_link
 from lis.linking.pairs import pairs
 from lis.look import Looker
@@ -125,9 +125,9 @@ class Study:
         return self.context.classifier
 
     @cached_property
-    def link(self) -> LinkModule:
-        """The fitted link, a module on the CPU: r `[n, units]` → w̃ `[n, w_dim]`."""
-        return load_link(self._linked)
+    def link(self) -> FittedLink:
+        """The fitted link: `s.link(r)` gives w̃ `[n, w_dim]` of activations, pairs or pictures."""
+        return FittedLink(load_link(self._linked), self._linked.table("units"), self._activations)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -203,16 +203,18 @@ class Study:
             ValueError: neither unit nor direction, or both; a dead unit; an unknown one; r of another shape.
         """
         along, status = self._along(unit, direction)
+        train = pairs(self.context, "train").tensors("pairs")["r"]
         count = self.settings.view.steps if steps is None else whole(steps, "steps")
         if count < 2:
             raise ValueError(f"steps={count}: expected 2 or more")
         rows, index = self._samples(r, classes, "classes")
         samples = {"r": rows.values, "class_index": index, "sample_index": torch.arange(len(index))}
         looker, value = Looker.pictured(self.context, self._parts.masks, self._parts.labels), along.values(count)
-        w, look = traverse(looker, self.link, rows.values, along, value)
+        w, look = traverse(looker, self.link.module, rows.values, along, value)
         result = Traversal.read(along, samples, value, w, look, live_std(self._linked.table("units")))
         tensors = {name: x for name, x in vars(result).items() if name not in ("class_index", "sample_index")}
-        tensors |= {"w": w, "r": look.r}
+        moved = along.project(look.r[:, -1]) - along.project(look.r[:, 0])
+        tensors |= {"w": w, "r": look.r, "on_target": moved / along.project(train).std(correction=0)}
         if not rows.leading:
             tensors = {name: x if name == "value" else x[0] for name, x in tensors.items()}
         tensors = {name: x.clone() for name, x in tensors.items()}  # which gradients may be taken through
@@ -326,9 +328,18 @@ class Study:
             "parts": ", ".join(self.labels) or "none",
             "link": settings.link._target_.rpartition(".")[2],
             "pairs per class": f"{settings.pairs.train} train, {settings.pairs.test} test",
+            "stages of all units": self._extent,
             "seed": str(settings.seed),
             "store": str(settings.store),
         }
+
+    @property
+    def _extent(self) -> str:
+        """How many units, samples and controls the stages tune; what p cannot fall below."""
+        tuning, units = self.settings.tuning, self.checked.classifier.units
+        n = tuning.control_directions
+        controls = f"{n} random directions, so that no p is below {1 / (n + 1):.2g}" if n else "no controls"
+        return f"{min(tuning.units or units, units)} of {units} units on {tuning.seeds} samples per class; {controls}"
 
     def __repr__(self) -> str:
         return (
