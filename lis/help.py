@@ -24,10 +24,17 @@ _CLAUSE = re.compile(r"[:;] | \(")
 """Where a sentence goes on with what is more about it."""
 _KEYS = ("unit", "direction", "class_name", "images", "seed", "device", "store", "threads", "batch_size")
 _GROUPS = {
+    "gan": "The generator: style codes w → images",
+    "classifier": "The network whose units are asked about: images → activations r",
+    "classes": "What is shown to it",
+    "link": "Maps activations r to style codes w",
+    "segmenter": "Finds the parts of an image in the generator's feature maps",
+    "matcher": "Finds where the points of an image lie in another",
+    "analysis": "What is computed and reported",
     "size": "How much is computed",
     "experiment": "A figure of the paper, as its README in experiments/ describes it",
 }
-"""Those that have no schema to say it."""
+"""What is chosen of each; of a group that is not here, what its schema says."""
 _HEAD = """\
 python -m lis.run [group=option …] [key=value …] [-m]
 
@@ -108,20 +115,21 @@ def _first(lines: Sequence[str]) -> int:
 def _group(composer: Composer, group: str, chosen: str) -> str:
     schema = get_type_hints(RunConfig).get(group)
     what = _GROUPS.get(group) or _CLAUSE.split(_beginning(inspect.getdoc(schema) or ""))[0]
-    options = [option for option in composer.options(group) if not option.startswith("base_")]
+    options = sorted((name for name in composer.options(group) if not name.startswith("base_")), key=_natural)
     rows = [_row(f"  {'*' if option == chosen else ' '} {option}", described(group, option)) for option in options]
     return "\n".join([_row(f"{group}=", what), *rows])
 
 
 def _names(composer: Composer, group: str) -> str:
     """A group of which nothing is chosen: the names of its options alone."""
-    options = sorted(composer.options(group), key=lambda name: [int(n) if n.isdigit() else n for n in _split(name)])
+    options = sorted(composer.options(group), key=_natural)
     lines = textwrap.wrap(" ".join(options), WIDTH, initial_indent="    ", subsequent_indent="    ")
     return "\n".join([_row(f"+{group}=", _GROUPS.get(group, "")), *lines])
 
 
-def _split(name: str) -> list[str]:
-    return re.findall(r"\d+|\D+", name)
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sorts imagenet16 before imagenet128: digits as numbers, before letters."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.findall(r"\d+|\D+", name)]
 
 
 def _keys() -> str:

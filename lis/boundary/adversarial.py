@@ -95,7 +95,7 @@ def adversarial(
     trained: Artifact | None,
     draft: Draft,
 ) -> None:
-    """Counterfactuals that succeeded, at most `adversarial.samples` of a pair, beside the same image moved in pixels.
+    """Counterfactuals beside pixel attacks: those that succeeded, at most `adversarial.samples` of a pair of classes.
 
     Table "adversarial", a row per counterfactual: origin, target, sample_index, row (of the table "counterfactuals"),
     goal (probability of the target that the counterfactual reached), probability, reached and steps (of the steps in

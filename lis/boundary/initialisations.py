@@ -22,7 +22,7 @@ KEYS = ["origin", "target", "sample_index"]
 
 @search_stage("initialisations", "diversity_samples", "initialisations", "top", version=3)
 def initialisations(ctx: Context, linked: Artifact, train: Artifact, test: Artifact, draft: Draft) -> None:
-    """The searches of some samples per ordered pair of classes, each from `initialisations` starts.
+    """Counterfactuals from many starts: some samples per ordered pair of classes, each from `initialisations` starts.
 
     The direction of a counterfactual is r̃ − r̃₀, between the activations of its image and of the image of f(r): what the
     model can reach. That of Δr, which was asked for, stands beside it.

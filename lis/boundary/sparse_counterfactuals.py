@@ -16,7 +16,7 @@ from lis.store import Artifact, Draft
 
 @search_stage("sparse_counterfactuals", "l1_sweep", "l1_samples", "l1_max_steps", version=3)
 def sparse_counterfactuals(ctx: Context, linked: Artifact, train: Artifact, test: Artifact, draft: Draft) -> None:
-    """The same searches with every L1 weight of `l1_sweep`, at most `l1_max_steps` steps each.
+    """Counterfactuals of few units: searched with every L1 weight of `l1_sweep`, at most `l1_max_steps` steps each.
 
     After every step Δr goes through the soft threshold lr · λ · σ_u, σ_u the unit's standard deviation. In the metric
     of the pairs a step moves a unit by lr · σ_u times its correlation with the step, so that λ is the correlation below

@@ -91,7 +91,7 @@ def _also(ctx: Context) -> dict[str, Any]:
     arrays=labelled_maps,
 )
 def segmenter(ctx: Context, draft: Draft) -> None:
-    """The segmenter, trained on the labelled images of every class but `labels.left_out`.
+    """The segmenter alone: trained on the labelled images of every class but `labels.left_out`.
 
     Tensors "segmenter" and json "segmenter" (its settings; see `load_segmenter`); table "curve": epoch, loss; json
     "fit": images, layers, channels, parameters, seconds.

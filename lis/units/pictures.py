@@ -56,7 +56,7 @@ _TIE = 1e-4
 def pictures(
     ctx: Context, tuned_units: Artifact, statistics: Artifact, parts: Artifact, linked: Artifact, draft: Draft
 ) -> None:
-    """Images, masks, measures and answers along the range of the units that `examples` names.
+    """Units chosen by rule, in pictures: images, masks, measures and answers along the range of each.
 
     Tensors "pictures", a row per unit and sample: `lis.look.PICTURED`, each `[k, steps, …]`. Table "pictures", a row
     per example and step: row (number of the example), figure, block, picture (row of the tensors), unit, class,
