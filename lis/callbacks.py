@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from lis.files import read_json
+from lis.files import read_json, read_yaml
 from lis.store import check_writable
 
 log = logging.getLogger(__name__)
@@ -19,7 +19,8 @@ log = logging.getLogger(__name__)
 FAILURE = "failure.json"
 """Written into the folder of a run that failed; holds `error`."""
 _RESULT = "metrics.json"
-_CONFIG = ".hydra/config.yaml"
+_CONFIG, _OVERRIDES = ".hydra/config.yaml", ".hydra/overrides.yaml"
+_AGAIN = "run the same command again"
 
 Versions = Mapping[Path, tuple[int, ...]]
 """Which version of a file is known: its inode, size, and times of writing and of change in nanoseconds."""
@@ -83,9 +84,15 @@ def failure(job: Path, earlier: Versions) -> str | None:
     """Why a job failed; None if it did not.
 
     A job that was refused leaves the result of an `earlier` one in its folder.
+
+    Raises:
+        ValueError: what says why cannot be read.
     """
-    if _is_new(job / FAILURE, earlier):
-        return read_json(job / FAILURE)["error"]
+    if _is_new(file := job / FAILURE, earlier):
+        reason = read_json(file, remedy=_AGAIN).get("error")
+        if not isinstance(reason, str):
+            raise ValueError(f"{file}: error is {reason!r:.40}: expected a text, as a run writes it; {_AGAIN}")
+        return reason
     return None if _is_new(job / _RESULT, earlier) else "it ended without a result"
 
 
@@ -99,9 +106,17 @@ def _version(file: Path) -> tuple[int, ...]:
 
 
 def overrides(job: Path) -> list[str]:
-    """What was given on the command line for this job."""
-    file = job / ".hydra" / "overrides.yaml"
-    return [str(override) for override in OmegaConf.load(file)] if file.exists() else []
+    """What was given on the command line for this job; empty where it was not noted.
+
+    Raises:
+        ValueError: what was noted cannot be read.
+    """
+    if not (file := job / _OVERRIDES).exists():
+        return []
+    given = read_yaml(file, "what was typed", _AGAIN)
+    if not isinstance(given, list) or not all(isinstance(override, str) for override in given):
+        raise ValueError(f"{file} holds {given!r:.40}: expected a list of texts, as Hydra writes it; {_AGAIN}")
+    return given
 
 
 def _compare(jobs: list[Path], folder: Path) -> Path:

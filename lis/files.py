@@ -1,4 +1,4 @@
-"""Reads JSON and safetensors of any origin: within a bound of memory; errors name what is wrong, and the remedy."""
+"""Reads JSON, YAML and safetensors of any origin, within bounds; errors name what is wrong, and the remedy."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from struct import Struct
 from typing import Any
 
 import numpy as np
+import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -22,6 +23,8 @@ of up to five, a member of an object, a number in a list, half a short text."""
 MAX_HEADER = 2**23
 """Bytes of the header, in which every tensor has a hundred or so; the library allows 100 MB, which fill gigabytes."""
 _LENGTH = Struct("<Q")
+_LARGEST_YAML, _DEEPEST = 2**16, 20
+"""Bytes of the largest YAML file, and its levels."""
 
 
 def read_json(path: Path, what: str = "JSON", remedy: str = "save it again") -> dict[str, Any]:
@@ -104,6 +107,34 @@ def memory(content: bytes) -> int:
     width = 1 if largest < 0xC4 else 2 if largest < 0xF0 else 4
     escaped = (4 if b"\\u" in content else width) if b"\\" in content else 0
     return (2 * width + escaped) * len(content) + sum(cost * content.count(byte) for byte, cost in _COST.items())
+
+
+def read_yaml(path: Path, what: str = "YAML", remedy: str = "save it again") -> Any:
+    """What a YAML file of at most 64 kB holds, as plain values; interpolations, `${…}`, are text.
+
+    Args:
+        path: the file; UTF-8.
+        what: what was expected, as an error says it.
+        remedy: what is to be done, as an error says it.
+
+    Raises:
+        ValueError: the file is no plain one, larger or deeper than a person writes, has aliases, or cannot be read.
+    """
+    try:
+        text = read_bytes(path, _LARGEST_YAML).decode()
+        _check_plain(text)
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read ({error}): expected {what}; {remedy}") from error
+
+
+def _check_plain(text: str) -> None:
+    """Refuse what grows when it is read: aliases, each of which stands for a copy, and deep nesting."""
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent) or depth > _DEEPEST:
+            raise ValueError(f"an alias, or more than {_DEEPEST} levels")
 
 
 def _refuse(constant: str) -> Any:

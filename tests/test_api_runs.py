@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,12 @@ from PIL import Image
 
 from lis.api.run_pages import Report
 from lis.api.runs import Run, load, load_sweep
+from lis.config.overrides import spelled
 
 WHEN = Path("2026-01-02", "03-04-05")
 KEY = "0123456789abcdef" * 2
+FACTS = '{"settings": {}, "labels": {}, "metrics": %s, "figures": %s}'
+BOMB = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in pairwise("abcdefg"))
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +122,59 @@ def test_what_is_damaged_is_named(run: Run, tmp_path: Path) -> None:
         damaged["similarity"].table("similarity")
 
 
+def test_what_is_damaged_is_shown_as_such(run: Run, tmp_path: Path) -> None:
+    shutil.copytree(run.folder, tmp_path / "run")
+    (tmp_path / "run" / "tables" / "similarity" / "similarity.parquet").write_bytes(b"PAR1 no more PAR1")
+    assert "cannot be read" in load(tmp_path / "run")["similarity"]._repr_html_()
+
+
+def test_what_the_summary_knows_is_not_read_elsewhere(tmp_path: Path) -> None:
+    folder = make_job(tmp_path / "run")
+    edit(folder / "summary.json", overrides=["seed=1"])
+    (folder / ".hydra").mkdir()
+    (folder / ".hydra" / "overrides.yaml").write_text(BOMB)
+    assert load(folder).overrides == ("seed=1",)
+
+
+def test_a_run_with_options_of_ones_own_is_opened_again(tmp_path: Path) -> None:
+    options = tmp_path / "my options"
+    (options / "classes").mkdir(parents=True)
+    (options / "classes" / "mine.yaml").write_text("name: mine\nnames: [pug, chihuahua]\nlabels: []\n")
+    folder = make_job(tmp_path / "outputs" / "a" / "b")
+    edit(folder / "summary.json", overrides=["size=smoke", "classes=mine"])
+    (folder / ".hydra").mkdir()
+    sources = [{"path": "pkg", "provider": "hydra"}, {"path": f"{options}", "provider": "command-line"}]
+    edit(folder / ".hydra" / "hydra.yaml", hydra={"runtime": {"config_sources": sources}})  # JSON is YAML
+    (folder / "report.html").unlink(missing_ok=True)
+    loaded = load(folder)
+    assert loaded.config_dir == options and loaded.study().class_names == ("pug", "chihuahua")
+    with pytest.raises(ValueError, match=rf'lis.run "--config-dir={options}" size=smoke classes=mine`$'):
+        _ = loaded.report
+    shutil.rmtree(options)
+    with pytest.raises(ValueError, match=rf"with --config-dir={options}, which is not there any more: expected"):
+        loaded.study()
+
+
+def test_the_command_that_makes_a_run_again_can_be_read(tmp_path: Path) -> None:
+    """Paths are noted in the quotes that the command line puts round them; shell quotes of quotes were unreadable."""
+    folder = make_job(tmp_path / "run")
+    typed = ["store='/tmp/x'", "images='/a b'", "class_name='it'", "classes.names=[a,'$b']"]
+    edit(folder / "summary.json", overrides=typed)
+    (folder / "report.html").unlink(missing_ok=True)
+    with pytest.raises(ValueError, match="write it anew") as error:
+        _ = load(folder).report
+    command = f"{error.value}".split("`")[1]
+    assert command.startswith('python -m lis.run store=/tmp/x "images=/a b" "class_name=\'it\'"')
+    assert spelled(shlex.split(command)[3:]) == typed
+
+
+def test_addresses_are_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    report = Report(tmp_path / "a #1?" / "report.html", "runs", (tmp_path / "secret.png",) * 26)
+    assert report.link() == '<a href="a%20%231%3F/report.html" target="_blank">a #1?/report.html</a>'
+    assert f"{report!r}" == f"Report of runs: {tmp_path / 'a #1?' / 'report.html'}, 26 figures"
+
+
 def test_the_report_is_a_path_and_shows_itself(run: Run) -> None:
     assert Path(run.report) == run.folder / "report.html" and Path(run.report).read_text().startswith("<!DOCTYPE html>")
     names = [Path(name).stem for name in json.loads((run.folder / "report.json").read_text())["figures"]]
@@ -196,6 +254,18 @@ def test_a_run_whose_page_failed_has_settings_and_numbers(run: Run, tmp_path: Pa
         ),
         ({"report.json": '{"settings": {}, "metrics": {}}'}, "labels is missing: expected dict"),
         ({"summary.json": '{"overrides": 3}'}, "summary.json: overrides is int: expected list"),
+        ({"report.json": FACTS % ('{"a": "x"}', "[]")}, "metrics holds 'x': expected numbers"),
+        ({"report.json": FACTS % ('{"a": 1%s}' % ("0" * 400), "[]")}, "metrics holds 10*: expected numbers"),
+        ({"report.json": FACTS % ("{}", "[{}]")}, "figures holds {}: expected texts"),
+        ({"report.json": '{"settings": {"store": 5}, "metrics": {}, "labels": {}}'}, "store holds 5: expected a path"),
+        ({"failure.json": "{}", ".hydra/config.yaml": ""}, "failure.json: error is None: expected a text"),
+        ({"summary.json": "{}", ".hydra/config.yaml": "[1]"}, "config.yaml holds list: expected keys and values"),
+        ({"summary.json": "{}", ".hydra/config.yaml": "a: 'b"}, "config.yaml cannot be read"),
+        ({"summary.json": "{}", ".hydra/config.yaml": BOMB}, "config.yaml cannot be read .an alias"),
+        ({"summary.json": "{}", ".hydra/overrides.yaml": BOMB}, "overrides.yaml cannot be read .an alias"),
+        ({"summary.json": "{}", ".hydra/overrides.yaml": "- [1]"}, "overrides.yaml holds .* expected a list of texts"),
+        ({"summary.json": "{}", ".hydra/hydra.yaml": BOMB}, "hydra.yaml cannot be read .an alias"),
+        ({"summary.json": '{"seconds": "x"}'}, "seconds holds 'x': expected a number"),
         ({"summary.json": '{"artifacts": {"link": "../../secrets"}}'}, "notes no artifacts"),
         ({"summary.json": json.dumps({"artifacts": {"../link": KEY}})}, "notes no artifacts"),
     ],

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from urllib.parse import quote
 
 import pandas as pd
 import pyarrow.parquet as parquet
@@ -24,7 +25,7 @@ _PER_CLASS = 3
 """Parts of a metric's name from which on it is one of many: `acceptance/train/pug`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report(os.PathLike[str]):
     """The page of a run: a path to whatever opens files; in a notebook a link, and its first figures, small."""
 
@@ -32,6 +33,9 @@ class Report(os.PathLike[str]):
     title: str
     figures: tuple[Path, ...]
     """Files of its figures."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} of {self.title}: {self.path}, {len(self.figures)} figures"
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -49,8 +53,9 @@ class Report(os.PathLike[str]):
         """An `<a>` to the page, relative where it lies beneath the working folder, as a notebook's server wants it."""
         path = self.path.absolute()
         beneath = path.is_relative_to(Path.cwd())
-        address = path.relative_to(Path.cwd()).as_posix() if beneath else path.as_uri()
-        return f'<a href="{escape(address)}" target="_blank">{escape(address if beneath else str(path))}</a>'
+        told = path.relative_to(Path.cwd()).as_posix() if beneath else str(path)
+        address = quote(told) if beneath else path.as_uri()
+        return f'<a href="{escape(address)}" target="_blank">{escape(told)}</a>'
 
 
 def run_html(
@@ -85,9 +90,17 @@ def headline(metrics: Mapping[str, float]) -> list[str]:
 
 def stage_html(name: str, files: Sequence[Path]) -> str:
     """The tables of a stage with their sizes."""
-    sizes = [parquet.read_metadata(file) for file in files]
-    names = {file.stem: f"{size.num_rows:,} × {size.num_columns}" for file, size in zip(files, sizes, strict=True)}
-    return notebook.page(f"Stage {name}: {len(files)} tables, rows × columns", notebook.facts(names))
+    sizes = {file.stem: _size(file) for file in files}
+    return notebook.page(f"Stage {name}: {len(files)} tables, rows × columns", notebook.facts(sizes))
+
+
+def _size(file: Path) -> str:
+    """Rows × columns of a table; why not, where the file is damaged."""
+    try:
+        size = parquet.read_metadata(file)
+    except (OSError, ValueError) as error:
+        return f"cannot be read ({error})"
+    return f"{size.num_rows:,} × {size.num_columns}"
 
 
 def sweep_html(folder: str, table: pd.DataFrame, failures: Mapping[str, str]) -> str:

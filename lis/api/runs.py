@@ -11,19 +11,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
-from omegaconf import OmegaConf
 
+from lis.api.keywords import literal
 from lis.api.run_pages import Report, run_html, sweep_html
 from lis.api.run_stages import Named, StageFiles, stage_files, stores_of
 from lis.api.study import Study, study
 from lis.callbacks import FAILURE, failure, overrides, sweep_jobs
-from lis.config.overrides import path_keys
+from lis.config.overrides import path_keys, spelled
 from lis.config.renamed import current_metrics, current_override, current_settings, current_stage
-from lis.files import read_json
-from lis.report.jobs import read_facts, require_kinds, what_varied
+from lis.files import read_json, read_yaml
+from lis.report.jobs import is_number, is_text, read_facts, require_kinds, require_members, what_varied
 from lis.report.source import flat
 
 LATEST = "latest"
@@ -31,7 +31,8 @@ LATEST = "latest"
 _OUTPUTS = Path("outputs")
 _NOT_OF_A_STUDY = ("store=", "logger=", "logger.")
 _FACTS, _SUMMARY, _METRICS, _REPORT = "report.json", "summary.json", "metrics.json", "report.html"
-_CONFIG, _SWEEP = Path(".hydra", "config.yaml"), "multirun.yaml"
+_CONFIG, _HYDRA, _SWEEP = Path(".hydra", "config.yaml"), Path(".hydra", "hydra.yaml"), "multirun.yaml"
+_TOLD_AGAIN = "run the same command again"
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +63,8 @@ class Run:
     """The classes that were analysed, in the order of every `class_index`."""
     overrides: tuple[str, ...]
     """What was typed behind `python -m lis.run`, in the names of today."""
+    config_dir: Path | None
+    """The folder of options of one's own, `--config-dir=…`, that the run was made with."""
     results: Mapping[str, StageFiles]
     """By stage."""
     seconds: float | None
@@ -110,19 +113,28 @@ class Run:
             ValueError: the run has written none.
         """
         if not (page := self.folder / _REPORT).is_file():
-            raise ValueError(f"{page} is not there: write it anew: {_again(self.overrides)}")
+            raise ValueError(f"{page} is not there: write it anew: {_again(self.overrides, self.config_dir)}")
         return Report(page, self.title, tuple(self.figures.values()))
 
     def study(self) -> Study:
         """The same settings as a study, which reads the store of this run.
 
-        Paths mean what they meant to the run, from whatever folder this is called.
+        Paths mean what they meant to the run, from whatever folder this is called. **This executes what the run's
+        folder names**: an override may choose any class by its `_target_`, and `config_dir` is read again. Read both
+        before, where somebody else has made the run.
 
         Raises:
-            ValueError: as `lis.study`.
+            ValueError: as `lis.study`; or `config_dir` is no longer there.
         """
+        if self.config_dir is not None and not self.config_dir.is_dir():
+            raise ValueError(
+                f"{_near(self.folder)} was made with --config-dir={self.config_dir}, which is not there any more: "
+                "expected the options that it holds; put it back, or give lis.study what they set"
+            )
         store = next(filter(Path.is_dir, self.stores), self.stores[0])
         typed = [self._anchored(override) for override in self.overrides if not override.startswith(_NOT_OF_A_STUDY)]
+        if self.config_dir is not None:
+            typed.append(f"hydra.searchpath={literal('hydra.searchpath', [f'file://{self.config_dir}'])}")
         return study(*typed, store=store)
 
     def _anchored(self, override: str) -> str:
@@ -196,21 +208,21 @@ def load(folder: str | PathLike[str], store: str | PathLike[str] | None = None) 
     path = _folder(folder)
     if not _has_result(path):
         raise ValueError(_no_run(path))
-    known = _facts(path)
+    known, summary, config_dir = _facts(path), _summary(path), _config_dir(path)
     settings = known["settings"]
-    summary = _summary(path)
-    typed = tuple(current_override(str(override)) for override in summary["overrides"])
+    typed = tuple(map(current_override, summary["overrides"]))
     given = Path(store).expanduser().absolute() if store is not None else None
     stores = stores_of(path, settings.get("store"), given)
-    results = stage_files(path, summary["artifacts"], stores, _again(typed))
+    results = stage_files(path, summary["artifacts"], stores, _again(typed, config_dir))
     return Run(
         folder=path,
         title=str(known.get("title", path.name)),
         settings=Named(settings, "setting"),
         metrics=Named(known["metrics"], "metric"),
         labels=known.get("labels", {}),
-        class_names=tuple(known.get("class_names") or settings.get("classes.names", ())),
+        class_names=tuple(known.get("class_names") or settings.get("classes.names") or ()),
         overrides=typed,
+        config_dir=config_dir,
         results=Named(results, "stage of this run"),
         seconds=summary.get("seconds"),
         versions=summary["versions"],
@@ -273,7 +285,7 @@ def _jobs(path: Path) -> list[Path]:
 
 def _no_run(path: Path) -> str:
     """What lies in a folder in place of a run with a result, and what to do."""
-    name, again = _near(path), _again(tuple(map(current_override, overrides(path))))
+    name, again = _near(path), _again(tuple(map(current_override, overrides(path))), _config_dir(path))
     if jobs := [job.name for job in _jobs(path)]:
         all_of_them, one = f"lis.load_sweep({name!r})", f"lis.load({f'{name}/{jobs[0]}'!r})"
         return (
@@ -290,28 +302,86 @@ def _no_run(path: Path) -> str:
 
 def _summary(path: Path) -> dict[str, Any]:
     """How a run was made and where its artifacts are; older ones, and those whose page failed, wrote less of it."""
-    known = {"artifacts": {}, "overrides": overrides(path), "versions": {}}
+    known: dict[str, Any] = {"artifacts": {}, "versions": {}, "seconds": None}
     if (file := path / _SUMMARY).is_file():
-        known |= read_json(file)
-        require_kinds(file, known, {"artifacts": dict, "overrides": list, "versions": dict})
+        known |= read_json(file, remedy=_TOLD_AGAIN)
+    if "overrides" not in known:
+        known["overrides"] = overrides(path)
+    require_kinds(file, known, {"artifacts": dict, "overrides": list, "versions": dict})
+    require_members(file, "overrides", known["overrides"], is_text, "texts")
+    require_members(file, "versions", known["versions"], is_text, "texts")
+    if known["seconds"] is not None:
+        require_members(file, "seconds", [known["seconds"]], is_number, "a number")
     return known
 
 
 def _facts(path: Path) -> dict[str, Any]:
-    """What a run wrote of itself; where its page failed before that, its settings and numbers alone."""
-    if (path / _FACTS).is_file():
-        return read_facts(path / _FACTS)
-    config, metrics = path / _CONFIG, path / _METRICS
-    settings = OmegaConf.to_container(OmegaConf.load(config)) if config.is_file() else {}
-    return {
-        "settings": current_settings(flat(cast(dict[str, Any], settings))),
-        "metrics": current_metrics(read_json(metrics)) if metrics.is_file() else {},
-    }
+    """What a run wrote of itself; where its page failed before that, its settings and numbers alone.
+
+    Raises:
+        ValueError: it cannot be read, or is of something else.
+    """
+    file, known = path / _FACTS, {}
+    if file.is_file():
+        known = read_facts(file)
+    else:
+        file, metrics = path / _CONFIG, path / _METRICS
+        known["settings"] = current_settings(flat(_yaml(file))) if file.is_file() else {}
+        known["metrics"] = current_metrics(read_json(metrics, remedy=_TOLD_AGAIN)) if metrics.is_file() else {}
+        require_members(metrics, "it", known["metrics"], is_number, "numbers")
+    settings = known["settings"]
+    require_members(file, "classes.names", settings.get("classes.names") or [], is_text, "texts")
+    require_members(file, "store", [settings.get("store") or ""], is_text, "a path")
+    return known
 
 
-def _again(typed: Sequence[str]) -> str:
-    """The command that makes a run again."""
-    return f"`{shlex.join(['python', '-m', 'lis.run', *typed])}`"
+def _config_dir(path: Path) -> Path | None:
+    """The folder that was given as `--config-dir`; None where there was none, or nothing was noted.
+
+    Raises:
+        ValueError: what was noted cannot be read.
+    """
+    if not (file := path / _HYDRA).is_file():
+        return None
+    node: Any = _yaml(file)
+    for key in ("hydra", "runtime", "config_sources"):
+        node = node.get(key) if isinstance(node, dict) else None
+    sources = [source for source in node if isinstance(source, dict)] if isinstance(node, list) else []
+    given: list[Any] = [source.get("path") for source in sources if source.get("provider") == "command-line"]
+    require_members(file, "config_sources", given, is_text, "paths")
+    return Path(given[0]).absolute() if given else None
+
+
+def _yaml(file: Path) -> dict[str, Any]:
+    """What Hydra noted of a run in one of its files."""
+    value = read_yaml(file, "what Hydra notes of a run", _TOLD_AGAIN)
+    if not isinstance(value, dict):
+        raise ValueError(f"{file} holds {type(value).__name__}: expected keys and values; {_TOLD_AGAIN}")
+    return value
+
+
+def _again(typed: Sequence[str], config_dir: Path | None) -> str:
+    """The command that makes a run again.
+
+    Example:
+        >>> _again(["size=smoke", "store='/tmp/a b'", "class_names=['it']"], Path("/options"))
+        '`python -m lis.run --config-dir=/options size=smoke "store=/tmp/a b" "class_names=[\'it\']"`'
+    """
+    options = [] if config_dir is None else [f"--config-dir={config_dir}"]
+    return f"`{' '.join(['python -m lis.run', *map(_quoted, [*options, *map(_bare, typed)])])}`"
+
+
+def _bare(override: str) -> str:
+    """An override without the quotes that the command line puts round a path by itself."""
+    key, equals, value = override.partition("=")
+    bare = f"{key}{equals}{value[1:-1]}"
+    return bare if value[:1] == value[-1:] == "'" and spelled([bare]) == [override] else override
+
+
+def _quoted(word: str) -> str:
+    """A word as a shell reads it; within double quotes where these are enough, which a person can read."""
+    quoted = shlex.quote(word)
+    return quoted if quoted == word or set(word) & set('"$`\\!') else f'"{word}"'
 
 
 def _near(path: Path) -> str:

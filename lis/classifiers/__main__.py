@@ -12,20 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from torch import nn
-from yaml import YAMLError
 
 from lis.classifiers.libraries import Library, Published, Timm, find
 from lis.classifiers.partnet import PartNet
 from lis.classifiers.preprocessing import Preprocessing
 from lis.config import NetworkConfig, conf_folder
-from lis.files import read_bytes
+from lis.files import read_yaml
 from lis.plain import print_anywhere
 
 PLAIN_WIDTH = 240
@@ -41,8 +37,6 @@ _ADVICE = (
 )
 MOST = 25
 """Models of timm in one list: each has to be built to be counted."""
-_LARGEST, _DEEPEST = 2**16, 20
-"""Bytes of the largest configuration of a classifier, and its levels."""
 _EXAMPLE = "conf/classifier/resnet50.yaml"
 COMMITTED, LICENCE = ("come with the package",), "MIT"
 """Sources of a classifier whose weights nobody has to choose, and the licence of these weights: the project's."""
@@ -175,12 +169,7 @@ def read_entry(file: Path) -> dict[str, Any]:
         ValueError: it cannot be read, is larger or deeper than a person writes, or says something else than texts where
             a network is named.
     """
-    try:
-        text = read_bytes(file, _LARGEST).decode()
-        _check_plain(text)
-        config = OmegaConf.to_container(OmegaConf.create(text))
-    except (YAMLError, OmegaConfBaseException, ValueError, RecursionError, TypeError, AttributeError) as error:
-        raise ValueError(f"{file} cannot be read ({error}): expected YAML, as in {_EXAMPLE}") from error
+    config = read_yaml(file, remedy=f"write it as {_EXAMPLE}")
     if not isinstance(config, dict):
         raise ValueError(f"{file} holds {type(config).__name__}: expected keys and values, as in {_EXAMPLE}")
     for key in ("task", "library", "model", "weights"):
@@ -189,15 +178,6 @@ def read_entry(file: Path) -> dict[str, Any]:
     if not isinstance(config.get("defaults", []), list):
         raise ValueError(f"{file}: defaults is {config['defaults']!r:.80}: expected a list")
     return {str(key): value for key, value in config.items()}
-
-
-def _check_plain(text: str) -> None:
-    """Refuse what grows when it is read: aliases, each of which stands for a copy, and deep nesting."""
-    depth = 0
-    for event in yaml.parse(text, yaml.SafeLoader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if isinstance(event, yaml.AliasEvent) or depth > _DEEPEST:
-            raise ValueError(f"an alias, or more than {_DEEPEST} levels")
 
 
 def _timm_entry(name: str) -> Entry | None:

@@ -71,7 +71,7 @@ def current_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _current_value(key: str, value: Any) -> Any:
     names = RENAMED.get(_kind(key), {})
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [names.get(each, each) for each in value] if names else value
+        return [names.get(each, each) if isinstance(each, str) else each for each in value] if names else value
     return names.get(value, value) if isinstance(value, str) else value
 
 

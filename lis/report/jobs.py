@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,9 @@ def read_facts(file: Path) -> dict[str, Any]:
     run: dict[str, Any] = {"class_names": [], "figures": []}
     run |= read_json(file, "what a run writes of itself", _AGAIN)
     require_kinds(file, run, {"settings": dict, "metrics": dict, "labels": dict, "class_names": list, "figures": list})
+    for name in ("labels", "class_names", "figures"):
+        require_members(file, name, run[name], is_text, "texts")
+    require_members(file, "metrics", run["metrics"], is_number, "numbers")
     return run | {"settings": current_settings(run["settings"]), "metrics": current_metrics(run["metrics"])}
 
 
@@ -99,6 +103,38 @@ def require_kinds(file: Path, values: Mapping[str, Any], kinds: Mapping[str, typ
         if not isinstance(values.get(name), kind):
             told = type(values[name]).__name__ if name in values else "missing"
             raise ValueError(f"{file}: {name} is {told}: expected {kind.__name__}, as a run writes it; {_AGAIN}")
+
+
+def require_members(
+    file: Path,
+    name: str,
+    members: Mapping[str, Any] | Sequence[Any],
+    is_right: Callable[[Any], bool],
+    expected: str,
+) -> None:
+    """Check what a list or object that was read from a file holds.
+
+    Raises:
+        ValueError: one member is something else than `expected`.
+    """
+    for value in members.values() if isinstance(members, Mapping) else members:
+        if not is_right(value):
+            raise ValueError(f"{file}: {name} holds {value!r:.40}: expected {expected}, as a run writes it; {_AGAIN}")
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number that a float can hold.
+
+    Example:
+        >>> is_number(1), is_number(0.5), is_number("1"), is_number(True), is_number(10**400)
+        (True, True, False, False, False)
+    """
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def is_text(value: Any) -> bool:
+    """Whether a value is a text."""
+    return isinstance(value, str)
 
 
 def stage_folder(run: Path, stage: str) -> Path:
