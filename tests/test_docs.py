@@ -153,6 +153,9 @@ def test_what_is_to_be_cited_is_this_version() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert citation["cff-version"] == "1.2.0" and citation["type"] == "software"
+    # A preferred citation would have hosts show the paper alone, where the message asks for the tool too.
+    cited = [each["title"] for each in citation["references"]]
+    assert "preferred-citation" not in citation and len(set(cited)) == len(cited) and "Linking in Style" in cited[0]
     assert citation["version"] == lis.__version__ and citation["license"] == project["license"] == "MIT"
     assert citation["title"] == project["name"] and (ROOT / "LICENSE").read_text().startswith("MIT License")
     assert [each["name"] for each in citation["authors"]] == [each["name"] for each in project["authors"]]
