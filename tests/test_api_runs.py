@@ -258,6 +258,7 @@ def test_a_run_whose_page_failed_has_settings_and_numbers(run: Run, tmp_path: Pa
         ({"report.json": FACTS % ('{"a": 1%s}' % ("0" * 400), "[]")}, "metrics holds 10*: expected numbers"),
         ({"report.json": FACTS % ("{}", "[{}]")}, "figures holds {}: expected texts"),
         ({"report.json": '{"settings": {"store": 5}, "metrics": {}, "labels": {}}'}, "store holds 5: expected a path"),
+        ({"summary.json": "{}", ".hydra/config.yaml": "classes: {names: 3}"}, "classes.names is int: expected list"),
         ({"failure.json": "{}", ".hydra/config.yaml": ""}, "failure.json: error is None: expected a text"),
         ({"summary.json": "{}", ".hydra/config.yaml": "[1]"}, "config.yaml holds list: expected keys and values"),
         ({"summary.json": "{}", ".hydra/config.yaml": "a: 'b"}, "config.yaml cannot be read"),

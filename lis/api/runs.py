@@ -330,7 +330,9 @@ def _facts(path: Path) -> dict[str, Any]:
         known["metrics"] = current_metrics(read_json(metrics, remedy=_TOLD_AGAIN)) if metrics.is_file() else {}
         require_members(metrics, "it", known["metrics"], is_number, "numbers")
     settings = known["settings"]
-    require_members(file, "classes.names", settings.get("classes.names") or [], is_text, "texts")
+    names = settings.get("classes.names") or []
+    require_kinds(file, {"classes.names": names}, {"classes.names": list})
+    require_members(file, "classes.names", names, is_text, "texts")
     require_members(file, "store", [settings.get("store") or ""], is_text, "a path")
     return known
 
