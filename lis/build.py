@@ -55,12 +55,21 @@ def context(config: RunConfig, generator: Generator | None = None, classifier: C
         torch.set_num_threads(config.threads)
     device = ready_device(config)
     store = Store(Path(config.store), device=describe(device))
-    gan: Generator = build(config.gan, class_names=config.classes.names) if generator is None else generator
+    gan = named_generator(config) if generator is None else generator
     config = replace(config, classifier=with_weights(config.classifier, gan))
     model: Classifier = build(config.classifier, "probe", "domain") if classifier is None else classifier
     move(gan, device)
     move(model, device)
     return Context(config, store, build(config.engine), gan, model, device, Progress())
+
+
+def named_generator(config: RunConfig) -> Generator:
+    """The generator that a run's settings name, where it is made.
+
+    Raises:
+        ValueError: as `build`.
+    """
+    return build(config.gan, class_names=config.classes.names)
 
 
 def matcher(config: MatcherConfig, side: int, classifier: Classifier | None = None) -> Matcher:

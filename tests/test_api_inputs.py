@@ -14,6 +14,7 @@ from torch import Tensor
 
 import lis
 from lis.api.keywords import literal, overrides_of
+from lis.units.perturbation import Perturbation
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +100,47 @@ WRONG: dict[str, tuple[Any, str]] = {
     "split": (lambda s, r: s.pairs("tets"), "unknown split 'tets'"),
     "column": (lambda s, r: s.pairs()["rr"], r"pairs\['rr'\]: expected one of r, w"),
     "of": (lambda s, r: s.pairs().of("pugg"), "did you mean pug?"),
+    "picture for w": (lambda s, r: s.look(np.zeros((3, 64, 64), np.uint8)), r"w has .*pictures.*s.link\(s.encode\("),
+    "image for w": (lambda s, r: s.look(torch.zeros(2, 3, 64, 64)), r"w has .*pictures.*s.link\(s.encode\("),
+    "picture for r": (lambda s, r: s.tune(np.zeros((3, 64, 64), np.uint8), unit=1), r"r has .*pictures.*s.encode\("),
+    "list of pictures": (lambda s, r: s.tune([np.zeros((64, 64, 3), np.uint8)], unit=1), r"r has .*s.encode\("),
+    "ragged tensors": (lambda s, r: s.look([r[0], r[0, :3]]), "w has rows of different lengths"),
+    "ragged parts": (lambda s, r: s.look([r[0], 1.0]), "w has rows of different lengths"),
+    "sparse": (lambda s, r: s.look(torch.zeros(2, 64).to_sparse()), "w is a sparse tensor: .*to_dense"),
+    "meta": (lambda s, r: s.look(torch.zeros(2, 64, device="meta")), "w is a meta tensor: expected"),
+    "meta picture": (lambda s, r: s.encode(torch.zeros(3, 64, 64, device="meta")), "pictures is a meta tensor"),
+    "a picture and none": (lambda s, r: s.encode([Image.new("RGB", (9, 9)), None]), "pictures is a list: expected"),
+    "nested pictures": (lambda s, r: s.encode([[Image.new("RGB", (9, 9))]]), r"pictures has shape \[1, 1, 9, 9, 3\]"),
+    "floats and bytes": (
+        lambda s, r: s.encode([torch.zeros(3, 64, 64) - 1, np.zeros((64, 64, 3), np.uint8)]),
+        "pictures holds float32 and uint8: expected one of them",
+    ),
+    "ToTensor": (lambda s, r: s.encode(torch.rand(3, 64, 64)), r"pictures lies between .* x \* 2 - 1"),
+    "no index": (lambda s, r: s.pairs()[None], r"pairs\[None\]: expected"),
+    "fraction": (lambda s, r: s.pairs()[1.0], r"pairs\[1.0\]: expected"),
+    "truth": (lambda s, r: s.pairs()[True], r"pairs\[True\]: expected"),
+    "mask": (lambda s, r: s.pairs()[[True, False]], r"pairs\[\[True, False\]\]: expected .*150"),
+    "unit of another": (
+        lambda s, r: s.tune(r, direction=Perturbation.of_unit(256, 0, 1)),
+        "unit 256: expected 0 to 255, the classifier's units",
+    ),
+    "direction of another": (
+        lambda s, r: s.tune(r, direction=Perturbation.along("d", torch.ones(5), 0, 1)),
+        r"direction 'd' has shape \[5\]: expected \[256\]",
+    ),
+    "no range": (
+        lambda s, r: s.tune(r, direction=Perturbation.of_unit(1, 0, float("nan"))),
+        "unit 1 from 0 to nan: expected finite numbers",
+    ),
 }  # fmt: skip
+
+
+def test_pictures_of_different_sizes_and_kinds_together(study: lis.Study) -> None:
+    picture = study.look(study.pairs("test")["w"][0]).image.movedim(0, -1).numpy()
+    large = np.asarray(Image.fromarray(picture).resize((200, 128)))
+    expected = torch.stack([study.encode(picture), study.encode(large)])
+    torch.testing.assert_close(study.encode([picture, large]), expected)
+    torch.testing.assert_close(study.encode([Image.fromarray(picture), torch.from_numpy(large.copy())]), expected)
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -113,6 +154,7 @@ def test_pairs_are_indexed(study: lis.Study) -> None:
     pairs = study.pairs("test")
     assert len(pairs) == 150 and len(pairs[3]) == 1 and len(pairs[-2:]) == 2 and len(pairs[[1, 4]]) == 2
     assert torch.equal(pairs[pairs.class_index == 1].r, pairs.of("pug").r)
+    assert len(pairs[[]]) == 0 and pairs[np.array([1, 0, 1], np.uint8)].sample_index.tolist() == [1, 0, 1]
     assert pairs[149].class_name.tolist() == ["weimaraner"]
     with pytest.raises(IndexError):
         pairs[150]
@@ -150,6 +192,7 @@ def test_keywords_are_overrides(shared_store: Path) -> None:
     settings = study.settings
     assert (settings.pairs.train, settings.pairs.test, settings.view.steps, settings.seed) == (61, 30, 5, 3)
     assert settings.counterfactuals.pairs == ["pug-chihuahua"] and settings.store == str(shared_store)
+    assert overrides_of({"device": torch.device("cpu")}) == ["device='cpu'"]
     assert overrides_of({"experiment": "fig3"}) == ["+experiment='fig3'"]
 
 
@@ -161,6 +204,7 @@ def test_keywords_are_overrides(shared_store: Path) -> None:
         ({"pairs": {"trian": 3}}, "did you mean pairs.train?"),
         ({"seed": object()}, "seed is of the type object: expected None"),
         ({"classes": ["pug", "cat"]}, "no class 'cat'"),
+        ({"labels": {"folder": "no/such"}}, "labels.folder=.*no/such: expected the folder"),
         ({"size": "smoke", "pairs": {"train": 0}}, "pairs.train=0: expected at least 2"),
     ],
 )

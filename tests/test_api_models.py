@@ -66,6 +66,7 @@ def test_a_classifier_is_probed_and_trained_when_it_is_asked_for(shared_store: P
     given: dict[str, Any] = {"classifier.probe": True}
     study = lis.study(size="smoke", store=shared_store, **given)
     assert len(study.checked.classifier.class_names) == 15 and "context" not in vars(study)
+    assert "PartNet, 256 units, a linear probe of 5 classes" in study._repr_html_()
     assert study.classifier.class_names == study.class_names
     assert study.look(study.pairs("test").w[:2]).logits.shape == (2, 5)
 
@@ -86,6 +87,20 @@ def test_an_object_that_keeps_no_contract_is_refused_on_entry(name: str, tmp_pat
     with pytest.raises(lis.ContractError, match=r"Nothing lacks .* of lis.types"):
         lis.study(store=tmp_path / "store", **models)
     assert not (tmp_path / "store").exists()
+
+
+class Named(FakeGenerator):
+    """As settings make one."""
+
+    def __init__(self, class_names: list[str], truncation: float) -> None:
+        super().__init__(tuple(class_names))
+
+
+def test_a_classifier_is_checked_on_images_of_the_generator_that_is_named(tmp_path: Path) -> None:
+    """It takes 8 pixels alone."""
+    classifier, given = FakeClassifier(FakeGenerator()), {"gan._target_": "test_api_models.Named"}
+    study = lis.study(gan="base_object", classifier=classifier, classes=NAMES, store=tmp_path, **given)
+    assert study.classifier is classifier
 
 
 def test_a_class_in_place_of_an_object_is_refused() -> None:

@@ -6,6 +6,7 @@ import json
 import logging
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,12 @@ def study(shared_store: Path) -> lis.Study:
     return lis.study(size="smoke", device="cpu", store=shared_store, counterfactuals=search, **view)
 
 
+@pytest.fixture(scope="module")
+def toys(shared_store: Path) -> lis.Study:
+    """Two of the classes in another order."""
+    return lis.study(size="smoke", device="cpu", store=shared_store, classes=["chihuahua", "pug"])
+
+
 @pytest.mark.slow
 def test_a_stage_is_that_of_a_run(shared_store: Path, tmp_path: Path, study: lis.Study) -> None:
     stages = "analysis.stages=[link,similarity]"
@@ -51,7 +58,7 @@ def test_tuning_is_the_stage_on_its_samples(study: lis.Study, stage: str) -> Non
     result, held = study.tune(study.pairs("test").of("pug")[:2], **asked), study.stage(stage)
     for name, values in held.tensors("traversal").items():
         if name not in ("class_index", "sample_index"):
-            assert torch.equal(getattr(result, name), values) or values.isnan().any(), name
+            torch.testing.assert_close(getattr(result, name), values, rtol=0, atol=0, equal_nan=True, msg=name)
     assert result.affected.equals(held.table("affected"))
     assert result.answers["prediction"].tolist() == held.table("steps")["prediction"].tolist()
 
@@ -63,6 +70,42 @@ def test_tuning_without_a_batch_is_a_row_of_that_with_one(study: lis.Study) -> N
         assert torch.equal(getattr(many, name)[1], getattr(single, name)), name
     assert single.value.shape == (3,) and single.table["sample"].unique().tolist() == [0]
     assert single.table["value"].unique().tolist() == single.value.tolist()
+
+
+def test_pairs_of_another_study_keep_their_classes(study: lis.Study, toys: lis.Study) -> None:
+    pugs = study.pairs("test").of("pug")[:2]
+    assert toys.tune(pugs, unit=12, steps=2).answers["class"].unique().tolist() == ["pug"]
+    assert toys.counterfactual(pugs[:1], "chihuahua").origin == ("pug",)
+    collies = study.pairs("test").of("border_collie")[:2]
+    with pytest.raises(
+        ValueError, match="pairs have the class 'border_collie': expected those of this study, chihuahua"
+    ):
+        toys.tune(collies, unit=12)
+    assert toys.tune(collies, unit=12, steps=2, classes="pug").answers["class"].unique().tolist() == ["pug"]
+
+
+def test_a_counterfactual_does_not_depend_on_where_its_sample_stands(study: lis.Study) -> None:
+    r = study.pairs("test").of("pug").r[:3]
+    many, single = study.counterfactual(r, "chihuahua"), study.counterfactual(r[1], "chihuahua")
+    assert many.steps[1] == single.steps
+    torch.testing.assert_close(many.shift[1], single.shift, rtol=1e-4, atol=1e-5)
+
+
+def test_searches_that_began_at_the_target_are_told_apart(study: lis.Study) -> None:
+    c = study.counterfactual(study.pairs("test").of("pug")[:2], "chihuahua")
+    p = c.probability_original.clone()
+    p[0] = torch.eye(p.shape[1])[c.known.index("chihuahua")]
+    c = replace(c, probability_original=p)
+    assert ", 2 reached, 1 of them from the start: " in repr(c)
+    assert "2 of 2, 1 of them from the start" in c._repr_html_()
+
+
+def test_results_share_no_memory_with_what_was_given(study: lis.Study) -> None:
+    pairs = study.pairs("test").of("pug")[:1]
+    for result, given in ((study.look(pairs.w).w, pairs.w), (study.counterfactual(pairs.r, "chihuahua").r, pairs.r)):
+        before = given.clone()
+        result.zero_()
+        assert torch.equal(given, before)
 
 
 def test_directions_of_every_kind(study: lis.Study, tmp_path: Path) -> None:
@@ -120,6 +163,17 @@ def test_results_can_be_differentiated_through(study: lis.Study) -> None:
     for r in results:
         study.classifier.head(r.requires_grad_()).sum().backward()
         assert r.grad is not None and r.grad.any()
+
+
+def test_no_tensor_is_one_of_inference(study: lis.Study) -> None:
+    t = study.tune(study.pairs("test")[:1], unit=12, steps=2)
+    assert not any(x.is_inference() for x in [*vars(t).values(), *vars(t.traversal).values()] if torch.is_tensor(x))
+
+
+def test_studies_are_made_in_threads(shared_store: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        made = pool.map(lambda seed: lis.study(size="smoke", device="cpu", store=shared_store, seed=seed), range(4))
+        assert [study.settings.seed for study in made] == [0, 1, 2, 3]
 
 
 def test_nothing_global_is_changed(shared_store: Path) -> None:
@@ -186,6 +240,18 @@ def test_a_table_that_is_not_there(study: lis.Study) -> None:
     with pytest.raises(ValueError, match=r"stage 'link': table\('unit'\): expected one of path, units; did you mean"):
         study.stage("link").table("unit")
     assert study.stage("link").json("fit")["samples"] == 300 and study.stage("link").tensors("link")["coef"].ndim == 2
+
+
+def test_a_stage_whose_store_is_gone(study: lis.Study, tmp_path: Path) -> None:
+    stage = study.stage("link")
+    gone = replace(stage, artifact=replace(stage.artifact, path=tmp_path / "gone"))
+    for read, name in ((gone.table, "units"), (gone.tensors, "link"), (gone.json, "fit")):
+        with pytest.raises(ValueError, match=r"stage 'link': .*gone.* is no longer there"):
+            read(name)
+
+
+def test_every_split_is_told_of(study: lis.Study) -> None:
+    assert all(f"`{split}`" in (study.pairs.__doc__ or "") for split in ("train", "test", "tuning"))
 
 
 def test_how_far_a_unit_itself_moves_stands_beside_how_far_the_others_do(study: lis.Study) -> None:

@@ -99,6 +99,8 @@ BROKEN = {
     "no tensor": (lambda: toy(features=lambda self, x: (Toy.features(self, x),)), "floating tensor, got tuple"),
     "width": (lambda: toy(units=5), r"\[n, units\] = \[3, 5\], got \[3, 4\]"),
     "domain": (lambda: toy(domain=7), "domain may be left out or None; else it is a word, .* got 7"),
+    "double": (lambda: toy().double(), r"features raises RuntimeError on torch.float32 \[3, 3, 8, 8\]: .* float32"),
+    "half head": (lambda: _half_head(), r"head raises RuntimeError on torch.float32 \[3, 4\]"),
     "nan": (
         lambda: toy(features=lambda self, x: Toy.features(self, x) / 0),
         "features gives values that are not finite",
@@ -129,6 +131,12 @@ BROKEN = {
     "fingerprint": (lambda: toy(fingerprint=property(unstable)), "must be a string that stays"),
     "constant fingerprint": (lambda: toy(fingerprint="toy"), "a weight changed and fingerprint did not"),
 }
+
+
+def _half_head():
+    model = toy()
+    model.fc.half()
+    return model
 
 
 def _train_fc(module):

@@ -149,10 +149,34 @@ def jittered(value, *_):
     return value + 0.01 * (1 + next(COUNTER) % 5)
 
 
+def knowing(change, labels=("ear", "eye")):
+    """A toy that knows its parts; `render` gives what `change(image, masks)` makes of true ones."""
+
+    def render(self, w):
+        image = Toy.synthesize(self, w)
+        return change(image, torch.rand(len(w), len(labels), 8, 8) / len(labels))
+
+    return toy(labels=labels, render=render)
+
+
 COUNTER = count()
 
 
 BROKEN = {
+    "labels": (
+        lambda: knowing(lambda i, m: (i, m), ["ear"]),
+        r"labels must be a tuple of different words, got \['ear'\]",
+    ),
+    "no picture of parts": (lambda: knowing(lambda i, m: m), "render must give .picture, masks., got torch.float32"),
+    "masks of numbers": (
+        lambda: knowing(lambda i, m: (i, m.argmax(1))),
+        r"masks .* \[n, labels, H, W\] = \[2, 2, 8, 8\], got torch.int64 \[2, 8, 8\]",
+    ),
+    "masks beyond 1": (lambda: knowing(lambda i, m: (i, 255 * m)), r"masks of render must lie in \[0, 1\], got"),
+    "raises": (
+        lambda: imaging(lambda i, w: i @ w.double()),
+        r"synthesize raises RuntimeError on torch.float32 \[2, 4\]",
+    ),
     "member": (lambda: without("mean_w"), "lacks mean_w of lis.types.Generator"),
     "method": (lambda: without("synthesize"), "lacks synthesize"),
     "domain": (lambda: toy(domain=None), "domain must be a word, got None"),
@@ -169,6 +193,7 @@ BROKEN = {
     "layers": (lambda: sampling(lambda own, *_: own()[:, None].repeat(1, 2, 1)), r"\[n, w_dim\] = .* \[4, 2, 4\]"),
     "integers": (lambda: sampling(lambda own, *_: own().long()), "floating tensor .* got torch.int64"),
     "nan": (lambda: sampling(lambda own, *_: own() / 0), "what sample gives has values that are not finite"),
+    "sample": (lambda: sampling(lambda own, *_: own() @ own().double()), "sample raises RuntimeError on torch.int64"),
     "indices": (lambda: sampling(lambda own, c, i, *_: own(i=i.add_(1))), "writes into the indices"),
     "random": (lambda: sampling(lambda own, *_: jittered(own())), "differ by .* when repeated"),
     "batch statistics": (lambda: sampling(lambda own, *_: own() - own().mean(0)), "another batch, order or subset"),

@@ -120,11 +120,18 @@ class CounterfactualResult:
         """With the dimension n."""
         return values.reshape(len(self.origin), -1)
 
+    @property
+    def _begun(self) -> str:
+        """How many of those reached were of the target class before the search."""
+        columns = self.success.reshape(-1).tolist(), self.table["before"], self.target
+        begun = sum(success and before == target for success, before, target in zip(*columns, strict=True))
+        return f", {begun} of them from the start" if begun else ""
+
     def __repr__(self) -> str:
         n, reached = len(self.origin), int(self.success.sum())
         ways = [arrow(*pair) for pair in zip(self.origin, self.target, strict=True)]
         listed = ", ".join(ways[:3]) + (", …" if n > 3 else "")
-        return f"CounterfactualResult of {n} sample{'s' * (n != 1)}, {reached} reached: {listed}"
+        return f"CounterfactualResult of {n} sample{'s' * (n != 1)}, {reached} reached{self._begun}: {listed}"
 
     def _repr_html_(self) -> str:
         n, few = len(self.origin), range(min(len(self.origin), notebook.SAMPLES))
@@ -137,6 +144,7 @@ class CounterfactualResult:
             captions = [f"{words(row[x])}, p(target) {row[f'probability_{x}']:.2f}" for x in ("before", "after")]
             rows.append((name, [notebook.pixels(x[k]) for x in images], captions))
         lengths = {
+            "reached": f"{int(self.success.sum())} of {n}{self._begun}",
             "asked of all units, ‖Δr‖": number(mean(self.table, "r_distance")),
             "arrives, between the activations of the images": number(mean(self.table, "reencoded_distance")),
         }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from lis.context import Context
 from lis.look import Looker
 from lis.names import nearest
 from lis.units.images import photo_of, read_photo
+from lis.units.perturbation import Perturbation
 
 
 @dataclass(frozen=True)
@@ -40,20 +43,24 @@ class Kind:
     remedy: str
     swapped: tuple[int, str]
     """Width of the other kind, and what to do with such."""
+    pictured: str
+    """What to do with pictures."""
 
     @classmethod
-    def r(cls, ctx: Context, name: str = "r") -> Kind:
+    def r(cls, ctx: Context) -> Kind:
         """Activations of a study's classifier."""
         remedy = "s.encode(pictures) or s.look(w).r gives them"
         swapped = ctx.generator.w_dim, "these are as wide as style codes: s.look(w).r has their activations"
-        return cls(name, ctx.classifier.units, f"activations of {name_of(ctx.classifier)}", remedy, swapped)
+        owner, pictured = f"activations of {name_of(ctx.classifier)}", "s.encode(pictures) gives their activations"
+        return cls("r", ctx.classifier.units, owner, remedy, swapped, pictured)
 
     @classmethod
     def w(cls, ctx: Context) -> Kind:
         """Style codes of a study's generator."""
         remedy = 's.link(r) or s.pairs("test").w gives them'
         swapped = ctx.classifier.units, "these are as wide as activations: s.link(r) has their style codes"
-        return cls("w", ctx.generator.w_dim, f"style codes of {name_of(ctx.generator)}", remedy, swapped)
+        owner, pictured = f"style codes of {name_of(ctx.generator)}", "s.link(s.encode(pictures)) gives style codes"
+        return cls("w", ctx.generator.w_dim, owner, remedy, swapped, pictured)
 
     def rows(self, value: Any, many: str = "n") -> Rows:
         """The vectors, checked.
@@ -67,6 +74,10 @@ class Kind:
         """
         values = numbers(value, self.name)
         shape, fits = list(values.shape), values.ndim and values.shape[-1] == self.width
+        if _holds_pixels(value, shape):
+            raise ValueError(
+                f"{self.name} has shape {shape}, as pictures have: expected the {self.owner}; {self.pictured}"
+            )
         if not fits or (many == "n" and values.ndim > 2):
             other, instead = self.swapped
             remedy = instead if values.ndim and values.shape[-1] == other != self.width else self.remedy
@@ -85,8 +96,15 @@ def name_of(model: Any) -> str:
     return name if isinstance(name, str) else type(model).__name__
 
 
+def _holds_pixels(value: Any, shape: Sequence[int]) -> bool:
+    """Whether an array, or a list of some, looks like pictures: bytes, or three channels of a square."""
+    while isinstance(value, (list, tuple)) and value:
+        value = value[0]
+    return str(getattr(value, "dtype", "")).endswith("uint8") or (shape[-3:-2] == [3] and shape[-2] == shape[-1])
+
+
 def numbers(value: Any, name: str) -> Tensor:
-    """A float32 tensor on the CPU, without gradients.
+    """A float32 tensor on the CPU, without gradients and with memory of its own.
 
     Raises:
         ValueError: the value holds no numbers, or some that are not finite.
@@ -99,22 +117,36 @@ def numbers(value: Any, name: str) -> Tensor:
         ValueError: w is a str: expected numbers, as an array, a tensor or lists
     """
     if isinstance(value, (list, tuple)) and value and all(isinstance(each, Tensor) for each in value):
-        value = torch.stack([each.detach().cpu() for each in value])
+        value = [_dense(each, name).tolist() if each.ndim == 0 else _dense(each, name).numpy() for each in value]
     if not isinstance(value, Tensor):
         try:
             array = np.asarray(value)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise ValueError(f"{name} has rows of different lengths: expected the same number in each") from error
         if array.dtype.kind not in "fiu":
             kind = f"an array of {array.dtype}" if isinstance(value, (np.ndarray, list, tuple)) else _kind(value)
             raise ValueError(f"{name} is {kind}: expected numbers, as an array, a tensor or lists")
         value = torch.from_numpy(np.array(array, dtype=np.float32))
+    value = _dense(value, name)
     if value.is_complex() or value.dtype == torch.bool:
         raise ValueError(f"{name} is a tensor of {str(value.dtype).removeprefix('torch.')}: expected real numbers")
-    result = value.detach().to("cpu", torch.float32)
+    result = value.to(torch.float32, copy=True)
     if not result.isfinite().all():
         raise ValueError(f"{name} has {int((~result.isfinite()).sum())} numbers that are not finite: expected none")
     return result
+
+
+def _dense(value: Tensor, name: str) -> Tensor:
+    """A tensor on the CPU, without gradients.
+
+    Raises:
+        ValueError: it is sparse, or has no values.
+    """
+    if value.is_meta:
+        raise ValueError(f"{name} is a meta tensor: expected one with values")
+    if value.layout is not torch.strided:
+        raise ValueError(f"{name} is a sparse tensor: expected a dense one, as its .to_dense()")
+    return value.detach().cpu()
 
 
 def is_picture(value: Any) -> bool:
@@ -138,19 +170,19 @@ def as_pictures(value: Any, size: int, name: str = "pictures") -> Pictures:
     """Pictures as networks take them; all but floats are cut square and resized as those of a folder are.
 
     Args:
-        value: a PIL picture, a path, uint8 values `[H, W, 3]` or `[3, H, W]`, or some of these; or floats in [-1, 1],
-            `[3, size, size]` or `[n, 3, size, size]`, as a generator gives.
+        value: a PIL picture, a path, uint8 values `[H, W, 3]` or `[3, H, W]`, or some of these, of any sizes; or floats
+            in [-1, 1], `[3, size, size]` or `[n, 3, size, size]`, as a generator gives.
         size: height and width of the result.
         name: of the argument.
 
     Raises:
         ValueError: one of them cannot be used; says which, and why.
     """
-    if is_picture(value):
-        many = isinstance(value, (list, tuple))
-        each = [_picture(one, size, name) for one in (value if many else [value])]
-        return Pictures(torch.stack(each), (len(each),) if many else ())
-    array = value.detach().cpu() if isinstance(value, Tensor) else torch.from_numpy(np.array(_array(value, name)))
+    if isinstance(value, (list, tuple)) and value and all(_is_one(each) for each in value):
+        return _together([as_pictures(each, size, name).values for each in value], name)
+    if is_picture(value) and not isinstance(value, (list, tuple)):
+        return Pictures(_picture(value, size, name)[None], ())
+    array = _dense(value, name) if isinstance(value, Tensor) else torch.from_numpy(np.array(_array(value, name)))
     if array.ndim not in (3, 4) or not array.numel() or 3 not in (array.shape[-3], array.shape[-1]):
         raise ValueError(
             f"{name} has shape {list(array.shape)}: expected [n, 3, H, W] or [n, H, W, 3], or one picture without n"
@@ -165,11 +197,25 @@ def as_pictures(value: Any, size: int, name: str = "pictures") -> Pictures:
     return Pictures(torch.stack(each), leading)
 
 
+def _is_one(value: Any) -> bool:
+    """Whether a value is a single picture, the path of one, or an array with channels."""
+    return isinstance(value, (str, Path, Image.Image)) or (isinstance(value, (Tensor, np.ndarray)) and value.ndim == 3)
+
+
+def _together(each: Sequence[Tensor], name: str) -> Pictures:
+    """Pictures `[1, 3, H, W]` that were given one by one."""
+    kinds = sorted({str(one.dtype).removeprefix("torch.") for one in each})
+    if len(kinds) > 1:
+        raise ValueError(f"{name} holds {' and '.join(kinds)}: expected one of them; uint8 is resized, floats are not")
+    return Pictures(torch.cat(list(each)), (len(each),))
+
+
 def _array(value: Any, name: str) -> np.ndarray:
-    result = np.asarray(value)
-    if result.dtype.kind not in "fiu":
-        raise ValueError(f"{name} is {_kind(value)}: expected pictures (PIL), paths of pictures, or arrays")
-    return result
+    with suppress(TypeError, ValueError):  # of different shapes
+        result = np.asarray(value)
+        if result.dtype.kind in "fiu":
+            return result
+    raise ValueError(f"{name} is {_kind(value)}: expected pictures (PIL), paths of pictures, or arrays")
 
 
 def _generated(image: Tensor, size: int, name: str) -> Tensor:
@@ -178,9 +224,14 @@ def _generated(image: Tensor, size: int, name: str) -> Tensor:
             f"{name} has shape {list(image.shape)}: floats are taken as they are; expected [n, 3, {size}, {size}], "
             "the generator's images, or uint8, which is resized"
         )
+    low, high = float(image.min()), float(image.max())
     if not bool((image.abs() <= 1).all()):
-        low, high = float(image.min()), float(image.max())
         raise ValueError(f"{name} lies between {low:g} and {high:g}: expected floats in [-1, 1], or uint8")
+    if low >= 0:
+        raise ValueError(
+            f"{name} lies between {low:g} and {high:g}: expected floats in [-1, 1], as x * 2 - 1 of values in [0, 1]; "
+            "images in which nothing is dark go in as uint8"
+        )
     return image
 
 
@@ -203,15 +254,15 @@ def encoded(ctx: Context, given: Pictures) -> Rows:
     return Rows(Looker(ctx, ctx.batches()).pictures(given.values).r, given.leading)
 
 
-def activations(value: Any, ctx: Context, name: str = "r") -> Rows:
+def activations(value: Any, ctx: Context) -> Rows:
     """Activations `[n, units]`, of pictures too.
 
     Raises:
         ValueError: as `Kind.rows` and `as_pictures`.
     """
     if is_picture(value):
-        return encoded(ctx, as_pictures(value, ctx.generator.resolution, name))
-    return Kind.r(ctx, name).rows(value)
+        return encoded(ctx, as_pictures(value, ctx.generator.resolution, "r"))
+    return Kind.r(ctx).rows(value)
 
 
 def class_names(value: Any, name: str, n: int, known: Sequence[str], run: Sequence[str]) -> list[str]:
@@ -245,13 +296,33 @@ def class_names(value: Any, name: str, n: int, known: Sequence[str], run: Sequen
 def _class_name(value: Any, name: str, known: Sequence[str], run: Sequence[str]) -> str:
     if isinstance(value, str):
         if value not in known:
-            listed = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
-            raise ValueError(f"{name}={value!r}: expected one of {listed}{nearest(value, known)}")
+            raise ValueError(f"{name}={value!r}: expected one of {listed(known)}{nearest(value, known)}")
         return value
     index = whole(value, name, "the name of a class, or its index")
     if index not in range(len(run)):
         raise ValueError(f"{name}={index}: expected 0 to {len(run) - 1}, an index into {', '.join(run)}")
     return run[index]
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first twenty names."""
+    return ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
+
+
+def checked_perturbation(value: Perturbation, units: int) -> Perturbation:
+    """A perturbation that somebody made, of a classifier with so many units.
+
+    Raises:
+        ValueError: it is of another width, or its range is not finite.
+    """
+    if value.direction is None and value.unit not in range(units):
+        raise ValueError(f"{value.label}: expected 0 to {units - 1}, the classifier's units")
+    if value.direction is not None and value.direction.shape != (units,):
+        shape = list(value.direction.shape)
+        raise ValueError(f"direction {value.name!r} has shape {shape}: expected [{units}], a number per unit")
+    if not (math.isfinite(value.low) and math.isfinite(value.high)):
+        raise ValueError(f"{value.label} from {value.low:g} to {value.high:g}: expected finite numbers")
+    return value
 
 
 def whole(value: Any, name: str, expected: str = "a whole number") -> int:

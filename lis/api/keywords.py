@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from lis.config import conf_folder, schemas
 
 _MODELS = ("gan", "classifier")
 """Groups whose option may be an object."""
+_HYDRA = Lock()
+"""Hydra has one state for all threads."""
 
 
 def overrides_of(keys: Mapping[str, Any]) -> list[str]:
@@ -55,14 +58,18 @@ def overrides_of(keys: Mapping[str, Any]) -> list[str]:
 
 @contextmanager
 def beside_hydra() -> Iterator[None]:
-    """Lets settings be composed inside a program that uses Hydra itself, which goes on with its own afterwards."""
-    hydra, base = GlobalHydra.instance().hydra, VersionBase.instance()
-    version = base.version_base
-    GlobalHydra.instance().clear()
-    try:
-        yield
-    finally:
-        GlobalHydra.instance().hydra, base.version_base = hydra, version
+    """Lets settings be composed inside a program that uses Hydra itself, which goes on with its own afterwards.
+
+    One thread waits for the other.
+    """
+    with _HYDRA:
+        hydra, base = GlobalHydra.instance().hydra, VersionBase.instance()
+        version = base.version_base
+        GlobalHydra.instance().clear()
+        try:
+            yield
+        finally:
+            GlobalHydra.instance().hydra, base.version_base = hydra, version
 
 
 def is_object(value: Any) -> bool:
@@ -87,7 +94,7 @@ def literal(key: str, value: Any) -> str:
 
     Args:
         key: for the message.
-        value: None, a truth value, number, text, path, or a list, tuple, array or dictionary of such.
+        value: None, a truth value, number, text, path, device, or a list, tuple, array or dictionary of such.
 
     Raises:
         ValueError: it is of another type.
@@ -104,7 +111,7 @@ def literal(key: str, value: Any) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, (int, float)):
         return repr(value)
-    if isinstance(value, (str, Path)):  # what looks like an interpolation is text
+    if isinstance(value, (str, Path, torch.device)):  # what looks like an interpolation is text
         return QuotedString(str(value).replace("${", r"\${"), Quote.single).with_quotes()
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{name}:{literal(key, each)}" for name, each in value.items()) + "}"

@@ -94,17 +94,15 @@ class Pairs:
         """A tensor by its name, or some of the samples: `[:3]`, a list of numbers, a mask.
 
         Raises:
-            ValueError: there is no tensor of that name.
+            ValueError: there is no tensor of that name, or the index is none of these.
+            IndexError: there is no such sample.
         """
         names = ("r", "w", "class_index", "sample_index")
         if isinstance(index, str):
             if index not in names:
                 raise ValueError(f"pairs[{index!r}]: expected one of {', '.join(names)}{nearest(index, names)}")
             return getattr(self, index)
-        if isinstance(index, (int, np.integer)):
-            row = range(len(self))[index]
-            index = slice(row, row + 1)
-        rows = torch.arange(len(self))[torch.as_tensor(index) if not isinstance(index, slice) else index]
+        rows = torch.arange(len(self))[index if isinstance(index, slice) else _indices(index, len(self))]
         r, w, class_index, sample_index = (getattr(self, name)[rows] for name in names)
         return Pairs(r, w, class_index, sample_index, self.class_names, self.images)
 
@@ -125,6 +123,24 @@ class Pairs:
     def _counts(self) -> dict[str, int]:
         count = self.class_index.bincount(minlength=len(self.class_names)).tolist()
         return {name: n for name, n in zip(self.class_names, count, strict=True) if n}
+
+
+def _indices(index: Any, n: int) -> Tensor:
+    """What picks some of n samples: numbers `[k]` int64, or a mask `[n]` bool.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    array = np.asarray(index.detach().cpu() if isinstance(index, Tensor) else index)
+    if not array.size and array.ndim == 1:
+        array = array.astype(np.int64)  # an empty list is one of floats
+    if array.dtype.kind == "b" and array.shape == (n,):
+        return torch.from_numpy(array)
+    if array.dtype.kind in "iu" and array.ndim < 2:
+        return torch.from_numpy(array.reshape(-1).astype(np.int64))
+    raise ValueError(
+        f"pairs[{index!r:.80}]: expected the name of a tensor, a number, a slice, numbers, or a mask of {n} values"
+    )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -311,9 +327,9 @@ class StageResult:
         """A table.
 
         Raises:
-            ValueError: there is none of that name; lists those that there are.
+            ValueError: there is none of that name, lists those that there are; or the store has lost it.
         """
-        return self.artifact.table(self._checked("table", name, ".parquet"))
+        return self._read("table", name, ".parquet", self.artifact.table)
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """Tensors by name, on the CPU.
@@ -321,7 +337,7 @@ class StageResult:
         Raises:
             ValueError: there are none of that name.
         """
-        return self.artifact.tensors(self._checked("tensors", name, ".safetensors"))
+        return self._read("tensors", name, ".safetensors", self.artifact.tensors)
 
     def json(self, name: str) -> dict[str, Any]:
         """Facts.
@@ -329,17 +345,23 @@ class StageResult:
         Raises:
             ValueError: there are none of that name.
         """
-        return self.artifact.json(self._checked("json", name, ".json"))
+        return self._read("json", name, ".json", self.artifact.json)
 
     def _names(self, suffix: str) -> list[str]:
         return sorted(file.removesuffix(suffix) for file in self.artifact.manifest["files"] if file.endswith(suffix))
 
-    def _checked(self, kind: str, name: str, suffix: str) -> str:
+    def _read(self, kind: str, name: str, suffix: str, read: Callable[[str], Any]) -> Any:
         names = self._names(suffix)
         if name not in names:
             listed = f"expected one of {', '.join(names)}{nearest(str(name), names)}" if names else "it has none"
             raise ValueError(f"stage {self.name!r}: {kind}({name!r}): {listed}")
-        return name
+        try:
+            return read(name)
+        except FileNotFoundError as error:
+            raise ValueError(
+                f"stage {self.name!r}: {self.path / (name + suffix)} is no longer there: expected the store as it was; "
+                "a new study computes it again"
+            ) from error
 
     @property
     def _contents(self) -> dict[str, str]:

@@ -13,10 +13,23 @@ from torch import Tensor
 
 from lis.api import notebook
 from lis.api.counterfactual import CounterfactualResult, counterfactuals
-from lis.api.inputs import Kind, Rows, activations, as_pictures, class_names, encoded, name_of, numbers, whole
+from lis.api.inputs import (
+    Kind,
+    Rows,
+    activations,
+    as_pictures,
+    checked_perturbation,
+    class_names,
+    encoded,
+    listed,
+    name_of,
+    numbers,
+    whole,
+)
 from lis.api.keywords import beside_hydra, is_object, overrides_of
 from lis.api.results import FittedLink, LookResult, Pairs, StageResult
 from lis.api.tuned import TuneResult
+from lis.build import named_generator
 from lis.classifiers.classifier import ready
 from lis.compose import composed
 from lis.config import RunConfig
@@ -24,6 +37,7 @@ from lis.config.renamed import RENAMED
 from lis.context import Context
 from lis.images import page_image, to_uint8
 from lis.job import prepared, run_stage
+from lis.labels.labelled import folder_digest
 from lis.linking.link import link, load_link
 from lis.linking.pairs import pairs
 from lis.look import Looker
@@ -67,6 +81,7 @@ def study(
         link: a link's name, as `link=…` has it.
         size: `smoke` (seconds), `demo` or `paper`.
         keys: any other group or key: `seed=3`, `device="cpu"`, `pairs={"train": 60}`, `**{"pairs.train": 60}`.
+            `threads=2` sets torch's number for the whole process, and it stays so.
 
     Raises:
         ValueError: an unknown option or key, or a bad value; models whose classes or domains do not go together.
@@ -84,12 +99,14 @@ def study(
     model: Any = classifier if is_object(classifier) else None
     if generator is not None:
         check_generator(generator)
-    if model is not None:
-        check_classifier(model, None if generator is None else generator.resolution)
     with beside_hydra():
         settings = composed([*overrides, *overrides_of(given | keys)], Path.cwd())
     if not any(key.partition(".")[0] in _ANALYSES for key in [*keys, *(_key(text) for text in overrides)]):
         settings = replace(settings, analysis=replace(settings.analysis, stages=["link"]))
+    folder_digest(settings.labels.folder)
+    if model is not None:
+        generator = named_generator(settings) if generator is None else generator
+        check_classifier(model, generator.resolution)
     return Study(replace(prepared(settings, generator, model), progress=Progress(tell=say)))
 
 
@@ -140,7 +157,8 @@ class Study:
         return tuple(self.settings.classes.labels)
 
     def pairs(self, split: str = "test") -> Pairs:
-        """Samples of every class that the classifier gets right: `train`, which the link is fitted to, or `test`.
+        """Samples of every class that the classifier gets right: `train`, which the link is fitted to, `test`, or
+        `tuning`, on which the stages tune every unit.
 
         Raises:
             ValueError: an unknown split, or a class that the classifier hardly ever gets right.
@@ -156,7 +174,7 @@ class Study:
                 in [-1, 1]; one or many. All but floats are cut square and resized.
 
         Raises:
-            ValueError: one of them cannot be used.
+            ValueError: one of them cannot be used; floats that all lie in [0, 1] are taken for a mistake.
 
         Example:
             >>> import lis
@@ -191,7 +209,7 @@ class Study:
         """Samples along one unit or direction, from its smallest to its largest value over the training pairs.
 
         Args:
-            r: activations `[n, units]` or `[units]`, pairs, or pictures.
+            r: activations `[n, units]` or `[units]`, pairs, or pictures (PIL or paths; of arrays, `s.encode(…)`).
             unit: number of a unit.
             direction: instead of a unit: `pc:1`, `classes:pug-chihuahua`, the path of a vector, a vector `[units]`, or
                 a `Perturbation`, which has its own range.
@@ -200,32 +218,36 @@ class Study:
                 the study's classes that the classifier finds most likely.
 
         Raises:
-            ValueError: neither unit nor direction, or both; a dead unit; an unknown one; r of another shape.
+            ValueError: neither unit nor direction, or both; a dead unit; an unknown one; r of another shape; pairs of
+                another study, whose classes this one does not have.
         """
         along, status = self._along(unit, direction)
         train = pairs(self.context, "train").tensors("pairs")["r"]
         count = self.settings.view.steps if steps is None else whole(steps, "steps")
         if count < 2:
             raise ValueError(f"steps={count}: expected 2 or more")
-        rows, index = self._samples(r, classes, "classes")
+        rows, index = self._samples(r, classes)
         samples = {"r": rows.values, "class_index": index, "sample_index": torch.arange(len(index))}
         looker, value = Looker.pictured(self.context, self._parts.masks, self._parts.labels), along.values(count)
         w, look = traverse(looker, self.link.module, rows.values, along, value)
-        result = Traversal.read(along, samples, value, w, look, live_std(self._linked.table("units")))
+        read = Traversal.read(along, samples, value, w, look, live_std(self._linked.table("units")))
+        result = Traversal(
+            **{name: x.clone() for name, x in vars(read).items()}
+        )  # which gradients may be taken through
         tensors = {name: x for name, x in vars(result).items() if name not in ("class_index", "sample_index")}
         moved = along.project(look.r[:, -1]) - along.project(look.r[:, 0])
         tensors |= {"w": w, "r": look.r, "on_target": moved / along.project(train).std(correction=0)}
         if not rows.leading:
             tensors = {name: x if name == "value" else x[0] for name, x in tensors.items()}
-        tensors = {name: x.clone() for name, x in tensors.items()}  # which gradients may be taken through
+        tensors = {name: x.clone() for name, x in tensors.items()}
         return TuneResult(along, status, **tensors, **self._names, traversal=result)
 
     def counterfactual(self, r: Any, target: Any, origin: Any = None) -> CounterfactualResult:
         """The change Δr that makes the image of f(r + Δr) one of another class; settings are `counterfactuals`.
 
         Args:
-            r: activations `[n, units]` or `[units]`, pairs, or pictures. Test pairs are searched from where the stage
-                `counterfactuals` searches.
+            r: activations `[n, units]` or `[units]`, pairs, or pictures (as in `tune`). Test pairs are searched from
+                where the stage `counterfactuals` searches; what is not of pairs has one start for all, that of index 0.
             target: a class by its name or index, or one per sample.
             origin: the same of the samples; None: that of the pairs, or what the classifier calls r.
 
@@ -238,11 +260,12 @@ class Study:
         if origin is not None:
             origins = class_names(origin, "origin", n, known, self.class_names)
         elif isinstance(r, Pairs):
-            origins = r.class_name.tolist()
+            origins = self._classes_of(r, known)
         else:
             origins = [known[k] for k in self._logits(rows.values).argmax(1).tolist()]
         targets = class_names(target, "target", n, known, self.class_names)
-        return counterfactuals(ctx, rows, origins, targets, r.sample_index if isinstance(r, Pairs) else torch.arange(n))
+        index = r.sample_index if isinstance(r, Pairs) else torch.zeros(n, dtype=torch.int64)
+        return counterfactuals(ctx, rows, origins, targets, index)
 
     def stage(self, name: str) -> StageResult:
         """What a stage of the command line holds: read from the store, or computed now and kept there.
@@ -263,7 +286,7 @@ class Study:
             given = "neither unit nor direction" if unit is None else f"unit={unit} and a direction"
             raise ValueError(f"{given}: expected one of them, as unit=12 or direction='pc:1'")
         if isinstance(direction, Perturbation):
-            return direction, "given"
+            return checked_perturbation(direction, self.classifier.units), "given"
         if unit is not None:
             along, known = of_unit(self._linked.table("units"), check_unit(whole(unit, "unit"), self.classifier))
             return along, known["status"]
@@ -282,16 +305,27 @@ class Study:
         along, known = of_direction(text, vector, train["r"])
         return along, known["status"]
 
-    def _samples(self, r: Any, classes: Any, name: str) -> tuple[Rows, Tensor]:
+    def _samples(self, r: Any, classes: Any) -> tuple[Rows, Tensor]:
         """Activations and the class of each sample, `[n]` int64 among the study's."""
         rows = self._activations(r)
-        if classes is not None:
-            names = class_names(classes, name, len(rows.values), self.class_names, self.class_names)
-            return rows, torch.tensor([self.class_names.index(each) for each in names])
-        if isinstance(r, Pairs):
-            return rows, r.class_index
-        columns = [self.classifier.class_names.index(each) for each in self.class_names]
-        return rows, self._logits(rows.values)[:, columns].argmax(1)
+        if classes is None and not isinstance(r, Pairs):
+            columns = [self.classifier.class_names.index(each) for each in self.class_names]
+            return rows, self._logits(rows.values)[:, columns].argmax(1)
+        if classes is None:
+            names = self._classes_of(r, self.class_names)
+        else:
+            names = class_names(classes, "classes", len(rows.values), self.class_names, self.class_names)
+        return rows, torch.tensor([self.class_names.index(each) for each in names])
+
+    def _classes_of(self, samples: Pairs, known: Sequence[str]) -> list[str]:
+        """Class of each sample by its name, since the samples may be of another study."""
+        names = samples.class_name.tolist()
+        if unknown := [name for name in names if name not in known]:
+            raise ValueError(
+                f"the pairs have the class {unknown[0]!r}: expected those of this study, {listed(known)}; "
+                "s.tune(…, classes=…) and s.counterfactual(…, origin=…) take others"
+            )
+        return names
 
     def _activations(self, r: Any) -> Rows:
         return activations(r.r if isinstance(r, (Pairs, LookResult)) else r, self.context)
@@ -321,8 +355,10 @@ class Study:
     @property
     def _facts(self) -> dict[str, str]:
         model, generator, settings = self.checked.classifier, self.generator, self.settings
+        probe, known = settings.classifier.probe, len(model.class_names)
+        classes = f"a linear probe of {len(self.class_names)} classes" if probe else f"{known} classes"
         return {
-            "classifier": f"{name_of(model)}, {model.units} units, {len(model.class_names)} classes",
+            "classifier": f"{name_of(model)}, {model.units} units, {classes}",
             "generator": f"{name_of(generator)}, {generator.resolution} pixels, w of {generator.w_dim}",
             "classes": ", ".join(self.class_names),
             "parts": ", ".join(self.labels) or "none",

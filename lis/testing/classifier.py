@@ -11,6 +11,7 @@ from lis.classifiers.cut import recorded
 from lis.testing.contract import (
     ALONE,
     EQUAL,
+    answer,
     apart,
     are_names,
     check_fingerprint,
@@ -68,7 +69,7 @@ def _check_members(model: Any) -> None:
 
 def _check_activations(model: Any, image: Tensor) -> None:
     before = image.clone()
-    r = model.features(image)
+    r = answer("features", model.features, image)
     require(isinstance(r, Tensor) and r.is_floating_point(), f"features must give a floating tensor, got {kind(r)}")
     expected = (len(image), model.units)
     require(r.shape == expected, f"features must give [n, units] = {list(expected)}, got {list(r.shape)}")
@@ -84,7 +85,7 @@ def _check_independence(model: Any, image: Tensor) -> None:
 
 
 def _check_logits(model: Any, image: Tensor) -> None:
-    logits = model.head(model.features(image))
+    logits = answer("head", model.head, model.features(image))
     expected = (len(image), len(model.class_names))
     require(
         isinstance(logits, Tensor) and logits.shape == expected,

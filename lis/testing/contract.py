@@ -40,6 +40,21 @@ def require_alike(a: Tensor, b: Tensor, differ: str, rest: str, most: float = EQ
     require(difference <= most, f"{differ} by {difference:.1e}{rest}")
 
 
+def answer(name: str, function: Callable[[Tensor], Any], x: Tensor) -> Any:
+    """What a member of a model, called `name`, gives for x, which it has to take.
+
+    Raises:
+        ContractError: it raises an error of its own.
+    """
+    try:
+        return function(x)
+    except Exception as error:
+        raise ContractError(
+            f"{name} raises {type(error).__name__} on {kind(x)}: {error}; expected it to take such tensors; images and "
+            "w are float32"
+        ) from error
+
+
 def check_members(model: Any, protocol: type, methods: Sequence[str]) -> None:
     """A model has the annotated members of a Protocol and its methods, and no module is in training mode."""
     members = list(dict.fromkeys([*protocol.__annotations__, *methods]))

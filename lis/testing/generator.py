@@ -13,6 +13,7 @@ from lis.testing.contract import (
     ALONE,
     EQUAL,
     ContractError,
+    answer,
     apart,
     are_names,
     check_fingerprint,
@@ -36,7 +37,8 @@ def check_generator(generator: Any) -> None:
     all of them and on nothing else; truncation 0 gives the mean w of the class; classes that do not exist are refused.
     `synthesize`: images in [-1, 1] that depend on their own w alone, each time in the same way, and are differentiable;
     maps of layers, all or by name. `counterpart`, where there is one: the samples themselves in their own class, the
-    mean w of another at truncation 0, something else in between. What is passed in is left as it was; the fingerprint
+    mean w of another at truncation 0, something else in between. `render`, where there is one with `labels`: a picture
+    and a mask per label in [0, 1]. What is passed in is left as it was; the fingerprint
     follows the weights, unless all of them are frozen. Makes ten images.
 
     Args:
@@ -64,6 +66,8 @@ def check_generator(generator: Any) -> None:
         image = _check_image(generator, w)
         _check_features(generator, w, image)
         _check_independence(generator, w, image)
+        if hasattr(generator, "labels") and hasattr(generator, "render"):
+            _check_parts(generator, w)
     check_gradient(generator.synthesize, w[:1], "synthesize is", "w")
     check_fingerprint(generator)
 
@@ -83,7 +87,8 @@ def _check_members(generator: Any) -> None:
 def _check_codes(generator: Any) -> None:
     indices = torch.tensor(_INDICES)
     before = indices.clone()
-    w = generator.sample(_ends(generator)[0], indices, _STREAM, truncation=1.0)
+    first = _ends(generator)[0]
+    w = answer("sample", lambda indices: generator.sample(first, indices, _STREAM, truncation=1.0), indices)
     _check_numbers(w, "what sample gives", "[n, w_dim]", len(indices), generator.w_dim)
     require(torch.equal(indices, before), "sample writes into the indices: let it work on a copy")
 
@@ -169,7 +174,7 @@ def _counterpart(
 
 def _check_image(generator: Any, w: Tensor) -> Tensor:
     before = w.clone()
-    image = generator.synthesize(w)
+    image = answer("synthesize", generator.synthesize, w)
     _check_pixels(generator, image, len(w))
     require(torch.equal(w, before), "synthesize writes into w: let it work on a copy")
     require(_differ(image[:1], image[1:]), "synthesize gives the same image for different w")
@@ -223,6 +228,20 @@ def _check_independence(generator: Any, w: Tensor, image: Tensor) -> None:
     differ = "an image alone and in a batch differ"
     rest = f" of the largest value, expected {ALONE} at most: are batch statistics or noise in use?"
     require_alike(generator.synthesize(w[:1]), image[:1], differ, rest, ALONE)
+
+
+def _check_parts(generator: Any, w: Tensor) -> None:
+    """Of a generator that knows its parts, `lis.labels.labelled.TrueParts`."""
+    labels = generator.labels
+    require(are_names(labels), f"labels must be a tuple of different words, got {labels!r}")
+    result = answer("render", generator.render, w)
+    pair = isinstance(result, tuple) and len(result) == 2 and all(isinstance(x, Tensor) for x in result)
+    require(pair, f"render must give (picture, masks), got {kind(result)}")
+    image, masks = result
+    _check_numbers(image, "the picture of render", "[n, 3, H, W]", len(w), 3, *image.shape[-2:])
+    _check_numbers(masks, "masks of render", "[n, labels, H, W]", len(w), len(labels), *image.shape[-2:])
+    low, high = float(masks.min()), float(masks.max())
+    require(low >= 0 and high <= 1, f"masks of render must lie in [0, 1], got {low:.4g} to {high:.4g}")
 
 
 def _sample(
