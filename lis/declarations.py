@@ -34,6 +34,7 @@ _BLOCK = re.compile(
     re.MULTILINE,
 )
 """A function or class with its decorators: what follows stands further right, closes a bracket, or is a comment."""
+_QUOTES = ('"""', "'''")
 _ANNOTATIONS = __future__.annotations.compiler_flag
 
 
@@ -51,19 +52,29 @@ class Definitions(dict[str, Any]):
         file: where it is written.
 
     Raises:
+        ImportError: the file imports all names of a module at once.
+        SyntaxError: the file cannot be parsed.
         NotLight: a name is asked for that is imported from elsewhere than the standard library, Hydra and OmegaConf.
     """
 
     def __init__(self, module: str, file: Path) -> None:
         super().__init__(__name__=module, __file__=str(file), __builtins__=builtins)
         self.file = file
+        self._all = _statements(file)
+        self._evaluated: set[int] = set()
         self._statements: dict[str, list[ast.stmt | Block]] = {}
-        for statement in _statements(file):
+        for statement in self._all:
             for name in _defined(statement):
                 self._statements.setdefault(name, []).append(statement)
+        if star := self._statements.get("*"):
+            line = next(each.lineno for each in star if isinstance(each, ast.ImportFrom))
+            raise self._refused(line, "all names of a module are imported, expected each by its name")
 
     def __missing__(self, name: str) -> Any:
         for each in self._statements.get(name, ()):
+            if id(each) in self._evaluated and not isinstance(each, (ast.Import, ast.ImportFrom)):
+                continue  # it changes several names, or is under way
+            self._evaluated.add(id(each))
             statement = each.parsed if isinstance(each, Block) else each
             if isinstance(statement, (ast.Import, ast.ImportFrom)):
                 self[name] = self._imported(statement, name)
@@ -79,11 +90,22 @@ class Definitions(dict[str, Any]):
         """Evaluate every statement that declares a stage: one with the decorator or value `stage(…)` or `…_stage(…)`.
 
         Raises:
-            NotLight: it uses what takes long to import.
+            ImportError: a stage is declared in another way; a name is not defined.
+            NotLight: a declaration uses what takes long to import.
         """
+        for statement in self._all:
+            if not _declares(statement) and (line := _hidden(statement)):
+                raise self._refused(
+                    line,
+                    "a stage is declared where nobody reads it before a run: expected @stage(…) at the left margin, "
+                    "under that name, or @NAME_stage(…) and x = NAME_stage(…) with a function NAME_stage that returns it",
+                )
         for name, statements in self._statements.items():
             if any(map(_declares, statements)):
                 self[name]
+
+    def _refused(self, line: int, why: str) -> ImportError:
+        return ImportError(f"{self.file}:{line}: {why}")
 
     def _evaluate(self, statement: ast.stmt) -> None:
         flags = _ANNOTATIONS
@@ -103,6 +125,8 @@ class Definitions(dict[str, Any]):
                     self[name]
         try:
             exec(compile(ast.Module([statement], []), self.file, "exec", flags, True), self)
+        except NameError as error:
+            raise self._refused(statement.lineno, f"{error}: expected one that is defined at the left margin") from error
         except NotLight as error:
             if not isinstance(statement, ast.FunctionDef) or _declares(statement):
                 raise
@@ -159,6 +183,8 @@ def _submodule(package: str, name: str) -> ModuleType:
     """What `from package import name` gives where the package defines no such name."""
     folder = ROOT / package.replace(".", "/")
     if (folder / name).is_dir() or (folder / f"{name}.py").is_file():
+        if _is_light(f"{package}.{name}"):
+            return import_module(f"{package}.{name}")
         return lazy(f"{package}.{name}")
     raise KeyError(name)
 
@@ -204,6 +230,8 @@ class Block:
     text: str
     line: int
     file: Path
+    is_in_text: bool
+    """Whether it begins or ends inside of a text over several lines, which looks like code."""
 
     @cached_property
     def parsed(self) -> ast.stmt:
@@ -213,8 +241,10 @@ class Block:
 
 def _statements(file: Path) -> list[ast.stmt | Block]:
     """The statements of a module; functions and classes as blocks where the file can be cut into these."""
-    text = file.read_text("utf-8")
+    text = file.read_text("utf-8-sig")
     blocks = list(_blocks(text, file))
+    if any(block.is_in_text for block in blocks):
+        return [*_outside_types(ast.parse(text, str(file)).body)]
     rest = text.splitlines(keepends=True)
     for block in blocks:
         count = block.text.count("\n")
@@ -228,7 +258,8 @@ def _statements(file: Path) -> list[ast.stmt | Block]:
 def _blocks(text: str, file: Path) -> Iterator[Block]:
     """The functions and classes at the left margin, each with its decorators."""
     for match in _BLOCK.finditer(text):
-        yield Block(match["name"], match[0], text.count("\n", 0, match.start()), file)
+        cut = any(text.count(quotes, 0, end) % 2 for quotes in _QUOTES for end in match.span())
+        yield Block(match["name"], match[0], text.count("\n", 0, match.start()), file, cut)
 
 
 def _outside_types(body: list[ast.stmt]) -> Iterator[ast.stmt]:
@@ -241,13 +272,26 @@ def _outside_types(body: list[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 def _defined(statement: ast.stmt | Block) -> list[str]:
-    """The names that a statement defines."""
+    """The names that a statement defines or changes: `COUNT = 3`, `LIMITS["n"] = 3`, `WORDS.append("b")`."""
     if isinstance(statement, (Block, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return [statement.name]
     if isinstance(statement, (ast.Import, ast.ImportFrom)):
         return [_bound(alias) for alias in statement.names]
-    names = [node.id for node in ast.walk(statement) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+    names = [name for node in ast.walk(statement) if (name := _changed(node))]
     return list(dict.fromkeys(names))
+
+
+def _changed(node: ast.AST) -> str | None:
+    """The name that a part of a statement binds, or whose value it may change."""
+    if isinstance(node, (ast.Subscript, ast.Attribute)) and not isinstance(node.ctx, ast.Load):
+        inner: ast.AST = node.value
+    elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        inner = node.value.func
+    else:
+        return node.id if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) else None
+    while isinstance(inner, (ast.Subscript, ast.Attribute, ast.Call)):
+        inner = inner.func if isinstance(inner, ast.Call) else inner.value
+    return inner.id if isinstance(inner, ast.Name) else None
 
 
 def _bound(alias: ast.alias) -> str:
@@ -276,5 +320,27 @@ def _declares(statement: ast.stmt | Block) -> bool:
         calls += statement.decorator_list
     elif isinstance(statement, (ast.Assign, ast.AnnAssign)):
         calls.append(statement.value)
-    names = [ast.unparse(call.func).rpartition(".")[2] for call in calls if isinstance(call, ast.Call)]
-    return any(name == _DECLARES or name.endswith(f"_{_DECLARES}") for name in names)
+    return any(isinstance(call, ast.Call) and _is_declaring(ast.unparse(call.func)) for call in calls)
+
+
+def _hidden(statement: ast.stmt | Block) -> int:
+    """The line where a statement that declares no stage calls what does, or gives it another name; 0: nowhere."""
+    if isinstance(statement, (Block, ast.FunctionDef)) and _is_declaring(statement.name):
+        return 0  # `…_stage`, which others call
+    if isinstance(statement, Block):
+        if f"{_DECLARES}(" not in statement.text:
+            return 0
+        statement = statement.parsed
+    if isinstance(statement, ast.ImportFrom) and statement.module not in (None, "lis"):
+        renamed = (each for each in statement.names if _is_declaring(each.name) and not _is_declaring(_bound(each)))
+        return statement.lineno if any(renamed) else 0
+    if isinstance(statement, (ast.Assign, ast.AnnAssign)) and isinstance(statement.value, (ast.Name, ast.Attribute)):
+        return statement.lineno if _is_declaring(ast.unparse(statement.value)) else 0
+    calls = (node for node in ast.walk(statement) if isinstance(node, ast.Call))
+    return next((call.lineno for call in calls if _is_declaring(ast.unparse(call.func))), 0)
+
+
+def _is_declaring(name: str) -> bool:
+    """Whether `stage` or `…_stage` is called, of whatever module."""
+    last = name.rpartition(".")[2]
+    return last == _DECLARES or last.endswith(f"_{_DECLARES}")
