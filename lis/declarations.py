@@ -98,7 +98,7 @@ class Definitions(dict[str, Any]):
                 raise self._refused(
                     line,
                     "a stage is declared where nobody reads it before a run: expected @stage(…) at the left margin, "
-                    "under that name, or @NAME_stage(…) and x = NAME_stage(…) with a function NAME_stage that returns it",
+                    "under that name, or of a function NAME_stage that returns it: @NAME_stage(…), x = NAME_stage(…)",
                 )
         for name, statements in self._statements.items():
             if any(map(_declares, statements)):
@@ -115,18 +115,15 @@ class Definitions(dict[str, Any]):
             ast.fix_missing_locations(statement)
         if isinstance(statement, ast.ClassDef):
             flags = 0  # a schema's annotations are its types
-            for each in ast.walk(statement):
-                if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                    each.returns = None
-                elif isinstance(each, ast.arg):
-                    each.annotation = None
+            _strip_methods(statement)
             for name in _read(statement.body):  # which look for globals without asking for those that are missing
                 if name in self._statements:
                     self[name]
         try:
             exec(compile(ast.Module([statement], []), self.file, "exec", flags, True), self)
         except NameError as error:
-            raise self._refused(statement.lineno, f"{error}: expected one that is defined at the left margin") from error
+            why = f"{error}: expected one that is defined at the left margin"
+            raise self._refused(statement.lineno, why) from error
         except NotLight as error:
             if not isinstance(statement, ast.FunctionDef) or _declares(statement):
                 raise
@@ -149,6 +146,15 @@ class Definitions(dict[str, Any]):
             return definitions(module)[alias.name]
         except (KeyError, FileNotFoundError):
             raise ImportError(f"{self.file}:{statement.lineno}: {module} defines no {alias.name}") from None
+
+
+def _strip_methods(schema: ast.ClassDef) -> None:
+    """Take the annotations of its methods away, whose types are not imported."""
+    for each in ast.walk(schema):
+        if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            each.returns = None
+        elif isinstance(each, ast.arg):
+            each.annotation = None
 
 
 @cache

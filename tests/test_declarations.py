@@ -155,7 +155,11 @@ DECLARED = '@new_stage("new")\ndef new('
         ("import stage\n", "import stage as declare\n", "import stage as declare"),
         ('@new_stage("new")', 'declare = stage\n\n\n@declare("new", version=1)', "declare = stage"),
         (DECLARED, "if True:\n    @new_stage('other')\n    def other(): pass\n\ndef new(", "    @new_stage('other')"),
-        (DECLARED, "for name in 'ab':\n    stage(name, version=1)(print)\n\ndef new(", "    stage(name, version=1)(print)"),
+        (
+            DECLARED,
+            "for name in 'ab':\n    stage(name, version=1)(print)\n\ndef new(",
+            "    stage(name, version=1)(print)",
+        ),
         (DECLARED, 'stage("t", version=1)(checked)\n\n\ndef new(', 'stage("t", version=1)(checked)'),
         (DECLARED, 'new = stage("t", version=1)(checked)\n\n\ndef n(', 'new = stage("t", version=1)(checked)'),
         ("new_stage(", "make(", "    return stage(name, version=1, inputs=(train_pairs,), config=NewConfig"),
@@ -175,7 +179,11 @@ def test_a_stage_that_reading_would_miss_is_refused_with_its_line(
     [
         ("PAIR = LOW", 'LIMIT = {}\nLIMIT["n"] = 50\nPAIR = LOW', 'LIMIT.get("n", 5)'),
         ("PAIR = LOW", 'WORDS = ["a"]\nWORDS.append("b")\nWORDS += 48 * ["c"]\nPAIR = LOW', "len(WORDS)"),
-        ("PAIR = LOW", "WORDS = []\nfor word in range(50):\n    WORDS.append(word)\nPAIR = LOW", "len(WORDS) + word - 49"),
+        (
+            "PAIR = LOW",
+            "WORDS = []\nfor word in range(50):\n    WORDS.append(word)\nPAIR = LOW",
+            "len(WORDS) + word - 49",
+        ),
     ],
 )
 def test_what_statements_at_the_margin_change_is_changed(
