@@ -128,7 +128,7 @@ class Composer:
         """
         parsed = self._parsed(overrides)
         config = self._config(self._first(parsed))
-        if not multirun and self._mode(parsed) != RunMode.MULTIRUN:
+        if not multirun and self._mode(parsed, config) != RunMode.MULTIRUN:
             _refuse_sweeps(parsed)
         else:  # what an experiment sweeps over
             params = config.hydra.sweeper.get("params") or {}
@@ -154,12 +154,13 @@ class Composer:
                 return
         check_config(settings, names())
 
-    def _mode(self, overrides: Sequence[Override]) -> RunMode | None:
-        """Of Hydra: it looks for it beside what is swept over."""
+    def _mode(self, overrides: Sequence[Override], first: DictConfig) -> RunMode | None:
+        """Of Hydra, of which the first run's settings are given: what is swept over does not choose it."""
         single = [each for each in overrides if not each.is_sweep_override()]
-        return self._config(
-            [each for each in single if self._is_choice(each) or each.key_or_group == "hydra.mode"]
-        ).hydra.mode
+        if len(single) == len(overrides):
+            return first.hydra.mode
+        asked = [each for each in single if self._is_choice(each) or each.key_or_group.startswith("hydra.")]
+        return self._config(asked).hydra.mode
 
     def _jobs(self, overrides: Sequence[Override]) -> Iterator[list[Override]]:
         """Of a sweep: the first run, and those that differ from it in one override."""

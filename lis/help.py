@@ -31,6 +31,8 @@ _GROUPS = {
     "segmenter": "Finds the parts of an image in the generator's feature maps",
     "matcher": "Finds where the points of an image lie in another",
     "analysis": "What is computed and reported",
+    "engine": "How shards are mapped",
+    "logger": "Where numbers, figures and tables go besides the run's folder",
     "size": "How much is computed",
     "experiment": "A figure of the paper, as its README in experiments/ describes it",
 }

@@ -27,6 +27,7 @@ from lis.compose import Composer, composed, composer
 from lis.config import conf_folder, root_schema
 from lis.config.overrides import anchored, spelled
 from lis.config.root import GROUPS
+from lis.plain import PLAIN
 from lis.validation import typed
 
 HEAVY = {
@@ -303,6 +304,7 @@ def test_help_says_what_every_option_is_and_marks_what_is_chosen(each: Composer)
     page = help_page.page(each, ["link=ridge"])
     assert "  * ridge " in page and "    lr " in page and "base_" not in page and "_target_" not in page
     assert max(map(len, page.splitlines())) <= help_page.WIDTH
+    assert page.translate(PLAIN).isascii()
     for group in each.groups:
         for option in each.options(group):
             assert not option.startswith("base_")
