@@ -34,7 +34,6 @@ _BLOCK = re.compile(
     re.MULTILINE,
 )
 """A function or class with its decorators: what follows stands further right, closes a bracket, or is a comment."""
-_QUOTES = ('"""', "'''")
 _ANNOTATIONS = __future__.annotations.compiler_flag
 
 
@@ -79,7 +78,11 @@ class Definitions(dict[str, Any]):
             if isinstance(statement, (ast.Import, ast.ImportFrom)):
                 self[name] = self._imported(statement, name)
             else:
-                self._evaluate(statement)
+                try:
+                    self._evaluate(statement)
+                except NotLight:  # and so it is whenever it is asked for
+                    self._evaluated.discard(id(each))
+                    raise
         if name not in self and self.file.name == "__init__.py":
             self[name] = _submodule(self["__name__"], name)
         if name not in self:
@@ -93,15 +96,16 @@ class Definitions(dict[str, Any]):
             ImportError: a stage is declared in another way; a name is not defined.
             NotLight: a declaration uses what takes long to import.
         """
+        declaring = [statement for statement in self._all if _declares(statement)]
         for statement in self._all:
-            if not _declares(statement) and (line := _hidden(statement)):
+            if statement not in declaring and (line := _hidden(statement)):
                 raise self._refused(
                     line,
                     "a stage is declared where nobody reads it before a run: expected @stage(…) at the left margin, "
                     "under that name, or of a function NAME_stage that returns it: @NAME_stage(…), x = NAME_stage(…)",
                 )
-        for name, statements in self._statements.items():
-            if any(map(_declares, statements)):
+        for statement in declaring:
+            for name in _defined(statement):
                 self[name]
 
     def _refused(self, line: int, why: str) -> ImportError:
@@ -263,9 +267,20 @@ def _statements(file: Path) -> list[ast.stmt | Block]:
 
 def _blocks(text: str, file: Path) -> Iterator[Block]:
     """The functions and classes at the left margin, each with its decorators."""
+    line = quotes = end = 0
     for match in _BLOCK.finditer(text):
-        cut = any(text.count(quotes, 0, end) % 2 for quotes in _QUOTES for end in match.span())
-        yield Block(match["name"], match[0], text.count("\n", 0, match.start()), file, cut)
+        between = text[end : match.start()]
+        line += between.count("\n")
+        before = quotes + _quotes(between)
+        quotes = before + _quotes(match[0])
+        yield Block(match["name"], match[0], line, file, is_in_text=before % 2 > 0 or quotes % 2 > 0)
+        line += match[0].count("\n")
+        end = match.end()
+
+
+def _quotes(text: str) -> int:
+    """How often texts over several lines begin or end."""
+    return text.count('"""') + text.count("'''")
 
 
 def _outside_types(body: list[ast.stmt]) -> Iterator[ast.stmt]:
@@ -291,7 +306,7 @@ def _changed(node: ast.AST) -> str | None:
     """The name that a part of a statement binds, or whose value it may change."""
     if isinstance(node, (ast.Subscript, ast.Attribute)) and not isinstance(node.ctx, ast.Load):
         inner: ast.AST = node.value
-    elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+    elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Attribute):
         inner = node.value.func
     else:
         return node.id if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) else None
@@ -326,7 +341,7 @@ def _declares(statement: ast.stmt | Block) -> bool:
         calls += statement.decorator_list
     elif isinstance(statement, (ast.Assign, ast.AnnAssign)):
         calls.append(statement.value)
-    return any(isinstance(call, ast.Call) and _is_declaring(ast.unparse(call.func)) for call in calls)
+    return any(isinstance(call, ast.Call) and _is_declaring(_last_name(call.func)) for call in calls)
 
 
 def _hidden(statement: ast.stmt | Block) -> int:
@@ -341,12 +356,16 @@ def _hidden(statement: ast.stmt | Block) -> int:
         renamed = (each for each in statement.names if _is_declaring(each.name) and not _is_declaring(_bound(each)))
         return statement.lineno if any(renamed) else 0
     if isinstance(statement, (ast.Assign, ast.AnnAssign)) and isinstance(statement.value, (ast.Name, ast.Attribute)):
-        return statement.lineno if _is_declaring(ast.unparse(statement.value)) else 0
+        return statement.lineno if _is_declaring(_last_name(statement.value)) else 0
     calls = (node for node in ast.walk(statement) if isinstance(node, ast.Call))
-    return next((call.lineno for call in calls if _is_declaring(ast.unparse(call.func))), 0)
+    return next((call.lineno for call in calls if _is_declaring(_last_name(call.func))), 0)
 
 
 def _is_declaring(name: str) -> bool:
-    """Whether `stage` or `…_stage` is called, of whatever module."""
-    last = name.rpartition(".")[2]
-    return last == _DECLARES or last.endswith(f"_{_DECLARES}")
+    """Whether it is `stage` or `…_stage`."""
+    return name == _DECLARES or name.endswith(f"_{_DECLARES}")
+
+
+def _last_name(node: ast.expr) -> str:
+    """Of `module.name` the name; nothing where an expression is neither."""
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""

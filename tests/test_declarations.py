@@ -146,6 +146,15 @@ def test_names_of_other_modules_are_evaluated_there(entered: dict[str, Stage]) -
         _ = lazy("lis.linking.pairs").nothing
 
 
+def test_what_is_not_light_is_so_whenever_it_is_asked_for(tmp_path: Path, entered: dict[str, Stage]) -> None:
+    text = (HEAD + GOOD).replace("PAIR = LOW", "HEAVY = np.ones(3)\nPAIR = LOW").replace("@decorated", "@cache(HEAVY)")
+    later = "@cache(HEAVY)\ndef problems(config):\n    return ()\n\n\ndef new_stage("
+    read(tmp_path, text.replace("def new_stage(", later).replace("check=checked", "check=checked, problems=problems"))
+    for function in (entered["new"].check, entered["new"].problems):
+        with pytest.raises(NotLight, match="np is used where a stage is declared"):
+            function(None)  # pyright: ignore
+
+
 DECLARED = '@new_stage("new")\ndef new('
 
 
