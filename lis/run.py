@@ -31,7 +31,7 @@ from lis.config import conf_folder
 from lis.config.overrides import spelled
 from lis.help import page
 from lis.plain import print_anywhere
-from lis.stages import discover, read, register, table
+from lis.stages import Unread, discover, read, register, table
 from lis.stopping import stop
 
 
@@ -52,11 +52,14 @@ def command() -> None:
     try:
         if answered():
             return
-        gc.enable()
-        discover()
     except SyntaxError as error:
         sys.exit(f"{error.filename}:{error.lineno}: {error.msg}")
     except (ImportError, ValueError) as error:
+        sys.exit(str(error))
+    gc.enable()
+    try:
+        discover()
+    except Unread as error:
         sys.exit(str(error))
     import_module("lis.job")  # takes long, as what is above, and Ctrl-C still ends the program
     with stop.listen():
@@ -69,7 +72,7 @@ def answered() -> bool:
     Raises:
         ValueError: all that is wrong with what was typed.
         ImportError: a stage is declared where it is not read.
-        SyntaxError: of a file with a stage.
+        SyntaxError: a file with a stage cannot be parsed.
         NotLight: the declaration of a stage uses what takes long to import.
     """
     read()

@@ -32,11 +32,15 @@ _state = ""
 """What the registry was filled by: nothing yet, `read` or `discover`."""
 
 
+class Unread(ImportError):
+    """A module declares other stages when it is imported than when it is read."""
+
+
 def discover() -> None:
     """Import all modules of the analysis packages, command lines apart; forget what was only read.
 
     Raises:
-        ImportError: that gives other stages than `read` did.
+        Unread: that gives other stages than `read` did.
     """
     global _state
     if _state == "discover":
@@ -50,7 +54,7 @@ def discover() -> None:
         import_module(module)
     if read_only is not None and (different := REGISTRY.keys() ^ read_only):
         file = REGISTRY[name].file if (name := min(different)) in REGISTRY else "no file"
-        raise ImportError(
+        raise Unread(
             f"stage {name!r} is declared in {file} when that is imported, and not when it is read: expected @stage(…) "
             "at the left margin"
         )

@@ -272,7 +272,7 @@ def test_stages_that_reading_missed_are_named(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(stages, "_modules", lambda: iter([("again", Path())]))
     monkeypatch.setattr(stages, "import_module", lambda _: registry.update(new=known[0]))
     registry.pop("link")
-    with pytest.raises(ImportError, match=r"is declared in .* when that is imported, and not when it is read"):
+    with pytest.raises(stages.Unread, match=r"is declared in .* when that is imported, and not when it is read"):
         stages.discover()
 
 
