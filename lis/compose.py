@@ -20,7 +20,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
-from omegaconf.errors import OmegaConfBaseException, ValidationError
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, ValidationError
 
 from lis.config import RunConfig, conf_folder
 from lis.config.mistakes import short, unknown_key, unknown_option, wrong_value
@@ -30,6 +30,28 @@ from lis.validation import check_config, typed
 
 _VALUES = 100
 """Of each key of a sweep that are checked before its first run."""
+
+_KEY = "full_key: "
+_ADVICE = (
+    *(
+        "To append",
+        "See http",
+        "Either remove",
+        "Or add",
+        "1. To use",
+        "2. To use",
+        "3. To sweep",
+        "Config search path",
+    ),
+    *("provider=", _KEY.strip(), "object_type=", "reference_type="),
+)
+"""What lines of Hydra and OmegaConf begin with that do not say what is wrong."""
+
+
+class Unresolved(ValueError):
+    """A value follows from what is not there yet."""
+
+
 REFUSED = (HydraException, OmegaConfBaseException, ValueError)
 """What Hydra raises where options or keys do not fit."""
 
@@ -77,7 +99,7 @@ class Composer:
     def __init__(self, loader: ConfigLoaderImpl) -> None:
         self._parser = OverridesParser.create(config_loader=loader)
         self._compose = cache(lambda *choices: compose("config", [*choices], return_hydra_config=True))
-        self.options = cache(lambda group: loader.get_group_options(group, ObjectType.CONFIG))
+        self.options = cache(lambda group: _shown(loader.get_group_options(group, ObjectType.CONFIG)))
         self.groups = [group for group in loader.list_groups("") if group != "hydra"]
 
     def run(self, overrides: Sequence[str]) -> RunConfig:
@@ -106,7 +128,7 @@ class Composer:
         """
         parsed = self._parsed(overrides)
         config = self._config(self._first(parsed))
-        if not multirun and config.hydra.mode != RunMode.MULTIRUN:
+        if not multirun and self._mode(parsed, config) != RunMode.MULTIRUN:
             _refuse_sweeps(parsed)
         else:  # what an experiment sweeps over
             params = config.hydra.sweeper.get("params") or {}
@@ -114,11 +136,31 @@ class Composer:
         problems: dict[str, None] = {}
         for job in self._jobs(parsed):
             try:
-                check_config(_settings(self._config(job)), names())
+                self._check_one(job)
             except ValueError as error:
                 problems |= dict.fromkeys(str(error).splitlines())
         if problems:
             raise ValueError("\n".join(problems))
+
+    def _check_one(self, overrides: Sequence[Override]) -> None:
+        """Check one run; values that only its job knows, as `${hydra:job.num}`, are left to it."""
+        try:
+            settings = _settings(self._config(overrides))
+        except Unresolved:
+            known = [each for each in overrides if self._is_choice(each) or "${" not in str(each.input_line)]
+            try:
+                settings = _settings(self._config(known))
+            except ValueError:  # without these there is no run to judge
+                return
+        check_config(settings, names())
+
+    def _mode(self, overrides: Sequence[Override], first: DictConfig) -> RunMode | None:
+        """Of Hydra, of which the first run's settings are given: what is swept over does not choose it."""
+        single = [each for each in overrides if not each.is_sweep_override()]
+        if len(single) == len(overrides):
+            return first.hydra.mode
+        asked = [each for each in single if self._is_choice(each) or each.key_or_group.startswith("hydra.")]
+        return self._config(asked).hydra.mode
 
     def _jobs(self, overrides: Sequence[Override]) -> Iterator[list[Override]]:
         """Of a sweep: the first run, and those that differ from it in one override."""
@@ -150,10 +192,8 @@ class Composer:
         for override in overrides:
             try:
                 parsed += self._parser.parse_overrides([override])
-            except HydraException:
-                expected = "a value that can be read: quotes and brackets in pairs, and \\ before special characters"
-                what = expected if "=" in override else f"{override}=…, a value behind a key"
-                problems.append(f"{short(override)}: expected {what}")
+            except HydraException as error:
+                problems.append(f"{short(override)}: {_unreadable(override, error)}")
         if problems:
             raise ValueError("\n".join(problems))
         return parsed
@@ -183,7 +223,9 @@ class Composer:
         try:
             return deepcopy(self._compose(*overrides))
         except REFUSED as error:
-            raise ValueError(told(error)) from error
+            keys = [each.key_or_group for each in self._parsed(overrides) if not self._is_choice(each)]
+            plain = [unknown_key(self._compose(), key, self.groups) for key in keys if "." not in key]
+            raise ValueError("\n".join(filter(None, plain)) or told(error)) from error
 
     def _is_choice(self, override: Override) -> bool:
         """Whether an override chooses an option of a group."""
@@ -194,8 +236,8 @@ class Composer:
         group, value, line = override.key_or_group, override.value(), str(override.input_line)
         if override.is_delete():
             return None
-        names = [str(name) for name in value] if isinstance(value, list) else [_name(value)]
-        unknown = [name for name in names if name not in self.options(group)]
+        chosen = [str(name) for name in value] if isinstance(value, list) else [_name(value)]
+        unknown = [name for name in chosen if name not in self.options(group) and "${" not in name]
         return unknown_option(line, unknown[0], self.options(group)) if unknown else None
 
     def _culprits(self, choices: Sequence[str]) -> list[str]:
@@ -205,7 +247,7 @@ class Composer:
             try:
                 self._compose(choice)
             except REFUSED as error:
-                is_extra = "No match in the defaults list" in str(error)
+                is_extra = "No match in the defaults list" in str(error) and not choice.startswith("~")
                 what = f"nothing of this group is chosen yet; write +{choice}" if is_extra else told(error)
                 problems.append(f"{short(choice)}: {what}")
         return problems
@@ -220,6 +262,10 @@ class Composer:
             return f"{short(line)}: a key of a run cannot be taken away; give it another value"
         try:
             ConfigLoaderImpl._apply_overrides_to_config([override], config)
+        except (AssertionError, AttributeError):  # of OmegaConf, which sets nothing inside of null
+            return (
+                f"{short(line)}: null stands there, which takes no keys from here; write them into a file of settings"
+            )
         except REFUSED as error:
             if not isinstance(cause := error.__cause__, OmegaConfBaseException):
                 return f"{short(line)}: {told(error)}"
@@ -228,6 +274,15 @@ class Composer:
                 return problem
             return wrong_value(config, line, inner) if isinstance(cause, ValidationError) else told(error)
         return None
+
+
+def _unreadable(override: str, error: HydraException) -> str:
+    if "=" not in override:
+        return f"expected {override}=…, a value behind a key"
+    _, is_function, reason = str(error).partition(" while evaluating ")
+    if is_function:  # one that is unknown, or is given what it does not take
+        return " ".join(reason.partition("See http")[0].partition(": ")[2].split())
+    return "expected a value that can be read: quotes and brackets in pairs, and \\ before special characters"
 
 
 def _refuse_sweeps(overrides: Sequence[Override]) -> None:
@@ -245,14 +300,21 @@ def _settings(config: DictConfig) -> RunConfig:
     """What is composed, as dataclasses, without Hydra's own.
 
     Raises:
-        ValueError: a value is missing, or an interpolation does not resolve.
+        Unresolved: a resolver failed, as `hydra:` does without a job.
+        ValueError: a value is missing, or an interpolation names nothing.
     """
     with open_dict(config):
         del config["hydra"]
     try:
         return typed(config)
     except OmegaConfBaseException as error:
-        raise ValueError(told(error)) from error
+        is_later = type(error) is InterpolationResolutionError
+        raise (Unresolved if is_later else ValueError)(told(error)) from error
+
+
+def _shown(options: Sequence[str]) -> list[str]:
+    """Options without the schemas that their files begin with."""
+    return [option for option in options if not option.startswith("base_")]
 
 
 def _name(value: object) -> str:
@@ -260,6 +322,10 @@ def _name(value: object) -> str:
 
 
 def told(error: Exception) -> str:
-    """What Hydra says, in one line, without its advice."""
+    """What Hydra says, in one line, without its advice; a key of which it speaks comes first."""
     lines = f"{error}".splitlines() + f"{error.__cause__ or ''}".splitlines()[:1]
-    return " ".join(line.strip() for line in lines if line.strip() and not line.startswith(("To append", "See http")))
+    lines = [line.strip() for line in lines]
+    keys = [line.removeprefix(_KEY) for line in lines if line.startswith(_KEY)]
+    said = " ".join(line for line in lines if line and not line.startswith(_ADVICE))
+    is_named = not keys or keys[0].rpartition(".")[2] in said
+    return said if is_named else f"{keys[0]}: {said}"

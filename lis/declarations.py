@@ -51,24 +51,38 @@ class Definitions(dict[str, Any]):
         file: where it is written.
 
     Raises:
+        ImportError: the file imports all names of a module at once.
+        SyntaxError: the file cannot be parsed.
         NotLight: a name is asked for that is imported from elsewhere than the standard library, Hydra and OmegaConf.
     """
 
     def __init__(self, module: str, file: Path) -> None:
         super().__init__(__name__=module, __file__=str(file), __builtins__=builtins)
         self.file = file
+        self._all = _statements(file)
+        self._evaluated: set[int] = set()
         self._statements: dict[str, list[ast.stmt | Block]] = {}
-        for statement in _statements(file):
+        for statement in self._all:
             for name in _defined(statement):
                 self._statements.setdefault(name, []).append(statement)
+        if star := self._statements.get("*"):
+            line = next(each.lineno for each in star if isinstance(each, ast.ImportFrom))
+            raise self._refused(line, "all names of a module are imported, expected each by its name")
 
     def __missing__(self, name: str) -> Any:
         for each in self._statements.get(name, ()):
+            if id(each) in self._evaluated and not isinstance(each, (ast.Import, ast.ImportFrom)):
+                continue  # it changes several names, or is under way
+            self._evaluated.add(id(each))
             statement = each.parsed if isinstance(each, Block) else each
             if isinstance(statement, (ast.Import, ast.ImportFrom)):
                 self[name] = self._imported(statement, name)
             else:
-                self._evaluate(statement)
+                try:
+                    self._evaluate(statement)
+                except NotLight:  # and so it is whenever it is asked for
+                    self._evaluated.discard(id(each))
+                    raise
         if name not in self and self.file.name == "__init__.py":
             self[name] = _submodule(self["__name__"], name)
         if name not in self:
@@ -79,11 +93,23 @@ class Definitions(dict[str, Any]):
         """Evaluate every statement that declares a stage: one with the decorator or value `stage(…)` or `…_stage(…)`.
 
         Raises:
-            NotLight: it uses what takes long to import.
+            ImportError: a stage is declared in another way; a name is not defined.
+            NotLight: a declaration uses what takes long to import.
         """
-        for name, statements in self._statements.items():
-            if any(map(_declares, statements)):
+        declaring = [statement for statement in self._all if _declares(statement)]
+        for statement in self._all:
+            if statement not in declaring and (line := _hidden(statement)):
+                raise self._refused(
+                    line,
+                    "a stage is declared where nobody reads it before a run: expected @stage(…) at the left margin, "
+                    "under that name, or of a function NAME_stage that returns it: @NAME_stage(…), x = NAME_stage(…)",
+                )
+        for statement in declaring:
+            for name in _defined(statement):
                 self[name]
+
+    def _refused(self, line: int, why: str) -> ImportError:
+        return ImportError(f"{self.file}:{line}: {why}")
 
     def _evaluate(self, statement: ast.stmt) -> None:
         flags = _ANNOTATIONS
@@ -93,16 +119,15 @@ class Definitions(dict[str, Any]):
             ast.fix_missing_locations(statement)
         if isinstance(statement, ast.ClassDef):
             flags = 0  # a schema's annotations are its types
-            for each in ast.walk(statement):
-                if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                    each.returns = None
-                elif isinstance(each, ast.arg):
-                    each.annotation = None
+            _strip_methods(statement)
             for name in _read(statement.body):  # which look for globals without asking for those that are missing
                 if name in self._statements:
                     self[name]
         try:
             exec(compile(ast.Module([statement], []), self.file, "exec", flags, True), self)
+        except NameError as error:
+            why = f"{error}: expected one that is defined at the left margin"
+            raise self._refused(statement.lineno, why) from error
         except NotLight as error:
             if not isinstance(statement, ast.FunctionDef) or _declares(statement):
                 raise
@@ -125,6 +150,15 @@ class Definitions(dict[str, Any]):
             return definitions(module)[alias.name]
         except (KeyError, FileNotFoundError):
             raise ImportError(f"{self.file}:{statement.lineno}: {module} defines no {alias.name}") from None
+
+
+def _strip_methods(schema: ast.ClassDef) -> None:
+    """Take the annotations of its methods away, whose types are not imported."""
+    for each in ast.walk(schema):
+        if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            each.returns = None
+        elif isinstance(each, ast.arg):
+            each.annotation = None
 
 
 @cache
@@ -159,6 +193,8 @@ def _submodule(package: str, name: str) -> ModuleType:
     """What `from package import name` gives where the package defines no such name."""
     folder = ROOT / package.replace(".", "/")
     if (folder / name).is_dir() or (folder / f"{name}.py").is_file():
+        if _is_light(f"{package}.{name}"):
+            return import_module(f"{package}.{name}")
         return lazy(f"{package}.{name}")
     raise KeyError(name)
 
@@ -204,6 +240,8 @@ class Block:
     text: str
     line: int
     file: Path
+    is_in_text: bool
+    """Whether it begins or ends inside of a text over several lines, which looks like code."""
 
     @cached_property
     def parsed(self) -> ast.stmt:
@@ -213,8 +251,10 @@ class Block:
 
 def _statements(file: Path) -> list[ast.stmt | Block]:
     """The statements of a module; functions and classes as blocks where the file can be cut into these."""
-    text = file.read_text("utf-8")
+    text = file.read_text("utf-8-sig")
     blocks = list(_blocks(text, file))
+    if any(block.is_in_text for block in blocks):
+        return [*_outside_types(ast.parse(text, str(file)).body)]
     rest = text.splitlines(keepends=True)
     for block in blocks:
         count = block.text.count("\n")
@@ -227,8 +267,20 @@ def _statements(file: Path) -> list[ast.stmt | Block]:
 
 def _blocks(text: str, file: Path) -> Iterator[Block]:
     """The functions and classes at the left margin, each with its decorators."""
+    line = quotes = end = 0
     for match in _BLOCK.finditer(text):
-        yield Block(match["name"], match[0], text.count("\n", 0, match.start()), file)
+        between = text[end : match.start()]
+        line += between.count("\n")
+        before = quotes + _quotes(between)
+        quotes = before + _quotes(match[0])
+        yield Block(match["name"], match[0], line, file, is_in_text=before % 2 > 0 or quotes % 2 > 0)
+        line += match[0].count("\n")
+        end = match.end()
+
+
+def _quotes(text: str) -> int:
+    """How often texts over several lines begin or end."""
+    return text.count('"""') + text.count("'''")
 
 
 def _outside_types(body: list[ast.stmt]) -> Iterator[ast.stmt]:
@@ -241,13 +293,26 @@ def _outside_types(body: list[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 def _defined(statement: ast.stmt | Block) -> list[str]:
-    """The names that a statement defines."""
+    """The names that a statement defines or changes: `COUNT = 3`, `LIMITS["n"] = 3`, `WORDS.append("b")`."""
     if isinstance(statement, (Block, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return [statement.name]
     if isinstance(statement, (ast.Import, ast.ImportFrom)):
         return [_bound(alias) for alias in statement.names]
-    names = [node.id for node in ast.walk(statement) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+    names = [name for node in ast.walk(statement) if (name := _changed(node))]
     return list(dict.fromkeys(names))
+
+
+def _changed(node: ast.AST) -> str | None:
+    """The name that a part of a statement binds, or whose value it may change."""
+    if isinstance(node, (ast.Subscript, ast.Attribute)) and not isinstance(node.ctx, ast.Load):
+        inner: ast.AST = node.value
+    elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Attribute):
+        inner = node.value.func
+    else:
+        return node.id if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) else None
+    while isinstance(inner, (ast.Subscript, ast.Attribute, ast.Call)):
+        inner = inner.func if isinstance(inner, ast.Call) else inner.value
+    return inner.id if isinstance(inner, ast.Name) else None
 
 
 def _bound(alias: ast.alias) -> str:
@@ -276,5 +341,31 @@ def _declares(statement: ast.stmt | Block) -> bool:
         calls += statement.decorator_list
     elif isinstance(statement, (ast.Assign, ast.AnnAssign)):
         calls.append(statement.value)
-    names = [ast.unparse(call.func).rpartition(".")[2] for call in calls if isinstance(call, ast.Call)]
-    return any(name == _DECLARES or name.endswith(f"_{_DECLARES}") for name in names)
+    return any(isinstance(call, ast.Call) and _is_declaring(_last_name(call.func)) for call in calls)
+
+
+def _hidden(statement: ast.stmt | Block) -> int:
+    """The line where a statement that declares no stage calls what does, or gives it another name; 0: nowhere."""
+    if isinstance(statement, (Block, ast.FunctionDef)) and _is_declaring(statement.name):
+        return 0  # `…_stage`, which others call
+    if isinstance(statement, Block):
+        if f"{_DECLARES}(" not in statement.text:
+            return 0
+        statement = statement.parsed
+    if isinstance(statement, ast.ImportFrom) and statement.module not in (None, "lis"):
+        renamed = (each for each in statement.names if _is_declaring(each.name) and not _is_declaring(_bound(each)))
+        return statement.lineno if any(renamed) else 0
+    if isinstance(statement, (ast.Assign, ast.AnnAssign)) and isinstance(statement.value, (ast.Name, ast.Attribute)):
+        return statement.lineno if _is_declaring(_last_name(statement.value)) else 0
+    calls = (node for node in ast.walk(statement) if isinstance(node, ast.Call))
+    return next((call.lineno for call in calls if _is_declaring(_last_name(call.func))), 0)
+
+
+def _is_declaring(name: str) -> bool:
+    """Whether it is `stage` or `…_stage`."""
+    return name == _DECLARES or name.endswith(f"_{_DECLARES}")
+
+
+def _last_name(node: ast.expr) -> str:
+    """Of `module.name` the name; nothing where an expression is neither."""
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""

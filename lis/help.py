@@ -31,6 +31,8 @@ _GROUPS = {
     "segmenter": "Finds the parts of an image in the generator's feature maps",
     "matcher": "Finds where the points of an image lie in another",
     "analysis": "What is computed and reported",
+    "engine": "How shards are mapped",
+    "logger": "Where numbers, figures and tables go besides the run's folder",
     "size": "How much is computed",
     "experiment": "A figure of the paper, as its README in experiments/ describes it",
 }
@@ -115,7 +117,7 @@ def _first(lines: Sequence[str]) -> int:
 def _group(composer: Composer, group: str, chosen: str) -> str:
     schema = get_type_hints(RunConfig).get(group)
     what = _GROUPS.get(group) or _CLAUSE.split(_beginning(inspect.getdoc(schema) or ""))[0]
-    options = sorted((name for name in composer.options(group) if not name.startswith("base_")), key=_natural)
+    options = sorted(composer.options(group), key=_natural)
     rows = [_row(f"  {'*' if option == chosen else ' '} {option}", described(group, option)) for option in options]
     return "\n".join([_row(f"{group}=", what), *rows])
 

@@ -9,6 +9,7 @@ import sys
 PLAIN = str.maketrans(
     {"–": "-", "—": "-", "−": "-", "…": "...", "×": "x", "±": "+-", "→": "->", "≤": "<=", "≥": ">="}
     | {"“": '"', "”": '"', "‘": "'", "’": "'", "°": " deg", "ρ": "rho"}
+    | {"Δ": "Delta ", "σ": "sigma", "β": "beta", "α": "alpha", "λ": "lambda"}
 )
 """What stands for a character where the output has no such one."""
 

@@ -14,10 +14,13 @@ if __name__ == "__main__":  # importing takes seconds, in which Ctrl-C ends the 
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as behind `nohup` or in a script's background
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
+import io
 import os
 import sys
 from argparse import Namespace
+from contextlib import redirect_stdout
 from importlib import import_module
+from pathlib import Path
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -28,7 +31,7 @@ from lis.config import conf_folder
 from lis.config.overrides import spelled
 from lis.help import page
 from lis.plain import print_anywhere
-from lis.stages import discover, read, register, table
+from lis.stages import Unread, discover, read, register, table
 from lis.stopping import stop
 
 
@@ -49,11 +52,16 @@ def command() -> None:
     try:
         if answered():
             return
+    except SyntaxError as error:
+        sys.exit(f"{error.filename}:{error.lineno}: {error.msg}")
     except (ImportError, ValueError) as error:
         sys.exit(str(error))
     gc.enable()
-    discover()
-    import_module("lis.job")  # both take long, and Ctrl-C still ends the program
+    try:
+        discover()
+    except Unread as error:
+        sys.exit(str(error))
+    import_module("lis.job")  # takes long, as what is above, and Ctrl-C still ends the program
     with stop.listen():
         main()
 
@@ -63,6 +71,8 @@ def answered() -> bool:
 
     Raises:
         ValueError: all that is wrong with what was typed.
+        ImportError: a stage is declared where it is not read.
+        SyntaxError: a file with a stage cannot be parsed.
         NotLight: the declaration of a stage uses what takes long to import.
     """
     read()
@@ -72,10 +82,12 @@ def answered() -> bool:
     register()
     sys.argv[1:] = spelled(sys.argv[1:])
     options = get_args_parser().parse_args()
-    if options.cfg or options.info or options.hydra_help or options.shell_completion:
+    if not options.help and (options.cfg or options.info or options.hydra_help or options.shell_completion):
         hydras_answer(options)
         return True
-    if options.config_path or options.config_name or options.experimental_rerun:  # another root: Hydra judges
+    if (file := options.experimental_rerun) and not Path(file).is_file():
+        raise ValueError(f"--experimental-rerun {file}: no such file; expected the .hydra/config.pickle of a run")
+    if not options.help and (options.config_path or options.config_name or file):  # another root: Hydra judges
         return False
     with composer(options.config_dir) as each:
         if options.help:
@@ -98,12 +110,33 @@ def hydras_answer(options: Namespace) -> None:
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else it prints what it says, and advice that does not fit
     try:
-        nothing()
+        if options.shell_completion and any(each.startswith("query=") for each in options.overrides):
+            complete()
+        else:
+            nothing()
     except REFUSED as error:
         if not options.shell_completion:
             with composer(options.config_dir) as each:
-                each.composed(options.overrides)
+                each.check(options.overrides, options.multirun)
         raise ValueError(told(error)) from error
+
+
+def complete() -> None:
+    """What Hydra proposes for a line that the shell has begun, without the schemas that options begin with.
+
+    Raises:
+        ValueError: no shell asks.
+    """
+    if "COMP_LINE" not in os.environ:
+        raise ValueError("-sc query=…: expected COMP_LINE in the environment, as a shell's completion sets it")
+    _, module, typed = os.environ["COMP_LINE"].partition("-m lis.run")
+    if module:  # which Hydra does not expect
+        os.environ["COMP_LINE"] = f"lis{typed}"
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        nothing()
+    words = [word for word in printed.getvalue().split() if not word.partition("=")[2].startswith("base_")]
+    sys.stdout.write(" ".join(words) + "\n")
 
 
 if __name__ == "__main__":

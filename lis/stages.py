@@ -7,6 +7,7 @@ A run imports them all (`discover`). What only asks for names, settings and what
 from __future__ import annotations
 
 import pkgutil
+import re
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -25,21 +26,38 @@ if TYPE_CHECKING:
 PACKAGES = ("classifiers", "linking", "segmentation", "units", "motion", "boundary")
 """Where stages are declared, in the order in which data flows."""
 _FOLDER = Path(__file__).parent
+_DECLARING = re.compile(r"stage(\(| as )|= .*stage$", re.MULTILINE)
+"""What may declare a stage: other files are not read."""
 _state = ""
 """What the registry was filled by: nothing yet, `read` or `discover`."""
 
 
+class Unread(ImportError):
+    """A module declares other stages when it is imported than when it is read."""
+
+
 def discover() -> None:
-    """Import all modules of the analysis packages, command lines apart; forget what was only read."""
+    """Import all modules of the analysis packages, command lines apart; forget what was only read.
+
+    Raises:
+        Unread: that gives other stages than `read` did.
+    """
     global _state
     if _state == "discover":
         return
+    read_only = {*REGISTRY} if _state == "read" else None
     if _state == "read":
         REGISTRY.clear()
         GROUPS.clear()
         forget()
     for module, _ in _modules():
         import_module(module)
+    if read_only is not None and (different := REGISTRY.keys() ^ read_only):
+        file = REGISTRY[name].file if (name := min(different)) in REGISTRY else "no file"
+        raise Unread(
+            f"stage {name!r} is declared in {file} when that is imported, and not when it is read: expected @stage(…) "
+            "at the left margin"
+        )
     _state = "discover"
     _order_groups()
     globals()["RunConfig"] = root_schema()  # a type for type checkers, who see the import above
@@ -58,7 +76,7 @@ def read() -> None:
     if REGISTRY:  # of modules that are imported: one registry holds either
         return discover()
     for module, file in _modules():
-        if "stage(" in file.read_text("utf-8"):
+        if _DECLARING.search(file.read_text("utf-8-sig")):
             definitions(module).declare()
     _state = "read"
     _order_groups()

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from lis.config import RidgeConfig, RunConfig
 from lis.names import nearest
@@ -42,6 +42,8 @@ def check_config(config: RunConfig, stages: Collection[str]) -> None:
         ValueError: lists every problem, with the value, what was expected, and the key to change.
     """
     values = list(_values(config))
+    if missing := [key for key, value, _ in values if value == MISSING]:
+        raise ValueError(f"no value for {', '.join(missing)}: give it on the command line, as {missing[0]}=…")
     problems = [*_out_of_range(values), *_unknown_choices(values)]
     problems += [_unknown_stage(stage, stages) for stage in config.analysis.stages if stage not in stages]
     for stage in config.analysis.stages:

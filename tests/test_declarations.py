@@ -144,3 +144,89 @@ def test_names_of_other_modules_are_evaluated_there(entered: dict[str, Stage]) -
         module["nothing_of_that_name"]
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = lazy("lis.linking.pairs").nothing
+
+
+def test_what_is_not_light_is_so_whenever_it_is_asked_for(tmp_path: Path, entered: dict[str, Stage]) -> None:
+    text = (HEAD + GOOD).replace("PAIR = LOW", "HEAVY = np.ones(3)\nPAIR = LOW").replace("@decorated", "@cache(HEAVY)")
+    later = "@cache(HEAVY)\ndef problems(config):\n    return ()\n\n\ndef new_stage("
+    read(tmp_path, text.replace("def new_stage(", later).replace("check=checked", "check=checked, problems=problems"))
+    for function in (entered["new"].check, entered["new"].problems):
+        with pytest.raises(NotLight, match="np is used where a stage is declared"):
+            function(None)  # pyright: ignore
+
+
+DECLARED = '@new_stage("new")\ndef new('
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("import stage\n", "import stage as declare\n", "import stage as declare"),
+        ('@new_stage("new")', 'declare = stage\n\n\n@declare("new", version=1)', "declare = stage"),
+        (DECLARED, "if True:\n    @new_stage('other')\n    def other(): pass\n\ndef new(", "    @new_stage('other')"),
+        (
+            DECLARED,
+            "for name in 'ab':\n    stage(name, version=1)(print)\n\ndef new(",
+            "    stage(name, version=1)(print)",
+        ),
+        (DECLARED, 'stage("t", version=1)(checked)\n\n\ndef new(', 'stage("t", version=1)(checked)'),
+        (DECLARED, 'new = stage("t", version=1)(checked)\n\n\ndef n(', 'new = stage("t", version=1)(checked)'),
+        ("new_stage(", "make(", "    return stage(name, version=1, inputs=(train_pairs,), config=NewConfig"),
+    ],
+)
+def test_a_stage_that_reading_would_miss_is_refused_with_its_line(
+    tmp_path: Path, entered: dict[str, Stage], old: str, new: str, line: str
+) -> None:
+    text = (HEAD + GOOD).replace(old, new)
+    number = next(number for number, each in enumerate(text.splitlines(), 1) if line in each)
+    with pytest.raises(ImportError, match=rf"new\.py:{number}: a stage is declared where nobody reads it"):
+        read(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "high"),
+    [
+        ("PAIR = LOW", 'LIMIT = {}\nLIMIT["n"] = 50\nPAIR = LOW', 'LIMIT.get("n", 5)'),
+        ("PAIR = LOW", 'WORDS = ["a"]\nWORDS.append("b")\nWORDS += 48 * ["c"]\nPAIR = LOW', "len(WORDS)"),
+        (
+            "PAIR = LOW",
+            "WORDS = []\nfor word in range(50):\n    WORDS.append(word)\nPAIR = LOW",
+            "len(WORDS) + word - 49",
+        ),
+    ],
+)
+def test_what_statements_at_the_margin_change_is_changed(
+    tmp_path: Path, entered: dict[str, Stage], old: str, new: str, high: str
+) -> None:
+    read(tmp_path, (HEAD + GOOD).replace(old, new).replace("high=HIGH", f"high={high}"))
+    config = entered["new"].config
+    assert config is not None and config.__dataclass_fields__["count"].metadata["high"] == 50
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("import stage\n", "import stage\nfrom lis import stage as st\nimport lis.stage as st2\n"),
+        ('    """What it holds."""\n', '    """What it holds.\n\ndef x(): …\n    """\n'),
+        ('"""A file of an analysis.\n', '"""A file\ndef new_stage(x: …\n'),
+        ('"""A file', '\ufeff"""A file'),
+    ],
+)
+def test_files_are_read_as_python_reads_them(tmp_path: Path, entered: dict[str, Stage], old: str, new: str) -> None:
+    text = (HEAD + GOOD).replace(old, new)
+    read(tmp_path, text.replace("return stage(", "return st.stage(") if "st2" in new else text)
+    assert entered["new"].holds == "What it holds."
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ("import number\n", "import *\n", "all names of a module are imported"),
+        ("number(doubled(COUNT)", "number(doubled(COUTN)", "name 'COUTN' is not defined"),
+    ],
+)
+def test_names_that_are_not_there_are_refused_with_their_line(
+    tmp_path: Path, entered: dict[str, Stage], old: str, new: str, why: str
+) -> None:
+    with pytest.raises(ImportError, match=rf"new\.py:\d+: {why}"):
+        read(tmp_path, (HEAD + GOOD).replace(old, new))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import types
 from collections.abc import Iterable, Sequence
 from dataclasses import is_dataclass
+from enum import Enum
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
@@ -135,6 +136,8 @@ def in_words(hint: Any) -> str:
     if get_origin(hint) is list:
         (inner,) = get_args(hint)
         return f"a list of {_PLURAL.get(inner, 'values')}, as {'[a,b]' if inner is str else '[1,2]'}"
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return f"one of {', '.join(hint.__members__)}"
     return _WORDS.get(hint, "a value of another type")
 
 

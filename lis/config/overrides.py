@@ -23,6 +23,8 @@ _FOLDERS = ("--config-dir", "-cd", "--config-path", "-cp")
 _FUNCTION = re.compile(r"(choice|range|interval|glob|sort|shuffle|tag|str|int|float|bool|json_str)\(.*\)", re.DOTALL)
 _PART = re.compile(r"""(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|\$\{[^}]*\}|[^,])+""", re.DOTALL)
 """Of a sweep: what stands between two commas that are not in quotes or in an interpolation."""
+_GLOB = re.compile(r"glob\((?:\[[^\]]*\]|[^,\[\]]*)\)")
+"""Of a sweep: options by a pattern, or by several."""
 _MOST_DIGITS = 4300
 """What Python reads as a whole number at most."""
 _LONG_NUMBER = re.compile(rf"[\d_]{{{_MOST_DIGITS + 1},}}")
@@ -104,7 +106,11 @@ def _spelled(override: str, sweep: bool) -> str:
     key, equals, value = override.partition("=")
     key = SPELLINGS.get(key, key)
     takes_path = key.lstrip("+") in {*path_keys(), "gan.url", "hydra.run.dir", "hydra.sweep.dir"}
-    return key + equals + (_quoted(value, sweep and key[:6] != "hydra.") if takes_path else value)
+    if takes_path:
+        value = _quoted(value, sweep and key[:6] != "hydra.")
+    elif _GLOB.fullmatch(value):  # without the schemas that the files of a group begin with
+        value = f"{value[:-1]},exclude=base_*)"
+    return key + equals + value
 
 
 def _quoted(value: str, sweep: bool) -> str:
