@@ -22,7 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, ValidationError
 
-from lis.config import RunConfig, conf_folder
+from lis.config import OBJECT, RunConfig, conf_folder
 from lis.config.mistakes import short, unknown_key, unknown_option, wrong_value
 from lis.config.overrides import anchored, spelled
 from lis.stages import names, register
@@ -56,28 +56,30 @@ REFUSED = (HydraException, OmegaConfBaseException, ValueError)
 """What Hydra raises where options or keys do not fit."""
 
 
-def composed(overrides: Sequence[str], start: Path) -> RunConfig:
+def composed(overrides: Sequence[str], start: Path, objects: bool = False) -> RunConfig:
     """The settings that some overrides ask for, with paths that are absolute.
 
     Args:
         overrides: as they are typed behind `python -m lis.run`: `link=fc_l2`, `pairs.train=60`, `class=pug`.
         start: the folder that relative paths begin in.
+        objects: a model may be one that is passed as an object, `OBJECT`.
 
     Raises:
         ValueError: all that is wrong with the overrides, a line each: an unknown group, option or key with the nearest
             known one; a value of another type; a key without a value; a name of an older version.
     """
     register()
-    with composer() as each:
+    with composer(objects=objects) as each:
         return anchored(each.run(spelled(overrides)), start)
 
 
 @contextmanager
-def composer(folder: str | None = None) -> Iterator[Composer]:
+def composer(folder: str | None = None, objects: bool = False) -> Iterator[Composer]:
     """A composer of the files in `conf/` and the schemas that are registered.
 
     Args:
         folder: another one with files of groups, as behind `--config-dir`.
+        objects: as of `composed`.
 
     Raises:
         ValueError: there is no such folder.
@@ -90,16 +92,16 @@ def composer(folder: str | None = None) -> Iterator[Composer]:
             path, before = f"file://{Path(folder).absolute()}", SearchPathQuery(provider="schema")
             loader.config_search_path.prepend("command-line", path, before)
             loader.repository.initialize_sources(loader.config_search_path)
-        yield Composer(loader)
+        yield Composer(loader, objects)
 
 
 class Composer:
     """Composes the options first, then sets one key after the other, so that every override is judged by itself."""
 
-    def __init__(self, loader: ConfigLoaderImpl) -> None:
+    def __init__(self, loader: ConfigLoaderImpl, objects: bool) -> None:
         self._parser = OverridesParser.create(config_loader=loader)
         self._compose = cache(lambda *choices: compose("config", [*choices], return_hydra_config=True))
-        self.options = cache(lambda group: _shown(loader.get_group_options(group, ObjectType.CONFIG)))
+        self.options = cache(lambda group: _options(loader.get_group_options(group, ObjectType.CONFIG), objects))
         self.groups = [group for group in loader.list_groups("") if group != "hydra"]
 
     def run(self, overrides: Sequence[str]) -> RunConfig:
@@ -312,9 +314,9 @@ def _settings(config: DictConfig) -> RunConfig:
         raise (Unresolved if is_later else ValueError)(told(error)) from error
 
 
-def _shown(options: Sequence[str]) -> list[str]:
-    """Options without the schemas that their files begin with."""
-    return [option for option in options if not option.startswith("base_")]
+def _options(names: Sequence[str], objects: bool) -> list[str]:
+    """Options without the schemas that their files begin with; with that of models that are objects, where asked."""
+    return [name for name in names if not name.startswith("base_") or (objects and name == OBJECT)]
 
 
 def _name(value: object) -> str:

@@ -14,7 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.version import VersionBase
 
-from lis.config import conf_folder, schemas
+from lis.config import OBJECT, conf_folder, schemas
 
 _MODELS = ("gan", "classifier")
 """Groups whose option may be an object."""
@@ -43,7 +43,7 @@ def overrides_of(keys: Mapping[str, Any]) -> list[str]:
         if name == "experiment":
             groups.append(f"+experiment={literal(name, value)}")
         elif name in _MODELS and is_object(value):
-            groups.append(f"{name}=base_object")
+            groups.append(f"{name}={OBJECT}")
             rest.append(f"{name}._target_={literal(name, target_of(value))}")
         elif name in _groups() and isinstance(value, (str, Path)):
             groups.append(f"{name}={literal(name, value)}")

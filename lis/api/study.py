@@ -100,7 +100,8 @@ def study(
     if generator is not None:
         check_generator(generator)
     with beside_hydra():
-        settings = composed([*overrides, *overrides_of(given | keys)], Path.cwd())
+        objects = generator is not None or model is not None
+        settings = composed([*overrides, *overrides_of(given | keys)], Path.cwd(), objects)
     if not any(key.partition(".")[0] in _ANALYSES for key in [*keys, *(_key(text) for text in overrides)]):
         settings = replace(settings, analysis=replace(settings.analysis, stages=["link"]))
     folder_digest(settings.labels.folder)

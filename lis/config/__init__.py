@@ -38,11 +38,13 @@ from lis.config.root import (
     root_schema,
 )
 
+OBJECT = "base_object"
+"""Option of a model that Python passes as an object; the command line has none of that name."""
 _SCHEMAS: dict[str, type] = {
-    "gan/base_object": GanConfig,
+    f"gan/{OBJECT}": GanConfig,
     "gan/base_partworld": PartWorldConfig,
     "gan/base_stylegan_xl": StyleGANXLConfig,
-    "classifier/base_object": ClassifierConfig,
+    f"classifier/{OBJECT}": ClassifierConfig,
     "classifier/base_partnet": PartNetConfig,
     "classifier/base_network": NetworkConfig,
     "classes/base_classes": ClassesConfig,
