@@ -305,7 +305,7 @@ class StageResult:
 
     @property
     def doc(self) -> str:
-        """What it holds: every table with its columns, every tensor with its shape."""
+        """What it holds, as its stage says: tables, tensors, facts."""
         return inspect.getdoc(REGISTRY[self.name].build) or ""
 
     @property

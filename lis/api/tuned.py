@@ -128,7 +128,7 @@ class TuneResult:
         parts = notebook.gallery(self._rows(some)), notebook.legend(self.labels, some)
         more = notebook.more(len(self.traversal.projection), notebook.SAMPLES)
         title = f"{self.title}, {self._range}"
-        return notebook.page(title, *parts, more, notebook.facts(self._arrives), self._verdict, self._changes())
+        return notebook.page(title, self._verdict, *parts, more, notebook.facts(self._arrives), self._changes())
 
     @property
     def _range(self) -> str:

@@ -63,11 +63,17 @@ class UnitStatisticsConfig:
 def unit_statistics(ctx: Context, config: UnitStatisticsConfig, tuned_units: Artifact, draft: Draft) -> None:
     """Rankings, sparsity, map of units, class relevance, transfer between classes, each beside random directions.
 
-    Tables (columns where they are made): "ranking", "overlap", "transfer", "agreement", "faithfulness"; "distribution"
-    with tensors "scaled" (a vector of changes per measure); "label_sparsity", "label_sparsity_control",
-    "unit_sparsity"; "map", "clusters", and json "tree" {linkage, order}; "relevance", "relevance_control",
-    "relevance_seeds", "relevance_correlation", "shared", "robustness". Labels that are too small to be interpreted are
-    flagged in "ranking" and left out of the other tables.
+    Table "ranking", a row per label, measure and unit, by rank: label, measure, rank (1: largest effect), unit, change
+    (mean over samples: of area log₂ of the ratio, of luminance a share, of entropy bits, of the angle degrees), low,
+    high (95 % bootstrap over samples), relative (of area: the paper's relative change), resultant (of the angle: R), n
+    (samples that have the change; the others lack the label at one end), samples, p_control (share of random directions
+    with at least the same effect at equal ‖Δw‖, never below 1 / (directions + 1)), mean_area (fraction of the frame),
+    interpreted (the label is large enough; other tables leave out those that are not).
+
+    Tables whose columns stand in the functions that make them: "overlap", "agreement", "faithfulness", "transfer"
+    (`lis.units.ranking`, …); "distribution" with tensors "scaled" (a vector of changes per measure); "label_sparsity",
+    "label_sparsity_control", "unit_sparsity"; "map", "clusters", and json "tree" {linkage, order}; "relevance",
+    "relevance_control", "relevance_seeds", "relevance_correlation", "shared", "robustness".
 
     Raises:
         ValueError: as the stages before.
