@@ -15,8 +15,8 @@ from torch import Tensor
 from lis.api import notebook
 from lis.api.inputs import Rows
 from lis.boundary.job import Job
-from lis.boundary.search import identity, search
-from lis.boundary.searches import boundary, first_problems, reasons, search_settings
+from lis.boundary.search import search
+from lis.boundary.searches import boundary, distances, first_problems, reasons, search_settings
 from lis.context import Context
 from lis.images import page_image
 from lis.look import Looker
@@ -87,18 +87,17 @@ class CounterfactualResult:
         are taken for), probability_before and probability_after (of the target), r_distance (‖Δr‖), reencoded_distance
         (between the activations of the two images), w_distance, w_cosine, boundary.
         """
-        shift, w, w_original = (self._many(x) for x in (self.shift, self.w, self.w_original))
-        reencoded = self._many(self.reencoded) - self._many(self.reencoded_original)
+        names = ("shift", "reencoded", "reencoded_original", "w", "w_original")
+        apart = distances({name: self._many(getattr(self, name)) for name in names})
         p = {"before": self._many(self.probability_original), "after": self._many(self.probability)}
         target = torch.tensor([self.known.index(name) for name in self.target])[:, None]
         columns = {"origin": self.origin, "target": self.target, "success": self.success.reshape(-1).numpy()}
         columns |= {"reason": self.reason, "steps": self.steps.reshape(-1).numpy()}
         columns |= {name: np.asarray(self.known)[each.argmax(1).numpy()] for name, each in p.items()}
         columns |= {f"probability_{name}": each.gather(1, target)[:, 0].numpy() for name, each in p.items()}
-        columns |= {"r_distance": shift.norm(dim=1).numpy(), "reencoded_distance": reencoded.norm(dim=1).numpy()}
-        columns |= {"w_distance": (w - w_original).norm(dim=1).numpy()}
-        columns |= {"w_cosine": identity(w_original, w).numpy(), "boundary": self.boundary.reshape(-1).numpy()}
-        return pd.DataFrame({"sample": range(len(shift)), **columns})
+        columns |= {name: values.numpy() for name, values in apart.items()}
+        columns |= {"boundary": self.boundary.reshape(-1).numpy()}
+        return pd.DataFrame({"sample": range(len(self.origin)), **columns})
 
     @cached_property
     def units(self) -> pd.DataFrame:

@@ -278,12 +278,19 @@ def search_table(ctx: Context, result: Mapping[str, Tensor]) -> pd.DataFrame:
     columns["reason"] = reasons(result, columns["target"])
     columns |= {name: result[name] for name in ("steps", "probability")}
     columns |= {name: called[result[name].numpy()] for name in ("before", "after")}
-    columns["r_distance"] = result["shift"].norm(dim=1)
-    columns["reencoded_distance"] = (result["reencoded"] - result["reencoded_original"]).norm(dim=1)
-    columns["w_distance"] = (result["w"] - result["w_original"]).norm(dim=1)
-    columns["w_cosine"] = identity(result["w_original"], result["w"])
-    columns["boundary"] = result["boundary"]
+    columns |= distances(result) | {"boundary": result["boundary"]}
     return pd.DataFrame({name: np.asarray(values) for name, values in columns.items()})
+
+
+def distances(result: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """How far each counterfactual lies from its original, `[n]`, in R, in R of the images, and in W; see
+    `search_table`."""
+    return {
+        "r_distance": result["shift"].norm(dim=1),
+        "reencoded_distance": (result["reencoded"] - result["reencoded_original"]).norm(dim=1),
+        "w_distance": (result["w"] - result["w_original"]).norm(dim=1),
+        "w_cosine": identity(result["w_original"], result["w"]),
+    }
 
 
 def reasons(result: Mapping[str, Tensor], target: Iterable[str]) -> list[str]:
