@@ -23,6 +23,7 @@ from lis.report.wording import words
 from lis.stage import REGISTRY
 from lis.store import Artifact
 from lis.units.tuned import long_table
+from lis.units.unit import check_unit
 
 _EXAMPLES = 12
 """Pairs that a notebook generates the images of."""
@@ -262,9 +263,7 @@ class FittedLink:
         Raises:
             ValueError: no such unit, or a link that is not linear, which has no such direction.
         """
-        index = whole(unit, "unit")
-        if index not in range(len(self.units)):
-            raise ValueError(f"unit={index}: expected 0 to {len(self.units) - 1}, the classifier's units")
+        index = check_unit(whole(unit, "unit"), len(self.units))
         if not isinstance(self.module, LinearLink):
             raise ValueError(
                 f"{type(self.module).__name__} is not linear, so a unit has no one direction in W: expected link='lr' "

@@ -104,7 +104,7 @@ def study(
         settings = composed([*overrides, *overrides_of(given | keys)], Path.cwd(), objects)
     if not any(key.partition(".")[0] in _ANALYSES for key in [*keys, *(_key(text) for text in overrides)]):
         settings = replace(settings, analysis=replace(settings.analysis, stages=["link"]))
-    folder_digest(settings.labels.folder)
+    folder_digest(settings.labels.folder)  # where there is none, that is told now, and not by the first look
     if model is not None:
         generator = named_generator(settings) if generator is None else generator
         check_classifier(model, generator.resolution)
@@ -223,7 +223,6 @@ class Study:
                 another study, whose classes this one does not have.
         """
         along, status = self._along(unit, direction)
-        train = pairs(self.context, "train").tensors("pairs")["r"]
         count = self.settings.view.steps if steps is None else whole(steps, "steps")
         if count < 2:
             raise ValueError(f"steps={count}: expected 2 or more")
@@ -232,16 +231,15 @@ class Study:
         looker, value = Looker.pictured(self.context, self._parts.masks, self._parts.labels), along.values(count)
         w, look = traverse(looker, self.link.module, rows.values, along, value)
         read = Traversal.read(along, samples, value, w, look, live_std(self._linked.table("units")))
-        result = Traversal(
-            **{name: x.clone() for name, x in vars(read).items()}
-        )  # which gradients may be taken through
-        tensors = {name: x for name, x in vars(result).items() if name not in ("class_index", "sample_index")}
+        std = along.project(pairs(self.context, "train").tensors("pairs")["r"]).std(correction=0)
         moved = along.project(look.r[:, -1]) - along.project(look.r[:, 0])
-        tensors |= {"w": w, "r": look.r, "on_target": moved / along.project(train).std(correction=0)}
+        tensors = vars(read) | {"w": w, "r": look.r, "on_target": moved / std}
+        tensors = {name: x.clone() for name, x in tensors.items()}  # which gradients may be taken through
+        result = Traversal(**{name: tensors[name] for name in vars(read)})
+        told = {name: x for name, x in tensors.items() if name not in ("class_index", "sample_index")}
         if not rows.leading:
-            tensors = {name: x if name == "value" else x[0] for name, x in tensors.items()}
-        tensors = {name: x.clone() for name, x in tensors.items()}
-        return TuneResult(along, status, **tensors, **self._names, traversal=result)
+            told = {name: x if name == "value" else x[0] for name, x in told.items()}
+        return TuneResult(along, status, **told, **self._names, traversal=result)
 
     def counterfactual(self, r: Any, target: Any, origin: Any = None) -> CounterfactualResult:
         """The change Δr that makes the image of f(r + Δr) one of another class; settings are `counterfactuals`.
@@ -289,7 +287,7 @@ class Study:
         if isinstance(direction, Perturbation):
             return checked_perturbation(direction, self.classifier.units), "given"
         if unit is not None:
-            along, known = of_unit(self._linked.table("units"), check_unit(whole(unit, "unit"), self.classifier))
+            along, known = of_unit(self._linked.table("units"), check_unit(whole(unit, "unit"), self.classifier.units))
             return along, known["status"]
         train, units = pairs(self.context, "train").tensors("pairs"), self.classifier.units
         if isinstance(direction, (str, Path)):

@@ -82,7 +82,7 @@ def validate_motion(settings: RunConfig, classifier: Classifier) -> None:
             "per class that are tuned"
         )
     if settings.unit is not None:
-        check_unit(settings.unit, classifier)
+        check_unit(settings.unit, classifier.units)
     elif settings.direction is not None:
         check_direction(settings.direction, settings.classes.names, classifier.units)
     build.matcher(settings.matcher, LARGEST, classifier)  # of whatever size

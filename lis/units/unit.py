@@ -42,17 +42,17 @@ def requested_unit(settings: RunConfig, classifier: Classifier) -> int:
     check_samples(settings)
     if settings.unit is None:
         raise ValueError(f"which unit? Give one, from unit=0 to unit={classifier.units - 1}")
-    return check_unit(settings.unit, classifier)
+    return check_unit(settings.unit, classifier.units)
 
 
-def check_unit(unit: int, classifier: Classifier) -> int:
+def check_unit(unit: int, units: int) -> int:
     """The unit.
 
     Raises:
         ValueError: the classifier has no such unit.
     """
-    if unit not in range(classifier.units):
-        raise ValueError(f"unit={unit}: expected 0 to {classifier.units - 1}, the classifier's units")
+    if unit not in range(units):
+        raise ValueError(f"unit={unit}: expected 0 to {units - 1}, the classifier's units")
     return unit
 
 
