@@ -172,6 +172,11 @@ def read_entry(file: Path) -> dict[str, Any]:
     config = read_yaml(file, remedy=f"write it as {_EXAMPLE}")
     if not isinstance(config, dict):
         raise ValueError(f"{file} holds {type(config).__name__}: expected keys and values, as in {_EXAMPLE}")
+    for key, value in config.items():
+        if str(value).count("${") > str(value).count("}"):
+            raise ValueError(
+                f"{file} cannot be read ({key} has an interpolation without an end): write it as {_EXAMPLE}"
+            )
     for key in ("task", "library", "model", "weights"):
         if key in config and not isinstance(config[key], str):
             raise ValueError(f"{file}: {key} is {config[key]!r:.80}: expected a text")
