@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint check full bench docs
+.PHONY: help demo test lint check full bench docs notebooks
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -14,7 +14,6 @@ help:  ## list the targets
 demo: $(STAMP)  ## link a classifier to a generator on part world, tune its units, write the report (minutes)
 	$(BIN)/python -m lis.run analysis=demo
 
-.PHONY: notebooks
 notebooks: $(STAMP)  ## execute examples/*.ipynb, each in an empty folder, and write their outputs
 	$(BIN)/python -m tests.helpers.notebooks
 

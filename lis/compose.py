@@ -33,18 +33,9 @@ _VALUES = 100
 
 _KEY = "full_key: "
 _ADVICE = (
-    *(
-        "To append",
-        "See http",
-        "Either remove",
-        "Or add",
-        "1. To use",
-        "2. To use",
-        "3. To sweep",
-        "Config search path",
-    ),
-    *("provider=", _KEY.strip(), "object_type=", "reference_type="),
-)
+    "To append", "See http", "Either remove", "Or add", "1. To use", "2. To use", "3. To sweep", "Config search path",
+    "provider=", _KEY.strip(), "object_type=", "reference_type=",
+)  # fmt: skip
 """What lines of Hydra and OmegaConf begin with that do not say what is wrong."""
 
 

@@ -8,7 +8,6 @@ import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import get_type_hints
 
 from lis.compose import Composer
 from lis.config import RunConfig, conf_folder, root
@@ -36,7 +35,7 @@ _GROUPS = {
     "size": "How much is computed",
     "experiment": "A figure of the paper, as its README in experiments/ describes it",
 }
-"""What is chosen of each; of a group that is not here, what its schema says."""
+"""What is chosen of each; a group of the user's own stands without."""
 _HEAD = """\
 python -m lis.run [group=option …] [key=value …] [-m]
 
@@ -115,11 +114,9 @@ def _first(lines: Sequence[str]) -> int:
 
 
 def _group(composer: Composer, group: str, chosen: str) -> str:
-    schema = get_type_hints(RunConfig).get(group)
-    what = _GROUPS.get(group) or _CLAUSE.split(_beginning(inspect.getdoc(schema) or ""))[0]
     options = sorted(composer.options(group), key=_natural)
     rows = [_row(f"  {'*' if option == chosen else ' '} {option}", described(group, option)) for option in options]
-    return "\n".join([_row(f"{group}=", what), *rows])
+    return "\n".join([_row(f"{group}=", _GROUPS.get(group, "")), *rows])
 
 
 def _names(composer: Composer, group: str) -> str:

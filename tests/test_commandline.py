@@ -310,6 +310,7 @@ def test_help_says_what_every_option_is_and_marks_what_is_chosen(each: Composer)
             assert not option.startswith("base_")
             assert re.search(rf"(?<!\S){re.escape(option)}(?!\S)", page), option
             assert help_page.described(group, option), f"{group}/{option} begins with no comment"
+    assert {*each.groups} == {*help_page._GROUPS}
 
 
 def test_the_examples_of_help_would_run(each: Composer) -> None:

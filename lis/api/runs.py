@@ -366,8 +366,8 @@ def _again(typed: Sequence[str], config_dir: Path | None) -> str:
     """The command that makes a run again.
 
     Example:
-        >>> print(_again(["size=smoke", "store='/tmp/a b'", "class_names=['it']"], Path("/options")))
-        `python -m lis.run --config-dir=/options size=smoke "store=/tmp/a b" "class_names=['it']"`
+        >>> print(_again(["size=smoke", "store='my data'", "class_names=['it']"], Path("/options")))
+        `python -m lis.run --config-dir=/options size=smoke "store=my data" "class_names=['it']"`
     """
     options = [] if config_dir is None else [f"--config-dir={config_dir}"]
     return f"`{' '.join(['python -m lis.run', *map(_quoted, [*options, *map(_bare, typed)])])}`"

@@ -138,11 +138,11 @@ class TuneResult:
     def _arrives(self) -> dict[str, str]:
         """What was asked, and what the network finds in the images."""
         whose = ", as given" if self.status == "given" else ", the range over the training pairs"
-        moves = f"the unit itself moves {number(_mean(self.on_target), 2)} of its standard deviations"
+        what = "the unit itself moves" if self.along.unit >= 0 else "along the direction it is"
         known = {
             "asked": f"{self._range}{whose}",
             "arrives in the network": f"{share(_mean(self.reencoded_share))} of it, when the images are encoded again: "
-            + (moves if self.along.unit >= 0 else moves.replace("the unit itself moves", "along the direction it is")),
+            f"{what} {number(_mean(self.on_target), 2)} of its standard deviations",
             "other units move": f"{number(_mean(self.off_target), 2)} of theirs (root mean square)",
         }
         if self.status == "near-dead":
