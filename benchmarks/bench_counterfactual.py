@@ -66,7 +66,7 @@ def job(samples: int, threads: int, store: Path) -> tuple[Job, list[Problems]]:
 def searched(made: Job, land: Landscape, batches: Sequence[Problems], batched: bool) -> SearchResult:
     """All problems, as batches or one by one."""
     parts = batches if batched else [one for batch in batches for one in single(batch)]
-    found = [search(land, made.answers, part) for part in parts]
+    found = [search(land, made.judge(land.settings), part) for part in parts]
     return SearchResult(*(torch.cat([getattr(part, name) for part in found]) for name in vars(found[0])))
 
 
@@ -83,7 +83,7 @@ def compare(samples: int, every: int, repetitions: int, threads: int) -> dict[st
         steps: dict[str, torch.Tensor] = {}
         for _ in range(repetitions):
             for way, (batched, seldom) in WAYS.items():
-                settings = search_settings(made.ctx.config.counterfactuals)
+                settings = replace(search_settings(made.ctx.config.counterfactuals), objective="link", max_steps=2000)
                 land = made.land(replace(settings, check_every=every if seldom else 1))
                 start, busy = time.perf_counter(), time.process_time()
                 steps[way] = searched(made, land, batches, batched).steps

@@ -30,6 +30,7 @@ from lis import build
 from lis.config import conf_folder
 from lis.context import Context
 from lis.costs import tuned_batches
+from lis.linking.forward import Forward
 from lis.linking.linear import LinearLink
 from lis.look import Looker
 from lis.memory import Batches, keep_freed_memory
@@ -39,11 +40,15 @@ from lis.segmentation.networks import FewShotSegmenter, read_layers
 from lis.segmentation.segmenter import FewShotFit, Masks, load_segmenter, segmenter
 from lis.stages import register
 from lis.types import Segmenter
+from lis.units.directions import Directions
 from lis.units.perturbation import Perturbation
 from lis.units.tuning import SHARDS, Block, Job
 from lis.validation import typed
 
 _RANDOM = ("gan.weights=random", "gan.cache=null", "classifier=resnet50", "classifier.weights=random")
+
+_PAIRS = 1024
+"""That the forward model is fitted to, which tells what lies beyond them."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,10 @@ class Loop:
         self.r = torch.rand(case.samples, units, generator=draws)
         self.size = tuned_batches(ctx.generator, ctx.device, batch_size, 10**9, ctx.classifier, self.masks).size
         looker = Looker(ctx, Batches(self.size), self.masks, self.labels)
-        self.job = Job(ctx, link, looker, torch.ones(units), ())
+        w = mean + float(mean.std()) * torch.randn(_PAIRS, len(mean), generator=draws)
+        pairs = torch.rand(_PAIRS, units, generator=draws), w, torch.zeros(_PAIRS, dtype=torch.int64)
+        forward = Forward.fit(*pairs, torch.ones(units), torch.ones(units, dtype=torch.bool))[0]
+        self.job = Job(ctx, Directions(link, forward=forward), looker, torch.ones(units), ())
         self.images = case.units * case.samples * 2
         self.w = mean.repeat(self.images, 1) + float(mean.std()) * torch.randn(self.images, len(mean), generator=draws)
 

@@ -1,9 +1,10 @@
 """Makes the pictures of the documentation anew: runs `lis` on part world, and takes figures from the runs' folders.
 
-    python docs/pictures.py [folder]
+    python docs/pictures.py [folder [name …]]
 
-`folder` (by default `build/pictures`) gets the store and the runs; what is there already is not computed again. Without
-a store it takes five to ten minutes of one core.
+`folder` (by default `build/pictures`) gets the store and the runs; what is there already is not computed again. With
+names, only these pictures are made. Without a store all take ten to fifteen minutes of one core, half of them for
+planted units.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ RUNS: dict[str, list[str]] = {
     "unit": ["analysis=unit", "unit=12", "class=pug"],
     "direction": ["analysis=direction", "direction=classes:pug-chihuahua", "class=pug"],
     "images": ["analysis=images", "images=my pictures"],
+    "truth": ["analysis=truth"],
+    "planted": ["analysis=planted", "classifier=planted", "tuning.units=null"],
     "matching": ["analysis=matching"],
     "gan_counterfactuals": ["analysis=gan_counterfactuals", "gan_counterfactuals.examples=1"],
     "boundary": [
@@ -45,6 +48,7 @@ PICTURES: dict[str, tuple[str, str]] = {
     "link": ("demo", "distances"),
     "evaluation": ("demo", "reconstructions"),
     "similarity": ("demo", "similarity"),
+    "directions": ("demo", "forward-model"),
     "segmenter": ("demo", "iou"),
     "segmentation": ("demo", "masks"),
     "tuning": ("demo", "unit-ranking"),
@@ -52,6 +56,8 @@ PICTURES: dict[str, tuple[str, str]] = {
     "faithfulness": ("demo", "faithfulness"),
     "pictures": ("demo", "unit-surface"),
     "truth": ("demo", "truth-units"),
+    "intervention": ("truth", "intervention"),
+    "planted": ("planted", "planted"),
     "traversal": ("traversal", "traversals"),
     "unit": ("unit", "unit"),
     "direction": ("direction", "direction"),
@@ -70,24 +76,32 @@ PICTURES: dict[str, tuple[str, str]] = {
 """What each picture is taken from: a run, and the name of a figure of it."""
 SHEET = ROOT / "lis" / "generators" / "partworld" / "sheet.png"
 """All classes of part world, which `experiments/partworld/measure.py` draws."""
-WIDEST, LARGEST = 1100, 52_000
+WIDEST, LARGEST = 1100, 46_000
 """Pixels, and bytes, that a picture may have."""
 USER = {"pug": 7, "schnauzer": 3, "toucan": 1}
 """Class and sample of what stands for a user's own pictures; the bird is none of the dogs that the link knows."""
 
 
-def main(folder: Path) -> None:
-    """Run what there is to run, and write every picture."""
+def main(folder: Path, *names: str) -> None:
+    """Run what there is to run, and write the pictures of these names, or all.
+
+    Raises:
+        ValueError: there is no such picture.
+    """
+    if unknown := set(names) - PICTURES.keys():
+        raise ValueError(f"no such picture: {', '.join(sorted(unknown))}; there are {', '.join(PICTURES)}")
+    chosen = {name: PICTURES[name] for name in names} or PICTURES
     folder.mkdir(parents=True, exist_ok=True)
     draw_user(folder / "my pictures")
-    for name, arguments in RUNS.items():
+    for name in dict.fromkeys(run for run, _ in chosen.values()):
         places = [f"store={folder / 'store'}", f"hydra.run.dir={folder / name}", "threads=1"]
-        subprocess.run([sys.executable, "-m", "lis.run", *arguments, *places], cwd=folder, check=True)
+        subprocess.run([sys.executable, "-m", "lis.run", *RUNS[name], *places], cwd=folder, check=True)
     HERE.mkdir(exist_ok=True)
-    for name, (run, figure) in PICTURES.items():
+    for name, (run, figure) in chosen.items():
         content = shrunk(Image.open(folder / run / "figures" / f"{figure}.png"))
         (HERE / f"{name}.webp").write_bytes(content)
-    (HERE / "partworld.webp").write_bytes(shrunk(Image.open(SHEET)))
+    if not names:
+        (HERE / "partworld.webp").write_bytes(shrunk(Image.open(SHEET)))
 
 
 def draw_user(folder: Path) -> None:
@@ -118,4 +132,4 @@ def shrunk(figure: Image.Image) -> bytes:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "build" / "pictures").resolve())
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "build" / "pictures").resolve(), *sys.argv[2:])

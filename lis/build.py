@@ -11,7 +11,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from lis.classifiers.networks import usual_weights
-from lis.config import ClassifierConfig, FlowConfig, MatcherConfig, NetworkConfig, PumpConfig, RunConfig
+from lis.config import ClassifierConfig, FlowConfig, MatcherConfig, NetworkConfig, PlantedConfig, PumpConfig, RunConfig
 from lis.context import Context
 from lis.matching.gray import usual_enlargement
 from lis.precision import check_tf32, use_float32
@@ -40,13 +40,19 @@ def build(config: Any, *left_out: str, **arguments: Any) -> Any:
         raise (cause if isinstance(cause, ValueError) else ValueError(str(error))) from error
 
 
-def context(config: RunConfig, generator: Generator | None = None, classifier: Classifier | None = None) -> Context:
+def context(
+    config: RunConfig,
+    generator: Generator | None = None,
+    classifier: Classifier | None = None,
+    witness: Classifier | None = None,
+) -> Context:
     """Everything that the stages of a run need. Also sets torch's number of threads.
 
     Args:
         config: its settings.
         generator: an object in place of what `config.gan` names; moved to the run's device and frozen as that is.
         classifier: the same in place of `config.classifier`.
+        witness: the same in place of `config.counterfactuals.witness`.
 
     Raises:
         ValueError: an unknown class, an unwritable store, or as `ready_device`.
@@ -57,10 +63,14 @@ def context(config: RunConfig, generator: Generator | None = None, classifier: C
     store = Store(Path(config.store), device=describe(device))
     gan = named_generator(config) if generator is None else generator
     config = replace(config, classifier=with_weights(config.classifier, gan))
-    model: Classifier = build(config.classifier, "probe", "domain") if classifier is None else classifier
-    move(gan, device)
-    move(model, device)
-    return Context(config, store, build(config.engine), gan, model, device, Progress())
+    model = named_classifier(config.classifier, gan) if classifier is None else classifier
+    if asked := config.counterfactuals.witness:
+        asked = with_weights(asked, gan)
+        config = replace(config, counterfactuals=replace(config.counterfactuals, witness=asked))
+        witness = named_classifier(asked, gan) if witness is None else witness
+    for each in (gan, model, witness):
+        move(each, device)
+    return Context(config, store, build(config.engine), gan, model, device, Progress(), witness)
 
 
 def named_generator(config: RunConfig) -> Generator:
@@ -70,6 +80,20 @@ def named_generator(config: RunConfig) -> Generator:
         ValueError: as `build`.
     """
     return build(config.gan, class_names=config.classes.names)
+
+
+def named_classifier(config: ClassifierConfig, generator: Generator) -> Classifier:
+    """The classifier that settings name, where it is made.
+
+    Args:
+        config: its settings, `weights` being said.
+        generator: of the run: whose factors planted units are functions of.
+
+    Raises:
+        ValueError: as `build`.
+    """
+    arguments = {"generator": generator} if isinstance(config, PlantedConfig) else {}
+    return build(config, "probe", "domain", **arguments)
 
 
 def matcher(config: MatcherConfig, side: int, classifier: Classifier | None = None) -> Matcher:

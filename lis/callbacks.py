@@ -11,6 +11,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from lis.config.overrides import as_typed
 from lis.files import read_json, read_yaml
 from lis.store import check_writable
 
@@ -116,7 +117,7 @@ def overrides(job: Path) -> list[str]:
     given = read_yaml(file, "what was typed", _AGAIN)
     if not isinstance(given, list) or not all(isinstance(override, str) for override in given):
         raise ValueError(f"{file} holds {given!r:.40}: expected a list of texts, as Hydra writes it; {_AGAIN}")
-    return given
+    return [as_typed(override) for override in given]
 
 
 def _compare(jobs: list[Path], folder: Path) -> Path:

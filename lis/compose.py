@@ -24,7 +24,7 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 
 from lis.config import OBJECT, RunConfig, conf_folder
 from lis.config.mistakes import short, unknown_key, unknown_option, wrong_value
-from lis.config.overrides import anchored, spelled
+from lis.config.overrides import OPTIONS, anchored, as_typed, spelled
 from lis.stages import names, register
 from lis.validation import check_config, typed
 
@@ -161,7 +161,7 @@ class Composer:
         yield first
         for override in overrides:
             for value in self._values(override)[1:]:
-                yield [value if each.key_or_group == override.key_or_group else each for each in first]
+                yield [value if each.get_key_element() == override.get_key_element() else each for each in first]
 
     def _first(self, overrides: Sequence[Override]) -> list[Override]:
         return [value for override in overrides for value in self._values(override)[:1]]
@@ -226,7 +226,7 @@ class Composer:
         return "." not in key and not isinstance(override._value, dict) and bool(self.options(key))
 
     def _unknown_option(self, override: Override) -> str | None:
-        group, value, line = override.key_or_group, override.value(), str(override.input_line)
+        group, value, line = override.key_or_group, override.value(), as_typed(str(override.input_line))
         if override.is_delete():
             return None
         chosen = [str(name) for name in value] if isinstance(value, list) else [_name(value)]
@@ -242,7 +242,7 @@ class Composer:
             except REFUSED as error:
                 is_extra = "No match in the defaults list" in str(error) and not choice.startswith("~")
                 what = f"nothing of this group is chosen yet; write +{choice}" if is_extra else told(error)
-                problems.append(f"{short(choice)}: {what}")
+                problems.append(f"{short(as_typed(choice))}: {what}")
         return problems
 
     def _set(self, config: DictConfig, override: Override) -> str | None:
@@ -256,9 +256,9 @@ class Composer:
         try:
             ConfigLoaderImpl._apply_overrides_to_config([override], config)
         except (AssertionError, AttributeError):  # of OmegaConf, which sets nothing inside of null
-            return (
-                f"{short(line)}: null stands there, which takes no keys from here; write them into a file of settings"
-            )
+            owner = key.rpartition(".")[0]
+            remedy = f"choose one, as {owner}=<option>" if owner in OPTIONS else "write them into a file of settings"
+            return f"{short(line)}: null stands there, which takes no keys from here; {remedy}"
         except REFUSED as error:
             if not isinstance(cause := error.__cause__, OmegaConfBaseException):
                 return f"{short(line)}: {told(error)}"
@@ -280,10 +280,10 @@ def _unreadable(override: str, error: HydraException) -> str:
 
 def _refuse_sweeps(overrides: Sequence[Override]) -> None:
     problems = [
-        f"{short(str(each.input_line))}: several values; a list is written {each.key_or_group}=[…], and a run for each "
-        "needs -m on the command line"
+        f"{short(typed)}: several values; a list is written {typed.partition('=')[0]}=[…], and a run for each needs -m "
+        "on the command line"
         for each in overrides
-        if each.is_sweep_override()
+        if each.is_sweep_override() and (typed := as_typed(str(each.input_line)))
     ]
     if problems:
         raise ValueError("\n".join(problems))

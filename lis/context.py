@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from lis.engine import Engine
 from lis.memory import Batches
 from lis.progress import Progress
 from lis.store import Store
-from lis.types import Classifier, Finder, Generator
+from lis.types import Classifier, Finder, Generator, encode
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,21 @@ class Context:
     classifier: Classifier
     device: torch.device
     progress: Progress
+    witness: Classifier | None = None
+    """Another network that is asked about counterfactuals of the first one."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """The classes that are analysed, in the order of every `class_index`."""
         return tuple(self.config.classes.names)
+
+    @property
+    def of_witness(self) -> Context | None:
+        """The same run with the witness as its classifier; None where there is none."""
+        if self.witness is None:
+            return None
+        settings = self.config.counterfactuals.witness or self.config.classifier
+        return replace(self, config=replace(self.config, classifier=settings), classifier=self.witness, witness=None)
 
     def batches(self, masks: Finder | None = None, gradient: bool = False, beside: int = 0) -> Batches:
         """How many style codes at once are made images, searched for parts and shown to the classifier.
@@ -49,7 +59,7 @@ class Context:
     @torch.inference_mode()
     def encode(self, w: Tensor) -> Tensor:
         """r̃ `[n, units]` float32 on the CPU: what the classifier makes of the images of `w [n, w_dim]`, all at once."""
-        return self.classifier.features(self.generator.synthesize(w.to(self.device))).float().cpu()
+        return encode(self.classifier, self.generator, w.to(self.device)).float().cpu()
 
     def tuned_batches(self, masks: Finder | None = None, classified: bool = True) -> Batches:
         """The same for very many images: `tuning.batch_size`, or what suits the device."""

@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from lis.memory import Batches, budget
-from lis.types import Classifier, Finder, Generator, Layers
+from lis.types import Classifier, Finder, Generator, Layers, ReadsStyle
 
 Result = TypeVar("Result")
 
@@ -169,7 +169,12 @@ def generator_cost(generator: Generator, device: torch.device, layers: Layers = 
 
 @torch.inference_mode(False)
 def classifier_cost(classifier: Classifier, resolution: int, device: torch.device, gradient: bool = False) -> int:
-    """Bytes at the peak of reading one image of a resolution: activations, answer, and its gradient; measured."""
+    """Bytes at the peak of reading one image of a resolution: activations, answer, and its gradient; measured.
+
+    None for a classifier that reads no images.
+    """
+    if isinstance(classifier, ReadsStyle):
+        return 0
 
     def measure(image: Tensor) -> int:
         with torch.set_grad_enabled(gradient), Meter() as meter:

@@ -28,7 +28,7 @@ from lis.classifiers.classifier import ready
 from lis.classifiers.networks import check_domain, check_probe
 from lis.classifiers.probe import validate_probe
 from lis.config import NetworkConfig, RunConfig, conf_folder
-from lis.config.overrides import anchored
+from lis.config.overrides import anchored, as_typed
 from lis.context import Context
 from lis.files import read_json
 from lis.folder import clear, record, staged
@@ -38,7 +38,7 @@ from lis.memory import keep_freed_memory
 from lis.report.html import ReportError
 from lis.report.metrics import attempt_metrics
 from lis.report.page import write_report
-from lis.stage import REGISTRY, closure
+from lis.stage import REGISTRY, closure, omitted, requested
 from lis.stages import discover, names
 from lis.stopping import stop
 from lis.store import Artifact, disk_fault
@@ -48,6 +48,8 @@ from lis.validation import check_config, check_labels, typed
 
 discover()
 log = logging.getLogger("lis.run")
+WITNESS = "counterfactuals.witness"
+"""Key of the second classifier."""
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")
@@ -93,7 +95,7 @@ def run(config: DictConfig, out: Path) -> None:
     clear_outputs(out)
     tracker: Tracker = build.build(ctx.config.logger, out=str(out))
     ctx, artifacts = ready(ctx)
-    artifacts |= {name: run_stage(name, ctx) for name in ctx.config.analysis.stages}
+    artifacts |= {name: run_stage(name, ctx) for name in requested(ctx)}
     metrics, _ = measured = attempt_metrics(artifacts)
     write_json(out / "metrics.json", metrics)
     try:
@@ -105,22 +107,31 @@ def run(config: DictConfig, out: Path) -> None:
     show(metrics, page)
 
 
-def prepared(settings: RunConfig, generator: Generator | None = None, classifier: Classifier | None = None) -> Context:
+def prepared(
+    settings: RunConfig,
+    generator: Generator | None = None,
+    classifier: Classifier | None = None,
+    witness: Classifier | None = None,
+) -> Context:
     """The context of a run whose settings and models are checked; of the work nothing is done yet.
 
     Args:
         settings: with paths that are absolute.
         generator: an object in place of what the settings name.
         classifier: the same.
+        witness: the same.
 
     Raises:
         ValueError: what is wrong with the settings, all of it at once; then what does not fit the models.
     """
     check_config(settings, names())
-    if isinstance(settings.classifier, NetworkConfig):
-        check_probe(settings.classifier.library, settings.classifier.probe)
-    ctx = build.context(settings, generator, classifier)
+    for model in (settings.classifier, settings.counterfactuals.witness):
+        if isinstance(model, NetworkConfig):
+            check_probe(model.library, model.probe)
+    ctx = build.context(settings, generator, classifier, witness)
     check_models(ctx)
+    for stage, reason in omitted(ctx).items():
+        log.info("%s is left out: %s", stage, reason)
     peaks.announce(ctx)
     return ctx
 
@@ -132,14 +143,34 @@ def check_models(ctx: Context) -> None:
         ValueError: says what does not fit, and what would.
     """
     check_labels(ctx.config.classes.labels, ctx.generator)
-    check_domain(ctx.config.classifier, ctx.classifier, ctx.generator)
+    check_classifier(ctx, "classifier")
     validate_link(ctx.config.link, ctx.generator.w_dim)  # whatever the stages
+    if asked := ctx.of_witness:
+        check_classifier(asked, WITNESS)
+        if asked.classifier.fingerprint == ctx.classifier.fingerprint:
+            raise ValueError(
+                f"{WITNESS} is the classifier itself, which judges the searches already: expected another network, as "
+                f"{WITNESS}=partnet_attributes beside classifier=partnet, or {WITNESS}=null"
+            )
+    for stage in closure(requested(ctx), ctx):
+        stage.require(ctx)
+
+
+def check_classifier(ctx: Context, key: str) -> None:
+    """Check that the classifier of a run knows what the generator shows, and the classes.
+
+    Args:
+        ctx: the run.
+        key: what chooses it, for the message.
+
+    Raises:
+        ValueError: says what does not fit, and what would.
+    """
+    check_domain(ctx.config.classifier, ctx.classifier, ctx.generator, key)
     if ctx.config.classifier.probe:  # whose classes are those of the run
         validate_probe(ctx)
     else:
-        validate_classes(ctx.class_names, ctx.generator, ctx.classifier)
-    for stage in closure(ctx.config.analysis.stages, ctx):
-        stage.require(ctx)
+        validate_classes(ctx.class_names, ctx.generator, ctx.classifier, key)
 
 
 def clear_outputs(out: Path) -> None:
@@ -165,8 +196,12 @@ def summarise(artifacts: dict[str, Artifact], seconds: float) -> dict[str, Any]:
     """What was run, where and how long it took: for the page of a sweep, and for whoever finds the folder later."""
     hydra_config = HydraConfig.get()
     return {
-        "choices": {group: name for group, name in hydra_config.runtime.choices.items() if "hydra" not in group},
-        "overrides": list(hydra_config.overrides.task),
+        "choices": {
+            as_typed(group): name
+            for group, name in hydra_config.runtime.choices.items()
+            if "hydra" not in group and name is not None
+        },
+        "overrides": [as_typed(each) for each in hydra_config.overrides.task],
         "artifacts": {name: artifact.key for name, artifact in artifacts.items()},
         "seconds": round(seconds, 2),
         # Linux counts in kilobytes, macOS in bytes.

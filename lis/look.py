@@ -18,7 +18,7 @@ from lis.generators.layers import image_and_maps
 from lis.images import page_image
 from lis.memory import Batches
 from lis.quantify.measures import measure
-from lis.types import Finder
+from lis.types import Finder, encode
 
 PICTURED = ("image", "mask", "measures", "probability", "prediction")
 """What the pages of a report need of an image: names for `Look.tensors`."""
@@ -129,6 +129,7 @@ class Looker:
         image, mask = generated(self.ctx, w, self.masks)[:2]  # the maps are gone before the classifier needs room
         empty = torch.empty(len(w), 0)
         return self._read(
+            encode(self.ctx.classifier, self.ctx.generator, w.to(self.ctx.device), image),
             image,
             _GENERATED,
             mask=mask.to(torch.uint8).cpu() if self.mask else empty,
@@ -139,11 +140,11 @@ class Looker:
     def _given(self, pictures: Tensor) -> Look:
         empty = torch.empty(len(pictures), 0)
         image = pictures.to(self.ctx.device)
-        return self._read(image if image.is_floating_point() else image / 127.5 - 1, _GIVEN, mask=empty, measures=empty)
+        image = image if image.is_floating_point() else image / 127.5 - 1
+        return self._read(self.ctx.classifier.features(image), image, _GIVEN, mask=empty, measures=empty)
 
-    def _read(self, image: Tensor, source: tuple[str, str], mask: Tensor, measures: Tensor) -> Look:
+    def _read(self, r: Tensor, image: Tensor, source: tuple[str, str], mask: Tensor, measures: Tensor) -> Look:
         classifier = self.ctx.classifier
-        r = classifier.features(image)
         r, logits = r.float().cpu(), classifier.head(r).float().cpu()
         softmax = logits.softmax(1)
         _require_finite(r, softmax, *source)

@@ -14,7 +14,7 @@ from lis import costs, memory
 from lis.context import Context
 from lis.images import LARGEST
 from lis.memory import Machine
-from lis.stage import closure
+from lis.stage import closure, requested
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def announce(ctx: Context) -> None:
     to run.
     """
     try:
-        result = peaks(ctx, ctx.config.analysis.stages)
+        result = peaks(ctx, requested(ctx))
     except Exception as error:
         log.warning("how much memory the stages will take is not known: %s", error, exc_info=log.isEnabledFor(10))
         return

@@ -30,6 +30,8 @@ REGISTRY: dict[str, Stage] = {}
 """Every stage that is declared, by its name."""
 MODELS = ("generator", "classifier")
 """The models of a run, most stages' `models`."""
+WITNESS = "witness"
+"""The second classifier, where a run has one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,13 +52,15 @@ class Stage:
     seed: bool
     """The seed of the run is in the key, and the stage may draw from the stream of its name."""
     models: tuple[str, ...]
-    """Attributes of the context whose fingerprints are in the key."""
+    """Attributes of the context whose fingerprints are in the key, of those models that a run has."""
     also: Callable[[Context], Mapping[str, Any]] | None
     """What else is in the key, by name."""
     problems: Callable[[RunConfig], Iterable[str]] | None
     """What is wrong with the settings of a run, told with all other problems, before its models are built."""
     check: Callable[[Context], object] | None
     """Raises ValueError where a run cannot have this stage; before any work, and before the stage itself."""
+    omitted: Callable[[Context], str | None] | None
+    """Why a run that asks for other stages too does without this one; None: it does not."""
     images: Callable[[Context, Machine], int] | None
     """Bytes of the images that are worked on at once; None: as many as the classifier sees."""
     arrays: Callable[[Context], int] | None
@@ -116,7 +120,7 @@ class Stage:
             version=self.version,
             config=settings | also,
             inputs=tuple(artifact.key for artifact in inputs if artifact is not None),
-            weights={name: getattr(ctx, name).fingerprint for name in self.models},
+            weights={name: model.fingerprint for name in self.models if (model := getattr(ctx, name)) is not None},
         )
 
     def when(self, condition: Callable[[Context], bool]) -> Input:
@@ -167,6 +171,7 @@ def stage(
     also: Callable[[Context], Mapping[str, Any]] | None = None,
     problems: Callable[[RunConfig], Iterable[str]] | None = None,
     check: Callable[[Context], object] | None = None,
+    omitted: Callable[[Context], str | None] | None = None,
     images: Callable[[Context, Machine], int] | None = None,
     arrays: Callable[[Context], int] | None = None,
     listed: bool = True,
@@ -183,8 +188,8 @@ def stage(
     def decorate(build: Callable[..., None]) -> Stage:
         asked = tuple(each if isinstance(each, Input) else Input(each.name) for each in inputs)
         made = Stage(
-            name, version, build, asked, config, group or name, seed, tuple(models), also, problems, check, images,
-            arrays, listed,
+            name, version, build, asked, config, group or name, seed, tuple(models), also, problems, check, omitted,
+            images, arrays, listed,
         )  # fmt: skip
         _enter(made)
         return made
@@ -203,6 +208,23 @@ def _enter(made: Stage) -> None:
     if made.seed:
         declare(made.name)
     REGISTRY[made.name] = made
+
+
+def omitted(ctx: Context) -> dict[str, str]:
+    """Why a run does without some stages of its `analysis.stages`, by their names.
+
+    The last one is what it is for: where that cannot be had, the run is refused instead.
+    """
+    names = ctx.config.analysis.stages
+    beside = [name for name in names if name != names[-1]]
+    reasons = {name: asked(ctx) for name in beside if (asked := REGISTRY[name].omitted)}
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
+def requested(ctx: Context) -> list[str]:
+    """The stages of a run's `analysis.stages` without those that are `omitted`."""
+    without = omitted(ctx)
+    return [name for name in ctx.config.analysis.stages if name not in without]
 
 
 def closure(names: Iterable[str], ctx: Context) -> list[Stage]:

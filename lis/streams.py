@@ -35,6 +35,7 @@ NAMES = (
     "motion",
     "matching",
     "counterfactual starts",
+    "planted units",
 )
 """Every purpose that draws random numbers in a run, but for those of stages that draw from the stream of their name."""
 _STAGES: set[str] = set()

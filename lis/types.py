@@ -106,6 +106,49 @@ class Classifier(Protocol):
 
 
 @runtime_checkable
+class ReadsStyle(Protocol):
+    """What a classifier may be beside `Classifier`: one that sees the style code behind an image, not the image.
+
+    Its `features` have no images to read and raise ValueError (`require_sight`).
+    """
+
+    def features_of_style(self, w: Tensor) -> Tensor:
+        """Activations `r [n, units]` of style codes `w [n, w_dim]`."""
+        ...
+
+
+def encode(classifier: Classifier, generator: Generator, w: Tensor, image: Tensor | None = None) -> Tensor:
+    """r `[n, units]` of the images of style codes, whatever the classifier reads.
+
+    Args:
+        classifier: where it `ReadsStyle` it is given w, and no image is made for it.
+        generator: makes the images, on whose device w lies.
+        w: `[n, w_dim]`.
+        image: the images of w `[n, 3, H, W]` in [-1, 1], where they are made already.
+    """
+    if isinstance(classifier, ReadsStyle):
+        return classifier.features_of_style(w)
+    return classifier.features(generator.synthesize(w) if image is None else image)
+
+
+def require_sight(classifier: Classifier, what: str) -> None:
+    """Check that a classifier sees pictures.
+
+    Args:
+        classifier: the classifier.
+        what: what its sight is needed for, as a message's beginning.
+
+    Raises:
+        ValueError: it reads style codes, which `what` has none of.
+    """
+    if isinstance(classifier, ReadsStyle):
+        raise ValueError(
+            f"{what}: {type(classifier).__name__} reads the style codes behind images, expected a classifier that sees "
+            "pictures; use classifier.read=image, or another classifier"
+        )
+
+
+@runtime_checkable
 class Segmenter(Protocol):
     """Finds the parts of an image from the generator's own feature maps."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,68 @@ class Nothing:
     """No model at all."""
 
 
-@pytest.mark.parametrize("name", ["gan", "classifier"])
+class Other(FakeClassifier):
+    """Another network, which calls the classes in another order."""
+
+    def __init__(self, generator: FakeGenerator) -> None:
+        super().__init__(generator, class_names=("cat", "ant", "bee"))
+        self.fingerprint += "-other"
+
+
+def test_a_witness_is_asked_what_the_pictures_are(own: Any) -> None:
+    generator, classifier, study = own
+    given: dict[str, Any] = {"gan": generator, "classifier": classifier, "counterfactuals.lambda2": 0.1}
+    given |= {"classes": NAMES, "size": "smoke", "store": study.settings.store}
+    before, asked = lis.study(**given), lis.study(**given, witness=Other(generator))
+    settings = asked.settings.counterfactuals.witness
+    assert settings is not None and settings._target_ == "test_api_models.Other"
+    assert "Other, 16 units" in asked._repr_html_() and "witness" not in before._repr_html_()
+    pairs = study.pairs("test").of("ant")[:2]
+    alone, result = (each.counterfactual(pairs, target="bee") for each in (before, asked))
+    assert result.success.all()
+    assert alone.others == {} and "witness" not in alone.table and "the witness" not in alone._repr_html_()
+    assert result.shift.equal(alone.shift)
+    called = {"ant": "cat", "bee": "ant", "cat": "bee"}
+    assert result.others == {"witness": tuple(called[name] for name in result.table["after"])}
+    assert result.table["witness"].tolist() == list(result.others["witness"])
+    bee, ant = (result.others["witness"].count(name) for name in ("bee", "ant"))
+    page = " ".join(html.unescape(result._repr_html_()).split())
+    assert "the witness calls it the target" in page and f"{bee} of 2 (the original: {ant})" in page
+
+
+@pytest.mark.parametrize(
+    ("witness", "message"),
+    [
+        (FakeClassifier, "counterfactuals.witness is the classifier itself"),
+        (
+            lambda generator: FakeClassifier(generator, units=12, class_names=("ant", "bee", "dog")),
+            "the counterfactuals.witness does not know cat; .* the counterfactuals.witness has ant, bee, dog",
+        ),
+    ],
+)
+def test_a_witness_that_says_nothing_is_refused(own: Any, witness: Any, message: str) -> None:
+    generator, classifier, study = own
+    models: dict[str, Any] = {"gan": generator, "classifier": classifier, "witness": witness(generator)}
+    with pytest.raises(ValueError, match=message):
+        lis.study(classes=NAMES, size="smoke", store=study.settings.store, **models)
+
+
+def test_a_witness_of_another_world_is_refused_with_its_own_keys(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"counterfactuals.witness.domain": "imagenet"}
+    with pytest.raises(ValueError, match=r"the counterfactuals.witness was trained on imagenet; .*") as error:
+        lis.study(witness="partnet_attributes", store=tmp_path, **given)
+    assert str(error.value).endswith("counterfactuals.witness.domain=any") and " classifier." not in str(error.value)
+
+
+@pytest.mark.slow
+def test_a_witness_is_probed_when_it_is_asked_for(shared_store: Path) -> None:
+    given: dict[str, Any] = {"counterfactuals.witness.probe": True}
+    study = lis.study(size="smoke", witness="partnet_attributes", store=shared_store, **given)
+    witness: Any = study.context.witness
+    assert len(study.classifier.class_names) == 15 and witness.class_names == study.class_names
+
+
+@pytest.mark.parametrize("name", ["gan", "classifier", "witness"])
 def test_an_object_that_keeps_no_contract_is_refused_on_entry(name: str, tmp_path: Path) -> None:
     models: dict[str, Any] = {name: Nothing()}
     with pytest.raises(lis.ContractError, match=r"Nothing lacks .* of lis.types"):

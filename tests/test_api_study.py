@@ -66,7 +66,7 @@ def test_tuning_is_the_stage_on_its_samples(study: lis.Study, stage: str) -> Non
 def test_tuning_without_a_batch_is_a_row_of_that_with_one(study: lis.Study) -> None:
     r = study.pairs("test").of("pug")["r"]
     many, single = study.tune(r[:2], unit=12, steps=3), study.tune(r[1], unit=12, steps=3)
-    for name in ("w", "image", "mask", "r", "probability", "prediction", "reencoded_share", "off_target"):
+    for name in ("w", "image", "mask", "r", "probability", "prediction", "reencoded_share", "others"):
         assert torch.equal(getattr(many, name)[1], getattr(single, name)), name
     assert single.value.shape == (3,) and single.table["sample"].unique().tolist() == [0]
     assert single.table["value"].unique().tolist() == single.value.tolist()
@@ -257,11 +257,11 @@ def test_every_split_is_told_of(study: lis.Study) -> None:
 def test_how_far_a_unit_itself_moves_stands_beside_how_far_the_others_do(study: lis.Study) -> None:
     t = study.tune(study.pairs("test").first(1), unit=12, steps=3)
     std = study.pairs("train").r[:, 12].std(correction=0)
-    torch.testing.assert_close(t.on_target, (t.r[:, -1, 12] - t.r[:, 0, 12]) / std)
-    torch.testing.assert_close(t.on_target, t.reencoded_share * (t.along.high - t.along.low) / std)
+    torch.testing.assert_close(t.own, (t.r[:, -1, 12] - t.r[:, 0, 12]) / std)
+    torch.testing.assert_close(t.own, t.reencoded_share * (t.along.high - t.along.low) / std)
     page, warned = t._repr_html_(), "The other units move more than the unit that is tuned"
-    assert (warned in page) == bool(t.off_target.nanmean() >= t.on_target.nanmean().abs())
-    assert f"the unit itself moves {number(float(t.on_target.mean()), 2)} of its standard deviations" in page
+    assert (warned in page) == bool(t.others.nanmean() >= t.own.nanmean().abs())
+    assert f"the unit itself moves {number(float(t.own.mean()), 2)} of its standard deviations" in page
 
 
 @pytest.mark.parametrize(("on", "off", "warned"), [(0.3, 0.8, True), (-2.0, 0.8, False), (0.8, 0.8, True)])
@@ -269,7 +269,7 @@ def test_pictures_in_which_the_others_move_more_are_called_no_evidence(
     study: lis.Study, on: float, off: float, warned: bool
 ) -> None:
     t = study.tune(study.pairs("test")[0], unit=12, steps=2)
-    t = replace(t, on_target=torch.tensor(on), off_target=torch.tensor(off))
+    t = replace(t, own=torch.tensor(on), others=torch.tensor(off))
     assert ("no evidence of its meaning" in t._repr_html_()) == warned
 
 

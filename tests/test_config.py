@@ -270,6 +270,8 @@ def option_with(key: str) -> str:
         return "link=fc_l2"
     if key == "classifier.library":
         return "classifier=resnet50"
+    if key == "classifier.read":
+        return "classifier=planted"
     return "matcher=pump" if key == "matcher.descriptor" else "logger=wandb"
 
 
@@ -282,8 +284,8 @@ def test_every_choice_is_checked(key: str) -> None:
 
 
 def test_all_problems_are_told_at_once() -> None:
-    with pytest.raises(ValueError, match="unknown stage 'paint', expected some of pairs/train") as error:
-        check_config(typed(composed("pairs.train=-1", "pairs.accept=all", "analysis.stages=[paint]")), names())
+    with pytest.raises(ValueError, match="unknown stage 'zoo', expected some of pairs/train") as error:
+        check_config(typed(composed("pairs.train=-1", "pairs.accept=all", "analysis.stages=[zoo]")), names())
     assert len(str(error.value).splitlines()) == 3
 
 

@@ -9,6 +9,7 @@ import lpips
 import pytest
 import torch
 from helpers.damage import DAMAGE
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.models import resnet50
@@ -168,6 +169,25 @@ def test_all_distances_are_chosen(alexnet: Path, moco: Path) -> None:
     assert [distance.name for distance in choice.load()] == ["pixel_l2", "lpips", "moco"]
     assert len(set(choice.checksums.values())) == 2
     assert alexnet.is_file()
+
+
+def test_features_alone_are_lpips_backbone(alexnet: Path, tmp_path: Path) -> None:
+    """The convolutions as safetensors give what torchvision's file gives, and have a checksum of their own."""
+    state = torch.load(alexnet, weights_only=True)
+    save_file(state, tmp_path / "features.safetensors")
+    torch.save(state | {"classifier.1.weight": torch.zeros(4096, 9216)}, alexnet)
+    config = EvaluationConfig(lpips_backbone=str(tmp_path / "features.safetensors"), examples=1)
+    choice, cached = choose(config, resolution=64), choose(EvaluationConfig(examples=1), resolution=64)
+    assert choice.files["lpips"].name == "features.safetensors" and choice.checksums != cached.checksums
+    a, b = _images(2, 64), _images(2, 64, seed=1)
+    assert torch.equal(choice.load()[1](a, b), cached.load()[1](a, b))
+
+
+def test_a_missing_backbone_is_an_error(alexnet: Path, tmp_path: Path) -> None:
+    """It was asked for by its path, whatever lies in torch's cache."""
+    assert alexnet.is_file()
+    with pytest.raises(ValueError, match=r"evaluation\.lpips_backbone.*nowhere\.pth is no file.*features\.0\.weight"):
+        choose(EvaluationConfig(lpips_backbone=str(tmp_path / "nowhere.pth"), examples=1), resolution=64)
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,12 @@ def test_a_figure_becomes_a_small_picture_on_white_or_is_refused(monkeypatch: py
         pictures.shrunk(figure)
 
 
+def test_a_picture_that_there_is_not_is_refused_before_any_run(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no such picture: nothing; there are demo, link"):
+        pictures.main(tmp_path / "runs", "tuning", "nothing")
+    assert not (tmp_path / "runs").exists()
+
+
 def test_every_run_of_the_pictures_is_a_command(tmp_path: Path) -> None:
     assert {run for run, _ in pictures.PICTURES.values()} == set(pictures.RUNS)
     (tmp_path / "my pictures").mkdir()

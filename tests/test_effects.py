@@ -54,14 +54,6 @@ def test_no_perturbation_at_all() -> None:
     assert effects.change.shape == (0, 8, 3, 5) and effects.average.value.shape == (0, 3, 5)
 
 
-def test_effects_per_length() -> None:
-    own = tuned()
-    values = torch.ones(5, 2, 3)
-    for unit in range(5):
-        expected = 1 / own.step_norm[unit].mean()
-        torch.testing.assert_close(own.per_length(values)[unit], expected.expand(2, 3))
-
-
 def test_long_tables() -> None:
     table = long_table({"a": ["x", "y"], "b": torch.tensor([5, 6, 7])}, {"c": np.arange(6).reshape(2, 3), "d": 1.5})
     assert table.to_dict("list") == {

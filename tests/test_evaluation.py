@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from helpers.fakes import NAMES, FakeClassifier, FakeGenerator, make_config, make_context
+from helpers.findings import make_artifacts, make_ctx
 from sklearn.metrics import r2_score
 from torch import Tensor
 
@@ -28,7 +29,10 @@ from lis.linking.evaluation import (
 )
 from lis.linking.link import link, load_link
 from lis.linking.pairs import pairs
-from lis.store import Artifact
+from lis.report.evaluation import explained, nothing_explained
+from lis.report.page import abstract
+from lis.report.source import source
+from lis.store import Artifact, Recipe, Store
 from lis.streams import Stream
 
 
@@ -147,9 +151,9 @@ def test_examples_are_the_first_of_each_class(artifact: Artifact, cycled: dict[s
     examples, first = artifact.tensors("examples"), [0, 1, 20, 21, 40, 41]
     assert examples["class_index"].tolist() == [0, 0, 1, 1, 2, 2]
     assert examples["sample_index"].tolist() == cycled["sample_index"][first].tolist()
-    for name, source in (("image", "image"), ("cycled", "image_cycled")):
+    for name, original in (("image", "image"), ("cycled", "image_cycled")):
         assert examples[name].dtype == torch.uint8
-        torch.testing.assert_close(examples[name].float() / 127.5 - 1, cycled[source][first], atol=0.005, rtol=0)
+        torch.testing.assert_close(examples[name].float() / 127.5 - 1, cycled[original][first], atol=0.005, rtol=0)
 
 
 def test_batches_do_not_matter(tmp_path: Path, artifact: Artifact) -> None:
@@ -228,6 +232,46 @@ def test_only_single_batches_of_images_are_drawn(ctx: Context, monkeypatch: pyte
     measure(ctx, samples, [PixelL2()])
     assert max(sizes) <= ctx.config.batch_size + 3
     assert sum(sizes) <= 3 * 60 + 2 * len(sizes)
+
+
+class _Deaf(FakeClassifier):
+    """Units that have nothing to do with w."""
+
+    def features(self, image: Tensor) -> Tensor:
+        return (1e5 * super().features(image)).sin()
+
+
+@pytest.mark.parametrize("deaf", [True, False])
+def test_a_link_that_explains_nothing_is_called_that_at_the_top(tmp_path: Path, deaf: bool) -> None:
+    """R² of w as scikit-learn has it, up to the few pairs that stand for the variance."""
+    generator = FakeGenerator(spread=1.0)
+    classifier = (_Deaf if deaf else FakeClassifier)(generator)
+    ctx = make_context(tmp_path, generator, classifier, pairs__accept="any")
+    artifact, test = evaluation(ctx), pairs(ctx, "test").tensors("pairs")
+    r2 = r2_score(test["w"], load_link(link(ctx))(test["r"]).detach(), multioutput="variance_weighted")
+    assert explained(artifact.table("summary")) == pytest.approx(r2, abs=0.15)
+    text = abstract(source(make_ctx(tmp_path), {"evaluation": artifact}))
+    assert ("This link explains nothing: on new samples R² of w is" in text) == deaf == (r2 < 0.1)
+
+
+@pytest.mark.parametrize(
+    ("random", "within", "words"),
+    [
+        (0.46, 0.1, "This link explains nothing: on new samples R² of w is 0.080"),
+        (0.2, 0.46, "Beyond the class this link explains nothing: within classes R² of w is 0.080"),
+        (0.2, 0.4, ""),
+    ],
+)
+def test_what_a_link_explains_beyond_the_class_is_told(
+    tmp_path: Path, random: float, within: float, words: str
+) -> None:
+    made = make_artifacts(tmp_path)["evaluation"]
+    summary = made.table("summary").assign(ratio_random=random, ratio_within_class=within)
+    recipe = Recipe("evaluation", 1, {"r": random, "within": within})
+    changed = Store(tmp_path).make(recipe, lambda draft: draft.table("summary", summary))
+    text = nothing_explained(source(make_ctx(tmp_path), {"evaluation": changed}))
+    assert text.startswith(words) and bool(text) == bool(words)
+    assert nothing_explained(source(make_ctx(tmp_path), {})) == ""
 
 
 def test_bad_evaluation_settings_are_found_early(tmp_path: Path) -> None:

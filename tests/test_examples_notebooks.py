@@ -37,35 +37,51 @@ def numbers(text: str, pattern: str) -> list[float]:
     return [float(number) for number in re.findall(r"(?<![\w.])-?\d+(?:\.\d+)?", line.replace("−", "-"))]
 
 
+def arrived(text: str, which: str) -> tuple[float, float, float, float, float]:
+    """Of a TuneResult over all 30 samples: percent that arrives, own, others, percent of more and of beyond."""
+    *_, share, own, others, more, _, beyond, bound = numbers(text, rf"{which}TuneResult of unit \d+ .* 30 samples, ")
+    assert bound == 99
+    return share, own, others, more, beyond
+
+
 def first_unit(text: str) -> None:
-    """Little arrives, the others move more, the pugs are less sure, and most random steps do more."""
-    *_, arrives, on_target, off_target = numbers(text, r"TuneResult of unit \d+ .* 30 samples, 7 steps;")
-    assert abs(arrives) < 10 and abs(on_target) < 0.5 * off_target
+    """Most arrives along the pattern, little along the row; the unit moves more than at random, certainty does not."""
+    share, own, others, more, beyond = arrived(text, "along the pattern: ")
+    assert share > 60 and own > 1.5 * others and others > 1 and more < 15 and beyond > 50
+    share, of_row, others, more, _ = arrived(text, "along the row: ")
+    assert abs(share) < 15 and abs(of_row) < 0.8 * others and more > 30
+    moved, low, high, as_far, count = numbers(text, r"unit \d+ moves by")
+    assert abs(moved - own) < 0.1 and low < high < 0.7 * moved and (as_far, count) == (0, 20)
     (start,), (end,) = numbers(text, "probability of pug, at first:"), numbers(text, r"at the end of unit \d+:")
-    *_, as_low, count = numbers(text, "after a random step:")
-    assert end < start - 0.05 and as_low > 0.5 * count == 10
+    *_, halved, count = numbers(text, "after a random step:")
+    assert start > 0.9 and end < 0.1 and halved > 0.3 * count == 6
 
 
 def own_models(text: str) -> None:
-    """Two thirds are position and size, most of the rest is colour, none is shape; far out; no more than at random."""
-    share = {name: numbers(text, f"{name} +") for name in ("all", "shape", "position and size", "colour")}
-    whole, mean = share["all"][0], {name: values[0] for name, values in share.items()}
-    assert 0.55 < mean["position and size"] / whole < 0.78 and abs(mean["shape"]) < 0.2 * whole
-    assert 0.5 < mean["colour"] / (whole - mean["position and size"]) < 1.2
-    assert share["position and size"][1] > 0.5 * (mean["position and size"] - mean["colour"])
+    """Size and colour together, neither alone, no other part; hardly any random step does as much, some come near."""
+    names = ("all", "shape", "position", "size", "colour", "size and colour")
+    mean = {name: numbers(text, rf"{name} +(?=[-\d])")[0] for name in names}
+    whole = mean["all"]
+    assert 0.15 < whole < 0.5 and mean["size and colour"] > 0.7 * whole
+    assert mean["size"] + mean["colour"] < 0.6 * whole and max(abs(mean["shape"]), abs(mean["position"])) < 0.1 * whole
     r2 = dict(zip(CODES, numbers(text, "R² on test pairs "), strict=True))
     assert min(r2[name] for name in CODES[:5]) > 0.5 > 0.4 > max(r2[name] for name in CODES[5:])
     moved = dict(zip(CODES, numbers(text, "moved "), strict=True))
-    assert moved["x"] > 5 and moved["y"] < -5 and moved["size"] > 1  # to the right, up, and larger
-    assert moved["green"] > 5 and moved["red"] < 0 and moved["blue"] < 0
+    assert moved["size"] > 1.5 and max(moved[name] for name in ("red", "green", "blue")) < -1  # larger, and darker
+    assert max(abs(moved[name]) for name in CODES[:3]) < 0.3 and max(abs(moved["x"]), abs(moved["y"])) < 1.5
+    share, own, others, _, beyond = arrived(text, "")
+    assert abs(share - 100 * whole) < 1 and others > own and beyond > 90
     low, high, as_large, count = numbers(text, "random steps:")
-    assert 0 < low < whole < high and 2 <= as_large < 0.5 * count == 10
+    assert low < 0.3 * whole and high > 0.6 * whole and as_large <= 0.1 * count == 2
 
 
 def read_a_run(text: str) -> None:
-    """Hardly anything arrives, with a handful of controls and 300 pairs."""
-    table = re.findall(r"^\d+ +\d+ +(-?\d\.\d+) +(\d+\.\d+)$", text, re.MULTILINE)
-    assert len(table) == 6 and all(float(share) < 0.1 < 1 < float(others) for share, others in table)
+    """A part arrives, more than at random and than the others move; w mostly stops; few controls and pairs."""
+    table = re.findall(r"^\d+ +\d+((?: +-?\d+\.\d+){6})$", text, re.MULTILINE)
+    rows = [[float(value) for value in row.split()] for row in table]
+    assert len(rows) == 6
+    for share, own, control, others, more, beyond in rows:
+        assert 0 < share < 0.8 and own > 1.5 * control and own > others and more < 0.3 and beyond > 0.5
     assert "(60, 2, 300.0)" in text
 
 

@@ -15,8 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from lis.report import comparison, evaluation, layouts, similarity
-from lis.report import comparison as comparison_module
+from lis.report import comparison, evaluation, gains, layouts, similarity
 from lis.report import link as link_module
 from lis.report.marks import ONE_SIDED, density, enlarged, facets, matrices, padded, wants_log
 from lis.report.page import Wiring, schematic
@@ -45,6 +44,11 @@ def pixels(image: np.ndarray) -> np.ndarray:
     return image.transpose(0, 2, 3, 1)
 
 
+def similarity_figure(draws: int = 5) -> Figure:
+    """ARI and RSA, beside permutations and random classes."""
+    return similarity.similarity_figure(findings.similarity(), findings.permutations(), findings.random_classes(draws))
+
+
 def wiring(**changes: object) -> Wiring:
     facts = {"generator": "World", "classifier": "Net $x", "link": "LR", "link_detail": "40 → 64", "classes": 3}
     return Wiring(**({"w_dim": 64, "units": 40, "resolution": 16} | facts | changes))  # pyright: ignore[reportArgumentType]
@@ -58,7 +62,7 @@ def pictures() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def test_figures_leave_no_global_state() -> None:
     before = dict(matplotlib.rcParams)
-    raster(similarity.similarity_figure(findings.similarity()))
+    raster(similarity_figure())
     assert dict(matplotlib.rcParams) == before
     program = "import sys, lis.report.page, lis.report.comparison; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
@@ -151,7 +155,17 @@ def test_class_colours_do_not_depend_on_what_is_shown() -> None:
 
 def test_similarity_writes_the_means() -> None:
     table = findings.similarity()
-    assert f"{table['ari_w'].mean():.2f}" in texts(similarity.similarity_figure(table))
+    assert f"{table['ari_w'].mean():.2f}" in texts(similarity_figure())
+
+
+def test_similarity_stands_beside_its_permutations_and_random_classes() -> None:
+    figure = similarity_figure(draws=5)
+    clusters, geometry = figure.axes
+    assert [len(dots(axis, "_")) for axis in (clusters, geometry)] == [2, 6]  # means of permutations
+    diamonds = [line for axis in (clusters, geometry) for line in axis.lines if line.get_marker() == "D"]
+    drawn = [line for line in diamonds if len(np.atleast_1d(line.get_xdata()))]
+    assert [len(np.atleast_1d(line.get_ydata())) for line in drawn] == [5] * 6
+    assert "random classes" in texts(figure) and "random classes" not in texts(similarity_figure(draws=0))
 
 
 def test_ridge_path_marks_the_chosen_point_and_the_equally_good() -> None:
@@ -259,7 +273,7 @@ def test_gains_are_drawn_with_their_sign() -> None:
             "margin": [0.03, 0.01, np.nan],
         }
     )
-    figure = comparison_module.gains_figure(table, {"fc_l1": "FC-L1", "fc_l2": "FC-L2"})
+    figure = gains.gains_figure(table, {"fc_l1": "FC-L1", "fc_l2": "FC-L2"})
     axis = figure.axes[0]
     assert sorted(round(x, 6) for x, _ in dots(axis)) == [-5, 1, 20]
     low, high = axis.get_xlim()
@@ -269,7 +283,7 @@ def test_gains_are_drawn_with_their_sign() -> None:
 
 
 def test_encodings() -> None:
-    first, second = (similarity.similarity_figure(findings.similarity()) for _ in range(2))
+    first, second = (similarity_figure() for _ in range(2))
     assert svg(first) == svg(second) and b"<svg" in svg(first)
     image = raster(first)
     assert image.size == (int(first.get_figwidth() * DPI), int(first.get_figheight() * DPI))

@@ -14,8 +14,9 @@ from matplotlib.quiver import Quiver
 from matplotlib.text import Text
 
 from lis.motion.matching import MOVED, recovered_table
+from lis.report.fields import FieldRow, PathRow, fields, hues, paths, wheel
 from lis.report.matching import errors, recovered
-from lis.report.motion import FieldRow, PathRow, ellipse, fields, hues, movement, parts, paths, unit_colours, wheel
+from lis.report.motion import ellipse, movement, parts, unit_colours
 from lis.report.style import SERIES, raster, sheet
 
 pytestmark = pytest.mark.usefixtures("page_style")

@@ -26,7 +26,7 @@ from lis.report.marks import ONE_SIDED, TWO_SIDED, heat, matrix
 from lis.report.pictures import Block, Row, trajectories
 from lis.report.relevance import combinations, correlation, over_samples, relevance_figure, upset
 from lis.report.sparsity import label_sparsity, unit_sparsity
-from lis.report.style import PARTS, SERIES, class_colours, label_colours, raster, sheet
+from lis.report.style import MUTED, PAIRING, PARTS, SERIES, class_colours, label_colours, raster, sheet
 from lis.report.tables import column, known, records, where
 from lis.report.transfer import agreement_figure as class_agreement
 from lis.report.transfer import transfer_figure
@@ -117,7 +117,7 @@ def test_ranking_shows_the_first_units_and_how_sure_they_are(units: Artifact) ->
     segments = [c.get_segments()[0][:, 0].tolist() for c in axis.collections if isinstance(c, LineCollection)]
     np.testing.assert_allclose(segments, [(row["low"], row["high"]) for row in rows], rtol=1e-6)
     filled = [line.get_markerfacecolor() != "white" for line in axis.lines if line.get_marker() == "o"]
-    assert filled == [row["p_control"] <= 0.05 for row in rows]
+    assert filled == [row["larger"] for row in rows]
     assert "eye (too small)" in texts(figure) and axis.title.get_text() == ""
 
 
@@ -163,11 +163,13 @@ def test_unit_sparsity_has_a_dot_per_label_and_measure(units: Artifact) -> None:
     for measure in MEASURES:
         expected = [(row["sparsity"], at) for at, row in enumerate(records(where(table, measure=measure)))]
         np.testing.assert_allclose(points(panel(figure, measure)), expected, rtol=1e-6)
+        beside = [row["control"] for row in records(where(table, measure=measure))]
+        np.testing.assert_allclose(points(panel(figure, measure), "|")[:, 0], beside, rtol=1e-6)
     assert "tongue" in texts(figure)
 
 
 def test_the_map_has_every_unit_in_the_colour_of_its_label(units: Artifact) -> None:
-    table = units.table("map")
+    table = units.table("map").merge(units.table("faithfulness")[["unit", "reached"]], on="unit")
     figure = map_figure(table, COLOURS)
     found = {}
     for spots in (c for c in figure.axes[0].collections if isinstance(c, PathCollection)):
@@ -176,7 +178,9 @@ def test_the_map_has_every_unit_in_the_colour_of_its_label(units: Artifact) -> N
     expected = {(round(row["x"], 5), round(row["y"], 5)): COLOURS[row["label"]] for row in records(table)}
     assert {place: colour for place, colour in found.items() if np.isfinite(place).all()} == expected
     label = str(table["label"].iloc[0])
-    assert f"{label} ({len(where(table, label=label))})" in texts(figure)
+    assert f"{label} ({len(where(table, label=label, reached=True))})" in texts(figure)
+    pale = [c for c in figure.axes[0].collections if isinstance(c, PathCollection) and c.get_alpha() == 0.2]
+    assert sum(len(np.asarray(c.get_offsets())) for c in pale) == np.sum(~table["reached"]) > 0
 
 
 def test_branches_equal_those_of_scipy() -> None:
@@ -222,7 +226,9 @@ def test_relevance_shows_every_unit_and_counts_the_relevant(units: Artifact) -> 
 
 
 def test_relevance_of_units_that_do_nothing() -> None:
-    table = pd.DataFrame({"unit": [1, 2], "class": "pug", "change": 0.0, "relevance": 0.0, "relevant": False})
+    table = pd.DataFrame(
+        {"unit": [1, 2], "class": "pug", "change": 0.0, "relevance": 0.0, "relevant": False, "larger": False}
+    )
     figure = relevance_figure(table, pd.DataFrame({"class": [], "change": []}), ["pug"], 0.15)
     raster(figure)
     assert "0 relevant" in written(figure.axes[0]) and not figure.legends
@@ -300,10 +306,12 @@ def test_honesty_splits_units_at_the_null(units: Artifact) -> None:
     figure = faithfulness_figure(table, 8)
     left, right = figure.axes
     dots = points(left)
-    np.testing.assert_allclose(dots[:-1], table[["reencoded_share", "off_target"]], rtol=1e-6)
-    np.testing.assert_allclose(dots[-1], table[["reencoded_share", "off_target"]].mean(), rtol=1e-6)
-    beyond = int((column(table, "selectivity_p") <= 0.05).sum())
-    assert f"beyond 95 % of random directions ({beyond})" in texts(figure)
+    for reached, colour in ((False, MUTED), (True, PAIRING["cycle"])):
+        drawn = next(line for line in left.lines if line.get_color() == colour and line.get_marker() == "o")
+        expected = where(table, reached=reached)[["reencoded_share", "others"]]
+        np.testing.assert_allclose(np.asarray(drawn.get_xydata()), expected, rtol=1e-6)
+    np.testing.assert_allclose(dots[-1], table[["reencoded_share", "others"]].mean(), rtol=1e-6)
+    assert f"beyond random mixtures, q ≤ 0.05 ({np.sum(table['selective'])})" in texts(figure)
     assert sum(patch.get_height() for patch in right.patches) == len(table)  # pyright: ignore[reportAttributeAccessIssue]
     assert len(faithfulness_figure(table, 1).axes) == 1
 
@@ -401,6 +409,6 @@ def test_a_part_that_is_absent_has_no_outline_and_no_curve() -> None:
 
 def test_figures_leave_no_global_state(units: Artifact, tmp_path: Path) -> None:
     before = dict(matplotlib.rcParams)
-    raster(map_figure(units.table("map"), COLOURS)).save(tmp_path / "map.png")
+    raster(map_figure(units.table("map").assign(reached=True), COLOURS)).save(tmp_path / "map.png")
     raster(trajectories([Block("", "", [row(3)])]))
     assert dict(matplotlib.rcParams) == before

@@ -31,7 +31,7 @@ from lis.labels.coco import read_coco
 from lis.labels.labelme import read_labelme
 from lis.labels.manifest import MANIFEST, Manifest, Sample
 from lis.labels.png import read_mask
-from lis.units.images import read_photo
+from lis.units.photos import read_photo
 
 Rng = np.random.Generator
 DEEP = (*FORESEEN, RecursionError)

@@ -10,7 +10,7 @@ import pytest
 from helpers import findings
 from helpers.findings import make_job
 
-from lis.report.comparison import gain_table, gains, ratio_of_means
+from lis.report.gains import gain_table, gains, ratio_of_means
 from lis.report.jobs import load_jobs
 
 

@@ -12,14 +12,13 @@ import pytest
 import torch
 from helpers.fakes_units import LABELS, NAMES, FakeGenerator, look, tuning_context, use_fake_segmenter
 
-from lis.boundary import gan_counterfactuals as stage
 from lis.boundary.gan_counterfactuals import (
     GanCounterfactualsConfig,
-    _over_samples,
     gan_counterfactuals,
     validate_counterparts,
     with_largest_change,
 )
+from lis.boundary.gan_paths import _over_samples
 from lis.context import Context
 from lis.linking.link import link, load_link
 from lis.linking.pairs import pairs
@@ -29,14 +28,8 @@ from lis.quantify.measures import MEASURES
 from lis.report.tables import column, records, where
 from lis.store import Artifact
 from lis.streams import Stream
-from lis.units import tuning
 
 CONFIG = GanCounterfactualsConfig(samples=3, steps=5, examples=2, units=3)
-
-
-def use_fakes(patch: pytest.MonkeyPatch) -> None:
-    use_fake_segmenter(patch)
-    patch.setattr(stage, "load_segmenter", tuning.load_segmenter)
 
 
 def context(root: Path, generator: Any = None, **overrides: Any) -> Context:
@@ -46,7 +39,7 @@ def context(root: Path, generator: Any = None, **overrides: Any) -> Context:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Context, Artifact]:
     with pytest.MonkeyPatch.context() as patch:
-        use_fakes(patch)
+        use_fake_segmenter(patch)
         ctx = context(tmp_path_factory.mktemp("run"))
         return ctx, gan_counterfactuals(ctx)
 
@@ -133,13 +126,13 @@ def test_shown_are_a_typical_way_and_its_units_tuned(run: tuple[Context, Artifac
     _, probability, _ = look(ctx, load_link(link(ctx))(r[None])[0])
     torch.testing.assert_close(artifact.tensors("tuned")["probability"][3, -1], probability, rtol=1e-3, atol=1e-4)
     for row in records(tuned):
-        assert row["own"] == float(paths["shift"][records(shown)[row["example"]]["row"], row["unit"]])
+        assert row["shift"] == float(paths["shift"][records(shown)[row["example"]]["row"], row["unit"]])
 
 
 def test_any_blocks_give_the_same(
     tmp_path: Path, run: tuple[Context, Artifact], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use_fakes(monkeypatch)
+    use_fake_segmenter(monkeypatch)
     other = gan_counterfactuals(context(tmp_path, tuning__seed_block=1, batch_size=3))
     for name in ("samples", "measures", "units", "examples"):
         pd.testing.assert_frame_equal(other.table(name), run[1].table(name), rtol=1e-4, atol=1e-5)
@@ -147,7 +140,7 @@ def test_any_blocks_give_the_same(
 
 
 def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    use_fakes(monkeypatch)
+    use_fake_segmenter(monkeypatch)
     generator, made = FakeGenerator(), list[str]()
     ctx = context(tmp_path, generator)
     pairs(ctx, "test")

@@ -14,7 +14,7 @@ import pytest
 from helpers.pickled import forget_peak, peak_memory
 from PIL import Image
 
-from lis.units.images import read_photo
+from lis.units.photos import read_photo
 
 SIZE = 8
 
@@ -103,7 +103,7 @@ def test_a_picture_whose_decoder_takes_more_memory_may_have_fewer_pixels(
     image = Image.new("CMYK" if kind == "JPEG" else "RGB", (40, 20))
     image.save(tmp_path / "a", kind, **({"progressive": True} if kind == "JPEG" else {}))
     assert not read_photo(tmp_path / "a", SIZE).reason
-    monkeypatch.setattr("lis.units.images.LARGEST_AREA", 2**60)
+    monkeypatch.setattr("lis.units.photos.LARGEST_AREA", 2**60)
     monkeypatch.setattr("lis.images._MEMORY", 799 * 12)
     assert "40 × 20 pixels: expected at most" in read_photo(tmp_path / "a", SIZE).reason
     monkeypatch.undo()

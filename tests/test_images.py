@@ -29,16 +29,9 @@ from lis.report.page import write_report
 from lis.report.source import source
 from lis.store import Artifact
 from lis.streams import Stream
-from lis.units import images
-from lis.units.images import (
-    Mahalanobis,
-    _content,
-    photo_files,
-    read_photo,
-    share_below,
-    user_images,
-    validate_images,
-)
+from lis.units import photos
+from lis.units.images import Mahalanobis, _content, share_below, user_images, validate_images
+from lis.units.photos import Photo, photo_files, read_photo
 
 SIZE = 8
 
@@ -96,7 +89,7 @@ def test_a_picture_of_the_right_size_is_taken_as_it_is(tmp_path: Path) -> None:
     assert (photo.name, photo.width, photo.height, photo.note, photo.reason) == ("a.png", SIZE, SIZE, "", "")
 
 
-def colour(photo: images.Photo) -> list[int]:
+def colour(photo: Photo) -> list[int]:
     """Mean colour of a picture that can be used."""
     assert photo.image is not None, photo.reason
     assert photo.image.shape == (3, SIZE, SIZE)
@@ -216,7 +209,7 @@ def test_what_cannot_be_used_has_a_reason(tmp_path: Path, write: Any, reason: st
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     png(tmp_path / "a.png", GREY)
-    monkeypatch.setattr(images, "LARGEST_FILE", 10)
+    monkeypatch.setattr(photos, "LARGEST_FILE", 10)
     assert "MB: expected at most" in read_photo(tmp_path / "a.png", SIZE).reason
 
 
@@ -443,7 +436,7 @@ def test_a_folder_without_pictures_is_found_before_any_work(tmp_path: Path, make
 def test_no_folder_and_too_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"which pictures\? .*images=<folder>"):
         validate_images(make_context(tmp_path).config)
-    monkeypatch.setattr(images, "MOST", 2)
+    monkeypatch.setattr(photos, "MOST", 2)
     for k in range(3):
         png(tmp_path / f"{k}.png", GREY)
     with pytest.raises(ValueError, match="has 3 files, those in folders inside included: expected 1 to 2 PNG"):

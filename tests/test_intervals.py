@@ -12,8 +12,8 @@ from helpers.shapes import apart
 from torch import Tensor
 
 from lis import statistics
-from lis.statistics import interval, resample
-from lis.units.ranking import axial_interval, change_interval, p_control
+from lis.statistics import interval, p_control, resample
+from lis.units.ranking import axial_interval, change_interval
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -26,7 +26,7 @@ def test_an_interval_of_axes_equals_plain_resampling(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(statistics, "AT_ONCE", at_once)
     degrees = (80 + 20 * torch.rand(3, 6, 2, generator=torch.Generator().manual_seed(0)) + 90) % 180 - 90
     degrees[0, :2, 0] = torch.nan
-    counts = resample(6, np.random.default_rng(0), 40)
+    counts = resample(torch.zeros(6, dtype=torch.int64), np.random.default_rng(0), 40)
     low, high = axial_interval(degrees, counts)
     for place in np.ndindex(3, 2):
         x = degrees[place[0], :, place[1]].tolist()
@@ -41,22 +41,24 @@ def test_an_interval_of_axes_equals_plain_resampling(monkeypatch: pytest.MonkeyP
 
 
 def test_only_the_angle_is_an_axis() -> None:
-    change, counts = random(4, 7, 2, 5), resample(7, np.random.default_rng(0), 50)
+    change, counts = random(4, 7, 2, 5), resample(torch.zeros(7, dtype=torch.int64), np.random.default_rng(0), 50)
     low, high = change_interval(change, counts)
     ends = (low, high), interval(change, counts), axial_interval(change[..., 4], counts)
     for found, linear, axial in zip(*ends, strict=True):
         torch.testing.assert_close(found[..., :4], linear[..., :4])
         torch.testing.assert_close(found[..., 4], axial)
-    assert axial_interval(torch.ones(0, 4, 3), resample(4, np.random.default_rng(0)))[0].shape == (0, 3)
+    assert axial_interval(torch.ones(0, 4, 3), resample(torch.zeros(4, dtype=torch.int64), np.random.default_rng(0)))[
+        0
+    ].shape == (0, 3)
 
 
 def test_one_sample_has_no_interval() -> None:
     values = torch.tensor([[1.0, torch.nan, torch.nan], [1.0, 2.0, torch.nan], [torch.nan] * 3])
-    low, high = interval(values, resample(3, np.random.default_rng(0)))
+    low, high = interval(values, resample(torch.zeros(3, dtype=torch.int64), np.random.default_rng(0)))
     assert low.isnan().tolist() == high.isnan().tolist() == [True, False, True]
-    low, _ = interval(torch.ones(2, 1, 3), resample(1, np.random.default_rng(0)))
+    low, _ = interval(torch.ones(2, 1, 3), resample(torch.zeros(1, dtype=torch.int64), np.random.default_rng(0)))
     assert low.isnan().all()
-    low, _ = interval(torch.ones(0, 4, 3), resample(4, np.random.default_rng(0)))
+    low, _ = interval(torch.ones(0, 4, 3), resample(torch.zeros(4, dtype=torch.int64), np.random.default_rng(0)))
     assert low.shape == (0, 3)
 
 
@@ -65,7 +67,7 @@ def test_p_equals_counting() -> None:
     null[:4, 0, 0] = torch.nan
     observed[2, 1, 1] = torch.nan
     null[3, 0, 1] = -observed[0, 0, 1]  # as large counts
-    p = p_control(observed, null)
+    p = p_control(observed, null.expand(6, *null.shape))
     for place in np.ndindex(*observed.shape):
         known = [x for x in null[:, *place[1:]].tolist() if x == x]
         expected = (1 + sum(abs(x) >= abs(observed[place]) for x in known)) / (1 + len(known))
@@ -76,5 +78,5 @@ def test_p_equals_counting() -> None:
 
 
 def test_without_random_directions_there_is_no_p() -> None:
-    assert p_control(random(4, 2), random(0, 2)).isnan().all()
-    assert p_control(random(4, 2), torch.full((3, 2), torch.nan)).isnan().all()
+    assert p_control(random(4, 2), random(4, 0, 2)).isnan().all()
+    assert p_control(random(4, 2), torch.full((4, 3, 2), torch.nan)).isnan().all()

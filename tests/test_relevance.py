@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.perturbed import CLASSES, tuned
+import torch
+from helpers.perturbed import CLASSES, null, reached, tuned
 
-from lis.units.tuned import Tuned
-from lis.units.unit_statistics import (
+from lis.statistics import benjamini_hochberg
+from lis.units.class_relevance import (
     control_relevance,
     relevance,
     relevance_correlation,
@@ -17,6 +18,7 @@ from lis.units.unit_statistics import (
     seeds_of_relevant,
     shared,
 )
+from lis.units.tuned import Tuned
 
 
 def moved(own: Tuned, unit: int, class_index: int) -> list[float]:
@@ -27,9 +29,10 @@ def moved(own: Tuned, unit: int, class_index: int) -> list[float]:
 
 
 def test_relevance_equals_plain_loops() -> None:
-    own, null = tuned(6), tuned(4, seed=1, directions=True)
-    table: Any = relevance(own, null, 0.15).set_index(["unit", "class"])
-    random: Any = control_relevance(null)
+    own, beside = tuned(6), tuned(4, seed=1, directions=True)
+    table: Any = relevance(own, null(6, beside), torch.arange(6) > 0, 0.15).set_index(["unit", "class"])
+    random: Any = control_relevance(beside)
+    np.testing.assert_allclose(table["q"], benjamini_hochberg(table["p_control"].to_numpy()))
     assert len(table) == 12 and len(random) == 8 and random["name"].iloc[0] == "random 10"
     for p, unit in enumerate(own.unit.tolist()):
         for c, name in enumerate(CLASSES):
@@ -40,9 +43,11 @@ def test_relevance_equals_plain_loops() -> None:
             rows = own.class_index == c
             flips = own.prediction[p, rows, -1] != own.prediction[p, rows, 0]
             assert row["flipped"] == pytest.approx(flips.float().mean().item())
-            others = [abs(np.mean(moved(null, n, c))) / null.step_norm[n, 0].item() for n in range(4)]
-            larger = sum(other >= abs(change) / own.step_norm[p, 0].item() for other in others)
-            assert row["p_control"] == pytest.approx((1 + larger) / 5)
+            others = [abs(np.mean(moved(beside, n, c))) for n in range(4)]
+            larger = sum(other >= abs(change) for other in others)
+            assert row["p_control"] == pytest.approx((1 + larger / 2) / 3)  # two are a direction and its opposite
+            assert row["control"] == pytest.approx(sum(other >= 0.15 for other in others) / 4)
+            assert row["reached"] == (p > 0) and row["larger"] == (row["q"] <= 0.05 and p > 0)
 
 
 def test_changes_of_the_leading_units_sample_by_sample() -> None:
@@ -73,7 +78,7 @@ def test_correlation_between_classes() -> None:
 
 def test_shared_units_and_robust_classes() -> None:
     own = tuned(40, per_class=3)
-    table: Any = relevance(own, tuned(3, seed=1), 0.15)
+    table: Any = relevance(own, null(40, tuned(3, seed=1)), reached(40), 0.15)
     wide: Any = table.pivot_table(index="unit", columns="class", values="relevance")
     expected = []
     for unit, row in wide.iterrows():
@@ -92,6 +97,9 @@ def test_shared_units_and_robust_classes() -> None:
         assert robust.loc[name, "mean"] == pytest.approx(wide[name].mean())
         assert robust.loc[name, "median"] == pytest.approx(wide[name].median())
         assert robust.loc[name, "relevant"] == (wide[name] >= 0.15).sum()
+        mine: Any = table[table["class"] == name]
+        assert robust.loc[name, "control"] == pytest.approx(mine["control"].mean())
+        assert robust.loc[name, "larger"] == (mine["larger"] & mine["relevant"]).sum()
         flips = own.flipped[:, own.class_index == c]
         assert robust.loc[name, "flipped"] == pytest.approx(flips.float().mean().item())
 
@@ -99,7 +107,7 @@ def test_shared_units_and_robust_classes() -> None:
 def test_no_unit_is_relevant() -> None:
     own = tuned(3)
     own.probability[:] = 0.2
-    table: Any = relevance(own, tuned(0, directions=True), 0.15)
+    table: Any = relevance(own, null(3, tuned(0, directions=True)), reached(3), 0.15)
     assert not table["relevant"].any() and table["p_control"].isna().all()
     assert len(shared(table)) == 0 and robustness(table, CLASSES)["relevant"].tolist() == [0, 0]
     assert np.isnan(relevance_correlation(own)["r"]).all()
@@ -109,7 +117,7 @@ def test_no_unit_is_relevant() -> None:
 def test_a_class_without_samples() -> None:
     own = tuned(3)
     own.class_index.zero_()
-    table: Any = relevance(own, tuned(2, seed=1, directions=True), 0.15)
+    table: Any = relevance(own, null(3, tuned(2, seed=1, directions=True)), reached(3), 0.15)
     empty: Any = table[table["class"] == "bee"]
     assert empty["change"].isna().all() and not empty["relevant"].any() and empty["p_control"].isna().all()
     assert len(seeds_of_relevant(own, 2)) == 2 * 8

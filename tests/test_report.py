@@ -180,11 +180,13 @@ def test_the_top_and_tail_of_a_page_may_fail_too(
 ORDER = [
     "unit", "direction", "images",
     "examples", "distance", "principal_components", "classes", "true_factors", "similarity", "single_units",
+    "omitted",
     "parts", "tuned_units", "measures", "sparsity", "unit_map", "class_relevance", "transfer", "faithfulness", "truth",
+    "intervention", "planted",
     "motion", "matching",
     "counterfactuals", "across_the_boundary", "gradcam", "directions", "sparse", "boundary_truth", "contrast",
     "gan_counterfactuals",
-    "fit", "units", "classifier", "linear_probe",
+    "fit", "units", "forward_model", "classifier", "linear_probe",
 ]  # fmt: skip
 """The page from top to bottom, a line per chapter."""
 ANALYSIS = """
@@ -477,7 +479,7 @@ def test_a_run_of_an_older_version_is_read_in_new_names(tmp_path: Path) -> None:
     jobs, _ = load_jobs([before, now])
     assert [job.values for job in jobs] == [{"link": "LR"}, {"link": "FC-L2"}]
     assert jobs[0].settings == jobs[1].settings
-    assert jobs[0].metrics["unit_statistics/reencoded_share"] == 0.5 and "units/others" not in jobs[0].metrics
+    assert jobs[0].metrics["unit_statistics/reencoded_share"] == 0.5 and jobs[0].metrics["units/others"] == 1.0
     assert stage_folder(before, "traversal") == before / "tables" / "strips"
     assert stage_folder(now, "traversal") == now / "tables" / "traversal" and jobs[0].units == 40
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lis.boundary.search import data_metric
+from lis.boundary.optimizers import data_metric
 from lis.classifiers.partnet import PartNet
 from lis.generators.partworld.generator import PartWorld
 from lis.linking.mlp import MLPLink

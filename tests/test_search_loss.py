@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lis.boundary.search import Landscape, Problems, Settings, counterfactual_loss, identity
 from lis.linking.linear import LinearLink
+from lis.memory import Batches
 
 UNITS, W_DIM, CLASSES = 6, 4, 3
 
@@ -25,7 +26,7 @@ def plain_cosine(a: list[float], b: list[float]) -> float:
 
 
 def plain_loss(land: Landscape, r: Tensor, shift: Tensor, origin: int, target: int) -> float:
-    """Eq. 3 for one sample, entry by entry."""
+    """Eq. 3 for one sample, entry by entry, with the logits of r + Δr or of its image."""
     moved = [float(a) + float(b) for a, b in zip(r, shift, strict=True)]
     weight, bias = HEAD.weight.tolist(), HEAD.bias.tolist()
     logits = [sum(w * x for w, x in zip(row, moved, strict=True)) + b for row, b in zip(weight, bias, strict=True)]
@@ -34,19 +35,28 @@ def plain_loss(land: Landscape, r: Tensor, shift: Tensor, origin: int, target: i
     def linked(point: list[float]) -> list[float]:
         return [sum(c * x for c, x in zip(row, point, strict=True)) + b for row, b in zip(coef, intercept, strict=True)]
 
+    if land.settings.objective == "image":
+        logits = [sum(s * x**2 for s, x in zip(row, linked(moved), strict=True)) for row in SIGHT.tolist()]
     same = plain_cosine(linked(r.tolist()), linked(moved))
     return -logits[target] + land.settings.lambda1 * logits[origin] - land.settings.lambda2 * same
 
 
 LINK = LinearLink.of(draws(UNITS, W_DIM, seed=1), draws(W_DIM, seed=2))
+SIGHT = draws(CLASSES, W_DIM, seed=11)
 HEAD = torch.nn.Linear(UNITS, CLASSES, dtype=torch.float64)
 HEAD.weight.data, HEAD.bias.data = draws(CLASSES, UNITS, seed=3), draws(CLASSES, seed=4)
 HEAD.requires_grad_(False)
 
 
-@pytest.fixture
-def land() -> Landscape:
-    return Landscape(LINK, HEAD, None, torch.ones(UNITS), False, Settings(lambda1=0.7, lambda2=3.0))
+def see(w: Tensor) -> Tensor:
+    """The logits of an image."""
+    return w**2 @ SIGHT.T
+
+
+@pytest.fixture(params=["link", "image"])
+def land(request: pytest.FixtureRequest) -> Landscape:
+    settings = Settings(request.param, lambda1=0.7, lambda2=3.0)
+    return Landscape(LINK, HEAD, see, Batches(2), None, torch.ones(UNITS), False, settings)
 
 
 @pytest.fixture
@@ -64,7 +74,7 @@ def test_identity_is_the_cosine_of_equation_4() -> None:
 
 def test_the_loss_is_equation_3(land: Landscape, problems: Problems) -> None:
     shift = draws(4, UNITS, seed=8)
-    found = land.loss(problems, shift, LINK(problems.r))
+    found = land.loss(problems, shift, LINK(problems.r))[0]
     ends = zip(problems.origin.tolist(), problems.target.tolist(), strict=True)
     expected = [plain_loss(land, problems.r[k], shift[k], *pair) for k, pair in enumerate(ends)]
     torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))
@@ -72,7 +82,7 @@ def test_the_loss_is_equation_3(land: Landscape, problems: Problems) -> None:
 
 def test_its_gradient_is_that_of_finite_differences(land: Landscape, problems: Problems) -> None:
     shift, step = draws(4, UNITS, seed=9).requires_grad_(), 1e-5
-    (gradient,) = torch.autograd.grad(land.loss(problems, shift, LINK(problems.r)).sum(), shift)
+    (gradient,) = torch.autograd.grad(land.loss(problems, shift, LINK(problems.r))[0].sum(), shift)
     for k in range(len(shift)):
         ends = int(problems.origin[k]), int(problems.target[k])
         for unit in range(UNITS):

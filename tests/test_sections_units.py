@@ -15,8 +15,10 @@ from helpers import findings, tuned_findings
 from helpers.tuned_findings import CLASSES, LABELS, RARE
 
 from lis.quantify.measures import MEASURES
-from lis.report import pictures, traversal, unit
+from lis.report import faithfulness as arrives
+from lis.report import pictures, relevance, traversal, tuning, unit
 from lis.report.faithfulness import faithfulness
+from lis.report.metrics import collect_metrics
 from lis.report.page import write_report
 from lis.report.pictures import blocks
 from lis.report.relevance import class_relevance
@@ -24,13 +26,13 @@ from lis.report.section import Maker, Section, build_sections
 from lis.report.source import Source, colours, label_names, source
 from lis.report.sparsity import sparsity
 from lis.report.style import class_colours, label_colours
-from lis.report.tables import column, known, records, where
+from lis.report.tables import column, known, mean, records, where
 from lis.report.transfer import transfer
 from lis.report.truth import truth
 from lis.report.tuning import tuned_units
 from lis.report.unit_map import unit_map
 from lis.report.unit_statistics import measures
-from lis.report.wording import changed, changed_between, number, share, words
+from lis.report.wording import changed, number, share, words
 from lis.store import Artifact
 from lis.units.tuned import Tuned
 
@@ -71,7 +73,8 @@ def learn(root: Path, own: Tuned, directions: int = 25) -> dict[str, Artifact]:
 
 
 def read(root: Path, artifacts: dict[str, Artifact], names: tuple[str, ...] = CLASSES) -> Source:
-    return source(findings.make_ctx(root, names), artifacts)
+    labels = artifacts["tuning"].json("facts")["labels"]
+    return source(findings.make_ctx(root, names, classes__labels=labels), artifacts)
 
 
 def sections(run: Source) -> dict[str, Section]:
@@ -141,13 +144,50 @@ def test_the_first_section_names_the_largest_change_of_area(run: Source, shown: 
     seen = known(where(table, interpreted=True), "change")
     area = where(seen, measure="area")
     top = records(area.assign(size=area["change"].abs()).nlargest(1, columns="size"))[0]
-    by = changed_between("area", top["change"], top["low"], top["high"])
+    by = changed("area", top["change"])
     assert "40 units went from" in section.lead
     assert (
         f"Unit {top['unit']} changes the area of a label most: {words(top['label'])} by {by} on average" in section.lead
     )
+    larger = known(seen, "q")["larger"].to_numpy(dtype=bool)
+    assert larger.tolist() == ((seen["q"] <= 0.05) & seen["reached"])[seen["q"].notna()].tolist()
     beyond = share(float((column(seen, "p_control") <= 0.05).mean()))
-    assert f"{beyond} are larger than in 95 % of random directions" in section.lead
+    tests = len(known(seen, "q"))  # 25 directions count no p that is small enough for any of so many
+    undecided = "Whether any is larger than random directions cannot be decided with so few random directions (25)"
+    assert undecided in section.lead and f"q ≤ 0.05 of one of {tests:,} tests takes a smaller p" in section.lead
+    random = "those of random directions"
+    assert f"{beyond} lie beyond 95 % of {random}, where chance alone would give 5 %" in section.lead
+    decided = tuning._lead(table, "")
+    assert f"{share(larger.mean())} are larger than {random} (q ≤ 0.05, and reached); {beyond} lie beyond" in decided
+    reached = np.sum(run.table("unit_statistics", "faithfulness")["reached"])
+    assert 0 < reached < 40 and f"{reached} of them moved themselves" in section.lead
+    told = "not whether it does anything. So few count a p down to 0.038 and no further."
+    assert "25 random directions and their opposites" in section.lead and told in section.lead
+
+
+@pytest.mark.parametrize(("link", "along"), [("lr", "pattern"), ("lr", "closed"), ("fc_l1", "link")])
+def test_where_the_null_was_not_measured_is_told(run: Source, link: str, along: str) -> None:
+    settings = {**run.facts.settings, "tuning.along": along}
+    other = replace(run, facts=replace(run.facts, link=link, settings=settings))
+    told = "was measured of linear links along link and pattern, and not of this"
+    assert (told in tuning._control(other)) == ((link, along) != ("lr", "pattern"))
+
+
+def test_what_random_directions_rest_on_is_told(run: Source, shown: dict[str, Section]) -> None:
+    """How far they go beside units, and how small a p can be, family by family."""
+    facts = run.json("unit_statistics", "control")
+    assert set(facts["tails"]) == {"larger", "relevant", "selective", "reached"}
+    lead = shown["What units change"].lead
+    assert f"They move w by {number(facts['length_ratio'], 2)} of what units do" in lead
+    assert f"In {share(facts['clipped'])} of samples w stops before" in lead
+    assert collect_metrics(run.artifacts)["units/control_length"] == pytest.approx(facts["length_ratio"])
+    light, heavy = ({"counted": counted, "variation": 0.7, "largest": 1.3} for counted in (0.2, 1.0))
+    fitted = "So many count a p down to 0.015; smaller ones are those of a tail fitted to the largest fifth of them, "
+    told = tuning._resolution(1 / 65, {"larger": light, "selective": heavy, "reached": light | {"counted": 0.0}})
+    assert told == fitted + "where that is light enough: 80 % of larger and 100 % of reached."
+    none = "So many count a p down to 0.015 and no further: in no family of tests is their tail light enough"
+    assert tuning._resolution(1 / 65, {"larger": heavy}).startswith(none)
+    assert tuning._resolution(1 / 20, {"larger": {"counted": 1.0}}) == "So few count a p down to 0.050 and no further."
 
 
 def test_the_table_has_the_first_units_of_every_label_and_measure(run: Source, shown: dict[str, Section]) -> None:
@@ -163,7 +203,7 @@ def test_the_table_has_the_first_units_of_every_label_and_measure(run: Source, s
             first = f"{own[0]['unit']} ({', '.join(facts)})"
             assert table.rows[line][place] == f"{first}, {own[1]['unit']}, {own[2]['unit']}"
             assert (own[0]["n"] < own[0]["samples"]) == (label == RARE)
-            assert ((line, place) in table.best) == (own[0]["p_control"] <= 0.05)
+            assert ((line, place) in table.best) == own[0]["larger"]
 
 
 def test_measures_are_compared_with_chance_and_a_normal_distribution(run: Source, shown: dict[str, Section]) -> None:
@@ -193,8 +233,9 @@ def test_the_map_names_the_commonest_label_and_the_most_selective_branch(
     run: Source, shown: dict[str, Section]
 ) -> None:
     lead = shown["Map of units"].lead
-    counts = run.table("unit_statistics", "map")["label"].value_counts()
-    assert f"most units change most is {counts.index[0]}: {counts.iloc[0]} of 40" in lead
+    reached = run.table("unit_statistics", "faithfulness")["reached"].to_numpy(bool)
+    counts = pd.Series(run.table("unit_statistics", "map")["label"].to_numpy()[reached]).value_counts()
+    assert f"most units change most is {counts.index[0]}: {counts.iloc[0]} of {reached.sum()} that" in lead
     shares = {}
     for row in records(run.table("unit_statistics", "clusters")):
         values = {label: row[label] for label in LABELS if label in row}
@@ -214,6 +255,12 @@ def test_relevance_counts_units_and_names_robust_classes(run: Source, shown: dic
     rows = {row[0]: row for row in section.tables[0].rows}
     pug = next(row for row in records(run.table("unit_statistics", "robustness")) if row["class"] == "pug")
     assert rows["pug"][1:4] == [number(pug["mean"], 2), number(pug["median"], 2), str(pug["relevant"])]
+    assert rows["pug"][4] == share(pug["control"])  # 25 directions decide nothing of 120 tests
+    assert "Whether any is relevant beyond random directions cannot be decided" in section.lead
+    larger = len(set(where(table, relevant=True, larger=True)["unit"]))
+    sets = {name: set(where(table, **{"class": name}, relevant=True)["unit"]) for name in CLASSES}
+    assert f"{share(mean(table, 'control'))} of units and classes" in section.lead
+    assert f"{larger} of the relevant units do more than a random mixture" in relevance._lead(table, sets, 0.15, True)
 
 
 def test_transfer_counts_directions_that_all_classes_share(run: Source, shown: dict[str, Section]) -> None:
@@ -223,14 +270,24 @@ def test_transfer_counts_directions_that_all_classes_share(run: Source, shown: d
     same = sum(len(set(signs)) == 1 for signs in several)
     assert len(several) >= 19 and f"for {same} of {len(several)} pairs of a label and a measure" in lead
     r = column(where(run.table("unit_statistics", "agreement"), measure="area"), "r").mean()
-    assert f"correlate at {r:+.2f} for area" in lead
+    random = column(where(run.table("unit_statistics", "agreement"), measure="area"), "control").mean()
+    said = f"correlate at {r:+.2f} ({random:+.2f} over random directions) for area".replace("-", "−")
+    assert said in lead
+    firsts = run.table("unit_statistics", "transfer_control").groupby(["label", "measure"])
+    several = [signs for signs in (np.sign(own["change"].dropna()) for _, own in firsts) if len(signs) > 1]
+    same = sum(len(set(signs)) == 1 for signs in several)
+    assert f"and the first of the random directions for {same} of {len(several)}" in lead
 
 
 def test_what_arrives_is_the_median(run: Source, shown: dict[str, Section]) -> None:
     table, lead = run.table("unit_statistics", "faithfulness"), shown["What arrives"].lead
     assert f"shows {share(float(np.median(column(table, 'reencoded_share'))))} of the change that was asked" in lead
-    assert f"move by {number(column(table, 'off_target').mean(), 2)} of their standard deviations" in lead
-    assert f"{share(float((column(table, 'selectivity_p') <= 0.05).mean()))} of the units are more selective" in lead
+    assert f"move by {number(column(table, 'others').mean(), 2)} of their standard deviations" in lead
+    assert "Whether any is more selective than random directions cannot be decided" in lead
+    assert f"{share(mean(table, 'selective'))} of the units are more selective" in arrives._selective(table)
+    assert f"{np.sum(table['reached'])} of {len(table)} units are reached" in lead
+    random = share(float(np.median(column(table, "reencoded_control"))))
+    assert f"Random directions that move w as far change the same units by {random} of it" in lead
 
 
 def test_truth_begins_with_extent(run: Source, shown: dict[str, Section]) -> None:
@@ -292,7 +349,8 @@ def test_no_relevant_unit_is_a_sentence(tmp_path: Path) -> None:
     assert "every class is robust" in found.lead
     assert "relevant-units" not in names(found) and "relevance" in names(found)
     shared = next(picture for picture in found.figures if picture.name == "unit-shared")
-    assert shared.caption.startswith("The unit with the largest mean relevance")
+    verdict, caption = shared.caption.split(" evidence of its meaning. ")
+    assert verdict.startswith("The other units move more") and caption.startswith("The unit with the largest mean rel")
 
 
 def test_answers_that_never_change(tmp_path: Path) -> None:
@@ -316,9 +374,43 @@ def test_one_class_and_one_label(tmp_path: Path) -> None:
 def test_one_unit_on_one_sample_without_random_directions(tmp_path: Path) -> None:
     own = tuned_findings.tuned(1, 1, LABELS[:3], CLASSES[:2])
     first, order, true = edge(tmp_path, own, tuned_units, unit_map, truth, directions=0)
-    assert first.lead.startswith("1 unit went") and "random" not in first.lead and not first.tables[0].best
+    assert first.lead.startswith("1 unit went") and "too few random directions (0)" in first.lead
+    assert not first.tables[0].best
     assert not order.figures and "too few units" in order.notes[0]
     assert "No measured change has a true one" in true.lead
+
+
+@pytest.mark.parametrize("directions", [0, 4, 18])
+def test_too_few_random_directions_call_nothing(tmp_path: Path, directions: int) -> None:
+    """Said once, and no unit is told or drawn as if it had not been reached."""
+    makers = (tuned_units, unit_map, class_relevance, faithfulness)
+    own = tuned_findings.tuned(12, 3)
+    artifacts = learn(tmp_path, own, directions)
+    run = read(tmp_path, artifacts, own.class_names)
+    found = [section for maker in makers if (section := maker(run)) is not None]
+    told = " ".join(s.lead + " ".join([p.caption for p in s.figures] + [t.caption for t in s.tables]) for s in found)
+    assert told.count(f"too few random directions ({directions}) to call any unit") == 1
+    assert told.count("reached") == 2  # there, and of units that are relevant "whether they are reached or not"
+    assert "than a random mixture" not in told and not re.search(r"\bnan\b", told)
+    numbers = collect_metrics({"unit_statistics": artifacts["unit_statistics"]})
+    assert "units/reached" not in numbers and "units/own" in numbers
+
+
+@pytest.mark.parametrize(("units", "decided"), [(1, True), (12, False)])
+def test_a_run_can_call_one_unit_from_19_directions_on(tmp_path: Path, units: int, decided: bool) -> None:
+    """And of twelve only all at once, since each p is 0.05 at least: that none is reached is not said."""
+    artifacts = learn(tmp_path, tuned_findings.tuned(units, 3), 19)
+    assert ("units/reached" in collect_metrics({"unit_statistics": artifacts["unit_statistics"]})) == decided
+
+
+def test_the_page_says_how_much_of_a_head_is_left(run: Source, shown: dict[str, Section]) -> None:
+    table: Any = run.table("unit_statistics", "heads")
+    table = table.assign(left=table["crossfit"] / table["chosen"])
+    assert set(table["label"]) == set(LABELS) - {"eye"}
+    for measure in MEASURES:
+        assert f"{share(mean(where(table, measure=measure), 'left'))} for {measure}" in shown["What units change"].lead
+    numbers = collect_metrics({"unit_statistics": run.artifacts["unit_statistics"]})
+    assert numbers["units/head_kept"] == pytest.approx(mean(table, "left"))
 
 
 def test_labels_too_small_to_be_interpreted(tmp_path: Path) -> None:
@@ -372,7 +464,7 @@ def test_every_figure_of_an_unusual_run_can_be_drawn(tmp_path: Path, own: Tuned)
 
 @pytest.mark.slow
 def test_a_page_of_a_whole_run_is_self_contained(run: Source, tmp_path: Path) -> None:
-    ctx: Any = findings.make_ctx(tmp_path, CLASSES)
+    ctx: Any = findings.make_ctx(tmp_path, CLASSES, classes__labels=list(LABELS))
     artifacts = findings.make_artifacts(tmp_path, CLASSES) | dict(run.artifacts)
     page = write_report(ctx, artifacts, tmp_path / "out")
     text = page.read_text()

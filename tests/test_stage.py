@@ -230,5 +230,7 @@ def test_the_configuration_alone_is_light() -> None:
 
 def test_every_silent_field_is_left_out_of_the_keys() -> None:
     tuning = config.TuningConfig(units=1, seeds=2, control_directions=3)
-    assert keyed(tuning) == {"units": 1, "seeds": 2, "steps": 2, "control_directions": 3}
+    keys = {"units": 1, "seeds": 2, "steps": 2, "along": "pattern", "penalty": None}
+    keys |= {"control_directions": 3, "control_lengths": 4}
+    assert keyed(tuning) == keys
     assert keyed(OmegaConf.to_object(OmegaConf.structured(tuning))) == keyed(tuning)

@@ -23,6 +23,8 @@ from lis.context import Context
 from lis.linking.link import link, load_link
 from lis.quantify.change import change
 from lis.quantify.measures import MEASURES, measure
+from lis.report.source import source
+from lis.report.trajectories import across_the_boundary
 from lis.segmentation.segmenter import Masks
 from lis.store import Artifact
 from lis.units.parts import Parts
@@ -102,6 +104,23 @@ def test_every_step_equals_plain_loops(run: tuple[Context, Artifact]) -> None:
             np.testing.assert_allclose(found["change"].to_numpy().reshape(2, 5)[:, :4], since, rtol=1e-2, atol=1e-3)
     assert steps.groupby("trajectory")["mse_normalised"].max().tolist() == pytest.approx([1, 1, 1])
     assert measures["normalised"].abs().max() == pytest.approx(1)
+
+
+def test_without_labels_nothing_is_measured_and_no_panel_is_empty(tmp_path: Path) -> None:
+    """Fig. 7C of a class set that names no parts: pictures, distances and the probability."""
+    ctx = context(tmp_path, classes__labels=[], trajectories=2)
+    artifact = trajectories(ctx)
+    tables = [frame(artifact, name) for name in ("measures", "around", "jumps")]
+    assert len(frame(artifact, "steps")) == 2 * 7 and all(table.empty for table in tables)
+    assert artifact.tensors("trajectories")["measures"].shape == (2, 7, 0, 5)
+    section: Any = across_the_boundary(source(ctx, {"trajectories": artifact}))
+    assert len(section.figures) == 4 and not section.tables
+    for picture in section.figures:
+        assert all(axis.has_data() or axis.patches or axis.texts for axis in picture.figure.axes)
+        assert "part" not in picture.caption
+    assert [axis.get_title(loc="left") for axis in section.figures[-1].figure.axes[2:]] == [
+        "image distance, probability"
+    ]
 
 
 def test_the_two_images_beside_the_boundary(run: tuple[Context, Artifact]) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from lis.config import LeastSquaresConfig, MLPConfig
 from lis.context import Context
 from lis.images import to_uint8
+from lis.linking.forward import Forward
 from lis.linking.linear import LinearLink
 from lis.linking.link import link, load_link
 from lis.linking.mlp import MLPLink
@@ -29,7 +30,8 @@ from lis.report.source import source
 from lis.report.traversal import answer_factor, followed, single_units
 from lis.report.wording import number
 from lis.store import Artifact
-from lis.units.perturbation import Perturbation, perturbed
+from lis.units.directions import Directions
+from lis.units.perturbation import Perturbation
 from lis.units.traversal import Truth, candidates, first, flipped, rank, traversal, traverse
 
 pytestmark = pytest.mark.usefixtures("page_style")
@@ -71,13 +73,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Context, Artifact]:
 @pytest.mark.parametrize("model", [linear(), mlp(), lambda r: (r**2)[..., :3]], ids=["linear", "mlp", "any"])
 def test_a_unit_set_to_values_equals_plain_loops(model: Any) -> None:
     r, values = random(4, 5).relu(), torch.tensor([0.0, 0.7, 3.0])
-    w = perturbed(model, r, Perturbation.of_unit(2, 0, 3), values)
+    w = Directions(model).moved(r, Perturbation.of_unit(2, 0, 3), values)
     assert w.shape == (4, 3, 3) and w.dtype == r.dtype
     for sample, step in np.ndindex(4, 3):
         moved = r[sample].clone()
         moved[2] = values[step]
         torch.testing.assert_close(w[sample, step], model(moved[None])[0])
-    torch.testing.assert_close(perturbed(model, r, Perturbation.of_unit(1, 0, 1), r[:1, 1])[0, 0], model(r[:1])[0])
+    torch.testing.assert_close(
+        Directions(model).moved(r, Perturbation.of_unit(1, 0, 1), r[:1, 1])[0, 0], model(r[:1])[0]
+    )
 
 
 def test_the_first_samples_of_each_class() -> None:
@@ -91,8 +95,8 @@ def test_tuned_images_and_answers_equal_plain_loops(tmp_path: Path) -> None:
     r, values = random(4, 16).relu(), torch.tensor([0.0, 0.5, 2.0])
     model = linear(16, 6)
     unit = Perturbation.of_unit(3, 0, 2)
-    w, look = traverse(Looker(ctx, ctx.batches(), image=to_uint8), model, r, unit, values)
-    torch.testing.assert_close(w, perturbed(model, r, unit, values))
+    w, look = traverse(Looker(ctx, ctx.batches(), image=to_uint8), Directions(model), r, unit, values)
+    torch.testing.assert_close(w, Directions(model).moved(r, unit, values))
     for sample, step in np.ndindex(4, 3):
         image = ctx.generator.synthesize(w[sample, step][None])
         logits = ctx.classifier.head(ctx.classifier.features(image))[0].double()
@@ -108,7 +112,11 @@ def test_a_link_that_fails_is_named(tmp_path: Path) -> None:
     looker = Looker.tuned(make_context(tmp_path))
     with pytest.raises(ValueError, match=r"no finite w for unit 3 between 0 and 2: .*link=ridge"):
         traverse(
-            looker, lambda r: r[..., :6] / 0, random(4, 16), Perturbation.of_unit(3, 0, 2), torch.tensor([0.0, 2.0])
+            looker,
+            Directions(lambda r: r[..., :6] / 0),
+            random(4, 16),
+            Perturbation.of_unit(3, 0, 2),
+            torch.tensor([0.0, 2.0]),
         )
 
 
@@ -132,16 +140,16 @@ def test_candidates_are_live_and_ordered_by_their_step() -> None:
     units: Any = pd.DataFrame({"unit": range(5), "minimum": [0.0, 1, 0, 0, 0], "maximum": [1.0, 2, 3, 4, 9]})
     units["status"] = ["live", "live", "live", "live", "near-dead"]
     model, r = linear(), random(6, 5).relu()
-    table = candidates(units, model, r, 3)
+    table = candidates(units, Directions(model), r, 3)
     step = (units["maximum"] - units["minimum"]) * model.coef.norm(dim=1).numpy()
     expected = step[:4].sort_values(ascending=False)[:3]
     assert table["unit"].tolist() == expected.index.tolist()
     np.testing.assert_allclose(table["step_norm"], expected, rtol=1e-5)
-    curved = candidates(units, mlp(), r, 4).set_index("unit")["step_norm"]
+    curved = candidates(units, Directions(mlp()), r, 4).set_index("unit")["step_norm"]
     ends = [r.clone().index_fill_(1, torch.tensor([2]), v) for v in (0.0, 3.0)]
     np.testing.assert_allclose(curved[2], (mlp()(ends[1]) - mlp()(ends[0])).norm(dim=1).mean(), rtol=1e-5)
     with pytest.raises(ValueError, match="no unit of the classifier is live"):
-        candidates(units[units["status"] == "dead"], model, r, 3)
+        candidates(units[units["status"] == "dead"], Directions(model), r, 3)
 
 
 def test_the_step_of_a_linear_link_is_that_of_its_table(run: tuple[Context, Artifact]) -> None:
@@ -161,7 +169,13 @@ def test_ranking_finds_a_planted_unit(tmp_path: Path) -> None:
     model = LinearLink.of(torch.stack(rows).double(), generator.mean_w[0].double())
     units = pd.DataFrame({"unit": [0, 1, 2], "minimum": 0.0, "maximum": 1.0, "step_norm": 1.0})
     samples = {"r": torch.zeros(3, 3), "class_index": torch.arange(3)}
-    ranking = rank(Looker.tuned(ctx), model, samples, units, Truth.of(ctx, generator.mean_w))
+    live, index = torch.ones(16, dtype=torch.bool), torch.zeros(40, dtype=torch.int64)
+    forward = Forward.fit(random(40, 16), random(40, 6, seed=1), index, torch.ones(16), live)[0]
+    made = Directions(model, forward=forward)
+    ranking: Any = rank(Looker.tuned(ctx), made, samples, units, Truth.of(ctx, generator.mean_w))
+    w = made.moved(samples["r"], Perturbation.of_unit(1, 0.0, 1.0), torch.tensor([0.0, 1.0]))
+    change = Looker.tuned(ctx)(w).r.diff(dim=1)[:, 0, 1]  # σ is 1
+    assert ranking["own"][0] == pytest.approx(float(change.mean()), rel=1e-5)
     assert ranking["unit"].tolist()[0] == 1 and ranking["change"].is_monotonic_decreasing
     top = ranking.iloc[0]
     assert top["flipped"] == 1 and top["change_ant"] < 0 < top["toward_bee"]
@@ -268,6 +282,9 @@ def test_the_section_states_what_the_tables_hold(run: tuple[Context, Artifact]) 
     moved = top.filter(like="moved_").astype(float)
     factor = str(moved.abs().idxmax())
     label = f"{factor.removeprefix('moved_')} {moved[factor]:+.1f} sd".replace("-", "−")
+    arrives = section.tables[1]
+    assert list(arrives.rows[0])[:3] == [str(top["unit"]), number(top["own"], 2), number(top["others"], 2)]
+    assert "by its row of the link" in section.notes[2]
     rows = section.tables[0].rows
     assert rows[0][section.tables[0].columns.index("moves most")] == label and len(rows) == 3
     assert f"unit {top['unit']} · {label}" in texts(section.figures[0].figure)
@@ -278,7 +295,7 @@ def test_a_generator_without_truth_has_no_factors(tmp_path: Path) -> None:
     ctx = make_context(tmp_path, generator, FakeClassifier(FakeGenerator()), **SIZES)
     artifact = traversal(ctx)
     section = single_units(source(ctx, {"traversal": artifact}))
-    assert section is not None and len(section.notes) == 1
+    assert section is not None and len(section.notes) == 2  # how they were found, which way they were moved
     assert not any(
         "factor" in name or "moved" in name for name in [*artifact.table("ranking"), *artifact.table("traversal")]
     )

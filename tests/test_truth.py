@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,9 +20,12 @@ from lis.quantify.change import change
 from lis.quantify.measures import MEASURES, measure
 from lis.store import Artifact
 from lis.streams import Stream
+from lis.units.closed import Closed
+from lis.units.directions import directions, load_directions
+from lis.units.ends import Ends
 from lis.units.truth import COMPARED, true_measures, truth
 from lis.units.tuned import Tuned
-from lis.units.tuning import tuning
+from lis.units.tuning import perturbations, tuning
 
 
 class Drawing(FakeGenerator):
@@ -128,6 +132,31 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
     Tired.calls = 100
     truth(tuning_context(tmp_path / "fresh", Tired(), tuning__units=12))
     assert second < Tired.calls - 100
+
+
+def test_along_closed_nothing_is_moved_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ctx = tuning_context(tmp_path, Drawing(), tuning__units=3, tuning__seeds=2, tuning__along="closed")
+    artifact, way = tuning(ctx), load_directions(ctx, link(ctx), directions(ctx))
+    units = perturbations(artifact.table("units").query("tuned"))
+    with torch.inference_mode():
+        moved = way.moved_each(artifact.tensors("seeds")["r"], units, torch.stack([unit.values(2) for unit in units]))
+
+    def twice(*_: object) -> None:
+        raise AssertionError("moved again")
+
+    monkeypatch.setattr(Closed, "moved", twice)
+    ends, some = Ends.of(artifact, way), Ends.of(artifact, way, 1)
+    for unit, w in zip(units, moved, strict=True):
+        torch.testing.assert_close(ends(unit), w, rtol=1e-4, atol=1e-5)
+        assert torch.equal(some(unit), ends(unit)[::2])  # the first of each class
+    norm = torch.stack([(ends(unit)[:, 1] - ends(unit)[:, 0]).norm(dim=1) for unit in units])
+    assert torch.equal(norm, Tuned.of(artifact).step_norm)
+    assert len(truth(ctx).table("units")) == 3 * 2 * 7
+    for other in (replace(units[0], high=units[0].high + 1), replace(units[0], unit=10**6)):
+        with pytest.raises(
+            ValueError, match=rf"unit {other.unit} from .* was not tuned along closed, expected one of the"
+        ):
+            ends(other)
 
 
 def test_the_truth_must_be_known(tmp_path: Path) -> None:

@@ -28,8 +28,12 @@ def tensors(count: int) -> dict[str, Tensor]:
         "measures": measures,
         "probability": random(count, S, T, C, seed=1),
         "prediction": (7 * random(count, S, T, seed=2)).long(),
+        "position": random(count, S, T),
         "reencoded_share": random(count, S),
-        "off_target": random(count, S),
+        "own": random(count, S),
+        "others": random(count, S),
+        "more": random(count, S),
+        "beyond": random(count, S).round(),
         "step_norm": random(count, S),
         "class_index": torch.tensor([0, 0, 1, 1]),
         "sample_index": torch.tensor([0, 2, 1, 5]),
@@ -46,7 +50,6 @@ def artifact(tmp_path: Path) -> Artifact:
 
     def build(draft) -> None:
         draft.tensors("tuning", tensors(P))
-        draft.tensors("control", tensors(0))
         draft.json("facts", facts)
 
     return Store(tmp_path).make(Recipe("tuning", 1, {}), build)
@@ -73,9 +76,3 @@ def test_changes_go_from_the_first_to_the_last_step(artifact: Artifact) -> None:
             assert tuned.flipped[p, s] == (tuned.prediction[p, s, -1] != tuned.prediction[p, s, 0])
     assert tuned.change[0, 0, 1].isnan().all() and tuned.change[1:].isfinite().all()
     assert tuned.flipped.dtype == torch.bool and tuned.flipped.any() and not tuned.flipped.all()
-
-
-def test_no_perturbation_is_read_as_none(artifact: Artifact) -> None:
-    null = Tuned.of(artifact, "control")
-    assert null.names == () and null.change.shape == (0, S, K, M)
-    assert null.class_probability.shape == (0, S, T) and null.flipped.shape == (0, S)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,6 +36,7 @@ from lis.segmentation.segmenter import segmenter as segmenter_stage
 from lis.stage import REGISTRY, closure
 from lis.store import Artifact
 from lis.units.direction import check_direction, class_pair, direction_view, find_direction, of_direction, read_vector
+from lis.units.directions import directions, load_directions
 from lis.units.parts import Parts
 from lis.units.perturbation import Perturbation
 from lis.units.unit import Traversal, affected_table, of_unit, unit_view
@@ -103,7 +105,8 @@ def test_a_traversal_equals_plain_loops(tmp_path: Path, kind: Any, unit: bool) -
     d = torch.nn.functional.one_hot(torch.tensor(5), 16).float() if unit else random(16) / random(16).norm()
     moved = Perturbation.of_unit(5, 0.0, 2.0) if unit else Perturbation.along("d", 7 * d, 0.0, 2.0)
     std = random(16, seed=3).abs() + 0.1
-    found = Traversal.of(ctx, load_link(link(ctx)), Parts.of(ctx), moved, test, std)
+    made = replace(load_directions(ctx, link(ctx), directions(ctx)), along="link")
+    found = Traversal.of(ctx, made, Parts.of(ctx), moved, test, std, 3.0)
     torch.testing.assert_close(found.projection, test["r"] @ d)
     assert found.value.tolist() == pytest.approx([0, 1, 2])
     for k, r in enumerate(test["r"]):
@@ -117,8 +120,9 @@ def test_a_traversal_equals_plain_loops(tmp_path: Path, kind: Any, unit: bool) -
         torch.testing.assert_close(found.step_norm[k], (steps[-1]["w"] - steps[0]["w"]).norm(), rtol=1e-3, atol=1e-4)
         moved_r = steps[-1]["r"] - steps[0]["r"]
         torch.testing.assert_close(found.reencoded_share[k], moved_r @ d / 2, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(found.own[k], moved_r @ d / 3, rtol=1e-3, atol=1e-4)
         rest = (moved_r - (moved_r @ d) * d) / std
-        torch.testing.assert_close(found.off_target[k], (rest.square().sum() / 15).sqrt(), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(found.others[k], (rest.square().sum() / 15).sqrt(), rtol=1e-3, atol=1e-4)
 
 
 def test_an_axis_turns_step_by_step() -> None:
@@ -234,7 +238,7 @@ def test_every_generator_ends_in_a_section(tmp_path: Path, conditional: bool, la
     found = source(ctx, artifacts)
     for section in (unit_module.unit(found), unit_module.direction(found)):
         assert section is not None and len(section.figures) == 2
-        assert len(section.tables) == (2 if labels else 1)
+        assert len(section.tables) == (3 if labels else 2)  # the unit, what arrives, and the parts
         assert ("what changes most is the" in section.lead) == bool(labels)
 
 
@@ -291,7 +295,7 @@ def npy(path: Path, array: Any) -> None:
         ("a.safetensors", lambda path: path.write_bytes(b"\xff" * 40), "cannot be used"),
         ("a.safetensors", lambda path: path.mkdir(), "there is no such file"),
         ("a.pt", lambda path: torch.save(random(6), path), "unknown kind of direction"),
-        ("pug", lambda path: None, "expected pc:<k>, classes:<from>-<to>, or the path"),
+        ("pug", lambda path: None, r"expected pc:<k>, classes:<from>-<to>, units:<u>\+<v>, or the path"),
     ],
 )
 def test_files_that_are_no_vector(tmp_path: Path, name: str, write: Any, message: str) -> None:
@@ -328,6 +332,11 @@ def test_damaged_vectors_never_end_in_another_error(tmp_path: Path, ending: str)
         ({"direction": "pc:-1"}, "direction=pc:-1"),
         ({"direction": "pc:²"}, "direction=pc:²"),
         ({"direction": "pc:" + "9" * 5000}, "direction=pc:999"),
+        ({"direction": "units:3"}, "direction=units:3: expected two or more different units of 0 to 15"),
+        ({"direction": "units:3+3"}, "two or more different units"),
+        ({"direction": "units:3+16"}, "of 0 to 15, as units:3"),
+        ({"direction": "units:3+"}, "two or more different units"),
+        ({"direction": "units:3+²"}, "two or more different units"),
         ({"direction": "classes:ant-dog"}, "two different classes of ant, bee, cat, as classes:ant-cat"),
         ({"direction": "classes:ant-ant"}, "two different classes"),
         ({"direction": "classes:"}, "two different classes"),
@@ -463,6 +472,26 @@ def test_an_overlay_draws_the_outline_in_the_colour_of_the_label() -> None:
     tinted = overlay(image, mask, ["#00ff00", "#ff0000"], fill=0.5)
     assert tinted[96, 96].tolist() == [178, 50, 50] and (tinted[10, 10] == 100).all()
     assert (overlay(image, np.zeros((1, 1), np.uint8), []) == 100).all()
+
+
+def test_each_unit_of_a_group_moves_by_its_own_standard_deviation() -> None:
+    r = random(50, 6).abs() * torch.tensor([1.0, 2.0, 0.5, 3.0, 1.0, 1.0])
+    d = find_direction("units:3+1", r, torch.zeros(50), NAMES)
+    along, known = of_direction("units:3+1", d, r)
+    assert along.exact == (3, 1) and known["status"] == "live"
+    std, length = [r[:, u].double().std(correction=0).item() for u in (1, 3)], float(d.norm())
+    moved = along.applied(torch.zeros(1, 6), torch.tensor([length]))[0, 0]
+    torch.testing.assert_close(moved, torch.tensor([0.0, std[0], 0.0, std[1], 0.0, 0.0]))
+    at = (r @ d) / length
+    assert (along.low, along.high) == pytest.approx((float(at.min()), float(at.max())))
+    assert torch.equal(along.held(torch.ones(6), torch.ones(6, dtype=torch.bool)), torch.eye(6)[[3, 1]])
+
+
+def test_a_group_with_a_dead_unit_is_refused() -> None:
+    r = random(50, 6)
+    r[:, 2] = 0.0
+    with pytest.raises(ValueError, match="unit 2 is dead"):
+        find_direction("units:0+2", r, torch.zeros(50), NAMES)
 
 
 def test_a_direction_with_a_huge_header_is_refused_before_it_is_parsed(tmp_path: Path) -> None:

@@ -45,13 +45,15 @@ def test_label_sparsity_of_units_and_of_random_directions() -> None:
 
 
 def test_unit_sparsity_of_a_label() -> None:
-    effects = tuned(7, per_class=3, absent=0.2)
-    table: Any = unit_sparsity_table(effects, np.random.default_rng(0)).set_index(["label", "measure"])
+    effects, random = tuned(7, per_class=3, absent=0.2), tuned(5, per_class=3, seed=1, directions=True)
+    table: Any = unit_sparsity_table(effects, random, np.random.default_rng(0)).set_index(["label", "measure"])
     for k, label in enumerate(effects.labels):
         for m, measure in enumerate(MEASURES):
             by_sample = [sparsity(effects.change[:, s, k, m]) for s in range(6)]
             row = table.loc[(label, measure)]
             assert row["sparsity"] == pytest.approx(np.nanmean(by_sample), abs=1e-5)
+            beside = [sparsity(random.change[:, s, k, m]) for s in range(6)]
+            assert row["control"] == pytest.approx(np.nanmean(beside), abs=1e-5)
             assert row["low"] <= row["sparsity"] <= row["high"]
             assert row["high"] <= max(by_sample) + 1e-6
 
@@ -60,7 +62,7 @@ def test_one_unit_that_alone_changes_a_label() -> None:
     made = tuned(8, absent=0)
     made.measures[:, :, 1] = made.measures[:, :, 0]
     made.measures[3, :, 1, 0, 0] *= 2
-    table: Any = unit_sparsity_table(made, np.random.default_rng(0)).set_index(["label", "measure"])
+    table: Any = unit_sparsity_table(made, made, np.random.default_rng(0)).set_index(["label", "measure"])
     assert table.loc[("ear", "area"), "sparsity"] == pytest.approx(1)
     assert table.loc[[("eye", "area"), ("ear", "angle")]].isna().all(axis=None)
 
@@ -69,12 +71,13 @@ def test_without_an_interpreted_label_nothing_is_said() -> None:
     made = tuned(3)
     made.measures[..., 0] = 1e-5
     assert np.isnan(label_sparsity_table(made, made, {"unit": made.unit})["sparsity"]).all()
-    assert list(unit_sparsity_table(made, np.random.default_rng(0))) == [
+    assert list(unit_sparsity_table(made, made, np.random.default_rng(0))) == [
         "label",
         "measure",
         "sparsity",
         "low",
         "high",
+        "control",
     ]
     none = tuned(0, directions=True)
     assert len(label_sparsity_table(none, tuned(3), {"name": ()})) == 0

@@ -20,23 +20,40 @@ from lis.units.unit_statistics import UnitStatisticsConfig, unit_statistics
 
 COLUMNS = {
     "ranking": {"unit", "label", "measure", "change", "rank", "low", "high", "p_control", "mean_area", "interpreted"}
-    | {"relative", "resultant", "n", "samples"},
+    | {"relative", "resultant", "n", "samples", "q", "q_by", "reached", "larger", "head", "crossfit"},
+    "heads": {"label", "measure", "units", "chosen", "crossfit"},
     "overlap": {"label", "measure_a", "measure_b", "overlap"},
     "distribution": {"measure", "n", "statistic", "p_normal", "skew", "kurtosis"},
     "label_sparsity": {"unit", "class", "measure", "sparsity"},
     "label_sparsity_control": {"name", "class", "measure", "sparsity"},
-    "unit_sparsity": {"label", "measure", "sparsity", "low", "high"},
+    "unit_sparsity": {"label", "measure", "sparsity", "low", "high", "control"},
     "map": {"unit", "x", "y", "label", "cluster", "strength"},
     "clusters": {"cluster", "units", "label", *LABELS},
-    "relevance": {"unit", "class", "change", "relevance", "relevant", "flipped", "p_control"},
+    "relevance": {"unit", "class", "change", "relevance", "relevant", "flipped", "p_control"}
+    | {"q", "q_by", "reached", "larger", "control"},
     "relevance_control": {"name", "class", "change"},
     "relevance_seeds": {"unit", "class", "sample_index", "change"},
     "relevance_correlation": {"class_a", "class_b", "r"},
     "shared": {"unit", "classes", "relevance"},
-    "robustness": {"class", "mean", "median", "relevant", "flipped"},
+    "robustness": {"class", "mean", "median", "relevant", "larger", "control", "flipped"},
     "transfer": {"unit", "label", "measure", "class", "change"},
-    "agreement": {"label", "measure", "class_a", "class_b", "r"},
-    "faithfulness": {"unit", "reencoded_share", "off_target", "step_norm", "selectivity", "selectivity_p"},
+    "transfer_control": {"name", "label", "measure", "class", "change"},
+    "agreement": {"label", "measure", "class_a", "class_b", "r", "control"},
+    "faithfulness": {
+        "unit",
+        "reencoded_share",
+        "own",
+        "others",
+        "more",
+        "beyond",
+        "step_norm",
+        "selectivity",
+        "own_control",
+        "reencoded_control",
+        "length_control",
+        *("p_reached", "q_reached", "q_by_reached", "reached"),
+        *("selectivity_p", "selectivity_q", "selectivity_q_by", "selective", "selectivity_control"),
+    },
 }
 
 
@@ -62,10 +79,15 @@ def test_what_the_artifact_holds(run: tuple[Context, Artifact]) -> None:
     found = tables(artifact)
     assert {name: set(table) for name, table in found.items()} == COLUMNS
     size = {name: len(table) for name, table in found.items()}
-    assert size["ranking"] == 12 * 2 * 5 and size["overlap"] == 2 * 10 and size["distribution"] == 5
-    assert size["label_sparsity"] == 12 * 3 * 6 and size["label_sparsity_control"] == 9 * 3 * 6
+    assert (
+        size["ranking"] == 12 * 2 * 5
+        and size["heads"] == 2 * 5
+        and size["overlap"] == 2 * 10
+        and size["distribution"] == 5
+    )
+    assert size["label_sparsity"] == 12 * 3 * 6 and size["label_sparsity_control"] == 2 * 9 * 3 * 6
     assert size["unit_sparsity"] == 2 * 5 and size["map"] == size["faithfulness"] == 12
-    assert size["relevance"] == 36 and size["relevance_control"] == 27 and size["robustness"] == 3
+    assert size["relevance"] == 36 and size["relevance_control"] == 2 * 27 and size["robustness"] == 3
     table: Any = found["ranking"]
     ranked = table[table["change"].notna()].drop_duplicates(["label", "measure"])
     assert 2 * 3 <= len(ranked) < 2 * 5  # scattered pixels have no entropy, and not all have an angle
@@ -75,6 +97,14 @@ def test_what_the_artifact_holds(run: tuple[Context, Artifact]) -> None:
     assert all(values.abs().max() == 1 for values in scaled.values())
     tree = artifact.json("tree")
     assert len(tree["linkage"]) == 11 and sorted(tree["order"]) == list(range(12))
+    control = artifact.json("control")
+    assert control.pop("length_ratio") == pytest.approx(1) and control.pop("clipped") >= 0
+    assert control.pop("class_ratio") == pytest.approx(dict.fromkeys(NAMES, 1.0)) and control.pop("short") == 0
+    tails = control.pop("tails")
+    assert set(tails) == {"larger", "relevant", "selective", "reached"}
+    assert all(tail["counted"] == 1 and "largest" not in tail and not tail["decided"] for tail in tails.values())
+    assert tails["relevant"]["tests"] == 36 and tails["reached"]["tests"] == 12
+    assert control == {"directions": 9, "lengths": 2, "samples": 9, "smallest": 0.1}
     assert set(found["relevance"]["class"]) == set(NAMES) and all(found["ranking"]["interpreted"])
 
 

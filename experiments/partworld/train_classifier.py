@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
-import time
 from functools import partial
 from pathlib import Path
 
-import pytorch_lightning as pl
-import torch
-from torch.utils.data import DataLoader
+from trainer import begin, train, write_log
 
 from lis.classifiers.partnet import CLASSES, TASKS, read_network
 from lis.classifiers.partnet_training import ClassifierFit, save_classifier
 from lis.classifiers.tasks import draw_figures
-from lis.lightning import Endless
 
 HERE = Path(__file__).parent
 
@@ -31,30 +26,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=HERE.parents[1] / "lis/classifiers/weights")
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
-    pl.seed_everything(options.seed, verbose=False)
+    begin(options.seed)
     path = options.out / f"partnet_{options.task}.safetensors"
     fit = ClassifierFit(options.task, options.steps, options.rate)
     if options.go_on:
         fit.network.load_state_dict(read_network(path))
-    loader = DataLoader(Endless(partial(draw_figures, options.per_class), options.seed), batch_size=None)
-    trainer = pl.Trainer(
-        max_steps=options.steps, accelerator="cpu", logger=False, enable_checkpointing=False,
-        enable_model_summary=False, enable_progress_bar=False,
-    )  # fmt: skip
-    start = time.monotonic()
-    trainer.fit(fit, loader)
+    facts = train(fit, partial(draw_figures, options.per_class), options.steps, options.seed)
     save_classifier(fit.network, path)
-    run = {
-        "steps": options.steps, "rate": options.rate, "went_on": options.go_on,
-        "images": options.steps * options.per_class * len(CLASSES), "seconds": round(time.monotonic() - start),
-        "parameters": sum(p.numel() for p in fit.network.parameters()),
-        "loss": round(float(trainer.callback_metrics["loss"]), 4),
-    }  # fmt: skip
-    log = HERE / f"partnet_{options.task}.json"
-    earlier = json.loads(log.read_text()) if options.go_on else []
-    log.write_text(json.dumps([*earlier, run], indent=1) + "\n")
+    run = {"steps": options.steps, "rate": options.rate, "went_on": options.go_on}
+    run |= {"images": options.steps * options.per_class * len(CLASSES), **facts}
+    write_log(HERE / f"partnet_{options.task}.json", run, options.go_on)
 
 
 if __name__ == "__main__":

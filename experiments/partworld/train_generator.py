@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
-import time
 from functools import partial
 from pathlib import Path
 
 import pytorch_lightning as pl
-import torch
 from safetensors.torch import load_file
-from torch.utils.data import DataLoader
+from trainer import begin, train, write_log
 
 from lis.generators.partworld.training import GeneratorFit, draw_rendered, fidelity
 from lis.generators.partworld.world import SETS, world
-from lis.lightning import Endless
 
 HERE = Path(__file__).parent
 
@@ -31,30 +27,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=HERE.parents[1] / "lis/generators/partworld/weights")
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
-    pl.seed_everything(options.seed, verbose=False)
+    begin(options.seed)
     target = world(options.set)
     path = options.out / f"generator_{options.set}.safetensors"
     fit = GeneratorFit(target, options.steps, path, options.rate)
     if options.go_on:
         fit.network.load_state_dict({name: value.float() for name, value in load_file(path).items()})
-    loader = DataLoader(Endless(partial(draw_rendered, target, options.batch), options.seed), batch_size=None)
-    trainer = pl.Trainer(
-        max_steps=options.steps, accelerator="cpu", gradient_clip_val=1.0, logger=False, enable_checkpointing=False,
-        enable_model_summary=False, enable_progress_bar=False, callbacks=[_Print()],
-    )  # fmt: skip
-    start = time.monotonic()
-    trainer.fit(fit, loader)
-    run = {
-        "steps": options.steps, "batch": options.batch, "rate": options.rate, "went_on": options.go_on,
-        "seconds": round(time.monotonic() - start),
-        "parameters": sum(p.numel() for p in fit.network.parameters()),
-        "psnr_db": fidelity(fit.average.module, target, n=2000, seed=2), "course": fit.log_rows,
-    }  # fmt: skip
-    log = HERE / f"generator_{options.set}.json"
-    earlier = json.loads(log.read_text()) if options.go_on else []
-    log.write_text(json.dumps([*earlier, run], indent=1) + "\n")
+    draw = partial(draw_rendered, target, options.batch)
+    facts = train(fit, draw, options.steps, options.seed, gradient_clip_val=1.0, callbacks=[_Print()])
+    run = {"steps": options.steps, "batch": options.batch, "rate": options.rate, "went_on": options.go_on}
+    run |= {**facts, "psnr_db": fidelity(fit.average.module, target, n=2000, seed=2), "course": fit.log_rows}
+    write_log(HERE / f"generator_{options.set}.json", run, options.go_on)
 
 
 class _Print(pl.Callback):

@@ -31,7 +31,7 @@ Example:
 
     >>> t = s.tune(r[0], unit=12, steps=7)
     >>> t  # doctest: +ELLIPSIS
-    TuneResult of unit 12 from 0 to 2.25: 1 sample, 7 steps; ... % arrives, on-target ... std, off-target ... std
+    TuneResult of unit 12 from 0 to 2.25: 1 sample, 7 steps; ... % arrives: own ... std, others ... std, ...
     >>> t.image.shape, t.mask.shape, t.measures.shape
     (torch.Size([7, 3, 64, 64]), torch.Size([7, 64, 64]), torch.Size([7, 9, 5]))
     >>> t.table.columns.tolist()

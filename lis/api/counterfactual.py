@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import eq
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,9 @@ from torch import Tensor
 from lis.api import notebook
 from lis.api.inputs import Rows
 from lis.boundary.job import Job
+from lis.boundary.judged import distances, failures, judged, others, reasons
 from lis.boundary.search import search
-from lis.boundary.searches import boundary, distances, first_problems, reasons, search_settings
+from lis.boundary.searches import first_problems, search_settings
 from lis.context import Context
 from lis.images import page_image
 from lis.look import Looker
@@ -32,12 +34,17 @@ class CounterfactualResult:
 
     Example:
         >>> import lis
-        >>> s = lis.study(size="smoke")
+        >>> s = lis.study(size="smoke", witness="partnet_attributes")
         >>> c = s.counterfactual(s.pairs("test").of("pug")[:2], target="chihuahua")
         >>> c
         CounterfactualResult of 2 samples, 2 reached: pug → chihuahua, pug → chihuahua
         >>> c.shift.shape, c.image.shape, c.units.columns.tolist()
         (torch.Size([2, 256]), torch.Size([2, 3, 64, 64]), ['sample', 'unit', 'shift', 'change', 'reencoded_change'])
+
+        Whether the pictures became the other thing is not for this network to say:
+
+        >>> sorted(c.others), c.table[["after", "bayes", "witness"]].shape
+        (['bayes', 'witness'], (2, 3))
     """
 
     r: Tensor
@@ -76,6 +83,11 @@ class CounterfactualResult:
     """The class that each is to have."""
     reason: tuple[str, ...]
     """Why each search failed; "" where it did not."""
+    beyond: Tensor
+    """Whether f(r + Δr) lies beyond 99 % of the training samples, `[n]` bool: such a search has not succeeded."""
+    others: dict[str, tuple[str, ...]]
+    """What others than the searched network take the images of f(r + Δr) for: `bayes`, the rule that is optimal, where
+    the generator knows it; `witness`, a second classifier, where one is given."""
     known: tuple[str, ...]
     """The classes of the classifier."""
 
@@ -84,8 +96,9 @@ class CounterfactualResult:
         """A row per sample.
 
         Columns: sample, origin, target, success, reason, steps, before and after (what the images of f(r) and f(r + Δr)
-        are taken for), probability_before and probability_after (of the target), r_distance (‖Δr‖), reencoded_distance
-        (between the activations of the two images), w_distance, w_cosine, boundary.
+        are taken for), probability_before and probability_after (of the target), bayes and witness (what these take the
+        last image for, where they were asked), r_distance (‖Δr‖), reencoded_distance (between the activations of the
+        two images), w_distance, w_cosine, boundary.
         """
         names = ("shift", "reencoded", "reencoded_original", "w", "w_original")
         apart = distances({name: self._many(getattr(self, name)) for name in names})
@@ -95,7 +108,7 @@ class CounterfactualResult:
         columns |= {"reason": self.reason, "steps": self.steps.reshape(-1).numpy()}
         columns |= {name: np.asarray(self.known)[each.argmax(1).numpy()] for name, each in p.items()}
         columns |= {f"probability_{name}": each.gather(1, target)[:, 0].numpy() for name, each in p.items()}
-        columns |= {name: values.numpy() for name, values in apart.items()}
+        columns |= self.others | {name: values.numpy() for name, values in apart.items()}
         columns |= {"boundary": self.boundary.reshape(-1).numpy()}
         return pd.DataFrame({"sample": range(len(self.origin)), **columns})
 
@@ -126,6 +139,16 @@ class CounterfactualResult:
         begun = sum(success and before == target for success, before, target in zip(*columns, strict=True))
         return f", {begun} of them from the start" if begun else ""
 
+    @property
+    def _witnessed(self) -> dict[str, str]:
+        """What others say: how many of the pictures they call the target, and the original."""
+        rows = {}
+        for who, told in self.others.items():
+            name = "Bayes' rule" if who == "bayes" else "the witness"
+            target, origin = (sum(map(eq, told, ends)) for ends in (self.target, self.origin))
+            rows[f"{name} calls it the target"] = f"{target} of {len(told)} (the original: {origin})"
+        return rows
+
     def __repr__(self) -> str:
         n, reached = len(self.origin), int(self.success.sum())
         ways = [arrow(*pair) for pair in zip(self.origin, self.target, strict=True)]
@@ -144,6 +167,7 @@ class CounterfactualResult:
             rows.append((name, [notebook.pixels(x[k]) for x in images], captions))
         lengths = {
             "reached": f"{int(self.success.sum())} of {n}{self._begun}",
+            **self._witnessed,
             "asked of all units, ‖Δr‖": number(mean(self.table, "r_distance")),
             "arrives, between the activations of the images": number(mean(self.table, "reencoded_distance")),
         }
@@ -177,24 +201,23 @@ def counterfactuals(
             raise ValueError(f"target={last!r}: {which} of that class already (origin={first!r}); expected another")
     ends = torch.tensor([[known.index(a), known.index(b)] for a, b in zip(origin, target, strict=True)])
     problems = first_problems(job, given.values, ends, sample_index, settings)
-    result = search(job.land(settings), job.answers, problems)
-    codes = torch.stack([job.codes(problems.r), job.codes(problems.r + result.shift)]).float().cpu()
-    before, after = (Looker(ctx, ctx.batches(), image=page_image)(w) for w in codes)
-    at = boundary(job, problems, result).mean(1).float()
+    searched = search(job.land(settings), job.judge(settings), problems)
+    result = {name: values.cpu() for name, values in judged(job, problems, searched, settings).items()}
+    before, after = (Looker(ctx, ctx.batches(), image=page_image)(result[name].float()) for name in ("w_original", "w"))
+    same = ("shift", "steps", "success", "boundary", "reencoded_original", "reencoded", "beyond")
     tensors = {
         "r": given.values,
-        **{name: values.cpu() for name, values in vars(result).items() if name != "diverged"},
-        "boundary": at,
-        "w_original": codes[0],
-        "w": codes[1],
+        **{name: result[name] for name in same},
+        "w_original": result["w_original"].float(),
+        "w": result["w"].float(),
         "image_original": before.image,
         "image": after.image,
-        "reencoded_original": before.r,
-        "reencoded": after.r,
         "probability_original": before.softmax,
         "probability": after.softmax,
     }
     if not given.leading:
         tensors = {name: values[0] for name, values in tensors.items()}
+    why = reasons(failures(result, problems.origin.cpu(), problems.target.cpu()), result, target)
     names: Any = {"origin": tuple(origin), "target": tuple(target), "known": tuple(known)}
-    return CounterfactualResult(**tensors, std=job.std.cpu(), reason=tuple(reasons(vars(result), target)), **names)
+    names |= {"others": {who: tuple(said) for who, said in others(ctx, result["w"]).items() if any(said)}}
+    return CounterfactualResult(**tensors, std=job.std.cpu(), reason=tuple(why), **names)

@@ -17,8 +17,9 @@ from torch import Tensor
 from lis.context import Context
 from lis.look import Looker
 from lis.names import nearest
-from lis.units.images import photo_of, read_photo
+from lis.types import require_sight
 from lis.units.perturbation import Perturbation
+from lis.units.photos import photo_of, read_photo
 
 
 @dataclass(frozen=True)
@@ -250,7 +251,12 @@ def _picture(value: Any, size: int, name: str) -> Tensor:
 
 
 def encoded(ctx: Context, given: Pictures) -> Rows:
-    """Activations of pictures: `[n, units]`."""
+    """Activations of pictures: `[n, units]`.
+
+    Raises:
+        ValueError: the classifier sees no pictures.
+    """
+    require_sight(ctx.classifier, "pictures have no style code")
     return Rows(Looker(ctx, ctx.batches()).pictures(given.values).r, given.leading)
 
 

@@ -16,8 +16,8 @@ from hydra.version import VersionBase
 
 from lis.config import OBJECT, conf_folder, schemas
 
-_MODELS = ("gan", "classifier")
-"""Groups whose option may be an object."""
+_MODELS = {"gan": "gan", "classifier": "classifier", "witness": "counterfactuals.witness"}
+"""Keywords that take a model, the name of an option or an object, and what the key is called."""
 _HYDRA = Lock()
 """Hydra has one state for all threads."""
 
@@ -26,8 +26,8 @@ def overrides_of(keys: Mapping[str, Any]) -> list[str]:
     """Keywords as overrides: options of groups first, then the keys that they may have.
 
     Args:
-        keys: names of groups, keys of a run, dotted or as dictionaries; values as Python has them. An object as `gan`
-            or `classifier` is named by its class.
+        keys: names of groups, keys of a run, dotted or as dictionaries; values as Python has them. An object as `gan`,
+            `classifier` or `witness` is named by its class.
 
     Raises:
         ValueError: a value of a type that no setting has.
@@ -43,16 +43,16 @@ def overrides_of(keys: Mapping[str, Any]) -> list[str]:
         if name == "experiment":
             groups.append(f"+experiment={literal(name, value)}")
         elif name in _MODELS and is_object(value):
-            groups.append(f"{name}={OBJECT}")
-            rest.append(f"{name}._target_={literal(name, target_of(value))}")
-        elif name in _groups() and isinstance(value, (str, Path)):
-            groups.append(f"{name}={literal(name, value)}")
+            groups.append(f"{_MODELS[name]}={OBJECT}")
+            rest.append(f"{_MODELS[name]}._target_={literal(name, target_of(value))}")
+        elif name in _groups() | _MODELS.keys() and isinstance(value, (str, Path)):
+            groups.append(f"{_MODELS.get(name, name)}={literal(name, value)}")
         elif name == "classes" and value is not None:
             groups.append("classes=custom")
             names = value if isinstance(value, Mapping) else {"names": value}
             rest += [f"{key}={literal(key, each)}" for key, each in _flat(name, names)]
         else:
-            rest += [f"{key}={literal(key, each)}" for key, each in _flat(name, value)]
+            rest += [f"{key}={literal(key, each)}" for key, each in _flat(_MODELS.get(name, name), value)]
     return groups + rest
 
 

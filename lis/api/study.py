@@ -47,11 +47,12 @@ from lis.stages import names as stage_names
 from lis.store import Artifact
 from lis.testing import check_classifier, check_generator
 from lis.types import Classifier, Generator
+from lis.units.arrival import Arrival
 from lis.units.direction import check_direction, find_direction, of_direction
+from lis.units.directions import directions, load_directions
 from lis.units.parts import Parts
 from lis.units.perturbation import Perturbation
 from lis.units.traversal import traverse
-from lis.units.tuning import live_std
 from lis.units.unit import Traversal, check_unit, of_unit
 
 _ANALYSES = ("analysis", "experiment")
@@ -65,6 +66,7 @@ def study(
     classes: str | Sequence[str] | Mapping[str, Any] | None = None,
     link: str | Mapping[str, Any] | None = None,
     size: str | None = None,
+    witness: str | Classifier | None = None,
     **keys: Any,
 ) -> Study:
     """A classifier, a generator and a link between them, with everything that is known of the three.
@@ -80,6 +82,8 @@ def study(
         classes: a set's name, the names of classes, or {"names": […], "labels": […]} with the parts that they have.
         link: a link's name, as `link=…` has it.
         size: `smoke` (seconds), `demo` or `paper`.
+        witness: another classifier that is asked about counterfactuals, as `counterfactuals.witness=…` has it, or an
+            object.
         keys: any other group or key: `seed=3`, `device="cpu"`, `pairs={"train": 60}`, `**{"pairs.train": 60}`.
             `threads=2` sets torch's number for the whole process, and it stays so.
 
@@ -93,22 +97,24 @@ def study(
         >>> s.class_names, len(s.pairs("test")), s.settings.view.steps
         (('pug', 'chihuahua'), 40, 5)
     """
-    named = {"gan": gan, "classifier": classifier, "classes": classes, "link": link, "size": size}
+    named = {"gan": gan, "classifier": classifier, "classes": classes, "link": link, "size": size, "witness": witness}
     given = {name: value for name, value in named.items() if value is not None}
     generator: Any = gan if is_object(gan) else None
     model: Any = classifier if is_object(classifier) else None
+    other: Any = witness if is_object(witness) else None
     if generator is not None:
         check_generator(generator)
     with beside_hydra():
-        objects = generator is not None or model is not None
+        objects = any(each is not None for each in (generator, model, other))
         settings = composed([*overrides, *overrides_of(given | keys)], Path.cwd(), objects)
     if not any(key.partition(".")[0] in _ANALYSES for key in [*keys, *(_key(text) for text in overrides)]):
         settings = replace(settings, analysis=replace(settings.analysis, stages=["link"]))
     folder_digest(settings.labels.folder)  # where there is none, that is told now, and not by the first look
-    if model is not None:
-        generator = named_generator(settings) if generator is None else generator
-        check_classifier(model, generator.resolution)
-    return Study(replace(prepared(settings, generator, model), progress=Progress(tell=say)))
+    for each in (model, other):
+        if each is not None:
+            generator = named_generator(settings) if generator is None else generator
+            check_classifier(each, generator.resolution)
+    return Study(replace(prepared(settings, generator, model, other), progress=Progress(tell=say)))
 
 
 def _key(override: str) -> str:
@@ -212,8 +218,8 @@ class Study:
         Args:
             r: activations `[n, units]` or `[units]`, pairs, or pictures (PIL or paths; of arrays, `s.encode(…)`).
             unit: number of a unit.
-            direction: instead of a unit: `pc:1`, `classes:pug-chihuahua`, the path of a vector, a vector `[units]`, or
-                a `Perturbation`, which has its own range.
+            direction: instead of a unit: `pc:1`, `classes:pug-chihuahua`, a group `units:3+5`, the path of a vector, a
+                vector `[units]`, or a `Perturbation`, which has its own range.
             steps: values, 2 or more; None: `view.steps`.
             classes: class of each sample, by name or index; None: that of the pairs, or, of what has none, the one of
                 the study's classes that the classifier finds most likely.
@@ -229,11 +235,12 @@ class Study:
         rows, index = self._samples(r, classes)
         samples = {"r": rows.values, "class_index": index, "sample_index": torch.arange(len(index))}
         looker, value = Looker.pictured(self.context, self._parts.masks, self._parts.labels), along.values(count)
-        w, look = traverse(looker, self.link.module, rows.values, along, value)
-        read = Traversal.read(along, samples, value, w, look, live_std(self._linked.table("units")))
-        std = along.project(pairs(self.context, "train").tensors("pairs")["r"]).std(correction=0)
-        moved = along.project(look.r[:, -1]) - along.project(look.r[:, 0])
-        tensors = vars(read) | {"w": w, "r": look.r, "on_target": moved / std}
+        made = load_directions(self.context, self._linked, directions(self.context))
+        w, look = traverse(looker, made, rows.values, along, value)
+        std = float(along.project(pairs(self.context, "train").tensors("pairs")["r"]).std(correction=0))
+        arrival = Arrival.of(along, look.r[:, 0], look.r[:, -1], made.live_std, std)
+        read = Traversal.read(along, samples, value, w, look, arrival, made.beyond(w[:, -1]))
+        tensors = vars(read) | {"w": w, "r": look.r}
         tensors = {name: x.clone() for name, x in tensors.items()}  # which gradients may be taken through
         result = Traversal(**{name: tensors[name] for name in vars(read)})
         told = {name: x for name, x in tensors.items() if name not in ("class_index", "sample_index")}
@@ -354,10 +361,12 @@ class Study:
     @property
     def _facts(self) -> dict[str, str]:
         model, generator, settings = self.checked.classifier, self.generator, self.settings
+        witness = self.checked.witness
         probe, known = settings.classifier.probe, len(model.class_names)
         classes = f"a linear probe of {len(self.class_names)} classes" if probe else f"{known} classes"
         return {
             "classifier": f"{name_of(model)}, {model.units} units, {classes}",
+            **({"witness": f"{name_of(witness)}, {witness.units} units"} if witness else {}),
             "generator": f"{name_of(generator)}, {generator.resolution} pixels, w of {generator.w_dim}",
             "classes": ", ".join(self.class_names),
             "parts": ", ".join(self.labels) or "none",
@@ -370,10 +379,10 @@ class Study:
 
     @property
     def _extent(self) -> str:
-        """How many units, samples and controls the stages tune; what p cannot fall below."""
+        """How many units, samples and controls the stages tune; the smallest p that is counted."""
         tuning, units = self.settings.tuning, self.checked.classifier.units
         n = tuning.control_directions
-        controls = f"{n} random directions, so that no p is below {1 / (n + 1):.2g}" if n else "no controls"
+        controls = f"{n} random directions, which count a p down to {1 / (n + 1):.2g}" if n else "no controls"
         return f"{min(tuning.units or units, units)} of {units} units on {tuning.seeds} samples per class; {controls}"
 
     def __repr__(self) -> str:

@@ -12,6 +12,7 @@ import pandas as pd
 from torch import Tensor
 
 from lis.api import notebook
+from lis.report.arrival import verdict
 from lis.report.tables import records, where
 from lis.report.unit import title
 from lis.report.wording import changed, number, share, words
@@ -24,7 +25,7 @@ class TuneResult:
     """n samples along a unit or a direction, in t steps.
 
     What was asked of the unit need not arrive: `reencoded_share` says how much of it the network finds in the images,
-    `on_target` how far the unit itself moves, `off_target` how far the others do. A picture alone shows none of it.
+    `own` how far the unit itself moves, `others` how far the others do. A picture alone shows none of it.
 
     Example:
         >>> import lis
@@ -61,11 +62,16 @@ class TuneResult:
     """Activation or projection of the samples themselves, `[n]` float32."""
     reencoded_share: Tensor
     """Share of the asked change that is found when the last and the first image are encoded again, `[n]` float32."""
-    on_target: Tensor
+    own: Tensor
     """Change of the unit, or along the direction, over the same, in its standard deviations over the training pairs:
     `[n]` float32. Below 0 it moves the other way."""
-    off_target: Tensor
-    """Root mean square change of the other units over the same, in their standard deviations: `[n]` float32."""
+    others: Tensor
+    """Root mean square change of the other live units over the same, in theirs: `[n]` float32."""
+    more: Tensor
+    """Share of the other live units that move more than the tuned one: `[n]` float32, 0.5 by chance; NaN of a
+    direction."""
+    beyond: Tensor
+    """1 where the last w lies beyond 99 % of held-out training samples, or was stopped there: `[n]` float32."""
     step_norm: Tensor
     """‖w̃(last) − w̃(first)‖, `[n]` float32."""
     labels: tuple[str, ...]
@@ -119,8 +125,9 @@ class TuneResult:
         n, t = self.traversal.prediction.shape
         return (
             f"TuneResult of {self.title.lower()} from {number(self.along.low)} to {number(self.along.high)}: {n} "
-            f"sample{'s' * (n != 1)}, {t} steps; {share(_mean(self.reencoded_share))} arrives, on-target "
-            f"{number(_mean(self.on_target), 2)} std, off-target {number(_mean(self.off_target), 2)} std"
+            f"sample{'s' * (n != 1)}, {t} steps; {share(_mean(self.reencoded_share))} arrives: own "
+            f"{number(_mean(self.own), 2)} std, others {number(_mean(self.others), 2)} std{self._more}, ‖Δw‖ "
+            f"{number(_mean(self.step_norm), 2)}, {share(_mean(self.beyond))} beyond 99 %"
         )
 
     def _repr_html_(self) -> str:
@@ -142,8 +149,10 @@ class TuneResult:
         known = {
             "asked": f"{self._range}{whose}",
             "arrives in the network": f"{share(_mean(self.reencoded_share))} of it, when the images are encoded again: "
-            f"{what} {number(_mean(self.on_target), 2)} of its standard deviations",
-            "other units move": f"{number(_mean(self.off_target), 2)} of theirs (root mean square)",
+            f"{what} {number(_mean(self.own), 2)} of its standard deviations",
+            "other units move": f"{number(_mean(self.others), 2)} of theirs (root mean square){self._more}",
+            "step in W": f"{number(_mean(self.step_norm), 2)}; the last w of {share(_mean(self.beyond))} of the "
+            "samples lies beyond 99 % of held-out training samples, or was stopped there",
         }
         if self.status == "near-dead":
             known["near-dead"] = "the unit varies in a handful of training pairs only"
@@ -152,12 +161,14 @@ class TuneResult:
     @property
     def _verdict(self) -> str:
         """What the pictures are no evidence for, where the others move more than what is tuned."""
-        if not _mean(self.off_target) >= abs(_mean(self.on_target)):
-            return ""
         tuned = "the unit that is tuned" if self.along.unit >= 0 else "what is tuned"
-        return notebook.strong(
-            f"The other units move more than {tuned}: these pictures are no evidence of its meaning."
-        )
+        sentence = verdict(_mean(self.own), _mean(self.others), tuned)
+        return notebook.strong(sentence) if sentence else ""
+
+    @property
+    def _more(self) -> str:
+        """How many of the others move more; nothing of a direction."""
+        return f", {share(_mean(self.more))} of them more than it" if self.along.unit >= 0 else ""
 
     def _rows(self, some: Sequence[str]) -> list[tuple[str, list[np.ndarray], list[str]]]:
         result, rows = self.traversal, []

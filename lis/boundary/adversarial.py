@@ -28,7 +28,7 @@ from lis.segmentation.training import part_layers
 from lis.shards import Shards, joined
 from lis.stage import MODELS, stage
 from lis.store import Artifact, Draft
-from lis.types import Link
+from lis.types import Link, require_sight
 from lis.units.parts import Parts, segmented
 from lis.units.tuned import long_table
 
@@ -83,6 +83,7 @@ def _images(ctx: Context, machine: Machine) -> int:
     inputs=(counterfactuals, link, segmented),
     config=AdversarialConfig,
     models=MODELS,
+    check=lambda ctx: require_sight(ctx.classifier, "adversarial images are steps in pixels"),
     also=lambda ctx: {"examples": ctx.config.counterfactuals.trajectories},
     images=_images,
     arrays=picture_arrays,

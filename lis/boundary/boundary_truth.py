@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,28 +12,13 @@ from torch import Tensor
 
 from lis.boundary.counterfactuals import counterfactuals
 from lis.boundary.job import Job, enter
+from lis.boundary.judged import Bayes, knows_classes
 from lis.boundary.trajectories import trajectories
 from lis.context import Context
-from lis.linking.evaluation import TrueFactors
 from lis.stage import stage
 from lis.store import Artifact, Draft
 from lis.types import Generator
 from lis.units.tuned import long_table
-
-
-@runtime_checkable
-class Bayes(TrueFactors, Protocol):
-    """A generator whose classes are known exactly."""
-
-    class_names: tuple[str, ...]
-
-    def log_posterior(self, w: Tensor) -> Tensor:
-        """Log probability `[n, classes]` of every class of the generator given w, for equal priors."""
-        ...
-
-    def class_factors(self, class_index: int) -> Tensor:
-        """Mean factors `[factors]` of a class."""
-        ...
 
 
 def validate_bayes(generator: Generator) -> Bayes:
@@ -42,7 +27,7 @@ def validate_bayes(generator: Generator) -> Bayes:
     Raises:
         ValueError: it does not.
     """
-    if not (isinstance(generator, Bayes) and generator.num_classes):
+    if not knows_classes(generator):
         raise ValueError(
             f"{type(generator).__name__} does not know the probability of its classes: expected gan=partworld with "
             "classes, or leave boundary_truth out of analysis.stages"

@@ -16,7 +16,7 @@ from lis.peaks import picture_arrays
 from lis.quantify.measures import BACKGROUND
 from lis.stage import MODELS, stage
 from lis.store import Artifact, Draft
-from lis.types import Classifier
+from lis.types import Classifier, require_sight
 
 IMAGES = ("original", "before", "after", "counterfactual")
 """The images of a trajectory that are looked at: both ends, and the two beside the boundary."""
@@ -85,6 +85,7 @@ def validate_cam(classifier: Classifier) -> nn.Module:
     Raises:
         ValueError: the classifier names none, as vision transformers do, or names one that it does not have.
     """
+    require_sight(classifier, "GradCAM weighs maps of pictures")
     name, modules = classifier.cam_layer, dict(classifier.layers)
     if isinstance(classifier, nn.Module):
         modules |= {path: module for path, module in classifier.named_modules() if path}

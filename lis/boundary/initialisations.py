@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lis.boundary.job import Job
-from lis.boundary.searches import blocks, search_stage, search_table, searched
+from lis.boundary.judged import search_table
+from lis.boundary.searches import blocks, search_stage, searched
 from lis.context import Context
 from lis.quantify.sparsity import hoyer
 from lis.store import Artifact, Draft

@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lis.boundary.search import OPTIMIZERS, Landscape, Settings, data_metric
+from lis.boundary.optimizers import OPTIMIZERS, data_metric
+from lis.boundary.search import Judge, Landscape, Settings
 from lis.context import Context
 from lis.linking.link import link, load_link
 from lis.linking.pairs import pairs
+from lis.linking.region import Region
 from lis.look import Looker
-from lis.types import Link
+from lis.types import Link, encode
 
 TOLERANCE = 1e-3
 """Length of path within which a boundary is located, as a fraction of the path from the original to its end."""
@@ -36,6 +38,8 @@ class Job:
     """Standard deviation of each unit over the training pairs, `[units]`."""
     nonnegative: bool
     """No activation of a training pair is below 0."""
+    region: Region
+    """Where w of training samples lies."""
     looker: Looker
     """Reads activations and answers."""
     inputs: tuple[str, ...]
@@ -45,17 +49,35 @@ class Job:
     def of(cls, ctx: Context) -> Self:
         """The job of a run."""
         linked, train, device = link(ctx), pairs(ctx, "train"), ctx.device
-        units, r = linked.table("units"), train.tensors("pairs")["r"]
+        units, samples = linked.table("units"), train.tensors("pairs")
+        region = Region.around(samples["w"], samples["class_index"])
         by_pairs = OPTIMIZERS[ctx.config.counterfactuals.optimizer].metric == "pairs"
         model = load_link(linked).to(device)
         std = torch.tensor(np.asarray(units["std"]), dtype=torch.float32, device=device)
         nonnegative = bool((units["minimum"] >= 0).all())
-        metric = data_metric(r).to(device, torch.float64) if by_pairs else None  # in which products are summed
-        return cls(ctx, model, metric, std, nonnegative, Looker.tuned(ctx), (linked.key, train.key))
+        wide = torch.float64  # in which products are summed
+        metric = data_metric(samples["r"]).to(device, wide) if by_pairs else None
+        looker = Looker.tuned(ctx)
+        return cls(ctx, model, metric, std, nonnegative, region, looker, (linked.key, train.key))
 
     def land(self, settings: Settings) -> Landscape:
         """Where the searches go down."""
-        return Landscape(self.link, self.ctx.classifier.head, self.metric, self.std, self.nonnegative, settings)
+        ctx, batches = self.ctx, self.ctx.batches(gradient=True)
+        sight = self.link, ctx.classifier.head, self.see, batches
+        return Landscape(*sight, self.metric, self.std, self.nonnegative, settings)
+
+    def judge(self, settings: Settings) -> Judge:
+        """What the searches want."""
+        return Judge(self.answers, self.slack, settings.until)
+
+    def see(self, w: Tensor) -> Tensor:
+        """Logits `[n, known]` of the images of `w [n, w_dim]`; differentiable."""
+        ctx = self.ctx
+        return ctx.classifier.head(encode(ctx.classifier, ctx.generator, w))
+
+    def slack(self, r: Tensor) -> Tensor:
+        """How far f(r) lies within the training samples, `[n]` where `r [n, units]` is: below 0 beyond 99 % of them."""
+        return self.region.slack(self.codes(r).cpu()).to(r.device)
 
     def codes(self, r: Tensor) -> Tensor:
         """f(r): w̃ `[n, w_dim]` on the run's device of `r [n, units]`."""

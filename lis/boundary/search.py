@@ -1,29 +1,37 @@
-"""The search for counterfactuals: many at once in R, each until its image is of the target class (paper §3.3)."""
+"""The search for counterfactuals: many at once in R, each until its image is of the target class (paper §3.3).
+
+The paper goes down the logits of r + Δr (Eq. 3), which the image of f(r + Δr) need not share. `objective="image"` takes
+the logits of the image itself, which is what a search is judged by.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Literal, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lis.rounding import linear, one_thread
+from lis.boundary.optimizers import OPTIMIZERS, shrunk
+from lis.memory import Batches
+from lis.rounding import linear
 from lis.types import Link
 
-Rule = Callable[[Tensor, Tensor, int], Tensor]
-"""Gradient `[n, units]`, memory `[n, 2, units]` (0 at first, written to), number of the step from 1 → what is taken off
-Δr, before it is multiplied by the learning rate: `[n, units]`. No counterfactual knows of another."""
-_DECAY = (0.9, 0.999)
-_TINY = 1e-12
+MOST_STEPS = {"image": 100, "link": 2000}
+"""Usual steps at most, by objective."""
 
 
 @dataclass(frozen=True)
 class Settings:
     """How Δr is looked for."""
 
+    objective: str = "link"
+    """Whose logits are in the loss: `link`, those of r + Δr, as the paper has it; `image`, those of the image."""
+    until: float | None = None
+    """Probability of the target that the image is to have; None: it is the likeliest."""
     optimizer: str = "published"
     """A name in `OPTIMIZERS`."""
     learning_rate: float = 0.5
@@ -31,7 +39,7 @@ class Settings:
     """Bound of the uniform start in every coordinate of the metric."""
     max_steps: int = 2000
     check_every: int = 1
-    """Steps between two looks at the image."""
+    """Steps between two looks at the image; with `image` every step looks at it."""
     lambda1: float = 0.6
     lambda2: float = 10.0
     l1: float = 0.0
@@ -68,12 +76,43 @@ class SearchResult:
     """`[n]` bool."""
     diverged: Tensor
     """Whether Δr was no longer finite, `[n]` bool: such a search is given up."""
+    passes: Tensor
+    """Images that were made for each, `[n]` int64; one with a gradient counts once."""
+    ahead: Tensor
+    """How far the target was ahead at the last look (`Judge`), `[n]`."""
+    halfway: Tensor
+    """The same at the last look in the first half of the steps, `[n]`."""
 
     @classmethod
     def empty(cls, like: Tensor) -> Self:
         """Of n searches from `like [n, units]`, none of which has begun."""
-        flags = torch.zeros(2, len(like), dtype=torch.bool)
-        return cls(torch.zeros_like(like), torch.zeros(len(like), dtype=torch.int64), *flags)
+        flags, counts = torch.zeros(2, len(like), dtype=torch.bool), torch.zeros(2, len(like), dtype=torch.int64)
+        ahead = torch.full((2, len(like)), -torch.inf)
+        return cls(torch.zeros_like(like), counts[0], flags[0], flags[1], counts[1], ahead[0], ahead[1])
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Whether a search has what it wants: always a question to the image of f(r + Δr), whatever the loss looks at."""
+
+    answers: Callable[[Tensor], Tensor]
+    """`r [n, units]` → logarithm of every class's probability for the image of f(r), `[n, classes]`."""
+    slack: Callable[[Tensor], Tensor] | None = None
+    """`r [n, units]` → how far f(r) lies within the training samples, `[n]`: below 0 beyond 99 % of them. None: it may
+    lie anywhere."""
+    until: float | None = None
+    """As in `Settings`."""
+
+    def __call__(self, r: Tensor, target: Tensor) -> Tensor:
+        """How far the target is ahead `[n]`: above 0 where the image of f(r) is what is wanted."""
+        return self.of(self.answers(r), r, target)
+
+    def of(self, answers: Tensor, r: Tensor, target: Tensor) -> Tensor:
+        """The same of images whose `answers [n, classes]` are known."""
+        ahead = margin(answers, target)
+        if self.until is not None:
+            ahead = torch.minimum(ahead, answers.gather(1, target[:, None])[:, 0] - math.log(self.until))
+        return ahead if self.slack is None else torch.minimum(ahead, self.slack(r).to(ahead))
 
 
 @dataclass(frozen=True)
@@ -87,6 +126,10 @@ class Landscape:
     link: Link
     head: Callable[[Tensor], Tensor]
     """`r [n, units]` → logits `[n, classes]`."""
+    see: Callable[[Tensor], Tensor]
+    """`w [n, w_dim]` → logits `[n, classes]` of its image; differentiable."""
+    batches: Batches
+    """How many images at once, with a gradient."""
     metric: Tensor | None
     """L `[units, units]`: what goes downhill is s with Δr = L s. None: Δr itself."""
     std: Tensor
@@ -102,13 +145,19 @@ class Landscape:
         """Δr = L s `[n, units]`."""
         return s if self.metric is None else linear(s, self.metric)
 
-    def loss(self, problems: Problems, shift: Tensor, original: Tensor) -> Tensor:
-        """Eq. 3 `[n]` for Δr = `shift` `[n, units]`; `original` is f(r) `[n, w_dim]`."""
+    @property
+    def sees(self) -> bool:
+        """Whether the loss is one of the image."""
+        return self.settings.objective == "image"
+
+    def loss(self, problems: Problems, shift: Tensor, original: Tensor) -> tuple[Tensor, Tensor]:
+        """Eq. 3 `[n]` for Δr = `shift` `[n, units]`, and the logits `[n, classes]` in it; `original` is f(r)."""
         moved, config = problems.r + shift, self.settings
-        same = identity(original, self.link(moved))
-        return counterfactual_loss(
-            self.head(moved), problems.origin, problems.target, same, config.lambda1, config.lambda2
-        )
+        w = self.link(moved)
+        logits = self.see(w) if self.sees else self.head(moved)
+        same = identity(original, w)
+        loss = counterfactual_loss(logits, problems.origin, problems.target, same, config.lambda1, config.lambda2)
+        return loss, logits
 
     def within(self, r: Tensor, shift: Tensor) -> Tensor:
         """Δr with r + Δr ≥ 0 where R is non-negative."""
@@ -116,7 +165,7 @@ class Landscape:
 
 
 class Descent:
-    """The way of Δr downhill, step by step, for all problems of a batch. It depends on no image.
+    """The way of Δr downhill, step by step, for all problems of a batch.
 
     It follows from the start and the settings alone, and a start is known by its address
     (`lis.boundary.searches.starts`), so that a path need not be stored: it is its number of steps.
@@ -131,62 +180,103 @@ class Descent:
         self.shift = land.within(problems.r, land.moved(problems.start))
         self.taken = 0
         self._memory = torch.zeros(len(problems.r), 2, problems.r.shape[1], device=problems.r.device)
+        self._slope: Tensor | None = None
         with torch.no_grad():
             self._original = land.link(problems.r)
+
+    def look(self) -> Tensor:
+        """Log probability of every class `[n, classes]`, of the logits that the loss takes; the slope there is kept."""
+        every = torch.arange(len(self.shift), device=self.shift.device)
+        parts = list(self.land.batches.map(self._part, every)) if self.land.sees else [self._part(every)]
+        slopes, answers = zip(*parts, strict=True)
+        self._slope = torch.cat(slopes)
+        return torch.cat(answers)
+
+    def _part(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradient of the loss by Δr, and `look`, of some of the problems."""
+        with torch.inference_mode(False), torch.enable_grad():
+            shift, problems = self.shift[rows].clone().requires_grad_(), self.problems.rows(rows)
+            loss, logits = self.land.loss(problems, shift, self._original[rows].clone())
+            (slope,) = torch.autograd.grad(loss.sum(), shift)
+        return slope, logits.detach().float().log_softmax(1)
 
     def step(self) -> Tensor:
         """One step of all; Δr after it, `[n, units]`."""
         land, config = self.land, self.land.settings
-        shift = self.shift.detach().requires_grad_()
-        with torch.enable_grad():
-            loss = land.loss(self.problems, shift, self._original).sum()
-        (gradient,) = torch.autograd.grad(loss, shift)
+        if self._slope is None:
+            self.look()
+        assert self._slope is not None
         self.taken += 1
-        down = OPTIMIZERS[config.optimizer].rule(land.steepest(gradient), self._memory, self.taken)
-        moved = shift.detach() - config.learning_rate * land.moved(down)
+        down = OPTIMIZERS[config.optimizer].rule(land.steepest(self._slope), self._memory, self.taken)
+        moved = self.shift - config.learning_rate * land.moved(down)
         if config.l1:
             moved = shrunk(moved, config.learning_rate * config.l1 * land.std)
-        self.shift = land.within(self.problems.r, moved)
+        self.shift, self._slope = land.within(self.problems.r, moved), None
         return self.shift
 
     def keep(self, which: Tensor) -> None:
         """Goes on with some of the problems."""
         self.problems, self.shift = self.problems.rows(which), self.shift[which]
         self._memory, self._original = self._memory[which], self._original[which]
+        self._slope = None if self._slope is None else self._slope[which]
 
 
-def search(land: Landscape, answers: Callable[[Tensor], Tensor], problems: Problems) -> SearchResult:
+def search(land: Landscape, judge: Judge, problems: Problems) -> SearchResult:
     """Looks for counterfactuals, all at once; those that are found leave the batch.
 
-    The image is looked at before the first step, then every `check_every` steps, and after the last. Where it is of the
-    target class, the first such step since the look before is located: the image one step earlier is not of the target
-    class. An image that was of the target class between two looks, and at neither, is not seen.
+    The image is looked at before the first step, then every `check_every` steps, and after the last. Where it is what
+    is wanted, the first such step since the look before is located: the image one step earlier is not. An image that
+    was it between two looks, and at neither, is not seen. Where the loss is one of the image, every step has looked at
+    it already; what it finds is looked at once more as everything else is.
 
     Args:
         land: loss, bounds and settings.
-        answers: `r [n, units]` → logarithm of every class's probability for the image of f(r), `[n, classes]`.
-        problems: what is wanted.
+        judge: says what is wanted.
+        problems: from where to where.
     """
     result, most = SearchResult.empty(problems.r), land.settings.max_steps
+    every = 1 if land.sees else land.settings.check_every
     descent, active, trails = Descent(land, problems), torch.arange(len(problems.r)), list[Trail]()
     trail, before = [descent.shift], torch.full_like(problems.start[:, 0], -torch.inf)
     while len(active):
+        result.steps[active] = descent.taken
         lost = ~descent.shift.isfinite().all(1)
-        moved = torch.where(lost[:, None], 0, descent.shift)
-        after = margin(answers(descent.problems.r + moved), descent.problems.target)
-        hit = (after > 0) & ~lost
-        result.shift[active], result.steps[active] = moved, descent.taken
-        result.success[active], result.diverged[active] = hit.cpu(), lost.cpu()
+        if lost.any():
+            result.diverged[active[lost.cpu()]] = True
+            result.shift[active[lost.cpu()]] = 0
+            active, before, trail = active[~lost.cpu()], before[~lost], [x[~lost] for x in trail]
+            descent.keep(~lost)
+            if not len(active):
+                break
+        after, looks = _ahead(descent, judge)
+        hit = after > 0
+        result.shift[active], result.ahead[active] = descent.shift, after.cpu()
+        result.success[active] = hit.cpu()
+        result.passes[active] += looks.cpu()
+        if 2 * descent.taken <= most:
+            result.halfway[active] = after.cpu()
         trails.append(Trail(active[hit.cpu()], torch.stack([x[hit] for x in trail]), before[hit], after[hit]))
-        active = active[~(hit | lost).cpu()]
-        descent.keep(~(hit | lost))
-        before = after[~(hit | lost)]
+        active, before = active[~hit.cpu()], after[~hit]
+        descent.keep(~hit)
         if descent.taken >= most:
             break
-        steps = min(land.settings.check_every, most - descent.taken)
+        steps = min(every, most - descent.taken)
         trail = [descent.shift, *(descent.step() for _ in range(steps))] if len(active) else []
-    _locate(result, trails, answers, problems)
+    _locate(result, trails, judge, problems)
     return result
+
+
+def _ahead(descent: Descent, judge: Judge) -> tuple[Tensor, Tensor]:
+    """How far the targets are ahead `[n]`, and the images that it took to know, `[n]` int64."""
+    moved, target = descent.problems.r + descent.shift, descent.problems.target
+    looks = torch.ones_like(target)
+    if not descent.land.sees:
+        return judge(moved, target), looks
+    ahead = judge.of(descent.look(), moved, target)
+    hit = ahead > 0
+    if hit.any():
+        ahead, looks = ahead.masked_scatter(hit, judge(moved[hit], target[hit])), looks + hit
+    return ahead, looks
 
 
 def margin(answers: Tensor, target: Tensor) -> Tensor:
@@ -214,7 +304,7 @@ class Trail:
     """Margin at the last, `[m]`."""
 
 
-def _locate(result: SearchResult, trails: list[Trail], answers: Callable[[Tensor], Tensor], problems: Problems) -> None:
+def _locate(result: SearchResult, trails: list[Trail], judge: Judge, problems: Problems) -> None:
     """The first step that reaches the target, for all problems at once.
 
     Margins at two steps say where the border should lie; every third guess is the middle, so that no more looks are
@@ -234,7 +324,8 @@ def _locate(result: SearchResult, trails: list[Trail], answers: Callable[[Tensor
         picked = zip(between.tolist(), step.tolist(), strict=True)
         shift = torch.stack([ends[i][0].shifts[k, ends[i][1]] for i, k in picked])
         there = subset.rows(between.to(subset.r.device))
-        ahead = margin(answers(there.r + shift), there.target).cpu()
+        ahead = judge(there.r + shift, there.target).cpu()
+        result.passes[rows[between]] += 1
         hit = ahead > 0
         high[between[hit]], above[between[hit]] = step[hit], ahead[hit]
         low[between[~hit]], below[between[~hit]] = step[~hit], ahead[~hit]
@@ -285,78 +376,3 @@ def counterfactual_loss(
     """
     of_target, of_origin = (logits.gather(1, which[:, None])[:, 0] for which in (target, origin))
     return -of_target + lambda1 * of_origin - lambda2 * identity
-
-
-def gradient_descent(gradient: Tensor, memory: Tensor, step: int) -> Tensor:
-    """The gradient g itself."""
-    return gradient
-
-
-def normalised(gradient: Tensor, memory: Tensor, step: int) -> Tensor:
-    """g / ‖g‖₂: every step has the length of the learning rate.
-
-    Example:
-        >>> normalised(torch.tensor([[3.0, 4.0]]), torch.zeros(1, 2, 2), 1)
-        tensor([[0.6000, 0.8000]])
-    """
-    return gradient / gradient.norm(dim=1, keepdim=True).clamp(min=_TINY)
-
-
-def adam(gradient: Tensor, memory: Tensor, step: int) -> Tensor:
-    """m̂ / (√v̂ + ε) with the decays 0.9 and 0.999 (Kingma & Ba 2015, Algorithm 1)."""
-    corrected = []
-    for index, (decay, power) in enumerate(zip(_DECAY, (1, 2), strict=True)):
-        memory[:, index] = decay * memory[:, index] + (1 - decay) * gradient**power
-        corrected.append(memory[:, index] / (1 - decay**step))
-    return corrected[0] / (corrected[1].sqrt() + 1e-8)
-
-
-@dataclass(frozen=True)
-class Optimizer:
-    """A rule with its metric and its usual numbers."""
-
-    rule: Rule
-    learning_rate: float
-    start: float
-    """Bound of the uniform start in every coordinate of the metric."""
-    metric: Literal["units", "pairs"]
-    """`units`: a step of 1 is one unit of activation. `pairs`: it is one standard deviation of the training pairs."""
-    signed: bool = True
-    """The start is uniform in [−start, start); False: in [0, start)."""
-
-
-OPTIMIZERS = {
-    "published": Optimizer(gradient_descent, 0.5, 1.0, "units", signed=False),
-    "adam": Optimizer(adam, 0.02, 0.1, "units"),
-    "natural": Optimizer(normalised, 0.1, 0.3, "pairs"),
-}
-"""What `counterfactuals.optimizer` can name.
-
-With L Lᵀ = Σ, the covariance of the training pairs, `natural` descends in s where Δr = L s: a step goes where
-activations vary, and so where an image can follow. In the metric of the units a step goes where the logits rise, which
-no image need show.
-"""
-
-
-def data_metric(r: Tensor) -> Tensor:
-    """L `[units, units]` with L Lᵀ = Σ, the covariance of activations `r [n, units]`, from its eigenvectors; float32.
-
-    Example:
-        >>> r = torch.tensor([[0.0, 1.0], [2.0, 1.0]])
-        >>> (data_metric(r) @ data_metric(r).T).round(decimals=4) + 0.0
-        tensor([[1., 0.],
-                [0., 0.]])
-    """
-    with one_thread():  # searches begin at random numbers along the eigenvectors, whose signs are arbitrary
-        values, vectors = torch.linalg.eigh(r.double().T.cov(correction=0))
-    return (vectors * values.clamp(min=0).sqrt()).float()
-
-
-def shrunk(shift: Tensor, threshold: Tensor | float) -> Tensor:
-    """Soft threshold: the proximal step of an L1 penalty, after which small entries are exactly 0.
-
-    Example:
-        >>> shrunk(torch.tensor([[0.5, -2.0, 3.0]]), 1.0)
-        tensor([[ 0., -1.,  2.]])
-    """
-    return shift.sign() * (shift.abs() - threshold).clamp(min=0)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
-from lis.boundary.job import Job, Paths
-from lis.boundary.search import OPTIMIZERS, Problems, SearchResult, Settings, identity, search
+from lis.boundary.job import Job
+from lis.boundary.judged import judged
+from lis.boundary.optimizers import OPTIMIZERS
+from lis.boundary.search import MOST_STEPS, Problems, Settings, search
 from lis.config import CounterfactualsConfig, RunConfig
 from lis.context import Context
 from lis.linking.link import link
@@ -20,25 +20,26 @@ from lis.linking.pairs import pairs, test_pairs, train_pairs
 from lis.peaks import FLOAT, width
 from lis.shards import Shards
 from lis.stage import MODELS, Stage, stage
-from lis.statistics import wilson
 from lis.store import Draft
 from lis.streams import Stream
 from lis.units.direction import class_pair
 
 STARTS = 2**20
 """Starts that a sample can have."""
-SHARD_VERSION = 3
+SHARD_VERSION = 5
 SEARCHED = (link, train_pairs, test_pairs)
 """What every search follows from."""
 
 
-def search_stage(name: str, *settings: str, version: int) -> Callable[[Callable[..., None]], Stage]:
+def search_stage(
+    name: str, *settings: str, version: int, models: Sequence[str] = MODELS
+) -> Callable[[Callable[..., None]], Stage]:
     """`stage` for searches alone; `settings` of `counterfactuals` are in the key besides what every search has."""
     return stage(
         name,
         version=version,
         inputs=SEARCHED,
-        models=MODELS,
+        models=models,
         also=lambda ctx: search_key(ctx, *settings),
         check=lambda ctx: validate_counterfactual(ctx.config),
         arrays=search_arrays,
@@ -67,10 +68,12 @@ def search_arrays(ctx: Context) -> int:
 
 
 def search_settings(config: CounterfactualsConfig) -> Settings:
-    """The settings of a search, with the optimizer's usual learning rate and start where none is given."""
-    usual = OPTIMIZERS[config.optimizer]
+    """The settings of a search, with the usual ones of objective and optimizer where none are given."""
+    optimizer = OPTIMIZERS[config.optimizer]
+    usual: dict[str, Any] = {"learning_rate": optimizer.learning_rate[config.objective], "start": optimizer.start}
+    usual |= {"max_steps": MOST_STEPS[config.objective], "until": None}
     given = {field.name: getattr(config, field.name) for field in fields(Settings)}
-    return Settings(**{k: getattr(usual, k) if value is None else value for k, value in given.items()})
+    return Settings(**{name: usual[name] if value is None else value for name, value in given.items()})
 
 
 def validate_counterfactual(config: RunConfig) -> None:
@@ -175,18 +178,17 @@ def _config(job: Job, block: Block) -> dict[str, Any]:
 
 def _search(job: Job, block: Block, draft: Draft) -> None:
     problems = problems_of(job, block)
-    result = search(job.land(block.settings), job.answers, problems)
+    result = search(job.land(block.settings), job.judge(block.settings), problems)
     k, n = len(block.sample_index), block.initialisations
     address = {"sample_index": block.sample_index.repeat_interleave(n), "initialisation": torch.arange(n).repeat(k)}
-    draft.tensors("block", address | {"r": problems.r} | vars(result) | _read(job, problems, result))
+    draft.tensors("block", address | {"r": problems.r} | judged(job, problems, result, block.settings))
 
 
 SHARDS = Shards("counterfactual-shard", SHARD_VERSION, _config, _search)
 """A row per sample and start, the starts running fastest.
 
-Tensors "block": sample_index, initialisation, steps, before, after (classes among the classifier's) `[n]` int64,
-success, diverged `[n]` bool, probability (of the target) `[n]`, boundary `[n]` (NaN without), r, shift, reencoded,
-reencoded_original `[n, units]`, w, w_original `[n, w_dim]` float32. An answer that is not finite is a ValueError."""
+Tensors "block": sample_index, initialisation `[n]` int64, r `[n, units]`, and what `judged` gives. An answer that is
+not finite is a ValueError."""
 
 
 def blocks(job: Job, samples: int, initialisations: int, settings: Settings | None = None) -> list[Block]:
@@ -236,78 +238,3 @@ def problems_of(job: Job, block: Block) -> Problems:
     r = block.r.repeat_interleave(n, 0).to(ctx.device)
     ends = [torch.full((len(r),), index, device=ctx.device) for index in (origin, target)]
     return Problems(r, ends[0], ends[1], start.flatten(0, 1).to(ctx.device))
-
-
-def _read(job: Job, problems: Problems, result: SearchResult) -> dict[str, Tensor]:
-    """What the images of the original and of the counterfactual are taken for, and where the boundary lies between."""
-    w_original, w = job.codes(problems.r), job.codes(problems.r + result.shift)
-    first, last, target = job.looker(w_original), job.looker(w), problems.target.cpu()
-    return {
-        "w_original": w_original,
-        "w": w,
-        "reencoded_original": first.r,
-        "reencoded": last.r,
-        "before": first.prediction,
-        "after": last.prediction,
-        "probability": last.softmax.gather(1, target[:, None])[:, 0],
-        "boundary": boundary(job, problems, result).mean(1).float(),
-    }
-
-
-def boundary(job: Job, problems: Problems, result: SearchResult) -> Tensor:
-    """Positions before and after the boundary `[n, 2]`, NaN where there is none."""
-    both = torch.full((len(result.steps), 2), torch.nan, dtype=torch.float64)
-    r, shift, target = (x[result.success.to(x.device)] for x in (problems.r, result.shift, problems.target))
-    both[result.success] = Paths(r, shift, target).boundary(job)
-    return both
-
-
-def search_table(ctx: Context, result: Mapping[str, Tensor]) -> pd.DataFrame:
-    """A row per search of what `searched` gives.
-
-    Columns: origin, target, origin_index, target_index (indices among the classes of the run), sample_index,
-    initialisation, success, reason (why not; ""), steps, probability (of the target, in the last image), before and
-    after (what the images of f(r) and f(r + Δr) are taken for), r_distance ‖Δr‖, reencoded_distance (between the
-    activations of the two images), w_distance, w_cosine (between f(r) and f(r + Δr)), boundary (t on the path r + t Δr;
-    NaN where there is none, because the search failed or the first image is of the target class already).
-    """
-    classes, called = np.asarray(ctx.class_names), np.asarray(ctx.classifier.class_names)
-    columns: dict[str, Any] = {name: classes[result[name].numpy()] for name in ("origin", "target")}
-    columns |= {f"{name}_index": result[name] for name in ("origin", "target")}
-    columns |= {name: result[name] for name in ("sample_index", "initialisation", "success")}
-    columns["reason"] = reasons(result, columns["target"])
-    columns |= {name: result[name] for name in ("steps", "probability")}
-    columns |= {name: called[result[name].numpy()] for name in ("before", "after")}
-    columns |= distances(result) | {"boundary": result["boundary"]}
-    return pd.DataFrame({name: np.asarray(values) for name, values in columns.items()})
-
-
-def distances(result: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """How far each counterfactual lies from its original, `[n]`, in R, in R of the images, and in W; see
-    `search_table`."""
-    return {
-        "r_distance": result["shift"].norm(dim=1),
-        "reencoded_distance": (result["reencoded"] - result["reencoded_original"]).norm(dim=1),
-        "w_distance": (result["w"] - result["w_original"]).norm(dim=1),
-        "w_cosine": identity(result["w_original"], result["w"]),
-    }
-
-
-def reasons(result: Mapping[str, Tensor], target: Iterable[str]) -> list[str]:
-    """Why each search failed, "" where it did not, given its success, diverged and steps `[n]` and its target."""
-    told = zip(*(result[name].tolist() for name in ("success", "diverged", "steps")), target, strict=True)
-    return [
-        ""
-        if success
-        else f"no longer finite after {steps} steps"
-        if diverged
-        else f"the image is not of {name} after {steps} steps"
-        for success, diverged, steps, name in told
-    ]
-
-
-def success_rate(table: pd.DataFrame) -> dict[str, float]:
-    """n, rate (of success) with its Wilson interval low, high."""
-    n, reached = len(table), int(np.sum(table["success"]))
-    low, high = wilson(reached, n)
-    return {"n": n, "rate": reached / n, "low": low, "high": high}

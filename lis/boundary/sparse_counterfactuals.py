@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 
 from lis.boundary.job import Job
-from lis.boundary.searches import blocks, search_settings, search_stage, search_table, searched, success_rate
+from lis.boundary.judged import OTHERS, others_table, search_table, success_rate, witnessed
+from lis.boundary.searches import blocks, search_settings, search_stage, searched
 from lis.context import Context
+from lis.stage import MODELS, WITNESS
 from lis.store import Artifact, Draft
 
 
-@search_stage("sparse_counterfactuals", "l1_sweep", "l1_samples", "l1_max_steps", version=3)
+@search_stage("sparse_counterfactuals", "l1_sweep", "l1_samples", "l1_max_steps", version=3, models=(*MODELS, WITNESS))
 def sparse_counterfactuals(ctx: Context, linked: Artifact, train: Artifact, test: Artifact, draft: Draft) -> None:
     """Counterfactuals of few units: searched with every L1 weight of `l1_sweep`, at most `l1_max_steps` steps each.
 
@@ -23,7 +25,7 @@ def sparse_counterfactuals(ctx: Context, linked: Artifact, train: Artifact, test
     which a unit stays at 0.
 
     Table "sweep", a row per search: l1, origin, target, sample_index, success, reason, steps, probability, units
-    (moved), w_distance. Table "summary": see `summary`.
+    (moved), w_distance, and what `others_table` has. Table "summary": see `summary`.
 
     Raises:
         ValueError: as `validate_counterfactual`; an answer is not finite; what the stages before refuse.
@@ -42,14 +44,16 @@ def _searched_with(job: Job, l1: float) -> pd.DataFrame:
     result = searched(job, blocks(job, config.l1_samples, 1, settings), f"counterfactuals, L1 {l1:g}")
     table = search_table(job.ctx, result)
     columns = ["origin", "target", "sample_index", "success", "reason", "steps", "probability", "w_distance"]
-    return table[columns].assign(l1=l1, units=result["shift"].ne(0).sum(1).numpy())
+    table = table[columns].assign(l1=l1, units=result["shift"].ne(0).sum(1).numpy())
+    return table.join(others_table(job.ctx, result["w"], result["w_original"]))
 
 
 def summary(sweep: pd.DataFrame) -> pd.DataFrame:
     """A row per L1 weight.
 
     Columns: l1, n, rate (of success, with its Wilson interval low, high), and of those that succeed probability (mean),
-    units (median), units_low and units_high (quartiles), w_distance (mean); NaN where none does.
+    units (median), units_low and units_high (quartiles), w_distance (mean); NaN where none does; and bayes and witness,
+    the share of all searches that succeed and that these call the target too (`witnessed`), NaN where nobody was asked.
     """
     groups: Any = sweep.groupby("l1")
     return pd.DataFrame([{"l1": l1} | _row(subset) for l1, subset in groups])
@@ -59,4 +63,6 @@ def _row(subset: Any) -> dict[str, Any]:
     good = subset[subset["success"]]
     units = good["units"].quantile([0.25, 0.5, 0.75]).to_numpy() if len(good) else np.full(3, np.nan)
     means = {name: good[name].mean() for name in ("probability", "w_distance")}
-    return success_rate(subset) | means | dict(zip(("units_low", "units", "units_high"), units, strict=True))
+    shares = dict.fromkeys(OTHERS, np.nan) | witnessed(subset).set_index("who")["share"].to_dict()
+    units = dict(zip(("units_low", "units", "units_high"), units, strict=True))
+    return success_rate(subset) | means | units | shares

@@ -72,7 +72,7 @@ def trajectories(
     if not len(rows):
         raise ValueError(
             f"no counterfactual among {len(result['steps'])} has a boundary ({failed[0]['reason']}): expected one "
-            "or more; use counterfactuals.optimizer=natural, more counterfactuals.samples or counterfactuals.max_steps"
+            "or more; use counterfactuals.objective=image, more counterfactuals.samples, or another link (link=ridge)"
         )
     selected = {name: values[rows] for name, values in result.items()}
     known = ctx.classifier.class_names

@@ -17,9 +17,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from lis.classifiers.libraries import Library, Published, Timm, find
+from lis.classifiers.libraries import Library, Timm, find
 from lis.classifiers.partnet import PartNet
 from lis.classifiers.preprocessing import Preprocessing
+from lis.classifiers.published import Published
 from lis.config import NetworkConfig, conf_folder
 from lis.files import read_yaml
 from lis.plain import print_anywhere
@@ -145,8 +146,9 @@ def timm_entries(pattern: str) -> tuple[list[Entry], int]:
 
 
 def missing(listed: Sequence[Entry]) -> list[Path]:
-    """Published files that are not on this machine: where each would be."""
-    return [entry.published.file for entry in listed if entry.published and not entry.published.find()]
+    """Published files that could be fetched and are not on this machine: where each would be."""
+    fetched = [entry.published for entry in listed if entry.published and not entry.published.packaged]
+    return [published.file for published in fetched if not published.find()]
 
 
 def _entry(file: Path) -> Entry:
@@ -158,7 +160,7 @@ def _entry(file: Path) -> Entry:
         return make()
     source = find(config.get("library", NetworkConfig.library), config["model"])
     published, fixed = _published(source), config.get("weights")
-    sources = (fixed,) if fixed else _sources(source, published)
+    sources = _sources(source, published) if fixed in (None, "pretrained") else (fixed,)
     return make(_width(_on_meta(source)), source.preprocessing(False).size, sources, published)
 
 
@@ -224,7 +226,8 @@ def _published(source: Library) -> Published | None:
 
 
 def _sources(source: Library, published: Published | None) -> tuple[str, ...]:
-    here = [f"pretrained ({published.tag}, {'here' if published.find() else 'not here'})"] if published else []
+    absent = published.packaged.remedy if published and published.packaged else "not here"
+    here = [f"pretrained ({published.tag}, {'here' if published.find() else absent})"] if published else []
     return (*here, *([] if source.untrainable else ["partworld"]), "random", "<path>")
 
 

@@ -407,6 +407,37 @@ def torchvision_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {_DENSE.sub(r"\1\2.", name): value for name, value in retained.items()}
 
 
+def in_order(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """A file with names of its own whose tensors stand in the order of a network's, under the network's names.
+
+    The last part of every name (`weight`, `running_mean`, …) and every shape have to agree.
+
+    Args:
+        state: the tensors of the file, in its order.
+        expected: those of the network, in order.
+        path: the file, for messages.
+
+    Raises:
+        ValueError: another number of tensors, or the first that does not agree.
+
+    Example:
+        >>> list(in_order({"_fc.bias": torch.ones(2)}, {"classifier.bias": torch.zeros(2)}, Path("net.pth")))
+        ['classifier.bias']
+    """
+    if len(state) != len(expected):
+        raise ValueError(
+            f"{path} has {len(state)} tensors and the network {len(expected)}: expected as many, in the same order; "
+            "take the right file"
+        )
+    for (name, value), (key, other) in zip(state.items(), expected.items(), strict=True):
+        if name.rpartition(".")[2] != key.rpartition(".")[2] or value.shape != other.shape:
+            raise ValueError(
+                f"{path} has {name!r} {tuple(value.shape)} where the network has {key!r} {tuple(other.shape)}: "
+                "expected its tensors in the same order; take the right file"
+            )
+    return dict(zip(expected, state.values(), strict=True))
+
+
 def ip_irm_names(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     """A file of IP-IRM (Wang et al. 2021): the ResNet-50 below `f.`, under torchvision's names.
 

@@ -44,7 +44,7 @@ def ready(ctx: Context) -> tuple[Context, dict[str, Artifact]]:
     """The context with a classifier that can be used, and what was made for it.
 
     "classifier": the training on part world, where the weights are to come from there; "probe": the linear probe,
-    where `classifier.probe` asks for it.
+    where `classifier.probe` asks for it. A witness is made ready in the same way.
 
     Raises:
         ValueError: the training diverges, or the classes have no labels that a probe could be fitted to.
@@ -56,6 +56,8 @@ def ready(ctx: Context) -> tuple[Context, dict[str, Artifact]]:
     if ctx.config.classifier.probe:
         made["probe"] = probe(ctx)
         ctx = replace(ctx, classifier=probed(ctx.classifier, made["probe"]))
+    if asked := ctx.of_witness:
+        ctx = replace(ctx, witness=ready(asked)[0].classifier)
     return ctx, made
 
 

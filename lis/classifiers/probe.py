@@ -46,7 +46,7 @@ PATIENCE = 3
 """Points of the grid without a smaller loss after which the path ends: beyond, fits are slow and only get worse."""
 _PATH_TOLERANCE, _TOLERANCE = 1e-5, 1e-7
 """Largest entry of the gradient of the mean loss at which a fit ends."""
-_PASSED_ON = ("name", "weights", "trained", "attribute", "notes")
+_PASSED_ON = ("name", "weights", "trained", "attribute", "notes", "features_of_style")
 """What a classifier may say about itself beyond the Protocol."""
 
 

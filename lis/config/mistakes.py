@@ -136,6 +136,8 @@ def in_words(hint: Any) -> str:
     if get_origin(hint) is list:
         (inner,) = get_args(hint)
         return f"a list of {_PLURAL.get(inner, 'values')}, as {'[a,b]' if inner is str else '[1,2]'}"
+    if is_dataclass(hint):
+        return "an option of its group"
     if isinstance(hint, type) and issubclass(hint, Enum):
         return f"one of {', '.join(hint.__members__)}"
     return _WORDS.get(hint, "a value of another type")

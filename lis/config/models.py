@@ -84,8 +84,8 @@ class NetworkConfig(ClassifierConfig):
     """A network of a library or a user's own, cut at its last linear layer."""
 
     _target_: str = "lis.classifiers.networks.network"
-    library: str = choice("torchvision", ("torchvision", "timm", "ip_irm", "partnet"))
-    """`torchvision`, `timm`, `ip_irm` or `partnet`."""
+    library: str = choice("torchvision", ("torchvision", "timm", "ip_irm", "efficientnet_lite0", "partnet"))
+    """`torchvision`, `timm`, `ip_irm`, `efficientnet_lite0` or `partnet`."""
     model: str = MISSING
     """Name of the architecture in its library."""
     weights: str = path("auto", "auto", "pretrained", "partworld", "random")
@@ -100,6 +100,19 @@ class NetworkConfig(ClassifierConfig):
     """Round images to 8 bits before and after resizing, as a program that reads image files does."""
     ema: bool = True
     """Of a checkpoint with raw and averaged (EMA) weights the averaged ones, as timm takes; false: the raw ones."""
+
+
+@dataclass
+class PlantedConfig(ClassifierConfig):
+    """Units whose meaning is known: functions of part world's true factors, and noise."""
+
+    _target_: str = "lis.classifiers.planted.planted"
+    read: str = choice("w", ("w", "image"))
+    """What they are read from: `w`: the style code, exactly; `image`: the picture, by a network."""
+    per_kind: int = number(200, low=1)
+    """Units of each of the six kinds: functions of 1, 2, 4, 8 and all factors, and noise."""
+    seed: int = number(0, low=0)
+    """Of the factors and weights that are drawn."""
 
 
 @dataclass

@@ -18,6 +18,8 @@ Config = TypeVar("Config")
 
 SPELLINGS = {"class": "class_name"}
 """Keys that Python has no name for, and what they are called in the schema."""
+OPTIONS = {"counterfactuals.witness": "classifier"}
+"""Keys that take an option of a group, and which; Hydra writes such a key `group@key`."""
 _FOLDERS = ("--config-dir", "-cd", "--config-path", "-cp")
 """Hydra's options whose value may look like an override."""
 _FUNCTION = re.compile(r"(choice|range|interval|glob|sort|shuffle|tag|str|int|float|bool|json_str)\(.*\)", re.DOTALL)
@@ -36,15 +38,28 @@ def path_keys() -> dict[str, tuple[str, ...]]:
 
     Example:
         >>> path_keys()["classifier.weights"], path_keys()["direction"]
-        (('auto', 'pretrained', 'partworld', 'random'), ('pc:', 'classes:'))
+        (('auto', 'pretrained', 'partworld', 'random'), ('pc:', 'classes:', 'units:'))
     """
-    groups = ((name.rpartition("/")[0], schema) for name, schema in schemas().items())
+    groups = [(name.rpartition("/")[0], schema) for name, schema in schemas().items()]
+    groups += [(key, schema) for key, group in OPTIONS.items() for name, schema in groups if name == group]
     return {
         key: metadata["path"]
         for group, schema in groups
         for key, _, metadata in described(schema, f"{group}." if group else "")
         if "path" in metadata
     }
+
+
+def as_typed(key: str) -> str:
+    """A key as a person writes it, of one as Hydra does.
+
+    Example:
+        >>> as_typed("classifier@counterfactuals.witness=partnet"), as_typed("seed=3")
+        ('counterfactuals.witness=partnet', 'seed=3')
+    """
+    for name, group in OPTIONS.items():
+        key = key.replace(f"{group}@{name}", name)
+    return key
 
 
 def anchored(config: Config, start: Path) -> Config:
@@ -81,6 +96,8 @@ def spelled(arguments: Sequence[str]) -> list[str]:
     Example:
         >>> spelled(["class=pug", "classifier.weights=epoch=3.ckpt", "-m", "images=a,b"])
         ['class_name=pug', "classifier.weights='epoch=3.ckpt'", "images='a','b'", '-m']
+        >>> spelled(["counterfactuals.witness=partnet", "counterfactuals.witness=null"])
+        ['classifier@counterfactuals.witness=partnet', 'counterfactuals.witness=null']
     """
     for argument in arguments:
         if long := _LONG_NUMBER.search(argument):
@@ -105,6 +122,8 @@ def _is_option(arguments: Sequence[str], index: int) -> bool:
 def _spelled(override: str, sweep: bool) -> str:
     key, equals, value = override.partition("=")
     key = SPELLINGS.get(key, key)
+    if key in OPTIONS and value not in ("", "null"):
+        key = f"{OPTIONS[key]}@{key}"
     takes_path = key.lstrip("+") in {*path_keys(), "gan.url", "hydra.run.dir", "hydra.sweep.dir"}
     if takes_path:
         value = _quoted(value, sweep and key[:6] != "hydra.")

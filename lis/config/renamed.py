@@ -36,10 +36,12 @@ RENAMED: dict[str, dict[str, str]] = {
     },
     "metric": {
         "units/realised": "unit_statistics/reencoded_share",
-        "units/others": "unit_statistics/off_target",
+        "unit_statistics/off_target": "units/others",
     },
 }
 """Old → new, by kind. A `key` stands behind the new name of its group."""
+_ARRIVES = ("units/own", "units/others", "units/more", "units/reached", "units/head_kept")
+"""Numbers of what arrives of a unit: names of today, though the stage of that name is called otherwise now."""
 _NAMES = {"analysis": "analysis", "analysis.name": "analysis", "analysis.stages": "stage"}
 """Keys whose values are names, and their kind in `RENAMED`."""
 _TARGET = "._target_"
@@ -86,12 +88,16 @@ def current_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
     Example:
         >>> current_metrics({"units/relevant/pug": 3, "link/ridge": 1.0})
         {'unit_statistics/relevant/pug': 3, 'link/ridge': 1.0}
+        >>> current_metrics({"unit_statistics/off_target": 0.8}), current_metrics({"units/others": 0.8})
+        ({'units/others': 0.8}, {'units/others': 0.8})
     """
     return {_current_metric(name): value for name, value in metrics.items()}
 
 
 def _current_metric(name: str) -> str:
     """What a number is called now: where it has no new name of its own, its stage may have."""
+    if name in _ARRIVES:
+        return name
     stage, slash, rest = name.partition("/")
     return RENAMED["metric"].get(name, current_stage(stage) + slash + rest)
 

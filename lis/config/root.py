@@ -118,13 +118,22 @@ class TuningConfig:
     """Every unit through its range on many samples (paper §3.3)."""
 
     units: int | None = number(MISSING, low=1)
-    """At most so many units, those with the largest linked step; null: all."""
+    """At most so many units: those with the largest linked step, or that w expresses best; null: all."""
     seeds: int = number(MISSING, low=1)
     """Accepted samples per class whose activations are tuned."""
     steps: int = number(2, low=2)
     """Values from a unit's smallest to its largest activation."""
+    along: str = choice("pattern", ("pattern", "faithful", "closed", "link"))
+    """Which way a unit is moved in W: `link`, the paper's, by its row of the link, of which hardly anything arrives in
+    the network; `pattern`, by what goes with it; `faithful`, by what moves it and the others least; `closed`, the same
+    by the network's own derivatives in each sample, at a hundred passes and more for each image."""
+    penalty: float | None = number(None, low=POSITIVE)
+    """λ of `faithful` and `closed`, how much a large step counts beside what the other units do; null: of `faithful`
+    found on some units."""
     control_directions: int = number(MISSING, low=0)
-    """Random directions in R of equal ‖Δw‖ that are tuned as well."""
+    """Random directions in R that are tuned as well, to be set beside units that move w as far."""
+    control_lengths: int = number(4, low=2)
+    """Steps of each to either side of a sample: the distances in w that random directions are asked to go."""
     batch_size: int | None = number(None, low=1, silent=True)
     """Images at once; null: found, and halved when memory runs out."""
     unit_block: int = number(32, low=1, silent=True)
@@ -153,15 +162,23 @@ class CounterfactualsConfig:
     """Samples per pair of classes there."""
     top: int = number(10, low=1)
     """Units at the head of a direction."""
+    objective: str = choice("image", ("image", "link"))
+    """Whose logits are pushed to the target: `image`, those of the image of f(r + Δr); `link`, those of r + Δr, as
+    published."""
+    until: float | None = number(None, low=0.5, high=0.9999)
+    """Probability of the target that the image is to have; null: until the answer flips."""
+    witness: ClassifierConfig | None = None
+    """Another network that is asked about the pictures, an option of `classifier`; null: none is."""
     optimizer: str = choice("natural", ("natural", "published", "adam"))
     """`natural`: equal steps in the metric of the training pairs; `published`: gradient descent in R; or `adam`."""
     learning_rate: float | None = number(None, low=POSITIVE)
     """null: the optimizer's own, 0.5 as published."""
     start: float | None = number(None, low=0)
     """Bound of the uniform start; null: the optimizer's own."""
-    max_steps: int = number(2000, low=1)
+    max_steps: int | None = number(None, low=1)
+    """null: 100 with `image`, where each makes an image with a gradient, and 2,000 with `link`."""
     check_every: int = number(20, low=1)
-    """Steps between two looks at the image; the exact step is found afterwards."""
+    """Steps between two looks at the image with `link`; the exact step is found afterwards."""
     lambda1: float = number(0.6, low=0)
     """Weight of the original class's logit."""
     lambda2: float = number(10.0, low=0)
@@ -210,8 +227,9 @@ class RunConfig:
     view: ViewConfig = field(default_factory=ViewConfig)
     unit: int | None = number(None, low=0)
     """With `analysis=unit` or `motion`: which one."""
-    direction: str | None = path(None, "pc:", "classes:")
-    """With `analysis=direction` or `motion`: `pc:<k>`, `classes:<from>-<to>`, or the path of a vector in a file."""
+    direction: str | None = path(None, "pc:", "classes:", "units:")
+    """With `analysis=direction` or `motion`: `pc:<k>`, `classes:<from>-<to>`, `units:<u>+<v>`, or the path of a
+    vector."""
     class_name: str | None = None
     """With `analysis=unit` or `direction`: the class whose samples are shown (also `class=…`); null: every class."""
     images: str | None = path(None)

@@ -20,6 +20,9 @@ from lis.labels.manifest import STREAMS
 from lis.labels.reading import Labelled, read
 from lis.streams import Stream
 
+NO_PARTS = "classes.labels is empty, so that there are no parts to find"
+"""Why a stage of parts is left out."""
+
 
 @dataclass(frozen=True)
 class Drawn:
@@ -46,6 +49,11 @@ def draw(ctx: Context, split: str, count: int) -> Drawn:
     return Drawn(torch.cat(w), class_index, torch.cat(indices))
 
 
+def without_parts(ctx: Context) -> str | None:
+    """Why a run does without what needs parts; None: its class set names some."""
+    return None if ctx.config.classes.labels else NO_PARTS
+
+
 def validate_labels(ctx: Context) -> None:
     """Checks, before any work, that there are labels to learn from; a folder is read, for the stages of the run.
 
@@ -56,7 +64,10 @@ def validate_labels(ctx: Context) -> None:
     labels, left_out = ctx.config.classes.labels, ctx.config.labels.left_out
     if not labels:
         example = f", such as [{','.join(ctx.generator.labels)}]" if isinstance(ctx.generator, TrueParts) else ""
-        raise ValueError(f"classes.labels is empty: name the parts that are to be found{example}")
+        raise ValueError(
+            f"classes.labels is empty: name the parts that are to be found{example}; other analyses than of parts do "
+            "without"
+        )
     if left_out is not None and (left_out not in ctx.class_names or not ctx.generator.num_classes):
         known = ", ".join(ctx.class_names) if ctx.generator.num_classes else "null: the generator has no classes"
         raise ValueError(f"labels.left_out={left_out}: expected one of {known}")

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from torchvision.models import AlexNet_Weights, resnet50
 
 from lis.classifiers.checkpoints import read_file, require_shapes, some
-from lis.classifiers.libraries import hub_file
+from lis.classifiers.published import hub_file
 from lis.store import sha256
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Lpips:
     """LPIPS v0.1 with AlexNet; takes images in [-1, 1], 31 pixels or more.
 
     Args:
-        weights: torchvision's AlexNet weights; only the convolutions are read.
+        weights: torchvision's AlexNet weights, or its convolutions alone under the same names; only these are read.
 
     Raises:
         ValueError: the file is no such state dict.
@@ -186,21 +186,29 @@ class Choice:
 def choose(config: EvaluationConfig, resolution: int) -> Choice:
     """Which perceptual distances are computed on images of `resolution` pixels; reads no weights.
 
-    LPIPS is left out, by name, where its weights are not in torch's cache. A MoCo checkpoint is asked for by its path,
-    so a missing one is an error.
+    LPIPS is left out, by name, where its weights are not in torch's cache. What is asked for by its path, its
+    backbone or a MoCo checkpoint, is an error where it is missing.
 
     Raises:
-        ValueError: `evaluation.moco` is no file.
+        ValueError: `evaluation.lpips_backbone` or `evaluation.moco` is no file.
     """
-    files, left_out, alexnet = {}, {}, alexnet_path()
+    files, left_out, alexnet = {}, {}, Path(config.lpips_backbone or alexnet_path())
     if not config.lpips:
         left_out["lpips"] = "switched off (evaluation.lpips=false)"
     elif resolution < LPIPS_SMALLEST:
         left_out["lpips"] = f"images of {resolution} pixels: LPIPS needs {LPIPS_SMALLEST} or more"
-    elif not alexnet.is_file():
-        left_out["lpips"] = f"its weights {alexnet.name} are missing in {alexnet.parent}; put the file there"
-    else:
+    elif alexnet.is_file():
         files["lpips"] = alexnet
+    elif config.lpips_backbone:
+        raise ValueError(
+            f"evaluation.lpips_backbone: {alexnet} is no file; give the path of AlexNet's convolutions under "
+            "torchvision's names (features.0.weight, …), a torch or safetensors file"
+        )
+    else:
+        left_out["lpips"] = (
+            f"its weights {alexnet.name} are missing in {alexnet.parent}; put the file there, or give "
+            "evaluation.lpips_backbone=<path>"
+        )
     if config.moco is None:
         left_out["moco"] = "no checkpoint given (evaluation.moco)"
     elif not Path(config.moco).is_file():

@@ -30,7 +30,7 @@ from lis.stage import MODELS, stage
 from lis.statistics import bootstrap, retention
 from lis.store import Artifact, Draft
 from lis.streams import Stream
-from lis.types import Generator
+from lis.types import Generator, encode
 
 log = logging.getLogger(__name__)
 COMPONENTS = 10
@@ -45,6 +45,9 @@ class EvaluationConfig:
     """The full cycle on new samples (Fig. 3B, C; S1)."""
 
     lpips: bool = True
+    lpips_backbone: str | None = path(None, silent=True)
+    """Path of AlexNet's convolutions (`features.0.weight`, …), alone or with the rest of torchvision's file; null: that
+    of torch's cache. The file's checksum is in the key."""
     moco: str | None = path(None, silent=True)
     """Path of a MoCo v2 checkpoint (ResNet-50); its checksum is in the key."""
     examples: int = number(MISSING, low=0)
@@ -234,8 +237,9 @@ def measure(ctx: Context, samples: Samples, distances: list[ImageDistance]) -> M
                 values[distance.name][pairing][ids[rows]] = distance(image[on_device], other[on_device]).cpu()
 
     def cycle(ids: Tensor, image: Tensor, other: Tensor) -> None:
-        cycled = ctx.generator.synthesize(samples.w_cycled[ids].to(ctx.device))
-        r = ctx.classifier.features(cycled)
+        w = samples.w_cycled[ids].to(ctx.device)
+        cycled = ctx.generator.synthesize(w)
+        r = encode(ctx.classifier, ctx.generator, w, cycled)
         r_moved[ids] = (r.cpu() - samples.r[ids]).norm(dim=1)
         prediction[ids] = ctx.classifier.head(r).argmax(1).cpu()
         enter("cycle", ids, image, cycled)

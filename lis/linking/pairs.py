@@ -20,7 +20,7 @@ from lis.shards import Shards
 from lis.stage import MODELS, Stage, stage
 from lis.store import Artifact, Draft
 from lis.streams import Stream
-from lis.types import Classifier, Generator
+from lis.types import Classifier, Generator, encode
 
 CHECK_EVERY = 500
 """Draws after which the acceptance rate of a class is judged, again and again."""
@@ -29,20 +29,22 @@ STREAMS = {"train": "train pairs", "test": "test pairs", "tuning": "tuning"}
 """The stream that the samples of a split are drawn from."""
 
 
-def validate_classes(names: Sequence[str], generator: Generator, classifier: Classifier) -> None:
-    """Checks that both models know every class; classes are matched by name.
+def validate_classes(
+    names: Sequence[str], generator: Generator, classifier: Classifier, key: str = "classifier"
+) -> None:
+    """Checks that both models know every class; classes are matched by name. `key` is the classifier's name.
 
     Raises:
         ValueError: no class, one named twice, or one that a model does not know; lists what both know.
     """
     offered = ", ".join(generator.class_names) or "none (the class is drawn inside)"
-    known = f"the generator has {offered}; the classifier has {', '.join(classifier.class_names)}"
+    known = f"the generator has {offered}; the {key} has {', '.join(classifier.class_names)}"
     if not names:
         raise ValueError(f"classes.names is empty: expected at least one class; {known}")
     if twice := sorted({name for name in names if list(names).count(name) > 1}):
         raise ValueError(f"classes.names has {', '.join(twice)} more than once: expected each class once")
     models = {"generator": generator.class_names} if generator.num_classes else {}
-    for model, classes in (models | {"classifier": classifier.class_names}).items():
+    for model, classes in (models | {key: classifier.class_names}).items():
         if unknown := [name for name in names if name not in classes]:
             raise ValueError(f"classes.names: the {model} does not know {', '.join(unknown)}; {known}")
 
@@ -62,6 +64,10 @@ def validate_pairs(n: int, accept: str, generator: Generator) -> None:
             "pairs.accept='any' with a generator without classes: a sample's class is what the classifier calls it; "
             "use pairs.accept=correct"
         )
+
+
+class HopelessClass(ValueError):
+    """The classifier accepts too few samples of a class."""
 
 
 @dataclass
@@ -104,7 +110,7 @@ class Tally:
         return blocks if drawn >= CHECK_EVERY else min(blocks, math.ceil((CHECK_EVERY - drawn) / size))
 
     def check(self, n: int, lowest: float) -> None:
-        """Raises ValueError if the rate was below `lowest` after any `CHECK_EVERY` draws that were needed.
+        """Raises HopelessClass if the rate was below `lowest` after any `CHECK_EVERY` draws that were needed.
 
         The draws where it looks are counted from the stream's start: the verdict is the same for any shard size.
         """
@@ -113,17 +119,17 @@ class Tally:
             rate = int(accepted[drawn - 1]) / drawn
             if rate < lowest:
                 every = "" if self.source.name is None else ", or take every sample (pairs.accept=any)"
-                raise ValueError(
+                raise HopelessClass(
                     f"class {self.name!r}: the classifier accepts {rate:.2%} of {drawn} samples, expected at least "
                     f"{lowest:.2%} (pairs.min_acceptance); leave the class out of classes.names, use a classifier that "
                     f"knows it, lower gan.truncation or pairs.min_acceptance{every}"
                 )
 
 
-def _tallies(ctx: Context) -> list[Tally]:
-    """One empty tally per class of the run; without classes in the generator all share one source."""
+def _tallies(ctx: Context, names: Sequence[str]) -> list[Tally]:
+    """One empty tally per class; without classes in the generator all share one source."""
     generator, tallies = ctx.generator, list[Tally]()
-    for name in ctx.class_names:
+    for name in names:
         target = ctx.classifier.class_names.index(name)
         named = generator.num_classes and Source(name, generator.class_names.index(name), target)
         tallies.append(Tally(name, target, named or Source(None, None, None)))
@@ -215,7 +221,7 @@ def _pairs_stage(split: str, count: Callable[[Context], int]) -> Stage:
 
 
 def _write_pairs(ctx: Context, split: str, n: int, draft: Draft) -> None:
-    tallies = _tallies(ctx)
+    tallies = _tallies(ctx, ctx.class_names)
     shards, total = _collect(ctx, split, n, tallies), n * len(tallies)
     tensors = {
         "r": torch.empty(total, ctx.classifier.units),
@@ -231,6 +237,35 @@ def _write_pairs(ctx: Context, split: str, n: int, draft: Draft) -> None:
     draft.tensors("pairs", tensors)
     rows = [(tally.name, drawn := tally.needed(n), n, n / drawn) for tally in tallies]
     draft.table("acceptance", pd.DataFrame(rows, columns=["class", "drawn", "accepted", "rate"]))
+
+
+def known_classes(ctx: Context) -> list[str]:
+    """The classes that both models know, in the classifier's order; of a probe, which learns no others, the run's."""
+    if ctx.config.classifier.probe:
+        return list(ctx.class_names)
+    drawn = ctx.generator.class_names if ctx.generator.num_classes else ctx.classifier.class_names
+    return [name for name in ctx.classifier.class_names if name in drawn]
+
+
+def pairs_of_class(ctx: Context, split: str, name: str, n: int) -> dict[str, Tensor]:
+    """The first n accepted pairs of any class that both models know, drawn now where no shard holds them.
+
+    Args:
+        ctx: the run.
+        split: whose stream they are drawn from.
+        name: of the class.
+        n: how many.
+
+    Returns:
+        r `[n, units]`, w `[n, w_dim]` float32 and sample_index `[n]` int64.
+
+    Raises:
+        HopelessClass: its acceptance rate is below `pairs.min_acceptance`.
+        ValueError: a sample that is not finite.
+    """
+    (tally,) = tallies = _tallies(ctx, [name])
+    chunks = list(_chunks(tally, _collect(ctx, split, n, tallies)[tally.source], n))
+    return {key: torch.cat([chunk[key] for chunk in chunks]) for key in chunks[0]}
 
 
 train_pairs = _pairs_stage("train", lambda ctx: ctx.config.pairs.train)
@@ -320,7 +355,7 @@ def _encoded(ctx: Context, split: str, source: Source, indices: Tensor) -> tuple
     """w, r and prediction of samples `indices [n]` of a source, on the CPU."""
     stream = Stream(STREAMS[split], ctx.config.seed)
     w = ctx.generator.sample(source.index, indices, stream, ctx.config.gan.truncation).to(ctx.device)
-    r = ctx.classifier.features(ctx.generator.synthesize(w))
+    r = encode(ctx.classifier, ctx.generator, w)
     _require_finite(w, "style code", source, indices, stream)
     _require_finite(r, "activation of the classifier", source, indices, stream)
     return w.float().cpu(), r.float().cpu(), ctx.classifier.head(r).argmax(1).cpu()

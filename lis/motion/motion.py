@@ -18,9 +18,9 @@ from lis.config import RunConfig
 from lis.config.fields import number
 from lis.context import Context
 from lis.images import LARGEST, smaller, to_uint8
-from lis.linking.link import link, load_link
+from lis.linking.link import link
 from lis.linking.pairs import pairs, tuning_pairs
-from lis.look import generated
+from lis.look import Looker, generated
 from lis.matching.affine import decompose
 from lis.matching.align import Alignment, align
 from lis.memory import Machine
@@ -34,10 +34,11 @@ from lis.shards import Shards, joined
 from lis.stage import stage
 from lis.store import Artifact, Draft
 from lis.streams import Stream
-from lis.types import Classifier, Link, Matcher
+from lis.types import Classifier, Matcher
 from lis.units.direction import check_direction, direction_key, find_direction, of_direction
+from lis.units.directions import Directions, directions, load_directions, mean_arrival
 from lis.units.parts import Finder, Parts, segmented
-from lis.units.perturbation import Perturbation, perturbed
+from lis.units.perturbation import Perturbation
 from lis.units.pictures import MOST, typical
 from lis.units.traversal import first
 from lis.units.tuned import long_table, sample_table
@@ -59,7 +60,8 @@ class MotionConfig:
     """Units as movement (paper §3.2, S5.2): `analysis=motion`."""
 
     units: int = number(MISSING, low=1)
-    """At most so many units are followed, those with the largest linked step; `unit` or `direction` asks for one."""
+    """At most so many units are followed: those with the largest linked step, or that w expresses best; `unit` or
+    `direction` asks for one."""
     seeds: int = number(MISSING, low=1)
     """Samples per class, of those that are tuned."""
     steps: int = number(5, low=2)
@@ -103,8 +105,8 @@ def _images(ctx: Context, machine: Machine) -> int:
 
 @stage(
     "motion",
-    version=2,
-    inputs=(link, tuning_pairs, segmented),
+    version=5,
+    inputs=(link, directions, tuning_pairs, segmented),
     config=MotionConfig,
     seed=True,
     models=("generator",),
@@ -114,12 +116,18 @@ def _images(ctx: Context, machine: Machine) -> int:
     arrays=picture_arrays,
 )
 def motion(
-    ctx: Context, config: MotionConfig, linked: Artifact, seeds: Artifact, trained: Artifact | None, draft: Draft
+    ctx: Context,
+    config: MotionConfig,
+    linked: Artifact,
+    way: Artifact,
+    seeds: Artifact,
+    trained: Artifact | None,
+    draft: Draft,
 ) -> None:
     """Movement along the range of units: of the whole figure, and of its parts once that is taken out.
 
-    The units are `unit`, or the direction `direction`, or the `motion.units` with the largest linked step; the samples
-    the first `motion.seeds` of each class that are tuned.
+    The units are `unit`, or the direction `direction`, or the `motion.units` that `lis.units.tuning.select` takes; the
+    samples the first `motion.seeds` of each class that are tuned.
 
     Table "tracks", a row per unit and sample: name (`unit 3`, or a direction's), unit (−1 for a direction), class,
     sample_index, dx, dy, rotation, scale, shear (of the affine map from the first image to the last, see
@@ -135,9 +143,10 @@ def motion(
         ValueError: as `validate_motion`; what the stages before refuse.
     """
     parts, samples = Parts.of(ctx), first(seeds.tensors("pairs"), config.seeds)
-    along, side = followed(ctx, linked, samples["r"]), matched_side(ctx.generator)
-    inputs = (linked.key, *parts.keys)
-    job = Job(ctx, load_link(linked), run_matcher(ctx), parts.masks, len(parts.labels), inputs)
+    made = load_directions(ctx, linked, way)
+    along, side = followed(ctx, linked, made, samples["r"]), matched_side(ctx.generator)
+    inputs = (linked.key, way.key, *parts.keys)
+    job = Job(ctx, made, run_matcher(ctx), parts.masks, len(parts.labels), inputs)
     shards = list(SHARDS.artifacts(job, _blocks(ctx, along, samples), "motion (blocks of samples)"))
     result = joined(shards, "tracks")
     reasons = [reason for artifact in shards for reason in artifact.json("reasons")["reasons"]]
@@ -146,6 +155,7 @@ def motion(
     draft.table("tracks", tracks)
     draft.table("local", local)
     draft.table("units", unit_table(along, tracks))
+    draft.table("arrival", arrival_table(ctx, made, along, samples["r"]))
     draft.table("parts", _medians(local, ["name", "unit", "label"], ["strength", "x", "y"]))
     draft.table("tuned", tuned_table(tracks, config.shuffles, Stream("motion", ctx.config.seed).rng()))
     figure, strength = (result[name].unflatten(0, (len(along), -1)) for name in ("figure", "strength"))
@@ -156,7 +166,7 @@ def motion(
     draft.json("facts", {"height": side, "width": side, "matcher": type(job.matcher).__name__, **names})
 
 
-def followed(ctx: Context, linked: Artifact, r: Tensor) -> list[Perturbation]:
+def followed(ctx: Context, linked: Artifact, made: Directions, r: Tensor) -> list[Perturbation]:
     """The units or the direction whose motion is asked for, over samples `r [n, units]`."""
     config, table = ctx.config, linked.table("units")
     if config.unit is not None:
@@ -165,8 +175,21 @@ def followed(ctx: Context, linked: Artifact, r: Tensor) -> list[Perturbation]:
         train = pairs(ctx, "train").tensors("pairs")
         result = find_direction(config.direction, train["r"], train["class_index"], ctx.class_names)
         return [of_direction(config.direction, result, train["r"])[0]]
-    units = select(table, load_link(linked), r, config.motion.units)
+    units = select(table, made, r, config.motion.units)
     return perturbations(pd.DataFrame(units.loc[units["tuned"]]))
+
+
+@torch.inference_mode()
+def arrival_table(ctx: Context, made: Directions, along: Sequence[Perturbation], r: Tensor) -> pd.DataFrame:
+    """Table "arrival" of the stage "motion", a row per unit or direction followed: name, unit, and what arrives in the
+    samples `r [n, units]` (own, others, more, beyond, step_norm: `mean_arrival`).
+    """
+    looker, train, rows = Looker(ctx, ctx.tuned_batches()), pairs(ctx, "train").tensors("pairs")["r"], []
+    for asked in along:
+        w = made.moved(r, asked, asked.values(2))
+        std = float(asked.project(train).std(correction=0))
+        rows.append({"name": asked.label, "unit": asked.unit} | mean_arrival(made, asked, w, looker(w).r, std))
+    return pd.DataFrame(rows)
 
 
 def _blocks(ctx: Context, along: Sequence[Perturbation], samples: dict[str, Tensor]) -> list[Block]:
@@ -184,13 +207,12 @@ class Job:
     """What all shards of a run share."""
 
     ctx: Context
-    link: Link
-    """On the CPU."""
+    directions: Directions
     matcher: Matcher
     masks: Finder
     labels: int
     inputs: tuple[str, ...]
-    """Keys of the artifacts of the link and of the segmenter."""
+    """Keys of the artifacts of the link, of the directions and of the segmenter."""
 
 
 def _config(job: Job, block: Block) -> dict[str, Any]:
@@ -240,7 +262,7 @@ def follow(
     The views stay on the run's device, where they are matched; all else lies on the CPU.
     `fields` are the steps whose local field is made; None: all.
     """
-    w = perturbed(job.link, r, along, along.values(steps))
+    w = job.directions.moved(r, along, along.values(steps))
     seen = [_view(job, code[None]) for code in w[0]]  # one by one: the same images come out whatever the batch
     views, masks = (torch.cat(parts) for parts in zip(*seen, strict=True))
     return align(job.matcher, views, fields=fields), views, masks

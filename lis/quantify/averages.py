@@ -73,9 +73,13 @@ def axial_mean(degrees: Tensor, dim: int = 0) -> tuple[Tensor, Tensor]:
         (90, 0.985)
     """
     doubled = torch.deg2rad(2 * degrees.double())
-    x, y = doubled.cos().nanmean(dim), doubled.sin().nanmean(dim)
-    mean = half_circle(torch.rad2deg(torch.atan2(y, x)) / 2)
-    return mean.to(degrees.dtype), torch.hypot(x, y).clamp(max=1).to(degrees.dtype)
+    mean, resultant = axis_of(doubled.cos().nanmean(dim), doubled.sin().nanmean(dim))
+    return mean.to(degrees.dtype), resultant.to(degrees.dtype)
+
+
+def axis_of(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean direction θ in (−90, 90] degrees and resultant length R of axes, of the means of cos 2δ and of sin 2δ."""
+    return half_circle(torch.rad2deg(torch.atan2(y, x)) / 2), torch.hypot(x, y).clamp(max=1)
 
 
 def rayleigh(resultant: Tensor, n: Tensor) -> Tensor:

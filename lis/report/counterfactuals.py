@@ -15,7 +15,7 @@ from lis.report.section import Picture, Section, listed, means, metrics, prefixe
 from lis.report.source import Source
 from lis.report.style import INK, MUTED, PAIRING, SERIES, WIDE, sheet
 from lis.report.tables import column, ends, known, records, where
-from lis.report.wording import arrow, counted, listing, number, percent, share, words
+from lis.report.wording import arrow, counted, listing, number, percent, sentences, share, words
 from lis.store import Artifact
 
 ALL = "all"
@@ -25,6 +25,36 @@ OPTIMIZERS = {
     "published": "gradient descent as published",
     "adam": "Adam",
 }
+OBJECTIVES = {
+    "image": "the logits of the image itself",
+    "link": "the logits of r + Δr, as published, which the image need not share",
+}
+WHO = {"bayes": "Bayes' rule", "witness": "another network"}
+WHY = {
+    "diverged": "Δr is no longer finite",
+    "beyond": "the image is the target's, but w lies beyond 99 % of the training samples",
+    "short": "the image is the target's, but not as likely as was asked for",
+    "unreachable": "the link shows no sample of the target as such",
+    "unseen": "r + Δr is the target, as the loss wants it; its image is not",
+    "stuck": "the target comes no nearer",
+    "steps": "the target still comes nearer when the steps are used up",
+}
+_FAILED = {"": lambda row: row["why"], "searches": lambda row: f"{row['searches']:,}"}
+SAID = {
+    "": lambda row: WHO[row["who"]],
+    "calls it the target": lambda row: percent(row["share"], row["low"], row["high"]),
+    "the target before": lambda row: share(row["target_before"]),
+    "still the original": lambda row: share(row["origin"]),
+    "the original before": lambda row: share(row["origin_before"]),
+    "pictures": lambda row: f"{row['n']:,}",
+}
+"""Columns of a table "witnessed"."""
+_WITNESSED = (
+    "What others than the searched network take the pictures for: shares of all searches, also of those that failed, "
+    "with 95 % Wilson interval; beside them the same of the images of f(r), before the search. The searches are "
+    "judged by the network that they follow; these are not."
+)
+ASK = "nobody else was asked (counterfactuals.witness=<classifier>)"
 _REACHED = (
     "Origins down, targets across. Left: share of the samples whose image, made from f(r + Δr) and encoded again, is "
     "called the target; middle: median steps of the search; right: mean ‖f(r + Δr) − f(r)‖."
@@ -44,18 +74,50 @@ def counterfactuals(source: Source) -> Section:
         "distance in W": lambda row: number(row["w_distance"], 2),
     }
     caption = "Share with 95 % Wilson interval; the others are of those that reached their target."
+    tables = [listed(caption, records(pairs), columns)]
+    said = source.table("counterfactuals", "witnessed")
+    if len(said):
+        tables.append(listed(_WITNESSED, records(said), SAID))
     failed = where(source.table("counterfactuals", "counterfactuals"), success=False)
-    told = [f"{reason} ({n:,})" for reason, n in Counter(map(str, failed["reason"])).most_common()]
-    notes = [f"Searches that found none: {listing(told)}."] if told else []
-    return Section("Counterfactuals", _lead(pairs, facts), [figure], [listed(caption, records(pairs), columns)], notes)
+    if len(failed):
+        tables.append(listed("Why searches fail, the first that holds of each.", _failed(failed), _FAILED))
+    return Section("Counterfactuals", sentences(_lead(pairs, facts), _others(said)), [figure], tables)
+
+
+def _failed(failed: pd.DataFrame) -> list[dict[str, Any]]:
+    """A row per reason, the most frequent first."""
+    counts = Counter(map(str, failed["failure"])).most_common()
+    return [{"why": WHY[key], "searches": n} for key, n in counts]
+
+
+def _others(said: pd.DataFrame) -> str:
+    """Whether a picture crossed this network's boundary or became the other thing."""
+    if not len(said):
+        return f"What is judged is this network's answer: whether the picture became the other thing, {ASK}."
+    return (
+        "That is where this network's boundary lies, not yet that the picture became the other thing: "
+        f"{others_say(said)}."
+    )
+
+
+def others_say(said: pd.DataFrame) -> str:
+    """Whom others take the pictures for; table "witnessed", one row or more."""
+    return listing(
+        [
+            f"{WHO[row['who']]} calls {share(row['share'])} of all the target and {share(row['origin'])} still the "
+            "original"
+            for row in records(said)
+        ]
+    )
 
 
 def _lead(pairs: pd.DataFrame, facts: dict[str, Any]) -> str:
+    until = "" if facts["until"] is None else f" with a probability of {number(facts['until'], 2)} or more"
     lead = (
-        f"{facts['reached']:,} of {counted(facts['n'], 'counterfactual')} ({share(facts['rate'])}) reach their target "
-        f"when their image is classified, within {counted(facts['max_steps'], 'step')} of "
+        f"{facts['reached']:,} of {counted(facts['n'], 'counterfactual')} ({share(facts['rate'])}) reach their target"
+        f"{until} when their image is classified, within {counted(facts['max_steps'], 'step')} of "
         f"{OPTIMIZERS.get(facts['optimizer'], facts['optimizer'])} "
-        f"(learning rate {number(facts['learning_rate'], 1)})."
+        f"(learning rate {number(facts['learning_rate'], 1)}) on {OBJECTIVES[facts['objective']]}."
     )
     single = pd.DataFrame(pairs[pairs["origin"] != ALL])
     if len(single) < 2 or (worst := ends(single, "rate")[0])["rate"] == 1:
@@ -65,10 +127,12 @@ def _lead(pairs: pd.DataFrame, facts: dict[str, Any]) -> str:
 
 @metrics("counterfactuals")
 def counterfactual_numbers(artifact: Artifact) -> dict[str, float]:
-    """`counterfactuals/{reached, steps, w_distance}`: share; median and mean of those that reach their target."""
+    """`counterfactuals/{reached, steps, w_distance}`: share; median and mean of those that reach their target; and
+    `bayes_agrees`, `witness_agrees`, the share of all that others call the target too."""
     table = artifact.table("counterfactuals")
     good = where(table, success=True)
     numbers = {"reached": float(column(table, "success").mean())} if len(table) else {}
+    numbers |= {f"{row['who']}_agrees": float(row["share"]) for row in records(artifact.table("witnessed"))}
     if len(good):
         numbers |= {"steps": float(np.median(column(good, "steps"))), **means(good, ["w_distance"])}
     return prefixed("counterfactuals", numbers)

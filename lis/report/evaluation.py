@@ -26,8 +26,43 @@ _TAKEN = {
     "any": "Every sample is taken.",
     "classifier": "The generator has no classes: a sample's class is what the classifier calls it.",
 }
+EXPLAINS = 0.1
+"""R² of w on new samples up to which a link explains nothing, and within classes nothing beyond the class."""
 _LONG = 12
 """Factors up to which one column is enough."""
+
+
+def explained(summary: pd.DataFrame, pairing: str = "random") -> float:
+    """R² of w on new samples, 1 − MSE / Var(w): random pairs differ by twice the variance.
+
+    Args:
+        summary: the table of an evaluation.
+        pairing: `random`: of all samples; `within_class`: within classes.
+
+    Returns:
+        At most 1; below 0 where the mean of all samples (of the class) is nearer than the link.
+    """
+    return 1 - 2 * records(where(summary, metric="mse_w"))[0][f"ratio_{pairing}"]
+
+
+def nothing_explained(source: Source) -> str:
+    """That a link explains nothing, or nothing beyond the class; empty where it does or where it was not measured."""
+    if source.row("evaluation", "summary", "metric", "mse_w") is None:
+        return ""
+    summary = source.table("evaluation", "summary")
+    if (r2 := explained(summary)) <= EXPLAINS:
+        return (
+            f"This link explains nothing: on new samples R² of w is {number(r2, 2)}, where the mean of all samples has "
+            "0. Its pictures are no evidence about the classifier. If it only overfits, link=ridge or more pairs.train "
+            "help."
+        )
+    if (r2 := explained(summary, "within_class")) <= EXPLAINS:
+        return (
+            f"Beyond the class this link explains nothing: within classes R² of w is {number(r2, 2)} on new samples, "
+            "where the mean of the class has 0. Its pictures are no evidence about what the classifier sees within a "
+            "class."
+        )
+    return ""
 
 
 @section(210, "evaluation", "examples")

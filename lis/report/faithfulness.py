@@ -7,34 +7,40 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lis.report.claims import callable_units, decides, undecided, without_claims
 from lis.report.marks import DASHED, above, circle, dots
-from lis.report.section import Picture, Section, means_as_metrics, section
+from lis.report.section import Picture, Section, means, means_as_metrics, metrics, prefixed, section
 from lis.report.source import Source
 from lis.report.style import LINK_RED, MUTED, PAIRING, RULE, WIDE, light_grid, sheet
 from lis.report.tables import column, known, mean, where
 from lis.report.wording import number, sentences, share
-from lis.statistics import SIGNIFICANT
+from lis.store import Artifact
 
 _LEFT = (
     "A dot is one unit: the first and the last image are encoded again; the share of the asked change that arrives in "
     "the unit, against the root mean square change of all other units in their standard deviations; circle: mean."
 )
+_GREY = " Grey: units that are not reached."
 _RIGHT = (
     " Right: units by the largest share of one label in the sum of all labels' |mean change of area|; dashed: all "
-    "labels alike; red: larger than in 95 % of random directions."
+    "labels alike{}."
 )
+_RED = "; red: larger than in random mixtures of units (q ≤ 0.05), of units that are reached"
 _BINS = 24
 
 
 @section(380, "unit_statistics", "faithfulness", "ranking")
 def faithfulness(source: Source) -> Section:
     """The re-encoded share beside what else moves, and the selectivity beside its control."""
-    table, ranked = source.table("unit_statistics", "faithfulness"), source.table("unit_statistics", "ranking")
+    table, called = without_claims(source, source.table("unit_statistics", "faithfulness")), callable_units(source)
+    ranked = source.table("unit_statistics", "ranking")
     if known(table, "reencoded_share").empty and known(table, "selectivity").empty:
         return Section("What arrives", "Nothing was measured of what arrives: no unit changed any image.")
     labels = len(set(where(ranked, interpreted=True)["label"]))
-    figure = Picture("faithfulness", faithfulness_figure(table, labels), _LEFT + _RIGHT * (labels > 1))
-    return Section("What arrives", sentences(_arrives(table), _selective(table) * (labels > 1)), [figure])
+    caption = _LEFT + _GREY * called + _RIGHT.format(_RED * called) * (labels > 1)
+    told = undecided(source, "selective") or _selective(table)
+    figure = Picture("faithfulness", faithfulness_figure(table, labels), caption)
+    return Section("What arrives", sentences(_arrives(table), told * (labels > 1)), [figure])
 
 
 def _arrives(table: pd.DataFrame) -> str:
@@ -43,29 +49,55 @@ def _arrives(table: pd.DataFrame) -> str:
         return ""
     return (
         f"Encoded again, an image shows {share(float(np.median(arrived)))} of the change that was asked of its unit "
-        f"(median over units); meanwhile the other units move by {number(mean(table, 'off_target'), 2)} of their "
-        "standard deviations on average, so that a picture shows a unit together with what goes along with it."
+        f"(median over units); meanwhile the other units move by {number(mean(table, 'others'), 2)} of their "
+        "standard deviations on average, so that a picture shows a unit together with what goes along with it. "
+    ) + _reached(table)
+
+
+def _reached(table: pd.DataFrame) -> str:
+    """How many units move more than by random directions, and what these do to the same units."""
+    if not len(beside := column(table, "reencoded_control")):
+        return ""
+    random = f"Random directions that move w as far change the same units by {share(float(np.median(beside)))} of it."
+    if not len(column(table, "p_reached")):
+        return random
+    return (
+        f"{random} {int(np.sum(table['reached']))} of {len(table)} units are reached: they move more "
+        "than that (q ≤ 0.05, Benjamini and Hochberg), and the way they were asked. From the others no meaning is read."
     )
 
 
 def _selective(table: pd.DataFrame) -> str:
-    p = column(table, "selectivity_p")
-    if not len(p):
+    tested = known(table, "selectivity_q")
+    if tested.empty:
         return ""
-    beyond = float((p <= SIGNIFICANT).mean())
+    means = (number(mean(tested, name), 2) for name in ("selectivity", "selectivity_control"))
     return (
-        f"{share(beyond)} of the units are more selective for one label than 95 % of random directions; by chance: 5 %."
-    )
+        f"{share(mean(tested, 'selective'))} of the units are more selective for one label than random "
+        f"mixtures of units (q ≤ 0.05, and reached); the share of the main label is {{}} on average, {{}} in random "
+        "directions."
+    ).format(*means)
 
 
-means_as_metrics("unit_statistics", "faithfulness", "reencoded_share", "off_target")
+means_as_metrics("unit_statistics", "faithfulness", "reencoded_share")
+
+
+@metrics("unit_statistics")
+def arrival_numbers(artifact: Artifact) -> dict[str, float]:
+    """`units/own`, `units/others`, `units/more`, `units/reached`: means over tuned units, and the share reached.
+
+    The last is left out where there are too few random directions for any unit to be called reached.
+    """
+    table = artifact.table("faithfulness")
+    reached = {"reached": mean(table, "reached")} if decides(artifact) else {}
+    return prefixed("units", means(table, ("own", "others", "more")) | reached)
 
 
 def faithfulness_figure(table: pd.DataFrame, labels: int) -> Figure:
     """Left: the unit's own change that arrives against what other units do; right: the share of its main label.
 
     Args:
-        table: "faithfulness": unit, reencoded_share, off_target, selectivity, selectivity_p.
+        table: "faithfulness": unit, reencoded_share, others, reached, selectivity, selective.
         labels: how many there are; a single one has no share, and the right panel is left out.
     """
     panels = 2 if labels > 1 else 1
@@ -80,10 +112,12 @@ def _reencoded_share(axis: Axes, table: pd.DataFrame) -> None:
     for at, name in ((0.0, "nothing"), (1.0, "all")):
         axis.axvline(at, color=RULE, linewidth=1.2)
         above(axis, at, 1, name, size=8, color=MUTED, ha="center", va="bottom")
-    both = known(known(table, "reencoded_share"), "off_target")
-    dots(axis, both["reencoded_share"], both["off_target"], PAIRING["cycle"])
+    both = known(known(table, "reencoded_share"), "others")
+    for reached, colour in ((False, MUTED), (True, PAIRING["cycle"])):
+        units = where(both, reached=reached)
+        dots(axis, units["reencoded_share"], units["others"], colour)
     if len(both):
-        circle(axis, both["reencoded_share"].mean(), both["off_target"].mean(), 7)
+        circle(axis, both["reencoded_share"].mean(), both["others"].mean(), 7)
     axis.set(xlabel="share of the asked change that arrives", ylabel="change of the other units (sd)", ylim=(0, None))
     axis.set_title("Encoded again", pad=14)
     light_grid(axis, "both")
@@ -91,8 +125,8 @@ def _reencoded_share(axis: Axes, table: pd.DataFrame) -> None:
 
 def _selectivity(axis: Axes, table: pd.DataFrame, labels: int) -> None:
     table = known(table, "selectivity")
-    values, beyond = column(table, "selectivity"), (table["selectivity_p"] <= SIGNIFICANT).to_numpy(dtype=bool)
-    names = [f"beyond 95 % of random directions ({beyond.sum()})", f"not beyond ({(~beyond).sum()})"]
+    values, beyond = column(table, "selectivity"), table["selective"].to_numpy(dtype=bool)
+    names = [f"beyond random mixtures, q ≤ 0.05 ({beyond.sum()})", f"not beyond ({(~beyond).sum()})"]
     bins, colours = np.linspace(1 / labels, 1, _BINS + 1).tolist(), [LINK_RED, PAIRING["random"]]
     counts, *_ = axis.hist([values[beyond], values[~beyond]], bins, stacked=True, color=colours, label=names)
     axis.axvline(1 / labels, color=MUTED, linewidth=1, linestyle=DASHED)

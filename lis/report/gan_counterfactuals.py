@@ -10,14 +10,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lis.quantify.measures import MEASURES
+from lis.report.arrival import each_arrived, verdicts, which_way
+from lis.report.counterfactuals import ASK, SAID, others_say
 from lis.report.marks import TWO_SIDED, facets, heat, matrix
 from lis.report.pictures import Block, Row, trajectories
-from lis.report.section import Picture, Section, by_pair, means_as_metrics, section
+from lis.report.section import Picture, Section, by_pair, listed, means_as_metrics, section
 from lis.report.source import Source, colours, label_names
 from lis.report.style import class_colours, plain
 from lis.report.tables import column, pairs_of, records, where
 from lis.report.trajectories import Crossing, crossings
-from lis.report.wording import arrow, changed, counted, listing, number, offset, share, words
+from lis.report.wording import arrow, changed, counted, listing, number, offset, sentences, share, signed, words
 
 _WAYS = (
     "The same z, from one class to another along a straight line in W. In the corner: the probability of the target; "
@@ -29,20 +31,28 @@ _PARTS = (
 )
 _UNITS = (
     "The units that change most on the ways above, the largest change first, tuned from their smallest to their "
-    "largest activation in the first image. Outlined is the part that changes most in area, luminance or entropy; "
-    "the curve is that change, on a scale of its own."
+    "largest activation in the first image. "
 )
+_OUTLINED = (
+    "Outlined is the part that changes most in area, luminance or entropy; the curve is that change, on a scale of its "
+    "own."
+)
+_ANSWERED = "In the corner: the probability of the target; the curve is its change."
 _TABLE = "Units that change most from a sample to its counterpart: mean change, also in standard deviations."
+_WITNESSED = (
+    "What others than the classifier take the last images for: shares of all samples that are called by their new "
+    "class, with w within 99 % of the training samples, with 95 % Wilson interval; beside them the same of the first."
+)
 _LISTED = 5
 """Units per pair in the table."""
 
 
-@section(580, "gan_counterfactuals", "samples", "measures", "units", "examples", "tuned", "facts")
+@section(580, "gan_counterfactuals", "samples", "measures", "units", "examples", "tuned", "witnessed", "facts")
 def gan_counterfactuals(source: Source) -> Section:
     """Ways, parts and units."""
     tables = {
         name: source.table("gan_counterfactuals", name)
-        for name in ("samples", "measures", "units", "examples", "tuned")
+        for name in ("samples", "measures", "units", "examples", "tuned", "witnessed")
     }
     examples = records(tables["examples"])
     pictures = [Picture("gan-counterfactuals", _ways(source, examples, tables["samples"]), _WAYS, "photo")]
@@ -52,7 +62,17 @@ def gan_counterfactuals(source: Source) -> Section:
     table = by_pair(
         _TABLE, "units", first, pairs, lambda x: f"{x['unit']} ({offset(x['change'])}; {offset(x['standard'])} sd)"
     )
-    return Section("Another class from the same z", _lead(tables, examples), pictures, [table])
+    told, said = [table], tables["witnessed"]
+    if len(said):
+        told.append(listed(_WITNESSED, records(said), SAID))
+    return Section("Another class from the same z", sentences(_lead(tables, examples), _others(said)), pictures, told)
+
+
+def _others(said: pd.DataFrame) -> str:
+    """Whether others too take the last images for the new class."""
+    if not len(said):
+        return f"Whether the pictures became the other thing, {ASK}."
+    return f"Of these pictures {others_say(said)}."
 
 
 def _lead(tables: dict[str, pd.DataFrame], examples: list[dict[str, Any]]) -> str:
@@ -68,9 +88,7 @@ def _lead(tables: dict[str, pd.DataFrame], examples: list[dict[str, Any]]) -> st
         f"{share(column(samples, 'arrived').mean())} of {counted(len(samples), 'sample')} are called by their new "
         "class when the generator gets another class with the same z"
     )
-    changes = (
-        f"what differs most is the {listing(parts)}, and the units that differ most are" if parts else "the units are"
-    )
+    changes = f"what differs most is the {listing(parts)}, and " * bool(parts) + "the units that differ most are"
     return f"{lead}. From {words(first['origin'])} to {words(first['target'])} {changes} {listing(told)}."
 
 
@@ -107,10 +125,16 @@ def _units(source: Source, examples: list[dict[str, Any]], tuned: pd.DataFrame) 
         return []
     arrays, rows = source.arrays("gan_counterfactuals", "tuned"), [[] for _ in examples]
     for k, row in enumerate(records(tuned)):
-        rows[row["example"]].append(_unit(source, row, {name: values[k] for name, values in arrays.items()}))
+        of_unit = {name: values[k] for name, values in arrays.items()}
+        target = examples[row["example"]]["target"]
+        partless = source.facts.partless
+        rows[row["example"]].append(_answer(source, row, of_unit, target) if partless else _unit(source, row, of_unit))
     titles = [plain(arrow(pair["origin"], pair["target"])) for pair in examples]
     blocks = [Block(title, "", units) for title, units in zip(titles, rows, strict=True) if units]
-    return [Picture("gan-counterfactuals-units", trajectories(blocks), _UNITS, "photo")]
+    shown = records(tuned)
+    told = [verdicts(shown), _UNITS + (_ANSWERED if source.facts.partless else _OUTLINED)]
+    caption = " ".join(filter(None, [*told, each_arrived(source, shown), which_way(source)]))
+    return [Picture("gan-counterfactuals-units", trajectories(blocks), caption, "photo")]
 
 
 def _unit(source: Source, row: dict[str, Any], arrays: dict[str, np.ndarray]) -> Row:
@@ -123,6 +147,15 @@ def _unit(source: Source, row: dict[str, Any], arrays: dict[str, np.ndarray]) ->
     curve = values - values[0] if np.isfinite(values[0]) else flat
     curve, change = curve / (np.nanmax(np.abs(curve)) or 1.0), changed(row["measure"], row["measured"])
     return Row(name, told, image, arrays["mask"] == 1 + label, curve, change, colours(source)[row["label"]])
+
+
+def _answer(source: Source, row: dict[str, Any], arrays: dict[str, np.ndarray], target: str) -> Row:
+    """One unit with the probability of the target, where no parts are named."""
+    names = source.facts.class_names
+    p = arrays["probability"][:, names.index(target)]
+    curve, corner = p - p[0], [f"{value:.2f}" for value in p]
+    change = signed(float(curve[-1]))
+    return Row(f"unit {row['unit']}", "", arrays["image"], None, curve, change, class_colours(names)[target], corner)
 
 
 means_as_metrics("gan_counterfactuals", "samples", "arrived", "w_distance", "r_distance")

@@ -19,6 +19,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Polygon, Rectang
 
 import lis
 from lis.report.animations import write_animations
+from lis.report.evaluation import nothing_explained
 from lis.report.html import KICKER, Attempts, Number, draw, render, require_whole, show_all
 from lis.report.marks import picture
 from lis.report.metrics import Measured, attempt_metrics
@@ -166,14 +167,15 @@ def title(source: Source) -> str:
 
 
 def abstract(source: Source) -> str:
-    """What was done, in two sentences."""
+    """What was done, in two sentences, and that it shows nothing where it does not."""
     facts = source.facts
     means = f" ({LINKS_IN_WORDS[facts.link]})" if facts.link in LINKS_IN_WORDS else ""
     return (
         f"A link, {facts.link_label}{means}, maps the {facts.units} units of the penultimate layer of "
         f"{facts.classifier} to the {facts.w_dim}-dimensional latent space W of {facts.generator}, so that the "
-        f"generator shows what the classifier represents. Classes: {listing([words(n) for n in facts.class_names])}."
-    )
+        f"generator shows what the classifier represents. Classes: {listing([words(n) for n in facts.class_names])}. "
+        f"{nothing_explained(source)}"
+    ).strip()
 
 
 def headline(source: Source) -> list[Number]:

@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lis.report.arrival import each_arrived, verdicts, which_way
 from lis.report.layouts import mosaic
 from lis.report.marks import axes_at, bare, enlarged, padded, picture, write
 from lis.report.section import Picture
@@ -48,7 +49,11 @@ def pictured(source: Source, figure: str, name: str, caption: str) -> list[Pictu
         caption: how it is read.
     """
     result = blocks(source, figure)
-    return [Picture(name, trajectories(result), caption, "photo")] if result else []
+    if not result:
+        return []
+    rows = records(where(source.table("pictures", "pictures"), figure=figure, step=0))
+    told = [verdicts(rows), caption, each_arrived(source, rows), which_way(source)]
+    return [Picture(name, trajectories(result), " ".join(filter(None, told)), "photo")]
 
 
 def blocks(source: Source, figure: str) -> list[Block]:

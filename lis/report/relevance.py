@@ -11,12 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lis.report import marks
+from lis.report.claims import callable_units, too_few, undecided
 from lis.report.marks import TWO_SIDED, heat, matrix, symmetric
 from lis.report.pictures import pictured
 from lis.report.section import Picture, Section, Table, listed, metrics, section
 from lis.report.source import Source
 from lis.report.style import HALF, INK, MUTED, RULE, WIDE, class_colours, plain, sheet
-from lis.report.tables import apart, column, known, largest, records, split, where
+from lis.report.tables import apart, column, known, largest, mean, records, split, where
 from lis.report.wording import listing, number, sentences, share, signed, words
 from lis.store import Artifact
 
@@ -27,11 +28,12 @@ _DISTRIBUTION = (
     "Units by the mean change of the probability that the classifier gives to a sample's own class, from their "
     "smallest to their largest activation. Above each line the density of units, grey that of random directions; "
     "below it every unit, large where it is relevant (beyond the dashed lines, {}), the most relevant with its "
-    "number."
+    "number{}."
 )
+_FILLED = "; filled where it does more than a random mixture of units (q ≤ 0.05 over units and classes) and is reached"
 _SETS = (
-    "Units that are relevant for exactly the classes marked below each bar. Left: all relevant units of a class; a "
-    "class without any is robust."
+    "Units that are relevant for exactly the classes marked below each bar, by the size of their effect alone, whether "
+    "they are reached or not. Left: all relevant units of a class; a class without any is robust."
 )
 _CORRELATION = "Pearson's r over units between the mean changes of two classes' probabilities."
 _ANSWER = (
@@ -55,12 +57,16 @@ def class_relevance(source: Source) -> Section:
         return Section(_TITLE, "No unit was tuned on any sample, so that no answer changed.")
     threshold = float(source.facts.settings["unit_statistics.relevant"])
     drawn = relevance_figure(table, source.table("unit_statistics", "relevance_control"), names, threshold)
-    figures = [Picture("relevance", drawn, _DISTRIBUTION.format(number(threshold, 2)))]
+    called = callable_units(source, family="relevant")
+    caption = _DISTRIBUTION.format(number(threshold, 2), _FILLED * called)
+    figures = [Picture("relevance", drawn, caption)]
     sets = {name: set(where(table, **{"class": name}, relevant=True)["unit"]) for name in names}
     if any(sets.values()) and len(names) > 1:
         figures.append(Picture("relevant-units", upset(sets), _SETS))
     figures += [*_correlation(source), *_pictures(source, any(sets.values())), *_samples(source, table)]
-    return Section(_TITLE, _lead(table, sets, threshold), figures, [_table(source)])
+    few = too_few(source) * source.facts.partless
+    lead = sentences(_lead(table, sets, threshold, called), few, undecided(source, "relevant"))
+    return Section(_TITLE, lead, figures, [_table(source)])
 
 
 def _correlation(source: Source) -> list[Picture]:
@@ -96,7 +102,7 @@ def _samples(source: Source, table: pd.DataFrame) -> list[Picture]:
     return [Picture("relevance-samples", over_samples(pd.concat(first), source.facts.class_names), _SAMPLES)]
 
 
-def _lead(table: pd.DataFrame, sets: dict[str, set[int]], threshold: float) -> str:
+def _lead(table: pd.DataFrame, sets: dict[str, set[int]], threshold: float, called: bool) -> str:
     """How many units matter, how many for several classes, and which classes are robust."""
     relevant, limit, top = set().union(*sets.values()), number(threshold, 2), largest(table, "relevance")
     if not relevant:
@@ -110,13 +116,30 @@ def _lead(table: pd.DataFrame, sets: dict[str, set[int]], threshold: float) -> s
         counts = Counter(unit for units in sets.values() for unit in units).values()
         several = f", {sum(n > 1 for n in counts):,} of them for more than one class"
         several += f" and at most for {max(counts)} of {len(sets)}" * (max(counts) > 1)
+    larger = (
+        f"{_larger(table):,} of the relevant units do more than a random mixture of units (q ≤ 0.05) and are reached."
+    )
     return sentences(
         f"{len(relevant):,} of {len(set(table['unit'])):,} units change the probability of a class by {limit} or more "
-        f"on average{several}.",
+        f"on average{several}{_by_chance(table)}.",
+        larger * called,
         f"No unit is relevant for {listing(robust)}." if robust else "",
         f"The largest change is that of unit {top['unit']} for {words(top['class'])}, {signed(top['change'])}, where "
         f"the answer flips for {share(top['flipped'])} of the samples.",
     )
+
+
+def _by_chance(table: pd.DataFrame) -> str:
+    """How many random directions are relevant, where there are any."""
+    if not len(column(table, "control")):
+        return ""
+    beside = (share(mean(table, name)) for name in ("control", "relevant"))
+    return "; by chance, as random directions that move w as far do: {} of units and classes, beside {}".format(*beside)
+
+
+def _larger(table: pd.DataFrame) -> int:
+    """How many of the relevant units are so beyond random directions."""
+    return len(set(where(table, relevant=True, larger=True)["unit"]))
 
 
 def _table(source: Source) -> Table:
@@ -126,11 +149,18 @@ def _table(source: Source) -> Table:
         "mean": lambda row: number(row["mean"], 2),
         "median": lambda row: number(row["median"], 2),
         "relevant units": lambda row: f"{int(row['relevant'])}",
+        "of these beyond random mixtures": lambda row: f"{int(row['larger'])}",
+        "relevant random directions": lambda row: share(row["control"]),
         "answer flips": lambda row: share(row["flipped"]),
     }
+    larger = "how many of them do more than random mixtures of units (q ≤ 0.05, and reached), "
+    if not callable_units(source, family="relevant"):
+        del columns["of these beyond random mixtures"]
+        larger = ""
     caption = (
-        "Relevance over all units: mean and median |mean change of the probability|, relevant units, and the share of "
-        "all (unit, sample) pairs in which the answer flips."
+        f"Relevance over all units: mean and median |mean change of the probability|, relevant units, {larger}"
+        "the share of random directions that move w as far and are relevant, and the "
+        "share of all (unit, sample) pairs in which the answer flips."
     )
     return listed(caption, records(source.table("unit_statistics", "robustness")), columns)
 
@@ -149,7 +179,7 @@ def relevance_figure(
     """A row per class: units by the mean change of the class's probability, their density, and that of the control.
 
     Args:
-        table: "relevance": unit, class, change, relevance, relevant.
+        table: "relevance": unit, class, change, relevance, relevant, larger.
         control: "relevance_control": class, change, of random directions.
         class_names: rows from top to bottom, which also fix the colours.
         threshold: from this change on (either sign) a unit is relevant.
@@ -180,7 +210,9 @@ def _units(axis: Axes, table: pd.DataFrame, at: int, colour: str) -> None:
     table = table.assign(y=at - 0.13 + marks.jitter(len(table), 0.07))
     relevant, others = (where(table, relevant=value) for value in (True, False))
     marks.dots(axis, others["change"], others["y"], colour, 2.2, 0.4)
-    axis.plot(relevant["change"], relevant["y"], "o", color=colour, markersize=5, markeredgecolor="white")
+    for larger, face, edge in ((False, "white", colour), (True, colour, "white")):
+        rows = where(relevant, larger=larger)
+        axis.plot(rows["change"], rows["y"], "o", color=face, markersize=5, markeredgecolor=edge)
     if len(relevant):
         top = largest(relevant, "relevance")
         marks.note(axis, f"{top['unit']}", (top["change"], top["y"]), (0, 4), va="bottom")

@@ -76,7 +76,9 @@ Maker = Callable[[Any], Section | None]
 """Makes a section of a `Source`, or of the runs of a sweep."""
 
 
-def section(order: int, stage: str = "", *names: str, page: str = "run") -> Callable[[Maker], Maker]:
+def section(
+    order: int, stage: str = "", *names: str, parts: bool = False, page: str = "run"
+) -> Callable[[Maker], Maker]:
     """Register what makes a section; it may return None where there is nothing that it could show.
 
     Its figures are drawn with the settings of `lis.report.style.RC`.
@@ -87,6 +89,7 @@ def section(order: int, stage: str = "", *names: str, page: str = "run") -> Call
             models were fitted. Tens leave room between.
         stage: the stage whose artifact is shown; empty: the maker asks itself what is there.
         names: what of the artifact is shown. Where the stage or any of them is missing there is no section.
+        parts: whether it is about parts, so that there is none of a run whose class set names none.
         page: "run", whose sections are made of a `Source`, or "comparison", of the runs of a sweep.
 
     Raises:
@@ -97,6 +100,8 @@ def section(order: int, stage: str = "", *names: str, page: str = "run") -> Call
         @styled
         @wraps(maker)
         def make(source: Any) -> Section | None:
+            if parts and source.facts.partless:
+                return None
             return maker(source) if not stage or source.has(stage, *names) else None
 
         other = MAKERS[page].setdefault(order, make)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from lis.config import NetworkConfig
 from lis.report.style import label_colours
 from lis.report.tables import records
 from lis.report.wording import LINKS, link_label, network_name, words
+from lis.stage import omitted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,6 +59,13 @@ class Facts:
     """Remarks that the classifier comes with."""
     settings: Mapping[str, Any]
     """The whole configuration, flat: `{"pairs.train": 1200, …}`."""
+    omitted: Mapping[str, str] = field(default_factory=dict)
+    """Why the run did without some of its stages, by their names."""
+
+    @property
+    def partless(self) -> bool:
+        """The class set names no parts."""
+        return self.settings.get("classes.labels") == []
 
     @property
     def link_label(self) -> str:
@@ -125,6 +133,7 @@ def source(ctx: Context, artifacts: Mapping[str, Artifact]) -> Source:
         device=str(ctx.device),
         classifier_notes=tuple(getattr(ctx.classifier, "notes", ())),
         settings=flat(asdict(config)),
+        omitted=omitted(ctx),
     )
     return Source(facts, artifacts)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lis.report.counterfactuals import trade_off
+from lis.report.counterfactuals import WHO, trade_off
 from lis.report.section import Picture, Section, listed, section
 from lis.report.source import Source
 from lis.report.tables import known, records
@@ -31,7 +31,12 @@ def sparse(source: Source) -> Section:
         "probability of the target": lambda row: number(row["probability"], 2),
         "units moved (median)": lambda row: interval(row["units"], row["units_low"], row["units_high"]),
     }
-    caption = "Over all counterfactuals with that penalty; probability and units of those that reach their target."
+    for who in (who for who in WHO if len(known(table, who))):
+        columns[f"{WHO[who]} agrees"] = lambda row, who=who: share(row[who])
+    caption = (
+        "Over all counterfactuals with that penalty; probability and units of those that reach their target. Who "
+        "agrees calls that share of all, reached by this network too, the target."
+    )
     figure = Picture("counterfactuals-l1", trade_off(table), _CAPTION)
     told = listed(caption, records(table.sort_values("l1")), columns)
     return Section(_TITLE, _lead(records(reached.sort_values("l1"))), [figure], [told])

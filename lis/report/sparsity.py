@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from lis.report.marks import control_density, dot, eye, facets, name_control, names_down, names_up
 from lis.report.section import Picture, Section, Table, crossed, section
 from lis.report.source import Source, colours
-from lis.report.style import INK, WIDE, class_colours, plain, sheet
+from lis.report.style import INK, MUTED, WIDE, class_colours, plain, sheet
 from lis.report.tables import column, ends, known, mean, mean_by, records, split, where
 from lis.report.wording import number, sentences, with_control, words
 
@@ -23,12 +23,13 @@ _LABELS = (
     "with their mean (dash)."
 )
 _UNITS = (
-    "Unit sparsity (Hoyer) of the changes of a label over all units: 1, one unit changes it; 0, all units do so alike. "
-    "Means over samples with 95 % bootstrap intervals."
+    "Unit sparsity (Hoyer) of the changes of a label over all units: 1, one unit changes it; 0, all units do so "
+    "alike. Means over samples with 95 % bootstrap intervals; grey line: over random directions, of which there may "
+    "be another number."
 )
 
 
-@section(340, "unit_statistics", "label_sparsity", "label_sparsity_control", "unit_sparsity")
+@section(340, "unit_statistics", "label_sparsity", "label_sparsity_control", "unit_sparsity", parts=True)
 def sparsity(source: Source) -> Section:
     """Both sparsities, beside random directions."""
     names = ("label_sparsity", "label_sparsity_control", "unit_sparsity")
@@ -63,10 +64,11 @@ def _of_labels(table: pd.DataFrame) -> str:
     measure, rows = next(iter(split(table, "measure").items()))
     if len(rows) < 2:
         return ""
-    least, most = ends(rows, "sparsity")
+    (least, most), beside = ends(rows, "sparsity"), column(rows, "control")
     return (
         f"The {measure} of {words(most['label'])} depends on the fewest units (unit sparsity "
-        f"{number(most['sparsity'], 2)}), that of {words(least['label'])} on the most ({number(least['sparsity'], 2)})."
+        f"{number(most['sparsity'], 2)}), that of {words(least['label'])} on the most ({number(least['sparsity'], 2)})"
+        + (f"; over random directions: {number(mean(rows, 'control'), 2)} on average." if len(beside) else ".")
     )
 
 
@@ -119,7 +121,7 @@ def unit_sparsity(table: pd.DataFrame, colours: Mapping[str, str]) -> Figure:
     """A panel per measure, a row per label: how few units change it, with the interval over samples.
 
     Args:
-        table: "unit_sparsity": label, measure, sparsity, low, high.
+        table: "unit_sparsity": label, measure, sparsity, low, high, control.
         colours: of the labels, which are the rows from top to bottom.
     """
     measures, labels = split(table, "measure"), list(colours)
@@ -129,6 +131,7 @@ def unit_sparsity(table: pd.DataFrame, colours: Mapping[str, str]) -> Figure:
             if row["label"] in colours:
                 at, colour = labels.index(row["label"]), colours[row["label"]]
                 dot(axis, row["sparsity"], row["low"], row["high"], at, colour)
+                axis.plot(row["control"], at, "|", color=MUTED, markersize=9, markeredgewidth=1.4)
         axis.set_title(plain(measure))
         _from_0_to_1(axis, 0.04)
     names_down(axes[0, 0], [plain(label) for label in labels], axes[0, 1:])

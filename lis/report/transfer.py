@@ -31,7 +31,7 @@ _AGREEMENT = (
 )
 
 
-@section(370, "unit_statistics", "transfer", "agreement")
+@section(370, "unit_statistics", "transfer", "transfer_control", "agreement", parts=True)
 def transfer(source: Source) -> Section:
     """Pictures through the classes, the first units in each, and the agreement over all units."""
     names, table = source.facts.class_names, known(source.table("unit_statistics", "transfer"), "change")
@@ -48,19 +48,37 @@ def transfer(source: Source) -> Section:
         labels = [name for name in label_names(source) if name in set(pairs["label"])]
         drawn = agreement_figure(pairs, labels, list(dict.fromkeys(pairs["measure"])))
         figures.append(Picture("class-agreement", drawn, _AGREEMENT))
-    told = [f"{signed(mean(rows, 'r'))} for {name}" for name, rows in split(pairs, "measure").items()]
+    told = [f"{_beside(rows)} for {name}" for name, rows in split(pairs, "measure").items()]
     correlated = f"Over all units, changes in two classes correlate at {listing(told)}." if told else ""
-    return Section(_TITLE, sentences(_same_sign(table), correlated), figures)
+    random = known(source.table("unit_statistics", "transfer_control"), "change")
+    return Section(_TITLE, sentences(_same_sign(table, random), correlated), figures)
 
 
-def _same_sign(table: pd.DataFrame) -> str:
-    """How many first units change their label in the same direction in all classes, measure by measure."""
+def _beside(table: pd.DataFrame) -> str:
+    """Mean correlation, with that over random directions in brackets."""
+    control = column(table, "control")
+    return signed(mean(table, "r")) + (
+        f" ({signed(float(control.mean()))} over random directions)" if len(control) else ""
+    )
+
+
+def _same_sign(table: pd.DataFrame, control: pd.DataFrame) -> str:
+    """How many first units change their label in the same direction in all classes, beside first random directions."""
+    (same, several), (same_control, several_control) = (_shared(of) for of in (table, control))
+    beside = (
+        f", and the first of the random directions for {same_control} of {several_control}" if several_control else ""
+    )
+    return (
+        f"The unit that changes a label most does so in the same direction in every class for {same} of "
+        f"{several} pairs of a label and a measure{beside}."
+    )
+
+
+def _shared(table: pd.DataFrame) -> tuple[int, int]:
+    """Of how many labels and measures the changes have one sign in all classes, and of how many there are several."""
     groups = [np.sign(column(group, "change")) for _, group in table.groupby(["label", "measure"])]
     same = [bool((signs == signs[0]).all()) for signs in groups if len(signs) > 1]
-    return (
-        f"The unit that changes a label most does so in the same direction in every class for {sum(same)} of "
-        f"{len(same)} pairs of a label and a measure."
-    )
+    return sum(same), len(same)
 
 
 def transfer_figure(table: pd.DataFrame, class_names: Sequence[str]) -> Figure:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lis.report.arrival import arrivals, arrived, verdicts, which_way
 from lis.report.layouts import Block, rows_pictured, traversals
 from lis.report.section import Picture, Section, Table, metrics, section
 from lis.report.source import Source
@@ -18,7 +19,8 @@ _CAPTION = (
     "The link and the generator show what a unit stands for: from left to right it goes from its smallest to its "
     f"largest activation r. {OTHER_UNITS}. Rows are test samples. The curve is the probability that the classifier, "
     "shown these images, gives to the sample's class, from 0 to 1, with its change at the right; an open dot says that "
-    "the answer is another than at the left end. Δp: the mean over classes of the absolute mean change."
+    "the answer is another than at the left end. Δp: the mean over classes of the absolute mean change; own, others: "
+    "what arrives of the unit and of the other units, in standard deviations."
 )
 _TRUTH = " Beside the unit: the true factor that it moves most, in standard deviations (sd)."
 _ANSWER = " Beside Δp: the true factor that the answers follow, {}."
@@ -34,9 +36,11 @@ def single_units(source: Source) -> Section:
     figure = traversals(_blocks(source, selected, table, answer), source.facts.class_names)
     known = any(name.startswith(_MOVED) for name in ranking)
     caption = _CAPTION + _TRUTH * known + (_ANSWER.format(words(answer)) if answer else "")
-    notes = [_ranked(source, ranking), *_followed(ranking)]
-    pictures, tables = [Picture("traversals", figure, caption, "photo")], [_table(source, selected, answer)]
-    return Section("Single units", _lead(source, selected, table), pictures, tables, notes)
+    notes = [_ranked(source, ranking), *_followed(ranking), which_way(source)]
+    rows = records(selected)
+    tables = [_table(source, selected, answer), *arrivals(source, rows)]
+    lead = " ".join(filter(None, [verdicts(rows), _lead(source, selected, table)]))
+    return Section("Single units", lead, [Picture("traversals", figure, caption, "photo")], tables, notes)
 
 
 def largest(row: dict[str, Any]) -> tuple[str, float] | None:
@@ -120,7 +124,7 @@ def _block(row: dict[str, Any], table: pd.DataFrame, image: np.ndarray, answer: 
     rows = rows_pictured(names)
     return Block(
         title=" · ".join(filter(None, (f"unit {row['unit']}", _factor(row)))),
-        detail=f"{beside}Δp = {number(row['change'], 2)}",
+        detail=", ".join(filter(None, [f"{beside}Δp = {number(row['change'], 2)}", arrived(row)])),
         image=image[rows],
         class_names=[names[k] for k in rows],
         probability=column(table, "probability").reshape(size)[rows],

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lis.report.arrival import along
+from lis.report.claims import callable_units, too_few, undecided, without_claims
 from lis.report.marks import dot, facets, heat, matrix, names_down, symmetric
 from lis.report.pictures import HOW_TO_READ, pictured
-from lis.report.section import Picture, Section, Table, crossed, section
+from lis.report.section import Picture, Section, Table, crossed, metrics, prefixed, section
 from lis.report.source import Source, colours, label_names
-from lis.report.style import HALF, MUTED, plain, sheet
-from lis.report.tables import column, known, mean_by, records, where
-from lis.report.wording import CHANGES, changed, changed_between, counted, number, share, words
+from lis.report.style import HALF, INK, MUTED, plain, sheet
+from lis.report.tables import column, known, mean, mean_by, records, split, where
+from lis.report.wording import CHANGES, changed, counted, listing, number, probability, sentences, share, words
 from lis.statistics import SIGNIFICANT
+from lis.store import Artifact
 
 _TITLE = "What units change"
 _HEAD = 3
@@ -28,41 +32,131 @@ _NOTHING = (
 _TRAJECTORIES = "The labels that one unit changes most, for each measure, each with that unit. " + HOW_TO_READ
 _RANKING = (
     "The first {} units of each label's ranking by area: mean log₂ ratio over the samples that have the label (1: "
-    "twice as large, −1: half as large) with its 95 % bootstrap interval. Filled: larger than in 95 % of random "
-    "directions at an equal step in W; open: not. The head of a ranking is chosen for its size, so that some of it "
-    "stands out by chance."
+    "twice as large, −1: half as large) with its 95 % bootstrap interval. The head of a ranking is chosen for its "
+    "size: how much of that is left on samples that did not choose it stands above."
 )
+_CALLED = (
+    " Filled: larger than a random mixture of units (q ≤ 0.05 over all units, labels and measures); open: "
+    "not. Grey: not reached, the unit itself does not move more than by chance, and no meaning is read from it."
+)
+_MIXTURE = (
+    "Beside units stand {} and their opposites, tuned once each at {} to either side of {} and read where w of every "
+    "unit and sample begins and ends. They move w by {} of what units do ({} within classes; 1: as far). In {} of "
+    "samples w stops before, and goes further in others of the class. They test whether a unit does more than a random "
+    "mixture of units, not whether it does anything. "
+)
+_SHORT = "Beside {} of {}, which go farthest, they go less than 0.95 times as far, so that these are called too often. "
+_LINEAR = ("lr", "ridge")
+_NOT_CALIBRATED = (
+    "That directions which are treated as units are called as rarely as they should be was measured of linear links "
+    "along link and pattern, and not of this. "
+)
+_COUNTED = "So many count a p down to {}"
+_TAIL = "; smaller ones are those of a tail fitted to the largest fifth of them, where that is light enough: {}."
+_ONLY_COUNTED = " and no further: in no family of tests is their tail light enough to be extrapolated."
+_NO_TAIL = "So few count a p down to {} and no further."
 
 
-@section(320, "unit_statistics", "ranking")
+@section(320, "unit_statistics", "ranking", "heads", parts=True)
 def tuned_units(source: Source) -> Section:
     """Rankings of units, pictures of the first ones, and their table."""
-    table = known(source.table("unit_statistics", "ranking"), "change")
+    table = without_claims(source, known(source.table("unit_statistics", "ranking"), "change"))
     if where(table, interpreted=True).empty:
-        return Section(_TITLE, _NOTHING)
+        return Section(_TITLE, sentences(_NOTHING, too_few(source)))
     figures = pictured(source, "measures", "unit-trajectories", _TRAJECTORIES)
     top = source.facts.settings["unit_statistics.top"]
     if len(area := where(table, measure="area")):
-        figures.append(Picture("unit-ranking", ranking(area, colours(source), top), _RANKING.format(top)))
-    return Section(_TITLE, _lead(table), figures, [_table(source, table)])
+        caption = _RANKING.format(top) + _CALLED * callable_units(source)
+        figures.append(Picture("unit-ranking", ranking(area, colours(source), top), caption))
+    left = _left(source.table("unit_statistics", "heads"))
+    lead = sentences(_lead(table, undecided(source, "larger")), left, _control(source))
+    return Section(_TITLE, lead, figures, [_table(source, table)])
 
 
-def _lead(table: pd.DataFrame) -> str:
-    """How many units, the largest change of area, and how many changes stand out of chance."""
-    seen = where(table, interpreted=True)
-    lead = f"{counted(len(set(table['unit'])), 'unit')} went from the smallest to the largest activation."
+def head_shares(table: pd.DataFrame) -> pd.DataFrame:
+    """Of "heads": label, measure, and share, the size on samples that did not choose over that on those that did."""
+    table = pd.DataFrame(table[table["chosen"] > 0])
+    return pd.DataFrame(table[["label", "measure"]]).assign(share=table["crossfit"] / table["chosen"])
+
+
+def _left(heads: pd.DataFrame) -> str:
+    """How much of the size of a head is left on samples that did not choose it, measure by measure."""
+    by_measure = split(head_shares(heads), "measure")
+    if not by_measure:
+        return ""
+    told = listing([f"{share(mean(rows, 'share'))} for {measure}" for measure, rows in by_measure.items()])
+    return (
+        f"Chosen on one half of the samples for its size, the head of a ranking has on the other half {told} of it "
+        "(means over labels); single units are told over all samples."
+    )
+
+
+@metrics("unit_statistics")
+def head_numbers(artifact: Artifact) -> dict[str, float]:
+    """`units/head_kept`: what is left of a head's size on other samples, mean over interpreted labels and measures."""
+    return prefixed("units", {"head_kept": mean(head_shares(artifact.table("heads")), "share")})
+
+
+@metrics("unit_statistics")
+def control_numbers(artifact: Artifact) -> dict[str, float]:
+    """`units/control_length`: how far random directions move w over how far units do, a mean; none without any."""
+    return prefixed("units", {"control_length": artifact.json("control").get("length_ratio")})
+
+
+def _control(source: Source) -> str:
+    """What random directions test, how many there are, how far they go, and what resolution of p that gives."""
+    facts = source.json("unit_statistics", "control")
+    n = facts["directions"]
+    if not callable_units(source):
+        return too_few(source)
+    counts = (counted(n, "random direction"), counted(facts["lengths"], "length"), counted(facts["samples"], "sample"))
+    went = (number(facts["length_ratio"], 2), _range(facts["class_ratio"].values()), share(facts["clipped"]))
+    units = counted(len(source.table("unit_statistics", "faithfulness")), "unit")
+    told = _MIXTURE.format(*counts, *went) + _SHORT.format(facts["short"], units) * bool(facts["short"])
+    return told + _calibrated(source) + _resolution(facts["smallest"], facts["tails"])
+
+
+def _range(ratios: Collection[float]) -> str:
+    """From the smallest to the largest."""
+    low, high = number(min(ratios), 2), number(max(ratios), 2)
+    return low if low == high else f"{low} to {high}"
+
+
+def _calibrated(source: Source) -> str:
+    """That nobody measured the null, where nobody did."""
+    return _NOT_CALIBRATED if along(source) == "closed" or source.facts.link not in _LINEAR else ""
+
+
+def _resolution(smallest: float, tails: Mapping[str, Mapping[str, Any]]) -> str:
+    """How small a p can be, by how many columns of each family of tests have a tail that is fitted."""
+    if all("largest" not in tail for tail in tails.values()):
+        return _NO_TAIL.format(probability(smallest))
+    fitted = [f"{share(1 - tail['counted'])} of {name}" for name, tail in tails.items() if tail["counted"] < 1]
+    kinds = _TAIL.format(listing(fitted)) if fitted else _ONLY_COUNTED
+    return _COUNTED.format(probability(smallest)) + kinds
+
+
+def _lead(table: pd.DataFrame, undecided: str) -> str:
+    """How many units, how many are reached, the largest change of area, and how many changes stand out of chance."""
+    seen, units = where(table, interpreted=True), table.drop_duplicates("unit")
+    lead = f"{counted(len(units), 'unit')} went from the smallest to the largest activation"
+    if len(column(table, "p_control")):
+        lead += (
+            f", and {int(np.sum(units['reached']))} of them moved themselves, more than by random directions (q ≤ "
+            "0.05): these are reached"
+        )
+    lead += "."
     first = where(seen, measure="area", rank=1)
     for top in records(first.assign(size=np.abs(first["change"])).nlargest(1, columns="size")):
-        by = changed_between("area", top["change"], top["low"], top["high"])
+        by = changed("area", top["change"])
         lead += f" Unit {top['unit']} changes the area of a label most: {words(top['label'])} by {by} on average."
-    p = column(seen, "p_control")
-    if not len(p):
+    if not len(column(seen, "q")):
         return lead
-    beyond = share(float((p <= SIGNIFICANT).mean()))
-    return (
-        f"{lead} Of all changes of a label by a unit, {beyond} are larger than in 95 % of random directions at an "
-        "equal step in W; chance alone would give 5 %."
-    )
+    by_chance = share(float((column(seen, "p_control") <= SIGNIFICANT).mean()))
+    random, larger = "those of random directions", share(mean(known(seen, "q"), "larger"))
+    called = "" if undecided else f"{larger} are larger than {random} (q ≤ 0.05, and reached); "
+    beyond = f"{by_chance} lie beyond 95 % of {'them' if called else random}, where chance alone would give 5 %."
+    return sentences(lead, undecided, f"Of all changes of a label by a unit, {called}{beyond}")
 
 
 def _table(source: Source, table: pd.DataFrame) -> Table:
@@ -73,12 +167,13 @@ def _table(source: Source, table: pd.DataFrame) -> Table:
     def ranked(label: str, measure: str) -> pd.DataFrame:
         return where(table, label=label, measure=measure)
 
+    larger = "; bold where it is larger than a random mixture of units (q ≤ 0.05, and the unit is reached)"
     caption = (
-        f"The first {_HEAD} units of each ranking, with the mean change by the first; bold where it is larger than in "
-        "95 % of random directions at an equal step in W. Areas are means of their log₂ ratio, angles those of axes, "
-        "with their resultant length R (1: all samples turn alike); where it is not beyond chance (Rayleigh's test, "
-        "p > 0.05) there is no angle. In brackets also in how many of the samples the measure is known at both ends "
-        "(15/20), where it is not in all. Every unit, with intervals: tables/unit_statistics/ranking.parquet."
+        f"The first {_HEAD} units of each ranking, with the mean change by the first{larger * callable_units(source)}. "
+        "Areas are means of their log₂ ratio, angles those of axes, ranked by them times their resultant length R (1: "
+        "all samples turn alike); where R is not beyond chance (Rayleigh's test, p > 0.05) there is no angle. In "
+        "brackets also in how many of the samples the measure is known at both ends (15/20), where it is not in all. "
+        "Every unit, with intervals: tables/unit_statistics/ranking.parquet."
     )
     return crossed(
         caption,
@@ -87,7 +182,7 @@ def _table(source: Source, table: pd.DataFrame) -> Table:
         lambda label, measure: _cell(ranked(label, measure)),
         corner="label",
         name=lambda label: words(label) + remarks.get(label, " (never seen)"),
-        bold=lambda *cell: bool((where(ranked(*cell), rank=1)["p_control"] <= SIGNIFICANT).any()),
+        bold=lambda *cell: bool(where(ranked(*cell), rank=1)["larger"].any()),
     )
 
 
@@ -108,7 +203,8 @@ def ranking(table: pd.DataFrame, colours: Mapping[str, str], most: int = 10) -> 
     """A panel per label with the units that change one measure most: mean over samples and its interval.
 
     Args:
-        table: rows of "ranking" of one measure: unit, label, measure, change, rank, low, high, p_control, interpreted.
+        table: rows of "ranking" of one measure: unit, label, measure, change, rank, low, high, larger,
+            reached, interpreted.
         colours: of the labels, in the order of the panels.
         most: units per panel.
     """
@@ -126,9 +222,12 @@ def _ranked(axis: Axes, table: pd.DataFrame, colour: str) -> None:
     axis.axvline(0, color=MUTED, linewidth=0.8)
     rows = records(table)
     for at, row in enumerate(rows):
-        dot(axis, row["change"], row["low"], row["high"], at, colour, filled=row["p_control"] <= SIGNIFICANT)
+        ink = colour if row["reached"] else MUTED
+        dot(axis, row["change"], row["low"], row["high"], at, ink, filled=bool(row["larger"]))
     names_down(axis, [str(row["unit"]) for row in rows])
     axis.tick_params(axis="y", labelsize=8)
+    for tick, row in zip(axis.get_yticklabels(), rows, strict=True):
+        tick.set_color(INK if row["reached"] else MUTED)
     seen = all(row["interpreted"] for row in rows)
     axis.set_title(plain(rows[0]["label"]) + ("" if seen else " (too small)"), color=colour if seen else MUTED)
     axis.locator_params(axis="x", nbins=4)

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from lis.report.animations import animation_names
+from lis.report.arrival import arrivals, verdict, which_way
 from lis.report.layouts import mosaic, overlay
 from lis.report.marks import bare, picture, write
 from lis.report.section import Picture, Section, Table, section
@@ -26,7 +27,7 @@ _CURVES = 3
 """Labels per measure that are drawn and listed."""
 _TRAVERSAL = (
     "Test samples from the smallest to the largest value of the {what}. In the r that is asked for, all that is "
-    "orthogonal to it stays as it is; in the picture, encoded again, that moves too (see “other units” in the table)."
+    "orthogonal to it stays as it is; in the picture, encoded again, that moves too (see “others” in the table)."
 )
 _PARTS = " Below each image the same with the parts that change most outlined."
 _COURSES = (
@@ -34,7 +35,13 @@ _COURSES = (
     "are means over the samples (angles, which may turn to either side, have none), thin lines single samples; marks "
     "on the axis are the samples' own values."
 )
+_ANSWERS = (
+    "How the probability of the sample's own class changes along the way: thick lines are means over the samples, thin "
+    "lines single samples; marks on the axis are the samples' own values."
+)
 _NEAR_DEAD = "The unit is near-dead: its row of the link rests on a handful of samples."
+_BOUNDS = "step_norm_low", "step_norm_high"
+"""Of the step along a row of the link."""
 _COLUMNS = 5
 """Images per line of a sheet."""
 _NAME = 0.95
@@ -85,9 +92,14 @@ def _view(source: Source, stage: str) -> Section:
     traversal = filmstrips(_samples(source, arrays, facts, colours), arrays["value"], symbol, colours)
     curves = courses(_panels(source, stage, arrays, most), arrays["value"], arrays["projection"], f"{what} {symbol}")
     caption = _TRAVERSAL.format(what=f"{what} {symbol}") + _PARTS * bool(colours)
-    pictures = [Picture(stage, traversal, caption, "photo"), Picture(f"{stage}-curves", curves, _COURSES)]
-    tables = [_facts_table(facts, arrays), *([_affected_table(most)] if colours else [])]
-    notes = [_NEAR_DEAD] if facts["status"] == "near-dead" else []
+    pictures = [
+        Picture(stage, traversal, caption, "photo"),
+        Picture(f"{stage}-curves", curves, _COURSES if any(most.values()) else _ANSWERS),
+    ]
+    known = {name: np.nan if value is None else value for name, value in facts.items()}
+    tables = [_facts_table(facts, arrays), *arrivals(source, [known | {"name": title(facts)}])]
+    tables += [_affected_table(most)] if colours else []
+    notes = [which_way(source), *([_NEAR_DEAD] if facts["status"] == "near-dead" else [])]
     notes.append(f"As moving pictures, in the folder of the figures: {listing(animation_names(source, stage))}.")
     return Section(title(facts), _lead(source, stage, facts, most), pictures, tables, notes)
 
@@ -136,7 +148,9 @@ def _lead(source: Source, stage: str, facts: dict[str, Any], most: dict[str, lis
     change = float(np.mean(np.asarray(last["probability"]) - np.asarray(first["probability"])))
     top = [rows[0] for rows in most.values() if rows]
     parts = [f"{row['measure']} of the {words(row['label'])} ({changed(row['measure'], row['change'])})" for row in top]
-    return (
+    own, others = (np.nan if facts[name] is None else facts[name] for name in ("own", "others"))
+    untold = verdict(own, others, "the unit that is tuned" if facts["unit"] >= 0 else "what is tuned")
+    return f"{untold} " * bool(untold) + (
         f"{title(facts)} from {number(facts['low'], 2)} to {number(facts['high'], 2)}: "
         + (f"what changes most is the {listing(parts)}. The" if parts else "the")
         + f" probability of a sample's own class changes by {signed(change)} on average, and the answer flips for "
@@ -147,14 +161,14 @@ def _lead(source: Source, stage: str, facts: dict[str, Any], most: dict[str, lis
 def _facts_table(facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> Table:
     """Range, step and faithfulness of the unit or direction."""
     known = {name: np.nan if value is None else value for name, value in facts.items()}
-    step = interval(known["step_norm"], known.get("step_norm_low", np.nan), known.get("step_norm_high", np.nan))
+    low, high = (known.get(name, np.nan) if known["along"] == "link" else np.nan for name in _BOUNDS)
+    step = interval(known["step_norm"], low, high)
     rows = {
         "range over the training pairs": f"{number(known['low'])} to {number(known['high'])}",
         "mean ± standard deviation over the training pairs": f"{number(known['mean'])} ± {number(known['std'])}",
         "of the samples shown": listing([number(float(value), 2) for value in arrays["projection"]]),
-        "linked step, ‖w̃(last) − w̃(first)‖": step,
+        "step in W, ‖w̃(last) − w̃(first)‖": step,
         "re-encoded share: share of the step found when the images are encoded again": share(known["reencoded_share"]),
-        "other units: root mean square change, in standard deviations": number(known["off_target"], 2),
     }
     return Table(f"{title(facts)} ({facts['status']}).", ["", ""], list(rows.items()))
 

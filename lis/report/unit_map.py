@@ -12,11 +12,12 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 
+from lis.report.claims import callable_units, without_claims
 from lis.report.marks import bare, heat
 from lis.report.section import Picture, Section, section
 from lis.report.source import Source, colours
 from lis.report.style import MUTED, RULE, WIDE, plain, sheet
-from lis.report.tables import column, known, records
+from lis.report.tables import column, known, records, where
 from lis.report.wording import counted, share, words
 from lis.units.unit_map import CROWD
 
@@ -26,8 +27,10 @@ _FEW = "There are too few units, or they are too much alike, for a map."
 _MAP = (
     "Units by what they change (t-SNE over the mean changes of all labels and measures, each measure divided by its "
     f"largest; fewer than {CROWD} units: principal components), coloured by the label that they change most; larger "
-    "dots change it more. Near units change alike; distances between groups mean little."
+    "dots change it more{}. Near units change alike; distances between groups mean "
+    "little."
 )
+_PALE = "; pale: not reached, and not counted"
 _TREE = (
     "Left: Ward's tree of the same vectors. Band: the label that each unit changes most. Right: mean scaled |change| "
     "of each label in the branches of the tree, numbered; a row with one dark cell is selective for one label, a row "
@@ -37,31 +40,39 @@ _SMALL, _LARGE = 9.0, 70.0
 """Areas in points² of the dots of units with the smallest and the largest change."""
 
 
-@section(350, "unit_statistics", "map", "clusters", "tree")
+@section(350, "unit_statistics", "map", "clusters", "tree", "faithfulness", parts=True)
 def unit_map(source: Source) -> Section:
     """The plane and the tree."""
     units, clusters = source.table("unit_statistics", "map"), source.table("unit_statistics", "clusters")
+    reached = without_claims(source, source.table("unit_statistics", "faithfulness"))[["unit", "reached"]]
+    units, called = units.merge(reached, on="unit"), callable_units(source)
     tree = source.json("unit_statistics", "tree")
     if known(units, "strength").empty:
         return Section(_TITLE, _NOTHING)
     figures, mapped = [], known(units, "x")
     if len(mapped):
-        figures.append(Picture("unit-map", map_figure(mapped, colours(source)), _MAP))
+        figures.append(Picture("unit-map", map_figure(mapped, colours(source)), _MAP.format(_PALE * called)))
     if len(tree["linkage"]):
         drawn = clusters_figure(np.asarray(tree["linkage"]), tree["order"], units, clusters, colours(source))
         figures.append(Picture("unit-clusters", drawn, _TREE))
-    return Section(_TITLE, _lead(units, clusters), figures, notes=[] if len(mapped) else [_FEW])
+    return Section(_TITLE, _lead(units, clusters, called), figures, notes=[] if len(mapped) else [_FEW])
 
 
-def _lead(units: pd.DataFrame, clusters: pd.DataFrame) -> str:
+def _lead(units: pd.DataFrame, clusters: pd.DataFrame, called: bool) -> str:
     """What most units change most, and the branch that is most selective."""
-    counts = units["label"].value_counts()
-    label, n = str(counts.index[0]), int(counts.iloc[0])
+    reached = where(units, reached=True)
+    counts = reached["label"].value_counts()
     vectors = clusters.drop(columns=["cluster", "units", "label"]).to_numpy(dtype=float)
     shares = vectors.max(1) / np.where(vectors.sum(1) > 0, vectors.sum(1), np.inf)
     best = records(clusters)[int(shares.argmax())]
+    first = (
+        f"The label that most units change most is {words(str(counts.index[0]))}: {int(counts.iloc[0]):,} of "
+        f"{len(reached):,}{' that are reached' * called}."
+        if len(counts)
+        else "No unit is reached, so that none is said to stand for a label."
+    )
     return (
-        f"The label that most units change most is {words(label)}: {n:,} of {len(units):,}. Of {len(clusters)} "
+        f"{first} Of {len(clusters)} "
         f"branches of the tree, number {best['cluster']} ({counted(best['units'], 'unit')}) is the most selective: "
         f"{words(best['label'])} makes up {share(float(shares.max()))} of its change. The largest branch holds "
         f"{counted(int(column(clusters, 'units').max()), 'unit')}."
@@ -72,7 +83,7 @@ def map_figure(table: pd.DataFrame, colours: Mapping[str, str]) -> Figure:
     """Units as dots in the plane, coloured by the label that they change most, larger where they change it more.
 
     Args:
-        table: "map": unit, x, y, label, strength.
+        table: "map": unit, x, y, label, strength; and whether each is reached.
         colours: of the labels, in the order of the legend.
     """
     figure, axes = sheet(0.72 * WIDE, 5.2)
@@ -80,10 +91,14 @@ def map_figure(table: pd.DataFrame, colours: Mapping[str, str]) -> Figure:
     size = _SMALL + (_LARGE - _SMALL) * strength / max(float(np.nanmax(strength)), 1e-12)
     for label, colour in colours.items():
         mine = (table["label"] == label).to_numpy(dtype=bool)
+        reached = table["reached"].to_numpy(dtype=bool)
         if mine.any():
-            subset = table[mine]
-            axis.scatter(subset["x"], subset["y"], size[mine], colour, alpha=0.8, linewidth=0.4, edgecolor="white")
-            axis.scatter([], [], 45, colour, label=f"{plain(label)} ({mine.sum()})")
+            for rows, alpha in ((mine & ~reached, 0.2), (mine & reached, 0.8)):
+                subset = table[rows]
+                axis.scatter(
+                    subset["x"], subset["y"], size[rows], colour, alpha=alpha, linewidth=0.4, edgecolor="white"
+                )
+            axis.scatter([], [], 45, colour, label=f"{plain(label)} ({(mine & reached).sum()})")
     bare(axis)
     axis.set_aspect("equal", adjustable="datalim")
     figure.legend(loc="outside right upper", title="changes most", alignment="left", handletextpad=0.3)

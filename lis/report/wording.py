@@ -24,7 +24,7 @@ PC_TARGETS = {
     "prediction": "the error along the first components is that of the same predictions",
 }
 _FAMILIES = {"alexnet": "AlexNet", "densenet": "DenseNet", "resnet": "ResNet", "vgg": "VGG"}
-_LIBRARIES = {"ip_irm": "IP-IRM", "partnet": "PartNet"}
+_LIBRARIES = {"ip_irm": "IP-IRM", "efficientnet_lite0": "EfficientNet-Lite0", "partnet": "PartNet"}
 """Libraries of a single network."""
 PAIRINGS = {"cycle": "cycle", "within-class": "random, same class", "random": "random"}
 OTHER_UNITS = (
@@ -125,14 +125,14 @@ def interval(value: float, low: float, high: float, digits: int = 3) -> str:
     return f"{number(value, digits)} [{number(low, digits)}, {number(high, digits)}]"
 
 
-def share(value: float) -> str:
-    """A fraction in percent.
+def share(value: float | None) -> str:
+    """A fraction in percent, and a dash for what is not finite.
 
     Example:
-        >>> share(0.9034), share(1.0)
-        ('90.3 %', '100 %')
+        >>> share(0.9034), share(1.0), share(None)
+        ('90.3 %', '100 %', '–')
     """
-    if not math.isfinite(value):
+    if value is None or not math.isfinite(value):
         return "–"
     return f"{100 * value:.1f}".removesuffix(".0") + " %"
 

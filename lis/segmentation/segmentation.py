@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lis.context import Context
-from lis.labels.labelled import Drawn, TrueParts, draw, exact_masks, labelled, reduced_masks
+from lis.labels.labelled import Drawn, TrueParts, draw, exact_masks, labelled, reduced_masks, without_parts
 from lis.labels.reading import Labelled
 from lis.peaks import picture_arrays
 from lis.segmentation.networks import FewShotSegmenter
@@ -60,6 +60,7 @@ def _also(ctx: Context) -> dict[str, Any]:
     inputs=(segmenter,),
     models=("generator",),
     also=_also,
+    omitted=without_parts,
     images=part_images,
     arrays=picture_arrays,
 )

@@ -15,7 +15,7 @@ from lis.build import build
 from lis.config import FewShotConfig
 from lis.context import Context
 from lis.costs import layer_names
-from lis.labels.labelled import folder_digest, labelled, reduced_masks, validate_labels
+from lis.labels.labelled import folder_digest, labelled, reduced_masks, validate_labels, without_parts
 from lis.labels.reading import Labelled
 from lis.linking.training import Settings
 from lis.segmentation.networks import FewShotSegmenter, read_layers
@@ -87,6 +87,7 @@ def _also(ctx: Context) -> dict[str, Any]:
     models=("generator",),
     also=_also,
     check=validate_segmenter,
+    omitted=without_parts,
     images=training_images,
     arrays=labelled_maps,
 )

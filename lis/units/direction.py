@@ -1,4 +1,4 @@
-"""One direction in R, looked at closely: a principal component, a difference of classes, or a vector in a file."""
+"""One direction in R, looked at closely: a principal component, a difference of classes, a group, or a vector."""
 
 from __future__ import annotations
 
@@ -24,13 +24,18 @@ from lis.segmentation.training import part_images
 from lis.stage import MODELS, stage
 from lis.store import Artifact, Draft
 from lis.types import Classifier
+from lis.units.directions import directions
 from lis.units.parts import segmented
 from lis.units.perturbation import Perturbation
 from lis.units.unit import check_samples, view_key, write_view
 
 _LARGEST_HEADER = 2**16
 """Bytes that a safetensors file may say about its one tensor."""
-_EXPECTED = "expected pc:<k>, classes:<from>-<to>, or the path of a .safetensors or .npy file with one vector"
+_EXPECTED = (
+    "expected pc:<k>, classes:<from>-<to>, units:<u>+<v>, or the path of a .safetensors or .npy file with one vector"
+)
+_NAMED = ("pc", "classes", "units")
+"""Kinds of direction that are no files."""
 
 
 def requested_direction(settings: RunConfig, classifier: Classifier) -> str:
@@ -41,7 +46,9 @@ def requested_direction(settings: RunConfig, classifier: Classifier) -> str:
     """
     check_samples(settings)
     if settings.direction is None:
-        raise ValueError("which direction? Give direction=pc:1, direction=classes:<from>-<to>, or the path of a vector")
+        raise ValueError(
+            "which direction? Give direction=pc:1, classes:<from>-<to>, units:3+5, or the path of a vector"
+        )
     check_direction(settings.direction, settings.classes.names, classifier.units)
     return settings.direction
 
@@ -53,8 +60,8 @@ def _also(ctx: Context) -> dict[str, Any]:
 
 @stage(
     "direction",
-    version=3,
-    inputs=(link, test_pairs, segmented, train_pairs),
+    version=4,
+    inputs=(link, directions, test_pairs, segmented, train_pairs),
     models=MODELS,
     also=_also,
     check=lambda ctx: requested_direction(ctx.config, ctx.classifier),
@@ -62,7 +69,13 @@ def _also(ctx: Context) -> dict[str, Any]:
     arrays=picture_arrays,
 )
 def direction_view(
-    ctx: Context, linked: Artifact, test: Artifact, trained: Artifact | None, train: Artifact, draft: Draft
+    ctx: Context,
+    linked: Artifact,
+    way: Artifact,
+    test: Artifact,
+    trained: Artifact | None,
+    train: Artifact,
+    draft: Draft,
 ) -> None:
     """One direction in R, from the smallest to the largest projection of the training pairs, on test pairs.
 
@@ -75,20 +88,22 @@ def direction_view(
     text, samples = requested_direction(ctx.config, ctx.classifier), train.tensors("pairs")
     direction = find_direction(text, samples["r"], samples["class_index"], ctx.class_names)
     along, known = of_direction(text, direction, samples["r"])
-    write_view(ctx, along, known, linked, test, draft)
+    write_view(ctx, along, known, linked, way, test, draft)
 
 
 def check_direction(text: str, class_names: Sequence[str], units: int) -> None:
     """Checks what can be checked without samples; reads a file.
 
     Raises:
-        ValueError: no such component or class, or a file that holds no vector over the units.
+        ValueError: no such component, class or unit, or a file that holds no vector over the units.
     """
     kind, _, rest = text.partition(":")
     if kind == "pc":
         _component(rest, units)
     elif kind == "classes":
         class_pair(rest, class_names)
+    elif kind == "units":
+        group(text, units)
     else:
         read_vector(Path(text), units)
 
@@ -98,6 +113,7 @@ def find_direction(text: str, r: Tensor, class_index: Tensor, class_names: Seque
 
     - `pc:<k>`: the k-th principal component of the samples, from 1
     - `classes:<from>-<to>`: the difference of two classes' means
+    - `units:<u>+<v>+…`: these units, each by its standard deviation over the samples
     - a path: the one tensor of a .safetensors file, or the array of a .npy file
 
     Args:
@@ -119,15 +135,20 @@ def find_direction(text: str, r: Tensor, class_index: Tensor, class_names: Seque
     if kind == "classes":
         first, last = (r[class_index == index].mean(0) for index in class_pair(rest, class_names))
         return last - first
+    if kind == "units":
+        return _spread(text, r)
     return read_vector(Path(text), r.shape[1])
 
 
 def of_direction(text: str, direction: Tensor, r: Tensor) -> tuple[Perturbation, dict[str, Any]]:
     """A direction `[units]` with the range of its projections over samples `r [n, units]`, and what they say of it.
 
+    Of a group of units (`units:…`) each is to arrive as it is asked.
+
     Raises:
         ValueError: all projections are equal.
     """
+    exact = group(text, r.shape[1])
     whole = Perturbation.along(text, direction, 0.0, 0.0)
     at = whole.project(r)
     if not at.max() - at.min() > 1e-6 * at.abs().max():
@@ -135,7 +156,7 @@ def of_direction(text: str, direction: Tensor, r: Tensor) -> tuple[Perturbation,
             f"direction={text}: all training pairs lie at {at[0]:g} along it, so there is no range to show"
         )
     known = {"status": "live", "mean": float(at.mean()), "std": float(at.std(correction=0))}
-    return Perturbation.along(text, direction, float(at.min()), float(at.max())), known
+    return Perturbation.along(text, direction, float(at.min()), float(at.max()), exact=exact), known
 
 
 def direction_key(text: str, units: int) -> str:
@@ -144,9 +165,31 @@ def direction_key(text: str, units: int) -> str:
     Raises:
         ValueError: as `read_vector`.
     """
-    if text.partition(":")[0] in ("pc", "classes"):
+    if text.partition(":")[0] in _NAMED:
         return text
     return hashlib.sha256(read_vector(Path(text), units).numpy().tobytes()).hexdigest()
+
+
+def group(text: str, units: int) -> tuple[int, ...]:
+    """The units of a group, in the order given; empty of another direction.
+
+    Raises:
+        ValueError: it is no group of at least two different units of the classifier's.
+
+    Example:
+        >>> group("units:3+5+9", 16), group("pc:1", 16)
+        ((3, 5, 9), ())
+    """
+    kind, _, rest = text.partition(":")
+    if kind != "units":
+        return ()
+    words = rest.split("+")
+    known = [int(word) for word in words if word.isdecimal() and len(word) < 7 and int(word) < units]
+    if len(known) < len(words) or len(set(known)) < max(2, len(known)):
+        raise ValueError(
+            f"direction={text}: expected two or more different units of 0 to {units - 1}, as units:3+5; of one, unit=3"
+        )
+    return tuple(known)
 
 
 def class_pair(text: str, class_names: Sequence[str], key: str = "direction=classes:") -> tuple[int, int]:
@@ -190,6 +233,17 @@ def read_vector(path: Path, units: int) -> Tensor:
     if not (vector.isfinite().all() and vector.any()):
         raise ValueError(f"direction={path}: expected finite numbers that are not all 0")
     return vector
+
+
+def _spread(text: str, r: Tensor) -> Tensor:
+    """The standard deviations over `r [n, units]` of the units of a group, 0 elsewhere."""
+    index = list(group(text, r.shape[1]))
+    std = r.double().std(0, correction=0)
+    if still := [unit for unit in index if not std[unit] > 0]:
+        raise ValueError(
+            f"direction={text}: unit {still[0]} is dead, it does not vary over the training pairs; leave it out"
+        )
+    return torch.zeros(r.shape[1]).index_put((torch.tensor(index),), std[index].float())
 
 
 def _component(text: str, units: int) -> int:

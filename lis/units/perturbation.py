@@ -1,4 +1,4 @@
-"""Moving activations along one unit or any direction in R, and what a link makes of them (paper §4.3)."""
+"""What is asked of activations: one unit, a group or any direction in R set to values in a range (paper §4.3)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from lis.rounding import linear
-from lis.types import Link
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +33,9 @@ class Perturbation:
     """u where d is the unit vector e_u; −1 for another direction."""
     direction: Tensor | None = None
     """d `[units]`; None for a unit."""
+    exact: tuple[int, ...] = ()
+    """Units of which each is to arrive as it is asked: those of a group; empty for a unit, which is, and where only the
+    direction as a whole is to arrive."""
     relative: bool = False
     """The values are counted from each sample's own projection: v is added to r·d."""
 
@@ -43,7 +45,15 @@ class Perturbation:
         return cls(str(unit), low, high, unit)
 
     @classmethod
-    def along(cls, name: str, direction: Tensor, low: float, high: float, relative: bool = False) -> Self:
+    def along(
+        cls,
+        name: str,
+        direction: Tensor,
+        low: float,
+        high: float,
+        relative: bool = False,
+        exact: tuple[int, ...] = (),
+    ) -> Self:
         """A direction `[units]` of any length; `low` and `high` are projections on the unit vector.
 
         Raises:
@@ -52,7 +62,7 @@ class Perturbation:
         norm = direction.norm()
         if not (norm.isfinite() and norm > 0):
             raise ValueError(f"direction {name!r} has length {float(norm):g}: expected a finite one above 0")
-        return cls(name, low, high, direction=direction / norm, relative=relative)
+        return cls(name, low, high, direction=direction / norm, exact=exact, relative=relative)
 
     @property
     def label(self) -> str:
@@ -80,18 +90,22 @@ class Perturbation:
         """r − (r·d) d: what `r [n, units]` holds of the other directions."""
         return self._along(r.clone(), -self.project(r))
 
-    def linked(self, link: Link, device: torch.device) -> Tensor | None:
-        """dᵀB `[w_dim]` on the link's `device`: the change of w̃ per step of 1 along d; None for a link that bends.
+    def held(self, std: Tensor, live: Tensor) -> Tensor:
+        """What is to arrive exactly, rows `[m, units]` that weigh r in standard deviations: a unit, each unit of a
+        group, or the direction itself.
 
-        What has a `direction` is taken as linear.
+        Args:
+            std: σ of each unit, `[units]`.
+            live: those that count, `[units]` bool.
         """
-        of_unit = getattr(link, "direction", None)
-        if of_unit is None:
-            return None
-        if self.direction is None:
-            return of_unit(self.unit)
-        d = self.direction.double().to(device)
-        return link(torch.stack([torch.zeros_like(d), d])).diff(dim=0)[0]
+        if self.exact or self.direction is None:
+            return _rows(self.exact or (self.unit,), len(std)).to(std)
+        row = (self.direction.to(std) / std).where(live, 0.0)
+        return (row / row.norm())[None]
+
+    def target(self, units: int) -> Tensor:
+        """The change of r that a step of 1 asks for, d `[units]`."""
+        return _rows((self.unit,), units)[0] if self.direction is None else self.direction
 
     def _along(self, r: Tensor, shift: Tensor) -> Tensor:
         """Adds `shift [...]` times d to `r [..., units]`, in place."""
@@ -101,58 +115,8 @@ class Perturbation:
         return r.add_(shift[..., None] * self.direction.to(r))
 
 
-def perturbed(link: Link, r: Tensor, perturbation: Perturbation, values: Tensor) -> Tensor:
-    """w̃ of samples that take each of a number of values along a direction.
-
-    w̃ = f(r + s·d) with s = v − r·d, for any link f; where it is linear, f(r) + s·dᵀB, so that r is multiplied once.
-
-    Args:
-        link: f.
-        r: activations `[n, units]`.
-        perturbation: d.
-        values: v `[steps]`.
-
-    Returns:
-        `[n, steps, w_dim]`, in r's dtype.
-
-    Raises:
-        ValueError: a w̃ is not finite; names the unit or direction and its range.
-
-    Example:
-        >>> from lis.linking.linear import LinearLink
-        >>> double = LinearLink.of(2 * torch.eye(2), torch.zeros(2))
-        >>> unit = Perturbation.of_unit(0, low=0.0, high=3.0)
-        >>> perturbed(double, torch.tensor([[1.0, 5.0]]), unit, unit.values(2)).tolist()
-        [[[0.0, 10.0], [6.0, 10.0]]]
-    """
-    linked = perturbation.linked(link, r.device)
-    if linked is None:
-        moved = perturbation.applied(r, values)
-        w = link(moved.flatten(0, 1)).unflatten(0, moved.shape[:2])
-    else:
-        w = link(r)[:, None] + (perturbation.shift(r, values)[..., None] * linked).to(r.dtype)
-    return _finite(w, perturbation)
-
-
-def step_norm(link: Link, r: Tensor, perturbation: Perturbation) -> float:
-    """Mean of ‖w̃(high) − w̃(low)‖ over samples `r [n, units]`; the same for each where the link is linear.
-
-    Raises:
-        ValueError: it is not finite.
-    """
-    linked = perturbation.linked(link, r.device)
-    if linked is None:
-        step = perturbed(link, r, perturbation, perturbation.values(2)).diff(dim=1)[:, 0].norm(dim=1).mean()
-    else:
-        step = abs(perturbation.high - perturbation.low) * linked.norm()
-    return float(_finite(step, perturbation))
-
-
-def _finite(w: Tensor, perturbation: Perturbation) -> Tensor:
-    """What a perturbation gives, checked."""
-    if not w.isfinite().all():
-        raise ValueError(
-            f"the link gives no finite w for {perturbation.label} between {perturbation.low:g} and "
-            f"{perturbation.high:g}: expected finite numbers; fit another link (link=ridge)"
-        )
-    return w
+def _rows(chosen: tuple[int, ...], units: int) -> Tensor:
+    """A row for each chosen unit, 1 there and 0 elsewhere: `[chosen, units]`."""
+    result = torch.zeros(len(chosen), units)
+    result[range(len(chosen)), chosen] = 1
+    return result

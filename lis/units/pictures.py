@@ -11,19 +11,19 @@ import torch
 from torch import Tensor
 
 from lis.context import Context
-from lis.linking.link import link, load_link
+from lis.linking.link import link
 from lis.look import PICTURED, Look, Looker
 from lis.peaks import picture_arrays
 from lis.quantify.averages import axial_mean
 from lis.quantify.change import change
 from lis.quantify.ellipse import half_circle
 from lis.quantify.measures import MEASURES
-from lis.segmentation.segmenter import Masks, load_segmenter, segmenter
 from lis.segmentation.training import part_images
 from lis.stage import MODELS, stage
 from lis.store import Artifact, Draft
-from lis.types import Link
-from lis.units.perturbation import Perturbation, perturbed
+from lis.units.directions import Directions, directions, load_directions
+from lis.units.parts import Parts, segmented
+from lis.units.perturbation import Perturbation
 from lis.units.tuned import Tuned
 from lis.units.tuning import perturbations, tuning
 from lis.units.unit_statistics import unit_statistics
@@ -34,6 +34,8 @@ OUTLINE = ("area", "eccentricity", "angle")
 """Measures of Fig. S10."""
 TRANSFER = ("area", "luminance")
 """Measures whose strongest unit is shown in every class (Fig. 4B)."""
+ARRIVES = ("own", "others", "more", "beyond", "step_norm")
+"""What is told of each unit that is shown: fields of `Tuned`."""
 PROBABILITY = "probability"
 """What is drawn of a unit that is shown for its relevance: p of the sample's own class."""
 MOST = 0.5
@@ -46,22 +48,29 @@ _TIE = 1e-4
 
 @stage(
     "pictures",
-    version=4,
-    inputs=(tuning, unit_statistics, segmenter, link),
+    version=6,
+    inputs=(tuning, unit_statistics, segmented, link, directions),
     models=MODELS,
     also=lambda ctx: {"examples": ctx.config.unit_statistics.examples, "steps": ctx.config.view.steps},
     images=part_images,
     arrays=picture_arrays,
 )
 def pictures(
-    ctx: Context, tuned_units: Artifact, statistics: Artifact, parts: Artifact, linked: Artifact, draft: Draft
+    ctx: Context,
+    tuned_units: Artifact,
+    statistics: Artifact,
+    trained: Artifact | None,
+    linked: Artifact,
+    way: Artifact,
+    draft: Draft,
 ) -> None:
     """Units chosen by rule, in pictures: images, masks, measures and answers along the range of each.
 
     Tensors "pictures", a row per unit and sample: `lis.look.PICTURED`, each `[k, steps, …]`. Table "pictures", a row
     per example and step: row (number of the example), figure, block, picture (row of the tensors), unit, class,
     sample_index, label ("": of no label), measure, step, value (the unit's activation), measured, change (from the
-    first step), probability (of the sample's own class), prediction, flipped (another than at the first step). Json
+    first step), probability (of the sample's own class), prediction, flipped (another than at the first step), and what
+    arrives of the unit: own, others, more, beyond, step_norm (means over all samples that were tuned). Json
     "facts": labels, class_names.
     """
     tuned, steps, count = Tuned.of(tuned_units), ctx.config.view.steps, ctx.config.unit_statistics.examples
@@ -70,8 +79,8 @@ def pictures(
     known = tuned_units.table("units")
     ranges = {unit.unit: unit for unit in perturbations(pd.DataFrame(known[known["tuned"]]))}
     r = tuned_units.tensors("seeds")["r"]
-    w = style_codes(load_link(linked), r, [(ranges[unit], sample) for unit, sample in selected], steps)
-    look = Looker.pictured(ctx, Masks(load_segmenter(ctx, parts)), tuned.labels)(w)
+    w = style_codes(load_directions(ctx, linked, way), r, [(ranges[unit], sample) for unit, sample in selected], steps)
+    look = Looker.pictured(ctx, Parts.of(ctx).masks, tuned.labels)(w)
     tables = []
     for row, example in enumerate(chosen):
         picture = selected.index((example.unit, example.sample))
@@ -98,13 +107,21 @@ class Example:
     measure: str
 
 
-def style_codes(link: Link, r: Tensor, selected: Sequence[tuple[Perturbation, int]], steps: int) -> Tensor:
-    """w̃ `[k, steps, w_dim]` of units, each in one of the samples `r [n, units]`.
+def style_codes(made: Directions, r: Tensor, selected: Sequence[tuple[Perturbation, int]], steps: int) -> Tensor:
+    """w̃ `[k, steps, w_dim]` of units, each in one of the samples `r [n, units]`; those of a sample together.
 
     Raises:
-        ValueError: the link gives a w̃ that is not finite.
+        ValueError: a w is not finite.
     """
-    return torch.stack([perturbed(link, r[sample, None], unit, unit.values(steps))[0] for unit, sample in selected])
+    rows: dict[int, list[int]] = {}
+    for row, (_, sample) in enumerate(selected):
+        rows.setdefault(sample, []).append(row)
+    result: dict[int, Tensor] = {}
+    for sample, of_sample in rows.items():
+        units = [selected[row][0] for row in of_sample]
+        w = made.moved_each(r[sample, None], units, torch.stack([unit.values(steps) for unit in units]))
+        result |= zip(of_sample, w[:, 0], strict=True)
+    return torch.stack([result[row] for row in range(len(selected))])
 
 
 def example_rows(example: Example, tuned: Tuned, look: Look, names: Sequence[str]) -> pd.DataFrame:
@@ -116,13 +133,14 @@ def example_rows(example: Example, tuned: Tuned, look: Look, names: Sequence[str
         look: at its images, a row per step.
         names: of the classifier's classes.
     """
-    c = int(tuned.class_index[example.sample])
+    c, index = int(tuned.class_index[example.sample]), _index(tuned, example.unit)
+    arrived = {name: float(getattr(tuned, name)[index].nanmean()) for name in ARRIVES}
     probability = look.probability[:, c]
     measured, moved = probability, probability - probability[0]
     if example.measure != PROBABILITY:
-        index = (slice(None), tuned.labels.index(example.label), MEASURES.index(example.measure))
+        column = (slice(None), tuned.labels.index(example.label), MEASURES.index(example.measure))
         measures = look.measures
-        measured, moved = measures[index], change(measures[:1].expand_as(measures), measures)[index]
+        measured, moved = measures[column], change(measures[:1].expand_as(measures), measures)[column]
     return pd.DataFrame(
         {
             "figure": example.figure,
@@ -138,6 +156,7 @@ def example_rows(example: Example, tuned: Tuned, look: Look, names: Sequence[str
             "probability": probability.numpy(),
             "prediction": np.asarray(names)[look.prediction.numpy()],
             "flipped": (look.prediction != look.prediction[0]).numpy(),
+            **arrived,
         }
     )
 

@@ -14,8 +14,9 @@ from lis.quantify.averages import axial_mean
 from lis.quantify.change import relative
 from lis.quantify.ellipse import half_circle
 from lis.quantify.measures import MEASURES
-from lis.statistics import interval, percentiles, resample, rows_at_once
-from lis.units.tuned import Tuned, long_table
+from lis.statistics import SIGNIFICANT, interval, percentiles, q_values, resample, rows_at_once
+from lis.units.controls import Null
+from lis.units.tuned import Tuned, average, long_table
 
 
 def by_size(values: Tensor) -> Tensor:
@@ -34,34 +35,119 @@ def top(values: Tensor, most: int) -> Tensor:
     return torch.zeros_like(values, dtype=torch.bool).scatter(-1, head, True) & ~values.isnan()
 
 
-def ranking(tuned: Tuned, control: Tuned, rng: np.random.Generator) -> pd.DataFrame:
+def ranking(
+    tuned: Tuned, null: Null, reached: Tensor, first: Tensor, most: int, rng: np.random.Generator
+) -> pd.DataFrame:
     """Units by the size of their effect, for every label and measure: of the angle R·|mean|, of others |mean|.
 
     Args:
         tuned: the units.
-        control: random directions.
+        null: random directions.
+        reached: which units are, `[P]` bool.
+        first: which samples are in the first half, `[S]` bool: see `halves`.
+        most: units at the head of a ranking.
         rng: of the bootstrap.
 
     Returns:
         label, measure, rank (1: largest effect; without a change last), unit, change (mean over the samples of all
         classes, see `Average`), low, high (95 % bootstrap over the samples), relative (of the area: mean of the paper's
         relative change; else NaN), resultant (of the angle: R; else NaN), n (samples that have the change; the others
-        lack the label at one end), samples, p_control (share of random directions with at least the same effect at
-        equal ‖Δw‖), mean_area (fraction of the frame), interpreted; by rank within label and measure.
+        lack the label at one end), samples, p_control (how often a random direction has at least the same effect where
+        it moves w as the unit does), q, q_by (over units × interpreted labels × measures; NaN for labels that are not),
+        reached, larger (q ≤ 0.05, and reached), head, crossfit (see `crossfit`: not unbiased for a single unit),
+        mean_area (fraction of the frame), interpreted; by rank within label and measure.
     """
-    average = tuned.average
-    known = ~average.value.isnan()
-    low, high = change_interval(tuned.change, resample(len(tuned.class_index), rng))
-    p = p_control(tuned.per_length(average.effect), control.per_length(control.average.effect))
-    columns = {"change": average.value, "p_control": p, "low": low, "high": high}
-    columns |= {"resultant": average.resultants, "relative": _relative(tuned)}
-    columns = {name: values.where(known, torch.nan) for name, values in columns.items()} | {"n": average.n}
-    order = by_size(average.ranked.movedim(0, -1))
+    mean, interpreted = tuned.average, tuned.interpreted[:, None]
+    known = ~mean.value.isnan()
+    low, high = change_interval(tuned.change, resample(tuned.class_index, rng))
+    p = _p(mean.effect, null, tuned.interpreted).where(known, torch.nan)
+    columns = {"change": mean.value, "p_control": p, "low": low, "high": high}
+    columns |= {"resultant": mean.resultants, "relative": _relative(tuned)}
+    columns |= dict(zip(("q", "q_by"), q_values(p.where(interpreted, torch.nan)), strict=True))
+    columns = {name: values.where(known, torch.nan) for name, values in columns.items()}
+    columns |= {"n": mean.n, "reached": reached[:, None, None].expand(known.shape)}
+    columns["larger"] = (columns["q"] <= SIGNIFICANT) & columns["reached"]
+    columns |= dict(zip(("head", "crossfit"), crossfit(tuned, first, most), strict=True))
+    order = by_size(mean.ranked.movedim(0, -1))
     ordered = {name: values.movedim(0, -1).gather(-1, order) for name, values in columns.items()}
     label = {"mean_area": tuned.mean_area[:, None, None], "interpreted": tuned.interpreted[:, None, None]}
     label |= {"samples": len(tuned.class_index)}
     axes = {"label": tuned.labels, "measure": MEASURES, "rank": range(1, len(tuned.unit) + 1)}
     return long_table(axes, {"unit": tuned.unit[order]} | ordered | label)
+
+
+def _p(effect: Tensor, null: Null, interpreted: Tensor) -> Tensor:
+    """`[P, K, M]`; labels that are not interpreted are a family of their own."""
+    p = torch.empty(effect.shape, dtype=torch.float64)
+    for family in (interpreted, ~interpreted):
+        p[:, family] = null.p(effect[:, family], null.effect[:, :, family])
+    return p
+
+
+def crossfit(tuned: Tuned, first: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """In the heads of which halves units are, and what the samples that did not choose them say.
+
+    A mean over the units of a head, each counted once for each half that chose it, is an unbiased size of that head;
+    that of a single unit is not: chosen by both halves, it is the mean over all samples, as if nothing had been chosen.
+
+    Args:
+        tuned: the units.
+        first: which samples are in the first half, `[S]` bool.
+        most: units at the head.
+
+    Returns:
+        In the heads of how many of the two halves a unit is, `[P, K, M]` int64; and the size of its effect (see
+        `Average.effect`) on the half that did not choose it, positive in the direction that it was chosen for; the mean
+        of both where both did, NaN where none: `[P, K, M]`.
+    """
+    inside, outside = _by_half(tuned, first, most)
+    return (~inside.isnan()).sum(0), outside.nanmean(0)
+
+
+def heads(tuned: Tuned, first: Tensor, most: int) -> pd.DataFrame:
+    """What is left of the size of a ranking's head on samples that did not choose it.
+
+    The head of a ranking is chosen for its size, so that its size on the samples that chose it is too large.
+
+    Args:
+        tuned: the units.
+        first: which samples are in the first half, `[S]` bool.
+        most: units at the head.
+
+    Returns:
+        label (the interpreted ones), measure, units (of both heads together that have a change on both halves), chosen
+        (mean over these of |effect| on the half that chose), crossfit (mean of the effect on the other half, positive
+        in the direction that it was chosen for); NaN where there are no units.
+    """
+    inside, outside = (part[:, :, tuned.interpreted_index].flatten(0, 1) for part in _by_half(tuned, first, most))
+    both = ~(inside + outside).isnan()
+    sizes = (part.where(both, torch.nan).nanmean(0) for part in (inside, outside))
+    columns = dict(zip(("chosen", "crossfit"), sizes, strict=True))
+    return long_table({"label": tuned.interpreted_labels, "measure": MEASURES}, {"units": both.sum(0)} | columns)
+
+
+def _by_half(tuned: Tuned, first: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Sizes of effects on the half that chose a unit, and on the other; NaN where it is in no head: `[2, P, K, M]`."""
+    parts = [average(tuned.change[:, half]) for half in (first, ~first)]
+    inside, outside = [], []
+    for part, other in zip(parts, parts[::-1], strict=True):
+        head = top(part.ranked.movedim(0, -1), most).movedim(-1, 0)
+        inside.append(part.effect.abs().where(head, torch.nan))
+        outside.append((part.effect.sign() * other.effect).where(head, torch.nan))
+    return torch.stack(inside), torch.stack(outside)
+
+
+def halves(class_index: Tensor, rng: np.random.Generator) -> Tensor:
+    """Which samples are in the first of two random halves of every class, `[S]` bool.
+
+    A class with an odd number has one more in one of them, drawn for each.
+    """
+    first = torch.zeros(len(class_index), dtype=torch.bool)
+    for c in class_index.unique().tolist():
+        rows = (class_index == c).nonzero()[:, 0]
+        order = torch.from_numpy(rng.permutation(len(rows)) + int(rng.integers(2)))
+        first[rows] = order % 2 == 0
+    return first
 
 
 def _relative(tuned: Tuned) -> Tensor:
@@ -126,28 +212,3 @@ def _axial_deviations(degrees: Tensor, mean: Tensor, counts: Tensor) -> Tensor:
     turned = half_circle(torch.rad2deg(torch.atan2(y, x)) / 2 - mean[..., None])
     empty = known.float().movedim(1, -1) @ counts.T == 0
     return percentiles(turned.where(~empty, torch.nan), known)
-
-
-def p_control(observed: Tensor, control: Tensor) -> Tensor:
-    """How often a random direction does at least as much: (k + 1) / (n + 1) (Davison & Hinkley 1997, §4.2.5).
-
-    k of n random directions have an absolute value of at least the observed one's; NaN is left out.
-
-    Args:
-        observed: `[n, …]`.
-        control: `[directions, …]`, the other axes as in `observed`.
-
-    Returns:
-        `[n, …]` in (0, 1]; NaN where there is nothing observed, or nothing to compare with.
-
-    Example:
-        >>> p_control(torch.tensor([2.5, -0.5]), torch.tensor([1.0, -2.0, 3.0]))
-        tensor([0.5000, 1.0000])
-    """
-    known = ~control.isnan()
-    ordered = control.abs().where(known, -1.0).movedim(0, -1).contiguous().sort(-1).values
-    size = observed.abs().movedim(0, -1).contiguous()
-    larger = len(control) - torch.searchsorted(ordered, size)
-    total = known.sum(0)[..., None]
-    p = (larger + 1) / (total + 1)
-    return p.where(~size.isnan() & (total > 0), torch.nan).movedim(-1, 0)

@@ -17,18 +17,18 @@ from lis.config.fields import number
 from lis.context import Context
 from lis.images import to_uint8
 from lis.linking.evaluation import TrueFactors
-from lis.linking.link import link, load_link
+from lis.linking.link import link
 from lis.linking.pairs import test_pairs
 from lis.look import Look, Looker
 from lis.stage import MODELS, stage
 from lis.store import Artifact, Draft
-from lis.types import Link
-from lis.units.perturbation import Perturbation, perturbed
+from lis.units.directions import Directions, directions, load_directions, mean_arrival
+from lis.units.perturbation import Perturbation
 from lis.units.tuned import sample_table
 from lis.units.tuning import perturbations, select
 
 CANDIDATES = 32
-"""Units that are ranked: the live ones with the largest linked step."""
+"""Units that are ranked: the live ones with the largest linked step, or that w expresses best."""
 STILL = 1e-5
 """A factor whose standard deviation is below this share of the largest does not vary but for rounding."""
 
@@ -57,23 +57,27 @@ def problems(config: RunConfig) -> list[str]:
 
 @stage(
     "traversal",
-    version=1,
-    inputs=(test_pairs, link),
+    version=4,
+    inputs=(test_pairs, link, directions),
     config=TraversalConfig,
     models=MODELS,
     problems=problems,
 )
-def traversal(ctx: Context, config: TraversalConfig, test: Artifact, linked: Artifact, draft: Draft) -> None:
+def traversal(
+    ctx: Context, config: TraversalConfig, test: Artifact, linked: Artifact, way: Artifact, draft: Draft
+) -> None:
     """Images along the range of the units that move the classifier most, for the first test pairs of each class.
 
-    The `CANDIDATES` live units with the largest linked step, mean ‖w̃(max) − w̃(min)‖, are ranked by their `change`: the
-    mean over classes of |mean over samples of p(max) − p(min)|, where p is the softmax of the sample's own class (paper
-    §4.4), read off the generated image, and min and max are the unit's extremes over the training pairs.
+    The `CANDIDATES` live units with the largest linked step, mean ‖w̃(max) − w̃(min)‖, or along another way than the
+    link's those that w expresses best, are ranked by their `change`: the mean over classes of |mean over samples of
+    p(max) − p(min)|, where p is the softmax of the sample's own class (paper §4.4), read off the generated image, and
+    min and max are the unit's extremes over the training pairs.
 
     Tensors "traversal": `image [unit, example, step, 3, H, W]` uint8, examples ordered by class. Table "traversal", a
     row per image in the same order: unit, class, sample_index, step, value, probability (of the sample's own class),
     `probability_<class>` for every class of the run, prediction, flipped (the prediction is not that of the
-    first step). Table "ranking", largest change first: unit, minimum, maximum, step_norm, change, `change_<class>`
+    first step). Table "ranking", largest change first: unit, minimum, maximum, what arrives (own, others, more, beyond
+    and step_norm, means over these samples: `mean_arrival`), change, `change_<class>`
     (mean over the class's samples of p(max) − p(min)), `toward_<class>` (mean change of the class's probability over
     all samples), flipped (share of samples), selected. Where the generator knows the truth, "traversal" has factor and
     factor_change (the true factor that moves most along the range, from first to last step) and "ranking" has
@@ -82,16 +86,16 @@ def traversal(ctx: Context, config: TraversalConfig, test: Artifact, linked: Art
     Raises:
         ValueError: more samples or examples than there are test pairs, or no unit is live.
     """
-    samples, model = test.tensors("pairs"), load_link(linked)
+    samples, made = test.tensors("pairs"), load_directions(ctx, linked, way)
     judged, examples = (first(samples, n) for n in (config.samples, config.examples))
     truth, looker = Truth.of(ctx, samples["w"]), Looker(ctx, ctx.batches(), image=to_uint8)
-    units = candidates(linked.table("units"), model, examples["r"], max(CANDIDATES, config.units))
-    ranking = rank(replace(looker, image=None), model, judged, units, truth)
+    units = candidates(linked.table("units"), made, examples["r"], max(CANDIDATES, config.units))
+    ranking = rank(replace(looker, image=None), made, judged, units, truth)
     draft.table("ranking", ranking.assign(selected=np.arange(len(ranking)) < config.units))
     images, tables = [], []
     for unit in ctx.progress.track(perturbations(ranking.head(config.units)), label="traversals of units"):
         values = unit.values(config.steps)
-        w, look = traverse(looker, model, examples["r"], unit, values)
+        w, look = traverse(looker, made, examples["r"], unit, values)
         images.append(look.image)
         tables.append(traversal_table(ctx, examples, unit.unit, values, w, look, truth))
     draft.tensors("traversal", {"image": torch.stack(images)})
@@ -105,39 +109,42 @@ def first(samples: dict[str, Tensor], per_class: int) -> dict[str, Tensor]:
     return {name: values[position < per_class] for name, values in samples.items()}
 
 
-def candidates(units: pd.DataFrame, model: Link, r: Tensor, most: int) -> pd.DataFrame:
-    """The live units with the largest linked step: unit, minimum, maximum, step_norm; largest first.
+def candidates(units: pd.DataFrame, made: Directions, r: Tensor, most: int) -> pd.DataFrame:
+    """The live units with the largest linked step, or along another way those that w expresses best: unit, minimum,
+    maximum, step_norm; the first of them first.
 
     Args:
         units: table "units" of the link.
-        model: the link; where it is not linear, the step is its mean over the samples.
+        made: which way a unit is moved; where the step differs, it is the mean over the samples.
         r: samples `[n, units]`.
         most: how many at most.
 
     Raises:
         ValueError: no unit is live or moves w̃.
     """
-    table = select(units, model, r, None)
-    return table.loc[table["tuned"], ["unit", "minimum", "maximum", "step_norm"]].nlargest(most, columns="step_norm")
+    table = select(units, made, r, None)
+    chosen = pd.DataFrame(table[table["tuned"]]).nlargest(most, columns="order")
+    return pd.DataFrame(chosen[["unit", "minimum", "maximum", "step_norm"]])
 
 
 def rank(
-    looker: Looker, model: Link, samples: dict[str, Tensor], units: pd.DataFrame, truth: Truth | None
+    looker: Looker, made: Directions, samples: dict[str, Tensor], units: pd.DataFrame, truth: Truth | None
 ) -> pd.DataFrame:
     """The table "ranking" of `traversal`, without `selected`.
 
     Args:
         looker: reads the answers.
-        model: the link.
+        made: which way a unit is moved.
         samples: `r [n, units]` and `class_index [n]`.
         units: those that are ranked: unit, minimum, maximum, step_norm.
         truth: the true factors, where they are known.
     """
     rows, ctx = [], looker.ctx
     for unit in ctx.progress.track(perturbations(units), label="ranking of units"):
-        w, look = traverse(looker, model, samples["r"], unit, unit.values(2))
-        rows.append(_effect(ctx, samples["class_index"], w, look, truth))
-    ranked = pd.concat([units.reset_index(drop=True), pd.DataFrame(rows)], axis=1)
+        w, look = traverse(looker, made, samples["r"], unit, unit.values(2))
+        row = mean_arrival(made, unit, w, look.r, float(made.model.std[unit.unit]))
+        rows.append(row | _effect(ctx, samples["class_index"], w, look, truth))
+    ranked = pd.concat([units.drop(columns="step_norm").reset_index(drop=True), pd.DataFrame(rows)], axis=1)
     return ranked.sort_values("change", ascending=False, kind="stable", ignore_index=True)
 
 
@@ -171,13 +178,13 @@ def traversal_table(
 
 
 @torch.inference_mode()
-def traverse(looker: Looker, link: Link, r: Tensor, perturbation: Perturbation, values: Tensor) -> tuple[Tensor, Look]:
+def traverse(looker: Looker, made: Directions, r: Tensor, asked: Perturbation, values: Tensor) -> tuple[Tensor, Look]:
     """Samples `r [n, units]` at each of `values [steps]`: w̃ `[n, steps, w_dim]`, and what is read off their images.
 
     Raises:
-        ValueError: the link gives a w̃ that is not finite, or as `Looker`.
+        ValueError: a w is not finite, or as `Looker`.
     """
-    w = perturbed(link, r, perturbation, values)
+    w = made.moved(r, asked, values)
     return w, looker(w)
 
 

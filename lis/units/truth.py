@@ -14,20 +14,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lis.context import Context
-from lis.linking.link import link, load_link
+from lis.labels.labelled import without_parts
+from lis.linking.link import link
 from lis.quantify.change import change, relative
 from lis.quantify.measures import MEASURES, measure
 from lis.shards import Shards
 from lis.stage import stage
 from lis.statistics import spearman
 from lis.store import Artifact, Draft
-from lis.types import Generator, Link
-from lis.units.perturbation import Perturbation, perturbed
+from lis.types import Generator
+from lis.units.directions import directions, load_directions
+from lis.units.ends import Ends
+from lis.units.perturbation import Perturbation
 from lis.units.ranking import top
 from lis.units.tuned import Tuned, average, long_table
 from lis.units.tuning import perturbations, tuned_arrays, tuning
 
-VERSION = 4
+VERSION = 5
 COMPARED = ("extent", "relative", *MEASURES)
 """What is compared, the angle last. `extent` is the difference of areas in fractions of the frame, where an absent
 label has none: it is known of every sample. `relative` is the paper's change of area, of which `area` is the logarithm:
@@ -68,15 +71,37 @@ def validate_truth(generator: Generator) -> Renderer:
     return generator
 
 
+def validate_parts(ctx: Context) -> None:
+    """Checks, before any work, that there are changes of parts and the truth about them.
+
+    Raises:
+        ValueError: the generator does not know the truth, or the class set names no parts.
+    """
+    renderer = validate_truth(ctx.generator)
+    if not ctx.config.classes.labels:
+        raise ValueError(
+            f"classes.labels is empty: name the parts whose changes are held against the true ones, some of "
+            f"{', '.join(renderer.labels)}, or leave truth out of analysis.stages"
+        )
+
+
+def without_truth(ctx: Context) -> str | None:
+    """Why a run does without the truth; None: it can have it."""
+    if isinstance(ctx.generator, Renderer):
+        return without_parts(ctx)
+    return f"{type(ctx.generator).__name__} does not know the true picture of a w"
+
+
 @stage(
     "truth",
     version=VERSION,
-    inputs=(tuning, link),
+    inputs=(tuning, link, directions),
     models=("generator",),
-    check=lambda ctx: validate_truth(ctx.generator),
+    check=validate_parts,
+    omitted=without_truth,
     arrays=tuned_arrays,
 )
-def truth(ctx: Context, artifact: Artifact, linked: Artifact, draft: Draft) -> None:
+def truth(ctx: Context, artifact: Artifact, linked: Artifact, way: Artifact, draft: Draft) -> None:
     """Part world: how far the measured changes of all tuned units are the true ones.
 
     For every unit and sample w̃ at the first and the last step is drawn exactly, and measured in the true masks (the
@@ -97,7 +122,8 @@ def truth(ctx: Context, artifact: Artifact, linked: Artifact, draft: Draft) -> N
         )
     index = [tuned.labels.index(label) for label in known]
     measured = compared(tuned.measures[:, :, 0], tuned.measures[:, :, -1])[:, :, index]
-    job = Job(ctx, renderer, load_link(linked), artifact.tensors("seeds")["r"], (artifact.key, linked.key))
+    inputs = (artifact.key, linked.key, way.key)
+    job = Job(ctx, renderer, Ends.of(artifact, load_directions(ctx, linked, way)), inputs)
     table, size = artifact.table("units"), ctx.config.tuning.unit_block
     units = perturbations(pd.DataFrame(table[table["tuned"]]))
     blocks = [tuple(units[start : start + size]) for start in range(0, len(units), size)]
@@ -125,11 +151,10 @@ class Job:
 
     ctx: Context
     renderer: Renderer
-    link: Link
-    r: Tensor
-    """Activations of the samples that were tuned, `[S, units]`."""
+    ends: Ends
+    """Of the units in the samples that were tuned."""
     inputs: tuple[str, ...]
-    """Keys of the artifacts of the tuning and of the link."""
+    """Keys of the artifacts of the tuning, of the link and of the directions."""
 
 
 def _config(job: Job, block: Block) -> dict[str, Any]:
@@ -140,7 +165,7 @@ def _change(job: Job, block: Block, draft: Draft) -> None:
     """True changes of the units of a block, in the samples that were tuned."""
     changes, at_once = [], job.ctx.images()
     for unit in block:
-        w = perturbed(job.link, job.r, unit, unit.values(2))
+        w = job.ends(unit)
         parts = at_once.map(lambda some: true_measures(job.renderer, some.to(job.ctx.device)), w.flatten(0, 1))
         first, last = torch.cat(list(parts)).unflatten(0, w.shape[:2]).unbind(1)
         changes.append(compared(first, last))

@@ -42,10 +42,18 @@ class Tuned:
     """`[P, S, T, C]` float32: softmax over all classes that the classifier knows, of those of the run."""
     prediction: Tensor
     """`[P, S, T]` int64: index into the classifier's classes."""
+    position: Tensor
+    """`[P, S, T]` float32: how far w really is from f(r), signed: `lis.units.controls.signed_distance`."""
     reencoded_share: Tensor
     """`[P, S]` float32: share of the asked change that arrives when the last and the first image are encoded again."""
-    off_target: Tensor
-    """`[P, S]` float32: root mean square change of the other units over the same, in their standard deviations."""
+    own: Tensor
+    """`[P, S]` float32: change of the unit itself over the same, in its standard deviations; positive as asked."""
+    others: Tensor
+    """`[P, S]` float32: root mean square change of the other live units over the same, in theirs."""
+    more: Tensor
+    """`[P, S]` float32: share of the other live units that move more than the tuned one; NaN of a direction."""
+    beyond: Tensor
+    """`[P, S]` float32: 1 where the last w lies beyond 99 % of held-out training samples, or was stopped there."""
     step_norm: Tensor
     """`[P, S]` float32: ‖w̃(last) − w̃(first)‖."""
     class_index: Tensor
@@ -56,13 +64,12 @@ class Tuned:
     class_names: tuple[str, ...]
 
     @classmethod
-    def of(cls, artifact: Artifact, name: str = "tuning") -> Self:
-        """Read tensors `name` ("tuning", or "control" for the random directions) of the artifact of
-        `lis.units.tuning`."""
+    def of(cls, artifact: Artifact) -> Self:
+        """The units of the artifact of `lis.units.tuning`."""
         facts = artifact.json("facts")
         return cls(
-            **artifact.tensors(name),
-            names=tuple(facts["names"][name]),
+            **artifact.tensors("tuning"),
+            names=tuple(facts["names"]["tuning"]),
             labels=tuple(facts["labels"]),
             class_names=tuple(facts["class_names"]),
         )
@@ -129,10 +136,6 @@ class Tuned:
     def flipped(self) -> Tensor:
         """Whether the last step's prediction is another than the first's, `[P, S]` bool."""
         return self.prediction[..., -1] != self.prediction[..., 0]
-
-    def per_length(self, values: Tensor) -> Tensor:
-        """What the perturbations do, `[P, …]`, over their mean ‖Δw‖: so those of different lengths are compared."""
-        return values / self.step_norm.nanmean(1).reshape(-1, *[1] * (values.ndim - 1))
 
 
 def average(change: Tensor) -> Average:

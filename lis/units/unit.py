@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lis.config import RunConfig
 from lis.context import Context
-from lis.linking.link import link, load_link
+from lis.linking.link import link
 from lis.linking.pairs import test_pairs
 from lis.look import PICTURED, Look, Looker
 from lis.names import nearest
@@ -25,12 +25,16 @@ from lis.quantify.measures import MEASURES, interpreted, mean_area
 from lis.segmentation.training import part_images
 from lis.stage import MODELS, stage
 from lis.store import Artifact, Draft
-from lis.types import Classifier, Link
+from lis.types import Classifier
+from lis.units.arrival import Arrival
+from lis.units.directions import Directions, directions, load_directions
 from lis.units.parts import Parts, segmented
 from lis.units.perturbation import Perturbation
 from lis.units.traversal import first, flipped, traverse
 from lis.units.tuned import long_table, sample_table
-from lis.units.tuning import arrived, live_std
+
+MEANS = ("step_norm", "reencoded_share", "own", "others", "more", "beyond")
+"""Fields of `Traversal` of which a view tells the mean over the samples."""
 
 
 def requested_unit(settings: RunConfig, classifier: Classifier) -> int:
@@ -79,15 +83,17 @@ def view_key(ctx: Context) -> dict[str, Any]:
 
 @stage(
     "unit",
-    version=3,
-    inputs=(link, test_pairs, segmented),
+    version=4,
+    inputs=(link, directions, test_pairs, segmented),
     models=MODELS,
     also=lambda ctx: view_key(ctx) | {"unit": ctx.config.unit},
     check=lambda ctx: requested_unit(ctx.config, ctx.classifier),
     images=part_images,
     arrays=picture_arrays,
 )
-def unit_view(ctx: Context, linked: Artifact, test: Artifact, trained: Artifact | None, draft: Draft) -> None:
+def unit_view(
+    ctx: Context, linked: Artifact, way: Artifact, test: Artifact, trained: Artifact | None, draft: Draft
+) -> None:
     """One unit from its smallest to its largest activation over the training pairs, on test pairs.
 
     Holds what `write_view` writes. The unit is `unit`, the samples the first `view.samples` of `class_name`, or,
@@ -97,7 +103,7 @@ def unit_view(ctx: Context, linked: Artifact, test: Artifact, trained: Artifact 
         ValueError: as `requested_unit`; a dead unit; what the stages before refuse.
     """
     along, known = of_unit(linked.table("units"), requested_unit(ctx.config, ctx.classifier))
-    write_view(ctx, along, known, linked, test, draft)
+    write_view(ctx, along, known, linked, way, test, draft)
 
 
 def of_unit(units: pd.DataFrame, unit: int) -> tuple[Perturbation, dict[str, Any]]:
@@ -119,7 +125,13 @@ def of_unit(units: pd.DataFrame, unit: int) -> tuple[Perturbation, dict[str, Any
 
 
 def write_view(
-    ctx: Context, along: Perturbation, known: dict[str, Any], linked: Artifact, test: Artifact, draft: Draft
+    ctx: Context,
+    along: Perturbation,
+    known: dict[str, Any],
+    linked: Artifact,
+    way: Artifact,
+    test: Artifact,
+    draft: Draft,
 ) -> None:
     """What a view along a unit or direction holds; `known` is what the training pairs say about it.
 
@@ -127,17 +139,17 @@ def write_view(
     `measure_table` and `affected_table`.
 
     Json "facts": name, unit (−1 for a direction), low, high, mean and std (of r·d over the training pairs), status,
-    step_norm, reencoded_share, off_target (means over the samples), step_norm_low and step_norm_high (of a unit, where
-    the link is linear), labels, class_names.
+    along (`tuning.along`), step_norm, reencoded_share, own, others, more, beyond (means over the samples: `Arrival`),
+    step_norm_low and step_norm_high (of the step that a linear link gives a unit), labels, class_names.
     """
-    parts, std = Parts.of(ctx), live_std(linked.table("units"))
-    result = Traversal.of(ctx, load_link(linked), parts, along, _samples(test.tensors("pairs"), ctx), std)
+    parts, made, samples = Parts.of(ctx), load_directions(ctx, linked, way), _samples(test.tensors("pairs"), ctx)
+    result = Traversal.of(ctx, made, parts, along, samples, made.live_std, known["std"])
     draft.tensors("traversal", vars(result))
     draft.table("steps", step_table(result, ctx.class_names, ctx.classifier.class_names))
     draft.table("measures", measure_table(result, parts.labels, ctx.class_names))
     draft.table("affected", affected_table(result, parts.labels))
-    facts = {"name": along.name, "unit": along.unit, "low": along.low, "high": along.high, **known}
-    means = {name: _finite(getattr(result, name).nanmean()) for name in ("step_norm", "reencoded_share", "off_target")}
+    facts = {"along": made.along, "name": along.name, "unit": along.unit, "low": along.low, "high": along.high, **known}
+    means = {name: _finite(getattr(result, name).nanmean()) for name in MEANS}
     draft.json("facts", facts | means | {"labels": list(parts.labels), "class_names": list(ctx.class_names)})
 
 
@@ -178,47 +190,68 @@ class Traversal:
     """`[n, t]` int64: index into the classifier's classes."""
     reencoded_share: Tensor
     """Share of the asked change that is found when the last and the first image are encoded again, `[n]` float32."""
-    off_target: Tensor
-    """Root mean square change of the other units over the same, in their standard deviations: `[n]` float32."""
+    own: Tensor
+    """Change of the unit or along the direction over the same, in its standard deviations, `[n]` float32."""
+    others: Tensor
+    """Root mean square change of the other live units over the same, in theirs: `[n]` float32."""
+    more: Tensor
+    """Share of the other live units that move more than the tuned one, `[n]` float32; NaN of a direction."""
+    beyond: Tensor
+    """1 where the last w lies beyond 99 % of held-out training samples, or was stopped there: `[n]` float32."""
     step_norm: Tensor
     """‖w̃(last) − w̃(first)‖, `[n]` float32."""
 
     @classmethod
     @torch.inference_mode()
     def of(
-        cls, ctx: Context, link: Link, parts: Parts, along: Perturbation, samples: dict[str, Tensor], std: Tensor
+        cls,
+        ctx: Context,
+        made: Directions,
+        parts: Parts,
+        along: Perturbation,
+        samples: dict[str, Tensor],
+        std: Tensor,
+        own_std: float,
     ) -> Self:
         """Of samples along a perturbation in `view.steps` steps, with pictures for a page.
 
         Args:
             ctx: the run.
-            link: the link, on the CPU.
+            made: which way it is moved.
             parts: what is looked for in the images.
             along: the unit or direction, and its range.
             samples: `r [n, units]`, `class_index [n]`, `sample_index [n]`.
             std: standard deviation of each unit, `[units]`; infinite for units that are not live.
+            own_std: that of r·d.
 
         Raises:
-            ValueError: the link gives a w̃ that is not finite.
+            ValueError: a w is not finite.
         """
         value = along.values(ctx.config.view.steps)
-        w, look = traverse(Looker.pictured(ctx, parts.masks, parts.labels), link, samples["r"], along, value)
-        return cls.read(along, samples, value, w, look, std)
+        w, look = traverse(Looker.pictured(ctx, parts.masks, parts.labels), made, samples["r"], along, value)
+        arrival = Arrival.of(along, look.r[:, 0], look.r[:, -1], std, own_std)
+        return cls.read(along, samples, value, w, look, arrival, made.beyond(w[:, -1]))
 
     @classmethod
     def read(
-        cls, along: Perturbation, samples: dict[str, Tensor], value: Tensor, w: Tensor, look: Look, std: Tensor
+        cls,
+        along: Perturbation,
+        samples: dict[str, Tensor],
+        value: Tensor,
+        w: Tensor,
+        look: Look,
+        arrival: Arrival,
+        beyond: Tensor,
     ) -> Self:
-        """From what `traverse` gives at each `value [t]`: w̃ `[n, t, w_dim]` and the look at its images."""
-        reencoded_share, off_target = arrived(along, look.r[:, 0], look.r[:, -1], std)
+        """From what `traverse` gives at each `value [t]`: w `[n, t, w_dim]` and the look at its images."""
         return cls(
             samples["class_index"],
             samples["sample_index"],
             along.project(samples["r"]),
             value,
             **look.tensors(PICTURED),
-            reencoded_share=reencoded_share,
-            off_target=off_target,
+            **vars(arrival),
+            beyond=beyond.float(),
             step_norm=(w[:, -1] - w[:, 0]).norm(dim=1),
         )
 

@@ -49,6 +49,11 @@ def vectors(tuned: Tuned) -> Array:
     return scaled(tuned.average.effect[:, tuned.interpreted_index]).nan_to_num(0.0).double().numpy()
 
 
+def flat(x: Array) -> Array:
+    """A row per unit of `x [n, K, M]`: `[n, K · M]`, also where K is 0."""
+    return x.reshape(len(x), x.shape[1] * x.shape[2])
+
+
 def plane(x: Array, perplexity: float) -> Array:
     """t-SNE of `x [n, features]`, two features or more, from its principal components on: `[n, 2]`.
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,25 +16,37 @@ from torch import Tensor
 
 from lis.config.fields import number
 from lis.context import Context
-from lis.peaks import no_images
+from lis.peaks import DOUBLE, FLOAT, no_images
 from lis.quantify.measures import MEASURES
 from lis.quantify.sparsity import hoyer, label_sparsity, largest, scaled
 from lis.stage import stage
-from lis.statistics import interval, pearson, resample
+from lis.statistics import SIGNIFICANT, ControlTest, interval, pearson, q_values, resample
 from lis.store import Artifact, Draft
 from lis.streams import Stream
-from lis.units.ranking import by_size, overlap, p_control, ranking, top
-from lis.units.tuned import Axes, Tuned, long_table, sample_table
+from lis.units.class_relevance import (
+    answer_change,
+    control_relevance,
+    relevance,
+    relevance_correlation,
+    robustness,
+    seeds_of_relevant,
+    shared,
+)
+from lis.units.controls import MIRRORED, Null
+from lis.units.ranking import by_size, halves, heads, overlap, ranking
+from lis.units.tuned import Axes, Tuned, long_table
 from lis.units.tuning import tuned_arrays, tuning
-from lis.units.unit_map import cluster_table, map_table, plane, tree, vectors
+from lis.units.unit_map import cluster_table, flat, map_table, plane, tree, vectors
 
-_RANKING, _SPARSITY = 1, 2
+_RANKING, _SPARSITY, _CONTROL, _HALVES = 1, 2, 3, 4
 """Indices in the stream, for each purpose one."""
 FEWEST = 20
 """Values below which the test of normality says nothing (Anscombe & Glynn 1983)."""
+SHORT = 0.95
+"""Share of the length of a unit below which random directions fall short of it."""
 ALL = "all"
 """All measures together."""
-_EMPTY = pd.DataFrame({"label": [], "measure": [], "class_a": [], "class_b": [], "r": []})
+_EMPTY = pd.DataFrame({"label": [], "measure": [], "class_a": [], "class_b": [], "r": [], "control": []})
 
 
 @dataclass
@@ -51,47 +65,69 @@ class UnitStatisticsConfig:
     """Units shown per picture."""
 
 
+def null_arrays(ctx: Context) -> int:
+    """Bytes of what all random directions change beside each unit, and of the ends that one is read at."""
+    config, known, classes = ctx.config.tuning, ctx.classifier.units, len(ctx.class_names)
+    units, numbers = min(config.units or known, known), len(ctx.config.classes.labels) * len(MEASURES) + 2 * classes + 2
+    ends = units * config.seeds * classes * 2 * MIRRORED * (13 * FLOAT + 3 * DOUBLE)
+    return MIRRORED * config.control_directions * units * numbers * FLOAT + ends
+
+
 @stage(
     "unit_statistics",
-    version=5,
+    version=9,
     inputs=(tuning,),
     config=UnitStatisticsConfig,
     seed=True,
     images=no_images,
-    arrays=lambda ctx: 3 * tuned_arrays(ctx),
+    arrays=lambda ctx: 3 * tuned_arrays(ctx) + null_arrays(ctx),
 )
 def unit_statistics(ctx: Context, config: UnitStatisticsConfig, tuned_units: Artifact, draft: Draft) -> None:
     """Rankings, sparsity, map of units, class relevance, transfer between classes, each beside random directions.
 
     Table "ranking", a row per label, measure and unit, by rank: label, measure, rank (1: largest effect), unit, change
     (mean over samples: of area log₂ of the ratio, of luminance a share, of entropy bits, of the angle degrees), low,
-    high (95 % bootstrap over samples), relative (of area: the paper's relative change), resultant (of the angle: R), n
-    (samples that have the change; the others lack the label at one end), samples, p_control (share of random directions
-    with at least the same effect at equal ‖Δw‖, never below 1 / (directions + 1)), mean_area (fraction of the frame),
-    interpreted (the label is large enough; other tables leave out those that are not).
+    high (95 % bootstrap over samples, within classes), relative (of area: the paper's relative change), resultant (of
+    the angle: R), n (samples that have the change; the others lack the label at one end), samples, p_control (how often
+    a random direction has at least the same effect where it moves w as far, see `lis.units.controls`), q and q_by
+    (false discovery rate over units × interpreted labels × measures, Benjamini & Hochberg, Benjamini & Yekutieli),
+    reached (see table "faithfulness"), larger (q ≤ 0.05, and reached), head and crossfit (of how many
+    halves of the samples a unit is in the head, and the mean of its effect on the halves that did not choose it,
+    positive the same way: not unbiased for a single unit), mean_area (fraction of the frame), interpreted (the label is
+    large enough; other tables leave out those that are not).
 
-    Tables whose columns stand in the functions that make them: "overlap", "agreement", "faithfulness", "transfer"
-    (`lis.units.ranking`, …); "distribution" with tensors "scaled" (a vector of changes per measure); "label_sparsity",
-    "label_sparsity_control", "unit_sparsity"; "map", "clusters", and json "tree" {linkage, order}; "relevance",
-    "relevance_control", "relevance_seeds", "relevance_correlation", "shared", "robustness".
+    Tables whose columns stand in the functions that make them: "heads", "overlap", "agreement", "faithfulness",
+    "transfer", "transfer_control" (`lis.units.ranking`, …); "distribution" with tensors "scaled" (a vector of changes
+    per measure); "label_sparsity", "label_sparsity_control", "unit_sparsity"; "map", "clusters", and json "tree"
+    {linkage, order}; "relevance", "relevance_control", "relevance_seeds", "relevance_correlation", "shared",
+    "robustness". Random directions in tables "…_control" and columns "control" go where units go. Json "control":
+    directions, lengths, samples, smallest (p that can be counted with so many directions); where there are any,
+    length_ratio (how far they move w over how far units do, a mean), class_ratio (the same by class), short (how many
+    units have a ratio below `SHORT`), clipped (share of units, samples and directions where w stops before an end of
+    the unit); and tails (see `tails`).
 
     Raises:
         ValueError: as the stages before.
     """
-    tuned, control = (Tuned.of(tuned_units, name) for name in ("tuning", "control"))
-    stream = Stream("map of units", ctx.config.seed)
-    changes, x = scaled_changes(tuned), vectors(tuned).reshape(len(tuned.unit), -1)
-    grown, answers = tree(x, config.clusters), relevance(tuned, control, config.relevant)
+    tuned, stream = Tuned.of(tuned_units), Stream("map of units", ctx.config.seed)
+    null = Null.of(tuned_units, tuned, stream.rng(index=_CONTROL))
+    control, arrived = null.typical, faithfulness(tuned, null)
+    reached = torch.tensor(arrived["reached"].tolist(), dtype=torch.bool)
+    changes, x = scaled_changes(tuned), flat(vectors(tuned))
+    first = halves(tuned.class_index, stream.rng(index=_HALVES))
+    grown, answers = tree(x, config.clusters), relevance(tuned, null, reached, config.relevant)
     tables: dict[str, Callable[[], pd.DataFrame]] = {
-        "ranking": lambda: ranking(tuned, control, stream.rng(index=_RANKING)),
+        "ranking": lambda: ranking(tuned, null, reached, first, config.top, stream.rng(index=_RANKING)),
+        "heads": lambda: heads(tuned, first, config.top),
         "overlap": lambda: overlap(tuned, config.top),
-        "transfer": lambda: transfer(tuned),
-        "agreement": lambda: class_agreement(tuned),
-        "faithfulness": lambda: faithfulness(tuned, control),
+        "transfer": lambda: transfer(tuned, tuned, {"unit": tuned.unit}),
+        "transfer_control": lambda: transfer(control, tuned, {"name": control.names}),
+        "agreement": lambda: class_agreement(tuned, control),
+        "faithfulness": lambda: arrived,
         "distribution": lambda: distribution(changes),
         "label_sparsity": lambda: label_sparsity_table(tuned, tuned, {"unit": tuned.unit}),
         "label_sparsity_control": lambda: label_sparsity_table(control, tuned, {"name": control.names}),
-        "unit_sparsity": lambda: unit_sparsity_table(tuned, stream.rng(index=_SPARSITY)),
+        "unit_sparsity": lambda: unit_sparsity_table(tuned, control, stream.rng(index=_SPARSITY)),
         "map": lambda: map_table(tuned, plane(x, config.perplexity), grown.cluster),
         "clusters": lambda: cluster_table(tuned, grown.cluster),
         "relevance": lambda: answers,
@@ -105,6 +141,52 @@ def unit_statistics(ctx: Context, config: UnitStatisticsConfig, tuned_units: Art
         draft.table(name, table())
     draft.tensors("scaled", changes)
     draft.json("tree", grown.facts)
+    draft.json("control", control_facts(tuned_units, tuned, null))
+
+
+def control_facts(tuned_units: Artifact, tuned: Tuned, null: Null) -> dict[str, Any]:
+    """How many random directions there are, at how many lengths, on how many samples; the smallest p they count, and
+    where p goes on below it; how far they go beside units.
+    """
+    directions, samples, positions = tuned_units.tensors("control")["position"].shape
+    facts = {"directions": directions, "lengths": positions // 2, "samples": samples, "smallest": 1 / (directions + 1)}
+    if directions:
+        facts |= {"length_ratio": float(null.length_ratio.mean()), "clipped": float(null.clipped.mean())}
+        facts |= {"short": int((null.length_ratio < SHORT).sum())}
+        by_class = dict(zip(tuned.class_names, null.class_ratio.mean(0).tolist(), strict=True))
+        facts |= {"class_ratio": {name: ratio for name, ratio in by_class.items() if math.isfinite(ratio)}}
+    return facts | {"tails": tails(tuned, null, facts["smallest"])}
+
+
+def tails(tuned: Tuned, null: Null, smallest: float) -> dict[str, dict[str, Any]]:
+    """Of each family of tests, what is called larger, relevant, selective or reached: how p was computed.
+
+    Args:
+        tuned: the units.
+        null: random directions.
+        smallest: p that can be counted with so many.
+
+    Returns:
+        `lis.statistics.ControlTest.facts`, tests (how many), and decided: whether q ≤ 0.05 is within reach. Where p is
+        counted in all columns it is for a single test only if the smallest p times the number of tests is; and
+        otherwise where so many are at the smallest p together that q is that small.
+    """
+    index = tuned.interpreted_index
+    effect, random = tuned.average.effect[:, index], null.effect[:, :, index]
+    families = {
+        "larger": (effect, random),
+        "relevant": (answer_change(tuned), null.answer),
+        "selective": (selectivity(effect), selectivity(random)),
+        "reached": (tuned.own.nanmean(1), null.own),
+    }
+    return {name: _family(null.control_test(*family), smallest) for name, family in families.items()}
+
+
+def _family(test: ControlTest, smallest: float) -> dict[str, Any]:
+    tests = int((~test.p.isnan()).sum())
+    called = bool((q_values(test.p)[0] <= SIGNIFICANT).any())
+    decided = called or bool(test.extrapolated.any()) or tests * smallest <= SIGNIFICANT
+    return test.facts | {"tests": tests, "decided": decided}
 
 
 def scaled_changes(tuned: Tuned) -> dict[str, Tensor]:
@@ -133,38 +215,56 @@ def _moments(values: Tensor) -> dict[str, float]:
     return dict(zip(names, map(float, (*normaltest(x), skew(x), kurtosis(x))), strict=True))
 
 
-def selectivity(tuned: Tuned, labels: list[int]) -> Tensor:
-    """Largest share of one label in the sum over labels of |mean log₂ ratio of area|, `[P]` in [1 / labels, 1].
+def selectivity(effect: Tensor) -> Tensor:
+    """Largest share of one label in the sum over labels of |mean log₂ ratio of area|, in [1 / labels, 1].
 
     Args:
-        tuned: units or directions.
-        labels: indices of those that count.
+        effect: mean changes `[…, labels, measures]`, of the labels that count.
 
     Returns:
-        NaN where no area changes.
+        `[…]`; NaN where no area changes.
     """
-    size = tuned.average.effect[:, labels, MEASURES.index("area")].abs().nan_to_num(0.0)
-    largest = size.amax(1) if labels else size.sum(1)
-    return largest / size.sum(1)
+    size = effect[..., MEASURES.index("area")].abs().nan_to_num(0.0)
+    largest = size.amax(-1) if size.shape[-1] else size.sum(-1)
+    return largest / size.sum(-1)
 
 
-def faithfulness(tuned: Tuned, control: Tuned) -> pd.DataFrame:
+def faithfulness(tuned: Tuned, null: Null) -> pd.DataFrame:
     """Means over samples of what tells an effect from an artefact.
 
     Args:
         tuned: the units.
-        control: random directions.
+        null: random directions.
 
     Returns:
-        unit, reencoded_share (share of the asked change that arrives when the images are encoded again), off_target
-        (change of the other units, in their standard deviations), step_norm (‖Δw‖), selectivity, selectivity_p (share
-        of random directions that are at least as selective).
+        unit, reencoded_share (share of the asked change that arrives when the images are encoded again), own (change of
+        the unit, in its standard deviations), others (rms of the other live units, in theirs), more (share of the
+        others that move more), beyond (share of last images beyond 99 % of training samples), step_norm (‖Δw‖);
+        own_control and reencoded_control (mean |change| of the same unit by random directions that move w as it does,
+        in its standard deviations and over the asked change), p_reached (how often they change it as much), q_reached,
+        q_by_reached (over units), reached (q_reached ≤ 0.05, and it moves the way it was asked: from other units no
+        meaning is read); selectivity, selectivity_p (how often a random direction is at least as selective where it
+        moves w as the unit does), selectivity_q, selectivity_q_by (over units), selective (selectivity_q ≤ 0.05,
+        and reached), selectivity_control (mean over random directions); length_control (how far random directions move
+        w over how far the unit does).
     """
-    index, means = tuned.interpreted_index, ("reencoded_share", "off_target", "step_norm")
-    share = selectivity(tuned, index)
+    index, means = tuned.interpreted_index, ("reencoded_share", "own", "others", "more", "beyond", "step_norm")
     columns = {"unit": tuned.unit} | {name: getattr(tuned, name).nanmean(1) for name in means}
-    p = p_control(share, selectivity(control, index))
-    return pd.DataFrame(columns | {"selectivity": share, "selectivity_p": p})
+    own, beside = columns["own"], null.own.abs().nanmean(1)
+    p = null.p(own, null.own)
+    q, q_by = q_values(p)
+    reached = (q <= SIGNIFICANT) & (own > 0)
+    both = tuned.reencoded_share * tuned.own  # their ratio, the deviation over the asked change, is that of any sample
+    std = (both.nansum(1) / tuned.own.square().where(~both.isnan(), 0.0).sum(1)).abs()
+    columns |= {"own_control": beside, "reencoded_control": beside * std}
+    columns |= {"p_reached": p, "q_reached": q, "q_by_reached": q_by, "reached": reached}
+    share, random = (selectivity(effect[..., index, :]) for effect in (tuned.average.effect, null.effect))
+    p = null.p(share, random)
+    q, q_by = q_values(p)
+    columns |= {"selectivity": share, "selectivity_p": p, "selectivity_q": q, "selectivity_q_by": q_by}
+    columns |= {"selective": (q <= SIGNIFICANT) & reached, "selectivity_control": random.nanmean(1)}
+    columns |= {"length_control": null.length_ratio}
+    return pd.DataFrame(columns)
 
 
 def label_sparsity_table(tuned: Tuned, reference: Tuned, names: Axes) -> pd.DataFrame:
@@ -187,147 +287,69 @@ def label_sparsity_table(tuned: Tuned, reference: Tuned, names: Axes) -> pd.Data
     return long_table({**names, **axes}, {"sparsity": sparsity})
 
 
-def unit_sparsity(tuned: Tuned) -> Tensor:
-    """Hoyer's sparsity of a label's changes over the units (S5.1), per sample, in the interpreted labels: `[S, K', M]`.
+def unit_sparsity(tuned: Tuned, index: Sequence[int]) -> Tensor:
+    """Hoyer's sparsity of a label's changes over the units (S5.1), per sample, in some labels: `[S, K', M]`.
 
     1: one unit changes the label; 0: all do so alike.
     """
-    labels = [hoyer(tuned.change[:, :, k], dim=0) for k in tuned.interpreted_index]
+    labels = [hoyer(tuned.change[:, :, k], dim=0) for k in index]
     return torch.stack(labels, 1) if labels else tuned.change.new_zeros(tuned.change.shape[1], 0, len(MEASURES))
 
 
-def unit_sparsity_table(tuned: Tuned, rng: np.random.Generator) -> pd.DataFrame:
-    """Mean of `unit_sparsity` over samples, with its 95 % bootstrap interval: label, measure, sparsity, low, high."""
-    by_sample = unit_sparsity(tuned)
-    low, high = interval(by_sample[None], resample(len(by_sample), rng))
-    columns = {"sparsity": by_sample.nanmean(0), "low": low[0], "high": high[0]}
+def unit_sparsity_table(tuned: Tuned, control: Tuned, rng: np.random.Generator) -> pd.DataFrame:
+    """Mean of `unit_sparsity` over samples, with its 95 % bootstrap interval: label, measure, sparsity, low, high.
+
+    Column control is the same over random directions, of which there may be another number.
+    """
+    by_sample, beside = (unit_sparsity(of, tuned.interpreted_index) for of in (tuned, control))
+    low, high = interval(by_sample[None], resample(tuned.class_index, rng))
+    columns = {"sparsity": by_sample.nanmean(0), "low": low[0], "high": high[0], "control": beside.nanmean(0)}
     return long_table({"label": tuned.interpreted_labels, "measure": MEASURES}, columns)
 
 
-def transfer(tuned: Tuned) -> pd.DataFrame:
+def transfer(tuned: Tuned, reference: Tuned, names: Axes) -> pd.DataFrame:
     """What the unit that changes a label most does in each class, for every label and measure.
 
+    Args:
+        tuned: units or random directions.
+        reference: the units: which labels are interpreted.
+        names: what the perturbations are called: the name of a column and its values `[P]`.
+
     Returns:
-        label, measure, class, unit (the first of the ranking over the samples of all classes; none has a change: no
-        row), change (mean over the samples of the class, see `Average`).
+        label, measure, class, the column of names (the first of the ranking over the samples of all classes; none has a
+        change: no row), change (mean over the samples of the class, see `Average`).
     """
-    ranked = tuned.average.ranked[:, tuned.interpreted_index].movedim(0, -1)
+    index, labels = reference.interpreted_index, reference.interpreted_labels
+    ranked = tuned.average.ranked[:, index].movedim(0, -1)
     first = by_size(ranked)[..., :1]
-    changes = tuned.by_class.value[:, :, tuned.interpreted_index].permute(2, 3, 1, 0)
-    axes = {"label": tuned.interpreted_labels, "measure": MEASURES, "class": tuned.class_names}
+    if not first.shape[-1]:
+        return pd.DataFrame({"label": [], "measure": [], "class": [], **{name: [] for name in names}, "change": []})
+    changes = tuned.by_class.value[:, :, index].permute(2, 3, 1, 0)
+    axes = {"label": labels, "measure": MEASURES, "class": tuned.class_names}
     of_first = changes.gather(-1, first[:, :, None].expand(*changes.shape[:3], 1))[..., 0]
     known = ~ranked.gather(-1, first).isnan()
-    table = long_table(axes, {"unit": tuned.unit[first], "change": of_first, "known": known})
+    called = {name: np.asarray(values)[first.numpy()] for name, values in names.items()}
+    table = long_table(axes, called | {"change": of_first, "known": known})
     return pd.DataFrame(table[table.pop("known")]).reset_index(drop=True)
 
 
-def class_agreement(tuned: Tuned) -> pd.DataFrame:
+def class_agreement(tuned: Tuned, control: Tuned) -> pd.DataFrame:
     """How alike the units' effects are in two classes: label, measure, class_a, class_b, r (Pearson, over units).
 
-    Each pair of classes once.
+    Each pair of classes once; column control is the same over random directions.
     """
-    change, names = tuned.by_class.effect[:, :, tuned.interpreted_index].numpy(), tuned.class_names
+    index, names = tuned.interpreted_index, tuned.class_names
+    change, beside = (of.by_class.effect[:, :, index].numpy() for of in (tuned, control))
     parts = [
         long_table(
             {"label": tuned.interpreted_labels, "measure": MEASURES},
-            {"class_a": names[a], "class_b": names[b], "r": pearson(change[:, a], change[:, b])},
+            {
+                "class_a": names[a],
+                "class_b": names[b],
+                "r": pearson(change[:, a], change[:, b]),
+                "control": pearson(beside[:, a], beside[:, b]),
+            },
         )
         for a, b in combinations(range(len(names)), 2)
     ]
     return pd.concat(parts, ignore_index=True) if parts else _EMPTY
-
-
-def answer_change(tuned: Tuned) -> Tensor:
-    """Mean change of the probability of the samples' own class, by class: `[P, C]`; NaN for a class without samples."""
-    return _by_class(tuned, tuned.probability_change)
-
-
-def relevance(tuned: Tuned, control: Tuned, threshold: float) -> pd.DataFrame:
-    """Class relevance |mean over samples of p(last) − p(first)|, where p is the softmax of the sample's own class.
-
-    Args:
-        tuned: the units.
-        control: random directions.
-        threshold: the relevance from which a unit is relevant.
-
-    Returns:
-        A row per unit and class: unit, class, change (the mean with its sign), relevance, relevant, flipped (share of
-        the class's samples), p_control (share of random directions with at least the same relevance for the class at
-        equal ‖Δw‖).
-    """
-    change = answer_change(tuned)
-    columns = {
-        "change": change,
-        "relevance": change.abs(),
-        "relevant": change.abs() >= threshold,
-        "flipped": _by_class(tuned, tuned.flipped.float()),
-        "p_control": p_control(tuned.per_length(change), control.per_length(answer_change(control))),
-    }
-    return long_table({"unit": tuned.unit, "class": tuned.class_names}, columns)
-
-
-def control_relevance(control: Tuned) -> pd.DataFrame:
-    """The same of the random directions: name, class, change."""
-    return long_table({"name": control.names, "class": control.class_names}, {"change": answer_change(control)})
-
-
-def seeds_of_relevant(tuned: Tuned, most: int) -> pd.DataFrame:
-    """Changes of the probability sample by sample (S16), of the units that lead in relevance for any class.
-
-    Args:
-        tuned: the units.
-        most: units that lead for a class.
-
-    Returns:
-        unit, class, sample_index, change; each unit with the samples of every class, the most relevant unit first.
-    """
-    change = answer_change(tuned)
-    leading = top(change.T, most).any(0).nonzero()[:, 0]
-    heads = leading[by_size(change[leading].abs().nan_to_num(0.0).amax(1))]
-    axes = {"unit": tuned.unit[heads], "sample": range(len(tuned.class_index))}
-    return sample_table(vars(tuned), tuned.class_names, axes, {"change": tuned.probability_change[heads]})
-
-
-def relevance_correlation(tuned: Tuned) -> pd.DataFrame:
-    """Pearson's r over units between the mean changes in two classes (Fig. 6C): class_a, class_b, r; every pair."""
-    change, names = answer_change(tuned).numpy(), tuned.class_names
-    r = pearson(change[:, :, None], change[:, None])
-    return long_table({"class_a": names, "class_b": names}, {"r": r})
-
-
-def shared(relevance: pd.DataFrame) -> pd.DataFrame:
-    """For how many classes each relevant unit is so (Fig. 6B): unit, classes, relevance (mean over these classes).
-
-    The most shared unit comes first.
-
-    Args:
-        relevance: of `relevance`.
-    """
-    by_unit = relevance[relevance["relevant"]].groupby("unit")
-    table = by_unit.agg(classes=("relevant", "sum"), relevance=("relevance", "mean")).reset_index()
-    return table.sort_values(["classes", "relevance"], ascending=False, kind="stable", ignore_index=True)
-
-
-def robustness(relevance: pd.DataFrame, class_names: Sequence[str]) -> pd.DataFrame:
-    """How little single units move each class (S23).
-
-    Args:
-        relevance: of `relevance`.
-        class_names: in the order of the rows.
-
-    Returns:
-        class, mean and median (of the relevance over units), relevant (number of units), flipped (share of all
-        perturbations that change the answer).
-    """
-    table = relevance.groupby("class").agg(
-        mean=("relevance", "mean"),
-        median=("relevance", "median"),
-        relevant=("relevant", "sum"),
-        flipped=("flipped", "mean"),
-    )
-    return table.loc[list(class_names)].reset_index()
-
-
-def _by_class(tuned: Tuned, values: Tensor) -> Tensor:
-    """Mean `[P, C]` over the samples of each class of `values [P, S]`."""
-    return torch.stack([values[:, rows].mean(1) for rows in tuned.rows], 1)

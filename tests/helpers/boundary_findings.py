@@ -13,6 +13,7 @@ from torch import Tensor
 
 from helpers.tuned_findings import CLASSES, LABELS, make
 from lis.boundary.gradcam import around_table, heat_table
+from lis.boundary.judged import witnessed
 from lis.quantify.measures import MEASURES
 from lis.report.tables import where
 from lis.store import Artifact, Draft
@@ -60,11 +61,16 @@ def counterfactual_table(rate: float, classes: tuple[str, ...]) -> pd.DataFrame:
                     "sample_index": index,
                     "initialisation": 0,
                     "success": success,
-                    "reason": "" if success else "2,000 steps were not enough",
+                    "failure": "" if success else "unseen",
+                    "reason": "" if success else "r + Δr is the target, its image is not",
                     "steps": int(rng.integers(5, 400)) if success else 2000,
                     "probability": rng.uniform(0.4, 0.7) if success else rng.uniform(0, 0.4),
                     "before": classes[origin],
                     "after": after,
+                    "bayes": after if index else classes[origin],
+                    "bayes_before": classes[origin],
+                    "witness": after if index % 2 else classes[origin],
+                    "witness_before": classes[origin],
                     "r_distance": rng.uniform(2, 6),
                     "reencoded_distance": rng.uniform(2, 6),
                     "w_distance": rng.uniform(1, 3),
@@ -101,7 +107,10 @@ def counterfactuals(root: Path, rate: float = 0.9, classes: tuple[str, ...] = CL
     def build(draft: Draft) -> None:
         draft.table("counterfactuals", table)
         draft.table("pairs", pd.DataFrame(rows))
+        draft.table("witnessed", witnessed(table))
         facts = {
+            "objective": "image",
+            "until": None,
             "optimizer": "adam",
             "learning_rate": 0.05,
             "max_steps": 2000,
@@ -257,6 +266,7 @@ def sparse(root: Path, rate: float = 0.9, classes: tuple[str, ...] = CLASSES) ->
     )
     table = table.assign(low=table["rate"] * 0.8, high=np.minimum(table["rate"] * 1.1, 1), **good)
     table = table.assign(units_low=table["units"] - 2, units_high=table["units"] + 2)
+    table = table.assign(bayes=table["rate"] / 2, witness=np.nan)
     return make(root, "sparse_counterfactuals", lambda draft: draft.table("summary", table), rate=rate)
 
 
@@ -364,6 +374,8 @@ def gan(root: Path, classes: tuple[str, ...] = CLASSES) -> Artifact:
     samples = samples.assign(
         arrived=rng.random(n) < 0.9, probability=rng.uniform(0.5, 1, n), boundary=0.5, w_distance=3.0, r_distance=8.0
     )
+    samples = samples.assign(beyond=False, success=samples["arrived"], witness="", witness_before="")
+    samples = samples.assign(bayes=samples["target"], bayes_before=samples["origin"])
     measures = pd.concat(
         [
             long_table({"label": LABELS, "measure": MEASURES}, {"change": rng.normal(0, 0.3, (5, 5))}).assign(**p)
@@ -399,7 +411,12 @@ def gan(root: Path, classes: tuple[str, ...] = CLASSES) -> Artifact:
             "unit": 5 * k + u,
             "change": 2.0 - u,
             "standard": 2.0,
-            "own": 2.1,
+            "shift": 2.1,
+            "own": 1.8,
+            "others": 0.4,
+            "more": 0.1,
+            "beyond": 0.5,
+            "step_norm": 3.0,
             "minimum": 0.0,
             "maximum": 4.0,
             "label": LABELS[u] if u < 2 else "",
@@ -418,6 +435,7 @@ def gan(root: Path, classes: tuple[str, ...] = CLASSES) -> Artifact:
     def build(draft: Draft) -> None:
         tables = {
             "samples": samples,
+            "witnessed": witnessed(samples),
             "measures": measures,
             "units": units,
             "examples": shown,

@@ -79,6 +79,7 @@ ANALYSES: dict[str, tuple[str, ...]] = {
     "unit": ("unit=12", "class_name=pug"),
     "direction": ("direction='pc:1'", "class_name=pug"),
     "images": (f"images={PICTURES}",),
+    "planted": ("classifier=planted", "classifier.per_kind=4"),
 }
 """Every file of `conf/analysis`, with what it needs besides."""
 JOBS: dict[str, tuple[str, ...]] = {
@@ -98,6 +99,8 @@ JOBS: dict[str, tuple[str, ...]] = {
     "fungi": ("analysis=unit_statistics", "classes=fungi"),
 }
 """Overrides of every run, in the words of the reference: `RENAMES["config"]` applies to them."""
+AS_NOW = ("own", "others", "more", "reached", "head_kept", "control_length")
+"""Metrics of units that are newer than the rename of their stage."""
 RENAMES: dict[str, dict[str, str]] = {
     "stage": {
         "strips": "traversal",
@@ -118,7 +121,6 @@ RENAMES: dict[str, dict[str, str]] = {
     },
     "column": {
         "realised": "reencoded_share",
-        "others": "off_target",
         "p_null": "p_control",
         "strips/ranking/shown": "selected",
         "unit/steps/own": "projection",
@@ -131,17 +133,16 @@ RENAMES: dict[str, dict[str, str]] = {
         "walk": "traversal",
         "walk/own": "projection",
         "realised": "reencoded_share",
-        "others": "off_target",
         "motion/shown": "examples",
         "adversarial/shown": "examples",
         "gan-counterfactuals/shown": "examples",
     },
     "json": {},
-    "fact": {"names.null": "names.control", "realised": "reencoded_share", "others": "off_target"},
+    "fact": {"names.null": "names.control", "realised": "reencoded_share"},
     "value": {},
     "metric": {
         "units/realised": "unit_statistics/reencoded_share",
-        "units/others": "unit_statistics/off_target",
+        **{f"units/{name}": f"units/{name}" for name in AS_NOW},
     },
     "config": {
         "analysis=strips": "analysis=traversal",

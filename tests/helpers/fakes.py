@@ -23,6 +23,7 @@ from lis.config import (
     LeastSquaresConfig,
     LoggerConfig,
     PairsConfig,
+    TuningConfig,
 )
 from lis.context import Context
 from lis.engine import InProcess
@@ -139,6 +140,7 @@ class StandIn:
 
     inputs = ()
     listed = True
+    omitted = None
 
     def __init__(self, name: str, artifact: Callable[[Any], Any]) -> None:
         self.name, self.artifact = name, artifact
@@ -153,7 +155,10 @@ def stand_in(patch: pytest.MonkeyPatch, name: str, artifact: Callable[[Any], Any
 
 
 def make_config(root: Path, class_names: tuple[str, ...] = NAMES, **overrides: Any) -> RunConfig:
-    """A small run with its store in `root`; `overrides` replace fields by dotted name (`pairs__train=…`)."""
+    """A small run with its store in `root`; `overrides` replace fields by dotted name (`pairs__train=…`).
+
+    Units move along the rows of the link, which plain steps can follow.
+    """
     owned: dict[str, Any] = {
         "evaluation": EvaluationConfig(lpips=False, examples=2, resamples=50),
         "similarity": SimilarityConfig(repetitions=2, examples=10),
@@ -167,6 +172,7 @@ def make_config(root: Path, class_names: tuple[str, ...] = NAMES, **overrides: A
         engine=EngineConfig(_target_="lis.engine.InProcess"),
         logger=LoggerConfig(_target_="lis.tracking.CsvTracker"),
         pairs=PairsConfig(train=40, test=20),
+        tuning=TuningConfig(along="link"),
         device="cpu",
         batch_size=7,
         shard_size=16,

@@ -17,12 +17,12 @@ from lis.linking.link import link, load_link
 from lis.linking.pairs import pairs
 from lis.quantify.measures import measure
 from lis.store import Artifact, Recipe
-from lis.units import tuning as stage
+from lis.units import parts
 
 LABELS = ("bright", "dark")
 BRIGHT, DARK = 0.15, -0.15
 """A pixel is a part's where its red channel is beyond these."""
-SIZES = {"units": 6, "seeds": 3, "control_directions": 4, "unit_block": 4, "seed_block": 2}
+SIZES = {"units": 6, "seeds": 3, "control_directions": 4, "control_lengths": 2, "unit_block": 4, "seed_block": 2}
 
 
 class FakeSegmenter:
@@ -40,14 +40,24 @@ class FakeSegmenter:
 
 def use_fake_segmenter(patch: pytest.MonkeyPatch) -> None:
     """Puts the fake in the place of the stage that trains one."""
-    stand_in(patch, "segmenter", lambda ctx: ctx.store.make(Recipe("fake-segmenter", 1, {}), lambda draft: None))
-    patch.setattr(stage, "load_segmenter", lambda ctx, artifact: FakeSegmenter())
+
+    def trained(ctx: Context) -> Artifact:
+        return ctx.store.make(Recipe("fake-segmenter", 1, {}), lambda draft: None)
+
+    stand_in(patch, "segmenter", trained)
+    patch.setattr(parts, "segmenter", trained)
+    patch.setattr(parts, "load_segmenter", lambda ctx, artifact: FakeSegmenter())
 
 
 def tuning_context(root: Path, generator: Any = None, classifier: Any = None, **overrides: Any) -> Context:
-    """A context on the fakes for a few units and samples; `overrides` as in `helpers.fakes.make_config`."""
+    """A context on the fakes for a few units and samples; `overrides` as in `helpers.fakes.make_config`.
+
+    Units move along the rows of the link, which plain steps can follow.
+    """
+    overrides.setdefault("classes__labels", list(LABELS))
     sizes = {key: overrides.pop(f"tuning__{key}", value) for key, value in SIZES.items()}
-    return make_context(root, generator, classifier, tuning=TuningConfig(**sizes), **overrides)
+    along = overrides.pop("tuning__along", "link")
+    return make_context(root, generator, classifier, tuning=TuningConfig(**sizes, along=along), **overrides)
 
 
 def look(ctx: Context, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -82,8 +92,12 @@ def slow_screen(ctx: Context, artifact: Artifact, unit: int, seed: int) -> dict[
         "probability": torch.stack([one[1][ours] for one in found]),
         "prediction": torch.stack([one[1].argmax() for one in found]),
         "reencoded_share": torch.tensor(change[unit] / (row["maximum"] - row["minimum"])).float(),
-        "off_target": torch.tensor(np.sqrt(np.mean(np.square(rest)))).float(),
+        "own": torch.tensor(change[unit] / spread(ctx)[unit]).float(),
+        "others": torch.tensor(np.sqrt(np.mean(np.square(rest)))).float(),
+        "more": torch.tensor(np.mean(np.abs(rest) > abs(change[unit] / spread(ctx)[unit]))).float(),
         "step_norm": (codes[-1] - codes[0]).norm(),
+        "position": torch.stack([(w - model(r[None])[0]) @ (codes[-1] - codes[0]) for w in codes])
+        / (codes[-1] - codes[0]).norm(),
     }
 
 

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from helpers.fakes import make_config
 from lis.config import LeastSquaresConfig, LinkConfig, MLPConfig, RidgeConfig
+from lis.linking.similarity import ALL, STATISTICS, WITHIN
 from lis.report.tables import column, records, where
 from lis.store import Artifact, Draft, Recipe, Store
 
@@ -51,7 +52,7 @@ def make_artifacts(
         "pairs/test": lambda draft: draft.table("acceptance", acceptance(names)),
         "link": lambda draft: _link(draft, link),
         "evaluation": lambda draft: _evaluation(draft, names),
-        "similarity": lambda draft: draft.table("similarity", similarity()),
+        "similarity": _similarity,
     }
     return {stage: store.make(Recipe(stage, 1, settings), build) for stage, build in builds.items()}
 
@@ -65,8 +66,28 @@ def acceptance(names: tuple[str, ...]) -> pd.DataFrame:
 def similarity() -> pd.DataFrame:
     """Table "similarity"."""
     rng = np.random.default_rng(0)
-    names = ("ari_r", "ari_w", "rsa_similarity", "rsa_dissimilarity")
-    return pd.DataFrame({"repetition": range(8)} | {name: rng.uniform(0.5, 0.9, 8) for name in names})
+    return pd.DataFrame({"repetition": range(8)} | {name: rng.uniform(0.5, 0.9, 8) for name in STATISTICS})
+
+
+def permutations() -> pd.DataFrame:
+    """Table "permutations" of the same stage."""
+    rows = [(name, ALL) for name in STATISTICS[:4]] + [(name, WITHIN) for name in STATISTICS[2:]]
+    told = {"value": 0.7, "mean": 0.01, "low": -0.05, "high": 0.06, "p": 0.01, "permutations": 99}
+    return pd.DataFrame([{"statistic": name, "exchanged": exchanged} | told for name, exchanged in rows])
+
+
+def random_classes(draws: int = 5) -> pd.DataFrame:
+    """Table "random_classes" of the same stage."""
+    rng = np.random.default_rng(1)
+    columns = {"draw": range(draws), "classes": ["hare, mole"] * draws}
+    return pd.DataFrame(columns | {name: rng.uniform(0.1, 0.9, draws) for name in STATISTICS})
+
+
+def _similarity(draft: Draft) -> None:
+    draft.table("similarity", similarity())
+    draft.table("permutations", permutations())
+    draft.table("random_classes", random_classes())
+    draft.table("refused", pd.DataFrame({"class": ["lynx"]}))
 
 
 def units(linear: bool = True) -> pd.DataFrame:

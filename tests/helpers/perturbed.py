@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from lis.quantify.measures import MEASURES
+from lis.units.class_relevance import answer_change
+from lis.units.controls import Null
 from lis.units.tuned import Tuned
 
 LABELS = ("ear", "eye", "tail")
@@ -37,10 +40,34 @@ def tuned(
         probability=probability[..., : len(classes)],
         prediction=probability.argmax(-1),
         reencoded_share=torch.rand(size[:2], generator=draw),
-        off_target=torch.rand(size[:2], generator=draw),
-        step_norm=1 + torch.rand(perturbations, 1, generator=draw).expand(size[:2]),
+        own=torch.rand(size[:2], generator=draw),
+        others=torch.rand(size[:2], generator=draw),
+        more=torch.rand(size[:2], generator=draw),
+        beyond=torch.zeros(size[:2]),
+        step_norm=(length := 1 + torch.rand(perturbations, 1, generator=draw).expand(size[:2])),
+        position=length[..., None] * torch.tensor([-0.25, 0.75]),
         class_index=torch.arange(len(classes)).repeat_interleave(per_class),
         sample_index=torch.arange(size[1]) * 3,
         labels=labels,
         class_names=classes,
     )
+
+
+def null(units: int, control: Tuned, own: float = 1.0) -> Null:
+    """Random directions that do the same beside each of some units, and move each unit by `own` or the opposite."""
+    effect, answer = control.average.effect, answer_change(control)
+    signs = torch.tensor([1.0, -1.0]).repeat(len(effect))[: len(effect)]
+    return Null(
+        effect.expand(units, *effect.shape),
+        answer.expand(units, *answer.shape),
+        (own * signs).repeat(units, 1),
+        torch.ones(units),
+        torch.ones(units, answer.shape[1]),
+        torch.zeros(units),
+        control,
+    )
+
+
+def reached(units: int) -> Tensor:
+    """Every unit is."""
+    return torch.ones(units, dtype=torch.bool)

@@ -53,6 +53,7 @@ def tuned(
     probability = _probability(rng, units, index, steps, len(classes), spread * (0.3 if null else 1))
     norm = torch.from_numpy(rng.lognormal(0, 0.2, (units, 1))).float().expand(-1, len(index)).contiguous()
     noise = rng.normal(0, 1, (2, units, len(index)))
+    before = torch.rand(len(index), units, generator=torch.Generator().manual_seed(4)).T
     return Tuned(
         names=tuple(f"random {k}" if null else str(k) for k in range(units)),
         unit=torch.full((units,), -1) if null else torch.arange(units),
@@ -61,8 +62,12 @@ def tuned(
         probability=probability,
         prediction=probability.argmax(3),
         reencoded_share=torch.from_numpy(0.6 + 0.2 * rng.normal(0, 1, (units, 1)) + 0.1 * noise[0]).float(),
-        off_target=torch.from_numpy(np.exp(-0.5 + 0.3 * noise[1])).float(),
+        own=torch.from_numpy(1 + noise[0, :, :1] + 0.5 * noise[0]).float(),
+        others=torch.from_numpy(np.exp(-0.5 + 0.3 * noise[1])).float(),
+        more=torch.from_numpy(1 / (1 + np.exp(2 + noise[1]))).float(),
+        beyond=torch.from_numpy((noise[0] > 1).astype(np.float32)),
         step_norm=norm,
+        position=norm[..., None] * (torch.linspace(0, 1, steps) - before[..., None]),
         class_index=torch.from_numpy(index),
         sample_index=torch.arange(samples).repeat(len(classes)),
         labels=labels,
@@ -107,15 +112,33 @@ def screen(root: Path, own: Tuned, null: Tuned) -> Artifact:
     """The artifact of the stage "tuning"."""
 
     def build(draft: Draft) -> None:
-        for name, found in (("tuning", own), ("control", null)):
-            values = {field.name: getattr(found, field.name) for field in fields(found)}
-            draft.tensors(name, {name: value for name, value in values.items() if isinstance(value, Tensor)})
+        values = {field.name: getattr(own, field.name) for field in fields(own)}
+        draft.tensors("tuning", {name: value for name, value in values.items() if isinstance(value, Tensor)})
+        draft.tensors("control", trajectories(null, len(own.unit)))
+        r = torch.rand(len(own.class_index), len(own.unit), generator=torch.Generator().manual_seed(4))
+        draft.tensors("seeds", {"r": 2 * r})
         names = {"tuning": own.names, "control": null.names}
         draft.json("facts", {"names": names, "labels": own.labels, "class_names": own.class_names})
         table = pd.DataFrame({"unit": own.unit.numpy(), "minimum": 0.0, "maximum": 2.0, "tuned": True, "reason": ""})
         draft.table("units", table.assign(step_norm=own.step_norm[:, 0].numpy()))
 
     return make(root, "tuning", build)
+
+
+def trajectories(null: Tuned, units: int) -> dict[str, Tensor]:
+    """Tensors "control": random directions at three places, each unit moved by noise."""
+    far = float(null.step_norm.max()) if len(null.unit) else 1.0
+    ends = [0, len(null.value[0]) // 2 if len(null.unit) else 0, -1]
+    size = (len(null.unit), len(null.class_names), 3, units)
+    drawn = 0.4 * torch.randn(size, generator=torch.Generator().manual_seed(5))
+    drawn[:, :, 1] = 0
+    names = ("measures", "probability", "prediction")
+    return {name: getattr(null, name)[:, :, ends] for name in names} | {
+        "position": torch.tensor([-far, 0.0, far]).expand(*null.step_norm.shape, 3).contiguous(),
+        "reencoded": drawn.half(),
+        "class_index": null.class_index,
+        "sample_index": null.sample_index,
+    }
 
 
 def truth(root: Path, own: Tuned) -> Artifact:
@@ -182,4 +205,5 @@ def learn(root: Path, own: Tuned, null: Tuned, **settings: Any) -> dict[str, Art
 def run(root: Path, own: Tuned, null: Tuned | None = None, **settings: Any) -> Source:
     """What a report reads after a run with these units."""
     null = null or replace(tuned(40, len(own.class_index), own.labels, null=True), class_names=own.class_names)
-    return source(make_ctx(root, own.class_names, **settings), learn(root, own, null, **settings))
+    ctx = make_ctx(root, own.class_names, classes__labels=list(own.labels), **settings)
+    return source(ctx, learn(root, own, null, **settings))

@@ -128,6 +128,10 @@ class PartWorld(nn.Module):
         """The exact latent factors `[n, factors]` of any `w [n, 64]`."""
         return self.world.to_factors(w)
 
+    def of_factors(self, u: Tensor) -> Tensor:
+        """Style codes `[n, 64]` of any latent factors `u [n, factors]`: the inverse of `true_factors`."""
+        return self.world.to_w(u)
+
     def log_posterior(self, w: Tensor) -> Tensor:
         """Log probability `[n, classes]` of every class of the set given `w [n, 64]`, for equal priors."""
         return self.world.log_posterior(self.true_factors(w))
