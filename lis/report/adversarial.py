@@ -36,7 +36,7 @@ COLUMNS = ("original", "counterfactual", "its change", "steps in pixels", "their
 _NAME, _HEAD, _CELL = 1.15, 0.3, 1.45
 
 
-@section(570, "adversarial", "adversarial", "measures", "facts")
+@section(470, "adversarial", "adversarial", "measures", "facts")
 def contrast(source: Source) -> Section:
     """What a person would see of both."""
     table = source.table("adversarial", "adversarial")

@@ -36,7 +36,7 @@ _FACTORS_CAPTION = (
 )
 
 
-@section(560, "boundary_truth", "boundaries", "factors", "summary")
+@section(460, "boundary_truth", "boundaries", "factors", "summary")
 def boundary_truth(source: Source) -> Section:
     """Both boundaries, and the true factors on the way."""
     summary, table = source.json("boundary_truth", "summary"), source.table("boundary_truth", "boundaries")

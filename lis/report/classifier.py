@@ -28,7 +28,7 @@ _ACCEPTED = {
 """Columns of the table of accepted images."""
 
 
-@section(630)
+@section(740)
 def classifier(source: Source) -> Section | None:
     """Its training on part world where there was one, how many of the generator's images it gets right, remarks."""
     trained, seen = source.has("classifier", "training"), source.has("pairs/test", "acceptance")

@@ -61,7 +61,7 @@ _REACHED = (
 )
 
 
-@section(510, "counterfactuals", "counterfactuals", "pairs", "facts")
+@section(410, "counterfactuals", "counterfactuals", "pairs", "facts")
 def counterfactuals(source: Source) -> Section:
     """The success of the searches, by pairs of classes."""
     pairs, facts = source.table("counterfactuals", "pairs"), source.json("counterfactuals", "facts")

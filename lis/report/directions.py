@@ -36,7 +36,7 @@ _UNFITTED = (
 means_as_metrics("directions", "units", "r2")
 
 
-@section(625, "directions", "ridge", "units", "penalty")
+@section(730, "directions", "ridge", "units", "penalty")
 def forward_model(source: Source) -> Section:
     """R² of the units, the ridge, and the penalty where one was chosen."""
     ridges, units = source.table("directions", "ridge"), source.table("directions", "units")

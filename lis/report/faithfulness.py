@@ -29,7 +29,7 @@ _RED = "; red: larger than in random mixtures of units (q ≤ 0.05), of units th
 _BINS = 24
 
 
-@section(380, "unit_statistics", "faithfulness", "ranking")
+@section(310, "unit_statistics", "faithfulness", "ranking")
 def faithfulness(source: Source) -> Section:
     """The re-encoded share beside what else moves, and the selectivity beside its control."""
     table, called = without_claims(source, source.table("unit_statistics", "faithfulness")), callable_units(source)

@@ -47,7 +47,7 @@ _LISTED = 5
 """Units per pair in the table."""
 
 
-@section(580, "gan_counterfactuals", "samples", "measures", "units", "examples", "tuned", "witnessed", "facts")
+@section(480, "gan_counterfactuals", "samples", "measures", "units", "examples", "tuned", "witnessed", "facts")
 def gan_counterfactuals(source: Source) -> Section:
     """Ways, parts and units."""
     tables = {

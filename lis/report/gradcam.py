@@ -40,7 +40,7 @@ _STRENGTH = 0.62
 """How much of a picture its heat covers where it is largest."""
 
 
-@section(530, "gradcam", "heat", "around")
+@section(430, "gradcam", "heat", "around")
 def gradcam(source: Source) -> Section | None:
     """The heat maps, and what they say of parts."""
     if not source.has("trajectories", "trajectories", "measures", "jumps", "facts"):

@@ -41,6 +41,8 @@ class Embedded:
     address: str
     width: int
     caption: str
+    alt: str
+    aside: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class Rendered:
     figures: Sequence[Embedded]
     tables: Sequence[Table]
     notes: Sequence[str]
+    finding: str = ""
+    chapter: str = ""
     error: str = ""
     """Why there is nothing of it."""
 
@@ -70,7 +74,8 @@ def show(section: Section, folder: Path) -> Rendered:
     """
     figures = [draw(picture, folder) for picture in section.figures if shows_data(picture.figure)]
     tables = [table for table in section.tables if table.rows]
-    return Rendered(section.title, section.anchor, section.lead, figures, tables, section.notes)
+    texts = {"lead": section.lead, "notes": section.notes, "finding": section.finding, "chapter": section.chapter}
+    return Rendered(section.title, section.anchor, figures=figures, tables=tables, **texts)
 
 
 def show_all(makers: Sequence[tuple[str, Callable[[], Section | None]]], folder: Path) -> list[Rendered]:
@@ -100,7 +105,7 @@ def attempt(name: str, make: Callable[[], T], otherwise: T) -> tuple[T, list[Ren
         log.exception("the report's section %r failed", name)
         title = f"{name} (failed)"
         failed = Section(title, "")
-        return otherwise, [Rendered(title, failed.anchor, "", (), (), (), f"{type(error).__name__}: {error}")]
+        return otherwise, [Rendered(title, failed.anchor, "", (), (), (), error=f"{type(error).__name__}: {error}")]
 
 
 @dataclass
@@ -143,7 +148,8 @@ def draw(picture: Picture, folder: Path) -> Embedded:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / file).write_bytes(content)
     width = round(100 * picture.figure.get_figwidth())
-    return Embedded(file, _address(picture, image, content), width, picture.caption)
+    alt = picture.alt or picture.caption
+    return Embedded(file, _address(picture, image, content), width, picture.caption, alt, picture.aside)
 
 
 def _address(picture: Picture, image: Image.Image, content: bytes) -> str:

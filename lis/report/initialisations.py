@@ -30,7 +30,7 @@ _ROW = 1.35
 """Inches of a row."""
 
 
-@section(540, "initialisations", "sparsity", "agreement", "pair_sparsity")
+@section(440, "initialisations", "sparsity", "agreement", "pair_sparsity")
 def directions(source: Source) -> Section:
     """The spread over initialisations of the search."""
     names = ("sparsity", "agreement", "pair_sparsity")

@@ -29,7 +29,7 @@ _TOP = 20
 """Units that are named one by one."""
 
 
-@section(610, "link", "fit")
+@section(710, "link", "fit")
 def fit(source: Source) -> Section:
     """The fit: its size, error against step size along the ridge path, the training curve."""
     lead, figures, notes = _fit_lead(source, source.json("link", "fit")), [], []
@@ -67,7 +67,7 @@ def _weakly_identified(path: pd.DataFrame) -> str:
     )
 
 
-@section(620, "link", "units")
+@section(720, "link", "units")
 def units(source: Source) -> Section:
     """How far single units move w."""
     table = source.table("link", "units")

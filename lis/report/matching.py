@@ -39,7 +39,7 @@ _WHAT = {
 }
 
 
-@section(420, "matching", "pairs", "accuracy", "recovered", "facts")
+@section(520, "matching", "pairs", "accuracy", "recovered", "facts")
 def matching(source: Source) -> Section:
     """Errors per matcher and kind of change, and the poses recovered."""
     pairs, table = source.table("matching", "pairs"), source.table("matching", "accuracy")

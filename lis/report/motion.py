@@ -53,7 +53,7 @@ _PERCENTILES = (2, 98)
 """Percentiles of the samples that the axes are made for."""
 
 
-@section(410, "motion", "tracks", "tuned", "units", "parts", "examples", "facts")
+@section(510, "motion", "tracks", "tuned", "units", "parts", "examples", "facts")
 def motion(source: Source) -> Section:
     """Fields, paths, the movement of the whole, and that of the parts."""
     tracks, tuned = source.table("motion", "tracks"), source.table("motion", "tuned")

@@ -28,7 +28,7 @@ _REGULARISATION = (
 _HEIGHT = 3.9
 
 
-@section(640, "probe", "probe", "accuracy", "calibration", "path")
+@section(750, "probe", "probe", "accuracy", "calibration", "path")
 def linear_probe(source: Source) -> Section:
     """Accuracy and calibration on samples of its own, and the regularisation."""
     facts = source.json("probe", "probe")

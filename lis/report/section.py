@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial, wraps
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,6 +28,16 @@ if TYPE_CHECKING:
 
 MAKERS: dict[str, dict[int, Maker]] = {"run": {}, "comparison": {}}
 """What makes each section of a page, by its order."""
+CHAPTERS = {
+    1: "What was asked",
+    2: "Link",
+    3: "Units",
+    4: "Boundary",
+    5: "Motion",
+    6: "Dissection",
+    7: "Appendix",
+}
+"""Parts of a run's page in the order of trust, each qualifies those below it; by the hundreds of sections' orders."""
 Row = dict[str, Any]
 Collector = Callable[["Artifact"], dict[str, float]]
 COLLECTORS: dict[str, list[Collector]] = {}
@@ -43,6 +53,14 @@ class Picture:
     figure: Figure
     caption: str
     kind: Literal["chart", "photo", "drawing"] = "chart"
+    data: pd.DataFrame | None = field(default=None, repr=False)
+    """The numbers that are drawn, which the page offers as CSV."""
+    alt: str = ""
+    """What is seen, for those who do not see it; empty: the caption says it."""
+    aside: bool = False
+    """Folded away until asked for: a distribution, an overlap, a matrix; never what a finding, a control or a warning
+    stands on.
+    """
 
 
 @dataclass(frozen=True)
@@ -54,22 +72,39 @@ class Table:
     rows: Sequence[Sequence[str]]
     best: frozenset[tuple[int, int]] = frozenset()
     """Cells (row, column) that are set in bold."""
+    aside: bool = False
+    """As of `Picture`."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A finding: the sentence that states it, and what shows it."""
+    """One question to a run: the finding, the sentences that qualify it, and what shows it."""
 
     title: str
+    """What it is about, in two or three words, as the contents of the page name it."""
     lead: str
     figures: Sequence[Picture] = ()
     tables: Sequence[Table] = ()
     notes: Sequence[str] = field(default=())
+    finding: str = ""
+    """What was found, as a heading ("46 of 256 units are reached"); empty: the title stands there."""
+    chapter: str = ""
+    """The part of the page that it belongs to, as `section` registers it."""
 
     @property
     def anchor(self) -> str:
         """The section's address on the page."""
-        return "-".join("".join(c if c.isalnum() else " " for c in self.title.lower()).split())
+        return anchor(self.title)
+
+
+def anchor(title: str) -> str:
+    """The address on a page of the section with a title.
+
+    Example:
+        >>> anchor("What arrives")
+        'what-arrives'
+    """
+    return "-".join("".join(c if c.isalnum() else " " for c in title.lower()).split())
 
 
 Maker = Callable[[Any], Section | None]
@@ -84,9 +119,8 @@ def section(
     Its figures are drawn with the settings of `lis.report.style.RC`.
 
     Args:
-        order: where it stands on the page: sections come in ascending order. Hundreds are chapters: 1 what a user asked
-            to see, 2 the cycle through the link, 3 parts and single units, 4 movement, 5 decision boundaries, 6 how the
-            models were fitted. Tens leave room between.
+        order: where it stands on the page: sections come in ascending order. Hundreds are those of `CHAPTERS`; tens
+            leave room between.
         stage: the stage whose artifact is shown; empty: the maker asks itself what is there.
         names: what of the artifact is shown. Where the stage or any of them is missing there is no section.
         parts: whether it is about parts, so that there is none of a run whose class set names none.
@@ -100,9 +134,10 @@ def section(
         @styled
         @wraps(maker)
         def make(source: Any) -> Section | None:
-            if parts and source.facts.partless:
+            if (parts and source.facts.partless) or (stage and not source.has(stage, *names)):
                 return None
-            return maker(source) if not stage or source.has(stage, *names) else None
+            made = maker(source)
+            return made and replace(made, chapter=CHAPTERS.get(order // 100, "") if page == "run" else "")
 
         other = MAKERS[page].setdefault(order, make)
         if (other.__module__, other.__name__) != (make.__module__, make.__name__):

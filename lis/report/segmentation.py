@@ -53,7 +53,7 @@ _LETTER, _MARK = 0.075, 0.34
 """Inches of the legend per letter and per mark."""
 
 
-@section(310, "segmentation", "iou", "summary", "examples")
+@section(700, "segmentation", "iou", "summary", "examples")
 def parts(source: Source) -> Section:
     """IoU per label, a class without labels, and the masks of single images."""
     table, summary = source.table("segmentation", "iou"), source.json("segmentation", "summary")

@@ -18,7 +18,7 @@ _CAPTION = (
 )
 
 
-@section(550, "sparse_counterfactuals", "summary")
+@section(450, "sparse_counterfactuals", "summary")
 def sparse(source: Source) -> Section:
     """Success and class probability against the number of units moved."""
     table = source.table("sparse_counterfactuals", "summary")

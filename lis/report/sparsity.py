@@ -29,7 +29,7 @@ _UNITS = (
 )
 
 
-@section(340, "unit_statistics", "label_sparsity", "label_sparsity_control", "unit_sparsity", parts=True)
+@section(350, "unit_statistics", "label_sparsity", "label_sparsity_control", "unit_sparsity", parts=True)
 def sparsity(source: Source) -> Section:
     """Both sparsities, beside random directions."""
     names = ("label_sparsity", "label_sparsity_control", "unit_sparsity")

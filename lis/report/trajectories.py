@@ -65,7 +65,7 @@ OTHER = "#8d99a5"
 """The frame of an answer that is none of the run's classes."""
 
 
-@section(520, "trajectories", "trajectories", "steps", "measures", "jumps", "facts")
+@section(420, "trajectories", "trajectories", "steps", "measures", "jumps", "facts")
 def across_the_boundary(source: Source) -> Section:
     """Images, distances and parts along some counterfactuals."""
     table, title = source.table("trajectories", "trajectories"), "Across the decision boundary"

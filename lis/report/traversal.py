@@ -27,7 +27,7 @@ _ANSWER = " Beside Δp: the true factor that the answers follow, {}."
 _MOVED, _TOWARD = "moved_", "toward_"
 
 
-@section(270, "traversal", "traversal", "ranking")
+@section(320, "traversal", "traversal", "ranking")
 def single_units(source: Source) -> Section:
     """Strips of the units that move the classifier most, and how they were found."""
     ranking, table = source.table("traversal", "ranking"), source.table("traversal", "traversal")

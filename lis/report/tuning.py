@@ -57,7 +57,7 @@ _ONLY_COUNTED = " and no further: in no family of tests is their tail light enou
 _NO_TAIL = "So few count a p down to {} and no further."
 
 
-@section(320, "unit_statistics", "ranking", "heads", parts=True)
+@section(330, "unit_statistics", "ranking", "heads", parts=True)
 def tuned_units(source: Source) -> Section:
     """Rankings of units, pictures of the first ones, and their table."""
     table = without_claims(source, known(source.table("unit_statistics", "ranking"), "change"))

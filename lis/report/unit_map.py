@@ -40,7 +40,7 @@ _SMALL, _LARGE = 9.0, 70.0
 """Areas in points² of the dots of units with the smallest and the largest change."""
 
 
-@section(350, "unit_statistics", "map", "clusters", "tree", "faithfulness", parts=True)
+@section(380, "unit_statistics", "map", "clusters", "tree", "faithfulness", parts=True)
 def unit_map(source: Source) -> Section:
     """The plane and the tree."""
     units, clusters = source.table("unit_statistics", "map"), source.table("unit_statistics", "clusters")

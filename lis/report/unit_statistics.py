@@ -36,7 +36,7 @@ _BINS = np.linspace(-1, 1, 62)
 """An odd number of bins, so that no edge lies at 0."""
 
 
-@section(330, "unit_statistics", "ranking", "overlap", "distribution", "scaled", parts=True)
+@section(340, "unit_statistics", "ranking", "overlap", "distribution", "scaled", parts=True)
 def measures(source: Source) -> Section:
     """Pictures by measure, shared heads of rankings, and distributions."""
     shared, test = source.table("unit_statistics", "overlap"), source.table("unit_statistics", "distribution")
