@@ -1,4 +1,4 @@
-"""A finished run, and how the numbers of `tables.py` are written."""
+"""A finished run, and how the numbers of `tables.py` and `boundary_tables.py` are written."""
 
 from __future__ import annotations
 
@@ -38,6 +38,8 @@ class Run:
         settings = yaml.safe_load((folder / ".hydra" / "config.yaml").read_text())
         self.row = [self.name, settings["tuning"]["along"]]
         """What a row of a table begins with."""
+        self.objective: str = settings["counterfactuals"]["objective"]
+        """Whose logits counterfactuals followed."""
         self._artifacts = {
             stage: Artifact(next(store.glob(f"*/{key}")), key, {}) for stage, key in summary["artifacts"].items()
         }
