@@ -111,7 +111,7 @@ def starts(run: Run) -> tuple[list[str], list[str]]:
     sparsity, agreement = run.frame("initialisations", "sparsity"), run.frame("initialisations", "agreement")
     pairs = run.frame("initialisations", "pair_sparsity")
     told = [("sparsity", sparsity["sparsity"].mean()), ("sd between pairs", pairs["mean"].std())]
-    told += [(name, agreement[name].mean()) for name in agreement.select_dtypes("number") if "index" not in name]
+    told += [(name, agreement[name].mean()) for name in agreement.select_dtypes("number") if name not in ("n", "sample_index")]
     return [name for name, _ in told], [f"{value:.3f}" for _, value in told]
 
 
