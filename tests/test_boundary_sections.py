@@ -202,6 +202,10 @@ def test_metrics(run: Source) -> None:
     own = where(run.table("gradcam", "heat"), image="after", of="target", label="background")
     assert found["gradcam/background"] == pytest.approx(own["share"].mean())
     assert {"initialisations/cosine", "gan_counterfactuals/arrived", "adversarial/mse_ratio"} <= set(found)
+    for stage, who in (("counterfactuals", {"bayes", "witness"}), ("gan_counterfactuals", {"bayes"})):
+        said = run.table(stage, "witnessed").set_index("who")["share"]
+        assert {name: found[f"{stage}/{name}_agrees"] for name in who} == dict(said)
+        assert sum(name.startswith(f"{stage}/") and name.endswith("_agrees") for name in found) == len(who)
 
 
 def test_a_run_in_which_nothing_is_found(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from helpers.commandline import SMALL, lis, metrics
 from helpers.fakes import NAMES, FakeClassifier, FakeGenerator, make_context
 from helpers.fakes_units import tuning_context, use_fake_segmenter
 from test_counterfactuals import context, frame
@@ -24,6 +25,7 @@ from lis.context import Context
 from lis.generators.partworld import PartWorld
 from lis.linking.pairs import pairs
 from lis.linking.region import Region
+from lis.report.tables import records
 from lis.streams import Stream
 
 ORIGIN, TARGET, THIRD = 0, 1, 2
@@ -162,3 +164,17 @@ def test_the_same_z_is_judged_in_the_same_way(tmp_path: Path, monkeypatch: pytes
         assert [row["witness_before"], row["witness"]] == names
     (told,) = frame(artifact, "witnessed").to_dict("records")
     assert told["who"] == "witness" and told["n"] == len(table) == 18
+
+
+def test_a_run_on_the_command_line_asks_both_also_without_parts(tmp_path: Path) -> None:
+    few = ("classes.names=[pug,chihuahua]", "classes.labels=[]", "link=ridge", "pairs.train=30", "pairs.test=10")
+    stages = ("analysis.stages=[counterfactuals,trajectories]", "counterfactuals.witness=partnet_attributes")
+    code, output = lis(*SMALL, *few, *stages, "counterfactuals.samples=1", "hydra.run.dir=run", cwd=tmp_path)
+    assert code == 0, output
+    rows = records(pd.read_parquet(tmp_path / "run" / "tables" / "counterfactuals" / "witnessed.parquet"))
+    assert [(row["who"], row["n"]) for row in rows] == [(who, 2) for who in OTHERS]
+    shares = {f"counterfactuals/{row['who']}_agrees": row["share"] for row in rows}
+    assert shares.items() <= metrics(tmp_path / "run").items()
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Bayes&#39; rule calls" in page and "another network calls" in page
+    assert "classes.labels is empty" in page and "Across the decision boundary" in page

@@ -64,6 +64,13 @@ def test_the_page_loads_nothing_from_elsewhere(folder: Path) -> None:
     assert all(mark not in page for mark in ('src="http', "src='http", '<link rel="stylesheet"', "@import"))
 
 
+def test_a_link_that_explains_nothing_is_a_finding_at_the_top_and_no_error(folder: Path) -> None:
+    out = folder / "outputs" / "first"
+    assert 1 - 2 * metrics(out)["mse_w/ratio_random"] <= 0.1  # R² of least squares: 256 units, 300 pairs
+    page = (out / "report.html").read_text()
+    assert "This link explains nothing" in page[: page.index("<h2>")]
+
+
 def test_a_second_run_makes_nothing_and_finds_the_same(folder: Path) -> None:
     before = manifests(folder / "outputs" / "store")
     code, output = lis(*SMALL, "hydra.run.dir=outputs/second", cwd=folder)

@@ -132,10 +132,15 @@ def counterfactual_numbers(artifact: Artifact) -> dict[str, float]:
     table = artifact.table("counterfactuals")
     good = where(table, success=True)
     numbers = {"reached": float(column(table, "success").mean())} if len(table) else {}
-    numbers |= {f"{row['who']}_agrees": float(row["share"]) for row in records(artifact.table("witnessed"))}
+    numbers |= others_agree(artifact.table("witnessed"))
     if len(good):
         numbers |= {"steps": float(np.median(column(good, "steps"))), **means(good, ["w_distance"])}
     return prefixed("counterfactuals", numbers)
+
+
+def others_agree(said: pd.DataFrame) -> dict[str, float]:
+    """`<who>_agrees`: the share of all pictures that each of the others calls the target too; table "witnessed"."""
+    return {f"{row['who']}_agrees": float(row["share"]) for row in records(said)}
 
 
 def reached(pairs: pd.DataFrame, class_names: Sequence[str]) -> Figure:

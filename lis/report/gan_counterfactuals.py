@@ -11,15 +11,16 @@ from matplotlib.figure import Figure
 
 from lis.quantify.measures import MEASURES
 from lis.report.arrival import each_arrived, verdicts, which_way
-from lis.report.counterfactuals import ASK, SAID, others_say
+from lis.report.counterfactuals import ASK, SAID, others_agree, others_say
 from lis.report.marks import TWO_SIDED, facets, heat, matrix
 from lis.report.pictures import Block, Row, trajectories
-from lis.report.section import Picture, Section, by_pair, listed, means_as_metrics, section
+from lis.report.section import Picture, Section, by_pair, listed, means_as_metrics, metrics, prefixed, section
 from lis.report.source import Source, colours, label_names
 from lis.report.style import class_colours, plain
 from lis.report.tables import column, pairs_of, records, where
 from lis.report.trajectories import Crossing, crossings
 from lis.report.wording import arrow, changed, counted, listing, number, offset, sentences, share, signed, words
+from lis.store import Artifact
 
 _WAYS = (
     "The same z, from one class to another along a straight line in W. In the corner: the probability of the target; "
@@ -159,6 +160,12 @@ def _answer(source: Source, row: dict[str, Any], arrays: dict[str, np.ndarray], 
 
 
 means_as_metrics("gan_counterfactuals", "samples", "arrived", "w_distance", "r_distance")
+
+
+@metrics("gan_counterfactuals")
+def others_agree_with_the_generator(artifact: Artifact) -> dict[str, float]:
+    """`gan_counterfactuals/{bayes_agrees, witness_agrees}`: see `others_agree`."""
+    return prefixed("gan_counterfactuals", others_agree(artifact.table("witnessed")))
 
 
 def part_changes(result: Mapping[str, np.ndarray], labels: Sequence[str]) -> Figure:
