@@ -16,7 +16,18 @@ import lis
 from lis.report.animations import write_animations
 from lis.report.evaluation import nothing_explained
 from lis.report.findings import findings, warnings
-from lis.report.html import APPENDIX, KICKER, Attempts, Number, Rendered, draw, render, require_whole, show_all
+from lis.report.html import (
+    APPENDIX,
+    KICKER,
+    Attempts,
+    Embedded,
+    Number,
+    Rendered,
+    draw,
+    render,
+    require_whole,
+    show_all,
+)
 from lis.report.lead import lead
 from lis.report.metrics import Measured, attempt_metrics
 from lis.report.schematic import drawing
@@ -66,7 +77,7 @@ def write_report(ctx: Context, artifacts: Mapping[str, Artifact], out: Path, mea
     for stage, artifact in artifacts.items():
         tried(f"Tables of {stage}", partial(_copy_tables, artifact, out / "tables" / stage), None)
     around = _around(run, tried)
-    first = tried("First picture", lambda: (picture := lead(run)) and draw(picture, folder), None)
+    first = tried("First picture", lambda: _first_picture(run, folder), None)
     rendered = with_overview(overview(run, folder, tried), show_all(makers(run), folder))
     tried("Animations", lambda: write_animations(run, folder), [])
     figures = [*filter(None, [first]), *(figure for section in rendered for figure in section.figures)]
@@ -99,6 +110,11 @@ def _around(run: Source, tried: Attempts) -> dict[str, Any]:
         "limits": tried("Limits", lambda: limits(run), []),
         "settings": tried("Settings", lambda: settings(run), []),
     }
+
+
+def _first_picture(run: Source, folder: Path) -> Embedded | None:
+    picture = lead(run)
+    return draw(picture, folder) if picture else None
 
 
 def overview(run: Source, folder: Path, tried: Attempts) -> Rendered:

@@ -38,6 +38,15 @@ addEventListener("afterprint", () => {
   for (const fold of unfolded) fold.open = false;
 });
 
+// What is wider than the page is scrolled by keyboard too.
+const boxes = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
+    else target.removeAttribute("tabindex");
+  }
+});
+for (const box of document.querySelectorAll(".frame, .scroll")) boxes.observe(box);
+
 // Tables: their text as CSV; some also sort, filter and show more rows.
 const make = (name, values = {}, ...children) => {
   const element = Object.assign(document.createElement(name), values);
