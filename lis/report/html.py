@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,13 +13,14 @@ from PIL import Image
 
 from lis.report.findings import Finding, Warned
 from lis.report.section import CHAPTERS, Picture, Section, Table, anchor
-from lis.report.style import chart_png, data_uri, jpeg, photo_png, raster, shows_data, svg
+from lis.report.style import chart_png, data_uri, photo_png, raster, shows_data, svg, webp
 
 T = TypeVar("T")
 KICKER = "Linking in Style"
 """What stands above a title, and in the place of one that fails."""
 APPENDIX = CHAPTERS[7]
-"""The chapter whose sections are folded."""
+MANY = 12
+"""Sections above which a page would be too long to read if all were open."""
 log = logging.getLogger(__name__)
 CITATION = (
     "M. H. Wehrheim, P. Osuna-Vargas, M. Kaschube (2024). Linking in Style: Understanding learned features in deep "
@@ -90,6 +91,8 @@ class Rendered:
     finding: str = ""
     chapter: str = ""
     numbers: Sequence[Number] = ()
+    closed: bool = False
+    """All but its lead and its numbers is folded away; a table that sorts and filters never is."""
     error: str = ""
     """Why there is nothing of it."""
 
@@ -100,15 +103,17 @@ class Rendered:
 
     @property
     def folded(self) -> Body:
-        """What is folded away: what stands aside, and in the appendix everything."""
+        """What is folded away: what stands aside, and of a closed section everything."""
         return self._body(folded=True)
 
     def _body(self, *, folded: bool) -> Body:
-        appendix = self.chapter == APPENDIX
-        figures = [figure for figure in self.figures if (figure.aside or appendix) is folded]
-        numbered = {f"table-{self.anchor}-{index}": table for index, table in enumerate(self.tables, 1)}
-        tables = {address: table for address, table in numbered.items() if (table.aside or appendix) is folded}
-        return Body(figures, tables, self.notes if appendix is folded else ())
+        figures = [figure for figure in self.figures if (figure.aside or self.closed) is folded]
+        tables = {
+            f"table-{self.anchor}-{index}": table
+            for index, table in enumerate(self.tables, 1)
+            if ((table.aside or self.closed) and not table.first) is folded
+        }
+        return Body(figures, tables, self.notes if self.closed is folded else ())
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,20 @@ class Chapter:
     def anchor(self) -> str:
         """The chapter's address on the page."""
         return f"chapter-{anchor(self.title)}"
+
+
+def closed_but(sections: Sequence[Rendered], anchors: Collection[str]) -> list[Rendered]:
+    """Sections of which those of the appendix are closed, and on a page of more than `MANY` all that nothing points at.
+
+    Args:
+        sections: of a page. Those of the first chapter, which the user asked for, stay open.
+        anchors: of the sections that findings and warnings point at.
+    """
+    asked, many = ("", CHAPTERS[1]), len(sections) > MANY
+    return [
+        replace(x, closed=x.chapter == APPENDIX or many and x.anchor not in anchors and x.chapter not in asked)
+        for x in sections
+    ]
 
 
 def by_chapter(sections: Sequence[Rendered], last: str = "") -> list[Chapter]:
@@ -245,7 +264,7 @@ def _address(picture: Picture, image: Image.Image, files: Mapping[str, bytes]) -
     if picture.kind == "drawing":
         return data_uri("image/svg+xml", files[f"{picture.name}.svg"])
     if picture.kind == "photo":
-        return data_uri("image/jpeg", jpeg(image))
+        return data_uri("image/webp", webp(image))
     return data_uri("image/png", files[f"{picture.name}.png"])
 
 

@@ -6,6 +6,7 @@ import json
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from itertools import takewhile
@@ -23,6 +24,7 @@ from lis.report.html import (
     Embedded,
     Number,
     Rendered,
+    closed_but,
     draw,
     render,
     require_whole,
@@ -84,7 +86,8 @@ def write_report(ctx: Context, artifacts: Mapping[str, Artifact], out: Path, mea
     files = list(dict.fromkeys(figure.files[0] for figure in figures))
     facts = {"title": around["title"], "metrics": metrics, "figures": files}
     tried("Facts for a comparison", lambda: _write_facts(run, facts, out / "report.json"), None)
-    sections = [*tried.failed, *rendered]
+    said = {item.anchor for item in (*around["findings"], *around["warnings"])}
+    sections = closed_but([*tried.failed, *rendered], said)
     page = render(
         "report.html.j2",
         out / "report.html",
@@ -121,7 +124,7 @@ def overview(run: Source, folder: Path, tried: Attempts) -> Rendered:
     """What was run, the numbers that say whether the link works, and the schematic: the first section on the link."""
     about = tried("Abstract", lambda: abstract(run), "")
     numbers = tried("Headline", lambda: headline(run), [])
-    schematic = tried("Schematic", lambda: [draw(picture, folder) for picture in drawing(run)], [])
+    schematic = tried("Schematic", lambda: [draw(replace(x, aside=True), folder) for x in drawing(run)], [])
     return Rendered(_OVERVIEW, anchor(_OVERVIEW), about, schematic, (), (), chapter=CHAPTERS[2], numbers=numbers)
 
 

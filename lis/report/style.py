@@ -166,8 +166,13 @@ def chart_png(image: Image.Image) -> bytes:
 
 
 def jpeg(image: Image.Image) -> bytes:
-    """Pixels as JPEG, for pictures of generated images inside a page."""
+    """Pixels as JPEG, for pictures of generated images in a notebook."""
     return _encoded(image, "JPEG", quality=88, subsampling=0)
+
+
+def webp(image: Image.Image) -> bytes:
+    """Pixels as WebP, for pictures of generated images inside a page: a third of the size of `jpeg`."""
+    return _encoded(image, "WEBP", quality=90, method=4)
 
 
 def data_uri(media: str, content: bytes) -> str:
