@@ -28,7 +28,7 @@ _PROGRESSIVE = (4, 2)
 _MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xdd\xe0-\xef\xfe]")
 """Of a JPEG: its end (`D9`), and what begins a segment, whose length follows. Left out are those of two bytes only,
 `FF` within the data of a scan (`FF 00`), and those at which libjpeg gives up."""
-PARTS = ("#cc6677", "#332288", "#c8a422", "#117733", "#77bde0", "#882255", "#44aa99", "#8c5a2b", "#aa4499", "#7d8794")
+PARTS = ("#cc6677", "#332288", "#c8a422", "#117733", "#77bde0", "#882255", "#11aa99", "#663322", "#aa4499", "#9988bb")
 
 
 def to_uint8(image: Tensor) -> Tensor:

@@ -50,7 +50,7 @@ def test_a_new_analysis_is_one_file_and_one_picture_file(written: Path) -> None:
     assert done.returncode == 0, done.stderr
     run = written / "run"
     page, numbers = html.unescape((run / "report.html").read_text()), json.loads((run / "metrics.json").read_text())
-    assert "<h2>Dimensionality of R</h2>" in page and (run / "figures" / f"{NAME}.png").exists()
+    assert ">Dimensionality of R</h3>" in page and (run / "figures" / f"{NAME}.png").exists()
     assert 1 <= numbers[f"{NAME}/ratio"] < numbers[f"{NAME}/control"]
     table = pd.read_parquet(run / "tables" / NAME / f"{NAME}.parquet")
     low, control, high = (table[name].to_numpy() for name in ("low", "control", "high"))

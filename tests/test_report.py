@@ -43,7 +43,7 @@ SECTIONS = {
     "The classifier": {"pairs/test"},
 }
 """Title of each section to the artifacts of which any is enough."""
-FURNITURE = {"Limits", "Settings", "How to cite", "Runs"}
+FURNITURE = {"What was run", "Limits", "Settings", "How to cite", "Runs"}
 
 
 def page(folder: Path, artifacts: dict[str, Artifact], **settings: object) -> str:
@@ -53,12 +53,15 @@ def page(folder: Path, artifacts: dict[str, Artifact], **settings: object) -> st
 
 
 def titles(text: str) -> set[str]:
-    return set(re.findall(r"<h2>(.*?)</h2>", text)) - FURNITURE
+    """What the contents name; each of it is there."""
+    listed = dict(re.findall(r'<li><a href="#([^"]*)">(.*?)</a></li>', text))
+    assert listed.keys() <= set(re.findall(r'<section id="(.*?)"', text))
+    return set(listed.values()) - FURNITURE
 
 
 def words(text: str) -> str:
     """What a reader sees."""
-    body = re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
+    body = re.sub(r"<(style|script)[^>]*>.*?</\1>", "", text, flags=re.DOTALL)
     return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", body)))
 
 
@@ -86,9 +89,13 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], str]:
 
 
 def assert_self_contained(text: str) -> None:
-    assert "<script" not in text and "<link" not in text and "@import" not in text and "url(" not in text
-    for address in re.findall(r'(?:src|href)="([^"]*)"', text):
-        assert address.startswith(("data:image/", "#")) or re.fullmatch(r"\d+/report\.html", address), address[:80]
+    """Nothing is loaded, and links lead to the page itself or to what lies beside it."""
+    assert set(re.findall(r"<script[^>]*>", text)) <= {'<script type="module">', '<script type="application/json">'}
+    assert "<link" not in text and "@import" not in text and "url(" not in text
+    for address in re.findall(r'src="([^"]*)"', text):
+        assert address.startswith("data:image/"), address[:80]
+    for address in re.findall(r'href="([^"]*)"', text):
+        assert re.fullmatch(r"#.*|\d+/report\.html|figures/[^/]+\.(png|svg|csv)", address), address[:80]
     assert "http" not in re.sub(r'"data:[^"]*"', "", text)
 
 
@@ -114,7 +121,7 @@ def test_sections_appear_exactly_when_their_artifact_exists(
 
 def test_page_without_artifacts(tmp_path: Path) -> None:
     text = page(tmp_path, {})
-    assert titles(text) == set() and "<img" not in text
+    assert titles(text) == set() and "<img" not in text and ">Appendix</h2>" in text
     assert_self_contained(text)
 
 
@@ -149,6 +156,10 @@ AROUND = {
     "headline": "Headline",
     "drawing": "Schematic",
     "write_animations": "Animations",
+    "lead": "First picture",
+    "findings": "Findings",
+    "warnings": "Warnings",
+    "what_was_run": "Line",
     "limits": "Limits",
     "settings": "Settings",
     "_write_facts": "Facts for a comparison",
@@ -180,7 +191,7 @@ def test_the_top_and_tail_of_a_page_may_fail_too(
 ORDER = [
     "unit", "direction", "images",
     "examples", "distance", "principal_components", "classes", "true_factors", "similarity",
-    "omitted", "faithfulness", "single_units", "tuned_units", "measures", "sparsity", "class_relevance", "transfer", "unit_map",
+    "omitted", "faithfulness", "all_units", "single_units", "tuned_units", "measures", "sparsity", "class_relevance", "transfer", "unit_map",
     "truth", "intervention", "planted",
     "counterfactuals", "across_the_boundary", "gradcam", "directions", "sparse", "boundary_truth", "contrast", "gan_counterfactuals",
     "motion", "matching",
@@ -223,7 +234,7 @@ def test_a_new_analysis_needed_a_list_of_imports_and_a_table_of_collectors(
         text = page(tmp_path, known)
     finally:
         sys.modules.pop("lis.report.novelty_of_a_test")
-    assert text.index(">Similarity of R and W</h2>") < text.index(">Novelty</h2>") < text.index(">The fit</h2>")
+    assert text.index('id="similarity-of-r-and-w"') < text.index('id="novelty"') < text.index('id="the-fit"')
 
 
 def test_a_collector_that_fails_loses_only_its_own_numbers(
@@ -303,7 +314,7 @@ def test_what_has_nothing_to_show_is_left_out(tmp_path: Path) -> None:
     tables = [Table("Nothing.", ["a"], []), Table("Something.", ["a"], [["1"]])]
     shown = show(Section("Title", "A lead.", pictures, tables), tmp_path)
     assert [figure.caption for figure in shown.figures] == ["Something."] == [table.caption for table in shown.tables]
-    assert [file.name for file in tmp_path.iterdir()] == ["full.png"]
+    assert {file.name for file in tmp_path.iterdir()} == {"full.png", "full.svg"}
 
 
 @pytest.mark.parametrize("draw", ["bar", "scatter", "plot", "hist", "fill_between"])
@@ -366,7 +377,7 @@ def test_files_beside_the_page(whole: tuple[Path, str], artifacts: dict[str, Art
     known = json.loads((out / "report.json").read_text())
     assert known["metrics"] == collect_metrics(artifacts)
     assert known["labels"]["link"] == "lr" and known["settings"]["pairs.train"] == 40
-    assert sorted(known["figures"]) == sorted(file.name for file in (out / "figures").iterdir())
+    assert sorted(known["figures"]) == sorted(file.name for file in (out / "figures").glob("*.png"))
     assert (out / "tables/evaluation/samples.parquet").exists()
     assert (out / "tables/pairs/train/acceptance.parquet").exists()
 
@@ -397,7 +408,7 @@ def test_comparison_shows_every_job(sweep: tuple[list[Path], str]) -> None:
     for job in jobs:
         assert f'href="{job.name}/report.html"' in text
         assert f"{ratio(job):.3f}×" in seen
-    figures = {file.name for file in (jobs[0].parent / "figures").iterdir()}
+    figures = {file.name for file in (jobs[0].parent / "figures").glob("*.png")}
     assert figures == {"comparison-1.png", "gains-1.png", "examples-1.png"}
 
 
@@ -422,7 +433,7 @@ def test_only_links_make_one_table(tmp_path: Path) -> None:
     jobs = [make_job(tmp_path / link, link) for link in ("lr", "ridge")]
     text = write_comparison(jobs, tmp_path).read_text("utf-8")
     assert text.count("<table>") == 3, "numbers, gains and runs"
-    assert re.search(r"<tr><th scope=\"col\"></th><th scope=\"col\">LR</th><th scope=\"col\">Ridge</th></tr>", text)
+    assert re.search(r"<tr><td></td><th scope=\"col\">LR</th><th scope=\"col\">Ridge</th></tr>", text)
     assert titles(text) == {"Numbers", "Distributions", "Gain over LR", "Reconstructions"}
 
 

@@ -22,7 +22,7 @@ from lis.report.metrics import collect_metrics
 from lis.report.page import write_report
 from lis.report.pictures import blocks
 from lis.report.relevance import class_relevance
-from lis.report.section import Maker, Section, build_sections
+from lis.report.section import Maker, Section, anchor, build_sections
 from lis.report.source import Source, colours, label_names, source
 from lis.report.sparsity import sparsity
 from lis.report.style import class_colours, label_colours
@@ -39,13 +39,14 @@ from lis.units.tuned import Tuned
 pytestmark = pytest.mark.usefixtures("page_style")
 
 OF_UNITS = (
+    "What arrives",
+    "All units",
     "What units change",
     "Measures side by side",
     "Sparsity",
-    "Map of units",
     "Class relevance",
     "Transfer between classes",
-    "What arrives",
+    "Map of units",
 )
 TRUTH = "Measured and true changes"
 
@@ -469,7 +470,7 @@ def test_a_page_of_a_whole_run_is_self_contained(run: Source, tmp_path: Path) ->
     page = write_report(ctx, artifacts, tmp_path / "out")
     text = page.read_text()
     order = ["Similarity of R and W", *OF_UNITS, TRUTH, "The fit"]
-    places = [text.index(f">{title}</h2>") for title in order]
+    places = [text.index(f'<section id="{anchor(title)}">') for title in order]
     assert places == sorted(places) and page.stat().st_size < 8e6
     table = pd.read_parquet(tmp_path / "out" / "tables" / "unit_statistics" / "ranking.parquet")
     assert len(table) == 40 * 5 * 5

@@ -1,22 +1,26 @@
-"""From sections to one self-contained HTML file, with its figures beside it as PNG files."""
+"""From sections to one self-contained HTML file, with its figures beside it as PNG, SVG and CSV files."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from lis.report.section import Picture, Section, Table
-from lis.report.style import chart_png, data_uri, jpeg, photo_png, raster, shows_data, svg
+from lis.report.findings import Finding, Warned
+from lis.report.section import CHAPTERS, Picture, Section, Table, anchor
+from lis.report.style import chart_png, data_uri, photo_png, raster, shows_data, svg, webp
 
 T = TypeVar("T")
 KICKER = "Linking in Style"
 """What stands above a title, and in the place of one that fails."""
+APPENDIX = CHAPTERS[7]
+MANY = 12
+"""Sections above which a page would be too long to read if all were open."""
 log = logging.getLogger(__name__)
 CITATION = (
     "M. H. Wehrheim, P. Osuna-Vargas, M. Kaschube (2024). Linking in Style: Understanding learned features in deep "
@@ -37,12 +41,41 @@ class Number:
 class Embedded:
     """A figure as the page holds it: a `data:` address and the width in pixels at which it is shown."""
 
-    file: str
+    files: Sequence[str]
+    """Beside the page, in the folder `figures`; the PNG is the first."""
     address: str
     width: int
     caption: str
     alt: str
+    kind: str
     aside: bool = False
+
+    @property
+    def anchor(self) -> str:
+        """The figure's address on the page."""
+        return f"figure-{Path(self.files[0]).stem}"
+
+
+@dataclass(frozen=True)
+class Body:
+    """What a section shows below its lead, or a part of it; tables by their addresses on the page."""
+
+    figures: Sequence[Embedded]
+    tables: Mapping[str, Table]
+    notes: Sequence[str]
+
+    @property
+    def summary(self) -> str:
+        """How many there are of each; empty where there is nothing.
+
+        Example:
+            >>> Body((), {"a": Table("A.", ["x"], [["1"]])}, ("One.", "Two.")).summary
+            '1 table, 2 notes'
+        """
+        charts = sum(figure.kind == "chart" for figure in self.figures)
+        counts = {"chart": charts, "picture": len(self.figures) - charts}
+        counts |= {"table": len(self.tables), "note": len(self.notes)}
+        return ", ".join(f"{count} {name}{'s' * (count > 1)}" for name, count in counts.items() if count)
 
 
 @dataclass(frozen=True)
@@ -57,8 +90,73 @@ class Rendered:
     notes: Sequence[str]
     finding: str = ""
     chapter: str = ""
+    numbers: Sequence[Number] = ()
+    closed: bool = False
+    """All but its lead and its numbers is folded away; a table that sorts and filters never is."""
     error: str = ""
     """Why there is nothing of it."""
+
+    @property
+    def front(self) -> Body:
+        """What is seen at once."""
+        return self._body(folded=False)
+
+    @property
+    def folded(self) -> Body:
+        """What is folded away: what stands aside, and of a closed section everything."""
+        return self._body(folded=True)
+
+    def _body(self, *, folded: bool) -> Body:
+        figures = [figure for figure in self.figures if (figure.aside or self.closed) is folded]
+        tables = {
+            f"table-{self.anchor}-{index}": table
+            for index, table in enumerate(self.tables, 1)
+            if ((table.aside or self.closed) and not table.first) is folded
+        }
+        return Body(figures, tables, self.notes if self.closed is folded else ())
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """Sections under a common heading; without a title they stand for themselves."""
+
+    title: str
+    sections: Sequence[Rendered]
+
+    @property
+    def anchor(self) -> str:
+        """The chapter's address on the page."""
+        return f"chapter-{anchor(self.title)}"
+
+
+def closed_but(sections: Sequence[Rendered], anchors: Collection[str]) -> list[Rendered]:
+    """Sections of which those of the appendix are closed, and on a page of more than `MANY` all that nothing points at.
+
+    Args:
+        sections: of a page. Those of the first chapter, which the user asked for, stay open.
+        anchors: of the sections that findings and warnings point at.
+    """
+    asked, many = ("", CHAPTERS[1]), len(sections) > MANY
+    return [
+        replace(x, closed=x.chapter == APPENDIX or many and x.anchor not in anchors and x.chapter not in asked)
+        for x in sections
+    ]
+
+
+def by_chapter(sections: Sequence[Rendered], last: str = "") -> list[Chapter]:
+    """Sections by chapter, in order; one that failed, which has none, stays with those before it.
+
+    Args:
+        sections: of a page.
+        last: a chapter that there is in any case.
+    """
+    chapters: dict[str, list[Rendered]] = {}
+    title = ""
+    for section in sections:
+        title = section.chapter or title
+        chapters.setdefault(title, []).append(section)
+    chapters.setdefault(last, [])
+    return [Chapter(title, grouped) for title, grouped in chapters.items()]
 
 
 class ReportError(RuntimeError):
@@ -142,29 +240,54 @@ def require_whole(sections: Sequence[Rendered], page: Path) -> None:
 
 
 def draw(picture: Picture, folder: Path) -> Embedded:
-    """A picture as bytes inside the page, at 100 pixels per inch, and as `<name>.png` in `folder`."""
-    file, image = f"{picture.name}.png", raster(picture.figure)
-    content = chart_png(image) if picture.kind == "chart" else photo_png(image)
+    """A picture as bytes inside the page, at 100 pixels per inch.
+
+    `folder` gets it as `<name>.png` and `<name>.svg`, and the numbers that it shows, where it names them, as
+    `<name>.csv`.
+    """
+    image = raster(picture.figure)
+    picture.figure.set_layout_engine("none")  # it is laid out now; the SVG need not wait for that once more
+    png = chart_png(image) if picture.kind == "chart" else photo_png(image)
+    files = {f"{picture.name}.png": png, f"{picture.name}.svg": svg(picture.figure)}
+    if picture.data is not None:
+        files[f"{picture.name}.csv"] = picture.data.to_csv(index=False).encode()
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / file).write_bytes(content)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    address = _address(picture, image, files)
     width = round(100 * picture.figure.get_figwidth())
     alt = picture.alt or picture.caption
-    return Embedded(file, _address(picture, image, content), width, picture.caption, alt, picture.aside)
+    return Embedded(list(files), address, width, picture.caption, alt, picture.kind, picture.aside)
 
 
-def _address(picture: Picture, image: Image.Image, content: bytes) -> str:
+def _address(picture: Picture, image: Image.Image, files: Mapping[str, bytes]) -> str:
     if picture.kind == "drawing":
-        return data_uri("image/svg+xml", svg(picture.figure))
-    return data_uri("image/jpeg", jpeg(image)) if picture.kind == "photo" else data_uri("image/png", content)
+        return data_uri("image/svg+xml", files[f"{picture.name}.svg"])
+    if picture.kind == "photo":
+        return data_uri("image/webp", webp(image))
+    return data_uri("image/png", files[f"{picture.name}.png"])
 
 
-def render(template: str, path: Path, **values: Any) -> Path:
+def render(
+    template: str,
+    path: Path,
+    sections: Sequence[Rendered],
+    *,
+    findings: Sequence[Finding] = (),
+    warnings: Sequence[Warned] = (),
+    lead: Embedded | None = None,
+    last_chapter: str = "",
+    **values: Any,
+) -> Path:
     """Write a page from a template; all text is escaped.
 
     Args:
         template: a file of `lis/report/templates`.
         path: the page.
-        values: what the template reads.
+        sections: what it shows, in order.
+        findings, warnings, lead: what it says first, and the picture beside it.
+        last_chapter: as of `by_chapter`.
+        values: what else the template reads.
     """
     environment = Environment(
         loader=PackageLoader("lis.report", "templates"),
@@ -173,5 +296,7 @@ def render(template: str, path: Path, **values: Any) -> Path:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    path.write_text(environment.get_template(template).render(citation=CITATION, **values), encoding="utf-8")
+    values |= {"chapters": by_chapter(sections, last_chapter), "citation": CITATION}
+    page = environment.get_template(template).render(findings=findings, warnings=warnings, lead=lead, **values)
+    path.write_text(page, encoding="utf-8")
     return path

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +17,23 @@ import lis
 from lis.report.animations import write_animations
 from lis.report.evaluation import nothing_explained
 from lis.report.findings import findings, warnings
-from lis.report.html import KICKER, Attempts, Number, draw, render, require_whole, show_all
+from lis.report.html import (
+    APPENDIX,
+    KICKER,
+    Attempts,
+    Embedded,
+    Number,
+    Rendered,
+    closed_but,
+    draw,
+    render,
+    require_whole,
+    show_all,
+)
+from lis.report.lead import lead
 from lis.report.metrics import Measured, attempt_metrics
 from lis.report.schematic import drawing
-from lis.report.section import discover, makers
+from lis.report.section import CHAPTERS, anchor, discover, makers
 from lis.report.source import Source, source
 from lis.report.tables import mean
 from lis.report.wording import LINKS_IN_WORDS, listing, metric_label, number, share, times, words
@@ -33,6 +48,7 @@ _WORLD = (
 )
 _LINEAR = "In this world w is linear in the factors, which favours a linear link by design; gan.hard=true removes that."
 _HARD = "Here w depends on the factors through a fixed nonlinear map, so that a linear link is not right by design."
+_OVERVIEW = "What was run"
 _HEADLINE = ("mse_w", "pixel_l2", "lpips", "moco")
 
 
@@ -40,7 +56,7 @@ discover()  # here, so that an analysis that cannot be imported stops a run befo
 
 
 def write_report(ctx: Context, artifacts: Mapping[str, Artifact], out: Path, measured: Measured | None = None) -> Path:
-    """Write `report.html`, `report.json`, `figures/*.png`, animations and `tables/<stage>/*` of a run.
+    """Write `report.html`, `report.json`, `figures/*` (PNG, SVG, CSV, animations) and `tables/<stage>/*` of a run.
 
     Args:
         ctx: the run.
@@ -63,19 +79,22 @@ def write_report(ctx: Context, artifacts: Mapping[str, Artifact], out: Path, mea
     for stage, artifact in artifacts.items():
         tried(f"Tables of {stage}", partial(_copy_tables, artifact, out / "tables" / stage), None)
     around = _around(run, tried)
-    schematic = tried("Schematic", lambda: [draw(picture, folder) for picture in drawing(run)], [])
-    rendered = show_all(makers(run), folder)
+    first = tried("First picture", lambda: _first_picture(run, folder), None)
+    rendered = with_overview(overview(run, folder, tried), show_all(makers(run), folder))
     tried("Animations", lambda: write_animations(run, folder), [])
-    figures = [*schematic, *(figure for section in rendered for figure in section.figures)]
-    facts = {"title": around["title"], "metrics": metrics, "figures": [figure.file for figure in figures]}
+    figures = [*filter(None, [first]), *(figure for section in rendered for figure in section.figures)]
+    files = list(dict.fromkeys(figure.files[0] for figure in figures))
+    facts = {"title": around["title"], "metrics": metrics, "figures": files}
     tried("Facts for a comparison", lambda: _write_facts(run, facts, out / "report.json"), None)
-    sections = [*tried.failed, *rendered]
+    said = {item.anchor for item in (*around["findings"], *around["warnings"])}
+    sections = closed_but([*tried.failed, *rendered], said)
     page = render(
         "report.html.j2",
         out / "report.html",
-        sections=sections,
+        sections,
         kicker=KICKER,
-        schematic=schematic,
+        lead=first,
+        last_chapter=APPENDIX,
         **around,
         configuration="\n".join(f"{key}: {value}" for key, value in run.facts.settings.items()),
         footer=f"lis {lis.__version__}, seed {run.facts.settings['seed']}",
@@ -88,13 +107,31 @@ def _around(run: Source, tried: Attempts) -> dict[str, Any]:
     """What stands above and below the sections."""
     return {
         "title": tried("Title", lambda: title(run), KICKER),
-        "abstract": tried("Abstract", lambda: abstract(run), ""),
+        "line": tried("Line", lambda: what_was_run(run), ""),
         "warnings": tried("Warnings", lambda: warnings(run), []),
         "findings": tried("Findings", lambda: findings(run), []),
-        "numbers": tried("Headline", lambda: headline(run), []),
         "limits": tried("Limits", lambda: limits(run), []),
         "settings": tried("Settings", lambda: settings(run), []),
     }
+
+
+def _first_picture(run: Source, folder: Path) -> Embedded | None:
+    picture = lead(run)
+    return draw(picture, folder) if picture else None
+
+
+def overview(run: Source, folder: Path, tried: Attempts) -> Rendered:
+    """What was run, the numbers that say whether the link works, and the schematic: the first section on the link."""
+    about = tried("Abstract", lambda: abstract(run), "")
+    numbers = tried("Headline", lambda: headline(run), [])
+    schematic = tried("Schematic", lambda: [draw(replace(x, aside=True), folder) for x in drawing(run)], [])
+    return Rendered(_OVERVIEW, anchor(_OVERVIEW), about, schematic, (), (), chapter=CHAPTERS[2], numbers=numbers)
+
+
+def with_overview(overview: Rendered, sections: Sequence[Rendered]) -> list[Rendered]:
+    """The sections of a page with the overview behind those that the user asked for."""
+    asked = len(list(takewhile(lambda section: section.chapter in ("", CHAPTERS[1]), sections)))
+    return [*sections[:asked], overview, *sections[asked:]]
 
 
 def limits(run: Source) -> list[str]:
@@ -155,6 +192,16 @@ def title(source: Source) -> str:
     """What was linked to what."""
     facts = source.facts
     return f"{facts.classifier} linked to {facts.generator}: {facts.classes}"
+
+
+def what_was_run(source: Source) -> str:
+    """Sizes and settings in one line."""
+    facts = source.facts
+    pairs, seed = facts.settings["pairs.train"], facts.settings["seed"]
+    return (
+        f"{facts.link_label} from {facts.units:,} units to the {facts.w_dim} dimensions of W, fitted to {pairs:,} "
+        f"images of each of {len(facts.class_names)} classes; seed {seed}."
+    )
 
 
 def abstract(source: Source) -> str:

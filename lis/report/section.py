@@ -74,6 +74,14 @@ class Table:
     """Cells (row, column) that are set in bold."""
     aside: bool = False
     """As of `Picture`."""
+    first: int = 0
+    """Rows that stand there until all are asked for, and which can be sorted and filtered; 0: all, as they are."""
+    only: str = ""
+    """A column of "yes" and "no" that the rows can be limited to."""
+
+    def best_of(self, row: int) -> set[int]:
+        """The columns whose cells are bold in a row."""
+        return {column for line, column in self.best if line == row}
 
 
 @dataclass(frozen=True)
