@@ -24,7 +24,7 @@ TARGET = "#009e73"
 """The probability of the target, green as in the paper."""
 DISTANCES = {"mse": ("MSE", "#4d4d4d"), "lpips": ("LPIPS", "#8c6d31"), "moco": ("MoCo v2", "#7a5195")}
 """Name and colour of what tells two images apart."""
-_SIDE = 0.98
+_SIDE = 1.05
 """Largest side of an image in inches."""
 _PANEL = 2.0
 """Height of a line of panels with its names in inches."""
@@ -114,7 +114,7 @@ def evolution(course: Course, colours: Mapping[str, str]) -> Figure:
 def _changes(
     axis: Axes, position: np.ndarray, curves: Mapping[str, np.ndarray], chosen: list[str], colours: Mapping[str, str]
 ) -> None:
-    """A line per label, the chosen ones in colour in a band of ± their noise; the median noise is a bar at the right."""
+    """A line per label; the chosen ones have a colour and a band of ± their noise, and the median noise is a bar."""
     axis.axhline(0, color=RULE, linewidth=0.9)
     for label, values in curves.items():
         if label not in chosen:

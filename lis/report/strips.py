@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from lis.report.style import INK
 
-LEAST = 0.96
-"""Inches of the smallest side of a picture in a strip: 96 pixels of the page."""
+LEAST = 0.99
+"""Inches of the smallest side of a picture in a strip with the white line behind it: 96 pixels of the page and 3."""
 _PALE = 0.5
 """How far what is veiled is faded to white."""
 FRAMED = "Framed: the step nearest to the sample's own activation, where nothing is changed. "
@@ -62,10 +64,12 @@ def nearest_step(value: np.ndarray, activation: float) -> int | None:
     return int(np.abs(value - activation).argmin()) if np.isfinite(activation) else None
 
 
-def veiled(image: np.ndarray, beyond: np.ndarray) -> np.ndarray:
-    """Images `[t, h, w, 3]` uint8, those that are `beyond [t]` (bool) without colour and pale."""
+def veiled(image: np.ndarray, beyond: Sequence[bool] | np.ndarray) -> np.ndarray:
+    """Images `[t, h, w, 3]` uint8, those that are `beyond [t]` without colour and pale; empty: none is."""
+    if not len(beyond):
+        return image
     pale = (1 - _PALE) * image.mean(-1, keepdims=True) + _PALE * 255
-    return np.where(beyond[:, None, None, None], pale, image).round().astype(np.uint8)
+    return np.where(np.asarray(beyond)[:, None, None, None], pale, image).round().astype(np.uint8)
 
 
 def frame(axis: Axes, column: int, row: int, columns: int, rows: int) -> None:
