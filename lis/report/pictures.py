@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from lis.report.source import Source, colours, label_names
 from lis.report.strips import FRAMED, LEAST, VEILED, frame, nearest_step, room, thinned, thinning, veiled
 from lis.report.style import INK, MUTED, RULE, WIDE, class_colours, plain
 from lis.report.tables import records, split, where
-from lis.report.wording import OTHER_UNITS, changed, number, sentences, words
+from lis.report.wording import OTHER_UNITS, changed, number, sentences
 
 HOW_TO_READ = (
     f"From left to right a unit goes from its smallest to its largest activation. {OTHER_UNITS} (see “What arrives”). "
@@ -33,14 +33,15 @@ THROUGH_CLASSES = ("transfer", "shared")
 """Figures with one unit per block and a class per row."""
 _NAME, _CURVE, _TOP, _BOTTOM = 0.95, 2.2, 0.36, 0.12
 """Inches left, right, above and below the images of a block."""
-_GAP, _CHANGE = 0.10, 0.58
+_GAP, _CHANGE = 0.10, 0.76
 """Inches of the right margin before and after the curve."""
 MOST = room(WIDE - _NAME - _CURVE)
 """Images of a row."""
 
 
 def pictured(source: Source, figure: str, name: str, caption: str, aside: bool = False) -> list[Picture]:
-    """A figure of the stage "pictures"; none where it holds no such rows.
+    """A figure of the stage "pictures", and one that folds away with all but the first row of each block; none where
+    it holds no such rows.
 
     Args:
         source: the run.
@@ -56,12 +57,22 @@ def pictured(source: Source, figure: str, name: str, caption: str, aside: bool =
     rows = records(where(table, step=0))
     told = [verdicts(rows), caption, strip_words([row for block in result for row in block.rows])]
     told += [each_arrived(source, rows), which_way(source)]
-    first, of = result[0].rows[0], " ".join(filter(None, [rows[0]["label"], rows[0]["measure"]]))
-    alt = (
-        f"{len(rows)} rows of images, units from their smallest to their largest activation; in the first, "
-        f"{first.name}, {words(of)} changes by {first.change}."
-    )
-    return [Picture(name, trajectories(result), sentences(*told), "photo", table, alt, aside)]
+    whole = figure in THROUGH_CLASSES or len(result) == 1
+    first = result if whole else [replace(block, rows=block.rows[:1]) for block in result]
+    others = [] if whole else [replace(block, rows=block.rows[1:]) for block in result if len(block.rows) > 1]
+    pictures = [Picture(name, trajectories(first), sentences(*told), "photo", table, _alt(first), aside)]
+    if others:
+        more = f"The other rows of the figure above. {strip_words(others[0].rows)}".strip()
+        pictures.append(Picture(f"{name}-more", trajectories(others), more, "photo", table, _alt(others), aside=True))
+    return pictures
+
+
+def _alt(blocks: Sequence[Block]) -> str:
+    """What a figure shows, and what changes in its first row."""
+    first = blocks[0].rows[0]
+    told = ", ".join(filter(None, [blocks[0].title, *f"{first.name}\n{first.detail}".split("\n")]))
+    count = sum(len(block.rows) for block in blocks)
+    return f"{count} rows of images, units from their smallest to their largest activation; {told}: {first.change}."
 
 
 def strip_words(rows: Sequence[Row]) -> str:
@@ -206,10 +217,10 @@ def _draw_over(axis: Axes, row: Row, at: int) -> None:
         axis.text(*index, text, size=8, color=INK, va="top", ha="left", bbox=corner)
     for step, mask in enumerate(() if row.mask is None else row.mask[few]):
         if mask.any():
-            _outline(axis, mask, (step * stride, at * stride), side, row.colour)
+            outline(axis, mask, (step * stride, at * stride), side, row.colour)
 
 
-def _outline(axis: Axes, mask: np.ndarray, corner: tuple[float, float], side: float, colour: str) -> None:
+def outline(axis: Axes, mask: np.ndarray, corner: tuple[float, float], side: float, colour: str) -> None:
     """The outline of a mask in an image whose upper left corner and side are given in pixels; white under colour."""
     spots = ((np.arange(-1, n + 1) + 0.5).clip(0, n) / n * side for n in mask.shape)
     y, x = (low + spot - 0.5 for low, spot in zip(corner[::-1], spots, strict=True))

@@ -9,6 +9,7 @@ import pandas as pd
 
 from lis.report.arrival import arrivals, arrived, verdicts, which_way
 from lis.report.layouts import Block, rows_pictured, traversals
+from lis.report.leaders import leaders_first
 from lis.report.section import Picture, Section, Table, metrics, section
 from lis.report.source import Source
 from lis.report.strips import FRAMED, VEILED, nearest_step, thinning
@@ -66,25 +67,12 @@ def _alt(blocks: list[Block]) -> str:
 
 def _finding(selected: pd.DataFrame, source: Source) -> str:
     """The unit that leads: how much of a class's probability it moves, or that its pictures tell nothing."""
-    top = records(_in_order(source, selected))[0]
+    top = records(leaders_first(source, selected))[0]
     if "own" in top and outmoved(top["own"], top["others"]):
         return "In every unit shown the other units move more than itself"
     moved = largest(top)
     parts = f" and the {words(moved[0])} by {signed(moved[1], 1)} sd" if moved else ""
     return f"Unit {top['unit']} moves the probability of a sample's class by {number(top['change'], 2)}{parts}"
-
-
-def _in_order(source: Source, selected: pd.DataFrame) -> pd.DataFrame:
-    """Units in the order in which they are shown: reached ones first, as far as that was tested, of these and of the
-    others those that move more than the other units do, and then by the change of the probability.
-    """
-    flags = np.zeros(len(selected), dtype=int)
-    if source.has("unit_statistics", "faithfulness"):
-        reached = source.table("unit_statistics", "faithfulness").set_index("unit")["reached"]
-        flags += [2 * (not reached.get(unit, False)) for unit in selected["unit"]]
-    if "own" in selected:
-        flags += outmoved(*(selected[name].to_numpy(dtype=float) for name in ("own", "others")))
-    return selected.iloc[np.argsort(flags, kind="stable")]
 
 
 def largest(row: dict[str, Any]) -> tuple[str, float] | None:
@@ -156,7 +144,7 @@ def _factor(row: dict[str, Any]) -> str:
 
 def _blocks(source: Source, selected: pd.DataFrame, table: pd.DataFrame, answer: str | None) -> list[Block]:
     images = dict(zip(selected["unit"], source.arrays("traversal", "traversal")["image"], strict=True))
-    rows = records(_in_order(source, selected))
+    rows = records(leaders_first(source, selected))
     return [_block(row, where(table, unit=row["unit"]), images[row["unit"]], answer) for row in rows]
 
 
