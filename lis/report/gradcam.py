@@ -27,8 +27,8 @@ _BARS = 6
 _HEADS = ("original", "before", "after", "counterfactual")
 _CAPTION = (
     "GradCAM for the target (from the last map of the convolutions, on one scale per row) over the original, the two "
-    "images beside the boundary, and the counterfactual. A picture that stays grey has less than 5 % of the row's "
-    "largest heat: no place in it makes the target more likely, as is to be expected of an original."
+    "images beside the boundary, and the counterfactual. A picture that stays grey has less than 20 % of the row's "
+    "largest heat: little in it makes the target more likely, as is to be expected of an original."
 )
 _CHANGES = (
     f" Right: the parts that change most in {listing(list(TOLD))} over the step across the boundary, as a share of the "
@@ -37,9 +37,9 @@ _CHANGES = (
 _NAME, _BARS_WIDTH, _LABELS = 1.0, 2.5, 1.45
 """Inches of the names at the left, of the bars, and of what stands left of them."""
 _GAP, _HEAD, _FOOT = 0.1, 0.3, 0.32
-_FAINT = 0.05
+_FAINT = 0.2
 """Share of the largest heat of a row below which a picture counts as one without heat."""
-_NOTHING = "grey: nothing here\nspeaks for the target"
+_NOTHING = "grey: little here\nspeaks for the target"
 """Written into such a picture."""
 _STRENGTH = 0.62
 """How much of a picture its heat covers where it is largest."""

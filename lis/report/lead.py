@@ -21,7 +21,7 @@ from lis.report.source import Source, colours, label_names
 from lis.report.strips import FRAMED, VEILED, frame, nearest_step, thinned, veiled
 from lis.report.style import INK, LINK_RED, MUTED, class_colours, plain, styled
 from lis.report.tables import records, where
-from lis.report.wording import arrow, changed, number, probability, sentences, words
+from lis.report.wording import arrow, changed, number, probability, sentences, share, times, words
 from lis.units.arrival import outmoved
 
 _WIDE = 5.2
@@ -92,7 +92,19 @@ def _cycle(source: Source) -> _Panel | None:
         _arrows(axes_at(figure, ends[0] + _SIDE, top, ends[1] - ends[0] - _SIDE, _SIDE), source)
 
     rule = f"First: of {len(image)} test images before and after the cycle, the one with the median pixel error."
-    return _Panel("An image, and what the link and the generator make of it", draw, rule, {"picture": "cycle"})
+    title = "An image, and what the link and the generator make of it"
+    return _Panel(title, draw, rule, {"picture": "cycle"}, _distances(source))
+
+
+def _distances(source: Source) -> str:
+    """How far cycled images are beside random pairs, and how many keep their class, as far as that was measured."""
+    pixels, same = (
+        source.row("evaluation", "summary", "metric", "pixel_l2"),
+        source.row("evaluation", "kept", "class", "all"),
+    )
+    told = [f"Pixel L2 {times(pixels['ratio_random'])} that of random pairs" if pixels else ""]
+    told += [f"class kept by {share(same['kept'])}" if same else ""]
+    return "; ".join(filter(None, told))
 
 
 def _arrows(axis: Axes, source: Source) -> None:
@@ -113,9 +125,10 @@ def _arrows(axis: Axes, source: Source) -> None:
 def standing_out(source: Source) -> dict[str, Any] | None:
     """The row of "pictures" whose unit stands out most in what is shown of it, with p and q of that; None: none is fit.
 
-    Fit are units that are reached and move more than the other units do, with a part that is large enough, in a measure
-    of `TOLD`. Of these come first those that do more than a random mixture of units (q ≤ 0.05), then those whose w lies within 99 % of
-    training samples in most steps, then the smallest p, then the largest ratio of own to others.
+    Fit are units that are reached and move more than the other units do, with a part that is large enough, in a
+    measure of `TOLD`. Of these come first those that do more than a random mixture of units (q ≤ 0.05), then those
+    whose w lies within 99 % of training samples in most steps, then the smallest p, then the largest ratio of own
+    to others.
     """
     if not (source.has("pictures", "pictures") and source.has("unit_statistics", "ranking")):
         return None
@@ -148,8 +161,8 @@ def _unit(source: Source) -> _Panel | None:
     image = veiled(arrays["image"][row["picture"], few], beyond)
     mask = arrays["mask"][row["picture"], few] == 1 + label_names(source).index(row["label"])
     change = changed(row["measure"], records(table)[-1]["change"])
-    tested = f"q {_against(row['q'])}" if row["larger"] else "not beyond a random mixture of units"
-    moved = f"itself by {number(row['own'], 2)} sd, the others by {number(row['others'], 2)} sd"
+    tested = f"q {_against(row['q'])}" if row["larger"] else "not beyond random mixtures of units"
+    moved = f"itself by {number(row['own'], 2)} sd, others by {number(row['others'], 2)} sd"
 
     def draw(figure: Figure, top: float) -> None:
         room = _WIDE / len(few)
@@ -169,7 +182,7 @@ def _unit(source: Source) -> _Panel | None:
     )
     title = f"Unit {row['unit']}: the {row['measure']} of the {words(row['label'])} changes by {change}"
     told = {name: row[name] for name in ("unit", "label", "measure", "own", "others", "p_control", "q")}
-    return _Panel(title, draw, rule, {"picture": "unit", **told}, f"It moves {moved}; {tested}.")
+    return _Panel(title, draw, rule, {"picture": "unit", **told}, f"It moves {moved}; {tested}")
 
 
 def _against(q: float) -> str:
@@ -214,12 +227,13 @@ def _counterfactual(source: Source) -> _Panel | None:
             axis.add_patch(Rectangle((0, 0), 1, 1, edgecolor=of_class.get(str(answer), MUTED), **style))
             _below(axis, f"{heads[index]}: {words(str(answer))}\np({words(row['target'])}) = {p[index]:.2f}")
 
-    beyond = " Its w lies beyond 99 % of training samples." * bool(told[at].get("beyond", False))
+    beyond = bool(told[at].get("beyond", False))
     rule = "Third: the first counterfactual that is called its target; the frame has the colour of the answer."
     data = {"picture": "counterfactual", "origin": row["origin"], "target": row["target"], "probability": p[2]}
-    return _Panel(
-        f"Counterfactual: {plain(arrow(row['origin'], row['target']))}", draw, sentences(rule, beyond.strip()), data
-    )
+    title = f"Counterfactual: {plain(arrow(row['origin'], row['target']))}"
+    control = f"The answer turns at {share(row['boundary'])} of the way"
+    control += f"; w ends {'beyond' if beyond else 'within'} 99 % of training samples" * ("beyond" in told[at])
+    return _Panel(title, draw, rule, data, control)
 
 
 def _image(figure: Figure, left: float, top: float, image: np.ndarray, side: float = _SIDE) -> Axes:
