@@ -155,6 +155,8 @@ def test_gradcam_has_bars_and_marks_and_grey_pictures_without_heat() -> None:
     np.testing.assert_allclose([p.get_width() for p in right.patches], [0.8, 0.5])  # pyright: ignore
     marks = [data(line)[0, 0] for line in right.lines if len(set(data(line)[:, 0])) == 1]
     assert {0.1, 0.4} <= set(marks)
+    told = [text.get_text() for text in left.texts if "grey" in text.get_text()]
+    assert len(told) == 1 and "speaks for the target" in told[0]  # in the first picture, which has no heat
     pixels: Any = grey.images[0].get_array()
     assert (pixels[..., 0] == pixels[..., 1]).all()
     shown: Any = left.images[0].get_array()
