@@ -19,7 +19,7 @@ from matplotlib.text import Text
 from lis.report import comparison, evaluation, gains, layouts, similarity
 from lis.report import link as link_module
 from lis.report.marks import ONE_SIDED, density, enlarged, facets, matrices, padded, wants_log
-from lis.report.page import Wiring, schematic
+from lis.report.schematic import Wiring, schematic
 from lis.report.style import DPI, PAIRING, SERIES, WIDE, chart_png, class_colours, jpeg, photo_png, plain, raster, svg
 from lis.report.tables import column, where
 

@@ -64,15 +64,13 @@ def test_it_has_room_for_the_first_screen_and_readable_type(run: Source, tmp_pat
     assert made is not None and made.data is not None
     width, height = made.figure.get_size_inches()
     assert width <= 5.2 and height <= 5.6
-    sizes = [text.get_fontsize() for text in made.figure.findobj(Text) if text.get_text()]  # pyright: ignore
-    assert min(sizes) * 100 / 72 >= 11
+    texts = [artist for artist in made.figure.findobj(Text) if isinstance(artist, Text) and artist.get_text()]
+    assert min(float(text.get_fontsize()) for text in texts) * 100 / 72 >= 11
     assert made.data["picture"].tolist() == ["cycle", "unit", "counterfactual"]
     assert all(word in made.caption for word in ("First", "Second", "Third", "median pixel error", "own activation"))
     made.figure.draw_without_rendering()
-    for text in made.figure.findobj(Text):
-        box = text.get_window_extent()  # pyright: ignore[reportAttributeAccessIssue]
-        if text.get_text() and text.get_visible():  # pyright: ignore[reportAttributeAccessIssue]
-            assert box.x0 >= -1 and box.x1 <= made.figure.bbox.width + 1
+    boxes = [text.get_window_extent() for text in texts]
+    assert all(box.x0 >= -1 and box.x1 <= made.figure.bbox.width + 1 for box in boxes)
 
 
 def test_a_unit_that_is_not_reached_or_outmoved_is_never_shown(run: Source, tmp_path: Path) -> None:
@@ -100,8 +98,8 @@ def test_a_unit_beyond_random_mixtures_comes_first(run: Source, tmp_path: Path) 
     first = standing_out(everyone)
     assert first is not None
     pictured = where(run.table("pictures", "pictures"), step=0)
-    told = pictured[pictured["measure"].isin(["area", "luminance", "entropy"])]
-    other = records(told[(told["unit"] != first["unit"]) & (told["others"] < told["own"].abs())])[0]
+    told = [row for row in records(pictured) if row["measure"] in ("area", "luminance", "entropy")]
+    other = next(row for row in told if row["unit"] != first["unit"] and row["others"] < abs(row["own"]))
 
     def larger(table: pd.DataFrame) -> pd.DataFrame:
         chosen = (table["unit"] == other["unit"]) & (table["label"] == other["label"])
@@ -150,7 +148,8 @@ def test_leaders_are_reached_and_move_more_than_the_others(run: Source) -> None:
     table = pd.DataFrame({"unit": [0, 1, 2, 3], "own": [0.1, 2.0, 2.0, 0.2], "others": [0.5, 0.5, 0.5, 0.1]})
     bare = Source(run.facts, {})
     assert leaders_first(bare, table)["unit"].tolist() == [1, 2, 3, 0]
-    assert leaders_first(bare, table[["unit"]])["unit"].tolist() == [0, 1, 2, 3]
+    assert leaders_first(bare, pd.DataFrame(table[["unit"]]))["unit"].tolist() == [0, 1, 2, 3]
     ordered = leaders_first(run, table)["unit"].tolist()
-    sound = [unit for unit in (1, 2, 3) if known.loc[unit, "reached"]]
-    assert ordered[: len(sound)] == sound or not known["reached"].any()
+    reached = known["reached"].to_dict()
+    sound = [unit for unit in (1, 2, 3) if reached[unit]]
+    assert ordered[: len(sound)] == sound or not any(reached.values())

@@ -193,7 +193,7 @@ def test_ranking_finds_a_planted_unit(tmp_path: Path) -> None:
 def test_the_ranking_equals_plain_loops(run: tuple[Context, Artifact]) -> None:
     ctx, artifact = run
     samples, model = first(pairs(ctx, "test").tensors("pairs"), 4), load_link(link(ctx))
-    ranking = artifact.table("ranking")
+    ranking: Any = artifact.table("ranking")
     assert len(ranking) == 16 and ranking["selected"].sum() == 3
     lost = ranking["others"] >= ranking["own"].abs()
     order = [*ranking.index[~lost], *ranking.index[lost]]
@@ -218,7 +218,7 @@ def test_traversals_belong_to_their_rows(run: tuple[Context, Artifact]) -> None:
     """Images, values, probabilities and factors of the table's rows, in the order of the images."""
     ctx, artifact = run
     image, table = artifact.tensors("traversal")["image"], cast(Any, artifact.table("traversal"))
-    ranking = artifact.table("ranking").set_index("unit")
+    ranking: Any = artifact.table("ranking").set_index("unit")
     samples, model = first(pairs(ctx, "test").tensors("pairs"), 2), load_link(link(ctx))
     assert image.shape == (3, 6, 3, 3, 8, 8) and len(table) == 54
     assert table["unit"].unique().tolist() == ranking.index[ranking["selected"]].tolist()

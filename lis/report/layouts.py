@@ -165,7 +165,7 @@ class Block:
     def drawn(self, row: int) -> list[int]:
         """The steps of a row whose images are drawn."""
         marked = self.unperturbed[row] if len(self.unperturbed) else None
-        return thinned(self.image.shape[1], MOST_STEPS, *[marked] * (marked is not None))
+        return thinned(self.image.shape[1], MOST_STEPS, marked)
 
 
 def rows_pictured(class_names: Sequence[str], most: int = _MOST) -> list[int]:
@@ -199,9 +199,15 @@ def traversals(blocks: Sequence[Block], class_names: Sequence[str]) -> Figure:
         for row, name in enumerate(block.class_names):
             curve = axes_at(figure, right, top + row * LEAST, _CURVE - _CURVE_GAP - _CHANGE, LEAST)
             _curve(curve, block.probability[row], block.flipped[row], colours[name])
-            if len(block.unperturbed) and block.unperturbed[row] in (few := block.drawn(row)):
-                frame(axis, few.index(block.unperturbed[row]), row, steps, rows)
+            _frame(axis, block, row)
     return figure
+
+
+def _frame(axis: Axes, block: Block, row: int) -> None:
+    """Frame the image of a row that is nearest to the sample itself, where it is known."""
+    few, marked = block.drawn(row), block.unperturbed[row] if len(block.unperturbed) else None
+    if marked is not None and marked in few:
+        frame(axis, few.index(marked), row, len(few), len(block.image))
 
 
 def _strip(block: Block, row: int) -> np.ndarray:

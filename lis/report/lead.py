@@ -20,7 +20,7 @@ from lis.report.section import Picture
 from lis.report.source import Source, colours, label_names
 from lis.report.strips import FRAMED, VEILED, frame, nearest_step, thinned, veiled
 from lis.report.style import INK, LINK_RED, MUTED, class_colours, plain, styled
-from lis.report.tables import records, where
+from lis.report.tables import mean, records, split, where
 from lis.report.wording import arrow, changed, number, probability, sentences, share, times, words
 from lis.units.arrival import outmoved
 
@@ -140,9 +140,13 @@ def standing_out(source: Source) -> dict[str, Any] | None:
         pd.DataFrame(first[first["measure"].isin(TOLD)]).drop(columns="reached", errors="ignore").merge(tested, on=keys)
     )
     own, others = (fit[name].to_numpy(dtype=float) for name in ("own", "others"))
-    outside = pictured.groupby("row")["step_beyond"].mean() if "step_beyond" in pictured else {}
-    within = [not outside.get(row, 0.0) >= 0.5 for row in fit["row"]]
-    fit = fit.assign(ratio=np.abs(own) / np.maximum(others, 1e-12), within=within)[~outmoved(own, others)]
+    beyond = (
+        {row: mean(of, "step_beyond") for row, of in split(pictured, "row").items()}
+        if "step_beyond" in pictured
+        else {}
+    )
+    within = [not beyond.get(row, 0.0) >= 0.5 for row in fit["row"]]
+    fit = pd.DataFrame(fit.assign(ratio=np.abs(own) / np.maximum(others, 1e-12), within=within)[~outmoved(own, others)])
     order = ["larger", "within", "p_control", "ratio"]
     rows = records(fit.sort_values(order, ascending=[False, False, True, False], kind="stable"))
     return rows[0] if rows else None
@@ -156,7 +160,7 @@ def _unit(source: Source) -> _Panel | None:
     table = where(source.table("pictures", "pictures"), row=row["row"])
     arrays, value = source.arrays("pictures", "pictures"), table["value"].to_numpy(dtype=float)
     unperturbed = nearest_step(value, row.get("activation", np.nan))
-    few = thinned(len(value), _FRAMES, *[unperturbed] * (unperturbed is not None))
+    few = thinned(len(value), _FRAMES, unperturbed)
     beyond = np.array([step.get("step_beyond") == 1 for step in records(table)])[few]
     image = veiled(arrays["image"][row["picture"], few], beyond)
     mask = arrays["mask"][row["picture"], few] == 1 + label_names(source).index(row["label"])

@@ -160,7 +160,7 @@ class Row:
     @property
     def drawn(self) -> list[int]:
         """The steps whose images are drawn."""
-        return thinned(len(self.image), MOST, *[self.unperturbed] * (self.unperturbed is not None))
+        return thinned(len(self.image), MOST, self.unperturbed)
 
 
 @dataclass(frozen=True)

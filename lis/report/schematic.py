@@ -142,7 +142,7 @@ def _forward(axis: Axes, wiring: Wiring) -> None:
     _arrow(axis, (_CLASSIFIER[1], _TOP), (_R - 0.12, _TOP))
     _vector(axis, (_R, _TOP), r"$r$", INK, left=False)
     varies = f",\n{wiring.rank} vary in a class" if wiring.rank else ""
-    axis.text(_W, _TOP + 0.74, f"{wiring.w_dim} dimensions{varies}", **_small() | {"va": "bottom"})
+    axis.text(_W, _TOP + (0.82 if not varies else 0.89), f"{wiring.w_dim} dimensions{varies}", **_small())
     axis.text(_R, _TOP + 0.82, f"{wiring.units} units", **_small())
     axis.text(_R + 0.28, _TOP - 0.3, "penultimate\nlayer", **_small("left"))
 

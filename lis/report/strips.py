@@ -28,16 +28,16 @@ def room(width: float, gap: float = 0.0) -> int:
     return max(2, int(width / (LEAST + gap) + 1e-9))
 
 
-def thinned(steps: int, most: int, *marked: int) -> list[int]:
+def thinned(steps: int, most: int, *marked: int | None) -> list[int]:
     """At most `most` indices, evenly from the first to the last, and in place of the nearest ones between them those
-    that are marked.
+    that are marked; None marks nothing.
 
     Example:
         >>> thinned(4, 9), thinned(9, 5), thinned(9, 5, 3)
         ([0, 1, 2, 3], [0, 2, 4, 6, 8], [0, 2, 3, 6, 8])
     """
     indices = [round(x) for x in np.linspace(0, steps - 1, min(most, steps)).tolist()]
-    for index in marked:
+    for index in [step for step in marked if step is not None]:
         free = [at for at in range(1, len(indices) - 1) if indices[at] not in marked]
         if index not in indices and free:
             indices[min(free, key=lambda at: (abs(indices[at] - index), -at))] = index

@@ -162,7 +162,7 @@ def part_noise(source: Source, trajectory: int) -> pd.DataFrame:
     """
     seen = set(where(source.table("trajectories", "jumps"), trajectory=trajectory, interpreted=True)["label"])
     table = where(source.table("trajectories", "measures"), trajectory=trajectory)
-    table = pd.DataFrame(table[table["label"].isin(seen)]).drop(columns="normalised")
+    table = pd.DataFrame(table[table["label"].isin(list(seen))]).drop(columns="normalised")
     grouped = table.groupby(["measure", "label"])["change"]
     told = {"noise": noise_std, "ratio": noise_ratio}
     return table.assign(

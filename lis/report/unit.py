@@ -309,8 +309,7 @@ def filmstrips(samples: Sequence[Sample], value: np.ndarray, symbol: str, colour
 
 def _drawn(samples: Sequence[Sample], steps: int) -> list[int]:
     """The steps whose images are drawn, the same ones of all samples."""
-    marked = dict.fromkeys(sample.unperturbed for sample in samples if sample.unperturbed is not None)
-    return thinned(steps, _MOST, *marked)
+    return thinned(steps, _MOST, *dict.fromkeys(sample.unperturbed for sample in samples))
 
 
 def courses(panels: Sequence[Panel], value: np.ndarray, activation: np.ndarray, what: str) -> Figure:

@@ -98,7 +98,9 @@ def traversal(
     ranking = ranking.assign(selected=selected(ranking, config.units))
     draft.table("ranking", ranking)
     images, tables = [], []
-    for unit in ctx.progress.track(perturbations(ranking[ranking["selected"]]), label="traversals of units"):
+    for unit in ctx.progress.track(
+        perturbations(pd.DataFrame(ranking[ranking["selected"]])), label="traversals of units"
+    ):
         values = unit.values(config.steps)
         w, look = traverse(looker, made, examples["r"], unit, values)
         images.append(look.image)
