@@ -20,12 +20,13 @@ from lis.quantify.measures import MEASURES
 from lis.report.adversarial import COLUMNS, Contrast, contrasts, gains, sizes
 from lis.report.boundary_truth import boundaries, factors, posteriors
 from lis.report.counterfactuals import reached, trade_off
+from lis.report.evolution import MOST_NAMED, TARGET, WITHIN, Course, evolution
 from lis.report.gan_counterfactuals import part_changes
 from lis.report.gradcam import Bar, Heatmap, gradcam_figure
 from lis.report.initialisations import direction_sparsity, pair_matrices
 from lis.report.style import SERIES, class_colours, label_colours
 from lis.report.tables import column, known, records, where
-from lis.report.trajectories import OTHER, TARGET, Course, Crossing, crossings, evolution
+from lis.report.trajectories import OTHER, Crossing, crossings
 from lis.store import Artifact
 
 pytestmark = pytest.mark.usefixtures("page_style")
@@ -68,15 +69,19 @@ def test_a_crossing_has_the_frames_of_its_answers_and_the_probabilities() -> Non
 
 
 def test_an_evolution_has_a_line_per_label_and_the_boundary_in_every_panel() -> None:
-    position, p = np.linspace(0, 2, 5), np.array([0.0, 0.1, 0.9, 1.0, 1.0])
-    curves = {"ear": position / 2, "leg": np.array([0, 0, np.nan, -1, -1])}
+    position = np.linspace(0, 2, 17)
+    p = 1 / (1 + np.exp(-9 * (position - 0.8)))
+    noise_alone = 0.6 * np.random.default_rng(0).normal(0, 1, 17)
+    curves = {"ear": position / 2, "leg": np.where(position > 0.8, -1.0, 0.0), "tongue": noise_alone}
+    curves["leg"][3] = np.nan
     course = Course(
         title="pug → chihuahua",
         position=position,
         boundary=0.8,
         image=noise(3),
         mask=np.ones((3, 8, 8), int),
-        pictured=position[[0, 2, 4]],
+        beyond=np.array([False, False, True]),
+        pictured=position[[0, 8, 16]],
         frames=["#111111", "#222222", "#222222"],
         probability=p,
         distances={"mse": position / 2},
@@ -89,9 +94,26 @@ def test_an_evolution_has_a_line_per_label_and_the_boundary_in_every_panel() -> 
     first = {line.get_color(): data(line) for line in panels[0].lines}
     np.testing.assert_array_equal(first[TARGET], np.stack([position, p], 1))
     area = {line.get_color(): data(line)[:, 1] for line in panels[1].lines}
-    for label, values in curves.items():
-        np.testing.assert_array_equal(area[COLOURS[label]], values)
-    assert {"ear", "leg", "MSE", "p(target)"} <= set(texts(figure)) and "snout" not in texts(figure)
+    for label, colour in (("ear", COLOURS["ear"]), ("leg", COLOURS["leg"]), ("tongue", WITHIN)):
+        np.testing.assert_array_equal(area[colour], curves[label])
+    assert COLOURS["tongue"] not in area and course.named == {measure: ["leg", "ear"] for measure in MEASURES}
+    low, high = panels[1].get_ylim()
+    assert low < -1 and high > 1 and max(-low, high) < 1.3  # the scale is that of what changes
+    assert {"ear", "leg", "MSE", "p(target)"} <= set(texts(figure))
+    assert not {"snout", "tongue"} & set(texts(figure))
+    pixels: Any = figure.axes[0].images[0].get_array()
+    side = pixels.shape[1] // 3
+    colourful = [float(np.ptp(part.astype(float), axis=2).max()) for part in np.split(pixels[:side, : 3 * side], 3, 1)]
+    assert min(colourful[:2]) > 0 and colourful[2] == 0
+
+
+def test_at_most_five_lines_of_a_panel_are_named() -> None:
+    position = np.linspace(0, 1, 21)
+    noise_of = [np.random.default_rng(k).normal(0, 0.02, 21) for k in range(7)]
+    curves = {f"part {k}": (1 + k) * position + noise for k, noise in enumerate(noise_of)}
+    empty = np.empty(0)
+    course = Course("", position, 0.5, noise(1), empty, empty, empty, [], position, {}, {"area": curves})
+    assert len(course.named["area"]) == MOST_NAMED == 5 and "part 0" not in course.named["area"]
 
 
 def test_without_parts_no_panel_of_parts_is_drawn() -> None:
@@ -102,6 +124,7 @@ def test_without_parts_no_panel_of_parts_is_drawn() -> None:
         boundary=0.8,
         image=noise(3),
         mask=np.zeros((3, 1, 1), int),
+        beyond=np.zeros(3, dtype=bool),
         pictured=position[[0, 2, 4]],
         frames=["#111111"] * 3,
         probability=position / 2,
@@ -132,6 +155,8 @@ def test_gradcam_has_bars_and_marks_and_grey_pictures_without_heat() -> None:
     np.testing.assert_allclose([p.get_width() for p in right.patches], [0.8, 0.5])  # pyright: ignore
     marks = [data(line)[0, 0] for line in right.lines if len(set(data(line)[:, 0])) == 1]
     assert {0.1, 0.4} <= set(marks)
+    told = [text.get_text() for text in left.texts if "grey" in text.get_text()]
+    assert len(told) == 1 and "speaks for the target" in told[0]  # in the first picture, which has no heat
     pixels: Any = grey.images[0].get_array()
     assert (pixels[..., 0] == pixels[..., 1]).all()
     shown: Any = left.images[0].get_array()

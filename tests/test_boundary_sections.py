@@ -19,7 +19,6 @@ from lis.report.page import write_report
 from lis.report.section import Section, build_sections
 from lis.report.source import Source, source
 from lis.report.tables import column, known, records, where
-from lis.report.trajectories import _evenly
 from lis.report.wording import changed, number, share, words
 from lis.store import Artifact, Draft, Recipe, Store
 
@@ -293,9 +292,3 @@ def test_shares_of_a_step_are_of_the_span_and_of_told_measures(run: Source, tmp_
     assert len(bars) == 6 and all(bar.jump == pytest.approx(1) and 0 <= bar.elsewhere <= 1 for bar in bars)
     assert {bar.name.split(": ")[1] for bar in bars} <= {"area", "luminance", "entropy"}
     assert not any(bar.name.startswith("eye") for bar in bars)
-
-
-def test_sequences_have_few_images_from_end_to_end() -> None:
-    for steps in (2, 3, 9, 10, 21, 41):
-        few = _evenly(steps)
-        assert few[0] == 0 and few[-1] == steps - 1 and len(few) == min(9, steps)

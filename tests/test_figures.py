@@ -13,12 +13,13 @@ import pytest
 from helpers import findings
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Polygon
 from matplotlib.text import Text
 
 from lis.report import comparison, evaluation, gains, layouts, similarity
 from lis.report import link as link_module
 from lis.report.marks import ONE_SIDED, density, enlarged, facets, matrices, padded, wants_log
-from lis.report.page import Wiring, schematic
+from lis.report.schematic import Wiring, schematic
 from lis.report.style import DPI, PAIRING, SERIES, WIDE, chart_png, class_colours, jpeg, photo_png, plain, raster, svg
 from lis.report.tables import column, where
 
@@ -74,6 +75,22 @@ def test_schematic_names_the_models_and_sizes(pictures: tuple[np.ndarray, ...]) 
     for expected in ("World", r"Net \$x", "link: LR", "40 → 64", "64 dimensions", "40 units", "0.19× the MSE", "90 %"):
         assert expected in written
     assert b"<svg" in svg(figure)
+
+
+def test_no_label_of_the_schematic_runs_into_a_model(pictures: tuple[np.ndarray, ...]) -> None:
+    told = {"in_w": "10.44× the MSE\nof random pairs", "in_image": "10.44× pixel L2\nof random pairs"}
+    figure = schematic(wiring(**told, class_kept="class kept: 99.9 %", rank=25), pictures[0][0], pictures[1][0])
+    figure.draw_without_rendering()
+    axis = figure.axes[0]
+    models = [patch.get_window_extent() for patch in axis.patches if isinstance(patch, Polygon)]
+    labels = [text for text in axis.texts if text.get_text() in (*told.values(), "class kept: 99.9 %")]
+    assert len(models) == 2 and len(labels) == 3
+    assert not any(label.get_window_extent().overlaps(model) for label in labels for model in models)
+    assert "25 vary in a class" in texts(figure)
+    inside = figure.bbox
+    for text in axis.texts:
+        box = text.get_window_extent()
+        assert box.x0 >= 0 and box.x1 <= inside.width and box.y1 <= inside.height
 
 
 def test_schematic_of_a_generator_without_classes(pictures: tuple[np.ndarray, ...]) -> None:

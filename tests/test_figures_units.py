@@ -16,6 +16,7 @@ from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from scipy.cluster.hierarchy import dendrogram, linkage
 from scipy.stats import norm
@@ -23,9 +24,10 @@ from scipy.stats import norm
 from lis.quantify.measures import MEASURES
 from lis.report.faithfulness import faithfulness_figure
 from lis.report.marks import ONE_SIDED, TWO_SIDED, heat, matrix
-from lis.report.pictures import Block, Row, trajectories
+from lis.report.pictures import MOST, Block, Row, strip_words, trajectories
 from lis.report.relevance import combinations, correlation, over_samples, relevance_figure, upset
 from lis.report.sparsity import label_sparsity, unit_sparsity
+from lis.report.strips import FRAMED, LEAST, VEILED, thinning
 from lis.report.style import MUTED, PAIRING, PARTS, SERIES, class_colours, label_colours, raster, sheet
 from lis.report.tables import column, known, records, where
 from lis.report.transfer import agreement_figure as class_agreement
@@ -361,21 +363,35 @@ def row(steps: int, name: str = "unit 3", **changes: Any) -> Row:
     return Row(**(facts | changes))
 
 
-@pytest.mark.parametrize(("blocks", "steps", "columns"), [(1, 5, 1), (3, 5, 2), (2, 9, 1), (2, 1, 2)])
-def test_trajectories_have_images_and_a_curve_per_row(blocks: int, steps: int, columns: int) -> None:
+@pytest.mark.parametrize(("blocks", "steps"), [(1, 5), (3, 5), (2, 9), (2, 1)])
+def test_trajectories_have_images_and_a_curve_per_row(blocks: int, steps: int) -> None:
     figure = trajectories(
         [Block(f"title {k}", "r from 0 to 2", [row(steps), row(steps, "unit 4")]) for k in range(blocks)]
     )
     pictures = [axis for axis in figure.axes if axis.images]
     assert len(pictures) == blocks and len(figure.axes) == 3 * blocks
-    assert len({round(axis.get_position().x0, 3) for axis in pictures}) == columns
+    drawn = min(steps, MOST)
+    for axis in pictures:
+        assert axis.get_position().width * figure.get_figwidth() / drawn >= LEAST - 0.03  # the line behind the picture
     for axis in figure.axes:
         box = axis.get_position()
         assert box.x0 > 0 and box.x1 < 1 and box.y0 > 0 and box.y1 < 1
     curve = next(axis for axis in figure.axes if not axis.images)
     assert np.linspace(0, -0.6, steps).tolist() in [list(np.ravel(line.get_ydata())) for line in curve.lines]
     assert {"unit 3", "ear\npug", "−60 %", "title 0"} <= set(texts(figure).split("\n")) | {"ear\npug"}
-    assert sum(isinstance(c, QuadContourSet) for c in pictures[0].collections) == 2 * 2 * steps
+    assert sum(isinstance(c, QuadContourSet) for c in pictures[0].collections) == 2 * 2 * drawn
+
+
+def test_the_sample_itself_is_framed_and_stays_where_steps_are_left_out() -> None:
+    made = row(17, unperturbed=4, beyond=[False] * 16 + [True])
+    figure = trajectories([Block("", "", [row(17), made])])
+    axis = next(axis for axis in figure.axes if axis.images)
+    [patch] = [patch for patch in axis.patches if isinstance(patch, Rectangle)]
+    at = made.drawn.index(4)
+    assert patch.get_xy() == pytest.approx((at / MOST, 0)) and len(made.drawn) == MOST
+    pixels: Any = axis.images[0].get_array()
+    assert pixels[-20, 20].max() == 0 and pixels[-20, -20].min() > 100
+    assert strip_words([made]) == f"{thinning(17, MOST)}{FRAMED}{VEILED}".strip() and strip_words([row(3)]) == ""
 
 
 def test_an_outline_lies_around_its_part() -> None:

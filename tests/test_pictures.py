@@ -26,12 +26,14 @@ from lis.units.perturbation import Perturbation
 from lis.units.pictures import (
     Example,
     examples,
+    flags,
     head,
     leaders,
     most_shared,
     pictures,
     style_codes,
     typical,
+    unflagged_first,
     widespread,
 )
 from lis.units.tuned import Tuned
@@ -90,7 +92,7 @@ def test_leaders_and_heads_equal_sorting_by_hand(tables: tuple[Tuned, dict[str, 
     ranking, mean = artifacts["unit_statistics"].table("ranking"), own.average.value.abs()
     m = MEASURES.index("entropy")
     strongest = {label: float(mean[:, k, m].max()) for k, label in enumerate(own.labels)}
-    assert leaders(ranking, "entropy") == sorted(own.labels, key=lambda label: -strongest[label])
+    assert leaders(ranking.assign(flags=0), "entropy") == sorted(own.labels, key=lambda label: -strongest[label])
     k = own.labels.index("ear")
     assert head(ranking, "ear", "entropy", 4) == mean[:, k, m].argsort(descending=True)[:4].tolist()
 
@@ -118,9 +120,35 @@ def test_a_change_that_few_samples_have_is_passed_over(tables: tuple[Tuned, dict
     assert len(rare) == len(ranking) - 1
 
 
+def test_units_that_are_not_reached_or_outmoved_lead_nothing(
+    tables: tuple[Tuned, dict[str, Artifact]],
+) -> None:
+    own, artifacts = tables
+    ranking, relevance = (artifacts["unit_statistics"].table(name) for name in ("ranking", "relevance"))
+    ranking, relevance = (table.assign(reached=table["unit"] % 3 > 0) for table in (ranking, relevance))
+    means = {name: getattr(own, name).mean(1) for name in ("own", "others")}
+    sound = [u for u in range(30) if u % 3 and means["others"][u] < means["own"][u].abs()]
+    assert 0 < len(sound) < 30
+    first = {(e.figure, e.block): e.unit for e in reversed(examples(ranking, relevance, own, 2))}
+    assert len(first) > 8 and set(first.values()) <= set(sound)
+    ranking = unflagged_first(ranking, own)
+    for _, rows in ranking.sort_values("rank").groupby(["label", "measure"]):
+        assert [unit in sound for unit in rows["unit"]] == sorted(
+            (unit in sound for unit in rows["unit"]), reverse=True
+        )
+        assert rows["flags"].is_monotonic_increasing and rows["rank"].tolist() == list(range(1, len(rows) + 1))
+
+
+def test_without_any_reached_unit_the_order_is_that_of_the_others(tables: tuple[Tuned, dict[str, Artifact]]) -> None:
+    own, artifacts = tables
+    ranking = artifacts["unit_statistics"].table("ranking").assign(reached=False)
+    isolated = replace(own, others=0 * own.others)
+    assert unflagged_first(ranking, isolated)["rank"].tolist() == ranking["rank"].tolist()
+
+
 def test_every_figure_has_its_rows(chosen: list[Example], tables: tuple[Tuned, dict[str, Artifact]]) -> None:
     own, artifacts = tables
-    ranking = artifacts["unit_statistics"].table("ranking")
+    ranking = unflagged_first(artifacts["unit_statistics"].table("ranking"), own)
     seen = where(ranking, interpreted=True)
     assert [(e.block, e.measure) for e in of(chosen, "measures")] == [
         (k, m) for k, m in enumerate(MEASURES) for _ in "ab"
@@ -146,10 +174,12 @@ def test_rows_through_the_classes_show_a_sample_of_each(
         assert own.class_index[[e.sample for e in rows]].tolist() == [0, 1, 2] and len({e.unit for e in rows}) == 1
     shared = of(chosen, "shared")
     assert own.class_index[[e.sample for e in shared]].tolist() == [0, 1, 2]
-    by_unit = relevance.groupby("unit").agg({"relevant": "sum", "relevance": "mean"})
+    relevance = relevance.assign(flags=flags(relevance, own))
+    good = where(relevance, flags=relevance["flags"].min())
+    by_unit = good.groupby("unit").agg({"relevant": "sum", "relevance": "mean"})
     best = max(by_unit.index, key=lambda unit: tuple(by_unit.loc[unit]))
     assert {e.unit for e in shared} == {best} == {most_shared(relevance)}
-    first = relevance.loc[relevance["relevance"].idxmax()]
+    first = good.loc[good["relevance"].idxmax()]
     top = of(chosen, "relevant")[0]
     assert top.unit == first["unit"] and own.class_names[int(own.class_index[top.sample])] == first["class"]
 

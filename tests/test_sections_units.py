@@ -350,8 +350,7 @@ def test_no_relevant_unit_is_a_sentence(tmp_path: Path) -> None:
     assert "every class is robust" in found.lead
     assert "relevant-units" not in names(found) and "relevance" in names(found)
     shared = next(picture for picture in found.figures if picture.name == "unit-shared")
-    verdict, caption = shared.caption.split(" evidence of its meaning. ")
-    assert verdict.startswith("The other units move more") and caption.startswith("The unit with the largest mean rel")
+    assert shared.caption.startswith("The unit with the largest mean rel")
 
 
 def test_answers_that_never_change(tmp_path: Path) -> None:

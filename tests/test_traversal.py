@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from helpers.fakes import NAMES, FakeClassifier, FakeGenerator, make_context
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from torch import Tensor
 
@@ -23,16 +25,17 @@ from lis.linking.link import link, load_link
 from lis.linking.mlp import MLPLink
 from lis.linking.pairs import pairs
 from lis.look import Looker
-from lis.report.layouts import Block
+from lis.report.layouts import MOST_STEPS, Block
 from lis.report.layouts import traversals as strips_figure
 from lis.report.page import write_report
 from lis.report.source import source
+from lis.report.strips import LEAST
 from lis.report.traversal import answer_factor, followed, single_units
 from lis.report.wording import number
 from lis.store import Artifact
 from lis.units.directions import Directions
 from lis.units.perturbation import Perturbation
-from lis.units.traversal import Truth, candidates, first, flipped, rank, traversal, traverse
+from lis.units.traversal import Truth, candidates, first, flipped, rank, selected, traversal, traverse
 
 pytestmark = pytest.mark.usefixtures("page_style")
 
@@ -190,8 +193,11 @@ def test_ranking_finds_a_planted_unit(tmp_path: Path) -> None:
 def test_the_ranking_equals_plain_loops(run: tuple[Context, Artifact]) -> None:
     ctx, artifact = run
     samples, model = first(pairs(ctx, "test").tensors("pairs"), 4), load_link(link(ctx))
-    ranking = artifact.table("ranking")
-    assert len(ranking) == 16 and ranking["selected"].tolist() == [True] * 3 + [False] * 13
+    ranking: Any = artifact.table("ranking")
+    assert len(ranking) == 16 and ranking["selected"].sum() == 3
+    lost = ranking["others"] >= ranking["own"].abs()
+    order = [*ranking.index[~lost], *ranking.index[lost]]
+    assert set(ranking.index[ranking["selected"]]) == set(order[:3])
     row = ranking.iloc[1]
     changes, flips = {name: [] for name in NAMES}, 0
     for r, c in zip(samples["r"], samples["class_index"].tolist(), strict=True):
@@ -212,10 +218,10 @@ def test_traversals_belong_to_their_rows(run: tuple[Context, Artifact]) -> None:
     """Images, values, probabilities and factors of the table's rows, in the order of the images."""
     ctx, artifact = run
     image, table = artifact.tensors("traversal")["image"], cast(Any, artifact.table("traversal"))
-    ranking = artifact.table("ranking").set_index("unit")
+    ranking: Any = artifact.table("ranking").set_index("unit")
     samples, model = first(pairs(ctx, "test").tensors("pairs"), 2), load_link(link(ctx))
     assert image.shape == (3, 6, 3, 3, 8, 8) and len(table) == 54
-    assert table["unit"].unique().tolist() == ranking.index[:3].tolist()
+    assert table["unit"].unique().tolist() == ranking.index[ranking["selected"]].tolist()
     for k, row in table.iloc[::7].iterrows():
         unit, example, step = np.unravel_index(int(k), (3, 6, 3))  # pyright: ignore[reportArgumentType]: an integer index
         assert (row["step"], row["class"]) == (step, NAMES[samples["class_index"][example]])
@@ -223,6 +229,7 @@ def test_traversals_belong_to_their_rows(run: tuple[Context, Artifact]) -> None:
         low, high = ranking.loc[row["unit"], ["minimum", "maximum"]]
         assert row["value"] == pytest.approx(low + (high - low) * step / 2, abs=1e-5)
         moved = samples["r"][example].clone()
+        assert row["activation"] == moved[row["unit"]] and row["step_beyond"] in (0, 1)
         moved[row["unit"]] = row["value"]
         drawn = ctx.generator.synthesize(model(moved[None]))
         assert (image[unit, example, step] - (127.5 * (drawn[0] + 1))).abs().max() <= 0.51
@@ -340,17 +347,40 @@ def block(rows: int, steps: int, flip: int | None = None) -> Block:
     return Block("unit 7", "Δp = 0.80", image, ["a"] * (rows - 1) + ["b_c"], probability, flipped, (0.0, 2.5))
 
 
-@pytest.mark.parametrize(("units", "steps", "columns"), [(1, 5, 1), (3, 5, 2), (2, 9, 1)])
-def test_the_figure_has_a_curve_per_row(units: int, steps: int, columns: int) -> None:
+@pytest.mark.parametrize(("units", "steps"), [(1, 5), (3, 5), (2, 9)])
+def test_the_figure_has_a_curve_per_row(units: int, steps: int) -> None:
     figure = strips_figure([block(2, steps, flip=2)] * units, ["a", "b_c"])
     assert len(figure.axes) == units * 3
-    lefts = {round(axis.get_position().x0, 3) for axis in figure.axes if axis.images}
-    assert len(lefts) == columns
+    for axis in figure.axes:
+        if axis.images:
+            assert axis.get_position().width * figure.get_figwidth() / min(steps, MOST_STEPS) >= LEAST - 0.03
     curve = next(axis for axis in figure.axes if not axis.images)
     line, *dots = [line for line in curve.lines if len(np.atleast_1d(line.get_xdata())) != 2]
     np.testing.assert_allclose(np.asarray(line.get_ydata()), np.linspace(0.9, 0.1, steps))
     assert [dot.get_markerfacecolor() == "white" for dot in dots] == [k >= 2 for k in range(steps)]
     assert {"−0.80", "b c", "unit 7", "r = 0", "2.5"} <= set(texts(figure))
+
+
+def test_the_sample_itself_is_framed_and_what_lies_beyond_is_veiled() -> None:
+    coloured = np.zeros((2, 9, 8, 8, 3), np.uint8)
+    coloured[..., 0] = 200
+    beyond = np.arange(9)[None].repeat(2, 0) > 6
+    made = replace(block(2, 9), image=coloured, unperturbed=[1, None], beyond=beyond)
+    axis = next(axis for axis in strips_figure([made], ["a", "b_c"]).axes if axis.images)
+    few = made.drawn(0)
+    assert 1 in few and len(few) == MOST_STEPS == 7
+    [patch] = [patch for patch in axis.patches if isinstance(patch, Rectangle)]
+    assert patch.get_xy() == pytest.approx((few.index(1) / 7, 0.5)) and patch.get_width() == pytest.approx(1 / 7)
+    pixels: Any = axis.images[0].get_array()
+    side = pixels.shape[1] / 7
+    seen = [pixels[20, int((k + 0.5) * side)] for k in range(7)]
+    assert [int(np.ptp(pixel.astype(int))) == 0 for pixel in seen] == [step > 6 for step in few]
+
+
+def test_units_that_are_outmoved_are_shown_last() -> None:
+    table = pd.DataFrame({"own": [0.1, 2.0, -3.0, 1.0], "others": [0.5, 0.5, 0.5, 1.1]})
+    assert selected(table, 1).tolist() == [False, True, False, False]
+    assert selected(table, 3).tolist() == [True, True, True, False]
 
 
 def test_images_lie_inside_the_sheet() -> None:

@@ -239,7 +239,7 @@ class Study:
         w, look = traverse(looker, made, rows.values, along, value)
         std = float(along.project(pairs(self.context, "train").tensors("pairs")["r"]).std(correction=0))
         arrival = Arrival.of(along, look.r[:, 0], look.r[:, -1], made.live_std, std)
-        read = Traversal.read(along, samples, value, w, look, arrival, made.beyond(w[:, -1]))
+        read = Traversal.read(along, samples, value, w, look, arrival, made.beyond(w))
         tensors = vars(read) | {"w": w, "r": look.r}
         tensors = {name: x.clone() for name, x in tensors.items()}  # which gradients may be taken through
         result = Traversal(**{name: tensors[name] for name in vars(read)})

@@ -72,6 +72,8 @@ class TuneResult:
     direction."""
     beyond: Tensor
     """1 where the last w lies beyond 99 % of held-out training samples, or was stopped there: `[n]` float32."""
+    step_beyond: Tensor
+    """The same of each step, `[n, steps]` float32."""
     step_norm: Tensor
     """‖w̃(last) − w̃(first)‖, `[n]` float32."""
     labels: tuple[str, ...]

@@ -79,7 +79,7 @@ def validate_counterparts(ctx: Context) -> Counterparts:
 
 @stage(
     "gan_counterfactuals",
-    version=5,
+    version=6,
     inputs=(train_pairs, test_pairs, link, directions, segmented),
     config=GanCounterfactualsConfig,
     models=(*MODELS, WITNESS),
@@ -125,7 +125,8 @@ def gan_counterfactuals(
     draft.table("units", units)
     tensors = {name: getattr(paths, name) for name in ("probability", "prediction", "measures", "shift")}
     draft.tensors("paths", tensors | {"position": torch.linspace(0, 1, config.steps)})
-    pictures(ctx, paths, units, linked.table("units"), load_directions(ctx, linked, way), parts.masks, draft)
+    made = load_directions(ctx, linked, way)
+    pictures(ctx, paths, units, linked.table("units"), made, region, parts.masks, draft)
     draft.json("facts", {"labels": list(paths.labels), "class_names": list(ctx.class_names)})
 
 
@@ -228,6 +229,7 @@ def pictures(
     units: pd.DataFrame,
     ranges: pd.DataFrame,
     made: Directions,
+    region: Region,
     masks: Finder,
     draft: Draft,
 ) -> None:
@@ -238,12 +240,13 @@ def pictures(
     the live ones that w can move.
 
     Tensors "examples", a row per pair: image `[k, T, 3, H, W]` uint8, mask, measures, probability, prediction as in
-    `lis.look.Look`. Table "examples": origin, target, sample_index, row (of the table "samples"). Tensors
-    "tuned", a row per pair and unit: the same in `view.steps` steps. Table "tuned", the same rows: example (row of the
-    table "examples"), unit, change (mean over the ways of the pair), standard, shift (change on the way that is
-    shown), what arrives of the unit in that image (own, others, more, beyond, step_norm: `mean_arrival`), minimum,
-    maximum, label, measure (what the unit changes most of `TOLD`: each over its largest |change| among the units that
-    are shown of the pair) and measured (that change); label "" where nothing changes.
+    `lis.look.Look`, and beyond `[k, T]` (1 where w lies beyond 99 % of held-out training samples). Table "examples":
+    origin, target, sample_index, row (of the table "samples"). Tensors "tuned", a row per pair and unit: the same in
+    `view.steps` steps. Table "tuned", the same rows: example (row of the table "examples"), unit, change (mean over the
+    ways of the pair), standard, shift (change on the way that is shown), activation (in the first image of that way),
+    what arrives of the unit in that image (own, others, more, beyond, step_norm: `mean_arrival`), minimum, maximum,
+    label, measure (what the unit changes most of `TOLD`: each over its largest |change| among the units that are shown
+    of the pair) and measured (that change); label "" where nothing changes.
     """
     config, looker, names = ctx.config.gan_counterfactuals, Looker.pictured(ctx, masks, paths.labels), paths.class_names
     pairs = [(o, t, typical(paths, rows)) for o, t, rows in paths.pairs if t == (o + 1) % len(names)]
@@ -257,18 +260,22 @@ def pictures(
         selected = [(unit, 0) for unit in perturbations(chosen)]
         w = style_codes(made, paths.r[row, :1], selected, ctx.config.view.steps)
         look = looker(w)
-        tuned.append(look.tensors(PICTURED))
+        tuned.append(look.tensors(PICTURED) | {"beyond": made.beyond(w)})
         arrived = [_arrived(made, unit, *ends) for (unit, _), *ends in zip(selected, w, look.r, strict=True)]
-        moved = paths.shift[row, torch.tensor(chosen["unit"].tolist(), dtype=torch.int64)].numpy()
-        chosen = chosen.assign(example=len(examples), shift=moved, **pd.DataFrame(arrived).to_dict("list"))
+        index = torch.tensor(chosen["unit"].tolist(), dtype=torch.int64)
+        moved, own = paths.shift[row, index].numpy(), paths.r[row, 0, index].numpy()
+        chosen = chosen.assign(
+            example=len(examples), shift=moved, activation=own, **pd.DataFrame(arrived).to_dict("list")
+        )
         tables.append(with_largest_change(chosen, tuned[-1]["measures"], paths.labels))
         first, last = ends(ctx, Block(**pair, sample_index=(sample,)))
-        images.append(looker(between(first, last, config.steps)[0].float()).tensors(PICTURED))
+        between_them = between(first, last, config.steps)[0].float()
+        images.append(looker(between_them).tensors(PICTURED) | {"beyond": region.beyond(between_them.cpu()).float()})
         examples.append(pair | {"sample_index": sample, "row": row})
     draft.table("examples", pd.DataFrame(examples))
-    draft.tensors("examples", {name: torch.stack([path[name] for path in images]) for name in PICTURED})
+    draft.tensors("examples", {name: torch.stack([path[name] for path in images]) for name in images[0]})
     draft.table("tuned", pd.concat(tables, ignore_index=True))
-    draft.tensors("tuned", {name: torch.cat([part[name] for part in tuned]) for name in PICTURED})
+    draft.tensors("tuned", {name: torch.cat([part[name] for part in tuned]) for name in tuned[0]})
 
 
 def _arrived(made: Directions, unit: Perturbation, w: Tensor, r: Tensor) -> dict[str, float]:

@@ -42,7 +42,7 @@ def _also(ctx: Context) -> dict[str, Any]:
 
 @stage(
     "trajectories",
-    version=2,
+    version=3,
     inputs=(*SEARCHED, segmented),
     models=MODELS,
     also=_also,
@@ -136,7 +136,8 @@ def _trajectory_table(job: Job, selected: dict[str, Tensor], sides: Tensor, answ
 def _step_table(
     job: Job, selected: dict[str, Tensor], whole: dict[str, Tensor], even: Tensor, away: dict[str, Tensor]
 ) -> pd.DataFrame:
-    """A row per trajectory and step: position, probability (of the target), origin_probability, prediction, distances.
+    """A row per trajectory and step: position, probability (of the target), origin_probability, prediction, beyond
+    (whether w lies beyond 99 % of held-out training samples), distances.
 
     The distances are to the first image: mse, and lpips and moco where they can be computed; `<metric>_normalised` is
     divided by the largest on the path.
@@ -148,6 +149,7 @@ def _step_table(
         "probability": whole["probability"][path, :, selected["target"]],
         "origin_probability": whole["probability"][path, :, selected["origin"]],
         "prediction": called[whole["prediction"].numpy()],
+        "beyond": job.region.beyond(whole["w"]),
     }
     for metric, values in away.items():
         name = "mse" if metric == "pixel_l2" else metric

@@ -10,12 +10,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lis.report.evolution import TARGET
 from lis.report.marks import DASHED, diagonal, dots, facets, names_down
 from lis.report.section import Picture, Section, by_pair, facts_as_metrics, section
 from lis.report.source import Source
 from lis.report.style import INK, LINK_RED, MUTED, PAIRING, SERIES, WIDE, plain, sheet
 from lis.report.tables import column, known, pairs_of, records, where
-from lis.report.trajectories import TARGET
 from lis.report.wording import arrow, counted, number, offset, share, words
 
 _TITLE = "Counterfactuals and the truth"

@@ -12,13 +12,15 @@ from matplotlib.figure import Figure
 from lis.quantify.measures import MEASURES
 from lis.report.arrival import each_arrived, verdicts, which_way
 from lis.report.counterfactuals import ASK, SAID, others_agree, others_say
+from lis.report.leaders import leaders_first
 from lis.report.marks import TWO_SIDED, facets, heat, matrix
-from lis.report.pictures import Block, Row, trajectories
+from lis.report.pictures import Block, Row, strip_words, trajectories
 from lis.report.section import Picture, Section, by_pair, listed, means_as_metrics, metrics, prefixed, section
 from lis.report.source import Source, colours, label_names
+from lis.report.strips import VEILED, nearest_step, thinned, thinning, veiled
 from lis.report.style import class_colours, plain
 from lis.report.tables import column, pairs_of, records, where
-from lis.report.trajectories import Crossing, crossings
+from lis.report.trajectories import MOST, Crossing, crossings
 from lis.report.wording import arrow, changed, counted, listing, number, offset, sentences, share, signed, words
 from lis.store import Artifact
 
@@ -31,7 +33,8 @@ _PARTS = (
     "coloured on a scale of its own. A dash: in no sample both images have the part."
 )
 _UNITS = (
-    "The units that change most on the ways above, the largest change first, tuned from their smallest to their "
+    "The units that change most on the ways above, the largest change first and those whose pictures say little of "
+    "themselves last, tuned from their smallest to their "
     "largest activation in the first image. "
 )
 _OUTLINED = (
@@ -56,7 +59,7 @@ def gan_counterfactuals(source: Source) -> Section:
         for name in ("samples", "measures", "units", "examples", "tuned", "witnessed")
     }
     examples = records(tables["examples"])
-    pictures = [Picture("gan-counterfactuals", _ways(source, examples, tables["samples"]), _WAYS, "photo")]
+    pictures = [_ways(source, examples, tables["samples"])]
     pictures += [*_parts(source, tables["measures"], examples), *_units(source, examples, tables["tuned"])]
     first = pd.DataFrame(tables["units"].groupby(["origin", "target"], sort=False).head(_LISTED))
     pairs = pairs_of(tables["examples"])
@@ -66,7 +69,10 @@ def gan_counterfactuals(source: Source) -> Section:
     told, said = [table], tables["witnessed"]
     if len(said):
         told.append(listed(_WITNESSED, records(said), SAID))
-    return Section("Another class from the same z", sentences(_lead(tables, examples), _others(said)), pictures, told)
+    lead = sentences(_lead(tables, examples), _others(said))
+    arrived = tables["samples"]["arrived"].to_numpy(dtype=bool)
+    finding = f"With another class and the same z, {arrived.sum()} of {len(arrived)} images are called the new class"
+    return Section("Another class from the same z", lead, pictures, told, finding=finding)
 
 
 def _others(said: pd.DataFrame) -> str:
@@ -93,17 +99,22 @@ def _lead(tables: dict[str, pd.DataFrame], examples: list[dict[str, Any]]) -> st
     return f"{lead}. From {words(first['origin'])} to {words(first['target'])} {changes} {listing(told)}."
 
 
-def _ways(source: Source, examples: list[dict[str, Any]], samples: pd.DataFrame) -> Any:
+def _ways(source: Source, examples: list[dict[str, Any]], samples: pd.DataFrame) -> Picture:
     """Fig. S20, top left."""
     arrays, names = source.arrays("gan_counterfactuals", "examples"), source.facts.class_names
     position, rows = source.arrays("gan_counterfactuals", "paths")["position"], []
-    for image, p, row in zip(arrays["image"], arrays["probability"], examples, strict=True):
-        at, toward = float(samples["boundary"].iloc[row["row"]]), p[:, names.index(row["target"])]
-        boundary = int(np.searchsorted(position, at)) if np.isfinite(at) else None
-        answers = [names[c] for c in p.argmax(1)]
-        rows.append(Crossing(row["origin"], row["target"], image, toward, answers, boundary))
-    heads = [number(float(x), 2) if x else "0" for x in position]
-    return crossings(rows, heads, class_colours(names))
+    few = thinned(len(position), MOST)
+    beyond = arrays.get("beyond", np.zeros(arrays["image"].shape[:2])) == 1
+    for image, p, row, outside in zip(arrays["image"], arrays["probability"], examples, beyond, strict=True):
+        at, toward = float(samples["boundary"].iloc[row["row"]]), p[few, names.index(row["target"])]
+        boundary = int(np.searchsorted(position[few], at)) if np.isfinite(at) else None
+        answers = [names[c] for c in p[few].argmax(1)]
+        rows.append(Crossing(row["origin"], row["target"], veiled(image, outside)[few], toward, answers, boundary))
+    heads = [number(float(x), 2) if x else "original" for x in position[few]]
+    caption = sentences(_WAYS, (thinning(len(position), len(few)) + VEILED * bool(beyond.any())).strip())
+    pairs = listing([f"{words(row['origin'])} to {words(row['target'])}" for row in examples])
+    alt = f"{pairs}: rows of images from one class to the other."
+    return Picture("gan-counterfactuals", crossings(rows, heads, class_colours(names)), caption, "photo", samples, alt)
 
 
 def _parts(source: Source, table: pd.DataFrame, examples: list[dict[str, Any]]) -> list[Picture]:
@@ -117,7 +128,9 @@ def _parts(source: Source, table: pd.DataFrame, examples: list[dict[str, Any]]) 
         result[title] = matrix(subset, ("label", labels), ("measure", MEASURES), "change")
     if not any(np.isfinite(values).any() for values in result.values()):
         return []
-    return [Picture("gan-counterfactuals-parts", part_changes(result, labels), _PARTS)]
+    alt = f"A matrix of {len(labels)} parts and {len(MEASURES)} measures for each pair of classes."
+    figure = part_changes(result, labels)
+    return [Picture("gan-counterfactuals-parts", figure, _PARTS, data=table, alt=alt, aside=True)]
 
 
 def _units(source: Source, examples: list[dict[str, Any]], tuned: pd.DataFrame) -> list[Picture]:
@@ -125,7 +138,9 @@ def _units(source: Source, examples: list[dict[str, Any]], tuned: pd.DataFrame) 
     if tuned.empty:
         return []
     arrays, rows = source.arrays("gan_counterfactuals", "tuned"), [[] for _ in examples]
-    for k, row in enumerate(records(tuned)):
+    tuned = leaders_first(source, tuned.assign(index=range(len(tuned))))
+    for row in records(tuned):
+        k = row["index"]
         of_unit = {name: values[k] for name, values in arrays.items()}
         target = examples[row["example"]]["target"]
         partless = source.facts.partless
@@ -134,29 +149,43 @@ def _units(source: Source, examples: list[dict[str, Any]], tuned: pd.DataFrame) 
     blocks = [Block(title, "", units) for title, units in zip(titles, rows, strict=True) if units]
     shown = records(tuned)
     told = [verdicts(shown), _UNITS + (_ANSWERED if source.facts.partless else _OUTLINED)]
-    caption = " ".join(filter(None, [*told, each_arrived(source, shown), which_way(source)]))
-    return [Picture("gan-counterfactuals-units", trajectories(blocks), caption, "photo")]
+    told += [strip_words([row for block in blocks for row in block.rows]), each_arrived(source, shown)]
+    caption = sentences(*told, which_way(source))
+    alt = f"Strips of images, a row per unit: {listing([row.name for block in blocks for row in block.rows])}."
+    return [Picture("gan-counterfactuals-units", trajectories(blocks), caption, "photo", tuned, alt)]
 
 
 def _unit(source: Source, row: dict[str, Any], arrays: dict[str, np.ndarray]) -> Row:
     """One unit from its row of the table "tuned" and its arrays."""
-    name, image, flat = f"unit {row['unit']}", arrays["image"], np.zeros(len(arrays["image"]))
+    name, image, flat, marks = (
+        f"unit {row['unit']}",
+        arrays["image"],
+        np.zeros(len(arrays["image"])),
+        _marks(row, arrays),
+    )
     if not row["label"]:
-        return Row(name, "", image, None, flat, "–", "#9aa4ae")
+        return Row(name, "", image, None, flat, "–", "#9aa4ae", **marks)
     label, told = label_names(source).index(row["label"]), f"{plain(row['label'])}\n{row['measure']}"
     values = arrays["measures"][:, label, MEASURES.index(row["measure"])]
     curve = values - values[0] if np.isfinite(values[0]) else flat
     curve, change = curve / (np.nanmax(np.abs(curve)) or 1.0), changed(row["measure"], row["measured"])
-    return Row(name, told, image, arrays["mask"] == 1 + label, curve, change, colours(source)[row["label"]])
+    return Row(name, told, image, arrays["mask"] == 1 + label, curve, change, colours(source)[row["label"]], **marks)
 
 
 def _answer(source: Source, row: dict[str, Any], arrays: dict[str, np.ndarray], target: str) -> Row:
     """One unit with the probability of the target, where no parts are named."""
-    names = source.facts.class_names
-    p = arrays["probability"][:, names.index(target)]
+    names, marks = source.facts.class_names, _marks(row, arrays)
+    p, colour = arrays["probability"][:, names.index(target)], class_colours(names)[target]
     curve, corner = p - p[0], [f"{value:.2f}" for value in p]
     change = signed(float(curve[-1]))
-    return Row(f"unit {row['unit']}", "", arrays["image"], None, curve, change, class_colours(names)[target], corner)
+    return Row(f"unit {row['unit']}", "", arrays["image"], None, curve, change, colour, corner, **marks)
+
+
+def _marks(row: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Which image is framed, and which are veiled, as far as it is known."""
+    value = np.linspace(row["minimum"], row["maximum"], len(arrays["image"]))
+    unperturbed = nearest_step(value, row.get("activation", np.nan))
+    return {"unperturbed": unperturbed, "beyond": (arrays["beyond"] == 1).tolist() if "beyond" in arrays else ()}
 
 
 means_as_metrics("gan_counterfactuals", "samples", "arrived", "w_distance", "r_distance")

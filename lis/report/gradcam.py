@@ -27,7 +27,8 @@ _BARS = 6
 _HEADS = ("original", "before", "after", "counterfactual")
 _CAPTION = (
     "GradCAM for the target (from the last map of the convolutions, on one scale per row) over the original, the two "
-    "images beside the boundary, and the counterfactual."
+    "images beside the boundary, and the counterfactual. A picture that stays grey has less than 20 % of the row's "
+    "largest heat: little in it makes the target more likely, as is to be expected of an original."
 )
 _CHANGES = (
     f" Right: the parts that change most in {listing(list(TOLD))} over the step across the boundary, as a share of the "
@@ -36,6 +37,10 @@ _CHANGES = (
 _NAME, _BARS_WIDTH, _LABELS = 1.0, 2.5, 1.45
 """Inches of the names at the left, of the bars, and of what stands left of them."""
 _GAP, _HEAD, _FOOT = 0.1, 0.3, 0.32
+_FAINT = 0.2
+"""Share of the largest heat of a row below which a picture counts as one without heat."""
+_NOTHING = "grey: little here\nspeaks for the target"
+"""Written into such a picture."""
 _STRENGTH = 0.62
 """How much of a picture its heat covers where it is largest."""
 
@@ -52,9 +57,23 @@ def gradcam(source: Source) -> Section | None:
     names = [arrow(row["origin"], row["target"]).replace(" →", "\n→") for row in rows]
     drawn = [Heatmap(name, heat["image"][k], heat["heat"][k, :, 1], _bars(source, k)) for k, name in enumerate(names)]
     caption = _CAPTION + _CHANGES * any(row.bars for row in drawn)
-    figure = Picture("gradcam", gradcam_figure(drawn, _HEADS), caption, "photo")
+    table = source.table("gradcam", "heat")
+    alt = f"Heat maps over four images of each of {counted(len(drawn), 'counterfactual')}, beside bars of the parts."
+    figure = Picture("gradcam", gradcam_figure(drawn, _HEADS), caption, "photo", table, alt)
     tables = [_table(source)] if label_names(source) else []
-    return Section("GradCAM at the boundary", _lead(source), [figure], tables)
+    return Section("GradCAM at the boundary", _lead(source), [figure], tables, finding=_finding(source))
+
+
+def _finding(source: Source) -> str:
+    """How much of the heat lies on the background, and of the frame; empty without parts or heat."""
+    rows = where(source.table("gradcam", "heat"), image="after", of="target", label=BACKGROUND)
+    background, area = (column(rows, name) for name in ("share", "area"))
+    if not len(background) or not label_names(source):
+        return ""
+    return (
+        f"GradCAM lays {share(background.mean())} of its heat on the background, which is {share(area.mean())} of the "
+        "frame"
+    )
 
 
 def _bars(source: Source, trajectory: int) -> list[Bar]:
@@ -163,11 +182,19 @@ def gradcam_figure(rows: Sequence[Heatmap], heads: Sequence[str]) -> Figure:
         write(left, -0.1 / (count * cell), 0.5, plain(row.name), size=9, ha="right", va="center")
         for index, text in enumerate(heads if at == 0 else ()):
             write(left, (index + 0.5) / count, 1 + 0.05 / cell, text, size=8.5, color=MUTED, ha="center")
+        for index, heat in enumerate(row.heat):
+            if heat.max() <= _FAINT * row.heat.max():
+                _tell_grey(left, (index + 0.5) / count)
         if most:
             start = _NAME + count * cell + _LABELS
             right = axes_at(figure, start + _GAP, top, WIDE - start - 0.25, each - 0.22)
             _draw_bars(right, row.bars, at == len(rows) - 1)
     return figure
+
+
+def _tell_grey(axis: Axes, x: float) -> None:
+    box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "alpha": 0.85, "linewidth": 0}
+    write(axis, x, 0.04, _NOTHING, size=8, color=INK, ha="center", va="bottom", bbox=box)
 
 
 def _heated(image: np.ndarray, heat: np.ndarray, most: float) -> np.ndarray:

@@ -17,7 +17,7 @@ from lis.report.section import Picture, Section, Table, crossed, section
 from lis.report.source import Source
 from lis.report.style import INK, LINK_RED, PAIRING, RULE, WIDE, label_colours, plain
 from lis.report.tables import records, where
-from lis.report.wording import number, share, words, wrapped
+from lis.report.wording import counted, number, share, words, wrapped
 
 _MOST = 12
 """Pictures that are shown."""
@@ -55,7 +55,11 @@ def images(source: Source) -> Section:
     columns = ["file", "pixels", "answer", "after the cycle", "distance in R", "in W", ""]
     tables = [Table(_FILES, columns, [_file(row) for row in records(table)])]
     tables += [_areas(source, facts, used)] if facts["labels"] else []
-    return Section("Own images", _lead(used, facts), [Picture("images", figure, caption + more, "photo")], tables)
+    alt = f"Rows of {counted(min(len(used), _MOST), 'picture')}: each beside its cycled image, answers and distances."
+    pictures = [Picture("images", figure, caption + more, "photo", table, alt)]
+    off = np.count_nonzero(used["off"])
+    finding = f"{off} of {counted(len(used), 'picture')} {'lies' if off == 1 else 'lie'} off what the generator makes"
+    return Section("Own images", _lead(used, facts), pictures, tables, finding=finding)
 
 
 def _rows(source: Source, used: pd.DataFrame, facts: dict[str, Any]) -> list[Row]:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from lis.report.marks import axes_at, bare, enlarged, note, picture, write
+from lis.report.strips import LEAST, frame, room, thinned, veiled
 from lis.report.style import INK, LINK_RED, MUTED, RULE, WIDE, class_colours, link_colour, plain
 from lis.report.wording import number, signed, wrapped
 
@@ -31,14 +32,12 @@ _NARROW = 4
 """Examples per class up to which two blocks stand side by side."""
 _MOST = 6
 """Strips per unit that are shown, where there are not more classes."""
-_SHORT = 7
-"""Steps up to which two units stand side by side."""
-_NAME, _CURVE, _TOP, _BOTTOM = 0.95, 1.15, 0.34, 0.34
+_NAME, _CURVE, _TOP, _BOTTOM = 0.95, 2.0, 0.34, 0.34
 """Inches left, right, above and below the images of a unit."""
 _CURVE_GAP, _CHANGE = 0.10, 0.42
 """Inches of the right margin before and after the curve."""
-_IMAGE_CELL = 0.68
-"""Largest side of an image in inches."""
+MOST_STEPS = room(WIDE - _NAME - _CURVE)
+"""Images of a row of a unit."""
 
 
 def reconstructions(
@@ -158,6 +157,15 @@ class Block:
     """`[rows, steps]` bool: the classifier's answer is another than at the first step."""
     ends: tuple[float, float]
     """The unit's smallest and largest activation."""
+    unperturbed: Sequence[int | None] = ()
+    """The step of each row that is nearest to the sample itself, which is framed; empty: it is not known."""
+    beyond: np.ndarray | None = None
+    """Whether w lies beyond 99 % of held-out training samples, `[rows, steps]` bool; None: it is not known."""
+
+    def drawn(self, row: int) -> list[int]:
+        """The steps of a row whose images are drawn."""
+        marked = self.unperturbed[row] if len(self.unperturbed) else None
+        return thinned(self.image.shape[1], MOST_STEPS, marked)
 
 
 def rows_pictured(class_names: Sequence[str], most: int = _MOST) -> list[int]:
@@ -176,25 +184,35 @@ def traversals(blocks: Sequence[Block], class_names: Sequence[str]) -> Figure:
     """A block per unit, a row per sample: images from the smallest to the largest activation, and the curve of p.
 
     Args:
-        blocks: units, each with as many rows and steps.
+        blocks: units, each with as many rows and steps; no more than `MOST_STEPS` are drawn.
         class_names: the run's classes, which fix the colours.
     """
-    rows, steps = blocks[0].image.shape[:2]
-    columns = 2 if steps <= _SHORT and len(blocks) > 1 else 1
-    cell = min(_IMAGE_CELL, (WIDE / columns - _NAME - _CURVE) / steps)
-    height = _TOP + rows * cell + _BOTTOM
-    figure = Figure(figsize=(WIDE, -(-len(blocks) // columns) * height))
+    rows, steps = len(blocks[0].image), min(MOST_STEPS, blocks[0].image.shape[1])
+    height = _TOP + rows * LEAST + _BOTTOM
+    figure = Figure(figsize=(_NAME + steps * LEAST + _CURVE, len(blocks) * height))
     colours = class_colours(class_names)
     for index, block in enumerate(blocks):
-        left, top = index % columns * WIDE / columns + _NAME, index // columns * height + _TOP
-        axis = axes_at(figure, left, top, steps * cell, rows * cell)
-        picture(axis, mosaic(list(block.image)))
-        _write(axis, block, steps * cell, rows * cell)
+        top, right = index * height + _TOP, _NAME + steps * LEAST + _CURVE_GAP
+        axis = axes_at(figure, _NAME, top, steps * LEAST, rows * LEAST)
+        picture(axis, mosaic([_strip(block, row) for row in range(rows)]))
+        _write(axis, block, steps * LEAST, rows * LEAST)
         for row, name in enumerate(block.class_names):
-            right = left + steps * cell + _CURVE_GAP
-            curve = axes_at(figure, right, top + row * cell, _CURVE - _CURVE_GAP - _CHANGE, cell)
+            curve = axes_at(figure, right, top + row * LEAST, _CURVE - _CURVE_GAP - _CHANGE, LEAST)
             _curve(curve, block.probability[row], block.flipped[row], colours[name])
+            _frame(axis, block, row)
     return figure
+
+
+def _frame(axis: Axes, block: Block, row: int) -> None:
+    """Frame the image of a row that is nearest to the sample itself, where it is known."""
+    few, marked = block.drawn(row), block.unperturbed[row] if len(block.unperturbed) else None
+    if marked is not None and marked in few:
+        frame(axis, few.index(marked), row, len(few), len(block.image))
+
+
+def _strip(block: Block, row: int) -> np.ndarray:
+    """The images of a row that are drawn, `[k, h, w, 3]` uint8."""
+    return veiled(block.image[row], () if block.beyond is None else block.beyond[row])[block.drawn(row)]
 
 
 def _write(axis: Axes, block: Block, width: float, height: float) -> None:

@@ -18,12 +18,13 @@ from lis.motion.tuned import tuned_units
 from lis.report.animations import motion_names
 from lis.report.arrival import arrivals, verdicts, which_way
 from lis.report.fields import FieldRow, PathRow, fields, paths
+from lis.report.leaders import leaders_first
 from lis.report.marks import ONE_SIDED, dots, heat, matrix, names_down, padded
 from lis.report.section import Picture, Section, Table, crossed, metrics, section
 from lis.report.source import Source
 from lis.report.style import INK, RULE, SERIES, WIDE, light_grid, plain, sheet
 from lis.report.tables import column, known, largest, records, split
-from lis.report.wording import counted, listing, number, probability, words
+from lis.report.wording import counted, listing, number, probability, sentences, words
 from lis.statistics import SIGNIFICANT
 from lis.store import Artifact
 
@@ -60,24 +61,47 @@ def motion(source: Source) -> Section:
     if known(tracks, "dx").empty:
         return Section(_TITLE, f"Nothing could be aligned: {_reasons(tracks)}.")
     table = source.table("motion", "parts")
-    figures = [*_examples(source), Picture("motion-units", movement(tracks, tuned), _MOVEMENT)]
+    alt = "Left, where the middle of the figure goes in each sample; right, its rotation and scale, a line per unit."
+    figures = [*_examples(source), Picture("motion-units", movement(tracks, tuned), _MOVEMENT, data=tracks, alt=alt)]
     labels = source.json("motion", "facts")["labels"]
     if labels and not known(table, "strength").empty:
-        figures.append(Picture("motion-parts", parts(table, labels), _PARTS))
+        alt = f"A matrix of {counted(len(set(table['name'])), 'unit')} and {counted(len(labels), 'part')}."
+        figures.append(Picture("motion-parts", parts(table, labels), _PARTS, data=table, alt=alt, aside=True))
     told = records(source.table("motion", "arrival")) if source.has("motion", "arrival") else []
-    lead = " ".join(filter(None, [verdicts(told), _lead(source, tracks, tuned, table)]))
+    lead = sentences(verdicts(told), _lead(source, tracks, tuned, table))
     notes = [*_notes(source, tracks), which_way(source)]
-    return Section(_TITLE, lead, figures, [_table(tuned), *arrivals(source, told)], notes)
+    return Section(_TITLE, lead, figures, [_table(tuned), *arrivals(source, told)], notes, _finding(tuned))
+
+
+def _finding(tuned: pd.DataFrame) -> str:
+    """How many units move the whole figure alike in all samples; empty where that was not tested."""
+    if known(tuned, "q").empty:
+        return ""
+    units = {kind: set(tuned_units(tuned, kind)["name"]) for kind in ("translation", "rotation", "scale")}
+    count, of = len(set().union(*units.values())), counted(len(set(tuned["name"])), "unit")
+    if not count:
+        return f"None of {of} moves the whole figure alike in all samples"
+    return f"{count} of {of} {'moves' if count == 1 else 'move'} the whole figure alike in all samples"
 
 
 def _examples(source: Source) -> list[Picture]:
     """The figures of single units; none where no unit is shown."""
     arrays = source.arrays("motion", "examples")
     rows: dict[str, list[Any]] = {"fields": [], "trajectories": []}
-    for k, row in enumerate(records(source.table("motion", "examples"))):
-        rows[row["figure"]].append(_row(row, {name: values[k] for name, values in arrays.items()}))
+    table = source.table("motion", "examples").assign(index=lambda x: range(len(x)))
+    if source.has("motion", "arrival"):
+        arrived = source.table("motion", "arrival")[["name", "own", "others"]]
+        table = leaders_first(source, table.merge(arrived, on="name", how="left"))
+    for row in records(table):
+        rows[row["figure"]].append(_row(row, {name: values[row["index"]] for name, values in arrays.items()}))
     drawings = ("motion-fields", fields, rows["fields"], _FIELDS), ("motion-paths", paths, rows["trajectories"], _PATHS)
-    return [Picture(name, draw(lines), caption, "photo") for name, draw, lines, caption in drawings if lines]
+    return [
+        Picture(
+            name, draw(lines), caption, "photo", table, f"{caption.split('.')[0]}: {listing([x.name for x in lines])}."
+        )
+        for name, draw, lines, caption in drawings
+        if lines
+    ]
 
 
 def _row(row: dict[str, Any], one: dict[str, np.ndarray]) -> FieldRow | PathRow:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,44 +16,70 @@ from lis.report.layouts import mosaic
 from lis.report.marks import axes_at, bare, enlarged, padded, picture, write
 from lis.report.section import Picture
 from lis.report.source import Source, colours, label_names
+from lis.report.strips import FRAMED, LEAST, VEILED, frame, nearest_step, room, thinned, thinning, veiled
 from lis.report.style import INK, MUTED, RULE, WIDE, class_colours, plain
 from lis.report.tables import records, split, where
-from lis.report.wording import OTHER_UNITS, changed, number
+from lis.report.wording import OTHER_UNITS, changed, number, sentences
 
 HOW_TO_READ = (
     f"From left to right a unit goes from its smallest to its largest activation. {OTHER_UNITS} (see “What arrives”). "
     "The label is outlined; the curve is the measure's change from the first image (grey line: none) on one scale per "
     "block, with the last value at the right and gaps where the label is absent. Of all samples, the one whose change "
-    "is nearest to the unit's mean is shown; units whose change less than half of the samples have are passed over."
+    "is nearest to the unit's mean is shown; units whose change less than half of the samples have are passed over, "
+    "and units whose pictures say little of themselves come last (see “What arrives”)."
 )
 """Of figures whose rows have an outlined label."""
 THROUGH_CLASSES = ("transfer", "shared")
 """Figures with one unit per block and a class per row."""
-_SHORT = 7
-"""Steps up to which two blocks stand side by side."""
-_NAME, _CURVE, _TOP, _BOTTOM = 0.95, 1.35, 0.36, 0.12
+_NAME, _CURVE, _TOP, _BOTTOM = 0.95, 2.2, 0.36, 0.12
 """Inches left, right, above and below the images of a block."""
-_GAP, _CHANGE = 0.10, 0.58
+_GAP, _CHANGE = 0.10, 0.76
 """Inches of the right margin before and after the curve."""
-_CELL = {1: 0.9, 2: 0.72}
-"""Largest side of an image in inches, for one and for two columns of blocks."""
+MOST = room(WIDE - _NAME - _CURVE)
+"""Images of a row."""
 
 
-def pictured(source: Source, figure: str, name: str, caption: str) -> list[Picture]:
-    """A figure of the stage "pictures"; none where it holds no such rows.
+def pictured(source: Source, figure: str, name: str, caption: str, aside: bool = False) -> list[Picture]:
+    """A figure of the stage "pictures", and one that folds away with all but the first row of each block; none where
+    it holds no such rows.
 
     Args:
         source: the run.
         figure: what it is called in the table "pictures".
         name: of the file.
         caption: how it is read.
+        aside: whether it folds away.
     """
     result = blocks(source, figure)
     if not result:
         return []
-    rows = records(where(source.table("pictures", "pictures"), figure=figure, step=0))
-    told = [verdicts(rows), caption, each_arrived(source, rows), which_way(source)]
-    return [Picture(name, trajectories(result), " ".join(filter(None, told)), "photo")]
+    table = where(source.table("pictures", "pictures"), figure=figure)
+    rows = records(where(table, step=0))
+    told = [verdicts(rows), caption, strip_words([row for block in result for row in block.rows])]
+    told += [each_arrived(source, rows), which_way(source)]
+    whole = figure in THROUGH_CLASSES or len(result) == 1
+    first = result if whole else [replace(block, rows=block.rows[:1]) for block in result]
+    others = [] if whole else [replace(block, rows=block.rows[1:]) for block in result if len(block.rows) > 1]
+    pictures = [Picture(name, trajectories(first), sentences(*told), "photo", table, _alt(first), aside)]
+    if others:
+        more = f"The other rows of the figure above. {strip_words(others[0].rows)}".strip()
+        pictures.append(Picture(f"{name}-more", trajectories(others), more, "photo", table, _alt(others), aside=True))
+    return pictures
+
+
+def _alt(blocks: Sequence[Block]) -> str:
+    """What a figure shows, and what changes in its first row."""
+    first = blocks[0].rows[0]
+    told = ", ".join(filter(None, [blocks[0].title, *f"{first.name}\n{first.detail}".split("\n")]))
+    count = sum(len(block.rows) for block in blocks)
+    return f"{count} rows of images, units from their smallest to their largest activation; {told}: {first.change}."
+
+
+def strip_words(rows: Sequence[Row]) -> str:
+    """What of rows is left out, framed and veiled, for their caption."""
+    left_out = thinning(len(rows[0].image), len(rows[0].drawn))
+    framed = FRAMED * any(row.unperturbed is not None for row in rows)
+    return (left_out + framed + VEILED * any(any(row.beyond) for row in rows)).strip()
 
 
 def blocks(source: Source, figure: str) -> list[Block]:
@@ -92,6 +118,8 @@ def _row(source: Source, table: pd.DataFrame, arrays: dict[str, np.ndarray]) -> 
         "name": name,
         "image": arrays["image"][first["picture"]],
         "curve": np.asarray(table["change"], dtype=float),
+        "unperturbed": nearest_step(np.asarray(table["value"], dtype=float), first.get("activation", np.nan)),
+        "beyond": [row.get("step_beyond") == 1 for row in records(table)],
         "change": changed(first["measure"], last["change"]),
     }
     if label:
@@ -124,6 +152,15 @@ class Row:
     """Written into the upper left corner of each image; empty: nothing is."""
     flipped: np.ndarray | None = None
     """`[t]` bool: these dots of the curve are open."""
+    unperturbed: int | None = None
+    """The step that is nearest to the sample itself, which is framed; None: it is not known."""
+    beyond: Sequence[bool] = ()
+    """Whether w of each step lies beyond 99 % of held-out training samples, `[t]`; empty: it is not known."""
+
+    @property
+    def drawn(self) -> list[int]:
+        """The steps whose images are drawn."""
+        return thinned(len(self.image), MOST, self.unperturbed)
 
 
 @dataclass(frozen=True)
@@ -139,24 +176,20 @@ def trajectories(blocks: Sequence[Block]) -> Figure:
     """Blocks of rows: images from the smallest to the largest activation, and the curve of what changes.
 
     Args:
-        blocks: as many steps in each; two stand side by side where the steps are few.
+        blocks: as many steps in each; no more than `MOST` are drawn.
     """
-    steps = len(blocks[0].rows[0].image)
-    columns = 2 if steps <= _SHORT and len(blocks) > 1 else 1
-    cell = min(_CELL[columns], (WIDE / columns - _NAME - _CURVE) / steps)
-    lines = [blocks[k : k + columns] for k in range(0, len(blocks), columns)]
-    tall = [_TOP + max(len(block.rows) for block in line) * cell + _BOTTOM for line in lines]
-    figure = Figure(figsize=(WIDE if len(blocks) > 1 else _NAME + steps * cell + _CURVE, sum(tall)))
-    for line, top in zip(lines, np.cumsum([0.0, *tall[:-1]]), strict=True):
-        for index, block in enumerate(line):
-            _draw_block(figure, block, index * WIDE / columns + _NAME, float(top) + _TOP, cell)
+    steps = min(MOST, len(blocks[0].rows[0].image))
+    tall = [_TOP + len(block.rows) * LEAST + _BOTTOM for block in blocks]
+    figure = Figure(figsize=(_NAME + steps * LEAST + _CURVE, sum(tall)))
+    for block, top in zip(blocks, np.cumsum([0.0, *tall[:-1]]), strict=True):
+        _draw_block(figure, block, _NAME, float(top) + _TOP, LEAST)
     return figure
 
 
 def _draw_block(figure: Figure, block: Block, left: float, top: float, cell: float) -> None:
-    steps, count = len(block.rows[0].image), len(block.rows)
+    steps, count = len(block.rows[0].drawn), len(block.rows)
     axis = axes_at(figure, left, top, steps * cell, count * cell)
-    picture(axis, mosaic([row.image for row in block.rows]))
+    picture(axis, mosaic([veiled(row.image, row.beyond)[row.drawn] for row in block.rows]))
     width, height = steps * cell, count * cell
     above = 1 + 0.08 / height
     write(axis, 0, above, block.title, size=10, weight="bold", va="bottom")
@@ -166,26 +199,28 @@ def _draw_block(figure: Figure, block: Block, left: float, top: float, cell: flo
     for at, row in enumerate(block.rows):
         x, y = -0.09 / width, 1 - (at + 0.5) / count
         write(axis, x, y, row.name, va="bottom" if row.detail else "center", size=8.5, ha="right")
-        write(axis, x, y - 0.004, row.detail, va="top", size=7.5, color=MUTED, linespacing=1.2, ha="right")
+        write(axis, x, y - 0.004, row.detail, va="top", size=8, color=MUTED, linespacing=1.2, ha="right")
         _draw_over(axis, row, at)
+        if row.unperturbed in row.drawn:
+            frame(axis, row.drawn.index(row.unperturbed), at, steps, count)
         curve = axes_at(figure, left + width + _GAP, top + at * cell, _CURVE - _GAP - _CHANGE, cell)
         _curve(curve, row, limits)
 
 
 def _draw_over(axis: Axes, row: Row, at: int) -> None:
     """Outlines, and the text in the upper left corners, of the images of a row."""
-    side, whole = len(enlarged(row.image[0])), axis.images[0].get_size()[1]
-    stride = (whole - side) / max(len(row.image) - 1, 1)
+    side, whole, few = len(enlarged(row.image[0])), axis.images[0].get_size()[1], row.drawn
+    stride = (whole - side) / max(len(few) - 1, 1)
     corner = {"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.8, "linewidth": 0}
-    for step, text in enumerate(row.corner):
+    for step, text in enumerate([row.corner[at] for at in few] if row.corner else ()):
         index = ((step + 0.05) * stride, (at + 0.06) * stride)
-        axis.text(*index, text, size=6.5, color=INK, va="top", ha="left", bbox=corner)
-    for step, mask in enumerate(() if row.mask is None else row.mask):
+        axis.text(*index, text, size=8, color=INK, va="top", ha="left", bbox=corner)
+    for step, mask in enumerate(() if row.mask is None else row.mask[few]):
         if mask.any():
-            _outline(axis, mask, (step * stride, at * stride), side, row.colour)
+            outline(axis, mask, (step * stride, at * stride), side, row.colour)
 
 
-def _outline(axis: Axes, mask: np.ndarray, corner: tuple[float, float], side: float, colour: str) -> None:
+def outline(axis: Axes, mask: np.ndarray, corner: tuple[float, float], side: float, colour: str) -> None:
     """The outline of a mask in an image whose upper left corner and side are given in pixels; white under colour."""
     spots = ((np.arange(-1, n + 1) + 0.5).clip(0, n) / n * side for n in mask.shape)
     y, x = (low + spot - 0.5 for low, spot in zip(corner[::-1], spots, strict=True))

@@ -14,13 +14,13 @@ from lis.report.marks import picture
 from lis.report.section import Picture
 from lis.report.source import Source
 from lis.report.style import INK, LINK_RED, MUTED, PANEL, WIDE, plain, styled
-from lis.report.wording import share, times
+from lis.report.wording import sentences, share, times
 
 Point = tuple[float, float]
 _HEIGHT = 4.5
 _TOP, _BOTTOM, _LANE = 3.22, 1.52, 0.42
 """Heights in inches of the row of the original, of the cycled row, and of the link's way back."""
-_W, _GENERATOR, _IMAGE, _CLASSIFIER, _R = 2.62, (3.2, 4.62), 5.72, (6.85, 8.27), 9.1
+_W, _GENERATOR, _IMAGE, _CLASSIFIER, _R = 2.62, (3.2, 4.62), 5.72, (7.2, 8.55), 9.25
 
 
 def drawing(source: Source) -> list[Picture]:
@@ -31,14 +31,22 @@ def drawing(source: Source) -> list[Picture]:
     image, cycled = arrays["image"], arrays["cycled"]
     if not len(image):
         return []
-    error = ((image.astype(float) - cycled.astype(float)) ** 2).mean(axis=(1, 2, 3))
-    chosen = int(np.argsort(error)[len(error) // 2])  # nothing is picked by hand
+    chosen = median_example(image, cycled)
     caption = (
         f"What was run. A generated image I is read by the classifier; the link (red) takes the activations r back to "
         f"W, and the generator shows w̃ as Ĩ. Of the {len(image)} examples below, this one has the median pixel error."
     )
     figure = schematic(_wiring(source), image[chosen], cycled[chosen])
-    return [Picture("schematic", figure, caption, "drawing")]
+    alt = (
+        "z and c to w, through the generator to an image, through the classifier to r, and by the link back to w̃ and Ĩ."
+    )
+    return [Picture("schematic", figure, sentences(caption, _ceiling(source)), "drawing", alt=alt)]
+
+
+def median_example(image: np.ndarray, cycled: np.ndarray) -> int:
+    """Which of images `[n, h, w, 3]` uint8 has the median pixel error after the cycle; the upper of two."""
+    error = ((image.astype(float) - cycled.astype(float)) ** 2).mean(axis=(1, 2, 3))
+    return int(np.argsort(error, kind="stable")[len(error) // 2])
 
 
 def _wiring(source: Source) -> Wiring:
@@ -59,6 +67,24 @@ def _wiring(source: Source) -> Wiring:
         in_w=_beside(source, "mse_w", "the MSE"),
         in_image=_beside(source, "pixel_l2", "pixel L2"),
         class_kept="" if same is None else f"class kept: {share(same['kept'])}",
+        rank=rank_of_w(source),
+    )
+
+
+def rank_of_w(source: Source) -> int:
+    """Dimensions in which w of the training pairs varies within a class; 0 where that was not computed."""
+    return source.arrays("directions", "forward")["axes"].shape[1] if source.has("directions", "forward") else 0
+
+
+def _ceiling(source: Source) -> str:
+    """How much of R can be shown at most, in a sentence; nothing where the rank of W is not known."""
+    rank, facts = rank_of_w(source), source.facts
+    if not rank:
+        return ""
+    return (
+        f"Within a class w varies in {rank} of its {facts.w_dim} dimensions: of {facts.units} units no more than "
+        f"{min(rank, facts.units)} ({share(min(1.0, rank / facts.units))}) can change independently of each other in "
+        "what is shown."
     )
 
 
@@ -84,6 +110,8 @@ class Wiring:
     in_w: str = ""
     in_image: str = ""
     class_kept: str = ""
+    rank: int = 0
+    """Dimensions in which w varies within a class; 0: it is not known."""
 
 
 @styled
@@ -113,7 +141,8 @@ def _forward(axis: Axes, wiring: Wiring) -> None:
     _funnel(axis, _CLASSIFIER, _TOP, (0.8, 0.45), ("classifier", plain(wiring.classifier)))
     _arrow(axis, (_CLASSIFIER[1], _TOP), (_R - 0.12, _TOP))
     _vector(axis, (_R, _TOP), r"$r$", INK, left=False)
-    axis.text(_W, _TOP + 0.82, f"{wiring.w_dim} dimensions", **_small())
+    varies = f",\n{wiring.rank} vary in a class" if wiring.rank else ""
+    axis.text(_W, _TOP + (0.82 if not varies else 0.89), f"{wiring.w_dim} dimensions{varies}", **_small())
     axis.text(_R, _TOP + 0.82, f"{wiring.units} units", **_small())
     axis.text(_R + 0.28, _TOP - 0.3, "penultimate\nlayer", **_small("left"))
 

@@ -13,16 +13,18 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from lis.quantify.measures import MEASURES, TOLD
-from lis.report.layouts import mosaic, overlay
-from lis.report.marks import axes_at, bare, picture
+from lis.report.evolution import DISTANCES, MOST_NAMED, Course, evolution
+from lis.report.marks import bare, picture
+from lis.report.noise import noise_ratio, noise_std
 from lis.report.section import Picture, Section, Table, section
 from lis.report.source import Source
-from lis.report.style import INK, MUTED, RULE, WIDE, class_colours, label_colours, light_grid, plain
-from lis.report.tables import known, records, split, where
+from lis.report.strips import VEILED, room, thinned, thinning, veiled
+from lis.report.style import INK, MUTED, WIDE, class_colours, label_colours, plain
+from lis.report.tables import known, records, where
 from lis.report.wording import arrow, changed, counted, listing, number, share, words
 
 FEW = 9
-"""Images of a sequence."""
+"""Images above the curves."""
 _JUMPS = 3
 """Parts per trajectory that are listed."""
 _CROSSINGS = (
@@ -31,7 +33,7 @@ _CROSSINGS = (
 )
 _SEQUENCES = (
     "Images from the original (0) along Δr to the counterfactual (1) and beyond; dashed: where the answer becomes the "
-    "target. In the corner: the probability of the target; the frame has the colour of the answer."
+    "target. In the corner: the probability of the target; the frame has the colour of the answer. "
 )
 _EVOLUTION = (
     "Above: images{masks}, with the probability of the target and a bar in the colour of the answer. Below: the "
@@ -39,20 +41,12 @@ _EVOLUTION = (
 )
 _MASKS = " and their parts"
 _CHANGES = (
-    ", and the change of every part from the original (over its largest on the path), those that are too small left out"
+    ", and the change of every part from the original, all on one scale per measure. A part's noise is what "
+    "neighbouring steps differ by, 1.4826 · median |second difference| / √6: bands are ± that of the line, the bar at "
+    f"the right that of the median part. In colour, at most {MOST_NAMED} a panel: parts that change by more than noise "
+    "alone would in 19 of 20 lines, the largest in units of their noise; thin and grey, and cut off where they leave "
+    "the panel: all others; parts that are too small are left out"
 )
-_SIDE = 0.98
-"""Largest side of an image in inches."""
-_PANEL = 2.0
-"""Height of a line of panels with its names in inches."""
-_COLUMNS = 3
-_TINT = 0.35
-_HEAD = 0.62
-"""Inches above the images: the title, the probabilities, the answers."""
-TARGET = "#009e73"
-"""The probability of the target, green as in the paper."""
-DISTANCES = {"mse": ("MSE", "#4d4d4d"), "lpips": ("LPIPS", "#8c6d31"), "moco": ("MoCo v2", "#7a5195")}
-"""Name and colour of what tells two images apart."""
 _NAME = 1.05
 """Inches left and right of the images."""
 _CELL = 1.25
@@ -61,6 +55,8 @@ _GAP, _FRAME = 0.09, 2.6
 """Between images, as a share of their side; width of a frame in points."""
 _CROSSINGS_HEAD, _FOOT = 0.26, 0.36
 """Inches above and below the images."""
+MOST = room((WIDE - 2 * _NAME) / (1 + _GAP))
+"""Images of a row."""
 OTHER = "#8d99a5"
 """The frame of an answer that is none of the run's classes."""
 
@@ -71,47 +67,69 @@ def across_the_boundary(source: Source) -> Section:
     table, title = source.table("trajectories", "trajectories"), "Across the decision boundary"
     if table.empty:
         return Section(title, "No counterfactual reached its target, so that there is no way to look at.")
-    colours, rows = class_colours(source.facts.class_names), records(table)
+    rows = records(table)
+    pictures = [_beside(source, rows), _sequences(source, rows), *(_evolution(source, row) for row in rows)]
+    return Section(title, _lead(source, rows), pictures, _jumps(source, rows), _notes(source), _finding(source, rows))
+
+
+def _beside(source: Source, rows: list[dict[str, Any]]) -> Picture:
+    """The original, the two images beside the boundary, and the counterfactual of each trajectory."""
     arrays, around = (source.arrays("trajectories", name) for name in ("trajectories", "around"))
-    position, steps = arrays["position"], split(source.table("trajectories", "steps"), "trajectory")
-    few, whole = _evenly(len(position)), int(np.abs(position - 1).argmin())
-    beside, sequences = [], []
+    whole, steps = int(np.abs(arrays["position"] - 1).argmin()), source.table("trajectories", "steps")
+    lines = []
     for row in rows:
-        k, pair, one = row["trajectory"], (row["origin"], row["target"]), records(steps[row["trajectory"]])
-        image, p = (arrays["image"][k], [step["probability"] for step in one])
-        images = np.stack([image[0], *around["image"][k], image[whole]])
-        probability = np.array([p[0], *around["probability"][k, :, row["target_index"]], p[whole]])
-        answers = [one[0]["prediction"], row["before_answer"], row["after_answer"], one[whole]["prediction"]]
-        beside.append(Crossing(*pair, images, probability, answers, boundary=2))
-        after, answers = int(np.searchsorted(position[few], row["boundary"])), [one[step]["prediction"] for step in few]
+        k, of_row = row["trajectory"], records(where(steps, trajectory=row["trajectory"]))
+        ends, target = [of_row[0], of_row[whole]], row["target_index"]
+        images = np.stack([arrays["image"][k, 0], *around["image"][k], arrays["image"][k, whole]])
+        p = [ends[0]["probability"], *around["probability"][k, :, target], ends[1]["probability"]]
+        answers = [ends[0]["prediction"], row["before_answer"], row["after_answer"], ends[1]["prediction"]]
+        lines.append(Crossing(row["origin"], row["target"], images, np.array(p), answers, boundary=2))
+    figure = crossings(
+        lines, ["original", "before", "after", "counterfactual"], class_colours(source.facts.class_names)
+    )
+    alt = f"{_ways(rows)}: the image hardly differs between the two sides of the boundary, where the answer turns."
+    return Picture("counterfactuals-crossing", figure, _CROSSINGS, "photo", source.table("trajectories", "around"), alt)
+
+
+def _sequences(source: Source, rows: list[dict[str, Any]]) -> Picture:
+    """A strip of images for each trajectory."""
+    arrays, table = source.arrays("trajectories", "trajectories"), source.table("trajectories", "steps")
+    position = arrays["position"]
+    few = thinned(len(position), MOST, int(np.abs(position - 1).argmin()))
+    lines = []
+    for row in rows:
+        steps = where(table, trajectory=row["trajectory"]).iloc[few]
+        after = int(np.searchsorted(position[few], row["boundary"]))
+        image, beyond = arrays["image"][row["trajectory"], few], _beyond(steps)
+        p, answers = np.asarray(steps["probability"], dtype=float), steps["prediction"].tolist()
         boundary = after if 0 < after < len(few) else None
-        sequences.append(Crossing(*pair, image[few], np.array(p)[few], answers, boundary))
-    heads = ["original", "before", "after", "counterfactual"]
-    positions = [number(float(at), 2) if at else "0" for at in position[few]]
-    pictures = [
-        Picture("counterfactuals-crossing", crossings(beside, heads, colours), _CROSSINGS, "photo"),
-        Picture("counterfactuals-sequence", crossings(sequences, positions, colours), _SEQUENCES, "photo"),
-        *(_evolution(source, row, arrays, few) for row in rows),
-    ]
-    return Section(title, _lead(source, rows), pictures, _jumps(source, rows), _notes(source))
+        lines.append(Crossing(row["origin"], row["target"], veiled(image, beyond), p, answers, boundary))
+    heads = ["original", *(number(float(at), 2) for at in position[few[1:]])]
+    figure = crossings(lines, heads, class_colours(source.facts.class_names))
+    caption = _SEQUENCES + thinning(len(position), len(few)) + VEILED * bool(_beyond(table).any())
+    alt = f"{_ways(rows)}: rows of {len(few)} images from the original to the counterfactual and beyond."
+    return Picture("counterfactuals-sequence", figure, caption.strip(), "photo", table, alt)
 
 
-def _evenly(steps: int) -> list[int]:
-    """At most `FEW` indices, evenly from the first to the last.
-
-    Example:
-        >>> _evenly(4), _evenly(17)
-        ([0, 1, 2, 3], [0, 2, 4, 6, 8, 10, 12, 14, 16])
-    """
-    return sorted({round(x) for x in np.linspace(0, steps - 1, min(FEW, steps)).tolist()})
+def _ways(rows: list[dict[str, Any]]) -> str:
+    return listing([f"{words(row['origin'])} to {words(row['target'])}" for row in rows])
 
 
-def _evolution(source: Source, row: dict[str, Any], arrays: dict[str, np.ndarray], few: list[int]) -> Picture:
+def _beyond(steps: pd.DataFrame) -> np.ndarray:
+    """Whether w of each row lies beyond 99 % of held-out training samples; nowhere where an older run did not tell."""
+    return steps["beyond"].to_numpy(dtype=bool) if "beyond" in steps else np.zeros(len(steps), dtype=bool)
+
+
+def _evolution(source: Source, row: dict[str, Any]) -> Picture:
     """Fig. 7C and S18 of one trajectory."""
     k, labels = row["trajectory"], source.json("trajectories", "facts")["labels"]
-    steps, table = (where(source.table("trajectories", name), trajectory=k) for name in ("steps", "measures"))
-    seen = set(where(source.table("trajectories", "jumps"), trajectory=k, interpreted=True)["label"])
-    values = {key: np.asarray(rows["normalised"], float) for key, rows in table.groupby(["measure", "label"])}
+    arrays, steps = (
+        source.arrays("trajectories", "trajectories"),
+        where(source.table("trajectories", "steps"), trajectory=k),
+    )
+    few = thinned(len(arrays["position"]), FEW)
+    noises = part_noise(source, k)
+    curves = {key: np.asarray(rows["change"], float) for key, rows in noises.groupby(["measure", "label"])}
     known = {name: np.asarray(steps[key], float) for name in DISTANCES if (key := f"{name}_normalised") in steps}
     colours = class_colours(source.facts.class_names)
     course = Course(
@@ -120,14 +138,69 @@ def _evolution(source: Source, row: dict[str, Any], arrays: dict[str, np.ndarray
         boundary=row["boundary"],
         image=arrays["image"][k, few],
         mask=arrays["mask"][k, few],
+        beyond=_beyond(steps)[few],
         pictured=arrays["position"][few],
         frames=[colours.get(str(answer), OTHER) for answer in steps["prediction"].iloc[few]],
         probability=np.asarray(steps["probability"], dtype=float),
         distances=known,
-        measures={name: {x: values[name, x] for x in labels if x in seen} for name in MEASURES},
+        measures={name: {x: curves[name, x] for x in labels if (name, x) in curves} for name in MEASURES},
     )
     caption = _EVOLUTION.format(masks=_MASKS * bool(labels), parts=_CHANGES * bool(course.known))
-    return Picture(f"counterfactuals-evolution-{k}", evolution(course, label_colours(labels)), caption)
+    caption += f" {thinning(len(steps), len(few))}{VEILED * bool(course.beyond.any())}".rstrip()
+    told = [f"{measure} of {listing(list(map(words, of)))}" for measure, of in course.named.items() if of]
+    beyond = f"beyond their noise change {'; '.join(told)}" if told else "no part changes beyond its noise"
+    alt = f"{words(row['origin'])} to {words(row['target'])}: {beyond * bool(course.known) or 'distances grow evenly'}."
+    return Picture(
+        f"counterfactuals-evolution-{k}", evolution(course, label_colours(labels)), caption, data=noises, alt=alt
+    )
+
+
+def part_noise(source: Source, trajectory: int) -> pd.DataFrame:
+    """The rows of "measures" of one trajectory, labels that are large enough, with what of their change is noise.
+
+    Columns beside those of the table: noise (`noise_std` of the change), ratio (`noise_ratio`: from 1 on it changes).
+    """
+    seen = set(where(source.table("trajectories", "jumps"), trajectory=trajectory, interpreted=True)["label"])
+    table = where(source.table("trajectories", "measures"), trajectory=trajectory)
+    table = pd.DataFrame(table[table["label"].isin(list(seen))]).drop(columns="normalised")
+    grouped = table.groupby(["measure", "label"])["change"]
+    told = {"noise": noise_std, "ratio": noise_ratio}
+    return table.assign(
+        **{name: grouped.transform(lambda x, f=f: f(x.to_numpy(dtype=float))) for name, f in told.items()}
+    )
+
+
+def _finding(source: Source, rows: list[dict[str, Any]]) -> str:
+    """What changes most beyond its noise, and whether before the answer turns or after, as a heading.
+
+    Of the areas of all parts, else of luminance, else of entropy, the largest change up to the counterfactual in units
+    of its noise; before: half of it or more is there at the boundary.
+    """
+    if not source.json("trajectories", "facts")["labels"]:
+        return ""
+    tables = {row["trajectory"]: part_noise(source, row["trajectory"]) for row in rows}
+    for measure in TOLD:
+        known = pd.concat([where(table, measure=measure) for table in tables.values()])
+        beyond = pd.DataFrame(known[(known["ratio"] >= 1) & (known["position"] <= 1)])
+        if len(beyond):
+            return _course(beyond, {row["trajectory"]: row for row in rows})
+    return "No part changes beyond its noise on the way to another answer"
+
+
+def _course(table: pd.DataFrame, rows: dict[int, dict[str, Any]]) -> str:
+    """The heading of the line with the largest ratio, and of those the largest change."""
+    size = table["change"].abs()
+    top = records(table.assign(size=size).sort_values(["ratio", "size"], ascending=False, kind="stable"))[0]
+    row, line = rows[top["trajectory"]], known(where(table, trajectory=top["trajectory"], label=top["label"]), "change")
+    position, values = (np.asarray(line[name], dtype=float) for name in ("position", "change"))
+    at, last = float(np.interp(row["boundary"], position, values)), float(values[-1])
+    when = "before" if abs(at) >= abs(last) / 2 else "mostly after"
+    told = changed(top["measure"], at if when == "before" else last)
+    way, part = (
+        f"From {words(row['origin'])} to {words(row['target'])}",
+        f"{top['measure']} of the {words(top['label'])}",
+    )
+    return f"{way} the {part} changes by {told}, {when} the answer turns"
 
 
 def _lead(source: Source, rows: list[dict[str, Any]]) -> str:
@@ -194,121 +267,6 @@ def _notes(source: Source) -> list[str]:
     ]
     failed = [f"{arrow(row['origin'], row['target'])} ({row['reason']})" for row in facts["failed"]]
     return [*notes, *([f"Not shown: {listing(failed)}."] if failed else [])]
-
-
-@dataclass(frozen=True)
-class Course:
-    """One trajectory of T images; K labels."""
-
-    title: str
-    position: np.ndarray
-    """`[T]`: 0 is the original, 1 the counterfactual."""
-    boundary: float
-    """Where the answer changes, a position."""
-    image: np.ndarray
-    """Some of the images, `[m, h, w, 3]` uint8."""
-    mask: np.ndarray
-    """Their masks, `[m, h', w']` integers, 0 background."""
-    pictured: np.ndarray
-    """Their positions, `[m]`."""
-    frames: Sequence[str]
-    """Colour of the answer to each, `[m]`."""
-    probability: np.ndarray
-    """Of the target, `[T]`."""
-    distances: Mapping[str, np.ndarray]
-    """Metric to its values over the largest, `[T]`."""
-    measures: Mapping[str, Mapping[str, np.ndarray]]
-    """Measure to label to its change over the largest |change|, `[T]`; NaN where the label is absent."""
-
-    @property
-    def known(self) -> dict[str, dict[str, np.ndarray]]:
-        """The measures and labels that have a value at any position."""
-        seen = {
-            measure: {label: values for label, values in curves.items() if np.isfinite(values).any()}
-            for measure, curves in self.measures.items()
-        }
-        return {measure: curves for measure, curves in seen.items() if curves}
-
-
-def evolution(course: Course, colours: Mapping[str, str]) -> Figure:
-    """Images above, and where parts are known their masks; below, the distances and every measure, a line per label.
-
-    Args:
-        course: what is drawn.
-        colours: label to colour, in the order of the masks' values.
-    """
-    count, known = len(course.image), course.known
-    cell = min(_SIDE, (WIDE - 0.2) / count)
-    columns = min(_COLUMNS, 1 + len(known))
-    lines = -(-(1 + len(known)) // columns)
-    top = _HEAD + (1 + bool(colours)) * cell + 0.14
-    height = top + lines * _PANEL + 0.52
-    figure = Figure(figsize=(WIDE, height))
-    _images(figure, course, list(colours.values()), cell)
-    panels = _panels(figure, 1 + len(known), columns, top)
-    panels[0].plot(course.position, course.probability, color=TARGET, linewidth=2)
-    for metric, values in course.distances.items():
-        panels[0].plot(course.position, values, color=DISTANCES[metric][1], linewidth=1.4)
-    panels[0].set(ylim=(-0.05, 1.05))
-    panels[0].set_title("image distance, probability")
-    for axis, (measure, curves) in zip(panels[1:], known.items(), strict=True):
-        axis.axhline(0, color=RULE, linewidth=0.9)
-        for label, values in curves.items():
-            axis.plot(course.position, values, color=colours[label], linewidth=1.5)
-        axis.set(ylim=(-1.12, 1.12))
-        axis.set_title(plain(measure))
-    for index, axis in enumerate(panels):
-        axis.axvline(course.boundary, color=MUTED, linestyle=(0, (2, 2)), linewidth=1.2)
-        axis.set(xlim=(course.position[0], course.position[-1]))
-        light_grid(axis, "y")
-        if index >= len(panels) - columns:
-            axis.set_xlabel("position: 0 original, 1 counterfactual")
-    _legend(figure, course, colours)
-    return figure
-
-
-def _images(figure: Figure, course: Course, inks: list[str], cell: float) -> None:
-    """The pictures, and below them the same with their parts where any are known; the answers as bars above."""
-    count, height = len(course.image), figure.get_figheight()
-    left, rows = (WIDE - count * cell) / 2, [course.image]
-    if inks:
-        rows.append(np.stack([overlay(*pair, inks, _TINT) for pair in zip(course.image, course.mask, strict=True)]))
-    tall = len(rows) * cell
-    box = (left / WIDE, 1 - (_HEAD + tall) / height, count * cell / WIDE, tall / height)
-    axis = figure.add_axes(box)
-    picture(axis, mosaic(rows))
-    bar = figure.add_axes((box[0], 1 - (_HEAD - 0.005) / height, box[2], 0.06 / height))
-    bare(bar)
-    bar.set(xlim=(0, count), ylim=(0, 1))
-    for index, (at, colour) in enumerate(zip(course.pictured, course.frames, strict=True)):
-        bar.barh(0.5, 0.94, height=1, left=index + 0.02, color=colour)
-        p = float(np.interp(at, course.position, course.probability))
-        bar.text(index + 0.5, 1.5, f"p = {p:.2f}" if index == 0 else f"{p:.2f}", size=8.5, color=MUTED, ha="center")
-    after = int(np.searchsorted(course.pictured, course.boundary))
-    if 0 < after < count:
-        wide = axis.images[0].get_size()[1]
-        axis.axvline(after / count * wide, color=INK, linestyle="--", linewidth=1.1)
-
-
-def _panels(figure: Figure, count: int, columns: int, top: float) -> list[Axes]:
-    """Axes for so many panels, `columns` in a line, below `top` inches."""
-    width, lines = (WIDE - 0.55 - 0.15) / columns, (divmod(index, columns) for index in range(count))
-    return [
-        axes_at(figure, 0.55 + column * width, top + line * _PANEL + 0.3, width - 0.45, _PANEL - 0.5)
-        for line, column in lines
-    ]
-
-
-def _legend(figure: Figure, course: Course, colours: Mapping[str, str]) -> None:
-    """Of the first panel above the labels, all in a line below."""
-    drawn = {label for curves in course.known.values() for label in curves}
-    entries = {"p(target)": TARGET} | {DISTANCES[name][0]: DISTANCES[name][1] for name in course.distances}
-    entries |= {plain(label): colour for label, colour in colours.items() if label in drawn}
-    handles = [
-        figure.axes[0].plot([], [], color=colour, linewidth=2.4, label=name)[0] for name, colour in entries.items()
-    ]
-    figure.legend(handles=handles, loc="lower center", ncols=13, fontsize=8, handlelength=1.1, columnspacing=1.1)
-    figure.text(0.5, 1 - 0.06 / figure.get_figheight(), course.title, ha="center", va="top", size=10, weight="bold")
 
 
 @dataclass(frozen=True)

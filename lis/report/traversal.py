@@ -9,11 +9,14 @@ import pandas as pd
 
 from lis.report.arrival import arrivals, arrived, verdicts, which_way
 from lis.report.layouts import Block, rows_pictured, traversals
+from lis.report.leaders import leaders_first
 from lis.report.section import Picture, Section, Table, metrics, section
 from lis.report.source import Source
+from lis.report.strips import FRAMED, VEILED, nearest_step, thinning
 from lis.report.tables import column, records, where
-from lis.report.wording import OTHER_UNITS, listing, number, share, signed, words
+from lis.report.wording import OTHER_UNITS, listing, number, sentences, share, signed, words
 from lis.store import Artifact
+from lis.units.arrival import outmoved
 
 _CAPTION = (
     "The link and the generator show what a unit stands for: from left to right it goes from its smallest to its "
@@ -24,6 +27,8 @@ _CAPTION = (
 )
 _TRUTH = " Beside the unit: the true factor that it moves most, in standard deviations (sd)."
 _ANSWER = " Beside Δp: the true factor that the answers follow, {}."
+_FIRST = 2
+"""Units that are not folded away."""
 _MOVED, _TOWARD = "moved_", "toward_"
 
 
@@ -33,14 +38,41 @@ def single_units(source: Source) -> Section:
     ranking, table = source.table("traversal", "ranking"), source.table("traversal", "traversal")
     selected = where(ranking, selected=True)
     answer = answer_factor(ranking)
-    figure = traversals(_blocks(source, selected, table, answer), source.facts.class_names)
+    blocks = _blocks(source, selected, table, answer)
     known = any(name.startswith(_MOVED) for name in ranking)
-    caption = _CAPTION + _TRUTH * known + (_ANSWER.format(words(answer)) if answer else "")
+    caption = sentences(_CAPTION + _TRUTH * known + (_ANSWER.format(words(answer)) if answer else ""), _marks(blocks))
     notes = [_ranked(source, ranking), *_followed(ranking), which_way(source)]
     rows = records(selected)
     tables = [_table(source, selected, answer), *arrivals(source, rows)]
-    lead = " ".join(filter(None, [verdicts(rows), _lead(source, selected, table)]))
-    return Section("Single units", lead, [Picture("traversals", figure, caption, "photo")], tables, notes)
+    lead = sentences(verdicts(rows), _lead(source, selected, table))
+    figures = [
+        Picture(name, traversals(some, source.facts.class_names), caption, "photo", table, _alt(some), aside)
+        for name, some, aside in (("traversals", blocks[:_FIRST], False), ("traversals-more", blocks[_FIRST:], True))
+        if some
+    ]
+    return Section("Single units", lead, figures, tables, notes, _finding(selected, source))
+
+
+def _marks(blocks: list[Block]) -> str:
+    """What is left out, framed and veiled, for the caption."""
+    steps, few = blocks[0].image.shape[1], len(blocks[0].drawn(0))
+    framed = any(step is not None for block in blocks for step in block.unperturbed)
+    beyond = any(block.beyond is not None and block.beyond.any() for block in blocks)
+    return (thinning(steps, few) + FRAMED * framed + VEILED * beyond).strip()
+
+
+def _alt(blocks: list[Block]) -> str:
+    return f"Strips of images, a block per unit: {listing([block.title for block in blocks])}."
+
+
+def _finding(selected: pd.DataFrame, source: Source) -> str:
+    """The unit that leads: how much of a class's probability it moves, or that its pictures tell nothing."""
+    top = records(leaders_first(source, selected))[0]
+    if "own" in top and outmoved(top["own"], top["others"]):
+        return "In every unit shown the other units move more than itself"
+    moved = largest(top)
+    parts = f" and the {words(moved[0])} by {signed(moved[1], 1)} sd" if moved else ""
+    return f"Unit {top['unit']} moves the probability of a sample's class by {number(top['change'], 2)}{parts}"
 
 
 def largest(row: dict[str, Any]) -> tuple[str, float] | None:
@@ -81,8 +113,8 @@ def _lead(source: Source, selected: pd.DataFrame, table: pd.DataFrame) -> str:
     samples = source.facts.settings["traversal.samples"] * len(source.facts.class_names)
     last = [row["flipped"] for row in records(where(table, step=table["step"].max()))]
     return (
-        f"Unit {top['unit']} moves the classifier most: from its smallest to its largest activation the probability of "
-        f"a sample's own class changes by {number(top['change'], 2)}, and the answer flips for "
+        f"Unit {top['unit']} moves the classifier most of those shown: from its smallest to its largest activation the "
+        f"probability of a sample's own class changes by {number(top['change'], 2)}, and the answer flips for "
         f"{round(top['flipped'] * samples)} of {samples} samples. Over all {len(selected)} units shown, it flips on "
         f"{sum(last)} of {len(last)} traversals."
     )
@@ -93,8 +125,8 @@ def _ranked(source: Source, ranking: pd.DataFrame) -> str:
     return (
         f"How the units were found: the {len(ranking)} live units with the largest step in W were set to both ends of "
         f"their range for the first {settings['traversal.samples']} test samples of each class, generated and "
-        f"classified; shown are those with the largest Δp. Other units were not looked at; the samples shown are among "
-        f"these."
+        f"classified; shown are those with the largest Δp, as far as they move more than the other units do; reached "
+        f"ones come first. Other units were not looked at; the samples shown are among these."
     )
 
 
@@ -111,9 +143,9 @@ def _factor(row: dict[str, Any]) -> str:
 
 
 def _blocks(source: Source, selected: pd.DataFrame, table: pd.DataFrame, answer: str | None) -> list[Block]:
-    images = source.arrays("traversal", "traversal")["image"]
-    units = zip(records(selected), images, strict=True)
-    return [_block(row, where(table, unit=row["unit"]), image, answer) for row, image in units]
+    images = dict(zip(selected["unit"], source.arrays("traversal", "traversal")["image"], strict=True))
+    rows = records(leaders_first(source, selected))
+    return [_block(row, where(table, unit=row["unit"]), images[row["unit"]], answer) for row in rows]
 
 
 def _block(row: dict[str, Any], table: pd.DataFrame, image: np.ndarray, answer: str | None) -> Block:
@@ -122,6 +154,8 @@ def _block(row: dict[str, Any], table: pd.DataFrame, image: np.ndarray, answer: 
     beside = f"{words(answer)} {signed(row[_MOVED + answer], 1)} sd, " if answer else ""
     names = table["class"].to_numpy().reshape(size)[:, 0].tolist()
     rows = rows_pictured(names)
+    activation = column(table, "activation").reshape(size)[:, 0] if "activation" in table else [np.nan] * size[0]
+    beyond = table["step_beyond"].to_numpy().reshape(size)[rows] == 1 if "step_beyond" in table else None
     return Block(
         title=" · ".join(filter(None, (f"unit {row['unit']}", _factor(row)))),
         detail=", ".join(filter(None, [f"{beside}Δp = {number(row['change'], 2)}", arrived(row)])),
@@ -130,6 +164,8 @@ def _block(row: dict[str, Any], table: pd.DataFrame, image: np.ndarray, answer: 
         probability=column(table, "probability").reshape(size)[rows],
         flipped=table["flipped"].to_numpy(dtype=bool).reshape(size)[rows],
         ends=(row["minimum"], row["maximum"]),
+        unperturbed=[nearest_step(column(table, "value")[: size[1]], activation[k]) for k in rows],
+        beyond=beyond,
     )
 
 

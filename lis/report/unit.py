@@ -12,15 +12,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from lis.quantify.measures import TOLD
 from lis.report.animations import animation_names
 from lis.report.arrival import arrivals, verdict, which_way
 from lis.report.layouts import mosaic, overlay
 from lis.report.marks import bare, picture, write
 from lis.report.section import Picture, Section, Table, section
 from lis.report.source import Source
+from lis.report.strips import FRAMED, LEAST, VEILED, frame, nearest_step, room, thinned, thinning, veiled
 from lis.report.style import INK, MUTED, RULE, WIDE, class_colours, label_colours, plain, sheet, styled
 from lis.report.tables import records, where
-from lis.report.wording import CHANGES, changed, interval, listing, number, share, signed, words
+from lis.report.wording import CHANGES, changed, counted, interval, listing, number, sentences, share, signed, words
+from lis.units.arrival import outmoved
 
 _NAMES = ("traversal", "steps", "affected", "facts")
 _CURVES = 3
@@ -49,7 +52,9 @@ _NAME = 0.95
 _CELL = 1.35
 """Largest side of an image in inches."""
 _TALLEST = 11.0
-"""Inches of all images of a figure."""
+"""Inches of all images of a figure, as far as each is `LEAST` high."""
+_MOST = room(WIDE - _NAME)
+"""Images of a strip."""
 
 
 @section(110, "unit", *_NAMES)
@@ -89,19 +94,50 @@ def _view(source: Source, stage: str) -> Section:
     what, symbol = ("activation", "r") if facts["unit"] >= 0 else ("projection", "r·d")
     labels = {row["label"] for rows in most.values() for row in rows}
     colours = {name: colour for name, colour in label_colours(facts["labels"]).items() if name in labels}
-    traversal = filmstrips(_samples(source, arrays, facts, colours), arrays["value"], symbol, colours)
+    samples = _samples(source, arrays, facts, colours)
+    traversal = filmstrips(samples, arrays["value"], symbol, colours)
     curves = courses(_panels(source, stage, arrays, most), arrays["value"], arrays["projection"], f"{what} {symbol}")
-    caption = _TRAVERSAL.format(what=f"{what} {symbol}") + _PARTS * bool(colours)
+    steps, veils = len(arrays["value"]), VEILED * any(any(sample.beyond) for sample in samples)
+    marks = thinning(steps, len(_drawn(samples, steps))) + FRAMED + veils
+    caption = sentences(_TRAVERSAL.format(what=f"{what} {symbol}") + _PARTS * bool(colours), marks.strip())
+    alt = f"Strips of images of {counted(len(samples), 'sample')}, along {title(facts).lower()}."
+    told = (
+        f"The parts that change most: {_changes(most)}."
+        if _changes(most)
+        else "The probability of each sample's class."
+    )
+    curve_caption = _COURSES if any(most.values()) else _ANSWERS
     pictures = [
-        Picture(stage, traversal, caption, "photo"),
-        Picture(f"{stage}-curves", curves, _COURSES if any(most.values()) else _ANSWERS),
+        Picture(stage, traversal, caption, "photo", source.table(stage, "steps"), alt),
+        Picture(f"{stage}-curves", curves, curve_caption, data=source.table(stage, "measures"), alt=told),
     ]
     known = {name: np.nan if value is None else value for name, value in facts.items()}
     tables = [_facts_table(facts, arrays), *arrivals(source, [known | {"name": title(facts)}])]
     tables += [_affected_table(most)] if colours else []
     notes = [which_way(source), *([_NEAR_DEAD] if facts["status"] == "near-dead" else [])]
     notes.append(f"As moving pictures, in the folder of the figures: {listing(animation_names(source, stage))}.")
-    return Section(title(facts), _lead(source, stage, facts, most), pictures, tables, notes)
+    return Section(title(facts), _lead(source, stage, facts, most), pictures, tables, notes, _finding(facts, most))
+
+
+def _changes(most: dict[str, list[dict[str, Any]]]) -> str:
+    """What changes most in each measure, in words."""
+    top = [rows[0] for rows in most.values() if rows]
+    return listing(
+        [f"{row['measure']} of the {words(row['label'])} ({changed(row['measure'], row['change'])})" for row in top]
+    )
+
+
+def _finding(facts: dict[str, Any], most: dict[str, list[dict[str, Any]]]) -> str:
+    """What changes most in area, or that the other units move more; the title where no part is known."""
+    own, others = (np.nan if facts[name] is None else facts[name] for name in ("own", "others"))
+    if outmoved(own, others):
+        return f"{title(facts)} moves the other units more than itself"
+    top = next((rows[0] for name, rows in most.items() if name in TOLD and rows), None)
+    if top is None:
+        return ""
+    told = changed(top["measure"], top["change"])
+    beside = f" (own {number(own, 2)} sd, others {number(others, 2)})" * bool(np.isfinite(own))
+    return f"{title(facts)} changes the {top['measure']} of the {words(top['label'])} most, by {told}{beside}"
 
 
 def _samples(
@@ -114,8 +150,10 @@ def _samples(
     samples = []
     for k, c in enumerate(arrays["class_index"]):
         p, image = arrays["probability"][k, :, c], arrays["image"][k]
-        detail, mask = f"p {p[0]:.2f} → {p[-1]:.2f}", values[arrays["mask"][k]]
-        samples.append(Sample(plain(source.facts.class_names[c]), detail, image, mask if colours else None))
+        detail, mask = f"p {p[0]:.2f} → {p[-1]:.2f}", values[arrays["mask"][k]] if colours else None
+        unperturbed = nearest_step(arrays["value"], float(arrays["projection"][k]))
+        beyond = (arrays["step_beyond"][k] == 1).tolist() if "step_beyond" in arrays else ()
+        samples.append(Sample(plain(source.facts.class_names[c]), detail, image, mask, unperturbed, beyond))
     return samples
 
 
@@ -146,13 +184,12 @@ def _lead(source: Source, stage: str, facts: dict[str, Any], most: dict[str, lis
     steps = source.table(stage, "steps")
     first, last = (where(steps, step=step) for step in (0, steps["step"].max()))
     change = float(np.mean(np.asarray(last["probability"]) - np.asarray(first["probability"])))
-    top = [rows[0] for rows in most.values() if rows]
-    parts = [f"{row['measure']} of the {words(row['label'])} ({changed(row['measure'], row['change'])})" for row in top]
+    parts = _changes(most)
     own, others = (np.nan if facts[name] is None else facts[name] for name in ("own", "others"))
     untold = verdict(own, others, "the unit that is tuned" if facts["unit"] >= 0 else "what is tuned")
     return f"{untold} " * bool(untold) + (
         f"{title(facts)} from {number(facts['low'], 2)} to {number(facts['high'], 2)}: "
-        + (f"what changes most is the {listing(parts)}. The" if parts else "the")
+        + (f"what changes most is the {parts}. The" if parts else "the")
         + f" probability of a sample's own class changes by {signed(change)} on average, and the answer flips for "
         f"{np.count_nonzero(last['flipped'])} of {len(last)} samples."
     )
@@ -201,6 +238,10 @@ class Sample:
     """`[t, h, w, 3]` uint8."""
     mask: np.ndarray | None
     """`[t, h', w']` uint8: 0 background, then the labels; None: no part is known."""
+    unperturbed: int | None = None
+    """The step that is nearest to the sample itself."""
+    beyond: Sequence[bool] = ()
+    """Whether w of each step lies beyond 99 % of held-out training samples, `[t]`; empty: it is not known."""
 
 
 @dataclass(frozen=True)
@@ -237,14 +278,14 @@ def filmstrips(samples: Sequence[Sample], value: np.ndarray, symbol: str, colour
         symbol: what the value is called.
         colours: label to colour, in the order of the masks' values; those that are drawn.
     """
-    lines, inks = [], list(colours.values())
+    lines, inks, few = [], list(colours.values()), _drawn(samples, len(value))
     for sample in samples:
-        lines.append(sample.image)
+        lines.append(veiled(sample.image, sample.beyond)[few])
         if sample.mask is not None and inks:
-            parts = [overlay(*pair, inks, 0.25) for pair in zip(sample.image, sample.mask, strict=True)]
+            parts = [overlay(*pair, inks, 0.25) for pair in zip(sample.image[few], sample.mask[few], strict=True)]
             lines.append(np.stack(parts))
-    steps = len(value)
-    cell = min(_CELL, (WIDE - _NAME) / steps, _TALLEST / len(lines))
+    steps = len(few)
+    cell = min(_CELL, (WIDE - _NAME) / steps, max(LEAST, _TALLEST / len(lines)))
     head, foot = 0.28, 0.34 * bool(colours)
     width, height = _NAME + steps * cell, head + len(lines) * cell + foot
     figure = Figure(figsize=(width, height))
@@ -256,12 +297,19 @@ def filmstrips(samples: Sequence[Sample], value: np.ndarray, symbol: str, colour
         y = 1 - (index * each + 0.5) / len(lines)
         write(axis, x, y, sample.name, size=9, ha="right", va="center")
         write(axis, x, y - 0.2 * inch, sample.detail, size=8.5, color=MUTED, ha="right", va="center")
-    for step, at in enumerate(value):
+        if sample.unperturbed in few:
+            frame(axis, few.index(sample.unperturbed), index * each, steps, len(lines))
+    for step, at in enumerate(value[few]):
         text = f"{symbol} = " * (step == 0) + number(float(at), 2)
         write(axis, (step + 0.5) / steps, 1 + 0.06 * inch, text, ha="center", color=MUTED, size=8.5)
     if colours:
         _legend(figure, colours)
     return figure
+
+
+def _drawn(samples: Sequence[Sample], steps: int) -> list[int]:
+    """The steps whose images are drawn, the same ones of all samples."""
+    return thinned(steps, _MOST, *dict.fromkeys(sample.unperturbed for sample in samples))
 
 
 def courses(panels: Sequence[Panel], value: np.ndarray, activation: np.ndarray, what: str) -> Figure:

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lis.units.perturbation import Perturbation
+
+
+def outmoved(own: Any, others: Any) -> Any:
+    """Whether the other units move more than the one that is tuned, so that no meaning is read from its images.
+
+    Args:
+        own, others: means of these fields of `Arrival`, numbers or arrays; False where one is not known.
+
+    Example:
+        >>> outmoved(np.array([2.0, -0.3, np.nan]), np.array([0.5, 0.4, 0.4])).tolist()
+        [False, True, False]
+    """
+    return others >= np.abs(own)
 
 
 @dataclass(frozen=True)

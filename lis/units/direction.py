@@ -60,7 +60,7 @@ def _also(ctx: Context) -> dict[str, Any]:
 
 @stage(
     "direction",
-    version=4,
+    version=5,
     inputs=(link, directions, test_pairs, segmented, train_pairs),
     models=MODELS,
     also=_also,

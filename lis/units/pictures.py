@@ -21,6 +21,7 @@ from lis.quantify.measures import MEASURES
 from lis.segmentation.training import part_images
 from lis.stage import MODELS, stage
 from lis.store import Artifact, Draft
+from lis.units.arrival import outmoved
 from lis.units.directions import Directions, directions, load_directions
 from lis.units.parts import Parts, segmented
 from lis.units.perturbation import Perturbation
@@ -48,7 +49,7 @@ _TIE = 1e-4
 
 @stage(
     "pictures",
-    version=6,
+    version=7,
     inputs=(tuning, unit_statistics, segmented, link, directions),
     models=MODELS,
     also=lambda ctx: {"examples": ctx.config.unit_statistics.examples, "steps": ctx.config.view.steps},
@@ -69,23 +70,27 @@ def pictures(
     Tensors "pictures", a row per unit and sample: `lis.look.PICTURED`, each `[k, steps, …]`. Table "pictures", a row
     per example and step: row (number of the example), figure, block, picture (row of the tensors), unit, class,
     sample_index, label ("": of no label), measure, step, value (the unit's activation), measured, change (from the
-    first step), probability (of the sample's own class), prediction, flipped (another than at the first step), and what
-    arrives of the unit: own, others, more, beyond, step_norm (means over all samples that were tuned). Json
-    "facts": labels, class_names.
+    first step), probability (of the sample's own class), prediction, flipped (another than at the first step),
+    activation (of the unit in the sample itself), step_beyond (1 where w of the step lies beyond 99 % of held-out
+    training samples, or was stopped there), and what arrives of the unit: own, others, more, beyond, step_norm (means
+    over all samples that were tuned), reached. Json "facts": labels, class_names.
     """
     tuned, steps, count = Tuned.of(tuned_units), ctx.config.view.steps, ctx.config.unit_statistics.examples
     chosen = examples(statistics.table("ranking"), statistics.table("relevance"), tuned, count)
     selected = list(dict.fromkeys((example.unit, example.sample) for example in chosen))
     known = tuned_units.table("units")
     ranges = {unit.unit: unit for unit in perturbations(pd.DataFrame(known[known["tuned"]]))}
-    r = tuned_units.tensors("seeds")["r"]
-    w = style_codes(load_directions(ctx, linked, way), r, [(ranges[unit], sample) for unit, sample in selected], steps)
+    r, made = tuned_units.tensors("seeds")["r"], load_directions(ctx, linked, way)
+    w = style_codes(made, r, [(ranges[unit], sample) for unit, sample in selected], steps)
+    reached = statistics.table("faithfulness").set_index("unit")["reached"]
     look = Looker.pictured(ctx, Parts.of(ctx).masks, tuned.labels)(w)
     tables = []
     for row, example in enumerate(chosen):
         picture = selected.index((example.unit, example.sample))
         table = example_rows(example, tuned, look[picture], ctx.classifier.class_names)
-        tables.append(table.assign(row=row, picture=picture, value=ranges[example.unit].values(steps).numpy()))
+        of_step = {"value": ranges[example.unit].values(steps).numpy(), "step_beyond": made.beyond(w[picture]).numpy()}
+        of_unit = {"reached": reached[example.unit], "activation": float(r[example.sample, example.unit])}
+        tables.append(table.assign(row=row, picture=picture, **of_step, **of_unit))
     draft.table("pictures", pd.concat(tables, ignore_index=True))
     draft.tensors("pictures", look.tensors(PICTURED))
     draft.json("facts", {"labels": tuned.labels, "class_names": tuned.class_names})
@@ -164,7 +169,8 @@ def example_rows(example: Example, tuned: Tuned, look: Look, names: Sequence[str
 def examples(ranking: pd.DataFrame, relevance: pd.DataFrame, tuned: Tuned, most: int) -> list[Example]:
     """Every row of every figure.
 
-    Only labels that are interpreted are shown, and only changes that are `widespread`. Of the samples, a row shows the
+    Only labels that are interpreted are shown, and only changes that are `widespread`; units that are reached and move
+    more than the others come first (`flags`). Of the samples, a row shows the
     one whose change is nearest to the mean that the unit was chosen for, over all samples or those of a class; rows on
     a common sample show the one that is nearest for all of them.
 
@@ -175,9 +181,32 @@ def examples(ranking: pd.DataFrame, relevance: pd.DataFrame, tuned: Tuned, most:
         most: units per block.
     """
     known = ranking["interpreted"] & ranking["change"].notna()  # angles may have no mean
-    seen = widespread(pd.DataFrame(ranking[known]), tuned)
+    seen = unflagged_first(widespread(pd.DataFrame(ranking[known]), tuned), tuned)
     answers = pd.DataFrame(relevance[relevance["change"].notna()])
+    answers = answers.assign(flags=flags(answers, tuned))
     return [*_of_labels(seen, tuned, most), *_of_classes(answers, tuned, most)]
+
+
+def flags(table: pd.DataFrame, tuned: Tuned) -> np.ndarray:
+    """Why no meaning is read from the unit of each row: one for each that it is not reached, and is `outmoved`.
+
+    Args:
+        table: with columns unit and reached.
+        tuned: the units.
+
+    Returns:
+        `[rows]` integers from 0 to 2.
+    """
+    own, others = (getattr(tuned, name).nanmean(1).numpy() for name in ("own", "others"))
+    lost = dict(zip(tuned.unit.tolist(), outmoved(own, others).tolist(), strict=True))
+    return np.array([int(lost[unit]) for unit in table["unit"]]) + ~table["reached"].to_numpy(dtype=bool)
+
+
+def unflagged_first(ranking: pd.DataFrame, tuned: Tuned) -> pd.DataFrame:
+    """A ranking with `flags`, ranked anew: in each label and measure the units with the fewest come first."""
+    table = ranking.assign(flags=flags(ranking, tuned))
+    ordered = table.sort_values(["flags", "rank"], kind="stable")
+    return table.assign(rank=ordered.groupby(["label", "measure"]).cumcount() + 1)
 
 
 def widespread(ranking: pd.DataFrame, tuned: Tuned) -> pd.DataFrame:
@@ -227,15 +256,15 @@ def first_least(distance: Tensor) -> int:
 
 
 def leaders(ranking: pd.DataFrame, measure: str) -> list[str]:
-    """Labels by the effect of the unit that changes them most, the largest first."""
+    """Labels by the effect of their first unit, the largest first; behind them those whose first unit has `flags`."""
     first = ranking[(ranking["rank"] == 1) & (ranking["measure"] == measure)]
     change, resultant = (np.asarray(first[name], dtype=float) for name in ("change", "resultant"))
     effect = np.abs(change) * np.nan_to_num(resultant, nan=1.0)
-    return first.iloc[np.argsort(-effect, kind="stable")]["label"].tolist()
+    return first.iloc[np.lexsort((-effect, first["flags"]))]["label"].tolist()
 
 
 def head(ranking: pd.DataFrame, label: str, measure: str, most: int) -> list[int]:
-    """The units that change a label most."""
+    """The first units of a label."""
     rows = pd.DataFrame(ranking[(ranking["label"] == label) & (ranking["measure"] == measure)])
     return rows.sort_values("rank")["unit"].tolist()[:most]
 
@@ -289,7 +318,8 @@ def _through_classes(tuned: Tuned, block: int, unit: int, label: str, measure: s
 
 def _of_classes(relevance: pd.DataFrame, tuned: Tuned, most: int) -> Iterator[Example]:
     """The most relevant units, each for its class, and the one that is relevant for most classes through all."""
-    ranked = relevance.sort_values("relevance", ascending=False, kind="stable").drop_duplicates("unit")
+    ranked = relevance.sort_values(["flags", "relevance"], ascending=[True, False], kind="stable")
+    ranked = ranked.drop_duplicates("unit")
     for unit, name in ranked[["unit", "class"]].head(most).itertuples(index=False):
         yield _answer(tuned, "relevant", int(unit), tuned.class_names.index(name))
     if len(relevance):
@@ -297,9 +327,12 @@ def _of_classes(relevance: pd.DataFrame, tuned: Tuned, most: int) -> Iterator[Ex
 
 
 def most_shared(relevance: pd.DataFrame) -> int:
-    """The unit that is relevant for most classes, and of those the one with the largest mean relevance."""
-    by_unit = pd.DataFrame(relevance.groupby("unit", sort=False)[["relevant", "relevance"]].mean())
-    return int(by_unit.sort_values(["relevant", "relevance"], ascending=False, kind="stable").index[0])
+    """Of the units with the fewest `flags` the one that is relevant for most classes, and of those the one with the
+    largest mean relevance.
+    """
+    columns = ["flags", "relevant", "relevance"]
+    by_unit = pd.DataFrame(relevance.groupby("unit", sort=False)[columns].mean())
+    return int(by_unit.sort_values(columns, ascending=[True, False, False], kind="stable").index[0])
 
 
 def _answer(tuned: Tuned, figure: str, unit: int, class_index: int) -> Example:

@@ -22,6 +22,7 @@ from lis.linking.pairs import test_pairs
 from lis.look import Look, Looker
 from lis.stage import MODELS, stage
 from lis.store import Artifact, Draft
+from lis.units.arrival import outmoved
 from lis.units.directions import Directions, directions, load_directions, mean_arrival
 from lis.units.perturbation import Perturbation
 from lis.units.tuned import sample_table
@@ -38,7 +39,8 @@ class TraversalConfig:
     """Pictures along the range of single units (Fig. 4A, S4)."""
 
     units: int = number(MISSING, low=1)
-    """Units that are shown: those that move the probability of a sample's own class most."""
+    """Units that are shown: of those that move more than the others do, the ones that move the probability of a
+    sample's own class most."""
     samples: int = number(MISSING, low=1)
     """Test samples per class on which that is measured."""
     examples: int = number(MISSING, low=1)
@@ -57,7 +59,7 @@ def problems(config: RunConfig) -> list[str]:
 
 @stage(
     "traversal",
-    version=4,
+    version=5,
     inputs=(test_pairs, link, directions),
     config=TraversalConfig,
     models=MODELS,
@@ -76,12 +78,14 @@ def traversal(
     Tensors "traversal": `image [unit, example, step, 3, H, W]` uint8, examples ordered by class. Table "traversal", a
     row per image in the same order: unit, class, sample_index, step, value, probability (of the sample's own class),
     `probability_<class>` for every class of the run, prediction, flipped (the prediction is not that of the
-    first step). Table "ranking", largest change first: unit, minimum, maximum, what arrives (own, others, more, beyond
-    and step_norm, means over these samples: `mean_arrival`), change, `change_<class>`
-    (mean over the class's samples of p(max) − p(min)), `toward_<class>` (mean change of the class's probability over
-    all samples), flipped (share of samples), selected. Where the generator knows the truth, "traversal" has factor and
-    factor_change (the true factor that moves most along the range, from first to last step) and "ranking" has
-    `moved_<factor>` (mean change of every factor), in standard deviations over the test pairs.
+    first step), activation (of the unit in the sample itself), step_beyond (1 where w of the step lies beyond 99 % of
+    held-out training samples, or was stopped there). Table "ranking", largest change first: unit, minimum, maximum,
+    what arrives (own, others, more, beyond and step_norm, means over these samples: `mean_arrival`), change,
+    `change_<class>` (mean over the class's samples of p(max) − p(min)), `toward_<class>` (mean change of the class's
+    probability over all samples), flipped (share of samples), selected (the first `units` of those that are not
+    `outmoved`, then of the others). Where the generator knows the truth, "traversal" has factor and factor_change (the
+    true factor that moves most along the range, from first to last step) and "ranking" has `moved_<factor>` (mean
+    change of every factor), in standard deviations over the test pairs.
 
     Raises:
         ValueError: more samples or examples than there are test pairs, or no unit is live.
@@ -91,13 +95,18 @@ def traversal(
     truth, looker = Truth.of(ctx, samples["w"]), Looker(ctx, ctx.batches(), image=to_uint8)
     units = candidates(linked.table("units"), made, examples["r"], max(CANDIDATES, config.units))
     ranking = rank(replace(looker, image=None), made, judged, units, truth)
-    draft.table("ranking", ranking.assign(selected=np.arange(len(ranking)) < config.units))
+    ranking = ranking.assign(selected=selected(ranking, config.units))
+    draft.table("ranking", ranking)
     images, tables = [], []
-    for unit in ctx.progress.track(perturbations(ranking.head(config.units)), label="traversals of units"):
+    for unit in ctx.progress.track(
+        perturbations(pd.DataFrame(ranking[ranking["selected"]])), label="traversals of units"
+    ):
         values = unit.values(config.steps)
         w, look = traverse(looker, made, examples["r"], unit, values)
         images.append(look.image)
-        tables.append(traversal_table(ctx, examples, unit.unit, values, w, look, truth))
+        table = traversal_table(ctx, examples, unit.unit, values, w, look, truth)
+        own = examples["r"][:, unit.unit].repeat_interleave(len(values))
+        tables.append(table.assign(activation=own.numpy(), step_beyond=made.beyond(w).flatten().numpy()))
     draft.tensors("traversal", {"image": torch.stack(images)})
     draft.table("traversal", pd.concat(tables, ignore_index=True))
 
@@ -146,6 +155,14 @@ def rank(
         rows.append(row | _effect(ctx, samples["class_index"], w, look, truth))
     ranked = pd.concat([units.drop(columns="step_norm").reset_index(drop=True), pd.DataFrame(rows)], axis=1)
     return ranked.sort_values("change", ascending=False, kind="stable", ignore_index=True)
+
+
+def selected(ranking: pd.DataFrame, most: int) -> np.ndarray:
+    """Which units of a ranking are shown, `[rows]` bool: the first ones of those that are not `outmoved`, and only
+    where these are too few the first of the others.
+    """
+    last = outmoved(ranking["own"].to_numpy(dtype=float), ranking["others"].to_numpy(dtype=float))
+    return np.isin(np.arange(len(ranking)), np.argsort(last, kind="stable")[:most])
 
 
 def _effect(ctx: Context, class_index: Tensor, w: Tensor, look: Look, truth: Truth | None) -> dict[str, float]:

@@ -83,7 +83,7 @@ def view_key(ctx: Context) -> dict[str, Any]:
 
 @stage(
     "unit",
-    version=4,
+    version=5,
     inputs=(link, directions, test_pairs, segmented),
     models=MODELS,
     also=lambda ctx: view_key(ctx) | {"unit": ctx.config.unit},
@@ -198,6 +198,8 @@ class Traversal:
     """Share of the other live units that move more than the tuned one, `[n]` float32; NaN of a direction."""
     beyond: Tensor
     """1 where the last w lies beyond 99 % of held-out training samples, or was stopped there: `[n]` float32."""
+    step_beyond: Tensor
+    """The same of each step, `[n, t]` float32."""
     step_norm: Tensor
     """‖w̃(last) − w̃(first)‖, `[n]` float32."""
 
@@ -230,7 +232,7 @@ class Traversal:
         value = along.values(ctx.config.view.steps)
         w, look = traverse(Looker.pictured(ctx, parts.masks, parts.labels), made, samples["r"], along, value)
         arrival = Arrival.of(along, look.r[:, 0], look.r[:, -1], std, own_std)
-        return cls.read(along, samples, value, w, look, arrival, made.beyond(w[:, -1]))
+        return cls.read(along, samples, value, w, look, arrival, made.beyond(w))
 
     @classmethod
     def read(
@@ -243,7 +245,10 @@ class Traversal:
         arrival: Arrival,
         beyond: Tensor,
     ) -> Self:
-        """From what `traverse` gives at each `value [t]`: w `[n, t, w_dim]` and the look at its images."""
+        """From what `traverse` gives at each `value [t]`: w `[n, t, w_dim]` and the look at its images.
+
+        `beyond [n, t]` says of each w whether it lies beyond 99 % of held-out training samples, or was stopped there.
+        """
         return cls(
             samples["class_index"],
             samples["sample_index"],
@@ -251,7 +256,8 @@ class Traversal:
             value,
             **look.tensors(PICTURED),
             **vars(arrival),
-            beyond=beyond.float(),
+            beyond=beyond[:, -1].float(),
+            step_beyond=beyond.float(),
             step_norm=(w[:, -1] - w[:, 0]).norm(dim=1),
         )
 

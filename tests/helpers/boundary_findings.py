@@ -171,6 +171,7 @@ def trajectories(root: Path, classes: tuple[str, ...] = CLASSES, shown: int = SH
         draft.table("trajectories", rows)
         names = np.asarray(classes)[prediction.numpy()]
         columns = {"position": position, "probability": p, "origin_probability": 1 - p, "prediction": names}
+        columns |= {"beyond": position > 1.5}
         mse = 0.01 * position
         draft.table("steps", long_table(axes, columns | {"mse": mse, "mse_normalised": mse / mse.max()}))
         parts = axes | {"label": LABELS, "measure": MEASURES}
@@ -419,6 +420,7 @@ def gan(root: Path, classes: tuple[str, ...] = CLASSES) -> Artifact:
             "step_norm": 3.0,
             "minimum": 0.0,
             "maximum": 4.0,
+            "activation": 1.2,
             "label": LABELS[u] if u < 2 else "",
             "measure": MEASURES[u],
             "measured": 0.4 if u < 2 else np.nan,

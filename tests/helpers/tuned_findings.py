@@ -160,6 +160,7 @@ def truth(root: Path, own: Tuned) -> Artifact:
 def pictures(root: Path, own: Tuned, units: Artifact, steps: int = 5, most: int = 2, images: Any = None) -> Artifact:
     """The artifact of the stage "pictures"; `images [k, steps, 3, H, W]` and masks are noise where none are given."""
     chosen = examples(units.table("ranking"), units.table("relevance"), own, most)
+    arrived = units.table("faithfulness").set_index("unit")
     shown = list(dict.fromkeys((example.unit, example.sample) for example in chosen))
     rng, n = np.random.default_rng(3), len(shown) * steps
     along = torch.linspace(0, 1, steps)[:, None, None]
@@ -178,7 +179,9 @@ def pictures(root: Path, own: Tuned, units: Artifact, steps: int = 5, most: int 
         for row, example in enumerate(chosen):
             picture = shown.index((example.unit, example.sample))
             table = example_rows(example, own, seen[picture], own.class_names)
-            tables.append(table.assign(row=row, picture=picture, value=np.linspace(0, 2, steps)))
+            of_step = {"value": np.linspace(0, 2, steps), "step_beyond": np.arange(steps) > steps - 2}
+            reached = bool(arrived["reached"][example.unit])
+            tables.append(table.assign(row=row, picture=picture, **of_step, activation=0.9, reached=reached))
         draft.table("pictures", pd.concat(tables, ignore_index=True))
         draft.tensors("pictures", seen.tensors(PICTURED))
         draft.json("facts", {"labels": own.labels, "class_names": own.class_names})
