@@ -14,7 +14,7 @@ from lis.report.arrival import along
 from lis.report.claims import callable_units, too_few, undecided, without_claims
 from lis.report.marks import dot, facets, heat, matrix, names_down, symmetric
 from lis.report.pictures import HOW_TO_READ, pictured
-from lis.report.section import Picture, Section, Table, crossed, metrics, prefixed, section
+from lis.report.section import Picture, Section, Table, crossed, folded, metrics, prefixed, section
 from lis.report.source import Source, colours, label_names
 from lis.report.style import HALF, INK, MUTED, plain, sheet
 from lis.report.tables import column, known, mean, mean_by, records, split, where
@@ -32,18 +32,19 @@ _NOTHING = (
 _TRAJECTORIES = "The labels that one unit changes most, for each measure, each with that unit. " + HOW_TO_READ
 _RANKING = (
     "The first {} units of each label's ranking by area: mean log₂ ratio over the samples that have the label (1: "
-    "twice as large, −1: half as large) with its 95 % bootstrap interval. The head of a ranking is chosen for its "
-    "size: how much of that is left on samples that did not choose it stands above."
+    "twice as large, −1: half as large) with its 95 % bootstrap interval. They are chosen for their size, of which "
+    "less is left on other samples."
 )
 _CALLED = (
     " Filled: larger than a random mixture of units (q ≤ 0.05 over all units, labels and measures); open: "
     "not. Grey: not reached, the unit itself does not move more than by chance, and no meaning is read from it."
 )
+_UNDECIDED = "Whether any unit changes a part beyond chance is undecided"
 _MIXTURE = (
-    "Beside units stand {} and their opposites, tuned once each at {} to either side of {} and read where w of every "
-    "unit and sample begins and ends. They move w by {} of what units do ({} within classes; 1: as far). In {} of "
-    "samples w stops before, and goes further in others of the class. They test whether a unit does more than a random "
-    "mixture of units, not whether it does anything. "
+    "Control: {} and their opposites, tuned once each at {} to either side of {} and read where w of every unit and "
+    "sample begins and ends. They move w by {} of what units do ({} within classes; 1: as far). In {} of samples w "
+    "stops before, and goes further in others of the class. They test whether a unit does more than a random mixture "
+    "of units, not whether it does anything. "
 )
 _SHORT = "Beside {} of {}, which go farthest, they go less than 0.95 times as far, so that these are called too often. "
 _LINEAR = ("lr", "ridge")
@@ -62,15 +63,36 @@ def tuned_units(source: Source) -> Section:
     """Rankings of units, pictures of the first ones, and their table."""
     table = without_claims(source, known(source.table("unit_statistics", "ranking"), "change"))
     if where(table, interpreted=True).empty:
-        return Section(_TITLE, sentences(_NOTHING, too_few(source)))
+        finding = "No label is seen well enough to say what units change"
+        return Section(_TITLE, sentences(_NOTHING, too_few(source)), finding=finding)
     figures = pictured(source, "measures", "unit-trajectories", _TRAJECTORIES)
     top = source.facts.settings["unit_statistics.top"]
     if len(area := where(table, measure="area")):
         caption = _RANKING.format(top) + _CALLED * callable_units(source)
-        figures.append(Picture("unit-ranking", ranking(area, colours(source), top), caption))
+        data = pd.DataFrame(area[area["rank"] <= top])
+        figures.append(Picture("unit-ranking", ranking(area, colours(source), top), caption, data=data, alt=_alt(area)))
     left = _left(source.table("unit_statistics", "heads"))
-    lead = sentences(_lead(table, undecided(source, "larger")), left, _control(source))
-    return Section(_TITLE, lead, figures, [_table(source, table)])
+    lead = sentences(_lead(table, undecided(source, "larger")), left, too_few(source))
+    notes = [_control(source)] if callable_units(source) else []
+    finding = _finding(table) if callable_units(source, family="larger") else _UNDECIDED
+    return Section(_TITLE, lead, figures, folded(_table(source, table)), notes, finding)
+
+
+def _finding(table: pd.DataFrame) -> str:
+    """How many units change an interpreted label more than random directions."""
+    units = table["unit"].nunique()
+    count = where(table, interpreted=True, larger=True)["unit"].nunique()
+    if not count:
+        return f"None of {counted(units, 'unit')} changes a part more than random directions (q ≤ {SIGNIFICANT})"
+    verb = "change" if count > 1 else "changes"
+    return f"{count:,} of {counted(units, 'unit')} {verb} a part more than random directions (q ≤ {SIGNIFICANT})"
+
+
+def _alt(area: pd.DataFrame) -> str:
+    """The first unit of every label."""
+    rows = records(where(area, rank=1))
+    told = [f"{words(row['label'])} by unit {row['unit']}, {changed('area', row['change'])}" for row in rows]
+    return f"The largest mean change of area of each label: {listing(told)}."
 
 
 def head_shares(table: pd.DataFrame) -> pd.DataFrame:
@@ -107,8 +129,6 @@ def _control(source: Source) -> str:
     """What random directions test, how many there are, how far they go, and what resolution of p that gives."""
     facts = source.json("unit_statistics", "control")
     n = facts["directions"]
-    if not callable_units(source):
-        return too_few(source)
     counts = (counted(n, "random direction"), counted(facts["lengths"], "length"), counted(facts["samples"], "sample"))
     went = (number(facts["length_ratio"], 2), _range(facts["class_ratio"].values()), share(facts["clipped"]))
     units = counted(len(source.table("unit_statistics", "faithfulness")), "unit")

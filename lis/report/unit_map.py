@@ -17,7 +17,7 @@ from lis.report.marks import bare, heat
 from lis.report.section import Picture, Section, section
 from lis.report.source import Source, colours
 from lis.report.style import MUTED, RULE, WIDE, plain, sheet
-from lis.report.tables import column, known, records, where
+from lis.report.tables import column, ends, known, records, where
 from lis.report.wording import counted, share, words
 from lis.units.unit_map import CROWD
 
@@ -48,14 +48,32 @@ def unit_map(source: Source) -> Section:
     units, called = units.merge(reached, on="unit"), callable_units(source)
     tree = source.json("unit_statistics", "tree")
     if known(units, "strength").empty:
-        return Section(_TITLE, _NOTHING)
-    figures, mapped = [], known(units, "x")
+        return Section(_TITLE, _NOTHING, finding="No label is large enough for a map of units")
+    figures, mapped, finding = [], known(units, "x"), _finding(where(units, reached=True), called)
     if len(mapped):
-        figures.append(Picture("unit-map", map_figure(mapped, colours(source)), _MAP.format(_PALE * called)))
+        drawn, caption = map_figure(mapped, colours(source)), _MAP.format(_PALE * called)
+        data = mapped[["unit", "x", "y", "label", "strength", "reached"]]
+        figures.append(Picture("unit-map", drawn, caption, data=data, alt=f"{finding}."))
     if len(tree["linkage"]):
         drawn = clusters_figure(np.asarray(tree["linkage"]), tree["order"], units, clusters, colours(source))
-        figures.append(Picture("unit-clusters", drawn, _TREE))
-    return Section(_TITLE, _lead(units, clusters, called), figures, notes=[] if len(mapped) else [_FEW])
+        alt = f"{len(clusters)} branches of the tree hold {_sizes(clusters)} units each."
+        figures.append(Picture("unit-clusters", drawn, _TREE, data=clusters, alt=alt, aside=True))
+    notes = [] if len(mapped) else [_FEW]
+    return Section(_TITLE, _lead(units, clusters, called), figures, notes=notes, finding=finding)
+
+
+def _finding(units: pd.DataFrame, called: bool) -> str:
+    """The label that most units change most, of units that are reached where that could be called."""
+    if units.empty:
+        return "No unit is reached, so that none stands for a label"
+    counts, whose = units["label"].value_counts(), "reached units" if called else "units"
+    most = f"{int(counts.iloc[0]):,} of {len(units):,} {whose} change the {words(str(counts.index[0]))} most"
+    return most if called else f"{most}; which are reached is undecided"
+
+
+def _sizes(clusters: pd.DataFrame) -> str:
+    low, high = (int(row["units"]) for row in ends(clusters, "units"))
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def _lead(units: pd.DataFrame, clusters: pd.DataFrame, called: bool) -> str:
