@@ -223,9 +223,11 @@ def test_sparsity_without_random_directions_has_no_control() -> None:
     units = pd.DataFrame({"measure": ["area"], "class": ["pug"], "sparsity": [0.5]})
     assert sparsity._finding(units, units[:0]).endswith("0.50 on average, beside no random direction")
     change = pd.DataFrame({"label": "ear", "measure": "area", "class": ["a", "b"], "change": [0.1, 0.2]})
-    told = "First units change 1 of 1 labels alike in every class"
-    assert transfer._finding(change, change[:0]) == f"{told} (no control)"
-    assert transfer._finding(change, change.assign(change=[1, -1])) == f"{told} (random directions: 0 of 1)"
+    told = "First units act alike in all classes in 1 of 1 cases"
+    assert transfer._finding(change, change[:0]) == f"{told}, beside no control"
+    assert transfer._finding(change, change.assign(change=[1, -1])) == f"{told}, random in 0 of 1"
+    null = "First units act alike in all classes no more often than random directions"
+    assert transfer._finding(change, change) == null
 
 
 def test_what_is_left_out_is_counted() -> None:

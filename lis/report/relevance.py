@@ -18,7 +18,7 @@ from lis.report.section import Picture, Section, Table, folded, listed, metrics,
 from lis.report.source import Source
 from lis.report.style import HALF, INK, MUTED, RULE, WIDE, class_colours, plain, sheet
 from lis.report.tables import apart, column, ends, known, largest, mean, records, split, where
-from lis.report.wording import listing, number, sentences, share, signed, words
+from lis.report.wording import counted, listing, number, sentences, share, signed, words
 from lis.statistics import SIGNIFICANT
 from lis.store import Artifact
 
@@ -72,14 +72,15 @@ def class_relevance(source: Source) -> Section:
 
 def _finding(table: pd.DataFrame, threshold: float, called: bool) -> str:
     """How many units matter for an answer beyond random directions, where that could be decided."""
-    limit, relevant = number(threshold, 2), where(table, relevant=True)["unit"].nunique()
-    if not relevant:
+    limit = number(threshold, 2)
+    if where(table, relevant=True).empty:
         return f"No single unit changes a class's probability by {limit}: every class is robust"
-    moved = f"{relevant:,} of {table['unit'].nunique():,} units change an answer by {limit}"
     if not called:
-        return f"{moved}, whether beyond chance is undecided"
-    larger = _larger(table)
-    return f"{moved}, {larger or 'none'} beyond random directions (q ≤ {SIGNIFICANT})"
+        return "Whether any unit changes an answer beyond chance is undecided"
+    if not (count := _larger(table)):
+        return f"No unit changes an answer more than random directions do (q ≤ {SIGNIFICANT})"
+    told = f"{count:,} of {counted(table['unit'].nunique(), 'unit')} {'change' if count > 1 else 'changes'} an answer"
+    return f"{told} more than random directions (q ≤ {SIGNIFICANT})"
 
 
 def _per_class(what: str, sets: dict[str, set[int]]) -> str:

@@ -56,10 +56,14 @@ def transfer(source: Source) -> Section:
 
 
 def _finding(table: pd.DataFrame, control: pd.DataFrame) -> str:
-    """Whether first units change their label alike in all classes, beside first random directions."""
+    """Whether first units change their label alike in all classes more often than first random directions."""
     (same, several), (same_control, several_control) = (_shared(of) for of in (table, control))
-    beside = f"random directions: {same_control} of {several_control}" if several_control else "no control"
-    return f"First units change {same} of {several} labels alike in every class ({beside})"
+    told = f"First units act alike in all classes in {same} of {several} cases"
+    if not several or not several_control:
+        return f"{told}, beside no control"
+    if same / several <= same_control / several_control:
+        return "First units act alike in all classes no more often than random directions"
+    return f"{told}, random in {same_control} of {several_control}"
 
 
 def _beside(table: pd.DataFrame) -> str:
