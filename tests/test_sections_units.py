@@ -161,10 +161,11 @@ def test_the_first_section_names_the_largest_change_of_area(run: Source, shown: 
     decided = tuning._lead(table, "")
     assert f"{share(larger.mean())} are larger than {random} (q ≤ 0.05, and reached); {beyond} lie beyond" in decided
     reached = np.sum(run.table("unit_statistics", "faithfulness")["reached"])
-    assert 0 < reached < 40 and f"{reached} of them moved themselves" in section.lead
-    told = "not whether it does anything. So few count a p down to 0.038 and no further."
+    assert 0 < reached < 40 and f"{reached} of them are reached" in section.lead
     (control,) = section.notes
-    assert "25 random directions and their opposites" in control and told in control
+    assert "25 random directions and their opposites" in control
+    assert control.endswith("not whether it does anything.")
+    assert section.tables[0].caption.endswith("So few count a p down to 0.038 and no further.")
     assert section.finding == "Whether any unit changes a part beyond chance is undecided"
     called = "{} of 40 units {} a part more than random directions (q ≤ 0.05)"
     for first, verb in ((0, "change"), (39, "changes")):
@@ -185,9 +186,9 @@ def test_what_random_directions_rest_on_is_told(run: Source, shown: dict[str, Se
     """How far they go beside units, and how small a p can be, family by family."""
     facts = run.json("unit_statistics", "control")
     assert set(facts["tails"]) == {"larger", "relevant", "selective", "reached"}
-    (lead,) = shown["What units change"].notes
-    assert f"They move w by {number(facts['length_ratio'], 2)} of what units do" in lead
-    assert f"In {share(facts['clipped'])} of samples w stops before" in lead
+    section = shown["What units change"]
+    assert f"opposites move w by {number(facts['length_ratio'], 2)} of what units do" in section.notes[0]
+    assert f"In {share(facts['clipped'])} of samples w stops before" in section.tables[0].caption
     assert collect_metrics(run.artifacts)["units/control_length"] == pytest.approx(facts["length_ratio"])
     light, heavy = ({"counted": counted, "variation": 0.7, "largest": 1.3} for counted in (0.2, 1.0))
     fitted = "So many count a p down to 0.015; smaller ones are those of a tail fitted to the largest fifth of them, "
@@ -447,8 +448,9 @@ def test_the_page_says_how_much_of_a_head_is_left(run: Source, shown: dict[str, 
     table: Any = run.table("unit_statistics", "heads")
     table = table.assign(left=table["crossfit"] / table["chosen"])
     assert set(table["label"]) == set(LABELS) - {"eye"}
+    caption = next(each.caption for each in shown["What units change"].figures if each.name == "unit-ranking")
     for measure in MEASURES:
-        assert f"{share(mean(where(table, measure=measure), 'left'))} for {measure}" in shown["What units change"].lead
+        assert f"{share(mean(where(table, measure=measure), 'left'))} for {measure}" in caption
     numbers = collect_metrics({"unit_statistics": run.artifacts["unit_statistics"]})
     assert numbers["units/head_kept"] == pytest.approx(mean(table, "left"))
 

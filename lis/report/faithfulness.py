@@ -77,8 +77,8 @@ def _arrives(table: pd.DataFrame) -> str:
         return ""
     return (
         f"Encoded again, an image shows {share(float(np.median(arrived)))} of the change that was asked of its unit "
-        f"(median over units); meanwhile the other units move by {number(mean(table, 'others'), 2)} of their "
-        "standard deviations on average, so that a picture shows a unit together with what goes along with it. "
+        f"(median); the other units move by {number(mean(table, 'others'), 2)} of their standard deviations, so that a "
+        "picture shows a unit together with what goes along with it. "
     ) + _reached(table)
 
 
@@ -90,8 +90,8 @@ def _reached(table: pd.DataFrame) -> str:
     if not len(column(table, "p_reached")):
         return random
     return (
-        f"{random} {int(np.sum(table['reached']))} of {len(table)} units are reached: they move more "
-        "than that (q ≤ 0.05, Benjamini and Hochberg), and the way they were asked. From the others no meaning is read."
+        f"{random} {int(np.sum(table['reached']))} of {len(table)} units are reached: they move more than that "
+        f"(q ≤ {SIGNIFICANT}), and the way they were asked. From the others no meaning is read."
     )
 
 

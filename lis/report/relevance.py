@@ -63,8 +63,8 @@ def class_relevance(source: Source) -> Section:
     caption = _DISTRIBUTION.format(number(threshold, 2), _FILLED * called)
     sets = {name: set(where(table, **{"class": name}, relevant=True)["unit"]) for name in names}
     figures = [Picture("relevance", drawn, caption, data=table, alt=_per_class("Relevant units of each class", sets))]
-    figures += folded(*_shared_units(sets), *_correlation(source))
-    figures += [*_pictures(source, any(sets.values())), *folded(*_samples(source, table))]
+    figures += folded(*_shared_units(sets), *_correlation(source), *_samples(source, table))
+    figures += folded(*_pictures(source, any(sets.values())))
     few = too_few(source) * source.facts.partless
     lead = sentences(_lead(table, sets, threshold, called), few, undecided(source, "relevant"))
     return Section(_TITLE, lead, figures, folded(_table(source)), finding=_finding(table, threshold, called))
@@ -116,8 +116,7 @@ def _pictures(source: Source, any_relevant: bool) -> list[Picture]:
         "shared": f"The unit {which}, on a sample of each class. {_ANSWER}",
         "relevant": f"The most relevant units, each on a sample of the class that it moves most. {_ANSWER}",
     }
-    shared, relevant = (pictured(source, name, f"unit-{name}", caption) for name, caption in captions.items())
-    return [*shared, *folded(*relevant)]
+    return [x for name, caption in captions.items() for x in pictured(source, name, f"unit-{name}", caption)]
 
 
 def _samples(source: Source, table: pd.DataFrame) -> list[Picture]:

@@ -63,7 +63,7 @@ def similarity(source: Source) -> Section:
     table, null, random = (source.table("similarity", x) for x in ("similarity", "permutations", "random_classes"))
     figure = Picture(
         "similarity", similarity_figure(table, null, random), _caption(table, null, random),
-        data=_drawn_values(table, null, random), alt=_alt(table),
+        data=_drawn_values(table, null, random), alt=_alt(table), aside=True,
     )  # fmt: skip
     lead = sentences(_lead(table), _beyond(null), _other_classes(random))
     refused = [words(name) for name in source.table("similarity", "refused")["class"]]

@@ -36,7 +36,7 @@ def true_factors(source: Source) -> Section | None:
     caption = "R² of each true factor of w̃ against that of w, over all samples and within classes (0: the class mean)."
     low, high = (number(row["r2_within"], 2) for row in ends(table, "r2_within"))
     alt = f"R² within classes falls from {high} for {names[0]} to {low} for {names[-1]}."
-    picture = Picture("factors", factors(table), caption, data=table, alt=alt)
+    picture = Picture("factors", factors(table), caption, data=table, alt=alt, aside=True)
     return Section("True factors", lead, [picture], notes=notes, finding=_surviving(len(table) - len(lost), len(table)))
 
 

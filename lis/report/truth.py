@@ -145,7 +145,7 @@ def measured_and_true(table: pd.DataFrame, agreement: pd.DataFrame, colours: Map
     """
     facts = {row["label"]: row for row in records(where(agreement, measure=measure))}
     labels = [label for label in colours if label in facts]
-    figure, panels = facets(labels, 5, 2.05, 0.4, x=f"true {CHANGES[measure]}", y="measured", lines="both")
+    figure, panels = facets(labels, 5, 1.8, 0.4, x=f"true {CHANGES[measure]}", y="measured", lines="both")
     for axis, label in panels:
         _panel(axis, where(table, measure=measure, label=label), facts[label], colours[label])
     return figure

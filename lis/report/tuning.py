@@ -32,19 +32,20 @@ _NOTHING = (
 _TRAJECTORIES = "The labels that one unit changes most, for each measure, each with that unit. " + HOW_TO_READ
 _RANKING = (
     "The first {} units of each label's ranking by area: mean log₂ ratio over the samples that have the label (1: "
-    "twice as large, −1: half as large) with its 95 % bootstrap interval. They are chosen for their size, of which "
-    "less is left on other samples."
+    "twice as large, −1: half as large) with its 95 % bootstrap interval."
 )
 _CALLED = (
-    " Filled: larger than a random mixture of units (q ≤ 0.05 over all units, labels and measures); open: "
+    "Filled: larger than a random mixture of units (q ≤ 0.05 over all units, labels and measures); open: "
     "not. Grey: not reached, the unit itself does not move more than by chance, and no meaning is read from it."
 )
 _UNDECIDED = "Whether any unit changes a part beyond chance is undecided"
 _MIXTURE = (
-    "Control: {} and their opposites, tuned once each at {} to either side of {} and read where w of every unit and "
-    "sample begins and ends. They move w by {} of what units do ({} within classes; 1: as far). In {} of samples w "
-    "stops before, and goes further in others of the class. They test whether a unit does more than a random mixture "
-    "of units, not whether it does anything. "
+    "Control: {} and their opposites move w by {} of what units do ({} within classes; 1: as far). They test whether a "
+    "unit does more than a random mixture of units, not whether it does anything. "
+)
+_DRAWN = (
+    "Random directions are tuned once each at {} to either side of {} and read where w of every unit and sample begins "
+    "and ends. In {} of samples w stops before, and goes further in others of the class. "
 )
 _SHORT = "Beside {} of {}, which go farthest, they go less than 0.95 times as far, so that these are called too often. "
 _LINEAR = ("lr", "ridge")
@@ -65,14 +66,14 @@ def tuned_units(source: Source) -> Section:
     if where(table, interpreted=True).empty:
         finding = "No label is seen well enough to say what units change"
         return Section(_TITLE, sentences(_NOTHING, too_few(source)), finding=finding)
-    figures = pictured(source, "measures", "unit-trajectories", _TRAJECTORIES)
+    figures = folded(*pictured(source, "measures", "unit-trajectories", _TRAJECTORIES))
     top = source.facts.settings["unit_statistics.top"]
     if len(area := where(table, measure="area")):
-        caption = _RANKING.format(top) + _CALLED * callable_units(source)
+        left = _left(source.table("unit_statistics", "heads"))
+        caption = sentences(_RANKING.format(top), left, _CALLED * callable_units(source))
         data = pd.DataFrame(area[area["rank"] <= top])
         figures.append(Picture("unit-ranking", ranking(area, colours(source), top), caption, data=data, alt=_alt(area)))
-    left = _left(source.table("unit_statistics", "heads"))
-    lead = sentences(_lead(table, undecided(source, "larger")), left, too_few(source))
+    lead = sentences(_lead(table, undecided(source, "larger")), too_few(source))
     notes = [_control(source)] if callable_units(source) else []
     finding = _finding(table) if callable_units(source, family="larger") else _UNDECIDED
     return Section(_TITLE, lead, figures, folded(_table(source, table)), notes, finding)
@@ -107,10 +108,7 @@ def _left(heads: pd.DataFrame) -> str:
     if not by_measure:
         return ""
     told = listing([f"{share(mean(rows, 'share'))} for {measure}" for measure, rows in by_measure.items()])
-    return (
-        f"Chosen on one half of the samples for its size, the head of a ranking has on the other half {told} of it "
-        "(means over labels); single units are told over all samples."
-    )
+    return f"They are chosen for their size: on samples that did not choose, {told} is left of it (means over labels)."
 
 
 @metrics("unit_statistics")
@@ -126,14 +124,22 @@ def control_numbers(artifact: Artifact) -> dict[str, float]:
 
 
 def _control(source: Source) -> str:
-    """What random directions test, how many there are, how far they go, and what resolution of p that gives."""
+    """What random directions test, how many there are, and how far they go."""
     facts = source.json("unit_statistics", "control")
-    n = facts["directions"]
-    counts = (counted(n, "random direction"), counted(facts["lengths"], "length"), counted(facts["samples"], "sample"))
-    went = (number(facts["length_ratio"], 2), _range(facts["class_ratio"].values()), share(facts["clipped"]))
+    went = (number(facts["length_ratio"], 2), _range(facts["class_ratio"].values()))
     units = counted(len(source.table("unit_statistics", "faithfulness")), "unit")
-    told = _MIXTURE.format(*counts, *went) + _SHORT.format(facts["short"], units) * bool(facts["short"])
-    return told + _calibrated(source) + _resolution(facts["smallest"], facts["tails"])
+    told = _MIXTURE.format(counted(facts["directions"], "random direction"), *went)
+    return (told + _SHORT.format(facts["short"], units) * bool(facts["short"]) + _calibrated(source)).rstrip()
+
+
+def _drawn(source: Source) -> str:
+    """How random directions are tuned, and what resolution of p that gives; nothing where none can be called."""
+    if not callable_units(source):
+        return ""
+    facts = source.json("unit_statistics", "control")
+    counts = (counted(facts["lengths"], "length"), counted(facts["samples"], "sample"))
+    told = _DRAWN.format(*counts, share(facts["clipped"]))
+    return told + _resolution(facts["smallest"], facts["tails"])
 
 
 def _range(ratios: Collection[float]) -> str:
@@ -161,10 +167,7 @@ def _lead(table: pd.DataFrame, undecided: str) -> str:
     seen, units = where(table, interpreted=True), table.drop_duplicates("unit")
     lead = f"{counted(len(units), 'unit')} went from the smallest to the largest activation"
     if len(column(table, "p_control")):
-        lead += (
-            f", and {int(np.sum(units['reached']))} of them moved themselves, more than by random directions (q ≤ "
-            "0.05): these are reached"
-        )
+        lead += f", and {int(np.sum(units['reached']))} of them are reached"
     lead += "."
     first = where(seen, measure="area", rank=1)
     for top in records(first.assign(size=np.abs(first["change"])).nlargest(1, columns="size")):
@@ -193,8 +196,8 @@ def _table(source: Source, table: pd.DataFrame) -> Table:
         "Areas are means of their log₂ ratio, angles those of axes, ranked by them times their resultant length R (1: "
         "all samples turn alike); where R is not beyond chance (Rayleigh's test, p > 0.05) there is no angle. In "
         "brackets also in how many of the samples the measure is known at both ends (15/20), where it is not in all. "
-        "Every unit, with intervals: tables/unit_statistics/ranking.parquet."
-    )
+        "Every unit, with intervals: tables/unit_statistics/ranking.parquet. "
+    ) + _drawn(source)
     return crossed(
         caption,
         label_names(source),
@@ -231,7 +234,7 @@ def ranking(table: pd.DataFrame, colours: Mapping[str, str], most: int = 10) -> 
     labels = [label for label in colours if label in set(table["label"])]
     length = min(most, int(np.max(table["rank"])))
     x = CHANGES[str(table["measure"].iloc[0])]
-    figure, panels = facets(labels, 5, 0.55 + 0.17 * length, 0.45, x=x, y="unit")
+    figure, panels = facets(labels, 5, 0.5 + 0.14 * length, 0.45, x=x, y="unit")
     for axis, label in panels:
         _ranked(axis, where(table, label=label).nsmallest(most, columns="rank"), colours[label])
         axis.set_ylim(length - 0.5, -0.5)

@@ -104,7 +104,7 @@ def map_figure(table: pd.DataFrame, colours: Mapping[str, str]) -> Figure:
         table: "map": unit, x, y, label, strength; and whether each is reached.
         colours: of the labels, in the order of the legend.
     """
-    figure, axes = sheet(0.72 * WIDE, 5.2)
+    figure, axes = sheet(0.72 * WIDE, 4.2)
     axis, strength = axes[0, 0], np.asarray(table["strength"], dtype=float)
     size = _SMALL + (_LARGE - _SMALL) * strength / max(float(np.nanmax(strength)), 1e-12)
     for label, colour in colours.items():
