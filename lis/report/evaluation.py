@@ -167,14 +167,14 @@ def _returned(offsets: pd.DataFrame) -> str:
 @section(240)
 def classes(source: Source) -> Section | None:
     """Which samples were taken, and whether the cycled image keeps its class."""
-    shares, leads, finding = {}, [], ""
+    shares, leads, taken, finding = {}, [], [], ""
     if source.has("evaluation", "kept"):
         table = source.table("evaluation", "kept").rename(columns={"kept": "share"})
         shares["Class kept after the cycle"], finding = table, class_kept(table)
         worst, _ = ends(pd.DataFrame(table[table["class"] != "all"]), "share")
         leads.append(
-            f"For {share(row_of(table, 'all')['share'])} of the cycled images the classifier still names the "
-            f"sample's class (lowest: {words(worst['class'])}, {share(worst['share'])})."
+            f"The classifier names the sample's class in its cycled image least often for {words(worst['class'])} "
+            f"({share(worst['share'])})."
         )
     for name in SPLITS:
         if source.has(f"pairs/{name}", "acceptance"):
@@ -182,16 +182,19 @@ def classes(source: Source) -> Section | None:
             purpose, drawn = "fit" if name == "train" else "test", int(column(table, "drawn").sum())
             shares[f"Accepted for the {purpose}"] = table.assign(low=float("nan"), high=float("nan"))
             rate = share(column(table, "accepted").sum() / drawn)
-            leads.append(f"{rate} of {drawn:,} samples drawn for the {purpose} were taken.")
+            taken.append(f"{rate} of {drawn:,} drawn for the {purpose}")
             finding = finding or f"{rate} of the samples drawn for the {purpose} were taken"
     if not shares:
         return None
+    if taken:
+        leads.append(f"Of samples {listing(taken)} were taken.")
     figure = class_shares(shares, list(source.facts.class_names))
     caption = "Shares in percent; lines are 95 % intervals, the dashed line is the share over all classes."
     rule = source.facts.settings.get("pairs.accept") if source.facts.conditional else "classifier"
     data = pd.concat([table.assign(panel=name) for name, table in shares.items()])
     spans = (f"{name.lower()}, {_span(table)}" for name, table in shares.items())
-    picture = Picture("classes", figure, caption, data=data, alt=f"Over the classes: {listing([*spans])}.")
+    alt = f"Over the classes: {listing([*spans])}."
+    picture = Picture("classes", figure, caption, data=data, alt=alt, aside=True)
     notes = [_TAKEN[rule]] if rule in _TAKEN else []
     return Section("Classes", " ".join(leads), [picture], notes=notes, finding=finding)
 

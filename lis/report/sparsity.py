@@ -42,7 +42,7 @@ def sparsity(source: Source) -> Section:
         data = pd.concat([distribution(x.assign(of=of), _GROUPS, "sparsity") for of, x in parts.items() if len(x)])
         figures.append(Picture("label-sparsity", drawn, _LABELS, data=data, alt=f"{finding}."))
         tables.append(_table(units, control))
-        lead.append(_of_units(units, control))
+        lead.append(_of_units(units))
     if len(labels):
         seen = {label: colour for label, colour in colours(source).items() if label in set(labels["label"])}
         alt = _of_labels(labels) or f"Unit sparsity is {_mean(labels)} on average."
@@ -59,15 +59,13 @@ def _finding(units: pd.DataFrame, control: pd.DataFrame) -> str:
     return f"{told}, of random directions {_mean(random)}" if len(random) else f"{told}, beside no random direction"
 
 
-def _of_units(units: pd.DataFrame, control: pd.DataFrame) -> str:
-    """Label sparsity of the first measure, beside random directions, and the classes at both ends."""
+def _of_units(units: pd.DataFrame) -> str:
+    """What label sparsity is of, and the classes at both ends."""
     measure, rows = next(iter(split(units, "measure").items()))
-    beside = f", {_mean(where(control, measure=measure))} in random directions" if len(control) else ""
-    what = "in all labels and measures" if measure == "all" else f"of {measure}"
-    lead = f"A unit's changes {what} have a label sparsity of {_mean(rows)} on average{beside}"
+    lead = f"That is of the changes {'in all labels and measures' if measure == 'all' else f'of {measure}'}"
     classes = mean_by(rows, "class", "sparsity")
     if len(classes) < 2:
-        return lead + "."
+        return f"{lead}."
     least, most = (f"{words(row['class'])} ({number(row['sparsity'], 2)})" for row in ends(classes, "sparsity"))
     return f"{lead}; it is largest for {most} and smallest for {least}."
 

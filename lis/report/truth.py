@@ -105,7 +105,7 @@ def _lead(summary: dict[str, Any], facts: dict[str, Any]) -> str:
         return "No label is large enough to be interpreted: the figures show labels of which little can be said."
     first, *others = means
     lead = (
-        f"Measured and true changes of {_said(first[0])} rank {counted(facts['units'], 'unit')} alike: Spearman's ρ is "
+        f"Of {_said(first[0])} and {counted(facts['units'], 'unit')} Spearman's ρ is "
         f"{signed(first[1]['spearman'])}, and {number(first[1]['overlap'], 2)} of the first 10 units are the same, as "
         f"means over labels, on averages over {counted(facts['seeds'], 'sample')}."
     )
@@ -145,7 +145,7 @@ def measured_and_true(table: pd.DataFrame, agreement: pd.DataFrame, colours: Map
     """
     facts = {row["label"]: row for row in records(where(agreement, measure=measure))}
     labels = [label for label in colours if label in facts]
-    figure, panels = facets(labels, 5, 1.8, 0.4, x=f"true {CHANGES[measure]}", y="measured", lines="both")
+    figure, panels = facets(labels, 5, 1.6, 0.4, x=f"true {CHANGES[measure]}", y="measured", lines="both")
     for axis, label in panels:
         _panel(axis, where(table, measure=measure, label=label), facts[label], colours[label])
     return figure

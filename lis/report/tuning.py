@@ -25,6 +25,8 @@ from lis.store import Artifact
 _TITLE = "What units change"
 _HEAD = 3
 """Units per cell of the table."""
+_FIRST = 5
+"""Units per panel of the figure."""
 _NOTHING = (
     "No label is seen well enough to be interpreted: each covers less than 0.12 % of the frame on average, or its "
     "change is nowhere defined. Label larger parts, or more images."
@@ -67,12 +69,12 @@ def tuned_units(source: Source) -> Section:
         finding = "No label is seen well enough to say what units change"
         return Section(_TITLE, sentences(_NOTHING, too_few(source)), finding=finding)
     figures = folded(*pictured(source, "measures", "unit-trajectories", _TRAJECTORIES))
-    top = source.facts.settings["unit_statistics.top"]
+    first = min(_FIRST, source.facts.settings["unit_statistics.top"])
     if len(area := where(table, measure="area")):
         left = _left(source.table("unit_statistics", "heads"))
-        caption = sentences(_RANKING.format(top), left, _CALLED * callable_units(source))
-        data = pd.DataFrame(area[area["rank"] <= top])
-        figures.append(Picture("unit-ranking", ranking(area, colours(source), top), caption, data=data, alt=_alt(area)))
+        caption = sentences(_RANKING.format(first), left, _CALLED * callable_units(source))
+        drawn, data = ranking(area, colours(source), first), pd.DataFrame(area[area["rank"] <= first])
+        figures.append(Picture("unit-ranking", drawn, caption, data=data, alt=_alt(area)))
     lead = sentences(_lead(table, undecided(source, "larger")), too_few(source))
     notes = [_control(source)] if callable_units(source) else []
     finding = _finding(table) if callable_units(source, family="larger") else _UNDECIDED
@@ -222,7 +224,7 @@ def _cell(ranked: pd.DataFrame) -> str:
     return ", ".join([f"{row['unit']} ({', '.join(facts)})", *(str(row["unit"]) for row in head[1:])])
 
 
-def ranking(table: pd.DataFrame, colours: Mapping[str, str], most: int = 10) -> Figure:
+def ranking(table: pd.DataFrame, colours: Mapping[str, str], most: int = _FIRST) -> Figure:
     """A panel per label with the units that change one measure most: mean over samples and its interval.
 
     Args:

@@ -53,13 +53,13 @@ def unit_map(source: Source) -> Section:
     if len(mapped):
         drawn, caption = map_figure(mapped, colours(source)), _MAP.format(_PALE * called)
         data = mapped[["unit", "x", "y", "label", "strength", "reached"]]
-        figures.append(Picture("unit-map", drawn, caption, data=data, alt=f"{finding}."))
+        figures.append(Picture("unit-map", drawn, caption, data=data, alt=f"{finding}.", aside=True))
     if len(tree["linkage"]):
         drawn = clusters_figure(np.asarray(tree["linkage"]), tree["order"], units, clusters, colours(source))
         alt = f"{len(clusters)} branches of the tree hold {_sizes(clusters)} units each."
         figures.append(Picture("unit-clusters", drawn, _TREE, data=clusters, alt=alt, aside=True))
     notes = [] if len(mapped) else [_FEW]
-    return Section(_TITLE, _lead(units, clusters, called), figures, notes=notes, finding=finding)
+    return Section(_TITLE, _lead(clusters), figures, notes=notes, finding=finding)
 
 
 def _finding(units: pd.DataFrame, called: bool) -> str:
@@ -76,23 +76,15 @@ def _sizes(clusters: pd.DataFrame) -> str:
     return f"{low}" if low == high else f"{low} to {high}"
 
 
-def _lead(units: pd.DataFrame, clusters: pd.DataFrame, called: bool) -> str:
-    """What most units change most, and the branch that is most selective."""
-    reached = where(units, reached=True)
-    counts = reached["label"].value_counts()
+def _lead(clusters: pd.DataFrame) -> str:
+    """The branch that is most selective, and the largest."""
     vectors = clusters.drop(columns=["cluster", "units", "label"]).to_numpy(dtype=float)
     shares = vectors.max(1) / np.where(vectors.sum(1) > 0, vectors.sum(1), np.inf)
     best = records(clusters)[int(shares.argmax())]
-    first = (
-        f"The label that most units change most is {words(str(counts.index[0]))}: {int(counts.iloc[0]):,} of "
-        f"{len(reached):,}{' that are reached' * called}."
-        if len(counts)
-        else "No unit is reached, so that none is said to stand for a label."
-    )
     return (
-        f"{first} Of {len(clusters)} "
-        f"branches of the tree, number {best['cluster']} ({counted(best['units'], 'unit')}) is the most selective: "
-        f"{words(best['label'])} makes up {share(float(shares.max()))} of its change. The largest branch holds "
+        f"Of {len(clusters)} branches of the tree of units, number {best['cluster']} "
+        f"({counted(best['units'], 'unit')}) is the most selective: {words(best['label'])} makes up "
+        f"{share(float(shares.max()))} of its change. The largest holds "
         f"{counted(int(column(clusters, 'units').max()), 'unit')}."
     )
 
