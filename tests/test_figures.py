@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 from matplotlib.text import Text
 
-from lis.report import comparison, evaluation, gains, layouts, similarity
+from lis.report import comparison, evaluation, gains, layouts, similarity, true_factors
 from lis.report import link as link_module
 from lis.report.marks import ONE_SIDED, density, enlarged, facets, matrices, padded, wants_log
 from lis.report.schematic import Wiring, schematic
@@ -214,7 +214,7 @@ def test_unit_steps_count_and_rank() -> None:
 def test_factors_are_ordered_by_what_survives(count: int) -> None:
     within = np.linspace(0.1, 0.9, count)
     table = pd.DataFrame({"factor": [f"f_{k}" for k in range(count)], "r2": within + 0.05, "r2_within": within})
-    figure = evaluation.factors(table)
+    figure = true_factors.factors(table)
     first = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert first[0] == f"f {count - 1}"
     assert len(figure.axes) == (2 if count > 12 else 1)

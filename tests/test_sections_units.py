@@ -17,6 +17,7 @@ from helpers.tuned_findings import CLASSES, LABELS, RARE
 from lis.quantify.measures import MEASURES
 from lis.report import faithfulness as arrives
 from lis.report import pictures, relevance, traversal, tuning, unit
+from lis.report import unit_map as order
 from lis.report.faithfulness import faithfulness
 from lis.report.metrics import collect_metrics
 from lis.report.page import write_report
@@ -161,9 +162,17 @@ def test_the_first_section_names_the_largest_change_of_area(run: Source, shown: 
     decided = tuning._lead(table, "")
     assert f"{share(larger.mean())} are larger than {random} (q ≤ 0.05, and reached); {beyond} lie beyond" in decided
     reached = np.sum(run.table("unit_statistics", "faithfulness")["reached"])
-    assert 0 < reached < 40 and f"{reached} of them moved themselves" in section.lead
-    told = "not whether it does anything. So few count a p down to 0.038 and no further."
-    assert "25 random directions and their opposites" in section.lead and told in section.lead
+    assert 0 < reached < 40 and f"{reached} of them are reached" in section.lead
+    (control,) = section.notes
+    assert "25 random directions and their opposites" in control
+    assert control.endswith("not whether it does anything.")
+    assert section.tables[0].caption.endswith("So few count a p down to 0.038 and no further.")
+    assert section.finding == "Whether any unit changes a part beyond chance is undecided"
+    called = "{} of 40 units {} a part more than random directions (q ≤ 0.05)"
+    for first, verb in ((0, "change"), (39, "changes")):
+        larger = table.assign(larger=table["unit"] >= first)
+        assert tuning._finding(larger) == called.format(40 - first, verb)
+    assert tuning._finding(table.assign(larger=False)) == called.format("None", "changes")
 
 
 @pytest.mark.parametrize(("link", "along"), [("lr", "pattern"), ("lr", "closed"), ("fc_l1", "link")])
@@ -178,9 +187,9 @@ def test_what_random_directions_rest_on_is_told(run: Source, shown: dict[str, Se
     """How far they go beside units, and how small a p can be, family by family."""
     facts = run.json("unit_statistics", "control")
     assert set(facts["tails"]) == {"larger", "relevant", "selective", "reached"}
-    lead = shown["What units change"].lead
-    assert f"They move w by {number(facts['length_ratio'], 2)} of what units do" in lead
-    assert f"In {share(facts['clipped'])} of samples w stops before" in lead
+    section = shown["What units change"]
+    assert f"opposites move w by {number(facts['length_ratio'], 2)} of what units do" in section.notes[0]
+    assert f"In {share(facts['clipped'])} of samples w stops before" in section.tables[0].caption
     assert collect_metrics(run.artifacts)["units/control_length"] == pytest.approx(facts["length_ratio"])
     light, heavy = ({"counted": counted, "variation": 0.7, "largest": 1.3} for counted in (0.2, 1.0))
     fitted = "So many count a p down to 0.015; smaller ones are those of a tail fitted to the largest fifth of them, "
@@ -208,9 +217,12 @@ def test_the_table_has_the_first_units_of_every_label_and_measure(run: Source, s
 
 
 def test_measures_are_compared_with_chance_and_a_normal_distribution(run: Source, shown: dict[str, Section]) -> None:
-    lead, test = shown["Measures side by side"].lead, run.table("unit_statistics", "distribution")
+    section, test = shown["Measures side by side"], run.table("unit_statistics", "distribution")
+    lead = section.lead
     mean = column(run.table("unit_statistics", "overlap"), "overlap").mean()
-    assert f"two measures share {number(mean, 2)} on average, {number(10 * 10 / 40, 2)} by chance" in lead
+    chance = number(10 * 10 / 40, 2)
+    assert section.finding == f"Two measures share {number(mean, 2)} of their first 10 units, {chance} by chance"
+    assert all(picture.aside for picture in section.figures if picture.kind == "chart")
     tails = column(test, "kurtosis")
     assert column(test, "p_normal").max() < 0.05 and "not normally distributed in area, luminance," in lead
     assert f"between {number(tails.min(), 2)} and {number(tails.max(), 2)}" in lead
@@ -220,7 +232,8 @@ def test_sparsity_stands_beside_its_null(run: Source, shown: dict[str, Section])
     section = shown["Sparsity"]
     own, null = (run.table("unit_statistics", f"label_sparsity{end}") for end in ("", "_control"))
     mean, random = (number(column(where(t, measure="area"), "sparsity").mean(), 2) for t in (own, null))
-    assert f"label sparsity of {mean} on average, {random} in random directions" in section.lead
+    assert section.finding == f"Label sparsity of a unit is {mean} on average, of random directions {random}"
+    assert section.lead.startswith("That is of the changes of area; it is largest for")
     by_units = where(run.table("unit_statistics", "unit_sparsity"), measure="area").sort_values("sparsity")
     least, most = (words(str(label)) for label in by_units["label"].iloc[[0, -1]])
     assert (
@@ -233,10 +246,14 @@ def test_sparsity_stands_beside_its_null(run: Source, shown: dict[str, Section])
 def test_the_map_names_the_commonest_label_and_the_most_selective_branch(
     run: Source, shown: dict[str, Section]
 ) -> None:
-    lead = shown["Map of units"].lead
+    section = shown["Map of units"]
+    lead = section.lead
     reached = run.table("unit_statistics", "faithfulness")["reached"].to_numpy(bool)
     counts = pd.Series(run.table("unit_statistics", "map")["label"].to_numpy()[reached]).value_counts()
-    assert f"most units change most is {counts.index[0]}: {counts.iloc[0]} of {reached.sum()} that" in lead
+    most = f"{counts.iloc[0]} of {reached.sum()} reached units change the {counts.index[0]} most"
+    assert section.finding == most and order._finding(where(run.table("unit_statistics", "map"), unit=-1), True) == (
+        "No unit is reached, so that none stands for a label"
+    )
     shares = {}
     for row in records(run.table("unit_statistics", "clusters")):
         values = {label: row[label] for label in LABELS if label in row}
@@ -251,6 +268,11 @@ def test_relevance_counts_units_and_names_robust_classes(run: Source, shown: dic
     assert f"{len(counts)} of 40 units change the probability of a class by 0.15 or more" in section.lead
     assert f"{(counts > 1).sum()} of them for more than one class and at most for {counts.max()} of 3" in section.lead
     assert "No unit is relevant for border collie." in section.lead
+    assert section.finding == "Whether any unit changes an answer beyond chance is undecided"
+    null = "No unit changes an answer more than random directions do (q ≤ 0.05)"
+    assert relevance._finding(table.assign(larger=False), 0.15, True) == null
+    called = f"{len(counts)} of 40 units change an answer more than random directions (q ≤ 0.05)"
+    assert relevance._finding(table.assign(larger=True), 0.15, True) == called
     top = records(table.nlargest(1, columns="relevance"))[0]
     assert f"unit {top['unit']} for {words(top['class'])}" in section.lead
     rows = {row[0]: row for row in section.tables[0].rows}
@@ -265,7 +287,8 @@ def test_relevance_counts_units_and_names_robust_classes(run: Source, shown: dic
 
 
 def test_transfer_counts_directions_that_all_classes_share(run: Source, shown: dict[str, Section]) -> None:
-    table, lead = run.table("unit_statistics", "transfer"), shown["Transfer between classes"].lead
+    table, section = run.table("unit_statistics", "transfer"), shown["Transfer between classes"]
+    lead = section.lead
     groups = [np.sign(own["change"].dropna()) for _, own in table.groupby(["label", "measure"])]
     several = [signs for signs in groups if len(signs) > 1]  # an angle may have no mean in a class
     same = sum(len(set(signs)) == 1 for signs in several)
@@ -278,6 +301,7 @@ def test_transfer_counts_directions_that_all_classes_share(run: Source, shown: d
     several = [signs for signs in (np.sign(own["change"].dropna()) for _, own in firsts) if len(signs) > 1]
     same = sum(len(set(signs)) == 1 for signs in several)
     assert f"and the first of the random directions for {same} of {len(several)}" in lead
+    assert section.finding.startswith("First units act alike in all classes")
 
 
 def test_what_arrives_is_the_median(run: Source, shown: dict[str, Section]) -> None:
@@ -286,7 +310,12 @@ def test_what_arrives_is_the_median(run: Source, shown: dict[str, Section]) -> N
     assert f"move by {number(column(table, 'others').mean(), 2)} of their standard deviations" in lead
     assert "Whether any is more selective than random directions cannot be decided" in lead
     assert f"{share(mean(table, 'selective'))} of the units are more selective" in arrives._selective(table)
-    assert f"{np.sum(table['reached'])} of {len(table)} units are reached" in lead
+    reached = f"{np.sum(table['reached'])} of {len(table)} units are reached"
+    assert reached in lead
+    assert shown["What arrives"].finding == f"{reached} (q ≤ 0.05, beside random directions)"
+    assert arrives._finding(table.assign(reached=table["unit"] == 3)).startswith("1 of 40 units is reached")
+    nothing = "None of 40 units is reached: none moves more than by random directions"
+    assert arrives._finding(table.assign(reached=False)) == nothing
     random = share(float(np.median(column(table, "reencoded_control"))))
     assert f"Random directions that move w as far change the same units by {random} of it" in lead
 
@@ -294,9 +323,12 @@ def test_what_arrives_is_the_median(run: Source, shown: dict[str, Section]) -> N
 def test_truth_begins_with_extent(run: Source, shown: dict[str, Section]) -> None:
     section, summary = shown[TRUTH], run.json("truth", "summary")
     table = run.table("truth", "agreement")
-    assert f"Spearman's ρ is {summary['extent']['spearman']:+.2f}" in section.lead
+    rho = f"{summary['extent']['spearman']:+.2f}"
+    assert f"Spearman's ρ is {rho}" in section.lead
+    chance = number(1.96 / 39**0.5, 2)
+    assert section.finding == f"Measured changes rank units as true ones do: ρ {rho} (by chance < {chance})"
     assert f"{number(summary['extent']['overlap'], 2)} of the first 10 units" in section.lead
-    assert "40 units alike" in section.lead and "over 15 samples" in section.lead
+    assert "and 40 units" in section.lead and "over 15 samples" in section.lead
     own = where(table, measure="angle", interpreted=True)
     row = next(row for row in section.tables[0].rows if row[0] == "angle")
     assert row[1:] == [
@@ -348,6 +380,7 @@ def test_no_relevant_unit_is_a_sentence(tmp_path: Path) -> None:
     (found,) = edge(tmp_path, tuned_findings.tuned(12, 3, spread=0.001), class_relevance)
     assert "No single unit changes the probability of a class by 0.15 or more" in found.lead
     assert "every class is robust" in found.lead
+    assert found.finding == "No single unit changes a class's probability by 0.15: every class is robust"
     assert "relevant-units" not in names(found) and "relevance" in names(found)
     shared = next(picture for picture in found.figures if picture.name == "unit-shared")
     assert shared.caption.startswith("The unit with the largest mean rel")
@@ -390,6 +423,12 @@ def test_too_few_random_directions_call_nothing(tmp_path: Path, directions: int)
     found = [section for maker in makers if (section := maker(run)) is not None]
     told = " ".join(s.lead + " ".join([p.caption for p in s.figures] + [t.caption for t in s.tables]) for s in found)
     assert told.count(f"too few random directions ({directions}) to call any unit") == 1
+    assert [section.finding for section in (found[0], found[3])] == [
+        "Whether any unit changes a part beyond chance is undecided",
+        "Which units are reached is undecided: too few random directions",
+    ]
+    assert found[1].finding.endswith("; which are reached is undecided")
+    assert not found[0].notes
     assert told.count("reached") == 2  # there, and of units that are relevant "whether they are reached or not"
     assert "than a random mixture" not in told and not re.search(r"\bnan\b", told)
     numbers = collect_metrics({"unit_statistics": artifacts["unit_statistics"]})
@@ -407,8 +446,9 @@ def test_the_page_says_how_much_of_a_head_is_left(run: Source, shown: dict[str, 
     table: Any = run.table("unit_statistics", "heads")
     table = table.assign(left=table["crossfit"] / table["chosen"])
     assert set(table["label"]) == set(LABELS) - {"eye"}
+    caption = next(each.caption for each in shown["What units change"].figures if each.name == "unit-ranking")
     for measure in MEASURES:
-        assert f"{share(mean(where(table, measure=measure), 'left'))} for {measure}" in shown["What units change"].lead
+        assert f"{share(mean(where(table, measure=measure), 'left'))} for {measure}" in caption
     numbers = collect_metrics({"unit_statistics": run.artifacts["unit_statistics"]})
     assert numbers["units/head_kept"] == pytest.approx(mean(table, "left"))
 
@@ -418,6 +458,14 @@ def test_labels_too_small_to_be_interpreted(tmp_path: Path) -> None:
     *nothing, true = edge(tmp_path, tuned_findings.tuned(8, 2, ("eye",)), *makers)
     assert len(nothing) == 5 and not any(section.figures for section in nothing)
     assert all("enough to be interpreted" in section.lead for section in [*nothing, true]) and true.figures
+    assert [section.finding for section in [*nothing, true]] == [
+        "No label is seen well enough to say what units change",
+        "No label is large enough to compare measures",
+        "Fewer than two labels are large enough to compare",
+        "No label is large enough for a map of units",
+        "No label is large enough to compare classes",
+        "No label is large enough to hold measured changes against the true ones",
+    ]
 
 
 def test_labels_that_are_never_seen(tmp_path: Path) -> None:

@@ -41,12 +41,30 @@ def contrast(source: Source) -> Section:
     """What a person would see of both."""
     table = source.table("adversarial", "adversarial")
     if table.empty:
-        return Section(_TITLE, _NOTHING)
+        return Section(_TITLE, _NOTHING, finding="No counterfactual to hold steps in pixels against")
+    examples, facts = source.table("adversarial", "examples"), source.json("adversarial", "facts")
+    coarse = (share(mean(table, f"coarse_{kind}")) for kind in _KINDS)
+    told = "Coarser than 4 pixels are {} of what counterfactuals change, and {} of what steps in pixels do.".format(
+        *coarse
+    )
+    alt = f"Counterfactuals change the pixels {number(_ratio(table), 2)} times as much in the median."
     figures = [
-        Picture("adversarial", contrasts(_rows(source, table)), _CAPTION, "photo"),
-        Picture("adversarial-sizes", sizes(table), _SIZES),
+        Picture("adversarial", contrasts(_rows(source, table)), _CAPTION, "photo", examples, told),
+        Picture("adversarial-sizes", sizes(table), _SIZES, data=table, alt=alt),
     ]
-    return Section(_TITLE, _lead(table, source.json("adversarial", "facts")), figures, _tables(source))
+    return Section(_TITLE, _lead(table, facts), figures, _tables(source), finding=_finding(table, facts))
+
+
+def _finding(table: pd.DataFrame, facts: dict[str, Any]) -> str:
+    """How much less steps in pixels change for the same answer."""
+    if not facts["reached"]:
+        return "Steps in pixels reach the target of no counterfactual"
+    return f"Steps in pixels give {share(facts['reached'])} of the answers, {number(_ratio(table), 2)} times smaller"
+
+
+def _ratio(table: pd.DataFrame) -> float:
+    """Median over counterfactuals of their squared change over that of the steps in pixels."""
+    return float(np.nanmedian(table["mse_counterfactual"] / table["mse_adversarial"].clip(lower=1e-30)))
 
 
 def _rows(source: Source, table: pd.DataFrame) -> list[Contrast]:
@@ -60,12 +78,10 @@ def _rows(source: Source, table: pd.DataFrame) -> list[Contrast]:
 
 
 def _lead(table: pd.DataFrame, facts: dict[str, Any]) -> str:
-    both = (column(table, "mse_counterfactual"), column(table, "mse_adversarial"))
-    ratio = float(np.median(both[0] / np.maximum(both[1], 1e-30)))
     coarse = [share(mean(table, f"coarse_{kind}")) for kind in _KINDS]
     return (
         f"Steps in pixels reach the target's probability of {counted(len(table), 'counterfactual')} in "
-        f"{share(facts['reached'])} of the cases, with a mean squared change {number(ratio, 2)} times smaller "
+        f"{share(facts['reached'])} of the cases, with a mean squared change {number(_ratio(table), 2)} times smaller "
         f"(median); {coarse[1]} of it is coarser than 4 pixels, of a counterfactual's {coarse[0]}. What the link "
         f"makes of them is called the target in {share(facts['seen'])}."
     )
@@ -93,8 +109,7 @@ def adversarial_numbers(artifact: Artifact) -> dict[str, float]:
     facts, table = artifact.json("facts"), artifact.table("adversarial")
     numbers = prefixed("adversarial", {name: facts.get(name) for name in ("reached", "seen")})
     if numbers:
-        ratio = table["mse_counterfactual"] / table["mse_adversarial"].clip(lower=1e-30)
-        numbers["adversarial/mse_ratio"] = float(np.median(ratio.to_numpy()))
+        numbers["adversarial/mse_ratio"] = _ratio(table)
     return numbers
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from lis.report.evolution import TARGET
 from lis.report.marks import DASHED, diagonal, dots, facets, names_down
-from lis.report.section import Picture, Section, by_pair, facts_as_metrics, section
+from lis.report.section import Picture, Section, by_pair, facts_as_metrics, folded, section
 from lis.report.source import Source
 from lis.report.style import INK, LINK_RED, MUTED, PAIRING, SERIES, WIDE, plain, sheet
 from lis.report.tables import column, known, pairs_of, records, where
@@ -41,25 +41,50 @@ def boundary_truth(source: Source) -> Section:
     """Both boundaries, and the true factors on the way."""
     summary, table = source.json("boundary_truth", "summary"), source.table("boundary_truth", "boundaries")
     if table.empty:
-        return Section(_TITLE, "No counterfactual reached its target, so that there is none to hold against the truth.")
+        nothing = "No counterfactual reached its target, so that there is none to hold against the truth."
+        return Section(_TITLE, nothing, finding="No counterfactual to hold against the truth")
     moved = source.table("boundary_truth", "factors")
     pairs = pairs_of(moved)
     end = float(np.nanmax([1.0, *np.asarray(table["bayes"], dtype=float)]))
     if source.has("trajectories", "facts"):
         end = float(source.json("trajectories", "facts")["path_end"])
-    figures = [Picture("truth-boundaries", boundaries(table, end), _BOUNDARIES)]
+    finding = _finding(summary)
+    figures = [Picture("truth-boundaries", boundaries(table, end), _BOUNDARIES, data=table, alt=f"{finding}.")]
     if source.has("boundary_truth", "posterior_paths"):
         paths = source.table("boundary_truth", "posterior_paths")
         known = {(row["origin"], row["target"], int(row["sample_index"])): row["classifier"] for row in records(table)}
-        figures += [Picture("truth-posteriors", posteriors(paths, known), _POSTERIORS)] if len(paths) else []
-    figures.append(Picture("truth-counterfactual-factors", factors(moved, pairs[:_PAIRS]), _FACTORS_CAPTION))
+        figures += folded(_paths(paths, known)) if len(paths) else []
+    drawn = factors(moved, pairs[:_PAIRS])
+    picture = Picture("truth-counterfactual-factors", drawn, _FACTORS_CAPTION, data=moved, alt=_cosine(summary))
+    figures += folded(picture)
     ranked = moved.sort_values("change", key=np.abs, ascending=False, kind="stable")
     first = pd.DataFrame(ranked.groupby(["origin", "target"], sort=False).head(_FACTORS))
     told = by_pair(
         _TABLE, "factors", first, pairs,
         lambda row: f"{words(row['factor'])} {offset(row['change'])} ({offset(row['difference'])})",
     )  # fmt: skip
-    return Section(_TITLE, _lead(summary), figures, [told])
+    return Section(_TITLE, _lead(summary), figures, folded(told), finding=finding)
+
+
+def _paths(table: pd.DataFrame, boundary: dict[tuple[str, str, int], float]) -> Picture:
+    """The answer along some counterfactuals, beside the truth."""
+    last = [rows.iloc[-1] for _, rows in table.groupby(["origin", "target", "sample_index"], sort=False)]
+    turned = [sum(row[f"{who}_probability"] > 0.5 for row in last) for who in ("classifier", "bayes")]
+    alt = f"At the end of {len(last)} paths the classifier calls {turned[0]} the target, Bayes' rule {turned[1]}."
+    return Picture("truth-posteriors", posteriors(table, boundary), _POSTERIORS, data=table, alt=alt)
+
+
+def _finding(summary: dict[str, Any]) -> str:
+    """How many of the counterfactuals that the classifier believes are true ones."""
+    truly = share(summary["bayes_reached"])
+    return f"{truly} of {counted(summary['n'], 'counterfactual')} truly are of the target class (Bayes' rule)"
+
+
+def _cosine(summary: dict[str, Any]) -> str:
+    return (
+        f"The change of the factors has a mean cosine of {number(summary['cosine'], 2)} with the difference of the "
+        "classes' means."
+    )
 
 
 def _lead(summary: dict[str, Any]) -> str:
@@ -73,10 +98,7 @@ def _lead(summary: dict[str, Any]) -> str:
     if gap is not None and np.isfinite(gap):
         side = "after" if gap > 0 else "before"
         lead += f", in the median {number(abs(gap), 2)} of the path {side} the classifier's boundary"
-    return (
-        f"{lead}. The change of the factors has a mean cosine of {number(summary['cosine'], 2)} with the difference "
-        "of the classes' means."
-    )
+    return f"{lead}. {_cosine(summary)}"
 
 
 facts_as_metrics("boundary_truth", "summary", "bayes_reached", "bayes_on_path", "gap_median", "cosine")

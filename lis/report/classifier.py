@@ -8,10 +8,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lis.report.marks import THOUSANDS, dot, names_down
-from lis.report.section import Picture, Section, facts_as_metrics, listed, section
+from lis.report.section import Picture, Section, facts_as_metrics, folded, listed, section
 from lis.report.source import Source
 from lis.report.style import INK, LINK_RED, MUTED, PAIRING, WIDE, light_grid, plain, sheet
-from lis.report.tables import records
+from lis.report.tables import column, ends, records
 from lis.report.wording import number, share, share_between, words
 
 _CAPTION = (
@@ -35,16 +35,29 @@ def classifier(source: Source) -> Section | None:
     if not (trained or seen or source.facts.classifier_notes):
         return None
     lead, figures = f"{source.facts.classifier} has {source.facts.units:,} units in its penultimate layer.", []
+    finding, tables = "", []
+    if seen and source.facts.settings["pairs.accept"] == "correct":
+        table, of = (
+            source.table("pairs/test", "acceptance"),
+            "images of a class" if source.facts.conditional else "images",
+        )
+        caption = f"Of the generator's {of}, the share that the classifier calls so."
+        tables, finding = folded(listed(caption, records(table), _ACCEPTED)), _called(table)
     if trained:
         accuracy, curve = source.table("classifier", "accuracy"), source.table("classifier", "curve")
-        lead += " " + _training(source.json("classifier", "training"), records(accuracy)[-1])
-        figures.append(Picture("classifier", trained_classifier(accuracy, curve), _CAPTION))
-    tables = []
-    if seen and source.facts.settings["pairs.accept"] == "correct":
-        of = "images of a class" if source.facts.conditional else "images"
-        caption = f"Of the generator's {of}, the share that the classifier calls so."
-        tables = [listed(caption, records(source.table("pairs/test", "acceptance")), _ACCEPTED)]
-    return Section("The classifier", lead, figures, tables, notes=source.facts.classifier_notes)
+        whole = records(accuracy)[-1]
+        finding = f"It is right on {share(whole['accuracy'])} of new figures, Bayes' rule on {share(whole['bayes'])}"
+        lead += " " + _training(source.json("classifier", "training"), whole)
+        drawn = trained_classifier(accuracy, curve)
+        figures.append(Picture("classifier", drawn, _CAPTION, data=accuracy, alt=f"{finding}.", aside=True))
+    return Section("The classifier", lead, figures, tables, notes=source.facts.classifier_notes, finding=finding)
+
+
+def _called(table: pd.DataFrame) -> str:
+    """How many of the generator's images are called their class; table "acceptance"."""
+    rate = float(column(table, "accepted").sum() / column(table, "drawn").sum())
+    worst = ends(table, "rate")[0]
+    return f"It names {share(rate)} of generated images right (least: {words(worst['class'])}, {share(worst['rate'])})"
 
 
 def _training(facts: dict[str, Any], whole: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lis.report.marks import ONE_SIDED, errors, matrices, note
-from lis.report.section import Picture, Section, listed, means, metrics, prefixed, section
+from lis.report.section import Picture, Section, folded, listed, means, metrics, prefixed, section
 from lis.report.source import Source
 from lis.report.style import INK, MUTED, PAIRING, SERIES, WIDE, sheet
 from lis.report.tables import column, ends, known, records, where
@@ -65,7 +65,9 @@ _REACHED = (
 def counterfactuals(source: Source) -> Section:
     """The success of the searches, by pairs of classes."""
     pairs, facts = source.table("counterfactuals", "pairs"), source.json("counterfactuals", "facts")
-    figure = Picture("counterfactuals-reached", reached(pairs, source.facts.class_names), _REACHED)
+    said, drawn = source.table("counterfactuals", "witnessed"), reached(pairs, source.facts.class_names)
+    finding = _finding(facts, said)
+    figure = Picture("counterfactuals-reached", drawn, _REACHED, data=pairs, alt=f"{finding}.")
     columns = {
         "": lambda row: ALL if row["origin"] == ALL else arrow(row["origin"], row["target"]),
         "target reached": lambda row: percent(row["rate"], row["low"], row["high"]),
@@ -74,14 +76,25 @@ def counterfactuals(source: Source) -> Section:
         "distance in W": lambda row: number(row["w_distance"], 2),
     }
     caption = "Share with 95 % Wilson interval; the others are of those that reached their target."
-    tables = [listed(caption, records(pairs), columns)]
-    said = source.table("counterfactuals", "witnessed")
+    tables = folded(listed(caption, records(pairs), columns))
     if len(said):
         tables.append(listed(_WITNESSED, records(said), SAID))
     failed = where(source.table("counterfactuals", "counterfactuals"), success=False)
     if len(failed):
         tables.append(listed("Why searches fail, the first that holds of each.", _failed(failed), _FAILED))
-    return Section("Counterfactuals", sentences(_lead(pairs, facts), _others(said)), [figure], tables)
+    lead = sentences(_lead(pairs, facts), _others(said))
+    return Section("Counterfactuals", lead, [figure], tables, finding=finding)
+
+
+def _finding(facts: dict[str, Any], said: pd.DataFrame) -> str:
+    """How many searches succeed, and by whose judgement."""
+    if not facts["reached"]:
+        return f"None of {counted(facts['n'], 'counterfactual')} reaches its target"
+    told = f"{share(facts['rate'])} of counterfactuals reach their target"
+    if not len(said):
+        return f"{told} by this network's answer"
+    first = records(said)[0]
+    return f"{told}; {WHO[first['who']]} agrees on {share(first['share'])}"
 
 
 def _failed(failed: pd.DataFrame) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from lis.report.arrival import along, which_way
 from lis.report.marks import ring
-from lis.report.section import Picture, Section, Table, means_as_metrics, section
+from lis.report.section import Picture, Section, Table, folded, means_as_metrics, section
 from lis.report.source import Source
 from lis.report.style import INK, MUTED, SERIES, WIDE, sheet
 from lis.report.tables import column, largest, mean, records, where
@@ -43,17 +43,29 @@ def forward_model(source: Source) -> Section:
     penalties = source.table("directions", "penalty")
     r2 = column(units, "r2")
     if not len(ridges):
-        return Section("Forward model", f"{_UNFITTED} {which_way(source)}")
+        finding = "Too few pairs of a class to say how well r follows from w"
+        return Section("Forward model", f"{_UNFITTED} {which_way(source)}", finding=finding)
     if not len(r2):
-        return Section("Forward model", "No unit is live, so that nothing is told of r by w.")
+        return Section(
+            "Forward model", "No unit is live, so that nothing is told of r by w.", finding="No unit is live"
+        )
     top = largest(units, "r2")
     lead = (
         f"Within classes, w tells {share(float(r2.mean()))} of the variance of a unit (held out, mean over {len(r2)} "
         f"live units; most, {share(top['r2'])}, of unit {top['unit']}). {which_way(source)}"
     )
-    tables = [penalty_table(penalties)] if len(penalties) else []
+    low, middle, high = (share(x) for x in np.quantile(r2, [0, 0.5, 1]))
+    alt = f"R² of single units spreads from {low} to {high}, half of them above {middle}."
+    figure = Picture("forward-model", fits(units, ridges), _FIGURE, data=units, alt=alt, aside=True)
+    tables = folded(penalty_table(penalties)) if len(penalties) else []
     notes = [_NOTE] if along(source) != "link" else []
-    return Section("Forward model", lead, [Picture("forward-model", fits(units, ridges), _FIGURE)], tables, notes)
+    return Section("Forward model", lead, [figure], tables, notes, _finding(float(r2.mean())))
+
+
+def _finding(r2: float) -> str:
+    if r2 <= 0:
+        return "Within classes w tells nothing of a unit (held out)"
+    return f"Within classes w tells {share(r2)} of a unit's variance (held out)"
 
 
 def penalty_table(penalties: pd.DataFrame) -> Table:

@@ -12,11 +12,12 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from lis.report.layouts import reconstructions
+from lis.report.link import ceiling
 from lis.report.marks import DASHED, PERCENT, dot, eye, facets, names_down, names_up, note, wants_log
-from lis.report.section import Picture, Section, Table, means, metrics, prefixed, section
+from lis.report.section import Picture, Section, Table, folded, means, metrics, prefixed, section
 from lis.report.source import SPLITS, Source
-from lis.report.style import HALF, INK, MUTED, PAIRING, RULE, WIDE, class_colours, light_grid, plain, sheet
-from lis.report.tables import column, ends, mean, records, row_of, split, where
+from lis.report.style import HALF, INK, MUTED, PAIRING, WIDE, class_colours, light_grid, plain, sheet
+from lis.report.tables import column, distribution, ends, records, row_of, split, where
 from lis.report.wording import PAIRINGS, interval, listing, metric_label, number, probability, share, times, words
 from lis.store import Artifact
 
@@ -26,10 +27,16 @@ _TAKEN = {
     "any": "Every sample is taken.",
     "classifier": "The generator has no classes: a sample's class is what the classifier calls it.",
 }
+_DISTANCES = (
+    "Distance after the cycle, and between random pairs of samples. Density; bars span 5–95 % and the quartiles; the "
+    "dot is the mean."
+)
+_COMPONENTS = (
+    "Left: samples in the first components of W, open before and filled after the cycle. Right: mean and spread of the "
+    "difference."
+)
 EXPLAINS = 0.1
 """R² of w on new samples up to which a link explains nothing, and within classes nothing beyond the class."""
-_LONG = 12
-"""Factors up to which one column is enough."""
 
 
 def explained(summary: pd.DataFrame, pairing: str = "random") -> float:
@@ -93,13 +100,26 @@ def distance(source: Source) -> Section:
         f"{interval(first['cycle'], first['cycle_low'], first['cycle_high'])}: {times(first['ratio_random'])} what "
         f"random pairs give, and {times(first['ratio_within_class'])} what random pairs of the same class give."
     )
-    caption = (
-        "Distance after the cycle, and between random pairs of samples. Density; bars span 5–95 % and the quartiles; "
-        "the dot is the mean."
-    )
-    units = dict(zip(summary["metric"], summary["unit"], strict=True))
-    figure = distances(source.table("evaluation", "samples"), units)
-    return Section("Distances", lead, [Picture("distances", figure, caption)], [summary_table(summary)])
+    samples = source.table("evaluation", "samples")
+    figure = distances(samples, dict(zip(summary["metric"], summary["unit"], strict=True)))
+    told = [f"{times(row['ratio_random'])} in {metric_label(row['metric'])}" for row in records(summary)]
+    alt = f"Beside random pairs the mean distance after the cycle is {listing(told)}."
+    data = distribution(samples, ["metric", "pairing"], "value")
+    picture, table = Picture("distances", figure, _DISTANCES, data=data, alt=alt), folded(summary_table(summary))
+    return Section("Distances", lead, [picture], table, notes=ceiling(source), finding=explains(summary))
+
+
+def explains(summary: pd.DataFrame) -> str:
+    """How much of w a link explains on new samples, beside the mean of the class; table "summary" of an evaluation."""
+    first = records(summary)[0]
+    if where(summary, metric="mse_w").empty:
+        return f"{metric_label(first['metric'])} after the cycle is {times(first['ratio_random'])} that of random pairs"
+    r2, within = (explained(summary, pairing) for pairing in ("random", "within_class"))
+    if r2 <= EXPLAINS:
+        return f"The link explains nothing of w on new samples (R² {number(r2, 2)})"
+    if within <= EXPLAINS:
+        return f"Beyond the class the link explains nothing of w (R² {number(within, 2)})"
+    return f"The link explains {share(r2)} of w on new samples, {share(within)} within classes"
 
 
 def summary_table(summary: pd.DataFrame) -> Table:
@@ -129,25 +149,32 @@ def principal_components(source: Source) -> Section:
         f"Along the first {len(offsets)} components of W, which hold {held} of its variance, the cycle is off by at "
         f"most {number(abs(worst['offset']), 2)} standard deviations on average (component {int(worst['component'])})."
     )
-    caption = (
-        "Left: samples in the first components of W, open before and filled after the cycle. Right: mean and spread "
-        "of the difference."
-    )
-    figure = components(source.table("evaluation", "components"), offsets, source.facts.class_names)
-    return Section("Principal components", lead, [Picture("components", figure, caption)])
+    table = source.table("evaluation", "components")
+    figure = components(table, offsets, source.facts.class_names)
+    alt = f"The mean offsets of {len(offsets)} components lie within {number(abs(worst['offset']), 2)} sd of 0."
+    picture = Picture("components", figure, _COMPONENTS, data=table, alt=alt, aside=True)
+    return Section("Principal components", lead, [picture], finding=_returned(offsets))
+
+
+def _returned(offsets: pd.DataFrame) -> str:
+    """How near the components come back; the mean of all samples is off by one standard deviation."""
+    spread = float(column(offsets, "spread").max())
+    if spread >= 1:
+        return f"Components of W do not come back: they scatter by {number(spread, 2)} sd"
+    return f"Components of W come back within {number(spread, 2)} sd (the mean of all: 1 sd)"
 
 
 @section(240)
 def classes(source: Source) -> Section | None:
     """Which samples were taken, and whether the cycled image keeps its class."""
-    shares, leads = {}, []
+    shares, leads, taken, finding = {}, [], [], ""
     if source.has("evaluation", "kept"):
         table = source.table("evaluation", "kept").rename(columns={"kept": "share"})
-        shares["Class kept after the cycle"] = table
+        shares["Class kept after the cycle"], finding = table, class_kept(table)
         worst, _ = ends(pd.DataFrame(table[table["class"] != "all"]), "share")
         leads.append(
-            f"For {share(row_of(table, 'all')['share'])} of the cycled images the classifier still names the "
-            f"sample's class (lowest: {words(worst['class'])}, {share(worst['share'])})."
+            f"The classifier names the sample's class in its cycled image least often for {words(worst['class'])} "
+            f"({share(worst['share'])})."
         )
     for name in SPLITS:
         if source.has(f"pairs/{name}", "acceptance"):
@@ -155,32 +182,42 @@ def classes(source: Source) -> Section | None:
             purpose, drawn = "fit" if name == "train" else "test", int(column(table, "drawn").sum())
             shares[f"Accepted for the {purpose}"] = table.assign(low=float("nan"), high=float("nan"))
             rate = share(column(table, "accepted").sum() / drawn)
-            leads.append(f"{rate} of {drawn:,} samples drawn for the {purpose} were taken.")
+            taken.append(f"{rate} of {drawn:,} drawn for the {purpose}")
+            finding = finding or f"{rate} of the samples drawn for the {purpose} were taken"
     if not shares:
         return None
+    if taken:
+        leads.append(f"Of samples {listing(taken)} were taken.")
     figure = class_shares(shares, list(source.facts.class_names))
     caption = "Shares in percent; lines are 95 % intervals, the dashed line is the share over all classes."
     rule = source.facts.settings.get("pairs.accept") if source.facts.conditional else "classifier"
+    data = pd.concat([table.assign(panel=name) for name, table in shares.items()])
+    spans = (f"{name.lower()}, {_span(table)}" for name, table in shares.items())
+    alt = f"Over the classes: {listing([*spans])}."
+    picture = Picture("classes", figure, caption, data=data, alt=alt, aside=True)
     notes = [_TAKEN[rule]] if rule in _TAKEN else []
-    return Section("Classes", " ".join(leads), [Picture("classes", figure, caption)], notes=notes)
+    return Section("Classes", " ".join(leads), [picture], notes=notes, finding=finding)
 
 
-@section(250, "evaluation", "factors")
-def true_factors(source: Source) -> Section | None:
-    """How well each factor of a world with known truth survives."""
-    table = source.table("evaluation", "factors").dropna().sort_values("r2_within", ascending=False)
-    if table.empty:
-        return None
-    names = [words(row["factor"]) for row in records(table)]
-    r2, within = (number(mean(table, name), 2) for name in ("r2", "r2_within"))
-    lead = (
-        f"Of {len(table)} true factors, the mean R² after the cycle is {r2} over all samples and {within} within "
-        f"classes; {names[0]} survives best, {names[-1]} least."
-    )
-    lost = [words(row["factor"]) for row in records(table) if row["r2_within"] < 0.2]
-    notes = [f"Hardly any of {listing(lost)} survives within classes (R² below 0.2)."] if lost else []
-    caption = "R² of each true factor of w̃ against that of w, over all samples and within classes."
-    return Section("True factors", lead, [Picture("factors", factors(table), caption)], notes=notes)
+def class_kept(table: pd.DataFrame) -> str:
+    """How many cycled images keep their class, beside random pairs of samples.
+
+    Args:
+        table: class, share, low, n; with a row "all".
+    """
+    whole, counts = row_of(table, "all"), column(pd.DataFrame(table[table["class"] != "all"]), "n")
+    told = f"{share(whole['share'])} of cycled images keep their class"
+    if len(counts) < 2:
+        return told
+    chance = float(np.square(counts / counts.sum()).sum())
+    if whole["low"] <= chance:
+        return f"{told}, no more than random pairs ({share(chance)})"
+    return f"{told}, {share(chance)} of random pairs do"
+
+
+def _span(table: pd.DataFrame) -> str:
+    low, high = (share(row["share"]) for row in ends(table, "share"))
+    return f"{low} to {high}"
 
 
 @metrics("evaluation")
@@ -290,37 +327,6 @@ def _panel(axis: Axes, samples: pd.DataFrame, metric: str, unit: str) -> None:
     names_up(axis, [PAIRINGS[pairing] for pairing in reversed(values)], 0.35, 0.9, grid=False)
     axis.set_title(plain(metric_label(metric)))
     axis.set_xlabel(plain(unit) + (" (log)" if log else ""))
-
-
-def factors(table: pd.DataFrame) -> Figure:
-    """R² of each true factor over all samples (filled) and within classes (open), ordered by the latter.
-
-    Args:
-        table: `factor`, `r2`, `r2_within`.
-    """
-    table = table.sort_values("r2_within", ascending=False)
-    columns = 2 if len(table) > _LONG else 1
-    length = -(-len(table) // columns)
-    floor = max(-0.5, min(0.0, column(table, "r2_within").min() - 0.05))
-    figure, axes = sheet(WIDE if columns == 2 else HALF, 0.75 + 0.22 * length, 1, columns)
-    for index, axis in enumerate(axes[0]):
-        _factors(axis, table.iloc[index * length : (index + 1) * length], floor)
-        axis.set_ylim(length - 0.5, -0.5)
-    axis = axes[0, 0]
-    axis.plot([], [], "o", color=PAIRING["cycle"], label="over all samples")
-    axis.plot([], [], "o", color="white", markeredgecolor=PAIRING["cycle"], label="within classes")
-    figure.legend(loc="outside upper left", ncols=2, handletextpad=0.2)
-    return figure
-
-
-def _factors(axis: Axes, table: pd.DataFrame, floor: float) -> None:
-    rows, (overall, within) = range(len(table)), table[["r2", "r2_within"]].clip(lower=floor).to_numpy(dtype=float).T
-    colour = PAIRING["cycle"]
-    axis.hlines(rows, within, overall, color=RULE, linewidth=2)
-    axis.plot(within, rows, "o", color="white", markeredgecolor=colour, markeredgewidth=1.5, markersize=5.5)
-    axis.plot(overall, rows, "o", color=colour, markersize=5.5)
-    names_down(axis, [plain(name) for name in table["factor"]])
-    axis.set(xlim=(floor - 0.03, 1.03), xlabel="R² of the true factor after the cycle")
 
 
 def class_shares(shares: Mapping[str, pd.DataFrame], class_names: list[str]) -> Figure:

@@ -13,7 +13,8 @@ from lis.report.section import Picture, Section, means, means_as_metrics, metric
 from lis.report.source import Source
 from lis.report.style import LINK_RED, MUTED, PAIRING, RULE, WIDE, light_grid, sheet
 from lis.report.tables import column, known, mean, where
-from lis.report.wording import number, sentences, share
+from lis.report.wording import counted, number, sentences, share
+from lis.statistics import SIGNIFICANT
 from lis.store import Artifact
 
 _LEFT = (
@@ -27,6 +28,8 @@ _RIGHT = (
 )
 _RED = "; red: larger than in random mixtures of units (q ≤ 0.05), of units that are reached"
 _BINS = 24
+_DRAWN = ("unit", "reencoded_share", "others", "reached", "p_reached", "q_reached", "selectivity", "selective")
+"""Columns of the table of the figure."""
 
 
 @section(310, "unit_statistics", "faithfulness", "ranking")
@@ -35,12 +38,37 @@ def faithfulness(source: Source) -> Section:
     table, called = without_claims(source, source.table("unit_statistics", "faithfulness")), callable_units(source)
     ranked = source.table("unit_statistics", "ranking")
     if known(table, "reencoded_share").empty and known(table, "selectivity").empty:
-        return Section("What arrives", "Nothing was measured of what arrives: no unit changed any image.")
+        nothing = "Nothing was measured of what arrives: no unit changed any image."
+        return Section("What arrives", nothing, finding="No unit changed any image: nothing arrives")
     labels = len(set(where(ranked, interpreted=True)["label"]))
     caption = _LEFT + _GREY * called + _RIGHT.format(_RED * called) * (labels > 1)
     told = undecided(source, "selective") or _selective(table)
-    figure = Picture("faithfulness", faithfulness_figure(table, labels), caption)
-    return Section("What arrives", sentences(_arrives(table), told * (labels > 1)), [figure])
+    figure = Picture(
+        "faithfulness", faithfulness_figure(table, labels), caption, data=table[[x for x in _DRAWN if x in table]],
+        alt=_alt(table),
+    )  # fmt: skip
+    return Section("What arrives", sentences(_arrives(table), told * (labels > 1)), [figure], finding=_finding(table))
+
+
+def _finding(table: pd.DataFrame) -> str:
+    """How many units are reached; that it is undecided where none could be called so."""
+    if not len(column(table, "p_reached")):
+        return "Which units are reached is undecided: too few random directions"
+    count, units = int(np.sum(table["reached"])), counted(len(table), "unit")
+    if not count:
+        return f"None of {units} is reached: none moves more than by random directions"
+    return f"{count:,} of {units} {'are' if count > 1 else 'is'} reached (q ≤ {SIGNIFICANT}, beside random directions)"
+
+
+def _alt(table: pd.DataFrame) -> str:
+    """Where most dots lie."""
+    if not len(arrived := column(table, "reencoded_share")):
+        return ""
+    low, middle, high = (share(x) for x in np.quantile(arrived, [0.05, 0.5, 0.95]))
+    others = number(mean(table, "others"), 2)
+    return (
+        f"Nine tenths of the units lie between {low} and {high}, half above {middle}; the others move by {others} sd."
+    )
 
 
 def _arrives(table: pd.DataFrame) -> str:
@@ -49,8 +77,8 @@ def _arrives(table: pd.DataFrame) -> str:
         return ""
     return (
         f"Encoded again, an image shows {share(float(np.median(arrived)))} of the change that was asked of its unit "
-        f"(median over units); meanwhile the other units move by {number(mean(table, 'others'), 2)} of their "
-        "standard deviations on average, so that a picture shows a unit together with what goes along with it. "
+        f"(median); the other units move by {number(mean(table, 'others'), 2)} of their standard deviations, so that a "
+        "picture shows a unit together with what goes along with it. "
     ) + _reached(table)
 
 
@@ -62,8 +90,8 @@ def _reached(table: pd.DataFrame) -> str:
     if not len(column(table, "p_reached")):
         return random
     return (
-        f"{random} {int(np.sum(table['reached']))} of {len(table)} units are reached: they move more "
-        "than that (q ≤ 0.05, Benjamini and Hochberg), and the way they were asked. From the others no meaning is read."
+        f"{random} {int(np.sum(table['reached']))} of {len(table)} units are reached: they move more than that "
+        f"(q ≤ {SIGNIFICANT}), and the way they were asked. From the others no meaning is read."
     )
 
 

@@ -10,11 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lis.report.marks import ONE_SIDED, TWO_SIDED, above, dots, matrices
-from lis.report.section import Picture, Section, Table, by_pair, means_as_metrics, section
+from lis.report.section import Picture, Section, Table, by_pair, folded, means_as_metrics, section
 from lis.report.source import Source
 from lis.report.style import INK, MUTED, WIDE, class_colours, plain, sheet
 from lis.report.tables import column, ends, known, mean, mean_by, pairs_of, split, where
-from lis.report.wording import arrow, counted, number, offset
+from lis.report.wording import arrow, counted, number, offset, share
 
 _TITLE = "Starts and sparsity"
 _SPARSITY = (
@@ -36,13 +36,26 @@ def directions(source: Source) -> Section:
     names = ("sparsity", "agreement", "pair_sparsity")
     table, agreement, pairs = (source.table("initialisations", name) for name in names)
     if known(table, "sparsity").empty:
-        return Section(_TITLE, "No search from any start reached its target.")
+        nothing = "No search from any start reached its target."
+        return Section(_TITLE, nothing, finding="No search from any start reached its target")
     names = source.facts.class_names
+    matrices, finding = pair_matrices(pairs, agreement, names), _finding(table, agreement)
+    low, high = (number(x, 2) for x in np.quantile(column(table, "sparsity"), [0.05, 0.95]))
+    alt = f"Nine tenths of the starts lie between a sparsity of {low} and {high}."
     figures = [
-        Picture("directions-sparsity", direction_sparsity(table, names), _SPARSITY),
-        Picture("directions-agreement", pair_matrices(pairs, agreement, names), _MATRICES),
+        Picture("directions-sparsity", direction_sparsity(table, names), _SPARSITY, data=table, alt=alt),
+        Picture("directions-agreement", matrices, _MATRICES, data=agreement, alt=f"{finding}.", aside=True),
     ]
-    return Section(_TITLE, _lead(table, agreement, known(pairs, "mean")), figures, _tables(source))
+    tables = folded(*_tables(source))
+    return Section(_TITLE, _lead(table, agreement, known(pairs, "mean")), figures, tables, finding=finding)
+
+
+def _finding(table: pd.DataFrame, agreement: pd.DataFrame) -> str:
+    """How alike the directions of two starts are; how sparse where there is one start."""
+    if known(agreement, "cosine").empty:
+        return f"Directions that are reached have a sparsity of {number(mean(table, 'sparsity'), 2)}"
+    cosine, shared = number(mean(agreement, "cosine"), 2), share(mean(agreement, "shared"))
+    return f"Two starts give directions of cosine {cosine} and {shared} of the first units"
 
 
 def _lead(table: pd.DataFrame, agreement: pd.DataFrame, pairs: pd.DataFrame) -> str:

@@ -34,8 +34,18 @@ def intervention(source: Source) -> Section:
     """The agreement, and every unit's factor."""
     table, units = source.table("intervention", "agreement"), source.table("intervention", "units")
     samples = source.json("intervention", "facts")["samples"]
-    figure = Picture("intervention", factors(units), _UNITS)
-    return Section(_TITLE, _lead(by_way(table), samples), [figure], [_table(table)])
+    ways = by_way(table)
+    finding = _finding(ways["tied"])
+    figure = Picture("intervention", factors(units), _UNITS, data=units, alt=f"{finding}.")
+    return Section(_TITLE, _lead(ways, samples), [figure], [_table(table)], finding=finding)
+
+
+def _finding(tied: dict[str, Any]) -> str:
+    """Whether the pictures show what moves a unit more often than dealt factors would; by the interval's lower end."""
+    chance = share(tied["chance"])
+    if tied["low"] <= tied["chance"]:
+        return f"Pictures show what moves a unit no more often than by chance ({chance})"
+    return f"Pictures show what moves a unit for {share(tied['share'])} of units (by chance {chance})"
 
 
 def by_way(table: pd.DataFrame) -> dict[str, dict[str, Any]]:

@@ -15,13 +15,18 @@ from lis.report.section import Picture, Section, metrics, prefixed, section
 from lis.report.source import Source
 from lis.report.style import HALF, LINK_RED, MUTED, PAIRING, PANEL, RULE, WIDE, light_grid, sheet
 from lis.report.tables import column, ends, known, largest, records, where
-from lis.report.wording import LINKS_IN_WORDS, PC_TARGETS, interval, listing, number
+from lis.report.wording import LINKS_IN_WORDS, PC_TARGETS, interval, listing, number, share
 from lis.store import Artifact
 
 _NUMBERS = ("samples", "rank", "dead", "near_dead", "ridge")
 _PATH = (
     "Error against the mean step of a unit along the ridge path. Units are collinear: what a single unit does to w is "
     "weakly identified, what all do together is not. The ridge is a stated choice."
+)
+_CURVE = "Loss per epoch; the dot marks the weights that were kept."
+_STEPS = (
+    "Step of w̃ when a unit goes from its smallest to its largest activation. Intervals: jackknife over blocks of the "
+    "training pairs."
 )
 TOLERANCE = 1.05
 """Errors up to this multiple of the smallest count as equally good."""
@@ -32,15 +37,51 @@ _TOP = 20
 @section(710, "link", "fit")
 def fit(source: Source) -> Section:
     """The fit: its size, error against step size along the ridge path, the training curve."""
-    lead, figures, notes = _fit_lead(source, source.json("link", "fit")), [], []
+    facts, figures, notes = source.json("link", "fit"), [], []
+    finding = f"{facts['units']} units are linked to W by {facts['samples']:,} pairs"
     if source.has("link", "path"):
         table = source.table("link", "path")
-        figures.append(Picture("ridge-path", ridge_path(table), _PATH))
+        figures.append(Picture("ridge-path", ridge_path(table), _PATH, data=table, alt=_path_alt(table), aside=True))
         notes.append(_weakly_identified(table))
+        finding = _identified(table)
     if source.has("link", "curve"):
-        curve = training_curve(source.table("link", "curve"))
-        figures.append(Picture("training-curve", curve, "Loss per epoch; the dot marks the weights that were kept."))
-    return Section("The fit", lead, figures, notes=notes)
+        table = source.table("link", "curve")
+        finding = _trained(table)
+        curve = training_curve(table)
+        figures.append(Picture("training-curve", curve, _CURVE, data=table, alt=f"{finding}.", aside=True))
+    return Section("The fit", _fit_lead(source, facts), figures, notes=notes, finding=finding)
+
+
+def _identified(path: pd.DataFrame) -> str:
+    """Whether the error tells how far a unit moves w."""
+    low, high = equally_good(path)
+    if high <= TOLERANCE * low:
+        return "Links that fit as well move w equally far"
+    return f"Links that fit as well differ {number(high / low, 2)}-fold in a unit's step"
+
+
+def _path_alt(path: pd.DataFrame) -> str:
+    low, high = (number(step, 2) for step in equally_good(path))
+    return f"The error stays within 5 % of the smallest while the mean step of a unit goes from {low} to {high}."
+
+
+def _trained(curve: pd.DataFrame) -> str:
+    best = ends(curve, "validation_loss")[0]
+    return f"The validation loss is smallest in epoch {int(best['epoch'])} of {len(curve)}"
+
+
+def ceiling(source: Source) -> list[str]:
+    """In how many dimensions W varies, and how much of single units can arrive at most; nothing where nobody knows."""
+    if not source.has("directions", "forward"):
+        return []
+    rank, units = len(source.arrays("directions", "forward")["variance"]), source.facts.units
+    if not 0 < rank < units:
+        return []
+    return [
+        f"Within classes W varies in {rank} of its {source.facts.w_dim} dimensions. So the {units:,} units can move in "
+        f"no more than {rank} ways of their own: of changes of single units, all others held, at most "
+        f"{share(rank / units)} arrive on average (rank / units), as far as units follow w linearly."
+    ]
 
 
 def _fit_lead(source: Source, facts: dict[str, Any]) -> str:
@@ -72,18 +113,18 @@ def units(source: Source) -> Section:
     """How far single units move w."""
     table = source.table("link", "units")
     counts = [f"{len(where(table, status=status))} {status}" for status in ("live", "near-dead", "dead")]
+    finding = f"{len(where(table, status='live'))} of {len(table)} units are live"
     lead = f"The classifier has {len(table)} units: {listing(counts)}."
     steps = column(where(table, status="live"), "step_norm")
     if not len(steps):
-        return Section("Units", lead, notes=["The link is not linear: a unit has no step of its own."])
+        return Section("Units", lead, notes=["The link is not linear: a unit has no step of its own."], finding=finding)
     top = largest(where(table, status="live"), "step_norm")
     step = interval(top["step_norm"], top["step_norm_low"], top["step_norm_high"])
     lead += f" The largest step is that of unit {top['unit']}, {step}; the median is {number(np.median(steps))}."
-    caption = (
-        "Step of w̃ when a unit goes from its smallest to its largest activation. Intervals: jackknife over blocks of "
-        "the training pairs."
-    )
-    return Section("Units", lead, [Picture("units", unit_steps(table), caption)])
+    low, middle, high = (number(x) for x in np.quantile(steps, [0, 0.5, 1]))
+    alt = f"Steps of live units spread from {low} to {high}, half of them below {middle}."
+    picture = Picture("units", unit_steps(table), _STEPS, data=table, alt=alt, aside=True)
+    return Section("Units", lead, [picture], finding=f"{finding}; the largest step is {step}")
 
 
 @metrics("link")

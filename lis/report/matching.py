@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from lis.generators.partworld.displacement import KINDS, NEAR
 from lis.report.marks import DASHED, diagonal, dots, names_down, padded, write
-from lis.report.section import Picture, Section, Table, crossed, metrics, section
+from lis.report.section import Picture, Section, Table, crossed, folded, metrics, section
 from lis.report.source import Source
 from lis.report.style import INK, MUTED, SERIES, WIDE, sheet
 from lis.report.tables import column, ends, known, pairs_of, records, split, where
@@ -45,11 +45,28 @@ def matching(source: Source) -> Section:
     pairs, table = source.table("matching", "pairs"), source.table("matching", "accuracy")
     matcher, poses = source.json("matching", "facts")["matcher"], source.table("matching", "recovered")
     kinds = [kind for kind in KINDS if kind in set(table["kind"])]
+    finding, maps = _finding(matcher, table), where(pairs, kind="pose", matcher=matcher)
+    r2 = [f"{row['what']} {number(row['r2'], 3)}" for row in records(where(poses, matcher=matcher, way="pair"))]
+    alt = f"R² of the quantities of a pose in one step: {listing(r2)}." if r2 else ""
+    drawn, caption = recovered(pairs, poses, matcher), _RECOVERED.format(matcher)
     figures = [
-        Picture("matching-errors", errors(pairs, kinds, NEAR), _ERRORS),
-        Picture("matching-poses", recovered(pairs, poses, matcher), _RECOVERED.format(matcher)),
+        Picture("matching-errors", errors(pairs, kinds, NEAR), _ERRORS, data=pairs, alt=f"{finding}."),
+        Picture("matching-poses", drawn, caption, data=maps, alt=alt, aside=True),
     ]
-    return Section(_TITLE, _lead(matcher, table, poses), figures, [_table(table, kinds), _poses(poses)])
+    tables = [_table(table, kinds), *folded(_poses(poses))]
+    return Section(_TITLE, _lead(matcher, table, poses), figures, tables, finding=finding)
+
+
+def _finding(matcher: str, table: pd.DataFrame) -> str:
+    """By how much the run's matcher misses what is known to move, for the kind that it misses most."""
+    rows = known(where(table, matcher=matcher), "error")
+    if rows.empty:
+        return f"{matcher} finds no displacement"
+    best, worst = ends(rows, "error")
+    return (
+        f"{matcher} misses displacements by {number(best['error'], 2)} ({best['kind']}) to "
+        f"{number(worst['error'], 2)} px ({worst['kind']})"
+    )
 
 
 def _lead(matcher: str, table: pd.DataFrame, poses: pd.DataFrame) -> str:

@@ -22,9 +22,11 @@ def omitted(source: Source) -> Section | None:
         for stage, reason in source.facts.omitted.items()
         if reason != NO_PARTS
     ]
+    finding = f"{len(lines)} of the analyses asked for {'is' if len(lines) == 1 else 'are'} left out"
     if _wanted_parts(source):
         lines.insert(0, _PARTS.format(_RANKED * source.has("unit_statistics")))
-    return Section("Left out", sentences(*lines)) if lines else None
+        finding = "Nothing is said of parts: the class set names none"
+    return Section("Left out", sentences(*lines), finding=finding) if lines else None
 
 
 def _wanted_parts(source: Source) -> bool:

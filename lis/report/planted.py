@@ -55,11 +55,24 @@ def planted(source: Source) -> Section:
     facts, reading = source.json("planted", "facts"), source.table("planted", "reading")
     reached, called = source.table("planted", "reached"), callable_units(source, "planted")
     if named.empty:
-        return Section(_TITLE, "No unit was tuned whose single factor changes a rendered part enough to be scored.")
-    figure = Picture("planted", scores(named, source.table("planted", "units")), _FIGURE)
+        nothing = "No unit was tuned whose single factor changes a rendered part enough to be scored."
+        return Section(_TITLE, nothing, finding="No planted unit can be scored")
+    finding, units = _finding(named), source.table("planted", "units")
+    figure = Picture("planted", scores(named, units), _FIGURE, data=units, alt=f"{finding}.")
     tables = [_named(named), _order(order), *([_reached(reached)] if called and len(reached) else [])]
     told = _noise(reached) if called else too_few(source, "planted")
-    return Section(_TITLE, sentences(_lead(named, order), told), [figure], tables, _notes(facts, reading))
+    lead = sentences(_lead(named, order), told)
+    return Section(_TITLE, lead, [figure], tables, _notes(facts, reading), finding)
+
+
+def _finding(named: pd.DataFrame) -> str:
+    """How many names are right beside those by correlations, by the interval of the gain."""
+    ways = {row["way"]: row for row in records(named)}
+    tuned, plain = ways["std"], share(ways[PLAIN]["share"])
+    told = f"{share(tuned['share'])} of single-factor units are named right"
+    if tuned["gain_low"] > 0 or tuned["gain_high"] < 0:
+        return f"{told}, {plain} by correlations"
+    return f"{told}, not told apart from correlations ({plain})"
 
 
 def _lead(named: pd.DataFrame, order: pd.DataFrame) -> str:

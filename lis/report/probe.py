@@ -15,7 +15,7 @@ from lis.report.section import Picture, Section, facts_as_metrics, listed, secti
 from lis.report.source import Source
 from lis.report.style import HALF, INK, LINK_RED, MUTED, PAIRING, sheet
 from lis.report.tables import column, records, row_of, where
-from lis.report.wording import number, share_between, words
+from lis.report.wording import number, share, share_between, words
 
 _CALIBRATION = (
     "Upper: how often the class with the largest probability is right, in bins of equal width, with 95 % intervals; a "
@@ -33,9 +33,11 @@ def linear_probe(source: Source) -> Section:
     """Accuracy and calibration on samples of its own, and the regularisation."""
     facts = source.json("probe", "probe")
     accuracy, path = source.table("probe", "accuracy"), source.table("probe", "path")
+    calibration, finding = source.table("probe", "calibration"), _finding(facts, accuracy)
+    alt = f"The smallest log loss lies at C = {number(facts['C'], 2)}."
     pictures = [
-        Picture("probe-calibration", reliability(source.table("probe", "calibration")), _CALIBRATION),
-        Picture("probe-regularisation", regularisation(path), _REGULARISATION),
+        Picture("probe-calibration", reliability(calibration), _CALIBRATION, data=calibration, alt=f"{finding}."),
+        Picture("probe-regularisation", regularisation(path), _REGULARISATION, data=path, alt=alt, aside=True),
     ]
     columns = {"": lambda row: words(row["class"]), "right": _share, "n": lambda row: f"{row['n']:,}"}
     caption = "Share of new samples that the probe names right, with 95 % intervals."
@@ -46,7 +48,15 @@ def linear_probe(source: Source) -> Section:
         f"({more * (facts['ece'] > facts['ece_bound'])}a calibrated probe stays below "
         f"{number(facts['ece_bound'], 2)} in 95 % of test sets like this one)."
     )
-    return Section("Linear probe", lead, pictures, [table], _notes(facts, path))
+    return Section("Linear probe", lead, pictures, [table], _notes(facts, path), finding)
+
+
+def _finding(facts: dict[str, Any], accuracy: pd.DataFrame) -> str:
+    """How often the probe is right, and whether its confidence can be believed."""
+    right = f"The probe is right on {share(row_of(accuracy, 'all')['accuracy'])} of new samples"
+    if facts["ece"] > facts["ece_bound"]:
+        return f"{right}, but not calibrated (error {number(facts['ece'], 2)} > {number(facts['ece_bound'], 2)})"
+    return f"{right}, and calibrated (error {number(facts['ece'], 2)} ≤ {number(facts['ece_bound'], 2)})"
 
 
 def _share(row: dict[str, Any]) -> str:

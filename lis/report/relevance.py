@@ -14,11 +14,12 @@ from lis.report import marks
 from lis.report.claims import callable_units, too_few, undecided
 from lis.report.marks import TWO_SIDED, heat, matrix, symmetric
 from lis.report.pictures import pictured
-from lis.report.section import Picture, Section, Table, listed, metrics, section
+from lis.report.section import Picture, Section, Table, folded, listed, metrics, section
 from lis.report.source import Source
 from lis.report.style import HALF, INK, MUTED, RULE, WIDE, class_colours, plain, sheet
-from lis.report.tables import apart, column, known, largest, mean, records, split, where
-from lis.report.wording import listing, number, sentences, share, signed, words
+from lis.report.tables import apart, column, ends, known, largest, mean, records, split, where
+from lis.report.wording import counted, listing, number, sentences, share, signed, words
+from lis.statistics import SIGNIFICANT
 from lis.store import Artifact
 
 _TITLE = "Class relevance"
@@ -54,19 +55,45 @@ def class_relevance(source: Source) -> Section:
     """Distributions, shared units, correlations, pictures, and how robust each class is."""
     table, names = known(source.table("unit_statistics", "relevance"), "change"), source.facts.class_names
     if table.empty:
-        return Section(_TITLE, "No unit was tuned on any sample, so that no answer changed.")
+        nothing = "No unit was tuned on any sample, so that no answer changed."
+        return Section(_TITLE, nothing, finding="No unit was tuned: no answer changed")
     threshold = float(source.facts.settings["unit_statistics.relevant"])
     drawn = relevance_figure(table, source.table("unit_statistics", "relevance_control"), names, threshold)
     called = callable_units(source, family="relevant")
     caption = _DISTRIBUTION.format(number(threshold, 2), _FILLED * called)
-    figures = [Picture("relevance", drawn, caption)]
     sets = {name: set(where(table, **{"class": name}, relevant=True)["unit"]) for name in names}
-    if any(sets.values()) and len(names) > 1:
-        figures.append(Picture("relevant-units", upset(sets), _SETS))
-    figures += [*_correlation(source), *_pictures(source, any(sets.values())), *_samples(source, table)]
+    figures = [Picture("relevance", drawn, caption, data=table, alt=_per_class("Relevant units of each class", sets))]
+    figures += folded(*_shared_units(sets), *_correlation(source), *_samples(source, table))
+    figures += folded(*_pictures(source, any(sets.values())))
     few = too_few(source) * source.facts.partless
     lead = sentences(_lead(table, sets, threshold, called), few, undecided(source, "relevant"))
-    return Section(_TITLE, lead, figures, [_table(source)])
+    return Section(_TITLE, lead, figures, folded(_table(source)), finding=_finding(table, threshold, called))
+
+
+def _finding(table: pd.DataFrame, threshold: float, called: bool) -> str:
+    """How many units matter for an answer beyond random directions, where that could be decided."""
+    limit = number(threshold, 2)
+    if where(table, relevant=True).empty:
+        return f"No single unit changes a class's probability by {limit}: every class is robust"
+    if not called:
+        return "Whether any unit changes an answer beyond chance is undecided"
+    if not (count := _larger(table)):
+        return f"No unit changes an answer more than random directions do (q ≤ {SIGNIFICANT})"
+    told = f"{count:,} of {counted(table['unit'].nunique(), 'unit')} {'change' if count > 1 else 'changes'} an answer"
+    return f"{told} more than random directions (q ≤ {SIGNIFICANT})"
+
+
+def _per_class(what: str, sets: dict[str, set[int]]) -> str:
+    return f"{what}: {listing([f'{words(name)} {len(units)}' for name, units in sets.items()])}."
+
+
+def _shared_units(sets: dict[str, set[int]]) -> list[Picture]:
+    """Fig. 6B, where there are several classes, and any unit is relevant."""
+    if not any(sets.values()) or len(sets) < 2:
+        return []
+    rows = [{"classes": ", ".join(sorted(names)), "units": len(units)} for names, units in combinations(sets)]
+    alt = f"Most units are relevant for {rows[0]['classes']} and no other class: {rows[0]['units']}."
+    return [Picture("relevant-units", upset(sets), _SETS, data=pd.DataFrame(rows), alt=alt)]
 
 
 def _correlation(source: Source) -> list[Picture]:
@@ -75,9 +102,11 @@ def _correlation(source: Source) -> list[Picture]:
     if not source.has("unit_statistics", "relevance_correlation") or len(names) < 2:
         return []
     table = source.table("unit_statistics", "relevance_correlation")
-    if known(apart(table), "r").empty:
+    if (pairs := known(apart(table), "r")).empty:
         return []
-    return [Picture("relevance-correlation", correlation(table, names), _CORRELATION)]
+    low, high = (signed(row["r"]) for row in ends(pairs, "r"))
+    alt = f"Correlations of two classes lie between {low} and {high}."
+    return [Picture("relevance-correlation", correlation(table, names), _CORRELATION, data=table, alt=alt)]
 
 
 def _pictures(source: Source, any_relevant: bool) -> list[Picture]:
@@ -99,7 +128,10 @@ def _samples(source: Source, table: pd.DataFrame) -> list[Picture]:
     first = [samples[unit] for unit in order if unit in samples][:_PANELS]
     if not first:
         return []
-    return [Picture("relevance-samples", over_samples(pd.concat(first), source.facts.class_names), _SAMPLES)]
+    data = pd.concat(first)
+    low, high = (signed(row["change"]) for row in ends(data, "change"))
+    alt = f"Single samples of {len(first)} units change between {low} and {high}."
+    return [Picture("relevance-samples", over_samples(data, source.facts.class_names), _SAMPLES, data=data, alt=alt)]
 
 
 def _lead(table: pd.DataFrame, sets: dict[str, set[int]], threshold: float, called: bool) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial, wraps
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from matplotlib.figure import Figure
 
@@ -113,6 +113,14 @@ def anchor(title: str) -> str:
         'what-arrives'
     """
     return "-".join("".join(c if c.isalnum() else " " for c in title.lower()).split())
+
+
+Shown = TypeVar("Shown", Picture, Table)
+
+
+def folded(*items: Shown) -> list[Shown]:
+    """Figures or tables that are folded away until asked for."""
+    return [replace(item, aside=True) for item in items]
 
 
 Maker = Callable[[Any], Section | None]

@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 
 from lis.report.layouts import mosaic, overlay
 from lis.report.marks import axes_at, names_down, note, picture, write
-from lis.report.section import Picture, Section, Table, crossed, metrics, prefixed, section
+from lis.report.section import Picture, Section, Table, crossed, folded, metrics, prefixed, section
 from lis.report.source import Source
 from lis.report.style import HALF, INK, LINK_RED, MUTED, WIDE, label_colours, plain, sheet
-from lis.report.tables import column, ends, mean, where
+from lis.report.tables import column, ends, known, mean, where
 from lis.report.wording import number, words
 from lis.store import Artifact
 
@@ -58,13 +58,36 @@ def parts(source: Source) -> Section:
     """IoU per label, a class without labels, and the masks of single images."""
     table, summary = source.table("segmentation", "iou"), source.json("segmentation", "summary")
     colours, name = label_colours(summary["labels"]), summary["left_out"]
-    pictures = [Picture("iou", ious(where(table, left_out=False), colours), _IOU)]
+    finding, lead = _finding(table, summary), _lead(table, summary)
+    pictures = [Picture("iou", ious(where(table, left_out=False), colours), _IOU, data=table, alt=f"{finding}.")]
     if name is not None:
         caption = _LEFT_OUT.format(words(name), _against(summary, main_kind(table)))
-        pictures.append(Picture("iou-left-out", left_out_ious(table, colours, name), caption))
-    figure = mask_examples(_examples(source), colours)
-    pictures.append(Picture("masks", figure, _EXAMPLES, "photo"))
-    return Section("Parts", _lead(table, summary), pictures, [_table(table, summary)], _notes(source, summary))
+        drawn, alt = left_out_ious(table, colours, name), f"{lead.split('. ')[-1].rstrip('.')}."
+        pictures.append(Picture("iou-left-out", drawn, caption, data=where(table, left_out=True), alt=alt))
+    pictures += folded(*_masks(source, colours))
+    return Section("Parts", lead, pictures, folded(_table(table, summary)), _notes(source, summary), finding)
+
+
+def _finding(table: pd.DataFrame, summary: dict[str, Any]) -> str:
+    """The mean IoU, and the label that is found worst."""
+    kind = main_kind(table)
+    rows = known(where(table, kind=kind, left_out=False, **{"class": "all"}), "iou")
+    told = f"The parts are found with a mean IoU of {_mean(summary[kind]['iou'])}"
+    if len(rows) < 2:
+        return told
+    worst = ends(rows, "iou")[0]
+    return f"{told} (worst: {words(worst['label'])}, {number(worst['iou'], 2)})"
+
+
+def _masks(source: Source, colours: Mapping[str, str]) -> list[Picture]:
+    """Single images with their labels and the parts that were found."""
+    if not (rows := _examples(source)):
+        return []
+    told = [{"class": name, "rank": rank, "iou": one.iou} for name, row in rows.items() for rank, one in row.items()]
+    data = pd.DataFrame(told)
+    low, high = (number(row["iou"], 2) for row in ends(data, "iou"))
+    alt = f"IoU of the images that are drawn goes from {low} to {high}."
+    return [Picture("masks", mask_examples(rows, colours), _EXAMPLES, "photo", data, alt)]
 
 
 def _lead(table: pd.DataFrame, summary: dict[str, Any]) -> str:

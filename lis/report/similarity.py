@@ -11,12 +11,13 @@ from matplotlib.figure import Figure
 
 from lis.linking.similarity import ALL, STATISTICS, WITHIN
 from lis.report.marks import dots, jitter, violin
-from lis.report.section import Picture, Section, Table, listed, means, metrics, prefixed, section
+from lis.report.section import Picture, Section, Table, folded, listed, means, metrics, prefixed, section
 from lis.report.source import Source
 from lis.report.style import INK, LINK_RED, MUTED, PAIRING, WIDE, sheet
 from lis.report.tables import column as column_of
 from lis.report.tables import known, mean, records, where
 from lis.report.wording import counted, listing, number, probability, sentences, words
+from lis.statistics import SIGNIFICANT
 from lis.store import Artifact
 
 _R, _W, _BOTH = PAIRING["cycle"], "#009e73", "#7a5195"
@@ -41,9 +42,8 @@ _CAPTION = (
     "{repetitions}, with their means. Left: k-means clusters against class labels. Right: correlation between the "
     "flattened matrices of R and W, of all samples, and of the samples of a class (mean over classes). Bars: 95 % of "
     "{permutations} of the first repetition, with their mean. Grey: any sample of W takes the place of any other, of "
-    "the ARI any label (Mantel's test): is there more than none at all? Red: samples take each other's place within "
-    "their class alone: is there more than that the classes lie apart in both spaces, which a classifier and a "
-    "conditional generator make sure of?{random}"
+    "the ARI any label (Mantel's test). Red: samples take each other's place within their class alone, so that classes "
+    "lie apart in both spaces as they do.{random}"
 )
 _RANDOM = (
     " Diamonds: {draws} of as many classes from all that generator and classifier know: are the run's classes any "
@@ -61,11 +61,47 @@ _OVER_DRAWS = " Random classes: mean and range over the draws."
 def similarity(source: Source) -> Section:
     """ARI and RSA over the repetitions, beside permutations and random classes."""
     table, null, random = (source.table("similarity", x) for x in ("similarity", "permutations", "random_classes"))
-    figure = Picture("similarity", similarity_figure(table, null, random), _caption(table, null, random))
+    figure = Picture(
+        "similarity", similarity_figure(table, null, random), _caption(table, null, random),
+        data=_drawn_values(table, null, random), alt=_alt(table), aside=True,
+    )  # fmt: skip
     lead = sentences(_lead(table), _beyond(null), _other_classes(random))
     refused = [words(name) for name in source.table("similarity", "refused")["class"]]
     notes = [_REFUSED.format(listing(refused))] if refused else []
-    return Section("Similarity of R and W", lead, [figure], [_table(table, null, random)], notes)
+    tables = folded(_table(table, null, random))
+    return Section("Similarity of R and W", lead, [figure], tables, notes, _alike(table, null))
+
+
+def _alike(table: pd.DataFrame, null: pd.DataFrame) -> str:
+    """Whether R and W are alike beyond their classes, by the larger p of both correlations; without classes, at all."""
+    tests = known(pd.DataFrame(null[null["statistic"].str.startswith("rsa")]), "p")
+    within = where(tests, exchanged=WITHIN)
+    rows, beyond = (within, " beyond their classes") if len(within) else (tests, "")
+    if rows.empty or 1 / (1 + _permutations(null)) > SIGNIFICANT:
+        return f"Whether R and W are alike{beyond} is undecided: too few permutations"
+    p = f"p {probability(float(rows['p'].max()))}"
+    if rows["p"].max() > SIGNIFICANT:
+        return f"R and W are not shown to be alike{beyond} ({p})"
+    first = records(rows)[0]
+    measured, chance = number(mean(table, first["statistic"]), 2), number(first["mean"], 2)
+    return f"R and W are alike{beyond}: RSA {measured}, by chance {chance} ({p})"
+
+
+def _alt(table: pd.DataFrame) -> str:
+    told = [f"{_NAMES[name]} {number(mean(table, name), 2)}" for name in STATISTICS]
+    return f"Means over the repetitions: {listing(told)}."
+
+
+def _drawn_values(table: pd.DataFrame, null: pd.DataFrame, random: pd.DataFrame) -> pd.DataFrame:
+    """Long: statistic, of (repetition, permutations, random classes), value, low, high."""
+    parts = [
+        table.melt(value_vars=list(STATISTICS), var_name="statistic").assign(of="repetition"),
+        null.drop(columns="value").rename(columns={"mean": "value", "exchanged": "of"}),
+        random.melt(value_vars=[x for x in STATISTICS if x in random], var_name="statistic").assign(
+            of="random classes"
+        ),
+    ]
+    return pd.concat([part for part in parts if len(part)], ignore_index=True)
 
 
 def _caption(table: pd.DataFrame, null: pd.DataFrame, random: pd.DataFrame) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lis.report.counterfactuals import WHO, trade_off
-from lis.report.section import Picture, Section, listed, section
+from lis.report.section import Picture, Section, folded, listed, section
 from lis.report.source import Source
 from lis.report.tables import known, records
 from lis.report.wording import counted, interval, number, percent, share
@@ -24,7 +24,8 @@ def sparse(source: Source) -> Section:
     table = source.table("sparse_counterfactuals", "summary")
     reached = known(table, "units")
     if reached.empty:
-        return Section(_TITLE, "With no penalty that was tried does a counterfactual reach its target.")
+        nothing = "With no penalty that was tried does a counterfactual reach its target."
+        return Section(_TITLE, nothing, finding="With no penalty does a counterfactual reach its target")
     columns = {
         "L1 weight": lambda row: number(row["l1"], 2),
         "target reached": lambda row: percent(row["rate"], row["low"], row["high"]),
@@ -37,15 +38,27 @@ def sparse(source: Source) -> Section:
         "Over all counterfactuals with that penalty; probability and units of those that reach their target. Who "
         "agrees calls that share of all, reached by this network too, the target."
     )
-    figure = Picture("counterfactuals-l1", trade_off(table), _CAPTION)
-    told = listed(caption, records(table.sort_values("l1")), columns)
-    return Section(_TITLE, _lead(records(reached.sort_values("l1"))), [figure], [told])
+    rows = records(reached.sort_values("l1"))
+    finding = _finding(*_ends(rows))
+    figure = Picture("counterfactuals-l1", trade_off(table), _CAPTION, data=table, alt=f"{finding}.")
+    told = folded(listed(caption, records(table.sort_values("l1")), columns))
+    return Section(_TITLE, _lead(*_ends(rows)), [figure], told, finding=finding)
 
 
-def _lead(rows: list[dict[str, Any]]) -> str:
+def _ends(rows: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The weakest penalty, and the strongest that keeps nine tenths of its success."""
+    return rows[0], [row for row in rows if row["rate"] >= 0.9 * rows[0]["rate"]][-1]
+
+
+def _finding(first: dict[str, Any], best: dict[str, Any]) -> str:
+    """How few units are as good as many."""
+    if round(best["units"]) >= round(first["units"]):
+        return "No penalty spares units at nine tenths of the success"
+    return f"{round(best['units'])} units do instead of {round(first['units'])}, at nine tenths of the success"
+
+
+def _lead(first: dict[str, Any], best: dict[str, Any]) -> str:
     """From no penalty to the strongest that keeps nine tenths of the success."""
-    first = rows[0]
-    best = [row for row in rows if row["rate"] >= 0.9 * first["rate"]][-1]
     lead = (
         f"With an L1 weight of {number(first['l1'], 2)} a counterfactual moves "
         f"{counted(round(first['units']), 'unit')} (median) and {share(first['rate'])} reach their target"

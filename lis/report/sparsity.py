@@ -9,13 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lis.report.marks import control_density, dot, eye, facets, name_control, names_down, names_up
-from lis.report.section import Picture, Section, Table, crossed, section
+from lis.report.section import Picture, Section, Table, crossed, folded, section
 from lis.report.source import Source, colours
 from lis.report.style import INK, MUTED, WIDE, class_colours, plain, sheet
-from lis.report.tables import column, ends, known, mean, mean_by, records, split, where
+from lis.report.tables import column, distribution, ends, known, mean, mean_by, records, split, where
 from lis.report.wording import number, sentences, with_control, words
 
 _TITLE = "Sparsity"
+_GROUPS = ["of", "measure", "class"]
 _NOTHING = "Sparsity compares labels, and fewer than two are large enough to be interpreted."
 _LABELS = (
     "Label sparsity (Hoyer) of each unit's median change over the samples of a class: 1, the unit changes one label; "
@@ -34,27 +35,37 @@ def sparsity(source: Source) -> Section:
     """Both sparsities, beside random directions."""
     names = ("label_sparsity", "label_sparsity_control", "unit_sparsity")
     units, control, labels = (known(source.table("unit_statistics", name), "sparsity") for name in names)
-    figures, tables, lead = [], [], []
+    figures, tables, lead, finding = [], [], [], "Fewer than two labels are large enough to compare"
     if len(units):
-        figures.append(Picture("label-sparsity", label_sparsity(units, control, source.facts.class_names), _LABELS))
+        finding, drawn = _finding(units, control), label_sparsity(units, control, source.facts.class_names)
+        parts = {"units": units, "random directions": control}
+        data = pd.concat([distribution(x.assign(of=of), _GROUPS, "sparsity") for of, x in parts.items() if len(x)])
+        figures.append(Picture("label-sparsity", drawn, _LABELS, data=data, alt=f"{finding}."))
         tables.append(_table(units, control))
-        lead.append(_of_units(units, control))
+        lead.append(_of_units(units))
     if len(labels):
         seen = {label: colour for label, colour in colours(source).items() if label in set(labels["label"])}
-        figures.append(Picture("unit-sparsity", unit_sparsity(labels, seen), _UNITS))
+        alt = _of_labels(labels) or f"Unit sparsity is {_mean(labels)} on average."
+        figures.append(Picture("unit-sparsity", unit_sparsity(labels, seen), _UNITS, data=labels, alt=alt))
         lead.append(_of_labels(labels))
-    return Section(_TITLE, sentences(*lead) or _NOTHING, figures, tables)
+    return Section(_TITLE, sentences(*lead) or _NOTHING, folded(*figures), folded(*tables), finding=finding)
 
 
-def _of_units(units: pd.DataFrame, control: pd.DataFrame) -> str:
-    """Label sparsity of the first measure, beside random directions, and the classes at both ends."""
+def _finding(units: pd.DataFrame, control: pd.DataFrame) -> str:
+    """Label sparsity of the first measure beside that of random directions."""
+    measure = units["measure"].iloc[0]
+    told = f"Label sparsity of a unit is {_mean(where(units, measure=measure))} on average"
+    random = where(control, measure=measure)
+    return f"{told}, of random directions {_mean(random)}" if len(random) else f"{told}, beside no random direction"
+
+
+def _of_units(units: pd.DataFrame) -> str:
+    """What label sparsity is of, and the classes at both ends."""
     measure, rows = next(iter(split(units, "measure").items()))
-    beside = f", {_mean(where(control, measure=measure))} in random directions" if len(control) else ""
-    what = "in all labels and measures" if measure == "all" else f"of {measure}"
-    lead = f"A unit's changes {what} have a label sparsity of {_mean(rows)} on average{beside}"
+    lead = f"That is of the changes {'in all labels and measures' if measure == 'all' else f'of {measure}'}"
     classes = mean_by(rows, "class", "sparsity")
     if len(classes) < 2:
-        return lead + "."
+        return f"{lead}."
     least, most = (f"{words(row['class'])} ({number(row['sparsity'], 2)})" for row in ends(classes, "sparsity"))
     return f"{lead}; it is largest for {most} and smallest for {least}."
 

@@ -58,6 +58,12 @@ def mean_by(table: pd.DataFrame, by: str | list[str], name: str) -> pd.DataFrame
     return pd.DataFrame(table.groupby(by, as_index=False)[name].mean())
 
 
+def distribution(table: pd.DataFrame, by: str | list[str], name: str) -> pd.DataFrame:
+    """Number, mean, standard deviation, ends, quartiles and 5–95 % of a column for each value of others, a row each."""
+    values = known(table, name).groupby(by, sort=False)[name]
+    return pd.DataFrame(values.describe(percentiles=[0.05, 0.25, 0.5, 0.75, 0.95]).reset_index())
+
+
 def pairs_of(table: pd.DataFrame, first: str = "origin", second: str = "target") -> list[tuple[Any, Any]]:
     """The pairs of values of two columns, in the order in which they come first."""
     return list(dict.fromkeys(zip(table[first], table[second], strict=True)))

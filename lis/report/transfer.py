@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from lis.report.marks import TWO_SIDED, facets, heat, matrix
 from lis.report.pictures import HOW_TO_READ, pictured
-from lis.report.section import Picture, Section, section
+from lis.report.section import Picture, Section, folded, section
 from lis.report.source import Source, label_names
 from lis.report.style import HALF, plain, sheet
 from lis.report.tables import apart, column, known, mean, mean_by, records, split
@@ -36,22 +36,34 @@ def transfer(source: Source) -> Section:
     """Pictures through the classes, the first units in each, and the agreement over all units."""
     names, table = source.facts.class_names, known(source.table("unit_statistics", "transfer"), "change")
     if len(names) < 2:
-        return Section(_TITLE, "There is one class: nothing to transfer to.")
+        return Section(_TITLE, "There is one class: nothing to transfer to.", finding="There is one class only")
     if table.empty:
-        return Section(_TITLE, _NOTHING)
+        return Section(_TITLE, _NOTHING, finding="No label is large enough to compare classes")
+    random = known(source.table("unit_statistics", "transfer_control"), "change")
+    finding = _finding(table, random)
     figures = [
         *pictured(source, "transfer", "unit-transfer", _PICTURES),
-        Picture("transfer", transfer_figure(table, names), _TRANSFER),
+        Picture("transfer", transfer_figure(table, names), _TRANSFER, data=table, alt=f"{finding}."),
     ]
     pairs = known(source.table("unit_statistics", "agreement"), "r")
+    told = [f"{_beside(rows)} for {name}" for name, rows in split(pairs, "measure").items()]
+    correlated = f"Over all units, changes in two classes correlate at {listing(told)}." if told else ""
     if len(pairs):
         labels = [name for name in label_names(source) if name in set(pairs["label"])]
         drawn = agreement_figure(pairs, labels, list(dict.fromkeys(pairs["measure"])))
-        figures.append(Picture("class-agreement", drawn, _AGREEMENT))
-    told = [f"{_beside(rows)} for {name}" for name, rows in split(pairs, "measure").items()]
-    correlated = f"Over all units, changes in two classes correlate at {listing(told)}." if told else ""
-    random = known(source.table("unit_statistics", "transfer_control"), "change")
-    return Section(_TITLE, sentences(_same_sign(table, random), correlated), figures)
+        figures.append(Picture("class-agreement", drawn, _AGREEMENT, data=pairs, alt=correlated))
+    return Section(_TITLE, sentences(_same_sign(table, random), correlated), folded(*figures), finding=finding)
+
+
+def _finding(table: pd.DataFrame, control: pd.DataFrame) -> str:
+    """Whether first units change their label alike in all classes more often than first random directions."""
+    (same, several), (same_control, several_control) = (_shared(of) for of in (table, control))
+    told = f"First units act alike in all classes in {same} of {several} cases"
+    if not several or not several_control:
+        return f"{told}, beside no control"
+    if same / several <= same_control / several_control:
+        return "First units act alike in all classes no more often than random directions"
+    return f"{told}, random in {same_control} of {several_control}"
 
 
 def _beside(table: pd.DataFrame) -> str:

@@ -12,11 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lis.report.marks import ONE_SIDED, TWO_SIDED, diagonal, dots, facets, matrices, padded, write
-from lis.report.section import Picture, Section, Table, crossed, metrics, section
+from lis.report.section import Picture, Section, Table, crossed, folded, metrics, section
 from lis.report.source import Source, colours
 from lis.report.style import MUTED, plain
-from lis.report.tables import known, mean, records, where
-from lis.report.wording import CHANGES, counted, listing, number, signed
+from lis.report.tables import ends, known, mean, records, where
+from lis.report.wording import CHANGES, counted, listing, number, signed, words
 from lis.store import Artifact
 
 _TITLE = "Measured and true changes"
@@ -47,17 +47,50 @@ def truth(source: Source) -> Section:
     table, units = source.table("truth", "agreement"), source.table("truth", "units")
     facts, summary = known(table, "spearman"), source.json("truth", "summary")
     if facts.empty:
-        return Section(_TITLE, "No measured change has a true one beside it that varies over units.")
+        nothing = "No measured change has a true one beside it that varies over units."
+        return Section(_TITLE, nothing, finding="No measured change has a true one beside it")
     measures = list(dict.fromkeys(table["measure"]))
     drawn = {name: colour for name, colour in colours(source).items() if name in set(table["label"])}
     scatter = measured_and_true(units, table, drawn, measures[0])
+    finding, dots = _finding(summary, records(facts)[0]["units"]), where(units, measure=measures[0])
+    matrix = agreement_figure(table, list(drawn), measures)
     figures = [
-        Picture("truth-agreement", agreement_figure(table, list(drawn), measures), _MATRICES),
-        Picture("truth-units", scatter, _SCATTER.format(_said(measures[0]))),
+        Picture("truth-units", scatter, _SCATTER.format(_said(measures[0])), data=dots, alt=f"{finding}."),
+        Picture("truth-agreement", matrix, _MATRICES, data=table, alt=_ranges(facts), aside=True),
     ]
     small = listing(list(dict.fromkeys(where(table, interpreted=False)["label"])))
     notes = [f"Left out of the means, as too small to be interpreted: {small}."] if small else []
-    return Section(_TITLE, _lead(summary, records(facts)[0]), figures, [_table(table)], notes)
+    lead = _lead(summary, records(facts)[0])
+    return Section(_TITLE, lead, figures, folded(_table(table)), notes, finding)
+
+
+def _finding(summary: dict[str, Any], units: int) -> str:
+    """Whether measured and true changes of the first measure rank units alike, beyond 95 % of independent rankings."""
+    means = [row["spearman"] for row in summary.values() if math.isfinite(row["spearman"])]
+    if not means:
+        return "No label is large enough to hold measured changes against the true ones"
+    chance = chance_correlation(units)
+    if means[0] <= chance:
+        return f"Measured and true changes do not rank units alike (ρ {signed(means[0])})"
+    return f"Measured changes rank units as true ones do: ρ {signed(means[0])} (by chance < {number(chance, 2)})"
+
+
+def chance_correlation(n: int) -> float:
+    """|ρ| that 95 % of independent rankings of n things stay below: 1.96 / √(n − 1), at most 1.
+
+    Example:
+        >>> round(chance_correlation(101), 3), chance_correlation(1)
+        (0.196, 1.0)
+    """
+    return min(1.0, 1.96 / math.sqrt(n - 1)) if n > 1 else 1.0
+
+
+def _ranges(facts: pd.DataFrame) -> str:
+    low, high = ends(facts, "spearman")
+    return (
+        f"Spearman's ρ lies between {signed(low['spearman'])} ({words(low['label'])}, {low['measure']}) and "
+        f"{signed(high['spearman'])} ({words(high['label'])}, {high['measure']})."
+    )
 
 
 def _said(measure: str) -> str:
@@ -72,7 +105,7 @@ def _lead(summary: dict[str, Any], facts: dict[str, Any]) -> str:
         return "No label is large enough to be interpreted: the figures show labels of which little can be said."
     first, *others = means
     lead = (
-        f"Measured and true changes of {_said(first[0])} rank {counted(facts['units'], 'unit')} alike: Spearman's ρ is "
+        f"Of {_said(first[0])} and {counted(facts['units'], 'unit')} Spearman's ρ is "
         f"{signed(first[1]['spearman'])}, and {number(first[1]['overlap'], 2)} of the first 10 units are the same, as "
         f"means over labels, on averages over {counted(facts['seeds'], 'sample')}."
     )
@@ -112,7 +145,7 @@ def measured_and_true(table: pd.DataFrame, agreement: pd.DataFrame, colours: Map
     """
     facts = {row["label"]: row for row in records(where(agreement, measure=measure))}
     labels = [label for label in colours if label in facts]
-    figure, panels = facets(labels, 5, 2.05, 0.4, x=f"true {CHANGES[measure]}", y="measured", lines="both")
+    figure, panels = facets(labels, 5, 1.6, 0.4, x=f"true {CHANGES[measure]}", y="measured", lines="both")
     for axis, label in panels:
         _panel(axis, where(table, measure=measure, label=label), facts[label], colours[label])
     return figure

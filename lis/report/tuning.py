@@ -14,7 +14,7 @@ from lis.report.arrival import along
 from lis.report.claims import callable_units, too_few, undecided, without_claims
 from lis.report.marks import dot, facets, heat, matrix, names_down, symmetric
 from lis.report.pictures import HOW_TO_READ, pictured
-from lis.report.section import Picture, Section, Table, crossed, metrics, prefixed, section
+from lis.report.section import Picture, Section, Table, crossed, folded, metrics, prefixed, section
 from lis.report.source import Source, colours, label_names
 from lis.report.style import HALF, INK, MUTED, plain, sheet
 from lis.report.tables import column, known, mean, mean_by, records, split, where
@@ -25,6 +25,8 @@ from lis.store import Artifact
 _TITLE = "What units change"
 _HEAD = 3
 """Units per cell of the table."""
+_FIRST = 5
+"""Units per panel of the figure."""
 _NOTHING = (
     "No label is seen well enough to be interpreted: each covers less than 0.12 % of the frame on average, or its "
     "change is nowhere defined. Label larger parts, or more images."
@@ -32,18 +34,20 @@ _NOTHING = (
 _TRAJECTORIES = "The labels that one unit changes most, for each measure, each with that unit. " + HOW_TO_READ
 _RANKING = (
     "The first {} units of each label's ranking by area: mean log₂ ratio over the samples that have the label (1: "
-    "twice as large, −1: half as large) with its 95 % bootstrap interval. The head of a ranking is chosen for its "
-    "size: how much of that is left on samples that did not choose it stands above."
+    "twice as large, −1: half as large) with its 95 % bootstrap interval."
 )
 _CALLED = (
-    " Filled: larger than a random mixture of units (q ≤ 0.05 over all units, labels and measures); open: "
+    "Filled: larger than a random mixture of units (q ≤ 0.05 over all units, labels and measures); open: "
     "not. Grey: not reached, the unit itself does not move more than by chance, and no meaning is read from it."
 )
+_UNDECIDED = "Whether any unit changes a part beyond chance is undecided"
 _MIXTURE = (
-    "Beside units stand {} and their opposites, tuned once each at {} to either side of {} and read where w of every "
-    "unit and sample begins and ends. They move w by {} of what units do ({} within classes; 1: as far). In {} of "
-    "samples w stops before, and goes further in others of the class. They test whether a unit does more than a random "
-    "mixture of units, not whether it does anything. "
+    "Control: {} and their opposites move w by {} of what units do ({} within classes; 1: as far). They test whether a "
+    "unit does more than a random mixture of units, not whether it does anything. "
+)
+_DRAWN = (
+    "Random directions are tuned once each at {} to either side of {} and read where w of every unit and sample begins "
+    "and ends. In {} of samples w stops before, and goes further in others of the class. "
 )
 _SHORT = "Beside {} of {}, which go farthest, they go less than 0.95 times as far, so that these are called too often. "
 _LINEAR = ("lr", "ridge")
@@ -62,15 +66,36 @@ def tuned_units(source: Source) -> Section:
     """Rankings of units, pictures of the first ones, and their table."""
     table = without_claims(source, known(source.table("unit_statistics", "ranking"), "change"))
     if where(table, interpreted=True).empty:
-        return Section(_TITLE, sentences(_NOTHING, too_few(source)))
-    figures = pictured(source, "measures", "unit-trajectories", _TRAJECTORIES)
-    top = source.facts.settings["unit_statistics.top"]
+        finding = "No label is seen well enough to say what units change"
+        return Section(_TITLE, sentences(_NOTHING, too_few(source)), finding=finding)
+    figures = folded(*pictured(source, "measures", "unit-trajectories", _TRAJECTORIES))
+    first = min(_FIRST, source.facts.settings["unit_statistics.top"])
     if len(area := where(table, measure="area")):
-        caption = _RANKING.format(top) + _CALLED * callable_units(source)
-        figures.append(Picture("unit-ranking", ranking(area, colours(source), top), caption))
-    left = _left(source.table("unit_statistics", "heads"))
-    lead = sentences(_lead(table, undecided(source, "larger")), left, _control(source))
-    return Section(_TITLE, lead, figures, [_table(source, table)])
+        left = _left(source.table("unit_statistics", "heads"))
+        caption = sentences(_RANKING.format(first), left, _CALLED * callable_units(source))
+        drawn, data = ranking(area, colours(source), first), pd.DataFrame(area[area["rank"] <= first])
+        figures.append(Picture("unit-ranking", drawn, caption, data=data, alt=_alt(area)))
+    lead = sentences(_lead(table, undecided(source, "larger")), too_few(source))
+    notes = [_control(source)] if callable_units(source) else []
+    finding = _finding(table) if callable_units(source, family="larger") else _UNDECIDED
+    return Section(_TITLE, lead, figures, folded(_table(source, table)), notes, finding)
+
+
+def _finding(table: pd.DataFrame) -> str:
+    """How many units change an interpreted label more than random directions."""
+    units = table["unit"].nunique()
+    count = where(table, interpreted=True, larger=True)["unit"].nunique()
+    if not count:
+        return f"None of {counted(units, 'unit')} changes a part more than random directions (q ≤ {SIGNIFICANT})"
+    verb = "change" if count > 1 else "changes"
+    return f"{count:,} of {counted(units, 'unit')} {verb} a part more than random directions (q ≤ {SIGNIFICANT})"
+
+
+def _alt(area: pd.DataFrame) -> str:
+    """The first unit of every label."""
+    rows = records(where(area, rank=1))
+    told = [f"{words(row['label'])} by unit {row['unit']}, {changed('area', row['change'])}" for row in rows]
+    return f"The largest mean change of area of each label: {listing(told)}."
 
 
 def head_shares(table: pd.DataFrame) -> pd.DataFrame:
@@ -85,10 +110,7 @@ def _left(heads: pd.DataFrame) -> str:
     if not by_measure:
         return ""
     told = listing([f"{share(mean(rows, 'share'))} for {measure}" for measure, rows in by_measure.items()])
-    return (
-        f"Chosen on one half of the samples for its size, the head of a ranking has on the other half {told} of it "
-        "(means over labels); single units are told over all samples."
-    )
+    return f"They are chosen for their size: on samples that did not choose, {told} is left of it (means over labels)."
 
 
 @metrics("unit_statistics")
@@ -104,16 +126,22 @@ def control_numbers(artifact: Artifact) -> dict[str, float]:
 
 
 def _control(source: Source) -> str:
-    """What random directions test, how many there are, how far they go, and what resolution of p that gives."""
+    """What random directions test, how many there are, and how far they go."""
     facts = source.json("unit_statistics", "control")
-    n = facts["directions"]
-    if not callable_units(source):
-        return too_few(source)
-    counts = (counted(n, "random direction"), counted(facts["lengths"], "length"), counted(facts["samples"], "sample"))
-    went = (number(facts["length_ratio"], 2), _range(facts["class_ratio"].values()), share(facts["clipped"]))
+    went = (number(facts["length_ratio"], 2), _range(facts["class_ratio"].values()))
     units = counted(len(source.table("unit_statistics", "faithfulness")), "unit")
-    told = _MIXTURE.format(*counts, *went) + _SHORT.format(facts["short"], units) * bool(facts["short"])
-    return told + _calibrated(source) + _resolution(facts["smallest"], facts["tails"])
+    told = _MIXTURE.format(counted(facts["directions"], "random direction"), *went)
+    return (told + _SHORT.format(facts["short"], units) * bool(facts["short"]) + _calibrated(source)).rstrip()
+
+
+def _drawn(source: Source) -> str:
+    """How random directions are tuned, and what resolution of p that gives; nothing where none can be called."""
+    if not callable_units(source):
+        return ""
+    facts = source.json("unit_statistics", "control")
+    counts = (counted(facts["lengths"], "length"), counted(facts["samples"], "sample"))
+    told = _DRAWN.format(*counts, share(facts["clipped"]))
+    return told + _resolution(facts["smallest"], facts["tails"])
 
 
 def _range(ratios: Collection[float]) -> str:
@@ -141,10 +169,7 @@ def _lead(table: pd.DataFrame, undecided: str) -> str:
     seen, units = where(table, interpreted=True), table.drop_duplicates("unit")
     lead = f"{counted(len(units), 'unit')} went from the smallest to the largest activation"
     if len(column(table, "p_control")):
-        lead += (
-            f", and {int(np.sum(units['reached']))} of them moved themselves, more than by random directions (q ≤ "
-            "0.05): these are reached"
-        )
+        lead += f", and {int(np.sum(units['reached']))} of them are reached"
     lead += "."
     first = where(seen, measure="area", rank=1)
     for top in records(first.assign(size=np.abs(first["change"])).nlargest(1, columns="size")):
@@ -173,8 +198,8 @@ def _table(source: Source, table: pd.DataFrame) -> Table:
         "Areas are means of their log₂ ratio, angles those of axes, ranked by them times their resultant length R (1: "
         "all samples turn alike); where R is not beyond chance (Rayleigh's test, p > 0.05) there is no angle. In "
         "brackets also in how many of the samples the measure is known at both ends (15/20), where it is not in all. "
-        "Every unit, with intervals: tables/unit_statistics/ranking.parquet."
-    )
+        "Every unit, with intervals: tables/unit_statistics/ranking.parquet. "
+    ) + _drawn(source)
     return crossed(
         caption,
         label_names(source),
@@ -199,7 +224,7 @@ def _cell(ranked: pd.DataFrame) -> str:
     return ", ".join([f"{row['unit']} ({', '.join(facts)})", *(str(row["unit"]) for row in head[1:])])
 
 
-def ranking(table: pd.DataFrame, colours: Mapping[str, str], most: int = 10) -> Figure:
+def ranking(table: pd.DataFrame, colours: Mapping[str, str], most: int = _FIRST) -> Figure:
     """A panel per label with the units that change one measure most: mean over samples and its interval.
 
     Args:
@@ -211,7 +236,7 @@ def ranking(table: pd.DataFrame, colours: Mapping[str, str], most: int = 10) -> 
     labels = [label for label in colours if label in set(table["label"])]
     length = min(most, int(np.max(table["rank"])))
     x = CHANGES[str(table["measure"].iloc[0])]
-    figure, panels = facets(labels, 5, 0.55 + 0.17 * length, 0.45, x=x, y="unit")
+    figure, panels = facets(labels, 5, 0.5 + 0.14 * length, 0.45, x=x, y="unit")
     for axis, label in panels:
         _ranked(axis, where(table, label=label).nsmallest(most, columns="rank"), colours[label])
         axis.set_ylim(length - 0.5, -0.5)

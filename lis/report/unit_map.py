@@ -17,7 +17,7 @@ from lis.report.marks import bare, heat
 from lis.report.section import Picture, Section, section
 from lis.report.source import Source, colours
 from lis.report.style import MUTED, RULE, WIDE, plain, sheet
-from lis.report.tables import column, known, records, where
+from lis.report.tables import column, ends, known, records, where
 from lis.report.wording import counted, share, words
 from lis.units.unit_map import CROWD
 
@@ -48,33 +48,43 @@ def unit_map(source: Source) -> Section:
     units, called = units.merge(reached, on="unit"), callable_units(source)
     tree = source.json("unit_statistics", "tree")
     if known(units, "strength").empty:
-        return Section(_TITLE, _NOTHING)
-    figures, mapped = [], known(units, "x")
+        return Section(_TITLE, _NOTHING, finding="No label is large enough for a map of units")
+    figures, mapped, finding = [], known(units, "x"), _finding(where(units, reached=True), called)
     if len(mapped):
-        figures.append(Picture("unit-map", map_figure(mapped, colours(source)), _MAP.format(_PALE * called)))
+        drawn, caption = map_figure(mapped, colours(source)), _MAP.format(_PALE * called)
+        data = mapped[["unit", "x", "y", "label", "strength", "reached"]]
+        figures.append(Picture("unit-map", drawn, caption, data=data, alt=f"{finding}.", aside=True))
     if len(tree["linkage"]):
         drawn = clusters_figure(np.asarray(tree["linkage"]), tree["order"], units, clusters, colours(source))
-        figures.append(Picture("unit-clusters", drawn, _TREE))
-    return Section(_TITLE, _lead(units, clusters, called), figures, notes=[] if len(mapped) else [_FEW])
+        alt = f"{len(clusters)} branches of the tree hold {_sizes(clusters)} units each."
+        figures.append(Picture("unit-clusters", drawn, _TREE, data=clusters, alt=alt, aside=True))
+    notes = [] if len(mapped) else [_FEW]
+    return Section(_TITLE, _lead(clusters), figures, notes=notes, finding=finding)
 
 
-def _lead(units: pd.DataFrame, clusters: pd.DataFrame, called: bool) -> str:
-    """What most units change most, and the branch that is most selective."""
-    reached = where(units, reached=True)
-    counts = reached["label"].value_counts()
+def _finding(units: pd.DataFrame, called: bool) -> str:
+    """The label that most units change most, of units that are reached where that could be called."""
+    if units.empty:
+        return "No unit is reached, so that none stands for a label"
+    counts, whose = units["label"].value_counts(), "reached units" if called else "units"
+    most = f"{int(counts.iloc[0]):,} of {len(units):,} {whose} change the {words(str(counts.index[0]))} most"
+    return most if called else f"{most}; which are reached is undecided"
+
+
+def _sizes(clusters: pd.DataFrame) -> str:
+    low, high = (int(row["units"]) for row in ends(clusters, "units"))
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def _lead(clusters: pd.DataFrame) -> str:
+    """The branch that is most selective, and the largest."""
     vectors = clusters.drop(columns=["cluster", "units", "label"]).to_numpy(dtype=float)
     shares = vectors.max(1) / np.where(vectors.sum(1) > 0, vectors.sum(1), np.inf)
     best = records(clusters)[int(shares.argmax())]
-    first = (
-        f"The label that most units change most is {words(str(counts.index[0]))}: {int(counts.iloc[0]):,} of "
-        f"{len(reached):,}{' that are reached' * called}."
-        if len(counts)
-        else "No unit is reached, so that none is said to stand for a label."
-    )
     return (
-        f"{first} Of {len(clusters)} "
-        f"branches of the tree, number {best['cluster']} ({counted(best['units'], 'unit')}) is the most selective: "
-        f"{words(best['label'])} makes up {share(float(shares.max()))} of its change. The largest branch holds "
+        f"Of {len(clusters)} branches of the tree of units, number {best['cluster']} "
+        f"({counted(best['units'], 'unit')}) is the most selective: {words(best['label'])} makes up "
+        f"{share(float(shares.max()))} of its change. The largest holds "
         f"{counted(int(column(clusters, 'units').max()), 'unit')}."
     )
 
@@ -86,7 +96,7 @@ def map_figure(table: pd.DataFrame, colours: Mapping[str, str]) -> Figure:
         table: "map": unit, x, y, label, strength; and whether each is reached.
         colours: of the labels, in the order of the legend.
     """
-    figure, axes = sheet(0.72 * WIDE, 5.2)
+    figure, axes = sheet(0.72 * WIDE, 4.2)
     axis, strength = axes[0, 0], np.asarray(table["strength"], dtype=float)
     size = _SMALL + (_LARGE - _SMALL) * strength / max(float(np.nanmax(strength)), 1e-12)
     for label, colour in colours.items():

@@ -11,7 +11,7 @@ from scipy.stats import norm
 
 from lis.report.marks import facets, write
 from lis.report.pictures import HOW_TO_READ, pictured
-from lis.report.section import Picture, Section, section
+from lis.report.section import Picture, Section, folded, section
 from lis.report.source import Source
 from lis.report.style import LINK_RED, PAIRING, plain
 from lis.report.tables import ends, known, largest, mean, mean_by, records, where
@@ -41,7 +41,8 @@ def measures(source: Source) -> Section:
     """Pictures by measure, shared heads of rankings, and distributions."""
     shared, test = source.table("unit_statistics", "overlap"), source.table("unit_statistics", "distribution")
     if shared.empty:
-        return Section(_TITLE, "No label is large enough to be interpreted, so that nothing is compared.")
+        nothing = "No label is large enough to be interpreted, so that nothing is compared."
+        return Section(_TITLE, nothing, finding="No label is large enough to compare measures")
     top = int(source.facts.settings["unit_statistics.top"])
     units = len(set(source.table("unit_statistics", "ranking")["unit"]))
     chance = number(min(top, units) ** 2 / units, 2)  # expected of two random choices of `top` units
@@ -49,22 +50,32 @@ def measures(source: Source) -> Section:
         x for figure, (name, what) in _PICTURED.items() for x in pictured(source, figure, name, what + HOW_TO_READ)
     ]
     drawn = overlap(shared, list(dict.fromkeys(test["measure"])), top)
-    figures.append(Picture("unit-overlap", drawn, _OVERLAP.format(top=top, chance=chance)))
+    caption, finding = _OVERLAP.format(top=top, chance=chance), _finding(shared, top, chance)
+    figures.append(Picture("unit-overlap", drawn, caption, data=shared, alt=f"{finding}."))
     scaled, tested = source.arrays("unit_statistics", "scaled"), known(test, "p_normal")
     if len(tested):
         drawn = changes({name: scaled[name] for name in tested["measure"]}, tested)
-        figures.append(Picture("unit-changes", drawn, _CHANGES))
-    return Section(_TITLE, f"{_shared(shared, top, chance)} {_normal(test)}", figures)
+        figures.append(Picture("unit-changes", drawn, _CHANGES, data=tested, alt=_tails(tested)))
+    return Section(_TITLE, f"{_most_shared(shared)} {_normal(test)}", folded(*figures), finding=finding)
 
 
-def _shared(table: pd.DataFrame, top: int, chance: str) -> str:
-    """What two rankings share on average, and which share most."""
+def _finding(table: pd.DataFrame, top: int, chance: str) -> str:
+    """What two rankings share on average, beside chance."""
     means = mean_by(table, ["measure_a", "measure_b"], "overlap")
-    most = largest(means, "overlap")
+    return f"Two measures share {number(mean(means, 'overlap'), 2)} of their first {top} units, {chance} by chance"
+
+
+def _most_shared(table: pd.DataFrame) -> str:
+    most = largest(mean_by(table, ["measure_a", "measure_b"], "overlap"), "overlap")
     return (
-        f"Of the first {top} units, two measures share {number(mean(means, 'overlap'), 2)} on average, {chance} by "
-        f"chance; most are shared by {most['measure_a']} and {most['measure_b']}, {number(most['overlap'], 2)}."
+        f"Of the heads of rankings {most['measure_a']} and {most['measure_b']} share most: "
+        f"{number(most['overlap'], 2)} units (means over labels)."
     )
+
+
+def _tails(tested: pd.DataFrame) -> str:
+    told = [f"{number(row['kurtosis'], 2)} for {row['measure']}" for row in records(tested)]
+    return f"Excess kurtosis of the changes, which is 0 in a normal distribution: {listing(told)}."
 
 
 def _normal(test: pd.DataFrame) -> str:
