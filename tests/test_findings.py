@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,11 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import boundary_findings, findings, tuned_findings
+from helpers.called_units import CLASSES, EVERY, PARTS, artifact, read, statistics
 from helpers.findings import make_artifacts, make_ctx
 from scipy.stats import hypergeom, spearmanr
 
 from lis.report import findings as registry
-from lis.report.findings import Finding, Warned, finding, warnings
+from lis.report.findings import Finding, finding, warnings
 from lis.report.findings_boundary import p_of_ranks, ranks, sharpest_changes
 from lis.report.findings_link import r2_by_class
 from lis.report.findings_truth import spearman_p
@@ -25,78 +25,12 @@ from lis.report.section import build_sections
 from lis.report.source import Source, source
 from lis.report.tables import column, where
 from lis.statistics import benjamini_hochberg
-from lis.store import Artifact, Recipe, Store
-
-PARTS, CLASSES, UNITS = ("ear", "leg", "tail"), ("pug", "poodle"), 20
-EVERY = frozenset(range(UNITS))
-Change = tuple[str, str, float, float]
-"""Label, measure, mean change and q of a unit that changes a part beyond random directions."""
+from lis.store import Artifact
 
 
-def artifact(root: Path, stage: str, key: str, **files: Any) -> Artifact:
-    """Of a stage, with tables and JSON objects; `key` tells it from others of the stage."""
-
-    def build(draft: Any) -> None:
-        for name, value in files.items():
-            (draft.table if isinstance(value, pd.DataFrame) else draft.json)(name, value)
-
-    return Store(root).make(Recipe(stage, 1, {"key": key}), build)
-
-
-def statistics(
-    root: Path,
-    reached: frozenset[int] = EVERY,
-    larger: Mapping[int, Change] | None = None,
-    selective: frozenset[int] = frozenset(),
-    relevant: Mapping[int, float] | None = None,
-    undecided: tuple[str, ...] = (),
-    parts: tuple[str, ...] = PARTS,
-    beyond: float = 0.1,
-) -> Artifact:
-    """The artifact "unit_statistics" of a run in which exactly these units are called.
-
-    A unit that is not reached is given a larger change and a smaller q than any other, and is not called.
-    """
-    larger, relevant, units = larger or {}, relevant or {}, np.arange(UNITS)
-    rows = []
-    for label, measure, unit in itertools.product(parts, ("area", "angle"), units.tolist()):
-        row = {"label": label, "measure": measure, "unit": unit, "rank": unit + 1, "change": 0.1, "q": 0.9}
-        row |= {"p_control": 0.5, "larger": False, "reached": unit in reached, "interpreted": True}
-        if unit not in reached:
-            row |= {"change": 3.0, "q": 0.0001, "rank": 1}
-        if unit in larger and larger[unit][:2] == (label, measure):
-            row |= {"change": larger[unit][2], "q": larger[unit][3], "p_control": 0.01, "larger": True}
-        rows.append(row)
-    answers = pd.DataFrame(
-        [
-            {"unit": unit, "class": name, "change": relevant.get(unit, 0.0), "relevance": abs(relevant.get(unit, 0.0))}
-            | {"q": 0.02 if unit in relevant else 0.9, "p_control": 0.5, "control": 0.05}
-            | {"relevant": unit in relevant, "larger": unit in relevant}
-            for unit, name in itertools.product(units.tolist(), CLASSES)
-        ]
-    )
-    faithful = pd.DataFrame({"unit": units, "own": 2.0, "others": 0.5, "more": 0.25, "beyond": beyond})
-    faithful = faithful.assign(own_control=0.3, reached=np.isin(units, sorted(reached)))
-    faithful = faithful.assign(selective=np.isin(units, sorted(selective)))
-    families = ("larger", "relevant", "selective", "reached")
-    tails = {name: {"decided": name not in undecided, "tests": 100} for name in families}
-    few = "reached" in undecided
-    control = {"directions": 4 if few else 64, "smallest": 0.2 if few else 0.015, "tails": tails}
-    ranking = pd.DataFrame(rows, columns=["label", "measure", "unit", "rank", "change", "q", "p_control", "larger",
-                                          "reached", "interpreted"])  # fmt: skip
-    key = repr((sorted(reached), larger, sorted(selective), relevant, undecided, parts, beyond))
-    return artifact(
-        root, "unit_statistics", key, ranking=ranking, relevance=answers, faithfulness=faithful, control=control
-    )
-
-
-def read(root: Path, **artifacts: Artifact) -> Source:
-    return source(make_ctx(root, CLASSES, classes__labels=list(PARTS)), artifacts)
-
-
-def answers(run: Source, page: str = "run") -> dict[str, Finding]:
-    """The findings of a run by the start of their question."""
-    made = {finding.question: finding for finding in registry.findings(run, page)}
+def answers(run: Source) -> dict[str, Finding]:
+    """The findings of a run by their questions."""
+    made = {finding.question: finding for finding in registry.findings(run)}
     assert not any(re.search(r"\bnan\b|–", f"{x.value} {x.sentence} {x.control}") for x in made.values())
     assert all(len(x.value) <= 12 and x.sentence.endswith(".") and x.control and x.anchor for x in made.values())
     return made
@@ -263,7 +197,7 @@ def test_measured_and_true_changes_agree_or_not(tmp_path: Path) -> None:
 def test_p_of_a_rank_correlation_is_scipys() -> None:
     rng = np.random.default_rng(0)
     pairs = [rng.normal(size=(2, n)) for n in (12, 40)]
-    expected = [spearmanr(*pair) for pair in pairs]
+    expected: list[Any] = [spearmanr(*pair) for pair in pairs]
     rho = np.array([one.statistic for one in expected])
     np.testing.assert_allclose(spearman_p(rho, np.array([12, 40])), [one.pvalue for one in expected])
 
@@ -378,70 +312,3 @@ def test_two_findings_of_one_order_are_refused() -> None:
 
         @finding(10)
         def other(source: Any) -> Finding | None: ...
-
-
-def warned(run: Source) -> list[Warned]:
-    made = warnings(run)
-    assert all(one.sentence.endswith(".") and one.remedy.endswith(".") for one in made)
-    return made
-
-
-@pytest.mark.parametrize(("iou", "weak"), [(0.61, False), (0.59, True), (float("nan"), True)])
-def test_a_part_that_is_named_and_found_poorly_is_warned_of(tmp_path: Path, iou: float, weak: bool) -> None:
-    """Not one that no finding names."""
-    table = pd.DataFrame({"kind": "exact", "class": "all", "label": PARTS, "iou": [iou, 0.1, 0.1]})
-    parts = artifact(tmp_path, "segmentation", str(iou), iou=table)
-    named = statistics(tmp_path, larger={3: ("ear", "area", 1.0, 0.01)})
-    made = warned(read(tmp_path, unit_statistics=named, segmentation=parts))
-    assert [one.anchor for one in made] == ["parts"] * weak
-    assert all("the ear (IoU" in one.sentence and "leg" not in one.sentence for one in made)
-    assert warned(read(tmp_path, unit_statistics=statistics(tmp_path), segmentation=parts)) == []
-    assert "was not measured; the findings name the ear" in warned(read(tmp_path, unit_statistics=named))[0].sentence
-
-
-@pytest.mark.parametrize("conditional", [True, False])
-def test_a_class_that_the_classifier_hardly_accepts_is_warned_of(tmp_path: Path, conditional: bool) -> None:
-    """Over both splits; where the generator draws the class itself, a rare class is no fault of the classifier."""
-    split = {
-        f"pairs/{name}": artifact(
-            tmp_path, f"pairs/{name}", "", acceptance=pd.DataFrame(
-                {"class": CLASSES, "drawn": [100, drawn], "accepted": [90, 30], "rate": [0.9, 30 / drawn]}
-            ),
-        )
-        for name, drawn in (("train", 120), ("test", 200))
-    }  # fmt: skip
-    ctx = make_ctx(tmp_path, CLASSES)
-    ctx.generator.num_classes = 2 * conditional
-    made = warned(source(ctx, split))
-    assert len(made) == conditional
-    assert all("18.8 % of poodle." in one.sentence for one in made)
-    assert all("pug" not in one.sentence and "pairs.accept=any" in one.remedy for one in made)
-    enough = {"pairs/train": split["pairs/train"]}
-    assert warned(source(ctx, enough)) == []
-
-
-@pytest.mark.parametrize(("along", "beyond", "told"), [("link", 0.6, 1), ("link", 0.4, 0), ("pattern", 0.6, 0)])
-def test_images_beyond_the_training_samples_are_warned_of(tmp_path: Path, along: str, beyond: float, told: int) -> None:
-    ctx = make_ctx(tmp_path, CLASSES)
-    ctx.config.tuning.along = along
-    made = warned(source(ctx, {"unit_statistics": statistics(tmp_path, beyond=beyond)}))
-    assert len(made) == told and all("In 60 % of the samples the last image" in one.sentence for one in made)
-
-
-@pytest.mark.parametrize(("ece", "told"), [(0.03, 0), (0.05, 1)])
-def test_a_probe_that_is_not_calibrated_is_warned_of(tmp_path: Path, ece: float, told: int) -> None:
-    made = warned(read(tmp_path, probe=artifact(tmp_path, "probe", str(ece), probe={"ece": ece, "ece_bound": 0.04})))
-    assert len(made) == told and all("0.050, of a calibrated probe below 0.040" in one.sentence for one in made)
-
-
-@pytest.mark.parametrize(("asked", "resolution", "told"), [(True, 64, 1), (False, 64, 0), (True, 16, 0)])
-def test_lpips_is_missed_where_it_was_asked_for_and_could_be_had(
-    tmp_path: Path, asked: bool, resolution: int, told: int
-) -> None:
-    ctx, reason = make_ctx(tmp_path, CLASSES), "its weights alex.pth are missing; put the file there"
-    ctx.config.evaluation.lpips, ctx.generator.resolution = asked, resolution
-    made = warned(source(ctx, {"evaluation": artifact(tmp_path, "evaluation", "", left_out={"lpips": reason})}))
-    assert len(made) == told
-    assert all(one.sentence.endswith("its weights alex.pth are missing.") for one in made)
-    assert all(one.remedy == "Put the file there." for one in made)
-    assert warned(source(ctx, {"evaluation": artifact(tmp_path, "evaluation", "none", left_out={"moco": "no"})})) == []
