@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lis.report.evaluation import examples
 from lis.report.section import Picture
 from lis.report.source import Source
@@ -10,4 +12,4 @@ from lis.report.source import Source
 def lead(source: Source) -> Picture | None:
     """The first picture of the reconstructions; None where there is none."""
     made = examples(source)
-    return made.figures[0] if made and made.figures else None
+    return replace(made.figures[0], name="lead") if made and made.figures else None
