@@ -191,13 +191,15 @@ def test_the_top_and_tail_of_a_page_may_fail_too(
 ORDER = [
     "unit", "direction", "images",
     "examples", "distance", "principal_components", "classes", "true_factors", "similarity",
-    "omitted", "faithfulness", "all_units", "single_units", "tuned_units", "measures", "sparsity", "class_relevance", "transfer", "unit_map",
+    "omitted", "faithfulness", "all_units",
+    "single_units", "tuned_units", "measures", "sparsity", "class_relevance", "transfer", "unit_map",
     "truth", "intervention", "planted",
-    "counterfactuals", "across_the_boundary", "gradcam", "directions", "sparse", "boundary_truth", "contrast", "gan_counterfactuals",
+    "counterfactuals", "across_the_boundary", "gradcam", "directions", "sparse",
+    "boundary_truth", "contrast", "gan_counterfactuals",
     "motion", "matching",
     "parts", "fit", "units", "forward_model", "classifier", "linear_probe",
 ]  # fmt: skip
-"""The page from top to bottom, a line per chapter."""
+"""The page from top to bottom."""
 ANALYSIS = """
 from lis.report.section import Section, metrics, section
 

@@ -138,7 +138,7 @@ def closed_but(sections: Sequence[Rendered], anchors: Collection[str]) -> list[R
     """
     asked, many = ("", CHAPTERS[1]), len(sections) > MANY
     return [
-        replace(x, closed=x.chapter == APPENDIX or many and x.anchor not in anchors and x.chapter not in asked)
+        replace(x, closed=x.chapter == APPENDIX or (many and x.anchor not in anchors and x.chapter not in asked))
         for x in sections
     ]
 

@@ -1,0 +1,235 @@
+"""The page as a reader uses it: what stands first, what is folded, what its script does, and that nothing is lost."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import findings, tuned_findings
+from helpers.tuned_findings import CLASSES, LABELS
+
+from lis.report import page as report_page
+from lis.report import section
+from lis.report.all_units import FIRST, all_units, strongest_by_unit
+from lis.report.findings import Finding, Warned
+from lis.report.html import MANY, Rendered, by_chapter, closed_but, draw, show
+from lis.report.page import write_report
+from lis.report.section import CHAPTERS, Picture, Section, Table, build_sections
+from lis.report.source import source
+from lis.report.style import sheet
+
+FINDINGS = [
+    Finding("Does the link explain?", "R² 0.72", "It does.", "0 by the mean of all.", "distances"),
+    Finding("How many units are reached?", "none", "No unit is reached.", "2 by chance (q > 0.05).", "what-arrives"),
+    Finding("Which <parts>?", "none", "No part.", "As many by chance.", "sparsity"),
+]
+WARNINGS = [Warned("Acceptance of pug is 12 %.", "Take another class.", "classes")]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The context and the artifacts of a run with every section on the link and on units."""
+    root = tmp_path_factory.mktemp("run")
+    learned = tuned_findings.learn(root, tuned_findings.tuned(24, 3), tuned_findings.tuned(25, 3, null=True))
+    ctx = findings.make_ctx(root, CLASSES, classes__labels=list(LABELS))
+    return ctx, findings.make_artifacts(root, CLASSES) | learned
+
+
+@pytest.fixture(scope="module")
+def page(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report_page, "findings", lambda source: FINDINGS)
+        patch.setattr(report_page, "warnings", lambda source: WARNINGS)
+        return write_report(*run, tmp_path_factory.mktemp("out"))
+
+
+@pytest.fixture(scope="module")
+def text(page: Path) -> str:
+    return page.read_text("utf-8")
+
+
+def test_no_figure_or_table_is_lost(run: Any, page: Path, text: str) -> None:
+    """Everything that a section shows is on the page, folded or not, and beside it."""
+    for made in build_sections(source(*run)):
+        for picture in made.figures:
+            assert f'id="figure-{picture.name}"' in text
+            endings = ("png", "svg") if picture.data is None else ("png", "svg", "csv")
+            for name in (f"{picture.name}.{ending}" for ending in endings):
+                assert (page.parent / "figures" / name).stat().st_size and f'href="figures/{name}"' in text
+        for index, table in enumerate(made.tables, 1):
+            assert table.caption in html.unescape(text)
+            assert {cell for row in table.rows for cell in row} <= cells_of(text, f"table-{made.anchor}-{index}")
+
+
+def cells_of(text: str, address: str) -> set[str]:
+    """The text of all cells of a table, those that stand there and those that are asked for."""
+    box = re.search(rf'id="{address}".*?</table>(.*?)</div>', text, re.DOTALL)
+    assert box is not None
+    rest = re.search(r"<script[^>]*>(.*?)</script>", box[1])
+    later = {cell for row in json.loads(rest[1]) for cell in row} if rest else set()
+    return later | {html.unescape(cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", box[0])}
+
+
+def test_the_page_begins_with_warnings_findings_and_a_picture(text: str) -> None:
+    order = [
+        "<h1>",
+        "Acceptance of pug",
+        "Take another class.",
+        "R² 0.72",
+        "No unit is reached.",
+        "figure-lead",
+        "</header>",
+    ]
+    places = [text.index(part) for part in order]
+    assert places == sorted(places) and "Which &lt;parts&gt;?" in text
+    top = text[: text.index("</header>")]
+    assert top.count('<p class="value">') == len(FINDINGS) and "<details" not in top[top.index("<main") :]
+    for finding in FINDINGS:
+        assert finding.control in html.unescape(top) and f'href="#{finding.anchor}"' in top
+
+
+def test_every_link_leads_somewhere_and_every_address_is_unique(page: Path, text: str) -> None:
+    addresses = re.findall(r'\bid="(.*?)"', text)
+    assert len(addresses) == len(set(addresses))
+    for link in re.findall(r'href="(.*?)"', text):
+        assert link[1:] in addresses if link.startswith("#") else (page.parent / link).is_file()
+
+
+def test_contents_name_every_section_below_its_chapter(text: str) -> None:
+    contents = text[text.index("<nav") : text.index("</nav>")]
+    chapters = re.findall(r'<p><a href="#chapter-[\w-]+">(.*?)</a></p>', contents)
+    assert chapters == ["Link", "Units", "Appendix"]
+    sections = re.findall(r'<section id="(.*?)"', text)
+    assert [link for link in re.findall(r'<li><a href="#(.*?)"', contents) if link != "findings"] == sections
+    assert sections[-3:] == ["limits", "settings", "how-to-cite"]
+
+
+def rendered(title: str, chapter: str, **shown: Any) -> Rendered:
+    return Rendered(
+        title,
+        section.anchor(title),
+        "A lead.",
+        *(shown.get(x, ()) for x in ("figures", "tables", "notes")),
+        chapter=chapter,
+    )
+
+
+def test_what_stands_aside_is_folded_and_the_rest_is_seen(tmp_path: Path) -> None:
+    figures = [Picture(name, drawing(), "A caption.", aside=name == "b") for name in "ab"]
+    tables = [Table("One.", ["x"], [["1"]], aside=True), Table("Two.", ["x"], [["2"]])]
+    made = show(Section("Title", "A lead.", figures, tables, ["A note."]), tmp_path)
+    assert [figure.anchor for figure in made.front.figures] == ["figure-a"] and made.front.notes == ["A note."]
+    assert list(made.front.tables) == ["table-title-2"] and list(made.folded.tables) == ["table-title-1"]
+    assert made.folded.summary == "1 chart, 1 table" and not show(Section("T", "L."), tmp_path).folded.summary
+
+
+def drawing() -> Any:
+    figure, axes = sheet(2, 1)
+    axes[0, 0].plot([0, 1])
+    return figure
+
+
+def test_the_appendix_is_closed_and_on_a_long_page_all_that_nothing_points_at() -> None:
+    tables = [Table("One.", ["x"], [["1"]]), Table("All.", ["x"], [["1"], ["2"]], first=1)]
+    few = [rendered(f"S {k}", CHAPTERS[2], tables=tables, notes=["N."]) for k in range(MANY - 2)]
+    page = [rendered("Asked", CHAPTERS[1]), *few, rendered("Fit", CHAPTERS[7], tables=tables)]
+    assert [item.closed for item in closed_but(page, ["s-3"])] == [False] * (MANY - 1) + [True]
+    long = closed_but([*page, rendered("More", CHAPTERS[4])], ["s-3"])
+    assert [item.title for item in long if not item.closed] == ["Asked", "S 3"]
+    assert list(long[1].front.tables) == ["table-s-0-2"], "a table that shows its first rows stays"
+    assert long[1].folded.summary == "1 table, 1 note" and not long[1].front.notes
+
+
+def test_sections_stand_below_their_chapters_in_order() -> None:
+    page = [rendered("Failed", ""), rendered("A", "Link"), rendered("Also failed", ""), rendered("B", "Units")]
+    chapters = {chapter.title: [item.title for item in chapter.sections] for chapter in by_chapter(page, "Appendix")}
+    assert chapters == {"": ["Failed"], "Link": ["A", "Also failed"], "Units": ["B"], "Appendix": []}
+    assert [chapter.title for chapter in by_chapter([])] == [""]
+
+
+def test_the_numbers_of_a_figure_lie_beside_it(tmp_path: Path) -> None:
+    table = pd.DataFrame({"unit": [3, 1], "r²": [0.5, np.nan]})
+    made = draw(Picture("fit", drawing(), "A caption.", data=table), tmp_path)
+    assert made.files == ["fit.png", "fit.svg", "fit.csv"] == sorted(made.files, key=lambda name: "psc".index(name[4]))
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "fit.csv"), table)
+    assert (tmp_path / "fit.svg").read_text().startswith("<?xml")
+
+
+def test_the_table_of_all_units_says_what_the_tables_say(run: Any) -> None:
+    shown = all_units(source(*run)).tables[0]
+    table = run[1]["unit_statistics"].table("faithfulness")
+    assert len(shown.rows) == len(table) == len({row[0] for row in shown.rows}) and shown.first == FIRST
+    reached = [row[0] for row in shown.rows if row[1] == "yes"]
+    assert {*map(int, reached)} == set(table[table["reached"]]["unit"]) and shown.columns[1] == shown.only
+    assert all(len(row) == len(shown.columns) for row in shown.rows)
+
+
+def test_the_strongest_change_of_a_unit_has_the_smallest_q() -> None:
+    rows = [
+        ("ear", "area", 3, 2, 0.1, 0.5),
+        ("tail", "area", 3, 1, -0.9, 0.2),
+        ("ear", "entropy", 3, 4, 0.3, 0.01),
+        ("ear", "area", 5, 9, np.nan, np.nan),
+        ("ear", "entropy", 5, 7, 0.2, np.nan),
+        ("tail", "entropy", 5, 2, 0.1, np.nan),
+    ]
+    ranked = pd.DataFrame(rows, columns=["label", "measure", "unit", "rank", "change", "q"])
+    strongest = strongest_by_unit(ranked)
+    assert {unit: (row["label"], row["measure"], row["main"]) for unit, row in strongest.items()} == {
+        3: ("ear", "entropy", "tail"),
+        5: ("tail", "entropy", ""),
+    }
+
+
+SCRIPT = """
+const told = {};
+const box = document.querySelector(".sortable"), sieve = box.previousElementSibling;
+const cells = (k) => [...box.querySelectorAll("tbody tr")].map((row) => row.cells[k].textContent);
+const button = box.querySelectorAll("th button")[3], head = button.closest("th");
+told.first = cells(0).length;
+button.click(); told.down = cells(3); told.sort = head.getAttribute("aria-sort");
+button.click(); told.up = cells(3); told.again = head.getAttribute("aria-sort");
+sieve.querySelector("button").click(); told.all = cells(0).length;
+sieve.querySelector("[type=checkbox]").click(); told.reached = cells(1);
+const search = sieve.querySelector("[type=search]");
+search.value = "SNOUT"; search.dispatchEvent(new Event("input")); told.found = cells(0).length;
+told.status = sieve.querySelector("output").value;
+told.open = document.getElementById("table-the-classifier-1").closest("details").open;
+told.closed = document.getElementById("figure-ridge-path").closest("details").open;
+told.buttons = document.querySelectorAll("caption button.file").length;
+told.tables = document.querySelectorAll(".scroll[id]").length;
+dispatchEvent(new Event("beforeprint"));
+told.printed = [...document.querySelectorAll("main details")].every((fold) => fold.open);
+dispatchEvent(new Event("afterprint"));
+told.after = document.querySelectorAll("main details[open]").length;
+document.body.textContent = JSON.stringify(told);
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_the_script_sorts_filters_and_unfolds(text: str, run: Any, tmp_path: Path) -> None:
+    """In a browser, with the address of a table that is folded away."""
+    probe = tmp_path / "probe.html"
+    probe.write_text(text.replace("</body>", f'<script type="module">{SCRIPT}</script></body>'), "utf-8")
+    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    address = f"{probe.as_uri()}#table-the-classifier-1"
+    ended = subprocess.run([*command, "--dump-dom", address], capture_output=True, text=True, timeout=120, check=True)
+    told = json.loads(html.unescape(re.findall(r"<body>(.*?)</body>", ended.stdout, re.DOTALL)[0]))
+    table = run[1]["unit_statistics"].table("faithfulness")
+    down, up = (np.array([float(cell.replace("−", "-")) for cell in told[way]]) for way in ("down", "up"))
+    assert told["first"] == len(down) == FIRST and (np.diff(down) <= 0).all() and (np.diff(up) >= 0).all()
+    assert (told["sort"], told["again"]) == ("descending", "ascending") and told["all"] == len(table)
+    assert told["reached"] == ["yes"] * int(table["reached"].sum()) and 0 < told["found"] < len(told["reached"])
+    assert told["status"] == f"{told['found']} of {told['found']} rows"
+    assert told["open"] and not told["closed"] and told["printed"] and told["after"] == 1
+    assert told["buttons"] == told["tables"] > 3
