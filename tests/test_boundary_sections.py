@@ -311,7 +311,9 @@ def across(run: Source, root: Path, change: Callable[[str, float, float], float]
         draft.json("facts", artifact.json("facts"))
 
     walked = Store(root).make(Recipe("trajectories", 1, {"test": "finding"}), build)
-    return across_the_boundary(Source(run.facts, {"trajectories": walked})).finding
+    section = across_the_boundary(Source(run.facts, {"trajectories": walked}))
+    assert section is not None
+    return section.finding
 
 
 def test_the_heading_tells_whether_a_part_changes_before_the_answer_turns(run: Source, tmp_path: Path) -> None:
@@ -320,4 +322,8 @@ def test_the_heading_tells_whether_a_part_changes_before_the_answer_turns(run: S
     late = across(run, tmp_path / "b", lambda label, t, noise: noise + (label == "ear") * max(0.0, t - 0.8) * 3)
     assert late.endswith("mostly after the answer turns") and "ear" in late
     null = across(run, tmp_path / "c", lambda label, t, noise: noise)
+    course = [
+        picture for picture in sections(run)["Across the decision boundary"].figures if "evolution" in picture.name
+    ]
+    assert [picture.aside for picture in course] == [False, True]  # what the heading stands on is not folded away
     assert null == "No part changes beyond its noise on the way to another answer"
