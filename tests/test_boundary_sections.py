@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from lis.report.page import write_report
 from lis.report.section import Section, build_sections
 from lis.report.source import Source, source
 from lis.report.tables import column, known, records, where
+from lis.report.trajectories import across_the_boundary
 from lis.report.wording import changed, number, share, words
 from lis.store import Artifact, Draft, Recipe, Store
 
@@ -292,3 +294,40 @@ def test_shares_of_a_step_are_of_the_span_and_of_told_measures(run: Source, tmp_
     assert len(bars) == 6 and all(bar.jump == pytest.approx(1) and 0 <= bar.elsewhere <= 1 for bar in bars)
     assert {bar.name.split(": ")[1] for bar in bars} <= {"area", "luminance", "entropy"}
     assert not any(bar.name.startswith("eye") for bar in bars)
+
+
+def across(run: Source, root: Path, change: Callable[[str, float, float], float]) -> str:
+    """The heading of a run whose parts change by `change(label, position, noise)`."""
+    rng, measures = np.random.default_rng(0), run.table("trajectories", "measures")
+    values = [
+        change(row["label"], row["position"], rng.normal(0, 0.02)) * (row["measure"] == "area")
+        for row in records(measures)
+    ]
+    artifact = run.artifacts["trajectories"]
+
+    def build(draft: Draft) -> None:
+        for name in ("trajectories", "steps", "jumps"):
+            draft.table(name, artifact.table(name).assign(**({"interpreted": True} if name == "jumps" else {})))
+        draft.table("measures", measures.assign(change=values))
+        draft.tensors("trajectories", artifact.tensors("trajectories"))
+        draft.tensors("around", artifact.tensors("around"))
+        draft.table("around", artifact.table("around"))
+        draft.json("facts", artifact.json("facts"))
+
+    walked = Store(root).make(Recipe("trajectories", 1, {"test": "finding"}), build)
+    section = across_the_boundary(Source(run.facts, {"trajectories": walked}))
+    assert section is not None
+    return section.finding
+
+
+def test_the_heading_tells_whether_a_part_changes_before_the_answer_turns(run: Source, tmp_path: Path) -> None:
+    early = across(run, tmp_path / "a", lambda label, t, noise: noise + (label == "ear") * min(t, 0.6))
+    assert re.fullmatch(r"From .* to .* the area of the ear changes by \+\d+ %, before the answer turns", early)
+    late = across(run, tmp_path / "b", lambda label, t, noise: noise + (label == "ear") * max(0.0, t - 0.8) * 3)
+    assert late.endswith("mostly after the answer turns") and "ear" in late
+    null = across(run, tmp_path / "c", lambda label, t, noise: noise)
+    course = [
+        picture for picture in sections(run)["Across the decision boundary"].figures if "evolution" in picture.name
+    ]
+    assert [picture.aside for picture in course] == [False, True]  # what the heading stands on is not folded away
+    assert null == "No part changes beyond its noise on the way to another answer"

@@ -16,6 +16,7 @@ from matplotlib.text import Text
 from lis.motion.matching import MOVED, recovered_table
 from lis.report.fields import FieldRow, PathRow, fields, hues, paths, wheel
 from lis.report.matching import errors, recovered
+from lis.report.motion import _finding as motion_heading
 from lis.report.motion import ellipse, movement, parts, unit_colours
 from lis.report.style import SERIES, raster, sheet
 
@@ -170,3 +171,14 @@ def test_matchers_are_drawn_pair_by_pair() -> None:
     assert len(poses.axes) == 4 and all(len(axis.lines) == 3 for axis in poses.axes)
     raster(figure)
     raster(poses)
+
+
+def test_the_heading_counts_units_that_move_the_whole_figure_or_says_that_none_does() -> None:
+    kinds = ("translation", "rotation", "scale", "shear")
+    rows = [{"name": f"unit {k}", "kind": kind, "strength": 1.0, "q": 0.5} for k in range(3) for kind in kinds]
+    table = pd.DataFrame(rows)
+    assert motion_heading(table) == "None of 3 units moves the whole figure alike in all samples"
+    one = table.assign(q=table["q"].mask((table["name"] == "unit 1") & (table["kind"] == "scale"), 0.01))
+    assert motion_heading(one) == "1 of 3 units moves the whole figure alike in all samples"
+    assert motion_heading(table.assign(q=0.01)) == "3 of 3 units move the whole figure alike in all samples"
+    assert motion_heading(table.assign(q=np.nan)) == ""

@@ -125,6 +125,9 @@ def test_shown_are_a_typical_way_and_its_units_tuned(run: tuple[Context, Artifac
     r[first["unit"]] = first["maximum"]
     _, probability, _ = look(ctx, load_link(link(ctx))(r[None])[0])
     torch.testing.assert_close(artifact.tensors("tuned")["probability"][3, -1], probability, rtol=1e-3, atol=1e-4)
+    for name in ("examples", "tuned"):
+        drawn = artifact.tensors(name)
+        assert drawn["beyond"].shape == drawn["prediction"].shape and set(drawn["beyond"].unique().tolist()) <= {0, 1}
     for row in records(tuned):
         assert row["shift"] == float(paths["shift"][records(shown)[row["example"]]["row"], row["unit"]])
 

@@ -21,6 +21,8 @@ from lis.boundary.counterfactuals import counterfactuals
 from lis.boundary.trajectories import trajectories
 from lis.context import Context
 from lis.linking.link import link, load_link
+from lis.linking.pairs import pairs
+from lis.linking.region import Region
 from lis.quantify.change import change
 from lis.quantify.measures import MEASURES, measure
 from lis.report.source import source
@@ -86,6 +88,8 @@ def test_every_step_equals_plain_loops(run: tuple[Context, Artifact]) -> None:
     ctx, artifact = run
     tensors, steps, measures = artifact.tensors("trajectories"), frame(artifact, "steps"), frame(artifact, "measures")
     assert tensors["position"].tolist() == pytest.approx(np.linspace(0, 2, 7))
+    train = pairs(ctx, "train").tensors("pairs")
+    region = Region.around(train["w"], train["class_index"])
     for row in range(3):
         first = image_at(ctx, artifact, row, 0.0)
         first_measures = measure(masks({"only": first}), first, 2)
@@ -96,6 +100,8 @@ def test_every_step_equals_plain_loops(run: tuple[Context, Artifact]) -> None:
             own: Any = steps[(steps["trajectory"] == row) & (steps["step"] == step)].iloc[0]
             assert own["probability"] == pytest.approx(float(p[target]), abs=1e-4)
             assert own["prediction"] == ctx.classifier.class_names[int(p.argmax())]
+            distance = region.distance(tensors["w"][row, step])
+            assert own["beyond"] == bool(distance >= region.bound * (1 - 1e-4))
             assert own["mse"] == pytest.approx(float((image - first).square().mean()), abs=1e-5)
             there = measure(masks({"only": image}), image, 2)
             found: Any = measures[(measures["trajectory"] == row) & (measures["step"] == step)]

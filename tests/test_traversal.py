@@ -30,6 +30,7 @@ from lis.report.layouts import traversals as strips_figure
 from lis.report.page import write_report
 from lis.report.source import source
 from lis.report.strips import LEAST
+from lis.report.traversal import _finding as traversal_heading
 from lis.report.traversal import answer_factor, followed, single_units
 from lis.report.wording import number
 from lis.store import Artifact
@@ -388,3 +389,13 @@ def test_images_lie_inside_the_sheet() -> None:
     for axis in figure.axes:
         box = axis.get_position()
         assert box.x0 > 0 and box.x1 < 1 and box.y0 > 0 and box.y1 < 1
+
+
+def test_the_heading_is_of_a_unit_that_moves_more_than_the_others_or_says_that_none_does(tmp_path: Path) -> None:
+    bare = source(make_context(tmp_path), {})
+    table = pd.DataFrame({"unit": [4, 7], "change": [0.5, 0.4], "own": [0.1, 2.0], "others": [0.5, 0.5]})
+    assert traversal_heading(table, bare) == "Unit 7 moves the probability of a sample's class by 0.40"
+    told = traversal_heading(table.assign(moved_hue=[0.0, -2.0]), bare)
+    assert told.endswith("by 0.40 and the hue by −2.0 sd")
+    lost = table.assign(others=3.0)
+    assert traversal_heading(lost, bare) == "In every unit shown the other units move more than itself"

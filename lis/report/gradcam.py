@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -60,7 +60,7 @@ def gradcam(source: Source) -> Section | None:
     table = source.table("gradcam", "heat")
     alt = f"Heat maps over four images of each of {counted(len(drawn), 'counterfactual')}, beside bars of the parts."
     figure = Picture("gradcam", gradcam_figure(drawn, _HEADS), caption, "photo", table, alt)
-    tables = [_table(source)] if label_names(source) else []
+    tables = [replace(_table(source), aside=True)] if label_names(source) else []
     return Section("GradCAM at the boundary", _lead(source), [figure], tables, finding=_finding(source))
 
 

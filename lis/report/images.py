@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -54,7 +54,7 @@ def images(source: Source) -> Section:
     more = f" The first {_MOST} of {len(used)} are shown." if len(used) > _MOST else ""
     columns = ["file", "pixels", "answer", "after the cycle", "distance in R", "in W", ""]
     tables = [Table(_FILES, columns, [_file(row) for row in records(table)])]
-    tables += [_areas(source, facts, used)] if facts["labels"] else []
+    tables += [replace(_areas(source, facts, used), aside=True)] if facts["labels"] else []
     alt = f"Rows of {counted(min(len(used), _MOST), 'picture')}: each beside its cycled image, answers and distances."
     pictures = [Picture("images", figure, caption + more, "photo", table, alt)]
     off = np.count_nonzero(used["off"])

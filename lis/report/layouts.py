@@ -34,7 +34,7 @@ _MOST = 6
 """Strips per unit that are shown, where there are not more classes."""
 _NAME, _CURVE, _TOP, _BOTTOM = 0.95, 2.0, 0.34, 0.34
 """Inches left, right, above and below the images of a unit."""
-_CURVE_GAP, _CHANGE = 0.10, 0.42
+_CURVE_GAP, _CHANGE = 0.10, 0.52
 """Inches of the right margin before and after the curve."""
 MOST_STEPS = room(WIDE - _NAME - _CURVE)
 """Images of a row of a unit."""

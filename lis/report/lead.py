@@ -32,7 +32,7 @@ _HEAD, _BELOW = 0.46, 0.37
 """Inches above and below the pictures of a panel."""
 _SIDE = 1.02
 """Side of a picture in inches."""
-_NO_UNIT = "No unit is shown: of those in pictures none is reached and moves more than the others do."
+_NO_UNIT = "No unit is shown: of those in pictures none is known to be reached and moves more than the others do."
 _FRAMES = 5
 """Images of a unit."""
 
@@ -67,9 +67,8 @@ def lead(source: Source) -> Picture | None:
         figure.text(0.01, 1 - (index + 0.16 / tall) / len(panels), panel.title, size=_LARGE, weight="bold", va="center")
         figure.text(0.01, 1 - (index + 0.34 / tall) / len(panels), panel.control, size=_SMALL, color=MUTED, va="center")
         panel.draw(figure, index * tall + _HEAD)
-    caption = sentences(
-        *(panel.rule for panel in panels), _NO_UNIT * (source.has("pictures") and not standing_out(source))
-    )
+    missing = _NO_UNIT * (source.has("pictures") and standing_out(source) is None)
+    caption = sentences(*(panel.rule for panel in panels), missing)
     alt = "; ".join(panel.title for panel in panels) + "."
     return Picture("lead", figure, caption, "photo", pd.DataFrame([panel.data for panel in panels]), alt)
 
@@ -98,10 +97,8 @@ def _cycle(source: Source) -> _Panel | None:
 
 def _distances(source: Source) -> str:
     """How far cycled images are beside random pairs, and how many keep their class, as far as that was measured."""
-    pixels, same = (
-        source.row("evaluation", "summary", "metric", "pixel_l2"),
-        source.row("evaluation", "kept", "class", "all"),
-    )
+    pixels = source.row("evaluation", "summary", "metric", "pixel_l2")
+    same = source.row("evaluation", "kept", "class", "all")
     told = [f"Pixel L2 {times(pixels['ratio_random'])} that of random pairs" if pixels else ""]
     told += [f"class kept by {share(same['kept'])}" if same else ""]
     return "; ".join(filter(None, told))
@@ -123,7 +120,8 @@ def _arrows(axis: Axes, source: Source) -> None:
 
 
 def standing_out(source: Source) -> dict[str, Any] | None:
-    """The row of "pictures" whose unit stands out most in what is shown of it, with p and q of that; None: none is fit.
+    """The row of "pictures" whose unit stands out most in what is shown of it, with the mean of that over the samples,
+    its p and its q; None: none is fit.
 
     Fit are units that are reached and move more than the other units do, with a part that is large enough, in a
     measure of `TOLD`. Of these come first those that do more than a random mixture of units (q ≤ 0.05), then those
@@ -133,20 +131,14 @@ def standing_out(source: Source) -> dict[str, Any] | None:
     if not (source.has("pictures", "pictures") and source.has("unit_statistics", "ranking")):
         return None
     pictured, ranked = source.table("pictures", "pictures"), source.table("unit_statistics", "ranking")
-    first = where(pictured, step=0)
-    keys = ["unit", "label", "measure"]
-    tested = pd.DataFrame(where(ranked, interpreted=True, reached=True)[[*keys, "p_control", "q", "larger"]])
-    fit = (
-        pd.DataFrame(first[first["measure"].isin(TOLD)]).drop(columns="reached", errors="ignore").merge(tested, on=keys)
-    )
-    own, others = (fit[name].to_numpy(dtype=float) for name in ("own", "others"))
-    beyond = (
-        {row: mean(of, "step_beyond") for row, of in split(pictured, "row").items()}
-        if "step_beyond" in pictured
-        else {}
-    )
-    within = [not beyond.get(row, 0.0) >= 0.5 for row in fit["row"]]
-    fit = pd.DataFrame(fit.assign(ratio=np.abs(own) / np.maximum(others, 1e-12), within=within)[~outmoved(own, others)])
+    pictured = pictured.assign(step_beyond=pictured.get("step_beyond", 0.0))
+    within = [row for row, steps in split(pictured, "row").items() if not mean(steps, "step_beyond") >= 0.5]
+    first, keys = where(pictured, step=0), ["unit", "label", "measure"]
+    own, others = (first[name].to_numpy(dtype=float) for name in ("own", "others"))
+    sound = pd.DataFrame(first[first["measure"].isin(TOLD).to_numpy() & ~outmoved(own, others)])
+    tested = where(ranked, interpreted=True, reached=True).assign(average=lambda table: table["change"])
+    fit = sound.merge(tested[[*keys, "average", "p_control", "q", "larger"]], on=keys)
+    fit = fit.assign(ratio=np.abs(fit["own"]) / fit["others"].clip(lower=1e-12), within=fit["row"].isin(within))
     order = ["larger", "within", "p_control", "ratio"]
     rows = records(fit.sort_values(order, ascending=[False, False, True, False], kind="stable"))
     return rows[0] if rows else None
@@ -164,7 +156,7 @@ def _unit(source: Source) -> _Panel | None:
     beyond = np.array([step.get("step_beyond") == 1 for step in records(table)])[few]
     image = veiled(arrays["image"][row["picture"], few], beyond)
     mask = arrays["mask"][row["picture"], few] == 1 + label_names(source).index(row["label"])
-    change = changed(row["measure"], records(table)[-1]["change"])
+    change = changed(row["measure"], row["average"])
     tested = f"q {_against(row['q'])}" if row["larger"] else "not beyond random mixtures of units"
     moved = f"itself by {number(row['own'], 2)} sd, others by {number(row['others'], 2)} sd"
 
@@ -184,8 +176,8 @@ def _unit(source: Source) -> _Panel | None:
         f"Second: of the units shown below the one that stands out most ({tested}; it moves {moved}), never one that "
         f"is not reached or moves less than the others do. {FRAMED}{VEILED * bool(beyond.any())}".rstrip()
     )
-    title = f"Unit {row['unit']}: the {row['measure']} of the {words(row['label'])} changes by {change}"
-    told = {name: row[name] for name in ("unit", "label", "measure", "own", "others", "p_control", "q")}
+    title = f"Unit {row['unit']}: the {row['measure']} of the {words(row['label'])} changes by {change} on average"
+    told = {name: row[name] for name in ("unit", "label", "measure", "average", "own", "others", "p_control", "q")}
     return _Panel(title, draw, rule, {"picture": "unit", **told}, f"It moves {moved}; {tested}")
 
 

@@ -40,8 +40,8 @@ MOST = room(WIDE - _NAME - _CURVE)
 
 
 def pictured(source: Source, figure: str, name: str, caption: str, aside: bool = False) -> list[Picture]:
-    """A figure of the stage "pictures", and one that folds away with all but the first row of each block; none where
-    it holds no such rows.
+    """A figure of the stage "pictures", and one that folds away with all but the first row of each block, of
+    `THROUGH_CLASSES` with all but the first block; none where it holds no such rows.
 
     Args:
         source: the run.
@@ -57,9 +57,11 @@ def pictured(source: Source, figure: str, name: str, caption: str, aside: bool =
     rows = records(where(table, step=0))
     told = [verdicts(rows), caption, strip_words([row for block in result for row in block.rows])]
     told += [each_arrived(source, rows), which_way(source)]
-    whole = figure in THROUGH_CLASSES or len(result) == 1
-    first = result if whole else [replace(block, rows=block.rows[:1]) for block in result]
-    others = [] if whole else [replace(block, rows=block.rows[1:]) for block in result if len(block.rows) > 1]
+    if figure in THROUGH_CLASSES or len(result) == 1:
+        first, others = result[:1], result[1:]
+    else:
+        first = [replace(block, rows=block.rows[:1]) for block in result]
+        others = [replace(block, rows=block.rows[1:]) for block in result if len(block.rows) > 1]
     pictures = [Picture(name, trajectories(first), sentences(*told), "photo", table, _alt(first), aside)]
     if others:
         more = f"The other rows of the figure above. {strip_words(others[0].rows)}".strip()

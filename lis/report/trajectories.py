@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -68,8 +68,10 @@ def across_the_boundary(source: Source) -> Section:
     if table.empty:
         return Section(title, "No counterfactual reached its target, so that there is no way to look at.")
     rows = records(table)
-    pictures = [_beside(source, rows), _sequences(source, rows), *(_evolution(source, row) for row in rows)]
-    return Section(title, _lead(source, rows), pictures, _jumps(source, rows), _notes(source), _finding(source, rows))
+    finding, first = _finding(source, rows)
+    courses = [replace(_evolution(source, row), aside=row["trajectory"] != first) for row in rows]
+    pictures = [_beside(source, rows), _sequences(source, rows), *sorted(courses, key=lambda picture: picture.aside)]
+    return Section(title, _lead(source, rows), pictures, _jumps(source, rows), _notes(source), finding)
 
 
 def _beside(source: Source, rows: list[dict[str, Any]]) -> Picture:
@@ -170,25 +172,26 @@ def part_noise(source: Source, trajectory: int) -> pd.DataFrame:
     )
 
 
-def _finding(source: Source, rows: list[dict[str, Any]]) -> str:
-    """What changes most beyond its noise, and whether before the answer turns or after, as a heading.
+def _finding(source: Source, rows: list[dict[str, Any]]) -> tuple[str, int]:
+    """What changes most beyond its noise, and whether before the answer turns or after, as a heading; and on which
+    trajectory that is seen, without one the first.
 
     Of the areas of all parts, else of luminance, else of entropy, the largest change up to the counterfactual in units
     of its noise; before: half of it or more is there at the boundary.
     """
     if not source.json("trajectories", "facts")["labels"]:
-        return ""
+        return "", rows[0]["trajectory"]
     tables = {row["trajectory"]: part_noise(source, row["trajectory"]) for row in rows}
     for measure in TOLD:
         known = pd.concat([where(table, measure=measure) for table in tables.values()])
         beyond = pd.DataFrame(known[(known["ratio"] >= 1) & (known["position"] <= 1)])
         if len(beyond):
             return _course(beyond, {row["trajectory"]: row for row in rows})
-    return "No part changes beyond its noise on the way to another answer"
+    return "No part changes beyond its noise on the way to another answer", rows[0]["trajectory"]
 
 
-def _course(table: pd.DataFrame, rows: dict[int, dict[str, Any]]) -> str:
-    """The heading of the line with the largest ratio, and of those the largest change."""
+def _course(table: pd.DataFrame, rows: dict[int, dict[str, Any]]) -> tuple[str, int]:
+    """The heading of the line with the largest ratio, and of those the largest change, and its trajectory."""
     size = table["change"].abs()
     top = records(table.assign(size=size).sort_values(["ratio", "size"], ascending=False, kind="stable"))[0]
     row, line = rows[top["trajectory"]], known(where(table, trajectory=top["trajectory"], label=top["label"]), "change")
@@ -200,7 +203,7 @@ def _course(table: pd.DataFrame, rows: dict[int, dict[str, Any]]) -> str:
         f"From {words(row['origin'])} to {words(row['target'])}",
         f"{top['measure']} of the {words(top['label'])}",
     )
-    return f"{way} the {part} changes by {told}, {when} the answer turns"
+    return f"{way} the {part} changes by {told}, {when} the answer turns", top["trajectory"]
 
 
 def _lead(source: Source, rows: list[dict[str, Any]]) -> str:
@@ -257,7 +260,7 @@ def _jumps(source: Source, rows: list[dict[str, Any]]) -> list[Table]:
         f"Parts with the largest jump in {listing(list(TOLD))}: change over the step across the boundary, and in "
         "brackets how many times the mean change of all steps that is."
     )
-    return [Table(caption, ["", "boundary", "first", "second", "third"], cells)]
+    return [Table(caption, ["", "boundary", "first", "second", "third"], cells, aside=True)]
 
 
 def _notes(source: Source) -> list[str]:
