@@ -167,14 +167,14 @@ def test_the_worst_part_stands_beside_the_mean() -> None:
     table, summary = pd.DataFrame(rows).assign(left_out=False), {"exact": {"iou": 0.655}}
     told = "The parts are found with a mean IoU of 0.655"
     assert segmentation._finding(table, summary) == f"{told} (worst: tongue, 0.41)"
-    assert segmentation._finding(table[:1], summary) == told
+    assert segmentation._finding(table.head(1), summary) == told
 
 
 def test_counterfactuals_are_judged_by_whom() -> None:
     facts, said = {"reached": 30, "n": 40, "rate": 0.75}, pd.DataFrame({"who": ["bayes"], "share": [0.4]})
     told = "75 % of counterfactuals reach their target"
     assert counterfactuals._finding(facts, said) == f"{told}; Bayes' rule agrees on 40 %"
-    assert counterfactuals._finding(facts, said[:0]) == f"{told} by this network's answer"
+    assert counterfactuals._finding(facts, said.head(0)) == f"{told} by this network's answer"
     assert counterfactuals._finding(facts | {"reached": 0}, said) == "None of 40 counterfactuals reaches its target"
     truly = boundary_truth._finding({"bayes_reached": 0.6, "n": 30})
     assert truly == "60 % of 30 counterfactuals truly are of the target class (Bayes' rule)"
@@ -221,10 +221,10 @@ def test_changes_are_true_or_no_more_than_chance() -> None:
 
 def test_sparsity_without_random_directions_has_no_control() -> None:
     units = pd.DataFrame({"measure": ["area"], "class": ["pug"], "sparsity": [0.5]})
-    assert sparsity._finding(units, units[:0]).endswith("0.50 on average, beside no random direction")
+    assert sparsity._finding(units, units.head(0)).endswith("0.50 on average, beside no random direction")
     change = pd.DataFrame({"label": "ear", "measure": "area", "class": ["a", "b"], "change": [0.1, 0.2]})
     told = "First units act alike in all classes in 1 of 1 cases"
-    assert transfer._finding(change, change[:0]) == f"{told}, beside no control"
+    assert transfer._finding(change, change.head(0)) == f"{told}, beside no control"
     assert transfer._finding(change, change.assign(change=[1, -1])) == f"{told}, random in 0 of 1"
     null = "First units act alike in all classes no more often than random directions"
     assert transfer._finding(change, change) == null

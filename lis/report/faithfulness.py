@@ -43,10 +43,8 @@ def faithfulness(source: Source) -> Section:
     labels = len(set(where(ranked, interpreted=True)["label"]))
     caption = _LEFT + _GREY * called + _RIGHT.format(_RED * called) * (labels > 1)
     told = undecided(source, "selective") or _selective(table)
-    figure = Picture(
-        "faithfulness", faithfulness_figure(table, labels), caption, data=table[[x for x in _DRAWN if x in table]],
-        alt=_alt(table),
-    )  # fmt: skip
+    data = pd.DataFrame(table[[name for name in _DRAWN if name in table]])
+    figure = Picture("faithfulness", faithfulness_figure(table, labels), caption, data=data, alt=_alt(table))
     return Section("What arrives", sentences(_arrives(table), told * (labels > 1)), [figure], finding=_finding(table))
 
 

@@ -79,7 +79,7 @@ def _finding(table: pd.DataFrame, threshold: float, called: bool) -> str:
         return "Whether any unit changes an answer beyond chance is undecided"
     if not (count := _larger(table)):
         return f"No unit changes an answer more than random directions do (q ≤ {SIGNIFICANT})"
-    told = f"{count:,} of {counted(table['unit'].nunique(), 'unit')} {'change' if count > 1 else 'changes'} an answer"
+    told = f"{count:,} of {counted(len(set(table['unit'])), 'unit')} {'change' if count > 1 else 'changes'} an answer"
     return f"{told} more than random directions (q ≤ {SIGNIFICANT})"
 
 

@@ -79,8 +79,9 @@ def _alike(table: pd.DataFrame, null: pd.DataFrame) -> str:
     rows, beyond = (within, " beyond their classes") if len(within) else (tests, "")
     if rows.empty or 1 / (1 + _permutations(null)) > SIGNIFICANT:
         return f"Whether R and W are alike{beyond} is undecided: too few permutations"
-    p = f"p {probability(float(rows['p'].max()))}"
-    if rows["p"].max() > SIGNIFICANT:
+    largest = float(column_of(rows, "p").max())
+    p = f"p {probability(largest)}"
+    if largest > SIGNIFICANT:
         return f"R and W are not shown to be alike{beyond} ({p})"
     first = records(rows)[0]
     measured, chance = number(mean(table, first["statistic"]), 2), number(first["mean"], 2)

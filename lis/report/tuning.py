@@ -83,8 +83,7 @@ def tuned_units(source: Source) -> Section:
 
 def _finding(table: pd.DataFrame) -> str:
     """How many units change an interpreted label more than random directions."""
-    units = table["unit"].nunique()
-    count = where(table, interpreted=True, larger=True)["unit"].nunique()
+    units, count = (len(set(rows["unit"])) for rows in (table, where(table, interpreted=True, larger=True)))
     if not count:
         return f"None of {counted(units, 'unit')} changes a part more than random directions (q ≤ {SIGNIFICANT})"
     verb = "change" if count > 1 else "changes"

@@ -52,7 +52,7 @@ def unit_map(source: Source) -> Section:
     figures, mapped, finding = [], known(units, "x"), _finding(where(units, reached=True), called)
     if len(mapped):
         drawn, caption = map_figure(mapped, colours(source)), _MAP.format(_PALE * called)
-        data = mapped[["unit", "x", "y", "label", "strength", "reached"]]
+        data = pd.DataFrame(mapped[["unit", "x", "y", "label", "strength", "reached"]])
         figures.append(Picture("unit-map", drawn, caption, data=data, alt=f"{finding}.", aside=True))
     if len(tree["linkage"]):
         drawn = clusters_figure(np.asarray(tree["linkage"]), tree["order"], units, clusters, colours(source))
