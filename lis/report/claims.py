@@ -39,11 +39,21 @@ def too_few(source: Source, stage: str = "unit_statistics") -> str:
     """That nothing can be called, and the remedy; nothing where something can."""
     if callable_units(source, stage):
         return ""
+    return f"{nothing_called(source, stage)} ({more_directions(source, stage)})."
+
+
+def nothing_called(source: Source, stage: str = "unit_statistics") -> str:
+    """That nothing can be called, without a full stop, of a run of which that holds."""
     count = source.json(stage, "control")["directions"]
     return (
         f"There are too few random directions ({count}) to call any unit larger, selective or reached: neither that "
-        f"one is nor that one is not can be said (tuning.control_directions={_more(count)})."
+        "one is nor that one is not can be said"
     )
+
+
+def more_directions(source: Source, stage: str = "unit_statistics") -> str:
+    """The setting with which more could be called."""
+    return f"tuning.control_directions={_more(source.json(stage, 'control')['directions'])}"
 
 
 def undecided(source: Source, family: str) -> str:
@@ -54,7 +64,7 @@ def undecided(source: Source, family: str) -> str:
     return (
         f"Whether any is {_CALLED[family]} cannot be decided with so few random directions ({control['directions']}): "
         f"that q ≤ 0.05 of one of {control['tails'][family]['tests']:,} tests takes a smaller p than they count "
-        f"(tuning.control_directions={_more(control['directions'])})."
+        f"({more_directions(source)})."
     )
 
 

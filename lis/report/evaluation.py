@@ -53,8 +53,7 @@ def nothing_explained(source: Source) -> str:
     if (r2 := explained(summary)) <= EXPLAINS:
         return (
             f"This link explains nothing: on new samples R² of w is {number(r2, 2)}, where the mean of all samples has "
-            "0. Its pictures are no evidence about the classifier. If it only overfits, link=ridge or more pairs.train "
-            "help."
+            "0. Its pictures are no evidence about the classifier."
         )
     if (r2 := explained(summary, "within_class")) <= EXPLAINS:
         return (

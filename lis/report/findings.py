@@ -1,20 +1,27 @@
-"""What a page says first: findings in sentences, each with its number and its control, and warnings above them."""
+"""What a page says first: findings in sentences, each with its number and its control, and warnings above them.
+
+A rule makes each of them from tables, and is registered in any module below `lis.report` by `finding` or `warning`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, TypeVar
 
-if TYPE_CHECKING:
-    from lis.report.source import Source
+from lis.report.section import discover
+from lis.statistics import SIGNIFICANT
 
 T = TypeVar("T")
-FINDINGS: dict[int, Callable[[Source], Finding | None]] = {}
-"""What makes each finding of a run's page, by its order."""
-WARNINGS: dict[int, Callable[[Source], Warned | None]] = {}
+Rule = Callable[[Any], T | None]
+"""Makes a finding or a warning of a `Source`, or of the runs of a sweep; None where there is none."""
+FINDINGS: dict[str, dict[int, Rule[Finding]]] = {"run": {}, "comparison": {}}
+"""What makes each finding of a page, by its order."""
+WARNINGS: dict[str, dict[int, Rule[Warned]]] = {"run": {}, "comparison": {}}
 """The same of warnings."""
+UNDECIDED = "undecided"
+"""Value of a finding where nothing could be called, whatever there is."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +35,11 @@ class Finding:
     sentence: str
     """What was found; a null result is told as one."""
     control: str
-    """What the number stands beside, with its q where it was tested: "2 by chance, q ≤ 0.05"."""
+    """What the number stands beside, with its q where it was tested: "about 2 by chance (q ≤ 0.05)"."""
     anchor: str
     """Address of the section that shows it (`lis.report.section.anchor`)."""
+    parts: tuple[str, ...] = ()
+    """Labels that the sentence names: how well these are segmented, the finding rests on."""
 
 
 @dataclass(frozen=True)
@@ -43,38 +52,59 @@ class Warned:
     """Address of the section that shows it; empty: none does."""
 
 
-def finding(order: int, stage: str, *names: str):
+def finding(order: int, stage: str = "", *names: str, page: str = "run") -> Callable[[Rule[Finding]], Rule[Finding]]:
     """Register what makes a finding of a run that has a stage, and `names` of its artifact; it may return None.
 
     Args:
         order: where it stands among the findings.
-        stage, names: as of `lis.report.section.section`.
+        stage, names, page: as of `lis.report.section.section`.
+
+    Raises:
+        ValueError: another finding has that order.
     """
-    return _register(FINDINGS, order, stage, names)
+    return _register(FINDINGS[page], order, stage, names)
 
 
-def warning(order: int, stage: str, *names: str):
+def warning(order: int, stage: str = "", *names: str, page: str = "run") -> Callable[[Rule[Warned]], Rule[Warned]]:
     """Register what makes a warning in the same way."""
-    return _register(WARNINGS, order, stage, names)
+    return _register(WARNINGS[page], order, stage, names)
 
 
-def _register(table: dict[int, Callable[[Source], T | None]], order: int, stage: str, names: tuple[str, ...]):
-    def register(maker: Callable[[Source], T | None]) -> Callable[[Source], T | None]:
-        @wraps(maker)
-        def make(source: Source) -> T | None:
-            return maker(source) if source.has(stage, *names) else None
+def _register(
+    rules: dict[int, Rule[T]], order: int, stage: str, names: tuple[str, ...]
+) -> Callable[[Rule[T]], Rule[T]]:
+    def register(rule: Rule[T]) -> Rule[T]:
+        @wraps(rule)
+        def make(source: Any) -> T | None:
+            return rule(source) if not stage or source.has(stage, *names) else None
 
-        table[order] = make
+        other = rules.setdefault(order, make)
+        if (other.__module__, other.__name__) != (make.__module__, make.__name__):
+            raise ValueError(f"{other.__name__} and {make.__name__} have order {order}; give one another number")
         return make
 
     return register
 
 
-def findings(source: Source) -> list[Finding]:
-    """Every finding of a run that there is, in order."""
-    return [made for _, make in sorted(FINDINGS.items()) if (made := make(source)) is not None]
+def findings(source: Any, page: str = "run") -> list[Finding]:
+    """Every finding that there is of a run, or of the runs of a sweep (page "comparison"), in order."""
+    discover()
+    return [made for _, make in sorted(FINDINGS[page].items()) if (made := make(source)) is not None]
 
 
-def warnings(source: Source) -> list[Warned]:
-    """Every warning of a run that there is, in order."""
-    return [made for _, make in sorted(WARNINGS.items()) if (made := make(source)) is not None]
+def warnings(source: Any, page: str = "run") -> list[Warned]:
+    """Every warning that there is, in the same way."""
+    discover()
+    return [made for _, make in sorted(WARNINGS[page].items()) if (made := make(source)) is not None]
+
+
+def by_chance(called: int) -> str:
+    """How many of the things that are called at q ≤ 0.05 are expected to be none.
+
+    Example:
+        >>> by_chance(46), by_chance(3)
+        ('at most 2 of them by chance (q ≤ 0.05)', 'fewer than 1 of them by chance (q ≤ 0.05)')
+    """
+    expected = SIGNIFICANT * called
+    count = f"at most {expected:.0f}" if expected >= 1 else "fewer than 1"
+    return f"{count} of them by chance (q ≤ 0.05)"

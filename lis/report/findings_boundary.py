@@ -1,0 +1,140 @@
+"""What was found at the decision boundary: whether searches cross it, and which part changes where they do."""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lis.quantify.measures import TOLD
+from lis.report.counterfactuals import ASK, WHO
+from lis.report.findings import UNDECIDED, Finding, finding
+from lis.report.section import anchor
+from lis.report.source import Source
+from lis.report.tables import column, known, records, where
+from lis.report.wording import changed, counted, listing, number, probability, share, words
+from lis.statistics import SIGNIFICANT
+
+_CROSSED = "Do counterfactuals become the other class?"
+_CHANGES = "What changes at the boundary?"
+
+
+@finding(50, "counterfactuals", "facts", "witnessed")
+def counterfactuals_cross(source: Source) -> Finding:
+    """How many searches end in an image of the target class, and what others than the classifier say of the images."""
+    facts, address = source.json("counterfactuals", "facts"), anchor("Counterfactuals")
+    said = records(source.table("counterfactuals", "witnessed"))
+    sentence = (
+        f"Of {facts['n']:,} searches, {facts['reached']:,} end in an image that the classifier calls the target class."
+    )
+    if not said:
+        control = f"by the classifier that was searched; {ASK}"
+        return Finding(_CROSSED, share(facts["rate"]), sentence, control, address)
+    calls = [
+        f" calls {share(said[0]['share'])} of all images the target",
+        *(f" {share(row['share'])}" for row in said[1:]),
+    ]
+    told = listing([WHO[row["who"]] + call for row, call in zip(said, calls, strict=True)])
+    nobody = [WHO[row["who"]] for row in said if row["low"] <= row["target_before"]]
+    doubt = f" For {listing(nobody)} that is no more than before the search." * bool(nobody)
+    before = listing([f"{share(row['target_before'])} ({WHO[row['who']]})" for row in said])
+    sentence += f" {told[0].upper()}{told[1:]}.{doubt}"
+    return Finding(_CROSSED, share(facts["rate"]), sentence, f"called the target before the search: {before}", address)
+
+
+@finding(55, "trajectories", "trajectories", "measures", "jumps")
+def changes_at_the_boundary(source: Source) -> Finding | None:
+    """Whether the step across the boundary has the sharpest change of a part, and of which."""
+    sharpest, jumps = sharpest_changes(source), _told(source)
+    if not (ranked := ranks(sharpest)):
+        return None
+    p, smallest = p_of_ranks(ranked)
+    row = records(jumps.sort_values("score", ascending=False, kind="stable"))[0]
+    path = records(where(source.table("trajectories", "trajectories"), trajectory=row["trajectory"]))[0]
+    steps = len(set(sharpest["step"]))
+    change = (
+        f"from {words(path['origin'])} to {words(path['target'])}, the {row['measure']} of the {words(row['label'])} "
+        f"by {changed(row['measure'], row['jump'])}"
+    )
+    elsewhere = column(where(sharpest, trajectory=row["trajectory"], crosses=False), "score")
+    control = (
+        f"p {probability(p)} (rank of that step among {steps}); the change is {number(row['score'], 2)} times its mean "
+        f"step, the sharpest elsewhere {number(elsewhere.max(initial=0.0), 2)} times"
+    )
+    paths = counted(len(ranked), "counterfactual")
+    if smallest > SIGNIFICANT:
+        value, told = (
+            UNDECIDED,
+            f"Too few steps along {paths} to say whether parts change most where the classifier's answer turns",
+        )
+    elif p > SIGNIFICANT:
+        value, told = (
+            "nothing",
+            f"Along {paths}, parts change no more sharply where the classifier's answer turns than elsewhere",
+        )
+    else:
+        value, told = (
+            words(row["label"]),
+            f"Along {paths}, parts change most sharply where the classifier's answer turns",
+        )
+    sentence = f"{told}. The sharpest change there: {change}."
+    return Finding(_CHANGES, value, sentence, control, anchor("Across the decision boundary"), (row["label"],))
+
+
+def _told(source: Source) -> pd.DataFrame:
+    """The changes over the step across the boundary, of parts and measures that can be interpreted."""
+    jumps = known(where(source.table("trajectories", "jumps"), interpreted=True), "score")
+    return pd.DataFrame(jumps[jumps["measure"].isin(TOLD)])
+
+
+def sharpest_changes(source: Source) -> pd.DataFrame:
+    """How sharply any part changes at each step of each trajectory.
+
+    Returns:
+        trajectory, step (1: from the first image to the second), score (the largest |change| of a part and measure over
+        its mean |change| of all steps; of those that are known on both sides of the boundary), crosses (the answer
+        turns there).
+    """
+    told, measures = _told(source)[["trajectory", "label", "measure"]], source.table("trajectories", "measures")
+    rows: Any = measures.merge(told, on=["trajectory", "label", "measure"])
+    rows = rows.sort_values("step", kind="stable")
+    size = rows.groupby(["trajectory", "label", "measure"])["change"].diff().abs()
+    mean = size.groupby([rows[name] for name in ("trajectory", "label", "measure")]).transform("mean")
+    scores = rows.assign(score=size / mean.where(mean > 0))
+    sharpest = scores[scores["step"] > 0].groupby(["trajectory", "step"], as_index=False)["score"].max()
+    boundaries = source.table("trajectories", "trajectories")[["trajectory", "boundary"]]
+    position = rows.drop_duplicates(["trajectory", "step"])[["trajectory", "step", "position"]]
+    sharpest = sharpest.merge(position).merge(boundaries)
+    first = sharpest["position"].ge(sharpest["boundary"]).groupby(sharpest["trajectory"]).cumsum()
+    return known(sharpest.assign(crosses=first == 1)[["trajectory", "step", "score", "crosses"]], "score")
+
+
+def ranks(sharpest: pd.DataFrame) -> list[tuple[int, int]]:
+    """Of each trajectory the rank of the step across the boundary by its score, 1 the sharpest, and of how many.
+
+    Args:
+        sharpest: as `sharpest_changes` returns.
+    """
+    result = []
+    for _, steps in sharpest.groupby("trajectory"):
+        crossing = column(where(steps, crosses=True), "score")
+        if len(crossing):
+            result.append((int((column(steps, "score") >= crossing[0]).sum()), len(steps)))
+    return result
+
+
+def p_of_ranks(ranks: list[tuple[int, int]]) -> tuple[float, float]:
+    """How often the sum of ranks is as small by chance, each of them equally likely, and the smallest p there could be.
+
+    Args:
+        ranks: rank, from 1, and the number of ranks, one or more.
+
+    Example:
+        >>> p_of_ranks([(1, 20)]), p_of_ranks([(1, 4), (2, 4)])
+        ((0.05, 0.05), (0.1875, 0.0625))
+    """
+    chance = reduce(np.convolve, [np.full(n, 1 / n) for _, n in ranks])
+    total = sum(rank for rank, _ in ranks)
+    return float(chance[: total - len(ranks) + 1].sum()), float(chance[0])
