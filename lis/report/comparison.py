@@ -17,8 +17,9 @@ from matplotlib.figure import Figure
 
 import lis
 from lis.folder import staged
+from lis.report.findings import findings, warnings
 from lis.report.html import KICKER, Attempts, Number, render, require_whole, show_all
-from lis.report.jobs import Job, load_jobs
+from lis.report.jobs import KINDS, Job, load_jobs
 from lis.report.marks import violin
 from lis.report.section import Picture, Section, Table, makers, section
 from lis.report.style import INK, MUTED, WIDE, link_colour, plain, sheet
@@ -29,7 +30,6 @@ from lis.report.wording import link_label, metric_label, number, share, times, w
 _RATIOS = tuple(f"{metric}/ratio_random" for metric in ("mse_w", "pixel_l2", "lpips", "moco", "features"))
 _TABLES = (*_RATIOS, "class_kept", "r2_within")
 _ONE_SETTING = "Distances of the cycle as a multiple of those of random pairs; R² is the mean over the true factors."
-_KINDS = {"classes": "class sets", "classifier": "classifiers", "gan": "generators", "seed": "seeds"}
 _LABELS = {
     "class_kept": ("Class kept", "Class kept: share of cycled images that keep their class."),
     "r2_within": ("R² within classes", "R² of the true factors within classes, mean over factors."),
@@ -69,6 +69,8 @@ def write_comparison(jobs: list[Path], out: Path) -> Path:
         title = tried("Title", lambda: _title(loaded), KICKER)
         abstract = tried("Abstract", lambda: _abstract(loaded), "")
         numbers = tried("Headline", lambda: _headline(loaded), [])
+        warned = tried("Warnings", lambda: warnings(loaded, "comparison"), [])
+        said = tried("Findings", lambda: findings(loaded, "comparison"), [])
         runs = [tried(f"Run {job.folder.name}", partial(_run, job, out), _unlinked(job)) for job in loaded]
         rendered = show_all(makers(loaded, "comparison"), draft / "figures")
         sections = [*tried.failed, *rendered]
@@ -78,6 +80,8 @@ def write_comparison(jobs: list[Path], out: Path) -> Path:
             sections=sections,
             title=title,
             abstract=abstract,
+            warnings=warned,
+            findings=said,
             numbers=numbers,
             runs=runs,
             kicker=f"{KICKER}: comparison",
@@ -94,7 +98,7 @@ def _title(jobs: Sequence[Job]) -> str:
     links, groups = _links(jobs), [group for group in reversed(list(jobs[0].values)) if group != "link"]
     first = f"{len(links)} links" if len(links) > 1 else link_label(links[0])
     counts = {group: len({job.values[group] for job in jobs}) for group in groups}
-    return " × ".join([first, *(f"{count} {_KINDS.get(group, 'settings')}" for group, count in counts.items())])
+    return " × ".join([first, *(f"{count} {KINDS.get(group, 'settings')}" for group, count in counts.items())])
 
 
 def _abstract(jobs: Sequence[Job]) -> str:
@@ -104,7 +108,7 @@ def _abstract(jobs: Sequence[Job]) -> str:
     varied = f"{len(jobs)} runs. Links: {', '.join(link_label(link) for link in _links(jobs))}."
     for group in (group for group in jobs[0].values if group != "link"):
         values = dict.fromkeys(job.values[group] for job in jobs)
-        varied += f" {_KINDS.get(group, 'settings').capitalize()}: {'; '.join(values)}."
+        varied += f" {KINDS.get(group, 'settings').capitalize()}: {'; '.join(values)}."
     return f"{varied} {common}." if common else varied
 
 

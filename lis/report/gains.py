@@ -17,7 +17,8 @@ from lis.report.tables import records, split, where
 from lis.report.wording import gain, link_label, metric_label, wrapped
 
 REFERENCE = "lr"
-_PAIRED = ["class", "sample_index"]
+PAIRED = ["class", "sample_index"]
+"""What names a test sample."""
 _95 = 1.96
 _NAMED = 6
 """Settings up to which all are named in the sentence above the figure."""
@@ -60,7 +61,9 @@ def gain_table(jobs: Sequence[Job]) -> pd.DataFrame:
         reference = next((other for other in jobs if other.link == REFERENCE and other.column == job.column), None)
         if job.link == REFERENCE or reference is None or job.samples is None or reference.samples is None:
             continue
-        both = _cycle(job.samples).merge(_cycle(reference.samples), on=[*_PAIRED, "metric"], suffixes=("", "_lr"))
+        both = cycle_distances(job.samples).merge(
+            cycle_distances(reference.samples), on=[*PAIRED, "metric"], suffixes=("", "_lr")
+        )
         for metric in dict.fromkeys(both["metric"]):
             subset = where(both, metric=metric)
             ratio, margin = ratio_of_means(subset["value"].to_numpy(), subset["value_lr"].to_numpy())
@@ -82,8 +85,9 @@ def ratio_of_means(values: np.ndarray, reference: np.ndarray) -> tuple[float, fl
     return float(ratio), float(_95 * error)
 
 
-def _cycle(samples: pd.DataFrame) -> pd.DataFrame:
-    return pd.DataFrame(where(samples, pairing="cycle"), columns=[*_PAIRED, "metric", "value"])
+def cycle_distances(samples: pd.DataFrame) -> pd.DataFrame:
+    """The distance of every test sample after the cycle: class, sample_index, metric, value; of table "samples"."""
+    return pd.DataFrame(where(samples, pairing="cycle"), columns=[*PAIRED, "metric", "value"])
 
 
 def _table(part: pd.DataFrame, caption: str) -> Table:

@@ -19,6 +19,8 @@ from lis.report.wording import link_label
 
 COMPONENTS = ("gan", "classifier", "classes", "link")
 """Groups that have a name of their own; any other is told by the keys that differ."""
+KINDS = {"classes": "class sets", "classifier": "classifiers", "link": "links", "gan": "generators", "seed": "seeds"}
+"""Groups to what several of their values are called; of any other they are settings."""
 _NO_DIFFERENCE = {"analysis", "engine", "logger", "device", "batch_size", "shard_size", "threads", "store"}
 """Groups that do not change a result."""
 _AGAIN = "run the same command again"
