@@ -72,7 +72,7 @@ def test_the_surest_change_of_a_reached_unit_is_named(tmp_path: Path) -> None:
         STANDS_OUT
     ]
     assert made.value == "3 of 20" and made.parts == ("ear",)
-    assert "3 change a part, 1 changes mainly one part and none move a class, more than random" in made.sentence
+    assert "3 change a part, 1 changes mainly one part and none change the probability of a class," in made.sentence
     assert "The surest: unit 3 changes the area of the ear by +100 % (q 0.010)." in made.sentence
     assert made.control.startswith("fewer than 1 of them by chance (q ≤ 0.05); 2.5 % of 120 tests have p ≤ 0.05")
     assert re.findall(r"unit (\d+)", made.sentence) == ["3"]
@@ -99,17 +99,19 @@ def test_undecided_reads_as_undecided(tmp_path: Path, undecided: tuple[str, ...]
     few = [one for one in warnings(run) if "too few random directions" in one.sentence]
     assert len(few) == ("reached" in undecided)
     if values[1] == "none":
-        assert made[STANDS_OUT].sentence.endswith("To say whether any changes mainly one part, so few mixtures are not "
-                                                  "enough.")  # fmt: skip
+        assert made[STANDS_OUT].sentence.endswith("too few to say whether any changes mainly one part.")
     elif undecided == ("larger",):
-        assert "none changes mainly one part or moves a class" in made[STANDS_OUT].sentence
-        assert "To say whether any changes a part, so few" in made[STANDS_OUT].sentence
+        assert "none changes mainly one part or changes the probability" in made[STANDS_OUT].sentence
+        assert "64 random mixtures are too few to say whether any changes a part." in made[STANDS_OUT].sentence
 
 
 def test_without_parts_only_classes_are_moved(tmp_path: Path) -> None:
     made = answers(read(tmp_path, unit_statistics=statistics(tmp_path, parts=())))
     assert set(made) == {REACHED, STANDS_OUT} and made[STANDS_OUT].anchor == "class-relevance"
-    assert made[STANDS_OUT].sentence == "No unit stands out: none moves a class more than random mixtures of units do."
+    assert (
+        made[STANDS_OUT].sentence
+        == "No unit stands out: none changes the probability of a class more than random mixtures of units do."
+    )
     only = answers(read(tmp_path, unit_statistics=statistics(tmp_path, parts=("ear",))))
     assert "mainly one part" not in only[STANDS_OUT].sentence
 
@@ -119,7 +121,10 @@ def test_a_part_carries_classes_where_its_units_move_them_more_often_than_others
     run = read(tmp_path, unit_statistics=statistics(tmp_path, larger=larger, relevant=dict.fromkeys(range(8), 0.4)))
     made = answers(run)[CARRY]
     assert made.value == "ear" and made.parts == ("ear",)
-    assert made.sentence == "Of 8 units that change the ear, 8 also move a class; of the 12 other reached units 0 do."
+    assert (
+        made.sentence
+        == "Of 8 units that change the ear, 8 also change the probability of a class; of the 12 other reached units 0 do."
+    )
     p = [hypergeom.sf(7, 20, 8, 8), 1.0]
     table = parts_and_classes(run, units_called(run)["relevant"], set(EVERY))
     assert table["label"].tolist() == ["ear", "leg"]
@@ -133,8 +138,11 @@ def test_a_part_whose_units_move_classes_as_often_as_others_carries_none(tmp_pat
     larger = dict.fromkeys(range(10), ("ear", "area", 1.0, 0.01))
     relevant = dict.fromkeys(range(0, 20, 2), 0.4)
     made = answers(read(tmp_path, unit_statistics=statistics(tmp_path, larger=larger, relevant=relevant)))[CARRY]
-    assert made.value == "none" and "no more often than others do" in made.sentence
-    assert "of 10 units that change the ear, 5 also move a class; of the 10 other reached units 5 do." in made.sentence
+    assert made.value == "none" and "change the classes no more often than others do" in made.sentence
+    assert (
+        "of 10 units that change the ear, 5 also change the probability of a class; of the 10 other reached units 5 do."
+        in made.sentence
+    )
 
 
 def evaluation(root: Path, random: float, within: float) -> Artifact:
@@ -186,7 +194,7 @@ def agreement(root: Path, rho: list[float], units: int = 100) -> Artifact:
 def test_measured_and_true_changes_agree_or_not(tmp_path: Path) -> None:
     good = answers(read(tmp_path, truth=agreement(tmp_path, [0.9, 0.8, 0.1])))[TRUE]
     assert good.value == "ρ +0.60" and "agrees between" in good.sentence and good.parts == ("tail",)
-    assert "lowest for the tail (+0.10). The least true measure is angle: +0.30." in good.sentence
+    assert "lowest for the tail (+0.10). The measure that agrees least is the angle (+0.30)." in good.sentence
     assert good.control.startswith(
         "ρ 0 by chance, q ≤ 0.05 in 2 of 3 parts; 5.0 of the first 10 units are the same, 1.0"
     )
@@ -230,7 +238,7 @@ def trajectories(root: Path, curves: Mapping[str, np.ndarray], crossing: int, sm
 
 
 def paths(n: int, sizes: int = 20, crossing: int = 7, sharp: float = 0.0) -> dict[str, np.ndarray]:
-    """Curves `[2, T]` of steps that are noise, with a jump of the leg where the answer turns."""
+    """Curves `[2, T]` of steps that are noise, with a jump of the leg where the classifier's answer turns."""
     rng = np.random.default_rng(1)
     steps = rng.lognormal(0, 0.3, (n, 2, sizes))
     steps[:, 1, crossing] += sharp
@@ -240,8 +248,14 @@ def paths(n: int, sizes: int = 20, crossing: int = 7, sharp: float = 0.0) -> dic
 def test_a_part_that_jumps_where_the_answer_turns(tmp_path: Path) -> None:
     run = read(tmp_path, trajectories=trajectories(tmp_path, paths(2, sharp=9.0), 7))
     made = answers(run)[CHANGES]
-    assert made.value == "leg" and made.parts == ("leg",) and "most sharply where the answer turns" in made.sentence
-    assert "from pug to poodle, the area of the leg by" in made.sentence and made.control.startswith("p 0.003 by the")
+    assert (
+        made.value == "leg"
+        and made.parts == ("leg",)
+        and "most sharply where the classifier's answer turns" in made.sentence
+    )
+    assert "from pug to poodle, the area of the leg by" in made.sentence and made.control.startswith(
+        "p 0.003 (rank of that step"
+    )
     assert ranks(sharpest_changes(run)) == [(1, 20), (1, 20)]
 
 
@@ -257,7 +271,10 @@ def test_sharpest_changes_are_those_of_plain_loops(tmp_path: Path) -> None:
 
 def test_parts_that_change_everywhere_alike_are_a_null_result(tmp_path: Path) -> None:
     made = answers(read(tmp_path, trajectories=trajectories(tmp_path, paths(3), 7)))[CHANGES]
-    assert made.value == "nothing" and "no more sharply where the answer turns than elsewhere" in made.sentence
+    assert (
+        made.value == "nothing"
+        and "no more sharply where the classifier's answer turns than elsewhere" in made.sentence
+    )
 
 
 def test_too_few_steps_say_nothing_of_the_boundary(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_a_classifier_that_is_best_everywhere_is_named_with_the_next(tmp_path: P
     assert made.value == "DenseNet-201"
     assert made.sentence == (
         "DenseNet-201 has the best linear link in all 3 class sets: its error in W is 20 % smaller than that of the "
-        "next best (VGG-16)."
+        "next best, VGG-16."
     )
     assert made.control.startswith("q < 0.001, 9 comparisons by Wilcoxon's test on shared test images")
 

@@ -24,14 +24,14 @@ _CHANGES = "What changes at the boundary?"
 @finding(50, "counterfactuals", "facts", "witnessed")
 def counterfactuals_cross(source: Source) -> Finding:
     """How many searches end in an image of the target class, and what others than the classifier say of the images."""
-    facts, shown = source.json("counterfactuals", "facts"), anchor("Counterfactuals")
+    facts, address = source.json("counterfactuals", "facts"), anchor("Counterfactuals")
     said = records(source.table("counterfactuals", "witnessed"))
     sentence = (
         f"Of {facts['n']:,} searches, {facts['reached']:,} end in an image that the classifier calls the target class."
     )
     if not said:
         control = f"by the classifier that was searched; {ASK}"
-        return Finding(_CROSSED, share(facts["rate"]), sentence, control, shown)
+        return Finding(_CROSSED, share(facts["rate"]), sentence, control, address)
     calls = [
         f" calls {share(said[0]['share'])} of all images the target",
         *(f" {share(row['share'])}" for row in said[1:]),
@@ -41,16 +41,16 @@ def counterfactuals_cross(source: Source) -> Finding:
     doubt = f" For {listing(nobody)} that is no more than before the search." * bool(nobody)
     before = listing([f"{share(row['target_before'])} ({WHO[row['who']]})" for row in said])
     sentence += f" {told[0].upper()}{told[1:]}.{doubt}"
-    return Finding(_CROSSED, share(facts["rate"]), sentence, f"called the target before the search: {before}", shown)
+    return Finding(_CROSSED, share(facts["rate"]), sentence, f"called the target before the search: {before}", address)
 
 
 @finding(55, "trajectories", "trajectories", "measures", "jumps")
 def changes_at_the_boundary(source: Source) -> Finding | None:
     """Whether the step across the boundary has the sharpest change of a part, and of which."""
     sharpest, jumps = sharpest_changes(source), _told(source)
-    if not len(sharpest) or jumps.empty:
+    if not (ranked := ranks(sharpest)):
         return None
-    p, smallest = p_of_ranks(ranks(sharpest))
+    p, smallest = p_of_ranks(ranked)
     row = records(jumps.sort_values("score", ascending=False, kind="stable"))[0]
     path = records(where(source.table("trajectories", "trajectories"), trajectory=row["trajectory"]))[0]
     steps = len(set(sharpest["step"]))
@@ -60,16 +60,25 @@ def changes_at_the_boundary(source: Source) -> Finding | None:
     )
     elsewhere = column(where(sharpest, trajectory=row["trajectory"], crosses=False), "score")
     control = (
-        f"p {probability(p)} by the rank of that step among {steps}; it is {number(row['score'], 2)} mean steps of its "
-        f"part, the sharpest elsewhere {number(elsewhere.max(initial=0.0), 2)}"
+        f"p {probability(p)} (rank of that step among {steps}); the change is {number(row['score'], 2)} times its mean "
+        f"step, the sharpest elsewhere {number(elsewhere.max(initial=0.0), 2)} times"
     )
-    paths = counted(len(set(sharpest["trajectory"])), "counterfactual")
+    paths = counted(len(ranked), "counterfactual")
     if smallest > SIGNIFICANT:
-        value, told = UNDECIDED, f"Too few steps along {paths} to say whether parts change most where the answer turns"
+        value, told = (
+            UNDECIDED,
+            f"Too few steps along {paths} to say whether parts change most where the classifier's answer turns",
+        )
     elif p > SIGNIFICANT:
-        value, told = "nothing", f"Along {paths}, parts change no more sharply where the answer turns than elsewhere"
+        value, told = (
+            "nothing",
+            f"Along {paths}, parts change no more sharply where the classifier's answer turns than elsewhere",
+        )
     else:
-        value, told = words(row["label"]), f"Along {paths}, parts change most sharply where the answer turns"
+        value, told = (
+            words(row["label"]),
+            f"Along {paths}, parts change most sharply where the classifier's answer turns",
+        )
     sentence = f"{told}. The sharpest change there: {change}."
     return Finding(_CHANGES, value, sentence, control, anchor("Across the decision boundary"), (row["label"],))
 

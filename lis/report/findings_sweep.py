@@ -35,10 +35,10 @@ def _best(jobs: Sequence[Job], group: str, question: str, claim: str) -> Finding
     """Which value of a group has the smallest error in each setting of all else; None where the group did not vary."""
     if group not in jobs[0].values:
         return None
-    made, shown = compared(jobs, group), anchor("Numbers")
+    made, address = compared(jobs, group), anchor("Numbers")
     if not made:
         sentence = f"No two runs that differ in the {group} alone share test images, so that none is called better."
-        return Finding(question, UNDECIDED, sentence, "no comparison", shown)
+        return Finding(question, UNDECIDED, sentence, "no comparison", address)
     by_setting = {one.setting: [other for other in made if other.setting == one.setting] for one in made}
     winners = {setting: winner(some) for setting, some in by_setting.items()}
     wins = Counter(filter(None, winners.values()))
@@ -46,7 +46,7 @@ def _best(jobs: Sequence[Job], group: str, question: str, claim: str) -> Finding
     if not wins:
         sentence = f"None is called best: in no setting is one {group} better than every other."
         control = f"q {probability(min(one.q for one in made))} at best, {test}"
-        return Finding(question, "a tie", sentence, control, shown)
+        return Finding(question, "a tie", sentence, control, address)
     best, count = wins.most_common(1)[0]
     won = [[one for one in some if one.better == best] for name, some in by_setting.items() if winners[name] == best]
     q = max(one.q for some in won for one in some)
@@ -55,7 +55,7 @@ def _best(jobs: Sequence[Job], group: str, question: str, claim: str) -> Finding
         f"{_smaller([min(some, key=lambda one: one.gain) for some in won])}.{_others(wins, len(winners))}"
     )
     value = best if count == len(winners) else f"{best}: {count} of {len(winners)}"
-    return Finding(question, value, sentence, f"q {_at_most(q)}, {test}", shown)
+    return Finding(question, value, sentence, f"q {_at_most(q)}, {test}", address)
 
 
 def _at_most(q: float) -> str:
@@ -83,7 +83,8 @@ def _smaller(next_best: Sequence[Comparison]) -> str:
     """By how much the best is better than the next best of each setting."""
     gains = sorted(one.gain for one in next_best)
     told = " to ".join(dict.fromkeys(map(share, (gains[0], gains[-1]))))
-    return f"{told} smaller than that of the next best ({listing(list(dict.fromkeys(one.worse for one in next_best)))})"
+    names = list(dict.fromkeys(one.worse for one in next_best))
+    return f"{told} smaller than that of the next best, {listing(names)}"
 
 
 def _others(wins: Counter[str], settings: int) -> str:
@@ -146,7 +147,7 @@ def runs_that_explain_nothing(jobs: Sequence[Job]) -> Warned | None:
     nothing = [name for name, value in within.items() if value <= EXPLAINS]
     if not nothing:
         return None
-    named = listing([*nothing[:_NAMED], *(["…"] if len(nothing) > _NAMED else [])])
+    named = "; ".join([*nothing[:_NAMED], *["…"] * (len(nothing) > _NAMED)])
     return Warned(
         f"In {len(nothing)} of {counted(len(within), 'run')} the link explains nothing beyond the class (R² within "
         f"classes of {number(EXPLAINS, 1)} or less): {named}. Their pictures are no evidence about what the classifier "

@@ -40,8 +40,8 @@ def changes_are_true(source: Source) -> Finding | None:
         f"ρ 0 by chance, q ≤ 0.05 in {alike} of {counted(len(first), 'part')}; {number(mean(first, 'overlap'), 2)} of "
         f"the first {head} units are the same, {number(head**2 / units, 2)} by chance"
     )
-    sentence, shown = f"{told}{lowest}.{_least_alike(table, measure)}", anchor("Measured and true changes")
-    return Finding(_QUESTION, f"ρ {signed(rho.mean())}", sentence, control, shown, (worst["label"],) * several)
+    sentence, address = f"{told}{lowest}.{_least_alike(table, measure)}", anchor("Measured and true changes")
+    return Finding(_QUESTION, f"ρ {signed(rho.mean())}", sentence, control, address, (worst["label"],) * several)
 
 
 def spearman_p(rho: np.ndarray, units: np.ndarray) -> np.ndarray:
@@ -61,4 +61,4 @@ def _least_alike(table: pd.DataFrame, first: str) -> str:
     if not measures:
         return ""
     worst = min(measures, key=lambda name: mean(where(table, measure=name), "spearman"))
-    return f" The least true measure is {worst}: {signed(mean(where(table, measure=worst), 'spearman'))}."
+    return f" The measure that agrees least is the {worst} ({signed(mean(where(table, measure=worst), 'spearman'))})."

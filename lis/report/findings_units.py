@@ -24,7 +24,7 @@ _ARE_REACHED = (
 _DOES = {
     "larger": ("changes a part", "change a part"),
     "selective": ("changes mainly one part", "change mainly one part"),
-    "relevant": ("moves a class", "move a class"),
+    "relevant": ("changes the probability of a class", "change the probability of a class"),
 }
 """What one unit that stands out does, and what several do, by family of tests."""
 
@@ -32,44 +32,46 @@ _DOES = {
 @finding(20, "unit_statistics", "faithfulness", "control")
 def units_reached(source: Source) -> Finding:
     """How many of the tuned units are reached, and what else moves with them."""
-    shown = anchor("What arrives")
+    address = anchor("What arrives")
     if not callable_units(source):
-        return Finding(_REACHED, UNDECIDED, _cannot_be_said(source), _mixtures(source), shown)
+        return Finding(_REACHED, UNDECIDED, _cannot_be_said(source), _mixtures(source), address)
     table = source.table("unit_statistics", "faithfulness")
     units = where(table, reached=True)
     value = f"{len(units):,} of {len(table):,}"
     if units.empty:
         sentence = f"{_ARE_REACHED} None does, so that no meaning is read from any."
-        return Finding(_REACHED, value, sentence, f"q > 0.05, {_mixtures(source)}", shown)
+        return Finding(_REACHED, value, sentence, f"q > 0.05, {_mixtures(source)}", address)
     own, others, random = (number(mean(units, name), 2) for name in ("own", "others", "own_control"))
     sentence = (
         f"{_ARE_REACHED} They move by {own} of their standard deviations, the other units meanwhile by {others} "
         f"({share(mean(units, 'more'))} of these by more than the unit itself)."
     )
     control = f"{by_chance(len(units))}; random mixtures move the same units by {random}"
-    return Finding(_REACHED, value, sentence, control, shown)
+    return Finding(_REACHED, value, sentence, control, address)
 
 
 @finding(30, "unit_statistics", "ranking", "faithfulness", "relevance", "control")
 def units_stand_out(source: Source) -> Finding:
     """How many reached units do more than random mixtures of units, and the change that is surest."""
     called = units_called(source)
-    shown = anchor("What units change" if "larger" in called else "Class relevance")
+    address = anchor("What units change" if "larger" in called else "Class relevance")
     decided = [name for name in called if callable_units(source, family=name)]
     if not decided:
-        return Finding(_STANDS_OUT, UNDECIDED, _cannot_be_said(source), _mixtures(source), shown)
+        return Finding(_STANDS_OUT, UNDECIDED, _cannot_be_said(source), _mixtures(source), address)
     units = set[int]().union(*called.values())
     beside = f"{_small_p(source)}; {_mixtures(source)}"
     if not units:
         value = "none" if decided[0] == next(iter(called)) else UNDECIDED
         told = f"No unit stands out: none {_any_of(decided)} more than random mixtures of units do."
-        return Finding(_STANDS_OUT, value, sentences(told, _open(called, decided)), f"q > 0.05; {beside}", shown)
+        return Finding(
+            _STANDS_OUT, value, sentences(told, _open(source, called, decided)), f"q > 0.05; {beside}", address
+        )
     strongest, parts = _surest(source)
     counts = listing([f"{len(called[name]) or 'none'} {_DOES[name][len(called[name]) != 1]}" for name in decided])
     told = f"Of the reached units, {counts}, more than random mixtures of units do."
     control = f"{by_chance(len(units))}; {beside}"
-    sentence = sentences(told, strongest, _open(called, decided))
-    return Finding(_STANDS_OUT, f"{len(units):,} of {_tuned(source):,}", sentence, control, shown, parts)
+    sentence = sentences(told, strongest, _open(source, called, decided))
+    return Finding(_STANDS_OUT, f"{len(units):,} of {_tuned(source):,}", sentence, control, address, parts)
 
 
 def units_called(source: Source) -> dict[str, set[int]]:
@@ -107,30 +109,30 @@ def _surest(source: Source) -> tuple[str, tuple[str, ...]]:
 @finding(40, "unit_statistics", "ranking", "faithfulness", "relevance", "control")
 def parts_carry_classes(source: Source) -> Finding | None:
     """Whether units that change a part move the class more often than other reached units do."""
-    called, shown, beside = units_called(source), anchor("Class relevance"), _cases(source)
+    called, address, beside = units_called(source), anchor("Class relevance"), _cases(source)
     if "larger" not in called:
         return None
     if not all(callable_units(source, family=name) for name in ("larger", "relevant")):
-        return Finding(_CARRY, UNDECIDED, _cannot_be_said(source), beside, shown)
+        return Finding(_CARRY, UNDECIDED, _cannot_be_said(source), beside, address)
     missing = [name for name in ("relevant", "larger") if not called[name]]
     if missing:
         sentence = f"No part is known to: no single unit {_any_of(missing)} more than random mixtures of units do."
-        return Finding(_CARRY, "none", sentence, beside, shown)
+        return Finding(_CARRY, "none", sentence, beside, address)
     reached = where(source.table("unit_statistics", "faithfulness"), reached=True)
     tested = records(parts_and_classes(source, called["relevant"], set(reached["unit"].tolist())))
     carrying = [row["label"] for row in tested if row["q"] <= SIGNIFICANT]
     best = tested[0]
     counts = (
-        f"of {counted(best['units'], 'unit')} that change the {words(best['label'])}, {best['moving']} also move a "
-        f"class; of the {best['others']} other reached units {best['others_moving']} do."
+        f"of {counted(best['units'], 'unit')} that change the {words(best['label'])}, {best['moving']} also "
+        f"change the probability of a class; of the {best['others']} other reached units {best['others_moving']} do."
     )
-    told = f"Units that change one part move a class no more often than others do. The nearest: {counts}"
+    told = f"Units that change one part change the classes no more often than others do. The nearest: {counts}"
     if carrying:
         also = f" The same holds of {listing([words(label) for label in carrying[1:]])}." * (len(carrying) > 1)
         told = f"O{counts[1:]}{also}"
     control = f"q {probability(best['q'])}, Fisher's exact test over {counted(len(tested), 'part')}; {beside}"
     value = words(carrying[0]) if carrying else "none"
-    return Finding(_CARRY, value, told, control, shown, tuple(carrying or [best["label"]]))
+    return Finding(_CARRY, value, told, control, address, tuple(carrying or [best["label"]]))
 
 
 def parts_and_classes(source: Source, relevant: set[int], reached: set[int]) -> pd.DataFrame:
@@ -163,10 +165,10 @@ def _cannot_be_said(source: Source) -> str:
     return f"That cannot be told from chance with so few random mixtures of units: {_directions(source)}."
 
 
-def _open(called: dict[str, set[int]], decided: list[str]) -> str:
+def _open(source: Source, called: dict[str, set[int]], decided: list[str]) -> str:
     """Which questions so few random directions leave undecided."""
     asked = [name for name in called if name not in decided]
-    return f"To say whether any {_any_of(asked)}, so few mixtures are not enough." * bool(asked)
+    return f"{_mixtures(source)} are too few to say whether any {_any_of(asked)}." * bool(asked)
 
 
 def _any_of(families: list[str]) -> str:
