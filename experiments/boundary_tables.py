@@ -22,6 +22,7 @@ from lis.report.wording import arrow, words
 MEASURES = ("area", "luminance", "entropy")
 """Those whose changes and kinks are listed."""
 TOP = 3
+_COUNTS = ("n", "sample_index")
 
 
 def searches(run: Run) -> tuple[list[str], list[str]]:
@@ -111,7 +112,7 @@ def starts(run: Run) -> tuple[list[str], list[str]]:
     sparsity, agreement = run.frame("initialisations", "sparsity"), run.frame("initialisations", "agreement")
     pairs = run.frame("initialisations", "pair_sparsity")
     told = [("sparsity", sparsity["sparsity"].mean()), ("sd between pairs", pairs["mean"].std())]
-    told += [(name, agreement[name].mean()) for name in agreement.select_dtypes("number") if name not in ("n", "sample_index")]
+    told += [(name, agreement[name].mean()) for name in agreement.select_dtypes("number") if name not in _COUNTS]
     return [name for name, _ in told], [f"{value:.3f}" for _, value in told]
 
 
