@@ -49,7 +49,7 @@ def page(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report_page, "findings", lambda source: FINDINGS)
         patch.setattr(report_page, "warnings", lambda source: WARNINGS)
-        return write_report(*run, tmp_path_factory.mktemp("out"))
+        return write_report(run[0], run[1], tmp_path_factory.mktemp("out"))
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +165,9 @@ def test_the_numbers_of_a_figure_lie_beside_it(tmp_path: Path) -> None:
 
 
 def test_the_table_of_all_units_says_what_the_tables_say(run: Any) -> None:
-    shown = all_units(source(*run)).tables[0]
+    made = all_units(source(*run))
+    assert made is not None
+    shown = made.tables[0]
     table = run[1]["unit_statistics"].table("faithfulness")
     assert len(shown.rows) == len(table) == len({row[0] for row in shown.rows}) and shown.first == FIRST
     reached = [row[0] for row in shown.rows if row[1] == "yes"]
