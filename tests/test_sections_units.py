@@ -116,7 +116,7 @@ def test_sections_appear_exactly_when_their_artifact_exists(run: Source, stage: 
 
 def test_names_of_figures_are_unique_and_captions_are_sentences(shown: dict[str, Section]) -> None:
     pictures = [picture for section in shown.values() for picture in section.figures]
-    assert len({picture.name for picture in pictures}) == len(pictures) == 27
+    assert len({picture.name for picture in pictures}) == len(pictures) == 28
     assert all(picture.aside for picture in pictures if picture.name.endswith("-more"))
     for picture in pictures:
         assert (
