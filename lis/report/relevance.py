@@ -91,8 +91,11 @@ def _shared_units(sets: dict[str, set[int]]) -> list[Picture]:
     """Fig. 6B, where there are several classes, and any unit is relevant."""
     if not any(sets.values()) or len(sets) < 2:
         return []
-    rows = [{"classes": ", ".join(sorted(names)), "units": len(units)} for names, units in combinations(sets)]
-    alt = f"Most units are relevant for {rows[0]['classes']} and no other class: {rows[0]['units']}."
+    groups = combinations(sets)
+    rows = [{"classes": ", ".join(x for x in sets if x in names), "units": len(units)} for names, units in groups]
+    names, units = groups[0]
+    told = listing([words(name) for name in sets if name in names])
+    alt = f"The largest group, of {counted(len(units), 'unit')}, is relevant for {told} and for no other class."
     return [Picture("relevant-units", upset(sets), _SETS, data=pd.DataFrame(rows), alt=alt)]
 
 
