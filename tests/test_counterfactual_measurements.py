@@ -21,7 +21,7 @@ from lis.linking.pairs import pairs
 
 @pytest.mark.parametrize("per_class", ["false", "true"])
 def test_the_loss_grows_with_the_distance_to_the_target_s_samples(tmp_path: Path, per_class: str) -> None:
-    """Mahalanobis distance by SciPy, of the pseudo-inverse of the scatter within classes or the target, over its rank."""
+    """SciPy's Mahalanobis distance, by the pseudo-inverse of the scatter (of the target), over its rank."""
     way = Way.parsed(f"image:adam:near=0.7:lambda2=2:per_class={per_class}")
     assert way.near == 0.7 and way.settings.lambda2 == 2 and way.settings.optimizer == "adam"
     ctx = context(tmp_path)
