@@ -6,6 +6,7 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from helpers.fakes import NAMES
 from scipy.spatial.distance import mahalanobis
@@ -18,9 +19,10 @@ from lis.boundary.searches import blocks, problems_of
 from lis.linking.pairs import pairs
 
 
-def test_the_loss_grows_with_the_distance_to_the_target_s_samples(tmp_path: Path) -> None:
-    """Mahalanobis distance by SciPy, of the pseudo-inverse of the scatter within classes, over its rank."""
-    way = Way.parsed("image:adam:near=0.7:lambda2=2")
+@pytest.mark.parametrize("per_class", ["false", "true"])
+def test_the_loss_grows_with_the_distance_to_the_target_s_samples(tmp_path: Path, per_class: str) -> None:
+    """SciPy's Mahalanobis distance, by the pseudo-inverse of the scatter (of the target), over its rank."""
+    way = Way.parsed(f"image:adam:near=0.7:lambda2=2:per_class={per_class}")
     assert way.near == 0.7 and way.settings.lambda2 == 2 and way.settings.optimizer == "adam"
     ctx = context(tmp_path)
     job, train = Job.of(ctx), pairs(ctx, "train").tensors("pairs")
@@ -30,11 +32,12 @@ def test_the_loss_grows_with_the_distance_to_the_target_s_samples(tmp_path: Path
     loss, expected = (land.loss(problems, shift, original)[0] for land in (near, plain))
     w, c = train["w"].double().numpy(), train["class_index"].numpy()
     means = np.stack([w[c == k].mean(0) for k in range(len(NAMES))])
-    scatter = (w - means[c]).T @ (w - means[c]) / len(w)
-    inverse = np.linalg.pinv(scatter, rcond=1e-8, hermitian=True)
-    rank = round(np.trace(inverse @ scatter))
     for k, code in enumerate(job.codes(problems.r + shift).numpy()):
-        away = mahalanobis(code, means[int(problems.target[k])], inverse)
+        target = int(problems.target[k])
+        counted = c == target if per_class == "true" else c >= 0
+        scatter = np.cov((w - means[c])[counted], rowvar=False, bias=True)
+        inverse = np.linalg.pinv(scatter, rcond=1e-8, hermitian=True)
+        away, rank = mahalanobis(code, means[target], inverse), round(np.trace(inverse @ scatter))
         assert abs(float(loss[k] - expected[k]) - 0.7 * away**2 / rank) < 1e-3 * away**2
 
 

@@ -9,8 +9,8 @@ intervals; the other columns are of those that are reached.
 
 A way is `objective:optimizer`, then settings of a search, as `until=0.9`, and `near=<weight>`: the loss gets the weight
 times the squared Mahalanobis distance of f(r + Δr) to the mean of the target's training samples, per dimension; by the
-scatter within all classes, or within the target (`own=true`). Two controls search nothing: `samples`, f(r) of a sample
-of the target, and `pixels:until=<probability>`, steps in the pixels of the image of f(r), with w where it was.
+scatter within all classes, or within the target (`per_class=true`). Two controls search nothing: `samples`, f(r) of a
+sample of the target, and `pixels:until=<probability>`, steps in the pixels of the image of f(r), with w where it was.
 """
 
 from __future__ import annotations
@@ -68,10 +68,12 @@ def main() -> None:
 WAYS = (
     [f"{objective}:{optimizer}" for objective in ("link", "image") for optimizer in OPTIMIZERS]
     + [f"image:natural:until={p}" for p in (0.9, 0.99)]
-    + ["link:natural:until=0.9"]
+    + ["link:natural:until=0.9", "samples", "pixels:until=0.9"]
 )
 SHARES = ("reached", "flipped", "inside", "witness_target", "witness_origin", "bayes_target", "bayes_origin")
+"""Of all searches; called the target: of those that are reached."""
 MEANS = ("w_distance", "probability", "sparsity", "area")
+"""Of those that are reached."""
 SAMPLES, PIXELS = "samples", "pixels:until="
 """Ways that search nothing."""
 COLUMNS = {
@@ -81,7 +83,7 @@ COLUMNS = {
     **dict.fromkeys(MEANS, lambda value: f"{value:.2f}"),
     "agreement": lambda cosines: f"{cosines[0]:.2f} ({cosines[1]:.2f})",
 }
-"""Of the table, in the order of `summary`."""
+"""Column of the table → how its value is written."""
 
 
 def model(target: str):
@@ -97,7 +99,7 @@ class Way:
     settings: Settings
     near: float = 0.0
     """Weight of the distance of w to the target's samples."""
-    own: bool = False
+    per_class: bool = False
     """Whether that is by the scatter within the target; else within all classes."""
 
     @classmethod
@@ -105,7 +107,10 @@ class Way:
         """From `objective:optimizer[:key=value…]`, with the usual settings of both."""
         objective, optimizer, *keys = text.split(":")
         given = {name: json.loads(value) for name, value in (key.split("=") for key in keys)}
-        distance, usual = {name: given.pop(name) for name in ("near", "own") if name in given}, OPTIMIZERS[optimizer]
+        distance, usual = (
+            {name: given.pop(name) for name in ("near", "per_class") if name in given},
+            OPTIMIZERS[optimizer],
+        )
         settings = Settings(
             objective, None, optimizer, usual.learning_rate[objective], usual.start, MOST_STEPS[objective], 20
         )
@@ -127,7 +132,7 @@ class NearTarget(Landscape):
         """Of a run."""
         region, names, samples = job.region, job.ctx.class_names, pairs(job.ctx, "train").tensors("pairs")
         scores = (region.axes / region.variance.sqrt()).expand(len(names), -1, -1)
-        if way.own:
+        if way.per_class:
             away = [(samples["w"][samples["class_index"] == c] - mean) for c, mean in enumerate(region.mean_w)]
             scores = torch.stack([whitened(x, score) for x, score in zip(away, scores, strict=True)])
         row = torch.tensor([names.index(name) if name in names else -1 for name in job.ctx.classifier.class_names])
