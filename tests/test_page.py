@@ -20,7 +20,7 @@ from lis.report import page as report_page
 from lis.report import section
 from lis.report.all_units import FIRST, all_units, strongest_by_unit
 from lis.report.findings import Finding, Warned
-from lis.report.html import MANY, Rendered, by_chapter, closed_but, draw, show
+from lis.report.html import Rendered, appendix_closed, by_chapter, draw, show
 from lis.report.page import write_report
 from lis.report.section import CHAPTERS, Picture, Section, Table, build_sections
 from lis.report.source import source
@@ -138,15 +138,13 @@ def drawing() -> Any:
     return figure
 
 
-def test_the_appendix_is_closed_and_on_a_long_page_all_that_nothing_points_at() -> None:
+def test_only_the_appendix_is_closed_however_long_the_page_is() -> None:
     tables = [Table("One.", ["x"], [["1"]]), Table("All.", ["x"], [["1"], ["2"]], first=1)]
-    few = [rendered(f"S {k}", CHAPTERS[2], tables=tables, notes=["N."]) for k in range(MANY - 2)]
-    page = [rendered("Asked", CHAPTERS[1]), *few, rendered("Fit", CHAPTERS[7], tables=tables)]
-    assert [item.closed for item in closed_but(page, ["s-3"])] == [False] * (MANY - 1) + [True]
-    long = closed_but([*page, rendered("More", CHAPTERS[4])], ["s-3"])
-    assert [item.title for item in long if not item.closed] == ["Asked", "S 3"]
-    assert list(long[1].front.tables) == ["table-s-0-2"], "a table that shows its first rows stays"
-    assert long[1].folded.summary == "1 table, 1 note" and not long[1].front.notes
+    many = [rendered(f"S {k}", CHAPTERS[2], tables=tables, notes=["N."]) for k in range(20)]
+    page = appendix_closed([*many, rendered("Fit", CHAPTERS[7], tables=tables, notes=["N."])])
+    assert [item.title for item in page if item.closed] == ["Fit"]
+    assert list(page[-1].front.tables) == ["table-fit-2"], "a table that shows its first rows stays"
+    assert page[-1].folded.summary == "1 table, 1 note" and not page[-1].front.notes
 
 
 def test_sections_stand_below_their_chapters_in_order() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,8 +19,6 @@ T = TypeVar("T")
 KICKER = "Linking in Style"
 """What stands above a title, and in the place of one that fails."""
 APPENDIX = CHAPTERS[7]
-MANY = 12
-"""Sections above which a page would be too long to read if all were open."""
 log = logging.getLogger(__name__)
 CITATION = (
     "M. H. Wehrheim, P. Osuna-Vargas, M. Kaschube (2024). Linking in Style: Understanding learned features in deep "
@@ -129,18 +127,12 @@ class Chapter:
         return f"chapter-{anchor(self.title)}"
 
 
-def closed_but(sections: Sequence[Rendered], anchors: Collection[str]) -> list[Rendered]:
-    """Sections of which those of the appendix are closed, and on a page of more than `MANY` all that nothing points at.
+def appendix_closed(sections: Sequence[Rendered]) -> list[Rendered]:
+    """Sections of which those of the appendix are closed.
 
-    Args:
-        sections: of a page. Those of the first chapter, which the user asked for, stay open.
-        anchors: of the sections that findings and warnings point at.
+    What stands aside folds away section by section: no length of a page folds away what is evidence.
     """
-    asked, many = ("", CHAPTERS[1]), len(sections) > MANY
-    return [
-        replace(x, closed=x.chapter == APPENDIX or (many and x.anchor not in anchors and x.chapter not in asked))
-        for x in sections
-    ]
+    return [replace(section, closed=section.chapter == APPENDIX) for section in sections]
 
 
 def by_chapter(sections: Sequence[Rendered], last: str = "") -> list[Chapter]:

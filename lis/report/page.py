@@ -24,7 +24,7 @@ from lis.report.html import (
     Embedded,
     Number,
     Rendered,
-    closed_but,
+    appendix_closed,
     draw,
     render,
     require_whole,
@@ -86,8 +86,7 @@ def write_report(ctx: Context, artifacts: Mapping[str, Artifact], out: Path, mea
     files = list(dict.fromkeys(figure.files[0] for figure in figures))
     facts = {"title": around["title"], "metrics": metrics, "figures": files}
     tried("Facts for a comparison", lambda: _write_facts(run, facts, out / "report.json"), None)
-    said = {item.anchor for item in (*around["findings"], *around["warnings"])}
-    sections = closed_but([*tried.failed, *rendered], said)
+    sections = appendix_closed([*tried.failed, *rendered])
     page = render(
         "report.html.j2",
         out / "report.html",
