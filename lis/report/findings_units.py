@@ -18,15 +18,11 @@ _REACHED = "How many units are reached?"
 _STANDS_OUT = "Which units stand out?"
 _CARRY = "Which parts carry the classes?"
 _ARE_REACHED = (
-    "Reached units respond in the network to the image that is made to move them, more than to images of random "
-    "mixtures of units."
+    "Reached units respond in the network to the image made to move them, more than to images of random mixtures of "
+    "units."
 )
-_DOES = {
-    "larger": ("changes a part", "change a part"),
-    "selective": ("changes mainly one part", "change mainly one part"),
-    "relevant": ("changes the probability of a class", "change the probability of a class"),
-}
-"""What one unit that stands out does, and what several do, by family of tests."""
+_CHANGES = {"larger": "a part", "selective": "mainly one part", "relevant": "the probability of a class"}
+"""What a unit that stands out changes, by family of tests."""
 
 
 @finding(20, "unit_statistics", "faithfulness", "control")
@@ -43,8 +39,8 @@ def units_reached(source: Source) -> Finding:
         return Finding(_REACHED, value, sentence, f"q > 0.05, {_mixtures(source)}", address)
     own, others, random = (number(mean(units, name), 2) for name in ("own", "others", "own_control"))
     sentence = (
-        f"{_ARE_REACHED} They move by {own} of their standard deviations, the other units meanwhile by {others} "
-        f"({share(mean(units, 'more'))} of these by more than the unit itself)."
+        f"{_ARE_REACHED} They move by {own} of their standard deviations, the other units meanwhile by {others}; "
+        f"{share(mean(units, 'more'))} of these move more."
     )
     control = f"{by_chance(len(units))}; random mixtures move the same units by {random}"
     return Finding(_REACHED, value, sentence, control, address)
@@ -62,12 +58,12 @@ def units_stand_out(source: Source) -> Finding:
     beside = f"{_small_p(source)}; {_mixtures(source)}"
     if not units:
         value = "none" if decided[0] == next(iter(called)) else UNDECIDED
-        told = f"No unit stands out: none {_any_of(decided)} more than random mixtures of units do."
+        told = f"No unit stands out: none changes {_any_of(decided)} more than random mixtures of units do."
         return Finding(
             _STANDS_OUT, value, sentences(told, _open(source, called, decided)), f"q > 0.05; {beside}", address
         )
     strongest, parts = _surest(source)
-    counts = listing([f"{len(called[name]) or 'none'} {_DOES[name][len(called[name]) != 1]}" for name in decided])
+    counts = listing([_count(len(called[name]), _CHANGES[name]) for name in decided])
     told = f"Of the reached units, {counts}, more than random mixtures of units do."
     control = f"{by_chance(len(units))}; {beside}"
     sentence = sentences(told, strongest, _open(source, called, decided))
@@ -114,9 +110,11 @@ def parts_carry_classes(source: Source) -> Finding | None:
         return None
     if not all(callable_units(source, family=name) for name in ("larger", "relevant")):
         return Finding(_CARRY, UNDECIDED, _cannot_be_said(source), beside, address)
-    missing = [name for name in ("relevant", "larger") if not called[name]]
+    missing = [name for name in ("larger", "relevant") if not called[name]]
     if missing:
-        sentence = f"No part is known to: no single unit {_any_of(missing)} more than random mixtures of units do."
+        sentence = (
+            f"No part is known to: no single unit changes {_any_of(missing)} more than random mixtures of units do."
+        )
         return Finding(_CARRY, "none", sentence, beside, address)
     reached = where(source.table("unit_statistics", "faithfulness"), reached=True)
     tested = records(parts_and_classes(source, called["relevant"], set(reached["unit"].tolist())))
@@ -168,12 +166,17 @@ def _cannot_be_said(source: Source) -> str:
 def _open(source: Source, called: dict[str, set[int]], decided: list[str]) -> str:
     """Which questions so few random directions leave undecided."""
     asked = [name for name in called if name not in decided]
-    return f"{_mixtures(source)} are too few to say whether any {_any_of(asked)}." * bool(asked)
+    return f"{_mixtures(source)} are too few to say whether any changes {_any_of(asked)}." * bool(asked)
 
 
 def _any_of(families: list[str]) -> str:
-    """What one unit does, of some families of tests."""
-    return " or ".join(_DOES[name][0] for name in families)
+    """What is changed, of some families of tests."""
+    return " or ".join(_CHANGES[name] for name in families)
+
+
+def _count(units: int, what: str) -> str:
+    """How many units change something."""
+    return f"{units or 'none'} {'changes' if units == 1 else 'change'} {what}"
 
 
 def _directions(source: Source) -> int:
