@@ -48,6 +48,8 @@ class Embedded:
     caption: str
     alt: str
     kind: str
+    shrinks: bool
+    """Shown smaller, its caption beside it; images keep their size."""
     aside: bool = False
 
     @property
@@ -257,7 +259,8 @@ def draw(picture: Picture, folder: Path) -> Embedded:
     address = _address(picture, image, files)
     width = round(100 * picture.figure.get_figwidth())
     alt = picture.alt or picture.caption
-    return Embedded(list(files), address, width, picture.caption, alt, picture.kind, picture.aside)
+    shrinks = picture.kind == "chart" and not any(axis.images for axis in picture.figure.axes)
+    return Embedded(list(files), address, width, picture.caption, alt, picture.kind, shrinks, picture.aside)
 
 
 def _address(picture: Picture, image: Image.Image, files: Mapping[str, bytes]) -> str:
