@@ -262,15 +262,16 @@ def alike(w_shift: Tensor, success: Tensor, size: int) -> float:
 
 
 def summary(searches: dict[str, Tensor]) -> dict:
-    """Shares of all with their intervals; of those that are reached the median of steps, and means."""
+    """Shares of all with their intervals; of those that are reached, if any are, the median of steps, and means."""
     n, good = len(searches["success"]), searches["success"]
     shares = {"reached": good} | {name: searches[name] for name in SHARES if name in searches}
     shares |= {name: share & good for name, share in shares.items() if name.endswith("_target")}
-    result: dict = {name: [float(x.double().mean()), *wilson(int(x.sum()), n)] for name, x in shares.items()}
-    result["n"] = n
+    result: dict = {name: [float(x.double().mean()), *wilson(int(x.sum()), n)] for name, x in shares.items()} | {"n": n}
+    if not good.any():
+        return result
     if "passes" in searches:
-        result["passes"] = float(searches["passes"].sum() / max(int(good.sum()), 1))
-    if "steps" in searches and good.any():
+        result["passes"] = float(searches["passes"].sum() / good.sum())
+    if "steps" in searches:
         result["steps"] = float(searches["steps"][good].double().median())
     return result | {name: float(searches[name][good].double().nanmean()) for name in MEANS if name in searches}
 
