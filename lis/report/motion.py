@@ -20,7 +20,7 @@ from lis.report.arrival import arrivals, verdicts, which_way
 from lis.report.fields import FieldRow, PathRow, fields, paths
 from lis.report.leaders import leaders_first
 from lis.report.marks import ONE_SIDED, dots, heat, matrix, names_down, padded
-from lis.report.section import Picture, Section, Table, crossed, metrics, section
+from lis.report.section import Picture, Section, Table, crossed, folded, metrics, section
 from lis.report.source import Source
 from lis.report.style import INK, RULE, SERIES, WIDE, light_grid, plain, sheet
 from lis.report.tables import column, known, largest, records, split
@@ -45,6 +45,8 @@ _MOVEMENT = (
 )
 _PARTS = "How far each part moves after alignment: mean length over its pixels, median over samples, in pixels."
 _KINDS = {"translation": "px", "rotation": "°", "scale": "", "shear": ""}
+_FIRST = 2
+"""Rows of fields that are seen at once."""
 _COLOURED = 6
 """Units that have a colour of their own."""
 _GREY = "#b4bcc5"
@@ -70,7 +72,7 @@ def motion(source: Source) -> Section:
     told = records(source.table("motion", "arrival")) if source.has("motion", "arrival") else []
     lead = sentences(verdicts(told), _lead(source, tracks, tuned, table))
     notes = [*_notes(source, tracks), which_way(source)]
-    return Section(_TITLE, lead, figures, [_table(tuned), *arrivals(source, told)], notes, _finding(tuned))
+    return Section(_TITLE, lead, figures, folded(_table(tuned), *arrivals(source, told)), notes, _finding(tuned))
 
 
 def _finding(tuned: pd.DataFrame) -> str:
@@ -94,14 +96,23 @@ def _examples(source: Source) -> list[Picture]:
         table = leaders_first(source, table.merge(arrived, on="name", how="left"))
     for row in records(table):
         rows[row["figure"]].append(_row(row, {name: values[row["index"]] for name, values in arrays.items()}))
-    drawings = ("motion-fields", fields, rows["fields"], _FIELDS), ("motion-paths", paths, rows["trajectories"], _PATHS)
+    first, others = rows["fields"][:_FIRST], rows["fields"][_FIRST:]
+    drawings = [
+        ("motion-fields", fields, first, _FIELDS),
+        ("motion-fields-more", fields, others, "The other rows of the figure above."),
+        ("motion-paths", paths, rows["trajectories"], _PATHS),
+    ]
     return [
-        Picture(
-            name, draw(lines), caption, "photo", table, f"{caption.split('.')[0]}: {listing([x.name for x in lines])}."
-        )
+        _example(name, draw(lines), [row.name for row in lines], caption, table)
         for name, draw, lines, caption in drawings
         if lines
     ]
+
+
+def _example(name: str, figure: Figure, units: Sequence[str], caption: str, table: pd.DataFrame) -> Picture:
+    """A figure of single units; all but the first folds away."""
+    alt = f"{caption.split('.')[0]}: {listing(units)}."
+    return Picture(name, figure, caption, "photo", table, alt, aside=name != "motion-fields")
 
 
 def _row(row: dict[str, Any], one: dict[str, np.ndarray]) -> FieldRow | PathRow:

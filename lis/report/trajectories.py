@@ -90,7 +90,8 @@ def _beside(source: Source, rows: list[dict[str, Any]]) -> Picture:
         lines, ["original", "before", "after", "counterfactual"], class_colours(source.facts.class_names)
     )
     alt = f"{_ways(rows)}: the image hardly differs between the two sides of the boundary, where the answer turns."
-    return Picture("counterfactuals-crossing", figure, _CROSSINGS, "photo", source.table("trajectories", "around"), alt)
+    data = source.table("trajectories", "around")
+    return Picture("counterfactuals-crossing", figure, _CROSSINGS, "photo", data, alt, aside=True)
 
 
 def _sequences(source: Source, rows: list[dict[str, Any]]) -> Picture:

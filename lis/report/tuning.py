@@ -68,7 +68,7 @@ def tuned_units(source: Source) -> Section:
     if where(table, interpreted=True).empty:
         finding = "No label is seen well enough to say what units change"
         return Section(_TITLE, sentences(_NOTHING, too_few(source)), finding=finding)
-    figures = folded(*pictured(source, "measures", "unit-trajectories", _TRAJECTORIES))
+    figures = pictured(source, "measures", "unit-trajectories", _TRAJECTORIES)
     first = min(_FIRST, source.facts.settings["unit_statistics.top"])
     if len(area := where(table, measure="area")):
         left = _left(source.table("unit_statistics", "heads"))
