@@ -15,7 +15,7 @@ from lis.report.source import Source
 from lis.report.tables import known, records, where
 from lis.report.wording import changed, counted, number, probability, share, words
 
-FIRST = 10
+FIRST = 8
 """Rows that stand there at first."""
 Columns = dict[str, Callable[[dict[str, Any]], str]]
 _ARRIVES = (

@@ -35,6 +35,8 @@ _COMPONENTS = (
     "Left: samples in the first components of W, open before and filled after the cycle. Right: mean and spread of the "
     "difference."
 )
+_FIRST = 2
+"""Examples of a class that are seen at once."""
 EXPLAINS = 0.1
 """R² of w on new samples up to which a link explains nothing, and within classes nothing beyond the class."""
 
@@ -77,7 +79,7 @@ def examples(source: Source) -> Section | None:
     arrays = source.arrays("evaluation", "examples")
     if not (count := len(arrays["image"])):
         return None
-    figure = reconstructions(arrays["image"], arrays["cycled"], arrays["class_index"], source.facts.class_names)
+    drawn = partial(reconstructions, arrays["image"], arrays["cycled"], arrays["class_index"], source.facts.class_names)
     caption = "Upper rows: images that the generator made from w. Lower rows: the same images after the cycle."
     pixels = source.row("evaluation", "summary", "metric", "pixel_l2")
     lead = f"{count} test images before and after the cycle through {source.facts.classifier} and the link."
@@ -90,7 +92,9 @@ def examples(source: Source) -> Section | None:
     error = ((arrays["image"].astype(float) - arrays["cycled"]) / 127.5) ** 2
     names = np.asarray(source.facts.class_names)[arrays["class_index"]]
     data = pd.DataFrame({"class": names, "pixel_l2": error.mean((1, 2, 3))})
-    pictures = [Picture("reconstructions", figure, caption, "photo", data, alt)]
+    pictures = [Picture("reconstructions", drawn(most=_FIRST), caption, "photo", data, alt)]
+    if max(np.bincount(arrays["class_index"])) > _FIRST:
+        pictures += folded(Picture("reconstructions-all", drawn(), f"All {count} test images.", "photo", data, alt))
     told = (
         ""
         if pixels is None

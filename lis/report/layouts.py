@@ -18,7 +18,7 @@ from lis.report.style import INK, LINK_RED, MUTED, RULE, WIDE, class_colours, li
 from lis.report.wording import number, signed, wrapped
 
 _GAP = 6
-_CELL = 1.1
+_CELL = 1.0
 """Largest side of a picture in inches."""
 _MARGIN = 1.15
 """Room for names left of a block."""
@@ -28,8 +28,8 @@ _LINE = 0.155
 """Height of a line of text in inches."""
 _LETTER = 0.082
 """Width of a letter of a heading in inches."""
-_NARROW = 4
-"""Examples per class up to which two blocks stand side by side."""
+_BLOCKS = {2: 3, 4: 2}
+"""How many blocks stand side by side, by the examples per class up to which they do."""
 _MOST = 6
 """Strips per unit that are shown, where there are not more classes."""
 _NAME, _CURVE, _TOP, _BOTTOM = 0.95, 2.0, 0.34, 0.34
@@ -55,7 +55,7 @@ def reconstructions(
     examples = {name: np.flatnonzero(class_index == index)[:most] for index, name in enumerate(class_names)}
     examples = {name: rows for name, rows in examples.items() if len(rows)}
     widest = max(len(rows) for rows in examples.values())
-    blocks = 2 if widest <= _NARROW and len(examples) > 1 else 1
+    blocks = min(len(examples), next((count for most, count in _BLOCKS.items() if widest <= most), 1))
     lines = -(-len(examples) // blocks)
     cell = min(_CELL, (WIDE / blocks - _MARGIN) / widest)
     figure = Figure(figsize=(WIDE, lines * (2 * cell + 0.2)))

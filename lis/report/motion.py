@@ -45,7 +45,7 @@ _MOVEMENT = (
 )
 _PARTS = "How far each part moves after alignment: mean length over its pixels, median over samples, in pixels."
 _KINDS = {"translation": "px", "rotation": "°", "scale": "", "shear": ""}
-_FIRST = 2
+_FIRST = 1
 """Rows of fields that are seen at once."""
 _COLOURED = 6
 """Units that have a colour of their own."""
@@ -109,7 +109,7 @@ def _examples(source: Source) -> list[Picture]:
     ]
 
 
-def _example(name: str, figure: Figure, units: Sequence[str], caption: str, table: pd.DataFrame) -> Picture:
+def _example(name: str, figure: Figure, units: list[str], caption: str, table: pd.DataFrame) -> Picture:
     """A figure of single units; all but the first folds away."""
     alt = f"{caption.split('.')[0]}: {listing(units)}."
     return Picture(name, figure, caption, "photo", table, alt, aside=name != "motion-fields")
@@ -249,7 +249,7 @@ def movement(tracks: pd.DataFrame, tuned: pd.DataFrame) -> Figure:
         tuned: table "tuned": name, kind, strength, q.
     """
     units, colours = split(tracks, "name"), unit_colours(tuned)
-    height = max(3.6, 0.9 + _ROW * len(units))
+    height = max(3.2, 0.9 + _ROW * len(units))
     figure, axes = sheet(WIDE, height, 1, 3, width_ratios=(1.55, 1, 1))
     _translation(axes[0, 0], units, colours)
     kinds = ("rotation", "degrees", 0.0), ("scale", "factor", 1.0)

@@ -37,10 +37,12 @@ _GAP, _CHANGE = 0.10, 0.76
 """Inches of the right margin before and after the curve."""
 MOST = room(WIDE - _NAME - _CURVE)
 """Images of a row."""
+_FIRST = 3
+"""Blocks of which the first row is seen at once."""
 
 
 def pictured(source: Source, figure: str, name: str, caption: str, aside: bool = False) -> list[Picture]:
-    """A figure of the stage "pictures", and one that folds away with all but the first row of each block, of
+    """A figure of the stage "pictures", and one that folds away with all but the first row of the first blocks, of
     `THROUGH_CLASSES` with all but the first block; none where it holds no such rows.
 
     Args:
@@ -55,18 +57,25 @@ def pictured(source: Source, figure: str, name: str, caption: str, aside: bool =
         return []
     table = where(source.table("pictures", "pictures"), figure=figure)
     rows = records(where(table, step=0))
-    told = [verdicts(rows), caption, strip_words([row for block in result for row in block.rows])]
-    told += [each_arrived(source, rows), which_way(source)]
     if figure in THROUGH_CLASSES or len(result) == 1:
         first, others = result[:1], result[1:]
     else:
-        first = [replace(block, rows=block.rows[:1]) for block in result]
-        others = [replace(block, rows=block.rows[1:]) for block in result if len(block.rows) > 1]
-    pictures = [Picture(name, trajectories(first), sentences(*told), "photo", table, _alt(first), aside)]
+        first = [replace(block, rows=block.rows[:1]) for block in result[:_FIRST]]
+        rest = [replace(block, rows=block.rows[1:]) for block in result[:_FIRST]] + result[_FIRST:]
+        others = [block for block in rest if block.rows]
+    told = sentences(_arrives(source, first, rows), which_way(source))
+    pictures = [Picture(name, trajectories(first), f"{caption} {told}", "photo", table, _alt(first), aside)]
     if others:
-        more = f"The other rows of the figure above. {strip_words(others[0].rows)}".strip()
+        more = sentences("The other rows of the figure above.", _arrives(source, others, rows))
         pictures.append(Picture(f"{name}-more", trajectories(others), more, "photo", table, _alt(others), aside=True))
     return pictures
+
+
+def _arrives(source: Source, blocks: Sequence[Block], table: Sequence[dict[str, Any]]) -> str:
+    """What the frames of a figure mean, and what arrives of its units; `table` has all rows of "pictures"."""
+    lines = [row for block in blocks for row in block.rows]
+    rows = [row for row in table if row["unit"] in {line.unit for line in lines}]
+    return sentences(verdicts(rows), strip_words(lines), each_arrived(source, rows))
 
 
 def _alt(blocks: Sequence[Block]) -> str:
@@ -118,6 +127,7 @@ def _row(source: Source, table: pd.DataFrame, arrays: dict[str, np.ndarray]) -> 
         name, detail = detail, ""
     shared: dict[str, Any] = {
         "name": name,
+        "unit": int(first["unit"]),
         "image": arrays["image"][first["picture"]],
         "curve": np.asarray(table["change"], dtype=float),
         "unperturbed": nearest_step(np.asarray(table["value"], dtype=float), first.get("activation", np.nan)),
@@ -158,6 +168,8 @@ class Row:
     """The step that is nearest to the sample itself, which is framed; None: it is not known."""
     beyond: Sequence[bool] = ()
     """Whether w of each step lies beyond 99 % of held-out training samples, `[t]`; empty: it is not known."""
+    unit: int = -1
+    """Which one it is; -1: none that was tuned alone."""
 
     @property
     def drawn(self) -> list[int]:
