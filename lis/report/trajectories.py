@@ -266,9 +266,10 @@ def _jumps(source: Source, rows: list[dict[str, Any]]) -> list[Table]:
 
 def _notes(source: Source) -> list[str]:
     facts = source.json("trajectories", "facts")
-    notes = [
-        f"{DISTANCES[name][0]} is left out: {why}." for name, why in facts["left_out"].items() if name in DISTANCES
-    ]
+    left_out = {DISTANCES[name][0]: why for name, why in facts["left_out"].items() if name in DISTANCES}
+    notes = [f"{name} is left out: {why}." for name, why in left_out.items()]
+    if left_out and source.has("evaluation", "left_out"):
+        notes = [f"Left out, as the limits of this page say: {listing([*left_out])}."]
     failed = [f"{arrow(row['origin'], row['target'])} ({row['reason']})" for row in facts["failed"]]
     return [*notes, *([f"Not shown: {listing(failed)}."] if failed else [])]
 
