@@ -43,7 +43,7 @@ SECTIONS = {
     "The classifier": {"pairs/test"},
 }
 """Title of each section to the artifacts of which any is enough."""
-FURNITURE = {"What was run", "Limits", "Settings", "How to cite", "Runs"}
+FURNITURE = {"Findings", "What was run", "Limits", "Settings", "How to cite", "Runs"}
 
 
 def page(folder: Path, artifacts: dict[str, Artifact], **settings: object) -> str:
@@ -55,7 +55,7 @@ def page(folder: Path, artifacts: dict[str, Artifact], **settings: object) -> st
 def titles(text: str) -> set[str]:
     """What the contents name; each of it is there."""
     listed = dict(re.findall(r'<li><a href="#([^"]*)">(.*?)</a></li>', text))
-    assert listed.keys() <= set(re.findall(r'<section id="(.*?)"', text))
+    assert listed.keys() <= set(re.findall(r'<(?:section|div)\b[^>]* id="(.*?)"', text))
     return set(listed.values()) - FURNITURE
 
 
