@@ -115,7 +115,8 @@ def test_a_search_that_is_held_near_is_that_of_the_stage(own: Any) -> None:
     generator, classifier, study = own
     given: dict[str, Any] = {"gan": generator, "classifier": classifier, "classes": NAMES, "size": "smoke"}
     given |= {"store": study.settings.store, "counterfactuals.lambda2": 0.1, "counterfactuals.pairs": ["ant-bee"]}
-    plain, held = (lis.study(**given | {"counterfactuals.near": near}) for near in (None, 1.0))
+    weights: tuple[Any, ...] = (None, 1.0)
+    plain, held = (lis.study(**given, **{"counterfactuals.near": weight}) for weight in weights)
     samples = study.pairs("test").of("ant")[:2]
     before, after = (each.counterfactual(samples, target="bee") for each in (plain, held))
     shift = held.stage("counterfactuals").tensors("counterfactuals")["shift"]
