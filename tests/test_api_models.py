@@ -111,6 +111,18 @@ def test_a_witness_is_asked_what_the_pictures_are(own: Any) -> None:
     assert "the witness calls it the target" in page and f"{bee} of 2 (the original: {ant})" in page
 
 
+def test_a_search_that_is_held_near_is_that_of_the_stage(own: Any) -> None:
+    generator, classifier, study = own
+    given: dict[str, Any] = {"gan": generator, "classifier": classifier, "classes": NAMES, "size": "smoke"}
+    given |= {"store": study.settings.store, "counterfactuals.lambda2": 0.1, "counterfactuals.pairs": ["ant-bee"]}
+    weights: tuple[Any, ...] = (None, 1.0)
+    plain, held = (lis.study(**given, **{"counterfactuals.near": weight}) for weight in weights)
+    samples = study.pairs("test").of("ant")[:2]
+    before, after = (each.counterfactual(samples, target="bee") for each in (plain, held))
+    shift = held.stage("counterfactuals").tensors("counterfactuals")["shift"]
+    assert not after.shift.equal(before.shift) and after.shift[: len(shift)].equal(shift[:2])
+
+
 @pytest.mark.parametrize(
     ("witness", "message"),
     [

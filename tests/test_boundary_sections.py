@@ -100,11 +100,12 @@ def test_where_nobody_else_was_asked_the_page_says_so(run: Source, tmp_path: Pat
         for name in ("counterfactuals", "pairs"):
             draft.table(name, run.table("counterfactuals", name))
         draft.table("witnessed", run.table("counterfactuals", "witnessed").iloc[:0])
-        draft.json("facts", run.json("counterfactuals", "facts") | {"until": 0.9, "objective": "link"})
+        draft.json("facts", run.json("counterfactuals", "facts") | {"until": 0.9, "objective": "link", "near": 0.01})
 
     alone = Store(tmp_path).make(Recipe("counterfactuals", 1, {"test": "alone"}), build)
     section = sections(Source(run.facts, {"counterfactuals": alone}))["Counterfactuals"]
     assert "with a probability of 0.90 or more when" in section.lead and "the logits of r + Δr" in section.lead
+    assert "w held near the target's training pairs (weight 0.01)" in section.lead
     assert section.lead.endswith("nobody else was asked (counterfactuals.witness=<classifier>).")
     assert len(section.tables) == 2
 

@@ -1,4 +1,4 @@
-"""What `experiments/counterfactuals/measure.py` adds to searches: w near the target's samples, how alike starts end."""
+"""What `experiments/counterfactuals/measure.py` adds to searches: ways, how alike starts end, steps in pixels."""
 
 from __future__ import annotations
 
@@ -6,39 +6,18 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
-from helpers.fakes import NAMES
-from scipy.spatial.distance import mahalanobis
 from test_counterfactuals import context
 from torch.nn import functional as F
 
-from experiments.counterfactuals.measure import NearTarget, Way, alike, attacked, joined
+from experiments.counterfactuals.measure import alike, attacked, joined, parsed
 from lis.boundary.job import Job
-from lis.boundary.searches import blocks, problems_of
-from lis.linking.pairs import pairs
+from lis.boundary.searches import blocks
 
 
-@pytest.mark.parametrize("per_class", ["false", "true"])
-def test_the_loss_grows_with_the_distance_to_the_target_s_samples(tmp_path: Path, per_class: str) -> None:
-    """SciPy's Mahalanobis distance, by the pseudo-inverse of the scatter (of the target), over its rank."""
-    way = Way.parsed(f"image:adam:near=0.7:lambda2=2:per_class={per_class}")
-    assert way.near == 0.7 and way.settings.lambda2 == 2 and way.settings.optimizer == "adam"
-    ctx = context(tmp_path)
-    job, train = Job.of(ctx), pairs(ctx, "train").tensors("pairs")
-    problems = problems_of(job, blocks(job, 3, 1, way.settings)[0])
-    near, plain, original = NearTarget.of(job, way), job.land(way.settings), job.codes(problems.r)
-    shift = 0.1 * torch.randn(problems.r.shape, generator=torch.Generator().manual_seed(0))
-    loss, expected = (land.loss(problems, shift, original)[0] for land in (near, plain))
-    w, c = train["w"].double().numpy(), train["class_index"].numpy()
-    means = np.stack([w[c == k].mean(0) for k in range(len(NAMES))])
-    for k, code in enumerate(job.codes(problems.r + shift).numpy()):
-        target = int(problems.target[k])
-        counted = c == target if per_class == "true" else c >= 0
-        scatter = np.cov((w - means[c])[counted], rowvar=False, bias=True)
-        inverse = np.linalg.pinv(scatter, rcond=1e-8, hermitian=True)
-        away, rank = mahalanobis(code, means[target], inverse), round(np.trace(inverse @ scatter))
-        assert abs(float(loss[k] - expected[k]) - 0.7 * away**2 / rank) < 1e-3 * away**2
+def test_a_way_is_the_settings_of_a_search() -> None:
+    settings = parsed("image:adam:near=0.7:lambda2=2")
+    assert (settings.near, settings.lambda2, settings.optimizer, settings.max_steps) == (0.7, 2, "adam", 100)
 
 
 def test_rows_are_alike_as_plain_loops_have_it() -> None:

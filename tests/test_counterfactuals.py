@@ -16,13 +16,16 @@ from torch.nn import functional as F
 from lis.boundary import searches
 from lis.boundary.counterfactuals import counterfactuals
 from lis.boundary.initialisations import initialisations
-from lis.boundary.searches import STARTS, class_pairs, starts, validate_counterfactual
+from lis.boundary.searches import STARTS, class_pairs, search_key, starts, validate_counterfactual
 from lis.boundary.sparse_counterfactuals import sparse_counterfactuals
+from lis.boundary.trajectories import trajectories
 from lis.config import CounterfactualsConfig
 from lis.context import Context
 from lis.linking.link import link, load_link
 from lis.linking.pairs import pairs
+from lis.linking.region import ClassRegion
 from lis.quantify.sparsity import hoyer
+from lis.stage import Stage
 from lis.store import Artifact
 
 SIZES: dict[str, Any] = {  # small logits: with λ₂ = 10 the picture would stay what it is
@@ -214,6 +217,33 @@ def test_a_penalty_moves_fewer_units_to_the_same_target(tmp_path: Path) -> None:
     good: Any = sweep[sweep["success"] & (sweep["l1"] == 0.4)]
     assert summary["rate"][1] == pytest.approx(len(good) / 18) and len(good)
     assert summary["probability"][1] == pytest.approx(good["probability"].mean())
+
+
+@pytest.mark.parametrize("objective", ["link", "image"])
+def test_a_search_that_is_held_near_the_target_s_samples_ends_nearer(objective: str, tmp_path: Path) -> None:
+    held = {near: context(tmp_path, objective=objective, near=near) for near in (None, 1.0)}
+    away = {}
+    for near, ctx in held.items():
+        artifact, train = counterfactuals(ctx), pairs(ctx, "train").tensors("pairs")
+        table, w = frame(artifact, "counterfactuals"), artifact.tensors("counterfactuals")["w"]
+        regions = [ClassRegion.of(train["w"][train["class_index"] == k], name) for k, name in enumerate(NAMES)]
+        away[near] = [float(regions[k].distance(x[None])) for k, x in zip(table["target_index"], w, strict=True)]
+        assert table["success"].sum() >= 17 and artifact.json("facts").get("near") == near
+    assert np.mean(away[1.0]) < 0.9 * np.mean(away[None])
+
+
+@pytest.mark.parametrize("made", [counterfactuals, sparse_counterfactuals, initialisations, trajectories])
+def test_the_weight_is_in_the_key_of_every_search_where_it_is_given(made: Stage, tmp_path: Path) -> None:
+    keys = [made.recipe(context(tmp_path, near=near), ()).key for near in (None, None, 0.1, 0.2)]
+    assert keys[0] == keys[1] and len(set(keys)) == 3
+    assert "near" not in search_key(context(tmp_path), "samples")["settings"]
+
+
+def test_a_class_with_too_few_pairs_to_be_held_near_is_refused_before_a_search(tmp_path: Path) -> None:
+    wide = FakeGenerator(w_dim=16, factors=12)
+    assert counterfactuals(context(tmp_path, generator=wide, pairs__train=12, near=None))
+    with pytest.raises(ValueError, match=r"ant.: w of its 12 training pairs varies along 11 axes.*pairs\.train"):
+        counterfactuals(context(tmp_path, generator=wide, pairs__train=12, near=0.1))
 
 
 def test_a_classifier_with_negative_activations_is_left_free(tmp_path: Path) -> None:

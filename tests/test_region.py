@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import mahalanobis
 from torch import Tensor
 
-from lis.linking.region import COVERED, Region
+from lis.linking.region import COVERED, ClassRegion, Region
 
 CLASSES, PER_CLASS, W_DIM = 3, 400, 4
 INDEX = torch.arange(CLASSES).repeat_interleave(PER_CLASS)
@@ -50,3 +51,29 @@ def test_it_covers_99_percent_of_samples_that_it_was_not_made_of(region: Region)
 def test_it_needs_samples_of_each_class_to_hold_out() -> None:
     with pytest.raises(ValueError, match="a class has 5 training pairs: expected more than 5 of each"):
         Region.around(samples(0)[:10], torch.arange(2).repeat_interleave(5))
+
+
+@pytest.mark.parametrize("rank", [W_DIM, 2])
+def test_the_distance_to_a_class_is_by_its_own_scatter(rank: int) -> None:
+    """SciPy's Mahalanobis distance by the pseudo-inverse, over the rank."""
+    train, other = (samples(seed)[INDEX == 1] @ torch.diag(torch.arange(W_DIM) < rank).double() for seed in (0, 1))
+    other[:, rank:] = 5
+    inverse = np.linalg.pinv(np.cov(train.numpy(), rowvar=False, bias=True), rcond=1e-8, hermitian=True)
+    expected = [mahalanobis(w, train.mean(0).numpy(), inverse) ** 2 / rank for w in other.numpy()]
+    region = ClassRegion.of(train, "pug")
+    assert region.scores.shape == (W_DIM, rank)
+    np.testing.assert_allclose(region.distance(other), expected, rtol=1e-9)
+    np.testing.assert_allclose(region.distance(train).mean(), 1)
+    assert region.distance(other.float()).dtype == torch.float32
+
+
+@pytest.mark.parametrize(("n", "axes"), [(1, 0), (W_DIM + 1, W_DIM), (3, 2)])
+def test_a_class_with_too_few_samples_for_a_scatter_is_named(n: int, axes: int) -> None:
+    message = f"class 'pug': w of its {n} training pairs varies along {axes} axes, .* raise pairs.train, or leave"
+    with pytest.raises(ValueError, match=message):
+        ClassRegion.of(samples(0)[:n], "pug")
+
+
+def test_a_class_whose_w_never_varies_is_named() -> None:
+    with pytest.raises(ValueError, match="class 'pug': w of its 20 training pairs varies along 0 axes"):
+        ClassRegion.of(torch.ones(20, W_DIM), "pug")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from lis.boundary.search import Landscape, Problems, Settings, counterfactual_loss, identity
 from lis.linking.linear import LinearLink
+from lis.linking.region import ClassRegion
 from lis.memory import Batches
 
 UNITS, W_DIM, CLASSES = 6, 4, 3
@@ -26,7 +28,7 @@ def plain_cosine(a: list[float], b: list[float]) -> float:
 
 
 def plain_loss(land: Landscape, r: Tensor, shift: Tensor, origin: int, target: int) -> float:
-    """Eq. 3 for one sample, entry by entry, with the logits of r + Δr or of its image."""
+    """Eq. 3 and `near` for one sample, entry by entry, with the logits of r + Δr or of its image."""
     moved = [float(a) + float(b) for a, b in zip(r, shift, strict=True)]
     weight, bias = HEAD.weight.tolist(), HEAD.bias.tolist()
     logits = [sum(w * x for w, x in zip(row, moved, strict=True)) + b for row, b in zip(weight, bias, strict=True)]
@@ -38,9 +40,21 @@ def plain_loss(land: Landscape, r: Tensor, shift: Tensor, origin: int, target: i
     if land.settings.objective == "image":
         logits = [sum(s * x**2 for s, x in zip(row, linked(moved), strict=True)) for row in SIGHT.tolist()]
     same = plain_cosine(linked(r.tolist()), linked(moved))
-    return -logits[target] + land.settings.lambda1 * logits[origin] - land.settings.lambda2 * same
+    loss = -logits[target] + land.settings.lambda1 * logits[origin] - land.settings.lambda2 * same
+    if land.settings.near is None:
+        return loss
+    samples = SAMPLES[target].tolist()
+    mean = [sum(column) / len(samples) for column in zip(*samples, strict=True)]
+    scatter = [[sum((x[i] - mean[i]) * (x[j] - mean[j]) for x in samples) for j in WIDTH] for i in WIDTH]
+    inverse = torch.linalg.inv(torch.tensor(scatter, dtype=torch.float64) / len(samples)).tolist()
+    away = [x - m for x, m in zip(linked(moved), mean, strict=True)]
+    return loss + land.settings.near * sum(away[i] * inverse[i][j] * away[j] for i in WIDTH for j in WIDTH) / W_DIM
 
 
+WIDTH = range(W_DIM)
+SAMPLES = [draws(20, W_DIM, seed=20 + k) @ draws(W_DIM, W_DIM, seed=30 + k) for k in range(CLASSES)]
+"""Training samples of each class."""
+REGIONS = {k: ClassRegion.of(w, f"class {k}") for k, w in enumerate(SAMPLES)}
 LINK = LinearLink.of(draws(UNITS, W_DIM, seed=1), draws(W_DIM, seed=2))
 SIGHT = draws(CLASSES, W_DIM, seed=11)
 HEAD = torch.nn.Linear(UNITS, CLASSES, dtype=torch.float64)
@@ -53,10 +67,11 @@ def see(w: Tensor) -> Tensor:
     return w**2 @ SIGHT.T
 
 
-@pytest.fixture(params=["link", "image"])
+@pytest.fixture(params=[("link", None), ("image", None), ("link", 0.2), ("image", 0.2)])
 def land(request: pytest.FixtureRequest) -> Landscape:
-    settings = Settings(request.param, lambda1=0.7, lambda2=3.0)
-    return Landscape(LINK, HEAD, see, Batches(2), None, torch.ones(UNITS), False, settings)
+    objective, near = request.param
+    settings = Settings(objective, lambda1=0.7, lambda2=3.0, near=near)
+    return Landscape(LINK, HEAD, see, Batches(2), None, torch.ones(UNITS), False, settings, REGIONS if near else {})
 
 
 @pytest.fixture
@@ -91,6 +106,15 @@ def test_its_gradient_is_that_of_finite_differences(land: Landscape, problems: P
             at = shift[k].detach()
             rise = [plain_loss(land, problems.r[k], at + sign * nudge, *ends) for sign in (1, -1)]
             assert float(gradient[k, unit]) == pytest.approx((rise[0] - rise[1]) / (2 * step), rel=1e-5, abs=1e-7)
+
+
+def test_without_a_weight_the_distance_changes_no_bit(land: Landscape, problems: Problems) -> None:
+    shift, original = draws(4, UNITS, seed=8), LINK(problems.r)
+    plain = replace(land, settings=replace(land.settings, near=None), regions={})
+    loss, logits = replace(plain, regions=REGIONS).loss(problems, shift, original)
+    assert loss.equal(plain.loss(problems, shift, original)[0]) and logits.equal(
+        land.loss(problems, shift, original)[1]
+    )
 
 
 def test_the_weights_of_the_paper_are_the_defaults() -> None:

@@ -7,10 +7,9 @@ the 99 % of training samples; then a second classifier is asked, and on part wor
 target, or still the original. Shares are of *all* searches from the first start of each sample, with Wilson's 95 %
 intervals; the other columns are of those that are reached.
 
-A way is `objective:optimizer`, then settings of a search, as `until=0.9`, and `near=<weight>`: the loss gets the weight
-times the squared Mahalanobis distance of f(r + Δr) to the mean of the target's training samples, per dimension; by the
-scatter within all classes, or within the target (`per_class=true`). Two controls search nothing: `samples`, f(r) of a
-sample of the target, and `pixels:until=<probability>`, steps in the pixels of the image of f(r), with w where it was.
+A way is `objective:optimizer`, then settings of a search, as `until=0.9:near=0.003`. Two controls search nothing:
+`samples`, f(r) of a sample of the target, and `pixels:until=<probability>`, steps in the pixels of the image of f(r),
+with w where it was.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -33,7 +32,7 @@ from lis.boundary.adversarial import attack
 from lis.boundary.job import Job
 from lis.boundary.judged import ENDS, others
 from lis.boundary.optimizers import OPTIMIZERS, data_metric
-from lis.boundary.search import MOST_STEPS, Landscape, Problems, Settings, search
+from lis.boundary.search import MOST_STEPS, Problems, Settings, search
 from lis.boundary.searches import Block, blocks, problems_of
 from lis.context import Context
 from lis.linking.pairs import pairs
@@ -92,65 +91,15 @@ def model(target: str):
     return getattr(import_module(module), name)() if module else target
 
 
-@dataclass(frozen=True)
-class Way:
-    """How counterfactuals are searched."""
-
-    settings: Settings
-    near: float = 0.0
-    """Weight of the distance of w to the target's samples."""
-    per_class: bool = False
-    """Whether that is by the scatter within the target; else within all classes."""
-
-    @classmethod
-    def parsed(cls, text: str) -> Way:
-        """From `objective:optimizer[:key=value…]`, with the usual settings of both."""
-        objective, optimizer, *keys = text.split(":")
-        given = {name: json.loads(value) for name, value in (key.split("=") for key in keys)}
-        distance, usual = (
-            {name: given.pop(name) for name in ("near", "per_class") if name in given},
-            OPTIMIZERS[optimizer],
-        )
-        settings = Settings(
-            objective, None, optimizer, usual.learning_rate[objective], usual.start, MOST_STEPS[objective], 20
-        )
-        return cls(replace(settings, **given), **distance)
-
-
-@dataclass(frozen=True)
-class NearTarget(Landscape):
-    """Eq. 3 and what holds w near the target's training samples."""
-
-    centre: Tensor
-    """Mean w of each of the classifier's classes, `[known, w_dim]`; no search goes to one that is not in the run."""
-    scores: Tensor
-    """What makes standard deviations of w − centre, `[known, w_dim, rank]`."""
-    weight: float
-
-    @classmethod
-    def of(cls, job: Job, way: Way) -> NearTarget:
-        """Of a run."""
-        region, names, samples = job.region, job.ctx.class_names, pairs(job.ctx, "train").tensors("pairs")
-        scores = (region.axes / region.variance.sqrt()).expand(len(names), -1, -1)
-        if way.per_class:
-            away = [(samples["w"][samples["class_index"] == c] - mean) for c, mean in enumerate(region.mean_w)]
-            scores = torch.stack([whitened(x, score) for x, score in zip(away, scores, strict=True)])
-        row = torch.tensor([names.index(name) if name in names else -1 for name in job.ctx.classifier.class_names])
-        centre, scores = (x[row].to(job.ctx.device).float() for x in (region.mean_w, scores))
-        return cls(**vars(job.land(way.settings)), centre=centre, scores=scores, weight=way.near)
-
-    def loss(self, problems: Problems, shift: Tensor, original: Tensor) -> tuple[Tensor, Tensor]:
-        """Eq. 3 + weight · mean over the axes of ((w − centre of the target) / standard deviation)², `[n]`; logits."""
-        loss, logits = super().loss(problems, shift, original)
-        away = self.link(problems.r + shift) - self.centre[problems.target]
-        distance = torch.einsum("nw,nwk->nk", away, self.scores[problems.target]).square().mean(1)
-        return loss + self.weight * distance, logits
-
-
-def whitened(away: Tensor, scores: Tensor) -> Tensor:
-    """What makes standard deviations, uncorrelated, of `away [n, w_dim]` in the span of `scores [w_dim, rank]`."""
-    within = (away @ scores).T.cov(correction=0)
-    return scores @ torch.linalg.inv(torch.linalg.cholesky(within)).T
+def parsed(text: str) -> Settings:
+    """Of `objective:optimizer[:key=value…]`, with the usual settings of both."""
+    objective, optimizer, *keys = text.split(":")
+    given = {name: json.loads(value) for name, value in (key.split("=") for key in keys)}
+    usual = OPTIMIZERS[optimizer]
+    settings = Settings(
+        objective, None, optimizer, usual.learning_rate[objective], usual.start, MOST_STEPS[objective], 20
+    )
+    return replace(settings, **given)
 
 
 def measure(ctx: Context, ways: list[str], samples: int, starts: int = 1) -> dict:
@@ -164,27 +113,26 @@ def measure(ctx: Context, ways: list[str], samples: int, starts: int = 1) -> dic
             until = float(text.removeprefix(PIXELS))
             rows[text] = summary(joined([attacked(job, block, until) for block in blocks(job, samples, 1)]))
         else:
-            way = Way.parsed(text)
-            by_pairs = OPTIMIZERS[way.settings.optimizer].metric == "pairs"
-            rows[text] = in_w(replace(job, metric=metric if by_pairs else None), way, samples, starts)
+            settings = parsed(text)
+            by_pairs = OPTIMIZERS[settings.optimizer].metric == "pairs"
+            rows[text] = in_w(replace(job, metric=metric if by_pairs else None), settings, samples, starts)
         print(text, rows[text], file=sys.stderr, flush=True)
     return rows
 
 
-def in_w(job: Job, way: Way, samples: int, starts: int) -> dict:
+def in_w(job: Job, settings: Settings, samples: int, starts: int) -> dict:
     """A row of the table: searches for Δr."""
-    searches = joined([searched(job, block, way) for block in blocks(job, samples, starts, way.settings)])
+    searches = joined([searched(job, block) for block in blocks(job, samples, starts, settings)])
     row = summary({name: values[::starts] for name, values in searches.items()})
     if starts > 1:
         row["agreement"] = agreements(searches["w_shift"], searches["success"], starts, samples)
     return row
 
 
-def searched(job: Job, block: Block, way: Way) -> dict[str, Tensor]:
+def searched(job: Job, block: Block) -> dict[str, Tensor]:
     """What becomes of searches, and what others say of them; a row per search."""
     problems = problems_of(job, block)
-    land = NearTarget.of(job, way) if way.near else job.land(way.settings)
-    result = search(land, job.judge(way.settings), problems)
+    result = search(job.land(block.settings), job.judge(block.settings), problems)
     counted = {"success": result.success, "steps": result.steps, "passes": result.passes}
     return counted | pictured(job, problems, job.codes(problems.r + result.shift))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
@@ -27,7 +26,8 @@ def counterfactuals(ctx: Context, linked: Artifact, train: Artifact, test: Artif
     Table "counterfactuals": see `search_table` and `others_table`. Tables "pairs" and "witnessed": see `pair_table` and
     `witnessed`. Tensors "counterfactuals", a row per search: r, shift (Δr; 0 where the search diverged), reencoded (r̃
     of the image of f(r + Δr)), reencoded_original (r̃ of that of f(r)) `[n, units]`, w (f(r + Δr)), w_original (f(r))
-    `[n, w_dim]`. Json "facts": the settings, nonnegative (R is, and so r + Δr is kept), n, reached, rate, class_names.
+    `[n, w_dim]`. Json "facts": the settings (near where it is given), nonnegative (R is, and so r + Δr is kept), n,
+    reached, rate, class_names.
 
     Raises:
         ValueError: as `validate_counterfactual`; an answer is not finite; what the stages before refuse.
@@ -41,7 +41,7 @@ def counterfactuals(ctx: Context, linked: Artifact, train: Artifact, test: Artif
     draft.tensors("counterfactuals", {name: result[name] for name in RETAINED})
     reached = int(result["success"].sum())
     counts = {"n": len(table), "reached": reached, "rate": reached / len(table), "nonnegative": job.nonnegative}
-    draft.json("facts", asdict(search_settings(config)) | counts | {"class_names": list(ctx.class_names)})
+    draft.json("facts", search_settings(config).described() | counts | {"class_names": list(ctx.class_names)})
 
 
 def pair_table(table: pd.DataFrame) -> pd.DataFrame:

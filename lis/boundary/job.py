@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -15,7 +16,7 @@ from lis.boundary.search import Judge, Landscape, Settings
 from lis.context import Context
 from lis.linking.link import link, load_link
 from lis.linking.pairs import pairs
-from lis.linking.region import Region
+from lis.linking.region import ClassRegion, Region
 from lis.look import Looker
 from lis.types import Link, encode
 
@@ -61,10 +62,19 @@ class Job:
         return cls(ctx, model, metric, std, nonnegative, region, looker, (linked.key, train.key))
 
     def land(self, settings: Settings) -> Landscape:
-        """Where the searches go down."""
+        """Where the searches go down; raises with `near` as `ClassRegion.of`."""
         ctx, batches = self.ctx, self.ctx.batches(gradient=True)
         sight = self.link, ctx.classifier.head, self.see, batches
-        return Landscape(*sight, self.metric, self.std, self.nonnegative, settings)
+        regions = {} if settings.near is None else self.class_regions
+        return Landscape(*sight, self.metric, self.std, self.nonnegative, settings, regions)
+
+    @cached_property
+    def class_regions(self) -> dict[int, ClassRegion]:
+        """Where w of the training pairs of each class of the run lies, by its index among the classifier's."""
+        names, known, train = self.ctx.class_names, self.ctx.classifier.class_names, pairs(self.ctx, "train")
+        w, class_index = (train.tensors("pairs")[name] for name in ("w", "class_index"))
+        device = self.ctx.device
+        return {known.index(name): ClassRegion.of(w[class_index == k].to(device), name) for k, name in enumerate(names)}
 
     def judge(self, settings: Settings) -> Judge:
         """What the searches want."""

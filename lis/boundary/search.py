@@ -7,15 +7,16 @@ the logits of the image itself, which is what a search is judged by.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Self
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from lis.boundary.optimizers import OPTIMIZERS, shrunk
+from lis.linking.region import ClassRegion
 from lis.memory import Batches
 from lis.rounding import linear
 from lis.types import Link
@@ -44,6 +45,12 @@ class Settings:
     lambda2: float = 10.0
     l1: float = 0.0
     """Weight of ‖Δr / std‖₁."""
+    near: float | None = None
+    """Weight of the distance of w to the target's training pairs (`ClassRegion`); None: it counts nothing."""
+
+    def described(self) -> dict[str, Any]:
+        """By name, for keys and facts; `near` only where it is given: searches without it have the keys of before."""
+        return {name: value for name, value in asdict(self).items() if name != "near" or value is not None}
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +143,8 @@ class Landscape:
     """What a unit's part in the L1 penalty is divided by, `[units]`."""
     nonnegative: bool
     settings: Settings
+    regions: Mapping[int, ClassRegion] = field(default_factory=dict)
+    """Of the classes that can be a target, by their index among the classifier's; needed with `near` alone."""
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """Gradient by s, Lᵀg, `[n, units]` of a gradient by Δr."""
@@ -151,13 +160,20 @@ class Landscape:
         return self.settings.objective == "image"
 
     def loss(self, problems: Problems, shift: Tensor, original: Tensor) -> tuple[Tensor, Tensor]:
-        """Eq. 3 `[n]` for Δr = `shift` `[n, units]`, and the logits `[n, classes]` in it; `original` is f(r)."""
+        """Eq. 3 + near · `distance`, `[n]`, for Δr = `shift [n, units]`, and its logits; `original` is f(r)."""
         moved, config = problems.r + shift, self.settings
         w = self.link(moved)
         logits = self.see(w) if self.sees else self.head(moved)
         same = identity(original, w)
         loss = counterfactual_loss(logits, problems.origin, problems.target, same, config.lambda1, config.lambda2)
-        return loss, logits
+        return loss if config.near is None else loss + config.near * self.distance(w, problems.target), logits
+
+    def distance(self, w: Tensor, target: Tensor) -> Tensor:
+        """How far `w [n, w_dim]` lies from the training pairs of each one's `target [n]`, `[n]`: see `ClassRegion`."""
+        result = torch.zeros_like(w[:, 0])
+        for index in target.unique().tolist():
+            result[target == index] = self.regions[index].distance(w[target == index])
+        return result
 
     def within(self, r: Tensor, shift: Tensor) -> Tensor:
         """Δr with r + Δr ≥ 0 where R is non-negative."""

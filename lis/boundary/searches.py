@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -55,7 +55,7 @@ def search_key(ctx: Context, *settings: str) -> dict[str, Any]:
         "truncation": ctx.config.gan.truncation,
         "classes": list(ctx.class_names),
         "pairs": config.pairs,
-        "settings": asdict(search_settings(config)),
+        "settings": search_settings(config).described(),
         **{name: getattr(config, name) for name in settings},
     }
 
@@ -71,7 +71,7 @@ def search_settings(config: CounterfactualsConfig) -> Settings:
     """The settings of a search, with the usual ones of objective and optimizer where none are given."""
     optimizer = OPTIMIZERS[config.optimizer]
     usual: dict[str, Any] = {"learning_rate": optimizer.learning_rate[config.objective], "start": optimizer.start}
-    usual |= {"max_steps": MOST_STEPS[config.objective], "until": None}
+    usual |= {"max_steps": MOST_STEPS[config.objective], "until": None, "near": None}
     given = {field.name: getattr(config, field.name) for field in fields(Settings)}
     return Settings(**{name: usual[name] if value is None else value for name, value in given.items()})
 
@@ -172,7 +172,7 @@ def _config(job: Job, block: Block) -> dict[str, Any]:
         "pair": list(names_of(config, block.pair)),
         "samples": block.sample_index.tolist(),
         "initialisations": block.initialisations,
-        "settings": asdict(block.settings),
+        "settings": block.settings.described(),
     }
 
 

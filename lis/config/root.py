@@ -167,6 +167,8 @@ class CounterfactualsConfig:
     published."""
     until: float | None = number(None, low=0.5, high=0.9999)
     """Probability of the target that the image is to have; null: until the answer flips."""
+    near: float | None = number(None, low=POSITIVE)
+    """Weight of the distance of w to the target's training pairs, by their own scatter; null: it counts nothing."""
     witness: ClassifierConfig | None = None
     """Another network that is asked about the pictures, an option of `classifier`; null: none is."""
     optimizer: str = choice("natural", ("natural", "published", "adam"))

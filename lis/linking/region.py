@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lis.linking.scatter import Folds, Scatter
+from lis.linking.scatter import Folds, Scatter, class_means
+from lis.rounding import linear
 
 COVERED = 0.99
 """Share of held-out samples within the bound of w."""
@@ -91,6 +92,41 @@ class Region:
     def _scores(self) -> Tensor:
         """What makes standard deviations along the axes of w, `[w_dim, k]`."""
         return self.axes / self.variance.sqrt()
+
+
+@dataclass(frozen=True)
+class ClassRegion:
+    """Mean and scatter of w of one class alone; float64."""
+
+    mean_w: Tensor
+    """`[w_dim]`."""
+    scores: Tensor
+    """What makes uncorrelated standard deviations of w − mean, `[w_dim, rank]`."""
+
+    @classmethod
+    def of(cls, w: Tensor, name: str) -> Self:
+        """From the training samples `w [n, w_dim]` of a class.
+
+        Raises:
+            ValueError: w varies along no axis, or along as many as so few samples can tell.
+        """
+        first = torch.zeros(len(w), dtype=torch.int64, device=w.device)
+        mean = class_means(w, first)
+        axes, variance = Scatter.of(w[:, :0], w, first, mean[:, :0], mean).axes
+        if not 0 < len(variance) < len(w) - 1:
+            raise ValueError(
+                f"class {name!r}: w of its {len(w)} training pairs varies along {len(variance)} axes, expected at "
+                f"least 1 and fewer than {len(w) - 1} for a distance by their scatter (counterfactuals.near); raise "
+                "pairs.train, or leave counterfactuals.near alone"
+            )
+        return cls(mean[0], axes / variance.sqrt())
+
+    def distance(self, w: Tensor) -> Tensor:
+        """Squared Mahalanobis distance of `w [n, w_dim]` to the mean over the rank, `[n]`: 1 on average of the samples.
+
+        It is that within the span of the samples: what lies across it does not count.
+        """
+        return linear(w - self.mean_w, self.scores.T).square().mean(1).to(w.dtype)
 
 
 def _held_out_distance(rest: Scatter, w: Tensor, mean_w: Tensor) -> Tensor:

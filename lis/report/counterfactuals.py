@@ -126,11 +126,12 @@ def others_say(said: pd.DataFrame) -> str:
 
 def _lead(pairs: pd.DataFrame, facts: dict[str, Any]) -> str:
     until = "" if facts["until"] is None else f" with a probability of {number(facts['until'], 2)} or more"
+    near = f", with w held near the target's training pairs (weight {facts['near']:g})" if "near" in facts else ""
     lead = (
         f"{facts['reached']:,} of {counted(facts['n'], 'counterfactual')} ({share(facts['rate'])}) reach their target"
         f"{until} when their image is classified, within {counted(facts['max_steps'], 'step')} of "
         f"{OPTIMIZERS.get(facts['optimizer'], facts['optimizer'])} "
-        f"(learning rate {number(facts['learning_rate'], 1)}) on {OBJECTIVES[facts['objective']]}."
+        f"(learning rate {number(facts['learning_rate'], 1)}) on {OBJECTIVES[facts['objective']]}{near}."
     )
     single = pd.DataFrame(pairs[pairs["origin"] != ALL])
     if len(single) < 2 or (worst := ends(single, "rate")[0])["rate"] == 1:
