@@ -39,8 +39,8 @@ _NAME, _BARS_WIDTH, _LABELS = 1.0, 2.5, 1.45
 _GAP, _HEAD, _FOOT = 0.1, 0.3, 0.32
 _FAINT = 0.2
 """Share of the largest heat of a row below which a picture counts as one without heat."""
-_NOTHING = "grey: little here\nspeaks for the target"
-"""Written into such a picture."""
+_NOTHING = "grey: little heat"
+"""Written below such a picture."""
 _STRENGTH = 0.62
 """How much of a picture its heat covers where it is largest."""
 
@@ -193,8 +193,7 @@ def gradcam_figure(rows: Sequence[Heatmap], heads: Sequence[str]) -> Figure:
 
 
 def _tell_grey(axis: Axes, x: float) -> None:
-    box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "alpha": 0.85, "linewidth": 0}
-    write(axis, x, 0.04, _NOTHING, size=8, color=INK, ha="center", va="bottom", bbox=box)
+    write(axis, x, -0.02, _NOTHING, size=8, color=MUTED, ha="center", va="top")
 
 
 def _heated(image: np.ndarray, heat: np.ndarray, most: float) -> np.ndarray:
