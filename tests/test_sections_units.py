@@ -157,7 +157,7 @@ def test_the_first_section_names_the_largest_change_of_area(run: Source, shown: 
     beyond = share(float((column(seen, "p_control") <= 0.05).mean()))
     tests = len(known(seen, "q"))  # 25 directions count no p that is small enough for any of so many
     undecided = "Whether any is larger than random directions cannot be decided with so few random directions (25)"
-    assert undecided in section.lead and f"q ≤ 0.05 of one of {tests:,} tests takes a smaller p" in section.lead
+    assert undecided in section.lead and f"for q ≤ 0.05 one of {tests:,} tests needs p ≤ " in section.lead
     random = "those of random directions"
     assert f"{beyond} lie beyond 95 % of {random}, where chance alone would give 5 %" in section.lead
     decided = tuning._lead(table, "")

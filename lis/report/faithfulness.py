@@ -42,7 +42,7 @@ def faithfulness(source: Source) -> Section:
         nothing = "Nothing was measured of what arrives: no unit changed any image."
         return Section("What arrives", nothing, finding="No unit changed any image: nothing arrives")
     labels = len(set(where(ranked, interpreted=True)["label"]))
-    grey, red = not table["reached"].all(), bool(table["selective"].any())
+    grey, red = (not np.all(table["reached"])), bool(np.any(table["selective"]))
     caption = _LEFT + _GREY * (called and grey) + _RIGHT.format(_RED * (called and red)) * (labels > 1)
     told = undecided(source, "selective") or _selective(table)
     data = pd.DataFrame(table[[name for name in _DRAWN if name in table]])

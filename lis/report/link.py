@@ -73,10 +73,10 @@ def ceiling(source: Source) -> list[str]:
     if not 0 < rank < units:
         return []
     return [
-        f"Within classes W varies in {rank} of its {source.facts.w_dim} dimensions, so that {units:,} units can move in "
-        f"no more than {rank} ways of their own. If all other units were held exactly, at most {share(rank / units)} "
-        f"of a unit's change could be made on average (rank / units, as far as units follow w linearly). “What arrives” "
-        f"asks something else: there the other units go along, which is why more arrives."
+        f"Within classes W varies in {rank} of its {source.facts.w_dim} dimensions, so that {units:,} units can move "
+        f"in no more than {rank} ways of their own. If all others were held exactly, at most {share(rank / units)} "
+        f"of a unit's change could be made on average (rank / units, as far as units follow w linearly). “What "
+        f"arrives” asks something else: there the other units go along, which is why more arrives."
     ]
 
 

@@ -120,9 +120,8 @@ def surest_first(table: pd.DataFrame, tuned: pd.DataFrame) -> pd.DataFrame:
         table: name, several rows per unit.
         tuned: table "tuned" of the stage "motion": name, q.
     """
-    smallest = known(tuned, "q").groupby("name")["q"].min()
-    q = table["name"].map(smallest).fillna(np.inf)
-    return table.iloc[np.argsort(q.to_numpy(dtype=float), kind="stable")]
+    smallest = {name: float(column(rows, "q").min(initial=np.inf)) for name, rows in split(tuned, "name").items()}
+    return table.iloc[np.argsort([smallest.get(name, np.inf) for name in table["name"]], kind="stable")]
 
 
 def _example(
@@ -269,6 +268,7 @@ def movement(tracks: pd.DataFrame, tuned: pd.DataFrame) -> Figure:
     height = max(3.2, 0.9 + _ROW * len(units))
     figure, axes = sheet(WIDE, height, 1, 3, width_ratios=(1.55, 1, 1))
     _translation(axes[0, 0], units, colours)
+    figure.legend(fontsize=8, loc="outside upper left", ncols=9, handletextpad=0.3, columnspacing=1.2)
     kinds = ("rotation", "degrees", 0.0), ("scale", "factor", 1.0)
     for axis, (kind, label, still) in zip(axes[0, 1:], kinds, strict=True):
         _samples(axis, units, kind, set(tuned_units(tuned, kind)["name"]), colours)
@@ -300,7 +300,6 @@ def _translation(axis: Axes, units: Mapping[str, pd.DataFrame], colours: dict[st
             axis.plot(*np.median(xy, axis=0), "P", color=colour, markersize=7, markeredgecolor="white", label=name)
     axis.plot([], [], "o", color=_GREY, markersize=4, label="other units")
     axis.set(xlabel="to the right (pixels)", ylabel="downwards (pixels)")
-    axis.get_figure().legend(fontsize=8, loc="outside upper left", ncols=9, handletextpad=0.3, columnspacing=1.2)
     light_grid(axis, "both")
 
 

@@ -23,8 +23,8 @@ from lis.report.wording import OTHER_UNITS, changed, number, sentences
 
 HOW_TO_READ = (
     f"From left to right a unit goes from its smallest to its largest activation. {OTHER_UNITS}. Curve: change of the "
-    "outlined label's measure from the first image (grey line: none), on one scale per block, with gaps where the label "
-    "is absent. The sample is the one nearest to the unit's mean change; units whose change less than half of the "
+    "outlined label's measure from the first image (grey line: none), on one scale per block, with gaps where it is "
+    "absent. The sample is the one nearest to the unit's mean change; units whose change less than half of the "
     "samples have are left out, and those whose pictures say little of themselves come last."
 )
 """Of figures whose rows have an outlined label."""

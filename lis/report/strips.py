@@ -89,10 +89,11 @@ def stepped(
         hollow: `[t]`, whose dots are open.
         colour: of line and dots.
     """
-    stopped = np.asarray(beyond, dtype=bool) if len(beyond) else np.zeros(len(values), dtype=bool)
-    for at in range(len(values) - 1):
-        style = DASHED if stopped[at] or stopped[at + 1] else "-"
-        axis.plot([at, at + 1], values[at : at + 2], color=colour, linestyle=style)
+    inside = ~np.asarray(beyond, dtype=bool) if len(beyond) else np.ones(len(values), dtype=bool)
+    dashed = ~inside | np.append(~inside[1:], False) | np.insert(~inside[:-1], 0, False)
+    axis.plot(np.where(inside, values, np.nan), color=colour)
+    if not inside.all():
+        axis.plot(np.where(dashed, values, np.nan), color=colour, linestyle=DASHED)
     for at, (value, open_) in enumerate(zip(values, hollow, strict=True)):
         axis.plot(at, value, "o", color="white" if open_ else colour, markeredgecolor=colour, markersize=4.2)
 

@@ -91,7 +91,7 @@ def _finding(table: pd.DataFrame) -> str:
 
 def _marks(drawn: pd.DataFrame) -> str:
     """How the units that are drawn are marked: their fill, and the grey where any is not reached."""
-    return sentences(_FILLED if drawn["larger"].any() else _OPEN, _GREY * (not drawn["reached"].all()))
+    return sentences(_FILLED if np.any(drawn["larger"]) else _OPEN, _GREY * (not np.all(drawn["reached"])))
 
 
 def _alt(area: pd.DataFrame) -> str:
@@ -142,7 +142,7 @@ def _any_called(source: Source) -> bool:
     """Whether any unit is called larger, selective or relevant."""
     tables = {"ranking": "larger", "faithfulness": "selective", "relevance": "larger"}
     artifact = source.artifacts["unit_statistics"]
-    return any(bool(artifact.table(table)[column].any()) for table, column in tables.items() if artifact.has(table))
+    return any(bool(np.any(artifact.table(table)[column])) for table, column in tables.items() if artifact.has(table))
 
 
 def _drawn(source: Source) -> str:

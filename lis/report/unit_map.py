@@ -54,8 +54,8 @@ def unit_map(source: Source) -> Section:
         return Section(_TITLE, _NOTHING, finding="No label is large enough for a map of units")
     figures, mapped, finding = [], known(units, "x"), _finding(where(units, reached=True), called)
     if len(mapped):
-        pale = called and not mapped["reached"].all()
-        drawn, caption = map_figure(mapped, colours(source)), _MAP.format(_PALE * bool(pale))
+        pale = called and not np.all(mapped["reached"])
+        drawn, caption = map_figure(mapped, colours(source)), _MAP.format(_PALE * pale)
         data = pd.DataFrame(mapped[["unit", "x", "y", "label", "strength", "reached"]])
         figures.append(Picture("unit-map", drawn, caption, data=data, alt=f"{finding}.", aside=True))
     if len(tree["linkage"]):
@@ -96,7 +96,7 @@ def _sizes(clusters: pd.DataFrame) -> str:
 
 
 def _lead(clusters: pd.DataFrame, units: pd.DataFrame) -> str:
-    """The largest branch, the most selective one where it is more so than random directions, and the commonest label."""
+    """The largest branch, the most selective one where it is more so than random directions, the commonest label."""
     vectors = clusters.drop(columns=["cluster", "units", "label"]).to_numpy(dtype=float)
     shares = vectors.max(1) / np.where(vectors.sum(1) > 0, vectors.sum(1), np.inf)
     best, control = records(clusters)[int(shares.argmax())], mean(units, "selectivity_control")
