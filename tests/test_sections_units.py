@@ -251,8 +251,11 @@ def test_the_map_names_the_commonest_label_and_the_most_selective_branch(
     lead = section.lead
     reached = run.table("unit_statistics", "faithfulness")["reached"].to_numpy(bool)
     counts = pd.Series(run.table("unit_statistics", "map")["label"].to_numpy()[reached]).value_counts()
-    most = f"{counts.iloc[0]} of {reached.sum()} reached units change the {counts.index[0]} most"
-    assert section.finding == most and order._finding(where(run.table("unit_statistics", "map"), unit=-1), True) == (
+    assert f"changes the {counts.index[0]} most ({counts.iloc[0]} of {reached.sum()})" in lead
+    both = where(run.table("unit_statistics", "faithfulness"), reached=True)
+    own, control = (float(column(both, name).mean()) for name in ("selectivity", "selectivity_control"))
+    told = f"The main label has {share(own)} of a unit's change of areas, {share(control)} in random directions"
+    assert section.finding == told and order._finding(where(run.table("unit_statistics", "map"), unit=-1), True) == (
         "No unit is reached, so that none stands for a label"
     )
     shares = {}
@@ -260,7 +263,11 @@ def test_the_map_names_the_commonest_label_and_the_most_selective_branch(
         values = {label: row[label] for label in LABELS if label in row}
         shares[row["cluster"]] = max(values.values()) / sum(values.values())
     best = max(shares, key=lambda name: shares[name])
-    assert f"number {best} (" in lead and f"makes up {share(shares[best])} of its change" in lead
+    named = f"Number {best} (" in lead and f"makes up {share(shares[best])} of its change" in lead
+    assert named is (shares[best] > control)  # none is called selective that is less so than random directions
+    clusters = run.table("unit_statistics", "clusters")
+    alone = clusters.assign(**{label: float(label == LABELS[0]) for label in LABELS if label in clusters})
+    assert "is the most selective" in order._lead(alone, both.assign(label=LABELS[0]))
 
 
 def test_relevance_counts_units_and_names_robust_classes(run: Source, shown: dict[str, Section]) -> None:
