@@ -161,7 +161,7 @@ def _panels(figure: Figure, count: int, columns: int, top: float) -> list[Axes]:
     """Axes for so many panels, `columns` in a line, below `top` inches."""
     width, lines = (WIDE - 0.55 - 0.15) / columns, (divmod(index, columns) for index in range(count))
     return [
-        axes_at(figure, 0.55 + column * width, top + line * _PANEL + 0.3, width - 0.45, _PANEL - 0.5)
+        axes_at(figure, 0.55 + column * width, top + line * _PANEL + 0.3, width - 0.62, _PANEL - 0.5)
         for line, column in lines
     ]
 

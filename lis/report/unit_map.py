@@ -75,10 +75,10 @@ def _finding(units: pd.DataFrame, called: bool) -> str:
     """
     if units.empty:
         return "No unit is reached, so that none stands for a label"
-    if not len(column(units, "selectivity_control")):
-        return f"{counted(len(units), 'unit')} in order of what they change"
-    own, control = (share(mean(units, name)) for name in ("selectivity", "selectivity_control"))
-    told = f"The main label has {own} of a unit's change of areas, {control} in random directions"
+    told = f"{counted(len(units), 'unit')} in order of what they change"
+    if len(column(units, "selectivity_control")):
+        own, control = (share(mean(units, name)) for name in _SELECTIVITY)
+        told = f"The main label has {own} of a unit's change of areas, {control} in random directions"
     return told if called else f"{told}; which are reached is undecided"
 
 
