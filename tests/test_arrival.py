@@ -83,7 +83,7 @@ def test_the_table_of_what_arrives_says_what_is_stopped() -> None:
     (drawn,) = arrivals(source(**{"tuning.along": "link"}), [ROW])
     assert drawn.columns[-1] == "beyond" and "it is drawn" in drawn.caption
     assert arrivals(source(), [{"unit": 3}]) == [] and each_arrived(source(), [{"unit": 3}]) == ""
-    assert "3: own 0.30, others 0.50, 40 %, 2.0, 25 %." in each_arrived(source(), [ROW, ROW])
+    assert "3: 0.30, 0.50, 25 %." in each_arrived(source(), [ROW, ROW])
 
 
 def test_the_page_says_which_question_a_picture_answers() -> None:

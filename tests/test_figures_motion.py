@@ -17,7 +17,7 @@ from lis.motion.matching import MOVED, recovered_table
 from lis.report.fields import FieldRow, PathRow, fields, hues, paths, wheel
 from lis.report.matching import errors, recovered
 from lis.report.motion import _finding as motion_heading
-from lis.report.motion import ellipse, movement, parts, unit_colours
+from lis.report.motion import ellipse, movement, parts, surest_first, unit_colours
 from lis.report.style import SERIES, raster, sheet
 
 pytestmark = pytest.mark.usefixtures("page_style")
@@ -182,3 +182,9 @@ def test_the_heading_counts_units_that_move_the_whole_figure_or_says_that_none_d
     assert motion_heading(one) == "1 of 3 units moves the whole figure alike in all samples"
     assert motion_heading(table.assign(q=0.01)) == "3 of 3 units move the whole figure alike in all samples"
     assert motion_heading(table.assign(q=np.nan)) == ""
+
+
+def test_units_with_the_surest_movement_come_first() -> None:
+    table = pd.DataFrame({"name": ["unit 1", "unit 2", "unit 3", "unit 2"]})
+    tuned = pd.DataFrame({"name": ["unit 1", "unit 2", "unit 2"], "q": [0.5, np.nan, 0.01]})
+    assert surest_first(table, tuned)["name"].tolist() == ["unit 2", "unit 2", "unit 1", "unit 3"]

@@ -313,7 +313,11 @@ def test_honesty_splits_units_at_the_null(units: Artifact) -> None:
         expected = where(table, reached=reached)[["reencoded_share", "others"]]
         np.testing.assert_allclose(np.asarray(drawn.get_xydata()), expected, rtol=1e-6)
     np.testing.assert_allclose(dots[-1], table[["reencoded_share", "others"]].mean(), rtol=1e-6)
-    assert f"beyond random mixtures, q ≤ 0.05 ({np.sum(table['selective'])})" in texts(figure)
+    beyond = int(np.sum(table["selective"]))  # only what is drawn has an entry
+    assert (f"beyond random mixtures, q ≤ 0.05 ({beyond})" in texts(figure)) is (beyond > 0)
+    assert f"not beyond random mixtures ({len(table) - beyond})" in texts(figure)
+    one = faithfulness_figure(table.assign(selective=table["unit"] == table["unit"].iloc[0]), 8)
+    assert "beyond random mixtures, q ≤ 0.05 (1)" in texts(one)
     assert sum(patch.get_height() for patch in right.patches) == len(table)  # pyright: ignore[reportAttributeAccessIssue]
     assert len(faithfulness_figure(table, 1).axes) == 1
 
@@ -391,6 +395,9 @@ def test_the_sample_itself_is_framed_and_stays_where_steps_are_left_out() -> Non
     assert patch.get_xy() == pytest.approx((at / MOST, 0)) and len(made.drawn) == MOST
     pixels: Any = axis.images[0].get_array()
     assert pixels[-20, 20].max() == 0 and pixels[-20, -20].min() > 100
+    curve = figure.axes[-1]
+    [dashed] = [line for line in curve.lines if line.get_linestyle() == "--" and line.get_color() == made.colour]
+    assert np.flatnonzero(np.isfinite(np.asarray(dashed.get_ydata(), float))).tolist() == [15, 16]
     assert strip_words([made]) == f"{thinning(17, MOST)}{FRAMED}{VEILED}".strip() and strip_words([row(3)]) == ""
 
 

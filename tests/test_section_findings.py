@@ -70,9 +70,12 @@ def test_a_class_is_kept_beside_random_pairs() -> None:
 
 def test_components_come_back_or_not() -> None:
     offsets = findings.offsets()
-    assert evaluation._returned(offsets) == "Components of W come back within 0.40 sd (the mean of all: 1 sd)"
+    assert evaluation._returned(offsets) == (
+        "The error of a component of W scatters by at most 0.40 sd (of the mean of all: 1 sd)"
+    )
     assert (
-        evaluation._returned(offsets.assign(spread=1.2)) == "Components of W do not come back: they scatter by 1.2 sd"
+        evaluation._returned(offsets.assign(spread=1.2))
+        == "Components of W do not come back: their error scatters by 1.2 sd"
     )
 
 
@@ -114,18 +117,17 @@ def test_the_rank_of_w_is_a_ceiling_where_it_is_known() -> None:
         return link.ceiling(run)
 
     (line,) = told(25)
-    assert "W varies in 25 of its 64 dimensions" in line and "at most 9.8 % arrive on average (rank / units)" in line
+    assert "W varies in 25 of its 64 dimensions" in line
+    assert "If all others were held exactly, at most 9.8 % of a unit's change could be made on average" in line
     assert told(25, 20) == told(0) == told(25, known=False) == []
 
 
 def test_a_path_tells_how_well_a_step_is_known() -> None:
     path = findings.path().iloc[1:].assign(gcv_mse=0.15)
-    assert link._identified(path.assign(mean_step_norm=range(2, 11))) == (
-        "Links that fit as well differ 5.0-fold in a unit's step"
-    )
-    flat = path.assign(mean_step_norm=2.0)
-    assert link._identified(flat) == "Links that fit as well move w equally far"
-    assert link._trained(findings.curve()) == "The validation loss is smallest in epoch 12 of 20"
+    told = link._weakly_identified(path.assign(mean_step_norm=range(2, 11)))
+    assert "move w by between 2.0 and 10 per unit, a factor of 5.0" in told
+    assert "between 2.0 and 2.0 per unit, a factor of 1.0" in link._weakly_identified(path.assign(mean_step_norm=2.0))
+    assert link._trained(findings.curve()) == "The validation loss is smallest in epoch 12 of 20."
 
 
 def test_pictures_show_what_moves_a_unit_or_not() -> None:

@@ -157,7 +157,7 @@ def test_the_first_section_names_the_largest_change_of_area(run: Source, shown: 
     beyond = share(float((column(seen, "p_control") <= 0.05).mean()))
     tests = len(known(seen, "q"))  # 25 directions count no p that is small enough for any of so many
     undecided = "Whether any is larger than random directions cannot be decided with so few random directions (25)"
-    assert undecided in section.lead and f"q ≤ 0.05 of one of {tests:,} tests takes a smaller p" in section.lead
+    assert undecided in section.lead and f"for q ≤ 0.05 one of {tests:,} tests needs p ≤ " in section.lead
     random = "those of random directions"
     assert f"{beyond} lie beyond 95 % of {random}, where chance alone would give 5 %" in section.lead
     decided = tuning._lead(table, "")
@@ -251,8 +251,11 @@ def test_the_map_names_the_commonest_label_and_the_most_selective_branch(
     lead = section.lead
     reached = run.table("unit_statistics", "faithfulness")["reached"].to_numpy(bool)
     counts = pd.Series(run.table("unit_statistics", "map")["label"].to_numpy()[reached]).value_counts()
-    most = f"{counts.iloc[0]} of {reached.sum()} reached units change the {counts.index[0]} most"
-    assert section.finding == most and order._finding(where(run.table("unit_statistics", "map"), unit=-1), True) == (
+    assert f"changes the {counts.index[0]} most ({counts.iloc[0]} of {reached.sum()})" in lead
+    both = where(run.table("unit_statistics", "faithfulness"), reached=True)
+    own, control = (float(column(both, name).mean()) for name in ("selectivity", "selectivity_control"))
+    told = f"The main label has {share(own)} of a unit's change of areas, {share(control)} in random directions"
+    assert section.finding == told and order._finding(where(run.table("unit_statistics", "map"), unit=-1), True) == (
         "No unit is reached, so that none stands for a label"
     )
     shares = {}
@@ -260,7 +263,11 @@ def test_the_map_names_the_commonest_label_and_the_most_selective_branch(
         values = {label: row[label] for label in LABELS if label in row}
         shares[row["cluster"]] = max(values.values()) / sum(values.values())
     best = max(shares, key=lambda name: shares[name])
-    assert f"number {best} (" in lead and f"makes up {share(shares[best])} of its change" in lead
+    named = f"Number {best} (" in lead and f"makes up {share(shares[best])} of its change" in lead
+    assert named is (shares[best] > control)  # none is called selective that is less so than random directions
+    clusters = run.table("unit_statistics", "clusters")
+    alone = clusters.assign(**{label: float(label == LABELS[0]) for label in LABELS if label in clusters})
+    assert "is the most selective" in order._lead(alone, both.assign(label=LABELS[0]))
 
 
 def test_relevance_counts_units_and_names_robust_classes(run: Source, shown: dict[str, Section]) -> None:

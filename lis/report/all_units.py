@@ -12,8 +12,9 @@ import pandas as pd
 from lis.report.claims import callable_units, without_claims
 from lis.report.section import Section, listed, section
 from lis.report.source import Source
-from lis.report.tables import known, records, where
+from lis.report.tables import column, known, records, where
 from lis.report.wording import changed, counted, number, probability, share, words
+from lis.statistics import SIGNIFICANT
 
 FIRST = 8
 """Rows that stand there at first."""
@@ -41,7 +42,8 @@ def all_units(source: Source) -> Section:
     strongest = strongest_by_unit(ranked)
     ordered = table.sort_values(["q_reached", "own"], ascending=[True, False], kind="stable")
     rows = [row | strongest.get(row["unit"], {}) for row in records(ordered)]
-    columns = _arrival(called) | (_parts(called) if strongest else {})
+    significant = bool((column(ranked, "q") <= SIGNIFICANT).any())
+    columns = _arrival(called) | (_parts(called, significant) if strongest else {})
     caption = _ARRIVES + _REACHED * called + _PARTS.format(f"{len(known(ranked, 'q')):,}") * bool(strongest) + _WHERE
     lead = f"{counted(len(table), 'unit')}, a row each{'; those that are reached stand first' * called}."
     only = "reached" if called else ""
@@ -78,14 +80,15 @@ def _arrival(called: bool) -> Columns:
     }
 
 
-def _parts(called: bool) -> Columns:
-    """Columns of what a unit changes; a row without any has dashes."""
+def _parts(called: bool, significant: bool) -> Columns:
+    """Columns of what a unit changes, and whether any change of any unit is significant; a row without has dashes."""
+    strongest = "strongest" + " (none significant)" * (called and not significant)
     q: Columns = {"its q": lambda row: probability(row.get("q", np.nan))}
     return {
         "main part": lambda row: words(row.get("main") or "–"),
         "share": lambda row: number(row["selectivity"], 2),
         "in random": lambda row: number(row["selectivity_control"], 2),
-        "strongest": lambda row: f"{words(row['label'])}, {row['measure']}" if "label" in row else "–",
+        strongest: lambda row: f"{words(row['label'])}, {row['measure']}" if "label" in row else "–",
         "change": lambda row: changed(row["measure"], row["change"]) if "measure" in row else "–",
         **(q if called else {}),
     }

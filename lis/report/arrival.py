@@ -88,15 +88,12 @@ def each_arrived(source: Source, rows: Iterable[Mapping[str, Any]]) -> str:
     units = {row["unit"]: row for row in rows if "own" in row}
     if not units:
         return ""
-    stopped = "beyond" if along(source) == "link" else "stopped"
+    stopped = "beyond" if along(source) == "link" else "stopped at"
     told = [
-        f"{unit}: {arrived(row)}, {share(row['more'])}, {number(row['step_norm'], 2)}, {share(row['beyond'])}"
+        f"{unit}: {number(row['own'], 2)}, {number(row['others'], 2)}, {share(row['beyond'])}"
         for unit, row in units.items()
     ]
-    return (
-        f"What arrives of each unit, in standard deviations (with the share of other units that move more, ‖Δw‖, and "
-        f"the share of samples {stopped} at the 99 % of held-out training samples): {'; '.join(told)}."
-    )
+    return f"What arrives (own and others in standard deviations; samples {stopped} the 99 %): {'; '.join(told)}."
 
 
 def arrivals(source: Source, rows: Iterable[Mapping[str, Any]]) -> list[Table]:
@@ -126,6 +123,18 @@ def arrivals(source: Source, rows: Iterable[Mapping[str, Any]]) -> list[Table]:
 def along(source: Source) -> str:
     """Which way units were moved; the paper's in older runs, which knew no other."""
     return str(source.facts.settings.get("tuning.along", "link"))
+
+
+def dashes(source: Source, beyond: bool) -> str:
+    """What the dashed part of a curve means; nothing where no step of any is beyond."""
+    if not beyond:
+        return ""
+    return "Dashed: beyond them." if along(source) == "link" else "Dashed: stopped, w goes no further."
+
+
+def which_way_here(source: Source) -> str:
+    """The same in a section beside "What arrives"; nothing where the page has that one, which says it."""
+    return "" if source.has("unit_statistics", "faithfulness", "ranking") else which_way(source)
 
 
 def which_way(source: Source) -> str:

@@ -10,7 +10,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lis.report.evolution import TARGET
 from lis.report.marks import DASHED, diagonal, dots, facets, names_down
 from lis.report.section import Picture, Section, by_pair, facts_as_metrics, folded, section
 from lis.report.source import Source
@@ -142,7 +141,7 @@ def posteriors(table: pd.DataFrame, boundary: dict[tuple[str, str, int], float])
     for axis, (origin, target, index) in panels:
         path = where(table, origin=origin, target=target, sample_index=index)
         position, dashed = path["position"], {"color": INK, "linewidth": 1.6, "linestyle": "--"}
-        axis.plot(position, path["classifier_probability"], color=TARGET, linewidth=2, label="classifier")
+        axis.plot(position, path["classifier_probability"], color=PAIRING["cycle"], linewidth=2, label="classifier")
         axis.plot(position, path["bayes_probability"], label="truth (Bayes)", **dashed)
         at = boundary.get((origin, target, int(index)), np.nan)
         if np.isfinite(at):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from lis.report.source import Source
+from lis.report.wording import number
 from lis.statistics import SIGNIFICANT
 from lis.store import Artifact
 
@@ -61,10 +62,11 @@ def undecided(source: Source, family: str) -> str:
     if not callable_units(source) or callable_units(source, family=family):
         return ""
     control = source.json("unit_statistics", "control")
+    tests = control["tails"][family]["tests"]
     return (
         f"Whether any is {_CALLED[family]} cannot be decided with so few random directions ({control['directions']}): "
-        f"that q ≤ 0.05 of one of {control['tails'][family]['tests']:,} tests takes a smaller p than they count "
-        f"({more_directions(source)})."
+        f"for q ≤ {SIGNIFICANT} one of {tests:,} tests needs p ≤ {number(SIGNIFICANT / tests, 1)}, and they tell "
+        f"only p ≥ {number(control['smallest'], 2)} ({more_directions(source)})."
     )
 
 

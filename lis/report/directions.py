@@ -7,13 +7,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lis.report.arrival import along, which_way
+from lis.report.arrival import along, which_way_here
 from lis.report.marks import ring
 from lis.report.section import Picture, Section, Table, folded, means_as_metrics, section
 from lis.report.source import Source
 from lis.report.style import INK, MUTED, SERIES, WIDE, sheet
 from lis.report.tables import column, largest, mean, records, where
-from lis.report.wording import number, share
+from lis.report.wording import number, sentences, share
 
 _FIGURE = (
     "Left: R² of each live unit within classes, of samples that the forward model was not fitted to; 0: no better than "
@@ -44,7 +44,7 @@ def forward_model(source: Source) -> Section:
     r2 = column(units, "r2")
     if not len(ridges):
         finding = "Too few pairs of a class to say how well r follows from w"
-        return Section("Forward model", f"{_UNFITTED} {which_way(source)}", finding=finding)
+        return Section("Forward model", sentences(_UNFITTED, which_way_here(source)), finding=finding)
     if not len(r2):
         return Section(
             "Forward model", "No unit is live, so that nothing is told of r by w.", finding="No unit is live"
@@ -52,10 +52,11 @@ def forward_model(source: Source) -> Section:
     top = largest(units, "r2")
     lead = (
         f"Within classes, w tells {share(float(r2.mean()))} of the variance of a unit (held out, mean over {len(r2)} "
-        f"live units; most, {share(top['r2'])}, of unit {top['unit']}). {which_way(source)}"
+        f"live units; most, {share(top['r2'])}, of unit {top['unit']})."
     )
     low, middle, high = (share(x) for x in np.quantile(r2, [0, 0.5, 1]))
     alt = f"R² of single units spreads from {low} to {high}, half of them above {middle}."
+    lead = sentences(lead, which_way_here(source))
     figure = Picture("forward-model", fits(units, ridges), _FIGURE, data=units, alt=alt, aside=True)
     tables = folded(penalty_table(penalties)) if len(penalties) else []
     notes = [_NOTE] if along(source) != "link" else []

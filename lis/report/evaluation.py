@@ -32,8 +32,8 @@ _DISTANCES = (
     "dot is the mean."
 )
 _COMPONENTS = (
-    "Left: samples in the first components of W, open before and filled after the cycle. Right: mean and spread of the "
-    "difference."
+    "Left: samples in the first components of W, open before and filled after the cycle. Right: the "
+    "difference, its mean over samples (dot) and its standard deviation over them (line)."
 )
 _FIRST = 2
 """Examples of a class that are seen at once."""
@@ -159,8 +159,9 @@ def principal_components(source: Source) -> Section:
     worst = max(records(offsets), key=lambda row: abs(row["offset"]))
     held = share(column(offsets, "explained").sum())
     lead = (
-        f"Along the first {len(offsets)} components of W, which hold {held} of its variance, the cycle is off by at "
-        f"most {number(abs(worst['offset']), 2)} standard deviations on average (component {int(worst['component'])})."
+        f"The first {len(offsets)} components of W hold {held} of its variance. In standard deviations (sd) of a "
+        f"component the error of a sample scatters by {_range(column(offsets, 'spread'))} around its mean, which "
+        f"is off by at most {number(abs(worst['offset']), 2)} (component {int(worst['component'])})."
     )
     table = source.table("evaluation", "components")
     figure = components(table, offsets, source.facts.class_names)
@@ -170,11 +171,17 @@ def principal_components(source: Source) -> Section:
 
 
 def _returned(offsets: pd.DataFrame) -> str:
-    """How near the components come back; the mean of all samples is off by one standard deviation."""
+    """How far the error of single samples scatters; that of the mean of all samples by one standard deviation."""
     spread = float(column(offsets, "spread").max())
     if spread >= 1:
-        return f"Components of W do not come back: they scatter by {number(spread, 2)} sd"
-    return f"Components of W come back within {number(spread, 2)} sd (the mean of all: 1 sd)"
+        return f"Components of W do not come back: their error scatters by {number(spread, 2)} sd"
+    return f"The error of a component of W scatters by at most {number(spread, 2)} sd (of the mean of all: 1 sd)"
+
+
+def _range(values: np.ndarray) -> str:
+    """From the smallest to the largest."""
+    low, high = (number(float(value), 2) for value in (values.min(), values.max()))
+    return low if low == high else f"{low} to {high}"
 
 
 @section(240)
@@ -331,9 +338,9 @@ def _panel(axis: Axes, samples: pd.DataFrame, metric: str, unit: str) -> None:
     for at, (pairing, distances) in enumerate(values.items()):
         eye(axis, distances, at, PAIRING[pairing], log=log)
         if pairing != "cycle" and "cycle" in values and distances.mean() != 0:
-            text = f"cycle is {times(values['cycle'].mean() / distances.mean())}"
-            style = {"ha": "right", "va": "center", "size": 8.5, "color": MUTED}
-            axis.text(1, at + 0.55, text, transform=axis.get_yaxis_transform(), **style)
+            text = f"cycle is\n{times(values['cycle'].mean() / distances.mean())}"
+            style = {"ha": "left", "va": "center", "size": 8.5, "color": MUTED}
+            axis.text(1.01, at + 0.25, text, transform=axis.get_yaxis_transform(), **style)
     low, high = np.quantile(pooled, [0.005, 0.995])
     axis.set_xscale("log" if log else "linear")
     axis.set_xlim((low / 1.2, high * 1.6) if log else (min(0.0, low), high * 1.12 if high > 0 else 1.0))

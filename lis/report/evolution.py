@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lis.report.layouts import mosaic, overlay
-from lis.report.marks import axes_at, bare, padded, picture
+from lis.report.marks import axes_at, bare, note, padded, picture
 from lis.report.noise import named, noise_std
 from lis.report.strips import veiled
 from lis.report.style import INK, MUTED, RULE, WIDE, light_grid, plain
@@ -20,9 +20,9 @@ MOST_NAMED = 5
 """Lines of a panel that have a name and a colour."""
 WITHIN = "#b4bcc5"
 """Lines that do not leave their noise, or are not among those named."""
-TARGET = "#009e73"
-"""The probability of the target, green as in the paper."""
-DISTANCES = {"mse": ("MSE", "#4d4d4d"), "lpips": ("LPIPS", "#8c6d31"), "moco": ("MoCo v2", "#7a5195")}
+TARGET = INK
+"""The probability of the target; no part has this colour."""
+DISTANCES = {"mse": ("MSE", "#0072b2"), "lpips": ("LPIPS", "#8c6d31"), "moco": ("MoCo v2", "#7a5195")}
 """Name and colour of what tells two images apart."""
 _SIDE = 1.05
 """Largest side of an image in inches."""
@@ -130,6 +130,8 @@ def _changes(
         half = min(float(np.median(noises)), (high - low) / 2)
         middle, right = (low + high) / 2, position[-1] + 0.025 * (position[-1] - position[0])
         axis.errorbar(right, middle, half, color=MUTED, capsize=2, elinewidth=1.2, clip_on=False)
+        style = {"size": 7.5, "color": MUTED, "ha": "left", "va": "center", "rotation": 90}
+        note(axis, "noise", (right, middle), (4, 0), annotation_clip=False, **style)
 
 
 def _images(figure: Figure, course: Course, inks: list[str], cell: float) -> None:
@@ -159,7 +161,7 @@ def _panels(figure: Figure, count: int, columns: int, top: float) -> list[Axes]:
     """Axes for so many panels, `columns` in a line, below `top` inches."""
     width, lines = (WIDE - 0.55 - 0.15) / columns, (divmod(index, columns) for index in range(count))
     return [
-        axes_at(figure, 0.55 + column * width, top + line * _PANEL + 0.3, width - 0.45, _PANEL - 0.5)
+        axes_at(figure, 0.55 + column * width, top + line * _PANEL + 0.3, width - 0.62, _PANEL - 0.5)
         for line, column in lines
     ]
 

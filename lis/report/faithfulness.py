@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lis.report.arrival import which_way
 from lis.report.claims import callable_units, decides, undecided, without_claims
 from lis.report.marks import DASHED, above, circle, dots
 from lis.report.section import Picture, Section, means, means_as_metrics, metrics, prefixed, section
@@ -41,11 +42,13 @@ def faithfulness(source: Source) -> Section:
         nothing = "Nothing was measured of what arrives: no unit changed any image."
         return Section("What arrives", nothing, finding="No unit changed any image: nothing arrives")
     labels = len(set(where(ranked, interpreted=True)["label"]))
-    caption = _LEFT + _GREY * called + _RIGHT.format(_RED * called) * (labels > 1)
+    grey, red = (not np.all(table["reached"])), bool(np.any(table["selective"]))
+    caption = _LEFT + _GREY * (called and grey) + _RIGHT.format(_RED * (called and red)) * (labels > 1)
     told = undecided(source, "selective") or _selective(table)
     data = pd.DataFrame(table[[name for name in _DRAWN if name in table]])
     figure = Picture("faithfulness", faithfulness_figure(table, labels), caption, data=data, alt=_alt(table))
-    return Section("What arrives", sentences(_arrives(table), told * (labels > 1)), [figure], finding=_finding(table))
+    lead = sentences(_arrives(table), told * (labels > 1))
+    return Section("What arrives", lead, [figure], notes=[which_way(source)], finding=_finding(table))
 
 
 def _finding(table: pd.DataFrame) -> str:
@@ -152,9 +155,12 @@ def _reencoded_share(axis: Axes, table: pd.DataFrame) -> None:
 def _selectivity(axis: Axes, table: pd.DataFrame, labels: int) -> None:
     table = known(table, "selectivity")
     values, beyond = column(table, "selectivity"), table["selective"].to_numpy(dtype=bool)
-    names = [f"beyond random mixtures, q ≤ 0.05 ({beyond.sum()})", f"not beyond ({(~beyond).sum()})"]
-    bins, colours = np.linspace(1 / labels, 1, _BINS + 1).tolist(), [LINK_RED, PAIRING["random"]]
-    counts, *_ = axis.hist([values[beyond], values[~beyond]], bins, stacked=True, color=colours, label=names)
+    groups = [(values[~beyond], PAIRING["random"], f"not beyond random mixtures ({(~beyond).sum()})")]
+    if beyond.any():
+        groups.insert(0, (values[beyond], LINK_RED, f"beyond random mixtures, q ≤ 0.05 ({beyond.sum()})"))
+    drawn, colours, names = map(list, zip(*groups, strict=True))
+    bins = np.linspace(1 / labels, 1, _BINS + 1).tolist()
+    counts, *_ = axis.hist(drawn, bins, stacked=True, color=colours, label=names)
     axis.axvline(1 / labels, color=MUTED, linewidth=1, linestyle=DASHED)
     axis.set(xlabel="share of the main label in all change of area", ylabel="units")
     axis.set_title("Selectivity", pad=14)

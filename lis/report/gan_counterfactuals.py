@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lis.quantify.measures import MEASURES
-from lis.report.arrival import each_arrived, verdicts, which_way
+from lis.report.arrival import dashes, each_arrived, verdicts, which_way_here
 from lis.report.counterfactuals import ASK, SAID, others_agree, others_say
 from lis.report.leaders import leaders_first
 from lis.report.marks import TWO_SIDED, facets, heat, matrix
@@ -150,7 +150,8 @@ def _units(source: Source, examples: list[dict[str, Any]], tuned: pd.DataFrame) 
     shown = records(tuned)
     told = [verdicts(shown), _UNITS + (_ANSWERED if source.facts.partless else _OUTLINED)]
     told += [strip_words([row for block in blocks for row in block.rows]), each_arrived(source, shown)]
-    caption = sentences(*told, which_way(source))
+    told += [dashes(source, any(any(row.beyond) for block in blocks for row in block.rows))]
+    caption = sentences(*told, which_way_here(source))
     alt = f"Strips of images, a row per unit: {listing([row.name for block in blocks for row in block.rows])}."
     return [Picture("gan-counterfactuals-units", trajectories(blocks), caption, "photo", tuned, alt)]
 

@@ -37,10 +37,12 @@ _CHANGES = (
 _NAME, _BARS_WIDTH, _LABELS = 1.0, 2.5, 1.45
 """Inches of the names at the left, of the bars, and of what stands left of them."""
 _GAP, _HEAD, _FOOT = 0.1, 0.3, 0.32
+_BETWEEN = 0.34
+"""Inches between rows, for the two lines below a picture without heat."""
 _FAINT = 0.2
 """Share of the largest heat of a row below which a picture counts as one without heat."""
 _NOTHING = "grey: little here\nspeaks for the target"
-"""Written into such a picture."""
+"""Written below such a picture."""
 _STRENGTH = 0.62
 """How much of a picture its heat covers where it is largest."""
 
@@ -171,7 +173,7 @@ def gradcam_figure(rows: Sequence[Heatmap], heads: Sequence[str]) -> Figure:
     """
     count, most = len(heads), max(len(row.bars) for row in rows)
     cell = min(1.35, (WIDE - _NAME - _LABELS - _BARS_WIDTH - _GAP) / count)
-    each = max(cell, 0.235 * most) + 0.22
+    each = max(cell, 0.235 * most) + _BETWEEN
     height = _HEAD + each * len(rows) + _FOOT * bool(most)
     figure = Figure(figsize=(WIDE if most else _NAME + count * cell, height))
     for at, row in enumerate(rows):
@@ -187,14 +189,13 @@ def gradcam_figure(rows: Sequence[Heatmap], heads: Sequence[str]) -> Figure:
                 _tell_grey(left, (index + 0.5) / count)
         if most:
             start = _NAME + count * cell + _LABELS
-            right = axes_at(figure, start + _GAP, top, WIDE - start - 0.25, each - 0.22)
+            right = axes_at(figure, start + _GAP, top, WIDE - start - 0.25, each - _BETWEEN)
             _draw_bars(right, row.bars, at == len(rows) - 1)
     return figure
 
 
 def _tell_grey(axis: Axes, x: float) -> None:
-    box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "alpha": 0.85, "linewidth": 0}
-    write(axis, x, 0.04, _NOTHING, size=8, color=INK, ha="center", va="bottom", bbox=box)
+    write(axis, x, -0.02, _NOTHING, size=8, color=MUTED, ha="center", va="top")
 
 
 def _heated(image: np.ndarray, heat: np.ndarray, most: float) -> np.ndarray:

@@ -249,7 +249,7 @@ def draw(picture: Picture, folder: Path) -> Embedded:
     address = _address(picture, image, files)
     width = round(100 * picture.figure.get_figwidth())
     alt = picture.alt or picture.caption
-    return Embedded(list(files), address, width, picture.caption, alt, picture.kind, picture.aside)
+    return Embedded([*files, *picture.others], address, width, picture.caption, alt, picture.kind, picture.aside)
 
 
 def _address(picture: Picture, image: Image.Image, files: Mapping[str, bytes]) -> str:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from lis.report.marks import axes_at, bare, enlarged, note, picture, write
-from lis.report.strips import LEAST, frame, room, thinned, veiled
+from lis.report.strips import LEAST, frame, room, stepped, thinned, veiled
 from lis.report.style import INK, LINK_RED, MUTED, RULE, WIDE, class_colours, link_colour, plain
 from lis.report.wording import number, signed, wrapped
 
@@ -198,7 +198,8 @@ def traversals(blocks: Sequence[Block], class_names: Sequence[str]) -> Figure:
         _write(axis, block, steps * LEAST, rows * LEAST)
         for row, name in enumerate(block.class_names):
             curve = axes_at(figure, right, top + row * LEAST, _CURVE - _CURVE_GAP - _CHANGE, LEAST)
-            _curve(curve, block.probability[row], block.flipped[row], colours[name])
+            beyond = () if block.beyond is None else block.beyond[row]
+            _curve(curve, block.probability[row], block.flipped[row], beyond, colours[name])
             _frame(axis, block, row)
     return figure
 
@@ -233,16 +234,15 @@ def _write(axis: Axes, block: Block, width: float, height: float) -> None:
     axis.annotate("", tip, tail, xycoords="axes fraction", textcoords="axes fraction", arrowprops=arrow)
 
 
-def _curve(axis: Axes, probability: np.ndarray, flipped: np.ndarray, colour: str) -> None:
-    """p over the steps, open dots where the answer has flipped, and the change at the right."""
+def _curve(
+    axis: Axes, probability: np.ndarray, flipped: np.ndarray, beyond: Sequence[bool] | np.ndarray, colour: str
+) -> None:
+    """p over the steps, open dots where the answer flips, dashed where w is beyond, and the change at the right."""
     bare(axis)
     for level in (0.0, 1.0):
         axis.axhline(level, color=RULE, linewidth=0.7)
-    steps = np.arange(len(probability))
-    axis.plot(steps, probability, color=colour)
-    for at, p, open_ in zip(steps, probability, flipped, strict=True):
-        axis.plot(at, p, "o", color="white" if open_ else colour, markeredgecolor=colour, markersize=4.2)
-    axis.set(xlim=(-0.4, steps[-1] + 0.4), ylim=(-0.28, 1.28))
+    stepped(axis, probability, beyond, flipped, colour)
+    axis.set(xlim=(-0.4, len(probability) - 0.6), ylim=(-0.28, 1.28))
     write(axis, 1.06, 0.5, signed(probability[-1] - probability[0]), size=8.5, color=INK, va="center")
 
 

@@ -38,26 +38,21 @@ _TOP = 20
 def fit(source: Source) -> Section:
     """The fit: its size, error against step size along the ridge path, the training curve."""
     facts, figures, notes = source.json("link", "fit"), [], []
-    finding = f"{facts['units']} units are linked to W by {facts['samples']:,} pairs"
+    finding = f"{facts['units']} units are linked to W by {facts['samples']:,} pairs{_seconds(facts)}"
     if source.has("link", "path"):
         table = source.table("link", "path")
         figures.append(Picture("ridge-path", ridge_path(table), _PATH, data=table, alt=_path_alt(table), aside=True))
         notes.append(_weakly_identified(table))
-        finding = _identified(table)
     if source.has("link", "curve"):
         table = source.table("link", "curve")
-        finding = _trained(table)
         curve = training_curve(table)
-        figures.append(Picture("training-curve", curve, _CURVE, data=table, alt=f"{finding}.", aside=True))
+        figures.append(Picture("training-curve", curve, _CURVE, data=table, alt=_trained(table), aside=True))
     return Section("The fit", _fit_lead(source, facts), figures, notes=notes, finding=finding)
 
 
-def _identified(path: pd.DataFrame) -> str:
-    """Whether the error tells how far a unit moves w."""
-    low, high = equally_good(path)
-    if high <= TOLERANCE * low:
-        return "Links that fit as well move w equally far"
-    return f"Links that fit as well differ {number(high / low, 2)}-fold in a unit's step"
+def _seconds(facts: dict[str, Any]) -> str:
+    """How long the fit took; nothing where that is not known."""
+    return f" in {number(facts['seconds'], 2)} s" if "seconds" in facts else ""
 
 
 def _path_alt(path: pd.DataFrame) -> str:
@@ -67,7 +62,7 @@ def _path_alt(path: pd.DataFrame) -> str:
 
 def _trained(curve: pd.DataFrame) -> str:
     best = ends(curve, "validation_loss")[0]
-    return f"The validation loss is smallest in epoch {int(best['epoch'])} of {len(curve)}"
+    return f"The validation loss is smallest in epoch {int(best['epoch'])} of {len(curve)}."
 
 
 def ceiling(source: Source) -> list[str]:
@@ -78,19 +73,19 @@ def ceiling(source: Source) -> list[str]:
     if not 0 < rank < units:
         return []
     return [
-        f"Within classes W varies in {rank} of its {source.facts.w_dim} dimensions. So the {units:,} units can move in "
-        f"no more than {rank} ways of their own: of changes of single units, all others held, at most "
-        f"{share(rank / units)} arrive on average (rank / units), as far as units follow w linearly."
+        f"Within classes W varies in {rank} of its {source.facts.w_dim} dimensions, so that {units:,} units can move "
+        f"in no more than {rank} ways of their own. If all others were held exactly, at most {share(rank / units)} "
+        f"of a unit's change could be made on average (rank / units, as far as units follow w linearly). “What "
+        f"arrives” asks something else: there the other units go along, which is why more arrives."
     ]
 
 
 def _fit_lead(source: Source, facts: dict[str, Any]) -> str:
     link = source.facts.link
     words = f" ({LINKS_IN_WORDS[link]})" if link in LINKS_IN_WORDS else ""
-    time = f" in {number(facts['seconds'], 2)} s" if "seconds" in facts else ""
     details = [
         f"{source.facts.link_label}{words} maps {facts['units']} units to the {facts['w_dim']} dimensions of W",
-        f"fitted to {facts['samples']:,} pairs{time}",
+        f"fitted to {facts['samples']:,} pairs{_seconds(facts)}",
         f"the units span {facts['rank']} dimensions" if facts.get("rank") is not None else "",
         f"ridge {number(facts['ridge'], 2)}" if facts.get("ridge") else "",
         PC_TARGETS.get(facts.get("pc_target") or "", ""),

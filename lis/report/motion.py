@@ -16,7 +16,7 @@ from matplotlib.patches import Ellipse
 from lis.motion.local import enlarged
 from lis.motion.tuned import tuned_units
 from lis.report.animations import motion_names
-from lis.report.arrival import arrivals, verdicts, which_way
+from lis.report.arrival import arrivals, verdicts, which_way_here
 from lis.report.fields import FieldRow, PathRow, fields, paths
 from lis.report.leaders import leaders_first
 from lis.report.marks import ONE_SIDED, dots, heat, matrix, names_down, padded
@@ -30,10 +30,12 @@ from lis.store import Artifact
 
 _TITLE = "What moves"
 _FIELDS = (
-    "A row is one unit, all on one sample. Hue is the direction of a displacement (wheel), the longest is written "
+    "Hue is the direction of a displacement (wheel), the longest is written "
     "below; arrows begin on the figure, the shorter ones are left out. An affine map per step takes out what moves as "
     "a whole; what is then left is local."
 )
+_ROWS = {True: "One unit on one sample. ", False: "A row is one unit, all on one sample. "}
+"""By whether there is a single row."""
 _PATHS = (
     "Where points of the figure go along the range once the movement of the whole is taken out, on a sample that is "
     "typical for the unit; the colour is the activation. Shown are units that move one part more than the others."
@@ -71,7 +73,7 @@ def motion(source: Source) -> Section:
         figures.append(Picture("motion-parts", parts(table, labels), _PARTS, data=table, alt=alt, aside=True))
     told = records(source.table("motion", "arrival")) if source.has("motion", "arrival") else []
     lead = sentences(verdicts(told), _lead(source, tracks, tuned, table))
-    notes = [*_notes(source, tracks), which_way(source)]
+    notes = [*_notes(source, tracks), *filter(None, [which_way_here(source)])]
     return Section(_TITLE, lead, figures, folded(_table(tuned), *arrivals(source, told)), notes, _finding(tuned))
 
 
@@ -90,29 +92,44 @@ def _examples(source: Source) -> list[Picture]:
     """The figures of single units; none where no unit is shown."""
     arrays = source.arrays("motion", "examples")
     rows: dict[str, list[Any]] = {"fields": [], "trajectories": []}
+    gifs = motion_names(source)
     table = source.table("motion", "examples").assign(index=lambda x: range(len(x)))
     if source.has("motion", "arrival"):
         arrived = source.table("motion", "arrival")[["name", "own", "others"]]
-        table = leaders_first(source, table.merge(arrived, on="name", how="left"))
+        table = table.merge(arrived, on="name", how="left")
+        table = leaders_first(source, surest_first(table, source.table("motion", "tuned")))
     for row in records(table):
         rows[row["figure"]].append(_row(row, {name: values[row["index"]] for name, values in arrays.items()}))
     first, others = rows["fields"][:_FIRST], rows["fields"][_FIRST:]
     drawings = [
-        ("motion-fields", fields, first, _FIELDS),
+        ("motion-fields", fields, first, _ROWS[len(first) == 1] + _FIELDS),
         ("motion-fields-more", fields, others, "The other rows of the figure above."),
         ("motion-paths", paths, rows["trajectories"], _PATHS),
     ]
     return [
-        _example(name, draw(lines), [row.name for row in lines], caption, table)
+        _example(name, draw(lines), [row.name for row in lines], caption, table, gifs if draw is paths else ())
         for name, draw, lines, caption in drawings
         if lines
     ]
 
 
-def _example(name: str, figure: Figure, units: list[str], caption: str, table: pd.DataFrame) -> Picture:
-    """A figure of single units; all but the first folds away."""
+def surest_first(table: pd.DataFrame, tuned: pd.DataFrame) -> pd.DataFrame:
+    """Rows of units in the order of the smallest q of their movements: those that are tuned for one come first.
+
+    Args:
+        table: name, several rows per unit.
+        tuned: table "tuned" of the stage "motion": name, q.
+    """
+    smallest = {name: float(column(rows, "q").min(initial=np.inf)) for name, rows in split(tuned, "name").items()}
+    return table.iloc[np.argsort([smallest.get(name, np.inf) for name in table["name"]], kind="stable")]
+
+
+def _example(
+    name: str, figure: Figure, units: list[str], caption: str, table: pd.DataFrame, others: Sequence[str] = ()
+) -> Picture:
+    """A figure of single units, with other files of it; all but the first folds away."""
     alt = f"{caption.split('.')[0]}: {listing(units)}."
-    return Picture(name, figure, caption, "photo", table, alt, aside=name != "motion-fields")
+    return Picture(name, figure, caption, "photo", table, alt, aside=name != "motion-fields", others=others)
 
 
 def _row(row: dict[str, Any], one: dict[str, np.ndarray]) -> FieldRow | PathRow:
@@ -215,8 +232,7 @@ def _notes(source: Source, tracks: pd.DataFrame) -> list[str]:
             f"Without motion, and neither drawn nor counted: {failed} of {len(tracks)} samples of units "
             f"({_reasons(tracks)})."
         )
-    files = motion_names(source)
-    return [*notes, f"As moving pictures, in the folder of the figures: {listing(files)}."] if files else notes
+    return notes
 
 
 def _reasons(tracks: pd.DataFrame) -> str:
@@ -252,6 +268,7 @@ def movement(tracks: pd.DataFrame, tuned: pd.DataFrame) -> Figure:
     height = max(3.2, 0.9 + _ROW * len(units))
     figure, axes = sheet(WIDE, height, 1, 3, width_ratios=(1.55, 1, 1))
     _translation(axes[0, 0], units, colours)
+    figure.legend(fontsize=8, loc="outside upper left", ncols=9, handletextpad=0.3, columnspacing=1.2)
     kinds = ("rotation", "degrees", 0.0), ("scale", "factor", 1.0)
     for axis, (kind, label, still) in zip(axes[0, 1:], kinds, strict=True):
         _samples(axis, units, kind, set(tuned_units(tuned, kind)["name"]), colours)
@@ -283,7 +300,6 @@ def _translation(axis: Axes, units: Mapping[str, pd.DataFrame], colours: dict[st
             axis.plot(*np.median(xy, axis=0), "P", color=colour, markersize=7, markeredgecolor="white", label=name)
     axis.plot([], [], "o", color=_GREY, markersize=4, label="other units")
     axis.set(xlabel="to the right (pixels)", ylabel="downwards (pixels)")
-    axis.legend(fontsize=8, loc="best", handletextpad=0.3)
     light_grid(axis, "both")
 
 

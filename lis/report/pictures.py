@@ -11,22 +11,21 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lis.report.arrival import each_arrived, verdicts, which_way
+from lis.report.arrival import dashes, each_arrived, verdicts, which_way_here
 from lis.report.layouts import mosaic
 from lis.report.marks import axes_at, bare, enlarged, padded, picture, write
 from lis.report.section import Picture
 from lis.report.source import Source, colours, label_names
-from lis.report.strips import FRAMED, LEAST, VEILED, frame, nearest_step, room, thinned, thinning, veiled
+from lis.report.strips import FRAMED, LEAST, VEILED, frame, nearest_step, room, stepped, thinned, thinning, veiled
 from lis.report.style import INK, MUTED, RULE, WIDE, class_colours, plain
 from lis.report.tables import records, split, where
 from lis.report.wording import OTHER_UNITS, changed, number, sentences
 
 HOW_TO_READ = (
-    f"From left to right a unit goes from its smallest to its largest activation. {OTHER_UNITS} (see “What arrives”). "
-    "The label is outlined; the curve is the measure's change from the first image (grey line: none) on one scale per "
-    "block, with the last value at the right and gaps where the label is absent. Of all samples, the one whose change "
-    "is nearest to the unit's mean is shown; units whose change less than half of the samples have are passed over, "
-    "and units whose pictures say little of themselves come last (see “What arrives”)."
+    f"From left to right a unit goes from its smallest to its largest activation. {OTHER_UNITS}. Curve: change of the "
+    "outlined label's measure from the first image (grey line: none), on one scale per block, with gaps where it is "
+    "absent. The sample is the one nearest to the unit's mean change; units whose change less than half of the "
+    "samples have are left out, and those whose pictures say little of themselves come last."
 )
 """Of figures whose rows have an outlined label."""
 THROUGH_CLASSES = ("transfer", "shared")
@@ -63,7 +62,7 @@ def pictured(source: Source, figure: str, name: str, caption: str, aside: bool =
         first = [replace(block, rows=block.rows[:1]) for block in result[:_FIRST]]
         rest = [replace(block, rows=block.rows[1:]) for block in result[:_FIRST]] + result[_FIRST:]
         others = [block for block in rest if block.rows]
-    told = sentences(_arrives(source, first, rows), which_way(source))
+    told = sentences(_arrives(source, first, rows), which_way_here(source))
     pictures = [Picture(name, trajectories(first), f"{caption} {told}", "photo", table, _alt(first), aside)]
     if others:
         more = sentences("The other rows of the figure above.", _arrives(source, others, rows))
@@ -75,7 +74,8 @@ def _arrives(source: Source, blocks: Sequence[Block], table: Sequence[dict[str, 
     """What the frames of a figure mean, and what arrives of its units; `table` has all rows of "pictures"."""
     lines = [row for block in blocks for row in block.rows]
     rows = [row for row in table if row["unit"] in {line.unit for line in lines}]
-    return sentences(verdicts(rows), strip_words(lines), each_arrived(source, rows))
+    beyond = any(any(line.beyond) for line in lines)
+    return sentences(verdicts(rows), strip_words(lines), dashes(source, beyond), each_arrived(source, rows))
 
 
 def _alt(blocks: Sequence[Block]) -> str:
@@ -243,13 +243,13 @@ def outline(axis: Axes, mask: np.ndarray, corner: tuple[float, float], side: flo
 
 
 def _curve(axis: Axes, row: Row, limits: tuple[float, float]) -> None:
-    """Values over the steps with a line at 0, open dots where the answer has flipped, the change at the right."""
+    """Values over the steps with a line at 0, open dots where the answer has flipped, dashed where w is beyond, the
+    change at the right.
+    """
     bare(axis)
     axis.axhline(0, color=RULE, linewidth=0.9)
     steps = np.arange(len(row.curve))
     open_ = np.zeros(len(steps), dtype=bool) if row.flipped is None else row.flipped
-    axis.plot(steps, row.curve, color=row.colour)
-    axis.plot(steps[~open_], row.curve[~open_], "o", color=row.colour, markersize=3.8)
-    axis.plot(steps[open_], row.curve[open_], "o", color="white", markeredgecolor=row.colour, markersize=4.2)
+    stepped(axis, row.curve, row.beyond, open_, row.colour)
     axis.set(xlim=(-0.4, max(steps[-1], 1) + 0.4), ylim=limits)
     write(axis, 1.05, 0.5, row.change, size=8.5, color=INK, va="center")

@@ -60,7 +60,8 @@ def class_relevance(source: Source) -> Section:
     threshold = float(source.facts.settings["unit_statistics.relevant"])
     drawn = relevance_figure(table, source.table("unit_statistics", "relevance_control"), names, threshold)
     called = callable_units(source, family="relevant")
-    caption = _DISTRIBUTION.format(number(threshold, 2), _FILLED * called)
+    filled = called and bool(table["larger"].any())
+    caption = _DISTRIBUTION.format(number(threshold, 2), _FILLED * filled)
     sets = {name: set(where(table, **{"class": name}, relevant=True)["unit"]) for name in names}
     figures = [Picture("relevance", drawn, caption, data=table, alt=_per_class("Relevant units of each class", sets))]
     figures += folded(*_shared_units(sets), *_correlation(source), *_samples(source, table))
@@ -250,7 +251,9 @@ def _units(axis: Axes, table: pd.DataFrame, at: int, colour: str) -> None:
         axis.plot(rows["change"], rows["y"], "o", color=face, markersize=5, markeredgecolor=edge)
     if len(relevant):
         top = largest(relevant, "relevance")
-        marks.note(axis, f"{top['unit']}", (top["change"], top["y"]), (0, 4), va="bottom")
+        right = top["change"] > 0
+        offset, side = ((7, 0), "left") if right else ((-7, 0), "right")
+        marks.note(axis, f"{top['unit']}", (top["change"], top["y"]), offset, ha=side, va="center")
 
 
 def upset(sets: Mapping[str, set[int]]) -> Figure:

@@ -61,6 +61,8 @@ class Picture:
     """Folded away until asked for: a distribution, an overlap, a matrix; never what a finding, a control or a warning
     stands on.
     """
+    others: Sequence[str] = ()
+    """Files of the folder of the figures that the page offers beside it: its moving pictures."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
+from lis.report.marks import DASHED
 from lis.report.style import INK
 
 LEAST = 0.99
@@ -70,6 +71,31 @@ def veiled(image: np.ndarray, beyond: Sequence[bool] | np.ndarray) -> np.ndarray
         return image
     pale = (1 - _PALE) * image.mean(-1, keepdims=True) + _PALE * 255
     return np.where(np.asarray(beyond)[:, None, None, None], pale, image).round().astype(np.uint8)
+
+
+def stepped(
+    axis: Axes,
+    values: np.ndarray,
+    beyond: Sequence[bool] | np.ndarray,
+    hollow: Sequence[bool] | np.ndarray,
+    colour: str,
+) -> None:
+    """A curve over steps, dashed on the way to those that are beyond.
+
+    Args:
+        axis: gets the curve.
+        values: `[t]`, NaN where there is a gap.
+        beyond: `[t]`, or empty: none is.
+        hollow: `[t]`, whose dots are open.
+        colour: of line and dots.
+    """
+    inside = ~np.asarray(beyond, dtype=bool) if len(beyond) else np.ones(len(values), dtype=bool)
+    dashed = ~inside | np.append(~inside[1:], False) | np.insert(~inside[:-1], 0, False)
+    axis.plot(np.where(inside, values, np.nan), color=colour)
+    if not inside.all():
+        axis.plot(np.where(dashed, values, np.nan), color=colour, linestyle=DASHED)
+    for at, (value, open_) in enumerate(zip(values, hollow, strict=True)):
+        axis.plot(at, value, "o", color="white" if open_ else colour, markeredgecolor=colour, markersize=4.2)
 
 
 def frame(axis: Axes, column: int, row: int, columns: int, rows: int) -> None:

@@ -41,9 +41,9 @@ _EVOLUTION = (
 )
 _MASKS = " and their parts"
 _CHANGES = (
-    ", and the change of every part from the original, all on one scale per measure. A part's noise is what "
-    "neighbouring steps differ by, 1.4826 · median |second difference| / √6: bands are ± that of the line, the bar at "
-    f"the right that of the median part. In colour, at most {MOST_NAMED} a panel: parts that change by more than noise "
+    ", and the change of every part from the original, all on one scale per measure. Noise: the spread of "
+    "neighbouring steps about an even change; bands are ± that of the line, the bar at the right that of the median "
+    f"part. In colour, at most {MOST_NAMED} a panel: parts that change by more than noise "
     "alone would in 19 of 20 lines, the largest in units of their noise; thin and grey, and cut off where they leave "
     "the panel: all others; parts that are too small are left out"
 )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lis.report.arrival import arrivals, arrived, verdicts, which_way
+from lis.report.arrival import arrivals, arrived, dashes, verdicts, which_way_here
 from lis.report.layouts import Block, rows_pictured, traversals
 from lis.report.leaders import leaders_first
 from lis.report.section import Picture, Section, Table, metrics, section
@@ -40,8 +40,9 @@ def single_units(source: Source) -> Section:
     answer = answer_factor(ranking)
     blocks = _blocks(source, selected, table, answer)
     known = any(name.startswith(_MOVED) for name in ranking)
-    caption = sentences(_CAPTION + _TRUTH * known + (_ANSWER.format(words(answer)) if answer else ""), _marks(blocks))
-    notes = [_ranked(source, ranking), *_followed(ranking), which_way(source)]
+    told = _CAPTION + _TRUTH * known + (_ANSWER.format(words(answer)) if answer else "")
+    caption = sentences(told, _marks(blocks), dashes(source, _any_beyond(blocks)))
+    notes = [_ranked(source, ranking), *_followed(ranking), *filter(None, [which_way_here(source)])]
     rows = records(selected)
     tables = [_table(source, selected, answer), *arrivals(source, rows)]
     lead = sentences(verdicts(rows), _lead(source, selected, table))
@@ -57,8 +58,11 @@ def _marks(blocks: list[Block]) -> str:
     """What is left out, framed and veiled, for the caption."""
     steps, few = blocks[0].image.shape[1], len(blocks[0].drawn(0))
     framed = any(step is not None for block in blocks for step in block.unperturbed)
-    beyond = any(block.beyond is not None and block.beyond.any() for block in blocks)
-    return (thinning(steps, few) + FRAMED * framed + VEILED * beyond).strip()
+    return (thinning(steps, few) + FRAMED * framed + VEILED * _any_beyond(blocks)).strip()
+
+
+def _any_beyond(blocks: list[Block]) -> bool:
+    return any(block.beyond is not None and bool(block.beyond.any()) for block in blocks)
 
 
 def _alt(blocks: list[Block]) -> str:

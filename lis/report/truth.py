@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from lis.report.marks import ONE_SIDED, TWO_SIDED, diagonal, dots, facets, matrices, padded, write
 from lis.report.section import Picture, Section, Table, crossed, folded, metrics, section
@@ -161,7 +162,8 @@ def _panel(axis: Axes, table: pd.DataFrame, facts: dict[str, Any], colour: str) 
     name = plain(facts["label"]) + ("" if facts["interpreted"] else " (too small)")
     axis.set_title(name, color=colour if facts["interpreted"] else MUTED)
     axis.set(xlim=limits, ylim=limits, aspect="equal")
-    axis.locator_params(nbins=4)
+    for ticks in (axis.xaxis, axis.yaxis):
+        ticks.set_major_locator(MaxNLocator(3))
 
 
 def agreement_figure(table: pd.DataFrame, labels: Sequence[str], measures: Sequence[str]) -> Figure:

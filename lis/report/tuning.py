@@ -36,10 +36,9 @@ _RANKING = (
     "The first {} units of each label's ranking by area: mean log₂ ratio over the samples that have the label (1: "
     "twice as large, −1: half as large) with its 95 % bootstrap interval."
 )
-_CALLED = (
-    "Filled: larger than a random mixture of units (q ≤ 0.05 over all units, labels and measures); open: "
-    "not. Grey: not reached, the unit itself does not move more than by chance, and no meaning is read from it."
-)
+_FILLED = "Filled: larger than a random mixture of units (q ≤ 0.05 over all units, labels and measures); open: not."
+_OPEN = "Open: none is larger than a random mixture of units (q ≤ 0.05 over all units, labels and measures)."
+_GREY = "Grey: not reached, the unit itself does not move more than by chance, and no meaning is read from it."
 _UNDECIDED = "Whether any unit changes a part beyond chance is undecided"
 _MIXTURE = (
     "Control: {} and their opposites move w by {} of what units do ({} within classes; 1: as far). They test whether a "
@@ -72,8 +71,8 @@ def tuned_units(source: Source) -> Section:
     first = min(_FIRST, source.facts.settings["unit_statistics.top"])
     if len(area := where(table, measure="area")):
         left = _left(source.table("unit_statistics", "heads"))
-        caption = sentences(_RANKING.format(first), left, _CALLED * callable_units(source))
         drawn, data = ranking(area, colours(source), first), pd.DataFrame(area[area["rank"] <= first])
+        caption = sentences(_RANKING.format(first), left, _marks(data) * callable_units(source))
         figures.append(Picture("unit-ranking", drawn, caption, data=data, alt=_alt(area)))
     lead = sentences(_lead(table, undecided(source, "larger")), too_few(source))
     notes = [_control(source)] if callable_units(source) else []
@@ -88,6 +87,11 @@ def _finding(table: pd.DataFrame) -> str:
         return f"None of {counted(units, 'unit')} changes a part more than random directions (q ≤ {SIGNIFICANT})"
     verb = "change" if count > 1 else "changes"
     return f"{count:,} of {counted(units, 'unit')} {verb} a part more than random directions (q ≤ {SIGNIFICANT})"
+
+
+def _marks(drawn: pd.DataFrame) -> str:
+    """How the units that are drawn are marked: their fill, and the grey where any is not reached."""
+    return sentences(_FILLED if np.any(drawn["larger"]) else _OPEN, _GREY * (not np.all(drawn["reached"])))
 
 
 def _alt(area: pd.DataFrame) -> str:
@@ -130,7 +134,15 @@ def _control(source: Source) -> str:
     went = (number(facts["length_ratio"], 2), _range(facts["class_ratio"].values()))
     units = counted(len(source.table("unit_statistics", "faithfulness")), "unit")
     told = _MIXTURE.format(counted(facts["directions"], "random direction"), *went)
-    return (told + _SHORT.format(facts["short"], units) * bool(facts["short"]) + _calibrated(source)).rstrip()
+    short = _SHORT.format(facts["short"], units) if facts["short"] and _any_called(source) else ""
+    return (told + short + _calibrated(source)).rstrip()
+
+
+def _any_called(source: Source) -> bool:
+    """Whether any unit is called larger, selective or relevant."""
+    tables = {"ranking": "larger", "faithfulness": "selective", "relevance": "larger"}
+    artifact = source.artifacts["unit_statistics"]
+    return any(bool(np.any(artifact.table(table)[column])) for table, column in tables.items() if artifact.has(table))
 
 
 def _drawn(source: Source) -> str:

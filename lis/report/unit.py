@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 
 from lis.quantify.measures import TOLD
 from lis.report.animations import animation_names
-from lis.report.arrival import arrivals, verdict, which_way
+from lis.report.arrival import arrivals, verdict, which_way_here
 from lis.report.layouts import mosaic, overlay
 from lis.report.marks import bare, picture, write
 from lis.report.section import Picture, Section, Table, section
@@ -107,15 +107,15 @@ def _view(source: Source, stage: str) -> Section:
         else "The probability of each sample's class."
     )
     curve_caption = _COURSES if any(most.values()) else _ANSWERS
+    gifs = animation_names(source, stage)
     pictures = [
-        Picture(stage, traversal, caption, "photo", source.table(stage, "steps"), alt),
+        Picture(stage, traversal, caption, "photo", source.table(stage, "steps"), alt, others=gifs),
         Picture(f"{stage}-curves", curves, curve_caption, data=source.table(stage, "measures"), alt=told),
     ]
     known = {name: np.nan if value is None else value for name, value in facts.items()}
     tables = [_facts_table(facts, arrays), *arrivals(source, [known | {"name": title(facts)}])]
     tables += [_affected_table(most)] if colours else []
-    notes = [which_way(source), *([_NEAR_DEAD] if facts["status"] == "near-dead" else [])]
-    notes.append(f"As moving pictures, in the folder of the figures: {listing(animation_names(source, stage))}.")
+    notes = [*filter(None, [which_way_here(source)]), *([_NEAR_DEAD] if facts["status"] == "near-dead" else [])]
     return Section(title(facts), _lead(source, stage, facts, most), pictures, tables, notes, _finding(facts, most))
 
 

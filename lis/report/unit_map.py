@@ -17,7 +17,7 @@ from lis.report.marks import bare, heat
 from lis.report.section import Picture, Section, section
 from lis.report.source import Source, colours
 from lis.report.style import MUTED, RULE, WIDE, plain, sheet
-from lis.report.tables import column, ends, known, records, where
+from lis.report.tables import column, ends, known, mean, records, where
 from lis.report.wording import counted, share, words
 from lis.units.unit_map import CROWD
 
@@ -36,6 +36,8 @@ _TREE = (
     "of each label in the branches of the tree, numbered; a row with one dark cell is selective for one label, a row "
     "with several entangles them."
 )
+_SELECTIVITY = ("selectivity", "selectivity_control")
+"""Share of the main label in a unit's change of areas, and the same of random directions."""
 _SMALL, _LARGE = 9.0, 70.0
 """Areas in points² of the dots of units with the smallest and the largest change."""
 
@@ -44,14 +46,16 @@ _SMALL, _LARGE = 9.0, 70.0
 def unit_map(source: Source) -> Section:
     """The plane and the tree."""
     units, clusters = source.table("unit_statistics", "map"), source.table("unit_statistics", "clusters")
-    reached = without_claims(source, source.table("unit_statistics", "faithfulness"))[["unit", "reached"]]
-    units, called = units.merge(reached, on="unit"), callable_units(source)
+    arrived = without_claims(source, source.table("unit_statistics", "faithfulness"))
+    arrived = arrived[["unit", "reached", *(name for name in _SELECTIVITY if name in arrived)]]
+    units, called = units.merge(arrived, on="unit"), callable_units(source)
     tree = source.json("unit_statistics", "tree")
     if known(units, "strength").empty:
         return Section(_TITLE, _NOTHING, finding="No label is large enough for a map of units")
     figures, mapped, finding = [], known(units, "x"), _finding(where(units, reached=True), called)
     if len(mapped):
-        drawn, caption = map_figure(mapped, colours(source)), _MAP.format(_PALE * called)
+        pale = called and not np.all(mapped["reached"])
+        drawn, caption = map_figure(mapped, colours(source)), _MAP.format(_PALE * pale)
         data = pd.DataFrame(mapped[["unit", "x", "y", "label", "strength", "reached"]])
         figures.append(Picture("unit-map", drawn, caption, data=data, alt=f"{finding}.", aside=True))
     if len(tree["linkage"]):
@@ -59,16 +63,31 @@ def unit_map(source: Source) -> Section:
         alt = f"{len(clusters)} branches of the tree hold {_sizes(clusters)} units each."
         figures.append(Picture("unit-clusters", drawn, _TREE, data=clusters, alt=alt, aside=True))
     notes = [] if len(mapped) else [_FEW]
-    return Section(_TITLE, _lead(clusters), figures, notes=notes, finding=finding)
+    return Section(_TITLE, _lead(clusters, where(units, reached=True)), figures, notes=notes, finding=finding)
 
 
 def _finding(units: pd.DataFrame, called: bool) -> str:
-    """The label that most units change most, of units that are reached where that could be called."""
+    """How much of a unit's change is that of its main label, beside random directions.
+
+    Args:
+        units: those that are reached where that could be called, else all: selectivity, selectivity_control.
+        called: whether it could.
+    """
     if units.empty:
         return "No unit is reached, so that none stands for a label"
-    counts, whose = units["label"].value_counts(), "reached units" if called else "units"
-    most = f"{int(counts.iloc[0]):,} of {len(units):,} {whose} change the {words(str(counts.index[0]))} most"
-    return most if called else f"{most}; which are reached is undecided"
+    told = f"{counted(len(units), 'unit')} in order of what they change"
+    if len(column(units, "selectivity_control")):
+        own, control = (share(mean(units, name)) for name in _SELECTIVITY)
+        told = f"The main label has {own} of a unit's change of areas, {control} in random directions"
+    return told if called else f"{told}; which are reached is undecided"
+
+
+def _commonest(units: pd.DataFrame) -> str:
+    """The label that most units change most."""
+    counts = units["label"].value_counts()
+    return (
+        f"Most often a unit changes the {words(str(counts.index[0]))} most ({int(counts.iloc[0]):,} of {len(units):,})."
+    )
 
 
 def _sizes(clusters: pd.DataFrame) -> str:
@@ -76,17 +95,20 @@ def _sizes(clusters: pd.DataFrame) -> str:
     return f"{low}" if low == high else f"{low} to {high}"
 
 
-def _lead(clusters: pd.DataFrame) -> str:
-    """The branch that is most selective, and the largest."""
+def _lead(clusters: pd.DataFrame, units: pd.DataFrame) -> str:
+    """The largest branch, the most selective one where it is more so than random directions, the commonest label."""
     vectors = clusters.drop(columns=["cluster", "units", "label"]).to_numpy(dtype=float)
     shares = vectors.max(1) / np.where(vectors.sum(1) > 0, vectors.sum(1), np.inf)
-    best = records(clusters)[int(shares.argmax())]
-    return (
-        f"Of {len(clusters)} branches of the tree of units, number {best['cluster']} "
-        f"({counted(best['units'], 'unit')}) is the most selective: {words(best['label'])} makes up "
-        f"{share(float(shares.max()))} of its change. The largest holds "
-        f"{counted(int(column(clusters, 'units').max()), 'unit')}."
-    )
+    best, control = records(clusters)[int(shares.argmax())], mean(units, "selectivity_control")
+    largest = counted(int(column(clusters, "units").max()), "unit")
+    lead = f"The tree of units has {len(clusters)} branches; the largest holds {largest}."
+    if shares.max() > control:
+        lead += (
+            f" Number {best['cluster']} ({counted(best['units'], 'unit')}) is the most selective: "
+            f"{words(best['label'])} makes up {share(float(shares.max()))} of its change, the main label "
+            f"{share(control)} of that of random directions."
+        )
+    return f"{lead} {_commonest(units)}" if len(units) else lead
 
 
 def map_figure(table: pd.DataFrame, colours: Mapping[str, str]) -> Figure:
