@@ -197,9 +197,11 @@ def what_was_run(source: Source) -> str:
     """Sizes and settings in one line."""
     facts = source.facts
     pairs, seed = facts.settings["pairs.train"], facts.settings["seed"]
+    means = f" ({LINKS_IN_WORDS[facts.link]})" if facts.link in LINKS_IN_WORDS else ""
     return (
-        f"{facts.link_label} from {facts.units:,} units to the {facts.w_dim} dimensions of W, fitted to {pairs:,} "
-        f"images of each of {len(facts.class_names)} classes; seed {seed}."
+        f"The link, {facts.link_label}{means}, maps the classifier's {facts.units:,} units to the {facts.w_dim} "
+        f"dimensions of the generator's code w; fitted to {pairs:,} images of each of {len(facts.class_names)} "
+        f"classes, seed {seed}."
     )
 
 
