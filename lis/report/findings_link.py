@@ -9,9 +9,9 @@ from lis.report.source import Source
 from lis.report.tables import column, split, where
 from lis.report.wording import number, sentences, words
 
-GUESSING = "guessing the mean of all images, or of the class, has R² 0"
+GUESSING = "guessing the mean has R² 0"
 """What R² of a link stands beside."""
-_LINEAR_WORLD = "in this world w is linear in the factors, which favours a linear link"
+_LINEAR_WORLD = "this world's w is linear in its factors, which favours a linear link"
 """What the first finding of part world stands beside, where that holds."""
 OVERFITS = "If it only overfits, link=ridge or more pairs.train help."
 """What to do about a link that explains nothing."""

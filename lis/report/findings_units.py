@@ -18,8 +18,8 @@ _REACHED = "How many units are reached?"
 _STANDS_OUT = "How many units stand out?"
 _CARRY = "Which parts carry the classes?"
 _ARE_REACHED = (
-    "A unit is reached if the image made to move it moves it in the network, more than images made for random "
-    "directions of R, mixtures of units, do."
+    "The image made to move a reached unit moves it in the network, more than images for random directions of R "
+    "(mixtures of units) do."
 )
 _CHANGES = {"larger": "a part", "selective": "mainly one part", "relevant": "the probability of a class"}
 """What a unit that stands out changes, by family of tests."""
@@ -39,8 +39,8 @@ def units_reached(source: Source) -> Finding:
         return Finding(_REACHED, value, sentence, f"none has q ≤ 0.05; {_random(source)}", address)
     own, others, random = (number(mean(units, name), 2) for name in ("own", "others", "own_control"))
     sentence = (
-        f"{_ARE_REACHED} Reached units move by {own} standard deviations (sd), other units meanwhile by {others} sd; "
-        f"{share(mean(units, 'more'))} of the others move more than the unit itself."
+        f"{_ARE_REACHED} Reached units move by {own} standard deviations (sd), other units meanwhile by {others}; "
+        f"{share(mean(units, 'more'))} of the others move more."
     )
     control = f"random directions move the same units by {random} sd; {BY_CHANCE}"
     return Finding(_REACHED, value, sentence, control, address)
@@ -112,8 +112,7 @@ def parts_carry_classes(source: Source) -> Finding | None:
     missing = [name for name in ("larger", "relevant") if not called[name]]
     if missing:
         sentence = (
-            "A part carries classes if the units that change it move the classes more often than other units do. No "
-            f"unit changes {_any_of(missing)} more than random directions do, so that no part can be named."
+            f"No unit changes {_any_of(missing)} more than random directions do, so none links a part to a class."
         )
         return Finding(_CARRY, _of_parts(source, 0), sentence, beside, address)
     reached = where(source.table("unit_statistics", "faithfulness"), reached=True)
@@ -136,7 +135,7 @@ def parts_carry_classes(source: Source) -> Finding | None:
 def _of_parts(source: Source, carrying: int) -> str:
     """How many of the parts that are large enough to be measured carry classes."""
     measured = where(source.table("unit_statistics", "ranking"), interpreted=True)
-    return f"{carrying} of {counted(measured['label'].nunique(), 'part')}"
+    return f"{carrying} of {counted(len(set(measured['label'])), 'part')}"
 
 
 def parts_and_classes(source: Source, relevant: set[int], reached: set[int]) -> pd.DataFrame:
@@ -172,7 +171,7 @@ def _cannot_be_said(source: Source) -> str:
 def _open(called: dict[str, set[int]], decided: list[str]) -> str:
     """Which questions so few random directions leave undecided."""
     asked = [name for name in called if name not in decided]
-    return f"Whether any changes {_any_of(asked)} is undecided: that takes more random directions." * bool(asked)
+    return f"Whether any changes {_any_of(asked)} is undecided." * bool(asked)
 
 
 def _any_of(families: list[str]) -> str:
@@ -196,7 +195,7 @@ def _small_p(source: Source) -> str:
     if tested.empty:
         tested, what = known(source.table("unit_statistics", "relevance"), "p_control"), "class"
     small = share(float((column(tested, "p_control") <= SIGNIFICANT).mean()))
-    return f"of {len(tested):,} tests, a unit on a {what} each, {small} have p ≤ {SIGNIFICANT}, by chance 5 %"
+    return f"of {len(tested):,} tests of a unit on a {what}, {small} have p ≤ {SIGNIFICANT}, by chance 5 %"
 
 
 def _tuned(source: Source) -> int:
