@@ -11,7 +11,7 @@ import pytest
 from helpers import boundary_findings, findings, tuned_findings
 from matplotlib.text import Text
 
-from lis.report.lead import arrived, lead, first_strip
+from lis.report.lead import arrived, first_strip, lead
 from lis.report.leaders import leaders_first
 from lis.report.schematic import median_example
 from lis.report.source import Source
