@@ -54,10 +54,10 @@ def changes_at_the_boundary(source: Source) -> Finding | None:
     first = sum(rank == 1 for rank, _ in ranked)
     value, address = f"{first} of {counted(len(ranked), 'path')}", anchor("Across the decision boundary")
     mean_rank, by_chance = (
-        number(float(np.mean(x)), 2) for x in ([r for r, _ in ranked], [(n + 1) / 2 for _, n in ranked])
+        number(float(np.mean(x)), 3) for x in ([r for r, _ in ranked], [(n + 1) / 2 for _, n in ranked])
     )
     control = (
-        f"by the sharpest change of a part that step ranks {mean_rank} of {steps}{' on average' * (len(ranked) > 1)}, "
+        f"by sharpness the step ranks {mean_rank} of {steps}{' on average' * (len(ranked) > 1)}, "
         f"by chance {by_chance} (p {probability(p_of_ranks(ranked)[0])})"
     )
     match sharpest_at_boundary(sharpest):
@@ -66,13 +66,13 @@ def changes_at_the_boundary(source: Source) -> Finding | None:
             return Finding(_CHANGES, UNDECIDED, told, control, address)
         case False:
             told = (
-                f"Along {paths}, parts change no more sharply in the step in which the classifier's answer turns than "
-                f"elsewhere on the same path; it is the sharpest step on {first}."
+                f"Along {paths}, parts change no more sharply where the classifier's answer turns than elsewhere on "
+                f"the same path; that step is the sharpest on {first}."
             )
             return Finding(_CHANGES, value, told, control, address)
     told = (
-        f"Along {paths}, parts change most sharply in the step in which the classifier's answer turns; it is the "
-        f"sharpest step on {first}."
+        f"Along {paths}, parts change most sharply where the classifier's answer turns; that step is the sharpest on "
+        f"{first}."
     )
     example, part = _sharpest_there(source, sharpest)
     return Finding(_CHANGES, value, f"{told} {example}", control, address, (part,))

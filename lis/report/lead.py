@@ -227,7 +227,7 @@ def _counterfactual(source: Source) -> _Panel | None:
     data = {"picture": "counterfactual", "origin": row["origin"], "target": row["target"], "probability": p[2]}
     title = f"Counterfactual: {plain(arrow(row['origin'], row['target']))}"
     control = f"The answer turns at {share(row['boundary'])} of the way"
-    control += f"; w ends {'beyond' * beyond} where 99 % of held-out samples lie" * ("beyond" in told[at])
+    control += f"; w ends{' beyond' * beyond} where 99 % of held-out samples lie" * ("beyond" in told[at])
     return _Panel(title, draw, rule, data, control)
 
 
