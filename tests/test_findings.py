@@ -64,7 +64,7 @@ def test_reached_units_alone_do_not_stand_out(tmp_path: Path) -> None:
     made = answers(read(tmp_path, unit_statistics=statistics(tmp_path)))
     assert [made[name].value for name in (REACHED, STANDS_OUT, CARRY)] == ["20 of 20", "0 of 20", "0 of 3 parts"]
     assert (
-        "move by 2.0 standard deviations (sd), other units meanwhile by 0.50; 25 % of the others move more."
+        "move by 2.0 standard deviations (sd), others meanwhile by 0.50; 25 % of these move more."
         in made[REACHED].sentence
     )
     assert (

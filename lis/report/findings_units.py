@@ -39,8 +39,8 @@ def units_reached(source: Source) -> Finding:
         return Finding(_REACHED, value, sentence, f"none has q ≤ 0.05; {_random(source)}", address)
     own, others, random = (number(mean(units, name), 2) for name in ("own", "others", "own_control"))
     sentence = (
-        f"{_ARE_REACHED} Reached units move by {own} standard deviations (sd), other units meanwhile by {others}; "
-        f"{share(mean(units, 'more'))} of the others move more."
+        f"{_ARE_REACHED} Reached units move by {own} standard deviations (sd), others meanwhile by {others}; "
+        f"{share(mean(units, 'more'))} of these move more."
     )
     control = f"random directions move the same units by {random} sd; {BY_CHANCE}"
     return Finding(_REACHED, value, sentence, control, address)

@@ -199,7 +199,7 @@ def what_was_run(source: Source) -> str:
     pairs, seed = facts.settings["pairs.train"], facts.settings["seed"]
     means = f" ({LINKS_IN_WORDS[facts.link]})" if facts.link in LINKS_IN_WORDS else ""
     return (
-        f"The link, {facts.link_label}{means}, maps the classifier's {facts.units:,} units to the generator's "
+        f"{facts.link_label}{means} links the classifier's {facts.units:,} units to the generator's "
         f"{facts.w_dim}-dimensional code w. {pairs:,} images of each of {len(facts.class_names)} classes; seed {seed}."
     )
 
