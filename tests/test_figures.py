@@ -70,7 +70,9 @@ def test_figures_leave_no_global_state() -> None:
 
 
 def test_schematic_names_the_models_and_sizes(pictures: tuple[np.ndarray, ...]) -> None:
-    figure = schematic(wiring(in_w="0.19× the MSE", class_kept="class kept: 90 %"), pictures[0][0], pictures[1][0])
+    figure = schematic(
+        wiring(in_w="0.19× the MSE", class_kept="90 % keep\ntheir class"), pictures[0][0], pictures[1][0]
+    )
     written = texts(figure)
     for expected in ("World", r"Net \$x", "link: LR", "40 → 64", "64 dimensions", "40 units", "0.19× the MSE", "90 %"):
         assert expected in written
@@ -79,11 +81,11 @@ def test_schematic_names_the_models_and_sizes(pictures: tuple[np.ndarray, ...]) 
 
 def test_no_label_of_the_schematic_runs_into_a_model(pictures: tuple[np.ndarray, ...]) -> None:
     told = {"in_w": "10.44× the MSE\nof random pairs", "in_image": "10.44× pixel L2\nof random pairs"}
-    figure = schematic(wiring(**told, class_kept="class kept: 99.9 %", rank=25), pictures[0][0], pictures[1][0])
+    figure = schematic(wiring(**told, class_kept="99.9 % keep\ntheir class", rank=25), pictures[0][0], pictures[1][0])
     figure.draw_without_rendering()
     axis = figure.axes[0]
     models = [patch.get_window_extent() for patch in axis.patches if isinstance(patch, Polygon)]
-    labels = [text for text in axis.texts if text.get_text() in (*told.values(), "class kept: 99.9 %")]
+    labels = [text for text in axis.texts if text.get_text() in (*told.values(), "99.9 % keep\ntheir class")]
     assert len(models) == 2 and len(labels) == 3
     assert not any(label.get_window_extent().overlaps(model) for label in labels for model in models)
     assert "25 vary in a class" in texts(figure)

@@ -38,7 +38,7 @@ def answers(run: Source) -> dict[str, Finding]:
 
 REACHED, STANDS_OUT, CARRY = (
     "How many units are reached?",
-    "Which units stand out?",
+    "How many units stand out?",
     "Which parts carry the classes?",
 )
 LINK, TRUE = "Does the link explain?", "Are the measured changes the true ones?"
@@ -47,23 +47,29 @@ CROSS, CHANGES = "Do counterfactuals become the other class?", "What changes at 
 
 def test_a_null_world_reads_as_a_null_result(tmp_path: Path) -> None:
     made = answers(read(tmp_path, unit_statistics=statistics(tmp_path, frozenset())))
-    assert [made[name].value for name in (REACHED, STANDS_OUT, CARRY)] == ["0 of 20", "none", "none"]
-    assert "None does" in made[REACHED].sentence and made[REACHED].control == "q > 0.05, 64 random mixtures"
-    assert made[STANDS_OUT].sentence.startswith("No unit stands out: none changes a part or mainly one part or the")
-    assert "0 % of 120 tests have p ≤ 0.05, by chance 5 %" in made[STANDS_OUT].control
-    assert made[CARRY].sentence.startswith("No part is known to")
+    assert [made[name].value for name in (REACHED, STANDS_OUT, CARRY)] == ["0 of 20", "0 of 20", "0 of 3 parts"]
+    assert "None is" in made[REACHED].sentence and made[REACHED].control == "none has q ≤ 0.05; 64 random directions"
+    assert made[STANDS_OUT].sentence.startswith(
+        "No unit changes a part or mainly one part or the probability of a class more"
+    )
+    assert made[STANDS_OUT].control.startswith(
+        "none has q ≤ 0.05; of 120 tests of a unit on a part, 0 % have p ≤ 0.05, by"
+    )
+    assert made[CARRY].sentence.endswith("so none links a part to a class.")
     told = " ".join(x.sentence + x.control for x in made.values())
     assert not re.search(r"\bunit \d", told) and not any(x.parts for x in made.values())
 
 
 def test_reached_units_alone_do_not_stand_out(tmp_path: Path) -> None:
     made = answers(read(tmp_path, unit_statistics=statistics(tmp_path)))
-    assert made[REACHED].value == "20 of 20" and made[STANDS_OUT].value == made[CARRY].value == "none"
+    assert [made[name].value for name in (REACHED, STANDS_OUT, CARRY)] == ["20 of 20", "0 of 20", "0 of 3 parts"]
     assert (
-        "move by 2.0 of their standard deviations, the other units meanwhile by 0.50; 25 % of" in made[REACHED].sentence
+        "move by 2.0 standard deviations (sd), others meanwhile by 0.50; 25 % of these move more."
+        in made[REACHED].sentence
     )
     assert (
-        made[REACHED].control == "at most 1 of them by chance (q ≤ 0.05); random mixtures move the same units by 0.30"
+        made[REACHED].control == "random directions move the same units by 0.30 sd; about 1 in 20 of them "
+        "would be by chance (q ≤ 0.05)"
     )
 
 
@@ -76,7 +82,8 @@ def test_the_surest_change_of_a_reached_unit_is_named(tmp_path: Path) -> None:
     assert made.value == "3 of 20" and made.parts == ("ear",)
     assert "3 change a part, 1 changes mainly one part and none change the probability of a class," in made.sentence
     assert "The surest: unit 3 changes the area of the ear by +100 % (q 0.010)." in made.sentence
-    assert made.control.startswith("fewer than 1 of them by chance (q ≤ 0.05); 2.5 % of 120 tests have p ≤ 0.05")
+    assert made.control.startswith("about 1 in 20 of them would be by chance (q ≤ 0.05); of 120 tests ")
+    assert "of a unit on a part, 2.5 % have p ≤ 0.05" in made.control
     assert re.findall(r"unit (\d+)", made.sentence) == ["3"]
 
 
@@ -89,7 +96,7 @@ def test_a_class_is_named_where_no_part_changes(tmp_path: Path) -> None:
     ("undecided", "values"),
     [
         (("reached", "larger", "selective", "relevant"), ["undecided"] * 3),
-        (("selective",), ["20 of 20", "none", "none"]),
+        (("selective",), ["20 of 20", "0 of 20", "0 of 3 parts"]),
         (("larger",), ["20 of 20", "undecided", "undecided"]),
         (("larger", "selective", "relevant"), ["20 of 20", "undecided", "undecided"]),
     ],
@@ -100,20 +107,17 @@ def test_undecided_reads_as_undecided(tmp_path: Path, undecided: tuple[str, ...]
     assert [made[name].value for name in (REACHED, STANDS_OUT, CARRY)] == values
     few = [one for one in warnings(run) if "too few random directions" in one.sentence]
     assert len(few) == ("reached" in undecided)
-    if values[1] == "none":
-        assert made[STANDS_OUT].sentence.endswith("too few to say whether any changes mainly one part.")
+    if values[1] == "0 of 20":
+        assert made[STANDS_OUT].sentence.endswith("Whether any changes mainly one part is undecided.")
     elif undecided == ("larger",):
-        assert "none changes mainly one part or the probability" in made[STANDS_OUT].sentence
-        assert "64 random mixtures are too few to say whether any changes a part." in made[STANDS_OUT].sentence
+        assert "No unit changes mainly one part or the probability" in made[STANDS_OUT].sentence
+        assert "Whether any changes a part is undecided" in made[STANDS_OUT].sentence
 
 
 def test_without_parts_only_classes_are_moved(tmp_path: Path) -> None:
     made = answers(read(tmp_path, unit_statistics=statistics(tmp_path, parts=())))
     assert set(made) == {REACHED, STANDS_OUT} and made[STANDS_OUT].anchor == "class-relevance"
-    assert (
-        made[STANDS_OUT].sentence
-        == "No unit stands out: none changes the probability of a class more than random mixtures of units do."
-    )
+    assert made[STANDS_OUT].sentence == "No unit changes the probability of a class more than random directions do."
     only = answers(read(tmp_path, unit_statistics=statistics(tmp_path, parts=("ear",))))
     assert "mainly one part" not in only[STANDS_OUT].sentence
 
@@ -122,7 +126,7 @@ def test_a_part_carries_classes_where_its_units_move_them_more_often_than_others
     larger = {unit: ("ear" if unit < 8 else "leg", "area", 1.0, 0.01) for unit in range(16)}
     run = read(tmp_path, unit_statistics=statistics(tmp_path, larger=larger, relevant=dict.fromkeys(range(8), 0.4)))
     made = answers(run)[CARRY]
-    assert made.value == "ear" and made.parts == ("ear",)
+    assert made.value == "1 of 3 parts" and made.parts == ("ear",)
     assert made.sentence == (
         "Of 8 units that change the ear, 8 also change the probability of a class; of the 12 other reached units 0 do."
     )
@@ -132,14 +136,14 @@ def test_a_part_carries_classes_where_its_units_move_them_more_often_than_others
     np.testing.assert_allclose(table["p"], p)
     np.testing.assert_allclose(table["q"], benjamini_hochberg(np.array(p)))
     assert made.control.startswith("q < 0.001, Fisher's exact test over 2 parts; units change the probability of a")
-    assert made.control.endswith("in 40 % of cases, random mixtures in 5 %")
+    assert made.control.endswith("in 40 % of cases, random directions in 5 %")
 
 
 def test_a_part_whose_units_move_classes_as_often_as_others_carries_none(tmp_path: Path) -> None:
     larger = dict.fromkeys(range(10), ("ear", "area", 1.0, 0.01))
     relevant = dict.fromkeys(range(0, 20, 2), 0.4)
     made = answers(read(tmp_path, unit_statistics=statistics(tmp_path, larger=larger, relevant=relevant)))[CARRY]
-    assert made.value == "none" and "change the classes no more often than others do" in made.sentence
+    assert made.value == "0 of 3 parts" and "change the classes no more often than others do" in made.sentence
     assert (
         "of 10 units that change the ear, 5 also change the probability of a class; of the 10 other reached units 5 do."
         in made.sentence
@@ -160,13 +164,14 @@ def evaluation(root: Path, random: float, within: float) -> Artifact:
     [
         (0.2, 0.3, "R² 0.60", "."),
         (0.2, 0.48, "R² 0.60", "It tells classes apart, and explains nothing within one."),
-        (0.47, 0.5, "no", "That is nothing."),
+        (0.47, 0.5, "R² 0.060", "That is no better than guessing."),
     ],
 )
 def test_a_link_is_held_against_the_means(tmp_path: Path, random: float, within: float, value: str, end: str) -> None:
     run = read(tmp_path, evaluation=evaluation(tmp_path, random, within))
     made = answers(run)[LINK]
-    assert made.value == value and made.sentence.endswith(end) and made.control.startswith("R² 0: guessing the mean")
+    assert ("favours a linear link" in made.control) == (run.facts.known_truth and not run.facts.nonlinear_world)
+    assert made.value == value and made.sentence.endswith(end) and made.control.startswith("guessing the mean has R² 0")
     assert f"with R² {1 - 2 * random:.2g}" in made.sentence.replace("0.060", "0.06").replace("0.60", "0.6")
     assert len(warnings(run)) == (within > 0.45)
 
@@ -195,9 +200,9 @@ def agreement(root: Path, rho: list[float], units: int = 100) -> Artifact:
 def test_measured_and_true_changes_agree_or_not(tmp_path: Path) -> None:
     good = answers(read(tmp_path, truth=agreement(tmp_path, [0.9, 0.8, 0.1])))[TRUE]
     assert good.value == "ρ +0.60" and "agrees between" in good.sentence and good.parts == ("tail",)
-    assert "lowest for the tail (+0.10). The measure that agrees least is the angle (+0.30)." in good.sentence
+    assert "lowest for the tail (+0.10). Least alike: the angle (+0.30)." in good.sentence
     assert good.control.startswith(
-        "ρ 0 by chance, q ≤ 0.05 in 2 of 3 parts; 5.0 of the first 10 units are the same, 1.0"
+        "ρ 0 by chance, q ≤ 0.05 in 2 of 3 parts; 5.0 of the first 10 units agree, by chance 1.0"
     )
     bad = answers(read(tmp_path, truth=agreement(tmp_path, [0.1, -0.9, 0.0])))[TRUE]
     assert "does not agree" in bad.sentence and "q ≤ 0.05 in 0 of 3 parts" in bad.control
@@ -249,14 +254,10 @@ def paths(n: int, sizes: int = 20, crossing: int = 7, sharp: float = 0.0) -> dic
 def test_a_part_that_jumps_where_the_answer_turns(tmp_path: Path) -> None:
     run = read(tmp_path, trajectories=trajectories(tmp_path, paths(2, sharp=9.0), 7))
     made = answers(run)[CHANGES]
-    assert (
-        made.value == "leg"
-        and made.parts == ("leg",)
-        and "most sharply where the classifier's answer turns" in made.sentence
-    )
-    assert "from pug to poodle, the area of the leg by" in made.sentence and made.control.startswith(
-        "p 0.003 (rank of that step"
-    )
+    assert made.value == "2 of 2 paths" and made.parts == ("leg",)
+    assert "most sharply where the classifier's answer turns" in made.sentence
+    assert "from pug to poodle, the area of the leg by" in made.sentence
+    assert made.control.endswith("by sharpness the step ranks 1.00 of 20 on average, by chance 10.5 (p 0.003)")
     assert ranks(sharpest_changes(run)) == [(1, 20), (1, 20)]
 
 
@@ -272,19 +273,23 @@ def test_sharpest_changes_are_those_of_plain_loops(tmp_path: Path) -> None:
 
 def test_parts_that_change_everywhere_alike_are_a_null_result(tmp_path: Path) -> None:
     made = answers(read(tmp_path, trajectories=trajectories(tmp_path, paths(3), 7)))[CHANGES]
-    assert (
-        made.value == "nothing"
-        and "no more sharply where the classifier's answer turns than elsewhere" in made.sentence
-    )
+    assert re.fullmatch("[012] of 3 paths", made.value) and made.parts == ()
+    assert "no more sharply where the classifier's answer turns than elsewhere" in made.sentence
+    assert "The sharpest" not in made.sentence
 
 
 def test_too_few_steps_say_nothing_of_the_boundary(tmp_path: Path) -> None:
     made = answers(read(tmp_path, trajectories=trajectories(tmp_path, paths(1, 9, sharp=9.0), 7)))[CHANGES]
-    assert made.value == "undecided" and made.sentence.startswith("Too few steps along 1 counterfactual")
+    assert made.value == "undecided" and made.sentence.startswith("Too few steps along 1 counterfactual path")
 
 
 def test_parts_that_are_too_small_do_not_speak(tmp_path: Path) -> None:
-    run = read(tmp_path, trajectories=trajectories(tmp_path, paths(2, sharp=9.0), 7, small="leg"))
+    curves = paths(2, sharp=9.0)
+    run = read(tmp_path / "leg", trajectories=trajectories(tmp_path / "leg", curves, 7, small="leg"))
+    alone = answers(run)[CHANGES]
+    assert alone.parts == () and "no more sharply" in alone.sentence
+    both = {name: curve[[1, 1]] for name, curve in curves.items()}
+    run = read(tmp_path / "ear", trajectories=trajectories(tmp_path / "ear", both, 7, small="leg"))
     assert answers(run)[CHANGES].parts == ("ear",)
 
 

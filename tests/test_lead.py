@@ -11,7 +11,7 @@ import pytest
 from helpers import boundary_findings, findings, tuned_findings
 from matplotlib.text import Text
 
-from lis.report.lead import arrived, lead, standing_out
+from lis.report.lead import arrived, first_strip, lead
 from lis.report.leaders import leaders_first
 from lis.report.schematic import median_example
 from lis.report.source import Source
@@ -76,9 +76,9 @@ def test_it_has_room_for_the_first_screen_and_readable_type(run: Source, tmp_pat
 def test_a_unit_that_is_not_reached_or_outmoved_is_never_shown(run: Source, tmp_path: Path) -> None:
     pictured = where(run.table("pictures", "pictures"), step=0)
     units = sorted(set(pictured[pictured["label"] != ""]["unit"]))
-    assert standing_out(reached(run, tmp_path / "none", lambda unit: unit < 0)) is None
+    assert first_strip(reached(run, tmp_path / "none", lambda unit: unit < 0)) is None
     for unit in units:
-        chosen = standing_out(reached(run, tmp_path / str(unit), lambda of, unit=unit: of == unit))
+        chosen = first_strip(reached(run, tmp_path / str(unit), lambda of, unit=unit: of == unit))
         own = where(pictured, unit=unit)[["own", "others"]].iloc[0]
         if own["others"] >= abs(own["own"]):
             assert chosen is None
@@ -93,9 +93,9 @@ def test_without_a_unit_that_is_fit_the_picture_says_so(run: Source, tmp_path: P
     assert "No unit is shown" in made.caption and not any(text.startswith("Unit ") for text in written(none))
 
 
-def test_a_unit_beyond_random_mixtures_comes_first(run: Source, tmp_path: Path) -> None:
+def test_a_unit_beyond_random_directions_comes_first(run: Source, tmp_path: Path) -> None:
     everyone = reached(run, tmp_path / "all", lambda unit: unit >= 0)
-    first = standing_out(everyone)
+    first = first_strip(everyone)
     assert first is not None
     pictured = where(run.table("pictures", "pictures"), step=0)
     told = [row for row in records(pictured) if row["measure"] in ("area", "luminance", "entropy")]
@@ -105,8 +105,25 @@ def test_a_unit_beyond_random_mixtures_comes_first(run: Source, tmp_path: Path) 
         chosen = (table["unit"] == other["unit"]) & (table["label"] == other["label"])
         return table.assign(larger=chosen & (table["measure"] == other["measure"]), reached=True)
 
-    changed = standing_out(with_tables(run, tmp_path / "larger", "unit_statistics", ranking=larger))
+    changed = first_strip(with_tables(run, tmp_path / "larger", "unit_statistics", ranking=larger))
     assert changed is not None and changed["unit"] == other["unit"] and changed["larger"]
+
+
+def test_without_one_it_is_the_first_strip_and_the_null_is_in_bold(run: Source, tmp_path: Path) -> None:
+    null = with_tables(run, tmp_path, "unit_statistics", ranking=lambda x: x.assign(reached=True, larger=False))
+    chosen, pictured = first_strip(null), where(run.table("pictures", "pictures"), step=0)
+    assert chosen is not None
+    ranked = where(run.table("unit_statistics", "ranking"), interpreted=True)
+    keys = ["unit", "label", "measure"]
+    sound = [
+        row
+        for row in records(pictured.merge(ranked[keys], on=keys).sort_values("row"))
+        if row["measure"] in ("area", "luminance", "entropy") and abs(row["own"]) > row["others"]
+    ]
+    assert chosen["row"] == sound[0]["row"]
+    made = lead(null)
+    assert made is not None and f"Unit {chosen['unit']} tuned: no more than random directions do" in written(null)
+    assert any(text.startswith(f"{chosen['measure'].title()} of the ") for text in written(null))
 
 
 def test_the_counterfactual_is_one_that_arrived(run: Source, tmp_path: Path) -> None:

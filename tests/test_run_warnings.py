@@ -58,6 +58,7 @@ def test_images_beyond_the_training_samples_are_warned_of(tmp_path: Path, along:
     ctx = make_ctx(tmp_path, CLASSES)
     ctx.config.tuning.along = along
     made = warned(source(ctx, {"unit_statistics": statistics(tmp_path, beyond=beyond)}))
+    assert not any(one.minor for one in made)
     assert len(made) == told and all("In 60 % of the samples the last image" in one.sentence for one in made)
 
 
@@ -74,7 +75,7 @@ def test_lpips_is_missed_where_it_was_asked_for_and_could_be_had(
     ctx, reason = make_ctx(tmp_path, CLASSES), "its weights alex.pth are missing; put the file there"
     ctx.config.evaluation.lpips, ctx.generator.resolution = asked, resolution
     made = warned(source(ctx, {"evaluation": artifact(tmp_path, "evaluation", "", left_out={"lpips": reason})}))
-    assert len(made) == told
+    assert len(made) == told and all(one.minor for one in made)
     assert all(one.sentence.endswith("its weights alex.pth are missing.") for one in made)
     assert all(one.remedy == "Put the file there." for one in made)
     assert warned(source(ctx, {"evaluation": artifact(tmp_path, "evaluation", "none", left_out={"moco": "no"})})) == []

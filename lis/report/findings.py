@@ -22,6 +22,8 @@ WARNINGS: dict[str, dict[int, Rule[Warned]]] = {"run": {}, "comparison": {}}
 """The same of warnings."""
 UNDECIDED = "undecided"
 """Value of a finding where nothing could be called, whatever there is."""
+BY_CHANCE = f"about 1 in {1 / SIGNIFICANT:.0f} of them would be by chance (q ≤ {SIGNIFICANT})"
+"""What q of things that are called says: an expectation."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,11 @@ class Finding:
     question: str
     """As a reader asks it: "How many units are reached?"."""
     value: str
-    """The number, in large type: "46 of 256"; "none" where nothing stands out."""
+    """The number, in large type: "46 of 256", "0 of 256" where nothing stands out; else `UNDECIDED`."""
     sentence: str
     """What was found; a null result is told as one."""
     control: str
-    """What the number stands beside, with its q where it was tested: "about 2 by chance (q ≤ 0.05)"."""
+    """What the number stands beside, with its q where it was tested: "R² 0 by guessing the mean"."""
     anchor: str
     """Address of the section that shows it (`lis.report.section.anchor`)."""
     parts: tuple[str, ...] = ()
@@ -50,6 +52,8 @@ class Warned:
     remedy: str
     anchor: str
     """Address of the section that shows it; empty: none does."""
+    minor: bool = False
+    """Whether it is about the installation, and no finding is doubted for it."""
 
 
 def finding(order: int, stage: str = "", *names: str, page: str = "run") -> Callable[[Rule[Finding]], Rule[Finding]]:
@@ -96,15 +100,3 @@ def warnings(source: Any, page: str = "run") -> list[Warned]:
     """Every warning that there is, in the same way."""
     discover()
     return [made for _, make in sorted(WARNINGS[page].items()) if (made := make(source)) is not None]
-
-
-def by_chance(called: int) -> str:
-    """How many of the things that are called at q ≤ 0.05 are expected to be none.
-
-    Example:
-        >>> by_chance(46), by_chance(3)
-        ('at most 2 of them by chance (q ≤ 0.05)', 'fewer than 1 of them by chance (q ≤ 0.05)')
-    """
-    expected = SIGNIFICANT * called
-    count = f"at most {expected:.0f}" if expected >= 1 else "fewer than 1"
-    return f"{count} of them by chance (q ≤ 0.05)"

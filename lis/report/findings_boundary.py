@@ -47,40 +47,63 @@ def counterfactuals_cross(source: Source) -> Finding:
 @finding(55, "trajectories", "trajectories", "measures", "jumps")
 def changes_at_the_boundary(source: Source) -> Finding | None:
     """Whether the step across the boundary has the sharpest change of a part, and of which."""
-    sharpest, jumps = sharpest_changes(source), _told(source)
+    sharpest = sharpest_changes(source)
+    if not (ranked := ranks(sharpest)):
+        return None
+    steps, paths = len(set(sharpest["step"])), counted(len(ranked), "counterfactual path")
+    first = sum(rank == 1 for rank, _ in ranked)
+    value, address = f"{first} of {counted(len(ranked), 'path')}", anchor("Across the decision boundary")
+    mean_rank, by_chance = (
+        number(float(np.mean(x)), 3) for x in ([r for r, _ in ranked], [(n + 1) / 2 for _, n in ranked])
+    )
+    control = (
+        f"by sharpness the step ranks {mean_rank} of {steps}{' on average' * (len(ranked) > 1)}, "
+        f"by chance {by_chance} (p {probability(p_of_ranks(ranked)[0])})"
+    )
+    match sharpest_at_boundary(sharpest):
+        case None:
+            told = f"Too few steps along {paths} to say whether parts change most where the classifier's answer turns."
+            return Finding(_CHANGES, UNDECIDED, told, control, address)
+        case False:
+            told = (
+                f"Along {paths}, parts change no more sharply where the classifier's answer turns than elsewhere on "
+                f"the same path; that step is the sharpest on {first}."
+            )
+            return Finding(_CHANGES, value, told, control, address)
+    told = (
+        f"Along {paths}, parts change most sharply where the classifier's answer turns; that step is the sharpest on "
+        f"{first}."
+    )
+    example, part = _sharpest_there(source, sharpest)
+    return Finding(_CHANGES, value, f"{told} {example}", control, address, (part,))
+
+
+def sharpest_at_boundary(sharpest: pd.DataFrame) -> bool | None:
+    """Whether parts change more sharply in the step across the boundary than elsewhere on the path (p ≤ 0.05).
+
+    Args:
+        sharpest: as `sharpest_changes` returns.
+
+    Returns:
+        None: no step crosses, or there are too few steps for any p so small.
+    """
     if not (ranked := ranks(sharpest)):
         return None
     p, smallest = p_of_ranks(ranked)
-    row = records(jumps.sort_values("score", ascending=False, kind="stable"))[0]
+    return p <= SIGNIFICANT if smallest <= SIGNIFICANT else None
+
+
+def _sharpest_there(source: Source, sharpest: pd.DataFrame) -> tuple[str, str]:
+    """The sharpest change in a step across the boundary, beside the sharpest elsewhere on its path; and its part."""
+    row = records(_told(source).sort_values("score", ascending=False, kind="stable"))[0]
     path = records(where(source.table("trajectories", "trajectories"), trajectory=row["trajectory"]))[0]
-    steps = len(set(sharpest["step"]))
-    change = (
-        f"from {words(path['origin'])} to {words(path['target'])}, the {row['measure']} of the {words(row['label'])} "
-        f"by {changed(row['measure'], row['jump'])}"
-    )
     elsewhere = column(where(sharpest, trajectory=row["trajectory"], crosses=False), "score")
-    control = (
-        f"p {probability(p)} (rank of that step among {steps}); the change is {number(row['score'], 2)} times its mean "
-        f"step, the sharpest elsewhere {number(elsewhere.max(initial=0.0), 2)} times"
+    sentence = (
+        f"The sharpest: from {words(path['origin'])} to {words(path['target'])}, the {row['measure']} of the "
+        f"{words(row['label'])} by {changed(row['measure'], row['jump'])}, {number(row['score'], 2)} times its mean "
+        f"step (of any part elsewhere on that path at most {number(elsewhere.max(initial=0.0), 2)} times)."
     )
-    paths = counted(len(ranked), "counterfactual")
-    if smallest > SIGNIFICANT:
-        value, told = (
-            UNDECIDED,
-            f"Too few steps along {paths} to say whether parts change most where the classifier's answer turns",
-        )
-    elif p > SIGNIFICANT:
-        value, told = (
-            "nothing",
-            f"Along {paths}, parts change no more sharply where the classifier's answer turns than elsewhere",
-        )
-    else:
-        value, told = (
-            words(row["label"]),
-            f"Along {paths}, parts change most sharply where the classifier's answer turns",
-        )
-    sentence = f"{told}. The sharpest change there: {change}."
-    return Finding(_CHANGES, value, sentence, control, anchor("Across the decision boundary"), (row["label"],))
+    return sentence, row["label"]
 
 
 def _told(source: Source) -> pd.DataFrame:

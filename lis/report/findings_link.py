@@ -9,8 +9,10 @@ from lis.report.source import Source
 from lis.report.tables import column, split, where
 from lis.report.wording import number, sentences, words
 
-GUESSING = "R² 0: guessing the mean of all images, or of the class"
+GUESSING = "guessing the mean has R² 0"
 """What R² of a link stands beside."""
+_LINEAR_WORLD = "this world's w is linear in its factors, which favours a linear link"
+"""What the first finding of part world stands beside, where that holds."""
 OVERFITS = "If it only overfits, link=ridge or more pairs.train help."
 """What to do about a link that explains nothing."""
 
@@ -29,15 +31,16 @@ def link_explains(source: Source) -> Finding | None:
         f"On {int(row['n']):,} new images the link predicts the generator's code w from the classifier's activations "
         f"with R² {number(overall, 2)}; within a class, with R² {number(within, 2)}{least}."
     )
-    value = f"R² {number(overall, 2)}" if overall > EXPLAINS else "no"
+    linear = source.facts.known_truth and not source.facts.nonlinear_world
+    control = f"{GUESSING}; {_LINEAR_WORLD}" if linear else GUESSING
     sentence = sentences(told, _null(overall, within))
-    return Finding("Does the link explain?", value, sentence, GUESSING, anchor("Distances"))
+    return Finding("Does the link explain?", f"R² {number(overall, 2)}", sentence, control, anchor("Distances"))
 
 
 def _null(overall: float, within: float) -> str:
     """That a link explains nothing, or nothing beyond the class; empty where it does."""
     if overall <= EXPLAINS:
-        return "That is nothing."
+        return "That is no better than guessing."
     return "It tells classes apart, and explains nothing within one." if within <= EXPLAINS else ""
 
 

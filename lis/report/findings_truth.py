@@ -30,15 +30,15 @@ def changes_are_true(source: Source) -> Finding | None:
     alike, units = int(((q <= SIGNIFICANT) & (rho > 0)).sum()), int(worst["units"])
     several = len(first) > 1
     told = (
-        f"How much {counted(units, 'unit')} change the {'area' if measure == 'extent' else measure} of each part "
-        f"{'agrees' if alike else 'does not agree'} between the segmenter and the exact masks: Spearman's ρ "
-        f"{signed(rho.mean())}"
+        f"The order of {counted(units, 'unit')} by how much they change the "
+        f"{'area' if measure == 'extent' else measure} of a part {'agrees' if alike else 'does not agree'} between the "
+        f"segmenter, a network that marks parts, and the exact masks: Spearman's ρ {signed(rho.mean())}"
     )
     lowest = f" on average, lowest for the {words(worst['label'])} ({signed(worst['spearman'])})" if several else ""
     head = min(HEAD, units)
     control = (
         f"ρ 0 by chance, q ≤ 0.05 in {alike} of {counted(len(first), 'part')}; {number(mean(first, 'overlap'), 2)} of "
-        f"the first {head} units are the same, {number(head**2 / units, 2)} by chance"
+        f"the first {head} units agree, by chance {number(head**2 / units, 2)}"
     )
     sentence, address = f"{told}{lowest}.{_least_alike(table, measure)}", anchor("Measured and true changes")
     return Finding(_QUESTION, f"ρ {signed(rho.mean())}", sentence, control, address, (worst["label"],) * several)
@@ -61,4 +61,4 @@ def _least_alike(table: pd.DataFrame, first: str) -> str:
     if not measures:
         return ""
     worst = min(measures, key=lambda name: mean(where(table, measure=name), "spearman"))
-    return f" The measure that agrees least is the {worst} ({signed(mean(where(table, measure=worst), 'spearman'))})."
+    return f" Least alike: the {worst} ({signed(mean(where(table, measure=worst), 'spearman'))})."

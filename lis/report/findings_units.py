@@ -7,7 +7,7 @@ import pandas as pd
 from scipy.stats import fisher_exact
 
 from lis.report.claims import callable_units
-from lis.report.findings import UNDECIDED, Finding, by_chance, finding
+from lis.report.findings import BY_CHANCE, UNDECIDED, Finding, finding
 from lis.report.section import anchor
 from lis.report.source import Source
 from lis.report.tables import column, known, mean, records, where
@@ -15,11 +15,11 @@ from lis.report.wording import changed, counted, listing, number, probability, s
 from lis.statistics import SIGNIFICANT, benjamini_hochberg
 
 _REACHED = "How many units are reached?"
-_STANDS_OUT = "Which units stand out?"
+_STANDS_OUT = "How many units stand out?"
 _CARRY = "Which parts carry the classes?"
 _ARE_REACHED = (
-    "Reached units respond in the network to the image made to move them, more than to images of random mixtures of "
-    "units."
+    "The image made to move a reached unit moves it in the network, more than images for random directions of R "
+    "(mixtures of units) do."
 )
 _CHANGES = {"larger": "a part", "selective": "mainly one part", "relevant": "the probability of a class"}
 """What a unit that stands out changes, by family of tests."""
@@ -30,44 +30,43 @@ def units_reached(source: Source) -> Finding:
     """How many of the tuned units are reached, and what else moves with them."""
     address = anchor("What arrives")
     if not callable_units(source):
-        return Finding(_REACHED, UNDECIDED, _cannot_be_said(source), _mixtures(source), address)
+        return Finding(_REACHED, UNDECIDED, _cannot_be_said(source), _random(source), address)
     table = source.table("unit_statistics", "faithfulness")
     units = where(table, reached=True)
     value = f"{len(units):,} of {len(table):,}"
     if units.empty:
-        sentence = f"{_ARE_REACHED} None does, so that no meaning is read from any."
-        return Finding(_REACHED, value, sentence, f"q > 0.05, {_mixtures(source)}", address)
+        sentence = f"{_ARE_REACHED} None is, so that no meaning is read from any."
+        return Finding(_REACHED, value, sentence, f"none has q ≤ 0.05; {_random(source)}", address)
     own, others, random = (number(mean(units, name), 2) for name in ("own", "others", "own_control"))
     sentence = (
-        f"{_ARE_REACHED} They move by {own} of their standard deviations, the other units meanwhile by {others}; "
+        f"{_ARE_REACHED} Reached units move by {own} standard deviations (sd), others meanwhile by {others}; "
         f"{share(mean(units, 'more'))} of these move more."
     )
-    control = f"{by_chance(len(units))}; random mixtures move the same units by {random}"
+    control = f"random directions move the same units by {random} sd; {BY_CHANCE}"
     return Finding(_REACHED, value, sentence, control, address)
 
 
 @finding(30, "unit_statistics", "ranking", "faithfulness", "relevance", "control")
 def units_stand_out(source: Source) -> Finding:
-    """How many reached units do more than random mixtures of units, and the change that is surest."""
+    """How many reached units do more than random directions, and the change that is surest."""
     called = units_called(source)
     address = anchor("What units change" if "larger" in called else "Class relevance")
     decided = [name for name in called if callable_units(source, family=name)]
     if not decided:
-        return Finding(_STANDS_OUT, UNDECIDED, _cannot_be_said(source), _mixtures(source), address)
+        return Finding(_STANDS_OUT, UNDECIDED, _cannot_be_said(source), _random(source), address)
     units = set[int]().union(*called.values())
-    beside = f"{_small_p(source)}; {_mixtures(source)}"
+    count, beside = f"{len(units):,} of {_tuned(source):,}", f"{_small_p(source)}; {_random(source)}"
     if not units:
-        value = "none" if decided[0] == next(iter(called)) else UNDECIDED
-        told = f"No unit stands out: none changes {_any_of(decided)} more than random mixtures of units do."
-        return Finding(
-            _STANDS_OUT, value, sentences(told, _open(source, called, decided)), f"q > 0.05; {beside}", address
+        value = count if decided[0] == next(iter(called)) else UNDECIDED
+        sentence = sentences(
+            f"No unit changes {_any_of(decided)} more than random directions do.", _open(called, decided)
         )
+        return Finding(_STANDS_OUT, value, sentence, f"none has q ≤ 0.05; {beside}", address)
     strongest, parts = _surest(source)
     counts = listing([_count(len(called[name]), _CHANGES[name]) for name in decided])
-    told = f"Of the reached units, {counts}, more than random mixtures of units do."
-    control = f"{by_chance(len(units))}; {beside}"
-    sentence = sentences(told, strongest, _open(source, called, decided))
-    return Finding(_STANDS_OUT, f"{len(units):,} of {_tuned(source):,}", sentence, control, address, parts)
+    told = f"Of the reached units, {counts}, more than random directions do."
+    sentence = sentences(told, strongest, _open(called, decided))
+    return Finding(_STANDS_OUT, count, sentence, f"{BY_CHANCE}; {beside}", address, parts)
 
 
 def units_called(source: Source) -> dict[str, set[int]]:
@@ -113,9 +112,9 @@ def parts_carry_classes(source: Source) -> Finding | None:
     missing = [name for name in ("larger", "relevant") if not called[name]]
     if missing:
         sentence = (
-            f"No part is known to: no single unit changes {_any_of(missing)} more than random mixtures of units do."
+            f"No unit changes {_any_of(missing)} more than random directions do, so none links a part to a class."
         )
-        return Finding(_CARRY, "none", sentence, beside, address)
+        return Finding(_CARRY, _of_parts(source, 0), sentence, beside, address)
     reached = where(source.table("unit_statistics", "faithfulness"), reached=True)
     tested = records(parts_and_classes(source, called["relevant"], set(reached["unit"].tolist())))
     carrying = [row["label"] for row in tested if row["q"] <= SIGNIFICANT]
@@ -129,8 +128,14 @@ def parts_carry_classes(source: Source) -> Finding | None:
         also = f" The same holds of {listing([words(label) for label in carrying[1:]])}." * (len(carrying) > 1)
         told = f"O{counts[1:]}{also}"
     control = f"q {probability(best['q'])}, Fisher's exact test over {counted(len(tested), 'part')}; {beside}"
-    value = words(carrying[0]) if carrying else "none"
+    value = _of_parts(source, len(carrying))
     return Finding(_CARRY, value, told, control, address, tuple(carrying or [best["label"]]))
+
+
+def _of_parts(source: Source, carrying: int) -> str:
+    """How many of the parts that are large enough to be measured carry classes."""
+    measured = where(source.table("unit_statistics", "ranking"), interpreted=True)
+    return f"{carrying} of {counted(len(set(measured['label'])), 'part')}"
 
 
 def parts_and_classes(source: Source, relevant: set[int], reached: set[int]) -> pd.DataFrame:
@@ -160,13 +165,13 @@ def parts_and_classes(source: Source, relevant: set[int], reached: set[int]) -> 
 
 def _cannot_be_said(source: Source) -> str:
     """That there are too few random directions; the warning says so too, with the remedy."""
-    return f"That cannot be told from chance with so few random mixtures of units: {_directions(source)}."
+    return f"That cannot be told from chance with only {_random(source)} of R (mixtures of units)."
 
 
-def _open(source: Source, called: dict[str, set[int]], decided: list[str]) -> str:
+def _open(called: dict[str, set[int]], decided: list[str]) -> str:
     """Which questions so few random directions leave undecided."""
     asked = [name for name in called if name not in decided]
-    return f"{_mixtures(source)} are too few to say whether any changes {_any_of(asked)}." * bool(asked)
+    return f"Whether any changes {_any_of(asked)} is undecided." * bool(asked)
 
 
 def _any_of(families: list[str]) -> str:
@@ -179,21 +184,18 @@ def _count(units: int, what: str) -> str:
     return f"{units or 'none'} {'changes' if units == 1 else 'change'} {what}"
 
 
-def _directions(source: Source) -> int:
-    return int(source.json("unit_statistics", "control")["directions"])
-
-
-def _mixtures(source: Source) -> str:
-    return counted(_directions(source), "random mixture")
+def _random(source: Source) -> str:
+    return counted(int(source.json("unit_statistics", "control")["directions"]), "random direction")
 
 
 def _small_p(source: Source) -> str:
     """How many of all tests of parts, or else of classes, have a p of 0.05 or less, where no unit does anything 5 %."""
     tested = known(where(source.table("unit_statistics", "ranking"), interpreted=True), "p_control")
+    what = "part"
     if tested.empty:
-        tested = known(source.table("unit_statistics", "relevance"), "p_control")
+        tested, what = known(source.table("unit_statistics", "relevance"), "p_control"), "class"
     small = share(float((column(tested, "p_control") <= SIGNIFICANT).mean()))
-    return f"{small} of {counted(len(tested), 'test')} have p ≤ {SIGNIFICANT}, by chance 5 %"
+    return f"of {len(tested):,} tests of a unit on a {what}, {small} have p ≤ {SIGNIFICANT}, by chance 5 %"
 
 
 def _tuned(source: Source) -> int:
@@ -206,5 +208,5 @@ def _cases(source: Source) -> str:
     limit = number(float(source.facts.settings["unit_statistics.relevant"]), 2)
     units, random = (share(mean(table, name)) for name in ("relevant", "control"))
     return (
-        f"units change the probability of a class by {limit} or more in {units} of cases, random mixtures in {random}"
+        f"units change the probability of a class by {limit} or more in {units} of cases, random directions in {random}"
     )

@@ -1,4 +1,4 @@
-"""The one picture of a page's first screen: a sample through the link, a unit that stands out, a counterfactual."""
+"""The one picture of a page's first screen: a sample through the link, a unit, a counterfactual."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lis.report.section import Picture
 from lis.report.source import Source, colours, label_names
 from lis.report.strips import FRAMED, VEILED, frame, nearest_step, thinned, veiled
 from lis.report.style import INK, LINK_RED, MUTED, class_colours, plain, styled
-from lis.report.tables import mean, records, split, where
+from lis.report.tables import records, where
 from lis.report.wording import arrow, changed, number, probability, sentences, share, times, words
 from lis.units.arrival import outmoved
 
@@ -32,7 +32,11 @@ _HEAD, _BELOW = 0.46, 0.37
 """Inches above and below the pictures of a panel."""
 _SIDE = 1.02
 """Side of a picture in inches."""
-_NO_UNIT = "No unit is shown: of those in pictures none is known to be reached and moves more than the others do."
+_NO_UNIT = "No unit is shown: none of those in pictures is both reached and moved more than other units are."
+_CHOSEN = (
+    "of the strips in “What units change”, the first whose unit does more than random directions do, or the first if "
+    "none does; its unit is reached and moves more than other units."
+)
 _FRAMES = 5
 """Images of a unit."""
 
@@ -67,7 +71,7 @@ def lead(source: Source) -> Picture | None:
         figure.text(0.01, 1 - (index + 0.16 / tall) / len(panels), panel.title, size=_LARGE, weight="bold", va="center")
         figure.text(0.01, 1 - (index + 0.34 / tall) / len(panels), panel.control, size=_SMALL, color=MUTED, va="center")
         panel.draw(figure, index * tall + _HEAD)
-    missing = _NO_UNIT * (source.has("pictures") and standing_out(source) is None)
+    missing = _NO_UNIT * (source.has("pictures") and first_strip(source) is None)
     caption = sentences(*(panel.rule for panel in panels), missing)
     alt = "; ".join(panel.title for panel in panels) + "."
     return Picture("lead", figure, caption, "photo", pd.DataFrame([panel.data for panel in panels]), alt)
@@ -99,8 +103,8 @@ def _distances(source: Source) -> str:
     """How far cycled images are beside random pairs, and how many keep their class, as far as that was measured."""
     pixels = source.row("evaluation", "summary", "metric", "pixel_l2")
     same = source.row("evaluation", "kept", "class", "all")
-    told = [f"Pixel L2 {times(pixels['ratio_random'])} that of random pairs" if pixels else ""]
-    told += [f"class kept by {share(same['kept'])}" if same else ""]
+    told = [f"Pixel distance (L2): {times(pixels['ratio_random'])} that of random pairs" if pixels else ""]
+    told += [f"{share(same['kept'])} keep their class" if same else ""]
     return "; ".join(filter(None, told))
 
 
@@ -119,34 +123,28 @@ def _arrows(axis: Axes, source: Source) -> None:
         axis.text(at, 0.5, name, size=13, color=colour, ha="center", va="center")
 
 
-def standing_out(source: Source) -> dict[str, Any] | None:
-    """The row of "pictures" whose unit stands out most in what is shown of it, with the mean of that over the samples,
-    its p and its q; None: none is fit.
+def first_strip(source: Source) -> dict[str, Any] | None:
+    """The row of "pictures" of the first strip below that is fit, with the mean change over the samples, its p and
+    its q; None: none is fit.
 
-    Fit are units that are reached and move more than the other units do, with a part that is large enough, in a
-    measure of `TOLD`. Of these come first those that do more than a random mixture of units (q ≤ 0.05), then those
-    whose w lies within 99 % of training samples in most steps, then the smallest p, then the largest ratio of own
-    to others.
+    Fit are strips of a part that is large enough, in a measure of `TOLD`, whose unit is reached and moves more than
+    the other units do. Of these come first those of units that do more than random directions (q ≤ 0.05).
     """
     if not (source.has("pictures", "pictures") and source.has("unit_statistics", "ranking")):
         return None
     pictured, ranked = source.table("pictures", "pictures"), source.table("unit_statistics", "ranking")
-    pictured = pictured.assign(step_beyond=pictured.get("step_beyond", 0.0))
-    within = [row for row, steps in split(pictured, "row").items() if not mean(steps, "step_beyond") >= 0.5]
     first, keys = where(pictured, step=0), ["unit", "label", "measure"]
     own, others = (first[name].to_numpy(dtype=float) for name in ("own", "others"))
     sound = pd.DataFrame(first[first["measure"].isin(TOLD).to_numpy() & ~outmoved(own, others)])
     tested = where(ranked, interpreted=True, reached=True).assign(average=lambda table: table["change"])
     fit = sound.merge(tested[[*keys, "average", "p_control", "q", "larger"]], on=keys)
-    fit = fit.assign(ratio=np.abs(fit["own"]) / fit["others"].clip(lower=1e-12), within=fit["row"].isin(within))
-    order = ["larger", "within", "p_control", "ratio"]
-    rows = records(fit.sort_values(order, ascending=[False, False, True, False], kind="stable"))
+    rows = records(fit.sort_values(["larger", "row"], ascending=[False, True], kind="stable"))
     return rows[0] if rows else None
 
 
 def _unit(source: Source) -> _Panel | None:
-    """The unit that stands out most, from its smallest to its largest activation."""
-    row = standing_out(source)
+    """The unit of the first strip below, from its smallest to its largest activation."""
+    row = first_strip(source)
     if row is None:
         return None
     table = where(source.table("pictures", "pictures"), row=row["row"])
@@ -156,9 +154,13 @@ def _unit(source: Source) -> _Panel | None:
     beyond = np.array([step.get("step_beyond") == 1 for step in records(table)])[few]
     image = veiled(arrays["image"][row["picture"], few], beyond)
     mask = arrays["mask"][row["picture"], few] == 1 + label_names(source).index(row["label"])
-    change = changed(row["measure"], row["average"])
-    tested = f"q {_against(row['q'])}" if row["larger"] else "not beyond random mixtures of units"
-    moved = f"itself by {number(row['own'], 2)} sd, others by {number(row['others'], 2)} sd"
+    change = f"{row['measure']} of the {words(row['label'])}: {changed(row['measure'], row['average'])} on average"
+    more = (
+        f"more than random directions do (q {_against(row['q'])})"
+        if row["larger"]
+        else "no more than random directions do"
+    )
+    moved = f"the unit moves by {number(row['own'], 2)} sd, others by {number(row['others'], 2)} sd"
 
     def draw(figure: Figure, top: float) -> None:
         room = _WIDE / len(few)
@@ -169,16 +171,13 @@ def _unit(source: Source) -> _Panel | None:
                 outline(axis, part, (0, 0), axis.images[0].get_size()[0], colours(source)[row["label"]])
             if few[column] == unperturbed:
                 frame(axis, 0, 0, 1, 1)
-            head = "r = " * (column == 0) + number(float(value[few[column]]), 2)
+            head = "activation " * (column == 0) + number(float(value[few[column]]), 2)
             _below(axis, f"{head}\nthe sample itself" if few[column] == unperturbed else head)
 
-    rule = (
-        f"Second: of the units shown below the one that stands out most ({tested}; it moves {moved}), never one that "
-        f"is not reached or moves less than the others do. {FRAMED}{VEILED * bool(beyond.any())}".rstrip()
-    )
-    title = f"Unit {row['unit']}: the {row['measure']} of the {words(row['label'])} changes by {change} on average"
+    rule = f"Second: {_CHOSEN} {FRAMED}{VEILED * bool(beyond.any())}".rstrip()
+    title = f"Unit {row['unit']} tuned: {more}"
     told = {name: row[name] for name in ("unit", "label", "measure", "average", "own", "others", "p_control", "q")}
-    return _Panel(title, draw, rule, {"picture": "unit", **told}, f"It moves {moved}; {tested}")
+    return _Panel(title, draw, rule, {"picture": "unit", **told}, f"{change[0].upper()}{change[1:]}; {moved}")
 
 
 def _against(q: float) -> str:
@@ -189,7 +188,7 @@ def _against(q: float) -> str:
 
 def arrived(source: Source) -> tuple[dict[str, Any], pd.DataFrame, int] | None:
     """The first trajectory whose counterfactual is called its target, its steps, and the number of that step; one whose
-    w lies within 99 % of training samples comes before one whose w does not.
+    w lies where 99 % of held-out samples do comes before one whose w does not.
     """
     if not source.has("trajectories", "trajectories", "steps", "around"):
         return None
@@ -228,7 +227,7 @@ def _counterfactual(source: Source) -> _Panel | None:
     data = {"picture": "counterfactual", "origin": row["origin"], "target": row["target"], "probability": p[2]}
     title = f"Counterfactual: {plain(arrow(row['origin'], row['target']))}"
     control = f"The answer turns at {share(row['boundary'])} of the way"
-    control += f"; w ends {'beyond' if beyond else 'within'} 99 % of training samples" * ("beyond" in told[at])
+    control += f"; w ends{' beyond' * beyond} where 99 % of held-out samples lie" * ("beyond" in told[at])
     return _Panel(title, draw, rule, data, control)
 
 

@@ -197,9 +197,10 @@ def what_was_run(source: Source) -> str:
     """Sizes and settings in one line."""
     facts = source.facts
     pairs, seed = facts.settings["pairs.train"], facts.settings["seed"]
+    means = f" ({LINKS_IN_WORDS[facts.link]})" if facts.link in LINKS_IN_WORDS else ""
     return (
-        f"{facts.link_label} from {facts.units:,} units to the {facts.w_dim} dimensions of W, fitted to {pairs:,} "
-        f"images of each of {len(facts.class_names)} classes; seed {seed}."
+        f"{facts.link_label}{means} links the classifier's {facts.units:,} units to the generator's "
+        f"{facts.w_dim}-dimensional code w. {pairs:,} images of each of {len(facts.class_names)} classes; seed {seed}."
     )
 
 

@@ -23,7 +23,7 @@ FEW_ACCEPTED = 0.2
 WEAK = 0.6
 """IoU of a part below which it is warned of."""
 MOST = 0.5
-"""Share of last images beyond 99 % of the training samples, above which it is warned of."""
+"""Share of last images beyond where 99 % of held-out samples lie, above which it is warned of."""
 
 
 @warning(10, "evaluation", "summary")
@@ -74,8 +74,8 @@ def beyond_training(source: Source) -> Warned | None:
     if along(source) != "link" or not beyond > MOST:
         return None
     return Warned(
-        f"In {share(beyond)} of the samples the last image of a unit shows a w beyond 99 % of held-out training "
-        "samples: what the generator draws there, it was not trained on.",
+        f"In {share(beyond)} of the samples the last image of a unit shows a w beyond where 99 % of held-out "
+        "samples lie: what the generator draws there, it was not trained on.",
         "Set tuning.along=pattern, faithful or closed, along which w stops there.",
         anchor("What arrives"),
     )
@@ -133,5 +133,6 @@ def without_lpips(source: Source) -> Warned | None:
     if reason is None or not asked:
         return None
     why, _, remedy = reason.partition("; ")
-    sentence = f"{metric_label('lpips')}, which tells images apart as people do, was left out: {why}."
-    return Warned(sentence, f"{remedy[:1].upper()}{remedy[1:]}." if remedy else "", anchor("Distances"))
+    sentence = f"{metric_label('lpips')}, which compares images as people do, was left out: {why}."
+    remedy = f"{remedy[:1].upper()}{remedy[1:]}." if remedy else ""
+    return Warned(sentence, remedy, anchor("Distances"), minor=True)

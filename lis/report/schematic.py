@@ -66,7 +66,7 @@ def _wiring(source: Source) -> Wiring:
         classes=len(facts.class_names) if facts.conditional else 0,
         in_w=_beside(source, "mse_w", "the MSE"),
         in_image=_beside(source, "pixel_l2", "pixel L2"),
-        class_kept="" if same is None else f"class kept: {share(same['kept'])}",
+        class_kept="" if same is None else f"{share(same['kept'])} keep\ntheir class",
         rank=rank_of_w(source),
     )
 

@@ -16,7 +16,7 @@ LEAST = 0.99
 _PALE = 0.5
 """How far what is veiled is faded to white."""
 FRAMED = "Framed: the step nearest to the sample's own activation, where nothing is changed. "
-VEILED = "Grey and pale: w lies beyond 99 % of held-out training samples, or was stopped there. "
+VEILED = "Grey and pale: w lies beyond where 99 % of held-out samples lie, or was stopped there. "
 
 
 def room(width: float, gap: float = 0.0) -> int:

@@ -14,6 +14,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from lis.quantify.measures import MEASURES, TOLD
 from lis.report.evolution import DISTANCES, MOST_NAMED, Course, evolution
+from lis.report.findings_boundary import sharpest_at_boundary, sharpest_changes
 from lis.report.marks import bare, picture
 from lis.report.noise import noise_ratio, noise_std
 from lis.report.section import Picture, Section, Table, section
@@ -21,7 +22,7 @@ from lis.report.source import Source
 from lis.report.strips import VEILED, room, thinned, thinning, veiled
 from lis.report.style import INK, MUTED, WIDE, class_colours, label_colours, plain
 from lis.report.tables import known, records, where
-from lis.report.wording import arrow, changed, counted, listing, number, share, words
+from lis.report.wording import arrow, changed, counted, listing, number, sentences, share, words
 
 FEW = 9
 """Images above the curves."""
@@ -68,10 +69,11 @@ def across_the_boundary(source: Source) -> Section:
     if table.empty:
         return Section(title, "No counterfactual reached its target, so that there is no way to look at.")
     rows = records(table)
-    finding, first = _finding(source, rows)
+    largest, first = _largest(source, rows)
     courses = [replace(_evolution(source, row), aside=row["trajectory"] != first) for row in rows]
     pictures = [_beside(source, rows), _sequences(source, rows), *sorted(courses, key=lambda picture: picture.aside)]
-    return Section(title, _lead(source, rows), pictures, _jumps(source, rows), _notes(source), finding)
+    told = sentences(_lead(source, rows), largest)
+    return Section(title, told, pictures, _jumps(source, rows), _notes(source), _finding(source))
 
 
 def _beside(source: Source, rows: list[dict[str, Any]]) -> Picture:
@@ -119,7 +121,7 @@ def _ways(rows: list[dict[str, Any]]) -> str:
 
 
 def _beyond(steps: pd.DataFrame) -> np.ndarray:
-    """Whether w of each row lies beyond 99 % of held-out training samples; nowhere where an older run did not tell."""
+    """Whether w of each row lies beyond where 99 % of held-out samples lie; nowhere where an older run did not tell."""
     return steps["beyond"].to_numpy(dtype=bool) if "beyond" in steps else np.zeros(len(steps), dtype=bool)
 
 
@@ -173,8 +175,20 @@ def part_noise(source: Source, trajectory: int) -> pd.DataFrame:
     )
 
 
-def _finding(source: Source, rows: list[dict[str, Any]]) -> tuple[str, int]:
-    """What changes most beyond its noise, and whether before the answer turns or after, as a heading; and on which
+def _finding(source: Source) -> str:
+    """Whether parts change most sharply where the answer turns, as a heading; nothing of a run without parts."""
+    if not source.json("trajectories", "facts")["labels"]:
+        return ""
+    match sharpest_at_boundary(sharpest_changes(source)):
+        case None:
+            return "Too few steps to say whether parts change most sharply at the boundary"
+        case True:
+            return "Parts change most sharply at the boundary"
+    return "Parts change no more sharply at the boundary than elsewhere on the path"
+
+
+def _largest(source: Source, rows: list[dict[str, Any]]) -> tuple[str, int]:
+    """What changes most beyond its noise, and whether before the answer turns or after, in a sentence; and on which
     trajectory that is seen, without one the first.
 
     Of the areas of all parts, else of luminance, else of entropy, the largest change up to the counterfactual in units
@@ -188,11 +202,11 @@ def _finding(source: Source, rows: list[dict[str, Any]]) -> tuple[str, int]:
         beyond = pd.DataFrame(known[(known["ratio"] >= 1) & (known["position"] <= 1)])
         if len(beyond):
             return _course(beyond, {row["trajectory"]: row for row in rows})
-    return "No part changes beyond its noise on the way to another answer", rows[0]["trajectory"]
+    return "No part changes beyond its noise on the way to another answer.", rows[0]["trajectory"]
 
 
 def _course(table: pd.DataFrame, rows: dict[int, dict[str, Any]]) -> tuple[str, int]:
-    """The heading of the line with the largest ratio, and of those the largest change, and its trajectory."""
+    """The sentence on the line with the largest ratio, and of those the largest change, and its trajectory."""
     size = table["change"].abs()
     top = records(table.assign(size=size).sort_values(["ratio", "size"], ascending=False, kind="stable"))[0]
     row, line = rows[top["trajectory"]], known(where(table, trajectory=top["trajectory"], label=top["label"]), "change")
@@ -200,11 +214,12 @@ def _course(table: pd.DataFrame, rows: dict[int, dict[str, Any]]) -> tuple[str, 
     at, last = float(np.interp(row["boundary"], position, values)), float(values[-1])
     when = "before" if abs(at) >= abs(last) / 2 else "mostly after"
     told = changed(top["measure"], at if when == "before" else last)
-    way, part = (
-        f"From {words(row['origin'])} to {words(row['target'])}",
-        f"{top['measure']} of the {words(top['label'])}",
+    noise = changed(top["measure"], top["noise"]).lstrip("+")
+    return (
+        f"The largest change against its noise: from {words(row['origin'])} to {words(row['target'])} the "
+        f"{top['measure']} of the {words(top['label'])} changes by {told} (noise {noise}), {when} the answer turns.",
+        top["trajectory"],
     )
-    return f"{way} the {part} changes by {told}, {when} the answer turns", top["trajectory"]
 
 
 def _lead(source: Source, rows: list[dict[str, Any]]) -> str:
