@@ -12,7 +12,10 @@ import wcag_contrast_ratio
 from colorspacious import cspace_convert, deltaE
 
 from lis.images import PARTS
-from lis.report.style import LINK, SERIES
+from lis.report.evolution import DISTANCES, TARGET
+from lis.report.fields import STOPS
+from lis.report.similarity import SPACES
+from lis.report.style import LINK, LINK_RED, MUTED, SERIES
 
 CSS = files("lis.report").joinpath("templates/page.css").read_text("utf-8")
 TEXT = ("ink", "soft", "muted", "accent", "kicker")
@@ -22,6 +25,16 @@ AA, GRAPHICS = 4.5, 3.0
 BLINDNESS = (None, "deuteranomaly", "protanomaly", "tritanomaly")
 APART = 10.0
 """Least ΔE' (CAM02-UCS) of two colours; about 1 is just seen, side by side."""
+
+TOLD_APART = {
+    "series": SERIES,
+    "link": tuple(LINK.values()),
+    "parts": PARTS,
+    "activation": STOPS,
+    "evolution": (TARGET, *(colour for _, colour in DISTANCES.values())),
+    "similarity": (*SPACES, LINK_RED, MUTED),
+}
+"""Colours that stand beside each other in a figure."""
 
 
 def rgb(colour: str) -> tuple[float, float, float]:
@@ -59,7 +72,7 @@ def test_the_page_has_no_colours_but_these() -> None:
 
 
 @pytest.mark.parametrize("vision", BLINDNESS)
-@pytest.mark.parametrize("colours", [SERIES, tuple(LINK.values()), PARTS], ids=["series", "link", "parts"])
+@pytest.mark.parametrize("colours", TOLD_APART.values(), ids=TOLD_APART)
 def test_colours_stay_apart(colours: tuple[str, ...], vision: str | None) -> None:
     """Also where a kind of cone is missing altogether (Machado et al. 2009, severity 100 %)."""
     seen = {colour: simulated(colour, vision) for colour in colours}

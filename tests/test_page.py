@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import html
+import io
 import json
 import re
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -16,11 +19,12 @@ import pytest
 from helpers import findings, tuned_findings
 from helpers.tuned_findings import CLASSES, LABELS
 
+from lis.report import findings as registry
 from lis.report import page as report_page
 from lis.report import section
 from lis.report.all_units import FIRST, all_units, strongest_by_unit
 from lis.report.findings import Finding, Warned
-from lis.report.html import Rendered, appendix_closed, by_chapter, draw, show
+from lis.report.html import Rendered, ReportError, appendix_closed, by_chapter, draw, render, show
 from lis.report.page import write_report
 from lis.report.section import CHAPTERS, Picture, Section, Table, build_sections
 from lis.report.source import source
@@ -47,8 +51,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture(scope="module")
 def page(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report_page, "findings", lambda source: FINDINGS)
-        patch.setattr(report_page, "warnings", lambda source: WARNINGS)
+        patch.setattr(report_page, "findings", lambda *_: FINDINGS)
+        patch.setattr(report_page, "warnings", lambda *_: WARNINGS)
         return write_report(run[0], run[1], tmp_path_factory.mktemp("out"))
 
 
@@ -147,6 +151,43 @@ def test_only_the_appendix_is_closed_however_long_the_page_is() -> None:
     assert page[-1].folded.summary == "1 table, 1 note" and not page[-1].front.notes
 
 
+def test_the_appendix_is_open_where_a_finding_or_a_warning_points_at_it() -> None:
+    notes = [rendered(name, CHAPTERS[7], notes=["N."]) for name in ("Fit", "Parts")]
+    assert [item.closed for item in appendix_closed(notes, {"parts"})] == [True, False]
+
+
+def test_what_the_rules_of_a_run_point_at_is_open_or_opened_by_their_links(run: Any, tmp_path: Path) -> None:
+    """Only what stands aside is folded, as a child of the section that a link opens."""
+    text = write_report(*run, tmp_path).read_text("utf-8")
+    top = text[text.index("<main") : text.index("</header>")]
+    pointed = set(re.findall(r'<h2><a href="#(.*?)"', top)) | set(re.findall(r'<a href="#(.*?)">Where it shows', top))
+    told = [*registry.findings(source(*run)), *registry.warnings(source(*run))]
+    assert pointed == {one.anchor for one in told} - {""} and len(pointed) > 3
+    made = {one.anchor: one for one in build_sections(source(*run))}
+    for address in pointed:
+        section = re.search(rf'<section id="{address}">(.*?)</section>', text, re.DOTALL)
+        assert section is not None
+        seen, *folded = section[1].split('<details class="more">')
+        assert len(folded) <= 1 and not re.search("<div>|<details", "".join(folded))
+        shown = [picture for picture in made[address].figures if not picture.aside]
+        assert all(f'id="figure-{picture.name}"' in seen for picture in shown)
+
+
+def test_a_rule_that_fails_loses_only_itself(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def units_reached(source: Any) -> None:
+        raise ValueError("no unit 7")
+
+    others = registry.findings(source(*run)), registry.warnings(source(*run))
+    for rules, order in ((registry.FINDINGS, 5), (registry.WARNINGS, 5)):
+        monkeypatch.setitem(rules["run"], order, units_reached)
+    with pytest.raises(ReportError, match="Finding: units reached") as error:
+        write_report(*run, tmp_path)
+    assert "Warning: units reached" in str(error.value) and "without 2 of its sections" in str(error.value)
+    text = html.unescape((tmp_path / "report.html").read_text("utf-8"))
+    assert text.count("ValueError: no unit 7") == 2
+    assert all(one.sentence in text for told in others for one in told)
+
+
 def test_sections_stand_below_their_chapters_in_order() -> None:
     page = [rendered("Failed", ""), rendered("A", "Link"), rendered("Also failed", ""), rendered("B", "Units")]
     chapters = {chapter.title: [item.title for item in chapter.sections] for chapter in by_chapter(page, "Appendix")}
@@ -209,22 +250,71 @@ told.buttons = document.querySelectorAll("caption button.file").length;
 told.tables = document.querySelectorAll(".scroll[id]").length;
 dispatchEvent(new Event("beforeprint"));
 told.printed = [...document.querySelectorAll("main details")].every((fold) => fold.open);
+told.rows = cells(0).length;
 dispatchEvent(new Event("afterprint"));
+told.again_found = cells(0).length;
 told.after = document.querySelectorAll("main details[open]").length;
 document.body.textContent = JSON.stringify(told);
 """
+
+
+ADDRESSED = """
+const told = { errors: 0 };
+addEventListener("error", () => { told.errors += 1; });
+const fold = document.querySelector("#direction-bär-mops details");
+told.opened = fold.open;
+fold.open = false;
+document.querySelector(".findings a").click();
+told.again = fold.open;
+location.hash = "#%";
+dispatchEvent(new Event("hashchange"));
+let saved = "";
+globalThis.Blob = class { constructor(parts) { saved = parts[0]; } };
+URL.createObjectURL = () => "data:,";
+document.querySelector("#table-direction-bär-mops-1 caption button").click();
+told.csv = saved;
+document.body.textContent = JSON.stringify(told);
+"""
+CELLS = ["=1+1", "+cmd", "@a", "+20.0 %", "−0.3", "a\rb", 'say "x"']
+LITERAL = ["'=1+1", "'+cmd", "'@a", "+20.0 %", "-0.3", "a\rb", 'say "x"']
+
+
+def browse(text: str, script: str, root: Path, address: str) -> dict[str, Any]:
+    """What a script tells as JSON that runs on a page, opened at an address in it."""
+    probe = root / "probe.html"
+    probe.write_text(text.replace("</body>", f'<script type="module">{script}</script></body>'), "utf-8")
+    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={root / 'profile'}"]
+    command += ["--dump-dom", f"{probe.as_uri()}#{address}"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return json.loads(html.unescape(re.findall(r"<body>(.*?)</body>", ended.stdout, re.DOTALL)[0]))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_the_script_bears_any_title_address_and_cell(tmp_path: Path) -> None:
+    """A title that is not ASCII, a link that is followed twice, an address that is none, a cell that is a formula."""
+    title = "Direction: Bär → Mops"
+    tables = [Table("One.", ["x"], [[cell] for cell in CELLS], first=1), Table("Two.", ["x"], [["1"]], aside=True)]
+    address = section.anchor(title)
+    page = render(
+        "report.html.j2",
+        tmp_path / "page.html",
+        [rendered(title, CHAPTERS[3], tables=tables)],
+        findings=[Finding("Which way?", "none", "None.", "none", address)],
+        **dict.fromkeys(("title", "line", "kicker", "configuration", "footer"), ""),
+        limits=[],
+        settings=[],
+    )
+    told = browse(page.read_text("utf-8"), ADDRESSED, tmp_path, quote(address))
+    assert told["opened"] and told["again"] and not told["errors"]
+    assert [row[0] for row in csv.reader(io.StringIO(told["csv"], newline=""))] == ["x", *LITERAL]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_the_script_sorts_filters_and_unfolds(text: str, run: Any, tmp_path: Path) -> None:
     """In a browser, with the address of a table that is folded away."""
-    probe = tmp_path / "probe.html"
-    probe.write_text(text.replace("</body>", f'<script type="module">{SCRIPT}</script></body>'), "utf-8")
-    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
-    address = f"{probe.as_uri()}#table-the-classifier-1"
-    ended = subprocess.run([*command, "--dump-dom", address], capture_output=True, text=True, timeout=120, check=True)
-    told = json.loads(html.unescape(re.findall(r"<body>(.*?)</body>", ended.stdout, re.DOTALL)[0]))
+    told = browse(text, SCRIPT, tmp_path, "table-the-classifier-1")
     table = run[1]["unit_statistics"].table("faithfulness")
     down, up = (np.array([float(cell.replace("−", "-")) for cell in told[way]]) for way in ("down", "up"))
     assert told["first"] == len(down) == FIRST and (np.diff(down) <= 0).all() and (np.diff(up) >= 0).all()
@@ -232,4 +322,5 @@ def test_the_script_sorts_filters_and_unfolds(text: str, run: Any, tmp_path: Pat
     assert told["reached"] == ["yes"] * int(table["reached"].sum()) and 0 < told["found"] < len(told["reached"])
     assert told["status"] == f"{told['found']} of {told['found']} rows"
     assert told["open"] and not told["closed"] and told["printed"] and told["after"] == 1
+    assert told["rows"] == len(table) and told["again_found"] == told["found"]
     assert told["buttons"] == told["tables"] > 3

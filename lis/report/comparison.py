@@ -51,7 +51,7 @@ _CLASSIFIERS_CAPTION = (
 
 
 def write_comparison(jobs: list[Path], out: Path) -> Path:
-    """Write `report.html` and `figures/*.png` of a sweep.
+    """Write `report.html` and `figures/*` (PNG, SVG, CSV) of a sweep; the tables of its runs stay with each.
 
     Args:
         jobs: folders of its runs, each with what `write_report` left there; a folder without is named on the page.
@@ -69,8 +69,8 @@ def write_comparison(jobs: list[Path], out: Path) -> Path:
         title = tried("Title", lambda: _title(loaded), KICKER)
         abstract = tried("Abstract", lambda: _abstract(loaded), "")
         numbers = tried("Headline", lambda: _headline(loaded), [])
-        warned = tried("Warnings", lambda: warnings(loaded, "comparison"), [])
-        said = tried("Findings", lambda: findings(loaded, "comparison"), [])
+        warned = tried("Warnings", lambda: warnings(loaded, "comparison", tried), [])
+        said = tried("Findings", lambda: findings(loaded, "comparison", tried), [])
         runs = [tried(f"Run {job.folder.name}", partial(_run, job, out), _unlinked(job)) for job in loaded]
         rendered = show_all(makers(loaded, "comparison"), draft / "figures")
         sections = [*tried.failed, *rendered]

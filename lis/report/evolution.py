@@ -13,16 +13,16 @@ from lis.report.layouts import mosaic, overlay
 from lis.report.marks import axes_at, bare, note, padded, picture
 from lis.report.noise import named, noise_std
 from lis.report.strips import veiled
-from lis.report.style import INK, MUTED, RULE, WIDE, light_grid, plain
+from lis.report.style import GREY, INK, MUTED, RULE, SERIES, WIDE, light_grid, plain
 from lis.report.wording import CHANGES
 
 MOST_NAMED = 5
 """Lines of a panel that have a name and a colour."""
-WITHIN = "#b4bcc5"
+WITHIN = GREY
 """Lines that do not leave their noise, or are not among those named."""
 TARGET = INK
 """The probability of the target; no part has this colour."""
-DISTANCES = {"mse": ("MSE", "#0072b2"), "lpips": ("LPIPS", "#8c6d31"), "moco": ("MoCo v2", "#7a5195")}
+DISTANCES = {"mse": ("MSE", SERIES[0]), "lpips": ("LPIPS", SERIES[1]), "moco": ("MoCo v2", SERIES[6])}
 """Name and colour of what tells two images apart."""
 _SIDE = 1.05
 """Largest side of an image in inches."""

@@ -14,10 +14,11 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize, hsv_to_rgb
 from matplotlib.figure import Figure
 
 from lis.report.marks import axes_at, picture, write
-from lis.report.style import INK, MUTED, WIDE
+from lis.report.style import INK, LINK_RED, MUTED, PARTS, SERIES, WIDE
 from lis.report.wording import number
 
-ACTIVATION = LinearSegmentedColormap.from_list("activation", ["#332288", "#0072b2", "#44aa99", "#e69f00", "#c1272d"])
+STOPS = (PARTS[1], SERIES[0], PARTS[6], SERIES[1], LINK_RED)
+ACTIVATION = LinearSegmentedColormap.from_list("activation", STOPS)
 """From the smallest to the largest activation."""
 PERCENTILE = 40.0
 """Share of the moving points, in percent, whose arrows are left out because they are shorter."""

@@ -5,9 +5,9 @@ A rule makes each of them from tables, and is registered in any module below `li
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, TypeVar
 
 from lis.report.section import discover
@@ -16,6 +16,8 @@ from lis.statistics import SIGNIFICANT
 T = TypeVar("T")
 Rule = Callable[[Any], T | None]
 """Makes a finding or a warning of a `Source`, or of the runs of a sweep; None where there is none."""
+Attempt = Callable[[str, Callable[[], Any], Any], Any]
+"""Calls something by its name, and returns another value where that raises."""
 FINDINGS: dict[str, dict[int, Rule[Finding]]] = {"run": {}, "comparison": {}}
 """What makes each finding of a page, by its order."""
 WARNINGS: dict[str, dict[int, Rule[Warned]]] = {"run": {}, "comparison": {}}
@@ -90,13 +92,29 @@ def _register(
     return register
 
 
-def findings(source: Any, page: str = "run") -> list[Finding]:
-    """Every finding that there is of a run, or of the runs of a sweep (page "comparison"), in order."""
-    discover()
-    return [made for _, make in sorted(FINDINGS[page].items()) if (made := make(source)) is not None]
+def unguarded(name: str, make: Callable[[], T], otherwise: T) -> T:
+    """What `make` returns; whatever it raises is raised."""
+    return make()
 
 
-def warnings(source: Any, page: str = "run") -> list[Warned]:
+def findings(source: Any, page: str = "run", attempt: Attempt = unguarded) -> list[Finding]:
+    """Every finding that there is of a run, or of the runs of a sweep (page "comparison"), in order.
+
+    Args:
+        source: the run, or the runs of a sweep.
+        page: as of `finding`.
+        attempt: calls a rule by its name, and returns None where it failed (`lis.report.html.Attempts`).
+    """
+    return _collect(FINDINGS[page], "Finding", source, attempt)
+
+
+def warnings(source: Any, page: str = "run", attempt: Attempt = unguarded) -> list[Warned]:
     """Every warning that there is, in the same way."""
+    return _collect(WARNINGS[page], "Warning", source, attempt)
+
+
+def _collect(rules: Mapping[int, Rule[T]], kind: str, source: Any, attempt: Attempt) -> list[T]:
     discover()
-    return [made for _, make in sorted(WARNINGS[page].items()) if (made := make(source)) is not None]
+    named = [(f"{kind}: {rule.__name__.replace('_', ' ')}", rule) for _, rule in sorted(rules.items())]
+    attempted = [attempt(name, partial(rule, source), None) for name, rule in named]
+    return [made for made in attempted if made is not None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -127,12 +127,18 @@ class Chapter:
         return f"chapter-{anchor(self.title)}"
 
 
-def appendix_closed(sections: Sequence[Rendered]) -> list[Rendered]:
-    """Sections of which those of the appendix are closed.
+def appendix_closed(sections: Sequence[Rendered], evidence: Collection[str] = ()) -> list[Rendered]:
+    """Sections of which those of the appendix are closed, but for what is evidence.
 
     What stands aside folds away section by section: no length of a page folds away what is evidence.
+
+    Args:
+        sections: of a page.
+        evidence: addresses of the sections that findings and warnings point at.
     """
-    return [replace(section, closed=section.chapter == APPENDIX) for section in sections]
+    return [
+        replace(section, closed=section.chapter == APPENDIX and section.anchor not in evidence) for section in sections
+    ]
 
 
 def by_chapter(sections: Sequence[Rendered], last: str = "") -> list[Chapter]:

@@ -22,7 +22,7 @@ from lis.report.leaders import leaders_first
 from lis.report.marks import ONE_SIDED, dots, heat, matrix, names_down, padded
 from lis.report.section import Picture, Section, Table, crossed, folded, metrics, section
 from lis.report.source import Source
-from lis.report.style import INK, RULE, SERIES, WIDE, light_grid, plain, sheet
+from lis.report.style import GREY, INK, RULE, SERIES, WIDE, light_grid, plain, sheet
 from lis.report.tables import column, known, largest, records, split
 from lis.report.wording import counted, listing, number, probability, sentences, words
 from lis.statistics import SIGNIFICANT
@@ -51,7 +51,6 @@ _FIRST = 1
 """Rows of fields that are seen at once."""
 _COLOURED = 6
 """Units that have a colour of their own."""
-_GREY = "#b4bcc5"
 _ROW = 0.24
 """Inches per unit."""
 _PERCENTILES = (2, 98)
@@ -292,13 +291,13 @@ def _translation(axis: Axes, units: Mapping[str, pd.DataFrame], colours: dict[st
     axis.axvline(0, color=RULE, linewidth=1, zorder=0)
     for name in sorted(units, key=lambda name: name in colours):
         xy = known(known(units[name], "dx"), "dy")[["dx", "dy"]].to_numpy(dtype=float)
-        colour = colours.get(name, _GREY)
+        colour = colours.get(name, GREY)
         dots(axis, xy[:, 0], xy[:, 1], colour, 3.4, 0.75, label="_")
         if len(xy) > 1:
             axis.add_patch(ellipse(xy, colour, strong=name in colours))
         if name in colours:
             axis.plot(*np.median(xy, axis=0), "P", color=colour, markersize=7, markeredgecolor="white", label=name)
-    axis.plot([], [], "o", color=_GREY, markersize=4, label="other units")
+    axis.plot([], [], "o", color=GREY, markersize=4, label="other units")
     axis.set(xlabel="to the right (pixels)", ylabel="downwards (pixels)")
     light_grid(axis, "both")
 
@@ -319,7 +318,7 @@ def _samples(
 ) -> None:
     """A line per unit: a dot per sample, a bar at the median; filled where the unit is tuned."""
     for at, (name, rows) in enumerate(units.items()):
-        values, colour = column(rows, kind), colours.get(name, INK if name in tuned else _GREY)
+        values, colour = column(rows, kind), colours.get(name, INK if name in tuned else GREY)
         face = colour if name in tuned else "white"
         axis.plot(values, np.full(len(values), at), "o", color=face, markeredgecolor=colour, markersize=3.8, alpha=0.8)
         if len(values):

@@ -86,7 +86,8 @@ def write_report(ctx: Context, artifacts: Mapping[str, Artifact], out: Path, mea
     files = list(dict.fromkeys(figure.files[0] for figure in figures))
     facts = {"title": around["title"], "metrics": metrics, "figures": files}
     tried("Facts for a comparison", lambda: _write_facts(run, facts, out / "report.json"), None)
-    sections = appendix_closed([*tried.failed, *rendered])
+    evidence = {answer.anchor for answer in (*around["warnings"], *around["findings"])}
+    sections = appendix_closed([*tried.failed, *rendered], evidence)
     page = render(
         "report.html.j2",
         out / "report.html",
@@ -107,8 +108,8 @@ def _around(run: Source, tried: Attempts) -> dict[str, Any]:
     return {
         "title": tried("Title", lambda: title(run), KICKER),
         "line": tried("Line", lambda: what_was_run(run), ""),
-        "warnings": tried("Warnings", lambda: warnings(run), []),
-        "findings": tried("Findings", lambda: findings(run), []),
+        "warnings": tried("Warnings", lambda: warnings(run, "run", tried), []),
+        "findings": tried("Findings", lambda: findings(run, "run", tried), []),
         "limits": tried("Limits", lambda: limits(run), []),
         "settings": tried("Settings", lambda: settings(run), []),
     }

@@ -12,6 +12,7 @@ from lis.report.claims import callable_units, more_directions, nothing_called
 from lis.report.evaluation import nothing_explained
 from lis.report.findings import Warned, findings, warning
 from lis.report.findings_link import OVERFITS
+from lis.report.html import Attempts
 from lis.report.section import anchor
 from lis.report.segmentation import main_kind
 from lis.report.source import SPLITS, Source
@@ -84,7 +85,7 @@ def beyond_training(source: Source) -> Warned | None:
 @warning(50)
 def weak_parts(source: Source) -> Warned | None:
     """The segmenter finds a part poorly that a finding names, or how well it does was not measured."""
-    named = sorted({label for finding in findings(source) for label in finding.parts})
+    named = sorted({label for finding in findings(source, attempt=Attempts()) for label in finding.parts})
     if not named:
         return None
     if not source.has("segmentation", "iou"):

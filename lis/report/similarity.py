@@ -13,14 +13,16 @@ from lis.linking.similarity import ALL, STATISTICS, WITHIN
 from lis.report.marks import dots, jitter, violin
 from lis.report.section import Picture, Section, Table, folded, listed, means, metrics, prefixed, section
 from lis.report.source import Source
-from lis.report.style import INK, LINK_RED, MUTED, PAIRING, WIDE, sheet
+from lis.report.style import INK, LINK_RED, MUTED, PAIRING, SERIES, WIDE, sheet
 from lis.report.tables import column as column_of
 from lis.report.tables import known, mean, records, where
 from lis.report.wording import counted, listing, number, probability, sentences, words
 from lis.statistics import SIGNIFICANT
 from lis.store import Artifact
 
-_R, _W, _BOTH = PAIRING["cycle"], "#009e73", "#7a5195"
+SPACES = PAIRING["cycle"], SERIES[2], SERIES[3]
+"""Colours of R, of W, and of what compares them."""
+_R, _W, _BOTH = SPACES
 _EXCHANGED = {ALL: (MUTED, "permuted"), WITHIN: (LINK_RED, "permuted within classes")}
 """Colour and name of the permutations."""
 _CLUSTERS = (("ari_r", "R", _R), ("ari_w", "W", _W))

@@ -32,6 +32,8 @@ DPI = 200
 """Two image pixels per pixel of the page."""
 
 INK, MUTED, RULE, PANEL = "#1d2329", "#66707c", "#d3d9df", "#f4f6f8"
+GREY = "#b4bcc5"
+"""Lines and dots that no name or colour tells apart."""
 LINK_RED = "#c1272d"
 PAIRING = {"cycle": "#1f6199", "within-class": "#8397ab", "random": "#bcc6d0"}
 LINK = {"lr": "#e69f00", "ridge": "#0072b2", "fc_l1": "#d55e00", "fc_l2": "#009e73"}

@@ -10,24 +10,40 @@ contents.addEventListener("click", (event) => {
   if (event.target.closest("a")) fit();
 });
 
+// What an address points at; null where that is nothing, or where it is none, as "#%".
+const addressed = (hash) => {
+  try {
+    return document.getElementById(decodeURIComponent(hash.slice(1)));
+  } catch (error) {
+    if (!(error instanceof URIError)) throw error;
+    return null;
+  }
+};
+
 // The section that is read is marked in the contents.
-const links = new Map([...contents.querySelectorAll("a")].map((link) => [link.hash.slice(1), link]));
+const links = new Map([...contents.querySelectorAll("a")].map((link) => [addressed(link.hash), link]));
+links.delete(null);
 const inView = new IntersectionObserver((entries) => {
   for (const { target, isIntersecting } of entries) {
     if (!isIntersecting) continue;
     for (const link of links.values()) link.removeAttribute("aria-current");
-    links.get(target.id).setAttribute("aria-current", "true");
+    links.get(target).setAttribute("aria-current", "true");
   }
 }, { rootMargin: "-20% 0px -75% 0px" });
-for (const id of links.keys()) inView.observe(document.getElementById(id));
+for (const target of links.keys()) inView.observe(target);
 
-// What is folded away opens where a link points into it, and for print.
+// What is folded away opens where a link points into it or to its section, and for print.
 const reveal = () => {
-  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
-  for (let fold = target?.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
-  target?.scrollIntoView();
+  const target = addressed(location.hash);
+  if (!target) return;
+  for (const fold of target.querySelectorAll(":scope > details")) fold.open = true;
+  for (let fold = target.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
+  target.scrollIntoView();
 };
 addEventListener("hashchange", reveal);
+addEventListener("click", (event) => {  // a second click does not change the hash
+  if (event.target.closest("a")?.hash === location.hash) reveal();
+});
 if (location.hash) reveal();
 let unfolded = [];
 addEventListener("beforeprint", () => {
@@ -54,11 +70,13 @@ const make = (name, values = {}, ...children) => {
   return element;
 };
 const texts = (row) => [...row.cells].map((cell) => cell.textContent);
-const quoted = (text) => (/[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+const quoted = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+// A spreadsheet would calculate what begins so; numbers with a sign stay.
+const literal = (text) => (/^[=@]|^[+-][^\d.∞]/.test(text) ? `'${text}` : text);
 const minus = (text) => text.replaceAll("−", "-");
 
 function save(name, rows) {
-  const lines = rows.map((cells) => cells.map((cell) => quoted(minus(cell))).join(","));
+  const lines = rows.map((cells) => cells.map((cell) => quoted(literal(minus(cell)))).join(","));
   const address = URL.createObjectURL(new Blob([lines.join("\r\n")], { type: "text/csv" }));
   make("a", { href: address, download: `${name}.csv` }).click();
   URL.revokeObjectURL(address);
@@ -86,13 +104,13 @@ function sortable(box, head, rows, first) {
   if (column >= 0) sieve.append(make("label", {}, only, ` ${head[column]} only`));
   sieve.append(status, all);
   box.before(sieve);
-  let order = rows, showsAll = false;
+  let order = rows, showsAll = false, prints = false;
 
   const show = () => {
     const word = search.value.trim().toLowerCase();
-    const passing = order.filter((row) => (!only.checked || row[column] === "yes")
-      && (!word || row.some((cell) => cell.toLowerCase().includes(word))));
-    const visible = showsAll ? passing : passing.slice(0, first);
+    const passing = order.filter((row) => prints || ((!only.checked || row[column] === "yes")
+      && (!word || row.some((cell) => cell.toLowerCase().includes(word)))));
+    const visible = showsAll || prints ? passing : passing.slice(0, first);
     body.replaceChildren(...visible.map((row) => make("tr", {}, ...row.map((cell) => make("td", {}, cell)))));
     status.value = `${visible.length} of ${passing.length} rows`;
     all.textContent = showsAll ? `Show ${first}` : "Show all";
@@ -112,6 +130,8 @@ function sortable(box, head, rows, first) {
   search.addEventListener("input", show);
   only.addEventListener("change", show);
   all.addEventListener("click", () => { showsAll = !showsAll; show(); });
+  addEventListener("beforeprint", () => { prints = true; show(); });  // the sieve is not printed
+  addEventListener("afterprint", () => { prints = false; show(); });
   show();
 }
 
