@@ -9,7 +9,7 @@ from lis.report.evaluation import EXPLAINS
 from lis.report.findings import UNDECIDED, Finding, Warned, finding, warning
 from lis.report.findings_link import GUESSING, OVERFITS
 from lis.report.jobs import KINDS, Job
-from lis.report.paired import Comparison, compared, winner
+from lis.report.paired import Comparison, compared, setting_of, winner
 from lis.report.section import anchor
 from lis.report.wording import counted, listing, number, probability, share
 
@@ -39,12 +39,13 @@ def _best(jobs: Sequence[Job], group: str, question: str, claim: str) -> Finding
     if not made:
         sentence = f"No two runs that differ in the {group} alone share test images, so that none is called better."
         return Finding(question, UNDECIDED, sentence, "no comparison", address)
+    left_out = _left_out(jobs, group, made)
     by_setting = {one.setting: [other for other in made if other.setting == one.setting] for one in made}
     winners = {setting: winner(some) for setting, some in by_setting.items()}
     wins = Counter(filter(None, winners.values()))
-    test = f"{counted(len(made), 'comparison')} by Wilcoxon's test on shared test images; each link was fitted once"
+    test = f"{counted(len(made), 'comparison')} by paired t tests on shared test images; each link was fitted once"
     if not wins:
-        sentence = f"None is called best: in no setting is one {group} better than every other."
+        sentence = f"None is called best: in no setting is one {group} better than every other.{left_out}"
         control = f"q {probability(min(one.q for one in made))} at best, {test}"
         return Finding(question, "a tie", sentence, control, address)
     best, count = wins.most_common(1)[0]
@@ -53,9 +54,20 @@ def _best(jobs: Sequence[Job], group: str, question: str, claim: str) -> Finding
     sentence = (
         f"{claim.format(best)}{_settings(jobs, group, count, len(winners))}: its error in W is "
         f"{_smaller([min(some, key=lambda one: one.gain) for some in won])}.{_others(wins, len(winners))}"
+        f"{left_out}"
     )
     value = best if count == len(winners) else f"{best}: {count} of {len(winners)}"
     return Finding(question, value, sentence, f"q {_at_most(q)}, {test}", address)
+
+
+def _left_out(jobs: Sequence[Job], group: str, made: Sequence[Comparison]) -> str:
+    """The runs that are in no comparison: nobody knows whether they are better."""
+    compared_runs = {(one.setting, value) for one in made for value in (one.better, one.worse)}
+    names = [job.name for job in jobs if (setting_of(job, group), job.values[group]) not in compared_runs]
+    if not names:
+        return ""
+    named = listing([*names[:_NAMED], *[f"{len(names) - _NAMED:,} more"] * (len(names) > _NAMED)])
+    return f" Not compared, for no run that differs in the {group} alone shares test images with it: {named}."
 
 
 def _at_most(q: float) -> str:
