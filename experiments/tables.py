@@ -25,8 +25,8 @@ from lis.plain import print_anywhere
 from lis.quantify.measures import MEASURES
 from lis.report.tables import records
 from lis.report.tuning import head_shares
-from lis.statistics import SIGNIFICANT, pearson
-from lis.units.truth import COMPARED, HEAD
+from lis.statistics import HEAD, SIGNIFICANT, pearson
+from lis.units.truth import COMPARED
 
 QUANTILES = (0, 0.25, 0.5, 0.75, 1)
 

@@ -16,6 +16,8 @@ from torch.nn.functional import pad
 RESAMPLES = 1000
 SIGNIFICANT = 0.05
 """Largest p, or q where many are tested, at which something is called significant."""
+HEAD = 10
+"""Units at the head of a ranking."""
 TIED = 0.8
 """An effect that is at least this share of the largest, in size, counts as tied with it."""
 AT_ONCE = 2**22

@@ -64,12 +64,12 @@ def test_reached_units_alone_do_not_stand_out(tmp_path: Path) -> None:
     made = answers(read(tmp_path, unit_statistics=statistics(tmp_path)))
     assert [made[name].value for name in (REACHED, STANDS_OUT, CARRY)] == ["20 of 20", "0 of 20", "0 of 3 parts"]
     assert (
-        "move by 2.0 standard deviations (sd), others meanwhile by 0.50; 25 % of these move more."
+        "move by 2.0 standard deviations (sd), others meanwhile by 0.50; 25 % of the others move more than the unit."
         in made[REACHED].sentence
     )
     assert (
-        made[REACHED].control == "random directions move the same units by 0.30 sd; about 1 in 20 of them "
-        "would be by chance (q ≤ 0.05)"
+        made[REACHED].control == "random directions move the same units by 0.30 sd; of the reached about "
+        "1 in 20 would be by chance (q ≤ 0.05)"
     )
 
 
@@ -82,7 +82,7 @@ def test_the_surest_change_of_a_reached_unit_is_named(tmp_path: Path) -> None:
     assert made.value == "3 of 20" and made.parts == ("ear",)
     assert "3 change a part, 1 changes mainly one part and none change the probability of a class," in made.sentence
     assert "The surest: unit 3 changes the area of the ear by +100 % (q 0.010)." in made.sentence
-    assert made.control.startswith("about 1 in 20 of them would be by chance (q ≤ 0.05); of 120 tests ")
+    assert made.control.startswith("of the changes called about 1 in 20 would be by chance (q ≤ 0.05); of 120 tests ")
     assert "of a unit on a part, 2.5 % have p ≤ 0.05" in made.control
     assert re.findall(r"unit (\d+)", made.sentence) == ["3"]
 
@@ -199,11 +199,13 @@ def agreement(root: Path, rho: list[float], units: int = 100) -> Artifact:
 
 def test_measured_and_true_changes_agree_or_not(tmp_path: Path) -> None:
     good = answers(read(tmp_path, truth=agreement(tmp_path, [0.9, 0.8, 0.1])))[TRUE]
-    assert good.value == "ρ +0.60" and "agrees between" in good.sentence and good.parts == ("tail",)
+    assert good.value == "ρ +0.60" and "agrees for 2 of 3 parts between" in good.sentence and good.parts == ("tail",)
     assert "lowest for the tail (+0.10). Least alike: the angle (+0.30)." in good.sentence
     assert good.control.startswith(
         "ρ 0 by chance, q ≤ 0.05 in 2 of 3 parts; 5.0 of the first 10 units agree, by chance 1.0"
     )
+    whole = answers(read(tmp_path, truth=agreement(tmp_path, [0.9, 0.8, 0.7])))[TRUE]
+    assert "agrees between" in whole.sentence
     bad = answers(read(tmp_path, truth=agreement(tmp_path, [0.1, -0.9, 0.0])))[TRUE]
     assert "does not agree" in bad.sentence and "q ≤ 0.05 in 0 of 3 parts" in bad.control
 

@@ -24,7 +24,7 @@ WARNINGS: dict[str, dict[int, Rule[Warned]]] = {"run": {}, "comparison": {}}
 """The same of warnings."""
 UNDECIDED = "undecided"
 """Value of a finding where nothing could be called, whatever there is."""
-BY_CHANCE = f"about 1 in {1 / SIGNIFICANT:.0f} of them would be by chance (q ≤ {SIGNIFICANT})"
+BY_CHANCE = f"about 1 in {1 / SIGNIFICANT:.0f} would be by chance (q ≤ {SIGNIFICANT})"
 """What q of things that are called says: an expectation."""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from lis.report.evaluation import EXPLAINS, explained
 from lis.report.findings import Finding, finding
 from lis.report.section import anchor
@@ -24,6 +26,8 @@ def link_explains(source: Source) -> Finding | None:
         return None
     summary = source.table("evaluation", "summary")
     overall, within = explained(summary), explained(summary, "within_class")
+    if not np.isfinite(overall):
+        return None
     by_class = r2_by_class(source)
     lowest = min(by_class, key=lambda name: by_class[name], default="")
     least = f" (lowest in {words(lowest)}, {number(by_class[lowest], 2)})" if len(by_class) > 1 else ""
@@ -33,13 +37,13 @@ def link_explains(source: Source) -> Finding | None:
     )
     linear = source.facts.known_truth and not source.facts.nonlinear_world
     control = f"{GUESSING}; {_LINEAR_WORLD}" if linear else GUESSING
-    sentence = sentences(told, _null(overall, within))
+    sentence = sentences(told, _null(overall, within, len(by_class)))
     return Finding("Does the link explain?", f"R² {number(overall, 2)}", sentence, control, anchor("Distances"))
 
 
-def _null(overall: float, within: float) -> str:
+def _null(overall: float, within: float, classes: int) -> str:
     """That a link explains nothing, or nothing beyond the class; empty where it does."""
-    if overall <= EXPLAINS:
+    if overall <= EXPLAINS or (classes < 2 and within <= EXPLAINS):
         return "That is no better than guessing."
     return "It tells classes apart, and explains nothing within one." if within <= EXPLAINS else ""
 

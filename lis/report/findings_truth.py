@@ -11,8 +11,7 @@ from lis.report.section import anchor
 from lis.report.source import Source
 from lis.report.tables import column, ends, known, mean, records, where
 from lis.report.wording import counted, number, signed, words
-from lis.statistics import SIGNIFICANT, benjamini_hochberg
-from lis.units.truth import HEAD
+from lis.statistics import HEAD, SIGNIFICANT, benjamini_hochberg
 
 _QUESTION = "Are the measured changes the true ones?"
 
@@ -29,9 +28,11 @@ def changes_are_true(source: Source) -> Finding | None:
     q = benjamini_hochberg(spearman_p(rho, column(first, "ranked")))
     alike, units = int(((q <= SIGNIFICANT) & (rho > 0)).sum()), int(worst["units"])
     several = len(first) > 1
+    agrees = "agrees" if alike == len(first) else f"agrees for {alike} of {counted(len(first), 'part')}"
+    agrees = agrees if alike else "does not agree"
     told = (
         f"The order of {counted(units, 'unit')} by how much they change the "
-        f"{'area' if measure == 'extent' else measure} of a part {'agrees' if alike else 'does not agree'} between the "
+        f"{'area' if measure == 'extent' else measure} of a part {agrees} between the "
         f"segmenter, a network that marks parts, and the exact masks: Spearman's ρ {signed(rho.mean())}"
     )
     lowest = f" on average, lowest for the {words(worst['label'])} ({signed(worst['spearman'])})" if several else ""

@@ -40,9 +40,9 @@ def units_reached(source: Source) -> Finding:
     own, others, random = (number(mean(units, name), 2) for name in ("own", "others", "own_control"))
     sentence = (
         f"{_ARE_REACHED} Reached units move by {own} standard deviations (sd), others meanwhile by {others}; "
-        f"{share(mean(units, 'more'))} of these move more."
+        f"{share(mean(units, 'more'))} of the others move more than the unit."
     )
-    control = f"random directions move the same units by {random} sd; {BY_CHANCE}"
+    control = f"random directions move the same units by {random} sd; of the reached {BY_CHANCE}"
     return Finding(_REACHED, value, sentence, control, address)
 
 
@@ -66,7 +66,7 @@ def units_stand_out(source: Source) -> Finding:
     counts = listing([_count(len(called[name]), _CHANGES[name]) for name in decided])
     told = f"Of the reached units, {counts}, more than random directions do."
     sentence = sentences(told, strongest, _open(called, decided))
-    return Finding(_STANDS_OUT, count, sentence, f"{BY_CHANCE}; {beside}", address, parts)
+    return Finding(_STANDS_OUT, count, sentence, f"of the changes called {BY_CHANCE}; {beside}", address, parts)
 
 
 def units_called(source: Source) -> dict[str, set[int]]:

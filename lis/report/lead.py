@@ -68,8 +68,12 @@ def lead(source: Source) -> Picture | None:
     tall = _HEAD + _SIDE + _BELOW
     figure = Figure(figsize=(_WIDE, len(panels) * tall))
     for index, panel in enumerate(panels):
-        figure.text(0.01, 1 - (index + 0.16 / tall) / len(panels), panel.title, size=_LARGE, weight="bold", va="center")
-        figure.text(0.01, 1 - (index + 0.34 / tall) / len(panels), panel.control, size=_SMALL, color=MUTED, va="center")
+        figure.text(
+            0.01, 1 - (index + 0.16 / tall) / len(panels), plain(panel.title), size=_LARGE, weight="bold", va="center"
+        )
+        figure.text(
+            0.01, 1 - (index + 0.34 / tall) / len(panels), plain(panel.control), size=_SMALL, color=MUTED, va="center"
+        )
         panel.draw(figure, index * tall + _HEAD)
     missing = _NO_UNIT * (source.has("pictures") and first_strip(source) is None)
     caption = sentences(*(panel.rule for panel in panels), missing)
@@ -225,7 +229,7 @@ def _counterfactual(source: Source) -> _Panel | None:
     beyond = bool(told[at].get("beyond", False))
     rule = "Third: the first counterfactual that is called its target; the frame has the colour of the answer."
     data = {"picture": "counterfactual", "origin": row["origin"], "target": row["target"], "probability": p[2]}
-    title = f"Counterfactual: {plain(arrow(row['origin'], row['target']))}"
+    title = f"Counterfactual: {arrow(row['origin'], row['target'])}"
     control = f"The answer turns at {share(row['boundary'])} of the way"
     control += f"; w ends{' beyond' * beyond} where 99 % of held-out samples lie" * ("beyond" in told[at])
     return _Panel(title, draw, rule, data, control)
@@ -239,4 +243,4 @@ def _image(figure: Figure, left: float, top: float, image: np.ndarray, side: flo
 
 def _below(axis: Axes, text: str) -> None:
     """What an image is, in one or two lines."""
-    write(axis, 0.5, -0.05, text, size=_SMALL, color=MUTED, ha="center", va="top", linespacing=1.15)
+    write(axis, 0.5, -0.05, plain(text), size=_SMALL, color=MUTED, ha="center", va="top", linespacing=1.15)

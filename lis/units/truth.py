@@ -20,7 +20,7 @@ from lis.quantify.change import change, relative
 from lis.quantify.measures import MEASURES, measure
 from lis.shards import Shards
 from lis.stage import stage
-from lis.statistics import spearman
+from lis.statistics import HEAD, spearman
 from lis.store import Artifact, Draft
 from lis.types import Generator
 from lis.units.directions import directions, load_directions
@@ -35,8 +35,6 @@ COMPARED = ("extent", "relative", *MEASURES)
 """What is compared, the angle last. `extent` is the difference of areas in fractions of the frame, where an absent
 label has none: it is known of every sample. `relative` is the paper's change of area, of which `area` is the logarithm:
 a part that nearly vanishes at one end makes it huge."""
-HEAD = 10
-"""Units at the head of a ranking."""
 Array = NDArray[np.floating]
 Statistic = Callable[[Tensor, Tensor], Array]
 
