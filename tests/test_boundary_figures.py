@@ -96,7 +96,7 @@ def test_an_evolution_has_a_line_per_label_and_the_boundary_in_every_panel() -> 
     area = {line.get_color(): data(line)[:, 1] for line in panels[1].lines}
     for label, colour in (("ear", COLOURS["ear"]), ("leg", COLOURS["leg"]), ("tongue", WITHIN)):
         np.testing.assert_array_equal(area[colour], curves[label])
-    assert COLOURS["tongue"] not in area and course.named == {measure: ["leg", "ear"] for measure in MEASURES}
+    assert COLOURS["tongue"] not in area and course.named == {measure: ["ear", "leg"] for measure in MEASURES}
     low, high = panels[1].get_ylim()
     assert low < -1 and high > 1 and max(-low, high) < 1.3  # the scale is that of what changes
     assert {"ear", "leg", "MSE", "p(target)"} <= set(texts(figure))

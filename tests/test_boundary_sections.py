@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -13,6 +16,7 @@ from helpers import boundary_findings as made
 from helpers import findings
 from helpers.tuned_findings import CLASSES
 
+from lis.quantify.measures import TOLD
 from lis.report.gradcam import _bars
 from lis.report.html import show
 from lis.report.metrics import collect_metrics
@@ -20,7 +24,7 @@ from lis.report.page import write_report
 from lis.report.section import Section, build_sections
 from lis.report.source import Source, source
 from lis.report.tables import column, known, records, where
-from lis.report.trajectories import across_the_boundary
+from lis.report.trajectories import _largest, across_the_boundary
 from lis.report.wording import changed, number, share, words
 from lis.store import Artifact, Draft, Recipe, Store
 
@@ -343,3 +347,21 @@ def test_the_heading_tells_of_the_test_and_the_lead_of_the_largest_change(run: S
     ]
     assert [picture.aside for picture in course] == [False, True]  # what the heading stands on is not folded away
     assert null.endswith("No part changes beyond its noise on the way to another answer.") and heading in BOUNDARY[:2]
+    _, after = across(run, tmp_path / "d", lambda label, t, noise: noise / 4 + (label == "ear") * max(0.0, t - 1))
+    assert after == null  # what changes only beyond the counterfactual
+
+
+def test_the_heading_seldom_calls_a_change_where_all_measures_are_noise() -> None:
+    """Of the 48 curves of 8 labels, 2 trajectories and 3 measures, over 40 runs."""
+    rng, position, labels = np.random.default_rng(0), np.linspace(0, 2, 21), [f"part {k}" for k in range(8)]
+    keys = pd.DataFrame(product(range(2), labels, TOLD), columns=["trajectory", "label", "measure"])
+    measures = keys.merge(pd.DataFrame({"position": position}), how="cross").assign(normalised=0.0)
+    rows = [{"trajectory": k, "origin": "a", "target": "b", "boundary": 0.5} for k in range(2)]
+    tables = {"jumps": keys.assign(interpreted=True), "steps": measures[["trajectory", "position"]]}
+    calls = 0
+    for _ in range(40):
+        tables["measures"] = measures.assign(change=rng.normal(size=len(measures)))
+        table, facts = (lambda _, name, known=dict(tables): known[name]), (lambda *_: {"labels": labels})
+        told, _ = _largest(cast("Source", SimpleNamespace(table=table, json=facts)), rows)
+        calls += told.startswith("From ")
+    assert calls <= 2

@@ -175,7 +175,7 @@ def test_the_worst_part_stands_beside_the_mean() -> None:
 def test_counterfactuals_are_judged_by_whom() -> None:
     facts, said = {"reached": 30, "n": 40, "rate": 0.75}, pd.DataFrame({"who": ["bayes"], "share": [0.4]})
     told = "75 % of counterfactuals reach their target"
-    assert counterfactuals._finding(facts, said) == f"{told}; Bayes' rule agrees on 40 %"
+    assert counterfactuals._finding(facts, said) == f"{told}; Bayes' rule calls 40 % of all the target"
     assert counterfactuals._finding(facts, said.head(0)) == f"{told} by this network's answer"
     assert counterfactuals._finding(facts | {"reached": 0}, said) == "None of 40 counterfactuals reaches its target"
     truly = boundary_truth._finding({"bayes_reached": 0.6, "n": 30})
@@ -200,6 +200,8 @@ def test_steps_in_pixels_are_smaller() -> None:
     table = pd.DataFrame({"mse_counterfactual": [0.04], "mse_adversarial": [0.001]})
     told = "Steps in pixels give 98 % of the answers, 40 times smaller"
     assert adversarial._finding(table, {"reached": 0.98}) == told
+    larger = adversarial._finding(table.assign(mse_adversarial=0.08), {"reached": 0.5})
+    assert larger == "Steps in pixels give 50 % of the answers, 2.0 times larger"
     nothing = adversarial._finding(table, {"reached": 0.0})
     assert nothing == "Steps in pixels reach the target of no counterfactual"
 
@@ -228,6 +230,8 @@ def test_sparsity_without_random_directions_has_no_control() -> None:
     told = "First units act alike in all classes in 1 of 1 cases"
     assert transfer._finding(change, change.head(0)) == f"{told}, beside no control"
     assert transfer._finding(change, change.assign(change=[1, -1])) == f"{told}, random in 0 of 1"
+    nothing = "No label changes in two classes, so that first units are not compared"
+    assert transfer._finding(change.head(1), change) == nothing
     null = "First units act alike in all classes no more often than random directions"
     assert transfer._finding(change, change) == null
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -25,6 +26,7 @@ from lis.linking.link import link, load_link
 from lis.linking.mlp import MLPLink
 from lis.linking.pairs import pairs
 from lis.look import Looker
+from lis.report import leaders
 from lis.report.layouts import MOST_STEPS, Block
 from lis.report.layouts import traversals as strips_figure
 from lis.report.page import write_report
@@ -399,3 +401,15 @@ def test_the_heading_is_of_a_unit_that_moves_more_than_the_others_or_says_that_n
     assert told.endswith("by 0.40 and the hue by −2.0 sd")
     lost = table.assign(others=3.0)
     assert traversal_heading(lost, bare) == "In every unit shown the other units move more than itself"
+
+
+@pytest.mark.parametrize(("called", "told"), [(True, "Unit 7, which is not reached, moves"), (False, "Unit 7 moves")])
+def test_the_heading_says_of_a_unit_that_it_is_not_reached(
+    called: bool, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unit 4 is, but the others outmove it; whether unit 7 is, counts only where it could be called."""
+    monkeypatch.setattr(leaders, "callable_units", lambda _: called)
+    faithfulness = pd.DataFrame({"unit": [4, 7], "reached": [True, False]})
+    run: Any = SimpleNamespace(has=lambda *_: True, table=lambda *_: faithfulness)
+    table = pd.DataFrame({"unit": [4, 7], "change": [0.5, 0.4], "own": [0.1, 2.0], "others": [0.5, 0.5]})
+    assert traversal_heading(table, run).startswith(told)

@@ -59,7 +59,19 @@ def _finding(table: pd.DataFrame, facts: dict[str, Any]) -> str:
     """How much less steps in pixels change for the same answer."""
     if not facts["reached"]:
         return "Steps in pixels reach the target of no counterfactual"
-    return f"Steps in pixels give {share(facts['reached'])} of the answers, {number(_ratio(table), 2)} times smaller"
+    return f"Steps in pixels give {share(facts['reached'])} of the answers, {_times(_ratio(table))}"
+
+
+def _times(ratio: float) -> str:
+    """How many times smaller or larger steps in pixels are, of a counterfactual's change over theirs.
+
+    Example:
+        >>> _times(40.0), _times(0.5), _times(1.0)
+        ('40 times smaller', '2.0 times larger', 'equally large')
+    """
+    if ratio == 1:
+        return "equally large"
+    return f"{number(max(ratio, 1 / ratio), 2)} times {'smaller' if ratio > 1 else 'larger'}"
 
 
 def _ratio(table: pd.DataFrame) -> float:
@@ -81,7 +93,7 @@ def _lead(table: pd.DataFrame, facts: dict[str, Any]) -> str:
     coarse = [share(mean(table, f"coarse_{kind}")) for kind in _KINDS]
     return (
         f"Steps in pixels reach the target's probability of {counted(len(table), 'counterfactual')} in "
-        f"{share(facts['reached'])} of the cases, with a mean squared change {number(_ratio(table), 2)} times smaller "
+        f"{share(facts['reached'])} of the cases, with a mean squared change {_times(_ratio(table))} "
         f"(median); {coarse[1]} of it is coarser than 4 pixels, of a counterfactual's {coarse[0]}. What the link "
         f"makes of them is called the target in {share(facts['seen'])}."
     )

@@ -94,7 +94,7 @@ def _finding(facts: dict[str, Any], said: pd.DataFrame) -> str:
     if not len(said):
         return f"{told} by this network's answer"
     first = records(said)[0]
-    return f"{told}; {WHO[first['who']]} agrees on {share(first['share'])}"
+    return f"{told}; {WHO[first['who']]} calls {share(first['share'])} of all the target"
 
 
 def _failed(failed: pd.DataFrame) -> list[dict[str, Any]]:

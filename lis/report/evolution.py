@@ -60,6 +60,9 @@ class Course:
     measures: Mapping[str, Mapping[str, np.ndarray]]
     """Measure to label to its change in the measure's unit, `[T]`; NaN where the label is absent."""
 
+    looked_at: int = 1
+    """Curves of parts of all trajectories of the run, among which those that change are called."""
+
     @property
     def known(self) -> dict[str, dict[str, np.ndarray]]:
         """The measures and labels that have a value at any position."""
@@ -71,8 +74,15 @@ class Course:
 
     @property
     def named(self) -> dict[str, list[str]]:
-        """Measure to the labels that change beyond their noise and have a colour, at most `MOST_NAMED`."""
-        return {measure: named(curves, MOST_NAMED) for measure, curves in self.known.items()}
+        """Measure to the labels that change beyond their noise up to the counterfactual and have a colour, at most
+        `MOST_NAMED`."""
+        until = before_end(self.position)
+        return {measure: named(curves, MOST_NAMED, self.looked_at, until) for measure, curves in self.known.items()}
+
+
+def before_end(position: np.ndarray) -> int:
+    """How many of the ascending positions `[T]` are not beyond the counterfactual, which is at 1."""
+    return int(np.sum(position <= 1 + 1e-6))
 
 
 def evolution(course: Course, colours: Mapping[str, str]) -> Figure:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 
 from lis.report.claims import callable_units
 from lis.report.source import Source
 from lis.units.arrival import outmoved
+
+
+def reached(source: Source, units: Iterable[int]) -> np.ndarray:
+    """Whether units are reached, bool; True too where the run did not test it."""
+    known: dict[int, bool] = {}
+    if source.has("unit_statistics", "faithfulness", "control") and callable_units(source):
+        known = source.table("unit_statistics", "faithfulness").set_index("unit")["reached"].to_dict()
+    return np.array([known.get(unit, True) for unit in units], dtype=bool)
 
 
 def leaders_first(source: Source, table: pd.DataFrame) -> pd.DataFrame:
@@ -20,10 +30,7 @@ def leaders_first(source: Source, table: pd.DataFrame) -> pd.DataFrame:
         source: the run.
         table: unit, and own and others where they are known.
     """
-    flags = np.zeros(len(table), dtype=int)
-    if source.has("unit_statistics", "faithfulness", "control") and callable_units(source):
-        reached = source.table("unit_statistics", "faithfulness").set_index("unit")["reached"].to_dict()
-        flags += [2 * (not reached.get(unit, True)) for unit in table["unit"]]
+    flags = 2 * ~reached(source, table["unit"])
     if "own" in table:
         flags += outmoved(*(table[name].to_numpy(dtype=float) for name in ("own", "others")))
     return table.iloc[np.argsort(flags, kind="stable")]

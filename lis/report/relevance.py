@@ -75,7 +75,7 @@ def _finding(table: pd.DataFrame, threshold: float, called: bool) -> str:
     """How many units matter for an answer beyond random directions, where that could be decided."""
     limit = number(threshold, 2)
     if where(table, relevant=True).empty:
-        return f"No single unit changes a class's probability by {limit}: every class is robust"
+        return f"No single unit changes a class's probability by {limit} or more on average"
     if not called:
         return "Whether any unit changes an answer beyond chance is undecided"
     if not (count := _larger(table)):
@@ -143,7 +143,7 @@ def _lead(table: pd.DataFrame, sets: dict[str, set[int]], threshold: float, call
     relevant, limit, top = set().union(*sets.values()), number(threshold, 2), largest(table, "relevance")
     if not relevant:
         return (
-            f"No single unit changes the probability of a class by {limit} or more on average: every class is robust. "
+            f"No single unit changes the probability of a class by {limit} or more on average. "
             f"The largest change is that of unit {top['unit']}, {signed(top['change'])} for {words(top['class'])}."
         )
     robust = [words(name) for name, units in sets.items() if not units]

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from lis.quantify.measures import MEASURES, TOLD
-from lis.report.evolution import DISTANCES, MOST_NAMED, Course, evolution
+from lis.report.evolution import DISTANCES, MOST_NAMED, Course, before_end, evolution
 from lis.report.findings_boundary import sharpest_at_boundary, sharpest_changes
 from lis.report.marks import bare, picture
 from lis.report.noise import noise_ratio, noise_std
@@ -44,9 +44,9 @@ _MASKS = " and their parts"
 _CHANGES = (
     ", and the change of every part from the original, all on one scale per measure. Noise: the spread of "
     "neighbouring steps about an even change; bands are ± that of the line, the bar at the right that of the median "
-    f"part. In colour, at most {MOST_NAMED} a panel: parts that change by more than noise "
-    "alone would in 19 of 20 lines, the largest in units of their noise; thin and grey, and cut off where they leave "
-    "the panel: all others; parts that are too small are left out"
+    f"part. In colour, at most {MOST_NAMED} a panel: parts that change up to the counterfactual by more than noise "
+    "that is independent in every step would in any line of 19 of 20 such runs, the largest in units of it; thin "
+    "and grey, and cut off where they leave the panel: all others; parts that are too small are left out"
 )
 _NAME = 1.05
 """Inches left and right of the images."""
@@ -149,6 +149,7 @@ def _evolution(source: Source, row: dict[str, Any]) -> Picture:
         probability=np.asarray(steps["probability"], dtype=float),
         distances=known,
         measures={name: {x: curves[name, x] for x in labels if (name, x) in curves} for name in MEASURES},
+        looked_at=_looked_at(source),
     )
     caption = _EVOLUTION.format(masks=_MASKS * bool(labels), parts=_CHANGES * bool(course.known))
     caption += f" {thinning(len(steps), len(few))}{VEILED * bool(course.beyond.any())}".rstrip()
@@ -163,16 +164,24 @@ def _evolution(source: Source, row: dict[str, Any]) -> Picture:
 def part_noise(source: Source, trajectory: int) -> pd.DataFrame:
     """The rows of "measures" of one trajectory, labels that are large enough, with what of their change is noise.
 
-    Columns beside those of the table: noise (`noise_std` of the change), ratio (`noise_ratio`: from 1 on it changes).
+    Columns beside those of the table: noise (`noise_std` of the change), ratio (`noise_ratio` up to the counterfactual,
+    among the curves of all trajectories: from 1 on it changes).
     """
+    curves = _looked_at(source)
+    until = before_end(np.unique(source.table("trajectories", "steps")["position"]))
     seen = set(where(source.table("trajectories", "jumps"), trajectory=trajectory, interpreted=True)["label"])
     table = where(source.table("trajectories", "measures"), trajectory=trajectory)
     table = pd.DataFrame(table[table["label"].isin(list(seen))]).drop(columns="normalised")
     grouped = table.groupby(["measure", "label"])["change"]
-    told = {"noise": noise_std, "ratio": noise_ratio}
+    told = {"noise": noise_std, "ratio": lambda values: noise_ratio(values, curves, until)}
     return table.assign(
         **{name: grouped.transform(lambda x, f=f: f(x.to_numpy(dtype=float))) for name, f in told.items()}
     )
+
+
+def _looked_at(source: Source) -> int:
+    """How many curves there are: one per trajectory, measure and label that is large enough, one at least."""
+    return max(len(where(source.table("trajectories", "jumps"), interpreted=True)), 1)
 
 
 def _finding(source: Source) -> str:

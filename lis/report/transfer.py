@@ -58,8 +58,10 @@ def transfer(source: Source) -> Section:
 def _finding(table: pd.DataFrame, control: pd.DataFrame) -> str:
     """Whether first units change their label alike in all classes more often than first random directions."""
     (same, several), (same_control, several_control) = (_shared(of) for of in (table, control))
+    if not several:
+        return "No label changes in two classes, so that first units are not compared"
     told = f"First units act alike in all classes in {same} of {several} cases"
-    if not several or not several_control:
+    if not several_control:
         return f"{told}, beside no control"
     if same / several <= same_control / several_control:
         return "First units act alike in all classes no more often than random directions"
@@ -80,6 +82,8 @@ def _same_sign(table: pd.DataFrame, control: pd.DataFrame) -> str:
     beside = (
         f", and the first of the random directions for {same_control} of {several_control}" if several_control else ""
     )
+    if not several:
+        return "No label that a unit changes most has a change in two classes."
     return (
         f"The unit that changes a label most does so in the same direction in every class for {same} of "
         f"{several} pairs of a label and a measure{beside}."

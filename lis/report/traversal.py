@@ -9,7 +9,7 @@ import pandas as pd
 
 from lis.report.arrival import arrivals, arrived, dashes, verdicts, which_way_here
 from lis.report.layouts import Block, rows_pictured, traversals
-from lis.report.leaders import leaders_first
+from lis.report.leaders import leaders_first, reached
 from lis.report.section import Picture, Section, Table, metrics, section
 from lis.report.source import Source
 from lis.report.strips import FRAMED, VEILED, nearest_step, thinning
@@ -70,13 +70,16 @@ def _alt(blocks: list[Block]) -> str:
 
 
 def _finding(selected: pd.DataFrame, source: Source) -> str:
-    """The unit that leads: how much of a class's probability it moves, or that its pictures tell nothing."""
-    top = records(leaders_first(source, selected))[0]
-    if "own" in top and outmoved(top["own"], top["others"]):
+    """The first unit that the others do not outmove: how much of a class's probability it moves, and where it is known
+    not to be reached, that; or that there is none, so that the pictures tell nothing."""
+    rows = records(leaders_first(source, selected))
+    rows = [row for row in rows if "own" not in row or not outmoved(row["own"], row["others"])]
+    if not rows:
         return "In every unit shown the other units move more than itself"
-    moved = largest(top)
+    unit, moved = rows[0]["unit"], largest(rows[0])
     parts = f" and the {words(moved[0])} by {signed(moved[1], 1)} sd" if moved else ""
-    return f"Unit {top['unit']} moves the probability of a sample's class by {number(top['change'], 2)}{parts}"
+    which = f"Unit {unit}" if reached(source, [unit]).all() else f"Unit {unit}, which is not reached,"
+    return f"{which} moves the probability of a sample's class by {number(rows[0]['change'], 2)}{parts}"
 
 
 def largest(row: dict[str, Any]) -> tuple[str, float] | None:
