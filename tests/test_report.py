@@ -27,7 +27,7 @@ from lis.report.page import write_report
 from lis.report.section import Picture, Section, Table, build_sections
 from lis.report.source import Source, component_label, source
 from lis.report.style import sheet, shows_data
-from lis.report.tables import records
+from lis.report.tables import records, where
 from lis.report.wording import number, share, times
 from lis.store import Artifact, Draft, Recipe, Store
 
@@ -43,7 +43,7 @@ SECTIONS = {
     "The classifier": {"pairs/test"},
 }
 """Title of each section to the artifacts of which any is enough."""
-FURNITURE = {"Findings", "What was run", "Limits", "Settings", "How to cite", "Runs"}
+FURNITURE = {"What was run", "Limits", "Settings", "How to cite", "Runs"}
 
 
 def page(folder: Path, artifacts: dict[str, Artifact], **settings: object) -> str:
@@ -55,7 +55,8 @@ def page(folder: Path, artifacts: dict[str, Artifact], **settings: object) -> st
 def titles(text: str) -> set[str]:
     """What the contents name; each of it is there."""
     listed = dict(re.findall(r'<li><a href="#([^"]*)">(.*?)</a></li>', text))
-    assert listed.keys() <= set(re.findall(r'<(?:section|div)\b[^>]* id="(.*?)"', text))
+    assert (listed.pop("findings", None) is None) == ('id="findings"' not in text)
+    assert listed.keys() <= set(re.findall(r'<section id="(.*?)"', text))
     return set(listed.values()) - FURNITURE
 
 
@@ -412,6 +413,24 @@ def test_comparison_shows_every_job(sweep: tuple[list[Path], str]) -> None:
         assert f"{ratio(job):.3f}×" in seen
     figures = {file.name for file in (jobs[0].parent / "figures").glob("*.png")}
     assert figures == {"comparison-1.png", "gains-1.png", "examples-1.png"}
+    assert 'id="table-runs-1"' in text and "tables of every stage" not in text
+
+
+def test_the_figures_of_a_comparison_have_numbers_and_descriptions(sweep: tuple[list[Path], str]) -> None:
+    """Each says in words what it shows, beside what its caption says of how it is read."""
+    jobs, text = sweep
+    made = [made for _, make in section.makers(load_jobs(jobs)[0], "comparison") if (made := make()) is not None]
+    pictures = [picture for one in made for picture in one.figures]
+    assert len(pictures) == 3 and all(picture.alt and picture.alt != picture.caption for picture in pictures)
+    assert all(one.finding and not one.finding.endswith(".") and one.finding in words(text) for one in made)
+    for picture in pictures:
+        table = pd.read_csv(jobs[0].parent / "figures" / f"{picture.name}.csv")
+        assert picture.data is not None and len(table) == len(picture.data) > 0
+    stated = pd.read_csv(jobs[0].parent / "figures/comparison-1.csv").set_index(["column", "link", "metric", "pairing"])
+    for job in load_jobs(jobs)[0]:
+        assert job.samples is not None
+        values = where(job.samples, metric="mse_w", pairing="cycle")["value"]
+        assert stated.loc[(job.inner, job.link, "mse_w", "cycle"), "mean"] == pytest.approx(sum(values) / len(values))
 
 
 def ratio(job: Path) -> float:

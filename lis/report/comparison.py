@@ -24,7 +24,7 @@ from lis.report.marks import violin
 from lis.report.section import Picture, Section, Table, makers, section
 from lis.report.style import INK, MUTED, WIDE, link_colour, plain, sheet
 from lis.report.tables import column as column_of
-from lis.report.tables import where
+from lis.report.tables import distribution, where
 from lis.report.wording import link_label, metric_label, number, share, times, wrapped
 
 _RATIOS = tuple(f"{metric}/ratio_random" for metric in ("mse_w", "pixel_l2", "lpips", "moco", "features"))
@@ -135,17 +135,19 @@ def numbers(jobs: Sequence[Job]) -> Section | None:
     tables = [_matrix(jobs, captions[key], [(setting, key, setting) for setting in settings]) for key in keys]
     if len(settings) == 1:
         tables = [_matrix(jobs, _ONE_SETTING, [(_key_label(key), key, settings[0]) for key in keys])]
-    return Section("Numbers", _best_sentence(jobs), tables=tables)
+    return Section("Numbers", "", tables=tables, finding=_span(jobs))
 
 
-def _best_sentence(jobs: Sequence[Job]) -> str:
+def _span(jobs: Sequence[Job]) -> str:
+    """Between which runs the first number lies."""
     key = _keys(jobs)[0]
     ranked = _ranked(jobs, key)
     first, last = ranked[0], ranked[-1]
     low, high = (_cell(key, job.metrics[key]) for job in (first, last))
+    of = " that of random pairs" if key.endswith("ratio_random") else ""
     if first is last:
-        return f"{_key_label(key)} is {low}."
-    return f"{_key_label(key)} lies between {low} ({first.name}) and {high} ({last.name})."
+        return f"{_key_label(key)} is {low}{of}"
+    return f"{_key_label(key)} lies between {low} ({first.name}) and {high} ({last.name}){of}"
 
 
 def _ranked(jobs: Sequence[Job], key: str) -> list[Job]:
@@ -179,25 +181,39 @@ def distributions(jobs: Sequence[Job]) -> Section | None:
         links = _links(group)
         # Another classifier has other units, in number and in scale.
         subset = ("features",) if len({job.labels["classifier"] for job in group}) > 1 else ()
-        figure = comparison(pd.concat(frames), links, inner, {link: link_label(link) for link in links}, subset)
+        table = pd.concat(frames)
+        figure = comparison(table, links, inner, {link: link_label(link) for link in links}, subset)
         caption = (
             f"{outer + ': ' if outer else ''}distance after the cycle per link. Bars are quartiles, dots means; lines "
             f"are the means of random pairs (solid) and of random pairs of the same class (dotted)."
             f"{' Distances in R have a scale of their own for each classifier.' if subset else ''}"
         )
-        pictures.append(Picture(f"comparison-{index + 1}", figure, caption[0].upper() + caption[1:]))
-    return Section("Distributions", _overlap(with_samples), pictures)
+        data = distribution(table, ["column", "link", "metric", "pairing"], "value")
+        name, caption = f"comparison-{index + 1}", caption[0].upper() + caption[1:]
+        pictures.append(Picture(name, figure, caption, data=data, alt=_described(data)))
+    return Section("Distributions", "", pictures, finding=_overlap(with_samples))
+
+
+def _described(data: pd.DataFrame) -> str:
+    """The ends of the mean distance after the cycle over settings and links, of each metric, beside random pairs."""
+    told = []
+    for metric, rows in data.groupby("metric", sort=False):
+        cycle, random = (column_of(where(rows, pairing=pairing), "mean") for pairing in ("cycle", "random"))
+        beside = f", random pairs {number(random.mean())}" if len(random) else ""
+        told.append(f"{metric_label(str(metric))} {number(cycle.min())} to {number(cycle.max())}{beside}")
+    return f"Mean distance after the cycle, over links and settings: {'; '.join(told)}."
 
 
 def _overlap(jobs: Sequence[Job]) -> str:
-    """How far the links differ from each other, beside how far settings do."""
-    key, *_ = [*_keys(jobs), ""]
-    pairs = [pair for pair in combinations(jobs, 2) if pair[0].column == pair[1].column]
-    gaps = [abs(a.metrics[key] - b.metrics[key]) for a, b in pairs if key in a.metrics and key in b.metrics]
-    if not gaps or len(_links(jobs)) < 2:
+    """How far links of one setting differ from each other, or settings where there is one link."""
+    key = next((key for key in _keys(jobs) if key.endswith("ratio_random")), "")
+    several = len(_links(jobs)) > 1
+    both = combinations([job for job in jobs if key in job.metrics], 2)
+    gaps = [abs(a.metrics[key] - b.metrics[key]) for a, b in both if not several or a.column == b.column]
+    if not gaps:
         return ""
-    most = number(max(gaps), 2)
-    return f"On the same setting, two links differ in {_key_label(key)} by at most {most} of what random pairs give."
+    pair = "On the same setting, two links" if several else "Two settings"
+    return f"{pair} differ in {_key_label(key)} by at most {number(max(gaps), 2)} of what random pairs give"
 
 
 def _run(job: Job, out: Path) -> dict[str, Any]:
@@ -324,7 +340,7 @@ def classifiers(jobs: Sequence[Job]) -> Section | None:
     selected = [first[setting] for setting in dict.fromkeys(job.column for job in jobs)]
     columns = ["", "units", "dead", "pairs per unit", "accuracy", "accepted"]
     table = Table(_CLASSIFIERS_CAPTION, columns, [_classifier(job) for job in selected])
-    return Section("Classifiers", _classifiers_lead(selected), tables=[table])
+    return Section("Classifiers", "", tables=[table], finding=_widths(selected))
 
 
 def accepted(job: Job) -> float:
@@ -334,12 +350,15 @@ def accepted(job: Job) -> float:
     return len(rates) / sum(1 / rate for rate in rates) if rates else float("nan")
 
 
-def _classifiers_lead(jobs: Sequence[Job]) -> str:
+def _widths(jobs: Sequence[Job]) -> str:
+    """Between which classifiers the number of units lies."""
     known = sorted(((job.units, job.inner) for job in jobs if job.units is not None), key=lambda pair: pair[0])
-    if not known or known[0][0] == known[-1][0]:
+    if not known:
         return ""
+    if known[0][0] == known[-1][0]:
+        return f"Each penultimate layer has {known[0][0]:,} units"
     ends = [f"{units:,} ({name})" for units, name in (known[0], known[-1])]
-    return f"Penultimate layers have between {ends[0]} and {ends[1]} units."
+    return f"Penultimate layers have between {ends[0]} and {ends[1]} units"
 
 
 def _classifier(job: Job) -> list[str]:

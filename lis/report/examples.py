@@ -6,22 +6,27 @@ among the examples of every run, the first of each class.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
+from lis.report.gains import PAIRED, cycle_distances
 from lis.report.jobs import Job
 from lis.report.layouts import reconstructions_by_link, reconstructions_by_setting
 from lis.report.section import Picture, Section, section
-from lis.report.wording import link_label, listing, times, words
+from lis.report.tables import known, mean, records, where
+from lis.report.wording import link_label, listing, metric_label, number, times, words
 
 Sample = tuple[str, int]
 """Class and index in the stream."""
-Drawing = tuple[partial[Figure], str]
-"""What draws a figure, and its caption."""
+Drawing = tuple[partial[Figure], str, pd.DataFrame]
+"""What draws a figure, its caption, and its samples with their distances."""
 
+_PIXELS = "pixel_l2"
 _BESIDE = 10
 """Examples beside each other, where the links are the rows."""
 _BELOW = 6
@@ -48,20 +53,49 @@ def examples(jobs: Sequence[Job]) -> Section | None:
     if len(drawings) > _PICTURES:
         notes.append(f"Pictures of {len(drawings) - _PICTURES} more settings are in the runs' own pages.")
     pictures = [
-        Picture(f"examples-{index + 1}", draw(), caption[0].upper() + caption[1:], "photo")
-        for index, (draw, caption) in enumerate(drawings[:_PICTURES])
+        Picture(f"examples-{index + 1}", draw(), caption[0].upper() + caption[1:], "photo", data, _described(data))
+        for index, (draw, caption, data) in enumerate(drawings[:_PICTURES])
     ]
-    return Section("Reconstructions", _lead(jobs), pictures, notes=notes)
+    return Section("Reconstructions", "", pictures, notes=notes, finding=_ends(jobs))
 
 
-def _lead(jobs: Sequence[Job]) -> str:
+def _described(data: pd.DataFrame) -> str:
+    """Which classes are shown, how often, and how far each run's images are from the originals."""
+    counts = Counter(name for name, _ in dict.fromkeys((row["class"], row["sample_index"]) for row in records(data)))
+    told = []
+    for _, rows in known(data, _PIXELS).groupby(["setting", "link"], sort=False):
+        first = records(rows)[0]
+        run = ", ".join(filter(None, (first["setting"], first["link"])))
+        told.append(f"{run} {number(mean(rows, _PIXELS))}")
+    distances = f" Mean {metric_label(_PIXELS)} after the cycle: {listing(told)}." if told else ""
+    shown = listing([f"{count} of {words(name)}" for name, count in counts.items()])
+    return f"Test images, {shown}, above or beside the same after the cycle.{distances}"
+
+
+def _table(jobs: Sequence[Job], samples: Sequence[Sample]) -> pd.DataFrame:
+    """A row per run and sample: setting, link, class, sample_index, pixel_l2 (not a number where it is not known)."""
+    shown = pd.DataFrame(samples, columns=PAIRED)
+    tables = []
+    for job in jobs:
+        distances = (
+            cycle_distances(job.samples) if job.samples is not None else pd.DataFrame(columns=[*PAIRED, "metric"])
+        )
+        pixels = where(distances, metric=_PIXELS).rename(columns={"value": _PIXELS})
+        rows = shown.merge(pixels.reindex(columns=[*PAIRED, _PIXELS]), on=PAIRED, how="left")
+        rows.insert(0, "link", link_label(job.link))
+        rows.insert(0, "setting", job.inner)
+        tables.append(rows)
+    return pd.concat(tables, ignore_index=True)
+
+
+def _ends(jobs: Sequence[Job]) -> str:
     """Which runs keep the pixels best and worst."""
-    key = "pixel_l2/ratio_random"
+    key = f"{_PIXELS}/ratio_random"
     ranked = sorted((job for job in jobs if key in job.metrics), key=lambda job: job.metrics[key])
     if len(ranked) < 2:
         return ""
     ends = [f"{job.name} ({times(job.metrics[key])} that of random pairs)" for job in (ranked[0], ranked[-1])]
-    return f"The pixel distance after the cycle is smallest with {ends[0]} and largest with {ends[1]}."
+    return f"The pixel distance after the cycle is smallest with {ends[0]} and largest with {ends[1]}"
 
 
 def in_common(jobs: Sequence[Job]) -> list[Sample]:
@@ -109,7 +143,8 @@ def _beside(group: Sequence[Job], settings: list[str], shared: list[Sample], sta
     names = [words(name) for name, _ in samples]
     draw = partial(reconstructions_by_setting, _cut(group[0], "image", samples), names, blocks, labels)
     caption = f"{start}the same images after the cycle through {listing(settings)} and each link. "
-    return draw, caption + "Shown are the first of each class that every run has among its examples."
+    caption += "Shown are the first of each class that every run has among its examples."
+    return draw, caption, _table([job for job in group if job.inner in settings], samples)
 
 
 def _alone(jobs: Sequence[Job], shared: list[Sample], start: str) -> Drawing:
@@ -119,7 +154,7 @@ def _alone(jobs: Sequence[Job], shared: list[Sample], start: str) -> Drawing:
     labels = {link: link_label(link) for link in cycled}
     setting = f"{start}{jobs[0].inner + ': ' if jobs[0].inner else ''}"
     draw = partial(reconstructions_by_link, _cut(jobs[0], "image", samples), cycled, labels)
-    return draw, f"{setting}the same images after the cycle through each link."
+    return draw, f"{setting}the same images after the cycle through each link.", _table(jobs, samples)
 
 
 def _notes(group: Sequence[Job]) -> list[str]:

@@ -13,7 +13,7 @@ from lis.report.jobs import Job
 from lis.report.marks import dot, names_down, note
 from lis.report.section import Picture, Section, Table, section
 from lis.report.style import MUTED, PANEL, RULE, WIDE, link_colour, plain, sheet
-from lis.report.tables import records, split, where
+from lis.report.tables import ends, records, split, where
 from lis.report.wording import gain, link_label, metric_label, wrapped
 
 REFERENCE = "lr"
@@ -45,9 +45,10 @@ def gains(jobs: Sequence[Job]) -> Section | None:
     for index, outer in enumerate(dict.fromkeys(table["outer"])):
         part, start = where(table, outer=outer), f"{outer}: " if outer else ""
         figure = gains_figure(part, {str(link): link_label(str(link)) for link in part["link"]})
-        pictures.append(Picture(f"gains-{index + 1}", figure, f"{start}{_GAINS_CAPTION}"))
+        alt = f"{_extremes(part)}."
+        pictures.append(Picture(f"gains-{index + 1}", figure, f"{start}{_GAINS_CAPTION}", data=part, alt=alt))
         tables.append(_table(part, f"{start}Gain over LR, and half the width of its 95 % interval."))
-    return Section("Gain over LR", _gains_lead(table), pictures, tables, [_NOTE])
+    return Section("Gain over LR", _gains_lead(table), pictures, tables, [_NOTE], finding=_extremes(table))
 
 
 def gain_table(jobs: Sequence[Job]) -> pd.DataFrame:
@@ -111,6 +112,16 @@ def _gains_lead(table: pd.DataFrame) -> str:
         told.append(f"{setting + ': ' if setting else ''}{gain(row['gain'])} ({link_label(row['link'])})")
     told = told if len(told) <= _NAMED else [*told[:2], "…", *told[-2:]]
     return f"What the best other link gains over LR in {metric_label(metric)}: {'; '.join(told)}."
+
+
+def _extremes(table: pd.DataFrame) -> str:
+    """The smallest and the largest gain in the first metric, each with half the width of its 95 % interval."""
+    metric = table["metric"].iloc[0]
+    told = [
+        f"{gain(row['gain'], row['margin'])} ({', '.join(filter(None, (link_label(row['link']), row['inner'])))})"
+        for row in ends(where(table, metric=metric), "gain")
+    ]
+    return f"The gain over LR in {metric_label(metric)} is {' to '.join(dict.fromkeys(told))}"
 
 
 def gains_figure(table: pd.DataFrame, labels: Mapping[str, str]) -> Figure:
