@@ -29,10 +29,10 @@ def searches(run: Run) -> tuple[list[str], list[str]]:
     """What became of the searches, and what others say of all of them."""
     table = run.frame("counterfactuals", "counterfactuals")
     ends = where(table, success=True)
-    median = {name: float(np.median(ends[name])) for name in ("steps", "r_distance", "w_distance", "probability")}
-    passes = sum(table["passes"]) / max(len(ends), 1)
-    cells = [f"{len(ends)} of {len(table)}", f"{median['steps']:g}", f"{median['r_distance']:.1f}"]
-    cells += [f"{median['w_distance']:.2f}", f"{median['probability']:.2f}", f"{passes:.0f}"]
+    forms = {"steps": "g", "r_distance": ".1f", "w_distance": ".2f", "probability": ".2f"}
+    medians = [f"{np.median(ends[name]):{form}}" if len(ends) else "–" for name, form in forms.items()]
+    passes = f"{sum(table['passes']) / len(ends):.0f}" if len(ends) else "–"
+    cells = [f"{len(ends)} of {len(table)}", *medians, passes]
     heads = ["reached", "steps", "‖Δr‖", "‖Δw‖", "p(target)", "passes per reached"]
     for row in run.rows("counterfactuals", "witnessed"):
         target, low, high, origin = (100 * row[name] for name in ("share", "low", "high", "origin"))
@@ -48,7 +48,7 @@ def paths(run: Run) -> str:
         way = where(steps, trajectory=path["trajectory"]).sort_values("step")
         p, mse, t = (way[name].to_numpy() for name in ("probability", "mse", "position"))
         k = int(np.searchsorted(t, path["boundary"]))
-        at = [f"{np.interp(x, t, p):.2f}" for x in (0, 1, 2)]
+        at = [f"{np.interp(x, t, p):.2f}" if x <= t[-1] else "–" for x in (0, 1, 2)]
         steep = [_share_of(values, k) for values in (p, mse)]
         rows.append([words(path["origin"]), words(path["target"]), f"{path['boundary']:.3f}", ", ".join(at), *steep])
     heads = [
