@@ -387,8 +387,8 @@ def test_label_names_come_from_whatever_stage_is_there(run: Source) -> None:
 def test_no_relevant_unit_is_a_sentence(tmp_path: Path) -> None:
     (found,) = edge(tmp_path, tuned_findings.tuned(12, 3, spread=0.001), class_relevance)
     assert "No single unit changes the probability of a class by 0.15 or more" in found.lead
-    assert "every class is robust" in found.lead
-    assert found.finding == "No single unit changes a class's probability by 0.15: every class is robust"
+    assert "every class is robust to single units at this threshold" in found.lead
+    assert found.finding == "No single unit changes a class's probability by 0.15 or more on average"
     assert "relevant-units" not in names(found) and "relevance" in names(found)
     shared = next(picture for picture in found.figures if picture.name == "unit-shared")
     assert shared.caption.startswith("The unit with the largest mean rel")

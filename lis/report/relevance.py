@@ -143,8 +143,9 @@ def _lead(table: pd.DataFrame, sets: dict[str, set[int]], threshold: float, call
     relevant, limit, top = set().union(*sets.values()), number(threshold, 2), largest(table, "relevance")
     if not relevant:
         return (
-            f"No single unit changes the probability of a class by {limit} or more on average. "
-            f"The largest change is that of unit {top['unit']}, {signed(top['change'])} for {words(top['class'])}."
+            f"No single unit changes the probability of a class by {limit} or more on average: every class is robust "
+            f"to single units at this threshold. The largest change is that of unit {top['unit']}, "
+            f"{signed(top['change'])} for {words(top['class'])}."
         )
     robust = [words(name) for name, units in sets.items() if not units]
     several = ""
