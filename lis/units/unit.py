@@ -256,7 +256,7 @@ class Traversal:
             value,
             **look.tensors(PICTURED),
             **vars(arrival),
-            beyond=beyond[:, -1].float(),
+            beyond=beyond[:, -1].float().clone(),  # a tensor of its own: files hold no views
             step_beyond=beyond.float(),
             step_norm=(w[:, -1] - w[:, 0]).norm(dim=1),
         )
