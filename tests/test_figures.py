@@ -126,7 +126,7 @@ def test_distances_write_the_ratio_of_means() -> None:
     figure = evaluation.distances(table, dict.fromkeys(findings.METRICS, "mse_of $x"))
     mean = {name: column(where(table, metric="mse_w", pairing=name), "value").mean() for name in PAIRING}
     written = texts(figure)
-    assert f"cycle is {mean['cycle'] / mean['random']:.2f}×" in written
+    assert f"cycle is\n{mean['cycle'] / mean['random']:.2f}×" in written
     assert "MSE in W" in written and "random, same class" in written
     np.testing.assert_allclose(sorted(x for x, _ in dots(figure.axes[0])), sorted(mean.values()))
 
