@@ -87,7 +87,9 @@ def test_a_second_analysis_in_a_folder_leaves_nothing_of_the_first_and_all_that_
         assert code == 0, output
         (out / "figures" / "mine.png").touch()
     shown = json.loads((out / "report.json").read_text())["figures"]
-    assert {file.name for file in (out / "figures").iterdir()} == {*shown, "mine.png"}
+    files = {file.name for file in (out / "figures").iterdir()}
+    assert {name for name in files if name.endswith(".png")} == {*shown, "mine.png"}
+    assert {Path(name).stem for name in files} == {*(Path(name).stem for name in shown), "mine"}
     stages = {"similarity", "pairs/test"}  # those with tables
     assert {str(file.parent.relative_to(out / "tables")) for file in (out / "tables").rglob("*.*")} == stages
     assert "evaluation" not in json.loads((out / "summary.json").read_text())["artifacts"]

@@ -47,7 +47,7 @@ class Run:
         >>> "unit_statistics" in run, run["unit_statistics"].tables[:2]
         (True, ['agreement', 'clusters'])
         >>> list(run.figures)[:2], run.report.path.name
-        (['classes', 'iou'], 'report.html')
+        (['classes', 'faithfulness'], 'report.html')
     """
 
     folder: Path
