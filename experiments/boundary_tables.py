@@ -8,14 +8,11 @@ Every number is read from the artifacts that the runs name in their `summary.jso
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
-from finished import Run, markdown, written
+from finished import Run, Tables, markdown, print_tables, written
 
-from lis.plain import print_anywhere
 from lis.report.tables import mean, records, where
 from lis.report.wording import arrow, words
 
@@ -129,29 +126,15 @@ def one_by_one(table: Callable[[Run], str], runs: Sequence[Run]) -> str:
     return "\n".join(f"`objective={run.objective}`\n\n{table(run)}" for run in runs)
 
 
-TABLES = {
-    "searches": ("counterfactuals", lambda runs: rows(searches, runs)),
-    "the samples that are shown": ("trajectories", lambda runs: one_by_one(paths, runs)),
-    "changes at the counterfactual": ("trajectories", lambda runs: one_by_one(changes, runs)),
-    "kinks": ("trajectories", lambda runs: rows(kinks, runs)),
-    "steps in pixels": ("adversarial", lambda runs: rows(pixels, runs)),
-    "starts": ("initialisations", lambda runs: rows(starts, runs)),
+TABLES: Tables = {
+    "searches": (("counterfactuals",), lambda runs: rows(searches, runs)),
+    "the samples that are shown": (("trajectories",), lambda runs: one_by_one(paths, runs)),
+    "changes at the counterfactual": (("trajectories",), lambda runs: one_by_one(changes, runs)),
+    "kinks": (("trajectories",), lambda runs: rows(kinks, runs)),
+    "steps in pixels": (("adversarial",), lambda runs: rows(pixels, runs)),
+    "starts": (("initialisations",), lambda runs: rows(starts, runs)),
 }
-"""What a table is for, the stage that it reads, and how it is written."""
-
-
-def main() -> None:
-    """The command line."""
-    print_anywhere()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path)
-    parser.add_argument("--store", type=Path, default=Path("outputs/store"))
-    arguments = parser.parse_args()
-    runs = [Run(folder, arguments.store) for folder in arguments.runs]
-    for title, (stage, table) in TABLES.items():
-        if chosen := [run for run in runs if run.has(stage)]:
-            print(f"## {title}\n\n{table(chosen)}")
 
 
 if __name__ == "__main__":
-    main()
+    print_tables(TABLES, __doc__)

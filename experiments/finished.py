@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from lis.plain import print_anywhere
 from lis.report.claims import decides
 from lis.report.tables import records
 from lis.store import Artifact
@@ -27,6 +29,8 @@ CHANGE = {
 """How a mean change is written."""
 Rows = Iterator[tuple[list[str], list[str]]]
 """Columns and cells of each row of a run, in a table of several runs."""
+Tables = Mapping[str, tuple[Sequence[str], Callable[[Sequence["Run"]], str]]]
+"""What a table is for, the stages that it reads, and how it is written: runs without these are left out."""
 
 
 class Run:
@@ -106,3 +110,21 @@ def average(rows: Iterable[dict[str, Any]], name: str) -> float:
     """Mean of a column, NaN left out; NaN where all are."""
     values = np.array([row[name] for row in rows], dtype=float)
     return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
+
+
+def print_tables(tables: Tables, description: str | None) -> None:
+    """The command line of a program that prints tables of finished runs.
+
+    Args:
+        tables: in order.
+        description: of the program.
+    """
+    print_anywhere()
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--store", type=Path, default=Path("outputs/store"))
+    arguments = parser.parse_args()
+    runs = [Run(folder, arguments.store) for folder in arguments.runs]
+    for title, (stages, table) in tables.items():
+        if chosen := [run for run in runs if all(run.has(stage) for stage in stages)]:
+            print(f"## {title}\n\n{table(chosen)}")

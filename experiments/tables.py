@@ -10,18 +10,15 @@ whatever it does, "undecided" stands for how many are called.
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from finished import Rows, Run, average, based, markdown, means, share, with_control, written
+from finished import Rows, Run, Tables, average, based, markdown, means, print_tables, share, with_control, written
 
-from lis.plain import print_anywhere
 from lis.quantify.measures import MEASURES
 from lis.report.tables import records
 from lis.report.tuning import head_shares
@@ -306,7 +303,7 @@ def one_by_one(table: Callable[[Run], str], runs: Sequence[Run]) -> str:
     return "\n".join(f"{', '.join(run.row)}:\n\n{table(run)}" for run in runs)
 
 
-TABLES: dict[str, tuple[tuple[str, ...], Callable[[Sequence[Run]], str]]] = {
+TABLES: Tables = {
     "figS7, figS8": (("segmentation",), partial(one_by_one, segmented)),
     "fig4 leaders; figS21, figS26": (("unit_statistics",), partial(one_by_one, leaders)),
     "fig4, what arrives": (("unit_statistics",), partial(together, arriving)),
@@ -330,21 +327,7 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[[Sequence[Run]], str]]] = {
     "figS16, figS23": (("unit_statistics",), partial(together, seeds)),
     "figS22": (("unit_statistics",), partial(one_by_one, transferred)),
 }
-"""What a table is for, the stages that it reads, and how it is written: runs without these are left out."""
-
-
-def main() -> None:
-    """The command line."""
-    print_anywhere()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path)
-    parser.add_argument("--store", type=Path, default=Path("outputs/store"))
-    arguments = parser.parse_args()
-    runs = [Run(folder, arguments.store) for folder in arguments.runs]
-    for title, (stages, table) in TABLES.items():
-        if chosen := [run for run in runs if all(run.has(stage) for stage in stages)]:
-            print(f"## {title}\n\n{table(chosen)}")
 
 
 if __name__ == "__main__":
-    main()
+    print_tables(TABLES, __doc__)

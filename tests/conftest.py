@@ -18,18 +18,6 @@ torch.set_num_threads(1)
 keep_freed_memory()
 
 
-@pytest.fixture(scope="session", autouse=True)
-def figures_without_curves() -> Iterator[None]:
-    """SVG files of nothing, which cost half as much again as the figures themselves: what draws them is
-    `lis.report.style.svg`, which has tests of its own, as has the file that a page is given.
-    """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "lis.report.html.svg", lambda figure: b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>'
-        )
-        yield
-
-
 @pytest.fixture(scope="session")
 def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One store for all workers, so that experiments and the README's runs share pairs as a user's do."""

@@ -28,7 +28,7 @@ from lis.report.html import Rendered, ReportError, appendix_closed, by_chapter, 
 from lis.report.page import write_report
 from lis.report.section import CHAPTERS, Picture, Section, Table, build_sections
 from lis.report.source import source
-from lis.report.style import sheet, svg
+from lis.report.style import sheet
 
 FINDINGS = [
     Finding("Does the link explain?", "R² 0.72", "It does.", "0 by the mean of all.", "distances"),
@@ -44,7 +44,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The context and the artifacts of a run with every section on the link and on units."""
     root = tmp_path_factory.mktemp("run")
     learned = tuned_findings.learn(root, tuned_findings.tuned(24, 3), tuned_findings.tuned(25, 3, null=True))
-    ctx = findings.make_ctx(root, CLASSES, classes__labels=list(LABELS))
+    ctx = findings.make_ctx(root, CLASSES, classes__labels=list(LABELS), svg=True)
     return ctx, findings.make_artifacts(root, CLASSES) | learned
 
 
@@ -195,14 +195,15 @@ def test_sections_stand_below_their_chapters_in_order() -> None:
     assert [chapter.title for chapter in by_chapter([])] == [""]
 
 
-def test_the_numbers_of_a_figure_lie_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lis.report.html.svg", svg)
+def test_the_numbers_of_a_figure_lie_beside_it(tmp_path: Path) -> None:
     table = pd.DataFrame({"unit": [3, 1], "r²": [0.5, np.nan]})
     made = draw(Picture("fit", drawing(), "A caption.", data=table), tmp_path)
     assert made.files == ["fit.png", "fit.svg", "fit.csv"] == sorted(made.files, key=lambda name: "psc".index(name[4]))
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "fit.csv"), table)
     text = (tmp_path / "fit.svg").read_text()
     assert text.startswith("<?xml") and "<path" in text
+    few = draw(Picture("few", drawing(), "A caption."), tmp_path, vectors=False)
+    assert few.files == ["few.png"] and not (tmp_path / "few.svg").exists()
 
 
 def test_the_table_of_all_units_says_what_the_tables_say(run: Any) -> None:

@@ -95,7 +95,7 @@ def sharpest_at_boundary(sharpest: pd.DataFrame) -> bool | None:
 
 def _sharpest_there(source: Source, sharpest: pd.DataFrame) -> tuple[str, str]:
     """The sharpest change in a step across the boundary, beside the sharpest elsewhere on its path; and its part."""
-    row = records(_told(source).sort_values("score", ascending=False, kind="stable"))[0]
+    row = records(crossing_changes(source))[0]
     path = records(where(source.table("trajectories", "trajectories"), trajectory=row["trajectory"]))[0]
     elsewhere = column(where(sharpest, trajectory=row["trajectory"], crosses=False), "score")
     sentence = (
@@ -106,10 +106,13 @@ def _sharpest_there(source: Source, sharpest: pd.DataFrame) -> tuple[str, str]:
     return sentence, row["label"]
 
 
-def _told(source: Source) -> pd.DataFrame:
-    """The changes over the step across the boundary, of parts and measures that can be interpreted."""
+def crossing_changes(source: Source) -> pd.DataFrame:
+    """The changes over the step across the boundary, of parts that are large enough and measures that say something of
+    a round one; the sharpest first.
+    """
     jumps = known(where(source.table("trajectories", "jumps"), interpreted=True), "score")
-    return pd.DataFrame(jumps[jumps["measure"].isin(TOLD)])
+    told = pd.DataFrame(jumps[jumps["measure"].isin(TOLD)])
+    return told.sort_values("score", ascending=False, kind="stable")
 
 
 def sharpest_changes(source: Source) -> pd.DataFrame:
@@ -120,7 +123,10 @@ def sharpest_changes(source: Source) -> pd.DataFrame:
         its mean |change| of all steps; of those that are known on both sides of the boundary), crosses (the answer
         turns there).
     """
-    told, measures = _told(source)[["trajectory", "label", "measure"]], source.table("trajectories", "measures")
+    told, measures = (
+        crossing_changes(source)[["trajectory", "label", "measure"]],
+        source.table("trajectories", "measures"),
+    )
     rows: Any = measures.merge(told, on=["trajectory", "label", "measure"])
     rows = rows.sort_values("step", kind="stable")
     size = rows.groupby(["trajectory", "label", "measure"])["change"].diff().abs()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -161,29 +162,38 @@ class ReportError(RuntimeError):
     """A page is written, but not all of it: it names the sections that failed."""
 
 
-def show(section: Section, folder: Path) -> Rendered:
+def show(section: Section, folder: Path, vectors: bool = True) -> Rendered:
     """A section with its figures drawn; they are also written into `folder`. A figure or table of nothing is left out.
 
     Args:
         section: what is shown.
         folder: of the figures.
+        vectors: as of `draw`.
     """
-    figures = [draw(picture, folder) for picture in section.figures if shows_data(picture.figure)]
+    figures = [draw(picture, folder, vectors) for picture in section.figures if shows_data(picture.figure)]
     tables = [table for table in section.tables if table.rows]
     texts = {"lead": section.lead, "notes": section.notes, "finding": section.finding, "chapter": section.chapter}
     return Rendered(section.title, section.anchor, figures=figures, tables=tables, **texts)
 
 
-def show_all(makers: Sequence[tuple[str, Callable[[], Section | None]]], folder: Path) -> list[Rendered]:
+def show_all(
+    makers: Sequence[tuple[str, Callable[[], Section | None]]], folder: Path, vectors: bool = True
+) -> list[Rendered]:
     """Every section that there is; one that raises holds its error, and the others are shown all the same.
 
     Args:
         makers: what a section is called where it fails, and what makes it.
         folder: of the figures.
+        vectors: as of `draw`.
     """
+
+    def rendered(make: Callable[[], Section | None]) -> list[Rendered]:
+        section = make()
+        return [] if section is None else [show(section, folder, vectors)]
+
     sections = []
     for name, make in makers:
-        section, failed = attempt(name, lambda make=make: [show(x, folder) for x in [make()] if x is not None], [])
+        section, failed = attempt(name, partial(rendered, make), [])
         sections += [*section, *failed]
     return sections
 
@@ -237,16 +247,23 @@ def require_whole(sections: Sequence[Rendered], page: Path) -> None:
         )
 
 
-def draw(picture: Picture, folder: Path) -> Embedded:
+def draw(picture: Picture, folder: Path, vectors: bool = True) -> Embedded:
     """A picture as bytes inside the page, at 100 pixels per inch.
 
     `folder` gets it as `<name>.png` and `<name>.svg`, and the numbers that it shows, where it names them, as
     `<name>.csv`.
+
+    Args:
+        picture: what is drawn.
+        folder: made when needed.
+        vectors: whether there is an SVG of it; of a drawing, which the page itself shows so, there always is.
     """
     image = raster(picture.figure)
     picture.figure.set_layout_engine("none")  # it is laid out now; the SVG need not wait for that once more
     png = chart_png(image) if picture.kind == "chart" else photo_png(image)
-    files = {f"{picture.name}.png": png, f"{picture.name}.svg": svg(picture.figure)}
+    files = {f"{picture.name}.png": png}
+    if vectors or picture.kind == "drawing":
+        files[f"{picture.name}.svg"] = svg(picture.figure)
     if picture.data is not None:
         files[f"{picture.name}.csv"] = picture.data.to_csv(index=False).encode()
     folder.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lis.report.marks import PLAIN, above, dot, names_down, note, ring, wants_log
+from lis.report.schematic import rank_of_w
 from lis.report.section import Picture, Section, metrics, prefixed, section
 from lis.report.source import Source
 from lis.report.style import HALF, LINK_RED, MUTED, PAIRING, PANEL, RULE, WIDE, light_grid, sheet
@@ -67,9 +68,7 @@ def _trained(curve: pd.DataFrame) -> str:
 
 def ceiling(source: Source) -> list[str]:
     """In how many dimensions W varies, and how much of single units can arrive at most; nothing where nobody knows."""
-    if not source.has("directions", "forward"):
-        return []
-    rank, units = len(source.arrays("directions", "forward")["variance"]), source.facts.units
+    rank, units = rank_of_w(source), source.facts.units
     if not 0 < rank < units:
         return []
     return [

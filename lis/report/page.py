@@ -80,7 +80,7 @@ def write_report(ctx: Context, artifacts: Mapping[str, Artifact], out: Path, mea
         tried(f"Tables of {stage}", partial(_copy_tables, artifact, out / "tables" / stage), None)
     around = _around(run, tried)
     first = tried("First picture", lambda: _first_picture(run, folder), None)
-    rendered = with_overview(overview(run, folder, tried), show_all(makers(run), folder))
+    rendered = with_overview(overview(run, folder, tried), show_all(makers(run), folder, run.facts.vectors))
     tried("Animations", lambda: write_animations(run, folder), [])
     figures = [*filter(None, [first]), *(figure for section in rendered for figure in section.figures)]
     files = list(dict.fromkeys(figure.files[0] for figure in figures))
@@ -117,7 +117,7 @@ def _around(run: Source, tried: Attempts) -> dict[str, Any]:
 
 def _first_picture(run: Source, folder: Path) -> Embedded | None:
     picture = lead(run)
-    return draw(picture, folder) if picture else None
+    return draw(picture, folder, run.facts.vectors) if picture else None
 
 
 def overview(run: Source, folder: Path, tried: Attempts) -> Rendered:

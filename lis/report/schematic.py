@@ -14,7 +14,7 @@ from lis.report.marks import picture
 from lis.report.section import Picture
 from lis.report.source import Source
 from lis.report.style import INK, LINK_RED, MUTED, PANEL, WIDE, plain, styled
-from lis.report.wording import sentences, share, times
+from lis.report.wording import share, times
 
 Point = tuple[float, float]
 _HEIGHT = 4.5
@@ -40,7 +40,7 @@ def drawing(source: Source) -> list[Picture]:
     alt = (
         "z and c to w, through the generator to an image, through the classifier to r, and by the link back to w̃ and Ĩ."
     )
-    return [Picture("schematic", figure, sentences(caption, _ceiling(source)), "drawing", alt=alt)]
+    return [Picture("schematic", figure, caption, "drawing", alt=alt)]
 
 
 def median_example(image: np.ndarray, cycled: np.ndarray) -> int:
@@ -73,19 +73,7 @@ def _wiring(source: Source) -> Wiring:
 
 def rank_of_w(source: Source) -> int:
     """Dimensions in which w of the training pairs varies within a class; 0 where that was not computed."""
-    return source.arrays("directions", "forward")["axes"].shape[1] if source.has("directions", "forward") else 0
-
-
-def _ceiling(source: Source) -> str:
-    """How much of R can be shown at most, in a sentence; nothing where the rank of W is not known."""
-    rank, facts = rank_of_w(source), source.facts
-    if not rank:
-        return ""
-    return (
-        f"Within a class w varies in {rank} of its {facts.w_dim} dimensions: of {facts.units} units no more than "
-        f"{min(rank, facts.units)} ({share(min(1.0, rank / facts.units))}) can change independently of each other in "
-        "what is shown."
-    )
+    return len(source.arrays("directions", "forward")["variance"]) if source.has("directions", "forward") else 0
 
 
 def _beside(source: Source, metric: str, name: str) -> str:

@@ -63,6 +63,11 @@ class Facts:
     """Why the run did without some of its stages, by their names."""
 
     @property
+    def vectors(self) -> bool:
+        """Whether figures are written as SVG, too."""
+        return bool(self.settings.get("svg", True))
+
+    @property
     def partless(self) -> bool:
         """The class set names no parts."""
         return self.settings.get("classes.labels") == []

@@ -14,7 +14,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from lis.quantify.measures import MEASURES, TOLD
 from lis.report.evolution import DISTANCES, MOST_NAMED, Course, before_end, evolution
-from lis.report.findings_boundary import sharpest_at_boundary, sharpest_changes
+from lis.report.findings_boundary import crossing_changes, sharpest_at_boundary, sharpest_changes
 from lis.report.marks import bare, picture
 from lis.report.noise import noise_ratio, noise_std
 from lis.report.section import Picture, Section, Table, section
@@ -241,7 +241,7 @@ def _lead(source: Source, rows: list[dict[str, Any]]) -> str:
         f"the whole change of the target's probability, and {share(mse)} of the change of the pixels (an equal share "
         f"would be {share(1 / (len(set(steps['step'])) - 1))})"
     )
-    table = _told(source)
+    table = crossing_changes(source)
     if table.empty:
         return lead + "."
     top = records(table)[0]
@@ -261,16 +261,9 @@ def _crossing(steps: pd.DataFrame, boundary: float) -> tuple[float, float]:
     return first, second
 
 
-def _told(source: Source) -> pd.DataFrame:
-    """The jumps of parts that are large enough, in measures that say something of a round one; the sharpest first."""
-    table = known(where(source.table("trajectories", "jumps"), interpreted=True), "score")
-    told = pd.DataFrame(table[table["measure"].isin(TOLD)])
-    return told.sort_values("score", ascending=False, kind="stable")
-
-
 def _jumps(source: Source, rows: list[dict[str, Any]]) -> list[Table]:
     """The parts that change most suddenly at each boundary; no table where no part is large enough."""
-    table, cells = _told(source), []
+    table, cells = crossing_changes(source), []
     if table.empty:
         return []
     for row in rows:

@@ -177,6 +177,7 @@ def make_config(root: Path, class_names: tuple[str, ...] = NAMES, **overrides: A
         batch_size=7,
         shard_size=16,
         store=str(root / "store"),
+        svg=False,
         **owned,
     )
     for name, value in overrides.items():
