@@ -277,7 +277,10 @@ def test_parts_that_change_everywhere_alike_are_a_null_result(tmp_path: Path) ->
     made = answers(read(tmp_path, trajectories=trajectories(tmp_path, paths(3), 7)))[CHANGES]
     assert re.fullmatch("[012] of 3 paths", made.value) and made.parts == ()
     assert "no more sharply where the classifier's answer turns than elsewhere" in made.sentence
+    assert made.sentence.endswith("; so few are weak evidence that there is no such change.")
     assert "The sharpest" not in made.sentence
+    many = answers(read(tmp_path / "many", trajectories=trajectories(tmp_path / "many", paths(12), 7)))[CHANGES]
+    assert many.sentence.endswith("than elsewhere on the same path.")
 
 
 def test_too_few_steps_say_nothing_of_the_boundary(tmp_path: Path) -> None:

@@ -45,18 +45,18 @@ class RandomClasses:
         Raises:
             ValueError: of too many classes the classifier accepts too few samples.
         """
-        wanted, classes, known = len(self.ctx.class_names), list[str](), known_classes(self.ctx)
+        count, classes, known = len(self.ctx.class_names), list[str](), known_classes(self.ctx)
         for name in rng.permutation(known).tolist():
-            if len(classes) < wanted and self._accepted(name):
+            if len(classes) < count and self._accepted(name):
                 classes.append(name)
-        if len(classes) < wanted:
+        if len(classes) < count:
             raise ValueError(
                 f"similarity.random_classes: of {len(known)} classes the classifier accepts enough samples of "
-                f"{len(classes)}, expected {wanted} as in the run; lower pairs.min_acceptance, or set "
+                f"{len(classes)}, expected {count} as in the run; lower pairs.min_acceptance, or set "
                 "similarity.random_classes=0"
             )
         r, w = (np.concatenate(columns) for columns in zip(*(self._pairs[name] for name in classes), strict=True))
-        return Drawn(tuple(classes), r, w, np.arange(wanted).repeat(self.examples))
+        return Drawn(tuple(classes), r, w, np.arange(count).repeat(self.examples))
 
     def _accepted(self, name: str) -> bool:
         """Whether there are pairs of a class, which are made where nobody has asked for it."""

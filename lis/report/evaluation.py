@@ -172,10 +172,10 @@ def principal_components(source: Source) -> Section:
 
 def _returned(offsets: pd.DataFrame) -> str:
     """How far the error of single samples scatters; that of the mean of all samples by one standard deviation."""
-    spread = float(column(offsets, "spread").max())
-    if spread >= 1:
-        return f"Components of W do not come back: their error scatters by {number(spread, 2)} sd"
-    return f"The error of a component of W scatters by at most {number(spread, 2)} sd (of the mean of all: 1 sd)"
+    scatter = float(column(offsets, "spread").max())
+    if scatter >= 1:
+        return f"Components of W do not come back: their error scatters by {number(scatter, 2)} sd"
+    return f"The error of a component of W scatters by at most {number(scatter, 2)} sd (of the mean of all: 1 sd)"
 
 
 def _range(values: np.ndarray) -> str:

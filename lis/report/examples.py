@@ -68,20 +68,20 @@ def _described(data: pd.DataFrame) -> str:
         run = ", ".join(filter(None, (first["setting"], first["link"])))
         told.append(f"{run} {number(mean(rows, _PIXELS))}")
     distances = f" Mean {metric_label(_PIXELS)} after the cycle: {listing(told)}." if told else ""
-    shown = listing([f"{count} of {words(name)}" for name, count in counts.items()])
-    return f"Test images, {shown}, above or beside the same after the cycle.{distances}"
+    images = listing([f"{count} of {words(name)}" for name, count in counts.items()])
+    return f"Test images, {images}, above or beside the same after the cycle.{distances}"
 
 
 def _table(jobs: Sequence[Job], samples: Sequence[Sample]) -> pd.DataFrame:
     """A row per run and sample: setting, link, class, sample_index, pixel_l2 (not a number where it is not known)."""
-    shown = pd.DataFrame(samples, columns=PAIRED)
+    chosen = pd.DataFrame(samples, columns=PAIRED)
     tables = []
     for job in jobs:
         distances = (
             cycle_distances(job.samples) if job.samples is not None else pd.DataFrame(columns=[*PAIRED, "metric"])
         )
         pixels = where(distances, metric=_PIXELS).rename(columns={"value": _PIXELS})
-        rows = shown.merge(pixels.reindex(columns=[*PAIRED, _PIXELS]), on=PAIRED, how="left")
+        rows = chosen.merge(pixels.reindex(columns=[*PAIRED, _PIXELS]), on=PAIRED, how="left")
         rows.insert(0, "link", link_label(job.link))
         rows.insert(0, "setting", job.inner)
         tables.append(rows)

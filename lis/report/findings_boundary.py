@@ -18,6 +18,9 @@ from lis.report.wording import changed, counted, listing, number, probability, s
 from lis.statistics import SIGNIFICANT
 
 _CROSSED = "Do counterfactuals become the other class?"
+_MANY = 10
+"""Paths from which on a null result is told without a doubt."""
+_WEAK = "; so few are weak evidence that there is no such change"
 _CHANGES = "What changes at the boundary?"
 
 
@@ -52,7 +55,7 @@ def changes_at_the_boundary(source: Source) -> Finding | None:
         return None
     steps, paths = len(set(sharpest["step"])), counted(len(ranked), "counterfactual path")
     first = sum(rank == 1 for rank, _ in ranked)
-    value, address = f"{first} of {counted(len(ranked), 'path')}", anchor("Across the decision boundary")
+    value, address = _of_paths(first, len(ranked)), anchor("Across the decision boundary")
     mean_rank, by_chance = (
         number(float(np.mean(x)), 3) for x in ([r for r, _ in ranked], [(n + 1) / 2 for _, n in ranked])
     )
@@ -67,7 +70,7 @@ def changes_at_the_boundary(source: Source) -> Finding | None:
         case False:
             told = (
                 f"Along {paths}, parts change no more sharply where the classifier's answer turns than elsewhere on "
-                f"the same path; that step is the sharpest on {first}."
+                f"the same path{_WEAK * (len(ranked) < _MANY)}."
             )
             return Finding(_CHANGES, value, told, control, address)
     told = (
@@ -76,6 +79,11 @@ def changes_at_the_boundary(source: Source) -> Finding | None:
     )
     example, part = _sharpest_there(source, sharpest)
     return Finding(_CHANGES, value, f"{told} {example}", control, address, (part,))
+
+
+def _of_paths(first: int, paths: int) -> str:
+    """How many of some paths, in a word less where there are so many that it would not stand in large type."""
+    return f"{first} of {paths}" if paths >= _MANY else f"{first} of {counted(paths, 'path')}"
 
 
 def sharpest_at_boundary(sharpest: pd.DataFrame) -> bool | None:

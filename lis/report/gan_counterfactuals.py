@@ -147,9 +147,9 @@ def _units(source: Source, examples: list[dict[str, Any]], tuned: pd.DataFrame) 
         rows[row["example"]].append(_answer(source, row, of_unit, target) if partless else _unit(source, row, of_unit))
     titles = [plain(arrow(pair["origin"], pair["target"])) for pair in examples]
     blocks = [Block(title, "", units) for title, units in zip(titles, rows, strict=True) if units]
-    shown = records(tuned)
-    told = [verdicts(shown), _UNITS + (_ANSWERED if source.facts.partless else _OUTLINED)]
-    told += [strip_words([row for block in blocks for row in block.rows]), each_arrived(source, shown)]
+    rows_of_units = records(tuned)
+    told = [verdicts(rows_of_units), _UNITS + (_ANSWERED if source.facts.partless else _OUTLINED)]
+    told += [strip_words([row for block in blocks for row in block.rows]), each_arrived(source, rows_of_units)]
     told += [dashes(source, any(any(row.beyond) for block in blocks for row in block.rows))]
     caption = sentences(*told, which_way_here(source))
     alt = f"Strips of images, a row per unit: {listing([row.name for block in blocks for row in block.rows])}."

@@ -23,13 +23,13 @@ def omitted(source: Source) -> Section | None:
         if reason != NO_PARTS
     ]
     finding = f"{len(lines)} of the analyses asked for {'is' if len(lines) == 1 else 'are'} left out"
-    if _wanted_parts(source):
+    if _asks_for_parts(source):
         lines.insert(0, _PARTS.format(_RANKED * source.has("unit_statistics")))
         finding = "Nothing is said of parts: the class set names none"
     return Section("Left out", sentences(*lines), finding=finding) if lines else None
 
 
-def _wanted_parts(source: Source) -> bool:
+def _asks_for_parts(source: Source) -> bool:
     """Whether a stage would have looked for parts, and the class set names none."""
     stages = [artifact for artifact in source.artifacts.values() if artifact.has("facts")]
     return source.facts.partless and (

@@ -117,10 +117,10 @@ def anchor(title: str) -> str:
     return "-".join("".join(c if c.isalnum() else " " for c in title.lower()).split())
 
 
-Shown = TypeVar("Shown", Picture, Table)
+Item = TypeVar("Item", Picture, Table)
 
 
-def folded(*items: Shown) -> list[Shown]:
+def folded(*items: Item) -> list[Item]:
     """Figures or tables that are folded away until asked for."""
     return [replace(item, aside=True) for item in items]
 
