@@ -23,7 +23,7 @@ from lis.stage import REGISTRY, Stage, always, ordered
 if TYPE_CHECKING:
     from lis.config import RunConfig as RunConfig
 
-PACKAGES = ("classifiers", "linking", "segmentation", "units", "motion", "boundary")
+PACKAGES = ("classifiers", "linking", "segmentation", "units", "dissection", "motion", "boundary")
 """Where stages are declared, in the order in which data flows."""
 _FOLDER = Path(__file__).parent
 _DECLARING = re.compile(r"stage(\(| as )|= .*stage$", re.MULTILINE)
