@@ -140,7 +140,7 @@ class QuantileSketch:
         """The values `[units, quantiles]` float64 of ranks `[quantiles]`, the values of a bin being evenly spaced."""
         ranks = rank.long().expand(len(cumulative), -1).contiguous()
         index = torch.searchsorted(cumulative, ranks, right=True)
-        inside = self.counts.gather(1, index)
+        inside = self.counts.gather(1, index).double()
         position = (ranks - cumulative.gather(1, index) + inside + 0.5) / inside
         value = torch.lerp(*_bin_bounds(index), position)
         return value.clamp(self.minimum[:, None].double(), self.maximum[:, None].double())
@@ -161,7 +161,7 @@ def _bin_bounds(index: Tensor) -> tuple[Tensor, Tensor]:
 
     def bound(k: Tensor) -> Tensor:
         exponent, mantissa = (k >> _MANTISSA) + _SMALLEST, k & ((1 << _MANTISSA) - 1)
-        return torch.ldexp(1 + mantissa.double() / (1 << _MANTISSA), exponent)
+        return torch.ldexp(1 + mantissa.double() / (1 << _MANTISSA), exponent.double())
 
     near, far = (bound(k).where(magnitude >= 0, 0.0) * signed.sign() for k in (magnitude, magnitude + 1))
     return torch.minimum(near, far), torch.maximum(near, far)
