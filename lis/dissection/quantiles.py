@@ -64,8 +64,9 @@ class QuantileSketch:
 
     A bin holds the values with the same sign, exponent and leading bits of the mantissa: its width is below 0.8 % of
     its value. Zero has a bin of its own (with values below 2⁻⁴⁰ in size), so that the quantile of a unit that is mostly
-    off is exactly 0; the least and the largest value are exact too. The counts are integers: the result depends neither on batches, nor on their order, nor on the
-    shards that are merged. Memory: 131 kB per unit, whatever the number of images.
+    off is exactly 0; the least and the largest value are exact too. The counts are integers: the result depends neither
+    on batches, nor on their order, nor on the shards that are merged. Memory: 131 kB per unit, whatever the number of
+    images.
 
     Args:
         units: how many.
