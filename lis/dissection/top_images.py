@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from lis.dissection.activations import Border, upsample_activations
 
 DARKENED = 0.5
-"""Brightness outside the mask, as a share."""
+"""Brightness outside the mask, as a share; rounded down."""
 _YELLOW = (255, 255, 0)
 
 
@@ -69,6 +69,6 @@ def masked_pictures(image: Tensor, mask: Tensor, colour: tuple[int, int, int] = 
         `[…, 3, H, W]` uint8.
     """
     bright = mask.unsqueeze(-3)
-    result = image.where(bright, (image.float() * DARKENED).round().to(torch.uint8))
+    result = image.where(bright, (image * DARKENED).to(torch.uint8))
     paint = torch.tensor(colour, dtype=torch.uint8, device=image.device)[:, None, None]
     return paint.where(mask_border(mask).unsqueeze(-3), result)
