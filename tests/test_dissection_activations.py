@@ -1,10 +1,10 @@
 import pytest
 import torch
+from helpers.dissection_fixtures import fixture
 from torch import Tensor, nn
 
 from lis.dissection.activations import intervene, layer_module, record_activations, upsample_activations
 from lis.dissection.top_images import mask_border, masked_pictures, top_activating, top_mask
-from helpers.dissection_fixtures import fixture
 
 
 def slow_upsample(image: Tensor, height: int, width: int) -> Tensor:

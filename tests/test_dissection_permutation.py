@@ -90,8 +90,8 @@ def test_p_is_uniform_where_units_follow_nothing() -> None:
 
 
 def test_derangements_pair_every_image_with_another_and_are_uniform() -> None:
-    orders = permutation._derangements([4, 1, 5], 9000, np.random.default_rng(0))
-    for n, order in zip((4, 5), (orders[0], orders[2]), strict=True):
+    orders = permutation._derangements([4, 1, 7], 9000, np.random.default_rng(0))
+    for n, order in zip((4, 7), (orders[0], orders[2]), strict=True):
         assert torch.equal(order.sort(1).values, torch.arange(n).expand(9000, -1))
         assert (order != torch.arange(n)).all()
     assert torch.equal(orders[1], torch.zeros(9000, 1, dtype=torch.int64))
