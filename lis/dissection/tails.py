@@ -51,8 +51,8 @@ def find_layer(classifier: Classifier, layer: str | None) -> tuple[str, nn.Modul
     else:
         ends = [path for path in paths if f".{path}".endswith(f".{layer}")]
         if not ends:
-            likely = nearest(layer, [*classifier.layers, *paths])
-            raise ValueError(f"importance.layer={layer!r}: no such layer of the classifier; did you mean {likely}?")
+            hint = nearest(layer, [*classifier.layers, *paths])
+            raise ValueError(f"importance.layer={layer!r}: expected a layer of the classifier{hint}")
         module = paths[ends[0]]
     return next((path, each) for path, each in paths.items() if each is module)
 
@@ -141,9 +141,7 @@ def _chained(classifier: Classifier, modules: list[nn.Module]) -> Callable[[Tens
 
 def _flat(modules: list[nn.Module]) -> list[nn.Module]:
     """Modules with those of chains (`nn.Sequential`) in place of these, so that a linear layer may be seen."""
-    return [
-        leaf for module in modules for leaf in (_flat(list(module)) if type(module) is nn.Sequential else [module])
-    ]
+    return [leaf for module in modules for leaf in (_flat(list(module)) if type(module) is nn.Sequential else [module])]
 
 
 def _whole_pass(classifier: Classifier, module: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:

@@ -27,6 +27,10 @@ _SCATTER = (
     "spatial maximum with the softmax of the class (test samples). Blue: the 4 most important units of a class; grey, the "
     "control: all others. A correlation says neither that a unit is needed nor what it responds to."
 )
+_CEILING = (
+    "Samples were accepted because the classifier names them right, so that the whole network has 1 by construction and "
+    "no removal can raise it: pairs.accept=any takes all samples."
+)
 _LISTED = 12
 """Rows of the table."""
 _COLOURS = {"least": SERIES[0], "most": SERIES[4], "random": MUTED}
@@ -43,13 +47,14 @@ def class_importance(source: Source) -> Section:
         Picture("removal-curves", removal_curves(curves), _CURVES.format(f"value: {facts['value']}"), data=curves),
         Picture("importance-correlation", scatter(table), _SCATTER, data=table),
     ]
-    return Section("Class importance", _lead(table, curves, facts), figures, [_table(table)])
+    return Section("Class importance", _lead(source, table, curves, facts), figures, [_table(table)])
 
 
-def _lead(table: pd.DataFrame, curves: pd.DataFrame, facts: dict) -> str:
+def _lead(source: Source, table: pd.DataFrame, curves: pd.DataFrame, facts: dict) -> str:
     half = max((n for n in curves["n"] if n <= facts["units"] / 2), default=0)
     least, most, random = (
-        number(mean(where(curves, order=order, n=half), "balanced_accuracy"), 3) for order in ("least", "most", "random")
+        number(mean(where(curves, order=order, n=half), "balanced_accuracy"), 3)
+        for order in ("least", "most", "random")
     )
     base = number(mean(where(curves, order="most", n=0), "balanced_accuracy"), 3)
     signs = ""
@@ -64,6 +69,7 @@ def _lead(table: pd.DataFrame, curves: pd.DataFrame, facts: dict) -> str:
         f"with a balanced accuracy of {least} (mean over classes; {base} with all units), without the {half} most "
         f"important ones with {most}, and without {half} random ones, the control, with {random}.",
         signs,
+        _CEILING * (source.facts.settings["pairs.accept"] == "correct"),
         loud,
     )
 
