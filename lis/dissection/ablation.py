@@ -1,6 +1,6 @@
 """What a classifier loses without single units: class importance, removal curves, correlation (Bau et al. 2020, S.B).
 
-A unit is ablated by writing a constant into its map; only what lies behind the layer is then computed again, by a `Tail`.
+A unit is ablated by writing a constant into its map; what lies behind the layer is computed again, by a `Tail`.
 """
 
 from __future__ import annotations

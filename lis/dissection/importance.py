@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from lis.config import RunConfig
 from lis.config.fields import choice, number
 from lis.context import Context
+from lis.dissection.ablation import Tail, ablation_values, removal_counts, shared_unit_classes, unit_class_importance
+from lis.dissection.tables import curves_table, importance_table, shared_table, sign_facts
+from lis.dissection.tails import PENULTIMATE, LayerTail, find_layer, layer_tail, record_layer
 from lis.linking.pairs import test_pairs, train_pairs
 from lis.peaks import picture_arrays
 from lis.stage import MODELS, stage
 from lis.store import Artifact, Draft
 from lis.streams import Stream
 from lis.types import require_sight
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from lis.dissection.ablation import Tail
 
 RANGE = (0.025, 0.975)
 """Quantiles of the random orders that are told."""
@@ -48,11 +49,10 @@ def problems(config: RunConfig) -> Iterable[str]:
 
 
 def _check(ctx: Context) -> None:
-    from lis.dissection.tails import PENULTIMATE, find_layer
-
     require_sight(ctx.classifier, "units of a layer are ablated while the classifier sees an image")
-    if ctx.config.importance.layer != PENULTIMATE:  # pyright: ignore[reportAttributeAccessIssue]
-        find_layer(ctx.classifier, ctx.config.importance.layer)  # pyright: ignore[reportAttributeAccessIssue]
+    config: ImportanceConfig = vars(ctx.config)["importance"]
+    if config.layer != PENULTIMATE:
+        find_layer(ctx.classifier, config.layer)
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,6 @@ def importance(ctx: Context, config: ImportanceConfig, train: Artifact, test: Ar
     Raises:
         ValueError: an unknown layer, or one that gives no map.
     """
-    from lis.dissection.ablation import ablation_values, removal_counts, shared_unit_classes, unit_class_importance
-    from lis.dissection.tables import curves_table, importance_table, sign_facts, shared_table
-
     of_train, of_test = (_layer_data(ctx, config, pairs.tensors("pairs")) for pairs in (train, test))
     values = ablation_values(of_train.activations, config.value, config.quantile)  # pyright: ignore[reportArgumentType]
     each = [unit_class_importance(d.tail, d.activations, d.class_index, values) for d in (of_train, of_test)]
@@ -116,10 +113,6 @@ def importance(ctx: Context, config: ImportanceConfig, train: Artifact, test: Ar
 
 def _layer_data(ctx: Context, config: ImportanceConfig, pairs: dict[str, Tensor]) -> LayerData:
     """The first samples of each class of a split, through the layer."""
-    import torch
-
-    from lis.dissection.tails import PENULTIMATE, LayerTail, find_layer, layer_tail, record_layer
-
     classes = pairs["class_index"]
     rows = torch.cat([(classes == c).nonzero()[: config.samples, 0] for c in range(len(ctx.class_names))])
     columns = torch.tensor([ctx.classifier.class_names.index(name) for name in ctx.class_names])
@@ -127,14 +120,7 @@ def _layer_data(ctx: Context, config: ImportanceConfig, pairs: dict[str, Tensor]
     if config.layer == PENULTIMATE:
         behind, activations = LayerTail(lambda x, _: ctx.classifier.head(x), "head"), r
     else:
-        path, module = find_layer(ctx.classifier, config.layer)
-        with torch.no_grad():
-            some = ctx.generator.synthesize(w[:4].to(ctx.device))
-            record = lambda part: record_layer(  # noqa: E731
-                ctx.classifier, module, ctx.generator.synthesize(part.to(ctx.device))
-            )[0].cpu()
-            activations = torch.cat(list(ctx.batches().map(record, w)))
-        behind = layer_tail(ctx.classifier, path, module, some)
+        behind, activations = _convolutional(ctx, config.layer, w)
 
     @torch.no_grad()
     def tail(x: Tensor, index: Tensor) -> Tensor:
@@ -142,3 +128,15 @@ def _layer_data(ctx: Context, config: ImportanceConfig, pairs: dict[str, Tensor]
         return behind.logits(x.to(ctx.device), images)[:, columns].cpu()
 
     return LayerData(activations, classes[rows], tail, behind.method)
+
+
+@torch.no_grad()
+def _convolutional(ctx: Context, layer: str | None, w: Tensor) -> tuple[LayerTail, Tensor]:
+    """The tail of a layer of maps, and these `[n, U, h, w]` of the images of `w [n, w_dim]`."""
+    path, module = find_layer(ctx.classifier, layer)
+
+    def maps(some: Tensor) -> Tensor:
+        return record_layer(ctx.classifier, module, ctx.generator.synthesize(some.to(ctx.device)))[0].cpu()
+
+    activations = torch.cat(list(ctx.batches().map(maps, w)))
+    return layer_tail(ctx.classifier, path, module, ctx.generator.synthesize(w[:4].to(ctx.device))), activations

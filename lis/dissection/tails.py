@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lis.boundary.gradcam import validate_cam
 from lis.classifiers.cut import recorded
 from lis.names import nearest
 from lis.types import Classifier
@@ -26,7 +25,7 @@ class LayerTail:
     """Logits from activations of a layer."""
 
     logits: Callable[[Tensor, Tensor], Tensor]
-    """Of activations `[n, U, …]`, and of the images `[n, 3, H, W]` that these are of, which only the whole pass reads."""
+    """Of activations `[n, U, …]` and of their images `[n, 3, H, W]`, which only the whole pass reads."""
     method: str
     """"head", "modules behind the layer", or "whole pass"."""
 
@@ -44,16 +43,14 @@ def find_layer(classifier: Classifier, layer: str | None) -> tuple[str, nn.Modul
     if not isinstance(classifier, nn.Module):
         raise ValueError(f"{type(classifier).__name__} is no torch.nn.Module: expected one, whose layers can be edited")
     paths = {path: module for path, module in classifier.named_modules() if path}
-    if layer is None:
-        module = validate_cam(classifier)
-    elif layer in classifier.layers:
-        module = classifier.layers[layer]
-    else:
-        ends = [path for path in paths if f".{path}".endswith(f".{layer}")]
-        if not ends:
-            hint = nearest(layer, [*classifier.layers, *paths])
-            raise ValueError(f"importance.layer={layer!r}: expected a layer of the classifier{hint}")
-        module = paths[ends[0]]
+    name = layer or classifier.cam_layer
+    if name is None:
+        raise ValueError(f"{type(classifier).__name__} has no cam_layer: name the layer, importance.layer=<layer>")
+    ends = [path for path in paths if f".{path}".endswith(f".{name}")]
+    if name not in classifier.layers and not ends:
+        hint = nearest(name, [*classifier.layers, *paths])
+        raise ValueError(f"importance.layer={name!r}: expected a layer of the classifier{hint}")
+    module = classifier.layers[name] if name in classifier.layers else paths[ends[0]]
     return next((path, each) for path, each in paths.items() if each is module)
 
 
