@@ -6,13 +6,17 @@ network's own pooling does. A unit that is constant over the map is so over the 
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from helpers.commandline import ROOT
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -176,3 +180,25 @@ def test_an_unknown_layer_is_named_with_the_nearest() -> None:
         ValueError, match=r"importance.layer='boddy': expected a layer of the classifier.*did you mean .*body"
     ):
         find_layer(PartNet(), "boddy")
+
+
+@pytest.mark.slow
+def test_the_stage_ranks_units_on_train_pairs_and_draws_its_section(tmp_path: Path) -> None:
+    """End to end through the command line; r has only the head behind it."""
+    run = tmp_path / "run"
+    settings = ["pairs.train=8", "pairs.test=8", "importance.layer=penultimate", "importance.draws=2"]
+    arguments = ["analysis=importance", "size=smoke", "threads=1", *settings]
+    command = [sys.executable, "-m", "lis.run", *arguments, f"store={tmp_path / 'store'}", f"hydra.run.dir={run}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    table, curves = (pd.read_parquet(run / "tables" / "importance" / f"{x}.parquet") for x in ("importance", "curves"))
+    assert len(table) == 256 * table["class"].nunique()
+    ordered = table.sort_values(["class", "rank"]).groupby("class")["importance"]
+    assert ordered.apply(lambda x: x.is_monotonic_decreasing).all()
+    whole = curves[curves["n"] == 0]
+    assert (whole["balanced_accuracy"] == 1).all()  # accepted because they are right
+    assert np.allclose(curves[curves["n"] == 256]["balanced_accuracy"], 0.5)  # one answer for every sample
+    band = curves[curves["order"] == "random"]
+    assert (band["low"] <= band["balanced_accuracy"] + 1e-9).all()
+    assert (band["balanced_accuracy"] <= band["high"] + 1e-9).all()
+    assert "removal-curves" in (run / "report.html").read_text()

@@ -77,4 +77,4 @@ def sign_facts(table: pd.DataFrame) -> dict[str, float | None]:
     known = table[table["correlation"].notna()]
     leading = (known["rank"] <= LEADING) & (known["importance"] > 0)
     shares = {"top_positive": known[leading]["correlation"] > 0, "positive": known[~leading]["correlation"] > 0}
-    return {name: float(values.mean()) if len(values) else None for name, values in shares.items()}
+    return {name: float(np.mean(np.asarray(values))) if len(values) else None for name, values in shares.items()}

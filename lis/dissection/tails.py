@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -85,7 +86,7 @@ def layer_tail(classifier: Classifier, path: str, module: nn.Module, image: Tens
     edited = activations.clone()
     edited[:, ::2] = 0
     whole = _whole_pass(classifier, module)
-    for modules in _chains(classifier, path):
+    for modules in _chains(cast(nn.Module, classifier), path):
         chain = _chained(classifier, modules)
         if all(_agree(chain, whole, each, image) for each in (activations, edited)):
             return LayerTail(chain, "modules behind the layer")
