@@ -23,7 +23,7 @@ AT_THRESHOLD = 6
 def test_maps_are_enlarged_as_by_the_reference(case: int) -> None:
     arrays = np.load(FOLDER / "02_upsample.npz")
     expected = torch.from_numpy(arrays[f"out{case}"])
-    result = upsample_activations(torch.from_numpy(arrays[f"in{case}"]), tuple(expected.shape[2:]))
+    result = upsample_activations(torch.from_numpy(arrays[f"in{case}"]), (expected.shape[2], expected.shape[3]))
     torch.testing.assert_close(result, expected, rtol=0, atol=2e-5)
 
 
