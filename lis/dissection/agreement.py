@@ -204,7 +204,7 @@ def _size(concepts: Tensor) -> tuple[int, int]:
 
 
 def _overlap(active: Tensor, concepts: Tensor) -> Tensor:
-    """Pixels in both masks, `[n, units, concepts]`, of `active [n, units, pixels]` and `[n, concepts, pixels]`."""
+    """Pixels in both, `[n, units, concepts]` int64, of `active [n, units, pixels]` and `[n, concepts, pixels]`."""
     return (active.float() @ concepts.float().mT).round().long()
 
 
