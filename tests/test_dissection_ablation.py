@@ -24,9 +24,8 @@ from lis.classifiers.cut import CutClassifier
 from lis.classifiers.partnet import PartNet
 from lis.classifiers.preprocessing import Preprocessing
 from lis.dissection.ablation import (
-    StreamingCorrelation,
-    ablated,
     ablation_values,
+    activation_class_correlation,
     balanced_class_accuracy,
     importance_order,
     importance_vs_interpretability,
@@ -36,7 +35,8 @@ from lis.dissection.ablation import (
     unit_class_importance,
     unit_removal_curve,
 )
-from lis.dissection.tails import find_layer, layer_tail, record_layer
+from lis.dissection.activations import edited, intervene, record_activations
+from lis.dissection.tails import find_layer, layer_tail
 
 FIXTURE = Path(__file__).parent / "data" / "dissection" / "05_classifier_ablation_pooled.npz"
 ZERO = torch.zeros(16)
@@ -72,16 +72,11 @@ def test_removal_curves_are_those_of_the_reference(reference: dict[str, Tensor])
 
 @pytest.mark.parametrize("batch", [7, 64, 480])
 def test_correlation_is_the_true_one_for_any_batch(reference: dict[str, Tensor], batch: int) -> None:
-    softmax = tail_of(reference)(reference["val_pooled"], None).softmax(1)
-    left, right = StreamingCorrelation(), StreamingCorrelation()
-    rows = torch.arange(480).split(batch)
-    for k, index in enumerate(rows):
-        (left if 2 * k < len(rows) else right).add(reference["val_peak"][index], softmax[index])
-    left.merge(right)
-    expected = reference["peak_softmax_corr_val_true"]
-    varies = reference["val_peak"].std(0) > 0
-    torch.testing.assert_close(left.correlation()[varies], expected[varies], rtol=0, atol=1e-6)
-    assert left.correlation()[~varies].isnan().all()
+    peaks, tail = reference["val_peak"][:, :, None, None], tail_of(reference)
+    result = activation_class_correlation(lambda _, rows: tail(reference["val_pooled"][rows], rows), peaks, batch)
+    expected, varies = reference["peak_softmax_corr_val_true"], reference["val_peak"].std(0) > 0
+    torch.testing.assert_close(result[varies], expected[varies], rtol=0, atol=1e-6)
+    assert result[~varies].isnan().all()
 
 
 def test_interpretability_is_that_of_the_reference(reference: dict[str, Tensor]) -> None:
@@ -115,7 +110,8 @@ def test_balanced_accuracy_of_a_class_that_is_not_there_is_unknown() -> None:
 def test_ablation_writes_into_a_copy() -> None:
     x = torch.randn(5, 4, 3, 3, generator=torch.Generator().manual_seed(0))
     before = x.clone()
-    result = ablated(x, torch.tensor([1, 3]), ablation_values(x, "mean"))
+    units = torch.tensor([1, 3])
+    result = edited(x, units, ablation_values(x, "mean")[units])
     assert x.equal(before) and result[:, [0, 2]].equal(x[:, [0, 2]])
     torch.testing.assert_close(result[:, 3], x[:, 3].mean().expand(5, 3, 3))
     low = ablation_values(x, "quantile", 0.2)
@@ -152,16 +148,15 @@ def test_shared_units_are_those_of_every_triple_tried() -> None:
 def test_tail_of_partnet_equals_the_whole_pass(layer: str | None, method: str) -> None:
     """Ablation through the tail is that by a hook; behind a shortcut no chain is right, and a whole pass is taken."""
     classifier, image = PartNet(), torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    path, module = find_layer(classifier, layer)
-    tail = layer_tail(classifier, path, module, image)
+    module = find_layer(classifier, layer)
+    tail = layer_tail(classifier, module, image)
     assert tail.method == method
-    activations, logits = record_layer(classifier, module, image)
-    torch.testing.assert_close(tail.logits(activations.clone(), image), logits)
-    edited = ablated(activations, torch.tensor([2]), ablation_values(activations, "zero"))
-    handle = module.register_forward_hook(lambda *_: edited.clone())
-    expected = classifier(image)
-    handle.remove()
-    torch.testing.assert_close(tail.logits(edited.clone(), image), expected)
+    activations = record_activations(classifier.features, {"map": module}, image)["map"]
+    torch.testing.assert_close(tail.logits(activations.clone(), image), classifier(image))
+    with intervene(module, [2], 0.0):
+        expected = classifier(image)
+    ablated = edited(activations, torch.tensor([2]), torch.zeros(1))
+    torch.testing.assert_close(tail.logits(ablated, image), expected)
 
 
 def test_tail_runs_the_children_of_a_cut_network() -> None:
@@ -169,10 +164,11 @@ def test_tail_runs_the_children_of_a_cut_network() -> None:
     network = nn.Sequential(*parts, nn.ReLU(), nn.Linear(8, 2))
     classifier = CutClassifier(network, Preprocessing.as_drawn(8), ("a", "b"), name="small", weights="random")
     image = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    path, module = find_layer(classifier, "0")
-    tail = layer_tail(classifier, path, module, image)
+    module = find_layer(classifier, "0")
+    tail = layer_tail(classifier, module, image)
     assert tail.method == "modules behind the layer"
-    torch.testing.assert_close(tail.logits(record_layer(classifier, module, image)[0], image), classifier(image))
+    maps = record_activations(classifier.features, {"map": module}, image)["map"]
+    torch.testing.assert_close(tail.logits(maps, image), classifier(image))
 
 
 def test_an_unknown_layer_is_named_with_the_nearest() -> None:

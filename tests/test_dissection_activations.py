@@ -3,7 +3,8 @@ import torch
 from helpers.dissection_fixtures import fixture
 from torch import Tensor, nn
 
-from lis.dissection.activations import intervene, layer_module, record_activations, upsample_activations
+from lis.classifiers.cut import layer_module
+from lis.dissection.activations import intervene, record_activations, upsample_activations
 from lis.dissection.top_images import mask_border, masked_pictures, top_activating, top_mask
 
 

@@ -14,6 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lis.dissection.activations import edited
+from lis.statistics import pearson
+
 Tail = Callable[[Tensor, Tensor], Tensor]
 """Logits `[n, C]` from activations `[n, U, …]` of a layer and the indices `[n]` of their samples."""
 AblationValue = Literal["zero", "mean", "quantile"]
@@ -63,19 +66,11 @@ def ablation_values(activations: Tensor, value: AblationValue, quantile: float =
     raise ValueError(f"ablation value {value!r}: expected 'zero', 'mean' or 'quantile'")
 
 
-def ablated(activations: Tensor, units: Tensor, values: Tensor) -> Tensor:
-    """A copy of activations `[n, U, …]` in which `units [k]` have their constants of `values [U]`."""
-    edited = activations.clone()
-    constants = values[units].to(edited)
-    edited[:, units] = constants.reshape(1, -1, *[1] * (edited.ndim - 2))
-    return edited
-
-
 @torch.no_grad()
 def ablated_accuracy(tail: Tail, activations: Tensor, y: Tensor, units: Tensor, values: Tensor) -> Tensor:
     """Balanced accuracies `[C]` with `units [k]` ablated, none where k is 0."""
     logits = [
-        tail(ablated(activations[rows], units, values), rows).cpu()
+        tail(edited(activations[rows], units, values[units].to(activations)), rows).cpu()
         for rows in torch.arange(len(activations)).split(BATCH)
     ]
     return balanced_class_accuracy(torch.cat(logits), y.cpu())
@@ -152,55 +147,6 @@ def removal_counts(units: int) -> list[int]:
     return [n for n in (0, 1, 2, 3, 4, 5, 20, *powers) if n < units] + [units]
 
 
-class StreamingCorrelation:
-    """Pearson's r of every column of a with every column of b, over batches (Chan et al. 1979).
-
-    The co-moments of two batches of n and m rows add up to C_n + C_m + δ_a δ_bᵀ n m / (n + m), δ the difference of
-    their means. The published code weighs the last term by (m / (n + m))² instead, which shrinks it.
-    """
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._mean, self._moment, self._cross = None, None, None
-        self._split = 0
-
-    def add(self, a: Tensor, b: Tensor) -> None:
-        """Add rows `a [n, U]` and `b [n, C]`."""
-        both = torch.cat([a, b], 1).double().cpu()
-        mean = both.mean(0)
-        centred = both - mean
-        split = a.shape[1]
-        self._combine(len(both), mean, centred.square().sum(0), centred[:, :split].T @ centred[:, split:], split)
-
-    def merge(self, other: StreamingCorrelation) -> None:
-        """Add the rows of another."""
-        if other._mean is not None and other._moment is not None and other._cross is not None:
-            self._combine(other.count, other._mean, other._moment, other._cross, other._split)
-
-    def _combine(self, count: int, mean: Tensor, moment: Tensor, cross: Tensor, split: int) -> None:
-        if self._mean is None or self._moment is None or self._cross is None:
-            self.count, self._mean, self._moment, self._cross, self._split = count, mean, moment, cross, split
-            return
-        total, delta = self.count + count, mean - self._mean
-        weight = self.count * count / total
-        self._mean = self._mean + delta * count / total
-        self._moment = self._moment + moment + delta.square() * weight
-        self._cross = self._cross + cross + torch.outer(delta[:split], delta[split:]) * weight
-        self.count = total
-
-    def correlation(self) -> Tensor:
-        """r `[U, C]` float64 in [−1, 1]; NaN where a column does not vary.
-
-        Raises:
-            ValueError: no rows were added.
-        """
-        if self._moment is None or self._cross is None:
-            raise ValueError("a correlation of 0 rows: expected 2 or more; add batches first")
-        deviation = self._moment.sqrt()
-        scale = torch.outer(deviation[: self._split], deviation[self._split :])
-        return torch.where(scale > 0, self._cross / scale, torch.nan)
-
-
 @torch.no_grad()
 def activation_class_correlation(tail: Tail, activations: Tensor, batch: int = BATCH) -> Tensor:
     """Pearson's r of each unit's spatial maximum with the softmax of each class, `[U, C]` (Fig. S4h).
@@ -208,13 +154,16 @@ def activation_class_correlation(tail: Tail, activations: Tensor, batch: int = B
     Args:
         tail: logits of activations.
         activations: `[n, U, …]`.
-        batch: samples at once; the result depends on it by rounding alone.
+        batch: samples at once, on which nothing but the memory depends.
+
+    Returns:
+        float64 in [−1, 1]; NaN where a unit's maximum or the softmax does not vary.
     """
-    result = StreamingCorrelation()
-    for rows in torch.arange(len(activations)).split(batch):
-        some = activations[rows]
-        result.add(some.reshape(*some.shape[:2], -1).amax(2), tail(some.clone(), rows).softmax(1))
-    return result.correlation()
+    peaks = activations.flatten(2).amax(2) if activations.ndim > 2 else activations
+    parts = torch.arange(len(activations)).split(batch)
+    softmax = torch.cat([tail(activations[rows].clone(), rows).softmax(1) for rows in parts])
+    r = [pearson(peaks.cpu().numpy(), column[:, None].cpu().numpy()) for column in softmax.T]
+    return torch.from_numpy(np.stack(r, 1))
 
 
 @dataclass(frozen=True)

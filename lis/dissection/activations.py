@@ -10,37 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lis.names import nearest
-from lis.types import Classifier
-
 Border = Literal["fade", "clamp"]
-
-
-def layer_module(classifier: Classifier, layer: str) -> nn.Module:
-    """The module of a classifier that a name refers to.
-
-    Args:
-        classifier: the classifier.
-        layer: a key of `classifier.layers`, the path of a submodule, or the end of exactly one path.
-
-    Raises:
-        ValueError: no module has the name, or several end in it.
-    """
-    modules: dict[str, nn.Module] = {}
-    if isinstance(classifier, nn.Module):
-        modules = {path: module for path, module in classifier.named_modules() if path}
-    modules |= classifier.layers
-    if layer in modules:
-        return modules[layer]
-    matches = {path: module for path, module in modules.items() if path.endswith(f".{layer}")}
-    if len(set(matches.values())) == 1:
-        return next(iter(matches.values()))
-    if matches:
-        raise ValueError(f"layer={layer!r} is ambiguous: expected one of {', '.join(matches)}")
-    raise ValueError(
-        f"layer={layer!r} is no module of {type(classifier).__name__}{nearest(layer, modules)}: expected the path of a "
-        f"module, such as {', '.join(classifier.layers) or next(iter(modules), 'none')}"
-    )
 
 
 def record_activations(
@@ -112,7 +82,7 @@ def intervene(
         raise ValueError(f"mask has values in [{float(mask.min())}, {float(mask.max())}]: expected them in [0, 1]")
 
     def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
-        return _edited(output, chosen.to(output.device), values.to(output), mask)
+        return edited(output, chosen.to(output.device), values.to(output), mask)
 
     handle = module.register_forward_hook(hook)
     try:
@@ -121,8 +91,18 @@ def intervene(
         handle.remove()
 
 
-def _edited(output: Tensor, units: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-    """An edited copy of `output [n, units, …]`."""
+def edited(output: Tensor, units: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
+    """A copy of `output [n, units, …]`, edited as by `intervene`.
+
+    Args:
+        output: of a module.
+        units: indices of the chosen units, `[chosen]` int64.
+        values: `[1]` or `[chosen]`.
+        mask: as of `intervene`.
+
+    Raises:
+        ValueError: a unit that is not there, or a mask that does not fit.
+    """
     if len(units) and not 0 <= int(units.min()) <= int(units.max()) < output.shape[1]:
         raise ValueError(f"units {units.tolist()}: expected indices of the {output.shape[1]} units of the layer")
     result, v = output.clone(), values.reshape(1, -1, *[1] * (output.ndim - 2))

@@ -13,8 +13,9 @@ from lis.config import RunConfig
 from lis.config.fields import choice, number
 from lis.context import Context
 from lis.dissection.ablation import Tail, ablation_values, removal_counts, shared_unit_classes, unit_class_importance
+from lis.dissection.activations import record_activations
 from lis.dissection.tables import curves_table, importance_table, shared_table, sign_facts
-from lis.dissection.tails import PENULTIMATE, LayerTail, find_layer, layer_tail, record_layer
+from lis.dissection.tails import PENULTIMATE, LayerTail, find_layer, layer_tail
 from lis.linking.pairs import test_pairs, train_pairs
 from lis.peaks import picture_arrays
 from lis.stage import MODELS, stage
@@ -133,10 +134,11 @@ def _layer_data(ctx: Context, config: ImportanceConfig, pairs: dict[str, Tensor]
 @torch.no_grad()
 def _convolutional(ctx: Context, layer: str | None, w: Tensor) -> tuple[LayerTail, Tensor]:
     """The tail of a layer of maps, and these `[n, U, h, w]` of the images of `w [n, w_dim]`."""
-    path, module = find_layer(ctx.classifier, layer)
+    module, name = find_layer(ctx.classifier, layer), layer or str(ctx.classifier.cam_layer)
 
     def maps(some: Tensor) -> Tensor:
-        return record_layer(ctx.classifier, module, ctx.generator.synthesize(some.to(ctx.device)))[0].cpu()
+        image = ctx.generator.synthesize(some.to(ctx.device))
+        return record_activations(ctx.classifier.features, {name: module}, image)[name].cpu()
 
     activations = torch.cat(list(ctx.batches().map(maps, w)))
-    return layer_tail(ctx.classifier, path, module, ctx.generator.synthesize(w[:4].to(ctx.device))), activations
+    return layer_tail(ctx.classifier, module, ctx.generator.synthesize(w[:4].to(ctx.device))), activations

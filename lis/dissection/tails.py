@@ -10,8 +10,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from lis.classifiers.cut import recorded
-from lis.names import nearest
+from lis.classifiers.cut import layer_module
+from lis.dissection.activations import record_activations
 from lis.types import Classifier
 
 log = logging.getLogger(__name__)
@@ -31,46 +31,25 @@ class LayerTail:
     """"head", "modules behind the layer", or "whole pass"."""
 
 
-def find_layer(classifier: Classifier, layer: str | None) -> tuple[str, nn.Module]:
-    """Path in the classifier, and module, of a layer.
+def find_layer(classifier: Classifier, layer: str | None) -> nn.Module:
+    """The module of a layer, whose output can be edited.
 
     Args:
         classifier: a module.
-        layer: a name of `classifier.layers`, or the (end of the) path of a module; None: the `cam_layer`.
+        layer: as of `layer_module`; None: the `cam_layer`.
 
     Raises:
         ValueError: there is none of that name, or the classifier is no module or has no `cam_layer`.
     """
     if not isinstance(classifier, nn.Module):
         raise ValueError(f"{type(classifier).__name__} is no torch.nn.Module: expected one, whose layers can be edited")
-    paths = {path: module for path, module in classifier.named_modules() if path}
     name = layer or classifier.cam_layer
     if name is None:
         raise ValueError(f"{type(classifier).__name__} has no cam_layer: name the layer, importance.layer=<layer>")
-    ends = [path for path in paths if f".{path}".endswith(f".{name}")]
-    if name not in classifier.layers and not ends:
-        hint = nearest(name, [*classifier.layers, *paths])
-        raise ValueError(f"importance.layer={name!r}: expected a layer of the classifier{hint}")
-    module = classifier.layers[name] if name in classifier.layers else paths[ends[0]]
-    return next((path, each) for path, each in paths.items() if each is module)
+    return layer_module(classifier, name, "importance.layer")
 
 
-def record_layer(classifier: Classifier, module: nn.Module, image: Tensor) -> tuple[Tensor, Tensor]:
-    """A copy of the layer's activations `[n, U, h, w]`, and the logits `[n, C]`, of images `[n, 3, H, W]`.
-
-    Raises:
-        ValueError: the layer gives no map.
-    """
-    maps: list[Tensor] = []
-    with recorded({"": module}, lambda _, __, output: maps.append(output.clone())), torch.no_grad():
-        logits = classifier.head(classifier.features(image))
-    if len(maps) != 1 or maps[0].ndim != 4:
-        shapes = [tuple(each.shape) for each in maps]
-        raise ValueError(f"the layer gives {shapes}: expected one map [n, channels, h, w]; choose another layer")
-    return maps[0], logits
-
-
-def layer_tail(classifier: Classifier, path: str, module: nn.Module, image: Tensor) -> LayerTail:
+def layer_tail(classifier: Classifier, module: nn.Module, image: Tensor) -> LayerTail:
     """The tail of a layer: the modules behind it, where they alone give the logits of the whole pass.
 
     It is checked on some images, with their activations as they are and with every second unit at zero. Where no chain
@@ -78,15 +57,16 @@ def layer_tail(classifier: Classifier, path: str, module: nn.Module, image: Tens
 
     Args:
         classifier: a module.
-        path: of the layer in it.
-        module: the layer.
+        module: the layer, a part of it.
         image: some images `[n, 3, H, W]`.
     """
-    activations, _ = record_layer(classifier, module, image)
+    network = cast(nn.Module, classifier)
+    path = next(path for path, each in network.named_modules() if each is module)
+    activations = record_activations(classifier.features, {path: module}, image)[path]
     edited = activations.clone()
     edited[:, ::2] = 0
     whole = _whole_pass(classifier, module)
-    for modules in _chains(cast(nn.Module, classifier), path):
+    for modules in _chains(network, path):
         chain = _chained(classifier, modules)
         if all(_agree(chain, whole, each, image) for each in (activations, edited)):
             return LayerTail(chain, "modules behind the layer")
