@@ -44,7 +44,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The context and the artifacts of a run with every section on the link and on units."""
     root = tmp_path_factory.mktemp("run")
     learned = tuned_findings.learn(root, tuned_findings.tuned(24, 3), tuned_findings.tuned(25, 3, null=True))
-    ctx = findings.make_ctx(root, CLASSES, classes__labels=list(LABELS), svg=True)
+    ctx = findings.make_ctx(root, CLASSES, classes__labels=list(LABELS))
     return ctx, findings.make_artifacts(root, CLASSES) | learned
 
 
@@ -53,6 +53,7 @@ def page(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report_page, "findings", lambda *_: FINDINGS)
         patch.setattr(report_page, "warnings", lambda *_: WARNINGS)
+        patch.setattr(run[0].config, "svg", True)
         return write_report(run[0], run[1], tmp_path_factory.mktemp("out"))
 
 

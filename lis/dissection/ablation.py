@@ -22,6 +22,8 @@ Tail = Callable[[Tensor, Tensor], Tensor]
 AblationValue = Literal["zero", "mean", "quantile"]
 BATCH = 256
 """Samples at once."""
+LEADING = 4
+"""The most important units of a class that are set apart from the others (Bau et al. 2020)."""
 
 
 def balanced_class_accuracy(logits: Tensor, y: Tensor) -> Tensor:
@@ -229,7 +231,7 @@ class SharedUnits:
     """Of (first, second), (first, third) and (second, third); of several the one most important to both."""
 
 
-def shared_unit_classes(importance: Tensor, k: int = 4) -> list[SharedUnits]:
+def shared_unit_classes(importance: Tensor, k: int = LEADING) -> list[SharedUnits]:
     """Class triples whose pairs share a unit of their top k, while no unit is in the top k of all three.
 
     Args:

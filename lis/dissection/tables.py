@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lis.dissection.ablation import (
+    LEADING,
     SharedUnits,
     activation_class_correlation,
     importance_order,
@@ -21,9 +22,6 @@ from lis.units.tuned import long_table
 
 if TYPE_CHECKING:
     from lis.dissection.importance import LayerData
-
-LEADING = 4
-"""Units of a class that count as important to it (Bau et al. 2020)."""
 
 
 def importance_table(layer: str, names: list[str], train: Tensor, test: Tensor, data: LayerData) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lis.dissection.ablation import LEADING
 from lis.report.marks import dots
 from lis.report.section import Picture, Section, Table, facts_as_metrics, listed, section
 from lis.report.source import Source
@@ -26,8 +27,8 @@ _CURVES = (
 )
 _SCATTER = (
     "A dot is a unit and a class: what ablating the unit costs the class (train samples), and Pearson's r of the "
-    "unit's spatial maximum with the softmax of the class (test samples). Blue: the 4 most important units of a class; "
-    "grey, the control: all others. A correlation says neither that a unit is needed nor what it responds to."
+    f"unit's spatial maximum with the softmax of the class (test samples). Blue: the {LEADING} most important units of "
+    "a class; grey, the control: all others. A correlation says neither that a unit is needed nor what it responds to."
 )
 _CEILING = (
     "Samples were accepted because the classifier names them right, so that the whole network has 1 by construction "
@@ -62,7 +63,7 @@ def _lead(source: Source, table: pd.DataFrame, curves: pd.DataFrame, facts: dict
     signs = ""
     if facts["top_positive"] is not None and facts["positive"] is not None:
         signs = (
-            f"{share(facts['top_positive'])} of the correlations of the 4 most important units of a class are "
+            f"{share(facts['top_positive'])} of the correlations of the {LEADING} most important units of a class are "
             f"positive, beside {share(facts['positive'])} of all others."
         )
     loud = "Every ablation took a whole pass of the network." if facts["tail"] == "whole pass" else ""
@@ -137,8 +138,11 @@ def scatter(table: pd.DataFrame) -> Figure:
     """Correlation by importance, leading units in colour; table "importance"."""
     figure, axes = sheet(0.6 * WIDE, 3.6)
     axis, pairs = axes[0, 0], known(table, "correlation")
-    leading = ((pairs["rank"] <= 4) & (pairs["importance"] > 0)).to_numpy(dtype=bool)
-    for subset, colour, label in ((~leading, MUTED, "others (control)"), (leading, SERIES[0], "4 most important")):
+    leading = ((pairs["rank"] <= LEADING) & (pairs["importance"] > 0)).to_numpy(dtype=bool)
+    for subset, colour, label in (
+        (~leading, MUTED, "others (control)"),
+        (leading, SERIES[0], f"{LEADING} most important"),
+    ):
         dots(axis, pairs["importance"][subset], pairs["correlation"][subset], colour, 3.2, 0.5, label=label)
     axis.axhline(0, color=GREY, linewidth=0.8)
     axis.set(xlabel="importance", ylabel="correlation with the class", ylim=(-1.05, 1.05))
