@@ -16,7 +16,7 @@ from lis.report.section import Picture, Section, Table, facts_as_metrics, listed
 from lis.report.source import Source
 from lis.report.style import GREY, MUTED, SERIES, WIDE, light_grid, sheet
 from lis.report.tables import column, known, mean, mean_by, records, split, where
-from lis.report.wording import number, sentences, share, signed, words
+from lis.report.wording import counted, number, sentences, share, signed, words
 
 _CURVES = (
     "Left: balanced accuracy of each class against the others, on test samples, after the n units that are least or "
@@ -28,7 +28,8 @@ _CURVES = (
 _SCATTER = (
     "A dot is a unit and a class: what ablating the unit costs the class (train samples), and Pearson's r of the "
     f"unit's spatial maximum with the softmax of the class (test samples). Blue: the {LEADING} most important units of "
-    "a class; grey, the control: all others. A correlation says neither that a unit is needed nor what it responds to."
+    "a class whose importance is positive; grey, the control: all others. A correlation says neither that a unit is "
+    "needed nor what it responds to."
 )
 _CEILING = (
     "Samples were accepted because the classifier names them right, so that the whole network has 1 by construction "
@@ -63,8 +64,9 @@ def _lead(source: Source, table: pd.DataFrame, curves: pd.DataFrame, facts: dict
     signs = ""
     if facts["top_positive"] is not None and facts["positive"] is not None:
         signs = (
-            f"{share(facts['top_positive'])} of the correlations of the {LEADING} most important units of a class are "
-            f"positive, beside {share(facts['positive'])} of all others."
+            f"The {LEADING} most important units of a class, where their importance is positive, have "
+            f"{counted(int(_leading(known(table, 'correlation')).sum()), 'correlation')} with it, of which "
+            f"{share(facts['top_positive'])} are positive, beside {share(facts['positive'])} of all others."
         )
     loud = "Every ablation took a whole pass of the network." if facts["tail"] == "whole pass" else ""
     return sentences(
@@ -75,6 +77,11 @@ def _lead(source: Source, table: pd.DataFrame, curves: pd.DataFrame, facts: dict
         _CEILING * (source.facts.settings["pairs.accept"] == "correct"),
         loud,
     )
+
+
+def _leading(table: pd.DataFrame) -> np.ndarray:
+    """Rows of the most important units of a class that cost it something when they are ablated: bool."""
+    return ((table["rank"] <= LEADING) & (table["importance"] > 0)).to_numpy(dtype=bool)
 
 
 def _table(table: pd.DataFrame) -> Table:
@@ -138,7 +145,7 @@ def scatter(table: pd.DataFrame) -> Figure:
     """Correlation by importance, leading units in colour; table "importance"."""
     figure, axes = sheet(0.6 * WIDE, 3.6)
     axis, pairs = axes[0, 0], known(table, "correlation")
-    leading = ((pairs["rank"] <= LEADING) & (pairs["importance"] > 0)).to_numpy(dtype=bool)
+    leading = _leading(pairs)
     for subset, colour, label in (
         (~leading, MUTED, "others (control)"),
         (leading, SERIES[0], f"{LEADING} most important"),
