@@ -21,6 +21,13 @@ HELP = {
 }
 """What classifiers and links need that saw next to nothing in their training: along the paper's loss, w of every search
 leaves the training samples behind where a link was fitted to 250 pairs by least squares."""
+ARMS = {
+    "figS2": (
+        ["classifier=partnet,alexnet,resnet50,densenet201", "link=lr"],
+        ["classifier=partnet", "link=fc_l1,fc_l2"],
+    )
+}
+"""Sweeps of a product whose every row and every column runs here; `make full` runs every cell."""
 BOUNDS = {
     "partnet": {"mse_w/ratio_random": 0.25, "pixel_l2/ratio_random": 0.28},
     "partnet_attributes": {"mse_w/ratio_random": 0.15, "pixel_l2/ratio_random": 0.15},
@@ -31,12 +38,28 @@ BOUNDS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("figures", SAME.values(), ids="+".join)
 def test_every_experiment_ends_in_a_page(figures: list[str], tmp_path: Path, shared_store: Path) -> None:
-    overrides = [*SMALL, *HELP.get(figures[0], []), f"store={shared_store}"]
+    for index, arm in enumerate(ARMS.get(figures[0], ([],))):
+        run = tmp_path / str(index)
+        ends_in_a_page(figures[0], *SMALL, *HELP.get(figures[0], []), *arm, f"store={shared_store}", run=run)
+
+
+@pytest.mark.full
+def test_every_cell_of_a_product_ends_in_a_page(tmp_path: Path) -> None:
+    for figure in ARMS:
+        ends_in_a_page(figure, *SMALL, *HELP.get(figure, []), "store=store", run=tmp_path / "run")
+
+
+def ends_in_a_page(figure: str, *overrides: str, run: Path) -> None:
     code, output = lis(
-        f"+experiment={figures[0]}", *overrides, "hydra.run.dir=run", "hydra.sweep.dir=run", cwd=tmp_path, timeout=800
+        f"+experiment={figure}",
+        *overrides,
+        f"hydra.run.dir={run}",
+        f"hydra.sweep.dir={run}",
+        cwd=run.parent,
+        timeout=800,
     )
     assert code == 0, output
-    assert (tmp_path / "run" / "report.html").stat().st_size > 50_000
+    assert (run / "report.html").stat().st_size > 50_000
 
 
 def test_every_experiment_says_what_was_measured() -> None:

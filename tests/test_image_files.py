@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import struct
-import time
 import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers.hanging import no_hang
 from helpers.pickled import forget_peak, peak_memory
 from PIL import Image
 
@@ -71,15 +71,14 @@ def test_the_film_behind_a_phones_photo_was_counted_as_scans(tmp_path: Path) -> 
 
 
 def test_segments_behind_a_scan_are_counted_within_bounds(tmp_path: Path) -> None:
-    """Millions of them, and megabytes of stuffed bytes, are refused or passed over in a second."""
+    """Millions of them, and megabytes of stuffed bytes, are refused or passed over."""
     content = saved(Image.new("RGB", (20, 20)), "JPEG")
-    start = time.process_time()
-    (tmp_path / "a").write_bytes(content[:-2] + b"\xff\xfe\0\2" * 1_000_000 + content[-2:])
-    assert "more than 200,000 pieces" in read_photo(tmp_path / "a", SIZE).reason
-    for filled in (b"\xff\0", b"\xff\xff"):
-        (tmp_path / "a").write_bytes(content[:-2] + filled * 4_000_000 + content[-2:])
-        assert not read_photo(tmp_path / "a", SIZE).reason
-    assert time.process_time() - start < 3
+    with no_hang():
+        (tmp_path / "a").write_bytes(content[:-2] + b"\xff\xfe\0\2" * 1_000_000 + content[-2:])
+        assert "more than 200,000 pieces" in read_photo(tmp_path / "a", SIZE).reason
+        for filled in (b"\xff\0", b"\xff\xff"):
+            (tmp_path / "a").write_bytes(content[:-2] + filled * 4_000_000 + content[-2:])
+            assert not read_photo(tmp_path / "a", SIZE).reason
 
 
 def test_a_large_picture_takes_its_pixels_twice_in_memory(tmp_path: Path) -> None:

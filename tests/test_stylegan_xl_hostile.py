@@ -6,7 +6,6 @@ import pickle
 import struct
 import sys
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.hanging import no_hang
 from helpers.pickled import (
     Made,
     Name,
@@ -300,8 +300,8 @@ def test_a_small_file_takes_little(kind, tmp_path):
     value, expected = BOMBS[kind]
     content = pickled(value)
     forget_peak()
-    start, before = time.process_time(), peak_memory()
-    result = read(content, tmp_path / "network.pkl")
-    assert time.process_time() - start < 5
+    before = peak_memory()
+    with no_hang():
+        result = read(content, tmp_path / "network.pkl")
     assert peak_memory() - before < 2**28
     assert isinstance(result, Node) if expected is None else expected in str(result)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import time
 import zipfile
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.hanging import no_hang
 from helpers.pickled import Made, Raw, code, forget_peak, get, kept, peak_memory, put
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -306,34 +306,31 @@ def test_a_small_file_of_torch_takes_little(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "bomb.pt"
     path.write_bytes(content)
     forget_peak()
-    start, before = time.process_time(), peak_memory()
-    with pytest.raises(ValueError, match=message) as error:
+    before = peak_memory()
+    with no_hang(), pytest.raises(ValueError, match=message) as error:
         Checkpoint.read(path).fitted(["a", "b"])
     assert str(path) in str(error.value)
-    assert time.process_time() - start < 5
     assert peak_memory() - before < 2**28 + len(content)
 
 
 def test_many_names_that_the_network_lacks_were_searched_one_by_one(tmp_path: Path) -> None:
     """In a list: 30,000 names took 7 seconds."""
-    (tmp_path / "many.pt").write_bytes(archive({"a": one} | {f"loss{i}": get(1) for i in range(30_000)}, FOUR))
-    start = time.process_time()
-    fitted = Checkpoint.read(tmp_path / "many.pt").fitted(["a"])
+    (tmp_path / "many.pt").write_bytes(archive({"a": one} | {f"loss{i}": get(1) for i in range(90_000)}, FOUR))
+    with no_hang():
+        fitted = Checkpoint.read(tmp_path / "many.pt").fitted(["a"])
     assert list(fitted.state) == ["a"] and "loss0, " in fitted.notes[0]
-    assert time.process_time() - start < 2
 
 
 def test_copies_of_one_tensor_were_compared_for_every_name(tmp_path: Path) -> None:
-    """Two storages of the same numbers, under 16 prefixes and 500 names each: 8,000 comparisons of 4 MB."""
+    """Two storages of the same numbers, under 16 prefixes and 2,000 names each: 32,000 comparisons of 4 MB."""
     a, b = kept(tensor("0", 10**6, (10**6,), (1,)), 1), kept(tensor("1", 10**6, (10**6,), (1,)), 2)
-    names = [f"l{i}.w" for i in range(500)]
+    names = [f"l{i}.w" for i in range(2000)]
     content = {"p0.l0.w": a, "p1.l0.w": b} | {f"p{i}.{n}": get(1 + i % 2) for i in range(16) for n in names}
     content |= {"p0.l0.w": a, "p1.l0.w": b}
     data = bytes(4 * 10**6)
     (tmp_path / "copies.pt").write_bytes(archive(content, {"data/0": data, "data/1": data}))
-    start = time.process_time()
-    assert len(Checkpoint.read(tmp_path / "copies.pt").fitted(names).state) == 500
-    assert time.process_time() - start < 2
+    with no_hang():
+        assert len(Checkpoint.read(tmp_path / "copies.pt").fitted(names).state) == 2000
 
 
 def test_a_number_of_5000_digits_in_a_name_had_an_error_without_the_file() -> None:
