@@ -46,7 +46,7 @@ class DissectConfig:
     layer: str | None = None
     """A layer of the classifier that gives a map; null: the last map of its convolutions (cam_layer)."""
     samples: int = number(100, low=2)
-    """Samples per class of the train pairs (thresholds) and of the test pairs (scores), at most as many as there are."""
+    """Samples per class of the train pairs (thresholds) and of the test pairs (scores), at most as there are."""
     quantile: float = number(0.99, low=0.5, high=1)
     """Level of the threshold of each unit among its own activations."""
     border: str = choice("fade", ("fade", "clamp"))
@@ -229,7 +229,7 @@ def enlarged_quantiles(maps: Tensor, quantile: float, size: int, border: Border)
 
 def curve_edges(maps: Tensor) -> Tensor:
     """Bounds `[units, bins - 1]` of the bins of the curves: quantiles of maps `[n, units, h, w]` as they are."""
-    return torch.stack([unit_quantiles(maps, level) for level in CURVE_LEVELS], 1)
+    return unit_quantiles(maps, CURVE_LEVELS)
 
 
 def top_images(scored: Samples, thresholds: Tensor, border: Border) -> dict[str, Tensor]:

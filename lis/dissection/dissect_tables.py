@@ -55,7 +55,9 @@ def units_table(scores: Scores) -> pd.DataFrame:
     picked = {name: values[rows, column] for name, values in scores.columns.items()}
     picked = {name: v.where(known, 0 if name == "images_met" else torch.nan) for name, v in picked.items()}
     q = picked["q"].numpy()
-    names, kinds = (np.array(["", *values])[best.numpy() + 1] for values in (scores.concepts.names, scores.concepts.kinds))
+    names, kinds = (
+        np.array(["", *values])[best.numpy() + 1] for values in (scores.concepts.names, scores.concepts.kinds)
+    )
     columns = {
         "layer": scores.layer,
         "unit": rows.numpy(),
