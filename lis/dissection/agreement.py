@@ -183,7 +183,7 @@ class AgreementCounts:
     def _cumulative(self) -> tuple[Tensor, Tensor]:
         """Pixels at or above each bin, highest first: of concepts `[units, bins, concepts]`, of all `[units, bins]`."""
         if self.edges is None:
-            raise ValueError("auprc and auc need bins of activations: give AgreementCounts edges, such as curve_edges")
+            raise ValueError("auprc and auc need bins of activations: pass edges=sketch.quantile(CURVE_LEVELS)")
         return tuple(counts.flip(1).cumsum(1).double() for counts in (self._positive, self._all))  # type: ignore[return-value]
 
     def _curve(self, area: Tensor, both: bool) -> Tensor:
@@ -204,7 +204,7 @@ def _size(concepts: Tensor) -> tuple[int, int]:
 
 
 def _overlap(active: Tensor, concepts: Tensor) -> Tensor:
-    """Pixels in both masks, `[n, units, concepts]` int64, of `active [n, units, pixels]` and `[n, concepts, pixels]`."""
+    """Pixels in both masks, `[n, units, concepts]`, of `active [n, units, pixels]` and `[n, concepts, pixels]`."""
     return (active.float() @ concepts.float().mT).round().long()
 
 
