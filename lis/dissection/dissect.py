@@ -19,6 +19,7 @@ from lis.dissection.concepts import ConceptSet, concept_set
 from lis.dissection.dissect_tables import Scores, agreement_table, layers_table, units_table
 from lis.dissection.permutation import permutation_test
 from lis.dissection.quantiles import unit_quantiles
+from lis.dissection.top_images import top_activating, top_mask
 from lis.images import to_uint8
 from lis.labels.labelled import TrueParts, exact_masks
 from lis.linking.pairs import test_pairs, train_pairs
@@ -240,9 +241,7 @@ def top_images(scored: Samples, thresholds: Tensor, border: Border) -> dict[str,
         thresholds: `[units]`.
         border: as of `upsample_activations`.
     """
-    peaks = scored.maps.amax((2, 3)).T
-    index = peaks.argsort(dim=1, descending=True, stable=True)[:, :TOP]
-    size = scored.image.shape[-1]
-    units = torch.arange(len(thresholds))[:, None].expand_as(index)
-    mask = upsample_activations(scored.maps[index, units], size, border) > thresholds[:, None, None, None]
+    _, index = top_activating(scored.maps.amax((2, 3)), min(TOP, len(scored.maps)))
+    maps = scored.maps[index, torch.arange(len(thresholds))[:, None]]
+    mask = top_mask(maps, thresholds, scored.image.shape[-1], border)
     return {"image": scored.image, "index": index, "mask": mask}

@@ -76,7 +76,8 @@ def units_table(scores: Scores) -> pd.DataFrame:
 def layers_table(scores: Scores) -> pd.DataFrame:
     """Table "layers": the numbers of units of the layer."""
     units = units_table(scores)
-    detectors = units[units["detector"]]
-    counts = {"units": len(units), "dead": int(units["dead"].sum()), "detectors": len(detectors)}
-    counts |= {"concepts": detectors["concept"].nunique(), "above_chance": int(units["above_chance"].sum())}
+    concepts = {*units["concept"][units["detector"]]}
+    counts = {"units": len(units), "dead": np.count_nonzero(units["dead"])}
+    counts |= {"detectors": np.count_nonzero(units["detector"]), "concepts": len(concepts)}
+    counts |= {"above_chance": np.count_nonzero(units["above_chance"])}
     return pd.DataFrame([{"layer": scores.layer} | counts])

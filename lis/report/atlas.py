@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+from lis.dissection.top_images import masked_pictures
 from lis.report.source import Source
 from lis.report.style import jpeg
 from lis.report.tables import records
@@ -21,8 +23,6 @@ SPRITE = 32
 """Units in one file of images."""
 _FOLDER = "atlas"
 """Of the sprites, beside the page."""
-_DIMMED = 0.5
-"""Brightness outside the mask of a unit (Bau et al. 2020)."""
 
 
 def ranked(units: pd.DataFrame) -> pd.DataFrame:
@@ -30,15 +30,16 @@ def ranked(units: pd.DataFrame) -> pd.DataFrame:
     return units.sort_values("iou", ascending=False, kind="stable", na_position="last")
 
 
-def dimmed(top: dict[str, np.ndarray], unit: int) -> np.ndarray:
-    """Images `[5, s, s, 3]` uint8 of a unit, at half the brightness outside its mask.
+def marked_images(top: dict[str, np.ndarray], unit: int) -> np.ndarray:
+    """Images `[5, s, s, 3]` uint8 of a unit, darkened outside its mask, which has a border.
 
     Args:
         top: image `[n, s, s, 3]` uint8, index `[units, 5]`, mask `[units, 5, s, s]` bool.
         unit: index of the unit.
     """
-    image = top["image"][top["index"][unit]]
-    return np.where(top["mask"][unit][..., None], image, (image * _DIMMED).astype(np.uint8))
+    image = np.moveaxis(top["image"][top["index"][unit]], -1, -3)
+    marked = masked_pictures(torch.from_numpy(image), torch.from_numpy(top["mask"][unit]))
+    return np.moveaxis(marked.numpy(), -3, -1)
 
 
 def write_atlas(source: Source, out: Path) -> list[Path]:
@@ -69,7 +70,7 @@ def write_atlas(source: Source, out: Path) -> list[Path]:
 
 def sprite(top: dict[str, np.ndarray], units: list[int]) -> np.ndarray:
     """`[units · s, 5 · s, 3]` uint8: a row of images per unit; tensors "top"."""
-    return np.concatenate([np.concatenate([*dimmed(top, unit)], 1) for unit in units])
+    return np.concatenate([np.concatenate([*marked_images(top, unit)], 1) for unit in units])
 
 
 def _entry(row: dict[str, Any]) -> dict[str, Any]:

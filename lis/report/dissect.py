@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lis.report.atlas import PAGE, dimmed, ranked
+from lis.report.atlas import PAGE, marked_images, ranked
 from lis.report.layouts import mosaic
 from lis.report.marks import axes_at, bare, names_down, picture, write
 from lis.report.section import Picture, Section, Table, listed, metrics, section
 from lis.report.source import Source
 from lis.report.style import INK, MUTED, SERIES, WIDE, light_grid, plain, sheet
-from lis.report.tables import records
+from lis.report.tables import known, records, split, where
 from lis.report.wording import counted, number, probability, sentences, words
 from lis.store import Artifact
 
@@ -38,8 +38,8 @@ _TOP = (
     "do not show what it ignores."
 )
 _TABLE = (
-    "Control: mean IoU when the masks are permuted among images of the same class. q: Benjamini–Hochberg over all "
-    "units and concepts. Met: images on which unit and concept overlap; fewer than 5 label no unit. Average precision and "
+    "Control: mean IoU with the masks of other images of the same class. q: Benjamini–Hochberg over all units and "
+    "concepts. Met: images on which unit and concept overlap; fewer than 5 label no unit. Average precision and "
     "Pearson's r do without the threshold. Numbers of all concepts: tables/dissect/agreement.parquet."
 )
 _MASKS = {
@@ -56,7 +56,7 @@ def dissection_of_units(source: Source) -> Section:
     layer = records(source.table("dissect", "layers"))[0]
     caption = _HISTOGRAM.format(number(facts["min_iou"], 1))
     figures = []
-    if units["detector"].any() or units["above_chance"].any():
+    if len(_histogram(units)):
         figures.append(Picture("dissect-concepts", concepts_figure(units), caption, data=_histogram(units)))
     best = best_units(units)
     if len(best):
@@ -73,7 +73,7 @@ def dissection_of_units(source: Source) -> Section:
 
 def _lead(units: pd.DataFrame, layer: dict[str, Any], facts: dict[str, Any]) -> str:
     """What the two criteria have in common, what was compared with what, and what that is no evidence for."""
-    both = int((units["detector"] & units["above_chance"]).sum())
+    both = len(where(units, detector=True, above_chance=True))
     dead = f"{counted(layer['dead'], 'unit')} never exceeded the threshold." if layer["dead"] else ""
     return sentences(
         f"{both} units meet both criteria; the detectors have {counted(layer['concepts'], 'distinct concept')} of "
@@ -87,14 +87,14 @@ def _lead(units: pd.DataFrame, layer: dict[str, Any], facts: dict[str, Any]) -> 
 
 def _histogram(units: pd.DataFrame) -> pd.DataFrame:
     """Units per concept that meet each criterion, the most frequent first."""
-    either = units[units["detector"] | units["above_chance"]]
-    rows = [
-        (concept, subset["kind"].iloc[0], int(subset["above_chance"].sum()), int((~subset["above_chance"]).sum()))
-        for concept, subset in either.groupby("concept")
-    ]
+    rows = []
+    for concept, subset in split(units, "concept").items():
+        above, only = where(subset, above_chance=True), where(subset, above_chance=False, detector=True)
+        rows.append((concept, records(subset)[0]["kind"], len(above), len(only)))
     table = pd.DataFrame(rows, columns=pd.Index(["concept", "kind", "above_chance", "iou_only"]))
-    order = (-table["above_chance"] - table["iou_only"]).argsort(kind="stable")
-    return table.iloc[order]
+    table = pd.DataFrame(table[table["above_chance"] + table["iou_only"] > 0])
+    table["all"] = table["above_chance"] + table["iou_only"]
+    return table.sort_values("all", ascending=False, kind="stable").drop(columns="all")
 
 
 def concepts_figure(units: pd.DataFrame) -> Figure:
@@ -118,15 +118,15 @@ def concepts_figure(units: pd.DataFrame) -> Figure:
 
 def best_units(units: pd.DataFrame) -> pd.DataFrame:
     """The units of the highest IoU among those above chance, or among all where there are none."""
-    labelled = ranked(units[units["concept"] != ""])
-    significant = labelled[labelled["above_chance"]]
+    labelled = ranked(known(units, "iou"))
+    significant = where(labelled, above_chance=True)
     return (significant if len(significant) else labelled).head(_PICTURED)
 
 
 def top_figure(best: pd.DataFrame, top: dict[str, np.ndarray]) -> Figure:
     """Two columns of units, each with its images; rows of the table "units" and tensors "top"."""
     rows, side, gap = -(-len(best) // 2), WIDE / 2 - 0.15, 0.32
-    strips = [mosaic([dimmed(top, int(unit))]) for unit in best["unit"]]
+    strips = [mosaic([marked_images(top, int(unit))]) for unit in best["unit"]]
     height = side * strips[0].shape[0] / strips[0].shape[1]
     figure = Figure(figsize=(WIDE, rows * (height + gap)))
     for k, (row, strip) in enumerate(zip(records(best), strips, strict=True)):
