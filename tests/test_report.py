@@ -198,6 +198,7 @@ ORDER = [
     "counterfactuals", "across_the_boundary", "gradcam", "directions", "sparse",
     "boundary_truth", "contrast", "gan_counterfactuals",
     "motion", "matching",
+    "dissection_of_units",
     "parts", "fit", "units", "forward_model", "classifier", "linear_probe",
 ]  # fmt: skip
 """The page from top to bottom."""

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lis.boundary.gradcam import validate_cam
 from lis.config.fields import choice, number
 from lis.context import Context
 from lis.dissection.activations import layer_module, record_activations, upsample_activations
@@ -60,11 +59,19 @@ class DissectConfig:
 
 def _check(ctx: Context) -> None:
     require_sight(ctx.classifier, "maps of units are compared with the masks of an image")
-    config: DissectConfig = vars(ctx.config)["dissect"]
-    if config.layer is None:
-        validate_cam(ctx.classifier)
-    else:
-        layer_module(ctx.classifier, config.layer)
+    _named_module(ctx, vars(ctx.config)["dissect"])
+
+
+def _named_module(ctx: Context, config: DissectConfig) -> tuple[str, nn.Module]:
+    """The layer that a run asks for, by name."""
+    name = config.layer or ctx.classifier.cam_layer
+    if name is None:
+        known = ", ".join(ctx.classifier.layers) or "none"
+        raise ValueError(
+            f"{type(ctx.classifier).__name__} names no last map of its convolutions (cam_layer): expected a layer, as "
+            f"dissect.layer=…; it has {known}"
+        )
+    return name, layer_module(ctx.classifier, name)
 
 
 def _needs_segmenter(ctx: Context) -> bool:
@@ -153,10 +160,7 @@ class Layer:
     @classmethod
     def of(cls, ctx: Context, config: DissectConfig) -> Layer:
         """The layer that a run asks for; the segmenter is trained where it is needed."""
-        if config.layer is None:
-            name, module = str(ctx.classifier.cam_layer), validate_cam(ctx.classifier)
-        else:
-            name, module = config.layer, layer_module(ctx.classifier, config.layer)
+        name, module = _named_module(ctx, config)
         parts = Parts.of(ctx) if _needs_segmenter(ctx) else None
         return cls(ctx, config, name, module, parts, concept_set(ctx.config.classes.labels))
 
