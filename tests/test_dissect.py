@@ -78,7 +78,9 @@ def test_planted_units_are_named_and_a_dead_one_is_not(run: Artifact) -> None:
         dead["dead"] and dead["concept"] == "" and np.isnan([dead[x] for x in ("iou", "control", "q", "auprc")]).all()
     )
     (layer,) = records(run.table("layers"))
-    assert (layer["units"], layer["dead"]) == (3, 1) and layer["detectors"] == int(run.table("units")["detector"].sum())
+    assert (layer["units"], layer["dead"]) == (3, 1) and layer["detectors"] == len(
+        where(run.table("units"), detector=True)
+    )
 
 
 def test_scores_are_those_of_the_test_pairs_by_thresholds_of_the_train_pairs(run: Artifact, tmp_path: Path) -> None:
