@@ -38,11 +38,10 @@ class Planted(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.detect = nn.Conv2d(3, 3, 1)
+        self.detect = nn.Conv2d(3, 3, 1, bias=False)
         self.fc = nn.Linear(3, 2)
         with torch.no_grad():
             self.detect.weight.copy_(torch.tensor([[-1.0, -1, -1], [0, 0, 0], [1, -1, -1]])[..., None, None])
-            self.detect.bias.zero_()
 
     def forward(self, image: Tensor) -> Tensor:
         return self.fc(self.detect(image).relu_().mean((2, 3)))
