@@ -35,6 +35,7 @@ RUNS: dict[str, list[str]] = {
     "truth": ["analysis=truth"],
     "planted": ["analysis=planted", "classifier=planted", "tuning.units=null"],
     "matching": ["analysis=matching"],
+    "dissect": ["analysis=dissect"],
     "importance": ["analysis=importance", "pairs.accept=any"],
     "gan_counterfactuals": ["analysis=gan_counterfactuals", "gan_counterfactuals.examples=1"],
     "boundary": [
@@ -65,6 +66,7 @@ PICTURES: dict[str, tuple[str, str]] = {
     "images": ("images", "images"),
     "motion": ("demo", "motion-fields"),
     "matching": ("matching", "matching-errors"),
+    "dissect": ("dissect", "dissect-units"),
     "importance": ("importance", "removal-curves"),
     "counterfactuals": ("boundary", "counterfactuals-reached"),
     "trajectories": ("boundary", "counterfactuals-evolution-0"),

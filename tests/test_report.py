@@ -198,6 +198,7 @@ ORDER = [
     "counterfactuals", "across_the_boundary", "gradcam", "directions", "sparse",
     "boundary_truth", "contrast", "gan_counterfactuals",
     "motion", "matching",
+    "dissection_of_units",
     "class_importance",
     "parts", "fit", "units", "forward_model", "classifier", "linear_probe",
 ]  # fmt: skip

@@ -94,6 +94,8 @@ class Rendered:
     """All but its lead and its numbers is folded away; a table that sorts and filters never is."""
     error: str = ""
     """Why there is nothing of it."""
+    page: str = ""
+    """As of `Section`."""
 
     @property
     def front(self) -> Body:
@@ -173,6 +175,7 @@ def show(section: Section, folder: Path, vectors: bool = True) -> Rendered:
     figures = [draw(picture, folder, vectors) for picture in section.figures if shows_data(picture.figure)]
     tables = [table for table in section.tables if table.rows]
     texts = {"lead": section.lead, "notes": section.notes, "finding": section.finding, "chapter": section.chapter}
+    texts["page"] = section.page
     return Rendered(section.title, section.anchor, figures=figures, tables=tables, **texts)
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import lis
 from lis.report.animations import write_animations
+from lis.report.atlas import write_atlas
 from lis.report.evaluation import nothing_explained
 from lis.report.findings import findings, warnings
 from lis.report.html import (
@@ -56,7 +57,7 @@ discover()  # here, so that an analysis that cannot be imported stops a run befo
 
 
 def write_report(ctx: Context, artifacts: Mapping[str, Artifact], out: Path, measured: Measured | None = None) -> Path:
-    """Write `report.html`, `report.json`, `figures/*` (PNG, SVG, CSV, animations) and `tables/<stage>/*` of a run.
+    """Write `report.html`, `report.json`, `figures/*` (PNG, SVG, CSV, animations), `tables/<stage>/*` and the atlas.
 
     Args:
         ctx: the run.
@@ -82,6 +83,7 @@ def write_report(ctx: Context, artifacts: Mapping[str, Artifact], out: Path, mea
     first = tried("First picture", lambda: _first_picture(run, folder), None)
     rendered = with_overview(overview(run, folder, tried), show_all(makers(run), folder, run.facts.vectors))
     tried("Animations", lambda: write_animations(run, folder), [])
+    tried("Atlas", lambda: write_atlas(run, out), [])
     figures = [*filter(None, [first]), *(figure for section in rendered for figure in section.figures)]
     files = list(dict.fromkeys(figure.files[0] for figure in figures))
     facts = {"title": around["title"], "metrics": metrics, "figures": files}

@@ -100,6 +100,8 @@ class Section:
     """What was found, as a heading ("46 of 256 units are reached"); empty: the title stands there."""
     chapter: str = ""
     """The part of the page that it belongs to, as `section` registers it."""
+    page: str = ""
+    """File name of a page beside the report that shows more of it."""
 
     @property
     def anchor(self) -> str:
