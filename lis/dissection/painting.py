@@ -239,7 +239,8 @@ def paint(
     inside, outside = (_area_change(before, after, where, labels) for where in (under, ~under))
     unchanged = (before == after)[:, under].all(1)
     refused = unchanged if label is None else inside[:, label] <= 0
-    return Painted(*image.chunk(2), before, after, inside, outside, refused)
+    first, second = image.chunk(2)
+    return Painted(first, second, before, after, inside, outside, refused)
 
 
 def _area_change(before: Tensor, after: Tensor, where: Tensor, labels: int) -> Tensor:
