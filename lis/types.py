@@ -6,7 +6,7 @@ activations of a classifier's penultimate layer, `w̃` what a link predicts from
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol, Self, overload, runtime_checkable
 
@@ -19,6 +19,8 @@ Layers = bool | Collection[str]
 """Which feature maps are asked for: all, none, or those of some layers."""
 Images = Tensor | tuple[Tensor, dict[str, Tensor]]
 """Images, alone or with the maps of layers by name."""
+Edits = Mapping[str, Callable[[Tensor], Tensor]]
+"""By layer what its map `[n, channels, h, h]` is replaced by: a function of it, out of place, that keeps its shape."""
 
 
 @runtime_checkable
@@ -70,6 +72,29 @@ class Counterparts(Protocol):
         """Style codes `[n, w_dim]` of the samples `indices [n]` of a class: the same z, with the class `target`.
 
         Where both classes are equal, what `sample` gives (supplement S8).
+        """
+        ...
+
+
+@runtime_checkable
+class Editable(Protocol):
+    """What a generator may offer beside `Generator`: images whose maps are edited on the way (Bau et al. 2020)."""
+
+    @overload
+    def synthesize_edited(self, w: Tensor, edits: Edits, features: Literal[False] = False) -> Tensor: ...
+    @overload
+    def synthesize_edited(
+        self, w: Tensor, edits: Edits, features: Literal[True] | Collection[str]
+    ) -> tuple[Tensor, dict[str, Tensor]]: ...
+    def synthesize_edited(self, w: Tensor, edits: Edits, features: Layers = False) -> Images:
+        """As `synthesize`, with the map of every layer in `edits` replaced by `edit(map)` before it is passed on.
+
+        An edit sees all n images at once, and the map as `features` gives it: without margins, edges on those of the
+        image. w, class and noise are those of `synthesize`, which it equals bit by bit without edits. Maps that are
+        asked for are the edited ones.
+
+        Raises:
+            ValueError: an unknown layer, or an edit gives another shape.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""What generators are asked for: classes, and maps of layers."""
+"""What generators are asked for: classes, maps of layers, and edits of maps."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from lis.types import Generator, Layers
+from lis.types import Editable, Edits, Generator, Layers
 
 
 def require_class(class_index: int | None, num_classes: int) -> None:
@@ -40,6 +40,34 @@ def requested_layers(features: Layers, names: Sequence[str]) -> tuple[str, ...]:
     if unknown := sorted(set(features) - set(names)):
         raise ValueError(f"there is no layer {unknown[0]!r}: expected some of {', '.join(names)}")
     return tuple(name for name in names if name in features)
+
+
+def edited_map(name: str, x: Tensor, edits: Edits) -> Tensor:
+    """The map `[n, channels, h, w]` of a layer as its edit leaves it; itself where the layer has none.
+
+    Raises:
+        ValueError: the edit gives another shape.
+    """
+    if name not in edits:
+        return x
+    result = edits[name](x)
+    if result.shape != x.shape:
+        raise ValueError(f"the edit of layer {name!r} gives shape {list(result.shape)}: expected {list(x.shape)}")
+    return result
+
+
+def require_editable(generator: Generator) -> Editable:
+    """The generator, as one whose maps can be edited.
+
+    Raises:
+        ValueError: it has no `synthesize_edited`.
+    """
+    if not isinstance(generator, Editable):
+        raise ValueError(
+            f"{type(generator).__name__} has no synthesize_edited: expected a generator whose maps can be edited "
+            "(lis.types.Editable), such as gan=partworld or a StyleGAN-XL"
+        )
+    return generator
 
 
 def image_and_maps(

@@ -17,7 +17,7 @@ from lis.generators.partworld.displacement import displacement
 from lis.generators.partworld.network import StyleNetwork
 from lis.generators.partworld.world import SETS, W_DIM, set_of, world
 from lis.streams import Stream
-from lis.types import Images, Layers
+from lis.types import Edits, Images, Layers
 
 WEIGHTS = Path(__file__).parent / "weights"
 _MEAN_SAMPLES = 4096
@@ -117,7 +117,21 @@ class PartWorld(nn.Module):
         Raises:
             ValueError: `features` names a layer that does not exist.
         """
-        image, maps = self.network(self.true_factors(w))
+        return self.synthesize_edited(w, {}, features)  # pyright: ignore[reportArgumentType,reportCallIssue]
+
+    @overload
+    def synthesize_edited(self, w: Tensor, edits: Edits, features: Literal[False] = False) -> Tensor: ...
+    @overload
+    def synthesize_edited(
+        self, w: Tensor, edits: Edits, features: Literal[True] | Collection[str]
+    ) -> tuple[Tensor, dict[str, Tensor]]: ...
+    def synthesize_edited(self, w: Tensor, edits: Edits, features: Layers = False) -> Images:
+        """As `synthesize`, with the map of every layer in `edits` replaced by `edit(map)`: see `lis.types.Editable`.
+
+        Raises:
+            ValueError: an unknown layer, or an edit that gives another shape.
+        """
+        image, maps = self.network(self.true_factors(w), edits)
         image = image.clamp(-1, 1).contiguous()
         if features is False:
             return image

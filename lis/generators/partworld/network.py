@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lis.generators.layers import edited_map, requested_layers
 from lis.rounding import convolve, linear
+from lis.types import Edits
 
 CHANNELS = (64, 64, 48, 32, 16)
 """Feature channels at 4, 8, 16, 32 and 64 px."""
@@ -63,10 +65,10 @@ class Block(nn.Module):
         self.to_rgb = ModulatedConv(outputs, 3, 1, style, demodulate=False)
         self.to_rgb.weight.data.mul_(0.2)
 
-    def forward(self, x: Tensor, style: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Both feature maps and the RGB increment."""
-        first = F.leaky_relu(self.first(x, style), 0.2)
-        second = F.leaky_relu(self.second(first, style), 0.2)
+    def forward(self, x: Tensor, style: Tensor, name: str, edits: Edits) -> tuple[Tensor, Tensor, Tensor]:
+        """Both feature maps, `name.0` and `name.1` in `edits`, and the RGB increment."""
+        first = edited_map(f"{name}.0", F.leaky_relu(self.first(x, style), 0.2), edits)
+        second = edited_map(f"{name}.1", F.leaky_relu(self.second(first, style), 0.2), edits)
         return first, second, self.to_rgb(second, style)
 
 
@@ -82,18 +84,29 @@ class StyleNetwork(nn.Module):
         inputs = (channels[0], *channels[:-1])
         self.blocks = nn.ModuleList(Block(i, o, _HIDDEN + factors) for i, o in zip(inputs, channels, strict=True))
 
-    def forward(self, u: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The image is centred on 0 and not clamped; layers are named `b4.0`, `b4.1`, … `b64.1`."""
+    def forward(self, u: Tensor, edits: Edits | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """The image is centred on 0 and not clamped; layers are named as in `layer_names`.
+
+        Raises:
+            ValueError: an edit of an unknown layer, or one that gives another shape.
+        """
+        edits = edits or {}
+        requested_layers(edits.keys(), self.layer_names)
         style = self._style(u.double())
         x = self.constant.expand(len(u), -1, -1, -1)
         image, maps = torch.zeros((), device=u.device), {}
         for i, block in enumerate(self.blocks):
             if i:
                 x, image = _double(x), _double(image)
-            first, x, rgb = block(x, style)
+            first, x, rgb = block(x, style, f"b{4 << i}", edits)
             image = image + rgb
             maps |= {f"b{4 << i}.0": first, f"b{4 << i}.1": x}
         return image, maps
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """`b4.0`, `b4.1`, … `b64.1`: two per resolution, in order."""
+        return tuple(f"b{4 << i}.{k}" for i in range(len(self.blocks)) for k in (0, 1))
 
     def _style(self, u: Tensor) -> Tensor:
         """`[n, hidden + factors]` in u's dtype."""

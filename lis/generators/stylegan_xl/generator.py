@@ -20,7 +20,7 @@ from lis.generators.stylegan_xl.geometry import GeneratorSpec
 from lis.generators.stylegan_xl.mapping import Mapping
 from lis.generators.stylegan_xl.synthesis import Synthesis, laid_out
 from lis.streams import Stream
-from lis.types import Images, Layers
+from lis.types import Edits, Images, Layers
 
 log = logging.getLogger(__name__)
 
@@ -197,8 +197,24 @@ class StyleGANXL(nn.Module):
         Raises:
             ValueError: `features` names a layer that does not exist.
         """
+        return self.synthesize_edited(w, {}, features)  # pyright: ignore[reportArgumentType,reportCallIssue]
+
+    @overload
+    def synthesize_edited(self, w: Tensor, edits: Edits, features: Literal[False] = False) -> Tensor: ...
+    @overload
+    def synthesize_edited(
+        self, w: Tensor, edits: Edits, features: Literal[True] | Collection[str]
+    ) -> tuple[Tensor, dict[str, Tensor]]: ...
+    def synthesize_edited(self, w: Tensor, edits: Edits, features: Layers = False) -> Images:
+        """As `synthesize`, with the map of every layer in `edits` replaced by `edit(map)`: see `lis.types.Editable`.
+
+        Margins are not edited, so that what lies just outside the image still enters its edge.
+
+        Raises:
+            ValueError: an unknown layer, or an edit that gives another shape.
+        """
         ws = w[:, None].expand(-1, self.num_ws, -1)
         if features is False:
-            return self.synthesis(ws).clamp(-1, 1)
-        image, maps = self.synthesis(ws, features=features)
+            return self.synthesis(ws, edits=edits).clamp(-1, 1)
+        image, maps = self.synthesis(ws, features=features, edits=edits)
         return image.clamp(-1, 1), self.synthesis.crop(maps)

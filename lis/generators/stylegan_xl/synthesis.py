@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from functools import lru_cache
+from types import MappingProxyType
 from typing import cast
 
 import torch
@@ -13,14 +14,14 @@ from torch import Tensor, nn
 
 from lis.costs import Cost, Meter
 from lis.fingerprint import version
-from lis.generators.layers import requested_layers
+from lis.generators.layers import edited_map, requested_layers
 from lis.generators.stylegan_xl import winograd
 from lis.generators.stylegan_xl.geometry import InputSpec, LayerSpec, SynthesisSpec
 from lis.generators.stylegan_xl.mapping import GAIN, SLOPE, Linear
 from lis.generators.stylegan_xl.resampling import MODES, Resampling, resample, usable
 from lis.memory import Batches, budget
 from lis.precision import TF32, tf32
-from lis.types import Images, Layers
+from lis.types import Edits, Images, Layers
 
 DTYPES = {"float32": torch.float32, TF32: torch.float32, "bf16": torch.bfloat16}
 """What the convolutions may compute in, and the type of their numbers."""
@@ -160,13 +161,16 @@ class Synthesis(nn.Module):
         for layer in spec.layers:
             self.add_module(layer.name, Layer(layer))
 
-    def forward(self, ws: Tensor, features: Layers = False) -> Images:
+    def forward(self, ws: Tensor, features: Layers = False, edits: Edits | None = None) -> Images:
         """Images `[n, 3, H, W]` of ws `[n, num_ws, w_dim]`, about [-1, 1] and not clamped.
 
-        With `features` also the layers' maps by name, the input's first, margins included: all, or those named.
+        With `features` also the layers' maps by name, the input's first, margins included: all, or those named. An edit
+        is given a map without its margin, as `crop` gives it, so that a mask falls on what the image shows; the margin
+        stays as it was. With edits all n images are made at once.
 
         Raises:
-            ValueError: ws of another shape, an unknown layer; `compile` is `on` and there is no compiler.
+            ValueError: ws of another shape, an unknown layer, an edit that gives another shape; `compile` is `on` and
+                there is no compiler.
         """
         expected = (1 + len(self.spec.layers), self.spec.input.affine.in_features)
         if ws.dim() != 3 or ws.shape[1:] != expected:
@@ -174,13 +178,16 @@ class Synthesis(nn.Module):
                 f"ws has shape {list(ws.shape)}, expected [n, num_ws, w_dim] = [n, {expected[0]}, {expected[1]}]"
             )
         compiled = usable(self.compile_mode, ws.device.type)
-        requested = requested_layers(features, self.layer_names)
-        if len(ws) > 1 and not (torch.is_grad_enabled() and ws.requires_grad):  # which would keep all of it
+        requested, edits = requested_layers(features, self.layer_names), edits or {}
+        requested_layers(edits.keys(), self.layer_names)
+        if (
+            len(ws) > 1 and not edits and not (torch.is_grad_enabled() and ws.requires_grad)
+        ):  # which would keep all of it
             parts = list(self._at_once(ws.device, requested).map(lambda some: self._run(some, requested, compiled), ws))
             image = torch.cat([part[0] for part in parts])
             maps = {name: torch.cat([part[1][name] for part in parts]) for name in parts[0][1]}
         else:
-            image, maps = self._run(ws, requested, compiled)
+            image, maps = self._run(ws, requested, compiled, edits)
         return image if features is False else (image, maps)
 
     @property
@@ -200,19 +207,32 @@ class Synthesis(nn.Module):
         """On a CPU one after the other, which is as fast; on a GPU as many as there is room for."""
         return Batches(1 if device.type == "cpu" else max(1, budget(device) // self.cost(requested).peak))
 
-    def _run(self, ws: Tensor, requested: Collection[str], compiled: bool) -> tuple[Tensor, dict[str, Tensor]]:
+    def _run(
+        self, ws: Tensor, requested: Collection[str], compiled: bool, edits: Edits = MappingProxyType({})
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         pairs = [layer.scales(w) for layer, w in zip(self.layers, ws[:, 1:].unbind(1), strict=True)]
         styles, scales = zip(*pairs, strict=True)
-        x = self.input(ws[:, 0])
+        x = self._edited("input", self.input(ws[:, 0]), edits)
         maps = {"input": x} if "input" in requested else {}
         x = x * styles[0][:, :, None, None]
         for layer, scale, after in zip(self.layers, scales, (*styles[1:], None), strict=True):
-            is_requested = layer.spec.name in requested  # as it is; others are multiplied by the next styles before
-            x = layer(x, scale, None if is_requested else after, self.dtype, compiled)
-            if is_requested:
-                maps[layer.spec.name] = x
+            name = layer.spec.name
+            as_it_is = name in requested or name in edits  # others are multiplied by the next styles before
+            x = layer(x, scale, None if as_it_is else after, self.dtype, compiled)
+            if as_it_is:
+                x = self._edited(name, x, edits)
+                maps |= {name: x} if name in requested else {}
                 x = x if after is None else x * after[:, :, None, None]
         return x * self.spec.output_scale, maps
+
+    def _edited(self, name: str, x: Tensor, edits: Edits) -> Tensor:
+        """A map with what the image shows of it edited, and its margin as it was."""
+        if name not in edits:
+            return x
+        size = self.crop({name: x})[name].shape[-1]
+        result = x.clone()
+        _centre(result, size).copy_(edited_map(name, _centre(x, size), edits))
+        return result
 
     @property
     def layers(self) -> list[Layer]:
