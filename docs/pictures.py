@@ -35,6 +35,7 @@ RUNS: dict[str, list[str]] = {
     "truth": ["analysis=truth"],
     "planted": ["analysis=planted", "classifier=planted", "tuning.units=null"],
     "matching": ["analysis=matching"],
+    "importance": ["analysis=importance", "pairs.accept=any"],
     "gan_counterfactuals": ["analysis=gan_counterfactuals", "gan_counterfactuals.examples=1"],
     "boundary": [
         "analysis=counterfactuals",
@@ -64,6 +65,7 @@ PICTURES: dict[str, tuple[str, str]] = {
     "images": ("images", "images"),
     "motion": ("demo", "motion-fields"),
     "matching": ("matching", "matching-errors"),
+    "importance": ("importance", "removal-curves"),
     "counterfactuals": ("boundary", "counterfactuals-reached"),
     "trajectories": ("boundary", "counterfactuals-evolution-0"),
     "gradcam": ("boundary", "gradcam"),

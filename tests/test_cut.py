@@ -14,7 +14,7 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from lis.classifiers.cut import CutClassifier, examine
+from lis.classifiers.cut import CutClassifier, examine, modules_called
 from lis.classifiers.preprocessing import Preprocessing
 from lis.types import Classifier
 
@@ -298,3 +298,13 @@ def test_remarks_are_kept():
     model = cut(Net(), 8, "ab", trained=False, attribute="fur", notes=["a remark"])
     assert (model.name, model.weights, model.trained, model.attribute) == ("net", "random", False, "fur")
     assert model.notes == ("a remark",)
+
+
+def test_a_name_means_the_module_that_lies_least_deep():
+    inner = nn.Sequential(nn.ReLU(), nn.ReLU(), nn.ReLU())
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), inner, nn.AdaptiveAvgPool2d(1))
+    model = nn.ModuleDict({"network": network})
+    assert modules_called(model, {}, "2") == [network[2]] and modules_called(model, {}, "1.2") == [inner[2]]
+    assert modules_called(model, {"2": network[0]}, "2") == [network[0]] and modules_called(model, {}, "3") == []
+    left, right = nn.Sequential(nn.ReLU()), nn.Sequential(nn.ReLU())
+    assert modules_called(nn.ModuleDict({"left": left, "right": right}), {}, "0") == [left[0], right[0]]

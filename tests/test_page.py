@@ -44,7 +44,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The context and the artifacts of a run with every section on the link and on units."""
     root = tmp_path_factory.mktemp("run")
     learned = tuned_findings.learn(root, tuned_findings.tuned(24, 3), tuned_findings.tuned(25, 3, null=True))
-    ctx = findings.make_ctx(root, CLASSES, classes__labels=list(LABELS), svg=True)
+    ctx = findings.make_ctx(root, CLASSES, classes__labels=list(LABELS))
     return ctx, findings.make_artifacts(root, CLASSES) | learned
 
 
@@ -53,6 +53,7 @@ def page(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report_page, "findings", lambda *_: FINDINGS)
         patch.setattr(report_page, "warnings", lambda *_: WARNINGS)
+        patch.setattr(run[0].config, "svg", True)
         return write_report(run[0], run[1], tmp_path_factory.mktemp("out"))
 
 
@@ -156,12 +157,30 @@ def test_the_appendix_is_open_where_a_finding_or_a_warning_points_at_it() -> Non
     assert [item.closed for item in appendix_closed(notes, {"parts"})] == [True, False]
 
 
-def test_what_the_rules_of_a_run_point_at_is_open_or_opened_by_their_links(run: Any, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def unruly(run: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str, list[Any]]:
+    """Text and error of a page of which one finding and one warning fail, and what all others say."""
+
+    def units_reached(source: Any) -> None:
+        raise ValueError("no unit 7")
+
+    folder, others = (
+        tmp_path_factory.mktemp("unruly"),
+        [*registry.findings(source(*run)), *registry.warnings(source(*run))],
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        for rules, order in ((registry.FINDINGS, 5), (registry.WARNINGS, 5)):
+            patch.setitem(rules["run"], order, units_reached)
+        with pytest.raises(ReportError, match="Finding: units reached") as error:
+            write_report(run[0], run[1], folder)
+    return (folder / "report.html").read_text("utf-8"), str(error.value), others
+
+
+def test_what_the_rules_of_a_run_point_at_is_open_or_opened_by_their_links(run: Any, unruly: Any) -> None:
     """Only what stands aside is folded, as a child of the section that a link opens."""
-    text = write_report(run[0], run[1], tmp_path).read_text("utf-8")
+    text, _, told = unruly
     top = text[text.index("<main") : text.index("</header>")]
     pointed = set(re.findall(r'<h2><a href="#(.*?)"', top)) | set(re.findall(r'<a href="#(.*?)">Where it shows', top))
-    told = [*registry.findings(source(*run)), *registry.warnings(source(*run))]
     assert pointed == {one.anchor for one in told} - {""} and len(pointed) > 3
     made = {one.anchor: one for one in build_sections(source(*run))}
     for address in pointed:
@@ -173,19 +192,11 @@ def test_what_the_rules_of_a_run_point_at_is_open_or_opened_by_their_links(run: 
         assert all(f'id="figure-{picture.name}"' in seen for picture in shown)
 
 
-def test_a_rule_that_fails_loses_only_itself(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def units_reached(source: Any) -> None:
-        raise ValueError("no unit 7")
-
-    others = registry.findings(source(*run)), registry.warnings(source(*run))
-    for rules, order in ((registry.FINDINGS, 5), (registry.WARNINGS, 5)):
-        monkeypatch.setitem(rules["run"], order, units_reached)
-    with pytest.raises(ReportError, match="Finding: units reached") as error:
-        write_report(run[0], run[1], tmp_path)
-    assert "Warning: units reached" in str(error.value) and "without 2 of its sections" in str(error.value)
-    text = html.unescape((tmp_path / "report.html").read_text("utf-8"))
-    assert text.count("ValueError: no unit 7") == 2
-    assert all(one.sentence in text for told in others for one in told)
+def test_a_rule_that_fails_loses_only_itself(unruly: Any) -> None:
+    text, error, others = unruly
+    assert "Warning: units reached" in error and "without 2 of its sections" in error
+    assert html.unescape(text).count("ValueError: no unit 7") == 2
+    assert others and all(one.sentence in html.unescape(text) for one in others)
 
 
 def test_sections_stand_below_their_chapters_in_order() -> None:

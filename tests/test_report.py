@@ -198,6 +198,7 @@ ORDER = [
     "counterfactuals", "across_the_boundary", "gradcam", "directions", "sparse",
     "boundary_truth", "contrast", "gan_counterfactuals",
     "motion", "matching",
+    "class_importance",
     "parts", "fit", "units", "forward_model", "classifier", "linear_probe",
 ]  # fmt: skip
 """The page from top to bottom."""

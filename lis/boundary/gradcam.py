@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from lis import costs
 from lis.boundary.trajectories import trajectories
+from lis.classifiers.cut import modules_called
 from lis.context import Context
 from lis.memory import Batches, Machine
 from lis.peaks import picture_arrays
@@ -86,16 +87,14 @@ def validate_cam(classifier: Classifier) -> nn.Module:
         ValueError: the classifier names none, as vision transformers do, or names one that it does not have.
     """
     require_sight(classifier, "GradCAM weighs maps of pictures")
-    name, modules = classifier.cam_layer, dict(classifier.layers)
-    if isinstance(classifier, nn.Module):
-        modules |= {path: module for path, module in classifier.named_modules() if path}
-    result = [module for path, module in modules.items() if f".{path}".endswith(f".{name}")]
-    if name is None or not result:
+    name = classifier.cam_layer
+    result = [] if name is None else modules_called(classifier, classifier.layers, name)
+    if not result:
         raise ValueError(
             f"{type(classifier).__name__} has cam_layer={name!r}: GradCAM needs the module that gives the last map of "
             "the convolutions; use another classifier, or leave gradcam out of analysis.stages"
         )
-    return modules[name] if name in modules else result[0]
+    return result[0]
 
 
 def cam(classifier: Classifier, image: Tensor, classes: Tensor) -> Tensor:

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from lis.classifiers.preprocessing import Preprocessing
 from lis.fingerprint import Fingerprint
+from lis.names import nearest
 from lis.rounding import linear
+from lis.types import Classifier
 
 _TOLERANCE = 1e-5
 """Largest difference between `head(features(x))` and the whole network, relative to the largest logit."""
@@ -254,6 +256,48 @@ def recorded(modules: Mapping[str, nn.Module], record: Callable[[str, nn.Module,
     finally:
         for handle in handles:
             handle.remove()
+
+
+def modules_called(model: object, layers: Mapping[str, nn.Module], name: str) -> list[nn.Module]:
+    """The modules that a name may mean: the layer or path of that name, else the shortest paths that end in it.
+
+    A network inside a model is named without what it lies in: `2` is `network.2`, not `network.1.2`.
+
+    Args:
+        model: with paths only where it is a module.
+        layers: modules by names of their own.
+        name: of a layer, or the path of a module or its end.
+    """
+    paths = dict(model.named_modules()) if isinstance(model, nn.Module) else {}
+    modules = {path: module for path, module in paths.items() if path} | dict(layers)
+    if name in modules:
+        return [modules[name]]
+    ends = [path for path in modules if path.endswith(f".{name}")]
+    depth = min((path.count(".") for path in ends), default=0)
+    return list(dict.fromkeys(modules[path] for path in ends if path.count(".") == depth))
+
+
+def layer_module(classifier: Classifier, layer: str, key: str = "layer") -> nn.Module:
+    """The module of a classifier that a name means, as of `modules_called`.
+
+    Args:
+        classifier: the classifier.
+        layer: a key of `classifier.layers`, or the path of a module or its end.
+        key: the setting that names the layer, for messages.
+
+    Raises:
+        ValueError: no module has the name, or several that lie equally deep end in it.
+    """
+    result = modules_called(classifier, classifier.layers, layer)
+    if len(result) == 1:
+        return result[0]
+    if result:
+        raise ValueError(f"{key}={layer!r} is ambiguous, {len(result)} modules end in it: expected a longer path")
+    paths = [path for path, _ in classifier.named_modules()] if isinstance(classifier, nn.Module) else []
+    raise ValueError(
+        f"{key}={layer!r}: expected a layer of the classifier, one of {', '.join(classifier.layers) or 'none'}, or the "
+        f"path of a module{nearest(layer, [*classifier.layers, *paths])}"
+    )
 
 
 def _what_it_read(_: nn.Module, args: tuple[Any, ...], named: dict[str, Any], __: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lis.classifiers.cut import recorded
+from lis.classifiers.cut import modules_called, recorded
 from lis.testing.contract import (
     ALONE,
     EQUAL,
@@ -129,7 +129,7 @@ def _check_maps(model: Any, image: Tensor) -> None:
     require(not strangers, f"layers names what is no module of the model: {strangers}")
     modules = dict(layers)
     if cam is not None:
-        modules[cam] = layers[cam] if cam in layers else _find(model, cam)
+        modules[cam] = _find(model, layers, cam)
     shapes: dict[str, tuple[int, ...]] = {}  # in the order in which modules first return
     with recorded(modules, lambda name, _, y: shapes.setdefault(name, tuple(getattr(y, "shape", ())))):
         model.features(image)
@@ -144,9 +144,9 @@ def _named(model: Any) -> dict[str, nn.Module]:
     return dict(model.named_modules()) if isinstance(model, nn.Module) else {}
 
 
-def _find(model: Any, name: str) -> nn.Module:
+def _find(model: Any, layers: dict[str, nn.Module], name: str) -> nn.Module:
     """The module of that name in a model, or in what the model wraps."""
-    result = [module for path, module in _named(model).items() if f".{path}".endswith(f".{name}")]
+    result = modules_called(model, layers, name)
     require(bool(result), f"cam_layer {name!r} is neither in layers nor a module of the model")
     return result[0]
 

@@ -80,6 +80,7 @@ ANALYSES: dict[str, tuple[str, ...]] = {
     "direction": ("direction='pc:1'", "class_name=pug"),
     "images": (f"images={PICTURES}",),
     "planted": ("classifier=planted", "classifier.per_kind=4"),
+    "importance": (),
 }
 """Every file of `conf/analysis`, with what it needs besides."""
 JOBS: dict[str, tuple[str, ...]] = {

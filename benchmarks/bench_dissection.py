@@ -1,0 +1,136 @@
+"""Agreement of units with concepts, streamed, against a vectorised version of the definitions: time and memory.
+
+    python benchmarks/bench_dissection.py [--repetitions 3] [--images 128] [--units 512] [--concepts 24] [--size 56]
+
+Maps of 7 × 7 are enlarged to `size`. The plain version holds all enlarged activations and takes exact quantiles by
+sorting; lis passes twice in batches, for thresholds and for counts. Every run is a process of its own with one thread;
+the methods take turns, and medians are compared. Peak memory is how far the process's peak rises during the run. Prints
+a table, and as the last line the same as JSON. Only ratios are comparable between machines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lis.dissection.activations import upsample_activations
+from lis.dissection.agreement import CURVE_LEVELS, AgreementCounts
+from lis.dissection.quantiles import QuantileSketch
+from lis.plain import print_anywhere
+
+BATCH, LEVEL = 16, 0.99
+
+
+def compare(repetitions: int, **sizes: int) -> dict[str, Any]:
+    """Seconds and mebibytes of every method, their ratios to the plain one, and how far the IoU of both differ."""
+    scene = _scene(**sizes | {"images": 8})
+    difference = float((_iou_of_lis(*scene) - _plain(*scene)).abs().nan_to_num(0).max())
+    runs: dict[str, list[tuple[float, float]]] = {name: [] for name in METHODS}
+    for _ in range(repetitions):
+        for name, measured in runs.items():
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                measured.append(pool.apply(_measure, (name, sizes)))
+    seconds, memory = (
+        {name: statistics.median(run[k] for run in measured) for name, measured in runs.items()} for k in (0, 1)
+    )
+    ratio = {f"{name}, {what}": x[name] / x["plain"] for what, x in (("s", seconds), ("MiB", memory)) for name in x}
+    facts = {"sizes": sizes, "repetitions": repetitions, "difference": difference}
+    return facts | {"median_s": seconds, "median_MiB": memory, "ratio": ratio}
+
+
+def _measure(name: str, sizes: dict[str, int]) -> tuple[float, float]:
+    torch.set_num_threads(1)
+    maps, concepts = _scene(**sizes)
+    METHODS[name](maps[:1], concepts[:1])  # what is loaded once
+    before, start = _peak(), time.perf_counter()
+    METHODS[name](maps, concepts)
+    return time.perf_counter() - start, _peak() - before
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _scene(images: int, units: int, concepts: int, size: int) -> tuple[Tensor, Tensor]:
+    """Rectified maps, and smooth parts of which each pixel has one, with quadrants beside them."""
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(images, units, 7, 7, generator=generator).relu()
+    fields = F.interpolate(torch.randn(images, concepts, 5, 5, generator=generator), size, mode="bilinear")
+    return maps, fields == fields.amax(1, keepdim=True)
+
+
+def _plain(maps: Tensor, concepts: Tensor) -> Tensor:
+    """IoU of the definitions."""
+    size = concepts.shape[-1]
+    large = F.interpolate(F.pad(maps, (1, 1, 1, 1)), 9 * size // 7, mode="bilinear")
+    edge = size // 7
+    values = large[..., edge:-edge, edge:-edge].movedim(1, 0).flatten(1)
+    masks = concepts.movedim(1, 0).flatten(1)
+    index = min(max(LEVEL * values.shape[1] - 0.5, 0.0), values.shape[1] - 1)
+    ordered = values.sort(1).values
+    lower, upper = ordered[:, int(index)], ordered[:, min(int(index) + 1, values.shape[1] - 1)]
+    active = values > torch.lerp(lower, upper, index - int(index))[:, None]
+    intersection = active.float() @ masks.float().T
+    return intersection / (active.sum(1)[:, None] + masks.sum(1) - intersection)
+
+
+def _streamed(maps: Tensor, concepts: Tensor, curves: bool) -> Tensor:
+    """IoU in batches, with or without the bins of AUPRC and AUC."""
+    sketch, size = QuantileSketch(maps.shape[1]), concepts.shape[-1]
+    for part in maps.split(BATCH):
+        sketch.add(upsample_activations(part, size))
+    counts = AgreementCounts(
+        sketch.quantile(LEVEL), concepts.shape[1], sketch.quantile(CURVE_LEVELS) if curves else None
+    )
+    for part, masks in zip(maps.split(BATCH), concepts.split(BATCH), strict=True):
+        counts.add(part, masks)
+    return counts.iou
+
+
+def _iou_of_lis(maps: Tensor, concepts: Tensor) -> Tensor:
+    return _streamed(maps, concepts, curves=False)
+
+
+def _all_of_lis(maps: Tensor, concepts: Tensor) -> Tensor:
+    return _streamed(maps, concepts, curves=True)
+
+
+METHODS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "plain": _plain,
+    "lis, IoU": _iou_of_lis,
+    "lis, all measures": _all_of_lis,
+}
+
+
+def _table(result: dict[str, Any]) -> str:
+    rows = [f"{'':20}{'s':>8}{'MiB':>8}{'time':>8}{'memory':>8}"]
+    for name in METHODS:
+        ratios = (result["ratio"][f"{name}, {what}"] for what in ("s", "MiB"))
+        values = f"{result['median_s'][name]:8.2f}{result['median_MiB'][name]:8.0f}"
+        rows.append(f"{name:20}{values}" + "".join(f"{ratio:8.2f}" for ratio in ratios))
+    return "\n".join([*rows, f"largest difference of IoU on 8 images: {result['difference']:.1e}"])
+
+
+def main() -> None:
+    """The command line."""
+    print_anywhere()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, value in {"repetitions": 3, "images": 128, "units": 512, "concepts": 24, "size": 56}.items():
+        parser.add_argument(f"--{name}", type=int, default=value)
+    result = compare(**vars(parser.parse_args()))
+    print(_table(result))
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,255 @@
+"""What a classifier loses without single units: class importance, removal curves, correlation (Bau et al. 2020, S.B).
+
+A unit is ablated by writing a constant into its map; what lies behind the layer is computed again, by a `Tail`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lis.dissection.activations import edited
+from lis.statistics import pearson
+
+Tail = Callable[[Tensor, Tensor], Tensor]
+"""Logits `[n, C]` from activations `[n, U, …]` of a layer and the indices `[n]` of their samples."""
+AblationValue = Literal["zero", "mean", "quantile"]
+BATCH = 256
+"""Samples at once."""
+LEADING = 4
+"""The most important units of a class that are set apart from the others (Bau et al. 2020)."""
+
+
+def balanced_class_accuracy(logits: Tensor, y: Tensor) -> Tensor:
+    """Balanced accuracy of each class against all others: (recall_c + true negative rate_c) / 2, of the argmax.
+
+    Args:
+        logits: `[n, C]`.
+        y: classes `[n]` int64 in [0, C).
+
+    Returns:
+        `[C]` float64 in [0, 1]; NaN for a class without samples, or without samples of others.
+
+    Example:
+        >>> balanced_class_accuracy(torch.eye(2)[[0, 0, 1, 0]], torch.tensor([0, 0, 1, 1])).tolist()
+        [0.75, 0.75]
+    """
+    classes = torch.arange(logits.shape[1], device=logits.device)
+    truth, answer = (x[:, None] == classes for x in (y.to(logits.device), logits.argmax(1)))
+    recall = (truth & answer).sum(0).double() / truth.sum(0)
+    negative = (~truth & ~answer).sum(0).double() / (~truth).sum(0)
+    return ((recall + negative) / 2).cpu()
+
+
+def ablation_values(activations: Tensor, value: AblationValue, quantile: float = 0.01) -> Tensor:
+    """The constant that replaces each unit's activations: `[U]`.
+
+    Args:
+        activations: `[n, U, …]`.
+        value: "zero"; "mean" or "quantile" over samples and positions. Zero is "off" only behind a ReLU.
+        quantile: in [0, 1], of "quantile" (Hazen's).
+
+    Raises:
+        ValueError: another `value`.
+    """
+    flat = activations.transpose(0, 1).flatten(1)
+    if value == "zero":
+        return torch.zeros(len(flat))
+    if value == "mean":
+        return flat.double().mean(1).float()
+    if value == "quantile":
+        return torch.from_numpy(np.quantile(flat.cpu().numpy(), quantile, axis=1, method="hazen")).float()
+    raise ValueError(f"ablation value {value!r}: expected 'zero', 'mean' or 'quantile'")
+
+
+@torch.no_grad()
+def ablated_accuracy(tail: Tail, activations: Tensor, y: Tensor, units: Tensor, values: Tensor) -> Tensor:
+    """Balanced accuracies `[C]` with `units [k]` ablated, none where k is 0."""
+    logits = [
+        tail(edited(activations[rows], units, values[units].to(activations)), rows).cpu()
+        for rows in torch.arange(len(activations)).split(BATCH)
+    ]
+    return balanced_class_accuracy(torch.cat(logits), y.cpu())
+
+
+def unit_class_importance(tail: Tail, activations: Tensor, y: Tensor, values: Tensor) -> Tensor:
+    """Importance[u, c] = BA_c of the network − BA_c with unit u ablated.
+
+    Args:
+        tail: logits of activations.
+        activations: of the train split, `[n, U, …]`.
+        y: classes `[n]` int64.
+        values: constant of each ablated unit, `[U]`.
+
+    Returns:
+        `[U, C]` float64 in [−1, 1].
+    """
+    base = ablated_accuracy(tail, activations, y, torch.empty(0, dtype=torch.int64), values)
+    units = torch.arange(activations.shape[1])
+    return torch.stack([base - ablated_accuracy(tail, activations, y, unit, values) for unit in units.split(1)])
+
+
+def importance_order(importance: Tensor) -> Tensor:
+    """Units of each class from the most to the least important, `[C, U]`; of equals the first one comes first."""
+    return importance.T.argsort(dim=1, descending=True, stable=True)
+
+
+def unit_removal_curve(
+    tail: Tail, activations: Tensor, y: Tensor, order: Tensor, counts: Sequence[int], values: Tensor
+) -> Tensor:
+    """Balanced accuracies after the first n units of an order are ablated together.
+
+    Args:
+        tail: logits of activations.
+        activations: of the test split, `[n, U, …]`.
+        y: classes `[n]` int64.
+        order: of the units, `[U]`: from the train split, reversed for the least important, or random.
+        counts: numbers of removed units n.
+        values: constant of each ablated unit, `[U]`.
+
+    Returns:
+        `[counts, C]` float64.
+
+    Raises:
+        ValueError: a count beyond the number of units.
+    """
+    if wrong := [n for n in counts if not 0 <= n <= len(order)]:
+        raise ValueError(f"counts has {wrong}: expected numbers of removed units in [0, {len(order)}]")
+    return torch.stack([ablated_accuracy(tail, activations, y, order[:n], values) for n in counts])
+
+
+def random_removal_curves(
+    tail: Tail,
+    activations: Tensor,
+    y: Tensor,
+    counts: Sequence[int],
+    values: Tensor,
+    draws: int,
+    rng: np.random.Generator,
+) -> Tensor:
+    """The control: `unit_removal_curve` along random orders, `[draws, counts, C]`."""
+    orders = [torch.from_numpy(rng.permutation(activations.shape[1])) for _ in range(draws)]
+    return torch.stack([unit_removal_curve(tail, activations, y, order, counts, values) for order in orders])
+
+
+def removal_counts(units: int) -> list[int]:
+    """0, then the published 1, 2, 3, 4, 5, 20, 64, 128, 256, … below the number of units, and all.
+
+    Example:
+        >>> removal_counts(100)
+        [0, 1, 2, 3, 4, 5, 20, 64, 100]
+    """
+    powers = [2**k for k in range(6, max(7, units.bit_length()))]
+    return [n for n in (0, 1, 2, 3, 4, 5, 20, *powers) if n < units] + [units]
+
+
+@torch.no_grad()
+def activation_class_correlation(tail: Tail, activations: Tensor, batch: int = BATCH) -> Tensor:
+    """Pearson's r of each unit's spatial maximum with the softmax of each class, `[U, C]` (Fig. S4h).
+
+    Args:
+        tail: logits of activations.
+        activations: `[n, U, …]`.
+        batch: samples at once, on which nothing but the memory depends.
+
+    Returns:
+        float64 in [−1, 1]; NaN where a unit's maximum or the softmax does not vary.
+    """
+    peaks = activations.flatten(2).amax(2) if activations.ndim > 2 else activations
+    parts = torch.arange(len(activations)).split(batch)
+    softmax = torch.cat([tail(activations[rows].clone(), rows).softmax(1) for rows in parts])
+    r = [pearson(peaks.cpu().numpy(), column[:, None].cpu().numpy()) for column in softmax.T]
+    return torch.from_numpy(np.stack(r, 1))
+
+
+@dataclass(frozen=True)
+class Interpretability:
+    """How the importance of units goes with how well they match a concept."""
+
+    classes: dict[int, Tensor]
+    """By k: for how many classes each unit is among the k most important, `[U]` int64."""
+    by_classes: dict[int, tuple[Tensor, Tensor, Tensor, Tensor]]
+    """By k: these numbers `[m]`, how many units have them, mean IoU, and its standard error (NaN for one unit)."""
+    bucket_importance: Tensor
+    """Mean importance of each bucket, the most important first, `[buckets]`."""
+    bucket_iou: Tensor
+    """Mean best IoU of each bucket, `[buckets]`; dead units (NaN) are left out."""
+
+
+def importance_vs_interpretability(
+    importance: Tensor, iou: Tensor, order: Tensor | None = None, buckets: int = 16, top: Sequence[int] = (2, 3, 4, 5)
+) -> Interpretability:
+    """Mean best IoU by the number of classes that a unit serves (Fig. S4c-f), and in buckets of importance (Fig. S4g).
+
+    Args:
+        importance: `[U, C]`.
+        iou: best IoU of each unit `[U]`; NaN: a dead unit, which no mean counts.
+        order: units of each class, the most important first, `[C, U]`; None: `importance_order`.
+        buckets: of equally many units, sorted by their mean importance over classes.
+        top: numbers k of leading units.
+
+    Raises:
+        ValueError: the buckets cannot be of equal size.
+    """
+    units, classes = importance.shape
+    if not buckets or units % buckets:
+        raise ValueError(f"{buckets} buckets of {units} units: expected a divisor of {units}, for equal buckets")
+    ranked = importance_order(importance) if order is None else order
+    served = {k: torch.bincount(ranked[:classes, :k].flatten(), minlength=units) for k in top}
+    sorted_units = importance.mean(1).argsort(descending=True, stable=True).view(buckets, -1)
+    return Interpretability(
+        served,
+        {k: _mean_by(counts, iou.double()) for k, counts in served.items()},
+        importance.mean(1)[sorted_units].mean(1),
+        iou.double()[sorted_units].nanmean(1),
+    )
+
+
+def _mean_by(counts: Tensor, iou: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Values of `counts [U]`, and number, mean and standard error of the finite `iou [U]` at each."""
+    alive = ~iou.isnan()
+    values = counts[alive].unique()
+    groups = [iou[alive & (counts == value)] for value in values]
+    sizes = torch.tensor([len(group) for group in groups])
+    means = torch.stack([group.mean() for group in groups]) if groups else torch.empty(0)
+    errors = [group.std() / len(group) ** 0.5 if len(group) > 1 else torch.tensor(torch.nan) for group in groups]
+    return values, sizes, means, torch.stack(errors).double() if errors else torch.empty(0)
+
+
+@dataclass(frozen=True)
+class SharedUnits:
+    """Three classes, each two of which share a leading unit that the third does not use (Fig. S5)."""
+
+    classes: tuple[int, int, int]
+    units: tuple[int, int, int]
+    """Of (first, second), (first, third) and (second, third); of several the one most important to both."""
+
+
+def shared_unit_classes(importance: Tensor, k: int = LEADING) -> list[SharedUnits]:
+    """Class triples whose pairs share a unit of their top k, while no unit is in the top k of all three.
+
+    Args:
+        importance: `[U, C]`; only units with a positive importance count.
+        k: leading units of each class.
+    """
+    leading = torch.zeros_like(importance, dtype=torch.bool)
+    leading.scatter_(0, importance_order(importance)[:, :k].T, True)
+    leading &= importance > 0
+    pairs = (leading.T.double() @ leading.double()) > 0
+    result = []
+    for a, b, c in combinations(range(importance.shape[1]), 3):
+        if pairs[a, b] and pairs[a, c] and pairs[b, c] and not leading[:, [a, b, c]].all(1).any():
+            units = [_best_shared(importance, leading, *pair) for pair in ((a, b), (a, c), (b, c))]
+            result.append(SharedUnits((a, b, c), (units[0], units[1], units[2])))
+    return result
+
+
+def _best_shared(importance: Tensor, leading: Tensor, a: int, b: int) -> int:
+    both = leading[:, [a, b]].all(1)
+    return int(importance[:, [a, b]].amin(1).where(both, -torch.inf).argmax())

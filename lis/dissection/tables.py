@@ -1,0 +1,78 @@
+"""Tables of the stage "importance"."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lis.dissection.ablation import (
+    LEADING,
+    SharedUnits,
+    activation_class_correlation,
+    importance_order,
+    random_removal_curves,
+    unit_removal_curve,
+)
+from lis.units.tuned import long_table
+
+if TYPE_CHECKING:
+    from lis.dissection.importance import LayerData
+
+
+def importance_table(layer: str, names: list[str], train: Tensor, test: Tensor, data: LayerData) -> pd.DataFrame:
+    """Table "importance", of importances `[U, C]` of both splits, and the data of the test split."""
+    columns = {
+        "importance": train,
+        "test_importance": test,
+        "correlation": activation_class_correlation(data.tail, data.activations),
+        "rank": importance_order(train).argsort(1).T + 1,
+    }
+    table = long_table({"unit": range(len(train)), "class": names}, columns)
+    table.insert(0, "layer", layer)
+    return table
+
+
+def curves_table(
+    layer: str,
+    names: Sequence[str],
+    importance: Tensor,
+    data: LayerData,
+    values: Tensor,
+    counts: Sequence[int],
+    draws: int,
+    rng: np.random.Generator,
+    quantiles: tuple[float, float],
+) -> pd.DataFrame:
+    """Table "curves", of importances `[U, C]` of the train split, on the data of the test split."""
+    order, of_test = importance_order(importance), (data.tail, data.activations, data.class_index)
+    random = random_removal_curves(*of_test, counts, values, draws, rng)
+    low, high = torch.quantile(random, torch.tensor(quantiles, dtype=random.dtype), dim=0)
+    rows = []
+    for c, name in enumerate(names):
+        for kind, units in (("least", order[c].flip(0)), ("most", order[c])):
+            curve = unit_removal_curve(*of_test, units, counts, values)[:, c].tolist()
+            rows += [(layer, name, kind, n, y, np.nan, np.nan) for n, y in zip(counts, curve, strict=True)]
+        band = (random.mean(0)[:, c].tolist(), low[:, c].tolist(), high[:, c].tolist())
+        rows += [(layer, name, "random", n, *each) for n, *each in zip(counts, *band, strict=True)]
+    heads = ["layer", "class", "order", "n", "balanced_accuracy", "low", "high"]
+    return pd.DataFrame(rows, columns=pd.Index(heads))
+
+
+def shared_table(names: Sequence[str], triples: Sequence[SharedUnits]) -> pd.DataFrame:
+    """Table "shared"."""
+    rows = [(*(names[c] for c in each.classes), *each.units) for each in triples]
+    heads = ["class_a", "class_b", "class_c", "unit_ab", "unit_ac", "unit_bc"]
+    return pd.DataFrame(rows, columns=pd.Index(heads))
+
+
+def sign_facts(table: pd.DataFrame) -> dict[str, float | None]:
+    """Shares of positive correlations of leading and of other units; None where no correlation is known."""
+    known = table[table["correlation"].notna()]
+    leading = (known["rank"] <= LEADING) & (known["importance"] > 0)
+    shares = {"top_positive": known[leading]["correlation"] > 0, "positive": known[~leading]["correlation"] > 0}
+    return {name: float(np.mean(np.asarray(values))) if len(values) else None for name, values in shares.items()}

@@ -1,0 +1,134 @@
+"""What lies behind a layer of a classifier, computed from the layer's activations alone where that can be done."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from lis.classifiers.cut import layer_module
+from lis.dissection.activations import record_activations
+from lis.types import Classifier
+
+log = logging.getLogger(__name__)
+PENULTIMATE = "penultimate"
+"""The layer whose activations are r, behind which there is the head alone."""
+TOLERANCE = 1e-5
+"""Largest difference of a tail from the whole pass, relative to the largest logit."""
+
+
+@dataclass(frozen=True)
+class LayerTail:
+    """Logits from activations of a layer."""
+
+    logits: Callable[[Tensor, Tensor], Tensor]
+    """Of activations `[n, U, …]` and of their images `[n, 3, H, W]`, which only the whole pass reads."""
+    method: str
+    """"head", "modules behind the layer", or "whole pass"."""
+
+
+def find_layer(classifier: Classifier, layer: str | None) -> nn.Module:
+    """The module of a layer, whose output can be edited.
+
+    Args:
+        classifier: a module.
+        layer: as of `layer_module`; None: the `cam_layer`.
+
+    Raises:
+        ValueError: there is none of that name, or the classifier is no module or has no `cam_layer`.
+    """
+    if not isinstance(classifier, nn.Module):
+        raise ValueError(f"{type(classifier).__name__} is no torch.nn.Module: expected one, whose layers can be edited")
+    name = layer or classifier.cam_layer
+    if name is None:
+        raise ValueError(f"{type(classifier).__name__} has no cam_layer: name the layer, importance.layer=<layer>")
+    return layer_module(classifier, name, "importance.layer")
+
+
+def layer_tail(classifier: Classifier, module: nn.Module, image: Tensor) -> LayerTail:
+    """The tail of a layer: the modules behind it, where they alone give the logits of the whole pass.
+
+    It is checked on some images, with their activations as they are and with every second unit at zero. Where no chain
+    of modules agrees, every ablation takes a whole pass in which a hook replaces the layer's output.
+
+    Args:
+        classifier: a module.
+        module: the layer, a part of it.
+        image: some images `[n, 3, H, W]`.
+    """
+    network = cast(nn.Module, classifier)
+    path = next(path for path, each in network.named_modules() if each is module)
+    activations = record_activations(classifier.features, {path: module}, image)[path]
+    edited = activations.clone()
+    edited[:, ::2] = 0
+    whole = _whole_pass(classifier, module)
+    for modules in _chains(network, path):
+        chain = _chained(classifier, modules)
+        if all(_agree(chain, whole, each, image) for each in (activations, edited)):
+            return LayerTail(chain, "modules behind the layer")
+    log.warning("no chain of modules behind %s gives the logits of the whole pass: every ablation takes one", path)
+    return LayerTail(whole, "whole pass")
+
+
+def _agree(chain: Callable[..., Tensor], whole: Callable[..., Tensor], activations: Tensor, image: Tensor) -> bool:
+    try:
+        result = chain(activations.clone(), image)
+    except (RuntimeError, TypeError, ValueError):  # the children do not run in their order
+        return False
+    expected = whole(activations.clone(), image)
+    apart = (result - expected).abs().max() / expected.abs().max().clamp(min=1e-30)
+    return result.shape == expected.shape and bool(apart <= TOLERANCE)
+
+
+def _chains(classifier: nn.Module, path: str) -> Iterator[list[nn.Module]]:
+    """Children behind the layer, from its parent up: without those of the classifier itself, then with them."""
+    *above, _ = names = path.split(".")
+    following: list[nn.Module] = []
+    for depth in range(len(above), -1, -1):
+        parent = classifier.get_submodule(".".join(names[:depth]))
+        children = list(parent.named_children())
+        index = [name for name, _ in children].index(names[depth])
+        if depth == 0:
+            yield list(following)
+        following += [child for _, child in children[index + 1 :]]
+    yield following
+
+
+def _chained(classifier: Classifier, modules: list[nn.Module]) -> Callable[[Tensor, Tensor], Tensor]:
+    """Runs modules one after another up to the last linear layer, for which the classifier's head stands."""
+    last = max((k for k, module in enumerate(modules) if isinstance(module, nn.Linear)), default=len(modules))
+    body = _flat(modules[:last])
+    if body and isinstance(body[-1], nn.Linear) and last == len(modules):
+        body = body[:-1]
+
+    @torch.no_grad()
+    def logits(activations: Tensor, _: Tensor) -> Tensor:
+        x = activations
+        for module in body:
+            x = module(x.flatten(1) if isinstance(module, nn.Linear) else x)
+        if x.ndim == 4 and x.shape[2:] != (1, 1):
+            x = x.mean((2, 3))
+        return classifier.head(x.flatten(1))
+
+    return logits
+
+
+def _flat(modules: list[nn.Module]) -> list[nn.Module]:
+    """Modules with those of chains (`nn.Sequential`) in place of these, so that a linear layer may be seen."""
+    return [leaf for module in modules for leaf in (_flat(list(module)) if type(module) is nn.Sequential else [module])]
+
+
+def _whole_pass(classifier: Classifier, module: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+    @torch.no_grad()
+    def logits(activations: Tensor, image: Tensor) -> Tensor:
+        handle = module.register_forward_hook(lambda *_: activations.clone())
+        try:
+            return classifier.head(classifier.features(image))
+        finally:
+            handle.remove()
+
+    return logits

@@ -1,0 +1,74 @@
+"""The images that activate a unit most, darkened where it is not active (Bau et al. 2020)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lis.dissection.activations import Border, upsample_activations
+
+DARKENED = 0.5
+"""Brightness outside the mask, as a share; rounded down."""
+_YELLOW = (255, 255, 0)
+
+
+def top_activating(peaks: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The images with the highest peaks of each unit, the highest first; of equal peaks the earlier image.
+
+    Args:
+        peaks: largest activation of each image in the resolution of the map, `maps.amax((2, 3))`, `[n, units]`.
+        k: how many.
+
+    Returns:
+        Peaks `[units, k]` and indices of images `[units, k]` int64.
+
+    Raises:
+        ValueError: there are fewer images.
+
+    Example:
+        >>> top_activating(torch.tensor([[1.0], [3.0], [3.0]]), 2)
+        (tensor([[3., 3.]]), tensor([[1, 2]]))
+    """
+    if not 1 <= k <= len(peaks):
+        raise ValueError(f"k={k} of {len(peaks)} images: expected 1 to {len(peaks)}")
+    values, index = peaks.T.sort(dim=1, descending=True, stable=True)
+    return values[:, :k], index[:, :k]
+
+
+def top_mask(maps: Tensor, thresholds: Tensor, size: int | tuple[int, int], border: Border = "fade") -> Tensor:
+    """Where a unit is active in its images.
+
+    Args:
+        maps: of the top images of each unit, only its own map, `[units, k, h, w]`.
+        thresholds: `[units]`.
+        size: of the pictures.
+        border: of `upsample_activations`.
+
+    Returns:
+        `[units, k, H, W]` bool.
+    """
+    return upsample_activations(maps, size, border) > thresholds[:, None, None, None]
+
+
+def mask_border(mask: Tensor) -> Tensor:
+    """The pixels outside masks `[…, H, W]` bool that touch them, by a side or a corner: bool, one pixel wide."""
+    flat = mask.reshape(-1, 1, *mask.shape[-2:]).float()
+    return (F.max_pool2d(flat, 3, stride=1, padding=1) > 0).reshape(mask.shape) & ~mask
+
+
+def masked_pictures(image: Tensor, mask: Tensor, colour: tuple[int, int, int] = _YELLOW) -> Tensor:
+    """Pictures that are darkened outside a mask, which has a border of one pixel.
+
+    Args:
+        image: `[…, 3, H, W]` uint8.
+        mask: `[…, H, W]` bool.
+        colour: of the border, RGB of 0 to 255.
+
+    Returns:
+        `[…, 3, H, W]` uint8.
+    """
+    bright = mask.unsqueeze(-3)
+    result = image.where(bright, (image * DARKENED).to(torch.uint8))
+    paint = torch.tensor(colour, dtype=torch.uint8, device=image.device)[:, None, None]
+    return paint.where(mask_border(mask).unsqueeze(-3), result)

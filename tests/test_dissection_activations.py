@@ -1,0 +1,151 @@
+import pytest
+import torch
+from helpers.dissection_fixtures import fixture
+from torch import Tensor, nn
+
+from lis.classifiers.cut import layer_module
+from lis.dissection.activations import intervene, record_activations, upsample_activations
+from lis.dissection.top_images import mask_border, masked_pictures, top_activating, top_mask
+
+
+def slow_upsample(image: Tensor, height: int, width: int) -> Tensor:
+    """Bilinear weights of the four nearest centres, which are zero outside of the map `[h, w]`."""
+    h, w = image.shape
+    result = torch.zeros(height, width, dtype=image.dtype)
+    for i in range(height):
+        for j in range(width):
+            y, x = (i + 0.5) * h / height - 0.5, (j + 0.5) * w / width - 0.5
+            for a in range(h):
+                for b in range(w):
+                    result[i, j] += max(0.0, 1 - abs(y - a)) * max(0.0, 1 - abs(x - b)) * image[a, b]
+    return result
+
+
+class Network(nn.Module):
+    """Two convolutions with a ReLU in place between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 5, 3))
+        self.tail = nn.Linear(5, 2)
+        self.layers: dict[str, nn.Module] = {"first": self.body[0]}
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.tail(self.body(x).mean((2, 3)))
+
+
+@pytest.fixture
+def network() -> Network:
+    torch.manual_seed(0)
+    return Network().double()
+
+
+@pytest.fixture
+def batch() -> Tensor:
+    return torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("i", range(6))
+def test_maps_are_enlarged_as_by_the_reference(i: int) -> None:
+    data = fixture("02_upsample")
+    expected = data[f"out{i}"]
+    result = upsample_activations(data[f"in{i}"], (expected.shape[2], expected.shape[3]))
+    torch.testing.assert_close(result, expected, atol=2e-5, rtol=0)
+
+
+def test_upsampling_is_bilinear_on_centres() -> None:
+    maps = torch.randn(2, 3, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    fade = upsample_activations(maps, (7, 12))
+    for n in range(2):
+        for u in range(3):
+            torch.testing.assert_close(fade[n, u], slow_upsample(maps[n, u], 7, 12))
+    clamp = nn.functional.interpolate(maps, (7, 12), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(upsample_activations(maps, (7, 12), "clamp"), clamp)
+    with pytest.raises(ValueError, match="expected 'fade' or 'clamp'"):
+        upsample_activations(maps, 8, "zeros")  # type: ignore[arg-type]
+
+
+def test_a_relu_in_place_does_not_change_what_is_recorded(network: Network, batch: Tensor) -> None:
+    maps = record_activations(network, {"a": network.body[0], "b": network.body[2]}, batch)
+    assert list(maps) == ["a", "b"] and maps["a"].shape == (2, 4, 6, 6)
+    assert torch.equal(maps["a"], network.body[0](batch)) and maps["a"].min() < 0
+    assert not maps["a"].requires_grad and not network.body[0]._forward_hooks
+
+
+def test_recording_refuses_what_is_no_map(network: Network, batch: Tensor) -> None:
+    with pytest.raises(ValueError, match=r"gives \[2, 2\]: expected a map"):
+        record_activations(network, {"tail": network.tail}, batch)
+    with pytest.raises(ValueError, match="not passed"):
+        record_activations(network, {"other": nn.Conv2d(3, 3, 1)}, batch)
+    with pytest.raises(ValueError, match="more than once"):
+        record_activations(lambda x: (network(x), network(x)), {"a": network.body[0]}, batch)
+    assert not network.body[0]._forward_hooks
+
+
+def test_layers_have_the_names_of_the_classifier_or_of_modules(network: Network) -> None:
+    assert layer_module(network, "first") is network.body[0]  # type: ignore[arg-type]
+    assert layer_module(network, "body.2") is layer_module(network, "2") is network.body[2]  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="did you mean first"):
+        layer_module(network, "frist")  # type: ignore[arg-type]
+    network.other = nn.Sequential(*network.body[:2], nn.Conv2d(4, 5, 3))
+    with pytest.raises(ValueError, match="ambiguous"):
+        layer_module(network, "2")  # type: ignore[arg-type]
+
+
+def test_an_intervention_replaces_chosen_units_under_the_mask(network: Network, batch: Tensor) -> None:
+    before = record_activations(network, {"a": network.body[0]}, batch)["a"]
+    mask = torch.zeros(12, 12)
+    mask[:6, :3] = 1  # covers the first column and half of the second, of the upper half of a map of 6
+    with intervene(network.body[0], [1, 3], torch.tensor([2.0, -1.0]), mask):
+        edited = network.body[0](batch)
+    expected = before.clone()
+    for unit, value in ((1, 2.0), (3, -1.0)):
+        expected[:, unit, :3, 0] = value
+        expected[:, unit, :3, 1] = (before[:, unit, :3, 1] + value) / 2
+    torch.testing.assert_close(edited, expected)
+    assert torch.equal(network.body[0](batch), before)
+    with intervene(network.body[0], [0], 7.0):
+        assert (network.body[0](batch)[:, 0] == 7).all()
+
+
+def test_an_intervention_leaves_the_output_of_the_module_itself(batch: Tensor) -> None:
+    module, original = nn.Identity(), batch.clone()
+    with intervene(module, [0], 0.0):
+        assert (module(batch)[:, 0] == 0).all()
+    assert torch.equal(batch, original)
+
+
+def test_interventions_are_refused_where_they_do_not_fit(network: Network, batch: Tensor) -> None:
+    module = network.body[0]
+    with pytest.raises(ValueError, match="3 values for 2 units"), intervene(module, [0, 1], torch.zeros(3)):
+        pass
+    with pytest.raises(ValueError, match=r"in \[0, 1\]"), intervene(module, [0], 0.0, torch.full((6, 6), 2.0)):
+        pass
+    with pytest.raises(ValueError, match="indices of the 4 units"), intervene(module, [4], 0.0):
+        module(batch)
+    with pytest.raises(ValueError, match="no smaller than the map"), intervene(module, [0], 0.0, torch.ones(3, 3)):
+        module(batch)
+    assert not module._forward_hooks
+
+
+def test_top_images_are_those_of_the_reference_up_to_ties() -> None:
+    data, maps = fixture("04_topk"), fixture("03_iou")["acts"]
+    peaks = maps.amax((2, 3))
+    values, index = top_activating(peaks, 5)
+    assert torch.equal(values, data["topk_values"])
+    assert torch.equal(peaks.T.gather(1, index), values)
+    live = torch.tensor([0, 1, 2, 5, 6, 7, 8, 9])  # the others have equal peaks
+    assert torch.equal(index[live], data["topk_index"][live])
+    with pytest.raises(ValueError, match="k=41 of 40 images"):
+        top_activating(peaks, 41)
+
+
+def test_pictures_are_darkened_outside_the_mask_as_by_the_reference() -> None:
+    data, iou = fixture("04_topk"), fixture("03_iou")
+    first = data["topk_index"][:, 0]
+    maps = iou["acts"][first, torch.arange(12)][:, None]
+    mask = top_mask(maps, iou["level_exact"], 48)[:, 0]
+    assert torch.equal(mask, data["top1_mask48"])
+    assert torch.equal(mask_border(mask), data["top1_border48"])
+    image = nn.functional.interpolate(data["images"][first].float(), (48, 48), mode="nearest").to(torch.uint8)
+    assert torch.equal(masked_pictures(image, mask), data["masked_thumbs_top3"][:, 0].movedim(-1, 1))
