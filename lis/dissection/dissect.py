@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lis.classifiers.cut import layer_module
 from lis.config.fields import choice, number
 from lis.context import Context
-from lis.classifiers.cut import layer_module
 from lis.dissection.activations import record_activations, upsample_activations
 from lis.dissection.agreement import CURVE_LEVELS, MIN_IMAGES, MIN_IOU, AgreementCounts, Border, label_units
 from lis.dissection.concepts import ConceptSet, concept_set
