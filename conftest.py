@@ -1,7 +1,8 @@
-"""Doctests of the API run in a folder of their own with one store, so that a checkout stays as it is."""
+"""One store for all tests; doctests of the API run in a folder of their own, so that a checkout stays as it is."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,20 @@ RUN = Path("outputs", "2026-11-27", "23-38-08")
 
 
 @pytest.fixture(scope="session")
-def doctest_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One store for all workers, so that experiments and the README's runs share pairs as a user's do."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared-store"
+
+
+@pytest.fixture(scope="session")
+def doctest_folder(tmp_path_factory: pytest.TempPathFactory, shared_store: Path) -> Path:
     """Where the doctests of a session work."""
-    return tmp_path_factory.mktemp("doctests")
+    folder = tmp_path_factory.mktemp("doctests")
+    for made in (folder / "outputs", shared_store):
+        made.mkdir(exist_ok=True)
+    (folder / "outputs" / "store").symlink_to(shared_store)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -30,8 +30,8 @@ from lis.stages import names as stage_names
 
 
 @pytest.mark.slow
-def test_the_demo_holds_what_it_held(tmp_path: Path) -> None:
-    assert_same(collect(tmp_path, ["demo"]))
+def test_the_demo_holds_what_it_held(tmp_path: Path, shared_store: Path) -> None:
+    assert_same(collect(tmp_path, ["demo"], store=shared_store))
 
 
 @pytest.mark.full

@@ -116,7 +116,7 @@ def test_gradients_are_those_without_the_compiler() -> None:
     assert torch.equal(*gradients)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.usefixtures("forgotten")
 def test_on_a_machine_without_a_compiler(tmp_path: Path) -> None:
     """A process that finds none: `auto` gives the images, `on` says what is missing."""

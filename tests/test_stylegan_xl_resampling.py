@@ -211,7 +211,7 @@ def test_convolutions(tiles: int, compiled: bool, monkeypatch: pytest.MonkeyPatc
         assert convolved(n, size, compiled) < WITHIN, size
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @torch.no_grad()
 def test_convolutions_through_the_compiler() -> None:
     """Of any size, however many of them a process meets."""

@@ -208,13 +208,16 @@ class Recorder(Store):
         return artifact
 
 
-def collect(root: Path, names: Iterable[str] = tuple(JOBS), overrides: Sequence[str] = ()) -> dict[str, Contents]:
+def collect(
+    root: Path, names: Iterable[str] = tuple(JOBS), overrides: Sequence[str] = (), store: Path | None = None
+) -> dict[str, Contents]:
     """Run jobs one after the other in this process, on one store, and collect what each is the first to hold.
 
     Args:
         root: an empty folder, for the store and some pictures.
         names: of `JOBS`.
         overrides: of all of them, such as another batch size.
+        store: another one, where others work as well.
 
     Returns:
         Contents by job.
@@ -228,15 +231,15 @@ def collect(root: Path, names: Iterable[str] = tuple(JOBS), overrides: Sequence[
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(conf_folder())):
             register()
-            return {name: _job(root, JOBS[name], overrides, done) for name in names}
+            return {name: _job(root, JOBS[name], overrides, done, store or root / "store") for name in names}
     finally:
         torch.set_num_threads(threads)
 
 
-def _job(root: Path, job: Sequence[str], more: Sequence[str], done: set[str]) -> Contents:
+def _job(root: Path, job: Sequence[str], more: Sequence[str], done: set[str], folder: Path) -> Contents:
     wanted = [_config(override).replace(PICTURES, str(root / "pictures")) for override in (*SMALL, *job)]
-    ctx = build.context(typed(compose("config", [*wanted, *more, f"store={root / 'store'}"])))
-    ctx = dataclasses.replace(ctx, store=(store := Recorder(root / "store")))
+    ctx = build.context(typed(compose("config", [*wanted, *more, f"store={folder}"])))
+    ctx = dataclasses.replace(ctx, store=(store := Recorder(folder)))
     if ctx.config.images:
         write_pictures(ctx, root / "pictures")
     ctx, artifacts = ready(ctx)
