@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, Self
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from lis.classifiers.preprocessing import Preprocessing
 from lis.context import Context
+from lis.dissection.annotated import Annotated, annotated_pictures, validate_pictures
 from lis.labels.labelled import TrueParts, exact_masks
 from lis.linking.evaluation import TrueFactors
 from lis.store import Artifact
+from lis.streams import Stream
+from lis.types import Classifier
 from lis.units.parts import Parts
 
 Source = Literal["exact", "segmenter", "folder", "none"]
@@ -23,13 +30,23 @@ class SceneBatch:
     """Some images and what they hold."""
 
     image: Tensor
-    """`[n, 3, H, W]` float32 in [-1, 1], on the device of the run."""
+    """`[n, 3, H, H]` float32 in [-1, 1], on the device of the run, for the classifier."""
+    visible: Tensor
+    """`[n, 3, s, s]`: what the classifier's centre crop leaves of it, as its maps show it."""
     parts: Tensor
-    """`[n, h, w]` int64: 0 background, k for `labels[k - 1]`; all 0 without labels."""
+    """`[n, h, h]` int64, of the visible image: 0 background, k for `labels[k - 1]`; all 0 without labels."""
     class_index: Tensor
     """`[n]` int64 into the class names."""
     factors: Tensor | None
     """`[n, factors]` bool, above its median over the fit half; None where the factors are not known."""
+
+    @classmethod
+    def of(
+        cls, classifier: Classifier, image: Tensor, parts: Tensor, class_index: Tensor, factors: Tensor | None
+    ) -> Self:
+        """Of whole images and masks of a common device; see the fields."""
+        seen = visible(image, classifier), visible(parts, classifier)
+        return cls(image, *seen, class_index.to(image.device), factors)
 
 
 class Half(Protocol):
@@ -117,7 +134,7 @@ class PairScenes:
         """See `Half`; masks of a segmenter have its size, others that of the image."""
         w = self.w[rows].to(self.ctx.device)
         image, parts = self._pictured(w)
-        return SceneBatch(image, parts, self.class_index[rows].to(w.device), self._above(w))
+        return SceneBatch.of(self.ctx.classifier, image, parts, self.class_index[rows], self._above(w))
 
     def _pictured(self, w: Tensor) -> tuple[Tensor, Tensor]:
         generator, labels = self.ctx.generator, self.ctx.config.classes.labels
@@ -133,3 +150,77 @@ class PairScenes:
         if self.medians is None or not isinstance(self.ctx.generator, TrueFactors):
             return None
         return self.ctx.generator.true_factors(w) > self.medians.to(w.device)
+
+
+def folder_scenes(ctx: Context) -> Scenes:
+    """A user's own pictures, `images`, with the masks of `labels.folder`; the generator is not asked.
+
+    Classes are the folders inside, else there is one; half of each class, drawn with the run's seed, is the fit half.
+    Pictures and masks are resized to what the classifier's preprocessing resizes to. See `annotated_pictures` for the
+    names of masks.
+
+    Raises:
+        ValueError: as `annotated_pictures` and `validate_pictures`, or a class of a single picture.
+    """
+    pictures = annotated_pictures(ctx.config)
+    validate_pictures(pictures)
+    names = sorted({picture.class_name for picture in pictures})
+    halves = ([], [])
+    for index, name in enumerate(names):
+        of_class = [picture for picture in pictures if picture.class_name == name]
+        if len(of_class) < 2:
+            raise ValueError(
+                f"class {name!r} has one picture with a mask ({of_class[0].name}): expected two, for thresholds and "
+                "for scores; add one, or move it to another folder"
+            )
+        order = Stream("dissection halves", ctx.config.seed).rng(index).permutation(len(of_class))
+        for half, rows in zip(halves, np.array_split(order, 2), strict=True):
+            half += [(of_class[k], index) for k in sorted(rows)]
+    fit, score = (FolderScenes.of(ctx, half) for half in halves)
+    return Scenes(tuple(ctx.config.classes.labels), tuple(names), (), "folder", fit, score)
+
+
+@dataclass(frozen=True)
+class FolderScenes:
+    """Pictures and masks of a user, read when they are asked for: a `Half`."""
+
+    ctx: Context
+    pictures: tuple[Annotated, ...]
+    class_index: Tensor
+    """`[n]` int64."""
+
+    @classmethod
+    def of(cls, ctx: Context, pictures: Sequence[tuple[Annotated, int]]) -> Self:
+        """Of pictures and their classes."""
+        return cls(ctx, tuple(one for one, _ in pictures), torch.tensor([index for _, index in pictures]))
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def batch(self, rows: Tensor) -> SceneBatch:
+        """See `Half`."""
+        ctx, preprocessing = self.ctx, _preprocessing(self.ctx.classifier)
+        size = ctx.generator.resolution if preprocessing is None else preprocessing.resize
+        columns = zip(*(self.pictures[k].read(size) for k in rows.tolist()), strict=True)
+        image, parts = (torch.stack(column).to(ctx.device) for column in columns)
+        return SceneBatch.of(ctx.classifier, image.float() / 127.5 - 1, parts.long(), self.class_index[rows], None)
+
+
+def visible(x: Tensor, classifier: Classifier) -> Tensor:
+    """What a classifier's centre crop leaves of images `[n, 3, H, H]`, or of integer masks `[n, h, h]`.
+
+    They are resized as the classifier does, masks to the nearest pixel, and cut; unchanged where it crops nothing.
+    """
+    preprocessing = _preprocessing(classifier)
+    if preprocessing is None or preprocessing.size == preprocessing.resize:
+        return x
+    size = (preprocessing.resize,) * 2
+    if x.is_floating_point():
+        return preprocessing.cropped(F.interpolate(x, size, mode="bilinear", align_corners=False, antialias=True))
+    return preprocessing.cropped(F.interpolate(x[:, None].float(), size, mode="nearest-exact")[:, 0].to(x.dtype))
+
+
+def _preprocessing(classifier: Classifier) -> Preprocessing | None:
+    """What a classifier does with images first; None where it says nothing about it."""
+    preprocessing = getattr(classifier, "preprocessing", None)
+    return preprocessing if isinstance(preprocessing, Preprocessing) else None
