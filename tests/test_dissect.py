@@ -22,15 +22,17 @@ from torch import Tensor, nn
 from lis.classifiers.cut import CutClassifier
 from lis.classifiers.preprocessing import Preprocessing
 from lis.context import Context
-from lis.dissection.concepts import COLOURS
+from lis.dissection.concepts import COLOURS, colour_masks
 from lis.dissection.dissect import DissectConfig, dissect, require_images
 from lis.dissection.dissect_shards import permuted_rows
 from lis.dissection.scenes import PairScenes, SceneBatch
 from lis.generators.partworld import PartWorld
 from lis.images import to_uint8
+from lis.job import check_models
 from lis.linking.pairs import pairs
 from lis.report.atlas import SPRITE, ranked, sprite
 from lis.report.tables import records, where
+from lis.stage import closure
 from lis.store import Artifact
 
 CLASSES = ["pug", "weimaraner"]
@@ -91,11 +93,9 @@ def test_scores_are_those_of_the_test_pairs_by_thresholds_of_the_train_pairs(run
     ctx = context(tmp_path)
     darkness, black = {}, {}
     for split in ("train", "test"):
-        image = ctx.generator.synthesize(pairs(ctx, split).tensors("pairs")["w"]).double().numpy()
-        darkness[split] = np.maximum(-image.sum(1), 0)
-        palette = np.array([*COLOURS.values()])[:, :, None, None]
-        nearest = ((((image + 1) * 127.5)[:, None] - palette) ** 2).sum(2).argmin(1)
-        black[split] = nearest == list(COLOURS).index("black")
+        image = ctx.generator.synthesize(pairs(ctx, split).tensors("pairs")["w"])
+        darkness[split] = np.maximum(-image.double().numpy().sum(1), 0)
+        black[split] = colour_masks(image, 64)[:, COLOURS.index("black")].numpy()
     threshold = np.quantile(darkness["train"], 0.99, method="hazen")
     counted = records(run.table("units"))[0]["threshold"]
     assert counted == pytest.approx(threshold, rel=8e-3)  # the width of a bin
@@ -105,22 +105,11 @@ def test_scores_are_those_of_the_test_pairs_by_thresholds_of_the_train_pairs(run
     assert row["iou"] == pytest.approx(iou, abs=1e-5)
 
 
-def test_results_depend_neither_on_batches_nor_on_shards(run: Artifact, tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_with_the_same_result_for_any_batch_and_shard(
+    run: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ctx = context(tmp_path)
-    other = dissect(replace(ctx, config=replace(ctx.config, batch_size=3, shard_size=5)))
-    assert other.key == run.key
-    for name in ("units", "agreement", "histogram", "layers"):
-        one, two = (artifact.table(name) for artifact in (run, other))
-        pd.testing.assert_frame_equal(one, two, check_exact=False, rtol=1e-9)
-        exact = [column for column in one if column != "pearson"]
-        pd.testing.assert_frame_equal(one[exact], two[exact], check_exact=True)
-    for name, tensor in run.tensors("top").items():
-        assert torch.equal(tensor, other.tensors("top")[name]), name
-
-
-def test_a_killed_run_goes_on_where_it_stopped(run: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ctx = context(tmp_path)
-    ctx = replace(ctx, config=replace(ctx.config, batch_size=6, shard_size=6))
+    ctx = replace(ctx, config=replace(ctx.config, batch_size=4, shard_size=6))
     asked, batch = list[tuple[str, int]](), PairScenes.batch
     train = pairs(ctx, "train").tensors("pairs")["w"]
 
@@ -139,13 +128,23 @@ def test_a_killed_run_goes_on_where_it_stopped(run: Artifact, tmp_path: Path, mo
     again = dissect(ctx)
     assert {each for each in asked if each[0] == "fit"} == {("fit", 0)}  # only the image that tells the shapes
     assert asked[1:].index(("score", 12)) < asked[1:].index(("score", 0))  # 0 and 6 only for control and pictures
-    pd.testing.assert_frame_equal(again.table("units"), run.table("units"), rtol=1e-9)
+    assert again.key == run.key
+    for name in ("units", "agreement", "histogram", "layers"):
+        one, two = (artifact.table(name) for artifact in (run, again))
+        pd.testing.assert_frame_equal(one, two, check_exact=False, rtol=1e-9)
+        exact = [column for column in one if column != "pearson"]
+        pd.testing.assert_frame_equal(one[exact], two[exact], check_exact=True)
+    for name, tensor in run.tensors("top").items():
+        assert torch.equal(tensor, again.tensors("top")[name]), name
 
 
 def test_layers_are_dissected_in_one_pass_each_as_by_itself(run: Artifact, tmp_path: Path) -> None:
     both = dissect(context(tmp_path, layers=("detect", "halved")))
     units = both.table("units")
-    assert units["layer"].tolist() == ["detect"] * 3 + ["halved"] * 3 and both.table("layers")["units"].tolist() == [3, 3]
+    assert units["layer"].tolist() == ["detect"] * 3 + ["halved"] * 3 and both.table("layers")["units"].tolist() == [
+        3,
+        3,
+    ]
     pd.testing.assert_frame_equal(where(units, layer="detect"), run.table("units"))
     single, top = run.tensors("top"), both.tensors("top")
     assert torch.equal(top["image"][top["index"][:3]], single["image"][single["index"]])
@@ -188,6 +187,44 @@ def test_a_layer_that_cannot_be_dissected_is_refused(tmp_path: Path) -> None:
         dissect(context(tmp_path, layers=()))
     with pytest.raises(ValueError, match=r"gives \[\d+, 2\]: expected a map"):
         dissect(context(tmp_path, layers=("fc",)))
+
+
+def folder(path: Path, masks: int = 64) -> Context:
+    """Twelve pictures in two folders inside: a small red patch at another position in each, with its mask."""
+    rng = np.random.default_rng(0)
+    for k in range(12):
+        image, mask = rng.integers(90, 110, (64, 64, 3)).astype(np.uint8), np.zeros((masks, masks), np.uint8)
+        y, x = rng.integers(0, 56, 2)
+        image[y : y + 8, x : x + 8] = rng.integers([200, 0, 0], [256, 30, 30], (8, 8, 3))
+        mask[y : y + 8, x : x + 8] = 1
+        for root, name, array in (("pictures", f"{k}.png", image), ("masks", f"{k}.mask.png", mask)):
+            (path / root / f"class {k % 2}").mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(path / root / f"class {k % 2}" / name)
+    ctx = context(path, layers=("detect",))
+    classes = replace(ctx.config.classes, labels=["patch"])
+    labels = replace(ctx.config.labels, folder=str(path / "masks"))
+    return replace(ctx, config=replace(ctx.config, classes=classes, labels=labels, images=str(path / "pictures")))
+
+
+def test_pictures_of_a_folder_are_dissected_without_a_generator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ctx = folder(tmp_path)
+    monkeypatch.setattr(PartWorld, "sample", None)
+    assert [each.name for each in closure(["dissect"], ctx)] == ["dissect"]
+    run = dissect(ctx)
+    facts, red = run.json("facts"), records(run.table("units"))[2]
+    assert (facts["masks"], facts["threshold_images"], facts["images"]) == ("folder", 6, 6)
+    assert facts["classes"] == ["class 0", "class 1"]
+    assert red["concept"] in ("patch", "red") and red["iou"] > 0.4 and red["iou"] > 3 * red["control"]
+    agreement = where(run.table("agreement"), unit=2)
+    assert np.isnan(records(where(agreement, concept="purple"))[0]["iou"])  # no pixel of it
+    check_models(ctx)  # whose labels the generator does not know
+
+
+def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"mask\.png.*32.*expected.*64"):
+        dissect(folder(tmp_path, masks=32))
 
 
 def test_a_classifier_that_sees_no_picture_is_refused(tmp_path: Path) -> None:

@@ -16,11 +16,12 @@ from lis.config.fields import choice, number
 from lis.context import Context
 from lis.dissection.activations import Border
 from lis.dissection.agreement import MIN_IMAGES, MIN_IOU, AgreementCounts, label_units
+from lis.dissection.annotated import annotated_pictures, folder_contents, validate_pictures
 from lis.dissection.concepts import concept_set
 from lis.dissection.dissect_shards import Job, Thresholds, find_thresholds, permuted_rows, score_units
 from lis.dissection.dissect_tables import Scores, agreement_table, histogram_table, layers_table, units_table
 from lis.dissection.permutation import PermutationTest, permutation_test
-from lis.dissection.scenes import Half, Scenes, scenes_of
+from lis.dissection.scenes import Half, folder_scenes, scenes_of
 from lis.dissection.top_images import TopImages, top_mask
 from lis.images import to_uint8
 from lis.labels.labelled import TrueParts
@@ -57,9 +58,29 @@ class DissectConfig:
     """Images of the permutations, at most: their maps alone are in memory at once."""
 
 
+def of_folder(ctx: Context) -> bool:
+    """Whether the pictures are those of a user's folder, `images`; with the stage `images` that is about another matter."""
+    return ctx.config.images is not None and "images" not in ctx.config.analysis.stages
+
+
+def _of_generator(ctx: Context) -> bool:
+    return not of_folder(ctx)
+
+
+def _needs_segmenter(ctx: Context) -> bool:
+    return _of_generator(ctx) and bool(ctx.config.classes.labels) and not isinstance(ctx.generator, TrueParts)
+
+
 def _check(ctx: Context) -> None:
     require_sight(ctx.classifier, "maps of units are compared with the masks of an image")
     named_modules(ctx, vars(ctx.config)["dissect"].layers)
+    if of_folder(ctx):
+        validate_pictures(annotated_pictures(ctx.config))
+
+
+def _also(ctx: Context) -> dict[str, Any]:
+    folder = {"folder": [list(each) for each in folder_contents(ctx.config)]} if of_folder(ctx) else {}
+    return {"classes": list(ctx.class_names), "labels": list(ctx.config.classes.labels)} | folder
 
 
 def named_modules(ctx: Context, layers: list[str]) -> dict[str, nn.Module]:
@@ -80,27 +101,30 @@ def named_modules(ctx: Context, layers: list[str]) -> dict[str, nn.Module]:
     return {name: layer_module(ctx.classifier, name, "dissect.layers") for name in names}
 
 
-def _needs_segmenter(ctx: Context) -> bool:
-    return bool(ctx.config.classes.labels) and not isinstance(ctx.generator, TrueParts)
-
-
 @stage(
     "dissect",
     version=2,
-    inputs=(train_pairs, test_pairs, segmenter.when(_needs_segmenter)),
+    inputs=(train_pairs.when(_of_generator), test_pairs.when(_of_generator), segmenter.when(_needs_segmenter)),
     config=DissectConfig,
     seed=True,
     models=MODELS,
-    also=lambda ctx: {"classes": list(ctx.class_names), "labels": list(ctx.config.classes.labels)},
+    also=_also,
     check=_check,
+    generates=_of_generator,
     arrays=picture_arrays,
 )
 def dissect(
-    ctx: Context, config: DissectConfig, train: Artifact, test: Artifact, trained: Artifact | None, draft: Draft
+    ctx: Context,
+    config: DissectConfig,
+    train: Artifact | None,
+    test: Artifact | None,
+    trained: Artifact | None,
+    draft: Draft,
 ) -> None:
     """The concept that each unit of a layer agrees with most (thresholds: train pairs; scores: test pairs).
 
-    Masks are exact where the generator knows its parts, else those of the segmenter. Table "units", the layers one
+    With `images` and `labels.folder` it is half of the pictures in these folders, and the other half; there are no
+    pairs then. Masks are theirs, or exact where the generator knows its parts, else those of the segmenter. Table "units", the layers one
     behind the other: layer, unit, concept (empty: none), kind, iou, control (mean IoU under permutations of the images
     within their classes), p, q (over the units and concepts of the layer), threshold, detector (iou > min_iou),
     above_chance (q ≤ 0.05), auprc, pearson, images_met, dead. Table "agreement", a row per unit and concept: layer,
@@ -119,13 +143,13 @@ def dissect(
     Raises:
         ValueError: an unknown layer, one that gives no map, or too few images for the quantile.
     """
-    scenes = scenes_of(ctx, config.samples, train, test)
-    subset = {"samples": config.samples, "classes": list(ctx.class_names), "labels": list(scenes.labels)}
+    scenes = folder_scenes(ctx) if train is None or test is None else scenes_of(ctx, config.samples, train, test)
     inputs = tuple(artifact.key for artifact in (train, test, trained) if artifact is not None)
     concepts, modules = concept_set(scenes.labels, scenes.factor_names), named_modules(ctx, config.layers)
+    subset = {**_also(ctx), "samples": config.samples, "seed": ctx.config.seed}
     job = Job(ctx, scenes, concepts, modules, cast(Border, config.border), subset, inputs)
-    for units_height_width in job.shapes.values():
-        require_images(len(scenes.fit), *units_height_width[1:], config.quantile)
+    for _, height, width in job.shapes.values():
+        require_images(len(scenes.fit), height, width, config.quantile)
     thresholds = find_thresholds(job, config.quantile)
     counts, top = score_units(job, thresholds)
     tested = permuted_rows(scenes.score.class_index, config.permuted)
@@ -216,7 +240,7 @@ def _pictures(ctx: Context, half: Half, rows: Tensor) -> Tensor:
     """`[n, 3, s, s]` uint8 on the CPU."""
 
     def made(some: Tensor) -> Tensor:
-        image = half.batch(some).image
+        image = half.batch(some).visible
         return to_uint8(F.adaptive_avg_pool2d(image, min(PICTURE, image.shape[-1]))).cpu()
 
     return torch.cat(list(ctx.images().map(made, rows)))

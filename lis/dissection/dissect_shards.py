@@ -61,7 +61,7 @@ class Job:
     @cached_property
     def size(self) -> int:
         """Height and width of the masks in pixels."""
-        return min(SIZE, self.scenes.fit.batch(torch.tensor([0])).image.shape[-1])
+        return min(SIZE, self.scenes.fit.batch(torch.tensor([0])).visible.shape[-1])
 
     @torch.no_grad()
     def recorded(self, half: Half, rows: Tensor) -> Recorded:
@@ -82,7 +82,7 @@ class Job:
 
     def masks(self, scenes: SceneBatch) -> Tensor:
         """Of the concepts, `[n, concepts, size, size]` bool."""
-        return self.concepts.masks(scenes.image, scenes.parts, self.size, scenes.factors).cpu()
+        return self.concepts.masks(scenes.visible, scenes.parts, self.size, scenes.factors).cpu()
 
     def blocks(self, half: str, thresholds: Mapping[str, Thresholds] | None = None) -> list[Block]:
         """Consecutive images of the half "fit" or "score", `shard_size` each."""
