@@ -59,7 +59,7 @@ class DissectConfig:
 
 
 def of_folder(ctx: Context) -> bool:
-    """Whether the pictures are those of a user's folder, `images`; with the stage `images` that is about another matter."""
+    """Whether the pictures are those of the folder `images`, which the stage `images` would ask for too."""
     return ctx.config.images is not None and "images" not in ctx.config.analysis.stages
 
 
@@ -123,18 +123,20 @@ def dissect(
 ) -> None:
     """The concept that each unit of a layer agrees with most (thresholds: train pairs; scores: test pairs).
 
-    With `images` and `labels.folder` it is half of the pictures in these folders, and the other half; there are no
-    pairs then. Masks are theirs, or exact where the generator knows its parts, else those of the segmenter. Table "units", the layers one
-    behind the other: layer, unit, concept (empty: none), kind, iou, control (mean IoU under permutations of the images
-    within their classes), p, q (over the units and concepts of the layer), threshold, detector (iou > min_iou),
-    above_chance (q ≤ 0.05), auprc, pearson, images_met, dead. Table "agreement", a row per unit and concept: layer,
-    unit, concept, kind, iou, control, p, q, auprc, pearson, auc, images_met. Table "histogram", a row per layer and
-    concept: layer, concept, kind, detectors, control (mean number of detectors in the permutations), low, high (95 % of
-    these), above_chance, both. Table "layers": layer, units, dead, detectors, control, low, high, concepts (distinct
-    ones of the detectors), above_chance, both. Tensors "top": image `[n, 3, s, s]` uint8; of each row of "units" index
-    `[rows, 5]` into it by descending maximum of the map, mask `[rows, 5, s, s]` bool; of each unit of r penultimate
-    `[units, 5]`. Json "facts": layers (name to units, height and width), threshold_images, images, permuted_images,
-    concepts, classes, masks ("exact", "segmenter", "folder" or "none"), min_iou, quantile, permutations, border.
+    With `images` and `labels.folder` these are the halves of the pictures in the folders, and there are no pairs. Masks
+    are those of the folder, or exact where the generator knows its parts, else those of the segmenter.
+
+    Table "units", the layers one behind the other: layer, unit, concept (empty: none), kind, iou, control (mean IoU
+    under permutations of the images within their classes), p, q (over the units and concepts of the layer), threshold,
+    detector (iou > min_iou), above_chance (q ≤ 0.05), auprc, pearson, images_met, dead. Table "agreement", a row per
+    unit and concept: layer, unit, concept, kind, iou, control, p, q, auprc, pearson, auc, images_met. Table
+    "histogram", a row per layer and concept: layer, concept, kind, detectors, control (mean number of detectors in the
+    permutations), low, high (95 % of these), above_chance, both. Table "layers": layer, units, dead, concepts (distinct
+    ones of the detectors), detectors, control, low, high, above_chance, both. Tensors "top": image `[n, 3, s, s]`
+    uint8; of each row of "units" index `[rows, 5]` into it by descending maximum of the map, and mask `[rows, 5, s, s]`
+    bool; of each unit of r penultimate `[units, 5]`. Json "facts": layers (name to units, height and width),
+    threshold_images, images, permuted_images, concepts, classes, masks ("exact", "segmenter", "folder" or "none"),
+    min_iou, quantile, permutations, border.
 
     A concept labels no unit that it meets on fewer than 5 images, and the background none. Values of dead units and of
     absent concepts are NaN. Control, p and q are of `permuted` of the scored images. IoU, thresholds and top images
@@ -196,8 +198,9 @@ def require_images(images: int, height: int, width: int, quantile: float) -> Non
     if images * height * width * (1 - quantile) < FEWEST:
         needed = math.ceil(FEWEST / (height * width * (1 - quantile))) if quantile < 1 else "∞"
         raise ValueError(
-            f"dissect.quantile={quantile} of {images} maps of {height}×{width}: expected {FEWEST} activations above it, "
-            f"so {needed} images in all; raise dissect.samples and pairs.train and pairs.test, or lower dissect.quantile"
+            f"dissect.quantile={quantile} of {images} maps of {height}×{width}: expected {FEWEST} activations above "
+            f"it, so {needed} images in all; lower dissect.quantile, or give more images: raise dissect.samples, "
+            "pairs.train and pairs.test, or add pictures to the folder"
         )
 
 

@@ -50,7 +50,7 @@ def _of_layers(table: Callable[[Scores], pd.DataFrame]) -> Callable[[Iterable[Sc
         return pd.concat([table(each).assign(layer=each.layer) for each in scores], ignore_index=True).pipe(_first)
 
     def _first(joined: pd.DataFrame) -> pd.DataFrame:
-        return joined[["layer", *(name for name in joined if name != "layer")]]
+        return pd.DataFrame(joined, columns=["layer", *(name for name in joined if name != "layer")])
 
     return of_layers
 
@@ -123,5 +123,5 @@ def _numbers(units: pd.DataFrame, control: tuple[float, float, float]) -> dict[s
     """Units that meet each criterion, and detectors at chance: mean, low and high."""
     detector, above = (np.asarray(units[name], dtype=bool) for name in ("detector", "above_chance"))
     told = dict(zip(("control", "low", "high"), control, strict=True))
-    counts = {"above_chance": np.count_nonzero(above), "both": np.count_nonzero(detector & above)}
-    return {"detectors": np.count_nonzero(detector)} | told | counts
+    counts = {"above_chance": int(above.sum()), "both": int((detector & above).sum())}
+    return {"detectors": int(detector.sum()), **told, **counts}
