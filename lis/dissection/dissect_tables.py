@@ -14,7 +14,7 @@ from torch import Tensor
 from lis.dissection.agreement import AgreementCounts, UnitLabels
 from lis.dissection.concepts import ConceptSet
 from lis.dissection.permutation import PermutationTest
-from lis.statistics import SIGNIFICANT
+from lis.statistics import SIGNIFICANT, q_values
 from lis.units.tuned import long_table
 
 RANGE = (0.025, 0.975)
@@ -70,6 +70,8 @@ def _units(scores: Scores) -> pd.DataFrame:
     rows, column = torch.arange(len(best)), best.clamp(min=0)
     picked = {name: values[rows, column] for name, values in scores.columns.items()}
     picked = {name: v.where(known, 0 if name == "images_met" else torch.nan) for name, v in picked.items()}
+    picked["p"] = scores.control.p_label[rows, column].where(known, torch.nan)
+    picked["q"] = q_values(picked["p"])[0]
     names, kinds = (
         np.array(["", *values])[best.numpy() + 1] for values in (scores.concepts.names, scores.concepts.kinds)
     )

@@ -41,6 +41,10 @@ class PermutationTest:
     share permutations, so that these are fewer independent draws than their number."""
     q: Tensor
     """Benjamini–Hochberg over units × concepts."""
+    p_label: Tensor
+    """Of a concept as the label of a unit, the best of many: (1 + permutations in which the standardised IoU of any
+    concept that may label the unit is as high) / (1 + permutations), the single-step maxT of Westfall & Young (1993).
+    Unlike the pooled `p` it is exact for concepts in few images, whose control is skewed."""
     detectors: Tensor
     """Detectors at chance: units whose highest IoU is with a concept and above the least one, in each permutation,
     `[permutations, concepts]` int64."""
@@ -93,7 +97,7 @@ def permutation_test(
         for units in torch.arange(len(thresholds)).split(_units_at_once(len(group), concepts)):
             active = _active(maps[group][:, units], thresholds[units], concepts, border)
             null[:, units] += _permuted(_pair_overlap(active, concepts[group]), rows)
-    return _test(counts, null, _detectors(counts, null, min_iou, ignore))
+    return _test(counts, null, _detectors(counts, null, min_iou, ignore), ignore)
 
 
 def _derangements(sizes: list[int], draws: int, rng: np.random.Generator) -> list[Tensor]:
@@ -156,7 +160,7 @@ def _detectors(counts: AgreementCounts, null: Tensor, min_iou: float, ignore: Se
     return torch.stack([torch.bincount(each, minlength=areas.shape[1]) for each in units])
 
 
-def _test(counts: AgreementCounts, null: Tensor, detectors: Tensor) -> PermutationTest:
+def _test(counts: AgreementCounts, null: Tensor, detectors: Tensor, ignore: Sequence[int]) -> PermutationTest:
     """Results, of the intersections at chance `null [permutations, units, concepts]`.
 
     The areas are the same in all permutations, so that IoU and intersection order them alike.
@@ -172,7 +176,24 @@ def _test(counts: AgreementCounts, null: Tensor, detectors: Tensor) -> Permutati
     p_counted = ((1 + exceeding.double()) / (1 + len(null))).where(live, math.nan)
     p = p_counted.where((exceeding >= EXCEEDED) | p_pooled.isnan(), p_pooled)
     mean, sd = (x.where(live, math.nan) for x in (mean, sd))
-    return PermutationTest(counts.iou, mean, sd, p_counted, p, q_values(p)[0], detectors)
+    p_label = _label_p(counts, null, mean, sd, ignore)
+    return PermutationTest(counts.iou, mean, sd, p_counted, p, q_values(p)[0], p_label, detectors)
+
+
+def _label_p(counts: AgreementCounts, null: Tensor, mean: Tensor, sd: Tensor, ignore: Sequence[int]) -> Tensor:
+    """`PermutationTest.p_label`; NaN where the control does not vary, and of the concepts that label none."""
+    areas = counts.area_unit[:, None] + counts.area_concept
+    candidates = [c for c in range(areas.shape[1]) if c not in ignore]
+    highest = torch.full(null.shape[:2], -math.inf, dtype=torch.float64)
+    for c in candidates:
+        z = (null[..., c].double() / (areas[:, c] - null[..., c]) - mean[:, c]) / sd[:, c]
+        highest = torch.fmax(highest, z.where(sd[:, c] > 0, -math.inf))
+    observed = ((counts.iou - mean) / sd).where(sd > 0, math.nan)
+    result = torch.full(areas.shape, math.nan, dtype=torch.float64)
+    for c in candidates:
+        p = (1 + (highest >= observed[:, c]).sum(0).double()) / (1 + len(null))
+        result[:, c] = p.where(~observed[:, c].isnan(), math.nan)
+    return result
 
 
 def _pooled_p(observed: Tensor, control: Tensor, live: Tensor) -> Tensor:
