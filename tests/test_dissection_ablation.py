@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import timm
 import torch
+import torchvision
 from helpers.commandline import ROOT
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -169,6 +172,63 @@ def test_tail_runs_the_children_of_a_cut_network() -> None:
     assert tail.method == "modules behind the layer"
     maps = record_activations(classifier.features, {"map": module}, image)["map"]
     torch.testing.assert_close(tail.logits(maps, image), classifier(image))
+
+
+class Rectified(nn.Module):
+    """A map, rectified and averaged by functions that no module shows, as in DenseNet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+        self.classifier = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits `[n, 2]`."""
+        return self.classifier(self.features(x).relu().mean((2, 3)))
+
+
+def test_tail_rectifies_where_a_function_does() -> None:
+    classifier = CutClassifier(
+        Rectified(), Preprocessing.as_drawn(8), ("a", "b"), name="small", weights="random"
+    ).eval()
+    image = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    module = find_layer(classifier, None)
+    tail = layer_tail(classifier, module, image)
+    assert tail.method == "modules behind the layer"
+    with intervene(module, [1], -1.0):
+        expected = classifier(image)
+    maps = record_activations(classifier.features, {"map": module}, image)["map"]
+    ablated = edited(maps, torch.tensor([1]), torch.tensor([-1.0]))
+    torch.testing.assert_close(tail.logits(ablated, image), expected)
+
+
+def test_a_layer_inside_a_block_is_told_the_block(caplog: pytest.LogCaptureFixture) -> None:
+    classifier = PartNet()
+    layer_tail(classifier, find_layer(classifier, "body.3.second"), torch.rand(2, 3, 64, 64))
+    assert "behind network.body.3.second gives the logits of the whole pass" in caplog.text
+    assert "behind network.body.3, the block around it, the modules are enough" in caplog.text
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("library", "name", "layer"),
+    [
+        ("torchvision", "alexnet", None),
+        ("torchvision", "alexnet", "features.10"),
+        ("torchvision", "resnet50", None),
+        ("torchvision", "densenet201", None),
+        ("torchvision", "densenet201", "features.denseblock3"),
+        ("torchvision", "vgg16", None),
+        ("timm", "efficientnet_lite0", None),
+        ("timm", "efficientnet_lite0", "blocks.5"),
+    ],
+)
+def test_usual_networks_need_no_whole_pass(library: str, name: str, layer: str | None) -> None:
+    make = getattr(torchvision.models, name) if library == "torchvision" else partial(timm.create_model, name)
+    names = [f"{k}" for k in range(1000)]
+    classifier = CutClassifier(make(), Preprocessing.as_drawn(224), names, name=name, weights="random").eval()
+    image = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    assert layer_tail(classifier, find_layer(classifier, layer), image).method == "modules behind the layer"
 
 
 def test_an_unknown_layer_is_named_with_the_nearest() -> None:
