@@ -31,7 +31,6 @@ from lis.dissection.ablation import (
     activation_class_correlation,
     balanced_class_accuracy,
     importance_order,
-    importance_vs_interpretability,
     random_removal_curves,
     removal_counts,
     shared_unit_classes,
@@ -39,6 +38,7 @@ from lis.dissection.ablation import (
     unit_removal_curve,
 )
 from lis.dissection.activations import edited, intervene, record_activations
+from lis.dissection.interpretability import importance_vs_interpretability, interpretability_table
 from lis.dissection.tails import find_layer, layer_tail
 
 FIXTURE = Path(__file__).parent / "data" / "dissection" / "05_classifier_ablation_pooled.npz"
@@ -95,8 +95,28 @@ def test_interpretability_is_that_of_the_reference(reference: dict[str, Tensor])
         assert len(group) == size and float(mean) == pytest.approx(np.mean(group))
         if len(group) > 1:
             assert float(error) == pytest.approx(np.std(group, ddof=1) / len(group) ** 0.5)
-    with pytest.raises(ValueError, match="5 buckets of 16 units: expected a divisor of 16"):
-        importance_vs_interpretability(reference["class_importance"], iou, buckets=5)
+    uneven = importance_vs_interpretability(reference["class_importance"].double(), iou, buckets=5)
+    first = reference["class_importance"].double().mean(1).argsort(descending=True, stable=True)[:4]
+    assert len(uneven.bucket_iou) == 5 and float(uneven.bucket_iou[0]) == pytest.approx(float(iou[first].nanmean()))
+    with pytest.raises(ValueError, match="17 buckets of 16 units: expected 1 to 16 buckets"):
+        importance_vs_interpretability(reference["class_importance"], iou, buckets=17)
+
+
+def test_interpretability_stands_beside_shuffled_units() -> None:
+    """Units that serve two classes are given the largest IoU: beyond the shuffles. Without importance none serves."""
+    importance = torch.zeros(64, 3, dtype=torch.float64)
+    importance[:2, :2], importance[2:4, 2] = 0.5, 0.25
+    iou = torch.rand(64, generator=torch.Generator().manual_seed(0), dtype=torch.float64) / 10
+    iou[:2], iou[63] = 0.5, torch.nan
+    table = interpretability_table(importance, iou, np.random.default_rng(0), 200)
+    served = table[table["k"] == 2].set_index("x")
+    assert served["units"].to_dict() == {0: 59, 1: 2, 2: 2}
+    assert served["iou"][2] == 0.5 > served["high"][2] and served["control"][2] == pytest.approx(
+        float(iou.nanmean()), abs=0.03
+    )
+    assert served["low"][1] <= served["iou"][1] <= served["high"][1]
+    buckets = table[table["k"] == 0]
+    assert len(buckets) == 16 and buckets["units"].sum() == 63 and buckets["importance"].is_monotonic_decreasing
 
 
 def test_balanced_accuracy_of_a_class_that_is_not_there_is_unknown() -> None:
@@ -138,7 +158,15 @@ def test_shared_units_are_those_of_every_triple_tried() -> None:
         if top[a] & top[b] and top[a] & top[c] and top[b] & top[c] and not top[a] & top[b] & top[c]
     ]
     result = shared_unit_classes(importance)
-    assert expected and [each.classes for each in result] == expected
+    assert expected and sorted(each.classes for each in result) == expected
+    least = [
+        min(
+            float(importance[u, list(xy)].min())
+            for u, xy in zip(each.units, combinations(each.classes, 2), strict=True)
+        )
+        for each in result
+    ]
+    assert least == sorted(least, reverse=True)
     for each in result:
         a, b, c = each.classes
         assert all(u in top[x] & top[y] for u, (x, y) in zip(each.units, ((a, b), (a, c), (b, c)), strict=True))
