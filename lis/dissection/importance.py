@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lis import memory
 from lis.config import RunConfig
 from lis.config.fields import choice, number
 from lis.context import Context
@@ -23,6 +22,7 @@ from lis.dissection.ablation import (
     unit_class_importance,
 )
 from lis.dissection.activations import record_activations
+from lis.dissection.room import map_bytes, require_room
 from lis.dissection.tables import curves_table, importance_table, shared_table, sign_facts
 from lis.dissection.tails import PENULTIMATE, LayerTail, find_layer, layer_tail
 from lis.dissection.top_images import top_activating, top_mask
@@ -36,6 +36,8 @@ from lis.types import require_sight
 
 RANGE = (0.025, 0.975)
 """Quantiles of the random orders that are told."""
+_COPIES = 2
+"""Maps of a split in memory: from batches, and put together."""
 PICTURED = 3
 """Triples of classes whose shared units are pictured."""
 TOP, SIZE, ACTIVE = 5, 64, 0.99
@@ -66,34 +68,13 @@ def problems(config: RunConfig) -> Iterable[str]:
 
 def _check(ctx: Context) -> None:
     require_sight(ctx.classifier, "units of a layer are ablated while the classifier sees an image")
-    config: ImportanceConfig = vars(ctx.config)["importance"]
-    need, room = map_bytes(ctx), memory.budget(torch.device("cpu"))
-    if need > room:
-        raise ValueError(
-            f"importance.samples={config.samples}: the maps of {_images(ctx)} images take {need / memory.GIB:.2g} GiB, "
-            f"expected at most {room / memory.GIB:.2g} GiB of free memory; importance.samples="
-            f"{config.samples * room // need} fits, or name a later layer, importance.layer=…"
-        )
+    require_room(ctx, "importance", _images(ctx), _COPIES)
 
 
 def _images(ctx: Context) -> int:
     """Samples of a split, at most."""
     config: ImportanceConfig = vars(ctx.config)["importance"]
     return min(config.samples, max(ctx.config.pairs.train, ctx.config.pairs.test)) * len(ctx.class_names)
-
-
-def map_bytes(ctx: Context) -> int:
-    """Bytes of the maps of a layer over the samples of a split, which are held while they are put together, twice.
-
-    Raises:
-        ValueError: an unknown layer, or one that gives no map.
-    """
-    config: ImportanceConfig = vars(ctx.config)["importance"]
-    if config.layer == PENULTIMATE:
-        return 2 * 4 * _images(ctx) * ctx.classifier.units
-    module, name = find_layer(ctx.classifier, config.layer), config.layer or str(ctx.classifier.cam_layer)
-    blank = torch.zeros(1, 3, ctx.generator.resolution, ctx.generator.resolution, device=ctx.device)
-    return 2 * 4 * _images(ctx) * record_activations(ctx.classifier.features, {name: module}, blank)[name].numel()
 
 
 @dataclass(frozen=True)
@@ -120,7 +101,7 @@ class LayerData:
     also=lambda ctx: {"classes": list(ctx.class_names)},
     problems=problems,
     check=_check,
-    arrays=lambda ctx: picture_arrays(ctx) + map_bytes(ctx),
+    arrays=lambda ctx: picture_arrays(ctx) + map_bytes(ctx, "importance", _images(ctx), _COPIES),
 )
 def importance(ctx: Context, config: ImportanceConfig, train: Artifact, test: Artifact, draft: Draft) -> None:
     """Class importance of units of a layer (ranks: train pairs), and accuracy when many are removed (test pairs).

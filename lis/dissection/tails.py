@@ -32,12 +32,13 @@ class LayerTail:
     """"head", "modules behind the layer", or "whole pass"."""
 
 
-def find_layer(classifier: Classifier, layer: str | None) -> nn.Module:
+def find_layer(classifier: Classifier, layer: str | None, key: str = "importance.layer") -> nn.Module:
     """The module of a layer, whose output can be edited.
 
     Args:
         classifier: a module.
         layer: as of `layer_module`; None: the `cam_layer`.
+        key: the setting that names the layer, for messages.
 
     Raises:
         ValueError: there is none of that name, or the classifier is no module or has no `cam_layer`.
@@ -46,8 +47,8 @@ def find_layer(classifier: Classifier, layer: str | None) -> nn.Module:
         raise ValueError(f"{type(classifier).__name__} is no torch.nn.Module: expected one, whose layers can be edited")
     name = layer or classifier.cam_layer
     if name is None:
-        raise ValueError(f"{type(classifier).__name__} has no cam_layer: name the layer, importance.layer=<layer>")
-    return layer_module(classifier, name, "importance.layer")
+        raise ValueError(f"{type(classifier).__name__} has no cam_layer: name the layer, {key}=<layer>")
+    return layer_module(classifier, name, key)
 
 
 def layer_tail(classifier: Classifier, module: nn.Module, image: Tensor) -> LayerTail:

@@ -100,8 +100,8 @@ def shared_units(source: Source) -> Picture | None:
 
 def _pictured(table: pd.DataFrame, units: np.ndarray) -> int:
     """How many of the first triples have images of all their units."""
-    columns = table[["unit_ab", "unit_ac", "unit_bc"]].isin(units.tolist()).all(axis=1)
-    return int(columns.cummin().sum())
+    columns = table[["unit_ab", "unit_ac", "unit_bc"]].to_numpy()
+    return int(np.minimum.accumulate(np.isin(columns, units).all(1)).sum())
 
 
 def shared_figure(triples: list[dict[str, Any]], top: dict[str, np.ndarray]) -> Figure:
