@@ -142,8 +142,10 @@ def check_models(ctx: Context) -> None:
     Raises:
         ValueError: says what does not fit, and what would.
     """
-    check_labels(ctx.config.classes.labels, ctx.generator)
-    check_classifier(ctx, "classifier")
+    stages = closure(requested(ctx), ctx)
+    if ctx.config.classifier.probe or any(each.generates is None or each.generates(ctx) for each in stages):
+        check_labels(ctx.config.classes.labels, ctx.generator)
+        check_classifier(ctx, "classifier")
     validate_link(ctx.config.link, ctx.generator.w_dim)  # whatever the stages
     if asked := ctx.of_witness:
         check_classifier(asked, WITNESS)
@@ -152,7 +154,7 @@ def check_models(ctx: Context) -> None:
                 f"{WITNESS} is the classifier itself, which judges the searches already: expected another network, as "
                 f"{WITNESS}=partnet_attributes beside classifier=partnet, or {WITNESS}=null"
             )
-    for stage in closure(requested(ctx), ctx):
+    for stage in stages:
         stage.require(ctx)
 
 
