@@ -68,14 +68,17 @@ def ablation_values(activations: Tensor, value: AblationValue, quantile: float =
     raise ValueError(f"ablation value {value!r}: expected 'zero', 'mean' or 'quantile'")
 
 
-@torch.no_grad()
 def ablated_accuracy(tail: Tail, activations: Tensor, y: Tensor, units: Tensor, values: Tensor) -> Tensor:
     """Balanced accuracies `[C]` with `units [k]` ablated, none where k is 0."""
-    logits = [
-        tail(edited(activations[rows], units, values[units].to(activations)), rows).cpu()
-        for rows in torch.arange(len(activations)).split(BATCH)
-    ]
-    return balanced_class_accuracy(torch.cat(logits), y.cpu())
+    return balanced_class_accuracy(ablated_logits(tail, activations, units, values), y.cpu())
+
+
+@torch.no_grad()
+def ablated_logits(tail: Tail, activations: Tensor, units: Tensor, values: Tensor) -> Tensor:
+    """Logits `[n, C]` with `units [k]` ablated, none where k is 0; `values [U]`, the constant of each."""
+    parts = torch.arange(len(activations)).split(BATCH)
+    each = [tail(edited(activations[rows], units, values[units].to(activations)), rows).cpu() for rows in parts]
+    return torch.cat(each)
 
 
 def unit_class_importance(tail: Tail, activations: Tensor, y: Tensor, values: Tensor) -> Tensor:

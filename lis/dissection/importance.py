@@ -124,8 +124,8 @@ def importance(ctx: Context, config: ImportanceConfig, train: Artifact, test: Ar
     Raises:
         ValueError: an unknown layer, or one that gives no map.
     """
-    values, of_units, per_class = _ranked(_layer_data(ctx, config, train.tensors("pairs")), config)
-    data = _layer_data(ctx, config, test.tensors("pairs"))
+    values, of_units, per_class = _ranked(layer_data(ctx, config, train.tensors("pairs")), config)
+    data = layer_data(ctx, config, test.tensors("pairs"))
     test_importance = unit_class_importance(data.tail, data.activations, data.class_index, values)
     layer, names = config.layer or str(ctx.classifier.cam_layer), list(ctx.class_names)
     table = importance_table(layer, names, of_units, test_importance, data)
@@ -167,7 +167,7 @@ def _pictures(ctx: Context, data: LayerData, triples: list[SharedUnits]) -> dict
     return {"unit": units, "image": image.unflatten(0, index.shape), "mask": mask}
 
 
-def _layer_data(ctx: Context, config: ImportanceConfig, pairs: dict[str, Tensor]) -> LayerData:
+def layer_data(ctx: Context, config: ImportanceConfig, pairs: dict[str, Tensor]) -> LayerData:
     """The first samples of each class of a split, through the layer."""
     classes = pairs["class_index"]
     rows = torch.cat([(classes == c).nonzero()[: config.samples, 0] for c in range(len(ctx.class_names))])
