@@ -37,6 +37,7 @@ RUNS: dict[str, list[str]] = {
     "matching": ["analysis=matching"],
     "dissect": ["analysis=dissect"],
     "importance": ["analysis=importance", "pairs.accept=any"],
+    "texture": ["analysis=texture"],
     "gan_counterfactuals": ["analysis=gan_counterfactuals", "gan_counterfactuals.examples=1"],
     "boundary": [
         "analysis=counterfactuals",
@@ -68,6 +69,7 @@ PICTURES: dict[str, tuple[str, str]] = {
     "matching": ("matching", "matching-errors"),
     "dissect": ("dissect", "dissect-units"),
     "importance": ("importance", "removal-curves"),
+    "texture": ("texture", "texture-extremes-factors"),
     "counterfactuals": ("boundary", "counterfactuals-reached"),
     "trajectories": ("boundary", "counterfactuals-evolution-0"),
     "gradcam": ("boundary", "gradcam"),

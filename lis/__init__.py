@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 __all__ = [
+    "AblationResult",
     "ContractError",
     "CounterfactualResult",
     "DissectionResult",
@@ -32,6 +33,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from lis.api import (
+        AblationResult,
         ContractError,
         CounterfactualResult,
         DissectionResult,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lis.api import notebook
+from lis.api.ablation import AblationResult, ablated
 from lis.api.counterfactual import CounterfactualResult, counterfactuals
 from lis.api.dissection import DissectionResult, dissected
 from lis.api.inputs import (
@@ -286,6 +287,19 @@ class Study:
             ValueError: an unknown layer, one that gives no map, or fewer images than the quantile needs.
         """
         return dissected(self.context, layer)
+
+    def ablate(self, units: Any, layer: str | None = None, value: str | None = None) -> AblationResult:
+        """What answers to the test pairs lose without some units, beside as many random ones.
+
+        Args:
+            units: numbers of units of the layer, as `units=[3, 7]`.
+            layer: a layer, "penultimate" for r; None: `importance.layer`, or the last map of the convolutions.
+            value: what replaces the units, "zero", "mean" or "quantile"; None: `importance.value`.
+
+        Raises:
+            ValueError: no unit, one twice, one that the layer lacks, or another layer or value than there are.
+        """
+        return ablated(self.context, units, layer, value, self._images)
 
     def stage(self, name: str) -> StageResult:
         """What a stage of the command line holds: read from the store, or computed now and kept there.

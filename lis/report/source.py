@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _IN_THE_NAME = {"_target_", "library", "model", "num_classes", "class_names"}
 """Settings of a component that its label does not repeat."""
 _WEIGHTS = {"partworld": "part world weights", "pretrained": "pretrained weights", "random": "random weights"}
-IMAGES = ("image", "cycled", "aligned", "difference")
+IMAGES = ("image", "cycled", "aligned", "difference", "restyled")
 """Names of the tensors of stages that hold images."""
 SPLITS = ("train", "test")
 """The pairs of a split are the artifact `pairs/<split>`; every other artifact has the name of its stage."""

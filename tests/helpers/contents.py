@@ -82,6 +82,7 @@ ANALYSES: dict[str, tuple[str, ...]] = {
     "planted": ("classifier=planted", "classifier.per_kind=4"),
     "importance": (),
     "dissect": ("dissect.permutations=199",),
+    "texture": (),
 }
 """Every file of `conf/analysis`, with what it needs besides."""
 JOBS: dict[str, tuple[str, ...]] = {
