@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -162,9 +162,17 @@ def test_the_section_names_the_control_beside_the_published_criterion() -> None:
     assert len(units.rows) == UNITS and units.rows[-1][2] == "–"
 
 
+def test_a_concept_that_a_run_lacks_has_no_bar() -> None:
+    table = MadeSource().tables["histogram"]
+    without = table[(table["layer"] == "a") | (table["concept"] == "ear")]
+    one, two = concepts_figure(pd.DataFrame(without), ["black", "ear"], "layer").axes
+    assert [len(one.patches), len(two.patches)] == [6, 3]
+    assert {bar.get_y() + bar.get_height() / 2 for bar in cast(Any, two.patches)} == {1.0}
+
+
 def test_bars_end_at_the_numbers_of_the_histogram() -> None:
     table = MadeSource().tables["histogram"]
-    axis = concepts_figure(table, ["black", "ear"], "layer").axes[0]
+    axis: Any = concepts_figure(table, ["black", "ear"], "layer").axes[0]
     ends = [bar.get_x() + bar.get_width() for bar in axis.patches]
     assert ends == [7, 7, 9, 9, 10, 10]  # both; IoU only; q only
     assert axis.lines[0].get_xdata().tolist() == [4.5, 4.5] and axis.get_xlim()[1] > 10

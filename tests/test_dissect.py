@@ -14,6 +14,7 @@ from helpers.fakes import make_context
 from PIL import Image
 from torch import Tensor, nn
 
+from lis.api.dissection import dissected
 from lis.classifiers.cut import CutClassifier
 from lis.classifiers.preprocessing import Preprocessing
 from lis.context import Context
@@ -241,3 +242,18 @@ def test_too_few_images_for_the_quantile_are_refused() -> None:
         require_images(31, 4, 4, 0.99)
     with pytest.raises(ValueError, match=r"so ∞ images"):
         require_images(31, 4, 4, 1.0)
+
+
+def test_the_result_in_python_tells_units_at_chance_and_shows_images(run: Artifact, root: Path) -> None:
+    result = dissected(context(root, layers=()), "detect")
+    pd.testing.assert_frame_equal(result.units, run.table("units"))
+    assert "detect, 3 units" in repr(result) and "at chance" in repr(result)
+    image, top = result.images(0), run.tensors("top")
+    bright = top["mask"][0][:, None].expand_as(image)
+    assert torch.equal(image[bright], top["image"][top["index"][0]][bright])
+    assert result._repr_html_().count("<img") == 15
+    with pytest.raises(ValueError, match=r"images\(3, layer=None\).*detect: 0 to 2"):
+        result.images(3)
+    both = dissected(context(root, layers=("detect", "halved")), None)
+    with pytest.raises(ValueError, match="expected a layer too, one of detect, halved"):
+        both.images(0)
