@@ -95,7 +95,7 @@ def test_scores_are_those_of_the_test_pairs_by_thresholds_of_the_train_pairs(run
     darkness, black = {}, {}
     for split in ("train", "test"):
         image = ctx.generator.synthesize(pairs(ctx, split).tensors("pairs")["w"])
-        darkness[split] = np.maximum(-image.double().numpy().sum(1), 0)
+        darkness[split] = -image.double().numpy().sum(1)  # not of the ReLU that works in place behind the layer
         black[split] = colour_masks(image, 64)[:, COLOURS.index("black")].numpy()
     threshold = np.quantile(darkness["train"], 0.99, method="hazen")
     counted = records(run.table("units"))[0]["threshold"]
@@ -104,6 +104,8 @@ def test_scores_are_those_of_the_test_pairs_by_thresholds_of_the_train_pairs(run
     iou = (active & black["test"]).sum() / (active | black["test"]).sum()
     (row,) = records(where(run.table("agreement"), unit=0, concept="black"))
     assert row["iou"] == pytest.approx(iou, abs=1e-5)
+    r = np.corrcoef(darkness["test"].ravel(), black["test"].ravel())[0, 1]
+    assert row["pearson"] == pytest.approx(r, abs=1e-6)
 
 
 def test_a_killed_run_goes_on_with_the_same_result_for_any_batch_and_shard(
