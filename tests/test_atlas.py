@@ -153,6 +153,7 @@ def test_the_section_names_the_control_beside_the_published_criterion() -> None:
         "7 units of a and 7 units of b meet both criteria" in section.lead
         and "1,000 permutations of 50" in section.lead
     )
+    assert "q ≤" not in section.lead  # 1,000 permutations tell a single one of 20 units
     assert [picture.name for picture in section.figures] == [
         "dissect-concepts",
         "dissect-units",
@@ -160,6 +161,14 @@ def test_the_section_names_the_control_beside_the_published_criterion() -> None:
     layers, units = section.tables
     assert [row[:5] for row in layers.rows] == [[x, "20", str(int(x == "a")), "9", "4.5 [3.0, 6.0]"] for x in "ab"]
     assert len(units.rows) == UNITS and units.rows[-1][2] == "–"
+
+
+def test_it_is_said_where_so_few_permutations_cannot_tell_a_single_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: Any = MadeSource()
+    facts = made.json("dissect", "facts") | {"permutations": 99}
+    monkeypatch.setattr(made, "json", lambda *_: facts)
+    lead: Any = dissection_of_units(made)
+    assert "1/100, so that q ≤ 0.05 takes 4 of 20 units" in lead.lead and "dissect.permutations=400" in lead.lead
 
 
 def test_a_concept_that_a_run_lacks_has_no_bar() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -24,6 +25,7 @@ from lis.report.source import Source
 from lis.report.style import INK, MUTED, SERIES, WIDE, light_grid, plain, sheet
 from lis.report.tables import known, records, split, where
 from lis.report.wording import counted, listing, number, probability, sentences, share, words
+from lis.statistics import SIGNIFICANT
 from lis.store import Artifact
 
 FIRST = 10
@@ -112,6 +114,19 @@ def _lead(layers: Sequence[dict[str, Any]], facts: dict[str, Any]) -> str:
         "are enlarged.",
         _MASKS[facts["masks"]],
         f"{counted(dead, 'unit')} never exceeded the threshold." if dead else "",
+        _resolution(layers, facts["permutations"]),
+    )
+
+
+def _resolution(layers: Sequence[dict[str, Any]], permutations: int) -> str:
+    """How many units it takes that q can fall to 0.05 with so few permutations; nothing where one is enough."""
+    units = max(layer["units"] - layer["dead"] for layer in layers)
+    least = math.ceil(units / (SIGNIFICANT * (1 + permutations)))
+    if least <= 1:
+        return ""
+    return (
+        f"p is at least 1/{1 + permutations:,}, so that q ≤ {SIGNIFICANT} takes {least} of {units} units that no "
+        f"permutation equals: dissect.permutations={math.ceil(units / SIGNIFICANT)} would tell a single one."
     )
 
 
