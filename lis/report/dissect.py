@@ -188,7 +188,8 @@ def _bars(axis: Axes, table: pd.DataFrame) -> None:
     both, detectors, above = (table[name].to_numpy() for name in ("both", "detectors", "above_chance"))
     colours = [SERIES[_KINDS.index(kind)] for kind in table["kind"]]
     axis.barh(rows, both, color=colours, height=0.7)
-    axis.barh(rows, detectors - both, left=both, facecolor="none", edgecolor=colours, height=0.7, linewidth=1.0)
+    edges = np.where(detectors > both, 1.0, 0.0)
+    axis.barh(rows, detectors - both, left=both, facecolor="none", edgecolor=colours, height=0.7, linewidth=edges)
     axis.barh(rows, above - both, left=detectors, color=colours, height=0.7, alpha=0.35)
     axis.hlines(rows, table["low"], table["high"], color=INK, linewidth=1.2)
     axis.plot(table["control"], rows, "o", color=INK, markersize=3.5)
