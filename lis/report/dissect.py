@@ -35,7 +35,7 @@ _PICTURED = 8
 _MOST = 24
 """Concepts in a histogram."""
 _COLUMNS = 3
-"""Histograms beside each other."""
+"""Histograms beside each other, at most."""
 _NUMBERS = ("above_chance", "detectors", "control", "both", "concepts")
 _KINDS = ("part", "object", "colour", "quadrant", "factor")
 """Kinds of concepts, in the order of their colours."""
@@ -154,8 +154,8 @@ def histograms(name: str, histogram: pd.DataFrame, by: str, min_iou: float) -> l
 def concepts_figure(histogram: pd.DataFrame, concepts: Sequence[str], by: str) -> Figure:
     """Bars of units per concept, a panel for each value of a column of the table "histogram"."""
     panels = split(histogram, by)
-    columns = min(len(panels), _COLUMNS)
-    rows = -(-len(panels) // columns)
+    rows = -(-len(panels) // _COLUMNS)
+    columns = -(-len(panels) // rows)
     width = 0.7 * WIDE if columns == 1 else WIDE
     figure, axes = sheet(width, rows * (0.7 + 0.2 * len(concepts)) + 0.3, rows, columns, sharey=True)
     for axis, (panel, table) in zip(axes.flat, panels.items(), strict=False):
