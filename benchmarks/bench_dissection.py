@@ -1,11 +1,17 @@
 """Agreement of units with concepts, streamed, against a vectorised version of the definitions: time and memory.
+Ablation of single units from cached activations against whole passes: time.
 
     python benchmarks/bench_dissection.py [--repetitions 3] [--images 128] [--units 512] [--concepts 24] [--size 56]
+    python benchmarks/bench_dissection.py --ablations 512 [--images 64] [--measured 2]
 
 Maps of 7 × 7 are enlarged to `size`. The plain version holds all enlarged activations and takes exact quantiles by
 sorting; lis passes twice in batches, for thresholds and for counts. Every run is a process of its own with one thread;
-the methods take turns, and medians are compared. Peak memory is how far the process's peak rises during the run. Prints
-a table, and as the last line the same as JSON. Only ratios are comparable between machines.
+the methods take turns, and medians are compared. Peak memory is how far the process's peak rises during the run.
+
+Ablations are of single units of the last map of torchvision's ResNet-50 with random weights, 224 pixels: the time of
+lis is that of all of them and of recording the activations; whole passes are measured for a few units and multiplied.
+
+Prints a table, and as the last line the same as JSON. Only ratios are comparable between machines.
 """
 
 from __future__ import annotations
@@ -20,12 +26,17 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.models import resnet50
 
-from lis.dissection.activations import upsample_activations
+from lis.classifiers.cut import CutClassifier
+from lis.classifiers.preprocessing import Preprocessing
+from lis.dissection.ablation import ablated_accuracy, balanced_class_accuracy
+from lis.dissection.activations import intervene, record_activations, upsample_activations
 from lis.dissection.agreement import CURVE_LEVELS, AgreementCounts
 from lis.dissection.quantiles import QuantileSketch
+from lis.dissection.tails import find_layer, layer_tail
 from lis.plain import print_anywhere
 
 BATCH, LEVEL = 16, 0.99
@@ -46,6 +57,49 @@ def compare(repetitions: int, **sizes: int) -> dict[str, Any]:
     ratio = {f"{name}, {what}": x[name] / x["plain"] for what, x in (("s", seconds), ("MiB", memory)) for name in x}
     facts = {"sizes": sizes, "repetitions": repetitions, "difference": difference}
     return facts | {"median_s": seconds, "median_MiB": memory, "ratio": ratio}
+
+
+def compare_ablation(ablations: int, images: int, measured: int) -> dict[str, Any]:
+    """Seconds of single-unit ablations from cached activations, and by whole passes of `measured` of the units."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    names = [f"{k}" for k in range(1000)]
+    network = CutClassifier(
+        resnet50(weights=None), Preprocessing.as_drawn(224), names, name="ResNet-50", weights="random"
+    ).eval()
+    image, y = torch.rand(images, 3, 224, 224) * 2 - 1, torch.arange(images) % len(names)
+    module, values = find_layer(network, None), torch.zeros(2048)
+    whole_accuracy, whole = _timed(lambda: [_whole_pass(network, module, image, y, u) for u in range(measured)])
+    start = time.perf_counter()
+    tail = layer_tail(network, module, image[:2])
+    maps = [record_activations(network.features, {"map": module}, part)["map"] for part in image.split(BATCH)]
+    activations = torch.cat(maps)
+    recording = time.perf_counter() - start
+
+    def ablated(unit: int) -> Tensor:
+        return ablated_accuracy(
+            lambda x, rows: tail.logits(x, image[rows]), activations, y, torch.tensor([unit]), values
+        )
+
+    accuracy, cached = _timed(lambda: [ablated(u) for u in range(ablations)])
+    pairs = zip(whole_accuracy, accuracy, strict=False)
+    facts = {"ablations": ablations, "images": images, "whole passes measured": measured, "tail": tail.method}
+    seconds = {"recording": recording, "cached": cached, "one whole pass": whole / measured}
+    difference = max(float((a - b).abs().nan_to_num(0).max()) for a, b in pairs)
+    ratio = whole / measured * ablations / (recording + cached)
+    return facts | {"difference": difference, "seconds": seconds, "times faster": ratio}
+
+
+def _timed(function: Callable[[], list[Tensor]]) -> tuple[list[Tensor], float]:
+    start = time.perf_counter()
+    return function(), time.perf_counter() - start
+
+
+@torch.no_grad()
+def _whole_pass(network: CutClassifier, module: nn.Module, image: Tensor, y: Tensor, unit: int) -> Tensor:
+    """Balanced accuracies of the definition: the network is passed again with the unit at zero."""
+    with intervene(module, [unit], 0.0):
+        return balanced_class_accuracy(torch.cat([network(part) for part in image.split(BATCH)]), y)
 
 
 def _measure(name: str, sizes: dict[str, int]) -> tuple[float, float]:
@@ -127,8 +181,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, value in {"repetitions": 3, "images": 128, "units": 512, "concepts": 24, "size": 56}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
-    result = compare(**vars(parser.parse_args()))
-    print(_table(result))
+    parser.add_argument("--ablations", type=int, default=0, help="ablate so many single units, and nothing else")
+    parser.add_argument("--measured", type=int, default=2, help="whole passes that are measured")
+    arguments = vars(parser.parse_args())
+    ablations, measured = arguments.pop("ablations"), arguments.pop("measured")
+    if ablations:
+        result = compare_ablation(ablations, arguments["images"], measured)
+        told = ((name, f"{value:.4g} s") for name, value in result["seconds"].items())
+        print("\n".join(f"{name:16}{value:>12}" for name, value in told))
+        apart = f"largest difference of balanced accuracy: {result['difference']:.1e}"
+        print(f"{result['times faster']:.0f} times as fast; {apart}")
+    else:
+        result = compare(**arguments)
+        print(_table(result))
     print(json.dumps(result))
 
 

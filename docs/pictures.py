@@ -35,8 +35,9 @@ RUNS: dict[str, list[str]] = {
     "truth": ["analysis=truth"],
     "planted": ["analysis=planted", "classifier=planted", "tuning.units=null"],
     "matching": ["analysis=matching"],
-    "dissect": ["analysis=dissect"],
+    "dissect": ["analysis=dissect", "dissect.layers=[body.1,body.2,body.3]"],
     "importance": ["analysis=importance", "pairs.accept=any"],
+    "texture": ["analysis=texture"],
     "gan_counterfactuals": ["analysis=gan_counterfactuals", "gan_counterfactuals.examples=1"],
     "boundary": [
         "analysis=counterfactuals",
@@ -68,6 +69,7 @@ PICTURES: dict[str, tuple[str, str]] = {
     "matching": ("matching", "matching-errors"),
     "dissect": ("dissect", "dissect-units"),
     "importance": ("importance", "removal-curves"),
+    "texture": ("texture", "texture-extremes-factors"),
     "counterfactuals": ("boundary", "counterfactuals-reached"),
     "trajectories": ("boundary", "counterfactuals-evolution-0"),
     "gradcam": ("boundary", "gradcam"),

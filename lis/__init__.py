@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 __all__ = [
+    "AblationResult",
     "ContractError",
     "CounterfactualResult",
+    "DissectionResult",
     "FittedLink",
     "LookResult",
     "Pairs",
@@ -31,8 +33,10 @@ __all__ = [
 
 if TYPE_CHECKING:
     from lis.api import (
+        AblationResult,
         ContractError,
         CounterfactualResult,
+        DissectionResult,
         FittedLink,
         LookResult,
         Pairs,

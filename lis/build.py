@@ -11,7 +11,16 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from lis.classifiers.networks import usual_weights
-from lis.config import ClassifierConfig, FlowConfig, MatcherConfig, NetworkConfig, PlantedConfig, PumpConfig, RunConfig
+from lis.config import (
+    ClassifierConfig,
+    DetectorsConfig,
+    FlowConfig,
+    MatcherConfig,
+    NetworkConfig,
+    PlantedConfig,
+    PumpConfig,
+    RunConfig,
+)
 from lis.context import Context
 from lis.matching.gray import usual_enlargement
 from lis.precision import check_tf32, use_float32
@@ -87,12 +96,12 @@ def named_classifier(config: ClassifierConfig, generator: Generator) -> Classifi
 
     Args:
         config: its settings, `weights` being said.
-        generator: of the run: whose factors planted units are functions of.
+        generator: of the run: whose factors or parts planted units are functions of.
 
     Raises:
         ValueError: as `build`.
     """
-    arguments = {"generator": generator} if isinstance(config, PlantedConfig) else {}
+    arguments = {"generator": generator} if isinstance(config, (PlantedConfig, DetectorsConfig)) else {}
     return build(config, "probe", "domain", **arguments)
 
 

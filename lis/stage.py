@@ -67,6 +67,8 @@ class Stage:
     """Bytes of what is held from the beginning to the end; None: those of pairs."""
     listed: bool
     """False: what others ask for, and nobody by name."""
+    generates: Callable[[Context], bool] | None
+    """Whether a run's images are the generator's, which then has to know the classes and labels; None: they are."""
 
     def __call__(self, ctx: Context) -> Artifact:
         """The artifact of a run; what cannot be had is refused before any work, of the stages before too.
@@ -175,6 +177,7 @@ def stage(
     images: Callable[[Context, Machine], int] | None = None,
     arrays: Callable[[Context], int] | None = None,
     listed: bool = True,
+    generates: Callable[[Context], bool] | None = None,
 ) -> Callable[[Callable[..., None]], Stage]:
     """Declares the function that builds a stage's artifact; the arguments are the fields of `Stage`.
 
@@ -189,7 +192,7 @@ def stage(
         asked = tuple(each if isinstance(each, Input) else Input(each.name) for each in inputs)
         made = Stage(
             name, version, build, asked, config, group or name, seed, tuple(models), also, problems, check, omitted,
-            images, arrays, listed,
+            images, arrays, listed, generates,
         )  # fmt: skip
         _enter(made)
         return made
@@ -225,6 +228,12 @@ def requested(ctx: Context) -> list[str]:
     """The stages of a run's `analysis.stages` without those that are `omitted`."""
     without = omitted(ctx)
     return [name for name in ctx.config.analysis.stages if name not in without]
+
+
+def generates(ctx: Context) -> bool:
+    """Whether any stage of a run makes images of the generator."""
+    stages = closure(requested(ctx), ctx)
+    return any(each.generates is None or each.generates(ctx) for each in stages)
 
 
 def closure(names: Iterable[str], ctx: Context) -> list[Stage]:

@@ -36,6 +36,8 @@ NAMES = (
     "matching",
     "counterfactual starts",
     "planted units",
+    "detector channels",
+    "dissection halves",
 )
 """Every purpose that draws random numbers in a run, but for those of stages that draw from the stream of their name."""
 _STAGES: set[str] = set()

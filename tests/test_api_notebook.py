@@ -45,6 +45,7 @@ def shown(shared_store: Path) -> dict[str, Any]:
         "single tune": study.tune(pairs.r[0], direction="pc:1"),
         "counterfactual": study.counterfactual(pairs.of("pug")[:2], "chihuahua"),
         "stage": study.stage("link"),
+        "ablation": study.ablate(range(0, 256, 2)),
     }
 
 
@@ -53,7 +54,7 @@ def pages(shown: dict[str, Any]) -> dict[str, str]:
     return {kind: result._repr_html_() for kind, result in shown.items()}
 
 
-KINDS = ["study", "pairs", "look", "single look", "tune", "single tune", "counterfactual", "stage"]
+KINDS = ["study", "pairs", "look", "single look", "tune", "single tune", "counterfactual", "stage", "ablation"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import timm
 import torch
+import torchvision
 from helpers.commandline import ROOT
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -28,7 +31,6 @@ from lis.dissection.ablation import (
     activation_class_correlation,
     balanced_class_accuracy,
     importance_order,
-    importance_vs_interpretability,
     random_removal_curves,
     removal_counts,
     shared_unit_classes,
@@ -36,6 +38,7 @@ from lis.dissection.ablation import (
     unit_removal_curve,
 )
 from lis.dissection.activations import edited, intervene, record_activations
+from lis.dissection.interpretability import importance_vs_interpretability, interpretability_table
 from lis.dissection.tails import find_layer, layer_tail
 
 FIXTURE = Path(__file__).parent / "data" / "dissection" / "05_classifier_ablation_pooled.npz"
@@ -92,8 +95,28 @@ def test_interpretability_is_that_of_the_reference(reference: dict[str, Tensor])
         assert len(group) == size and float(mean) == pytest.approx(np.mean(group))
         if len(group) > 1:
             assert float(error) == pytest.approx(np.std(group, ddof=1) / len(group) ** 0.5)
-    with pytest.raises(ValueError, match="5 buckets of 16 units: expected a divisor of 16"):
-        importance_vs_interpretability(reference["class_importance"], iou, buckets=5)
+    uneven = importance_vs_interpretability(reference["class_importance"].double(), iou, buckets=5)
+    first = reference["class_importance"].double().mean(1).argsort(descending=True, stable=True)[:4]
+    assert len(uneven.bucket_iou) == 5 and float(uneven.bucket_iou[0]) == pytest.approx(float(iou[first].nanmean()))
+    with pytest.raises(ValueError, match="17 buckets of 16 units: expected 1 to 16 buckets"):
+        importance_vs_interpretability(reference["class_importance"], iou, buckets=17)
+
+
+def test_interpretability_stands_beside_shuffled_units() -> None:
+    """Units that serve two classes are given the largest IoU: beyond the shuffles. Without importance none serves."""
+    importance = torch.zeros(64, 3, dtype=torch.float64)
+    importance[:2, :2], importance[2:4, 2] = 0.5, 0.25
+    iou = torch.rand(64, generator=torch.Generator().manual_seed(0), dtype=torch.float64) / 10
+    iou[:2], iou[63] = 0.5, torch.nan
+    table = interpretability_table(importance, iou, np.random.default_rng(0), 200)
+    served = table[table["k"] == 2].set_index("x")
+    assert served["units"].to_dict() == {0: 59, 1: 2, 2: 2}
+    assert served["iou"][2] == 0.5 > served["high"][2] and served["control"][2] == pytest.approx(
+        float(iou.nanmean()), abs=0.03
+    )
+    assert served["low"][1] <= served["iou"][1] <= served["high"][1]
+    buckets = table[table["k"] == 0]
+    assert len(buckets) == 16 and buckets["units"].sum() == 63 and buckets["importance"].is_monotonic_decreasing
 
 
 def test_balanced_accuracy_of_a_class_that_is_not_there_is_unknown() -> None:
@@ -135,7 +158,15 @@ def test_shared_units_are_those_of_every_triple_tried() -> None:
         if top[a] & top[b] and top[a] & top[c] and top[b] & top[c] and not top[a] & top[b] & top[c]
     ]
     result = shared_unit_classes(importance)
-    assert expected and [each.classes for each in result] == expected
+    assert expected and sorted(each.classes for each in result) == expected
+    least = [
+        min(
+            float(importance[u, list(xy)].min())
+            for u, xy in zip(each.units, combinations(each.classes, 2), strict=True)
+        )
+        for each in result
+    ]
+    assert least == sorted(least, reverse=True)
     for each in result:
         a, b, c = each.classes
         assert all(u in top[x] & top[y] for u, (x, y) in zip(each.units, ((a, b), (a, c), (b, c)), strict=True))
@@ -169,6 +200,63 @@ def test_tail_runs_the_children_of_a_cut_network() -> None:
     assert tail.method == "modules behind the layer"
     maps = record_activations(classifier.features, {"map": module}, image)["map"]
     torch.testing.assert_close(tail.logits(maps, image), classifier(image))
+
+
+class Rectified(nn.Module):
+    """A map, rectified and averaged by functions that no module shows, as in DenseNet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+        self.classifier = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits `[n, 2]`."""
+        return self.classifier(self.features(x).relu().mean((2, 3)))
+
+
+def test_tail_rectifies_where_a_function_does() -> None:
+    classifier = CutClassifier(
+        Rectified(), Preprocessing.as_drawn(8), ("a", "b"), name="small", weights="random"
+    ).eval()
+    image = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    module = find_layer(classifier, None)
+    tail = layer_tail(classifier, module, image)
+    assert tail.method == "modules behind the layer"
+    with intervene(module, [1], -1.0):
+        expected = classifier(image)
+    maps = record_activations(classifier.features, {"map": module}, image)["map"]
+    ablated = edited(maps, torch.tensor([1]), torch.tensor([-1.0]))
+    torch.testing.assert_close(tail.logits(ablated, image), expected)
+
+
+def test_a_layer_inside_a_block_is_told_the_block(caplog: pytest.LogCaptureFixture) -> None:
+    classifier = PartNet()
+    layer_tail(classifier, find_layer(classifier, "body.3.second"), torch.rand(2, 3, 64, 64))
+    assert "behind network.body.3.second gives the logits of the whole pass" in caplog.text
+    assert "behind network.body.3, the block around it, the modules are enough" in caplog.text
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("library", "name", "layer"),
+    [
+        ("torchvision", "alexnet", None),
+        ("torchvision", "alexnet", "features.10"),
+        ("torchvision", "resnet50", None),
+        ("torchvision", "densenet201", None),
+        ("torchvision", "densenet201", "features.denseblock3"),
+        ("torchvision", "vgg16", None),
+        ("timm", "efficientnet_lite0", None),
+        ("timm", "efficientnet_lite0", "blocks.5"),
+    ],
+)
+def test_usual_networks_need_no_whole_pass(library: str, name: str, layer: str | None) -> None:
+    make = getattr(torchvision.models, name) if library == "torchvision" else partial(timm.create_model, name)
+    names = [f"{k}" for k in range(1000)]
+    classifier = CutClassifier(make(), Preprocessing.as_drawn(224), names, name=name, weights="random").eval()
+    image = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    assert layer_tail(classifier, find_layer(classifier, layer), image).method == "modules behind the layer"
 
 
 def test_an_unknown_layer_is_named_with_the_nearest() -> None:

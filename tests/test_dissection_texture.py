@@ -1,16 +1,55 @@
-"""Responses to an image and to its restyled twin (fixture 06, cut down to the units 1, 2 and 4)."""
+"""Responses to an image and to its restyled twin (fixture 06, cut down to the units 1, 2 and 4), and planted units."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from helpers.fakes import make_context
+from torch import Tensor, nn
 
-from lis.dissection.texture import paired_response_iou
+from lis.classifiers.cut import CutClassifier
+from lis.classifiers.preprocessing import Preprocessing
+from lis.context import Context
+from lis.dissection.ablation import ablation_values
+from lis.dissection.restyling import (
+    ORDERS,
+    derangement,
+    permute_channels,
+    restylings,
+    style_factors,
+    swap_amplitudes,
+    with_style_of,
+)
+from lis.dissection.texture import (
+    CUT,
+    TextureConfig,
+    extreme_units,
+    paired_response_iou,
+    same_class_iou,
+    texture,
+    units_table,
+)
+from lis.generators.partworld import PartWorld
+from lis.generators.partworld.world import SETS
+from lis.linking.pairs import pairs
+from lis.report.tables import records, where
+from lis.report.texture import concepts_by_side, texture_or_shape
+from lis.store import Artifact
+from lis.streams import Stream
 
 FIXTURE = Path(__file__).parent / "data" / "dissection" / "06_stylised_iou_units.npz"
+CLASSES = ["pug", "weimaraner"]
+BLUE, EDGE, DEAD = 0, 1, 2
+
+
+def noise(*shape: int) -> Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
 def test_set_iou_is_that_of_the_reference() -> None:
@@ -28,3 +67,162 @@ def test_a_dead_unit_has_no_score_and_other_shapes_are_refused() -> None:
     assert paired_response_iou(dead, dead).isnan().all()
     with pytest.raises(ValueError, match=r"\(3, 2, 4, 4\) and \(2, 2, 4, 4\): expected pairs of the same layer"):
         paired_response_iou(dead, dead[:2])
+
+
+def test_the_control_pairs_images_of_one_class() -> None:
+    """Slowly, pixel by pixel, along the same draws."""
+    maps, classes = noise(6, 2, 5, 5), torch.tensor([0, 1, 0, 1, 1, 0])
+    result = same_class_iou(maps, classes, 3, np.random.default_rng(1))
+    rng, threshold = np.random.default_rng(1), ablation_values(maps, "quantile", 0.99)
+    for draw in result:
+        other = derangement(classes.numpy(), rng)
+        assert all(classes[k] == classes[o] and k != o for k, o in enumerate(other)) and len({*other}) == 6
+        for unit in range(2):
+            a, b = (
+                {
+                    (k, *map(int, at))
+                    for k, i in enumerate(order)
+                    for at in (maps[int(i), unit] > threshold[unit]).nonzero()
+                }
+                for order in (range(6), other)
+            )
+            assert float(draw[unit]) == pytest.approx(len(a & b) / len(a | b))
+    with pytest.raises(ValueError, match="group 1 has 1 sample: expected 2 or more"):
+        derangement(np.array([0, 0, 1]), rng)
+
+
+@pytest.mark.parametrize("figures", SETS)
+def test_only_style_is_replaced_on_part_world(figures: str) -> None:
+    """The truth of a restyled sample: no part is elsewhere, and every factor of style is the donor's."""
+    world = PartWorld([*SETS[figures].classes][:1])
+    w = world.sample(0, torch.arange(4), Stream("test pairs"))
+    donor = w.roll(1, 0)
+    restyled = with_style_of(world, w, donor)
+    style = style_factors(world.factor_names)
+    names = {world.factor_names[k] for k in style}
+    assert {"background_hue", "background_lightness"} < names and not names & {"x", "head_size", "cap_width"}
+    assert any(name.rpartition("_")[2] in ("texture", "bars") for name in names)
+    rest = [k for k in range(len(world.factor_names)) if k not in style]
+    u, lent, now = (world.true_factors(each) for each in (w, donor, restyled))
+    torch.testing.assert_close(now[:, style], lent[:, style], rtol=0, atol=1e-5)
+    torch.testing.assert_close(now[:, rest], u[:, rest], rtol=0, atol=1e-5)
+    (before, masks), (after, masks_after) = world.render(w), world.render(restyled)
+    torch.testing.assert_close(masks_after, masks, rtol=0, atol=1e-4)
+    assert float((before - after).abs().mean()) > 0.02
+
+
+def test_channels_change_hue_alone_and_amplitudes_leave_phases() -> None:
+    image, donor = noise(5, 3, 8, 8), noise(5, 3, 16, 8)[:, :, ::2]
+    assert len(ORDERS) == 5
+    turned = permute_channels(image, ORDERS)
+    assert turned.sort(1).values.equal(image.sort(1).values) and not any(map(torch.equal, turned, image))
+    mixed = swap_amplitudes(0.2 * image, 0.2 * donor)  # dark: nothing is cut
+    before, lent, now = (np.fft.fft2(each.double().numpy()) for each in (0.2 * image, 0.2 * donor, mixed))
+    assert np.abs(mixed.numpy()).max() < 1
+    np.testing.assert_allclose(np.abs(now), np.abs(lent), atol=1e-4)
+    np.testing.assert_allclose(now * np.abs(before), before * np.abs(now), atol=1e-3)
+
+
+class Planted(nn.Module):
+    """Unit 0 is how blue a pixel is, unit 1 the contrast of a pixel with those around it, unit 2 never changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.detect = nn.Conv2d(3, 3, 3, padding=1, padding_mode="replicate", bias=False)
+        self.fc = nn.Linear(3, 2)
+        edge = torch.full((3, 3), -0.125)
+        edge[1, 1] = 1.0
+        with torch.no_grad():
+            self.detect.weight.zero_()
+            self.detect.weight[BLUE, :, 1, 1] = torch.tensor([-1.0, -1.0, 2.0])
+            self.detect.weight[EDGE] = edge
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits `[n, 2]`."""
+        return self.fc(self.detect(image).relu().mean((2, 3)))
+
+
+def context(root: Path, samples: int = 16) -> Context:
+    torch.manual_seed(0)
+    model = CutClassifier(Planted(), Preprocessing.as_drawn(64), tuple(CLASSES), name="planted", weights="random")
+    ctx = make_context(root, generator=PartWorld(CLASSES), classifier=model.eval().requires_grad_(False))
+    config = replace(ctx.config, classes=replace(ctx.config.classes, names=CLASSES, labels=["head", "eye"]))
+    config.texture = TextureConfig("detect", samples, shuffles=5)  # pyright: ignore[reportAttributeAccessIssue]
+    config.pairs.train = config.pairs.test = 16
+    config.pairs.accept = "any"
+    return replace(ctx, config=config)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    return texture(context(tmp_path_factory.mktemp("texture")))
+
+
+def test_a_planted_colour_is_texture_and_a_planted_edge_is_shape(run: Artifact) -> None:
+    for name in ("factors", "colour"):
+        blue, edge, dead = records(where(run.table("units"), restyling=name))
+        assert blue["side"] == "texture" and blue["iou"] < CUT
+        assert edge["side"] == "shape" and edge["iou"] > max(CUT, edge["high"])
+        assert dead["dead"] and dead["side"] == "" and np.isnan([dead[x] for x in ("iou", "control", "high")]).all()
+    assert set(run.table("units")["restyling"]) == {"factors", "colour", "texture"}
+
+
+def test_scores_are_those_of_the_images_themselves(run: Artifact, tmp_path: Path) -> None:
+    """The blue unit pixel by pixel, in images with their channels in another order."""
+    ctx = context(tmp_path)
+    image = ctx.generator.synthesize(pairs(ctx, "test").tensors("pairs")["w"])
+    rng = Stream("texture", ctx.config.seed).rng()
+    derangement(np.zeros(len(image)), rng)
+    turned = permute_channels(image, ORDERS[torch.from_numpy(rng.integers(5, size=len(image)))])
+    active = []
+    for each in (image, turned):
+        blue = np.maximum((2 * each[:, 2] - each[:, 0] - each[:, 1]).numpy(), 0)
+        active.append(blue > np.quantile(blue, 0.99, method="hazen"))
+    expected = (active[0] & active[1]).sum() / (active[0] | active[1]).sum()
+    (row,) = records(where(run.table("units"), restyling="colour", unit=BLUE))
+    assert row["iou"] == pytest.approx(expected, abs=2e-3)
+
+
+def test_extremes_are_the_ends_of_both_sides_with_their_pictures(run: Artifact) -> None:
+    control = torch.zeros(2, 12, dtype=torch.float64)
+    iou = torch.tensor([0.05, torch.nan, 0.4, 0.01, 0.2, 0.9, 0.1, 0.02, 0.3, 0.09, 0.099, 0.0])
+    rows = extreme_units(units_table("layer", "colour", iou, control))
+    assert rows["unit"].tolist() == [11, 3, 7, 0, 5, 2, 8, 4] and rows["rank"].tolist() == [1, 2, 3, 4] * 2
+    table, top = run.table("extremes"), run.tensors("extremes")
+    assert top["image"].shape == top["restyled"].shape == (len(table), 5, 3, 64, 64)
+    assert top["mask"].shape == top["restyled_mask"].shape == (len(table), 5, 64, 64)
+    (blue,) = records(where(table, restyling="colour", unit=BLUE))
+    original, twin = (top[name][blue["index"]].sort(1).values for name in ("image", "restyled"))
+    assert original.equal(twin) and blue["side"] == "texture"
+
+
+def test_the_section_stands_beside_its_control_and_the_dissection(run: Artifact) -> None:
+    units = pd.DataFrame({"layer": "detect", "unit": [0, 1], "concept": ["blue", "eye"], "above_chance": [True, True]})
+    source = SimpleNamespace(
+        has=lambda stage, *_: stage in ("texture", "dissect"),
+        table=lambda stage, name: units if stage == "dissect" else run.table(name),
+        json=lambda _, name: run.json(name),
+        arrays=lambda _, name: {
+            key: np.moveaxis(x.numpy(), -3, -1) if x.ndim == 5 else x.numpy() for key, x in run.tensors(name).items()
+        },
+        facts=SimpleNamespace(partless=False),
+    )
+    made = texture_or_shape(source)
+    assert made is not None and "beside" in made.lead and "the control" in made.lead
+    names = [figure.name for figure in made.figures]
+    assert names[:2] == ["texture-scores", "texture-extremes-factors"] and names[-1] == "texture-concepts"
+    sides = concepts_by_side(source, where(run.table("units"), restyling="factors"))  # pyright: ignore[reportArgumentType]
+    assert sorted(map(tuple, sides.to_numpy().tolist())) == [("blue", 1, 0), ("eye", 0, 1)]
+
+
+def test_what_cannot_be_scored_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert restylings(make_context(tmp_path).generator) == ["colour", "texture"]
+    ctx = context(tmp_path)
+    monkeypatch.setattr("lis.memory.budget", lambda _: 2**20)
+    with pytest.raises(
+        ValueError, match=r"texture.samples=16: the maps of 32 images take 0.0\d+ GiB.*texture.samples=3 fits"
+    ):
+        texture(ctx)
+    ctx.config.pairs.test = 1
+    with pytest.raises(ValueError, match=r"pairs\.test=1: expected 2 or more"):
+        texture(ctx)

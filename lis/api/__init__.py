@@ -47,6 +47,16 @@ Example:
     >>> s.stage("unit_statistics").table("ranking")["measure"].unique().tolist()
     ['area', 'luminance', 'entropy', 'eccentricity', 'angle']
 
+    Which concept each unit of a layer agrees with, beside permuted images of the same class:
+
+    >>> s.dissect(layer="body.2")  # doctest: +ELLIPSIS
+    DissectionResult of body.2, 16 units: ... agree with a concept above chance, ... have IoU > 0.04 (... at chance)
+
+    What the classes lose without two units, beside two random ones:
+
+    >>> s.ablate(units=[3, 7])  # doctest: +ELLIPSIS
+    AblationResult of 2 units (3, 7) of body: balanced accuracy ... (mean over classes), beside ...
+
     What a run of the command line has left in its folder:
 
     >>> run = lis.load("outputs/2026-11-27/23-38-08")
@@ -56,7 +66,9 @@ Example:
     ('report.html', 300.0)
 """
 
+from lis.api.ablation import AblationResult
 from lis.api.counterfactual import CounterfactualResult
+from lis.api.dissection import DissectionResult
 from lis.api.results import FittedLink, LookResult, Pairs, StageResult
 from lis.api.run_pages import Report
 from lis.api.runs import Run, StageFiles, Sweep, load, load_sweep

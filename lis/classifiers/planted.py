@@ -174,8 +174,7 @@ class PlantedUnits(nn.Module):
     def with_noise(self, r: Tensor, read: Tensor) -> Tensor:
         """r `[n, units]` with the noise of what was read, `[n, …]`, in its units."""
         noise = self.planting.noise.to(r.device)
-        draws = _Draws.apply(read.detach(), len(noise))
-        assert isinstance(draws, Tensor)
+        draws = noise_draws(read.detach(), len(noise))
         return r.index_copy(1, noise, F.softplus(draws.double()).to(r))
 
     def head(self, r: Tensor) -> Tensor:
@@ -266,6 +265,13 @@ def keyed_noise(read: Tensor, count: int) -> Tensor:
     rows = read.detach().cpu().contiguous().flatten(1).numpy()
     draws = [np.random.Generator(np.random.Philox(key=_key(row.tobytes()))).standard_normal(count) for row in rows]
     return torch.from_numpy(np.array(draws, np.float32).reshape(len(rows), count))
+
+
+def noise_draws(read: Tensor, count: int) -> Tensor:
+    """`keyed_noise`, under the transforms of `torch.func` too."""
+    draws = _Draws.apply(read, count)
+    assert isinstance(draws, Tensor)
+    return draws
 
 
 class _Draws(torch.autograd.Function):

@@ -115,9 +115,12 @@ class Preprocessing(nn.Module):
         if image.ndim != 4 or image.shape[1] != 3 or image.shape[2] != image.shape[3]:
             raise ValueError(f"expected square images [n, 3, s, s], got {tuple(image.shape)}")
         resized = self._resize_8bit(image) if self.uint8 else self._resize(image)
+        return self.cropped(resized) * self.scale + self.shift
+
+    def cropped(self, resized: Tensor) -> Tensor:
+        """The centre `[..., size, size]` of what is `[..., resize, resize]`."""
         margin = round((self.resize - self.size) / 2)  # to even, as torchvision does
-        resized = resized[..., margin : margin + self.size, margin : margin + self.size]
-        return resized * self.scale + self.shift
+        return resized[..., margin : margin + self.size, margin : margin + self.size]
 
     def _resize(self, image: Tensor) -> Tensor:
         if image.shape[-1] == self.resize:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lis.config.models import (
     ClassifierConfig,
+    DetectorsConfig,
     FewShotConfig,
     FlowConfig,
     GanConfig,
@@ -49,6 +50,7 @@ _SCHEMAS: dict[str, type] = {
     "classifier/base_partnet": PartNetConfig,
     "classifier/base_network": NetworkConfig,
     "classifier/base_planted": PlantedConfig,
+    "classifier/base_detectors": DetectorsConfig,
     "classes/base_classes": ClassesConfig,
     "link/base_lr": LeastSquaresConfig,
     "link/base_ridge": RidgeConfig,

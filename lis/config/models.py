@@ -116,6 +116,21 @@ class PlantedConfig(ClassifierConfig):
 
 
 @dataclass
+class DetectorsConfig(ClassifierConfig):
+    """Channels whose meaning is known: detectors of part world's parts, channels that carry a class, and noise."""
+
+    _target_: str = "lis.classifiers.detectors.detectors"
+    per_part: int = number(8, low=1)
+    """Channels of each part."""
+    unplanted: int = number(64, low=0)
+    """Channels that answer to nothing."""
+    noise: float = number(0.25, low=0)
+    """Standard deviation of the noise of planted channels, in their largest value without."""
+    seed: int = number(0, low=0)
+    """Of the order of channels, their gains and noise, and of the head."""
+
+
+@dataclass
 class LinkConfig:
     """Any link."""
 

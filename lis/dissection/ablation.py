@@ -68,14 +68,17 @@ def ablation_values(activations: Tensor, value: AblationValue, quantile: float =
     raise ValueError(f"ablation value {value!r}: expected 'zero', 'mean' or 'quantile'")
 
 
-@torch.no_grad()
 def ablated_accuracy(tail: Tail, activations: Tensor, y: Tensor, units: Tensor, values: Tensor) -> Tensor:
     """Balanced accuracies `[C]` with `units [k]` ablated, none where k is 0."""
-    logits = [
-        tail(edited(activations[rows], units, values[units].to(activations)), rows).cpu()
-        for rows in torch.arange(len(activations)).split(BATCH)
-    ]
-    return balanced_class_accuracy(torch.cat(logits), y.cpu())
+    return balanced_class_accuracy(ablated_logits(tail, activations, units, values), y.cpu())
+
+
+@torch.no_grad()
+def ablated_logits(tail: Tail, activations: Tensor, units: Tensor, values: Tensor) -> Tensor:
+    """Logits `[n, C]` with `units [k]` ablated, none where k is 0; `values [U]`, the constant of each."""
+    parts = torch.arange(len(activations)).split(BATCH)
+    each = [tail(edited(activations[rows], units, values[units].to(activations)), rows).cpu() for rows in parts]
+    return torch.cat(each)
 
 
 def unit_class_importance(tail: Tail, activations: Tensor, y: Tensor, values: Tensor) -> Tensor:
@@ -169,60 +172,6 @@ def activation_class_correlation(tail: Tail, activations: Tensor, batch: int = B
 
 
 @dataclass(frozen=True)
-class Interpretability:
-    """How the importance of units goes with how well they match a concept."""
-
-    classes: dict[int, Tensor]
-    """By k: for how many classes each unit is among the k most important, `[U]` int64."""
-    by_classes: dict[int, tuple[Tensor, Tensor, Tensor, Tensor]]
-    """By k: these numbers `[m]`, how many units have them, mean IoU, and its standard error (NaN for one unit)."""
-    bucket_importance: Tensor
-    """Mean importance of each bucket, the most important first, `[buckets]`."""
-    bucket_iou: Tensor
-    """Mean best IoU of each bucket, `[buckets]`; dead units (NaN) are left out."""
-
-
-def importance_vs_interpretability(
-    importance: Tensor, iou: Tensor, order: Tensor | None = None, buckets: int = 16, top: Sequence[int] = (2, 3, 4, 5)
-) -> Interpretability:
-    """Mean best IoU by the number of classes that a unit serves (Fig. S4c-f), and in buckets of importance (Fig. S4g).
-
-    Args:
-        importance: `[U, C]`.
-        iou: best IoU of each unit `[U]`; NaN: a dead unit, which no mean counts.
-        order: units of each class, the most important first, `[C, U]`; None: `importance_order`.
-        buckets: of equally many units, sorted by their mean importance over classes.
-        top: numbers k of leading units.
-
-    Raises:
-        ValueError: the buckets cannot be of equal size.
-    """
-    units, classes = importance.shape
-    if not buckets or units % buckets:
-        raise ValueError(f"{buckets} buckets of {units} units: expected a divisor of {units}, for equal buckets")
-    ranked = importance_order(importance) if order is None else order
-    served = {k: torch.bincount(ranked[:classes, :k].flatten(), minlength=units) for k in top}
-    sorted_units = importance.mean(1).argsort(descending=True, stable=True).view(buckets, -1)
-    return Interpretability(
-        served,
-        {k: _mean_by(counts, iou.double()) for k, counts in served.items()},
-        importance.mean(1)[sorted_units].mean(1),
-        iou.double()[sorted_units].nanmean(1),
-    )
-
-
-def _mean_by(counts: Tensor, iou: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Values of `counts [U]`, and number, mean and standard error of the finite `iou [U]` at each."""
-    alive = ~iou.isnan()
-    values = counts[alive].unique()
-    groups = [iou[alive & (counts == value)] for value in values]
-    sizes = torch.tensor([len(group) for group in groups])
-    means = torch.stack([group.mean() for group in groups]) if groups else torch.empty(0)
-    errors = [group.std() / len(group) ** 0.5 if len(group) > 1 else torch.tensor(torch.nan) for group in groups]
-    return values, sizes, means, torch.stack(errors).double() if errors else torch.empty(0)
-
-
-@dataclass(frozen=True)
 class SharedUnits:
     """Three classes, each two of which share a leading unit that the third does not use (Fig. S5)."""
 
@@ -237,6 +186,9 @@ def shared_unit_classes(importance: Tensor, k: int = LEADING) -> list[SharedUnit
     Args:
         importance: `[U, C]`; only units with a positive importance count.
         k: leading units of each class.
+
+    Returns:
+        by descending importance of the shared unit that matters least.
     """
     leading = torch.zeros_like(importance, dtype=torch.bool)
     leading.scatter_(0, importance_order(importance)[:, :k].T, True)
@@ -247,7 +199,13 @@ def shared_unit_classes(importance: Tensor, k: int = LEADING) -> list[SharedUnit
         if pairs[a, b] and pairs[a, c] and pairs[b, c] and not leading[:, [a, b, c]].all(1).any():
             units = [_best_shared(importance, leading, *pair) for pair in ((a, b), (a, c), (b, c))]
             result.append(SharedUnits((a, b, c), (units[0], units[1], units[2])))
-    return result
+    return sorted(result, key=lambda each: -_least(importance, each))
+
+
+def _least(importance: Tensor, each: SharedUnits) -> float:
+    """The smallest importance of a shared unit to one of its two classes."""
+    pairs = zip(each.units, combinations(each.classes, 2), strict=True)
+    return min(float(importance[unit, list(pair)].min()) for unit, pair in pairs)
 
 
 def _best_shared(importance: Tensor, leading: Tensor, a: int, b: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +17,7 @@ MIN_IMAGES = 5
 """Images on which the masks of a unit and of a concept must overlap before one labels the other."""
 CURVE_LEVELS = (*(k / 20 for k in range(1, 18)), *(1 - 10 ** (-k / 8) for k in range(7, 33)))
 """Quantiles of a unit that bound the bins of its precision–recall and ROC curves, denser at the upper end."""
-_AT_ONCE = 2**23
+_AT_ONCE = 2**21
 """Enlarged activations in memory at once."""
 
 
@@ -124,9 +124,18 @@ class AgreementCounts:
             raise ValueError("counts of other thresholds, edges or borders cannot be added: count with the same ones")
         if len(self.area_concept) != len(other.area_concept):
             raise ValueError(f"counts of {len(other.area_concept)} concepts: expected {len(self.area_concept)}")
-        for name, value in vars(other).items():
-            if name not in ("thresholds", "edges", "border"):
-                setattr(self, name, getattr(self, name) + value)
+        self.add_tensors(other.tensors())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a shard keeps: all sums, by name."""
+        sums = {name: value for name, value in vars(self).items() if name not in ("thresholds", "edges", "border")}
+        return {name: torch.as_tensor(value) for name, value in sums.items()}
+
+    def add_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Add what `tensors` of other counts with the same thresholds and edges has given."""
+        for name, value in tensors.items():
+            current = getattr(self, name)
+            setattr(self, name, current + (int(value) if isinstance(current, int) else value.to(current.device)))
 
     @property
     def iou(self) -> Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, wraps
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,11 @@ from torch import Tensor
 from lis.dissection.agreement import AgreementCounts, UnitLabels
 from lis.dissection.concepts import ConceptSet
 from lis.dissection.permutation import PermutationTest
-from lis.statistics import SIGNIFICANT
+from lis.statistics import SIGNIFICANT, q_values
 from lis.units.tuned import long_table
+
+RANGE = (0.025, 0.975)
+"""Quantiles of the permutations that are told."""
 
 
 @dataclass(frozen=True)
@@ -24,60 +28,100 @@ class Scores:
     layer: str
     concepts: ConceptSet
     counts: AgreementCounts
-    null: PermutationTest
+    control: PermutationTest
     labels: UnitLabels
 
     @cached_property
     def columns(self) -> dict[str, Tensor]:
         """What is known of each unit and concept, `[units, concepts]`; NaN of dead units and absent concepts."""
-        counts, null = self.counts, self.null
-        columns = {"iou": counts.iou, "control": null.mean, "p": null.p, "q": null.q}
+        counts, control = self.counts, self.control
+        columns = {"iou": counts.iou, "control": control.mean, "p": control.p, "q": control.q}
         columns |= {"auprc": counts.auprc, "pearson": counts.pearson, "auc": counts.auc}
         live = (~counts.iou.isnan()).cpu()
         columns = {name: values.cpu().where(live, torch.nan) for name, values in columns.items()}
         return columns | {"images_met": counts.images_met.cpu()}
 
 
+def _of_layers(table: Callable[[Scores], pd.DataFrame]) -> Callable[[Iterable[Scores]], pd.DataFrame]:
+    """The tables of several layers, one behind the other, with the layer as the first column."""
+
+    @wraps(table)
+    def of_layers(scores: Iterable[Scores]) -> pd.DataFrame:
+        return pd.concat([table(each).assign(layer=each.layer) for each in scores], ignore_index=True).pipe(_first)
+
+    def _first(joined: pd.DataFrame) -> pd.DataFrame:
+        return pd.DataFrame(joined, columns=["layer", *(name for name in joined if name != "layer")])
+
+    return of_layers
+
+
+@_of_layers
 def agreement_table(scores: Scores) -> pd.DataFrame:
     """Table "agreement": a row per unit and concept."""
     names, kinds = scores.concepts.names, np.array(scores.concepts.kinds)
     table = long_table({"unit": range(len(scores.labels.best_iou)), "concept": names}, scores.columns)
     table.insert(2, "kind", np.tile(kinds, len(scores.labels.best_iou)))
-    table.insert(0, "layer", scores.layer)
     return table
 
 
-def units_table(scores: Scores) -> pd.DataFrame:
-    """Table "units": each unit with the concept that labels it, if any."""
+def _units(scores: Scores) -> pd.DataFrame:
     best = scores.labels.best_concept.cpu()
     known = best >= 0
     rows, column = torch.arange(len(best)), best.clamp(min=0)
     picked = {name: values[rows, column] for name, values in scores.columns.items()}
     picked = {name: v.where(known, 0 if name == "images_met" else torch.nan) for name, v in picked.items()}
-    q = picked["q"].numpy()
+    picked["p"] = scores.control.p_label[rows, column].where(known, torch.nan)
+    picked["q"] = q_values(picked["p"])[0]
     names, kinds = (
         np.array(["", *values])[best.numpy() + 1] for values in (scores.concepts.names, scores.concepts.kinds)
     )
     columns = {
-        "layer": scores.layer,
         "unit": rows.numpy(),
         "concept": names,
         "kind": kinds,
         **{name: picked[name].numpy() for name in ("iou", "control", "p", "q")},
         "threshold": scores.counts.thresholds.cpu().numpy(),
         "detector": scores.labels.detector.cpu().numpy(),
-        "above_chance": q <= SIGNIFICANT,
+        "above_chance": picked["q"].numpy() <= SIGNIFICANT,
         **{name: picked[name].numpy() for name in ("auprc", "pearson", "images_met")},
         "dead": (scores.counts.area_unit == 0).cpu().numpy(),
     }
     return pd.DataFrame(columns)
 
 
+@_of_layers
+def units_table(scores: Scores) -> pd.DataFrame:
+    """Table "units": each unit with the concept that labels it, if any."""
+    return _units(scores)
+
+
+@_of_layers
+def histogram_table(scores: Scores) -> pd.DataFrame:
+    """Table "histogram": the numbers of units that each concept labels, but for the background."""
+    units, control = _units(scores), scores.control.detectors.double().cpu()
+    low, high = torch.quantile(control, torch.tensor(RANGE, dtype=torch.float64), dim=0)
+    rows = []
+    for k, (name, kind) in enumerate(zip(scores.concepts.names, scores.concepts.kinds, strict=True)):
+        subset = units[units["concept"] == name]
+        numbers = float(control[:, k].mean()), float(low[k]), float(high[k])
+        rows.append({"concept": name, "kind": kind} | _numbers(pd.DataFrame(subset), numbers))
+    table = pd.DataFrame(rows)
+    return pd.DataFrame(table[table["kind"] != "background"])
+
+
+@_of_layers
 def layers_table(scores: Scores) -> pd.DataFrame:
     """Table "layers": the numbers of units of the layer."""
-    units = units_table(scores)
-    concepts = {*units["concept"][units["detector"]]}
+    units, control = _units(scores), scores.control.detectors.double().sum(1)
+    low, high = torch.quantile(control, torch.tensor(RANGE, dtype=torch.float64)).tolist()
     counts = {"units": len(units), "dead": np.count_nonzero(units["dead"])}
-    counts |= {"detectors": np.count_nonzero(units["detector"]), "concepts": len(concepts)}
-    counts |= {"above_chance": np.count_nonzero(units["above_chance"])}
-    return pd.DataFrame([{"layer": scores.layer} | counts])
+    concepts = {"concepts": len({*units["concept"][units["detector"]]})}
+    return pd.DataFrame([counts | concepts | _numbers(units, (float(control.mean()), low, high))])
+
+
+def _numbers(units: pd.DataFrame, control: tuple[float, float, float]) -> dict[str, float]:
+    """Units that meet each criterion, and detectors at chance: mean, low and high."""
+    detector, above = (np.asarray(units[name], dtype=bool) for name in ("detector", "above_chance"))
+    told = dict(zip(("control", "low", "high"), control, strict=True))
+    counts = {"above_chance": int(above.sum()), "both": int((detector & above).sum())}
+    return {"detectors": int(detector.sum()), **told, **counts}

@@ -8,14 +8,25 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from lis.config import RunConfig
 from lis.config.fields import choice, number
 from lis.context import Context
-from lis.dissection.ablation import Tail, ablation_values, removal_counts, shared_unit_classes, unit_class_importance
+from lis.dissection.ablation import (
+    SharedUnits,
+    Tail,
+    ablation_values,
+    removal_counts,
+    shared_unit_classes,
+    unit_class_importance,
+)
 from lis.dissection.activations import record_activations
+from lis.dissection.room import map_bytes, require_room
 from lis.dissection.tables import curves_table, importance_table, shared_table, sign_facts
 from lis.dissection.tails import PENULTIMATE, LayerTail, find_layer, layer_tail
+from lis.dissection.top_images import top_activating, top_mask
+from lis.images import to_uint8
 from lis.linking.pairs import test_pairs, train_pairs
 from lis.peaks import picture_arrays
 from lis.stage import MODELS, stage
@@ -25,6 +36,12 @@ from lis.types import require_sight
 
 RANGE = (0.025, 0.975)
 """Quantiles of the random orders that are told."""
+_COPIES = 2
+"""Maps of a split in memory: from batches, and put together."""
+PICTURED = 3
+"""Triples of classes whose shared units are pictured."""
+TOP, SIZE, ACTIVE = 5, 64, 0.99
+"""Images of a shared unit, their largest side in pixels, and the quantile above which it counts as active."""
 
 
 @dataclass
@@ -51,9 +68,13 @@ def problems(config: RunConfig) -> Iterable[str]:
 
 def _check(ctx: Context) -> None:
     require_sight(ctx.classifier, "units of a layer are ablated while the classifier sees an image")
+    require_room(ctx, "importance", _images(ctx), _COPIES)
+
+
+def _images(ctx: Context) -> int:
+    """Samples of a split, at most."""
     config: ImportanceConfig = vars(ctx.config)["importance"]
-    if config.layer != PENULTIMATE:
-        find_layer(ctx.classifier, config.layer)
+    return min(config.samples, max(ctx.config.pairs.train, ctx.config.pairs.test)) * len(ctx.class_names)
 
 
 @dataclass(frozen=True)
@@ -66,11 +87,13 @@ class LayerData:
     """`[n]` int64 into the run's class names."""
     tail: Tail
     method: str
+    w: Tensor
+    """Style codes of the samples, `[n, w_dim]`."""
 
 
 @stage(
     "importance",
-    version=1,
+    version=2,
     inputs=(train_pairs, test_pairs),
     config=ImportanceConfig,
     seed=True,
@@ -78,7 +101,7 @@ class LayerData:
     also=lambda ctx: {"classes": list(ctx.class_names)},
     problems=problems,
     check=_check,
-    arrays=picture_arrays,
+    arrays=lambda ctx: picture_arrays(ctx) + map_bytes(ctx, "importance", _images(ctx), _COPIES),
 )
 def importance(ctx: Context, config: ImportanceConfig, train: Artifact, test: Artifact, draft: Draft) -> None:
     """Class importance of units of a layer (ranks: train pairs), and accuracy when many are removed (test pairs).
@@ -88,31 +111,63 @@ def importance(ctx: Context, config: ImportanceConfig, train: Artifact, test: Ar
     correlation (Pearson's r of the spatial maximum with the softmax of the class, test pairs), rank (1: the most
     important of the class). Table "curves": layer, class, order (least, most, random), n, balanced_accuracy, low, high
     (95 % of the random orders, else NaN). Table "shared": class_a, class_b, class_c, unit_ab, unit_ac, unit_bc, of
-    triples whose pairs share one of their 4 most important units while no unit serves all three. Json "facts": layer,
-    units, samples, value, tail, draws, top_positive (share of positive correlations among the top 4), positive (among
-    all others).
+    triples whose pairs share one of their 4 most important units while no unit serves all three; those of the largest
+    importance first. Tensors "shared_units", of the units of the first 3 triples: unit `[m]`, image
+    `[m, 5, 3, s, s]` uint8 (test pairs, by descending spatial maximum), mask `[m, 5, s, s]` bool (above the unit's own
+    0.99 quantile; all of the image where the layer has no map). Json "facts": layer, units, samples, per_class (train
+    samples of the smallest class),
+    value, tail, draws, top_positive (share of positive correlations among the top 4), positive (among all others), and
+    of both the 95 % Wilson interval (…_low, …_high) and the number (…_of).
 
     With `pairs.accept=correct` the whole network is right on every pair: its balanced accuracy is 1 by construction.
 
     Raises:
         ValueError: an unknown layer, or one that gives no map.
     """
-    of_train, of_test = (_layer_data(ctx, config, pairs.tensors("pairs")) for pairs in (train, test))
-    values = ablation_values(of_train.activations, config.value, config.quantile)  # pyright: ignore[reportArgumentType]
-    each = [unit_class_importance(d.tail, d.activations, d.class_index, values) for d in (of_train, of_test)]
+    values, of_units, per_class = _ranked(layer_data(ctx, config, train.tensors("pairs")), config)
+    data = layer_data(ctx, config, test.tensors("pairs"))
+    test_importance = unit_class_importance(data.tail, data.activations, data.class_index, values)
     layer, names = config.layer or str(ctx.classifier.cam_layer), list(ctx.class_names)
-    table = importance_table(layer, names, each[0], each[1], of_test)
+    table = importance_table(layer, names, of_units, test_importance, data)
     counts = removal_counts(len(values))
     rng = Stream("importance", ctx.config.seed).rng()
     draft.table("importance", table)
-    draft.table("curves", curves_table(layer, names, each[0], of_test, values, counts, config.draws, rng, RANGE))
-    draft.table("shared", shared_table(names, shared_unit_classes(each[0])))
-    facts: dict[str, Any] = {"layer": layer, "units": len(values), "value": config.value, "tail": of_test.method}
-    facts |= {"samples": len(of_test.class_index), "draws": config.draws} | sign_facts(table)
+    draft.table("curves", curves_table(layer, names, of_units, data, values, counts, config.draws, rng, RANGE))
+    shared = shared_unit_classes(of_units)
+    draft.table("shared", shared_table(names, shared))
+    draft.tensors("shared_units", _pictures(ctx, data, shared[:PICTURED]))
+    facts: dict[str, Any] = {"layer": layer, "units": len(values), "value": config.value, "tail": data.method}
+    facts |= {"samples": len(data.class_index), "per_class": per_class, "draws": config.draws} | sign_facts(table)
     draft.json("facts", facts)
 
 
-def _layer_data(ctx: Context, config: ImportanceConfig, pairs: dict[str, Tensor]) -> LayerData:
+def _ranked(data: LayerData, config: ImportanceConfig) -> tuple[Tensor, Tensor, int]:
+    """Constants of ablated units `[U]`, importances `[U, C]`, and the samples of the smallest class.
+
+    A function of its own, so that the maps of one split are gone before those of the next are made.
+    """
+    values = ablation_values(data.activations, config.value, config.quantile)  # pyright: ignore[reportArgumentType]
+    of_units = unit_class_importance(data.tail, data.activations, data.class_index, values)
+    return values, of_units, int(data.class_index.bincount().min())
+
+
+@torch.no_grad()
+def _pictures(ctx: Context, data: LayerData, triples: list[SharedUnits]) -> dict[str, Tensor]:
+    """Tensors "shared_units" of the stage."""
+    units = torch.tensor(sorted({unit for each in triples for unit in each.units}), dtype=torch.int64)
+    size, maps = min(SIZE, ctx.generator.resolution), data.activations[:, units]
+    maps = maps if maps.ndim == 4 else maps[..., None, None]
+    _, index = top_activating(maps.amax((2, 3)), min(TOP, len(maps)))
+    w = data.w[index.flatten()]
+    each = ctx.batches().map(lambda some: F.adaptive_avg_pool2d(ctx.generator.synthesize(some.to(ctx.device)), size), w)
+    image = torch.cat([torch.empty(0, 3, size, size, dtype=torch.uint8), *(to_uint8(part).cpu() for part in each)])
+    threshold = ablation_values(maps, "quantile", ACTIVE)
+    mask = top_mask(maps[index, torch.arange(len(units))[:, None]], threshold, size)
+    mask = mask if data.activations.ndim == 4 else torch.ones_like(mask)
+    return {"unit": units, "image": image.unflatten(0, index.shape), "mask": mask}
+
+
+def layer_data(ctx: Context, config: ImportanceConfig, pairs: dict[str, Tensor]) -> LayerData:
     """The first samples of each class of a split, through the layer."""
     classes = pairs["class_index"]
     rows = torch.cat([(classes == c).nonzero()[: config.samples, 0] for c in range(len(ctx.class_names))])
@@ -128,7 +183,7 @@ def _layer_data(ctx: Context, config: ImportanceConfig, pairs: dict[str, Tensor]
         images = ctx.generator.synthesize(w[index].to(ctx.device)) if behind.method == "whole pass" else x
         return behind.logits(x.to(ctx.device), images)[:, columns].cpu()
 
-    return LayerData(activations, classes[rows], tail, behind.method)
+    return LayerData(activations, classes[rows], tail, behind.method, w)
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lis.dissection.activations import Border, upsample_activations
-from lis.dissection.agreement import AgreementCounts
+from lis.dissection.agreement import MIN_IOU, AgreementCounts, label_units
 from lis.statistics import EXCEEDED, q_values
 
 PERMUTATIONS = 1000
@@ -40,6 +41,13 @@ class PermutationTest:
     share permutations, so that these are fewer independent draws than their number."""
     q: Tensor
     """Benjamini–Hochberg over units × concepts."""
+    p_label: Tensor
+    """Of a concept as the label of a unit, the best of many: (1 + permutations in which the standardised IoU of any
+    concept that may label the unit is as high) / (1 + permutations), the single-step maxT of Westfall & Young (1993).
+    Unlike the pooled `p` it is exact for concepts in few images, whose control is skewed."""
+    detectors: Tensor
+    """Detectors at chance: units whose highest IoU is with a concept and above the least one, in each permutation,
+    `[permutations, concepts]` int64."""
 
 
 def permutation_test(
@@ -50,6 +58,8 @@ def permutation_test(
     permutations: int = PERMUTATIONS,
     seed: int = 0,
     border: Border = "fade",
+    min_iou: float = MIN_IOU,
+    ignore: Sequence[int] = (),
 ) -> PermutationTest:
     """Compare the IoU of units and concepts with that of pairs of different images of the same class.
 
@@ -68,6 +78,8 @@ def permutation_test(
         permutations: how many.
         seed: of the permutations.
         border: of `upsample_activations`.
+        min_iou: a detector is above it.
+        ignore: indices of concepts that label no unit.
 
     Raises:
         ValueError: the classes have fewer derangements than permutations.
@@ -85,7 +97,7 @@ def permutation_test(
         for units in torch.arange(len(thresholds)).split(_units_at_once(len(group), concepts)):
             active = _active(maps[group][:, units], thresholds[units], concepts, border)
             null[:, units] += _permuted(_pair_overlap(active, concepts[group]), rows)
-    return _test(counts, null)
+    return _test(counts, null, _detectors(counts, null, min_iou, ignore), ignore)
 
 
 def _derangements(sizes: list[int], draws: int, rng: np.random.Generator) -> list[Tensor]:
@@ -128,10 +140,18 @@ def _active(maps: Tensor, thresholds: Tensor, concepts: Tensor, border: Border) 
 
 
 def _pair_overlap(active: Tensor, concepts: Tensor) -> Tensor:
-    """P[i, j, u, c]: pixels of unit u in image i that concept c has in image j, `[n, n, units, concepts]` float32."""
-    products = active.flatten(2).flatten(0, 1).float() @ concepts.flatten(2).flatten(0, 1).float().T
-    n, units = active.shape[:2]
-    return products.reshape(n, units, n, -1).movedim(2, 1)
+    """P[i, j, u, c]: pixels of unit u in image i that concept c has in image j, `[n, n, units, concepts]` float32.
+
+    Of concepts that hold for whole images, as factors do, these are all pixels of the unit, or none.
+    """
+    units, masks = active.flatten(2).float(), concepts.flatten(2)
+    of_images = (masks == masks[..., :1]).all(2).all(0)
+    n, count = units.shape[:2]
+    result = torch.empty(n, n, count, masks.shape[1])
+    products = units.flatten(0, 1) @ masks[:, ~of_images].flatten(0, 1).float().T
+    result[..., ~of_images] = products.reshape(n, count, n, -1).movedim(2, 1)
+    result[..., of_images] = units.sum(2)[:, None, :, None] * masks[None, :, None, of_images, 0]
+    return result
 
 
 def _permuted(overlap: Tensor, rows: Tensor) -> Tensor:
@@ -140,7 +160,15 @@ def _permuted(overlap: Tensor, rows: Tensor) -> Tensor:
     return sums.reshape(len(rows), *overlap.shape[2:]).round().int()
 
 
-def _test(counts: AgreementCounts, null: Tensor) -> PermutationTest:
+def _detectors(counts: AgreementCounts, null: Tensor, min_iou: float, ignore: Sequence[int]) -> Tensor:
+    """Detectors of each concept in each permutation of `null [permutations, units, concepts]`."""
+    areas = counts.area_unit[:, None] + counts.area_concept
+    rows = [label_units(each / (areas - each), min_iou, ignore=ignore) for each in map(torch.Tensor.double, null)]
+    units = [labels.best_concept[labels.detector] for labels in rows]
+    return torch.stack([torch.bincount(each, minlength=areas.shape[1]) for each in units])
+
+
+def _test(counts: AgreementCounts, null: Tensor, detectors: Tensor, ignore: Sequence[int]) -> PermutationTest:
     """Results, of the intersections at chance `null [permutations, units, concepts]`.
 
     The areas are the same in all permutations, so that IoU and intersection order them alike.
@@ -156,7 +184,24 @@ def _test(counts: AgreementCounts, null: Tensor) -> PermutationTest:
     p_counted = ((1 + exceeding.double()) / (1 + len(null))).where(live, math.nan)
     p = p_counted.where((exceeding >= EXCEEDED) | p_pooled.isnan(), p_pooled)
     mean, sd = (x.where(live, math.nan) for x in (mean, sd))
-    return PermutationTest(counts.iou, mean, sd, p_counted, p, q_values(p)[0])
+    p_label = _label_p(counts, null, mean, sd, ignore)
+    return PermutationTest(counts.iou, mean, sd, p_counted, p, q_values(p)[0], p_label, detectors)
+
+
+def _label_p(counts: AgreementCounts, null: Tensor, mean: Tensor, sd: Tensor, ignore: Sequence[int]) -> Tensor:
+    """`PermutationTest.p_label`; NaN where the control does not vary, and of the concepts that label none."""
+    areas = counts.area_unit[:, None] + counts.area_concept
+    candidates = [c for c in range(areas.shape[1]) if c not in ignore]
+    highest = torch.full(null.shape[:2], -math.inf, dtype=torch.float64)
+    for c in candidates:
+        z = (null[..., c].double() / (areas[:, c] - null[..., c]) - mean[:, c]) / sd[:, c]
+        highest = torch.fmax(highest, z.where(sd[:, c] > 0, -math.inf))
+    observed = ((counts.iou - mean) / sd).where(sd > 0, math.nan)
+    result = torch.full(areas.shape, math.nan, dtype=torch.float64)
+    for c in candidates:
+        p = (1 + (highest >= observed[:, c]).sum(0).double()) / (1 + len(null))
+        result[:, c] = p.where(~observed[:, c].isnan(), math.nan)
+    return result
 
 
 def _pooled_p(observed: Tensor, control: Tensor, live: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -117,9 +117,19 @@ class QuantileSketch:
         """
         if other.counts.shape != self.counts.shape:
             raise ValueError(f"a sketch of {len(other.counts)} units: expected one of {len(self.counts)}")
-        self.counts += other.counts
-        self.minimum = torch.minimum(self.minimum, other.minimum)
-        self.maximum = torch.maximum(self.maximum, other.maximum)
+        self.add_tensors(other.tensors())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a shard keeps: the bins that are not empty, as `bin` (of units × bins) and `count`, and the extremes."""
+        counts = self.counts.flatten()
+        index = counts.nonzero()[:, 0]
+        return {"bin": index, "count": counts[index], "minimum": self.minimum, "maximum": self.maximum}
+
+    def add_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Add what `tensors` of another sketch of the same units has given."""
+        self.counts.view(-1).index_add_(0, tensors["bin"], tensors["count"])
+        self.minimum = torch.minimum(self.minimum, tensors["minimum"])
+        self.maximum = torch.maximum(self.maximum, tensors["maximum"])
 
     def quantile(self, q: float | Sequence[float] | Tensor) -> Tensor:
         """Quantiles as of `unit_quantiles`, interpolated by rank within a bin.

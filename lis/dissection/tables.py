@@ -18,6 +18,7 @@ from lis.dissection.ablation import (
     random_removal_curves,
     unit_removal_curve,
 )
+from lis.statistics import wilson
 from lis.units.tuned import long_table
 
 if TYPE_CHECKING:
@@ -71,8 +72,15 @@ def shared_table(names: Sequence[str], triples: Sequence[SharedUnits]) -> pd.Dat
 
 
 def sign_facts(table: pd.DataFrame) -> dict[str, float | None]:
-    """Shares of positive correlations of leading and of other units; None where no correlation is known."""
+    """Shares of positive correlations of leading and of other units, their 95 % Wilson intervals, and of how many.
+
+    Shares are None where no correlation is known.
+    """
     known = table[table["correlation"].notna()]
     leading = (known["rank"] <= LEADING) & (known["importance"] > 0)
-    shares = {"top_positive": known[leading]["correlation"] > 0, "positive": known[~leading]["correlation"] > 0}
-    return {name: float(np.mean(np.asarray(values))) if len(values) else None for name, values in shares.items()}
+    facts: dict[str, float | None] = {}
+    for name, subset in (("top_positive", known[leading]), ("positive", known[~leading])):
+        positive, n = int(np.sum(subset["correlation"] > 0)), len(subset)
+        low, high = wilson(positive, n) if n else (None, None)
+        facts |= {name: positive / n if n else None, f"{name}_low": low, f"{name}_high": high, f"{name}_of": n}
+    return facts

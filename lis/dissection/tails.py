@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import cast
 
 import torch
@@ -31,12 +32,13 @@ class LayerTail:
     """"head", "modules behind the layer", or "whole pass"."""
 
 
-def find_layer(classifier: Classifier, layer: str | None) -> nn.Module:
+def find_layer(classifier: Classifier, layer: str | None, key: str = "importance.layer") -> nn.Module:
     """The module of a layer, whose output can be edited.
 
     Args:
         classifier: a module.
         layer: as of `layer_module`; None: the `cam_layer`.
+        key: the setting that names the layer, for messages.
 
     Raises:
         ValueError: there is none of that name, or the classifier is no module or has no `cam_layer`.
@@ -45,15 +47,16 @@ def find_layer(classifier: Classifier, layer: str | None) -> nn.Module:
         raise ValueError(f"{type(classifier).__name__} is no torch.nn.Module: expected one, whose layers can be edited")
     name = layer or classifier.cam_layer
     if name is None:
-        raise ValueError(f"{type(classifier).__name__} has no cam_layer: name the layer, importance.layer=<layer>")
-    return layer_module(classifier, name, "importance.layer")
+        raise ValueError(f"{type(classifier).__name__} has no cam_layer: name the layer, {key}=<layer>")
+    return layer_module(classifier, name, key)
 
 
 def layer_tail(classifier: Classifier, module: nn.Module, image: Tensor) -> LayerTail:
     """The tail of a layer: the modules behind it, where they alone give the logits of the whole pass.
 
     It is checked on some images, with their activations as they are and with every second unit at zero. Where no chain
-    of modules agrees, every ablation takes a whole pass in which a hook replaces the layer's output.
+    of modules agrees, every ablation takes a whole pass in which a hook replaces the layer's output: so it is inside a
+    block with a shortcut, which adds what the layer never saw. The log then names the block.
 
     Args:
         classifier: a module.
@@ -62,16 +65,44 @@ def layer_tail(classifier: Classifier, module: nn.Module, image: Tensor) -> Laye
     """
     network = cast(nn.Module, classifier)
     path = next(path for path, each in network.named_modules() if each is module)
+    chain = _chain(classifier, path, image)
+    if chain is not None:
+        return LayerTail(chain, "modules behind the layer")
+    log.warning(
+        "no chain of modules behind %s gives the logits of the whole pass: every ablation takes one%s",
+        path,
+        _advice(classifier, path, image),
+    )
+    return LayerTail(_whole_pass(classifier, module), "whole pass")
+
+
+def _advice(classifier: Classifier, path: str, image: Tensor) -> str:
+    """Names the smallest block around a path whose modules behind are enough; empty where there is none."""
+    names = path.split(".")
+    for depth in range(len(names) - 1, 0, -1):
+        block = ".".join(names[:depth])
+        try:
+            chain = _chain(classifier, block, image)
+        except ValueError:  # no map: it holds the head
+            return ""
+        if chain is not None:
+            return f"; behind {block}, the block around it, the modules are enough"
+    return ""
+
+
+def _chain(classifier: Classifier, path: str, image: Tensor) -> Callable[[Tensor, Tensor], Tensor] | None:
+    """The chain of modules behind a path that agrees with the whole pass; None: there is none, or no map."""
+    network = cast(nn.Module, classifier)
+    module = network.get_submodule(path)
     activations = record_activations(classifier.features, {path: module}, image)[path]
-    edited = activations.clone()
-    edited[:, ::2] = 0
+    half = activations.clone()
+    half[:, ::2] = 0
     whole = _whole_pass(classifier, module)
-    for modules in _chains(network, path):
-        chain = _chained(classifier, modules)
-        if all(_agree(chain, whole, each, image) for each in (activations, edited)):
-            return LayerTail(chain, "modules behind the layer")
-    log.warning("no chain of modules behind %s gives the logits of the whole pass: every ablation takes one", path)
-    return LayerTail(whole, "whole pass")
+    for modules, rectified in product(_chains(network, path), (False, True)):
+        chain = _chained(classifier, modules, rectified)
+        if all(_agree(chain, whole, each, image) for each in (activations, half)):
+            return chain
+    return None
 
 
 def _agree(chain: Callable[..., Tensor], whole: Callable[..., Tensor], activations: Tensor, image: Tensor) -> bool:
@@ -98,8 +129,14 @@ def _chains(classifier: nn.Module, path: str) -> Iterator[list[nn.Module]]:
     yield following
 
 
-def _chained(classifier: Classifier, modules: list[nn.Module]) -> Callable[[Tensor, Tensor], Tensor]:
-    """Runs modules one after another up to the last linear layer, for which the classifier's head stands."""
+def _chained(classifier: Classifier, modules: list[nn.Module], rectified: bool) -> Callable[[Tensor, Tensor], Tensor]:
+    """Runs modules one after another up to the last linear layer, for which the classifier's head stands.
+
+    Args:
+        classifier: whose modules these are.
+        modules: behind the layer, in order.
+        rectified: a map is rectified before it is averaged, as DenseNet's is by a function that no module shows.
+    """
     last = max((k for k, module in enumerate(modules) if isinstance(module, nn.Linear)), default=len(modules))
     body = _flat(modules[:last])
     if body and isinstance(body[-1], nn.Linear) and last == len(modules):
@@ -111,7 +148,7 @@ def _chained(classifier: Classifier, modules: list[nn.Module]) -> Callable[[Tens
         for module in body:
             x = module(x.flatten(1) if isinstance(module, nn.Linear) else x)
         if x.ndim == 4 and x.shape[2:] != (1, 1):
-            x = x.mean((2, 3))
+            x = (x.relu() if rectified else x).mean((2, 3))
         return classifier.head(x.flatten(1))
 
     return logits

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -34,6 +38,39 @@ def top_activating(peaks: Tensor, k: int) -> tuple[Tensor, Tensor]:
         raise ValueError(f"k={k} of {len(peaks)} images: expected 1 to {len(peaks)}")
     values, index = peaks.T.sort(dim=1, descending=True, stable=True)
     return values[:, :k], index[:, :k]
+
+
+@dataclass(frozen=True)
+class TopImages:
+    """The images with the highest peaks of each unit, of any number of images, in memory that does not grow with them.
+
+    Equal peaks stand in the order of the images, as in `top_activating`, where these are added in ascending order.
+    """
+
+    peak: Tensor
+    """`[units, k]`, descending."""
+    row: Tensor
+    """Indices of the images, `[units, k]` int64."""
+    maps: Tensor
+    """Map of the unit in each of its images, `[units, k, h, w]`."""
+
+    @classmethod
+    def of(cls, maps: Tensor, rows: Tensor, k: int) -> Self:
+        """The top k, or all where there are fewer, of `maps [n, units, h, w]` of the images `rows [n]`."""
+        peak, index = top_activating(maps.amax((2, 3)), min(k, len(maps)))
+        return cls(peak, rows[index], maps[index, torch.arange(maps.shape[1])[:, None]])
+
+    @classmethod
+    def of_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
+        """What was stored under the names of the fields."""
+        return cls(**tensors)
+
+    def merged(self, later: TopImages, k: int) -> TopImages:
+        """The top k of both; those of `later` are behind at equal peaks."""
+        joined = {name: torch.cat([value, vars(later)[name]], 1) for name, value in vars(self).items()}
+        order = joined["peak"].sort(dim=1, descending=True, stable=True).indices[:, :k]
+        units = torch.arange(len(order))[:, None]
+        return TopImages(**{name: value[units, order] for name, value in joined.items()})
 
 
 def top_mask(maps: Tensor, thresholds: Tensor, size: int | tuple[int, int], border: Border = "fade") -> Tensor:

@@ -1,7 +1,9 @@
-"""The atlas: every unit of the dissected layer with the images in which it is most active, on a page by itself."""
+"""The atlas: every unit with the images in which it is most active, on pages by themselves beside the report."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +13,93 @@ import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+from lis.dissection.ablation import LEADING
 from lis.dissection.top_images import masked_pictures
+from lis.report.all_units import strongest_by_unit
+from lis.report.claims import callable_units, without_claims
 from lis.report.source import Source
 from lis.report.style import jpeg
-from lis.report.tables import records
-from lis.report.wording import number, probability, words
+from lis.report.tables import records, where
+from lis.report.wording import changed, listing, number, probability, words
 
 PAGE = "atlas.html"
-"""File name, beside the report."""
+"""File name of the dissected units, beside the report."""
+TUNED = "atlas-tuned.html"
+"""That of the tuned units of the penultimate layer."""
 SPRITE = 32
 """Units in one file of images."""
-_FOLDER = "atlas"
-"""Of the sprites, beside the page."""
+_ABOUT = (
+    "{units} by their highest IoU with a concept, each beside the {images} images in which it is most active; outside "
+    "its mask (activation above its {quantile} quantile) they are darkened. Control: mean IoU when masks are permuted "
+    "among images of the same class. q: the best concept against the best one in each permutation, Benjamini–Hochberg "
+    "over the units of a layer. The page shows neither that the classifier uses a concept, nor what a unit ignores."
+)
+_MATTERS = " Matters to: classes to which the unit is one of the {} most important, by ablation."
+_ABOUT_TUNED = (
+    "{units} of the penultimate layer, each moved through its range in W, beside the {images} images in which it is "
+    "most active, which are whole: a unit of this layer has no map. Own: its change when its images are encoded again, "
+    "in its standard deviations (sd), and by random directions, the control; others: root mean square change of the "
+    "other units. Then the change of a part with the smallest q. What excites a unit need not be what it changes."
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A unit on a page."""
+
+    unit: int
+    layer: str
+    title: str
+    numbers: str
+    note: str
+    """Empty: none."""
+    kind: str
+    """Of its concept, which can be searched for."""
+    significant: bool
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """A page of units."""
+
+    file: str
+    title: str
+    about: str
+    criterion: str
+    """What the significant units meet."""
+    entries: Sequence[Entry]
+    images: Callable[[int], np.ndarray]
+    """Of the entry of an index, `[k, s, s, 3]` uint8."""
+
+    def write(self, out: Path, pages: Sequence[Atlas]) -> list[Path]:
+        """Write the page into a folder, and its images, `SPRITE` units a file, into one inside.
+
+        Args:
+            out: the folder.
+            pages: all pages, which are linked.
+
+        Returns:
+            The files.
+        """
+        folder = out / Path(self.file).stem
+        folder.mkdir(parents=True, exist_ok=True)
+        files = []
+        for k in range(0, len(self.entries), SPRITE):
+            rows = [self.images(each) for each in range(k, min(k + SPRITE, len(self.entries)))]
+            files.append(folder / f"{k // SPRITE}.jpg")
+            files[-1].write_bytes(jpeg(Image.fromarray(sprite(rows))))
+        (out / self.file).write_text(self._html(pages), encoding="utf-8")
+        return [out / self.file, *files]
+
+    def _html(self, pages: Sequence[Atlas]) -> str:
+        environment = Environment(
+            loader=PackageLoader("lis.report", "templates"), autoescape=True, undefined=StrictUndefined
+        )
+        values = {name: getattr(self, name) for name in ("title", "about", "criterion")}
+        values |= {"others": [page for page in pages if page is not self], "folder": Path(self.file).stem}
+        values |= {"entries": [asdict(entry) for entry in self.entries], "sprite": SPRITE}
+        values |= {"layers": list(dict.fromkeys(entry.layer for entry in self.entries))}
+        return environment.get_template("atlas.html.j2").render(**values, columns=len(self.images(0)))
 
 
 def ranked(units: pd.DataFrame) -> pd.DataFrame:
@@ -30,65 +107,95 @@ def ranked(units: pd.DataFrame) -> pd.DataFrame:
     return units.sort_values("iou", ascending=False, kind="stable", na_position="last")
 
 
-def marked_images(top: dict[str, np.ndarray], unit: int) -> np.ndarray:
+def marked_images(top: dict[str, np.ndarray], row: int) -> np.ndarray:
     """Images `[5, s, s, 3]` uint8 of a unit, darkened outside its mask, which has a border.
 
     Args:
-        top: image `[n, s, s, 3]` uint8, index `[units, 5]`, mask `[units, 5, s, s]` bool.
-        unit: index of the unit.
+        top: image `[n, s, s, 3]` uint8, index `[rows, 5]`, mask `[rows, 5, s, s]` bool.
+        row: of the table "units".
     """
-    image = np.moveaxis(top["image"][top["index"][unit]], -1, -3)
-    marked = masked_pictures(torch.from_numpy(image), torch.from_numpy(top["mask"][unit]))
+    image = np.moveaxis(top["image"][top["index"][row]], -1, -3)
+    marked = masked_pictures(torch.from_numpy(image), torch.from_numpy(top["mask"][row]))
     return np.moveaxis(marked.numpy(), -3, -1)
 
 
+def sprite(images: Sequence[np.ndarray]) -> np.ndarray:
+    """`[units · s, k · s, 3]` uint8: a row of images `[k, s, s, 3]` per unit."""
+    return np.concatenate([np.concatenate([*row], 1) for row in images])
+
+
 def write_atlas(source: Source, out: Path) -> list[Path]:
-    """Write `atlas.html`, and `atlas/<number>.jpg` with the images of 32 units each, where units were dissected.
+    """Write `atlas.html` where units were dissected, `atlas-tuned.html` where they were tuned too, and their images.
 
     Args:
         source: the run.
         out: folder of the report.
 
     Returns:
-        the files.
+        The files.
     """
     if not source.has("dissect", "units", "top", "facts"):
         return []
-    units, facts = ranked(source.table("dissect", "units")), source.json("dissect", "facts")
-    top = source.arrays("dissect", "top")
-    folder, files = out / _FOLDER, []
-    folder.mkdir(parents=True, exist_ok=True)
-    order = units["unit"].tolist()
-    for k in range(0, len(order), SPRITE):
-        files.append(folder / f"{k // SPRITE}.jpg")
-        files[-1].write_bytes(jpeg(Image.fromarray(sprite(top, order[k : k + SPRITE]))))
-    page = out / PAGE
-    size, columns = top["image"].shape[1], top["index"].shape[1]
-    page.write_text(_page(facts, [_entry(row) for row in records(units)], size, columns), encoding="utf-8")
-    return [page, *files]
+    pages = [dissected(source)]
+    if source.has("unit_statistics", "faithfulness", "ranking"):
+        pages.append(tuned(source))
+    return [file for page in pages for file in page.write(out, pages)]
 
 
-def sprite(top: dict[str, np.ndarray], units: list[int]) -> np.ndarray:
-    """`[units · s, 5 · s, 3]` uint8: a row of images per unit; tensors "top"."""
-    return np.concatenate([np.concatenate([*marked_images(top, unit)], 1) for unit in units])
+def dissected(source: Source) -> Atlas:
+    """The page of the dissected units."""
+    facts, top = source.json("dissect", "facts"), source.arrays("dissect", "top")
+    units, matters = ranked(source.table("dissect", "units")), classes_by_unit(source)
+    entries = [_entry(row, matters.get((row["layer"], row["unit"]), [])) for row in records(units)]
+    numbers = {"units": f"{len(units):,} units", "images": top["index"].shape[1], "quantile": facts["quantile"]}
+    about = _ABOUT.format(**numbers) + _MATTERS.format(LEADING) * bool(matters)
+    title = f"Units of {listing(list(facts['layers']))}"
+    return Atlas(PAGE, title, about, "q ≤ 0.05", entries, lambda k: marked_images(top, int(units.index[k])))
 
 
-def _entry(row: dict[str, Any]) -> dict[str, Any]:
-    """What the page says of a unit."""
-    return {
-        "unit": row["unit"],
-        "concept": words(row["concept"]) or ("dead" if row["dead"] else "no concept"),
-        "kind": row["kind"],
-        "iou": number(row["iou"], 2),
-        "control": number(row["control"], 2),
-        "q": probability(row["q"]),
-        "above": bool(row["above_chance"]),
-    }
+def classes_by_unit(source: Source) -> dict[tuple[str, int], list[str]]:
+    """Layer and unit to the classes to which it is one of the most important; empty where nothing was ablated."""
+    if not source.has("importance", "importance"):
+        return {}
+    table = source.table("importance", "importance")
+    result: dict[tuple[str, int], list[str]] = {}
+    for row in records(pd.DataFrame(table[(table["rank"] <= LEADING) & (table["importance"] > 0)])):
+        result.setdefault((row["layer"], row["unit"]), []).append(words(row["class"]))
+    return result
 
 
-def _page(facts: dict[str, Any], units: list[dict[str, Any]], size: int, columns: int) -> str:
-    environment = Environment(
-        loader=PackageLoader("lis.report", "templates"), autoescape=True, undefined=StrictUndefined
+def _entry(row: dict[str, Any], classes: Sequence[str]) -> Entry:
+    concept = words(row["concept"]) or ("dead" if row["dead"] else "no concept")
+    scores = f"IoU {number(row['iou'], 2)} (control {number(row['control'], 2)}), q {probability(row['q'])}"
+    numbers = scores if row["concept"] else ""
+    note = f"matters to {listing(list(classes))}" if classes else ""
+    return Entry(row["unit"], row["layer"], concept, numbers, note, row["kind"], bool(row["above_chance"]))
+
+
+def tuned(source: Source) -> Atlas:
+    """The page of the tuned units of the penultimate layer, those that are reached first."""
+    called = callable_units(source)
+    table = without_claims(source, source.table("unit_statistics", "faithfulness"))
+    changes = strongest_by_unit(
+        without_claims(source, where(source.table("unit_statistics", "ranking"), interpreted=True))
     )
-    values = {"facts": facts, "units": units, "folder": _FOLDER, "sprite": SPRITE, "size": size, "columns": columns}
-    return environment.get_template("atlas.html.j2").render(**values)
+    rows = records(table.sort_values(["q_reached", "own"], ascending=[True, False], kind="stable"))
+    top = source.arrays("dissect", "top")
+    entries = [_tuned_entry(row, changes.get(row["unit"]), called) for row in rows]
+    about = _ABOUT_TUNED.format(units=f"{len(rows):,} tuned units", images=top["penultimate"].shape[1])
+
+    def images(k: int) -> np.ndarray:
+        return top["image"][top["penultimate"][rows[k]["unit"]]]
+
+    return Atlas(TUNED, "Tuned units", about, "reached, q ≤ 0.05", entries, images)
+
+
+def _tuned_entry(row: dict[str, Any], change: dict[str, Any] | None, called: bool) -> Entry:
+    own = f"own {number(row['own'], 2)} sd (control {number(row['own_control'], 2)}), others {number(row['others'], 2)}"
+    numbers = f"{own}, q {probability(row['q_reached'])}" if called else own
+    note = ""
+    if change is not None and "label" in change:
+        note = f"{words(change['label'])}, {change['measure']} {changed(change['measure'], change['change'])}"
+        note += f", q {probability(change['q'])}" * called
+    title = ("reached" if row["reached"] else "not reached") if called else "tuned"
+    return Entry(row["unit"], "", title, numbers, note, "", called and bool(row["reached"]))

@@ -2,118 +2,200 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from lis.report.atlas import PAGE, marked_images, ranked
+from lis.report.jobs import Job, stage_folder
 from lis.report.layouts import mosaic
 from lis.report.marks import axes_at, bare, names_down, picture, write
 from lis.report.section import Picture, Section, Table, listed, metrics, section
 from lis.report.source import Source
 from lis.report.style import INK, MUTED, SERIES, WIDE, light_grid, plain, sheet
 from lis.report.tables import known, records, split, where
-from lis.report.wording import counted, number, probability, sentences, words
+from lis.report.wording import counted, listing, number, probability, sentences, share, words
+from lis.statistics import SIGNIFICANT
 from lis.store import Artifact
 
 FIRST = 10
 """Rows of the table that stand there at first."""
 _PICTURED = 8
 """Units in the picture."""
+_MOST = 24
+"""Concepts in a histogram."""
+_COLUMNS = 3
+"""Histograms beside each other, at most."""
+_NUMBERS = ("above_chance", "detectors", "control", "both", "concepts")
 _KINDS = ("part", "object", "colour", "quadrant", "factor")
 """Kinds of concepts, in the order of their colours."""
 _HISTOGRAM = (
-    "Units per concept, each counted for the concept of its highest IoU. Filled: q ≤ 0.05, the IoU is above that with "
-    "masks of other images of the same class. Open: IoU > {} only, the published criterion, which chance alone can "
-    "meet where a concept is large or always at one position. It does not show that the classifier uses a concept, "
-    "nor that a unit stands for one alone."
+    "Units per concept, each counted for the concept of its highest IoU. Full: IoU > {0} and q ≤ 0.05, above the best "
+    "concept with masks of other images of the same class. Open: IoU > {0} only, the published criterion. Pale: "
+    "q ≤ 0.05 only. Dots, the control: units with IoU > {0} when masks are permuted within classes (mean; lines: 95 % "
+    "of permutations), to be held against full and open. {1}It does not show that the classifier uses a concept, nor "
+    "that a unit stands for one alone."
 )
+_MORE = "The {} most frequent of {} concepts that any unit has. "
 _TOP = (
-    "The {} units of the highest IoU among those with q ≤ 0.05 (of all, where there are none), and the images of the "
-    "test pairs in which each is most active; outside the mask of the unit (activation above its own {} quantile) they "
-    "are darkened by half. They are selected as the best of all: the atlas has the others. Images that excite a unit "
-    "do not show what it ignores."
+    "The {} units of the highest IoU among those with q ≤ 0.05 (of all, where there are none), and the scored images "
+    "in which each is most active; outside the mask of the unit (activation above its own {} quantile) they are "
+    "darkened by half. They are selected as the best of all: the atlas has the others. Images that excite a unit do "
+    "not show what it ignores."
 )
 _TABLE = (
-    "Control: mean IoU with the masks of other images of the same class. q: Benjamini–Hochberg over all units and "
-    "concepts. Met: images on which unit and concept overlap; fewer than 5 label no unit. Average precision and "
-    "Pearson's r do without the threshold. Numbers of all concepts: tables/dissect/agreement.parquet."
+    "Control: mean IoU with the masks of other images of the same class. q: the best concept of a unit against its "
+    "best one in each permutation, Benjamini–Hochberg over the units of a layer. Met: images on which unit and concept "
+    "overlap; fewer than 5 label no unit. Average precision and Pearson's r do without the threshold. Numbers of all "
+    "concepts: tables/dissect/agreement.parquet."
+)
+_LAYERS = (
+    "Units that meet each criterion. At chance: units with IoU > {} when masks are permuted within classes, mean and "
+    "95 % of permutations. Concepts: distinct ones of the units with such an IoU."
 )
 _MASKS = {
     "exact": "The masks of parts are those that the generator drew.",
     "segmenter": "The masks of parts are those of the few-shot segmenter: its errors are in every IoU.",
-    "none": "The class set names no parts, so that only colours and quadrants are compared.",
+    "folder": "The masks of parts are those of the folder, as are the images.",
+    "none": "The class set names no parts, so that there are no parts, no object and no background among the concepts.",
 }
 
 
-@section(600, "dissect", "units", "layers", "top", "facts")
+@section(600, "dissect", "units", "histogram", "layers", "top", "facts")
 def dissection_of_units(source: Source) -> Section:
     """Units per concept, the best units, and a table of all."""
     units, facts = source.table("dissect", "units"), source.json("dissect", "facts")
-    layer = records(source.table("dissect", "layers"))[0]
-    caption = _HISTOGRAM.format(number(facts["min_iou"], 1))
-    figures = []
-    if len(_histogram(units)):
-        figures.append(Picture("dissect-concepts", concepts_figure(units), caption, data=_histogram(units)))
+    layers, histogram = source.table("dissect", "layers"), source.table("dissect", "histogram")
+    figures = histograms("dissect-concepts", histogram, "layer", facts["min_iou"])
     best = best_units(units)
     if len(best):
         drawn = top_figure(best, source.arrays("dissect", "top"))
         told = _TOP.format(len(best), number(facts["quantile"], 3))
         figures.append(Picture("dissect-units", drawn, told, "photo", alt=f"Images of {counted(len(best), 'unit')}."))
-    finding = (
-        f"{layer['above_chance']} of {counted(layer['units'], 'unit')} of {facts['layer']} agree with a concept above "
-        f"chance; {layer['detectors']} have IoU > {number(facts['min_iou'], 1)}"
-    )
-    made = Section("Dissection of units", _lead(units, layer, facts), figures, [_table(units)], finding=finding)
+    tables = [_layers_table(layers, "layer", facts["min_iou"])] if len(layers) > 1 else []
+    tables.append(_units_table(units))
+    finding = _finding(records(layers), facts)
+    made = Section("Dissection of units", _lead(records(layers), facts), figures, tables, finding=finding)
     return replace(made, page=PAGE)
 
 
-def _lead(units: pd.DataFrame, layer: dict[str, Any], facts: dict[str, Any]) -> str:
-    """What the two criteria have in common, what was compared with what, and what that is no evidence for."""
-    both = len(where(units, detector=True, above_chance=True))
-    dead = f"{counted(layer['dead'], 'unit')} never exceeded the threshold." if layer["dead"] else ""
-    return sentences(
-        f"{both} units meet both criteria; the detectors have {counted(layer['concepts'], 'distinct concept')} of "
-        f"{facts['concepts']}.",
-        f"Thresholds are from {facts['threshold_images']:,} images of the train pairs, scores from "
-        f"{facts['images']:,} of the test pairs; maps of {facts['map'][0]}×{facts['map'][1]} are enlarged.",
-        _MASKS[facts["masks"]],
-        dead,
+def _finding(layers: Sequence[dict[str, Any]], facts: dict[str, Any]) -> str:
+    """Of the layer with the largest share of units that agree with a concept above chance."""
+    best = max(layers, key=lambda layer: layer["above_chance"] / layer["units"])
+    return (
+        f"{best['above_chance']} of {counted(best['units'], 'unit')} of {best['layer']} agree with a concept above "
+        f"chance; {best['detectors']} have IoU > {number(facts['min_iou'], 1)}, as {number(best['control'], 2)} have "
+        "at chance"
     )
 
 
-def _histogram(units: pd.DataFrame) -> pd.DataFrame:
-    """Units per concept that meet each criterion, the most frequent first."""
-    rows = []
-    for concept, subset in split(units, "concept").items():
-        above, only = where(subset, above_chance=True), where(subset, above_chance=False, detector=True)
-        rows.append((concept, records(subset)[0]["kind"], len(above), len(only)))
-    table = pd.DataFrame(rows, columns=pd.Index(["concept", "kind", "above_chance", "iou_only"]))
-    table = pd.DataFrame(table[table["above_chance"] + table["iou_only"] > 0])
-    table["all"] = table["above_chance"] + table["iou_only"]
-    return table.sort_values("all", ascending=False, kind="stable").drop(columns="all")
+def _lead(layers: Sequence[dict[str, Any]], facts: dict[str, Any]) -> str:
+    """What the two criteria have in common, what was compared with what, and what that is no evidence for."""
+    of = [f" of {layer['layer']}" * (len(layers) > 1) for layer in layers]
+    both = listing([f"{counted(layer['both'], 'unit')}{where}" for layer, where in zip(layers, of, strict=True)])
+    dead = sum(layer["dead"] for layer in layers)
+    maps = listing([f"{height}×{width}" for _, height, width in facts["layers"].values()])
+    fit = "of the folder" if facts["masks"] == "folder" else "of the train pairs"
+    score = "of its other half" if facts["masks"] == "folder" else "of the test pairs"
+    return sentences(
+        f"{both} meet both criteria; {facts['concepts']} concepts were compared.",
+        f"Thresholds are from {facts['threshold_images']:,} images {fit}, IoU from {facts['images']:,} {score}; the "
+        f"control is {facts['permutations']:,} permutations of {facts['permuted_images']:,} of these. Maps of {maps} "
+        "are enlarged.",
+        _MASKS[facts["masks"]],
+        f"{counted(dead, 'unit')} never exceeded the threshold." if dead else "",
+        _resolution(layers, facts["permutations"]),
+    )
 
 
-def concepts_figure(units: pd.DataFrame) -> Figure:
-    """Bars of units per concept; table "units"."""
-    table = _histogram(units)
-    figure, axes = sheet(0.7 * WIDE, 0.9 + 0.24 * len(table))
-    axis, rows = axes[0, 0], np.arange(len(table))
-    filled, opened = (table[name].to_numpy() for name in ("above_chance", "iou_only"))
-    colours = [SERIES[_KINDS.index(kind)] for kind in table["kind"]]
-    axis.barh(rows, filled, color=colours, height=0.7)
-    axis.barh(rows, opened, left=filled, facecolor="none", edgecolor=colours, height=0.7, linewidth=1.0)
-    for kind in dict.fromkeys(table["kind"]):
-        axis.barh([0], [0], color=SERIES[_KINDS.index(kind)], label=kind)
-    axis.barh([0], [0], facecolor="none", edgecolor=MUTED, label="IoU only")
-    names_down(axis, [plain(name) for name in table["concept"]], grid=False)
-    axis.set(xlabel="units", xlim=(0, None))
-    light_grid(axis)
-    axis.legend(loc="lower right")
+def _resolution(layers: Sequence[dict[str, Any]], permutations: int) -> str:
+    """How many units it takes that q can fall to 0.05 with so few permutations; nothing where one is enough."""
+    units = max(layer["units"] - layer["dead"] for layer in layers)
+    least = math.ceil(units / (SIGNIFICANT * (1 + permutations)))
+    if least <= 1:
+        return ""
+    return (
+        f"p is at least 1/{1 + permutations:,}, so that q ≤ {SIGNIFICANT} takes {least} of {units} units that no "
+        f"permutation equals: dissect.permutations={math.ceil(units / SIGNIFICANT)} would tell a single one."
+    )
+
+
+def histograms(name: str, histogram: pd.DataFrame, by: str, min_iou: float) -> list[Picture]:
+    """The picture of the units per concept; none where no unit meets a criterion.
+
+    Args:
+        name: of its file.
+        histogram: table "histogram", also of several runs.
+        by: its column with a panel each.
+        min_iou: which detectors exceed.
+    """
+    units = Counter[str]()
+    for row in records(histogram):
+        units[row["concept"]] += row["detectors"] + row["above_chance"] - row["both"]
+    frequent = [concept for concept, count in units.most_common() if count]
+    if not frequent:
+        return []
+    more = _MORE.format(_MOST, len(frequent)) if len(frequent) > _MOST else ""
+    caption = _HISTOGRAM.format(number(min_iou, 1), more)
+    figure = concepts_figure(histogram, frequent[:_MOST], by)
+    return [Picture(name, figure, caption, data=histogram)]
+
+
+def concepts_figure(histogram: pd.DataFrame, concepts: Sequence[str], by: str) -> Figure:
+    """Bars of units per concept, a panel for each value of a column of the table "histogram"."""
+    panels = split(histogram, by)
+    rows = -(-len(panels) // _COLUMNS)
+    columns = -(-len(panels) // rows)
+    width = 0.7 * WIDE if columns == 1 else WIDE
+    figure, axes = sheet(width, rows * (0.7 + 0.2 * len(concepts)) + 0.3, rows, columns, sharey=True)
+    for axis, (panel, table) in zip(axes.flat, panels.items(), strict=False):
+        _bars(axis, _rows_of(table, concepts))
+        axis.set_title(plain(str(panel)))
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    for row in axes:
+        names_down(row[0], [plain(name) for name in concepts], row[1:], grid=False)
+    kinds = {row["kind"] for row in records(histogram) if row["concept"] in concepts}
+    figure.legend(handles=_keys(kinds), loc="outside lower center", ncols=8)
     return figure
+
+
+def _keys(kinds: Collection[str]) -> list[Any]:
+    """What colours and marks stand for."""
+    colours = [Patch(color=SERIES[k], label=kind) for k, kind in enumerate(_KINDS) if kind in kinds]
+    only = [Patch(facecolor="none", edgecolor=MUTED, label="IoU only"), Patch(color=MUTED, alpha=0.35, label="q only")]
+    return [*colours, *only, Line2D([], [], marker="o", color=INK, markersize=3.5, label="IoU at chance")]
+
+
+def _rows_of(histogram: pd.DataFrame, concepts: Sequence[str]) -> pd.DataFrame:
+    """The rows of concepts, with the index of each; a run may lack some."""
+    return pd.DataFrame({"concept": list(concepts)}).merge(histogram, how="left", on="concept").dropna(subset="kind")
+
+
+def _bars(axis: Axes, table: pd.DataFrame) -> None:
+    """A bar per row of the table "histogram": both criteria, IoU only, q only; and the control."""
+    rows = table.index.to_numpy()
+    both, detectors, above = (table[name].to_numpy() for name in ("both", "detectors", "above_chance"))
+    colours = [SERIES[_KINDS.index(kind)] for kind in table["kind"]]
+    axis.barh(rows, both, color=colours, height=0.7)
+    edges = np.where(detectors > both, 1.0, 0.0)
+    axis.barh(rows, detectors - both, left=both, facecolor="none", edgecolor=colours, height=0.7, linewidth=edges)
+    axis.barh(rows, above - both, left=detectors, color=colours, height=0.7, alpha=0.35)
+    axis.hlines(rows, table["low"], table["high"], color=INK, linewidth=1.2)
+    axis.plot(table["control"], rows, "o", color=INK, markersize=3.5)
+    axis.set(xlabel="units", xlim=(0, 1.05 * max(1, np.maximum(above + detectors - both, table["high"]).max())))
+    axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    light_grid(axis)
 
 
 def best_units(units: pd.DataFrame) -> pd.DataFrame:
@@ -125,8 +207,9 @@ def best_units(units: pd.DataFrame) -> pd.DataFrame:
 
 def top_figure(best: pd.DataFrame, top: dict[str, np.ndarray]) -> Figure:
     """Two columns of units, each with its images; rows of the table "units" and tensors "top"."""
+    several = len({*best["layer"]}) > 1
     rows, side, gap = -(-len(best) // 2), WIDE / 2 - 0.15, 0.32
-    strips = [mosaic([marked_images(top, int(unit))]) for unit in best["unit"]]
+    strips = [mosaic([marked_images(top, int(row))]) for row in best.index]
     height = side * strips[0].shape[0] / strips[0].shape[1]
     figure = Figure(figsize=(WIDE, rows * (height + gap)))
     for k, (row, strip) in enumerate(zip(records(best), strips, strict=True)):
@@ -134,16 +217,33 @@ def top_figure(best: pd.DataFrame, top: dict[str, np.ndarray]) -> Figure:
         axis = axes_at(figure, left, above + gap - 0.05, side, height)
         picture(axis, strip)
         bare(axis)
-        told = f"unit {row['unit']}: {plain(row['concept'])}"
+        unit = f"{row['layer']} {row['unit']}" if several else f"unit {row['unit']}"
+        told = f"{unit}: {plain(row['concept'])}"
         write(axis, 0.0, 1.0, told, color=INK, va="bottom", ha="left", transform=axis.transAxes)
         told = f"IoU {number(row['iou'], 2)} (control {number(row['control'], 2)}), q {probability(row['q'])}"
         write(axis, 1.0, 1.0, told, color=MUTED, va="bottom", ha="right", transform=axis.transAxes)
     return figure
 
 
-def _table(units: pd.DataFrame) -> Table:
+def _layers_table(table: pd.DataFrame, name: str, min_iou: float) -> Table:
+    """The numbers of layers, or of the layers of several runs; table "layers" with the column `name`."""
+    columns = {
+        name: lambda row: row[name],
+        "units": lambda row: str(row["units"]),
+        "dead": lambda row: str(row["dead"]),
+        f"IoU > {number(min_iou, 1)}": lambda row: str(row["detectors"]),
+        "at chance": lambda row: f"{number(row['control'], 2)} [{number(row['low'], 2)}, {number(row['high'], 2)}]",
+        "q ≤ 0.05": lambda row: str(row["above_chance"]),
+        "both": lambda row: str(row["both"]),
+        "concepts": lambda row: str(row["concepts"]),
+    }
+    return listed(_LAYERS.format(number(min_iou, 1)), records(table), columns)
+
+
+def _units_table(units: pd.DataFrame) -> Table:
     """All units, those of the highest IoU first."""
     columns = {
+        "layer": lambda row: row["layer"],
         "unit": lambda row: str(row["unit"]),
         "concept": lambda row: words(row["concept"]) or "–",
         "kind": lambda row: row["kind"] or "–",
@@ -155,11 +255,44 @@ def _table(units: pd.DataFrame) -> Table:
         "r": lambda row: number(row["pearson"], 2),
         "met": lambda row: str(int(row["images_met"])),
     }
+    if len({*units["layer"]}) == 1:
+        del columns["layer"]
     return replace(listed(_TABLE, records(ranked(units)), columns), first=FIRST, only="above chance")
 
 
 @metrics("dissect")
 def dissect_numbers(artifact: Artifact) -> dict[str, float]:
-    """`dissect/above_chance`: units with q ≤ 0.05; `dissect/detectors`: with IoU > min_iou; `dissect/concepts`."""
-    layer = records(artifact.table("layers"))[0]
-    return {f"dissect/{name}": float(layer[name]) for name in ("above_chance", "detectors", "concepts")}
+    """`dissect/above_chance`: units with q ≤ 0.05; `dissect/detectors`: with IoU > min_iou, and `dissect/control`, as
+    many at chance; `dissect/both`; `dissect/concepts`: distinct ones of the detectors. Of the last layer.
+    """
+    layer = records(artifact.table("layers"))[-1]
+    return {f"dissect/{name}": float(layer[name]) for name in _NUMBERS}
+
+
+@section(600, page="comparison")
+def dissection_of_models(jobs: Sequence[Job]) -> Section | None:
+    """Units per concept of the runs of a sweep (Fig. S2)."""
+    dissected = [job for job in jobs if (stage_folder(job.folder, "dissect") / "histogram.parquet").is_file()]
+    if not dissected:
+        return None
+    histogram, layers = (_joined(dissected, name) for name in ("histogram", "layers"))
+    min_iou = float(dissected[0].settings["dissect.min_iou"])
+    figures = histograms("dissect-models", histogram, "run", min_iou)
+    return Section("Dissection of units", _models_lead(layers), figures, [_layers_table(layers, "run", min_iou)])
+
+
+def _models_lead(layers: pd.DataFrame) -> str:
+    """The span of the share of units that agree with a concept above chance."""
+    shares = (layers["above_chance"] / layers["units"]).to_numpy()
+    least, most = (f"{share(shares[k])} of {layers['run'][k]}" for k in (shares.argmin(), shares.argmax()))
+    return f"From {least} to {most} agree with a concept above chance (q ≤ 0.05), as shares of the units."
+
+
+def _joined(jobs: Sequence[Job], name: str) -> pd.DataFrame:
+    """A table of the stage of several runs, with the run and, where it has several, the layer as the column run."""
+    tables = []
+    for job in jobs:
+        table = pd.read_parquet(stage_folder(job.folder, "dissect") / f"{name}.parquet")
+        several = len({*table["layer"]}) > 1
+        tables.append(table.assign(run=[f"{job.name}, {layer}" if several else job.name for layer in table["layer"]]))
+    return pd.concat(tables, ignore_index=True)

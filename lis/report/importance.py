@@ -11,12 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lis.dissection.ablation import LEADING
+from lis.report.interpretability import interpretability, shared_units
 from lis.report.marks import dots
 from lis.report.section import Picture, Section, Table, facts_as_metrics, listed, section
 from lis.report.source import Source
 from lis.report.style import GREY, MUTED, SERIES, WIDE, light_grid, sheet
 from lis.report.tables import column, known, mean, mean_by, records, split, where
-from lis.report.wording import counted, number, sentences, share, signed, words
+from lis.report.wording import counted, number, sentences, share, share_between, signed, words
 
 _CURVES = (
     "Left: balanced accuracy of each class against the others, on test samples, after the n units that are least or "
@@ -35,6 +36,8 @@ _CEILING = (
     "Samples were accepted because the classifier names them right, so that the whole network has 1 by construction "
     "and no removal can raise it: pairs.accept=any takes all samples."
 )
+_MANY = 0.5
+"""Share of importances at 0 from which on that is told."""
 _LISTED = 12
 """Rows of the table."""
 _COLOURS = {"least": SERIES[0], "most": SERIES[4], "random": MUTED}
@@ -50,6 +53,7 @@ def class_importance(source: Source) -> Section:
     figures = [
         Picture("removal-curves", removal_curves(curves), _CURVES.format(facts["value"]), data=curves),
         Picture("importance-correlation", scatter(table), _SCATTER, data=table),
+        *filter(None, (interpretability(source), shared_units(source))),
     ]
     return Section("Class importance", _lead(source, table, curves, facts), figures, [_table(table)])
 
@@ -61,21 +65,44 @@ def _lead(source: Source, table: pd.DataFrame, curves: pd.DataFrame, facts: dict
         for order in ("least", "most", "random")
     )
     base = number(mean(where(curves, order="most", n=0), "balanced_accuracy"), 3)
-    signs = ""
-    if facts["top_positive"] is not None and facts["positive"] is not None:
-        signs = (
-            f"The {LEADING} most important units of a class, where their importance is positive, have "
-            f"{counted(int(_leading(known(table, 'correlation')).sum()), 'correlation')} with it, of which "
-            f"{share(facts['top_positive'])} are positive, beside {share(facts['positive'])} of all others."
-        )
     loud = "Every ablation took a whole pass of the network." if facts["tail"] == "whole pass" else ""
     return sentences(
         f"Without the {half} least important of {facts['units']} units of {facts['layer']} a class is told from the "
         f"others with a balanced accuracy of {least} (mean over classes; {base} with all units), without the {half} "
         f"most important ones with {most}, and without {half} random ones, the control, with {random}.",
-        signs,
+        _resolution(table, facts),
+        _signs(facts),
         _CEILING * (source.facts.settings["pairs.accept"] == "correct"),
         loud,
+    )
+
+
+def _resolution(table: pd.DataFrame, facts: dict[str, Any]) -> str:
+    """How many importances are 0, and what a reader must make of it."""
+    zero = float(np.mean(table["importance"] == 0))
+    if zero < _MANY:
+        return ""
+    return (
+        f"{share(zero)} of the importances are exactly 0: without that unit the answers to the train samples are "
+        f"as good as with it. A single answer more or less is worth {number(0.5 / facts['per_class'], 2)}, so that "
+        "smaller importances cannot be seen, and units of equal importance are ranked in the order of their numbers: "
+        "beyond the few units above 0, “most” and “least important” say nothing of a single unit."
+    )
+
+
+def _signs(facts: dict[str, Any]) -> str:
+    """How often leading units go with their class, beside all others."""
+    if facts["top_positive"] is None or facts["positive"] is None:
+        return ""
+    leading, others = (
+        share_between(*(facts[f"{name}{end}"] for end in ("", "_low", "_high")))
+        for name in ("top_positive", "positive")
+    )
+    return (
+        f"The {LEADING} most important units of a class, where their importance is positive, have "
+        f"{counted(facts['top_positive_of'], 'correlation')} with it, of which {leading} are positive, beside {others} "
+        f"of the {facts['positive_of']:,} others, the control (95 % Wilson; the units of a class share its samples, so "
+        "that the intervals are too narrow rather than too wide)."
     )
 
 

@@ -141,6 +141,7 @@ class StandIn:
     inputs = ()
     listed = True
     omitted = None
+    generates = None
 
     def __init__(self, name: str, artifact: Callable[[Any], Any]) -> None:
         self.name, self.artifact = name, artifact

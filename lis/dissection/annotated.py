@@ -1,0 +1,200 @@
+"""A user's own pictures with masks in folders: index PNG, labelme or COCO, as `lis.labels` reads them."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lis.config import RunConfig
+from lis.labels.coco import Coco
+from lis.labels.files import Colour, MaskReading
+from lis.labels.labelled import reduced_masks
+from lis.labels.labelme import read_labelme
+from lis.labels.manifest import MANIFEST, Manifest, Sample, check_labels
+from lis.labels.png import disagreements, read_mask
+from lis.labels.reading import COCO_ENDING, COCO_FILE, MASK, coco_of
+from lis.names import nearest, printable
+from lis.store import sha256
+from lis.units.photos import read_photo
+
+log = logging.getLogger(__name__)
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
+"""Of pictures, in either case."""
+MOST = 10_000
+"""Pictures in a folder and those inside."""
+_MOST_PROBLEMS = 20
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """A picture, and the file with its mask."""
+
+    folder: Path
+    """Of all pictures."""
+    name: str
+    """From the folder on."""
+    masks: Manifest
+    """The folder of masks, their labels, and the names of all pictures."""
+    source: Path
+    """Of the mask."""
+    coco: Coco | None
+    """All masks, where the source is a COCO file."""
+
+    @property
+    def class_name(self) -> str:
+        """The folder inside that the picture lies in; where it lies in none, that of all pictures."""
+        first, _, rest = self.name.partition("/")
+        return first if rest else self.folder.resolve().name
+
+    def read(self, size: int) -> tuple[Tensor, Tensor]:
+        """The picture `[3, size, size]` and its mask `[size, size]`, both uint8.
+
+        A cell of the mask has the value with the largest share of it.
+
+        Raises:
+            ValueError: as `load`.
+        """
+        image, reading = self.load(size)
+        return image, reduced_masks(torch.from_numpy(reading.mask)[None], len(self.masks.labels), size)[0]
+
+    def load(self, size: int) -> tuple[Tensor, MaskReading]:
+        """The picture `[3, size, size]` uint8, and what its mask's file says, in the picture's own size.
+
+        Raises:
+            ValueError: one of them cannot be read, the picture is not square, or the mask has another size.
+        """
+        photo = read_photo(self.folder / self.name, size, self.folder)
+        if photo.image is None:
+            raise ValueError(f"{self.folder / self.name}: {photo.reason}")
+        if photo.width != photo.height:
+            raise ValueError(
+                f"{self.folder / self.name} has {photo.width} × {photo.height} pixels: expected a square picture; cut "
+                "it, and then draw its mask"
+            )
+        return photo.image, self._mask(photo.width)
+
+    def _mask(self, side: int) -> MaskReading:
+        file = Path(self.name).name
+        sample = Sample(file, "", None, 0)
+        manifest = replace(self.masks, resolution=side, samples=(sample,))
+        if self.coco is not None:
+            return replace(self.coco, manifest=manifest).mask(file)
+        if self.source.suffix == ".json":
+            return read_labelme(self.source, manifest, sample)
+        return read_mask(self.source, side, self.masks.labels)
+
+
+def annotated_pictures(config: RunConfig) -> list[Annotated]:
+    """The pictures of `images` that `labels.folder` has masks of, by name.
+
+    The mask of `<name>.jpg` is `<name>.mask.png`, `<name>.png` (in another folder than the pictures) or `<name>.json`
+    in the same folder inside the folder of masks, or in its COCO file. Pictures without one are left out.
+
+    Raises:
+        ValueError: a folder or the labels are missing, there is no picture or no mask, a mask is of no picture, or a
+            picture has several.
+    """
+    images, folder = _folders(config)
+    names = _picture_names(images, folder)
+    samples = tuple(Sample(Path(name).name, "", None, 0) for name in names)
+    masks = Manifest(folder, "", 0, tuple(config.classes.labels), samples, "")
+    coco = coco_of(masks)
+    if coco is not None and len({sample.file for sample in samples}) < len(samples):
+        raise ValueError(f"{coco.path}: images={images} has pictures of one name in several folders: rename them")
+    sources = {name: _source(images, folder, name, coco) for name in names}
+    _refuse_strays(folder, names, sources.values())
+    known = {name: source for name, source in sources.items() if source is not None}
+    if not known:
+        raise ValueError(
+            f"labels.folder={folder} has no mask of any of the {len(names)} pictures of images={images}: expected "
+            f"{Path(names[0]).with_suffix('')}{MASK}, {Path(names[0]).with_suffix('.json')} (labelme), or {COCO_FILE}"
+        )
+    return [
+        Annotated(images, name, masks, source, coco if coco and source == coco.path else None)
+        for name, source in known.items()
+    ]
+
+
+def validate_pictures(pictures: Sequence[Annotated]) -> None:
+    """Reads every picture and mask once, before any work.
+
+    Raises:
+        ValueError: what is wrong with them, up to 20 lines.
+    """
+    problems, colours, notes = list[str](), dict[str, Mapping[Colour, int]](), Counter[str]()
+    for picture in pictures:
+        try:
+            _, reading = picture.load(1)
+        except ValueError as error:
+            problems.append(str(error))
+        else:
+            colours[str(picture.source)] = reading.colours
+            notes += reading.notes
+    if problems := [*problems, *disagreements(colours)]:
+        more = [f"… and {len(problems) - _MOST_PROBLEMS} more"] if len(problems) > _MOST_PROBLEMS else []
+        raise ValueError("\n".join([*problems[:_MOST_PROBLEMS], *more]))
+    for note, count in notes.most_common():
+        log.warning("masks of %d pictures: %d × %s", len(pictures), count, note)
+
+
+def folder_contents(config: RunConfig) -> list[tuple[str, str, str]]:
+    """What a result follows from: name of every picture that is used, SHA-256 of its file, and of that of its mask."""
+    pictures = annotated_pictures(config)
+    return [(printable(one.name), sha256(one.folder / one.name), sha256(one.source)) for one in pictures]
+
+
+def _folders(config: RunConfig) -> tuple[Path, Path]:
+    """Those of pictures and of masks."""
+    for setting, value in (("images", config.images), ("labels.folder", config.labels.folder)):
+        if value is None or not Path(value).is_dir():
+            raise ValueError(
+                f"{setting}={value}: expected a folder; give both, images=<folder of pictures> "
+                "labels.folder=<folder of masks>"
+            )
+    check_labels(tuple(config.classes.labels), "classes.labels")
+    return Path(str(config.images)), Path(str(config.labels.folder))
+
+
+def _picture_names(images: Path, masks: Path) -> list[str]:
+    """Pictures of a folder and those inside, but for hidden ones and masks, from the folder on."""
+    others = None if masks.resolve() == images.resolve() else masks.resolve()
+    names = [path.relative_to(images).as_posix() for path in sorted(images.rglob("*")) if _is_picture(path, others)]
+    names = [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
+    if not 1 <= len(names) <= MOST:
+        raise ValueError(f"images={images} has {len(names)} pictures: expected 1 to {MOST:,} PNG, JPEG or WebP files")
+    return names
+
+
+def _is_picture(path: Path, masks: Path | None) -> bool:
+    """Whether a file's name is that of a picture outside of the folder of masks."""
+    named = path.suffix.lower() in ENDINGS and not path.name.endswith(MASK)
+    return named and path.is_file() and (masks is None or not path.resolve().is_relative_to(masks))
+
+
+def _source(images: Path, folder: Path, name: str, coco: Coco | None) -> Path | None:
+    """The file with the mask of a picture, if there is one."""
+    stem = Path(name).with_suffix("")
+    beside = [folder / f"{stem}{ending}" for ending in (MASK, ".png", ".json")]
+    sources = [path for path in beside if path.is_file() and not path.samefile(images / name)]
+    if coco is not None and Path(name).name in coco.annotations:
+        sources.append(coco.path)
+    if len(sources) > 1:
+        raise ValueError(f"{images / name} has masks in {' and '.join(map(str, sources))}: keep one of them")
+    return sources[0] if sources else None
+
+
+def _refuse_strays(folder: Path, names: Sequence[str], used: Collection[Path | None]) -> None:
+    """Refuse masks of no picture: most likely their names are misspelt."""
+    stems = [str(Path(name).with_suffix("")) for name in names]
+    for path in sorted(folder.rglob(f"*{MASK}")) + sorted(folder.rglob("*.json")):
+        if path in used or path.name in (MANIFEST, COCO_FILE) or path.name.endswith(COCO_ENDING):
+            continue
+        stem = str(path.relative_to(folder)).removesuffix(MASK).removesuffix(".json")
+        raise ValueError(f"{path} is the mask of no picture: rename or remove it{nearest(stem, stems)}")

@@ -1,0 +1,132 @@
+"""Importance of units beside the concepts that they match (Fig. S4c-g), and units that classes share (Fig. S5)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lis.dissection.interpretability import SHUFFLES, interpretability_table
+from lis.dissection.top_images import masked_pictures
+from lis.report.layouts import mosaic
+from lis.report.marks import axes_at, bare, errors, picture, write
+from lis.report.section import Picture
+from lis.report.source import Source
+from lis.report.style import GREY, INK, MUTED, SERIES, WIDE, light_grid, plain, sheet
+from lis.report.tables import known, records, split, where
+from lis.report.wording import counted
+from lis.streams import Stream
+
+_CURVES = (
+    "Dots: mean best IoU of the units (± standard error) that are among the k most important of so many classes, with "
+    "a positive importance; grey numbers: how many these are. Right: of {} groups of equally many units, sorted by "
+    "their mean importance over classes. Grey, the control: the same with the IoU shuffled among the units, mean and "
+    "95 % of {} shuffles. A dot outside the band says that importance and agreement with a concept go together, not "
+    "that a class rests on the concept. Groups of the same importance are in the order of the units. Dead units are "
+    "left out."
+)
+_SHARED = (
+    "Triples of classes whose pairs share one of their 4 most important units while no unit serves all three, those of "
+    "the largest importance first. A row is a unit that two classes share, with the test images in which it is most "
+    "active, whatever their class{}. That a unit matters to two classes does not say that what excites it is common to "
+    "them."
+)
+_GAP, _NAME, _HEAD, _MOST = 0.25, 1.62, 0.3, 0.95
+"""Inches: between triples, left of the images, above them; largest side of an image."""
+
+
+def interpretability(source: Source) -> Picture | None:
+    """Fig. S4c-g, where the same layer was dissected in the run."""
+    if not source.has("dissect", "units", "facts"):
+        return None
+    layer = source.json("importance", "facts")["layer"]
+    units = where(source.table("dissect", "units"), layer=layer).sort_values("unit")
+    if not len(known(units, "iou")):
+        return None
+    matrix = source.table("importance", "importance").pivot(index="unit", columns="class", values="importance")
+    of_units, iou = (torch.from_numpy(np.array(x, dtype=np.float64)) for x in (matrix, units["iou"]))
+    rng = Stream("importance", source.facts.settings["seed"]).rng(index=1)
+    table = interpretability_table(of_units, iou, rng)
+    caption = _CURVES.format(len(where(table, k=0)), f"{SHUFFLES:,}")
+    return Picture("importance-iou", interpretability_figure(table), caption, data=table)
+
+
+def interpretability_figure(table: pd.DataFrame) -> Figure:
+    """A panel per k, and one of the buckets; table of `interpretability_table`."""
+    panels = split(table, "k")
+    groups = panels.pop(0)
+    figure, axes = sheet(WIDE, 2.7, 1, 1 + len(panels), sharey=True)
+    for axis, (k, rows) in zip(axes[0], panels.items(), strict=False):
+        _curve(axis, rows)
+        axis.set(title=f"top {k}", xlabel="classes served")
+        axis.set_xticks(rows["x"])
+        for row in records(rows):
+            axis.annotate(f"{row['units']}", (row["x"], 0), (0, 2), xycoords=("data", "axes fraction"),
+                          textcoords="offset points", ha="center", size=7.5, color=MUTED)  # fmt: skip
+    _curve(axes[0, -1], groups)
+    axes[0, -1].set(title="by mean importance", xlabel="group, the most important first")
+    axes[0, 0].set_ylabel("mean best IoU")
+    axes[0, -1].legend(loc="upper right")
+    return figure
+
+
+def _curve(axis: Axes, rows: pd.DataFrame) -> None:
+    x, y, error = (rows[name].to_numpy(dtype=np.float64) for name in ("x", "iou", "error"))
+    low, high, control = (rows[name].to_numpy(dtype=np.float64) for name in ("low", "high", "control"))
+    axis.fill_between(x, low, high, color=GREY, alpha=0.45, linewidth=0)
+    axis.plot(x, control, color=MUTED, linewidth=1.2, label="shuffled (control)")
+    errors(axis, x, y, y - np.nan_to_num(error), y + np.nan_to_num(error), SERIES[0])
+    axis.plot(x, y, "o-", color=SERIES[0], markersize=3.6, label="units")
+    light_grid(axis, "y")
+
+
+def shared_units(source: Source) -> Picture | None:
+    """Fig. S5: units that pairs of classes share, with their images; None where there is no such triple."""
+    if not source.has("importance", "shared", "shared_units"):
+        return None
+    table, top = source.table("importance", "shared"), source.arrays("importance", "shared_units")
+    drawn = records(table)[: _pictured(table, top["unit"])]
+    if not drawn:
+        return None
+    told = "" if top["mask"].all() else ", darkened where it is below its own 0.99 quantile"
+    figure = shared_figure(drawn, top)
+    alt = f"Images of the units that {counted(len(drawn), 'triple')} of classes share."
+    return Picture("shared-units", figure, _SHARED.format(told), "photo", table, alt)
+
+
+def _pictured(table: pd.DataFrame, units: np.ndarray) -> int:
+    """How many of the first triples have images of all their units."""
+    columns = table[["unit_ab", "unit_ac", "unit_bc"]].to_numpy()
+    return int(np.minimum.accumulate(np.isin(columns, units).all(1)).sum())
+
+
+def shared_figure(triples: list[dict[str, Any]], top: dict[str, np.ndarray]) -> Figure:
+    """A column per triple of classes, a row per shared unit; rows of the table "shared", and tensors "shared_units"."""
+    width = (WIDE - (len(triples) - 1) * _GAP) / len(triples)
+    count = top["image"].shape[1]
+    side = min(_MOST, (width - _NAME) / count)
+    figure = Figure(figsize=(WIDE, _HEAD + 3 * side))
+    for k, row in enumerate(triples):
+        left = k * (width + _GAP)
+        axis = axes_at(figure, left + _NAME, _HEAD, count * side, 3 * side)
+        units = [int(row[name]) for name in ("unit_ab", "unit_ac", "unit_bc")]
+        picture(axis, mosaic([_marked(top, unit) for unit in units]))
+        bare(axis)
+        names = [plain(row[name]) for name in ("class_a", "class_b", "class_c")]
+        write(axis, 0, 1.02, ", ".join(names), color=INK, weight="bold", va="bottom", transform=axis.transAxes)
+        for at, (unit, (a, b)) in enumerate(zip(units, ((0, 1), (0, 2), (1, 2)), strict=True)):
+            told = f"{names[a]}\n{names[b]}\nunit {unit}"
+            write(axis, -0.1 / (count * side), 1 - (at + 0.5) / 3, told, color=MUTED, size=8, ha="right", va="center",
+                  transform=axis.transAxes)  # fmt: skip
+    return figure
+
+
+def _marked(top: dict[str, np.ndarray], unit: int) -> np.ndarray:
+    """Images `[5, s, s, 3]` uint8 of a unit, darkened where it is not active."""
+    at = top["unit"].tolist().index(unit)
+    image, mask = torch.from_numpy(np.moveaxis(top["image"][at], -1, -3)), torch.from_numpy(top["mask"][at])
+    return np.moveaxis((image if mask.all() else masked_pictures(image, mask)).numpy(), -3, -1)

@@ -1,0 +1,152 @@
+"""The stage "importance": what carries a class is ranked first, memory is bounded, pages tell what a rank is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from helpers.fakes import make_context
+
+from lis.classifiers.detectors import Detectors, detectors
+from lis.context import Context
+from lis.dissection.importance import ImportanceConfig, importance
+from lis.generators.partworld import PartWorld
+from lis.linking.pairs import pairs
+from lis.report.importance import class_importance
+from lis.report.section import Section
+from lis.report.tables import records, where
+from lis.store import Artifact
+
+CLASSES = ["border_collie", "pug", "chihuahua", "schnauzer", "weimaraner"]
+SAMPLES = 8
+
+
+def context(root: Path) -> Context:
+    world = PartWorld(CLASSES)
+    ctx = make_context(root, generator=world, classifier=detectors(world, per_part=1, unplanted=6))
+    config = replace(ctx.config, classes=replace(ctx.config.classes, names=CLASSES, labels=["head", "eye"]))
+    config.importance = ImportanceConfig(samples=SAMPLES, draws=3)  # pyright: ignore[reportAttributeAccessIssue]
+    config.pairs.train = config.pairs.test = SAMPLES
+    config.pairs.accept = "any"
+    return replace(ctx, config=config)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Context, Artifact]:
+    ctx = context(tmp_path_factory.mktemp("importance"))
+    return ctx, importance(ctx)
+
+
+def test_the_planted_unit_of_a_class_is_its_most_important(run: tuple[Context, Artifact]) -> None:
+    ctx, artifact = run
+    classifier = ctx.classifier
+    assert isinstance(classifier, Detectors)
+    for name in CLASSES:
+        (first,) = records(where(artifact.table("importance"), **{"class": name, "rank": 1}))
+        assert first["unit"] == classifier.planting.critical(name)
+        assert first["importance"] > 0 and first["test_importance"] > 0 and first["correlation"] > 0
+    facts = artifact.json("facts")
+    assert facts["per_class"] == SAMPLES and facts["tail"] == "modules behind the layer"
+    assert facts["top_positive_low"] <= facts["top_positive"] <= facts["top_positive_high"]
+    known = np.isfinite(artifact.table("importance")["correlation"])
+    assert facts["top_positive_of"] + facts["positive_of"] == np.count_nonzero(known)
+
+
+def test_pictures_are_those_of_the_shared_units(run: tuple[Context, Artifact], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Units 1, 2 and 4 are made those of a triple: their top images are those of the largest maxima."""
+    ctx, _ = run
+    shared = SimpleNamespace(classes=(0, 1, 2), units=(4, 2, 1))
+    monkeypatch.setattr("lis.dissection.importance.shared_unit_classes", lambda _: [shared])
+    settings: dict[str, Any] = {"importance": ImportanceConfig(samples=SAMPLES, draws=2)}
+    with_triple = replace(ctx, config=replace(ctx.config, **settings))
+    top = importance(with_triple).tensors("shared_units")
+    w = pairs(with_triple, "test").tensors("pairs")["w"]
+    image = ctx.generator.synthesize(w)
+    maps = ctx.classifier.network.detect  # pyright: ignore[reportAttributeAccessIssue]
+    recorded: list[torch.Tensor] = []
+    handle = maps.register_forward_hook(lambda *each: recorded.append(each[2]))
+    ctx.classifier.features(image)
+    handle.remove()
+    peaks = recorded[0][:, [1, 2, 4]].amax((2, 3))
+    assert top["unit"].tolist() == [1, 2, 4] and top["image"].shape == (3, 5, 3, 64, 64)
+    for unit in range(3):
+        first = image[int(peaks[:, unit].argmax())]
+        expected = ((first + 1) * 127.5).round()
+        assert float((top["image"][unit, 0] - expected).abs().max()) <= 1
+        assert top["mask"][unit, 0].any() and not top["mask"][unit, 0].all()
+
+
+def test_maps_that_find_no_room_are_refused_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lis.memory.budget", lambda _: 10**6)
+    with pytest.raises(
+        ValueError, match=r"importance.samples=8: the maps of 40 images take 0.0\d+ GiB, .*importance.samples=1 fits"
+    ):
+        importance(context(tmp_path))
+    assert not [*tmp_path.rglob("*.safetensors")]
+
+
+Write = Callable[..., Section]
+
+
+@pytest.fixture
+def written(run: tuple[Context, Artifact]) -> Write:
+    """The section of the run, with other tables in place of its own."""
+    _, artifact = run
+
+    def write(**tables: Any) -> Section:
+        arrays = {name: x.numpy() for name, x in artifact.tensors("shared_units").items()}
+        source = SimpleNamespace(
+            has=lambda stage, *_: stage == "importance" or "units" in tables,
+            table=lambda _, name: tables[name] if name in tables else artifact.table(name),
+            json=lambda _, name: artifact.json(name) | tables.get("more", {}),
+            arrays=lambda *_: tables.get("arrays", arrays),
+            facts=SimpleNamespace(partless=False, settings={"seed": 0, "pairs.accept": "any"}),
+        )
+        made = class_importance(source)
+        assert made is not None
+        return made
+
+    return write
+
+
+def test_a_page_tells_what_ranks_of_equal_importance_are_worth(written: Write, run: tuple[Context, Artifact]) -> None:
+    table = run[1].table("importance")
+    assert "exactly 0" not in written(importance=table.assign(importance=0.25)).lead
+    lead = written(importance=table.assign(importance=0.0)).lead
+    assert "100 % of the importances are exactly 0" in lead and "worth 0.062" in lead
+
+
+def test_units_stand_beside_concepts_and_shuffled_ones_where_the_layer_was_dissected(
+    written: Write, run: tuple[Context, Artifact]
+) -> None:
+    count = run[0].classifier.units
+    units = pd.DataFrame({"layer": "detect", "unit": range(count), "iou": np.linspace(0, 0.5, count)})
+    assert "importance-iou" in [figure.name for figure in written(units=units).figures]
+    assert "importance-iou" not in [figure.name for figure in written(units=units.assign(layer="other")).figures]
+    assert "importance-iou" not in [figure.name for figure in written().figures]
+
+
+def test_classes_that_share_units_are_pictured_with_them(written: Write) -> None:
+    rows = pd.DataFrame([("pug", "chihuahua", "weimaraner", 7, 3, 5)])
+    rows.columns = ["class_a", "class_b", "class_c", "unit_ab", "unit_ac", "unit_bc"]
+    arrays = {
+        "unit": np.array([3, 5, 7]),
+        "image": np.zeros((3, 5, 8, 8, 3), np.uint8),
+        "mask": np.ones((3, 5, 8, 8), bool),
+    }
+    (figure,) = [each for each in written(shared=rows, arrays=arrays).figures if each.name == "shared-units"]
+    told = [text.get_text() for axis in figure.figure.axes for text in axis.texts]
+    assert told == [
+        "pug, chihuahua, weimaraner",
+        "pug\nchihuahua\nunit 7",
+        "pug\nweimaraner\nunit 3",
+        "chihuahua\nweimaraner\nunit 5",
+    ]
+    assert not [each for each in written(shared=rows.head(0)).figures if each.name == "shared-units"]

@@ -1,0 +1,308 @@
+"""Scenes of dissection: pairs of a run, and a user's own pictures with masks in three formats."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from helpers.fakes import make_context
+from PIL import Image
+from torch import Tensor
+
+from lis.classifiers.preprocessing import Preprocessing
+from lis.context import Context
+from lis.dissection.annotated import folder_contents
+from lis.dissection.scenes import Scenes, folder_scenes, scenes_of, visible
+from lis.generators.partworld import PartWorld
+from lis.images import to_uint8
+from lis.labels.labelled import exact_masks
+from lis.labels.png import label_palette, write_mask
+from lis.store import Artifact
+from lis.streams import Stream
+
+CLASSES = ("pug", "weimaraner")
+LABELS = ("head", "ear", "eye")
+PER_CLASS = 4
+
+
+@pytest.fixture(scope="module")
+def world() -> PartWorld:
+    return PartWorld(CLASSES)
+
+
+@pytest.fixture(scope="module")
+def drawn(world: PartWorld) -> tuple[Tensor, Tensor]:
+    """Pictures `[n, 3, 64, 64]` uint8, true ones, and their masks `[n, 64, 64]` uint8; the classes take turns."""
+    w = torch.cat([world.sample(k % 2, torch.tensor([k]), Stream("labels")) for k in range(2 * PER_CLASS)])
+    return to_uint8(world.render(w)[0]), exact_masks(world, w, LABELS, 64)
+
+
+def name_of(index: int) -> str:
+    return f"{CLASSES[index % 2]}/{index:02d}"
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, drawn: tuple[Tensor, Tensor]) -> Path:
+    """A folder for each class."""
+    for index, image in enumerate(drawn[0]):
+        path = tmp_path / "pictures" / f"{name_of(index)}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(path)
+    return tmp_path / "pictures"
+
+
+def index_png(folder: Path, masks: Tensor) -> None:
+    """Beside the pictures."""
+    for index, mask in enumerate(masks):
+        path = folder / f"{name_of(index)}.mask.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_mask(path, mask.numpy(), label_palette(LABELS))
+
+
+def plain_png(folder: Path, masks: Tensor) -> None:
+    """In a folder of masks, which are called like the pictures."""
+    for index, mask in enumerate(masks):
+        (folder / name_of(index)).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(mask.numpy()).save(folder / f"{name_of(index)}.png")
+
+
+def labelme(folder: Path, masks: Tensor) -> None:
+    """Painted areas, one of each label."""
+    for index, mask in enumerate(masks):
+        shapes = [_painted(name, mask == k) for k, name in enumerate(LABELS, 1) if bool((mask == k).any())]
+        saved = {"imagePath": f"{index:02d}.png", "imageWidth": 64, "imageHeight": 64, "shapes": shapes}
+        (folder / name_of(index)).parent.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name_of(index)}.json").write_text(json.dumps(saved))
+
+
+def _painted(label: str, mask: Tensor) -> dict[str, Any]:
+    stream = io.BytesIO()
+    Image.fromarray(mask.numpy().astype(np.uint8)).save(stream, "PNG")
+    content = base64.b64encode(stream.getvalue()).decode()
+    return {"label": label, "shape_type": "mask", "points": [[0, 0], [63, 63]], "mask": content}
+
+
+def coco(folder: Path, masks: Tensor) -> None:
+    """One file with run lengths, of which the first counts pixels outside."""
+    rows = []
+    for index, mask in enumerate(masks):
+        for k in range(1, 1 + len(LABELS)):
+            flat = (mask == k).T.flatten().int()
+            borders = torch.cat([torch.tensor([0]), flat.diff().nonzero()[:, 0] + 1, torch.tensor([len(flat)])])
+            counts = ([0] if flat[0] else []) + borders.diff().tolist()
+            segmentation = {"size": [64, 64], "counts": counts}
+            rows.append({"image_id": index, "category_id": k, "segmentation": segmentation, "iscrowd": 0})
+    images = [{"id": k, "file_name": f"{k:02d}.png", "width": 64, "height": 64} for k in range(len(masks))]
+    categories = [{"id": k, "name": name} for k, name in enumerate(LABELS, 1)]
+    folder.mkdir(exist_ok=True)
+    (folder / "annotations.json").write_text(
+        json.dumps({"images": images, "categories": categories, "annotations": rows})
+    )
+
+
+def context(tmp_path: Path, images: Path | None, masks: Path | None, seed: int = 0) -> Context:
+    ctx = make_context(tmp_path, images=None if images is None else str(images), seed=seed)
+    classes = replace(ctx.config.classes, labels=list(LABELS))
+    labels = replace(ctx.config.labels, folder=None if masks is None else str(masks))
+    classifier: Any = ctx.classifier
+    classifier.preprocessing = Preprocessing.as_drawn(64)
+    return replace(ctx, config=replace(ctx.config, classes=classes, labels=labels))
+
+
+def contents(scenes: Scenes) -> dict[str, tuple[Tensor, Tensor, int]]:
+    """Image, mask and class of everything, in 8 bits, by the half and row."""
+    result = {}
+    for half_name, half in (("fit", scenes.fit), ("score", scenes.score)):
+        batch = half.batch(torch.arange(len(half)))
+        assert batch.class_index.tolist() == half.class_index.tolist()
+        for row in range(len(half)):
+            result[f"{half_name} {row}"] = (to_uint8(batch.image)[row], batch.parts[row], int(batch.class_index[row]))
+    return result
+
+
+@pytest.mark.parametrize("write", [index_png, plain_png, labelme, coco])
+def test_masks_of_every_format_are_those_that_were_drawn(
+    tmp_path: Path, pictures: Path, drawn: tuple[Tensor, Tensor], write: Callable[[Path, Tensor], None]
+) -> None:
+    masks = pictures if write is index_png else tmp_path / "masks"
+    write(masks, drawn[1])
+    scenes = folder_scenes(context(tmp_path, pictures, masks))
+    assert (scenes.source, scenes.labels, scenes.class_names, scenes.factor_names) == ("folder", LABELS, CLASSES, ())
+    read = list(contents(scenes).values())
+    index = [next(k for k, image in enumerate(drawn[0]) if torch.equal(image, one[0])) for one in read]
+    assert sorted(index) == list(range(2 * PER_CLASS))
+    for k, (_, mask, class_index) in zip(index, read, strict=True):
+        assert mask.dtype == torch.int64 and torch.equal(mask, drawn[1][k].long())
+        assert class_index == k % 2
+
+
+def test_halves_are_stratified_and_follow_from_the_seed_alone(
+    tmp_path: Path, pictures: Path, drawn: tuple[Tensor, Tensor]
+) -> None:
+    index_png(pictures, drawn[1])
+    scenes = [folder_scenes(context(tmp_path, pictures, pictures, seed)) for seed in (0, 0, 1)]
+    for one in scenes:
+        assert one.fit.class_index.tolist() == one.score.class_index.tolist() == [0] * 2 + [1] * 2
+    first, again, other = (torch.stack([image for image, _, _ in contents(one).values()]) for one in scenes)
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    rows = torch.tensor([3, 1])
+    batch, whole = scenes[0].score.batch(rows), scenes[0].score.batch(torch.arange(4))
+    assert torch.equal(batch.image, whole.image[rows]) and torch.equal(batch.parts, whole.parts[rows])
+
+
+def test_pictures_without_a_folder_inside_are_one_class(tmp_path: Path, drawn: tuple[Tensor, Tensor]) -> None:
+    for index in range(3):
+        Image.fromarray(drawn[0][index].permute(1, 2, 0).numpy()).save(tmp_path / f"{index}.jpg")
+        write_mask(tmp_path / f"{index}.mask.png", drawn[1][index].numpy(), label_palette(LABELS))
+    (tmp_path / ".hidden.png").write_bytes(b"")
+    scenes = folder_scenes(context(tmp_path, tmp_path, tmp_path))
+    assert scenes.class_names == (tmp_path.name,) and (len(scenes.fit), len(scenes.score)) == (2, 1)
+
+
+def test_pictures_without_a_mask_are_left_out(tmp_path: Path, pictures: Path, drawn: tuple[Tensor, Tensor]) -> None:
+    index_png(pictures, drawn[1])
+    (pictures / f"{name_of(0)}.mask.png").unlink()
+    ctx = context(tmp_path, pictures, pictures)
+    assert len(folder_scenes(ctx).fit) + len(folder_scenes(ctx).score) == 2 * PER_CLASS - 1
+    assert [name for name, _, _ in folder_contents(ctx.config)] == [f"{name_of(k)}.png" for k in (2, 4, 6, 1, 3, 5, 7)]
+
+
+def test_contents_change_with_a_picture_and_with_a_mask(
+    tmp_path: Path, pictures: Path, drawn: tuple[Tensor, Tensor]
+) -> None:
+    index_png(pictures, drawn[1])
+    config = context(tmp_path, pictures, pictures).config
+    before = folder_contents(config)
+    write_mask(pictures / f"{name_of(0)}.mask.png", drawn[1][1].numpy(), label_palette(LABELS))
+    Image.fromarray(drawn[0][0].permute(1, 2, 0).numpy()).save(pictures / f"{name_of(2)}.png")
+    after = folder_contents(config)
+    assert [(a[1] == b[1], a[2] == b[2]) for a, b in zip(before, after, strict=True)][:3] == [
+        (True, False),
+        (False, True),
+        (True, True),
+    ]
+
+
+def refused(tmp_path: Path, images: Path | None, masks: Path | None, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        folder_scenes(context(tmp_path, images, masks))
+
+
+def test_missing_folders_labels_pictures_and_masks_are_refused(tmp_path: Path, pictures: Path) -> None:
+    refused(tmp_path, None, pictures, "images=None: expected a folder")
+    refused(tmp_path, pictures, None, "labels.folder=None: expected a folder")
+    refused(tmp_path, pictures, tmp_path / "none", "labels.folder=.*none: expected a folder")
+    (tmp_path / "empty").mkdir()
+    refused(tmp_path, tmp_path / "empty", pictures, "empty has 0 pictures: expected 1 to 10,000")
+    refused(tmp_path, pictures, tmp_path / "empty", r"no mask of any of the 8 pictures.*expected pug/00\.mask\.png")
+    ctx = context(tmp_path, pictures, pictures)
+    with pytest.raises(ValueError, match=r"classes\.labels has 0 names"):
+        folder_scenes(replace(ctx, config=replace(ctx.config, classes=replace(ctx.config.classes, labels=[]))))
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (np.zeros((32, 32), np.uint8), r"00\.mask\.png has 32 × 32 pixels: expected 64 × 64"),
+        (
+            np.full((64, 64), 4, np.uint8),
+            r"00\.mask\.png: the pixel at x=0, y=0 is 4: expected 0 \(background\), 1 hea",
+        ),
+    ],
+)
+def test_a_mask_of_another_size_or_with_an_unknown_label_is_refused(
+    tmp_path: Path, pictures: Path, drawn: tuple[Tensor, Tensor], mask: np.ndarray, message: str
+) -> None:
+    index_png(pictures, drawn[1])
+    Image.fromarray(mask).save(pictures / f"{name_of(0)}.mask.png")
+    refused(tmp_path, pictures, pictures, message)
+
+
+def test_unknown_names_and_other_sizes_in_json_are_refused(
+    tmp_path: Path, pictures: Path, drawn: tuple[Tensor, Tensor]
+) -> None:
+    labelme(tmp_path / "masks", drawn[1])
+    path = tmp_path / "masks" / f"{name_of(0)}.json"
+    path.write_text(path.read_text().replace('"head"', '"hat"'))
+    refused(tmp_path, pictures, tmp_path / "masks", "unknown label 'hat': expected one of head, ear, eye")
+    coco(tmp_path / "coco", drawn[1])
+    path = tmp_path / "coco" / "annotations.json"
+    path.write_text(path.read_text().replace('"width": 64', '"width": 60'))
+    refused(tmp_path, pictures, tmp_path / "coco", "drawn on an image of 60 × 64 pixels: expected 64 × 64")
+
+
+def test_a_class_of_one_picture_is_refused(tmp_path: Path, pictures: Path, drawn: tuple[Tensor, Tensor]) -> None:
+    index_png(pictures, drawn[1])
+    for index in range(2, 2 * PER_CLASS, 2):
+        (pictures / f"{name_of(index)}.png").unlink()
+        (pictures / f"{name_of(index)}.mask.png").unlink()
+    refused(tmp_path, pictures, pictures, r"class 'pug' has one picture with a mask \(pug/00.png\): expected two")
+
+
+def test_two_masks_of_a_picture_and_masks_of_none_are_refused(
+    tmp_path: Path, pictures: Path, drawn: tuple[Tensor, Tensor]
+) -> None:
+    index_png(pictures, drawn[1])
+    labelme(pictures, drawn[1][:1])
+    refused(tmp_path, pictures, pictures, r"00\.png has masks in .*00\.mask\.png and .*00\.json: keep one")
+    (pictures / f"{name_of(0)}.mask.png").rename(pictures / "pug" / "0O.mask.png")
+    refused(tmp_path, pictures, pictures, r"0O\.mask\.png is the mask of no picture: .* did you mean pug/0\d\?")
+
+
+def test_a_damaged_picture_and_one_that_is_not_square_are_refused(
+    tmp_path: Path, pictures: Path, drawn: tuple[Tensor, Tensor]
+) -> None:
+    index_png(pictures, drawn[1])
+    (pictures / f"{name_of(0)}.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    Image.new("RGB", (64, 48)).save(pictures / f"{name_of(1)}.png")
+    refused(tmp_path, pictures, pictures, r"(?s)00\.png: .*01\.png has 64 × 48 pixels: expected a square picture")
+
+
+def pair_scenes(world: PartWorld, tmp_path: Path, labels: list[str], per_class: int) -> tuple[Scenes, Tensor]:
+    """Scenes of pairs of part world whose test pairs are as the train pairs, and w of the first of each class."""
+    w = torch.cat([world.sample(c, torch.arange(5), Stream("labels")) for c in range(2)])
+    tensors = {"w": w, "class_index": torch.arange(2).repeat_interleave(5)}
+    artifact = cast(Artifact, SimpleNamespace(tensors=lambda _: tensors))
+    ctx = make_context(tmp_path, generator=world, classifier=SimpleNamespace())
+    classes = replace(ctx.config.classes, names=list(CLASSES), labels=labels)
+    scenes = scenes_of(replace(ctx, config=replace(ctx.config, classes=classes)), per_class, artifact, artifact)
+    return scenes, w.unflatten(0, (2, 5))[:, :per_class].flatten(0, 1)
+
+
+def test_pairs_have_the_exact_masks_and_factors_of_their_style_codes(tmp_path: Path, world: PartWorld) -> None:
+    scenes, w = pair_scenes(world, tmp_path, list(LABELS), 3)
+    assert scenes.source == "exact" and scenes.factor_names == world.factor_names
+    assert scenes.score.class_index.tolist() == [0] * 3 + [1] * 3
+    rows = torch.tensor([4, 0])
+    batch = scenes.score.batch(rows)
+    assert torch.equal(batch.image, world.synthesize(w[rows])) and torch.equal(batch.image, batch.visible)
+    assert torch.equal(batch.parts, exact_masks(world, w[rows], LABELS, 64).long())
+    factors = world.true_factors(w)
+    assert batch.factors is not None
+    assert torch.equal(batch.factors, (factors > factors.sort(0).values[2])[rows])
+    assert batch.class_index.tolist() == [1, 0]
+
+
+def test_pairs_without_labels_have_no_parts(tmp_path: Path, world: PartWorld) -> None:
+    scenes, _ = pair_scenes(world, tmp_path, [], 9)
+    assert scenes.source == "none" and len(scenes.fit) == 10
+    assert scenes.fit.batch(torch.arange(2)).parts.eq(0).all()
+
+
+def test_masks_follow_the_classifiers_crop() -> None:
+    classifier: Any = SimpleNamespace(preprocessing=Preprocessing(12, 8, (0.5,) * 3, (0.5,) * 3))
+    image = torch.rand(2, 3, 24, 24) * 2 - 1
+    parts = torch.arange(6)[None, :, None] * 6 + torch.arange(6)
+    assert torch.allclose(visible(image, classifier), classifier.preprocessing(image), atol=1e-6)
+    expected = parts.repeat_interleave(2, 1).repeat_interleave(2, 2)[:, 2:-2, 2:-2]
+    assert torch.equal(visible(parts, classifier), expected)
+    assert visible(parts, cast(Any, SimpleNamespace())) is parts
