@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ContractError",
     "CounterfactualResult",
+    "DissectionResult",
     "FittedLink",
     "LookResult",
     "Pairs",
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from lis.api import (
         ContractError,
         CounterfactualResult,
+        DissectionResult,
         FittedLink,
         LookResult,
         Pairs,

@@ -47,6 +47,11 @@ Example:
     >>> s.stage("unit_statistics").table("ranking")["measure"].unique().tolist()
     ['area', 'luminance', 'entropy', 'eccentricity', 'angle']
 
+    Which concept each unit of a layer agrees with, beside permuted images of the same class:
+
+    >>> s.dissect(layer="body.2")  # doctest: +ELLIPSIS
+    DissectionResult of body.2, 16 units: ... agree with a concept above chance, ... have IoU > 0.04 (... at chance)
+
     What a run of the command line has left in its folder:
 
     >>> run = lis.load("outputs/2026-11-27/23-38-08")
@@ -57,6 +62,7 @@ Example:
 """
 
 from lis.api.counterfactual import CounterfactualResult
+from lis.api.dissection import DissectionResult
 from lis.api.results import FittedLink, LookResult, Pairs, StageResult
 from lis.api.run_pages import Report
 from lis.api.runs import Run, StageFiles, Sweep, load, load_sweep

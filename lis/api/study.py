@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lis.api import notebook
 from lis.api.counterfactual import CounterfactualResult, counterfactuals
+from lis.api.dissection import DissectionResult, dissected
 from lis.api.inputs import (
     Kind,
     Rows,
@@ -28,6 +29,7 @@ from lis.api.inputs import (
 )
 from lis.api.keywords import beside_hydra, is_object, overrides_of
 from lis.api.results import FittedLink, LookResult, Pairs, StageResult
+from lis.api.study_facts import study_facts
 from lis.api.tuned import TuneResult
 from lis.build import named_generator
 from lis.classifiers.classifier import ready
@@ -273,6 +275,18 @@ class Study:
         index = r.sample_index if isinstance(r, Pairs) else torch.zeros(n, dtype=torch.int64)
         return counterfactuals(ctx, rows, origins, targets, index)
 
+    def dissect(self, layer: str | None = None) -> DissectionResult:
+        """Which concept each unit of a layer of the classifier agrees with, and more than chance would.
+
+        Args:
+            layer: a layer that gives a map, as `layer="features.10"`; None: `dissect.layers`, and, where these are
+                empty, the last map of the convolutions.
+
+        Raises:
+            ValueError: an unknown layer, one that gives no map, or fewer images than the quantile needs.
+        """
+        return dissected(self.context, layer)
+
     def stage(self, name: str) -> StageResult:
         """What a stage of the command line holds: read from the store, or computed now and kept there.
 
@@ -358,33 +372,6 @@ class Study:
         known = tuple(self.classifier.class_names)
         return {"labels": self._parts.labels, "class_names": self.class_names, "known": known}
 
-    @property
-    def _facts(self) -> dict[str, str]:
-        model, generator, settings = self.checked.classifier, self.generator, self.settings
-        witness = self.checked.witness
-        probe, known = settings.classifier.probe, len(model.class_names)
-        classes = f"a linear probe of {len(self.class_names)} classes" if probe else f"{known} classes"
-        return {
-            "classifier": f"{name_of(model)}, {model.units} units, {classes}",
-            **({"witness": f"{name_of(witness)}, {witness.units} units"} if witness else {}),
-            "generator": f"{name_of(generator)}, {generator.resolution} pixels, w of {generator.w_dim}",
-            "classes": ", ".join(self.class_names),
-            "parts": ", ".join(self.labels) or "none",
-            "link": settings.link._target_.rpartition(".")[2],
-            "pairs per class": f"{settings.pairs.train} train, {settings.pairs.test} test",
-            "stages of all units": self._extent,
-            "seed": str(settings.seed),
-            "store": str(settings.store),
-        }
-
-    @property
-    def _extent(self) -> str:
-        """How many units, samples and controls the stages tune; the smallest p that is counted."""
-        tuning, units = self.settings.tuning, self.checked.classifier.units
-        n = tuning.control_directions
-        controls = f"{n} random directions, which count a p down to {1 / (n + 1):.2g}" if n else "no controls"
-        return f"{min(tuning.units or units, units)} of {units} units on {tuning.seeds} samples per class; {controls}"
-
     def __repr__(self) -> str:
         return (
             f"Study of {name_of(self.checked.classifier)} ({self.checked.classifier.units} units) through "
@@ -392,4 +379,4 @@ class Study:
         )
 
     def _repr_html_(self) -> str:
-        return notebook.page("Study", notebook.facts(self._facts))
+        return notebook.page("Study", notebook.facts(study_facts(self.checked)))
