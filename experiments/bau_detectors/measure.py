@@ -1,30 +1,38 @@
 """Are planted detectors named right, unplanted channels left at chance, and planted critical units the most important?
 
-    python experiments/bau_detectors/measure.py OUT.json --sets dogs --noise 0.1 0.25 0.5 1 --seeds 0 1 2 [settings]
+    python experiments/bau_detectors/measure.py OUT.json --sets dogs fungi birds --noise 0.1 0.25 0.5 1 --seeds 0 1 2
 
-Every cell is a run of the stage `dissect` and of `lis.dissection.ablation` with `classifier=detectors` of that noise;
-the seed is that of the channels and of the images. OUT.json is written after each cell; cells in it are not repeated.
+The functions of `lis.dissection` on the channels of `classifier=detectors`, in the order of the stages: thresholds of
+one half of the images, scores of the other, importance of the first. The seed is that of the channels and of the
+images. What channels answer to without noise is computed once for each set and seed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
+from torch import Tensor
 
-import lis
-from lis.classifiers.detectors import Detectors
-from lis.context import Context
+from lis.classifiers.detectors import MAP, DetectorNetwork, Detectors, detectors
 from lis.dissection.ablation import importance_order, unit_class_importance
-from lis.dissection.dissect import dissect
-from lis.linking.pairs import pairs
-from lis.statistics import wilson
+from lis.dissection.agreement import MIN_IMAGES, AgreementCounts, label_units
+from lis.dissection.concepts import concept_set
+from lis.dissection.permutation import permutation_test
+from lis.dissection.quantiles import unit_quantiles
+from lis.generators.partworld import PartWorld
+from lis.generators.partworld.world import SETS
+from lis.labels.labelled import exact_masks
+from lis.statistics import SIGNIFICANT, q_values, wilson
+from lis.streams import Stream
 
-SAMPLES, PERMUTED = 50, 200
+SAMPLES, LEVEL = 60, 0.99
 
 
 def main() -> None:
@@ -34,60 +42,86 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=["dogs"])
     parser.add_argument("--noise", nargs="+", type=float, default=[0.1, 0.25, 0.5, 1.0])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--samples", type=int, default=SAMPLES, help="per class, for thresholds and for scores")
-    parser.add_argument("settings", nargs="*", help="as for python -m lis.run")
-    options = parser.parse_intermixed_args()
+    parser.add_argument("--samples", type=int, default=SAMPLES, help="per class, of each half")
+    options = parser.parse_args()
     cells = json.loads(options.out.read_text()) if options.out.exists() else {}
-    for seed, figures, noise in product(options.seeds, options.sets, options.noise):
-        name = f"{figures} | {noise:g} | {seed}"
-        if name not in cells:
-            cells[name] = measure(figures, noise, seed, options.samples, options.settings)
+    for seed, figures in product(options.seeds, options.sets):
+        generator = PartWorld(tuple(SETS[figures].classes))
+        halves = [Half.of(generator, stream, seed, options.samples) for stream in ("train pairs", "test pairs")]
+        for noise in options.noise:
+            cells[f"{figures} | {noise:g} | {seed}"] = measure(generator, halves, noise, seed)
             options.out.write_text(json.dumps(cells, indent=1) + "\n")
     print(table(cells))
 
 
-def measure(figures: str, noise: float, seed: int, samples: int, settings: list[str]) -> dict[str, list[int] | float]:
+@dataclass(frozen=True)
+class Half:
+    """Images of every class, and what they hold."""
+
+    image: Tensor
+    evidence: Tensor
+    parts: Tensor
+    factors: Tensor
+    """`[n, factors]`, true ones."""
+    class_index: Tensor
+
+    @classmethod
+    def of(cls, generator: PartWorld, stream: str, seed: int, samples: int) -> Half:
+        """The first samples of a stream."""
+        classes = range(generator.num_classes)
+        w = torch.cat([generator.sample(c, torch.arange(samples), Stream(stream, seed)) for c in classes])
+        network = cast(DetectorNetwork, detectors(generator, per_part=1, unplanted=0).network)
+        columns = [(x := generator.synthesize(some), network.evidence(x)) for some in w.split(50)]
+        image, evidence = (torch.cat(column) for column in zip(*columns, strict=True))
+        parts = exact_masks(generator, w, generator.labels, generator.resolution).long()
+        y = torch.tensor([*classes]).repeat_interleave(samples)
+        return cls(image, evidence, parts, generator.true_factors(w), y)
+
+    def maps(self, network: DetectorNetwork) -> Tensor:
+        """`[n, channels, 32, 32]`."""
+        rows = torch.arange(len(self.image)).split(50)
+        return torch.cat([network.maps(self.evidence[some], self.image[some]) for some in rows])
+
+
+def measure(generator: PartWorld, halves: list[Half], noise: float, seed: int) -> dict[str, list[int] | float]:
     """Counts `[right, of]` of one cell, and the accuracy of the classifier."""
-    ctx = lis.study(
-        "analysis=dissect",
-        f"classes={figures}",
-        "classifier=detectors",
-        f"classifier.noise={noise}",
-        f"classifier.seed={seed}",
-        f"seed={seed}",
-        "pairs.accept=any",
-        f"pairs.train={samples}",
-        f"pairs.test={samples}",
-        f"dissect.samples={samples}",
-        f"dissect.permuted={PERMUTED}",
-        *settings,
-    ).context
-    assert isinstance(ctx.classifier, Detectors)
-    kind, target = (np.array(each) for each in (ctx.classifier.planting.kind, ctx.classifier.planting.target))
-    units = dissect(ctx).table("units")
-    concept, above, detector = (units[name].to_numpy() for name in ("concept", "above_chance", "detector"))
+    classifier, (fit, score) = detectors(generator, noise=noise, seed=seed), halves
+    network = cast(DetectorNetwork, classifier.network)
+    maps = [half.maps(network) for half in halves]
+    concepts = concept_set(generator.labels, generator.factor_names)
+    masks = concepts.masks(score.image, score.parts, MAP, score.factors > fit.factors.median(0).values)
+    thresholds = unit_quantiles(maps[0], LEVEL)
+    counts = AgreementCounts(thresholds, len(concepts.names))
+    counts.add(maps[1], masks)
+    ignored = [concepts.names.index("background")]
+    labels = label_units(counts.iou, images_met=counts.images_met, min_images=MIN_IMAGES, ignore=ignored)
+    test = permutation_test(maps[1], thresholds, masks, score.class_index, seed=seed, ignore=ignored)
+    q = q_values(test.p_label[torch.arange(len(thresholds)), labels.best_concept])[0].numpy()
+    above, detector = q <= SIGNIFICANT, labels.detector.numpy()
+    kind, target = (np.array(each) for each in (classifier.planting.kind, classifier.planting.target))
+    concept = np.array(concepts.names)[labels.best_concept.numpy()]
     part, unplanted = kind == "part", kind == "unplanted"
     others = np.random.default_rng(0).permutation(target[part])
     return {
         "named": counted(concept[part] == target[part]),
-        "detectors": counted((detector & above)[part]),
         "named at chance": counted(concept[part] == others),
-        "unplanted below": counted(~above[unplanted].astype(bool)),
-        "unplanted IoU below 0.04": counted(~detector[unplanted].astype(bool)),
-        **importance(ctx, ctx.classifier),
+        "detectors": counted((detector & above)[part]),
+        "unplanted below": counted(~above[unplanted]),
+        "unplanted IoU below 0.04": counted(~detector[unplanted]),
+        **importance(classifier, maps[0].mean((2, 3)), fit.class_index),
     }
 
 
-def importance(ctx: Context, classifier: Detectors) -> dict[str, list[int] | float]:
+def importance(classifier: Detectors, r: Tensor, y: Tensor) -> dict[str, list[int] | float]:
     """Classes whose planted unit is the most important, and the accuracy without any ablation."""
-    train = pairs(ctx, "train").tensors("pairs")
-    r, y = train["r"], train["class_index"]
-    columns = [classifier.class_names.index(name) for name in ctx.class_names]
-    ablated = unit_class_importance(lambda r, _: classifier.head(r)[:, columns], r, y, torch.zeros(r.shape[1]))
+    ablated = unit_class_importance(lambda r, _: classifier.head(r), r, y, torch.zeros(r.shape[1]))
     first = importance_order(ablated)[:, 0].tolist()
-    right = [unit == classifier.planting.critical(name) for unit, name in zip(first, ctx.class_names, strict=True)]
-    accuracy = (classifier.head(r)[:, columns].argmax(1) == y).double().mean()
-    return {"critical": counted(np.array(right)), "accuracy": float(accuracy)}
+    names = classifier.class_names
+    right = [unit == classifier.planting.critical(name) for unit, name in zip(first, names, strict=True)]
+    return {
+        "critical": counted(np.array(right)),
+        "accuracy": float((classifier.head(r).argmax(1) == y).double().mean()),
+    }
 
 
 def counted(right: np.ndarray) -> list[int]:
