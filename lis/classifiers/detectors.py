@@ -128,12 +128,18 @@ class DetectorNetwork(nn.Module):
         Raises:
             ValueError: images that are not 64×64.
         """
+        return self.last(self.flat(self.pool(self.maps(self.evidence(image), image))))
+
+    def evidence(self, image: Tensor) -> Tensor:
+        """What channels answer to without noise, `[n, parts + classes, 32, 32]` in [0, 1], whatever is planted."""
         part = self.parts(image).softmax(1)
         answer = self.classes(image)[:, self.class_index].softmax(1)
         critical = (1 - part[:, :1]) * answer[..., None, None]
-        evidence = F.avg_pool2d(torch.cat([part[:, 1:], critical], 1), SIDE // MAP)
-        maps = self.detect(torch.cat([evidence, self.fields(image)], 1))
-        return self.last(self.flat(self.pool(maps)))
+        return F.avg_pool2d(torch.cat([part[:, 1:], critical], 1), SIDE // MAP)
+
+    def maps(self, evidence: Tensor, image: Tensor) -> Tensor:
+        """The maps of `detect` `[n, channels, 32, 32]` of images and their evidence."""
+        return self.detect(torch.cat([evidence, self.fields(image)], 1))
 
     def fields(self, image: Tensor) -> Tensor:
         """Smooth noise `[n, channels, 32, 32]` of unit variance: normal draws on a grid, bicubic between its points.

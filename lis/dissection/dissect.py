@@ -103,7 +103,7 @@ def named_modules(ctx: Context, layers: list[str]) -> dict[str, nn.Module]:
 
 @stage(
     "dissect",
-    version=2,
+    version=3,
     inputs=(train_pairs.when(_of_generator), test_pairs.when(_of_generator), segmenter.when(_needs_segmenter)),
     config=DissectConfig,
     seed=True,

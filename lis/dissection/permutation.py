@@ -61,11 +61,13 @@ def permutation_test(
     min_iou: float = MIN_IOU,
     ignore: Sequence[int] = (),
 ) -> PermutationTest:
-    """Compare the IoU of units and concepts with that of pairs of different images of the same class.
+    """Compare the IoU of units and concepts with that of the concept masks of other images of the same class.
 
-    A permutation gives each image the concept masks of another one of its class (a derangement). Where figures stand at
-    the same position in all images, a unit that fires there has a high IoU, and one as high at chance. It tests whether
-    a unit follows the concept from image to image, not whether it would among images of another class.
+    A permutation gives each image the concept masks of any one of its class. That may be itself, once per class on
+    average: without these, the observed pairs would be none of the pairs drawn from, and p too small where a concept is
+    in few images. Where figures stand at the same position in all images, a unit that fires there has a high IoU, and
+    one as high at chance. It tests whether a unit follows the concept from image to image, not whether it would among
+    images of another class.
 
     The overlaps of all pairs of images of a class are computed once, in time ∝ Σ n_k² · units · concepts · pixels; a
     permutation sums n of them. An image that is alone in its class stays with its own masks.
@@ -82,13 +84,13 @@ def permutation_test(
         ignore: indices of concepts that label no unit.
 
     Raises:
-        ValueError: the classes have fewer derangements than permutations.
+        ValueError: the images have fewer orders within their classes than permutations.
 
     Source:
         Phipson & Smyth 2010, "Permutation p-values should never be zero".
     """
     groups = [(class_index == k).nonzero().flatten() for k in class_index.unique()]
-    orders = _derangements([len(group) for group in groups], permutations, np.random.default_rng(seed))
+    orders = _orders([len(group) for group in groups], permutations, np.random.default_rng(seed))
     counts = AgreementCounts(thresholds, concepts.shape[1], border=border)
     counts.add(maps, concepts)
     null = torch.zeros(permutations, *counts.iou.shape, dtype=torch.int32)
@@ -100,32 +102,15 @@ def permutation_test(
     return _test(counts, null, _detectors(counts, null, min_iou, ignore), ignore)
 
 
-def _derangements(sizes: list[int], draws: int, rng: np.random.Generator) -> list[Tensor]:
-    """Of each class, drawn orders without a fixed point, `[draws, n]` int64; a single image stays."""
-    number = math.prod(_subfactorial(n) for n in sizes if n > 1) if max(sizes, default=0) > 1 else 0
+def _orders(sizes: list[int], draws: int, rng: np.random.Generator) -> list[Tensor]:
+    """Of each class, drawn orders of its images, `[draws, n]` int64."""
+    number = math.prod(map(math.factorial, sizes))
     if number < draws:
         raise ValueError(
-            f"classes of {sizes} images have {number} ways to exchange them all: expected at least {draws}; give more "
-            "images of a class"
+            f"classes of {sizes} images have {number} orders within them: expected at least {draws}; give more images "
+            "of a class"
         )
-    return [_class_derangements(n, draws, rng) for n in sizes]
-
-
-def _subfactorial(n: int) -> int:
-    """Number of derangements, !n = n !(n − 1) + (−1)ⁿ."""
-    result = 1
-    for k in range(1, n + 1):
-        result = k * result + (-1) ** k
-    return result
-
-
-def _class_derangements(n: int, draws: int, rng: np.random.Generator) -> Tensor:
-    """Uniform derangements `[draws, n]` by rejection: one of e orders has no fixed point."""
-    accepted = np.zeros((draws if n == 1 else 0, n), dtype=np.int64)
-    while len(accepted) < draws:
-        orders = rng.permuted(np.tile(np.arange(n), (draws, 1)), axis=1)
-        accepted = np.concatenate([accepted, orders[(orders != np.arange(n)).all(1)]])
-    return torch.from_numpy(accepted[:draws])
+    return [torch.from_numpy(rng.permuted(np.tile(np.arange(n), (draws, 1)), axis=1)) for n in sizes]
 
 
 def _units_at_once(images: int, concepts: Tensor) -> int:
@@ -184,23 +169,25 @@ def _test(counts: AgreementCounts, null: Tensor, detectors: Tensor, ignore: Sequ
     p_counted = ((1 + exceeding.double()) / (1 + len(null))).where(live, math.nan)
     p = p_counted.where((exceeding >= EXCEEDED) | p_pooled.isnan(), p_pooled)
     mean, sd = (x.where(live, math.nan) for x in (mean, sd))
-    p_label = _label_p(counts, null, mean, sd, ignore)
+    p_label = _label_p(counts, null, p_counted, ignore)
     return PermutationTest(counts.iou, mean, sd, p_counted, p, q_values(p)[0], p_label, detectors)
 
 
-def _label_p(counts: AgreementCounts, null: Tensor, mean: Tensor, sd: Tensor, ignore: Sequence[int]) -> Tensor:
-    """`PermutationTest.p_label`; NaN where the control does not vary, and of the concepts that label none."""
+def _label_p(counts: AgreementCounts, null: Tensor, p_counted: Tensor, ignore: Sequence[int]) -> Tensor:
+    """`PermutationTest.p_label`; `p_counted` where the control does not vary, NaN of concepts that label none."""
     areas = counts.area_unit[:, None] + counts.area_concept
     candidates = [c for c in range(areas.shape[1]) if c not in ignore]
-    highest = torch.full(null.shape[:2], -math.inf, dtype=torch.float64)
+    varies = null.amax(0) > null.amin(0)
+    highest, observed = torch.full(null.shape[:2], -math.inf, dtype=torch.float64), torch.empty_like(p_counted)
     for c in candidates:
-        z = (null[..., c].double() / (areas[:, c] - null[..., c]) - mean[:, c]) / sd[:, c]
-        highest = torch.fmax(highest, z.where(sd[:, c] > 0, -math.inf))
-    observed = ((counts.iou - mean) / sd).where(sd > 0, math.nan)
+        control = null[..., c].double() / (areas[:, c] - null[..., c])
+        mean, sd = control.mean(0), control.std(0, correction=0)
+        highest = torch.maximum(highest, ((control - mean) / sd).where(varies[:, c], -math.inf))
+        observed[:, c] = (counts.iou[:, c] - mean) / sd
     result = torch.full(areas.shape, math.nan, dtype=torch.float64)
     for c in candidates:
         p = (1 + (highest >= observed[:, c]).sum(0).double()) / (1 + len(null))
-        result[:, c] = p.where(~observed[:, c].isnan(), math.nan)
+        result[:, c] = p.where(varies[:, c], p_counted[:, c])
     return result
 
 

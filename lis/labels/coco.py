@@ -74,7 +74,7 @@ def read_coco(path: Path, manifest: Manifest) -> Coco:
     """The images, categories and annotations of a file.
 
     Raises:
-        ValueError: it cannot be read, lacks one of the three, or names an image that was not exported.
+        ValueError: it cannot be read, lacks one of the three, or names an image that is not among the manifest's.
     """
     saved = read_json(path)
     images, categories = _objects(saved, "images", path), _objects(saved, "categories", path)
@@ -218,7 +218,9 @@ def _image(row: Mapping[str, Any], path: Path, known: Set[str]) -> str:
     """Name of the exported image that a row is about, wherever the file says that it lies."""
     file = last_name(entry(row, "file_name", str, f"{path}: images"))
     if file not in known:
-        raise ValueError(f"{path} names the image {file!r:.80}, which was not exported{nearest(file, sorted(known))}")
+        raise ValueError(
+            f"{path} names the image {file!r:.80}, which is not among those of the folder{nearest(file, sorted(known))}"
+        )
     return file
 
 
