@@ -36,6 +36,10 @@ _CEILING = (
     "Samples were accepted because the classifier names them right, so that the whole network has 1 by construction "
     "and no removal can raise it: pairs.accept=any takes all samples."
 )
+_NO_TRIPLE = (
+    f"There are no three classes whose pairs share one of their {LEADING} most important units while no unit serves "
+    "all three."
+)
 _MANY = 0.5
 """Share of importances at 0 from which on that is told."""
 _LISTED = 12
@@ -72,6 +76,7 @@ def _lead(source: Source, table: pd.DataFrame, curves: pd.DataFrame, facts: dict
         f"most important ones with {most}, and without {half} random ones, the control, with {random}.",
         _resolution(table, facts),
         _signs(facts),
+        "" if len(source.table("importance", "shared")) else _NO_TRIPLE,
         _CEILING * (source.facts.settings["pairs.accept"] == "correct"),
         loud,
     )
