@@ -35,7 +35,7 @@ RUNS: dict[str, list[str]] = {
     "truth": ["analysis=truth"],
     "planted": ["analysis=planted", "classifier=planted", "tuning.units=null"],
     "matching": ["analysis=matching"],
-    "dissect": ["analysis=dissect"],
+    "dissect": ["analysis=dissect", "dissect.layers=[body.1,body.2,body.3]"],
     "importance": ["analysis=importance", "pairs.accept=any"],
     "texture": ["analysis=texture"],
     "gan_counterfactuals": ["analysis=gan_counterfactuals", "gan_counterfactuals.examples=1"],

@@ -38,7 +38,7 @@ from lis.memory import keep_freed_memory
 from lis.report.html import ReportError
 from lis.report.metrics import attempt_metrics
 from lis.report.page import write_report
-from lis.stage import REGISTRY, closure, omitted, requested
+from lis.stage import REGISTRY, closure, generates, omitted, requested
 from lis.stages import discover, names
 from lis.stopping import stop
 from lis.store import Artifact, disk_fault
@@ -142,8 +142,7 @@ def check_models(ctx: Context) -> None:
     Raises:
         ValueError: says what does not fit, and what would.
     """
-    stages = closure(requested(ctx), ctx)
-    if ctx.config.classifier.probe or any(each.generates is None or each.generates(ctx) for each in stages):
+    if ctx.config.classifier.probe or generates(ctx):
         check_labels(ctx.config.classes.labels, ctx.generator)
         check_classifier(ctx, "classifier")
     validate_link(ctx.config.link, ctx.generator.w_dim)  # whatever the stages
@@ -154,7 +153,7 @@ def check_models(ctx: Context) -> None:
                 f"{WITNESS} is the classifier itself, which judges the searches already: expected another network, as "
                 f"{WITNESS}=partnet_attributes beside classifier=partnet, or {WITNESS}=null"
             )
-    for stage in stages:
+    for stage in closure(requested(ctx), ctx):
         stage.require(ctx)
 
 

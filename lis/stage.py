@@ -230,6 +230,12 @@ def requested(ctx: Context) -> list[str]:
     return [name for name in ctx.config.analysis.stages if name not in without]
 
 
+def generates(ctx: Context) -> bool:
+    """Whether any stage of a run makes images of the generator."""
+    stages = closure(requested(ctx), ctx)
+    return any(each.generates is None or each.generates(ctx) for each in stages)
+
+
 def closure(names: Iterable[str], ctx: Context) -> list[Stage]:
     """The stages of these names behind all that they ask for in this run, each once."""
     return _behind_inputs([REGISTRY[name] for name in names], lambda asked: asked.applies(ctx))

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers.commandline import ROOT
 from helpers.fakes import make_context
 from PIL import Image
 from torch import Tensor, nn
 
+from lis.api.dissection import dissected
 from lis.classifiers.cut import CutClassifier
 from lis.classifiers.preprocessing import Preprocessing
 from lis.context import Context
@@ -30,7 +26,6 @@ from lis.generators.partworld import PartWorld
 from lis.images import to_uint8
 from lis.job import check_models
 from lis.linking.pairs import pairs
-from lis.report.atlas import SPRITE, marked_images, ranked, sprite
 from lis.report.tables import records, where
 from lis.stage import closure
 from lis.store import Artifact
@@ -72,8 +67,14 @@ def context(tmp_path: Path, samples: int = 12, layers: tuple[str, ...] = ("detec
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    return dissect(context(tmp_path_factory.mktemp("dissect")))
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of the store of all tests that do not need one of their own."""
+    return tmp_path_factory.mktemp("dissect")
+
+
+@pytest.fixture(scope="module")
+def run(root: Path) -> Artifact:
+    return dissect(context(root))
 
 
 def test_planted_units_are_named_and_a_dead_one_is_not(run: Artifact) -> None:
@@ -88,13 +89,13 @@ def test_planted_units_are_named_and_a_dead_one_is_not(run: Artifact) -> None:
     )
 
 
-def test_scores_are_those_of_the_test_pairs_by_thresholds_of_the_train_pairs(run: Artifact, tmp_path: Path) -> None:
+def test_scores_are_those_of_the_test_pairs_by_thresholds_of_the_train_pairs(run: Artifact, root: Path) -> None:
     """Pixel by pixel: the map of unit 0 is as large as the image, so that nothing is enlarged."""
-    ctx = context(tmp_path)
+    ctx = context(root)
     darkness, black = {}, {}
     for split in ("train", "test"):
         image = ctx.generator.synthesize(pairs(ctx, split).tensors("pairs")["w"])
-        darkness[split] = np.maximum(-image.double().numpy().sum(1), 0)
+        darkness[split] = -image.double().numpy().sum(1)  # not of the ReLU that works in place behind the layer
         black[split] = colour_masks(image, 64)[:, COLOURS.index("black")].numpy()
     threshold = np.quantile(darkness["train"], 0.99, method="hazen")
     counted = records(run.table("units"))[0]["threshold"]
@@ -103,6 +104,8 @@ def test_scores_are_those_of_the_test_pairs_by_thresholds_of_the_train_pairs(run
     iou = (active & black["test"]).sum() / (active | black["test"]).sum()
     (row,) = records(where(run.table("agreement"), unit=0, concept="black"))
     assert row["iou"] == pytest.approx(iou, abs=1e-5)
+    r = np.corrcoef(darkness["test"].ravel(), black["test"].ravel())[0, 1]
+    assert row["pearson"] == pytest.approx(r, abs=1e-6)
 
 
 def test_a_killed_run_goes_on_with_the_same_result_for_any_batch_and_shard(
@@ -138,8 +141,8 @@ def test_a_killed_run_goes_on_with_the_same_result_for_any_batch_and_shard(
         assert torch.equal(tensor, again.tensors("top")[name]), name
 
 
-def test_layers_are_dissected_in_one_pass_each_as_by_itself(run: Artifact, tmp_path: Path) -> None:
-    both = dissect(context(tmp_path, layers=("detect", "halved")))
+def test_layers_are_dissected_in_one_pass_each_as_by_itself(run: Artifact, root: Path) -> None:
+    both = dissect(context(root, layers=("detect", "halved")))
     units = both.table("units")
     assert units["layer"].tolist() == ["detect"] * 3 + ["halved"] * 3 and both.table("layers")["units"].tolist() == [
         3,
@@ -150,7 +153,7 @@ def test_layers_are_dissected_in_one_pass_each_as_by_itself(run: Artifact, tmp_p
     assert torch.equal(top["image"][top["index"][:3]], single["image"][single["index"]])
     assert torch.equal(top["mask"][:3], single["mask"])
     with pytest.raises(ValueError, match="detect more than once"):
-        dissect(context(tmp_path, layers=("detect", "detect")))
+        dissect(context(root, layers=("detect", "detect")))
 
 
 def test_the_control_is_of_a_bounded_number_of_images_as_many_of_each_class() -> None:
@@ -171,8 +174,8 @@ def test_detectors_at_chance_stand_beside_those_of_each_concept(run: Artifact) -
     assert black["detectors"] >= 1 and "background" not in set(histogram["concept"])
 
 
-def test_top_images_are_those_of_the_largest_maxima(run: Artifact, tmp_path: Path) -> None:
-    top, ctx = run.tensors("top"), context(tmp_path)
+def test_top_images_are_those_of_the_largest_maxima(run: Artifact, root: Path) -> None:
+    top, ctx = run.tensors("top"), context(root)
     image = ctx.generator.synthesize(pairs(ctx, "test").tensors("pairs")["w"])
     peak = (-image.sum(1)).flatten(1).amax(1)
     expected = to_uint8(image[peak.topk(5).indices])
@@ -180,13 +183,13 @@ def test_top_images_are_those_of_the_largest_maxima(run: Artifact, tmp_path: Pat
     assert not top["mask"][1].any() and top["mask"].shape == (3, 5, 64, 64)
 
 
-def test_a_layer_that_cannot_be_dissected_is_refused(tmp_path: Path) -> None:
+def test_a_layer_that_cannot_be_dissected_is_refused(root: Path) -> None:
     with pytest.raises(ValueError, match=r"layers='detects': expected a layer.*detect"):
-        dissect(context(tmp_path, layers=("detects",)))
+        dissect(context(root, layers=("detects",)))
     with pytest.raises(ValueError, match=r"names no last map of its convolutions.*dissect\.layer"):
-        dissect(context(tmp_path, layers=()))
+        dissect(context(root, layers=()))
     with pytest.raises(ValueError, match=r"gives \[\d+, 2\]: expected a map"):
-        dissect(context(tmp_path, layers=("fc",)))
+        dissect(context(root, layers=("fc",)))
 
 
 def folder(path: Path, masks: int = 64) -> Context:
@@ -201,7 +204,7 @@ def folder(path: Path, masks: int = 64) -> Context:
             (path / root / f"class {k % 2}").mkdir(parents=True, exist_ok=True)
             Image.fromarray(array).save(path / root / f"class {k % 2}" / name)
     ctx = context(path, layers=("detect",))
-    classes = replace(ctx.config.classes, labels=["patch"])
+    classes = replace(ctx.config.classes, labels=["patch", "whisker"])
     labels = replace(ctx.config.labels, folder=str(path / "masks"))
     return replace(ctx, config=replace(ctx.config, classes=classes, labels=labels, images=str(path / "pictures")))
 
@@ -218,8 +221,9 @@ def test_pictures_of_a_folder_are_dissected_without_a_generator(
     assert facts["classes"] == ["class 0", "class 1"]
     assert red["concept"] in ("patch", "red") and red["iou"] > 0.4 and red["iou"] > 3 * red["control"]
     agreement = where(run.table("agreement"), unit=2)
-    assert np.isnan(records(where(agreement, concept="purple"))[0]["iou"])  # no pixel of it
-    check_models(ctx)  # whose labels the generator does not know
+    assert np.isnan(records(where(agreement, concept="whisker"))[0]["iou"])  # no pixel of it
+    analysis = replace(ctx.config.analysis, stages=["dissect"])
+    check_models(replace(ctx, config=replace(ctx.config, analysis=analysis)))  # the generator has no such labels
 
 
 def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:
@@ -227,8 +231,8 @@ def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:
         dissect(folder(tmp_path, masks=32))
 
 
-def test_a_classifier_that_sees_no_picture_is_refused(tmp_path: Path) -> None:
-    ctx = context(tmp_path)
+def test_a_classifier_that_sees_no_picture_is_refused(root: Path) -> None:
+    ctx = context(root)
     reader = SimpleNamespace(features_of_style=lambda w: w)
     with pytest.raises(ValueError, match="reads the style codes behind images"):
         dissect.require(replace(ctx, classifier=reader))  # pyright: ignore[reportArgumentType]
@@ -242,37 +246,16 @@ def test_too_few_images_for_the_quantile_are_refused() -> None:
         require_images(31, 4, 4, 1.0)
 
 
-def test_the_command_writes_the_section_and_an_atlas_of_all_units(tmp_path: Path) -> None:
-    arguments = ["analysis=dissect", "size=smoke", "threads=1", "dissect.permutations=19", "dissect.samples=8"]
-    names = ["classes.names=[pug,weimaraner]", "dissect.layers=[body.2]", "pairs.train=8", "pairs.test=8"]
-    command = [
-        sys.executable,
-        "-m",
-        "lis.run",
-        *arguments,
-        *names,
-        f"store={tmp_path}/store",
-        f"hydra.run.dir={tmp_path}",
-    ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stdout + done.stderr
-    page, atlas = ((tmp_path / f"{name}.html").read_text() for name in ("report", "atlas"))
-    units = pd.read_parquet(tmp_path / "tables" / "dissect" / "units.parquet")
-    assert 'href="atlas.html"' in page and "have IoU &gt; 0.04" in page
-    data = re.search(r'id="data">(.*?)</script>', atlas)
-    assert data and {entry["unit"] for entry in json.loads(data[1])} == {*units["unit"]}
-    assert not re.search(r"(src|href)=[\"']?(https?:)?//", atlas)
-    with Image.open(tmp_path / "atlas" / "0.jpg") as image:
-        assert image.size == (5 * 64, min(SPRITE, len(units)) * 64)
-
-
-def test_units_are_marked_in_their_images_and_ordered_by_iou() -> None:
-    top = {
-        "image": np.full((1, 4, 4, 3), 200, np.uint8),
-        "index": np.zeros((2, 1), np.int64),
-        "mask": np.zeros((2, 1, 4, 4), bool),
-    }
-    top["mask"][1] = True
-    drawn = sprite([marked_images(top, row) for row in (1, 0)])
-    assert drawn.shape == (8, 4, 3) and (drawn[:4] == 200).all() and (drawn[4:] == 100).all()
-    assert ranked(pd.DataFrame({"unit": [0, 1, 2], "iou": [np.nan, 0.1, 0.3]}))["unit"].tolist() == [2, 1, 0]
+def test_the_result_in_python_tells_units_at_chance_and_shows_images(run: Artifact, root: Path) -> None:
+    result = dissected(context(root, layers=()), "detect")
+    pd.testing.assert_frame_equal(result.units, run.table("units"))
+    assert "detect, 3 units" in repr(result) and "at chance" in repr(result)
+    image, top = result.images(0), run.tensors("top")
+    bright = top["mask"][0][:, None].expand_as(image)
+    assert torch.equal(image[bright], top["image"][top["index"][0]][bright])
+    assert result._repr_html_().count("<img") == 15
+    with pytest.raises(ValueError, match=r"images\(3, layer=None\).*detect: 0 to 2"):
+        result.images(3)
+    both = dissected(context(root, layers=("detect", "halved")), None)
+    with pytest.raises(ValueError, match="expected a layer too, one of detect, halved"):
+        both.images(0)

@@ -17,7 +17,7 @@ MIN_IMAGES = 5
 """Images on which the masks of a unit and of a concept must overlap before one labels the other."""
 CURVE_LEVELS = (*(k / 20 for k in range(1, 18)), *(1 - 10 ** (-k / 8) for k in range(7, 33)))
 """Quantiles of a unit that bound the bins of its precision–recall and ROC curves, denser at the upper end."""
-_AT_ONCE = 2**23
+_AT_ONCE = 2**21
 """Enlarged activations in memory at once."""
 
 

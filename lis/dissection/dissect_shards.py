@@ -30,7 +30,7 @@ SIZE = 64
 """Largest height and width in pixels of the masks that units and concepts are compared at."""
 TOP = 5
 """Images of a unit in the atlas."""
-_AT_ONCE = 2**23
+_AT_ONCE = 2**22
 """Enlarged activations in memory at once."""
 
 

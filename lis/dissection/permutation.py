@@ -140,10 +140,18 @@ def _active(maps: Tensor, thresholds: Tensor, concepts: Tensor, border: Border) 
 
 
 def _pair_overlap(active: Tensor, concepts: Tensor) -> Tensor:
-    """P[i, j, u, c]: pixels of unit u in image i that concept c has in image j, `[n, n, units, concepts]` float32."""
-    products = active.flatten(2).flatten(0, 1).float() @ concepts.flatten(2).flatten(0, 1).float().T
-    n, units = active.shape[:2]
-    return products.reshape(n, units, n, -1).movedim(2, 1)
+    """P[i, j, u, c]: pixels of unit u in image i that concept c has in image j, `[n, n, units, concepts]` float32.
+
+    Of concepts that hold for whole images, as factors do, these are all pixels of the unit, or none.
+    """
+    units, masks = active.flatten(2).float(), concepts.flatten(2)
+    of_images = (masks == masks[..., :1]).all(2).all(0)
+    n, count = units.shape[:2]
+    result = torch.empty(n, n, count, masks.shape[1])
+    products = units.flatten(0, 1) @ masks[:, ~of_images].flatten(0, 1).float().T
+    result[..., ~of_images] = products.reshape(n, count, n, -1).movedim(2, 1)
+    result[..., of_images] = units.sum(2)[:, None, :, None] * masks[None, :, None, of_images, 0]
+    return result
 
 
 def _permuted(overlap: Tensor, rows: Tensor) -> Tensor:

@@ -31,8 +31,8 @@ SPRITE = 32
 _ABOUT = (
     "{units} by their highest IoU with a concept, each beside the {images} images in which it is most active; outside "
     "its mask (activation above its {quantile} quantile) they are darkened. Control: mean IoU when masks are permuted "
-    "among images of the same class. q: Benjamini–Hochberg over all units and concepts of a layer. The page shows "
-    "neither that the classifier uses a concept, nor what a unit ignores."
+    "among images of the same class. q: the best concept against the best one in each permutation, Benjamini–Hochberg "
+    "over the units of a layer. The page shows neither that the classifier uses a concept, nor what a unit ignores."
 )
 _MATTERS = " Matters to: classes to which the unit is one of the {} most important, by ablation."
 _ABOUT_TUNED = (

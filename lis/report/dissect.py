@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from lis.report.atlas import PAGE, marked_images, ranked
 from lis.report.jobs import Job, stage_folder
@@ -19,8 +23,9 @@ from lis.report.marks import axes_at, bare, names_down, picture, write
 from lis.report.section import Picture, Section, Table, listed, metrics, section
 from lis.report.source import Source
 from lis.report.style import INK, MUTED, SERIES, WIDE, light_grid, plain, sheet
-from lis.report.tables import known, records, where
+from lis.report.tables import known, records, split, where
 from lis.report.wording import counted, listing, number, probability, sentences, share, words
+from lis.statistics import SIGNIFICANT
 from lis.store import Artifact
 
 FIRST = 10
@@ -35,11 +40,11 @@ _NUMBERS = ("above_chance", "detectors", "control", "both", "concepts")
 _KINDS = ("part", "object", "colour", "quadrant", "factor")
 """Kinds of concepts, in the order of their colours."""
 _HISTOGRAM = (
-    "Units per concept, each counted for the concept of its highest IoU. Full: IoU > {0} and q ≤ 0.05, above that with "
-    "masks of other images of the same class. Open: IoU > {0} only, the published criterion. Pale: q ≤ 0.05 only. "
-    "Dots, the control: units with IoU > {0} when masks are permuted within classes (mean; lines: 95 % of "
-    "permutations), to be held against full and open. {1}It does not show that the classifier uses a concept, nor that "
-    "a unit stands for one alone."
+    "Units per concept, each counted for the concept of its highest IoU. Full: IoU > {0} and q ≤ 0.05, above the best "
+    "concept with masks of other images of the same class. Open: IoU > {0} only, the published criterion. Pale: "
+    "q ≤ 0.05 only. Dots, the control: units with IoU > {0} when masks are permuted within classes (mean; lines: 95 % "
+    "of permutations), to be held against full and open. {1}It does not show that the classifier uses a concept, nor "
+    "that a unit stands for one alone."
 )
 _MORE = "The {} most frequent of {} concepts that any unit has. "
 _TOP = (
@@ -49,9 +54,10 @@ _TOP = (
     "not show what it ignores."
 )
 _TABLE = (
-    "Control: mean IoU with the masks of other images of the same class. q: Benjamini–Hochberg over all units and "
-    "concepts of a layer. Met: images on which unit and concept overlap; fewer than 5 label no unit. Average precision "
-    "and Pearson's r do without the threshold. Numbers of all concepts: tables/dissect/agreement.parquet."
+    "Control: mean IoU with the masks of other images of the same class. q: the best concept of a unit against its "
+    "best one in each permutation, Benjamini–Hochberg over the units of a layer. Met: images on which unit and concept "
+    "overlap; fewer than 5 label no unit. Average precision and Pearson's r do without the threshold. Numbers of all "
+    "concepts: tables/dissect/agreement.parquet."
 )
 _LAYERS = (
     "Units that meet each criterion. At chance: units with IoU > {} when masks are permuted within classes, mean and "
@@ -108,6 +114,19 @@ def _lead(layers: Sequence[dict[str, Any]], facts: dict[str, Any]) -> str:
         "are enlarged.",
         _MASKS[facts["masks"]],
         f"{counted(dead, 'unit')} never exceeded the threshold." if dead else "",
+        _resolution(layers, facts["permutations"]),
+    )
+
+
+def _resolution(layers: Sequence[dict[str, Any]], permutations: int) -> str:
+    """How many units it takes that q can fall to 0.05 with so few permutations; nothing where one is enough."""
+    units = max(layer["units"] - layer["dead"] for layer in layers)
+    least = math.ceil(units / (SIGNIFICANT * (1 + permutations)))
+    if least <= 1:
+        return ""
+    return (
+        f"p is at least 1/{1 + permutations:,}, so that q ≤ {SIGNIFICANT} takes {least} of {units} units that no "
+        f"permutation equals: dissect.permutations={math.ceil(units / SIGNIFICANT)} would tell a single one."
     )
 
 
@@ -134,22 +153,28 @@ def histograms(name: str, histogram: pd.DataFrame, by: str, min_iou: float) -> l
 
 def concepts_figure(histogram: pd.DataFrame, concepts: Sequence[str], by: str) -> Figure:
     """Bars of units per concept, a panel for each value of a column of the table "histogram"."""
-    panels = list(dict.fromkeys(histogram[by]))
+    panels = split(histogram, by)
     columns = min(len(panels), _COLUMNS)
     rows = -(-len(panels) // columns)
     width = 0.7 * WIDE if columns == 1 else WIDE
-    figure, axes = sheet(width, rows * (0.7 + 0.2 * len(concepts)) + 0.3, rows, columns, sharey=True, sharex="row")
-    for axis, panel in zip(axes.flat, panels, strict=False):
-        _bars(axis, _rows_of(where(histogram, **{by: panel}), concepts))
+    figure, axes = sheet(width, rows * (0.7 + 0.2 * len(concepts)) + 0.3, rows, columns, sharey=True)
+    for axis, (panel, table) in zip(axes.flat, panels.items(), strict=False):
+        _bars(axis, _rows_of(table, concepts))
         axis.set_title(plain(str(panel)))
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
     for row in axes:
         names_down(row[0], [plain(name) for name in concepts], row[1:], grid=False)
-    for axis in axes[-1]:
-        axis.set_xlabel("units")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=8)
+    kinds = {row["kind"] for row in records(histogram) if row["concept"] in concepts}
+    figure.legend(handles=_keys(kinds), loc="outside lower center", ncols=8)
     return figure
+
+
+def _keys(kinds: Collection[str]) -> list[Any]:
+    """What colours and marks stand for."""
+    colours = [Patch(color=SERIES[k], label=kind) for k, kind in enumerate(_KINDS) if kind in kinds]
+    only = [Patch(facecolor="none", edgecolor=MUTED, label="IoU only"), Patch(color=MUTED, alpha=0.35, label="q only")]
+    return [*colours, *only, Line2D([], [], marker="o", color=INK, markersize=3.5, label="IoU at chance")]
 
 
 def _rows_of(histogram: pd.DataFrame, concepts: Sequence[str]) -> pd.DataFrame:
@@ -167,12 +192,8 @@ def _bars(axis: Axes, table: pd.DataFrame) -> None:
     axis.barh(rows, above - both, left=detectors, color=colours, height=0.7, alpha=0.35)
     axis.hlines(rows, table["low"], table["high"], color=INK, linewidth=1.2)
     axis.plot(table["control"], rows, "o", color=INK, markersize=3.5)
-    for kind in _KINDS:
-        axis.barh([0], [0], color=SERIES[_KINDS.index(kind)], label=kind)
-    axis.barh([0], [0], facecolor="none", edgecolor=MUTED, label="IoU only")
-    axis.barh([0], [0], color=MUTED, alpha=0.35, label="q only")
-    axis.plot([], [], "o", color=INK, markersize=3.5, label="IoU at chance")
-    axis.set(xlim=(0, None))
+    axis.set(xlabel="units", xlim=(0, 1.05 * max(1, np.maximum(above + detectors - both, table["high"]).max())))
+    axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     light_grid(axis)
 
 

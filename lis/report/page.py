@@ -50,6 +50,8 @@ _WORLD = (
 _LINEAR = "In this world w is linear in the factors, which favours a linear link by design; gan.hard=true removes that."
 _HARD = "Here w depends on the factors through a fixed nonlinear map, so that a linear link is not right by design."
 _OVERVIEW = "What was run"
+_GENERATED = {"Generator", "Link", "Classes", "Pairs per class", "Samples taken"}
+"""Settings of a run whose images are the generator's."""
 _HEADLINE = ("mse_w", "pixel_l2", "lpips", "moco")
 
 
@@ -81,7 +83,9 @@ def write_report(ctx: Context, artifacts: Mapping[str, Artifact], out: Path, mea
         tried(f"Tables of {stage}", partial(_copy_tables, artifact, out / "tables" / stage), None)
     around = _around(run, tried)
     first = tried("First picture", lambda: _first_picture(run, folder), None)
-    rendered = with_overview(overview(run, folder, tried), show_all(makers(run), folder, run.facts.vectors))
+    rendered = show_all(makers(run), folder, run.facts.vectors)
+    if run.facts.generated:
+        rendered = with_overview(overview(run, folder, tried), rendered)
     tried("Animations", lambda: write_animations(run, folder), [])
     tried("Atlas", lambda: write_atlas(run, out), [])
     figures = [*filter(None, [first]), *(figure for section in rendered for figure in section.figures)]
@@ -140,7 +144,7 @@ def limits(run: Source) -> list[str]:
     """What was left out and why, and what the numbers are no evidence for."""
     left_out = run.json("evaluation", "left_out") if run.has("evaluation", "left_out") else {}
     lines = [f"{metric_label(metric)} was left out: {reason}" for metric, reason in left_out.items()]
-    if run.facts.known_truth:
+    if run.facts.known_truth and run.facts.generated:
         lines.append(f"{_WORLD} {_HARD if run.facts.nonlinear_world else _LINEAR}")
     return lines
 
@@ -169,7 +173,8 @@ def settings(run: Source) -> list[tuple[str, str]]:
         # When it was made, which may have been in an earlier run.
         ("Time", ", ".join(f"{stage} {value:.0f} s" for stage, value in seconds.items() if value is not None)),
     ]
-    return [row for row in rows if row[0] != "Time" or row[1]]
+    without = set() if facts.generated else _GENERATED
+    return [row for row in rows if row[0] not in without and (row[0] != "Time" or row[1])]
 
 
 def _copy_tables(artifact: Artifact, folder: Path) -> None:
@@ -193,12 +198,17 @@ def _write_facts(run: Source, result: Mapping[str, object], path: Path) -> None:
 def title(source: Source) -> str:
     """What was linked to what."""
     facts = source.facts
+    if not facts.generated:
+        return f"{facts.classifier} on pictures of a folder"
     return f"{facts.classifier} linked to {facts.generator}: {facts.classes}"
 
 
 def what_was_run(source: Source) -> str:
     """Sizes and settings in one line."""
     facts = source.facts
+    if not facts.generated:
+        folder, seed = Path(str(facts.settings["images"])).name, facts.settings["seed"]
+        return f"Pictures of the folder {folder}; seed {seed}."
     pairs, seed = facts.settings["pairs.train"], facts.settings["seed"]
     means = f" ({LINKS_IN_WORDS[facts.link]})" if facts.link in LINKS_IN_WORDS else ""
     return (

@@ -15,7 +15,7 @@ from lis.config import NetworkConfig
 from lis.report.style import label_colours
 from lis.report.tables import records
 from lis.report.wording import LINKS, link_label, network_name, words
-from lis.stage import omitted
+from lis.stage import generates, omitted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,6 +61,8 @@ class Facts:
     """The whole configuration, flat: `{"pairs.train": 1200, …}`."""
     omitted: Mapping[str, str] = field(default_factory=dict)
     """Why the run did without some of its stages, by their names."""
+    generated: bool = True
+    """Images are the generator's; False: a user's own, of a run that asks for no generator and no link."""
 
     @property
     def vectors(self) -> bool:
@@ -139,6 +141,7 @@ def source(ctx: Context, artifacts: Mapping[str, Artifact]) -> Source:
         classifier_notes=tuple(getattr(ctx.classifier, "notes", ())),
         settings=flat(asdict(config)),
         omitted=omitted(ctx),
+        generated=generates(ctx),
     )
     return Source(facts, artifacts)
 

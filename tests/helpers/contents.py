@@ -81,6 +81,7 @@ ANALYSES: dict[str, tuple[str, ...]] = {
     "images": (f"images={PICTURES}",),
     "planted": ("classifier=planted", "classifier.per_kind=4"),
     "importance": (),
+    "dissect": ("dissect.permutations=199",),
     "texture": (),
 }
 """Every file of `conf/analysis`, with what it needs besides."""
