@@ -40,6 +40,7 @@ from lis.dissection.ablation import (
 from lis.dissection.activations import edited, intervene, record_activations
 from lis.dissection.interpretability import importance_vs_interpretability, interpretability_table
 from lis.dissection.tails import find_layer, layer_tail
+from lis.report.tables import records, where
 
 FIXTURE = Path(__file__).parent / "data" / "dissection" / "05_classifier_ablation_pooled.npz"
 ZERO = torch.zeros(16)
@@ -109,14 +110,13 @@ def test_interpretability_stands_beside_shuffled_units() -> None:
     iou = torch.rand(64, generator=torch.Generator().manual_seed(0), dtype=torch.float64) / 10
     iou[:2], iou[63] = 0.5, torch.nan
     table = interpretability_table(importance, iou, np.random.default_rng(0), 200)
-    served = table[table["k"] == 2].set_index("x")
-    assert served["units"].to_dict() == {0: 59, 1: 2, 2: 2}
-    assert served["iou"][2] == 0.5 > served["high"][2] and served["control"][2] == pytest.approx(
-        float(iou.nanmean()), abs=0.03
-    )
-    assert served["low"][1] <= served["iou"][1] <= served["high"][1]
-    buckets = table[table["k"] == 0]
-    assert len(buckets) == 16 and buckets["units"].sum() == 63 and buckets["importance"].is_monotonic_decreasing
+    none, one, two = records(where(table, k=2))
+    assert [(row["x"], row["units"]) for row in (none, one, two)] == [(0, 59), (1, 2), (2, 2)]
+    assert two["iou"] == 0.5 > two["high"] and two["control"] == pytest.approx(float(iou.nanmean()), abs=0.03)
+    assert one["low"] <= one["iou"] <= one["high"]
+    buckets = records(where(table, k=0))
+    means = [row["importance"] for row in buckets]
+    assert len(buckets) == 16 and sum(row["units"] for row in buckets) == 63 and means == sorted(means, reverse=True)
 
 
 def test_balanced_accuracy_of_a_class_that_is_not_there_is_unknown() -> None:

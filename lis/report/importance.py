@@ -36,6 +36,12 @@ _CEILING = (
     "Samples were accepted because the classifier names them right, so that the whole network has 1 by construction "
     "and no removal can raise it: pairs.accept=any takes all samples."
 )
+_NO_TRIPLE = (
+    f"There are no three classes whose pairs share one of their {LEADING} most important units while no unit serves "
+    "all three."
+)
+_TENTH = 10
+"""Of the units at most so small a part is in the heading."""
 _MANY = 0.5
 """Share of importances at 0 from which on that is told."""
 _LISTED = 12
@@ -55,7 +61,20 @@ def class_importance(source: Source) -> Section:
         Picture("importance-correlation", scatter(table), _SCATTER, data=table),
         *filter(None, (interpretability(source), shared_units(source))),
     ]
-    return Section("Class importance", _lead(source, table, curves, facts), figures, [_table(table)])
+    lead = _lead(source, table, curves, facts)
+    return Section("Class importance", lead, figures, [_table(table)], finding=_finding(curves, facts))
+
+
+def _finding(curves: pd.DataFrame, facts: dict[str, Any]) -> str:
+    """What some of the most important units are worth, beside as many random ones."""
+    few = max(n for n in curves["n"] if n <= max(1, facts["units"] / _TENTH))
+    most, random = (
+        number(mean(where(curves, order=order, n=few), "balanced_accuracy"), 2) for order in ("most", "random")
+    )
+    return (
+        f"Without the {few} most important of {facts['units']} units of {facts['layer']} a class is told from the "
+        f"others with a balanced accuracy of {most}, without {few} random ones, the control, with {random}"
+    )
 
 
 def _lead(source: Source, table: pd.DataFrame, curves: pd.DataFrame, facts: dict[str, Any]) -> str:
@@ -72,6 +91,7 @@ def _lead(source: Source, table: pd.DataFrame, curves: pd.DataFrame, facts: dict
         f"most important ones with {most}, and without {half} random ones, the control, with {random}.",
         _resolution(table, facts),
         _signs(facts),
+        "" if len(source.table("importance", "shared")) else _NO_TRIPLE,
         _CEILING * (source.facts.settings["pairs.accept"] == "correct"),
         loud,
     )

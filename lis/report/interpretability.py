@@ -31,12 +31,12 @@ _CURVES = (
 )
 _SHARED = (
     "Triples of classes whose pairs share one of their 4 most important units while no unit serves all three, those of "
-    "the largest importance first. A row is a unit that two classes share, with the test images in which it is most "
-    "active, whatever their class{}. That a unit matters to two classes does not say that what excites it is common to "
-    "them."
+    "the largest importance first. A row is a triple: for each pair of its classes the unit that both share, and the "
+    "test images in which it is most active, whatever their class{}. That a unit matters to two classes does not say "
+    "that what excites it is common to them."
 )
-_GAP, _NAME, _HEAD, _MOST = 0.25, 1.62, 0.3, 0.95
-"""Inches: between triples, left of the images, above them; largest side of an image."""
+_GAP, _HEAD = 0.2, 0.36
+"""Inches between the strips of a row, and above them."""
 
 
 def interpretability(source: Source) -> Picture | None:
@@ -80,6 +80,7 @@ def _curve(axis: Axes, rows: pd.DataFrame) -> None:
     axis.fill_between(x, low, high, color=GREY, alpha=0.45, linewidth=0)
     axis.plot(x, control, color=MUTED, linewidth=1.2, label="shuffled (control)")
     errors(axis, x, y, y - np.nan_to_num(error), y + np.nan_to_num(error), SERIES[0])
+    axis.margins(x=0.1)
     axis.plot(x, y, "o-", color=SERIES[0], markersize=3.6, label="units")
     light_grid(axis, "y")
 
@@ -105,23 +106,19 @@ def _pictured(table: pd.DataFrame, units: np.ndarray) -> int:
 
 
 def shared_figure(triples: list[dict[str, Any]], top: dict[str, np.ndarray]) -> Figure:
-    """A column per triple of classes, a row per shared unit; rows of the table "shared", and tensors "shared_units"."""
-    width = (WIDE - (len(triples) - 1) * _GAP) / len(triples)
-    count = top["image"].shape[1]
-    side = min(_MOST, (width - _NAME) / count)
-    figure = Figure(figsize=(WIDE, _HEAD + 3 * side))
-    for k, row in enumerate(triples):
-        left = k * (width + _GAP)
-        axis = axes_at(figure, left + _NAME, _HEAD, count * side, 3 * side)
-        units = [int(row[name]) for name in ("unit_ab", "unit_ac", "unit_bc")]
-        picture(axis, mosaic([_marked(top, unit) for unit in units]))
-        bare(axis)
-        names = [plain(row[name]) for name in ("class_a", "class_b", "class_c")]
-        write(axis, 0, 1.02, ", ".join(names), color=INK, weight="bold", va="bottom", transform=axis.transAxes)
-        for at, (unit, (a, b)) in enumerate(zip(units, ((0, 1), (0, 2), (1, 2)), strict=True)):
-            told = f"{names[a]}\n{names[b]}\nunit {unit}"
-            write(axis, -0.1 / (count * side), 1 - (at + 0.5) / 3, told, color=MUTED, size=8, ha="right", va="center",
-                  transform=axis.transAxes)  # fmt: skip
+    """A row per triple of classes, a strip per shared unit; rows of the table "shared", and tensors "shared_units"."""
+    width = (WIDE - 2 * _GAP) / 3
+    side = width / top["image"].shape[1]
+    figure = Figure(figsize=(WIDE, len(triples) * (_HEAD + side)))
+    for line, row in enumerate(triples):
+        for at, (a, b) in enumerate(("ab", "ac", "bc")):
+            unit, above = int(row[f"unit_{a}{b}"]), line * (_HEAD + side) + _HEAD
+            axis = axes_at(figure, at * (width + _GAP), above, width, side)
+            picture(axis, mosaic([_marked(top, unit)]))
+            bare(axis)
+            names = ", ".join(plain(row[f"class_{name}"]) for name in (a, b))
+            write(axis, 0, 1.04, names, color=INK, weight="bold", va="bottom", transform=axis.transAxes)
+            write(axis, 1, 1.04, f"unit {unit}", color=MUTED, va="bottom", ha="right", transform=axis.transAxes)
     return figure
 
 
