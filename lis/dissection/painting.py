@@ -31,6 +31,8 @@ class PixelSegmenter:
     labels: tuple[str, ...]
     segment: Callable[[Tensor], Tensor]
     """Labels `[n, h, w]` int64 (0 the background, k: `labels[k - 1]`) of images `[n, 3, H, W]` in [-1, 1]."""
+    fingerprint: str = ""
+    """SHA-256 over its weights, where results are kept."""
 
     def fractions(self, image: Tensor) -> Tensor:
         """Fraction of each image that shows each label, the background first: `[n, 1 + labels]` float64."""
