@@ -1,4 +1,4 @@
-"""Moving pictures: samples along a unit or direction, an animated GIF each beside its parts, and edits of a generator."""
+"""Moving pictures: samples along a unit or direction, an animated GIF each, and edits of a generator."""
 
 from __future__ import annotations
 
