@@ -158,7 +158,7 @@ class Bench:
         """Measure the units on both halves of the samples.
 
         Raises:
-            ValueError: the layer has fewer than `FEWEST` units.
+            ValueError: the layer has fewer than `FEWEST` units, or a single image is edited.
         """
         layer, segmenter, n = edited_layer(ctx, config.layer), pixel_segmenter(ctx), config.samples
         codes = [drawn_codes(ctx, first, n) for first in (0, n)]
@@ -171,6 +171,8 @@ class Bench:
         thresholds = fit.quantiles(config.quantile)
         agreement = Agreement(segmenter.labels, fit.iou(thresholds), score.iou(thresholds), thresholds, fit.variance)
         rows = (torch.arange(len(codes[1])) % n < config.edited).nonzero()[:, 0]
+        if len(rows) < 2:
+            raise ValueError("1 image is edited: expected two or more, which have a variance; raise dissect_gan.edited")
         return cls(ctx, config, fit, score, Edited.of(ctx, segmenter, codes[1][rows]), rows, agreement)
 
     @property
