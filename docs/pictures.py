@@ -36,6 +36,7 @@ RUNS: dict[str, list[str]] = {
     "planted": ["analysis=planted", "classifier=planted", "tuning.units=null"],
     "matching": ["analysis=matching"],
     "dissect": ["analysis=dissect"],
+    "dissect_gan": ["analysis=dissect_gan", "dissect_gan.insertions=64"],
     "importance": ["analysis=importance", "pairs.accept=any"],
     "gan_counterfactuals": ["analysis=gan_counterfactuals", "gan_counterfactuals.examples=1"],
     "boundary": [
@@ -67,6 +68,7 @@ PICTURES: dict[str, tuple[str, str]] = {
     "motion": ("demo", "motion-fields"),
     "matching": ("matching", "matching-errors"),
     "dissect": ("dissect", "dissect-units"),
+    "dissect_gan": ("dissect_gan", "dissect-gan-removal"),
     "importance": ("importance", "removal-curves"),
     "counterfactuals": ("boundary", "counterfactuals-reached"),
     "trajectories": ("boundary", "counterfactuals-evolution-0"),

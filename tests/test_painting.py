@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers.dissection_fixtures import fixture
@@ -13,8 +15,10 @@ from helpers.stylegan_xl_fixtures import generator
 from torch import Tensor
 from torch.nn import functional as F
 
+import lis
 from lis.dissection.activations import edit_of, upsample_activations
 from lis.dissection.agreement import concept_iou
+from lis.dissection.gan_units import pixel_segmenter
 from lis.dissection.painting import (
     BAND,
     PixelSegmenter,
@@ -28,6 +32,7 @@ from lis.dissection.painting import (
 )
 from lis.dissection.quantiles import unit_quantiles
 from lis.generators.partworld import PartWorld
+from lis.images import to_uint8
 from lis.streams import Stream
 from lis.types import Editable
 
@@ -295,3 +300,36 @@ def test_bad_paint_is_refused() -> None:
         paint(world, w, edit, torch.ones(8, 8), segmenter)
     with pytest.raises(ValueError, match="no synthesize_edited"):
         paint(FakeGenerator(), w, edit, torch.ones(16, 16), segmenter)
+
+
+def test_a_study_paints(shared_store: Path) -> None:
+    s = lis.study(size="smoke", device="cpu", store=shared_store)
+    w = s.generator.sample(1, torch.arange(2), Stream("test pairs"))
+    mask = np.zeros((64, 64), np.uint8)
+    mask[40:, :] = 1
+    result = s.paint(w, [0, 9], mask, value=[4.0, 2.0], label="eye")
+    edit = UnitEdit("b16.1", [0, 9], torch.tensor([4.0, 2.0]))
+    expected = paint(s.generator, w, edit, torch.as_tensor(mask).float(), pixel_segmenter(s.context), 5)
+    assert torch.equal(result.after, to_uint8(expected.after)) and torch.equal(result.inside, expected.inside)
+    assert torch.equal(result.parts_after.long(), expected.parts_after) and result.labels[4] == "eye"
+    assert torch.equal(result.refused, expected.refused) and (result.layer, result.units) == ("b16.1", (0, 9))
+    assert len(result.table) == 2 * 10 and "PaintResult of 2 images, 2 units of b16.1" in repr(result)
+    assert "data:image" in result._repr_html_()
+    single = s.paint(w[0], 3)
+    assert single.after.shape == (3, 64, 64) and single.refused.shape == () and single.mask.min() == 1
+    assert single.value.item() > float(s.generator.synthesize(w, ["b16.1"])[1]["b16.1"][:, 3].median())
+
+
+def test_a_study_refuses_bad_paint(shared_store: Path) -> None:
+    s = lis.study(size="smoke", device="cpu", store=shared_store)
+    w = s.generator.mean_w[:1]
+    with pytest.raises(ValueError, match=r"label='eyes': expected one of background, leg.*did you mean eye"):
+        s.paint(w, [0], label="eyes")
+    with pytest.raises(ValueError, match="expected indices of the 48 units"):
+        s.paint(w, [48])
+    with pytest.raises(ValueError, match="no layer 'b3'"):
+        s.paint(w, [0], layer="b3")
+    with pytest.raises(ValueError, match="3 values for 1 units"):
+        s.paint(w, [0], value=[1.0, 2, 3])
+    with pytest.raises(ValueError, match="units='a'"):
+        s.paint(w, ["a"])

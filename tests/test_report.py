@@ -200,6 +200,7 @@ ORDER = [
     "motion", "matching",
     "dissection_of_units",
     "class_importance",
+    "generator_units",
     "parts", "fit", "units", "forward_model", "classifier", "linear_probe",
 ]  # fmt: skip
 """The page from top to bottom."""
