@@ -13,7 +13,7 @@ from lis.report.gan_movies import MOVIES, STAGE, movie_frames, movie_name
 from lis.report.marks import PERCENT, TWO_SIDED, axes_at, facets, heat, picture, write
 from lis.report.section import Picture, Section, Table, listed, metrics, section
 from lis.report.source import Source
-from lis.report.style import GREY, INK, MUTED, SERIES, WIDE, light_grid, plain, sheet
+from lis.report.style import GREY, INK, MUTED, RULE, SERIES, WIDE, light_grid, plain, sheet
 from lis.report.tables import column, known, records, split, where
 from lis.report.wording import counted, listing, number, probability, sentences, share, words
 from lis.statistics import SIGNIFICANT
@@ -33,7 +33,7 @@ _EFFECTS = (
 )
 _LOCATION = (
     "Pixels that a part gains where its {units} best units are set to their 0.995 quantile at one cell, by the cell: "
-    "mean over {count} insertions, each cell as often as any other, in images at random. The scale is each part's. "
+    "mean over {count} insertions, each cell as often as any other, in images at random; grey: none. The scale is each part's. "
     "Table: the same by what was there, beside random units. A part that does not appear away from its usual position "
     "says that the layers behind refuse it, not that no other units could bring it."
 )
@@ -137,7 +137,7 @@ def removal_figure(curves: pd.DataFrame, table: pd.DataFrame) -> Figure:
         axis.set_ylim(-0.55, 1.08)
         axis.yaxis.set_major_formatter(PERCENT)
         light_grid(axis, "y")
-    panels[0][0].legend(loc="lower right")
+    panels[0][0].legend(loc="upper left")
     return figure
 
 
@@ -159,7 +159,7 @@ def effects_figure(effects: pd.DataFrame) -> Figure:
         columns, rows = [plain(x) for x in labels], [plain(x) for x in parts]
         heat(axis, values, rows, columns, (-1, 1), lambda x: f"{100 * x:.0f}", TWO_SIDED)
         axis.set_title("best units" if name == "change" else "random units")
-        axis.tick_params(axis="x", rotation=45)
+        axis.tick_params(axis="x", rotation=45, labelsize=8)
     return figure
 
 
@@ -170,6 +170,7 @@ def location_figure(source: Source, facts: dict[str, Any]) -> Figure:
     for axis, (part, values) in panels:
         high = max(float(np.nanmax(np.abs(values))), 1.0)
         axis.imshow(values, cmap=TWO_SIDED, vmin=-high, vmax=high, interpolation="nearest")
+        axis.set_facecolor(RULE)
         axis.set_xticks([])
         axis.set_yticks([])
         axis.set_title(plain(part))
