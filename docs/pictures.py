@@ -36,7 +36,7 @@ RUNS: dict[str, list[str]] = {
     "planted": ["analysis=planted", "classifier=planted", "tuning.units=null"],
     "matching": ["analysis=matching"],
     "dissect": ["analysis=dissect"],
-    "dissect_gan": ["analysis=dissect_gan", "dissect_gan.insertions=64"],
+    "dissect_gan": ["analysis=dissect_gan", "dissect_gan.draws=200"],
     "importance": ["analysis=importance", "pairs.accept=any"],
     "gan_counterfactuals": ["analysis=gan_counterfactuals", "gan_counterfactuals.examples=1"],
     "boundary": [
