@@ -97,7 +97,7 @@ def test_planted_units_are_the_best_and_their_removal_takes_the_part(run: tuple[
     agreement = artifact.table("agreement")
     best = {part: set(where(agreement, part=part).nsmallest(4, "rank")["unit"]) for part in ("left", "right")}
     assert best == {"left": {0, 1, 2, 3}, "right": {4, 5, 6, 7}}
-    assert (where(agreement, part="left", unit=0)[["iou", "iou_fit"]] > 0.3).all(axis=None)
+    assert (where(agreement, part="left", unit=0)[["iou", "iou_fit"]].to_numpy() > 0.3).all()
     table = artifact.table("removal")
     assert [(row["part"], row["units"]) for row in records(table)] == [
         ("left", 4),
@@ -106,7 +106,7 @@ def test_planted_units_are_the_best_and_their_removal_takes_the_part(run: tuple[
         ("right", 8),
     ]
     four = where(table, units=4)
-    assert (four["change"] == 1).all() and four["control"].between(0.4, 0.6).all() and (four["q"] <= 0.05).all()
+    assert four["change"].tolist() == [1, 1] and four["control"].between(0.4, 0.6).all() and max(four["q"]) <= 0.05
     assert significant(table)[4] == 2
     curve = where(artifact.table("curves"), part="left")
     assert curve["units"].tolist() == list(range(9)) and curve["change"].iloc[0] == 0
@@ -176,8 +176,7 @@ def test_p_counts_draws_that_take_as_much() -> None:
 
 def test_the_section_tells_what_its_tables_hold(run: tuple[Context, Artifact]) -> None:
     ctx, artifact = run
-    found = source(ctx, {"dissect_gan": artifact})
-    section = generator_units(found)
+    section = generator_units(source(ctx, {"dissect_gan": artifact}))
     assert section is not None
     assert "2 (4 units)" in section.finding and "of 2 parts of units" in section.finding
     assert "zero behind" not in section.lead and "p is 0.005" in section.lead
@@ -253,5 +252,5 @@ def test_part_world_is_dissected_by_its_pixels(tmp_path: Path, monkeypatch: pyte
     assert (facts["layer"], facts["units"], facts["map"], facts["images"]) == ("b16.1", 48, [16, 16], 2)
     assert facts["parts"] == list(world.labels) and facts["segmenter_iou"]["body"] > 0.9
     table = artifact.table("removal")
-    assert table["change"].mean() > table["control"].mean() and (table["p"] >= 0.05).all()
+    assert np.mean(table["change"]) > np.mean(table["control"]) and min(table["p"]) >= 0.05
     assert artifact.tensors("removal_movie")["image"].shape == (5, 2, 3, 64, 64)

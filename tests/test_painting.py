@@ -98,9 +98,9 @@ def test_agreement_and_quantiles_of_generator_units_are_those_of_the_reference(r
     close(unit_quantiles(large, 0.995), data["level995"])
     masks = F.one_hot(data["seg"][:, 0], 5).permute(0, 3, 1, 2).bool()
     iou, expected = concept_iou(data["layer_acts"], masks[:, 1:], data["level99"]).T, data["iou_concept_by_unit"][1:]
-    apart = ((large - data["level99"][:, None, None]).abs() > 1e-7).all(0).flatten(1).all(1)
-    assert apart.sum() == 13  # of 16 units; three have pixels at their threshold, which rounding puts on either side
-    close(iou[:, apart], expected[:, apart])
+    distinct = ((large - data["level99"][:, None, None]).abs() > 1e-7).all(0).flatten(1).all(1)
+    assert distinct.sum() == 13  # of 16 units; three have pixels at their threshold, which rounding puts on either side
+    close(iou[:, distinct], expected[:, distinct])
     ranked = expected[data["target_class"] - 1][data["unit_rank"]]
     assert (ranked.diff() <= 1e-7).all()  # with ties
 

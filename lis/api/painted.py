@@ -84,20 +84,20 @@ class PaintResult:
         )
 
     def _repr_html_(self) -> str:
-        shown = range(min(self.refused.numel(), notebook.STEPS))
-        refused = ["refused" if self.refused.reshape(-1)[k] else "" for k in shown]
+        few = range(min(self.refused.numel(), notebook.STEPS))
+        refused = ["refused" if self.refused.reshape(-1)[k] else "" for k in few]
         rows = [
-            self._row("before", self.before, self.parts_before, [""] * len(shown)),
+            self._row("before", self.before, self.parts_before, [""] * len(few)),
             self._row("after", self.after, self.parts_after, refused),
         ]
         parts = notebook.gallery(rows), notebook.legend(self.labels, self.labels)
-        more = notebook.more(self.refused.numel(), len(shown), "images")
+        more = notebook.more(self.refused.numel(), len(few), "images")
         return notebook.page(repr(self), *parts, more, notebook.table(self.table))
 
     def _row(self, name: str, image: Tensor, parts: Tensor, told: list[str]) -> tuple[str, list[np.ndarray], list[str]]:
         image, parts = image.reshape(-1, *image.shape[-3:]), parts.reshape(-1, *parts.shape[-2:])
-        shown = range(len(told))
-        return name, [notebook.outlined(image[k], parts[k].long(), self.labels, self.labels) for k in shown], told
+        few = range(len(told))
+        return name, [notebook.outlined(image[k], parts[k].long(), self.labels, self.labels) for k in few], told
 
 
 def painted(

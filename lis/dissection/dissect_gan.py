@@ -13,7 +13,7 @@ from lis.config import RunConfig
 from lis.config.fields import choice, number
 from lis.context import Context
 from lis.dissection.agreement import MIN_IOU
-from lis.dissection.gan_movies import SHOWN, Movie, growing_stroke, moving_cell, painted_movie, removal_movie
+from lis.dissection.gan_movies import IMAGES, Movie, growing_stroke, moving_cell, painted_movie, removal_movie
 from lis.dissection.gan_tables import (
     Agreement,
     agreement_table,
@@ -123,25 +123,25 @@ def dissect_gan(ctx: Context, config: DissectGanConfig, draft: Draft) -> None:
         ValueError: a generator that cannot be edited, or whose images nothing segments; an unknown layer, or one of
             fewer than 8 units.
     """
-    bench = Bench.of(ctx, config)
-    agreement = bench.agreement
-    removal, insertions = bench.removal(), bench.insertions()
+    measured = GanDissection.of(ctx, config)
+    agreement = measured.agreement
+    removal, insertions = measured.removal(), measured.insertions()
     labels = agreement.labels
-    draft.table("units", units_table(bench.layer, agreement, MIN_IOU))
+    draft.table("units", units_table(measured.layer, agreement, MIN_IOU))
     draft.table("agreement", agreement_table(agreement))
     draft.table("curves", curves_table(removal, labels))
     draft.table("removal", removal_table(removal, labels))
     draft.table("side_effects", side_effects_table(removal, labels))
     draft.table("insertion", insertion_table(insertions, labels, config.min_count))
-    draft.tensors("location", {"gained": location_maps(insertions, bench.size)})
-    movies = bench.movies(removal, insertions)
+    draft.tensors("location", {"gained": location_maps(insertions, measured.size)})
+    movies = measured.movies(removal, insertions)
     for name, (_, movie) in movies.items():
         draft.tensors(f"{name}_movie", movie.tensors())
-    draft.json("facts", bench.facts | {"movies": {name: labels[part] for name, (part, _) in movies.items()}})
+    draft.json("facts", measured.facts | {"movies": {name: labels[part] for name, (part, _) in movies.items()}})
 
 
 @dataclass(frozen=True)
-class Bench:
+class GanDissection:
     """A layer of a run's generator, measured, with codes whose images are edited."""
 
     ctx: Context
@@ -154,7 +154,7 @@ class Bench:
     agreement: Agreement
 
     @classmethod
-    def of(cls, ctx: Context, config: DissectGanConfig) -> Bench:
+    def of(cls, ctx: Context, config: DissectGanConfig) -> GanDissection:
         """Measure the units on both halves of the samples.
 
         Raises:
@@ -259,13 +259,13 @@ class Bench:
         inserted = int(insertions.best[parts, :, parts + 1].double().mean(1).argmax())
         per_class = self.config.edited
         area = removal.base[:, removed + 1].view(-1, per_class)
-        first = torch.arange(len(area))[:SHOWN] * per_class
+        first = torch.arange(len(area))[:IMAGES] * per_class
         edits = {
             "removal": self._edit(removed, self.counts[-1], self.removed_levels),
             "insertion": self._edit(inserted, self.inserted, self.inserted_levels),
         }
         masks = {"insertion": moving_cell(self.size), "painting": growing_stroke(self.size)}
-        taken = removal_movie(self.edited, first + area.argmax(1)[:SHOWN], edits["removal"], self.counts, self.size)
+        taken = removal_movie(self.edited, first + area.argmax(1)[:IMAGES], edits["removal"], self.counts, self.size)
         painted = {
             name: (inserted, painted_movie(self.edited, first, edits["insertion"], mask, inserted + 1))
             for name, mask in masks.items()

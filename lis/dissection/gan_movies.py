@@ -18,7 +18,7 @@ STEPS = 24
 """Positions of a cell on its way around the image."""
 RADIUS = 0.32
 """Of that way, as a share of the image."""
-SHOWN = 4
+IMAGES = 4
 """Images at most, of different classes."""
 
 
@@ -52,7 +52,7 @@ def removal_movie(edited: Edited, rows: Tensor, edit: UnitEdit, counts: Sequence
 
     Args:
         edited: the codes.
-        rows: of those that are shown, `[k]` int64.
+        rows: of those in the movie, `[k]` int64.
         edit: units in the order in which they are removed, and the value of each.
         counts: the n.
         size: height and width of the layer's maps.
