@@ -33,7 +33,7 @@ _EFFECTS = (
 )
 _LOCATION = (
     "Pixels that a part gains where its {units} best units are set to their 0.995 quantile at one cell, by the cell: "
-    "mean over {count} insertions, each cell as often as any other, in images at random; grey: none. The scale is each "
+    "mean over {count} insertions in images at random, no cell again before all were; grey: none. The scale is each "
     "part's. Table: the same by what was there, beside random units. A part that does not appear away from its usual "
     "position says that the layers behind refuse it, not that no other units could bring it."
 )
