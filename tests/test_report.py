@@ -199,7 +199,7 @@ ORDER = [
     "boundary_truth", "contrast", "gan_counterfactuals",
     "motion", "matching",
     "dissection_of_units",
-    "class_importance", "texture_or_shape",
+    "class_importance", "texture_or_shape", "generator_units",
     "parts", "fit", "units", "forward_model", "classifier", "linear_probe",
 ]  # fmt: skip
 """The page from top to bottom."""

@@ -69,11 +69,13 @@ Example:
 from lis.api.ablation import AblationResult
 from lis.api.counterfactual import CounterfactualResult
 from lis.api.dissection import DissectionResult
+from lis.api.painted import PaintResult
 from lis.api.results import FittedLink, LookResult, Pairs, StageResult
 from lis.api.run_pages import Report
 from lis.api.runs import Run, StageFiles, Sweep, load, load_sweep
 from lis.api.study import Study, study
 from lis.api.tuned import TuneResult
+from lis.dissection.painting import PixelSegmenter
 from lis.testing import ContractError, check_classifier, check_generator
 from lis.units.perturbation import Perturbation
 from lis.units.unit import Traversal

@@ -29,6 +29,7 @@ from lis.api.inputs import (
     whole,
 )
 from lis.api.keywords import beside_hydra, is_object, overrides_of
+from lis.api.painted import PaintResult, painted
 from lis.api.results import FittedLink, LookResult, Pairs, StageResult
 from lis.api.study_facts import study_facts
 from lis.api.tuned import TuneResult
@@ -38,6 +39,7 @@ from lis.compose import composed
 from lis.config import RunConfig
 from lis.config.renamed import RENAMED
 from lis.context import Context
+from lis.dissection.painting import PixelSegmenter
 from lis.images import page_image, to_uint8
 from lis.job import prepared, run_stage
 from lis.labels.labelled import folder_digest
@@ -300,6 +302,36 @@ class Study:
             ValueError: no unit, one twice, one that the layer lacks, or another layer or value than there are.
         """
         return ablated(self.context, units, layer, value, self._images)
+
+    def paint(
+        self,
+        w: Any,
+        units: Any,
+        mask: Any = None,
+        *,
+        layer: str | None = None,
+        value: Any = None,
+        label: str | None = None,
+        segmenter: PixelSegmenter | None = None,
+    ) -> PaintResult:
+        """Units of a layer of the generator set under a mask, and whether it shows what was painted, in one pass.
+
+        Args:
+            w: style codes `[…, w_dim]`, or pairs, whose w is taken.
+            units: their numbers, or one.
+            mask: `[h, w]` in [0, 1], no smaller than the maps of the layer; None: the whole image.
+            layer: as the generator names it; None: the one in the middle.
+            value: what the units are set to, one number or one per unit; None: the 0.995 quantile of each over
+                `dissect_gan.samples` samples of every class. Zero removes, but is "off" only behind a ReLU.
+            label: a part that is to appear, or "background"; None: whatever the units bring.
+            segmenter: what sees parts in pixels alone (`lis.PixelSegmenter`); None: part world's own.
+
+        Raises:
+            ValueError: a generator that cannot be edited, or whose pixels nothing segments; an unknown layer, unit or
+                label; a mask of another shape, or without a pixel of at least 1/2; w of another shape.
+        """
+        rows = Kind.w(self.checked).rows(w.w if isinstance(w, Pairs) else w, many="…")
+        return painted(self.checked, rows, units, mask, layer, value, label, segmenter)
 
     def stage(self, name: str) -> StageResult:
         """What a stage of the command line holds: read from the store, or computed now and kept there.

@@ -62,27 +62,21 @@ def _require_map(name: str, output: Any) -> Tensor:
 def intervene(
     module: nn.Module, units: Sequence[int] | Tensor, value: float | Tensor, mask: Tensor | None = None
 ) -> Iterator[None]:
-    """Within it a module gives an edited copy of its output: x ← (1 − m) x + m v for the chosen units.
+    """Within it a module gives an edited copy of its output, as `edit_of` edits it.
 
     Args:
         module: gives `[n, units, …]`.
-        units: indices of the chosen units.
-        value: v, one for all or one per chosen unit, `[chosen]`.
-        mask: m, `[h, w]` or `[n, h, w]` in [0, 1] at the resolution of the map, or larger: averaged over areas. The
-            whole map without one.
+        units: as of `edit_of`.
+        value: as of `edit_of`.
+        mask: as of `edit_of`.
 
     Raises:
-        ValueError: a unit that the module lacks, values of another number, or a mask outside [0, 1].
+        ValueError: as `edit_of`, and what that gives.
     """
-    chosen = torch.as_tensor(units, dtype=torch.int64).flatten()
-    values = torch.as_tensor(value, dtype=torch.float32).flatten()
-    if len(values) not in (1, len(chosen)):
-        raise ValueError(f"{len(values)} values for {len(chosen)} units: expected one value, or one for each unit")
-    if mask is not None and not (float(mask.min()) >= 0 and float(mask.max()) <= 1):
-        raise ValueError(f"mask has values in [{float(mask.min())}, {float(mask.max())}]: expected them in [0, 1]")
+    edit = edit_of(units, value, mask)
 
     def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
-        return edited(output, chosen.to(output.device), values.to(output), mask)
+        return edit(output)
 
     handle = module.register_forward_hook(hook)
     try:
@@ -91,14 +85,57 @@ def intervene(
         handle.remove()
 
 
+def edit_of(
+    units: Sequence[int] | Tensor, value: float | Tensor = 0.0, mask: Tensor | None = None
+) -> Callable[[Tensor], Tensor]:
+    """A function that sets units, out of place: x ← (1 − m) x + m v for the chosen ones.
+
+    Args:
+        units: indices of the chosen units, `[chosen]`.
+        value: v, one for all or one per chosen unit, `[chosen]`.
+        mask: m, `[h, w]` or `[n, h, w]` in [0, 1] at the resolution of the map, or larger: averaged over areas. The
+            whole map without one.
+
+    Returns:
+        A function of activations `[n, units, …]`. It raises ValueError for a unit that is not there, or a mask that
+        does not fit.
+
+    Raises:
+        ValueError: values of another number, or a mask of another shape or outside [0, 1].
+
+    Example:
+        >>> edit_of([1], 5.0)(torch.zeros(1, 2, 1, 1)).flatten().tolist()
+        [0.0, 5.0]
+    """
+    chosen = torch.as_tensor(units, dtype=torch.int64).flatten()
+    values = torch.as_tensor(value, dtype=torch.float32).flatten()
+    if len(values) not in (1, len(chosen)):
+        raise ValueError(f"{len(values)} values for {len(chosen)} units: expected one value, or one for each unit")
+    if mask is not None:
+        _validate_mask(mask)
+
+    def edit(x: Tensor) -> Tensor:
+        return edited(x, chosen.to(x.device), values.to(x), mask)
+
+    return edit
+
+
+def _validate_mask(mask: Tensor) -> None:
+    if mask.ndim not in (2, 3) or not mask.numel():
+        raise ValueError(f"mask is {list(mask.shape)}: expected [h, w] or [n, h, w]")
+    low, high = float(mask.min()), float(mask.max())
+    if not 0 <= low <= high <= 1:
+        raise ValueError(f"mask has values in [{low}, {high}]: expected them in [0, 1]")
+
+
 def edited(output: Tensor, units: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
-    """A copy of `output [n, units, …]`, edited as by `intervene`.
+    """A copy of `output [n, units, …]`, edited as by `edit_of`.
 
     Args:
         output: of a module.
         units: indices of the chosen units, `[chosen]` int64.
         values: `[1]` or `[chosen]`.
-        mask: as of `intervene`.
+        mask: as of `edit_of`.
 
     Raises:
         ValueError: a unit that is not there, or a mask that does not fit.

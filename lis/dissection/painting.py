@@ -14,69 +14,53 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lis.dissection.activations import edit_of
 from lis.generators.layers import require_editable
-from lis.types import Generator
+from lis.types import Edits, Generator
 
 BAND = 2.58
 """Standard errors to each side of a mean: 99 % of a normal distribution."""
-Segment = Callable[[Tensor], Tensor]
-"""Labels `[n, h, w]` int64, 0 the background, of images `[n, 3, H, W]` in [-1, 1]: it sees pixels alone."""
+APPEARS = 0.05
+"""Share of the mask that a painted label has to gain; less is what a segmentation flickers at the edges of parts."""
 
 
-def edit_of(
-    units: Sequence[int] | Tensor, value: float | Tensor = 0.0, mask: Tensor | None = None
-) -> Callable[[Tensor], Tensor]:
-    """A function that sets units of a map: x[u] ← (1 − m) x[u] + m v, out of place.
+@dataclass(frozen=True)
+class PixelSegmenter:
+    """What segments images by their pixels alone."""
 
-    Args:
-        units: indices of the units, `[k]`.
-        value: v, one for all units or `[k]`, such as their quantiles.
-        mask: m in [0, 1], `[h, w]` or one per image `[n, h, w]`, at any resolution: a cell of the map gets the mean of
-            what it covers. None: 1 everywhere.
+    labels: tuple[str, ...]
+    segment: Callable[[Tensor], Tensor]
+    """Labels `[n, h, w]` int64 (0 the background, k: `labels[k - 1]`) of images `[n, 3, H, W]` in [-1, 1]."""
+    fingerprint: str = ""
+    """SHA-256 over its weights, where results are kept."""
 
-    Returns:
-        a function of maps `[n, channels, h, w]`. It raises ValueError where the map has not these units, or the mask is
-        of another number of images.
+    def fractions(self, image: Tensor) -> Tensor:
+        """Fraction of each image that shows each label, the background first: `[n, 1 + labels]` float64."""
+        parts = self.segment(image).flatten(1)
+        return self.count(parts).double() / parts.shape[1]
 
-    Raises:
-        ValueError: as many values as units are not given, or a mask beyond [0, 1] or of another shape.
-
-    Example:
-        >>> edit_of([1], 5.0)(torch.zeros(1, 2, 1, 1)).flatten().tolist()
-        [0.0, 5.0]
-    """
-    index = torch.as_tensor(units, dtype=torch.int64)
-    values = torch.as_tensor(value, dtype=torch.float32)
-    if values.dim() and values.shape != index.shape:
-        raise ValueError(f"{list(values.shape)} values for {len(index)} units: expected one for all, or one per unit")
-    if mask is not None:
-        _validate_mask(mask)
-
-    def edit(x: Tensor) -> Tensor:
-        if len(index) and not 0 <= int(index.min()) <= int(index.max()) < x.shape[1]:
-            raise ValueError(f"units {index.tolist()} of a map of {x.shape[1]}: expected 0 to {x.shape[1] - 1}")
-        selected, v = x[:, index.to(x.device)], values.to(x).view(-1, 1, 1)
-        m = x.new_ones(1, 1, 1, 1) if mask is None else _averaged(mask, x)
-        result = x.clone()
-        result[:, index.to(x.device)] = selected * (1 - m) + v * m
-        return result
-
-    return edit
+    def count(self, parts: Tensor) -> Tensor:
+        """Pixels of each label, the background first: `[n, 1 + labels]` int64 of `parts [n, pixels]`."""
+        return torch.stack([(parts == label).sum(1) for label in range(1 + len(self.labels))], 1)
 
 
-def _validate_mask(mask: Tensor) -> None:
-    if mask.dim() not in (2, 3) or not mask.numel():
-        raise ValueError(f"the mask has shape {list(mask.shape)}: expected [h, w] or [n, h, w]")
-    if not 0 <= float(mask.min()) <= float(mask.max()) <= 1:
-        raise ValueError(f"the mask goes from {float(mask.min()):g} to {float(mask.max()):g}: expected 0 to 1")
+@dataclass(frozen=True)
+class UnitEdit:
+    """Units of a layer and what they are set to."""
 
+    layer: str
+    units: Sequence[int] | Tensor
+    """Indices `[k]`."""
+    value: float | Tensor = 0.0
+    """One number, or `[k]`: 0 or their mean to remove, a high quantile to insert."""
 
-def _averaged(mask: Tensor, x: Tensor) -> Tensor:
-    """A mask as the mean over each cell of a map x `[n, channels, h, w]`: `[n or 1, 1, h, w]`."""
-    m = mask.to(x)[None, None] if mask.dim() == 2 else mask.to(x)[:, None]
-    if len(m) not in (1, len(x)):
-        raise ValueError(f"{len(m)} masks for {len(x)} images: expected one for all, or one per image")
-    return F.interpolate(m, x.shape[-2:], mode="area")
+    def edits(self, mask: Tensor | None = None) -> Edits:
+        """As `synthesize_edited` takes it, under a mask as of `edit_of`.
+
+        Raises:
+            ValueError: as `edit_of`.
+        """
+        return {self.layer: edit_of(self.units, self.value, mask)}
 
 
 @dataclass(frozen=True)
@@ -114,21 +98,21 @@ def concept_fraction_change(base_fraction: Tensor, edited_fraction: Tensor) -> F
     return FractionChange(change, change - BAND * error, change + BAND * error)
 
 
-def removal_curve(
+def unit_removal_curve(
     fraction: Callable[[Sequence[int]], Tensor], order: Sequence[int], counts: Sequence[int]
 ) -> FractionChange:
-    """What the removal of the first k units of an order takes of a concept, for every k: shapes `[counts]`.
+    """What the removal of the first k units of an order takes of concepts, for every k: shapes `[counts, …]`.
 
     Args:
-        fraction: fraction of each image that shows the concept `[n]`, given the units that are removed.
+        fraction: fraction of each image that shows the concepts `[n, …]`, given the units that are removed.
         order: units, the first one is removed first.
         counts: the k, each at most as many as there are units.
 
     Raises:
-        ValueError: more units are to be removed than the order has.
+        ValueError: no counts, or more units are to be removed than the order has.
     """
-    if counts and not 0 <= min(counts) <= max(counts) <= len(order):
-        raise ValueError(f"counts {list(counts)} of {len(order)} units: expected 0 to {len(order)}")
+    if not counts or not 0 <= min(counts) <= max(counts) <= len(order):
+        raise ValueError(f"counts {list(counts)} of {len(order)} units: expected one or more from 0 to {len(order)}")
     base = fraction([])
     changes = [concept_fraction_change(base, fraction(order[:k])) for k in counts]
     return FractionChange(*(torch.stack([getattr(c, name) for c in changes]) for name in ("change", "low", "high")))
@@ -145,7 +129,7 @@ class ContextEffects:
     mean: Tensor
     """Mean Δ pixels of every concept, `[K, C]`; NaN below `min_count`."""
     variance: Tensor
-    """Variance of Δ pixels over the insertions of the context (over n), `[K, C]`; NaN below `min_count`."""
+    """Unbiased variance of Δ pixels over the insertions of the context, `[K, C]`; 0 of one, NaN below `min_count`."""
 
 
 def insertion_by_context(delta: Tensor, context: Tensor, min_count: int = 1000) -> ContextEffects:
@@ -156,7 +140,7 @@ def insertion_by_context(delta: Tensor, context: Tensor, min_count: int = 1000) 
 
     Args:
         delta: pixels of every concept after less before, `[m, C]`, of m insertions.
-        context: label at the cell before, `[m]` integers.
+        context: label at the cell before, `[m]` integers, such as `cell_labels` gives.
         min_count: contexts with fewer insertions are NaN.
 
     Raises:
@@ -164,21 +148,45 @@ def insertion_by_context(delta: Tensor, context: Tensor, min_count: int = 1000) 
 
     Example:
         >>> insertion_by_context(torch.tensor([[1.0], [3.0]]), torch.tensor([4, 4]), 2).variance
-        tensor([[1.]], dtype=torch.float64)
+        tensor([[2.]], dtype=torch.float64)
     """
     if delta.dim() != 2 or context.shape != delta.shape[:1]:
         raise ValueError(f"delta {list(delta.shape)} and context {list(context.shape)}: expected [m, C] and [m]")
     labels, index, count = context.long().unique(return_inverse=True, return_counts=True)
     sums = delta.new_zeros(len(labels), delta.shape[1], dtype=torch.float64)
     mean = sums.index_add(0, index, delta.double()) / count[:, None]
-    variance = sums.index_add(0, index, (delta.double() - mean[index]).square()) / count[:, None]
+    variance = sums.index_add(0, index, (delta.double() - mean[index]).square()) / (count - 1).clamp(min=1)[:, None]
     enough = (count >= min_count)[:, None]
     return ContextEffects(labels, count, mean.where(enough, torch.nan), variance.where(enough, torch.nan))
 
 
+def cell_labels(parts: Tensor, height: int, width: int) -> Tensor:
+    """Label of the pixel at the centre of each cell of a coarser grid, rounded down: `[n, height, width]`.
+
+    Args:
+        parts: labels `[n, h, w]`.
+        height: of the grid, at most h.
+        width: of the grid, at most w.
+
+    Example:
+        >>> cell_labels(torch.arange(16).view(1, 4, 4), 2, 2).tolist()
+        [[[5, 7], [13, 15]]]
+    """
+    rows, columns = (
+        ((torch.arange(cells) + 0.5) * pixels / cells).long()
+        for cells, pixels in ((height, parts.shape[1]), (width, parts.shape[2]))
+    )
+    return parts[:, rows][:, :, columns]
+
+
+def cell_masks(cells: Tensor, height: int, width: int) -> Tensor:
+    """Masks `[n, height, width]` float32 that are 1 at one cell each, numbered row by row: `cells [n]` int64."""
+    return F.one_hot(cells, height * width).float().unflatten(1, (height, width))
+
+
 @dataclass(frozen=True)
 class Painted:
-    """Images before and after units were set under a mask, and what an RGB segmenter sees in them."""
+    """Images before and after units were set under a mask, and what a segmenter of pixels finds in them."""
 
     before: Tensor
     """`[n, 3, H, W]` in [-1, 1]."""
@@ -189,22 +197,19 @@ class Painted:
     inside: Tensor
     """Change of every label's area under the mask, `[n, 1 + labels]`, as a fraction of the mask."""
     outside: Tensor
-    """The same outside the mask, as a fraction of what lies outside."""
+    """The same outside the mask, as a fraction of what lies outside; NaN where nothing does."""
     refused: Tensor
-    """Whether what was painted does not appear, `[n]` bool: under the mask the RGB segmentation shows no more of the
-    label than before; without a label, no pixel under the mask has another one than before."""
+    """Whether what was painted does not appear, `[n]` bool: the label gains less than `APPEARS` of the mask; without a
+    label, less than that of the mask has another one than before."""
 
 
 @torch.no_grad()
 def paint(
     generator: Generator,
     w: Tensor,
-    layer: str,
-    units: Sequence[int] | Tensor,
-    value: float | Tensor,
+    edit: UnitEdit,
     mask: Tensor,
-    segment: Segment,
-    labels: int,
+    segmenter: PixelSegmenter,
     label: int | None = None,
 ) -> Painted:
     """Set units of a layer under a mask, and see what comes of it, in one pass through generator and segmenter.
@@ -212,38 +217,33 @@ def paint(
     Args:
         generator: one whose maps can be edited.
         w: style codes `[n, w_dim]`.
-        layer: name of the layer.
-        units: indices of its units `[k]`.
-        value: what they are set to, one number or `[k]`: 0 or a low quantile to remove, a high quantile to paint.
-        mask: `[h, w]` in [0, 1], at any resolution.
-        segment: reads pixels alone.
-        labels: how many labels it knows besides the background.
-        label: what is painted, 1 to `labels` (0: the background); None: whatever the units bring.
+        edit: the units, and what they are set to.
+        mask: `[h, w]` in [0, 1], no smaller than the map of the layer; a pixel of at least 1/2 is painted.
+        segmenter: reads pixels alone.
+        label: what is painted, its number as in `Painted.parts_after`; None: whatever the units bring.
 
     Raises:
         ValueError: a generator that cannot be edited, an unknown layer, unit or label, or a mask of another shape,
-            without a pixel of at least 1/2.
+            without a painted pixel.
     """
+    labels = len(segmenter.labels)
     if label is not None and not 0 <= label <= labels:
         raise ValueError(f"label {label}: expected 0, the background, to {labels}")
     if mask.dim() != 2:
         raise ValueError(f"the mask has shape {list(mask.shape)}: expected [h, w], the same for all images")
     masks = torch.stack([torch.zeros_like(mask), mask]).repeat_interleave(len(w), 0)
-    edits = {layer: edit_of(units, value, masks)}
-    image = require_editable(generator).synthesize_edited(torch.cat([w, w]), edits)
-    parts = segment(image)
+    image = require_editable(generator).synthesize_edited(torch.cat([w, w]), edit.edits(masks))
+    parts = segmenter.segment(image)
     before, after = parts.chunk(2)
-    under = _averaged(mask, image.new_empty(1, 1, *parts.shape[-2:]))[0, 0] >= 0.5
+    size = (parts.shape[1], parts.shape[2])
+    under = F.adaptive_avg_pool2d(mask.to(image)[None], size)[0] >= 0.5
     if not under.any():
         raise ValueError(f"no pixel of the mask {list(mask.shape)} is at least 1/2: expected one that is painted")
-    inside, outside = (_area_change(before, after, where, labels) for where in (under, ~under))
-    unchanged = (before == after)[:, under].all(1)
-    refused = unchanged if label is None else inside[:, label] <= 0
+    inside, outside = (
+        (segmenter.count(after[:, where]) - segmenter.count(before[:, where])).double() / where.sum()
+        for where in (under, ~under)
+    )
+    changed = (before != after)[:, under].double().mean(1)
+    refused = (changed if label is None else inside[:, label]) < APPEARS
     first, second = image.chunk(2)
     return Painted(first, second, before, after, inside, outside, refused)
-
-
-def _area_change(before: Tensor, after: Tensor, where: Tensor, labels: int) -> Tensor:
-    """Fraction of the pixels of a region that each label gains, `[n, 1 + labels]`; NaN for a region without pixels."""
-    shares = [F.one_hot(parts[:, where], labels + 1).double().mean(1) for parts in (before, after)]
-    return shares[1] - shares[0]

@@ -1,4 +1,4 @@
-"""Samples along a unit or direction as moving pictures: an animated GIF each, the image beside its parts."""
+"""Moving pictures: samples along a unit or direction, an animated GIF each, and edits of a generator."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from lis.report.gan_movies import STAGE, movie_files
 from lis.report.layouts import overlay
 from lis.report.marks import enlarged
 from lis.report.source import Source
@@ -41,7 +42,7 @@ def _file(name: str) -> str:
 
 def write_animations(source: Source, folder: Path) -> list[Path]:
     """Write `<stage>-<class>-<sample>.gif` for every sample of the stages `unit` and `direction` that are there, and
-    `motion-<unit>-<class>-<sample>.gif` for the units that the stage `motion` shows.
+    `motion-<unit>-<class>-<sample>.gif` for the units that the stage `motion` shows; of `dissect_gan` its three movies.
 
     Args:
         source: the run.
@@ -51,11 +52,18 @@ def write_animations(source: Source, folder: Path) -> list[Path]:
         the files.
     """
     written = []
-    for name, pictures in _animations(source):
+    for name, content in _files(source):
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(gif(pictures))
+        (folder / name).write_bytes(content)
         written.append(folder / name)
     return written
+
+
+def _files(source: Source) -> Iterator[tuple[str, bytes]]:
+    """Name and content of each."""
+    yield from ((name, gif(pictures)) for name, pictures in _animations(source))
+    if source.has(STAGE, "removal_movie"):
+        yield from movie_files(source).items()
 
 
 def _animations(source: Source) -> Iterator[tuple[str, list[np.ndarray]]]:

@@ -1,0 +1,153 @@
+"""Painting with units of the generator: what a study is asked, and what it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lis.api import notebook
+from lis.api.inputs import Rows, numbers, whole
+from lis.context import Context
+from lis.dissection.dissect_gan import measured_levels
+from lis.dissection.gan_units import INSERTED, edited_layer, pixel_segmenter
+from lis.dissection.painting import Painted, PixelSegmenter, UnitEdit, paint
+from lis.images import to_uint8
+from lis.labels.manifest import BACKGROUND
+from lis.names import nearest
+from lis.report.wording import counted, words
+from lis.units.tuned import long_table
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PaintResult:
+    """Images before and after units of the generator were set under a mask; `…` are the leading dimensions of w.
+
+    Example:
+        >>> import lis, torch
+        >>> s = lis.study(size="smoke")
+        >>> mask = torch.zeros(64, 64)
+        >>> mask[8:24, 8:24] = 1
+        >>> painted = s.paint(s.pairs("test").w[:2], units=range(8), mask=mask, label="ear")
+        >>> painted.after.shape, painted.inside.shape, painted.layer
+        (torch.Size([2, 3, 64, 64]), torch.Size([2, 10]), 'b16.1')
+        >>> painted.table.columns.tolist()
+        ['sample', 'label', 'inside', 'outside']
+    """
+
+    w: Tensor
+    """Style codes `[…, w_dim]` float32."""
+    before: Tensor
+    """`[…, 3, H, W]` uint8."""
+    after: Tensor
+    """`[…, 3, H, W]` uint8."""
+    parts_before: Tensor
+    """`[…, h, w]` uint8: 0 background, then the labels, as a segmenter sees them that knows pixels alone."""
+    parts_after: Tensor
+    """`[…, h, w]` uint8."""
+    inside: Tensor
+    """What each label, the background first, gains under the mask, `[…, 1 + labels]`, as a fraction of the mask."""
+    outside: Tensor
+    """The same outside of it; NaN where nothing lies outside."""
+    refused: Tensor
+    """Whether what was painted does not appear, `[…]` bool: it gains less than 5 % of the mask."""
+    mask: Tensor
+    """`[h, w]` in [0, 1]."""
+    layer: str
+    units: tuple[int, ...]
+    value: Tensor
+    """What the units were set to, `[units]`."""
+    label: str | None
+    """What was painted; None: whatever the units bring."""
+    labels: tuple[str, ...]
+    """Names of the parts."""
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """A row per image and label: sample (over all leading dimensions), label, inside, outside."""
+        names = (BACKGROUND, *self.labels)
+        columns = {"inside": self.inside.reshape(-1, len(names)), "outside": self.outside.reshape(-1, len(names))}
+        return long_table({"sample": range(self.refused.numel()), "label": names}, columns)
+
+    def __repr__(self) -> str:
+        n, refused = self.refused.numel(), int(self.refused.sum())
+        told = f"{words(self.label)} appears" if self.label else "something changes"
+        return (
+            f"PaintResult of {counted(n, 'image')}, {counted(len(self.units), 'unit')} of {self.layer}: "
+            f"{told} in {n - refused}, refused in {refused}"
+        )
+
+    def _repr_html_(self) -> str:
+        few = range(min(self.refused.numel(), notebook.STEPS))
+        refused = ["refused" if self.refused.reshape(-1)[k] else "" for k in few]
+        rows = [
+            self._row("before", self.before, self.parts_before, [""] * len(few)),
+            self._row("after", self.after, self.parts_after, refused),
+        ]
+        parts = notebook.gallery(rows), notebook.legend(self.labels, self.labels)
+        more = notebook.more(self.refused.numel(), len(few), "images")
+        return notebook.page(repr(self), *parts, more, notebook.table(self.table))
+
+    def _row(self, name: str, image: Tensor, parts: Tensor, told: list[str]) -> tuple[str, list[np.ndarray], list[str]]:
+        image, parts = image.reshape(-1, *image.shape[-3:]), parts.reshape(-1, *parts.shape[-2:])
+        few = range(len(told))
+        return name, [notebook.outlined(image[k], parts[k].long(), self.labels, self.labels) for k in few], told
+
+
+def painted(
+    ctx: Context,
+    rows: Rows,
+    units: Any,
+    mask: Any,
+    layer: str | None,
+    value: Any,
+    label: str | None,
+    segmenter: PixelSegmenter | None,
+) -> PaintResult:
+    """What `Study.paint` gives, of checked style codes."""
+    name, sees = edited_layer(ctx, layer), segmenter or pixel_segmenter(ctx)
+    chosen = [whole(unit, "units") for unit in ([units] if np.ndim(units) == 0 else list(units))]
+    level = _levels(ctx, name, sees, chosen, value)
+    where = torch.ones(ctx.generator.resolution, ctx.generator.resolution) if mask is None else numbers(mask, "mask")
+    number = _label_number(label, sees.labels)
+    codes = rows.values.to(ctx.device)
+    result = paint(ctx.generator, codes, UnitEdit(name, chosen, level), where, sees, number)
+    shaped = {key: x.reshape((*rows.leading, *x.shape[1:])) for key, x in _tensors(result).items()}
+    w = rows.values.reshape((*rows.leading, -1))
+    return PaintResult(
+        w=w, **shaped, mask=where, layer=name, units=tuple(chosen), value=level, label=label, labels=sees.labels
+    )
+
+
+def _levels(ctx: Context, layer: str, segmenter: PixelSegmenter, units: Sequence[int], value: Any) -> Tensor:
+    """What each unit is set to, `[units]`."""
+    if value is None:
+        levels = measured_levels(ctx, layer, segmenter, INSERTED)
+        if units and not 0 <= min(units) <= max(units) < len(levels):
+            raise ValueError(f"units={list(units)}: expected indices of the {len(levels)} units of {layer}, from 0")
+        return levels[list(units)]
+    level = torch.as_tensor(value, dtype=torch.float32).cpu()
+    return level.expand(len(units)).clone() if not level.dim() else level
+
+
+def _label_number(label: str | None, labels: tuple[str, ...]) -> int | None:
+    """Its number in the segmentation."""
+    names = (BACKGROUND, *labels)
+    if label is not None and label not in names:
+        raise ValueError(f"label={label!r}: expected one of {', '.join(names)}{nearest(str(label), names)}")
+    return None if label is None else names.index(label)
+
+
+def _tensors(result: Painted) -> dict[str, Tensor]:
+    """The fields on the CPU, images and parts as bytes."""
+    told = {name: x.cpu() for name, x in vars(result).items()}
+    for name in ("before", "after"):
+        told[name] = to_uint8(told[name])
+        told[f"parts_{name}"] = told[f"parts_{name}"].to(torch.uint8)
+    return told

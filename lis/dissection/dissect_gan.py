@@ -1,0 +1,301 @@
+"""What units of a layer of the generator agree with, and what they cause in its images (Bau et al. 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lis.config import RunConfig
+from lis.config.fields import choice, number
+from lis.context import Context
+from lis.dissection.agreement import MIN_IOU
+from lis.dissection.gan_movies import IMAGES, Movie, growing_stroke, moving_cell, painted_movie, removal_movie
+from lis.dissection.gan_tables import (
+    Agreement,
+    agreement_table,
+    curves_table,
+    insertion_table,
+    location_maps,
+    removal_table,
+    side_effects_table,
+    units_table,
+)
+from lis.dissection.gan_units import INSERTED, Edited, GanUnits, drawn_codes, edited_layer, pixel_segmenter
+from lis.dissection.insertion import InsertionJob, Insertions, insert
+from lis.dissection.painting import PixelSegmenter, UnitEdit
+from lis.dissection.removal import FEWEST, TESTED, Removal, RemovalJob, layer_strata, remove
+from lis.generators.partworld.part_network import part_iou
+from lis.labels.labelled import TrueParts, exact_masks
+from lis.stage import stage
+from lis.store import Draft
+
+
+@dataclass
+class DissectGanConfig:
+    """Dissection of the units of a layer of the generator."""
+
+    layer: str | None = None
+    """A layer of the generator, as `synthesize(features=[…])` names it; null: the one in the middle."""
+    samples: int = number(40, low=2)
+    """Samples per class of either half: thresholds and ranks are of the one, scores of the other."""
+    quantile: float = number(0.99, low=0.5, high=1)
+    """Level of the threshold of each unit among its own activations."""
+    edited: int = number(4, low=1)
+    """Samples per class, of the half that is scored, whose images are edited."""
+    value: str = choice("zero", ("zero", "mean", "quantile"))
+    """What removed units are set to; behind a leaky ReLU zero is a value like others, and not "off"."""
+    value_quantile: float = number(0.05, low=0, high=1)
+    """The quantile of value=quantile."""
+    most: int = number(30, low=min(TESTED))
+    """Units that removal curves go to, at most half of the layer's; 4, 8 and 16 are held against random units."""
+    draws: int = number(200, low=19)
+    """Random sets of units, the control of each removal."""
+    inserted: int = number(20, low=1)
+    """Units that an insertion sets to their 0.995 quantile, at most half of the layer's."""
+    insertions: int = number(512, low=1)
+    """Images and cells of every part at which it is inserted."""
+    min_count: int = number(20, low=2)
+    """Insertions into a context below which no mean is told."""
+
+
+def _config(ctx: Context) -> DissectGanConfig:
+    return vars(ctx.config)["dissect_gan"]
+
+
+def problems(config: RunConfig) -> Iterable[str]:
+    """Says where more is to be edited than there is."""
+    settings: DissectGanConfig = vars(config)["dissect_gan"]
+    if settings.edited > settings.samples:
+        yield (
+            f"dissect_gan.edited={settings.edited}: expected at most dissect_gan.samples={settings.samples}, the "
+            "samples of a class"
+        )
+
+
+def _check(ctx: Context) -> None:
+    edited_layer(ctx, _config(ctx).layer)
+    pixel_segmenter(ctx)
+
+
+def _also(ctx: Context) -> Mapping[str, Any]:
+    return {
+        "classes": list(ctx.class_names),
+        "truncation": ctx.config.gan.truncation,
+        "segmenter": pixel_segmenter(ctx).fingerprint,
+    }
+
+
+@stage(
+    "dissect_gan",
+    version=1,
+    config=DissectGanConfig,
+    seed=True,
+    models=("generator",),
+    also=_also,
+    problems=problems,
+    check=_check,
+)
+def dissect_gan(ctx: Context, config: DissectGanConfig, draft: Draft) -> None:
+    """What units of a layer of the generator agree with, and what removing and inserting them does to its images.
+
+    Parts are those that a segmenter of pixels sees, which knows nothing of the edited maps. Thresholds and the order of
+    units by IoU with each part are of one half of the samples, all that is told of the other. Random units are of the
+    same layer, as many of each of 4 strata of variance as the best units have there.
+
+    Table "units": layer, unit, part (highest IoU), iou, detector (iou > 0.04), threshold, variance. Table "agreement",
+    a row per unit and part: unit, part, iou, iou_fit (of the half of the thresholds), rank (by iou_fit). Table
+    "curves": part, units (removed, the best first), change (share of the part's area that is gone; negative: it grew),
+    low, high (99 %). Table "removal": part, units, change, control (mean of the random draws), low, high (95 % of
+    them), p, q (share of draws that take as much; Benjamini–Hochberg over all rows), variance and control_variance
+    (mean of the units), baseline (share of the images). Table "side_effects": part (whose units are removed), units,
+    label, change, control. Table "insertion": part, context (label at the cell before), insertions, gained (mean pixels
+    of the part; NaN below `min_count`), variance, control (random units). Tensors "location": gained `[parts, h, w]` by
+    cell. Tensors "removal_movie", "insertion_movie", "painting_movie": image `[T, k, 3, H, W]` uint8, parts
+    `[T, k, H, W]` uint8, mask `[T, h, w]`, refused `[T, k]` bool. Json "facts": layer, units, map, parts, samples,
+    images, value, draws, inserted, segmenter_iou (by part, with exact masks, where the generator knows them), movies
+    (the part of each).
+
+    Raises:
+        ValueError: a generator that cannot be edited, or whose images nothing segments; an unknown layer, or one of
+            fewer than 8 units.
+    """
+    measured = GanDissection.of(ctx, config)
+    agreement = measured.agreement
+    removal, insertions = measured.removal(), measured.insertions()
+    labels = agreement.labels
+    draft.table("units", units_table(measured.layer, agreement, MIN_IOU))
+    draft.table("agreement", agreement_table(agreement))
+    draft.table("curves", curves_table(removal, labels))
+    draft.table("removal", removal_table(removal, labels))
+    draft.table("side_effects", side_effects_table(removal, labels))
+    draft.table("insertion", insertion_table(insertions, labels, config.min_count))
+    draft.tensors("location", {"gained": location_maps(insertions, measured.size)})
+    movies = measured.movies(removal, insertions)
+    for name, (_, movie) in movies.items():
+        draft.tensors(f"{name}_movie", movie.tensors())
+    draft.json("facts", measured.facts | {"movies": {name: labels[part] for name, (part, _) in movies.items()}})
+
+
+@dataclass(frozen=True)
+class GanDissection:
+    """A layer of a run's generator, measured, with codes whose images are edited."""
+
+    ctx: Context
+    config: DissectGanConfig
+    fit: GanUnits
+    score: GanUnits
+    edited: Edited
+    rows: Tensor
+    """Of the scored half, those that are edited: `[n]` int64."""
+    agreement: Agreement
+
+    @classmethod
+    def of(cls, ctx: Context, config: DissectGanConfig) -> GanDissection:
+        """Measure the units on both halves of the samples.
+
+        Raises:
+            ValueError: the layer has fewer than `FEWEST` units, or a single image is edited.
+        """
+        layer, segmenter, n = edited_layer(ctx, config.layer), pixel_segmenter(ctx), config.samples
+        codes = [drawn_codes(ctx, first, n) for first in (0, n)]
+        fit, score = (GanUnits.of(ctx, layer, segmenter, w) for w in codes)
+        if fit.maps.shape[1] < FEWEST:
+            raise ValueError(
+                f"dissect_gan.layer={layer} has {fit.maps.shape[1]} units: expected {FEWEST} or more, so that half of "
+                "them can be removed"
+            )
+        thresholds = fit.quantiles(config.quantile)
+        agreement = Agreement(segmenter.labels, fit.iou(thresholds), score.iou(thresholds), thresholds, fit.variance)
+        rows = (torch.arange(len(codes[1])) % n < config.edited).nonzero()[:, 0]
+        if len(rows) < 2:
+            raise ValueError("1 image is edited: expected two or more, which have a variance; raise dissect_gan.edited")
+        return cls(ctx, config, fit, score, Edited.of(ctx, segmenter, codes[1][rows]), rows, agreement)
+
+    @property
+    def layer(self) -> str:
+        """Name of the layer."""
+        return self.fit.layer
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of its maps."""
+        return self.fit.maps.shape[2], self.fit.maps.shape[3]
+
+    @property
+    def half(self) -> int:
+        """Half of its units."""
+        return self.fit.maps.shape[1] // 2
+
+    @property
+    def most(self) -> int:
+        """Units that are removed at most."""
+        return min(self.config.most, self.half)
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Numbers of units that are removed."""
+        return tuple(range(self.most + 1))
+
+    @property
+    def tested(self) -> tuple[int, ...]:
+        """Those that are held against random units."""
+        return tuple(n for n in TESTED if n <= self.most)
+
+    @property
+    def removed_levels(self) -> Tensor:
+        """What removed units are set to, `[U]`."""
+        return self.fit.levels(self.config.value, self.config.value_quantile)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the shards of a stage follow from beside their block."""
+        names = ("samples", "edited", "value", "value_quantile")
+        told = {name: value for name, value in asdict(self.config).items() if name in names}
+        return told | {"layer": self.layer, "seed": self.ctx.config.seed} | dict(_also(self.ctx))
+
+    def removal(self) -> Removal:
+        """Remove the best units of each part, and random ones."""
+        job = RemovalJob(self.ctx, self.edited, self.layer, self.removed_levels, self.settings)
+        order, variance = self.agreement.order, self.agreement.variance
+        return remove(job, order, variance, self.counts, self.tested, self.config.draws)
+
+    def insertions(self) -> Insertions:
+        """Insert each part at single cells."""
+        job = InsertionJob(
+            self.ctx,
+            self.edited,
+            self.score.parts[self.rows],
+            self.layer,
+            self.size,
+            self.inserted_levels,
+            self.settings,
+        )
+        units = self.agreement.order[:, : self.inserted].tolist()
+        return insert(job, units, layer_strata(self.agreement.variance), self.config.insertions)
+
+    @property
+    def inserted_levels(self) -> Tensor:
+        """What inserted units are set to, `[U]`."""
+        return self.fit.quantiles(INSERTED)
+
+    @property
+    def inserted(self) -> int:
+        """How many units are inserted."""
+        return min(self.config.inserted, self.half)
+
+    def movies(self, removal: Removal, insertions: Insertions) -> dict[str, tuple[int, Movie]]:
+        """By name the part of each movie, and its frames.
+
+        Removed is the part that loses most beyond random units with the largest number of tested ones, in the images of
+        each class that show most of it; inserted and painted that which gains most pixels, in the first of each class.
+        """
+        parts = torch.arange(len(self.agreement.labels))
+        gain = removal.change[parts, -1, parts + 1] - removal.control[parts, -1, :, parts + 1].mean(1)
+        removed = int(gain.nan_to_num(-torch.inf).argmax())
+        inserted = int(insertions.best[parts, :, parts + 1].double().mean(1).argmax())
+        per_class = self.config.edited
+        area = removal.base[:, removed + 1].view(-1, per_class)
+        first = torch.arange(len(area))[:IMAGES] * per_class
+        edits = {
+            "removal": self._edit(removed, self.counts[-1], self.removed_levels),
+            "insertion": self._edit(inserted, self.inserted, self.inserted_levels),
+        }
+        masks = {"insertion": moving_cell(self.size), "painting": growing_stroke(self.size)}
+        taken = removal_movie(self.edited, first + area.argmax(1)[:IMAGES], edits["removal"], self.counts, self.size)
+        painted = {
+            name: (inserted, painted_movie(self.edited, first, edits["insertion"], mask, inserted + 1))
+            for name, mask in masks.items()
+        }
+        return {"removal": (removed, taken)} | painted
+
+    def _edit(self, part: int, count: int, levels: Tensor) -> UnitEdit:
+        units = self.agreement.order[part, :count]
+        return UnitEdit(self.layer, units, levels[units])
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Json "facts" of the stage, but for its movies."""
+        names = ("value", "value_quantile", "draws", "min_count", "quantile")
+        told = {name: getattr(self.config, name) for name in names}
+        told |= {"layer": self.layer, "units": self.fit.maps.shape[1], "map": list(self.size)}
+        told |= {"samples": len(self.score.parts), "images": len(self.rows), "inserted": self.inserted}
+        return told | {"parts": list(self.agreement.labels), "segmenter_iou": self._segmenter_iou()}
+
+    def _segmenter_iou(self) -> dict[str, float]:
+        """IoU of the segmenter of pixels with the exact masks of the unedited images that are edited."""
+        labels, generator = self.agreement.labels, self.ctx.generator
+        if not isinstance(generator, TrueParts):
+            return {}
+        parts = self.score.parts[self.rows]
+        true = exact_masks(generator, self.edited.w.to(self.ctx.device), labels, parts.shape[-1]).long().cpu()
+        return dict(zip(labels, part_iou(parts, true, len(labels))[1:].tolist(), strict=True))
+
+
+def measured_levels(ctx: Context, layer: str, segmenter: PixelSegmenter, quantile: float) -> Tensor:
+    """A quantile of each unit of a layer over samples of the run's classes, `[U]`."""
+    w = drawn_codes(ctx, 0, _config(ctx).samples)
+    return GanUnits.of(ctx, layer, segmenter, w).quantiles(quantile)

@@ -1,0 +1,232 @@
+"""What units of the generator agree with, and what their removal and insertion do (Bau et al. 2020)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lis.report.gan_movies import MOVIES, STAGE, movie_frames, movie_name
+from lis.report.marks import PERCENT, TWO_SIDED, axes_at, facets, heat, picture, write
+from lis.report.section import Picture, Section, Table, listed, metrics, section
+from lis.report.source import Source
+from lis.report.style import GREY, INK, MUTED, RULE, SERIES, WIDE, light_grid, plain, sheet
+from lis.report.tables import column, known, records, split, where
+from lis.report.wording import counted, listing, number, probability, sentences, share, words
+from lis.statistics import SIGNIFICANT
+from lis.store import Artifact
+
+_REMOVAL = (
+    "Share of a part's area that is gone once the n units of the highest IoU with it are removed ({value}), the ranks "
+    "from one half of the samples, the images from the other ({images} images); band: 99 %. Grey: as many random units "
+    "of the layer, matched in variance, mean and 95 % of {draws} draws. Filled dots: q ≤ 0.05. Below zero a part grew. "
+    "Areas are read by a segmenter of pixels. A part that vanishes does not show that the units draw nothing else: the "
+    "figure below does."
+)
+_EFFECTS = (
+    "Share of the area of each label (columns) that is gone once the {n} best units of a part (rows) are removed; on "
+    "the right the same for random units matched in variance, mean over draws. Off the diagonal on the left are side "
+    "effects; a label that is hidden by another one also grows where that is removed."
+)
+_LOCATION = (
+    "Pixels that a part gains where its {units} best units are set to their 0.995 quantile at one cell, by the cell: "
+    "mean over {count} insertions in images at random, no cell again before all were; grey: none. The scale is each "
+    "part's. Table: the same by what was there, beside random units. A part that does not appear away from its usual "
+    "position says that the layers behind refuse it, not that no other units could bring it."
+)
+_MOVIE = {
+    "removal": "{part}: more and more of its best units removed",
+    "insertion": "{part}: its units set high at one cell (outlined) that moves around",
+    "painting": "{part}: painted along the same way",
+}
+_STILLS = (
+    "Stills of the three movies; below each image its parts by the segmenter of pixels. A label appears where it gains "
+    "at least 5 % of the mask; else the generator refuses it. The parts are chosen: the one that loses most beyond "
+    "random units, and the one that gains most by insertion; the images are those that show most of the removed part, "
+    "one of each class, and else the first of each class."
+)
+_TABLE = (
+    "Removal, in shares of the part's area on {images} images. Control: random units of the layer, as many from each "
+    "stratum of variance as the best ones ({draws} draws, mean and 95 %). p: share of draws that take as much; q: "
+    "Benjamini–Hochberg over all rows. Segmenter: IoU of what sees the part with the exact mask, before any edit."
+)
+_INSERTION = (
+    "Pixels that a part gains by insertion at a cell, by the label that was at the centre of the cell, for contexts "
+    "with {min_count} insertions or more; control: random units of the same variance, set to their own 0.995 quantile."
+)
+_VALUES = {
+    "zero": "set to zero, which behind a leaky ReLU is a value like others and not off",
+    "mean": "set to their means",
+    "quantile": "set to a low quantile of their own",
+}
+_FRAMES = 3
+"""Of each movie in the picture of stills."""
+_ABOVE = 0.46
+"""Inches for text above the stills of a movie."""
+
+
+@section(620, STAGE, "removal", "curves", "side_effects", "insertion", "location", "facts")
+def generator_units(source: Source) -> Section:
+    """Removal curves beside random units, side effects, insertion by location and context, and three movies."""
+    table, facts = source.table(STAGE, "removal"), source.json(STAGE, "facts")
+    tested = sorted(set(table["units"]))
+    middle = tested[len(tested) // 2]
+    told = facts | {"value": _VALUES[facts["value"]], "count": _insertions(source)}
+    removal = _REMOVAL.format(**told)
+    effects = where(source.table(STAGE, "side_effects"), units=middle)
+    located = _LOCATION.format(units=facts["inserted"], count=told["count"])
+    figures = [
+        Picture("dissect-gan-removal", removal_figure(source.table(STAGE, "curves"), table), removal, data=table),
+        Picture("dissect-gan-effects", effects_figure(effects), _EFFECTS.format(n=middle), data=effects),
+        Picture("dissect-gan-location", location_figure(source, facts), located),
+        Picture("dissect-gan-movies", stills(source, facts), _STILLS, "photo", others=list(map(movie_name, MOVIES))),
+    ]
+    tables = [_removal_table(table, facts), _insertion_table(source.table(STAGE, "insertion"), facts)]
+    return Section("Units of the generator", _lead(source, facts), figures, tables, finding=_finding(table, facts))
+
+
+def _insertions(source: Source) -> int:
+    table = source.table(STAGE, "insertion")
+    return int(sum(row["insertions"] for row in records(where(table, part=table["part"].iloc[0]))))
+
+
+def significant(table: pd.DataFrame) -> dict[int, int]:
+    """Parts of which the best units take more than random ones, by the number of units."""
+    return {n: int((column(rows, "q") <= SIGNIFICANT).sum()) for n, rows in split(table, "units").items()}
+
+
+def _finding(table: pd.DataFrame, facts: dict[str, Any]) -> str:
+    counts = significant(table)
+    taken = listing([f"{k} ({n} units)" for n, k in counts.items()])
+    return (
+        f"Removing the best units of a part takes more of it than random units of the same variance: {taken} of "
+        f"{counted(len(facts['parts']), 'part')} of {facts['layer']}"
+    )
+
+
+def _lead(source: Source, facts: dict[str, Any]) -> str:
+    units = source.table(STAGE, "units")
+    detectors = where(units, detector=True)
+    iou = facts["segmenter_iou"]
+    lowest = min(iou, key=lambda part: iou[part]) if iou else ""
+    checked = f"Its IoU with exact masks is at least {number(iou[lowest], 2)} ({words(lowest)})." if iou else ""
+    return sentences(
+        f"Of {counted(facts['units'], 'unit')} of {facts['layer']} {len(detectors)} have IoU > 0.04 with one of "
+        f"{counted(len(facts['parts']), 'part')} ({counted(len(set(detectors['part'])), 'distinct part')}).",
+        f"Removed units are {_VALUES[facts['value']]}.",
+        "What an edit does is read by a segmenter that sees pixels alone.",
+        checked,
+        f"Of {facts['draws']} draws the smallest p is {probability(1 / (facts['draws'] + 1))}.",
+    )
+
+
+def removal_figure(curves: pd.DataFrame, table: pd.DataFrame) -> Figure:
+    """A panel per part: its best units, and random ones at the numbers that are tested; tables "curves", "removal"."""
+    figure, panels = facets(
+        split(curves, "part").items(), 5, 1.55, 0.45, x="removed units", y="share of the part gone", sharex=True
+    )
+    for axis, (part, rows) in panels:
+        axis.axhline(0, color=MUTED, linewidth=0.7)
+        axis.fill_between(rows["units"], rows["low"], rows["high"], color=SERIES[0], alpha=0.2, linewidth=0)
+        axis.plot(rows["units"], rows["change"], color=SERIES[0], label="best IoU")
+        _tested(axis, where(table, part=part))
+        axis.set_title(plain(part))
+        axis.set_ylim(-0.55, 1.08)
+        axis.yaxis.set_major_formatter(PERCENT)
+        light_grid(axis, "y")
+    panels[0][0].legend(loc="upper left")
+    return figure
+
+
+def _tested(axis: Axes, rows: pd.DataFrame) -> None:
+    """The control at each number of units, and a dot on the curve that is filled where q ≤ 0.05."""
+    for k, row in enumerate(records(rows)):
+        axis.vlines(row["units"], row["low"], row["high"], color=GREY, linewidth=3)
+        axis.plot(row["units"], row["control"], "_", color=MUTED, markersize=7, label="" if k else "random")
+        face = SERIES[0] if row["q"] <= SIGNIFICANT else "white"
+        axis.plot(row["units"], row["change"], "o", color=face, markeredgecolor=SERIES[0], markersize=5)
+
+
+def effects_figure(effects: pd.DataFrame) -> Figure:
+    """Parts whose units are removed by labels that change, beside random units; rows of table "side_effects"."""
+    parts, labels = list(dict.fromkeys(effects["part"])), list(dict.fromkeys(effects["label"]))
+    figure, axes = sheet(WIDE, 0.9 + 0.3 * len(parts), 1, 2)
+    for axis, name in zip(axes[0], ("change", "control"), strict=True):
+        values = column(effects, name).reshape(len(parts), len(labels))
+        columns, rows = [plain(x) for x in labels], [plain(x) for x in parts]
+        heat(axis, values, rows, columns, (-1, 1), lambda x: f"{100 * x:.0f}", TWO_SIDED)
+        axis.set_title("best units" if name == "change" else "random units")
+        axis.tick_params(axis="x", rotation=45, labelsize=8)
+    return figure
+
+
+def location_figure(source: Source, facts: dict[str, Any]) -> Figure:
+    """A map per part of the pixels that it gains by insertion; tensors "location"."""
+    maps = source.arrays(STAGE, "location")["gained"]
+    figure, panels = facets(zip(facts["parts"], maps, strict=True), 9, 1.2, 0.25)
+    for axis, (part, values) in panels:
+        high = max(float(np.nanmax(np.abs(values))), 1.0)
+        axis.imshow(values, cmap=TWO_SIDED, vmin=-high, vmax=high, interpolation="nearest")
+        axis.set_facecolor(RULE)
+        axis.set_xticks([])
+        axis.set_yticks([])
+        axis.set_title(plain(part))
+        axis.set_xlabel(f"±{high:.0f} px", size=8)
+    return figure
+
+
+def stills(source: Source, facts: dict[str, Any]) -> Figure:
+    """Some frames of each movie, one row each."""
+    frames = {name: movie_frames(source, name) for name in MOVIES}
+    shape = frames["removal"][0][0].shape
+    side = WIDE / _FRAMES - 0.05
+    height = side * shape[0] / shape[1]
+    figure = Figure(figsize=(WIDE, len(MOVIES) * (height + _ABOVE)))
+    for k, (name, told) in enumerate(frames.items()):
+        for j, t in enumerate(np.linspace(0, len(told) - 1, _FRAMES).round().astype(int)):
+            axis = axes_at(figure, j * (side + 0.05), k * (height + _ABOVE) + _ABOVE - 0.04, side, height)
+            picture(axis, told[t][0])
+            write(axis, 0.0, 1.02, told[t][1], color=MUTED, va="bottom")
+            if not j:
+                title = _MOVIE[name].format(part=plain(facts["movies"][name]))
+                write(axis, 0.0, 1.15, title, color=INK, va="bottom", weight="bold")
+    return figure
+
+
+def _removal_table(table: pd.DataFrame, facts: dict[str, Any]) -> Table:
+    iou: dict[str, float] = facts["segmenter_iou"]
+    columns = {
+        "part": lambda row: words(row["part"]),
+        "units": lambda row: str(row["units"]),
+        "gone": lambda row: share(row["change"]),
+        "control": lambda row: f"{share(row['control'])} ({share(row['low'])} to {share(row['high'])})",
+        "p": lambda row: probability(row["p"]),
+        "q": lambda row: probability(row["q"]),
+        "q ≤ 0.05": lambda row: "yes" if row["q"] <= SIGNIFICANT else "no",
+        "variance (control)": lambda row: f"{number(row['variance'], 2)} ({number(row['control_variance'], 2)})",
+        "share of image": lambda row: share(row["baseline"]),
+        "segmenter": lambda row: number(iou[row["part"]], 2) if iou else "–",
+    }
+    return listed(_TABLE.format(**facts), records(table), columns)
+
+
+def _insertion_table(table: pd.DataFrame, facts: dict[str, Any]) -> Table:
+    columns = {
+        "part": lambda row: words(row["part"]),
+        "where": lambda row: words(row["context"]),
+        "insertions": lambda row: str(row["insertions"]),
+        "gained (px)": lambda row: number(row["gained"], 2),
+        "sd": lambda row: number(row["variance"] ** 0.5, 2),
+        "control": lambda row: number(row["control"], 2),
+    }
+    return listed(_INSERTION.format(**facts), records(known(table, "gained")), columns)
+
+
+@metrics(STAGE)
+def generator_numbers(artifact: Artifact) -> dict[str, float]:
+    """`dissect_gan/significant_<n>`: parts of which the n best units take more than random ones, q ≤ 0.05."""
+    counts = significant(artifact.table("removal"))
+    return {f"dissect_gan/significant_{n}": float(k) for n, k in counts.items()}

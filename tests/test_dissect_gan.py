@@ -1,0 +1,256 @@
+"""The stage "dissect_gan": planted units are told by removal, draws match in variance, bad input is refused."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.fakes import FakeClassifier, FakeGenerator, make_context
+from PIL import Image
+from torch import Tensor
+
+from lis.context import Context
+from lis.dissection import dissect_gan as stage_module
+from lis.dissection import gan_movies
+from lis.dissection.dissect_gan import DissectGanConfig, dissect_gan
+from lis.dissection.gan_movies import RADIUS, circle
+from lis.dissection.gan_units import pixel_segmenter
+from lis.dissection.painting import PixelSegmenter
+from lis.dissection.removal import layer_strata, matched_draw, matched_p, variance_strata
+from lis.generators.layers import edited_map, requested_layers
+from lis.generators.partworld import PartWorld
+from lis.report.dissect_gan import generator_units, removal_figure, significant
+from lis.report.gan_movies import MOVIES, animated_webp, movie_files
+from lis.report.source import source
+from lis.report.tables import records, where
+from lis.store import Artifact
+
+UNITS, SIDE, STEPS = 16, 8, 5
+
+
+class Planted(FakeGenerator):
+    """Units 0 to 3 draw a part at the left, 4 to 7 one at the right; the others vary as much and draw nothing."""
+
+    layer_names = ("first", "units", "last")
+
+    def __init__(self) -> None:
+        super().__init__(resolution=SIDE)
+        rng = torch.Generator().manual_seed(5)
+        self.noise = torch.randn(self.w_dim, (UNITS - 8) * SIDE**2, generator=rng)
+        self.calls = 0
+
+    def synthesize(self, w: Tensor, features: bool | Collection[str] = False) -> Any:
+        return self.synthesize_edited(w, {}, features)
+
+    def synthesize_edited(self, w: Tensor, edits: Any, features: bool | Collection[str] = False) -> Any:
+        """As many of a part's pixels are drawn as units are on: k of 4 pass the thresholds of k pixels of 4."""
+        self.calls += 1
+        names = requested_layers(features, self.layer_names)
+        requested_layers(edits.keys(), self.layer_names)
+        row = 1 + (w[:, :1] > 0).long()[:, None, None]
+        blob = ((torch.arange(SIDE)[:, None] - row).abs() <= 1).float() * 2
+        columns = torch.arange(SIDE)
+        left, right = blob * (columns < 3), blob * (columns >= 5)
+        size = torch.tensor([1.0] * 4 + [2.0] * 4)[:, None, None]  # of variances below and above those of the others
+        noise = (w @ self.noise).view(-1, UNITS - 8, SIDE, SIDE).sign().clamp(min=0) * size
+        needed = 0.25 + 0.5 * ((torch.arange(SIDE)[:, None] + torch.arange(SIDE)) % 4)
+        x = edited_map("units", torch.cat([left.expand(-1, 4, -1, -1), right.expand(-1, 4, -1, -1), noise], 1), edits)
+        image = torch.stack([x[:, :4].mean(1) > needed, x[:, 4:8].mean(1) > needed, x[:, 0] < -99], 1) * 2.0 - 1
+        maps = {"first": x[:, :2], "units": x, "last": image}
+        return image if features is False else (image, {name: maps[name] for name in names})
+
+
+def segment(image: Tensor) -> Tensor:
+    return torch.where(image[:, 0] > 0, 1, torch.where(image[:, 1] > 0, 2, 0))
+
+
+SETTINGS = DissectGanConfig(
+    samples=4, quantile=0.8, edited=2, most=8, draws=199, inserted=4, insertions=130, min_count=5
+)
+
+
+def context(tmp_path: Path, patch: pytest.MonkeyPatch, config: DissectGanConfig = SETTINGS, **settings: Any) -> Context:
+    generator = Planted()
+    patch.setattr(gan_movies, "STEPS", STEPS)
+    segmenter = PixelSegmenter(("left", "right"), segment, "by brightness")
+    patch.setattr(stage_module, "pixel_segmenter", lambda _: segmenter)
+    ctx = make_context(tmp_path, generator=generator, classifier=FakeClassifier(generator), **settings)
+    ctx.config.dissect_gan = config  # pyright: ignore[reportAttributeAccessIssue]
+    return ctx
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Context, Artifact]:
+    with pytest.MonkeyPatch.context() as patch:
+        ctx = context(tmp_path_factory.mktemp("planted"), patch)
+        return ctx, dissect_gan(ctx)
+
+
+def test_planted_units_are_the_best_and_their_removal_takes_the_part(run: tuple[Context, Artifact]) -> None:
+    _, artifact = run
+    agreement = artifact.table("agreement")
+    best = {part: set(where(agreement, part=part).nsmallest(4, "rank")["unit"]) for part in ("left", "right")}
+    assert best == {"left": {0, 1, 2, 3}, "right": {4, 5, 6, 7}}
+    assert (where(agreement, part="left", unit=0)[["iou", "iou_fit"]].to_numpy() > 0.3).all()
+    table = artifact.table("removal")
+    assert [(row["part"], row["units"]) for row in records(table)] == [
+        ("left", 4),
+        ("left", 8),
+        ("right", 4),
+        ("right", 8),
+    ]
+    four = where(table, units=4)
+    assert four["change"].tolist() == [1, 1] and four["control"].between(0.4, 0.6).all() and max(four["q"]) <= 0.05
+    assert significant(table)[4] == 2
+    curve = where(artifact.table("curves"), part="left")
+    assert curve["units"].tolist() == list(range(9)) and curve["change"].iloc[0] == 0
+
+
+def test_what_other_parts_lose_is_told(run: tuple[Context, Artifact]) -> None:
+    rows = where(run[1].table("side_effects"), part="left", units=4)
+    assert rows["label"].tolist() == ["background", "left", "right"]
+    background, left, right = rows["change"]
+    assert left == 1 and right == 0 and background < 0
+    expected = where(run[1].table("removal"), part="left", units=4)["control"].item()
+    assert rows["control"].iloc[1] == pytest.approx(expected)
+
+
+def test_insertion_gains_pixels_where_the_part_is_not(run: tuple[Context, Artifact]) -> None:
+    _, artifact = run
+    table = where(artifact.table("insertion"), part="left")
+    rows = {row["context"]: row for row in records(table)}
+    assert sum(row["insertions"] for row in rows.values()) == 130
+    assert rows["background"]["gained"] == 1 and rows["background"]["variance"] == 0
+    assert rows["left"]["gained"] == 0 and 0.3 < rows["background"]["control"] < 0.7
+    gained = artifact.tensors("location")["gained"]
+    assert gained.shape == (2, SIDE, SIDE) and not gained.isnan().any() and gained[0, 7, 7] == 1
+
+
+def test_results_do_not_depend_on_batches(
+    run: tuple[Context, Artifact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = dissect_gan(context(tmp_path, monkeypatch, batch_size=4))
+    assert again.manifest["files"] == run[1].manifest["files"]
+
+
+def test_a_killed_run_goes_on(run: tuple[Context, Artifact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ctx = context(tmp_path, monkeypatch)
+    monkeypatch.setattr(stage_module, "insert", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        dissect_gan(ctx)
+    before: Any = ctx.generator
+    first = before.calls
+    monkeypatch.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        ctx = context(tmp_path, patch)
+        after: Any = ctx.generator
+        assert dissect_gan(ctx).manifest["files"] == run[1].manifest["files"]
+    assert after.calls < first
+
+
+def test_random_units_have_the_variance_of_the_best() -> None:
+    variance = torch.tensor(np.random.default_rng(0).permutation(np.arange(32.0)))
+    strata = layer_strata(variance)
+    assert strata.bincount().tolist() == [8, 8, 8, 8]
+    assert all(variance[strata == k].max() < variance[strata == k + 1].min() for k in range(3))
+    assert variance_strata(torch.zeros(5), 2).tolist() == [0, 0, 0, 1, 1]
+    units = [int(u) for u in variance.argsort()[[0, 1, 2, 9, 31]]]
+    draws = [matched_draw(units, strata, np.random.default_rng(k)) for k in range(400)]
+    for drawn in draws:
+        assert strata[drawn].sort().values.tolist() == [0, 0, 0, 1, 3] and len(set(drawn)) == 5
+    counts = torch.tensor(draws).flatten().bincount(minlength=32) / 400
+    assert (counts[strata == 2] == 0).all()
+    torch.testing.assert_close(counts[strata == 0], torch.full((8,), 3 / 8), atol=0.09, rtol=0)
+
+
+def test_p_counts_draws_that_take_as_much() -> None:
+    effect, draws = torch.tensor([0.5, torch.nan, -1.0]), torch.tensor([[0.5, 1, 0], [0.4, 1, 0], [0.7, 1, 0]])
+    assert matched_p(effect, draws).nan_to_num(9).tolist() == [0.75, 9, 1]
+
+
+def test_the_section_tells_what_its_tables_hold(run: tuple[Context, Artifact]) -> None:
+    ctx, artifact = run
+    section = generator_units(source(ctx, {"dissect_gan": artifact}))
+    assert section is not None
+    assert "2 (4 units)" in section.finding and "of 2 parts of units" in section.finding
+    assert "zero behind" not in section.lead and "p is 0.005" in section.lead
+    assert [figure.name for figure in section.figures] == [
+        f"dissect-gan-{name}" for name in ("removal", "effects", "location", "movies")
+    ]
+    assert len(section.tables[0].rows) == 4
+    table = artifact.table("removal")
+    panel = removal_figure(artifact.table("curves"), table).axes[0]
+    filled = [line.get_markerfacecolor() for line in panel.lines if line.get_marker() == "o"]
+    assert [face != "white" for face in filled] == (where(table, part="left")["q"] <= 0.05).tolist()
+
+
+def test_movies_are_animated(run: tuple[Context, Artifact]) -> None:
+    ctx, artifact = run
+    files = movie_files(source(ctx, {"dissect_gan": artifact}))
+    assert list(files) == [f"dissect-gan-{name}.webp" for name in MOVIES]
+    frames = []
+    for content in files.values():
+        with Image.open(io.BytesIO(content)) as image:
+            frames.append(image.n_frames)  # pyright: ignore[reportAttributeAccessIssue]
+            assert image.info["loop"] == 0
+    assert frames[0] == 9 and all(2 <= n <= STEPS for n in frames[1:])  # equal frames in a row are one
+    refused = artifact.tensors("painting_movie")["refused"]
+    assert refused.shape == (STEPS, 3) and not refused[-1].any()
+
+
+def test_a_movie_shows_its_pictures_in_order() -> None:
+    pictures = [np.full((32, 32, 3), 60 * k, np.uint8) for k in range(4)]
+    with Image.open(io.BytesIO(animated_webp(pictures))) as image:
+        seen = []
+        for k in range(4):
+            image.seek(k)
+            seen.append(np.asarray(image.convert("RGB")).mean())
+    np.testing.assert_allclose(seen, [0, 60, 120, 180], atol=3)
+
+
+def test_the_way_of_a_cell_is_a_circle() -> None:
+    cells = circle(16, 16)
+    rows, columns = cells // 16, cells % 16
+    distance = ((rows + 0.5 - 8) ** 2 + (columns + 0.5 - 8) ** 2).sqrt()
+    assert len(cells.unique()) == gan_movies.STEPS and (distance - RADIUS * 16).abs().max() < 1
+
+
+def test_what_cannot_be_dissected_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = make_context(tmp_path)
+    plain.config.dissect_gan = DissectGanConfig(layer="only")  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(ValueError, match="no synthesize_edited"):
+        dissect_gan(plain)
+    with pytest.raises(ValueError, match=r"nothing segments the pixels of images of FakeGenerator.*gan=partworld"):
+        pixel_segmenter(plain)
+    with pytest.raises(ValueError, match="no layer 'b3': expected some of first, units, last"):
+        dissect_gan(context(tmp_path, monkeypatch, replace(SETTINGS, layer="b3")))
+    with pytest.raises(ValueError, match="layer=first has 2 units: expected 8 or more"):
+        dissect_gan(context(tmp_path, monkeypatch, replace(SETTINGS, layer="first")))
+    with pytest.raises(ValueError, match="1 image is edited: expected two or more"):
+        dissect_gan(context(tmp_path, monkeypatch, replace(SETTINGS, edited=1), class_names=("ant",)))
+    with pytest.raises(ValueError, match=r"dissect_gan.edited=5: expected at most dissect_gan.samples=4"):
+        dissect_gan(context(tmp_path, monkeypatch, replace(SETTINGS, edited=5)))
+
+
+def test_part_world_is_dissected_by_its_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gan_movies, "STEPS", 2)
+    world = PartWorld(["pug", "weimaraner"])
+    fake = FakeGenerator()
+    ctx = make_context(tmp_path, generator=world, classifier=FakeClassifier(fake))
+    classes = replace(ctx.config.classes, names=["pug", "weimaraner"], labels=["head"])
+    ctx = replace(ctx, config=replace(ctx.config, classes=classes))
+    settings = DissectGanConfig(samples=3, edited=1, most=4, draws=19, insertions=4, min_count=2)
+    ctx.config.dissect_gan = settings  # pyright: ignore[reportAttributeAccessIssue]
+    artifact = dissect_gan(ctx)
+    facts = artifact.json("facts")
+    assert (facts["layer"], facts["units"], facts["map"], facts["images"]) == ("b16.1", 48, [16, 16], 2)
+    assert facts["parts"] == list(world.labels) and facts["segmenter_iou"]["body"] > 0.9
+    table = artifact.table("removal")
+    assert np.mean(table["change"]) > np.mean(table["control"]) and min(table["p"]) >= 0.05
+    assert artifact.tensors("removal_movie")["image"].shape == (5, 2, 3, 64, 64)
