@@ -136,24 +136,15 @@ def counted(right: np.ndarray) -> list[int]:
 
 
 def table(cells: dict[str, dict[str, Any]]) -> str:
-    """Markdown: a row per cell, then per noise over all seeds and sets; 95 % Wilson intervals of the shares."""
-    names = [
-        "named",
-        "named among parts",
-        "named at chance",
-        "detectors",
-        "unplanted below",
-        "unplanted IoU below 0.04",
-        "critical",
-    ]
+    """Markdown: a row per cell, then per set and noise over all seeds; 95 % Wilson intervals of the shares."""
+    names = ["named", "named among parts", "named at chance", "detectors", "unplanted below", "critical"]
     lines = ["| set, noise, seed | " + " | ".join([*names, "accuracy"]) + " |", "|---" * (len(names) + 2) + "|"]
-    rows = {name: {each: [cell] for each in names} for name, cell in cells.items()}
-    by_noise = dict.fromkeys(name.split(" | ")[1] for name in cells)
-    for noise in by_noise:
-        rows[f"all, {noise}"] = {each: [c for n, c in cells.items() if n.split(" | ")[1] == noise] for each in names}
-    for name, columns in rows.items():
-        shares = [share([cell[each] for cell in column]) for each, column in columns.items()]
-        accuracy = np.mean([cell["accuracy"] for cell in columns["named"]])
+    rows = {name: [cell] for name, cell in cells.items()}
+    for name, cell in cells.items():
+        rows.setdefault(f"{name.rpartition(' | ')[0]} | all", []).append(cell)
+    for name, several in rows.items():
+        shares = [share([cell[each] for cell in several]) for each in names]
+        accuracy = np.mean([cell["accuracy"] for cell in several])
         lines.append(f"| {name.replace(' | ', ', ')} | " + " | ".join([*shares, f"{accuracy:.2f}"]) + " |")
     return "\n".join(lines)
 
@@ -162,7 +153,7 @@ def share(counts: list) -> str:
     """Of all together, with its interval."""
     right, of = (sum(column) for column in zip(*counts, strict=True))
     low, high = wilson(right, of)
-    return f"{right}/{of} = {right / of:.1%} ({low:.1%} to {high:.1%})"
+    return f"{right}/{of} = {right / of:.1%} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 if __name__ == "__main__":
