@@ -14,18 +14,17 @@ from torch import Tensor
 from lis.api import notebook
 from lis.api.ablation import AblationResult, ablated
 from lis.api.counterfactual import CounterfactualResult, counterfactuals
+from lis.api.directions import requested_direction
 from lis.api.dissection import DissectionResult, dissected
 from lis.api.inputs import (
     Kind,
     Rows,
     activations,
     as_pictures,
-    checked_perturbation,
     class_names,
     encoded,
     listed,
     name_of,
-    numbers,
     whole,
 )
 from lis.api.keywords import beside_hydra, is_object, overrides_of
@@ -53,12 +52,10 @@ from lis.store import Artifact
 from lis.testing import check_classifier, check_generator
 from lis.types import Classifier, Generator
 from lis.units.arrival import Arrival
-from lis.units.direction import check_direction, find_direction, of_direction
 from lis.units.directions import directions, load_directions
 from lis.units.parts import Parts
-from lis.units.perturbation import Perturbation
 from lis.units.traversal import traverse
-from lis.units.unit import Traversal, check_unit, of_unit
+from lis.units.unit import Traversal
 
 _ANALYSES = ("analysis", "experiment")
 """What chooses stages, all of which are then checked with the study."""
@@ -233,7 +230,7 @@ class Study:
             ValueError: neither unit nor direction, or both; a dead unit; an unknown one; r of another shape; pairs of
                 another study, whose classes this one does not have.
         """
-        along, status = self._along(unit, direction)
+        along, status = requested_direction(self.context, self._linked, unit, direction)
         count = self.settings.view.steps if steps is None else whole(steps, "steps")
         if count < 2:
             raise ValueError(f"steps={count}: expected 2 or more")
@@ -345,31 +342,6 @@ class Study:
         if name not in (known := stage_names()):
             raise ValueError(f"stage({name!r}): expected one of {', '.join(known)}{nearest(str(name), known)}")
         return StageResult(name, run_stage(name, self.context))
-
-    def _along(self, unit: Any, direction: Any) -> tuple[Perturbation, str]:
-        """The perturbation that is asked for, and its status."""
-        if (unit is None) == (direction is None):
-            given = "neither unit nor direction" if unit is None else f"unit={unit} and a direction"
-            raise ValueError(f"{given}: expected one of them, as unit=12 or direction='pc:1'")
-        if isinstance(direction, Perturbation):
-            return checked_perturbation(direction, self.classifier.units), "given"
-        if unit is not None:
-            along, known = of_unit(self._linked.table("units"), check_unit(whole(unit, "unit"), self.classifier.units))
-            return along, known["status"]
-        train, units = pairs(self.context, "train").tensors("pairs"), self.classifier.units
-        if isinstance(direction, (str, Path)):
-            check_direction(str(direction), self.class_names, units)
-            text = str(direction)
-            vector = find_direction(text, train["r"], train["class_index"], self.class_names)
-        else:
-            text, vector = "vector", numbers(direction, "direction")
-            if vector.shape != (units,):
-                raise ValueError(
-                    f"direction has shape {list(vector.shape)}: expected [{units}], a number per unit; 'pc:1' and "
-                    "'classes:<from>-<to>' are directions too"
-                )
-        along, known = of_direction(text, vector, train["r"])
-        return along, known["status"]
 
     def _samples(self, r: Any, classes: Any) -> tuple[Rows, Tensor]:
         """Activations and the class of each sample, `[n]` int64 among the study's."""
