@@ -219,7 +219,7 @@ def test_importing_is_light() -> None:
 
 def test_what_is_offered_is_there() -> None:
     assert all(getattr(lis, name) is not None for name in lis.__all__)
-    with pytest.raises(AttributeError, match="no attribute 'studdy': expected one of ContractError"):
+    with pytest.raises(AttributeError, match="no attribute 'studdy': expected one of AblationResult, ContractError"):
         lis.studdy  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue]
 
 

@@ -83,6 +83,7 @@ ANALYSES: dict[str, tuple[str, ...]] = {
     "importance": (),
     "dissect": ("dissect.permutations=199",),
     "texture": (),
+    "dissect_gan": (),
 }
 """Every file of `conf/analysis`, with what it needs besides."""
 JOBS: dict[str, tuple[str, ...]] = {
