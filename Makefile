@@ -18,7 +18,7 @@ notebooks: $(STAMP)  ## execute examples/*.ipynb, each in an empty folder, and w
 	$(BIN)/python -m tests.helpers.notebooks
 
 test: $(STAMP)  ## every test but the longest; continuous integration runs it (< 15 min)
-	$(BIN)/pytest -n $(JOBS) -m "not full"
+	$(BIN)/pytest -n $(JOBS) --dist worksteal -m "not full"
 
 lint: $(STAMP)  ## format, lint and types; continuous integration runs it before the tests
 	$(BIN)/ruff format --check .
@@ -26,7 +26,7 @@ lint: $(STAMP)  ## format, lint and types; continuous integration runs it before
 	$(BIN)/pyright
 
 check: lint  ## format, lint, types and the quick tests (< 4 min)
-	$(BIN)/pytest -n $(JOBS) -m "not slow and not full"
+	$(BIN)/pytest -n $(JOBS) --dist worksteal -m "not slow and not full"
 
 full: $(STAMP)  ## every experiment at its full size, long fuzz and fault runs, the documentation and its links
 	$(BIN)/pytest -m full

@@ -26,8 +26,9 @@ def published_ip_irm(path: Path) -> None:
 def test_ip_irm_gets_a_probe(tmp_path):
     published_ip_irm(tmp_path / "ip_irm.pth")
     code, output = lis(
-        "classifier=ip_irm", "classifier.weights=ip_irm.pth", "pairs.accept=any", "probe.train=15", "probe.test=10",
-        *TWO, *TINY, cwd=tmp_path, timeout=800,
+        "classifier=ip_irm", "classifier.weights=ip_irm.pth", "pairs.accept=any", "probe.train=8", "probe.test=6",
+        *TWO, *TINY, "pairs.train=12", "pairs.test=8", "similarity.examples=8", "shard_size=12", cwd=tmp_path,
+        timeout=800,
     )  # fmt: skip
     assert code == 0, output
     found = metrics(tmp_path / "run")

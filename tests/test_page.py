@@ -75,6 +75,21 @@ def test_no_figure_or_table_is_lost(run: Any, page: Path, text: str) -> None:
             assert {cell for row in table.rows for cell in row} <= cells_of(text, f"table-{made.anchor}-{index}")
 
 
+def test_sections_stand_in_order_and_their_tables_lie_beside(page: Path, text: str) -> None:
+    titles = (
+        "Similarity of R and W",
+        "What arrives",
+        "All units",
+        "What units change",
+        "Sparsity",
+        "Map of units",
+        "The fit",
+    )
+    places = [text.index(f'<section id="{section.anchor(title)}">') for title in titles]
+    assert places == sorted(places) and page.stat().st_size < 1e7
+    assert len(pd.read_parquet(page.parent / "tables" / "unit_statistics" / "ranking.parquet"))
+
+
 def cells_of(text: str, address: str) -> set[str]:
     """The text of all cells of a table, those that stand there and those that are asked for."""
     box = re.search(rf'id="{address}".*?</table>(.*?)</div>', text, re.DOTALL)

@@ -177,7 +177,6 @@ def test_batch_and_shard_size_change_nothing(folder: Path) -> None:
 CUTS = {
     "one": ("batch_size=1", "tuning.batch_size=1", "tuning.unit_block=1", "tuning.seed_block=1", "threads=1"),
     "seven": ("batch_size=7", "tuning.batch_size=7", "tuning.unit_block=3", "tuning.seed_block=1", "threads=2"),
-    "many": ("batch_size=64", "tuning.batch_size=64", "threads=1"),
 }
 """Ways to cut the same work."""
 

@@ -20,10 +20,9 @@ from lis.report import pictures, relevance, traversal, tuning, unit
 from lis.report import unit_map as order
 from lis.report.faithfulness import faithfulness
 from lis.report.metrics import collect_metrics
-from lis.report.page import write_report
 from lis.report.pictures import blocks
 from lis.report.relevance import class_relevance
-from lis.report.section import Maker, Section, anchor, build_sections
+from lis.report.section import Maker, Section, build_sections
 from lis.report.source import Source, colours, label_names, source
 from lis.report.sparsity import sparsity
 from lis.report.style import class_colours, label_colours
@@ -516,16 +515,3 @@ def test_every_figure_of_an_unusual_run_can_be_drawn(tmp_path: Path, own: Tuned)
     assert tuple(found) == (*OF_UNITS, TRUTH)
     for picture in (picture for section in found.values() for picture in section.figures):
         picture.figure.draw_without_rendering()
-
-
-@pytest.mark.slow
-def test_a_page_of_a_whole_run_is_self_contained(run: Source, tmp_path: Path) -> None:
-    ctx: Any = findings.make_ctx(tmp_path, CLASSES, classes__labels=list(LABELS))
-    artifacts = findings.make_artifacts(tmp_path, CLASSES) | dict(run.artifacts)
-    page = write_report(ctx, artifacts, tmp_path / "out")
-    text = page.read_text()
-    order = ["Similarity of R and W", *OF_UNITS, TRUTH, "The fit"]
-    places = [text.index(f'<section id="{anchor(title)}">') for title in order]
-    assert places == sorted(places) and page.stat().st_size < 8e6
-    table = pd.read_parquet(tmp_path / "out" / "tables" / "unit_statistics" / "ranking.parquet")
-    assert len(table) == 40 * 5 * 5
