@@ -48,7 +48,7 @@ def edit(file: Path, **values: object) -> None:
 
 
 def test_a_run_knows_what_it_is(run: Run, project: Path) -> None:
-    assert run.title == "PartNet linked to PartWorld: dogs" and run.class_names[1] == "pug"
+    assert run.title == "PartNet on images of PartWorld: dogs" and run.class_names[1] == "pug"
     assert run.stages == ("pairs/test", "similarity") and "similarity" in run and "link" not in run
     assert run.settings["pairs.train"] == 60 and run.metrics["ari_r"] > 0 and run.failure is None
     assert run.seconds is not None and run.seconds > 0 and set(run.versions) == {"lis", "torch", "numpy"}

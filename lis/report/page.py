@@ -196,10 +196,12 @@ def _write_facts(run: Source, result: Mapping[str, object], path: Path) -> None:
 
 
 def title(source: Source) -> str:
-    """What was linked to what."""
+    """What was linked to what, or what saw which images where no link was fitted."""
     facts = source.facts
     if not facts.generated:
         return f"{facts.classifier} on pictures of a folder"
+    if not source.has("link"):
+        return f"{facts.classifier} on images of {facts.generator}: {facts.classes}"
     return f"{facts.classifier} linked to {facts.generator}: {facts.classes}"
 
 
@@ -210,6 +212,8 @@ def what_was_run(source: Source) -> str:
         folder, seed = Path(str(facts.settings["images"])).name, facts.settings["seed"]
         return f"Pictures of the folder {folder}; seed {seed}."
     pairs, seed = facts.settings["pairs.train"], facts.settings["seed"]
+    if not source.has("link"):
+        return f"No link was fitted. {pairs:,} images of each of {len(facts.class_names)} classes; seed {seed}."
     means = f" ({LINKS_IN_WORDS[facts.link]})" if facts.link in LINKS_IN_WORDS else ""
     return (
         f"{facts.link_label}{means} links the classifier's {facts.units:,} units to the generator's "
@@ -219,13 +223,14 @@ def what_was_run(source: Source) -> str:
 
 def abstract(source: Source) -> str:
     """What was done, in two sentences, and that it shows nothing where it does not."""
-    facts = source.facts
+    facts, classes = source.facts, f"Classes: {listing([words(n) for n in source.facts.class_names])}."
+    if not source.has("link"):
+        return f"The images are those of {facts.generator}; no link was fitted. {classes}"
     means = f" ({LINKS_IN_WORDS[facts.link]})" if facts.link in LINKS_IN_WORDS else ""
     return (
         f"A link, {facts.link_label}{means}, maps the {facts.units} units of the penultimate layer of "
         f"{facts.classifier} to the {facts.w_dim}-dimensional latent space W of {facts.generator}, so that the "
-        f"generator shows what the classifier represents. Classes: {listing([words(n) for n in facts.class_names])}. "
-        f"{nothing_explained(source)}"
+        f"generator shows what the classifier represents. {classes} {nothing_explained(source)}"
     ).strip()
 
 
