@@ -200,7 +200,7 @@ def title(source: Source) -> str:
     facts = source.facts
     if not facts.generated:
         return f"{facts.classifier} on pictures of a folder"
-    if not source.has("link"):
+    if not facts.linked:
         return f"{facts.classifier} on images of {facts.generator}: {facts.classes}"
     return f"{facts.classifier} linked to {facts.generator}: {facts.classes}"
 
@@ -212,7 +212,7 @@ def what_was_run(source: Source) -> str:
         folder, seed = Path(str(facts.settings["images"])).name, facts.settings["seed"]
         return f"Pictures of the folder {folder}; seed {seed}."
     pairs, seed = facts.settings["pairs.train"], facts.settings["seed"]
-    if not source.has("link"):
+    if not facts.linked:
         return f"No link was fitted. {pairs:,} images of each of {len(facts.class_names)} classes; seed {seed}."
     means = f" ({LINKS_IN_WORDS[facts.link]})" if facts.link in LINKS_IN_WORDS else ""
     return (
@@ -224,7 +224,7 @@ def what_was_run(source: Source) -> str:
 def abstract(source: Source) -> str:
     """What was done, in two sentences, and that it shows nothing where it does not."""
     facts, classes = source.facts, f"Classes: {listing([words(n) for n in source.facts.class_names])}."
-    if not source.has("link"):
+    if not facts.linked:
         return f"The images are those of {facts.generator}; no link was fitted. {classes}"
     means = f" ({LINKS_IN_WORDS[facts.link]})" if facts.link in LINKS_IN_WORDS else ""
     return (

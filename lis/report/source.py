@@ -15,7 +15,7 @@ from lis.config import NetworkConfig
 from lis.report.style import label_colours
 from lis.report.tables import records
 from lis.report.wording import LINKS, link_label, network_name, words
-from lis.stage import generates, omitted
+from lis.stage import closure, generates, omitted, requested
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,6 +63,8 @@ class Facts:
     """Why the run did without some of its stages, by their names."""
     generated: bool = True
     """Images are the generator's; False: a user's own, of a run that asks for no generator and no link."""
+    linked: bool = True
+    """Whether a stage of the run asks for a link."""
 
     @property
     def vectors(self) -> bool:
@@ -142,6 +144,7 @@ def source(ctx: Context, artifacts: Mapping[str, Artifact]) -> Source:
         settings=flat(asdict(config)),
         omitted=omitted(ctx),
         generated=generates(ctx),
+        linked=any(stage.name == "link" for stage in closure(requested(ctx), ctx)),
     )
     return Source(facts, artifacts)
 
