@@ -71,7 +71,7 @@ def segment(image: Tensor) -> Tensor:
 
 
 SETTINGS = DissectGanConfig(
-    samples=4, quantile=0.8, edited=2, most=8, draws=199, inserted=4, insertions=130, min_count=5
+    samples=6, quantile=0.8, permutations=199, edited=2, most=8, draws=199, inserted=4, insertions=130, min_count=5
 )
 
 
