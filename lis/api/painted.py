@@ -108,8 +108,8 @@ class PaintResult:
         self, name: str, image: Tensor, parts: Tensor, texts: list[str]
     ) -> tuple[str, list[np.ndarray], list[str]]:
         image, parts = image.reshape(-1, *image.shape[-3:]), parts.reshape(-1, *parts.shape[-2:])
-        few = range(len(texts))
-        return name, [notebook.outlined(image[k], parts[k].long(), self.labels, self.labels) for k in few], texts
+        pairs = zip(image[: len(texts)], parts[: len(texts)].long(), strict=True)
+        return name, [notebook.outlined(*pair, self.labels, self.labels) for pair in pairs], texts
 
 
 def painted(

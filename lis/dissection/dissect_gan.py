@@ -130,18 +130,18 @@ def dissect_gan(ctx: Context, config: DissectGanConfig, draft: Draft) -> None:
     (mean IoU under permutations of the images within their classes), p (`p_label` of `PermutationTest`), q (over the
     units), above_chance (q ≤ 0.05), images_met, detector (iou > 0.04), threshold, variance. Table "agreement", a row
     per unit and part: unit, part, iou, control, p, q (of the part alone, over units and parts), images_met, iou_fit (of
-    the half of the thresholds), rank (by iou_fit). Table
-    "curves": part, units (removed, the best first), change (share of the part's area that is gone; negative: it grew),
-    low, high (99 %). Table "removal": part, units, change, control (mean of the random draws), low, high (95 % of
-    them), p, q (share of draws that take as much; Benjamini–Hochberg over all rows), variance and control_variance
-    (mean of the units), baseline (share of the images). Table "side_effects": part (whose units are removed), units,
-    label, change, control, p (two-sided), q (over all rows of other labels than the part, where else NaN). Table "insertion": part, context (label at the cell before), insertions, gained (mean pixels
-    of the part; NaN below `min_count`), variance, control (random units). Tensors "location": gained and
-    control (random units) `[parts, h, w]` by cell. Tensors "removal_movie", "insertion_movie", "painting_movie": image `[T, k, 3, H, W]` uint8, parts
-    `[T, k, H, W]` uint8, mask `[T, h, w]`, refused `[T, k]` bool, gained `[T, k]`. Json "facts": layer, units, map,
-    parts, samples, images, value, permutations, detectors_at_chance (mean, low, high: 95 %), draws, inserted,
-    segmenter_iou (by part, with exact masks, where the generator knows them), movies
-    (the part of each).
+    the half of the thresholds), rank (by iou_fit). Table "curves": part, units (removed, the best first), change (share
+    of the part's area that is gone; negative: it grew), low, high (99 %). Table "removal": part, units, change, control
+    (mean of the random draws), low, high (95 % of them), p, q (share of draws that take as much; Benjamini–Hochberg
+    over all rows), variance and control_variance (mean of the units), baseline (share of the images). Table
+    "side_effects": part (whose units are removed), units, label, change, control, p (two-sided), q (over the rows of
+    all other labels than the part, for which it is NaN). Table "insertion": part, context (label at the cell before),
+    insertions, gained (mean pixels of the part; NaN below `min_count`), variance, control (random units). Tensors
+    "location": gained and control (random units) `[parts, h, w]` by cell. Tensors "removal_movie", "insertion_movie",
+    "painting_movie": image `[T, k, 3, H, W]` uint8, parts `[T, k, H, W]` uint8, mask `[T, h, w]`, refused `[T, k]`
+    bool, gained `[T, k]`. Json "facts": layer, units, map, parts, samples, images, value, permutations,
+    detectors_at_chance (mean, low, high: 95 %), draws, inserted, segmenter_iou (by part, with exact masks, where the
+    generator knows them), movies (the part of each).
 
     Raises:
         ValueError: a generator that cannot be edited, or whose images nothing segments; an unknown layer, or one of

@@ -222,11 +222,11 @@ def paint(
     under = F.adaptive_avg_pool2d(mask.to(image)[None], size)[0] >= 0.5
     if not under.any():
         raise ValueError(f"no pixel of the mask {list(mask.shape)} is at least 1/2: expected one that is painted")
-    shares = [
-        [segmenter.count(x[:, where]).double() / where.sum() for x in (before, after)] for where in (under, ~under)
-    ]
-    inside, outside = (second - first for first, second in shares)
-    covered = shares[0][1]
+    inside, outside = (
+        (segmenter.count(after[:, where]) - segmenter.count(before[:, where])).double() / where.sum()
+        for where in (under, ~under)
+    )
+    covered = segmenter.count(after[:, under]).double() / under.sum()
     changed = (before != after)[:, under].double().mean(1)
     refused = (changed if label is None else covered[:, label]) < APPEARS
     first, second = image.chunk(2)

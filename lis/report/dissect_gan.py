@@ -32,14 +32,15 @@ _EFFECTS = (
     "Share of the area of each label (columns) that is gone once the {n} best units of a part (rows) are removed; on "
     "the right the same for random units matched in variance, mean over draws. Framed off the diagonal on the left: "
     "side effects, changes unlike those of random units (q ≤ 0.05, two-sided, Benjamini–Hochberg over all labels but "
-    "the part, with any number of units): {effects}. {resolution}A label that is hidden by another one also grows where "
-    "that is removed."
+    "the part, with any number of units): {effects}. {resolution}A label that is hidden by another one also grows "
+    "where that is removed."
 )
 _LOCATION = (
     "Pixels that a part gains where its {units} best units (above), or as many random ones of the same variance "
     "(below), are set to their 0.995 quantile at one cell, by the cell: mean over {count} insertions in images at "
-    "random, no cell again before all were; grey: none. Both maps of a part have one scale. Table: the same by what was "
-    "there. That a part does not appear at a cell says that these units do not bring it there, not that no others could."
+    "random, no cell again before all were; grey: none. Both maps of a part have one scale. Table: the same by what "
+    "was there. That a part does not appear at a cell says that these units do not bring it there, not that no others "
+    "could."
 )
 _MOVIE = {
     "removal": "{part}: more and more of its best units removed",
@@ -47,8 +48,8 @@ _MOVIE = {
     "painting": "{part}: painted along the same way",
 }
 _STILLS = (
-    "Stills of the three movies; below each image its parts by the segmenter of pixels. A label is under the mask where "
-    "it covers at least 5 % of it after the edit, else the generator refuses it; what it gains is the mean over the "
+    "Stills of the three movies; below each image its parts by the segmenter of pixels. A label is under the mask "
+    "where it covers at least 5 % of it after the edit, else the generator refuses it; what it gains is the mean over the "
     "images, and near zero where it was there before. The parts are chosen: the one that loses most beyond "
     "random units, and the one that gains most by insertion; the images are those that show most of the removed part, "
     "one of each class, and else the first of each class."
@@ -108,8 +109,8 @@ def _finding(table: pd.DataFrame, facts: dict[str, Any]) -> str:
     counts = significant(table)
     if not any(counts.values()):
         return (
-            f"No removal from {facts['layer']} is shown to take more of a part than {counted(facts['draws'], 'draw')} of "
-            f"random units (q > {SIGNIFICANT})"
+            f"No removal from {facts['layer']} is shown to take more of a part than random units of the same variance "
+            f"(q > {SIGNIFICANT} with {facts['draws']} draws)"
         )
     taken = listing([f"{k} ({n} units)" for n, k in counts.items()])
     return (
@@ -149,7 +150,7 @@ def _lead(source: Source, facts: dict[str, Any]) -> str:
         f"Of {counted(facts['units'], 'unit')} of {facts['layer']} {len(detectors)} have IoU > 0.04 with one of "
         f"{counted(len(facts['parts']), 'part')} ({counted(len(set(detectors['part'])), 'distinct part')}), as "
         f"{number(chance['mean'], 3)} (95 %: {chance['low']:.0f} to {chance['high']:.0f}) have with the parts of other "
-        f"images of the class; {int(units['above_chance'].sum())} agree with a part beyond that (q ≤ {SIGNIFICANT}).",
+        f"images of the class; {np.count_nonzero(units['above_chance'])} agree with a part beyond that (q ≤ {SIGNIFICANT}).",
         f"Removed units are {_VALUES[facts['value']]}.",
         "What an edit does is read by a segmenter that sees pixels alone.",
         checked,
