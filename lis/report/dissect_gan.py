@@ -49,8 +49,8 @@ _MOVIE = {
 }
 _STILLS = (
     "Stills of the three movies; below each image its parts by the segmenter of pixels. A label is under the mask "
-    "where it covers at least 5 % of it after the edit, else the generator refuses it; what it gains is the mean over the "
-    "images, and near zero where it was there before. The parts are chosen: the one that loses most beyond "
+    "where it covers at least 5 % of it after the edit, else the generator refuses it; what it gains is the mean over "
+    "the images, and near zero where it was there before. The parts are chosen: the one that loses most beyond "
     "random units, and the one that gains most by insertion; the images are those that show most of the removed part, "
     "one of each class, and else the first of each class."
 )
@@ -150,7 +150,8 @@ def _lead(source: Source, facts: dict[str, Any]) -> str:
         f"Of {counted(facts['units'], 'unit')} of {facts['layer']} {len(detectors)} have IoU > 0.04 with one of "
         f"{counted(len(facts['parts']), 'part')} ({counted(len(set(detectors['part'])), 'distinct part')}), as "
         f"{number(chance['mean'], 3)} (95 %: {chance['low']:.0f} to {chance['high']:.0f}) have with the parts of other "
-        f"images of the class; {np.count_nonzero(units['above_chance'])} agree with a part beyond that (q ≤ {SIGNIFICANT}).",
+        f"images of the class; {np.count_nonzero(units['above_chance'])} agree with a part beyond that "
+        f"(q ≤ {SIGNIFICANT}).",
         f"Removed units are {_VALUES[facts['value']]}.",
         "What an edit does is read by a segmenter that sees pixels alone.",
         checked,
