@@ -20,11 +20,14 @@ from lis.dissection import dissect_gan as stage_module
 from lis.dissection import gan_movies
 from lis.dissection.dissect_gan import DissectGanConfig, dissect_gan
 from lis.dissection.gan_movies import RADIUS, circle
-from lis.dissection.gan_units import pixel_segmenter
-from lis.dissection.painting import PixelSegmenter
-from lis.dissection.removal import layer_strata, matched_draw, matched_p, variance_strata
+from lis.dissection.gan_tables import Agreement, side_effects_table, units_table
+from lis.dissection.gan_units import GanUnits, drawn_codes, pixel_segmenter
+from lis.dissection.painting import PixelSegmenter, UnitEdit
+from lis.dissection.permutation import permutation_test
+from lis.dissection.removal import Removal, layer_strata, matched_draw, matched_p, variance_strata
 from lis.generators.layers import edited_map, requested_layers
 from lis.generators.partworld import PartWorld
+from lis.report import dissect_gan as dissect_gan_report
 from lis.report.dissect_gan import generator_units, removal_figure, significant
 from lis.report.gan_movies import MOVIES, animated_webp, movie_files
 from lis.report.source import source
@@ -71,7 +74,7 @@ def segment(image: Tensor) -> Tensor:
 
 
 SETTINGS = DissectGanConfig(
-    samples=4, quantile=0.8, edited=2, most=8, draws=199, inserted=4, insertions=130, min_count=5
+    samples=6, quantile=0.8, permutations=199, edited=2, most=8, draws=199, inserted=4, insertions=130, min_count=5
 )
 
 
@@ -112,6 +115,56 @@ def test_planted_units_are_the_best_and_their_removal_takes_the_part(run: tuple[
     assert curve["units"].tolist() == list(range(9)) and curve["change"].iloc[0] == 0
 
 
+def test_units_are_named_beside_chance(run: tuple[Context, Artifact]) -> None:
+    table, chance = run[1].table("units"), run[1].json("facts")["detectors_at_chance"]
+    drawing, noise = table[table["unit"] < 8], table[table["unit"] >= 8]
+    assert drawing["part"].tolist() == ["left"] * 4 + ["right"] * 4
+    assert (drawing["iou"] > drawing["control"]).all() and (drawing["q"] <= 0.05).all()
+    assert drawing["above_chance"].all() and (drawing["images_met"] >= 5).all() and (noise["q"] > 0.05).mean() > 0.7
+    assert 0 <= chance["low"] <= chance["mean"] <= chance["high"] <= UNITS
+
+
+def test_a_part_met_on_four_images_names_no_unit() -> None:
+    maps, parts = torch.zeros(8, 2, 4, 4), torch.zeros(8, 4, 4, dtype=torch.int64)
+    maps[:4, 0, 0, 0], maps[:5, 1, 3, 3] = 1, 1
+    parts[:4, 0, 0], parts[:5, 3, 3] = 1, 2
+    units, level = GanUnits("layer", maps, parts, ("four", "five")), torch.full((2,), 0.5)
+    test = permutation_test(maps, level, units.masks, torch.zeros(8).long(), 99, 0)
+    agreement = Agreement(units.labels, test.iou, units.agreement(level), test, units.variance)
+    assert test.iou[0, 0] == 1 and units_table("layer", agreement)["part"].tolist() == ["", "five"]
+
+
+def test_side_effects_have_a_two_sided_p() -> None:
+    base = torch.full((2, 3), 0.5).double()
+    draws = torch.linspace(0.4, 0.6, 19).double()[:, None].expand(19, 3)
+    best = base.expand(2, 1, 2, 3).clone()
+    best[..., 0] = 0.9  # the background grows beyond all draws; the labels stay in their middle
+    removal = Removal(base, (4,), best, (4,), draws.expand(2, 1, 19, 3), torch.ones(2, 1, 2))
+    rows = records(where(side_effects_table(removal, ("left", "right")), part="left"))
+    assert [row["p"] for row in rows] == [pytest.approx(0.1), 1, 1]
+    assert np.isnan(rows[1]["q"]) and rows[0]["q"] == pytest.approx(0.2) and rows[2]["q"] == 1
+
+
+def test_few_draws_say_what_they_can_show(run: tuple[Context, Artifact]) -> None:
+    table, facts = run[1].table("removal"), run[1].json("facts")
+    nothing = dissect_gan_report._finding(table.assign(q=1.0), facts | {"draws": 19})
+    assert nothing.startswith("No removal from units is shown") and "with 19 draws" in nothing
+    assert dissect_gan_report._resolution(27, 539) == ""
+    assert "takes 27 of 27 tests" in dissect_gan_report._resolution(27, 19)
+    assert "none of 180 tests" in dissect_gan_report._resolution(180, 19, 2)
+
+
+def test_samples_are_checked_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(GanUnits, "of", lambda *_: pytest.fail("maps are made"))
+    with pytest.raises(ValueError, match=r"quantile=0.999 of 18 maps of 8×8.*raise dissect_gan.samples"):
+        dissect_gan(context(tmp_path, monkeypatch, replace(SETTINGS, quantile=0.999)))
+    with pytest.raises(ValueError, match=r"permutations=199: 2 samples of each class have 8 orders"):
+        dissect_gan(context(tmp_path, monkeypatch, replace(SETTINGS, samples=2)))
+    monkeypatch.setattr("lis.memory.budget", lambda _: 18 * 2**10)
+    with pytest.raises(ValueError, match=r"maps of units over 36 images take .* GiB.*dissect_gan.samples="):
+        dissect_gan(context(tmp_path, monkeypatch))
+
+
 def test_what_other_parts_lose_is_told(run: tuple[Context, Artifact]) -> None:
     rows = where(run[1].table("side_effects"), part="left", units=4)
     assert rows["label"].tolist() == ["background", "left", "right"]
@@ -128,7 +181,8 @@ def test_insertion_gains_pixels_where_the_part_is_not(run: tuple[Context, Artifa
     assert sum(row["insertions"] for row in rows.values()) == 130
     assert rows["background"]["gained"] == 1 and rows["background"]["variance"] == 0
     assert rows["left"]["gained"] == 0 and 0.3 < rows["background"]["control"] < 0.7
-    gained = artifact.tensors("location")["gained"]
+    gained, control = (artifact.tensors("location")[name] for name in ("gained", "control"))
+    assert control.shape == gained.shape and gained.mean() > control.mean()
     assert gained.shape == (2, SIDE, SIDE) and not gained.isnan().any() and gained[0, 7, 7] == 1
 
 
@@ -179,7 +233,7 @@ def test_the_section_tells_what_its_tables_hold(run: tuple[Context, Artifact]) -
     section = generator_units(source(ctx, {"dissect_gan": artifact}))
     assert section is not None
     assert "2 (4 units)" in section.finding and "of 2 parts of units" in section.finding
-    assert "zero behind" not in section.lead and "p is 0.005" in section.lead
+    assert "Of 16 units of units" in section.lead and "smallest p" not in section.lead
     assert [figure.name for figure in section.figures] == [
         f"dissect-gan-{name}" for name in ("removal", "effects", "location", "movies")
     ]
@@ -234,8 +288,8 @@ def test_what_cannot_be_dissected_is_refused(tmp_path: Path, monkeypatch: pytest
         dissect_gan(context(tmp_path, monkeypatch, replace(SETTINGS, layer="first")))
     with pytest.raises(ValueError, match="1 image is edited: expected two or more"):
         dissect_gan(context(tmp_path, monkeypatch, replace(SETTINGS, edited=1), class_names=("ant",)))
-    with pytest.raises(ValueError, match=r"dissect_gan.edited=5: expected at most dissect_gan.samples=4"):
-        dissect_gan(context(tmp_path, monkeypatch, replace(SETTINGS, edited=5)))
+    with pytest.raises(ValueError, match=r"dissect_gan.edited=7: expected at most dissect_gan.samples=6"):
+        dissect_gan(context(tmp_path, monkeypatch, replace(SETTINGS, edited=7)))
 
 
 def test_part_world_is_dissected_by_its_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,12 +299,19 @@ def test_part_world_is_dissected_by_its_pixels(tmp_path: Path, monkeypatch: pyte
     ctx = make_context(tmp_path, generator=world, classifier=FakeClassifier(fake))
     classes = replace(ctx.config.classes, names=["pug", "weimaraner"], labels=["head"])
     ctx = replace(ctx, config=replace(ctx.config, classes=classes))
-    settings = DissectGanConfig(samples=3, edited=1, most=4, draws=19, insertions=4, min_count=2)
+    settings = DissectGanConfig(samples=3, permutations=19, edited=1, most=4, draws=19, insertions=4, min_count=2)
     ctx.config.dissect_gan = settings  # pyright: ignore[reportAttributeAccessIssue]
     artifact = dissect_gan(ctx)
     facts = artifact.json("facts")
     assert (facts["layer"], facts["units"], facts["map"], facts["images"]) == ("b16.1", 48, [16, 16], 2)
     assert facts["parts"] == list(world.labels) and facts["segmenter_iou"]["body"] > 0.9
     table = artifact.table("removal")
-    assert np.mean(table["change"]) > np.mean(table["control"]) and min(table["p"]) >= 0.05
+    assert np.mean(table["change"]) > np.mean(table["control"])
+    agreement = where(artifact.table("agreement"), part="body")
+    four = agreement.nsmallest(4, "rank")["unit"].tolist()
+    w, segment = torch.cat([drawn_codes(ctx, 3, 3)[[0, 3]]]), pixel_segmenter(ctx).segment
+    number = world.labels.index("body") + 1
+    before = (segment(world.synthesize(w)) == number).double().mean()
+    after = (segment(world.synthesize_edited(w, UnitEdit("b16.1", four).edits())) == number).double().mean()
+    assert where(table, part="body")["change"].item() == pytest.approx(float(1 - after / before), abs=1e-3)
     assert artifact.tensors("removal_movie")["image"].shape == (5, 2, 3, 64, 64)

@@ -15,13 +15,13 @@ from torch import Tensor
 from lis.api import notebook
 from lis.api.inputs import Rows, numbers, whole
 from lis.context import Context
-from lis.dissection.dissect_gan import measured_levels
-from lis.dissection.gan_units import INSERTED, edited_layer, pixel_segmenter
+from lis.dissection.gan_units import INSERTED, edited_layer, measured_levels, pixel_segmenter
 from lis.dissection.painting import Painted, PixelSegmenter, UnitEdit, paint
 from lis.images import to_uint8
 from lis.labels.manifest import BACKGROUND
+from lis.memory import Batches
 from lis.names import nearest
-from lis.report.wording import counted, words
+from lis.report.wording import counted, share, words
 from lis.units.tuned import long_table
 
 
@@ -38,7 +38,7 @@ class PaintResult:
         >>> painted.after.shape, painted.inside.shape, painted.layer
         (torch.Size([2, 3, 64, 64]), torch.Size([2, 10]), 'b16.1')
         >>> painted.table.columns.tolist()
-        ['sample', 'label', 'inside', 'outside']
+        ['sample', 'label', 'covered', 'inside', 'outside']
     """
 
     w: Tensor
@@ -51,12 +51,15 @@ class PaintResult:
     """`[…, h, w]` uint8: 0 background, then the labels, as a segmenter sees them that knows pixels alone."""
     parts_after: Tensor
     """`[…, h, w]` uint8."""
+    covered: Tensor
+    """Share of the mask that each label, the background first, has after the edit, `[…, 1 + labels]`."""
     inside: Tensor
-    """What each label, the background first, gains under the mask, `[…, 1 + labels]`, as a fraction of the mask."""
+    """What each label gains of it, `[…, 1 + labels]`: 0 of a label that was there before and still is."""
     outside: Tensor
     """The same outside of it; NaN where nothing lies outside."""
     refused: Tensor
-    """Whether what was painted does not appear, `[…]` bool: it gains less than 5 % of the mask."""
+    """Whether the generator refuses, `[…]` bool: the label covers less than 5 % of the mask after the edit; without a
+    label, less than 5 % of the mask has another label than before."""
     mask: Tensor
     """`[h, w]` in [0, 1]."""
     layer: str
@@ -70,18 +73,25 @@ class PaintResult:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """A row per image and label: sample (over all leading dimensions), label, inside, outside."""
+        """A row per image and label: sample (over all leading dimensions), label, covered, inside, outside."""
         names = (BACKGROUND, *self.labels)
-        columns = {"inside": self.inside.reshape(-1, len(names)), "outside": self.outside.reshape(-1, len(names))}
+        columns = {name: getattr(self, name).reshape(-1, len(names)) for name in ("covered", "inside", "outside")}
         return long_table({"sample": range(self.refused.numel()), "label": names}, columns)
 
     def __repr__(self) -> str:
         n, refused = self.refused.numel(), int(self.refused.sum())
-        told = f"{words(self.label)} appears" if self.label else "something changes"
+        outcome = f"{words(self.label)} under the mask" if self.label else "another label under the mask"
         return (
             f"PaintResult of {counted(n, 'image')}, {counted(len(self.units), 'unit')} of {self.layer}: "
-            f"{told} in {n - refused}, refused in {refused}"
+            f"{outcome} in {n - refused}, refused in {refused}{self._gain()}"
         )
+
+    def _gain(self) -> str:
+        """What a painted label gains on average, in words."""
+        if self.label is None:
+            return ""
+        gained = self.inside[..., (BACKGROUND, *self.labels).index(self.label)].mean()
+        return f"; it gains {share(float(gained))} of the mask"
 
     def _repr_html_(self) -> str:
         few = range(min(self.refused.numel(), notebook.STEPS))
@@ -94,10 +104,12 @@ class PaintResult:
         more = notebook.more(self.refused.numel(), len(few), "images")
         return notebook.page(repr(self), *parts, more, notebook.table(self.table))
 
-    def _row(self, name: str, image: Tensor, parts: Tensor, told: list[str]) -> tuple[str, list[np.ndarray], list[str]]:
+    def _row(
+        self, name: str, image: Tensor, parts: Tensor, texts: list[str]
+    ) -> tuple[str, list[np.ndarray], list[str]]:
         image, parts = image.reshape(-1, *image.shape[-3:]), parts.reshape(-1, *parts.shape[-2:])
-        few = range(len(told))
-        return name, [notebook.outlined(image[k], parts[k].long(), self.labels, self.labels) for k in few], told
+        pairs = zip(image[: len(texts)], parts[: len(texts)].long(), strict=True)
+        return name, [notebook.outlined(*pair, self.labels, self.labels) for pair in pairs], texts
 
 
 def painted(
@@ -116,9 +128,14 @@ def painted(
     level = _levels(ctx, name, sees, chosen, value)
     where = torch.ones(ctx.generator.resolution, ctx.generator.resolution) if mask is None else numbers(mask, "mask")
     number = _label_number(label, sees.labels)
-    codes = rows.values.to(ctx.device)
-    result = paint(ctx.generator, codes, UnitEdit(name, chosen, level), where, sees, number)
-    shaped = {key: x.reshape((*rows.leading, *x.shape[1:])) for key, x in _tensors(result).items()}
+    edit = UnitEdit(name, chosen, level)
+
+    def made(codes: Tensor) -> dict[str, Tensor]:
+        return _tensors(paint(ctx.generator, codes.to(ctx.device), edit, where, sees, number))
+
+    batches = list(Batches(max(1, ctx.images().size // 2)).map(made, rows.values))  # before and after
+    joined = {key: torch.cat([batch[key] for batch in batches]) for key in batches[0]}
+    shaped = {key: x.reshape((*rows.leading, *x.shape[1:])) for key, x in joined.items()}
     w = rows.values.reshape((*rows.leading, -1))
     return PaintResult(
         w=w, **shaped, mask=where, layer=name, units=tuple(chosen), value=level, label=label, labels=sees.labels
@@ -146,8 +163,8 @@ def _label_number(label: str | None, labels: tuple[str, ...]) -> int | None:
 
 def _tensors(result: Painted) -> dict[str, Tensor]:
     """The fields on the CPU, images and parts as bytes."""
-    told = {name: x.cpu() for name, x in vars(result).items()}
+    tensors = {name: x.cpu() for name, x in vars(result).items()}
     for name in ("before", "after"):
-        told[name] = to_uint8(told[name])
-        told[f"parts_{name}"] = told[f"parts_{name}"].to(torch.uint8)
-    return told
+        tensors[name] = to_uint8(tensors[name])
+        tensors[f"parts_{name}"] = tensors[f"parts_{name}"].to(torch.uint8)
+    return tensors

@@ -36,6 +36,10 @@ PICTURE = 96
 """Largest height and width in pixels of the images of the atlas."""
 FEWEST = 5
 """Activations of the map above its threshold below which a quantile is not trusted."""
+_MORE = (
+    "lower dissect.quantile, or give more images: raise dissect.samples, pairs.train and pairs.test, or add pictures "
+    "to the folder"
+)
 
 
 @dataclass
@@ -184,7 +188,9 @@ def _facts(job: Job, config: DissectConfig) -> dict[str, Any]:
     return facts | {name: getattr(config, name) for name in ("min_iou", "quantile", "permutations", "border")}
 
 
-def require_images(images: int, height: int, width: int, quantile: float) -> None:
+def require_images(
+    images: int, height: int, width: int, quantile: float, name: str = "dissect.quantile", remedy: str = _MORE
+) -> None:
     """Check that maps of a layer are enough for a quantile.
 
     Args:
@@ -192,6 +198,8 @@ def require_images(images: int, height: int, width: int, quantile: float) -> Non
         height: of the map.
         width: of the map.
         quantile: in [0, 1].
+        name: of the quantile, for the message.
+        remedy: what there is to do, for the message.
 
     Raises:
         ValueError: fewer than `FEWEST` activations of a unit are expected above it.
@@ -199,9 +207,8 @@ def require_images(images: int, height: int, width: int, quantile: float) -> Non
     if images * height * width * (1 - quantile) < FEWEST:
         needed = math.ceil(FEWEST / (height * width * (1 - quantile))) if quantile < 1 else "∞"
         raise ValueError(
-            f"dissect.quantile={quantile} of {images} maps of {height}×{width}: expected {FEWEST} activations above "
-            f"it, so {needed} images in all; lower dissect.quantile, or give more images: raise dissect.samples, "
-            "pairs.train and pairs.test, or add pictures to the folder"
+            f"{name}={quantile} of {images} maps of {height}×{width}: expected {FEWEST} activations above it, so "
+            f"{needed} images in all; {remedy}"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,7 +13,6 @@ from torch import Tensor
 from lis.config import RunConfig
 from lis.config.fields import choice, number
 from lis.context import Context
-from lis.dissection.agreement import MIN_IOU
 from lis.dissection.gan_movies import IMAGES, Movie, growing_stroke, moving_cell, painted_movie, removal_movie
 from lis.dissection.gan_tables import (
     Agreement,
@@ -24,10 +24,21 @@ from lis.dissection.gan_tables import (
     side_effects_table,
     units_table,
 )
-from lis.dissection.gan_units import INSERTED, Edited, GanUnits, drawn_codes, edited_layer, pixel_segmenter
+from lis.dissection.gan_units import (
+    INSERTED,
+    Edited,
+    GanUnits,
+    drawn_classes,
+    drawn_codes,
+    edited_layer,
+    pixel_segmenter,
+    require_samples,
+    unit_shape,
+)
 from lis.dissection.insertion import InsertionJob, Insertions, insert
-from lis.dissection.painting import PixelSegmenter, UnitEdit
-from lis.dissection.removal import FEWEST, TESTED, Removal, RemovalJob, layer_strata, remove
+from lis.dissection.painting import UnitEdit
+from lis.dissection.permutation import permutation_test
+from lis.dissection.removal import MIN_UNITS, TESTED, Removal, RemovalJob, layer_strata, remove
 from lis.generators.partworld.part_network import part_iou
 from lis.labels.labelled import TrueParts, exact_masks
 from lis.stage import stage
@@ -44,6 +55,8 @@ class DissectGanConfig:
     """Samples per class of either half: thresholds and ranks are of the one, scores of the other."""
     quantile: float = number(0.99, low=0.5, high=1)
     """Level of the threshold of each unit among its own activations."""
+    permutations: int = number(1000, low=19)
+    """Permutations of the scored images within their classes, the control of the agreement."""
     edited: int = number(4, low=1)
     """Samples per class, of the half that is scored, whose images are edited."""
     value: str = choice("zero", ("zero", "mean", "quantile"))
@@ -59,7 +72,7 @@ class DissectGanConfig:
     insertions: int = number(512, low=1)
     """Images and cells of every part at which it is inserted."""
     min_count: int = number(20, low=2)
-    """Insertions into a context below which no mean is told."""
+    """Insertions into a context below which there is no mean."""
 
 
 def _config(ctx: Context) -> DissectGanConfig:
@@ -77,8 +90,15 @@ def problems(config: RunConfig) -> Iterable[str]:
 
 
 def _check(ctx: Context) -> None:
-    edited_layer(ctx, _config(ctx).layer)
+    config = _config(ctx)
+    edited_layer(ctx, config.layer)
     pixel_segmenter(ctx)
+    classes = len(ctx.class_names) if ctx.generator.num_classes else 1
+    if (orders := math.factorial(config.samples) ** classes) < config.permutations:
+        raise ValueError(
+            f"dissect_gan.permutations={config.permutations}: {config.samples} samples of each class have {orders} "
+            "orders within their classes, expected at least as many; raise dissect_gan.samples"
+        )
 
 
 def _also(ctx: Context) -> Mapping[str, Any]:
@@ -91,7 +111,7 @@ def _also(ctx: Context) -> Mapping[str, Any]:
 
 @stage(
     "dissect_gan",
-    version=1,
+    version=2,
     config=DissectGanConfig,
     seed=True,
     models=("generator",),
@@ -103,37 +123,42 @@ def dissect_gan(ctx: Context, config: DissectGanConfig, draft: Draft) -> None:
     """What units of a layer of the generator agree with, and what removing and inserting them does to its images.
 
     Parts are those that a segmenter of pixels sees, which knows nothing of the edited maps. Thresholds and the order of
-    units by IoU with each part are of one half of the samples, all that is told of the other. Random units are of the
-    same layer, as many of each of 4 strata of variance as the best units have there.
+    units by IoU with each part are of one half of the samples, all results of the other. Random units are of the same
+    layer, as many of each of 4 strata of variance as the best units have there.
 
-    Table "units": layer, unit, part (highest IoU), iou, detector (iou > 0.04), threshold, variance. Table "agreement",
-    a row per unit and part: unit, part, iou, iou_fit (of the half of the thresholds), rank (by iou_fit). Table
-    "curves": part, units (removed, the best first), change (share of the part's area that is gone; negative: it grew),
-    low, high (99 %). Table "removal": part, units, change, control (mean of the random draws), low, high (95 % of
-    them), p, q (share of draws that take as much; Benjamini–Hochberg over all rows), variance and control_variance
-    (mean of the units), baseline (share of the images). Table "side_effects": part (whose units are removed), units,
-    label, change, control. Table "insertion": part, context (label at the cell before), insertions, gained (mean pixels
-    of the part; NaN below `min_count`), variance, control (random units). Tensors "location": gained `[parts, h, w]` by
-    cell. Tensors "removal_movie", "insertion_movie", "painting_movie": image `[T, k, 3, H, W]` uint8, parts
-    `[T, k, H, W]` uint8, mask `[T, h, w]`, refused `[T, k]` bool. Json "facts": layer, units, map, parts, samples,
-    images, value, draws, inserted, segmenter_iou (by part, with exact masks, where the generator knows them), movies
-    (the part of each).
+    Table "units": layer, unit, part (highest IoU of those that it meets on 5 images or more; empty: none), iou, control
+    (mean IoU under permutations of the images within their classes), p (`p_label` of `PermutationTest`), q (over the
+    units), above_chance (q ≤ 0.05), images_met, detector (iou > 0.04), threshold, variance. Table "agreement", a row
+    per unit and part: unit, part, iou, control, p, q (of the part alone, over units and parts), images_met, iou_fit (of
+    the half of the thresholds), rank (by iou_fit). Table "curves": part, units (removed, the best first), change (share
+    of the part's area that is gone; negative: it grew), low, high (99 %). Table "removal": part, units, change, control
+    (mean of the random draws), low, high (95 % of them), p, q (share of draws that take as much; Benjamini–Hochberg
+    over all rows), variance and control_variance (mean of the units), baseline (share of the images). Table
+    "side_effects": part (whose units are removed), units, label, change, control, p (two-sided), q (over the rows of
+    all other labels than the part, for which it is NaN). Table "insertion": part, context (label at the cell before),
+    insertions, gained (mean pixels of the part; NaN below `min_count`), variance, control (random units). Tensors
+    "location": gained and control (random units) `[parts, h, w]` by cell. Tensors "removal_movie", "insertion_movie",
+    "painting_movie": image `[T, k, 3, H, W]` uint8, parts `[T, k, H, W]` uint8, mask `[T, h, w]`, refused `[T, k]`
+    bool, gained `[T, k]`. Json "facts": layer, units, map, parts, samples, images, value, permutations,
+    detectors_at_chance (mean, low, high: 95 %), draws, inserted, segmenter_iou (by part, with exact masks, where the
+    generator knows them), movies (the part of each).
 
     Raises:
         ValueError: a generator that cannot be edited, or whose images nothing segments; an unknown layer, or one of
-            fewer than 8 units.
+            fewer than 8 units; too few samples for the quantiles or permutations, or more than fit into memory.
     """
     measured = GanDissection.of(ctx, config)
     agreement = measured.agreement
     removal, insertions = measured.removal(), measured.insertions()
     labels = agreement.labels
-    draft.table("units", units_table(measured.layer, agreement, MIN_IOU))
+    draft.table("units", units_table(measured.layer, agreement))
     draft.table("agreement", agreement_table(agreement))
     draft.table("curves", curves_table(removal, labels))
     draft.table("removal", removal_table(removal, labels))
     draft.table("side_effects", side_effects_table(removal, labels))
     draft.table("insertion", insertion_table(insertions, labels, config.min_count))
-    draft.tensors("location", {"gained": location_maps(insertions, measured.size)})
+    gains = {"gained": insertions.best, "control": insertions.random}
+    draft.tensors("location", {name: location_maps(insertions, x, measured.size) for name, x in gains.items()})
     movies = measured.movies(removal, insertions)
     for name, (_, movie) in movies.items():
         draft.tensors(f"{name}_movie", movie.tensors())
@@ -158,21 +183,21 @@ class GanDissection:
         """Measure the units on both halves of the samples.
 
         Raises:
-            ValueError: the layer has fewer than `FEWEST` units, or a single image is edited.
+            ValueError: the layer has fewer than `MIN_UNITS` units, a single image is edited, or as `require_samples`.
         """
         layer, segmenter, n = edited_layer(ctx, config.layer), pixel_segmenter(ctx), config.samples
         codes = [drawn_codes(ctx, first, n) for first in (0, n)]
-        fit, score = (GanUnits.of(ctx, layer, segmenter, w) for w in codes)
-        if fit.maps.shape[1] < FEWEST:
+        if (units := unit_shape(ctx, layer)[0]) < MIN_UNITS:
             raise ValueError(
-                f"dissect_gan.layer={layer} has {fit.maps.shape[1]} units: expected {FEWEST} or more, so that half of "
-                "them can be removed"
+                f"dissect_gan.layer={layer} has {units} units: expected {MIN_UNITS} or more, so that half of them can "
+                "be removed"
             )
-        thresholds = fit.quantiles(config.quantile)
-        agreement = Agreement(segmenter.labels, fit.iou(thresholds), score.iou(thresholds), thresholds, fit.variance)
         rows = (torch.arange(len(codes[1])) % n < config.edited).nonzero()[:, 0]
         if len(rows) < 2:
             raise ValueError("1 image is edited: expected two or more, which have a variance; raise dissect_gan.edited")
+        require_samples(ctx, layer, segmenter, max(config.quantile, INSERTED), 2)
+        fit, score = (GanUnits.of(ctx, layer, segmenter, w) for w in codes)
+        agreement = _agreement(fit, score, config, drawn_classes(ctx, n), ctx.config.seed)
         return cls(ctx, config, fit, score, Edited.of(ctx, segmenter, codes[1][rows]), rows, agreement)
 
     @property
@@ -214,8 +239,8 @@ class GanDissection:
     def settings(self) -> dict[str, Any]:
         """What the shards of a stage follow from beside their block."""
         names = ("samples", "edited", "value", "value_quantile")
-        told = {name: value for name, value in asdict(self.config).items() if name in names}
-        return told | {"layer": self.layer, "seed": self.ctx.config.seed} | dict(_also(self.ctx))
+        settings = {name: value for name, value in asdict(self.config).items() if name in names}
+        return settings | {"layer": self.layer, "seed": self.ctx.config.seed} | dict(_also(self.ctx))
 
     def removal(self) -> Removal:
         """Remove the best units of each part, and random ones."""
@@ -279,11 +304,12 @@ class GanDissection:
     @property
     def facts(self) -> dict[str, Any]:
         """Json "facts" of the stage, but for its movies."""
-        names = ("value", "value_quantile", "draws", "min_count", "quantile")
-        told = {name: getattr(self.config, name) for name in names}
-        told |= {"layer": self.layer, "units": self.fit.maps.shape[1], "map": list(self.size)}
-        told |= {"samples": len(self.score.parts), "images": len(self.rows), "inserted": self.inserted}
-        return told | {"parts": list(self.agreement.labels), "segmenter_iou": self._segmenter_iou()}
+        names = ("value", "value_quantile", "draws", "min_count", "quantile", "permutations")
+        facts = {name: getattr(self.config, name) for name in names}
+        facts |= {"layer": self.layer, "units": self.fit.maps.shape[1], "map": list(self.size)}
+        facts |= {"samples": len(self.score.parts), "images": len(self.rows), "inserted": self.inserted}
+        facts |= {"detectors_at_chance": self.agreement.detectors_at_chance}
+        return facts | {"parts": list(self.agreement.labels), "segmenter_iou": self._segmenter_iou()}
 
     def _segmenter_iou(self) -> dict[str, float]:
         """IoU of the segmenter of pixels with the exact masks of the unedited images that are edited."""
@@ -295,7 +321,9 @@ class GanDissection:
         return dict(zip(labels, part_iou(parts, true, len(labels))[1:].tolist(), strict=True))
 
 
-def measured_levels(ctx: Context, layer: str, segmenter: PixelSegmenter, quantile: float) -> Tensor:
-    """A quantile of each unit of a layer over samples of the run's classes, `[U]`."""
-    w = drawn_codes(ctx, 0, _config(ctx).samples)
-    return GanUnits.of(ctx, layer, segmenter, w).quantiles(quantile)
+def _agreement(fit: GanUnits, score: GanUnits, config: DissectGanConfig, class_index: Tensor, seed: int) -> Agreement:
+    """Thresholds of the one half, agreement of both, and the control of the other."""
+    thresholds = fit.quantiles(config.quantile)
+    control = permutation_test(score.maps, thresholds, score.masks, class_index, config.permutations, seed)
+    iou_fit = fit.agreement(thresholds).iou
+    return Agreement(score.labels, iou_fit, score.agreement(thresholds), control, fit.variance)

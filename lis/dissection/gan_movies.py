@@ -34,6 +34,8 @@ class Movie:
     """Where units are set, `[T, h, w]` float32 at the size of the layer's maps."""
     refused: Tensor
     """`[T, k]` bool, as of `Painted`; False where nothing is painted."""
+    gained: Tensor
+    """What the painted label gains of the mask, `[T, k]` float32; 0 where nothing is painted."""
 
     def tensors(self) -> dict[str, Tensor]:
         """By name, as a stage holds them."""
@@ -61,8 +63,8 @@ def removal_movie(edited: Edited, rows: Tensor, edit: UnitEdit, counts: Sequence
     frames = [UnitEdit(edit.layer, units[:n], values[:n]) for n in counts]
     image = torch.stack([edited.map(rows, frame, to_uint8) for frame in frames])
     parts = torch.stack([edited.map(rows, frame, edited.segmenter.segment) for frame in frames])
-    refused = torch.zeros(len(frames), len(rows), dtype=torch.bool)
-    return Movie(image, parts.to(torch.uint8), torch.ones(len(frames), *size), refused)
+    nothing = torch.zeros(len(frames), len(rows))
+    return Movie(image, parts.to(torch.uint8), torch.ones(len(frames), *size), nothing.bool(), nothing)
 
 
 def painted_movie(edited: Edited, rows: Tensor, edit: UnitEdit, masks: Tensor, label: int) -> Movie:
@@ -70,11 +72,11 @@ def painted_movie(edited: Edited, rows: Tensor, edit: UnitEdit, masks: Tensor, l
     generator: Generator = edited.generator  # pyright: ignore[reportAssignmentType]
     codes = edited.w[rows].to(edited.device)
     frames = [paint(generator, codes, edit, mask, edited.segmenter, label) for mask in masks]
-    image, parts, refused = (
-        torch.stack([read(frame).cpu() for frame in frames])
-        for read in (lambda f: to_uint8(f.after), lambda f: f.parts_after.to(torch.uint8), lambda f: f.refused)
-    )
-    return Movie(image, parts, masks, refused)
+    image = torch.stack([to_uint8(frame.after).cpu() for frame in frames])
+    parts = torch.stack([frame.parts_after.to(torch.uint8).cpu() for frame in frames])
+    refused = torch.stack([frame.refused.cpu() for frame in frames])
+    gained = torch.stack([frame.inside[:, label].float().cpu() for frame in frames])
+    return Movie(image, parts, masks, refused, gained)
 
 
 def moving_cell(size: tuple[int, int]) -> Tensor:

@@ -10,16 +10,17 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lis.dissection.agreement import label_units
+from lis.dissection.agreement import MIN_IMAGES, MIN_IOU, AgreementCounts, UnitLabels, label_units
 from lis.dissection.insertion import Insertions
 from lis.dissection.painting import concept_fraction_change, insertion_by_context
+from lis.dissection.permutation import PermutationTest
 from lis.dissection.removal import Removal, matched_p
 from lis.labels.manifest import BACKGROUND
-from lis.statistics import q_values
+from lis.statistics import SIGNIFICANT, q_values
 from lis.units.tuned import long_table
 
 RANGE = (0.025, 0.975)
-"""Quantiles of random draws that are told."""
+"""Quantiles of random draws, the ends of their 95 %."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,24 @@ class Agreement:
     labels: tuple[str, ...]
     iou_fit: Tensor
     """`[U, C]`, of the half that thresholds are from: units are ranked by it."""
-    iou: Tensor
-    """`[U, C]`, of the other half."""
-    thresholds: Tensor
-    """`[U]`."""
+    counts: AgreementCounts
+    """Of the other half."""
+    control: PermutationTest
+    """Of the same images, permuted within their classes."""
     variance: Tensor
     """`[U]`."""
+
+    @property
+    def unit_labels(self) -> UnitLabels:
+        """The part that labels each unit: of those that it meets on `MIN_IMAGES` images, that of the highest IoU."""
+        return label_units(self.counts.iou, MIN_IOU, self.counts.images_met, MIN_IMAGES)
+
+    @property
+    def detectors_at_chance(self) -> dict[str, float]:
+        """Units that have IoU > `MIN_IOU` with a part in a permutation: mean, and low and high of 95 % of these."""
+        units = self.control.detectors.double().sum(1)
+        low, high = (units.quantile(level).item() for level in RANGE)
+        return {"mean": units.mean().item(), "low": low, "high": high}
 
     @property
     def order(self) -> Tensor:
@@ -42,26 +55,26 @@ class Agreement:
         return self.iou_fit.T.nan_to_num(-1.0).argsort(dim=1, descending=True, stable=True)
 
 
-def units_table(layer: str, agreement: Agreement, min_iou: float) -> pd.DataFrame:
-    """Table "units": the part of the highest IoU of each unit."""
-    labelled = label_units(agreement.iou, min_iou)
-    names = np.array(["", *agreement.labels])[labelled.best_concept.numpy() + 1]
-    columns = {
-        "layer": layer,
-        "unit": range(len(names)),
-        "part": names,
-        "iou": labelled.best_iou.numpy(),
-        "detector": labelled.detector.numpy(),
-        "threshold": agreement.thresholds.numpy(),
-        "variance": agreement.variance.numpy(),
-    }
-    return pd.DataFrame(columns)
+def units_table(layer: str, agreement: Agreement) -> pd.DataFrame:
+    """Table "units": the part that labels each unit, if any, beside chance."""
+    labels, counts, control = agreement.unit_labels, agreement.counts, agreement.control
+    known, best = labels.best_concept >= 0, labels.best_concept.clamp(min=0)[:, None]
+    columns = {"iou": counts.iou, "control": control.mean, "p": control.p_label}
+    columns = {name: x.gather(1, best)[:, 0].where(known, torch.nan) for name, x in columns.items()}
+    q = q_values(columns["p"])[0]
+    met = counts.images_met.gather(1, best)[:, 0].where(known, 0)
+    columns |= {"q": q, "above_chance": q <= SIGNIFICANT, "images_met": met, "detector": labels.detector}
+    columns |= {"threshold": counts.thresholds, "variance": agreement.variance}
+    names = np.array(["", *agreement.labels])[labels.best_concept.numpy() + 1]
+    first = {"layer": layer, "unit": range(len(names)), "part": names}
+    return pd.DataFrame(first | {name: x.numpy() for name, x in columns.items()})
 
 
 def agreement_table(agreement: Agreement) -> pd.DataFrame:
     """Table "agreement": a row per unit and part."""
-    rank = agreement.order.argsort(dim=1).T + 1
-    columns = {"iou": agreement.iou, "iou_fit": agreement.iou_fit, "rank": rank}
+    rank, control = agreement.order.argsort(dim=1).T + 1, agreement.control
+    columns = {"iou": agreement.counts.iou, "control": control.mean, "p": control.p, "q": control.q}
+    columns |= {"images_met": agreement.counts.images_met, "iou_fit": agreement.iou_fit, "rank": rank}
     return long_table({"unit": range(len(rank)), "part": agreement.labels}, columns)
 
 
@@ -86,8 +99,12 @@ def removal_table(removal: Removal, labels: tuple[str, ...]) -> pd.DataFrame:
 
 
 def side_effects_table(removal: Removal, labels: tuple[str, ...]) -> pd.DataFrame:
-    """Table "side_effects": what the removal of the best units of a part takes of every label."""
-    columns = {"change": removal.change, "control": removal.control.mean(2)}
+    """Table "side_effects": what the removal of the best units of a part takes of every label, beside random units."""
+    change, draws = removal.change, removal.control.movedim(2, 0)
+    p = (2 * torch.minimum(matched_p(change, draws), matched_p(-change, -draws))).clamp(max=1)
+    others = torch.arange(len(labels))[:, None] + 1 != torch.arange(1 + len(labels))
+    q = q_values(p.where(others[:, None], torch.nan))[0]
+    columns = {"change": change, "control": draws.mean(0), "p": p, "q": q}
     axes = {"part": labels, "units": removal.tested, "label": (BACKGROUND, *labels)}
     return long_table(axes, columns)
 
@@ -102,18 +119,24 @@ def insertion_table(insertions: Insertions, labels: tuple[str, ...], min_count: 
             for gained in (insertions.best, insertions.random)
         )
         for k, label in enumerate(best.context.tolist()):
-            told = {"part": part, "context": (BACKGROUND, *labels)[label], "insertions": int(best.count[k])}
-            told |= {"gained": best.mean[k].item(), "variance": best.variance[k].item()}
-            rows.append(told | {"control": random.mean[k].item()})
+            row = {"part": part, "context": (BACKGROUND, *labels)[label], "insertions": int(best.count[k])}
+            row |= {"gained": best.mean[k].item(), "variance": best.variance[k].item()}
+            rows.append(row | {"control": random.mean[k].item()})
     return pd.DataFrame(rows)
 
 
-def location_maps(insertions: Insertions, size: tuple[int, int]) -> Tensor:
-    """Mean pixels that each part gains by insertion at each cell: `[C, h, w]` float32; NaN without an insertion."""
+def location_maps(insertions: Insertions, gained: Tensor, size: tuple[int, int]) -> Tensor:
+    """Mean pixels that each part gains by insertion at each cell: `[C, h, w]` float32; NaN without an insertion.
+
+    Args:
+        insertions: where.
+        gained: by the units of the part, or by random ones, `[C, m, 1 + C]`.
+        size: h and w.
+    """
     maps = []
     for c, cell in enumerate(insertions.cell):
         zeros = torch.zeros(size[0] * size[1], dtype=torch.float64)
-        total = zeros.index_add(0, cell, insertions.best[c, :, c + 1].double())
+        total = zeros.index_add(0, cell, gained[c, :, c + 1].double())
         count = zeros.index_add(0, cell, torch.ones(len(cell), dtype=torch.float64))
         maps.append((total / count.where(count > 0, torch.nan)).view(size))
     return torch.stack(maps).float()

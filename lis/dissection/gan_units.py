@@ -5,27 +5,34 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from lis import memory
 from lis.context import Context
 from lis.costs import layer_names
 from lis.dissection.activations import upsample_activations
-from lis.dissection.agreement import concept_iou
+from lis.dissection.agreement import AgreementCounts
+from lis.dissection.dissect import require_images
 from lis.dissection.painting import PixelSegmenter, UnitEdit
 from lis.dissection.quantiles import unit_quantiles
 from lis.generators.layers import requested_layers, require_editable
 from lis.generators.partworld import PartWorld
 from lis.generators.partworld.part_network import load_part_network, weights_path
 from lis.memory import Batches
+from lis.shards import Shards
+from lis.store import Draft
 from lis.streams import Stream
 from lis.types import Editable
 
 INSERTED = 0.995
 """Quantile that units are set to where something is inserted (Bau et al. 2020)."""
+_UNITS_AT_ONCE = 8
+"""Units whose enlarged maps are in memory at once."""
+_SORTING = 32
+"""Bytes of an enlarged activation while a quantile is taken, measured."""
 
 
 def pixel_segmenter(ctx: Context) -> PixelSegmenter:
@@ -57,6 +64,11 @@ def edited_layer(ctx: Context, layer: str | None) -> str:
     return requested_layers([names[len(names) // 2] if layer is None else layer], names)[0]
 
 
+def drawn_classes(ctx: Context, count: int) -> Tensor:
+    """Class of each of `count` samples per class, in the order of `drawn_codes`: `[n]` int64; 0 without classes."""
+    return torch.arange(len(ctx.class_names) if ctx.generator.num_classes else 1).repeat_interleave(count)
+
+
 def drawn_codes(ctx: Context, first: int, count: int) -> Tensor:
     """Style codes `[n, w_dim]` of the run's classes, in order: samples first, …, first + count − 1 of each.
 
@@ -66,6 +78,51 @@ def drawn_codes(ctx: Context, first: int, count: int) -> Tensor:
     classes = [generator.class_names.index(c) for c in ctx.class_names] if generator.num_classes else [None]
     index = torch.arange(first, first + count)
     return torch.cat([generator.sample(c, index, stream, ctx.config.gan.truncation).float().cpu() for c in classes])
+
+
+@torch.no_grad()
+def unit_shape(ctx: Context, layer: str) -> tuple[int, int, int]:
+    """Units, height and width of the maps of a layer."""
+    _, maps = ctx.generator.synthesize(drawn_codes(ctx, 0, 1)[:1].to(ctx.device), [layer])
+    return maps[layer].shape[1], maps[layer].shape[2], maps[layer].shape[3]
+
+
+@torch.no_grad()
+def parts_shape(ctx: Context, segmenter: PixelSegmenter) -> tuple[int, int]:
+    """Height and width of what a segmenter makes of the generator's images."""
+    image = ctx.generator.synthesize(drawn_codes(ctx, 0, 1)[:1].to(ctx.device))
+    parts = segmenter.segment(cast(Tensor, image))
+    return parts.shape[1], parts.shape[2]
+
+
+def require_samples(ctx: Context, layer: str, segmenter: PixelSegmenter, quantile: float, halves: int) -> None:
+    """Check that the samples suffice for quantiles and that the maps of all of them fit into memory.
+
+    Args:
+        ctx: the run.
+        layer: whose maps.
+        segmenter: to whose size they are enlarged.
+        quantile: the highest one.
+        halves: of the samples, whose maps are in memory together.
+
+    Raises:
+        ValueError: there are too few samples, or too many.
+    """
+    n = vars(ctx.config)["dissect_gan"].samples
+    images = n * (len(ctx.class_names) if ctx.generator.num_classes else 1)
+    units, height, width = unit_shape(ctx, layer)
+    remedy = "raise dissect_gan.samples, choose a layer of larger maps, or lower dissect_gan.quantile if it is that"
+    require_images(images, height, width, quantile, "the quantile", remedy)
+    rows, columns = parts_shape(ctx, segmenter)
+    maps = 4 * (halves + 1) * units * height * width  # one half is in memory twice while its batches are joined
+    need = images * (maps + rows * columns * (8 * halves + _SORTING * _UNITS_AT_ONCE))
+    room = memory.budget(torch.device("cpu"))
+    if need > room:
+        raise ValueError(
+            f"dissect_gan.samples={n}: the maps of {layer} over {halves * images} images take {need / memory.GIB:.2g} "
+            f"GiB, expected at most {room / memory.GIB:.2g} GiB of free memory; dissect_gan.samples={n * room // need} "
+            "fits, or choose an earlier layer, dissect_gan.layer=…"
+        )
 
 
 @dataclass(frozen=True)
@@ -94,24 +151,32 @@ class GanUnits:
     def quantiles(self, level: float) -> Tensor:
         """A quantile of each unit over its maps, enlarged to the size of the parts, `[U]`."""
         size = (self.parts.shape[1], self.parts.shape[2])
-        return torch.cat(
-            [unit_quantiles(upsample_activations(some, size), level) for some in self.maps.split(8, dim=1)]
-        )
+        return self._of_units(lambda maps: unit_quantiles(upsample_activations(maps, size), level))
 
-    def iou(self, thresholds: Tensor) -> Tensor:
-        """IoU of each unit above its threshold `[U]` with each part, `[U, C]` float64; NaN as of `concept_iou`."""
-        masks = F.one_hot(self.parts, 1 + len(self.labels))[..., 1:].permute(0, 3, 1, 2).bool()
-        return concept_iou(self.maps, masks, thresholds)
+    def _of_units(self, measure: Callable[[Tensor], Tensor]) -> Tensor:
+        """`[U]` of what is measured on the maps of some units `[n, k, h, w]`."""
+        return torch.cat([measure(maps) for maps in self.maps.split(_UNITS_AT_ONCE, dim=1)])
+
+    @property
+    def masks(self) -> Tensor:
+        """Of the parts, `[n, C, H, W]` bool."""
+        return torch.stack([self.parts == k for k in range(1, 1 + len(self.labels))], 1)
+
+    def agreement(self, thresholds: Tensor) -> AgreementCounts:
+        """Of each unit above its threshold `[U]` with each part."""
+        counts = AgreementCounts(thresholds, len(self.labels))
+        counts.add(self.maps, self.masks)
+        return counts
 
     @property
     def mean(self) -> Tensor:
         """Of each unit, `[U]`."""
-        return self.maps.double().mean((0, 2, 3)).float()
+        return self._of_units(lambda maps: maps.double().mean((0, 2, 3))).float()
 
     @property
     def variance(self) -> Tensor:
         """Of each unit over images and positions, `[U]` float64."""
-        return self.maps.double().var((0, 2, 3), correction=0)
+        return self._of_units(lambda maps: maps.double().var((0, 2, 3), correction=0))
 
     def levels(self, value: str, quantile: float) -> Tensor:
         """What removes a unit, `[U]`: "zero", its "mean", or a "quantile" of it."""
@@ -157,3 +222,45 @@ class Edited:
     def fractions(self, edit: UnitEdit) -> Tensor:
         """Fraction of each image that shows each label, the background first: `[n, 1 + C]` float64."""
         return self.map(torch.arange(len(self.w)), edit, self.segmenter.fractions)
+
+
+@dataclass(frozen=True)
+class LevelsJob:
+    """Levels of the units of a layer over samples of the run's classes."""
+
+    ctx: Context
+    segmenter: PixelSegmenter
+    layer: str
+    quantile: float
+    inputs: tuple[str, ...] = ()
+
+
+def _levels_config(job: LevelsJob, _: None) -> dict[str, Any]:
+    ctx = job.ctx
+    config = {"layer": job.layer, "quantile": job.quantile, "samples": vars(ctx.config)["dissect_gan"].samples}
+    config |= {"classes": list(ctx.class_names), "truncation": ctx.config.gan.truncation, "seed": ctx.config.seed}
+    return config | {"size": list(parts_shape(ctx, job.segmenter))}
+
+
+def _build_levels(job: LevelsJob, _: None, draft: Draft) -> None:
+    ctx, samples = job.ctx, vars(job.ctx.config)["dissect_gan"].samples
+    require_samples(ctx, job.layer, job.segmenter, job.quantile, 1)
+    units = GanUnits.of(ctx, job.layer, job.segmenter, drawn_codes(ctx, 0, samples))
+    draft.tensors("levels", {"level": units.quantiles(job.quantile)})
+
+
+def _generator(job: LevelsJob, _: None) -> dict[str, str]:
+    return {"generator": job.ctx.generator.fingerprint}
+
+
+LEVELS = Shards("unit-levels-shard", 1, _levels_config, _build_levels, _generator)
+"""Tensors "levels": `level [U]`, a quantile of each unit. Of the segmenter they follow from its size alone."""
+
+
+def measured_levels(ctx: Context, layer: str, segmenter: PixelSegmenter, quantile: float) -> Tensor:
+    """A quantile of each unit of a layer over samples of the run's classes, `[U]`, kept in the store.
+
+    Raises:
+        ValueError: as `require_samples`.
+    """
+    return LEVELS.shard(LevelsJob(ctx, segmenter, layer, quantile), None).tensors("levels")["level"]

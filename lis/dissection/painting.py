@@ -21,7 +21,7 @@ from lis.types import Edits, Generator
 BAND = 2.58
 """Standard errors to each side of a mean: 99 % of a normal distribution."""
 APPEARS = 0.05
-"""Share of the mask that a painted label has to gain; less is what a segmentation flickers at the edges of parts."""
+"""Least share of the mask of a label that appears; less is what a segmentation flickers at the edges of parts."""
 
 
 @dataclass(frozen=True)
@@ -96,26 +96,6 @@ def concept_fraction_change(base_fraction: Tensor, edited_fraction: Tensor) -> F
     base = base.where(base > 0, torch.nan)
     change, error = -delta.mean(0) / base, delta.std(0) / len(delta) ** 0.5 / base
     return FractionChange(change, change - BAND * error, change + BAND * error)
-
-
-def unit_removal_curve(
-    fraction: Callable[[Sequence[int]], Tensor], order: Sequence[int], counts: Sequence[int]
-) -> FractionChange:
-    """What the removal of the first k units of an order takes of concepts, for every k: shapes `[counts, …]`.
-
-    Args:
-        fraction: fraction of each image that shows the concepts `[n, …]`, given the units that are removed.
-        order: units, the first one is removed first.
-        counts: the k, each at most as many as there are units.
-
-    Raises:
-        ValueError: no counts, or more units are to be removed than the order has.
-    """
-    if not counts or not 0 <= min(counts) <= max(counts) <= len(order):
-        raise ValueError(f"counts {list(counts)} of {len(order)} units: expected one or more from 0 to {len(order)}")
-    base = fraction([])
-    changes = [concept_fraction_change(base, fraction(order[:k])) for k in counts]
-    return FractionChange(*(torch.stack([getattr(c, name) for c in changes]) for name in ("change", "low", "high")))
 
 
 @dataclass(frozen=True)
@@ -194,13 +174,16 @@ class Painted:
     parts_before: Tensor
     """Labels `[n, h, w]` int64, 0 the background."""
     parts_after: Tensor
+    covered: Tensor
+    """Share of the mask that each label has after the edit, `[n, 1 + labels]` in [0, 1]."""
     inside: Tensor
-    """Change of every label's area under the mask, `[n, 1 + labels]`, as a fraction of the mask."""
+    """What each label gains of it, `[n, 1 + labels]` in [-1, 1]: 0 of a label that was there before and still is."""
     outside: Tensor
     """The same outside the mask, as a fraction of what lies outside; NaN where nothing does."""
     refused: Tensor
-    """Whether what was painted does not appear, `[n]` bool: the label gains less than `APPEARS` of the mask; without a
-    label, less than that of the mask has another one than before."""
+    """Whether the generator refuses, `[n]` bool: after the edit the label covers less than `APPEARS` of the mask,
+    whether or not it was there before (`inside` says what it gained); without a label, less than that of the mask has
+    another label than before."""
 
 
 @torch.no_grad()
@@ -243,7 +226,8 @@ def paint(
         (segmenter.count(after[:, where]) - segmenter.count(before[:, where])).double() / where.sum()
         for where in (under, ~under)
     )
+    covered = segmenter.count(after[:, under]).double() / under.sum()
     changed = (before != after)[:, under].double().mean(1)
-    refused = (changed if label is None else inside[:, label]) < APPEARS
+    refused = (changed if label is None else covered[:, label]) < APPEARS
     first, second = image.chunk(2)
-    return Painted(first, second, before, after, inside, outside, refused)
+    return Painted(first, second, before, after, covered, inside, outside, refused)

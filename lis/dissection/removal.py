@@ -21,8 +21,10 @@ TESTED = (4, 8, 16)
 """Numbers of units whose removal is held against random units."""
 STRATA = 4
 """Groups of units of similar variance."""
-FEWEST = 8
+UNITS_PER_STRATUM = 8
 """Units that each group has at least."""
+MIN_UNITS = 2 * min(TESTED)
+"""Units of a layer whose better half can be removed."""
 DRAWS_PER_SHARD = 25
 
 
@@ -38,8 +40,8 @@ def variance_strata(variance: Tensor, strata: int) -> Tensor:
 
 
 def layer_strata(variance: Tensor) -> Tensor:
-    """`variance_strata` of a layer: `STRATA` of them, fewer where each would have fewer than `FEWEST` units."""
-    return variance_strata(variance, max(1, min(STRATA, len(variance) // FEWEST)))
+    """`variance_strata` of a layer: `STRATA` of them, fewer so that each has `UNITS_PER_STRATUM` or more."""
+    return variance_strata(variance, max(1, min(STRATA, len(variance) // UNITS_PER_STRATUM)))
 
 
 def matched_draw(units: Sequence[int], strata: Tensor, rng: np.random.Generator) -> list[int]:

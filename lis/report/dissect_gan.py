@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from lis.report.gan_movies import MOVIES, STAGE, movie_frames, movie_name
 from lis.report.marks import PERCENT, TWO_SIDED, axes_at, facets, heat, picture, write
@@ -28,14 +30,17 @@ _REMOVAL = (
 )
 _EFFECTS = (
     "Share of the area of each label (columns) that is gone once the {n} best units of a part (rows) are removed; on "
-    "the right the same for random units matched in variance, mean over draws. Off the diagonal on the left are side "
-    "effects; a label that is hidden by another one also grows where that is removed."
+    "the right the same for random units matched in variance, mean over draws. Framed off the diagonal on the left: "
+    "side effects, changes unlike those of random units (q ≤ 0.05, two-sided, Benjamini–Hochberg over all labels but "
+    "the part, with any number of units): {effects}. {resolution}A label that is hidden by another one also grows "
+    "where that is removed."
 )
 _LOCATION = (
-    "Pixels that a part gains where its {units} best units are set to their 0.995 quantile at one cell, by the cell: "
-    "mean over {count} insertions in images at random, no cell again before all were; grey: none. The scale is each "
-    "part's. Table: the same by what was there, beside random units. A part that does not appear away from its usual "
-    "position says that the layers behind refuse it, not that no other units could bring it."
+    "Pixels that a part gains where its {units} best units (above), or as many random ones of the same variance "
+    "(below), are set to their 0.995 quantile at one cell, by the cell: mean over {count} insertions in images at "
+    "random, no cell again before all were; grey: none. Both maps of a part have one scale. Table: the same by what "
+    "was there. That a part does not appear at a cell says that these units do not bring it there, not that no others "
+    "could."
 )
 _MOVIE = {
     "removal": "{part}: more and more of its best units removed",
@@ -43,8 +48,9 @@ _MOVIE = {
     "painting": "{part}: painted along the same way",
 }
 _STILLS = (
-    "Stills of the three movies; below each image its parts by the segmenter of pixels. A label appears where it gains "
-    "at least 5 % of the mask; else the generator refuses it. The parts are chosen: the one that loses most beyond "
+    "Stills of the three movies; below each image its parts by the segmenter of pixels. A label is under the mask "
+    "where it covers at least 5 % of it after the edit, else the generator refuses it; what it gains is the mean over "
+    "the images, and near zero where it was there before. The parts are chosen: the one that loses most beyond "
     "random units, and the one that gains most by insertion; the images are those that show most of the removed part, "
     "one of each class, and else the first of each class."
 )
@@ -64,6 +70,8 @@ _VALUES = {
 }
 _FRAMES = 3
 """Of each movie in the picture of stills."""
+_MAPS = 9
+"""Parts whose maps take the width of the page."""
 _ABOVE = 0.46
 """Inches for text above the stills of a movie."""
 
@@ -74,13 +82,12 @@ def generator_units(source: Source) -> Section:
     table, facts = source.table(STAGE, "removal"), source.json(STAGE, "facts")
     tested = sorted(set(table["units"]))
     middle = tested[len(tested) // 2]
-    told = facts | {"value": _VALUES[facts["value"]], "count": _insertions(source)}
-    removal = _REMOVAL.format(**told)
+    removal = _REMOVAL.format(**facts | {"value": _VALUES[facts["value"]]})
     effects = where(source.table(STAGE, "side_effects"), units=middle)
-    located = _LOCATION.format(units=facts["inserted"], count=told["count"])
+    located = _LOCATION.format(units=facts["inserted"], count=_insertions(source))
     figures = [
         Picture("dissect-gan-removal", removal_figure(source.table(STAGE, "curves"), table), removal, data=table),
-        Picture("dissect-gan-effects", effects_figure(effects), _EFFECTS.format(n=middle), data=effects),
+        Picture("dissect-gan-effects", effects_figure(effects), _effects(source, facts, middle), data=effects),
         Picture("dissect-gan-location", location_figure(source, facts), located),
         Picture("dissect-gan-movies", stills(source, facts), _STILLS, "photo", others=list(map(movie_name, MOVIES))),
     ]
@@ -100,6 +107,11 @@ def significant(table: pd.DataFrame) -> dict[int, int]:
 
 def _finding(table: pd.DataFrame, facts: dict[str, Any]) -> str:
     counts = significant(table)
+    if not any(counts.values()):
+        return (
+            f"No removal from {facts['layer']} is shown to take more of a part than random units of the same variance "
+            f"(q > {SIGNIFICANT} with {facts['draws']} draws)"
+        )
     taken = listing([f"{k} ({n} units)" for n, k in counts.items()])
     return (
         f"Removing the best units of a part takes more of it than random units of the same variance: {taken} of "
@@ -107,19 +119,43 @@ def _finding(table: pd.DataFrame, facts: dict[str, Any]) -> str:
     )
 
 
+def _resolution(tests: int, draws: int, sides: int = 1) -> str:
+    """How many tests have to reach the smallest p for any q to fall to 0.05; nothing where one is enough."""
+    least = math.ceil(tests * sides / (SIGNIFICANT * (1 + draws)))
+    if least <= 1:
+        return ""
+    smallest = f"Of {draws} draws the smallest p is {probability(sides / (1 + draws))}, so that q ≤ {SIGNIFICANT} takes"
+    needed = math.ceil(tests * sides / SIGNIFICANT) - 1
+    if least > tests:
+        return f"{smallest} more draws: none of {tests} tests can have it. "
+    return f"{smallest} {least} of {tests} tests at it; dissect_gan.draws={needed} would tell a single one. "
+
+
+def _effects(source: Source, facts: dict[str, Any], n: int) -> str:
+    """Caption of the side effects of removing n units."""
+    table = source.table(STAGE, "side_effects")
+    tests, effects = np.isfinite(column(table, "q")).sum(), column(where(table, units=n), "q") <= SIGNIFICANT
+    resolution = _resolution(int(tests), facts["draws"], 2)
+    return _EFFECTS.format(n=n, effects=counted(int(effects.sum()), "cell"), resolution=resolution)
+
+
 def _lead(source: Source, facts: dict[str, Any]) -> str:
     units = source.table(STAGE, "units")
-    detectors = where(units, detector=True)
+    detectors, chance = where(units, detector=True), facts["detectors_at_chance"]
+    tests = np.isfinite(column(source.table(STAGE, "removal"), "q")).sum()
     iou = facts["segmenter_iou"]
     lowest = min(iou, key=lambda part: iou[part]) if iou else ""
     checked = f"Its IoU with exact masks is at least {number(iou[lowest], 2)} ({words(lowest)})." if iou else ""
     return sentences(
         f"Of {counted(facts['units'], 'unit')} of {facts['layer']} {len(detectors)} have IoU > 0.04 with one of "
-        f"{counted(len(facts['parts']), 'part')} ({counted(len(set(detectors['part'])), 'distinct part')}).",
+        f"{counted(len(facts['parts']), 'part')} ({counted(len(set(detectors['part'])), 'distinct part')}), as "
+        f"{number(chance['mean'], 3)} (95 %: {chance['low']:.0f} to {chance['high']:.0f}) have with the parts of other "
+        f"images of the class; {np.count_nonzero(units['above_chance'])} agree with a part beyond that "
+        f"(q ≤ {SIGNIFICANT}).",
         f"Removed units are {_VALUES[facts['value']]}.",
         "What an edit does is read by a segmenter that sees pixels alone.",
         checked,
-        f"Of {facts['draws']} draws the smallest p is {probability(1 / (facts['draws'] + 1))}.",
+        _resolution(int(tests), facts["draws"]).strip(),
     )
 
 
@@ -158,23 +194,35 @@ def effects_figure(effects: pd.DataFrame) -> Figure:
         values = column(effects, name).reshape(len(parts), len(labels))
         columns, rows = [plain(x) for x in labels], [plain(x) for x in parts]
         heat(axis, values, rows, columns, (-1, 1), lambda x: f"{100 * x:.0f}", TWO_SIDED)
+        if name == "change":
+            _frame(axis, column(effects, "q").reshape(values.shape) <= SIGNIFICANT)
         axis.set_title("best units" if name == "change" else "random units")
         axis.tick_params(axis="x", rotation=45, labelsize=8)
     return figure
 
 
+def _frame(axis: Axes, cells: np.ndarray) -> None:
+    """A line around some cells `[rows, columns]` bool of a heatmap."""
+    for row, index in np.argwhere(cells):
+        axis.add_patch(Rectangle((index - 0.46, row - 0.46), 0.92, 0.92, fill=False, edgecolor=INK, linewidth=1.4))
+
+
 def location_figure(source: Source, facts: dict[str, Any]) -> Figure:
-    """A map per part of the pixels that it gains by insertion; tensors "location"."""
-    maps = source.arrays(STAGE, "location")["gained"]
-    figure, panels = facets(zip(facts["parts"], maps, strict=True), 9, 1.2, 0.25)
-    for axis, (part, values) in panels:
-        high = max(float(np.nanmax(np.abs(values))), 1.0)
-        axis.imshow(values, cmap=TWO_SIDED, vmin=-high, vmax=high, interpolation="nearest")
-        axis.set_facecolor(RULE)
-        axis.set_xticks([])
-        axis.set_yticks([])
-        axis.set_title(plain(part))
-        axis.set_xlabel(f"±{high:.0f} px", size=8)
+    """Maps per part of the pixels that it gains by insertion, of its units above random ones; tensors "location"."""
+    arrays, parts = source.arrays(STAGE, "location"), facts["parts"]
+    figure, axes = sheet(WIDE * max(len(parts), 2) / max(len(parts), _MAPS), 2.5, 2, len(parts))
+    for k, part in enumerate(parts):
+        maps = arrays["gained"][k], arrays["control"][k]
+        high = max(float(np.nanmax(np.abs(maps))), 1.0)
+        for axis, values in zip(axes[:, k], maps, strict=True):
+            axis.imshow(values, cmap=TWO_SIDED, vmin=-high, vmax=high, interpolation="nearest")
+            axis.set_facecolor(RULE)
+            axis.set_xticks([])
+            axis.set_yticks([])
+        axes[0, k].set_title(plain(part))
+        axes[1, k].set_xlabel(f"±{high:.0f} px", size=8)
+    for axis, label in zip(axes[:, 0], ("best units", "random units"), strict=True):
+        axis.set_ylabel(label, size=8)
     return figure
 
 
@@ -185,11 +233,11 @@ def stills(source: Source, facts: dict[str, Any]) -> Figure:
     side = WIDE / _FRAMES - 0.05
     height = side * shape[0] / shape[1]
     figure = Figure(figsize=(WIDE, len(MOVIES) * (height + _ABOVE)))
-    for k, (name, told) in enumerate(frames.items()):
-        for j, t in enumerate(np.linspace(0, len(told) - 1, _FRAMES).round().astype(int)):
+    for k, (name, pairs) in enumerate(frames.items()):
+        for j, t in enumerate(np.linspace(0, len(pairs) - 1, _FRAMES).round().astype(int)):
             axis = axes_at(figure, j * (side + 0.05), k * (height + _ABOVE) + _ABOVE - 0.04, side, height)
-            picture(axis, told[t][0])
-            write(axis, 0.0, 1.02, told[t][1], color=MUTED, va="bottom")
+            picture(axis, pairs[t][0])
+            write(axis, 0.0, 1.02, pairs[t][1], color=MUTED, va="bottom")
             if not j:
                 title = _MOVIE[name].format(part=plain(facts["movies"][name]))
                 write(axis, 0.0, 1.15, title, color=INK, va="bottom", weight="bold")

@@ -12,6 +12,7 @@ from lis.report.layouts import mosaic, overlay
 from lis.report.marks import enlarged
 from lis.report.source import Source
 from lis.report.style import label_colours
+from lis.report.wording import share
 
 MOVIES = ("removal", "insertion", "painting")
 STAGE = "dissect_gan"
@@ -45,13 +46,15 @@ def movie_frames(source: Source, movie: str) -> list[tuple[np.ndarray, str]]:
     for t, (images, parts, mask) in enumerate(zip(tensors["image"], tensors["parts"], tensors["mask"], strict=True)):
         seen = [_sized(overlay(image, part, colours, 0.35)) for image, part in zip(images, parts, strict=True)]
         picture = mosaic([np.stack([_outlined(image, mask) for image in images]), np.stack(seen)])
-        painted = _appearance(facts["movies"][movie], tensors["refused"][t])
+        painted = _appearance(facts["movies"][movie], tensors["refused"][t], tensors["gained"][t])
         frames.append((picture, f"{t} units removed" if movie == "removal" else painted))
     return frames
 
 
-def _appearance(part: str, refused: np.ndarray) -> str:
-    return f"{part}: appears in {np.count_nonzero(~refused)} of {len(refused)} images"
+def _appearance(part: str, refused: np.ndarray, gained: np.ndarray) -> str:
+    """How many images show a part under the mask, and what it gained of the mask on average."""
+    painted = np.count_nonzero(~refused)
+    return f"{part}: under the mask in {painted} of {len(refused)} images, gains {share(float(gained.mean()))} of it"
 
 
 def _sized(image: np.ndarray) -> np.ndarray:
