@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Collection
 from dataclasses import replace
+from itertools import permutations, product
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +21,20 @@ from lis.dissection import dissect_gan as stage_module
 from lis.dissection import gan_movies
 from lis.dissection.dissect_gan import DissectGanConfig, dissect_gan
 from lis.dissection.gan_movies import RADIUS, circle
-from lis.dissection.gan_units import pixel_segmenter
+from lis.dissection.gan_units import drawn_codes, pixel_segmenter
 from lis.dissection.painting import PixelSegmenter
 from lis.dissection.removal import layer_strata, matched_draw, matched_p, variance_strata
 from lis.generators.layers import edited_map, requested_layers
 from lis.generators.partworld import PartWorld
+from lis.images import to_uint8
+from lis.report.atlas import GENERATOR, write_atlas
 from lis.report.dissect_gan import generator_units, removal_figure, significant
 from lis.report.gan_movies import MOVIES, animated_webp, movie_files
 from lis.report.source import source
 from lis.report.tables import records, where
 from lis.store import Artifact
 
-UNITS, SIDE, STEPS = 16, 8, 5
+UNITS, SIDE, STEPS, PERMUTATIONS = 16, 8, 5, 199
 
 
 class Planted(FakeGenerator):
@@ -71,7 +74,15 @@ def segment(image: Tensor) -> Tensor:
 
 
 SETTINGS = DissectGanConfig(
-    samples=4, quantile=0.8, edited=2, most=8, draws=199, inserted=4, insertions=130, min_count=5
+    samples=4,
+    quantile=0.8,
+    edited=2,
+    most=8,
+    draws=199,
+    inserted=4,
+    insertions=130,
+    min_count=5,
+    permutations=PERMUTATIONS,
 )
 
 
@@ -110,6 +121,32 @@ def test_planted_units_are_the_best_and_their_removal_takes_the_part(run: tuple[
     assert significant(table)[4] == 2
     curve = where(artifact.table("curves"), part="left")
     assert curve["units"].tolist() == list(range(9)) and curve["change"].iloc[0] == 0
+
+
+def test_units_stand_beside_their_control_and_their_images(run: tuple[Context, Artifact]) -> None:
+    """Parts lie in one of two rows, so that most of the IoU of 1 is there at chance: no unit is above it."""
+    ctx, artifact = run
+    units, top = artifact.table("units"), artifact.tensors("top")
+    w = drawn_codes(ctx, 4, 4)
+    low = (w[:, 0] > 0).numpy()
+    orders = [sum(order, ()) for order in product(*(permutations(range(k, k + 4)) for k in (0, 4, 8)))]
+    overlaps = np.where(low == low[np.array(orders)], 9, 6).sum(1)  # of 3 × 3 pixels
+    chance = overlaps / (2 * 9 * 12 - overlaps)
+    planted, dead = units.head(8), units.tail(8)
+    assert min(planted["iou"]) == 1 and planted["control"].to_numpy() == pytest.approx(chance.mean(), abs=0.01)
+    assert planted["p"].to_numpy() == pytest.approx((chance == 1).mean(), abs=0.1)
+    assert min(planted["q"]) > 0.05 and np.isnan(dead[["control", "p", "q"]].to_numpy()).all()
+    image = top["image"][top["index"][0]]
+    assert torch.equal(image, to_uint8(ctx.generator.synthesize(w[:5])))  # of equal peaks the first
+    assert torch.equal(top["mask"][0], segment(image.float() - 127.5) == 1)
+
+
+def test_units_of_the_generator_have_a_page(run: tuple[Context, Artifact], tmp_path: Path) -> None:
+    ctx, artifact = run
+    page, sprite = write_atlas(source(ctx, {"dissect_gan": artifact}), tmp_path)
+    text = page.read_text("utf-8")
+    assert (page.name, sprite.name) == (GENERATOR, "0.jpg") and "Units of units of the generator" in text
+    assert text.count("IoU 1.0 (control 0.9") == 8 and text.count('"title": "dead"') == 8
 
 
 def test_what_other_parts_lose_is_told(run: tuple[Context, Artifact]) -> None:
@@ -245,7 +282,7 @@ def test_part_world_is_dissected_by_its_pixels(tmp_path: Path, monkeypatch: pyte
     ctx = make_context(tmp_path, generator=world, classifier=FakeClassifier(fake))
     classes = replace(ctx.config.classes, names=["pug", "weimaraner"], labels=["head"])
     ctx = replace(ctx, config=replace(ctx.config, classes=classes))
-    settings = DissectGanConfig(samples=3, edited=1, most=4, draws=19, insertions=4, min_count=2)
+    settings = DissectGanConfig(samples=3, edited=1, most=4, draws=19, insertions=4, min_count=2, permutations=19)
     ctx.config.dissect_gan = settings  # pyright: ignore[reportAttributeAccessIssue]
     artifact = dissect_gan(ctx)
     facts = artifact.json("facts")

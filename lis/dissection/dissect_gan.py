@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from lis.config import RunConfig
 from lis.config.fields import choice, number
@@ -29,9 +30,13 @@ from lis.dissection.insertion import InsertionJob, Insertions, insert
 from lis.dissection.painting import PixelSegmenter, UnitEdit
 from lis.dissection.removal import FEWEST, TESTED, Removal, RemovalJob, layer_strata, remove
 from lis.generators.partworld.part_network import part_iou
+from lis.images import to_uint8
 from lis.labels.labelled import TrueParts, exact_masks
 from lis.stage import stage
 from lis.store import Draft
+
+PICTURE = 96
+"""Largest height and width in pixels of the images of the atlas."""
 
 
 @dataclass
@@ -44,6 +49,8 @@ class DissectGanConfig:
     """Samples per class of either half: thresholds and ranks are of the one, scores of the other."""
     quantile: float = number(0.99, low=0.5, high=1)
     """Level of the threshold of each unit among its own activations."""
+    permutations: int = number(1000, low=19)
+    """Permutations of the images within their classes, the control of the IoU."""
     edited: int = number(4, low=1)
     """Samples per class, of the half that is scored, whose images are edited."""
     value: str = choice("zero", ("zero", "mean", "quantile"))
@@ -91,7 +98,7 @@ def _also(ctx: Context) -> Mapping[str, Any]:
 
 @stage(
     "dissect_gan",
-    version=1,
+    version=2,
     config=DissectGanConfig,
     seed=True,
     models=("generator",),
@@ -106,18 +113,20 @@ def dissect_gan(ctx: Context, config: DissectGanConfig, draft: Draft) -> None:
     units by IoU with each part are of one half of the samples, all that is told of the other. Random units are of the
     same layer, as many of each of 4 strata of variance as the best units have there.
 
-    Table "units": layer, unit, part (highest IoU), iou, detector (iou > 0.04), threshold, variance. Table "agreement",
-    a row per unit and part: unit, part, iou, iou_fit (of the half of the thresholds), rank (by iou_fit). Table
-    "curves": part, units (removed, the best first), change (share of the part's area that is gone; negative: it grew),
-    low, high (99 %). Table "removal": part, units, change, control (mean of the random draws), low, high (95 % of
-    them), p, q (share of draws that take as much; Benjamini–Hochberg over all rows), variance and control_variance
+    Table "units": layer, unit, part (highest IoU), iou, control (mean IoU under permutations of the images within their
+    classes), p (of the best of all parts), q (over units), detector (iou > 0.04), threshold, variance. Table
+    "agreement", a row per unit and part: unit, part, iou, iou_fit (of the half of the thresholds), rank (by iou_fit).
+    Table "curves": part, units (removed, the best first), change (share of the part's area that is gone; negative: it
+    grew), low, high (99 %). Table "removal": part, units, change, control (mean of the random draws), low, high (95 %
+    of them), p, q (share of draws that take as much; Benjamini–Hochberg over all rows), variance and control_variance
     (mean of the units), baseline (share of the images). Table "side_effects": part (whose units are removed), units,
     label, change, control. Table "insertion": part, context (label at the cell before), insertions, gained (mean pixels
     of the part; NaN below `min_count`), variance, control (random units). Tensors "location": gained `[parts, h, w]` by
-    cell. Tensors "removal_movie", "insertion_movie", "painting_movie": image `[T, k, 3, H, W]` uint8, parts
-    `[T, k, H, W]` uint8, mask `[T, h, w]`, refused `[T, k]` bool. Json "facts": layer, units, map, parts, samples,
-    images, value, draws, inserted, segmenter_iou (by part, with exact masks, where the generator knows them), movies
-    (the part of each).
+    cell. Tensors "top", of the scored half: image `[n, 3, s, s]` uint8; of each unit index `[U, 5]` into it by
+    descending maximum of the map, and mask `[U, 5, s, s]` bool. Tensors "removal_movie", "insertion_movie",
+    "painting_movie": image `[T, k, 3, H, W]` uint8, parts `[T, k, H, W]` uint8, mask `[T, h, w]`, refused `[T, k]`
+    bool. Json "facts": layer, units, map, parts, samples, images, value, draws, inserted, segmenter_iou (by part, with
+    exact masks, where the generator knows them), movies (the part of each).
 
     Raises:
         ValueError: a generator that cannot be edited, or whose images nothing segments; an unknown layer, or one of
@@ -134,6 +143,7 @@ def dissect_gan(ctx: Context, config: DissectGanConfig, draft: Draft) -> None:
     draft.table("side_effects", side_effects_table(removal, labels))
     draft.table("insertion", insertion_table(insertions, labels, config.min_count))
     draft.tensors("location", {"gained": location_maps(insertions, measured.size)})
+    draft.tensors("top", measured.top_pictures())
     movies = measured.movies(removal, insertions)
     for name, (_, movie) in movies.items():
         draft.tensors(f"{name}_movie", movie.tensors())
@@ -148,6 +158,8 @@ class GanDissection:
     config: DissectGanConfig
     fit: GanUnits
     score: GanUnits
+    codes: Tensor
+    """Style codes of the scored half, `[n, w_dim]`."""
     edited: Edited
     rows: Tensor
     """Of the scored half, those that are edited: `[n]` int64."""
@@ -168,12 +180,16 @@ class GanDissection:
                 f"dissect_gan.layer={layer} has {fit.maps.shape[1]} units: expected {FEWEST} or more, so that half of "
                 "them can be removed"
             )
-        thresholds = fit.quantiles(config.quantile)
-        agreement = Agreement(segmenter.labels, fit.iou(thresholds), score.iou(thresholds), thresholds, fit.variance)
         rows = (torch.arange(len(codes[1])) % n < config.edited).nonzero()[:, 0]
         if len(rows) < 2:
             raise ValueError("1 image is edited: expected two or more, which have a variance; raise dissect_gan.edited")
-        return cls(ctx, config, fit, score, Edited.of(ctx, segmenter, codes[1][rows]), rows, agreement)
+        thresholds = fit.quantiles(config.quantile)
+        control = score.control(thresholds, len(codes[1]) // n, config.permutations, ctx.config.seed)
+        agreement = Agreement(
+            segmenter.labels, fit.iou(thresholds), score.iou(thresholds), thresholds, fit.variance, control
+        )
+        edited = Edited.of(ctx, segmenter, codes[1][rows])
+        return cls(ctx, config, fit, score, codes[1], edited, rows, agreement)
 
     @property
     def layer(self) -> str:
@@ -216,6 +232,20 @@ class GanDissection:
         names = ("samples", "edited", "value", "value_quantile")
         told = {name: value for name, value in asdict(self.config).items() if name in names}
         return told | {"layer": self.layer, "seed": self.ctx.config.seed} | dict(_also(self.ctx))
+
+    @torch.no_grad()
+    def top_pictures(self) -> dict[str, Tensor]:
+        """Tensors "top" of the stage."""
+        size = min(PICTURE, self.ctx.generator.resolution)
+        index, mask = self.score.top(self.agreement.thresholds, size)
+        rows, inverse = index.unique(return_inverse=True)
+
+        def made(w: Tensor) -> Tensor:
+            image = self.ctx.generator.synthesize(w.to(self.ctx.device))
+            return to_uint8(F.adaptive_avg_pool2d(image, size)).cpu()
+
+        image = torch.cat(list(self.ctx.images().map(made, self.codes[rows])))
+        return {"image": image, "index": inverse, "mask": mask}
 
     def removal(self) -> Removal:
         """Remove the best units of each part, and random ones."""
@@ -279,7 +309,7 @@ class GanDissection:
     @property
     def facts(self) -> dict[str, Any]:
         """Json "facts" of the stage, but for its movies."""
-        names = ("value", "value_quantile", "draws", "min_count", "quantile")
+        names = ("value", "value_quantile", "draws", "min_count", "quantile", "permutations")
         told = {name: getattr(self.config, name) for name in names}
         told |= {"layer": self.layer, "units": self.fit.maps.shape[1], "map": list(self.size)}
         told |= {"samples": len(self.score.parts), "images": len(self.rows), "inserted": self.inserted}

@@ -13,6 +13,7 @@ from torch import Tensor
 from lis.dissection.agreement import label_units
 from lis.dissection.insertion import Insertions
 from lis.dissection.painting import concept_fraction_change, insertion_by_context
+from lis.dissection.permutation import PermutationTest
 from lis.dissection.removal import Removal, matched_p
 from lis.labels.manifest import BACKGROUND
 from lis.statistics import q_values
@@ -35,6 +36,8 @@ class Agreement:
     """`[U]`."""
     variance: Tensor
     """`[U]`."""
+    control: PermutationTest
+    """Of `iou`."""
 
     @property
     def order(self) -> Tensor:
@@ -45,12 +48,20 @@ class Agreement:
 def units_table(layer: str, agreement: Agreement, min_iou: float) -> pd.DataFrame:
     """Table "units": the part of the highest IoU of each unit."""
     labelled = label_units(agreement.iou, min_iou)
-    names = np.array(["", *agreement.labels])[labelled.best_concept.numpy() + 1]
+    best = labelled.best_concept
+    names = np.array(["", *agreement.labels])[best.numpy() + 1]
+    control, p = (
+        values[torch.arange(len(best)), best.clamp(min=0)].where(best >= 0, torch.nan)
+        for values in (agreement.control.mean, agreement.control.p_label)
+    )
     columns = {
         "layer": layer,
         "unit": range(len(names)),
         "part": names,
         "iou": labelled.best_iou.numpy(),
+        "control": control.numpy(),
+        "p": p.numpy(),
+        "q": q_values(p)[0].numpy(),
         "detector": labelled.detector.numpy(),
         "threshold": agreement.thresholds.numpy(),
         "variance": agreement.variance.numpy(),

@@ -16,7 +16,9 @@ from lis.costs import layer_names
 from lis.dissection.activations import upsample_activations
 from lis.dissection.agreement import concept_iou
 from lis.dissection.painting import PixelSegmenter, UnitEdit
+from lis.dissection.permutation import PermutationTest, permutation_test
 from lis.dissection.quantiles import unit_quantiles
+from lis.dissection.top_images import TopImages, top_mask
 from lis.generators.layers import requested_layers, require_editable
 from lis.generators.partworld import PartWorld
 from lis.generators.partworld.part_network import load_part_network, weights_path
@@ -24,6 +26,8 @@ from lis.memory import Batches
 from lis.streams import Stream
 from lis.types import Editable
 
+TOP = 5
+"""Images of a unit in the atlas."""
 INSERTED = 0.995
 """Quantile that units are set to where something is inserted (Bau et al. 2020)."""
 
@@ -100,8 +104,22 @@ class GanUnits:
 
     def iou(self, thresholds: Tensor) -> Tensor:
         """IoU of each unit above its threshold `[U]` with each part, `[U, C]` float64; NaN as of `concept_iou`."""
-        masks = F.one_hot(self.parts, 1 + len(self.labels))[..., 1:].permute(0, 3, 1, 2).bool()
-        return concept_iou(self.maps, masks, thresholds)
+        return concept_iou(self.maps, self.masks, thresholds)
+
+    def control(self, thresholds: Tensor, classes: int, permutations: int, seed: int) -> PermutationTest:
+        """The IoU beside that with the parts of other images of the same class, as many of each class in order."""
+        class_index = torch.arange(classes).repeat_interleave(len(self.maps) // classes)
+        return permutation_test(self.maps, thresholds, self.masks, class_index, permutations, seed)
+
+    def top(self, thresholds: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        """The images in which each unit is most active, `[U, 5]` int64, and where it is, `[U, 5, size, size]` bool."""
+        top = TopImages.of(self.maps, torch.arange(len(self.maps)), TOP)
+        return top.row, top_mask(top.maps, thresholds, size)
+
+    @property
+    def masks(self) -> Tensor:
+        """Of the parts, `[n, C, H, W]` bool."""
+        return F.one_hot(self.parts, 1 + len(self.labels))[..., 1:].permute(0, 3, 1, 2).bool()
 
     @property
     def mean(self) -> Tensor:

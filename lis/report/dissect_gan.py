@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lis.report.atlas import GENERATOR
 from lis.report.gan_movies import MOVIES, STAGE, movie_frames, movie_name
 from lis.report.marks import PERCENT, TWO_SIDED, axes_at, facets, heat, picture, write
 from lis.report.section import Picture, Section, Table, listed, metrics, section
@@ -85,7 +86,8 @@ def generator_units(source: Source) -> Section:
         Picture("dissect-gan-movies", stills(source, facts), _STILLS, "photo", others=list(map(movie_name, MOVIES))),
     ]
     tables = [_removal_table(table, facts), _insertion_table(source.table(STAGE, "insertion"), facts)]
-    return Section("Units of the generator", _lead(source, facts), figures, tables, finding=_finding(table, facts))
+    finding = _finding(table, facts)
+    return Section("Units of the generator", _lead(source, facts), figures, tables, finding=finding, page=GENERATOR)
 
 
 def _insertions(source: Source) -> int:
@@ -115,7 +117,9 @@ def _lead(source: Source, facts: dict[str, Any]) -> str:
     checked = f"Its IoU with exact masks is at least {number(iou[lowest], 2)} ({words(lowest)})." if iou else ""
     return sentences(
         f"Of {counted(facts['units'], 'unit')} of {facts['layer']} {len(detectors)} have IoU > 0.04 with one of "
-        f"{counted(len(facts['parts']), 'part')} ({counted(len(set(detectors['part'])), 'distinct part')}).",
+        f"{counted(len(facts['parts']), 'part')} ({counted(len(set(detectors['part'])), 'distinct part')}); "
+        f"{(units['q'] <= SIGNIFICANT).sum()} agree with one above chance (q ≤ 0.05, {facts['permutations']:,} "
+        "permutations of the images within their classes).",
         f"Removed units are {_VALUES[facts['value']]}.",
         "What an edit does is read by a segmenter that sees pixels alone.",
         checked,
