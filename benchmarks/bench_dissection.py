@@ -3,6 +3,7 @@ Ablation of single units from cached activations against whole passes: time.
 
     python benchmarks/bench_dissection.py [--repetitions 3] [--images 128] [--units 512] [--concepts 24] [--size 56]
     python benchmarks/bench_dissection.py --ablations 512 [--images 64] [--measured 2]
+    python benchmarks/bench_dissection.py --growth 1000 4000 10000 [--units 512] [--concepts 24] [--size 28]
 
 Maps of 7 × 7 are enlarged to `size`. The plain version holds all enlarged activations and takes exact quantiles by
 sorting; lis passes twice in batches, for thresholds and for counts. Every run is a process of its own with one thread;
@@ -10,6 +11,9 @@ the methods take turns, and medians are compared. Peak memory is how far the pro
 
 Ablations are of single units of the last map of torchvision's ResNet-50 with random weights, 224 pixels: the time of
 lis is that of all of them and of recording the activations; whole passes are measured for a few units and multiplied.
+
+With `--growth` maps and masks are drawn batch by batch, as a network would give them, and all measures are taken: how
+far the peak of the process rises during the run, by the number of images.
 
 Prints a table, and as the last line the same as JSON. Only ratios are comparable between machines.
 """
@@ -22,7 +26,7 @@ import multiprocessing
 import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -57,6 +61,29 @@ def compare(repetitions: int, **sizes: int) -> dict[str, Any]:
     ratio = {f"{name}, {what}": x[name] / x["plain"] for what, x in (("s", seconds), ("MiB", memory)) for name in x}
     facts = {"sizes": sizes, "repetitions": repetitions, "difference": difference}
     return facts | {"median_s": seconds, "median_MiB": memory, "ratio": ratio}
+
+
+def compare_growth(numbers: list[int], **sizes: int) -> list[dict[str, float]]:
+    """Seconds and mebibytes of all measures by the number of images, each in a process of its own."""
+    rows = []
+    for images in numbers:
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            seconds, mebibytes = pool.apply(_measure_growth, (images, sizes))
+        rows.append({"images": images, "s": seconds, "MiB": mebibytes})
+        print(f"{images:8} images{seconds:10.1f} s{mebibytes:10.1f} MiB", flush=True)
+    return rows
+
+
+def _measure_growth(images: int, sizes: dict[str, int]) -> tuple[float, float]:
+    torch.set_num_threads(1)
+
+    def batches(number: int) -> Iterator[tuple[Tensor, Tensor]]:
+        return (_scene(BATCH, seed=k, **sizes) for k in range(-(-number // BATCH)))
+
+    _stream(lambda: batches(BATCH), curves=True)  # what is loaded once
+    before, start = _peak(), time.perf_counter()
+    _stream(lambda: batches(images), curves=True)
+    return time.perf_counter() - start, _peak() - before
 
 
 def compare_ablation(ablations: int, images: int, measured: int) -> dict[str, Any]:
@@ -115,9 +142,9 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _scene(images: int, units: int, concepts: int, size: int) -> tuple[Tensor, Tensor]:
+def _scene(images: int, units: int, concepts: int, size: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Rectified maps, and smooth parts of which each pixel has one, with quadrants beside them."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     maps = torch.randn(images, units, 7, 7, generator=generator).relu()
     fields = F.interpolate(torch.randn(images, concepts, 5, 5, generator=generator), size, mode="bilinear")
     return maps, fields == fields.amax(1, keepdim=True)
@@ -138,25 +165,28 @@ def _plain(maps: Tensor, concepts: Tensor) -> Tensor:
     return intersection / (active.sum(1)[:, None] + masks.sum(1) - intersection)
 
 
-def _streamed(maps: Tensor, concepts: Tensor, curves: bool) -> Tensor:
-    """IoU in batches, with or without the bins of AUPRC and AUC."""
-    sketch, size = QuantileSketch(maps.shape[1]), concepts.shape[-1]
-    for part in maps.split(BATCH):
-        sketch.add(upsample_activations(part, size))
-    counts = AgreementCounts(
-        sketch.quantile(LEVEL), concepts.shape[1], sketch.quantile(CURVE_LEVELS) if curves else None
-    )
-    for part, masks in zip(maps.split(BATCH), concepts.split(BATCH), strict=True):
-        counts.add(part, masks)
+def _stream(batches: Callable[[], Iterator[tuple[Tensor, Tensor]]], curves: bool) -> Tensor:
+    """IoU of the maps and masks of two passes, with or without the bins of AUPRC and AUC."""
+    units, concepts, size = next((maps.shape[1], *masks.shape[1:3]) for maps, masks in batches())
+    sketch = QuantileSketch(units)
+    for maps, _ in batches():
+        sketch.add(upsample_activations(maps, size))
+    counts = AgreementCounts(sketch.quantile(LEVEL), concepts, sketch.quantile(CURVE_LEVELS) if curves else None)
+    for maps, masks in batches():
+        counts.add(maps, masks)
     return counts.iou
 
 
+def _split(maps: Tensor, concepts: Tensor) -> Callable[[], Iterator[tuple[Tensor, Tensor]]]:
+    return lambda: zip(maps.split(BATCH), concepts.split(BATCH), strict=True)
+
+
 def _iou_of_lis(maps: Tensor, concepts: Tensor) -> Tensor:
-    return _streamed(maps, concepts, curves=False)
+    return _stream(_split(maps, concepts), curves=False)
 
 
 def _all_of_lis(maps: Tensor, concepts: Tensor) -> Tensor:
-    return _streamed(maps, concepts, curves=True)
+    return _stream(_split(maps, concepts), curves=True)
 
 
 METHODS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -183,9 +213,12 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--ablations", type=int, default=0, help="ablate so many single units, and nothing else")
     parser.add_argument("--measured", type=int, default=2, help="whole passes that are measured")
+    parser.add_argument("--growth", type=int, nargs="+", default=[], help="memory for so many images, and nothing else")
     arguments = vars(parser.parse_args())
-    ablations, measured = arguments.pop("ablations"), arguments.pop("measured")
-    if ablations:
+    ablations, measured, growth = (arguments.pop(name) for name in ("ablations", "measured", "growth"))
+    if growth:
+        result = compare_growth(growth, **{name: arguments[name] for name in ("units", "concepts", "size")})
+    elif ablations:
         result = compare_ablation(ablations, arguments["images"], measured)
         told = ((name, f"{value:.4g} s") for name, value in result["seconds"].items())
         print("\n".join(f"{name:16}{value:>12}" for name, value in told))

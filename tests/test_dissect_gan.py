@@ -27,7 +27,9 @@ from lis.dissection.permutation import permutation_test
 from lis.dissection.removal import Removal, layer_strata, matched_draw, matched_p, variance_strata
 from lis.generators.layers import edited_map, requested_layers
 from lis.generators.partworld import PartWorld
+from lis.images import to_uint8
 from lis.report import dissect_gan as dissect_gan_report
+from lis.report.atlas import GENERATOR, write_atlas
 from lis.report.dissect_gan import generator_units, removal_figure, significant
 from lis.report.gan_movies import MOVIES, animated_webp, movie_files
 from lis.report.source import source
@@ -119,8 +121,9 @@ def test_units_are_named_beside_chance(run: tuple[Context, Artifact]) -> None:
     table, chance = run[1].table("units"), run[1].json("facts")["detectors_at_chance"]
     drawing, noise = table[table["unit"] < 8], table[table["unit"] >= 8]
     assert drawing["part"].tolist() == ["left"] * 4 + ["right"] * 4
-    assert (drawing["iou"] > drawing["control"]).all() and (drawing["q"] <= 0.05).all()
-    assert drawing["above_chance"].all() and (drawing["images_met"] >= 5).all() and (noise["q"] > 0.05).mean() > 0.7
+    assert (drawing["iou"] > drawing["control"]).all() and (drawing["control"] > 0.8).all()  # the parts hardly move
+    assert (drawing["images_met"] >= 5).all() and drawing["p"].max() < noise["p"].median()
+    assert (table["above_chance"] == (table["q"] <= 0.05)).all()
     assert 0 <= chance["low"] <= chance["mean"] <= chance["high"] <= UNITS
 
 
@@ -163,6 +166,18 @@ def test_samples_are_checked_before_any_work(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("lis.memory.budget", lambda _: 18 * 2**10)
     with pytest.raises(ValueError, match=r"maps of units over 36 images take .* GiB.*dissect_gan.samples="):
         dissect_gan(context(tmp_path, monkeypatch))
+
+
+def test_units_of_the_generator_have_a_page_with_their_images(run: tuple[Context, Artifact], tmp_path: Path) -> None:
+    ctx, artifact = run
+    top, w = artifact.tensors("top"), drawn_codes(ctx, SETTINGS.samples, SETTINGS.samples)
+    image = top["image"][top["index"][0]]
+    assert torch.equal(image, to_uint8(ctx.generator.synthesize(w[:5])))  # of equal peaks the first
+    assert torch.equal(top["mask"][0], segment(image.float() - 127.5) == 1)
+    page, sprite = write_atlas(source(ctx, {"dissect_gan": artifact}), tmp_path)
+    text = page.read_text("utf-8")
+    assert (page.name, sprite.name) == (GENERATOR, "0.jpg") and "Units of units of the generator" in text
+    assert text.count("IoU 1.0 (control 0.") == 8
 
 
 def test_what_other_parts_lose_is_told(run: tuple[Context, Artifact]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from lis.config import RunConfig
 from lis.config.fields import choice, number
@@ -40,9 +41,13 @@ from lis.dissection.painting import UnitEdit
 from lis.dissection.permutation import permutation_test
 from lis.dissection.removal import MIN_UNITS, TESTED, Removal, RemovalJob, layer_strata, remove
 from lis.generators.partworld.part_network import part_iou
+from lis.images import to_uint8
 from lis.labels.labelled import TrueParts, exact_masks
 from lis.stage import stage
 from lis.store import Draft
+
+PICTURE = 96
+"""Largest height and width in pixels of the images of the atlas."""
 
 
 @dataclass
@@ -137,7 +142,9 @@ def dissect_gan(ctx: Context, config: DissectGanConfig, draft: Draft) -> None:
     "side_effects": part (whose units are removed), units, label, change, control, p (two-sided), q (over the rows of
     all other labels than the part, for which it is NaN). Table "insertion": part, context (label at the cell before),
     insertions, gained (mean pixels of the part; NaN below `min_count`), variance, control (random units). Tensors
-    "location": gained and control (random units) `[parts, h, w]` by cell. Tensors "removal_movie", "insertion_movie",
+    "location": gained and control (random units) `[parts, h, w]` by cell. Tensors "top", of the scored half: image `[n,
+    3, s, s]` uint8; of each unit index `[U, 5]` into it by descending maximum of the map, and mask `[U, 5, s, s]` bool.
+    Tensors "removal_movie", "insertion_movie",
     "painting_movie": image `[T, k, 3, H, W]` uint8, parts `[T, k, H, W]` uint8, mask `[T, h, w]`, refused `[T, k]`
     bool, gained `[T, k]`. Json "facts": layer, units, map, parts, samples, images, value, permutations,
     detectors_at_chance (mean, low, high: 95 %), draws, inserted, segmenter_iou (by part, with exact masks, where the
@@ -159,6 +166,7 @@ def dissect_gan(ctx: Context, config: DissectGanConfig, draft: Draft) -> None:
     draft.table("insertion", insertion_table(insertions, labels, config.min_count))
     gains = {"gained": insertions.best, "control": insertions.random}
     draft.tensors("location", {name: location_maps(insertions, x, measured.size) for name, x in gains.items()})
+    draft.tensors("top", measured.top_pictures())
     movies = measured.movies(removal, insertions)
     for name, (_, movie) in movies.items():
         draft.tensors(f"{name}_movie", movie.tensors())
@@ -173,6 +181,8 @@ class GanDissection:
     config: DissectGanConfig
     fit: GanUnits
     score: GanUnits
+    codes: Tensor
+    """Style codes of the scored half, `[n, w_dim]`."""
     edited: Edited
     rows: Tensor
     """Of the scored half, those that are edited: `[n]` int64."""
@@ -198,7 +208,7 @@ class GanDissection:
         require_samples(ctx, layer, segmenter, max(config.quantile, INSERTED), 2)
         fit, score = (GanUnits.of(ctx, layer, segmenter, w) for w in codes)
         agreement = _agreement(fit, score, config, drawn_classes(ctx, n), ctx.config.seed)
-        return cls(ctx, config, fit, score, Edited.of(ctx, segmenter, codes[1][rows]), rows, agreement)
+        return cls(ctx, config, fit, score, codes[1], Edited.of(ctx, segmenter, codes[1][rows]), rows, agreement)
 
     @property
     def layer(self) -> str:
@@ -241,6 +251,20 @@ class GanDissection:
         names = ("samples", "edited", "value", "value_quantile")
         settings = {name: value for name, value in asdict(self.config).items() if name in names}
         return settings | {"layer": self.layer, "seed": self.ctx.config.seed} | dict(_also(self.ctx))
+
+    @torch.no_grad()
+    def top_pictures(self) -> dict[str, Tensor]:
+        """Tensors "top" of the stage."""
+        size = min(PICTURE, self.ctx.generator.resolution)
+        index, mask = self.score.top(self.agreement.counts.thresholds, size)
+        rows, inverse = index.unique(return_inverse=True)
+
+        def made(w: Tensor) -> Tensor:
+            image = self.ctx.generator.synthesize(w.to(self.ctx.device))
+            return to_uint8(F.adaptive_avg_pool2d(image, size)).cpu()
+
+        image = torch.cat(list(self.ctx.images().map(made, self.codes[rows])))
+        return {"image": image, "index": inverse, "mask": mask}
 
     def removal(self) -> Removal:
         """Remove the best units of each part, and random ones."""

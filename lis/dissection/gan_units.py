@@ -18,6 +18,7 @@ from lis.dissection.agreement import AgreementCounts
 from lis.dissection.dissect import require_images
 from lis.dissection.painting import PixelSegmenter, UnitEdit
 from lis.dissection.quantiles import unit_quantiles
+from lis.dissection.top_images import TopImages, top_mask
 from lis.generators.layers import requested_layers, require_editable
 from lis.generators.partworld import PartWorld
 from lis.generators.partworld.part_network import load_part_network, weights_path
@@ -27,6 +28,8 @@ from lis.store import Draft
 from lis.streams import Stream
 from lis.types import Editable
 
+TOP = 5
+"""Images of a unit in the atlas."""
 INSERTED = 0.995
 """Quantile that units are set to where something is inserted (Bau et al. 2020)."""
 _UNITS_AT_ONCE = 8
@@ -156,6 +159,11 @@ class GanUnits:
     def _of_units(self, measure: Callable[[Tensor], Tensor]) -> Tensor:
         """`[U]` of what is measured on the maps of some units `[n, k, h, w]`."""
         return torch.cat([measure(maps) for maps in self.maps.split(_UNITS_AT_ONCE, dim=1)])
+
+    def top(self, thresholds: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        """The images in which each unit is most active, `[U, 5]` int64, and where it is, `[U, 5, size, size]` bool."""
+        top = TopImages.of(self.maps, torch.arange(len(self.maps)), TOP)
+        return top.row, top_mask(top.maps, thresholds, size)
 
     @property
     def masks(self) -> Tensor:

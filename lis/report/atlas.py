@@ -21,11 +21,14 @@ from lis.report.source import Source
 from lis.report.style import jpeg
 from lis.report.tables import records, where
 from lis.report.wording import changed, listing, number, probability, words
+from lis.statistics import SIGNIFICANT
 
 PAGE = "atlas.html"
 """File name of the dissected units, beside the report."""
 TUNED = "atlas-tuned.html"
 """That of the tuned units of the penultimate layer."""
+GENERATOR = "atlas-generator.html"
+"""That of the units of the generator."""
 SPRITE = 32
 """Units in one file of images."""
 _ABOUT = (
@@ -33,6 +36,13 @@ _ABOUT = (
     "its mask (activation above its {quantile} quantile) they are darkened. Control: mean IoU when masks are permuted "
     "among images of the same class. q: the best concept against the best one in each permutation, Benjamini–Hochberg "
     "over the units of a layer. The page shows neither that the classifier uses a concept, nor what a unit ignores."
+)
+_ABOUT_GENERATOR = (
+    "{units} by their highest IoU with a part, as a segmenter of pixels sees it, each beside the {images} images in "
+    "which it is most active; outside its mask (activation above its {quantile} quantile) they are darkened. Control: "
+    "mean IoU when the parts of images are permuted within classes. q: the best part against the best one in each "
+    "permutation, Benjamini–Hochberg over the units. The page does not show that a unit draws what it agrees with: "
+    "removal does."
 )
 _MATTERS = " Matters to: classes to which the unit is one of the {} most important, by ablation."
 _ABOUT_TUNED = (
@@ -125,7 +135,8 @@ def sprite(images: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def write_atlas(source: Source, out: Path) -> list[Path]:
-    """Write `atlas.html` where units were dissected, `atlas-tuned.html` where they were tuned too, and their images.
+    """Write `atlas.html` where units were dissected, `atlas-tuned.html` where they were tuned too,
+    `atlas-generator.html` where those of the generator were dissected, and their images.
 
     Args:
         source: the run.
@@ -134,11 +145,13 @@ def write_atlas(source: Source, out: Path) -> list[Path]:
     Returns:
         The files.
     """
-    if not source.has("dissect", "units", "top", "facts"):
-        return []
-    pages = [dissected(source)]
-    if source.has("unit_statistics", "faithfulness", "ranking"):
-        pages.append(tuned(source))
+    pages = list[Atlas]()
+    if source.has("dissect", "units", "top", "facts"):
+        pages.append(dissected(source))
+        if source.has("unit_statistics", "faithfulness", "ranking"):
+            pages.append(tuned(source))
+    if source.has("dissect_gan", "units", "top", "facts"):
+        pages.append(of_generator(source))
     return [file for page in pages for file in page.write(out, pages)]
 
 
@@ -151,6 +164,18 @@ def dissected(source: Source) -> Atlas:
     about = _ABOUT.format(**numbers) + _MATTERS.format(LEADING) * bool(matters)
     title = f"Units of {listing(list(facts['layers']))}"
     return Atlas(PAGE, title, about, "q ≤ 0.05", entries, lambda k: marked_images(top, int(units.index[k])))
+
+
+def of_generator(source: Source) -> Atlas:
+    """The page of the units of the generator."""
+    facts, top = source.json("dissect_gan", "facts"), source.arrays("dissect_gan", "top")
+    units = ranked(source.table("dissect_gan", "units"))
+    units = units.assign(concept=units["part"], kind="part", dead=units["iou"].isna())
+    entries = [_entry(row, []) for row in records(units.assign(above_chance=units["q"] <= SIGNIFICANT))]
+    numbers = {"units": f"{len(units):,} units of the generator", "images": top["index"].shape[1]}
+    about = _ABOUT_GENERATOR.format(**numbers, quantile=facts["quantile"])
+    title = f"Units of {facts['layer']} of the generator"
+    return Atlas(GENERATOR, title, about, "q ≤ 0.05", entries, lambda k: marked_images(top, int(units.index[k])))
 
 
 def classes_by_unit(source: Source) -> dict[tuple[str, int], list[str]]:

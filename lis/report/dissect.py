@@ -80,7 +80,7 @@ def dissection_of_units(source: Source) -> Section:
     best = best_units(units)
     if len(best):
         drawn = top_figure(best, source.arrays("dissect", "top"))
-        told = _TOP.format(len(best), number(facts["quantile"], 3))
+        told = _TOP.format(len(best), facts["quantile"])
         figures.append(Picture("dissect-units", drawn, told, "photo", alt=f"Images of {counted(len(best), 'unit')}."))
     tables = [_layers_table(layers, "layer", facts["min_iou"])] if len(layers) > 1 else []
     tables.append(_units_table(units))
@@ -94,7 +94,7 @@ def _finding(layers: Sequence[dict[str, Any]], facts: dict[str, Any]) -> str:
     best = max(layers, key=lambda layer: layer["above_chance"] / layer["units"])
     return (
         f"{best['above_chance']} of {counted(best['units'], 'unit')} of {best['layer']} agree with a concept above "
-        f"chance; {best['detectors']} have IoU > {number(facts['min_iou'], 1)}, as {number(best['control'], 2)} have "
+        f"chance; {best['detectors']} have IoU > {number(facts['min_iou'], 1)}, beside {number(best['control'], 2)} "
         "at chance"
     )
 
@@ -271,7 +271,7 @@ def dissect_numbers(artifact: Artifact) -> dict[str, float]:
 
 @section(600, page="comparison")
 def dissection_of_models(jobs: Sequence[Job]) -> Section | None:
-    """Units per concept of the runs of a sweep (Fig. S2)."""
+    """Units per concept of the runs of a sweep (Fig. S1)."""
     dissected = [job for job in jobs if (stage_folder(job.folder, "dissect") / "histogram.parquet").is_file()]
     if not dissected:
         return None

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from lis.report.atlas import GENERATOR
 from lis.report.gan_movies import MOVIES, STAGE, movie_frames, movie_name
 from lis.report.marks import PERCENT, TWO_SIDED, axes_at, facets, heat, picture, write
 from lis.report.section import Picture, Section, Table, listed, metrics, section
@@ -92,7 +93,8 @@ def generator_units(source: Source) -> Section:
         Picture("dissect-gan-movies", stills(source, facts), _STILLS, "photo", others=list(map(movie_name, MOVIES))),
     ]
     tables = [_removal_table(table, facts), _insertion_table(source.table(STAGE, "insertion"), facts)]
-    return Section("Units of the generator", _lead(source, facts), figures, tables, finding=_finding(table, facts))
+    finding = _finding(table, facts)
+    return Section("Units of the generator", _lead(source, facts), figures, tables, finding=finding, page=GENERATOR)
 
 
 def _insertions(source: Source) -> int:
