@@ -193,11 +193,11 @@ def effects_figure(effects: pd.DataFrame) -> Figure:
     parts, labels = list(dict.fromkeys(effects["part"])), list(dict.fromkeys(effects["label"]))
     figure, axes = sheet(WIDE, 0.9 + 0.3 * len(parts), 1, 2)
     for axis, name in zip(axes[0], ("change", "control"), strict=True):
-        values = column(effects, name).reshape(len(parts), len(labels))
+        values = effects[name].to_numpy().reshape(len(parts), len(labels))
         columns, rows = [plain(x) for x in labels], [plain(x) for x in parts]
         heat(axis, values, rows, columns, (-1, 1), lambda x: f"{100 * x:.0f}", TWO_SIDED)
         if name == "change":
-            _frame(axis, column(effects, "q").reshape(values.shape) <= SIGNIFICANT)
+            _frame(axis, effects["q"].to_numpy().reshape(values.shape) <= SIGNIFICANT)
         axis.set_title("best units" if name == "change" else "random units")
         axis.tick_params(axis="x", rotation=45, labelsize=8)
     return figure
