@@ -22,7 +22,8 @@ HELP = {
     "bau_s13": ["classes.names=[pug,chihuahua]"],
 }
 """What classifiers and links need that saw next to nothing in their training: along the paper's loss, w of every search
-leaves the training samples behind where a link was fitted to 250 pairs by least squares. Of layers and classes two do."""
+leaves the training samples behind where a link was fitted to 250 pairs by least squares. Of
+layers and classes two are enough here."""
 ARMS = {
     "figS2": (
         ["classifier=partnet,alexnet,resnet50,densenet201", "link=lr"],
