@@ -18,14 +18,18 @@ HELP = {
     "figS4": ["training.images=2000"],
     "figS24": ["link=ridge"],
     "figS25": ["link=ridge"],
+    "bau_s2": ["dissect.layers=[body.2,body.5]"],
+    "bau_s13": ["classes.names=[pug,chihuahua]"],
 }
 """What classifiers and links need that saw next to nothing in their training: along the paper's loss, w of every search
-leaves the training samples behind where a link was fitted to 250 pairs by least squares."""
+leaves the training samples behind where a link was fitted to 250 pairs by least squares. Of
+layers and classes two are enough here."""
 ARMS = {
     "figS2": (
         ["classifier=partnet,alexnet,resnet50,densenet201", "link=lr"],
         ["classifier=partnet", "link=fc_l1,fc_l2"],
-    )
+    ),
+    "bau_s1": (["classifier=partnet,alexnet"],),
 }
 """Sweeps of a product whose every row and every column runs here; `make full` runs every cell."""
 BOUNDS = {
