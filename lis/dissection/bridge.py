@@ -26,7 +26,7 @@ from lis.dissection.dissect import dissect, named_modules
 from lis.peaks import no_images
 from lis.quantify.measures import MEASURES
 from lis.stage import MODELS, stage
-from lis.statistics import SIGNIFICANT, benjamini_hochberg, wilson
+from lis.statistics import SIGNIFICANT, benjamini_hochberg, control_test, wilson
 from lis.store import Artifact, Draft
 from lis.streams import Stream
 from lis.units.controls import MIRRORED, Null
@@ -209,9 +209,9 @@ def by_cause(effect: Tensor, control: Tensor, parts: list[str]) -> pd.DataFrame:
 def largest_change(effect: Tensor, control: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The part of the largest change over that of random directions, tested as the largest of all parts.
 
-    p = (1 + k / 2) / (1 + D), where the largest standardised change of k of D directions and their opposites is at
-    least the unit's: single-step maxT (Westfall & Young 1993). All are divided by the root mean square over the 2 D
-    and the unit itself, so that under the null the unit is one of them.
+    p says how often the largest standardised change of a direction is at least the unit's: single-step maxT (Westfall
+    & Young 1993), by `lis.statistics.control_test`. All are divided by the root mean square over the 2 D and the unit
+    itself, so that under the null the unit is one of them.
 
     Args:
         effect: of U units, `[U, K]`; NaN where a part has no change.
@@ -232,8 +232,7 @@ def largest_change(effect: Tensor, control: Tensor) -> tuple[Tensor, Tensor, Ten
     known = ~effect.isnan()
     best = sizes[:, 0].where(known, -1.0).argmax(1)
     largest = sizes.amax(2)
-    exceeding = (largest[:, 1:] >= largest[:, :1]).sum(1).double() / MIRRORED
-    p = ((1 + exceeding) / (1 + control.shape[1] / MIRRORED)).where(known.any(1), torch.nan)
+    p = control_test(largest[:, 0], largest[:, 1:], MIRRORED).p.where(known.any(1), torch.nan)
     ratio = effect.abs().double() / control.double().square().nanmean(1).sqrt()
     return best, ratio.gather(1, best[:, None])[:, 0], p
 

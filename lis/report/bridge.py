@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from lis.dissection.bridge import WAYS
 from lis.report.marks import dots, names_down
@@ -43,10 +44,11 @@ _KINDS = {"": "all", "part": "planted for a part", "critical": "planted for a cl
 _COLOURS = {"part": SERIES[0], "critical": SERIES[1], "unplanted": GREY}
 """Of what is planted."""
 _FIGURE = (
-    "Left: units by their part by activation (rows: highest IoU) and by cause (columns: the area that changes most along "
-    "the unit, over random directions). The diagonal is framed; none: q > 0.05, or not reached. Right: a dot is one unit, "
-    "at the IoU of its part by activation and the change of its part by cause over that of random directions (line: as "
-    "much); full where both are the same part, named or not. {}Neither shows that the classifier uses the part."
+    "Left: units by their part by activation (rows: highest IoU) and by cause (columns: the area that changes most "
+    "along the unit, over random directions). The diagonal is framed; none: q > 0.05, or not reached. Right: a dot is "
+    "one unit, at the IoU of its part by activation and the change of its part by cause over that of random "
+    "directions (line: as much); full where both are the same part, named or not. {}Neither shows that the classifier "
+    "uses the part."
 )
 _TRUTH = "Colours: what was planted. "
 _SHARES = (
@@ -56,8 +58,8 @@ _SHARES = (
 _UNITS = (
     "Tuned units; concept: the best of all kinds in the dissection. Ratio: |change| of the area of the part over the "
     "root mean square of random directions that move w as far. q: of the best part among all, over units. Arrives: "
-    "change of the unit itself on the images, in its standard deviations; where it is no more than by random directions "
-    "the unit is not reached, and nothing is named by cause."
+    "change of the unit itself on the images, in its standard deviations; where it is no more than by random "
+    "directions the unit is not reached, and nothing is named by cause."
 )
 
 
@@ -211,7 +213,7 @@ def _counts(axis: Axes, units: np.ndarray, names: list[str]) -> None:
     for row, column in zip(*np.nonzero(units), strict=True):
         axis.text(column, row, str(units[row, column]), ha="center", va="center", size=8, color=INK)
     for k in range(len(names) - 1):
-        axis.add_patch(Rectangle((k - 0.5, k - 0.5), 1, 1, fill=False, edgecolor=INK, linewidth=0.8))
+        axis.add_patch(Rectangle((k - 0.5, k - 0.5), 1, 1, fill=False, edgecolor=MUTED, linewidth=0.8))
     names_down(axis, names, grid=False)
     axis.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
     axis.set(xlabel="part by cause", ylabel="part by activation", ylim=(len(names) - 0.5, -0.5))
@@ -227,7 +229,9 @@ def _strengths(axis: Axes, table: pd.DataFrame, planted: bool) -> None:
             dots(axis, [], [], colour, 5, 1, label=_KINDS[kind])
     axis.axhline(1, color=MUTED, linewidth=0.9)
     axis.set(xlabel="IoU of the part by activation", ylabel="change over random directions", yscale="log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.yaxis.set_minor_formatter(NullFormatter())
     light_grid(axis, "y")
     if planted:
         axis.legend(loc="lower right")
