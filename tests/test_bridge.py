@@ -109,7 +109,7 @@ def test_by_activation_a_unit_is_named_by_the_best_part_that_it_meets_on_enough_
 
 def test_chance_is_what_shuffled_names_give() -> None:
     table = pd.DataFrame({"by_activation": ["a", "a", "b", "b", "a"], "by_cause": ["a", "a", "b", "a", ""]})
-    table = table.assign(unit=range(5), q_cause=0.01, reached=[True, True, True, False, True], named_activation=True)
+    table = table.assign(unit=range(5), q_cause=0.01, own=[1.0, 1, 1, -1, 1], reached=False, named_activation=True)
     kinds, targets = ("part", "part", "part", "unplanted", "part"), ("a", "b", "b", "", "wing")
     table = scored(table, kinds, targets, ["a", "b"])
     shares = {(row["what"], row["kind"]): row for row in records(shares_table(table, 4000, np.random.default_rng(0)))}
@@ -162,7 +162,7 @@ def test_the_stage_holds_both_names_beside_what_is_planted(run: tuple[Context, A
         assert row["scored"] == (kind == "part" and target in facts["parts"])
         assert row["cause_right"] == (row["scored"] and row["by_cause"] == target)
         assert row["agree"] == (row["by_activation"] == row["by_cause"])
-        assert row["both"] <= row["named_cause"] <= row["reached"]
+        assert row["both"] <= row["named_cause"] <= (row["own"] > 0)
     assert table["named_activation"].any() and table["scored"].any()
     drawn = counts(table, facts["parts"])
     assert drawn.sum() == len(table) and drawn[:-1].sum() == table["named_activation"].sum()

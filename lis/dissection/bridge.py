@@ -104,18 +104,19 @@ def bridge(ctx: Context, config: BridgeConfig, dissected: Artifact, tuned_units:
     is the part of the highest IoU, met on 5 images or more; by cause the part whose area changes most (|mean log₂
     ratio|) over what random directions change of it that move w as far. Both have a p over all parts and a q over the
     units: Bonferroni over the parts of the permutation test, and `largest_change`. A unit is *named* by activation with
-    q ≤ 0.05, by cause with q ≤ 0.05 where it is reached (`lis.units.unit_statistics.faithfulness`) too.
+    q ≤ 0.05, by cause with q ≤ 0.05 where the unit itself moves the way that it was asked.
 
     Table "bridge", a row per tuned unit: unit, concept (of all kinds, as the dissection labels it; empty: none),
     by_activation (empty: no part), iou, q_activation, named_activation, by_cause, change (log₂ ratio of its area),
     ratio (|change| over the root mean square of random directions), q_cause, own (change of the unit itself on images,
-    in its standard deviations), reached, named_cause, agree, both (agree, and named by both), and, where channels are
-    planted, kind ("part", "critical", "unplanted"), target, scored (planted for a part that both can name),
-    activation_right, cause_right; elsewhere kind and target are empty. Table "shares": what ("agree", "both",
-    "activation_right", "cause_right", "named_activation", "named_cause"), kind (of the units; empty: all), count, n,
-    share, low, high (95 % Wilson), chance, chance_low, chance_high (mean and 95 % when names are shuffled among these
-    units; NaN of what is told by q). Json "facts": layer, along (`tuning.along`), parts, left_out (labels that one of
-    the two cannot name), directions (random ones), units (of r), planted.
+    in its standard deviations), reached (more than by random directions: `lis.units.unit_statistics.faithfulness`),
+    named_cause, agree, both (agree, and named by both), and, where channels are planted, kind ("part", "critical",
+    "unplanted"), target, scored (planted for a part that both can name), activation_right, cause_right; elsewhere kind
+    and target are empty. Table "shares": what ("agree", "both", "activation_right", "cause_right", "named_activation",
+    "named_cause", "reached"), kind (of the units; empty: all), count, n, share, low, high (95 % Wilson), chance,
+    chance_low, chance_high (mean and 95 % when names are shuffled among these units; NaN of what is told by q). Json
+    "facts": layer, along (`tuning.along`), parts, left_out (labels that one of the two cannot name), directions (random
+    ones), units (of r), planted.
 
     Raises:
         ValueError: r is not the spatial mean of the layer, or fewer than two parts can be named by both.
@@ -247,7 +248,7 @@ def scored(table: pd.DataFrame, kinds: tuple[str, ...], targets: tuple[str, ...]
         parts: that both can name.
     """
     unit = table["unit"].tolist()
-    table["named_cause"] = (table["q_cause"] <= SIGNIFICANT) & table["reached"]
+    table["named_cause"] = (table["q_cause"] <= SIGNIFICANT) & (table["own"] > 0)
     table["agree"] = (table["by_activation"] == table["by_cause"]) & (table["by_cause"] != "")
     table["both"] = table["agree"] & table["named_activation"] & table["named_cause"]
     table["kind"], table["target"] = [kinds[u] for u in unit], [targets[u] for u in unit]
@@ -273,7 +274,8 @@ def shares_table(table: pd.DataFrame, shuffles: int, rng: np.random.Generator) -
     rows += [_matches(f"{way}_right", "part", planted, f"by_{way}", "target", shuffles, rng) for way in WAYS]
     for kind in dict.fromkeys(["", *sorted(set(table["kind"]))]):
         subset = table if kind == "" else table[table["kind"] == kind]
-        rows += [_share(f"named_{way}", kind, np.asarray(subset[f"named_{way}"], bool)) for way in WAYS]
+        counted = (*(f"named_{way}" for way in WAYS), "reached")
+        rows += [_share(what, kind, np.asarray(subset[what], bool)) for what in counted]
     return pd.DataFrame([row for row in rows if row["n"]])
 
 

@@ -39,27 +39,28 @@ _WHAT = {
     "cause_right": "right by cause",
     "named_activation": "named by activation (q ≤ 0.05)",
     "named_cause": "named by cause (q ≤ 0.05)",
+    "reached": "reached",
 }
 _KINDS = {"": "all", "part": "planted for a part", "critical": "planted for a class", "unplanted": "nothing planted"}
 _COLOURS = {"part": SERIES[0], "critical": SERIES[1], "unplanted": GREY}
 """Of what is planted."""
 _FIGURE = (
     "Left: units by their part by activation (rows: highest IoU) and by cause (columns: the area that changes most "
-    "along the unit, over random directions). The diagonal is framed; none: q > 0.05, or not reached. Right: a dot is "
-    "one unit, at the IoU of its part by activation and the change of its part by cause over that of random "
-    "directions (line: as much); full where both are the same part, named or not. {}Neither shows that the classifier "
-    "uses the part."
+    "along the unit, over random directions). The diagonal is framed; none: q > 0.05, or by cause the unit itself "
+    "falls. Right: a dot is one unit, at the IoU of its part by activation and the change of its part by cause over "
+    "that of random directions (line: as much); full where both are the same part, named or not. {}Neither shows that "
+    "the classifier uses the part."
 )
 _TRUTH = "Colours: what was planted. "
 _SHARES = (
     "Shares of units with Wilson's 95 % interval. At chance: names shuffled among the same units, mean and 95 % of "
-    "shuffles. A name where nothing is planted is a wrong call."
+    "shuffles. A name where nothing is planted is a wrong call. Reached: the unit itself moves more on the images "
+    "than by random directions (q ≤ 0.05 over units); of others, what changes is not the unit's alone."
 )
 _UNITS = (
     "Tuned units; concept: the best of all kinds in the dissection. Ratio: |change| of the area of the part over the "
     "root mean square of random directions that move w as far. q: of the best part among all, over units. Arrives: "
-    "change of the unit itself on the images, in its standard deviations; where it is no more than by random "
-    "directions the unit is not reached, and nothing is named by cause."
+    "change of the unit itself on the images, in its standard deviations."
 )
 
 
