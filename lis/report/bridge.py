@@ -147,7 +147,7 @@ def _shares_table(shares: pd.DataFrame) -> Table:
         "units": lambda row: _KINDS[row["kind"]],
         "share": lambda row: share_between(row["share"], row["low"], row["high"]),
         "at chance": lambda row: _chance(row),
-        "of": lambda row: number(row["n"]),
+        "of": lambda row: f"{row['n']:,}",
     }
     return listed(_SHARES, records(shares), columns)
 
