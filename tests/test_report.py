@@ -194,7 +194,7 @@ ORDER = [
     "examples", "distance", "principal_components", "classes", "true_factors", "similarity",
     "omitted", "faithfulness", "all_units",
     "single_units", "tuned_units", "measures", "sparsity", "class_relevance", "transfer", "unit_map",
-    "truth", "intervention", "planted",
+    "truth", "intervention", "planted", "bridge",
     "counterfactuals", "across_the_boundary", "gradcam", "directions", "sparse",
     "boundary_truth", "contrast", "gan_counterfactuals",
     "motion", "matching",

@@ -84,6 +84,10 @@ ANALYSES: dict[str, tuple[str, ...]] = {
     "dissect": ("dissect.permutations=199",),
     "texture": (),
     "dissect_gan": (),
+    "bridge": (
+        *("classifier=detectors", "classifier.per_part=1", "classifier.unplanted=4", "pairs.accept=any"),
+        *("pairs.train=20", "pairs.test=10", "dissect.samples=10"),
+    ),
 }
 """Every file of `conf/analysis`, with what it needs besides."""
 JOBS: dict[str, tuple[str, ...]] = {
