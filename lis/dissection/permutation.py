@@ -187,6 +187,24 @@ class PermutationCounts:
             yield torch.bincount(labels.best_concept[labels.detector], minlength=areas.shape[1])
 
 
+def permutation_bytes(
+    shape: tuple[int, int, int], images: int, concepts: int, size: int, permutations: int = PERMUTATIONS
+) -> int:
+    """Bytes that `PermutationCounts` and what it is given take.
+
+    Args:
+        shape: units, height and width of the maps.
+        images: of the largest class.
+        concepts: how many.
+        size: height and width of the masks in pixels.
+        permutations: how many.
+    """
+    pixels = size**2
+    given = images * (4 * math.prod(shape) + 5 * concepts * pixels)
+    chunk = 12 * max(_AT_ONCE, images * max(pixels, images * concepts))
+    return given + chunk + permutations * shape[0] * (16 * concepts + 64)
+
+
 def _orders(images: int, draws: int, rng: np.random.Generator) -> Tensor:
     """Drawn orders of the images of a class, `[draws, images]` int64."""
     return torch.from_numpy(rng.permuted(np.tile(np.arange(images), (draws, 1)), axis=1))
