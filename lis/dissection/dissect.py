@@ -171,14 +171,15 @@ def dissect(
 
     Table "units", the layers one behind the other: layer, unit, concept (empty: none), kind, iou, control (mean IoU
     under permutations of the images within their classes), p (of the label, the best of all concepts: `p_label` of
-    `PermutationTest`), q (over the units of the layer), threshold, detector (iou > min_iou), above_chance (q ≤ 0.05),
-    auprc, pearson, images_met, dead. Table "agreement", a row per unit and concept: layer, unit, concept, kind, iou,
-    control, p, q (of the concept alone, over the units and concepts of the layer), auprc, pearson, auc, images_met.
-    Table "histogram", a row per layer and concept: layer, concept, kind, detectors, control (mean number of detectors
-    in the permutations), low, high (95 % of these), above_chance, both. Table "layers": layer, units, dead, concepts
-    (distinct ones of the detectors), detectors, control, low, high, above_chance, both. Tensors "top": image `[n, 3, s,
-    s]` uint8; of each row of "units" index `[rows, 5]` into it by descending maximum of the map, and mask `[rows, 5, s,
-    s]` bool; of each unit of r penultimate `[units, 5]`. Json "facts": layers (name to units, height and width),
+    `PermutationTest`), q (over the units of the layer), same_images_iou, threshold, detector (iou > min_iou),
+    above_chance (q ≤ 0.05), auprc, pearson, images_met, dead. Table "agreement", a row per unit and concept: layer,
+    unit, concept, kind, iou, control, p, q (of the concept alone, over the units and concepts of the layer),
+    same_images_iou, auprc, pearson, auc, images_met. Table "histogram", a row per layer and concept: layer, concept,
+    kind, detectors, same_images_detectors, control (mean number of detectors in the permutations), low, high (95 % of
+    these), above_chance, both. Table "layers": layer, units, dead, concepts (distinct ones of the detectors),
+    detectors, same_images_detectors, control, low, high, above_chance, both. Tensors "top": image `[n, 3, s, s]` uint8;
+    of each row of "units" index `[rows, 5]` into it by descending maximum of the map, and mask `[rows, 5, s, s]` bool;
+    of each unit of r penultimate `[units, 5]`. Json "facts": layers (name to units, height and width),
     threshold_images, images, permuted_images, concepts, classes, masks ("exact", "segmenter", "folder" or "none"),
     min_iou, quantile, permutations, border.
 
