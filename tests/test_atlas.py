@@ -155,7 +155,8 @@ def test_the_section_names_the_control_beside_the_published_criterion() -> None:
     section: Any = dissection_of_units(MadeSource())  # pyright: ignore[reportArgumentType]
     assert (
         section.finding
-        == "8 of 20 units of a agree with a concept above chance; 9 have IoU > 0.04, as 4.5 have at chance"
+        == "8 of 20 units of a agree with a concept above chance, the largest share of 2 layers; 11 have "
+        "IoU > 0.04 of 50 images, as 4.5 have at chance"
     )
     assert (
         "7 units of a and 7 units of b meet both criteria" in section.lead

@@ -187,7 +187,7 @@ def test_what_is_held_against_the_control_is_of_the_same_images(run: Artifact, r
     batch, concepts = scenes.score.batch(rows), concept_set(scenes.labels, scenes.factor_names)
     maps = record_activations(ctx.classifier.features, named_modules(ctx, ["detect"]), batch.image)["detect"]
     masks = concepts.masks(batch.visible, batch.parts, 64, batch.factors)
-    thresholds = torch.from_numpy(made.table("units")["threshold"].to_numpy(np.float32))
+    thresholds = torch.tensor(made.table("units")["threshold"].tolist())
     test = permutation_test(maps, thresholds, masks, batch.class_index, 19, ignore=[concepts.names.index("background")])
     same = made.table("agreement").pivot(index="unit", columns="concept", values="same_images_iou")
     np.testing.assert_allclose(same[list(concepts.names)], test.iou.numpy(), rtol=1e-6)
@@ -258,7 +258,7 @@ def test_too_few_pictures_of_a_class_are_refused_before_the_work(
 ) -> None:
     ctx = folder(tmp_path, count=4)
     monkeypatch.setattr(FolderScenes, "batch", None)
-    with pytest.raises(ValueError, match="no class has two scored images, of 2 in 2 classes"):
+    with pytest.raises(ValueError, match="no class has two scored images.*four pictures of a class"):
         dissect(ctx)
     with pytest.raises(ValueError, match=r"classes of \[3, 3\] images have 36 orders .* at least 299"):
         dissect(folder(tmp_path, count=12))
@@ -268,9 +268,7 @@ def test_a_control_that_finds_no_room_is_refused_before_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lis.memory.budget", lambda _: 10**6)
-    with pytest.raises(
-        ValueError, match=r"dissect.permuted=500, dissect.permutations=299: the control takes 0.2\d GiB"
-    ):
+    with pytest.raises(ValueError, match=r"dissect.permutations=299: the control takes 0.2 GiB, expected"):
         dissect(context(tmp_path))
     assert not [*tmp_path.rglob("*.safetensors")]
 

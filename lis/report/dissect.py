@@ -55,10 +55,10 @@ _TOP = (
     "not show what it ignores."
 )
 _TABLE = (
-    "Control: mean IoU with the masks of other images of the same class, beside the IoU of the same images. "
-    "q: the best concept of a unit against its best one in each permutation, Benjamini–Hochberg over the units of a layer. Met: images on which unit and concept "
-    "overlap; fewer than 5 label no unit. Average precision and Pearson's r do without the threshold. Numbers of all "
-    "concepts: tables/dissect/agreement.parquet."
+    "Control: mean IoU with the masks of other images of the same class, beside the IoU of the same images. q: the "
+    "best concept of a unit against its best one in each permutation, Benjamini–Hochberg over the units of a layer. Met: "
+    "images on which unit and concept overlap; fewer than 5 label no unit. Average precision and Pearson's r do "
+    "without the threshold. Numbers of all concepts: tables/dissect/agreement.parquet."
 )
 _LAYERS = (
     "Units that meet each criterion. At chance: units with IoU > {} when masks are permuted within classes, mean and "
