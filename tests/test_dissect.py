@@ -258,7 +258,7 @@ def test_too_few_pictures_of_a_class_are_refused_before_the_work(
 ) -> None:
     ctx = folder(tmp_path, count=4)
     monkeypatch.setattr(FolderScenes, "batch", None)
-    with pytest.raises(ValueError, match="no class has two scored images.*four pictures of a class"):
+    with pytest.raises(ValueError, match=r"no class has two scored images.*four pictures of a class"):
         dissect(ctx)
     with pytest.raises(ValueError, match=r"classes of \[3, 3\] images have 36 orders .* at least 299"):
         dissect(folder(tmp_path, count=12))

@@ -112,8 +112,8 @@ def require_orders(class_index: Tensor, permutations: int) -> None:
     sizes = class_index.unique(return_counts=True)[1].tolist()
     if max(sizes, default=0) < 2:
         raise ValueError(
-            "no class has two scored images: expected two of a class, whose masks are exchanged for the control; give more "
-            "images of a class (a folder: four pictures of a class, of which half are scored)"
+            "no class has two scored images: expected two of a class, whose masks are exchanged for the control; give "
+            "more images of a class (a folder: four pictures of a class, of which half are scored)"
         )
     number = math.prod(map(math.factorial, sizes))
     if number < permutations:

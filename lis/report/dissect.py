@@ -56,8 +56,8 @@ _TOP = (
 )
 _TABLE = (
     "Control: mean IoU with the masks of other images of the same class, beside the IoU of the same images. q: the "
-    "best concept of a unit against its best one in each permutation, Benjamini–Hochberg over the units of a layer. Met: "
-    "images on which unit and concept overlap; fewer than 5 label no unit. Average precision and Pearson's r do "
+    "best concept of a unit against its best one in each permutation, Benjamini–Hochberg over the units of a layer. "
+    "Met: images on which unit and concept overlap; fewer than 5 label no unit. Average precision and Pearson's r do "
     "without the threshold. Numbers of all concepts: tables/dissect/agreement.parquet."
 )
 _LAYERS = (
