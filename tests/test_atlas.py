@@ -32,9 +32,17 @@ class MadeSource:
         concept = np.where(np.isnan(iou), "", rng.choice(["ear", "black"], UNITS))
         columns = {"layer": ["a"] * half + ["b"] * half, "unit": [*range(half)] * 2, "concept": concept, "iou": iou}
         columns |= {"kind": np.select([concept == "ear", concept == "black"], ["part", "colour"], "")}
-        columns |= {"control": 0.02, "q": np.where(iou > 0.2, 0.01, 0.5), "dead": np.isnan(iou)}
+        columns |= {"control": 0.02, "same_images_iou": iou, "q": np.where(iou > 0.2, 0.01, 0.5), "dead": np.isnan(iou)}
         columns |= {"detector": iou > 0.04, "above_chance": iou > 0.2, "auprc": 0.1, "pearson": 0.1, "images_met": 9}
-        counts = {"detectors": 9, "control": 4.5, "low": 3.0, "high": 6.0, "above_chance": 8, "both": 7}
+        counts = {
+            "detectors": 9,
+            "same_images_detectors": 11,
+            "control": 4.5,
+            "low": 3.0,
+            "high": 6.0,
+            "above_chance": 8,
+            "both": 7,
+        }
         layers = [{"layer": name, "units": half, "dead": int(name == "a"), "concepts": 2} | counts for name in "ab"]
         histogram = [{"layer": name, "concept": c, "kind": k} | counts for name in "ab" for c, k in _CONCEPTS.items()]
         importance = {"layer": "a", "unit": [5, 5, 6], "class": ["pug", "chihuahua", "pug"], "rank": [1, 4, 5]}
@@ -147,7 +155,8 @@ def test_the_section_names_the_control_beside_the_published_criterion() -> None:
     section: Any = dissection_of_units(MadeSource())  # pyright: ignore[reportArgumentType]
     assert (
         section.finding
-        == "8 of 20 units of a agree with a concept above chance; 9 have IoU > 0.04, beside 4.5 at chance"
+        == "8 of 20 units of a agree with a concept above chance, the largest share of 2 layers; 11 have "
+        "IoU > 0.04 of 50 images, beside 4.5 at chance"
     )
     assert (
         "7 units of a and 7 units of b meet both criteria" in section.lead
@@ -159,7 +168,9 @@ def test_the_section_names_the_control_beside_the_published_criterion() -> None:
         "dissect-units",
     ] and section.page == PAGE
     layers, units = section.tables
-    assert [row[:5] for row in layers.rows] == [[x, "20", str(int(x == "a")), "9", "4.5 [3.0, 6.0]"] for x in "ab"]
+    assert [row[:6] for row in layers.rows] == [
+        [x, "20", str(int(x == "a")), "9", "11", "4.5 [3.0, 6.0]"] for x in "ab"
+    ]
     assert len(units.rows) == UNITS and units.rows[-1][2] == "–"
 
 
@@ -184,7 +195,7 @@ def test_bars_end_at_the_numbers_of_the_histogram() -> None:
     axis: Any = concepts_figure(table, ["black", "ear"], "layer").axes[0]
     ends = [bar.get_x() + bar.get_width() for bar in axis.patches]
     assert ends == [7, 7, 9, 9, 10, 10]  # both; IoU only; q only
-    assert axis.lines[0].get_xdata().tolist() == [4.5, 4.5] and axis.get_xlim()[1] > 10
+    assert [line.get_xdata().tolist() for line in axis.lines[:2]] == [[4.5, 4.5], [11, 11]] and axis.get_xlim()[1] > 10
     nothing = table.assign(detectors=0, above_chance=0, both=0)
     assert histograms("name", nothing, "layer", 0.04) == []
 

@@ -18,10 +18,12 @@ from lis.api.dissection import dissected
 from lis.classifiers.cut import CutClassifier
 from lis.classifiers.preprocessing import Preprocessing
 from lis.context import Context
-from lis.dissection.concepts import COLOURS, colour_masks
-from lis.dissection.dissect import DissectConfig, dissect, require_images
+from lis.dissection.activations import record_activations
+from lis.dissection.concepts import COLOURS, colour_masks, concept_set
+from lis.dissection.dissect import DissectConfig, dissect, named_modules, require_images
 from lis.dissection.dissect_shards import permuted_rows
-from lis.dissection.scenes import PairScenes, SceneBatch
+from lis.dissection.permutation import permutation_test
+from lis.dissection.scenes import FolderScenes, PairScenes, SceneBatch, scenes_of
 from lis.generators.partworld import PartWorld
 from lis.images import to_uint8
 from lis.job import check_models
@@ -174,6 +176,31 @@ def test_detectors_at_chance_stand_beside_those_of_each_concept(run: Artifact) -
     assert black["detectors"] >= 1 and "background" not in set(histogram["concept"])
 
 
+def test_what_is_held_against_the_control_is_of_the_same_images(run: Artifact, root: Path) -> None:
+    """Four images of each class are permuted of twelve that are scored: recomputed on these eight."""
+    ctx = context(root)
+    ctx.config.dissect.permuted = 8  # pyright: ignore[reportAttributeAccessIssue]
+    made = dissect(ctx)
+    assert (made.json("facts")["images"], made.json("facts")["permuted_images"]) == (24, 8)
+    scenes = scenes_of(ctx, 12, pairs(ctx, "train"), pairs(ctx, "test"))
+    rows = permuted_rows(scenes.score.class_index, 8)
+    batch, concepts = scenes.score.batch(rows), concept_set(scenes.labels, scenes.factor_names)
+    maps = record_activations(ctx.classifier.features, named_modules(ctx, ["detect"]), batch.image)["detect"]
+    masks = concepts.masks(batch.visible, batch.parts, 64, batch.factors)
+    thresholds = torch.tensor(made.table("units")["threshold"].tolist())
+    test = permutation_test(maps, thresholds, masks, batch.class_index, 19, ignore=[concepts.names.index("background")])
+    same = made.table("agreement").pivot(index="unit", columns="concept", values="same_images_iou")
+    np.testing.assert_allclose(same[list(concepts.names)], test.iou.numpy(), rtol=1e-6)
+    (layer,) = records(made.table("layers"))
+    assert layer["same_images_detectors"] == int(test.observed_detectors.sum())
+    assert layer["detectors"] == records(run.table("layers"))[0]["detectors"]  # of all that are scored, as before
+    iou = run.table("agreement")["iou"]
+    pd.testing.assert_series_equal(made.table("agreement")["iou"], iou)
+    assert not np.allclose(made.table("agreement")["same_images_iou"], iou, equal_nan=True)
+    everything = run.table("agreement")
+    np.testing.assert_allclose(everything["same_images_iou"], everything["iou"])  # all 24 are permuted
+
+
 def test_top_images_are_those_of_the_largest_maxima(run: Artifact, root: Path) -> None:
     top, ctx = run.tensors("top"), context(root)
     image = ctx.generator.synthesize(pairs(ctx, "test").tensors("pairs")["w"])
@@ -192,10 +219,10 @@ def test_a_layer_that_cannot_be_dissected_is_refused(root: Path) -> None:
         dissect(context(root, layers=("fc",)))
 
 
-def folder(path: Path, masks: int = 64) -> Context:
-    """Twenty pictures in two folders inside: a small red patch at another position in each, with its mask."""
+def folder(path: Path, masks: int = 64, count: int = 20) -> Context:
+    """Pictures in two folders inside: a small red patch at another position in each, with its mask."""
     rng = np.random.default_rng(0)
-    for k in range(20):
+    for k in range(count):
         image, mask = rng.integers(90, 110, (64, 64, 3)).astype(np.uint8), np.zeros((masks, masks), np.uint8)
         y, x = rng.integers(0, 56, 2)
         image[y : y + 8, x : x + 8] = rng.integers([200, 0, 0], [256, 30, 30], (8, 8, 3))
@@ -224,6 +251,26 @@ def test_pictures_of_a_folder_are_dissected_without_a_generator(
     assert np.isnan(records(where(agreement, concept="whisker"))[0]["iou"])  # no pixel of it
     analysis = replace(ctx.config.analysis, stages=["dissect"])
     check_models(replace(ctx, config=replace(ctx.config, analysis=analysis)))  # the generator has no such labels
+
+
+def test_too_few_pictures_of_a_class_are_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ctx = folder(tmp_path, count=4)
+    monkeypatch.setattr(FolderScenes, "batch", None)
+    with pytest.raises(ValueError, match=r"no class has two scored images.*four pictures of a class"):
+        dissect(ctx)
+    with pytest.raises(ValueError, match=r"classes of \[3, 3\] images have 36 orders .* at least 299"):
+        dissect(folder(tmp_path, count=12))
+
+
+def test_a_control_that_finds_no_room_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lis.memory.budget", lambda _: 10**6)
+    with pytest.raises(ValueError, match=r"dissect.permutations=299: the control takes 0.2 GiB, expected"):
+        dissect(context(tmp_path))
+    assert not [*tmp_path.rglob("*.safetensors")]
 
 
 def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:

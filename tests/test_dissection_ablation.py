@@ -38,7 +38,7 @@ from lis.dissection.ablation import (
     unit_removal_curve,
 )
 from lis.dissection.activations import edited, intervene, record_activations
-from lis.dissection.interpretability import importance_vs_interpretability, interpretability_table
+from lis.dissection.interpretability import best_iou, importance_vs_interpretability, interpretability_table
 from lis.dissection.tails import find_layer, layer_tail
 from lis.report.tables import records, where
 
@@ -117,6 +117,16 @@ def test_interpretability_stands_beside_shuffled_units() -> None:
     buckets = records(where(table, k=0))
     means = [row["importance"] for row in buckets]
     assert len(buckets) == 16 and sum(row["units"] for row in buckets) == 63 and means == sorted(means, reverse=True)
+
+
+def test_live_units_without_a_label_count_with_the_iou_that_they_have() -> None:
+    units = pd.DataFrame({"unit": [0, 1, 2, 3], "iou": [0.3, np.nan, np.nan, np.nan], "dead": [False] * 3 + [True]})
+    rows = [(0, "part", 0.3), (0, "background", 0.9), (1, "part", 0.02), (1, "colour", 0.01), (2, "part", np.nan)]
+    agreement = pd.DataFrame([*rows, (3, "part", np.nan)], columns=pd.Index(["unit", "kind", "iou"]))
+    iou = best_iou(units, agreement)
+    assert iou[:3].tolist() == [0.3, 0.02, 0.0] and iou[3].isnan()
+    table = interpretability_table(torch.eye(4, dtype=torch.float64), iou, np.random.default_rng(0), 19)
+    assert sum(row["units"] for row in records(where(table, k=0))) == 3
 
 
 def test_balanced_accuracy_of_a_class_that_is_not_there_is_unknown() -> None:

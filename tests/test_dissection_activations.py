@@ -65,6 +65,24 @@ def test_upsampling_is_bilinear_on_centres() -> None:
         upsample_activations(maps, 8, "zeros")  # type: ignore[arg-type]
 
 
+def test_larger_maps_are_averaged_over_areas() -> None:
+    """Every fourth pixel of each side is active: a sixteenth of the map, wherever the first one is."""
+    for phase in range(4):
+        maps = torch.zeros(1, 1, 256, 256)
+        maps[..., phase::4, phase::4] = 1
+        assert torch.equal(upsample_activations(maps, 64), torch.full((1, 1, 64, 64), 0.0625))
+    maps = torch.randn(2, 3, 7, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for border in ("fade", "clamp"):
+        even = upsample_activations(maps, (7, 4), border)
+        torch.testing.assert_close(even, nn.functional.adaptive_avg_pool2d(maps, (7, 4)))
+        mixed = upsample_activations(maps, (14, 4), border)  # larger on one side, smaller on the other
+        torch.testing.assert_close(mixed, upsample_activations(even, (14, 4), border))
+    fine = upsample_activations(maps.repeat_interleave(5, 2), (5, 12))  # cells that cut samples
+    torch.testing.assert_close(fine, maps.repeat_interleave(5, 2).unflatten(2, (5, 7)).mean(3))
+    uneven = upsample_activations(maps, (5, 12))
+    torch.testing.assert_close(uneven, fine)
+
+
 def test_a_relu_in_place_does_not_change_what_is_recorded(network: Network, batch: Tensor) -> None:
     maps = record_activations(network, {"a": network.body[0], "b": network.body[2]}, batch)
     assert list(maps) == ["a", "b"] and maps["a"].shape == (2, 4, 6, 6)

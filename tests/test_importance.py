@@ -127,9 +127,11 @@ def test_units_stand_beside_concepts_and_shuffled_ones_where_the_layer_was_disse
     written: Write, run: tuple[Context, Artifact]
 ) -> None:
     count = run[0].classifier.units
-    units = pd.DataFrame({"layer": "detect", "unit": range(count), "iou": np.linspace(0, 0.5, count)})
-    assert "importance-iou" in [figure.name for figure in written(units=units).figures]
-    assert "importance-iou" not in [figure.name for figure in written(units=units.assign(layer="other")).figures]
+    units = pd.DataFrame({"layer": "detect", "unit": range(count), "dead": False})
+    tables = {"agreement": units.assign(kind="part", iou=np.linspace(0, 0.5, count))}
+    assert "importance-iou" in [figure.name for figure in written(units=units, **tables).figures]
+    for others in (units.assign(layer="other"), units.assign(dead=True)):
+        assert "importance-iou" not in [figure.name for figure in written(units=others, **tables).figures]
     assert "importance-iou" not in [figure.name for figure in written().figures]
 
 

@@ -98,10 +98,10 @@ def measure(generator: PartWorld, halves: list[Half], noise: float, seed: int, l
     ignored = [concepts.names.index("background")]
     labels = label_units(counts.iou, images_met=counts.images_met, min_images=MIN_IMAGES, ignore=ignored)
     test = permutation_test(maps[1], thresholds, masks, score.class_index, seed=seed, ignore=ignored)
-    q = q_values(test.p_label[torch.arange(len(thresholds)), labels.best_concept])[0].numpy()
+    q = q_values(of_labels(test.p_label, labels.best_concept))[0].numpy()
     above, detector = q <= SIGNIFICANT, labels.detector.numpy()
     kind, target = (np.array(each) for each in (classifier.planting.kind, classifier.planting.target))
-    concept = np.array(concepts.names)[labels.best_concept.numpy()]
+    concept = np.array(["", *concepts.names])[labels.best_concept.numpy() + 1]
     part, unplanted = kind == "part", kind == "unplanted"
     others = np.random.default_rng(0).permutation(target[part])
     among_parts = np.array(generator.labels)[counts.iou[:, : len(generator.labels)].argmax(1).numpy()]
@@ -116,6 +116,12 @@ def measure(generator: PartWorld, halves: list[Half], noise: float, seed: int, l
         "wrong": dict(wrong),
         **importance(classifier, maps[0].mean((2, 3)), fit.class_index),
     }
+
+
+def of_labels(p: Tensor, best_concept: Tensor) -> Tensor:
+    """Of `p [units, concepts]` that of the label of each unit, `[units]`; NaN where a unit has none (−1)."""
+    rows = torch.arange(len(best_concept))
+    return p[rows, best_concept.clamp(min=0)].where(best_concept >= 0, torch.nan)
 
 
 def importance(classifier: Detectors, r: Tensor, y: Tensor) -> dict[str, list[int] | float]:

@@ -23,7 +23,9 @@ class DissectionResult:
     """The concept that each unit agrees with most, beside masks of other images of the same class.
 
     IoU > 0.04 alone says little where a concept is large or stands at one position: `layers` has as many such units at
-    chance (`control`), and q holds the IoU of each unit and concept against permuted images.
+    chance (`control`), beside those of the same images (`same_images_detectors`). The q of `units` holds the best
+    concept of a unit against its best one in each permutation, over the units of a layer; that of `agreement` holds the
+    IoU of one unit and concept against that of permuted images, over all units and concepts of a layer.
 
     Example:
         >>> import lis
@@ -35,12 +37,14 @@ class DissectionResult:
     """
 
     units: pd.DataFrame
-    """A row per unit: layer, unit, concept (empty: none), kind, iou, control, p, q, threshold, detector, above_chance,
-    auprc, pearson, images_met, dead."""
+    """A row per unit: layer, unit, concept (empty: none), kind, iou, control, p, q, same_images_iou, threshold,
+    detector, above_chance, auprc, pearson, images_met, dead."""
     agreement: pd.DataFrame
-    """A row per unit and concept: layer, unit, concept, kind, iou, control, p, q, auprc, pearson, auc, images_met."""
+    """A row per unit and concept: layer, unit, concept, kind, iou, control, p, q, same_images_iou, auprc, pearson,
+    auc, images_met."""
     layers: pd.DataFrame
-    """A row per layer: units, dead, concepts, detectors, control, low, high, above_chance, both."""
+    """A row per layer: units, dead, concepts, detectors, same_images_detectors, control, low, high,
+    above_chance, both."""
     facts: dict[str, Any]
     """Images, concepts, and settings."""
     top: dict[str, Tensor]
@@ -87,7 +91,8 @@ class DissectionResult:
 def _told(layer: dict[str, Any], min_iou: float) -> str:
     return (
         f"{layer['layer']}, {counted(layer['units'], 'unit')}: {layer['above_chance']} agree with a concept above "
-        f"chance, {layer['detectors']} have IoU > {number(min_iou, 1)} ({number(layer['control'], 2)} at chance)"
+        f"chance, {layer['same_images_detectors']} have IoU > {number(min_iou, 1)} "
+        f"({number(layer['control'], 2)} at chance)"
     )
 
 

@@ -166,7 +166,10 @@ def _resized_mask(mask: Tensor, output: Tensor) -> Tensor:
 
 
 def upsample_activations(maps: Tensor, size: int | tuple[int, int], border: Border = "fade") -> Tensor:
-    """Maps enlarged bilinearly, on the centres of pixels.
+    """Maps resized to that of a mask: enlarged bilinearly, on the centres of pixels, or averaged over areas.
+
+    Where a side of the map is larger than asked for, a cell has the mean of what it covers, so that no activation lies
+    between the samples.
 
     Args:
         maps: `[n, units, h, w]` floating.
@@ -185,6 +188,8 @@ def upsample_activations(maps: Tensor, size: int | tuple[int, int], border: Bord
         tensor([[[[0., 1., 3., 3.]]]])
         >>> upsample_activations(torch.tensor([[[[0.0, 4.0]]]]), (1, 4), "clamp")
         tensor([[[[0., 1., 3., 4.]]]])
+        >>> upsample_activations(torch.tensor([[[[0.0, 4.0, 8.0]]]]), (1, 2))
+        tensor([[[[1.3333, 6.6667]]]])
     """
     if border not in ("fade", "clamp"):
         raise ValueError(f"border={border!r}: expected 'fade' or 'clamp'")
@@ -192,8 +197,21 @@ def upsample_activations(maps: Tensor, size: int | tuple[int, int], border: Bord
     h, w = maps.shape[-2:]
     if (h, w) == (1, 1):
         return maps.expand(*maps.shape[:2], height, width).clone()
-    rows, columns = (_bilinear(a, b, border).to(maps) for a, b in ((h, height), (w, width)))
+    rows, columns = (_resizing(a, b, border).to(maps) for a, b in ((h, height), (w, width)))
     return rows @ (maps @ columns.T)
+
+
+def _resizing(source: int, target: int, border: Border) -> Tensor:
+    """Weights `[target, source]` float64 of the samples of a line, for each sample of the resized line."""
+    return _bilinear(source, target, border) if target >= source else _areas(source, target)
+
+
+def _areas(source: int, target: int) -> Tensor:
+    """Share of each sample `[j, j + 1)` in the cell `[i, i + 1) · source / target`, `[target, source]` float64."""
+    edges = torch.arange(target + 1, dtype=torch.float64) * source / target
+    samples = torch.arange(source)
+    overlap = torch.minimum(edges[1:, None], samples + 1) - torch.maximum(edges[:-1, None], samples)
+    return overlap.clamp(min=0) * target / source
 
 
 def _bilinear(source: int, target: int, border: Border) -> Tensor:

@@ -11,25 +11,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lis import memory
 from lis.classifiers.cut import layer_module
 from lis.config.fields import choice, number
 from lis.context import Context
-from lis.dissection.activations import Border
+from lis.dissection.activations import Border, record_activations
 from lis.dissection.agreement import MIN_IMAGES, MIN_IOU, AgreementCounts, label_units
 from lis.dissection.annotated import annotated_pictures, folder_contents, validate_pictures
 from lis.dissection.concepts import concept_set
-from lis.dissection.dissect_shards import Job, Thresholds, find_thresholds, permuted_rows, score_units
+from lis.dissection.dissect_shards import SIZE, Job, Thresholds, find_thresholds, permuted_rows, score_units
 from lis.dissection.dissect_tables import Scores, agreement_table, histogram_table, layers_table, units_table
-from lis.dissection.permutation import PermutationTest, permutation_test
+from lis.dissection.permutation import PermutationCounts, PermutationTest, permutation_bytes, require_orders
 from lis.dissection.scenes import Half, folder_scenes, scenes_of
 from lis.dissection.top_images import TopImages, top_mask
 from lis.images import to_uint8
 from lis.labels.labelled import TrueParts
+from lis.linking.evaluation import TrueFactors
 from lis.linking.pairs import test_pairs, train_pairs
 from lis.peaks import picture_arrays
 from lis.segmentation.segmenter import segmenter
 from lis.stage import MODELS, stage
 from lis.store import Artifact, Draft
+from lis.streams import Stream
 from lis.types import require_sight
 
 PICTURE = 96
@@ -59,7 +62,7 @@ class DissectConfig:
     permutations: int = number(1000, low=19)
     """Permutations of the images within their classes, the control."""
     permuted: int = number(500, low=4)
-    """Images of the permutations, at most: their maps alone are in memory at once."""
+    """Images of the permutations, at most; the maps of a layer of those of one class are in memory at once."""
 
 
 def of_folder(ctx: Context) -> bool:
@@ -80,6 +83,46 @@ def _check(ctx: Context) -> None:
     named_modules(ctx, vars(ctx.config)["dissect"].layers)
     if of_folder(ctx):
         validate_pictures(annotated_pictures(ctx.config))
+    require_orders(_permuted_classes(ctx), vars(ctx.config)["dissect"].permutations)
+    _require_room(ctx)
+
+
+def _permuted_classes(ctx: Context) -> Tensor:
+    """Classes of the images of the permutations, known before the work; as many as there are at most."""
+    config: DissectConfig = vars(ctx.config)["dissect"]
+    sizes = [min(config.samples, ctx.config.pairs.test)] * len(ctx.class_names)
+    if of_folder(ctx):
+        names = sorted(picture.class_name for picture in annotated_pictures(ctx.config))
+        sizes = [names.count(name) // 2 for name in dict.fromkeys(names)]
+    classes = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+    return classes[permuted_rows(classes, config.permuted)]
+
+
+def control_bytes(ctx: Context) -> int:
+    """Bytes of the permutations of the layer that takes the most; the models may be without weights.
+
+    Raises:
+        ValueError: an unknown layer, or one that gives no map.
+    """
+    config: DissectConfig = vars(ctx.config)["dissect"]
+    blank = torch.zeros(1, 3, ctx.generator.resolution, ctx.generator.resolution, device=ctx.device)
+    maps = record_activations(ctx.classifier.features, named_modules(ctx, config.layers), blank)
+    factors = ctx.generator.factor_names if isinstance(ctx.generator, TrueFactors) and not of_folder(ctx) else ()
+    concepts = len(concept_set(ctx.config.classes.labels, factors).names)
+    images = int(_permuted_classes(ctx).bincount().max())
+    shapes = [(x.shape[1], x.shape[2], x.shape[3]) for x in maps.values()]
+    return max(permutation_bytes(shape, images, concepts, SIZE, config.permutations) for shape in shapes)
+
+
+def _require_room(ctx: Context) -> None:
+    need, room = control_bytes(ctx), memory.budget(torch.device("cpu"))
+    if need > room:
+        config: DissectConfig = vars(ctx.config)["dissect"]
+        raise ValueError(
+            f"dissect.permuted={config.permuted}, dissect.permutations={config.permutations}: the control takes "
+            f"{need / memory.GIB:.2g} GiB, expected at most {room / memory.GIB:.2g} GiB of free memory; lower them, or "
+            "choose later layers, dissect.layers=[…]"
+        )
 
 
 def _also(ctx: Context) -> dict[str, Any]:
@@ -107,7 +150,7 @@ def named_modules(ctx: Context, layers: list[str]) -> dict[str, nn.Module]:
 
 @stage(
     "dissect",
-    version=3,
+    version=4,
     inputs=(train_pairs.when(_of_generator), test_pairs.when(_of_generator), segmenter.when(_needs_segmenter)),
     config=DissectConfig,
     seed=True,
@@ -115,7 +158,7 @@ def named_modules(ctx: Context, layers: list[str]) -> dict[str, nn.Module]:
     also=_also,
     check=_check,
     generates=_of_generator,
-    arrays=picture_arrays,
+    arrays=lambda ctx: picture_arrays(ctx) + control_bytes(ctx),
 )
 def dissect(
     ctx: Context,
@@ -132,34 +175,42 @@ def dissect(
 
     Table "units", the layers one behind the other: layer, unit, concept (empty: none), kind, iou, control (mean IoU
     under permutations of the images within their classes), p (of the label, the best of all concepts: `p_label` of
-    `PermutationTest`), q (over the units of the layer), threshold, detector (iou > min_iou), above_chance (q ≤ 0.05),
-    auprc, pearson, images_met, dead. Table "agreement", a row per unit and concept: layer, unit, concept, kind, iou,
-    control, p, q (of the concept alone, over the units and concepts of the layer), auprc, pearson, auc, images_met.
-    Table "histogram", a row per layer and concept: layer, concept, kind, detectors, control (mean number of detectors
-    in the permutations), low, high (95 % of these), above_chance, both. Table "layers": layer, units, dead, concepts
-    (distinct ones of the detectors), detectors, control, low, high, above_chance, both. Tensors "top": image `[n, 3, s,
-    s]` uint8; of each row of "units" index `[rows, 5]` into it by descending maximum of the map, and mask `[rows, 5, s,
-    s]` bool; of each unit of r penultimate `[units, 5]`. Json "facts": layers (name to units, height and width),
+    `PermutationTest`), q (over the units of the layer), same_images_iou, threshold, detector (iou > min_iou),
+    above_chance (q ≤ 0.05), auprc, pearson, images_met, dead. Table "agreement", a row per unit and concept: layer,
+    unit, concept, kind, iou, control, p, q (of the concept alone, over the units and concepts of the layer),
+    same_images_iou, auprc, pearson, auc, images_met. Table "histogram", a row per layer and concept: layer, concept,
+    kind, detectors, same_images_detectors, control (mean number of detectors in the permutations), low, high (95 % of
+    these), above_chance, both. Table "layers": layer, units, dead, concepts (distinct ones of the detectors),
+    detectors, same_images_detectors, control, low, high, above_chance, both. Tensors "top": image `[n, 3, s, s]` uint8;
+    of each row of "units" index `[rows, 5]` into it by descending maximum of the map, and mask `[rows, 5, s, s]` bool;
+    of each unit of r penultimate `[units, 5]`. Json "facts": layers (name to units, height and width),
     threshold_images, images, permuted_images, concepts, classes, masks ("exact", "segmenter", "folder" or "none"),
     min_iou, quantile, permutations, border.
 
     A concept labels no unit that it meets on fewer than 5 images, and the background none. Values of dead units and of
-    absent concepts are NaN. Control, p and q are of `permuted` of the scored images. IoU, thresholds and top images
-    are the same for any batch and shard size, Pearson's r to rounding.
+    absent concepts are NaN. Control, p and q are of `permuted` of the scored images. On these alone are also
+    same_images_iou of "units" and "agreement" and same_images_detectors of "histogram" and "layers": what is held
+    against the control.
+
+    IoU, thresholds and top images are the same for any batch and shard size where the network gives the same maps, as
+    those of part world do; others round by the batch (1e-6 of a DenseNet's maps), which can move a pixel across a
+    threshold. Pearson's r is the same to rounding.
 
     Raises:
-        ValueError: an unknown layer, one that gives no map, or too few images for the quantile.
+        ValueError: an unknown layer, one that gives no map, too few images for the quantile or for the permutations, or
+            no room for these.
     """
     scenes = folder_scenes(ctx) if train is None or test is None else scenes_of(ctx, config.samples, train, test)
     inputs = tuple(artifact.key for artifact in (train, test, trained) if artifact is not None)
     concepts, modules = concept_set(scenes.labels, scenes.factor_names), named_modules(ctx, config.layers)
     subset = {**_also(ctx), "samples": config.samples, "seed": ctx.config.seed}
     job = Job(ctx, scenes, concepts, modules, cast(Border, config.border), subset, inputs)
+    tested = permuted_rows(scenes.score.class_index, config.permuted)
+    require_orders(scenes.score.class_index[tested], config.permutations)
     for _, height, width in job.shapes.values():
         require_images(len(scenes.fit), height, width, config.quantile)
     thresholds = find_thresholds(job, config.quantile)
     counts, top = score_units(job, thresholds)
-    tested = permuted_rows(scenes.score.class_index, config.permuted)
     tests = permutation_tests(job, config, thresholds, tested)
     scores = [_scores(job, config, name, counts[name], tests[name]) for name in modules]
     draft.table("units", units_table(scores))
@@ -215,18 +266,20 @@ def require_images(
 def permutation_tests(
     job: Job, config: DissectConfig, thresholds: Mapping[str, Thresholds], rows: Tensor
 ) -> dict[str, PermutationTest]:
-    """The control of each layer, on the images `rows [n]` of the scored half, whose maps are in memory at once."""
-    recorded = [(each.maps, job.masks(each.scenes)) for each in job.batches(job.scenes.score, rows)]
-    masks = torch.cat([each for _, each in recorded]) if recorded else torch.zeros(0, 0, job.size, job.size)
-    classes, seed = job.scenes.score.class_index[rows], job.ctx.config.seed
-    border, rest = job.border, {"min_iou": config.min_iou, "ignore": _ignored(job)}
-    return {
-        name: permutation_test(
-            torch.cat([maps[name] for maps, _ in recorded]),
-            thresholds[name].level, masks, classes, config.permutations, seed, border, **rest,
-        )
-        for name in job.modules
-    }  # fmt: skip
+    """The control of each layer, on the images `rows [n]` of the scored half, a class after the other.
+
+    All layers have the same permutations.
+    """
+    classes, stream = job.scenes.score.class_index[rows], Stream("dissect", job.ctx.config.seed)
+    result = {}
+    for name in job.modules:
+        single, concepts = job.of_layer(name), len(job.concepts.names)
+        counts = PermutationCounts(thresholds[name].level, concepts, config.permutations, stream.rng(), job.border)
+        for k in classes.unique():
+            maps, masks = single.gathered(rows[classes == k])
+            counts.add(maps[name], masks)
+        result[name] = counts.test(config.min_iou, _ignored(job))
+    return result
 
 
 def top_pictures(job: Job, top: Iterable[TopImages], thresholds: list[Tensor]) -> dict[str, Tensor]:

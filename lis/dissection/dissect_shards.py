@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -25,7 +25,7 @@ from lis.dissection.top_images import TopImages
 from lis.shards import Shards
 from lis.store import Draft
 
-VERSION = 1
+VERSION = 2
 SIZE = 64
 """Largest height and width in pixels of the masks that units and concepts are compared at."""
 TOP = 5
@@ -79,6 +79,22 @@ class Job:
         units = sum(units for units, _, _ in self.shapes.values())
         beside = (4 * units + len(self.concepts.names)) * self.size**2
         return self.ctx.batches(beside=beside).map(lambda some: self.recorded(half, some), rows)
+
+    def of_layer(self, name: str) -> Job:
+        """Of a single one of its layers."""
+        return replace(self, modules={name: self.modules[name]})
+
+    def gathered(self, rows: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Of images `rows [n]` of the scored half, maps `[n, units, h, w]` by layer and masks as of `masks`, whole."""
+        maps = {name: torch.empty(len(rows), *shape) for name, shape in self.shapes.items()}
+        masks = torch.empty(len(rows), len(self.concepts.names), self.size, self.size, dtype=torch.bool)
+        start = 0
+        for recorded in self.batches(self.scenes.score, rows):
+            block = slice(start, start := start + len(recorded.rows))
+            masks[block] = self.masks(recorded.scenes)
+            for name, some in recorded.maps.items():
+                maps[name][block] = some
+        return maps, masks
 
     def masks(self, scenes: SceneBatch) -> Tensor:
         """Of the concepts, `[n, concepts, size, size]` bool."""

@@ -36,6 +36,7 @@ class Scores:
         """What is known of each unit and concept, `[units, concepts]`; NaN of dead units and absent concepts."""
         counts, control = self.counts, self.control
         columns = {"iou": counts.iou, "control": control.mean, "p": control.p, "q": control.q}
+        columns |= {"same_images_iou": control.iou}
         columns |= {"auprc": counts.auprc, "pearson": counts.pearson, "auc": counts.auc}
         live = (~counts.iou.isnan()).cpu()
         columns = {name: values.cpu().where(live, torch.nan) for name, values in columns.items()}
@@ -79,7 +80,7 @@ def _units(scores: Scores) -> pd.DataFrame:
         "unit": rows.numpy(),
         "concept": names,
         "kind": kinds,
-        **{name: picked[name].numpy() for name in ("iou", "control", "p", "q")},
+        **{name: picked[name].numpy() for name in ("iou", "control", "p", "q", "same_images_iou")},
         "threshold": scores.counts.thresholds.cpu().numpy(),
         "detector": scores.labels.detector.cpu().numpy(),
         "above_chance": picked["q"].numpy() <= SIGNIFICANT,
@@ -104,7 +105,8 @@ def histogram_table(scores: Scores) -> pd.DataFrame:
     for k, (name, kind) in enumerate(zip(scores.concepts.names, scores.concepts.kinds, strict=True)):
         subset = units[units["concept"] == name]
         numbers = float(control[:, k].mean()), float(low[k]), float(high[k])
-        rows.append({"concept": name, "kind": kind} | _numbers(pd.DataFrame(subset), numbers))
+        same_images = int(scores.control.observed_detectors[k])
+        rows.append({"concept": name, "kind": kind} | _numbers(pd.DataFrame(subset), same_images, numbers))
     table = pd.DataFrame(rows)
     return pd.DataFrame(table[table["kind"] != "background"])
 
@@ -116,12 +118,13 @@ def layers_table(scores: Scores) -> pd.DataFrame:
     low, high = torch.quantile(control, torch.tensor(RANGE, dtype=torch.float64)).tolist()
     counts = {"units": len(units), "dead": np.count_nonzero(units["dead"])}
     concepts = {"concepts": len({*units["concept"][units["detector"]]})}
-    return pd.DataFrame([counts | concepts | _numbers(units, (float(control.mean()), low, high))])
+    same_images = int(scores.control.observed_detectors.sum())
+    return pd.DataFrame([counts | concepts | _numbers(units, same_images, (float(control.mean()), low, high))])
 
 
-def _numbers(units: pd.DataFrame, control: tuple[float, float, float]) -> dict[str, float]:
-    """Units that meet each criterion, and detectors at chance: mean, low and high."""
+def _numbers(units: pd.DataFrame, same_images: int, control: tuple[float, float, float]) -> dict[str, float]:
+    """Units that meet each criterion; detectors on the images of the control, and at chance: mean, low and high."""
     detector, above = (np.asarray(units[name], dtype=bool) for name in ("detector", "above_chance"))
-    told = dict(zip(("control", "low", "high"), control, strict=True))
+    at_chance = dict(zip(("control", "low", "high"), control, strict=True))
     counts = {"above_chance": int(above.sum()), "both": int((detector & above).sum())}
-    return {"detectors": int(detector.sum()), **told, **counts}
+    return {"detectors": int(detector.sum()), "same_images_detectors": same_images, **at_chance, **counts}

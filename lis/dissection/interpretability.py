@@ -90,6 +90,23 @@ def _mean_by(counts: Tensor, iou: Tensor) -> tuple[Tensor, Tensor, Tensor, Tenso
     return values, sizes, means, torch.stack(errors).double() if errors else torch.empty(0)
 
 
+def best_iou(units: pd.DataFrame, agreement: pd.DataFrame) -> Tensor:
+    """Best IoU of each unit of a layer with any concept but the background, `[U]` float64.
+
+    0 where a unit overlaps with none, NaN of a dead unit. That it labels no unit where both meet on few images does not
+    matter: without those of low agreement, every mean would be too high.
+
+    Args:
+        units: table "units" of the stage "dissect", of one layer.
+        agreement: its table "agreement", of that layer.
+    """
+    concepts = pd.DataFrame(agreement[agreement["kind"] != "background"])
+    unit, iou = (torch.from_numpy(np.array(concepts[name])) for name in ("unit", "iou"))
+    best = torch.zeros(len(units), dtype=torch.float64).scatter_reduce(0, unit, iou.double().nan_to_num(0), "amax")
+    order, dead = (torch.from_numpy(np.array(units[name])) for name in ("unit", "dead"))
+    return best[order].where(~dead.bool(), torch.nan)
+
+
 def interpretability_table(
     importance: Tensor, iou: Tensor, rng: np.random.Generator, shuffles: int = SHUFFLES
 ) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lis.dissection.activations import Border, upsample_activations
-from lis.dissection.agreement import MIN_IOU, AgreementCounts, label_units
+from lis.dissection.agreement import MIN_IMAGES, MIN_IOU, AgreementCounts, label_units
 from lis.statistics import EXCEEDED, q_values
 
 PERMUTATIONS = 1000
@@ -28,7 +28,7 @@ class PermutationTest:
     """
 
     iou: Tensor
-    """Observed, in [0, 1]."""
+    """Observed on the images of the permutations, in [0, 1]."""
     mean: Tensor
     """Mean over the permutations: the IoU at chance."""
     sd: Tensor
@@ -44,10 +44,13 @@ class PermutationTest:
     p_label: Tensor
     """Of a concept as the label of a unit, the best of many: (1 + permutations in which the standardised IoU of any
     concept that may label the unit is as high) / (1 + permutations), the single-step maxT of Westfall & Young (1993).
-    Unlike the pooled `p` it is exact for concepts in few images, whose control is skewed."""
+    Mean and standard deviation are over the permutations and the observed value, which is one of the exchangeable
+    ones, so that the test is exact for any number of permutations; a concept whose control does not vary has 0."""
     detectors: Tensor
     """Detectors at chance: units whose highest IoU is with a concept and above the least one, in each permutation,
-    `[permutations, concepts]` int64."""
+    `[permutations, concepts]` int64. As those observed, they overlap with it on `MIN_IMAGES` images or more."""
+    observed_detectors: Tensor
+    """Detectors of each concept on the same images, without permutation, `[concepts]` int64."""
 
 
 def permutation_test(
@@ -84,33 +87,127 @@ def permutation_test(
         ignore: indices of concepts that label no unit.
 
     Raises:
-        ValueError: the images have fewer orders within their classes than permutations.
+        ValueError: as `require_orders`.
 
     Source:
         Phipson & Smyth 2010, "Permutation p-values should never be zero".
     """
-    groups = [(class_index == k).nonzero().flatten() for k in class_index.unique()]
-    orders = _orders([len(group) for group in groups], permutations, np.random.default_rng(seed))
-    counts = AgreementCounts(thresholds, concepts.shape[1], border=border)
-    counts.add(maps, concepts)
-    null = torch.zeros(permutations, *counts.iou.shape, dtype=torch.int32)
-    for group, order in zip(groups, orders, strict=True):
-        rows = torch.arange(len(group)) * len(group) + order
-        for units in torch.arange(len(thresholds)).split(_units_at_once(len(group), concepts)):
-            active = _active(maps[group][:, units], thresholds[units], concepts, border)
-            null[:, units] += _permuted(_pair_overlap(active, concepts[group]), rows)
-    return _test(counts, null, _detectors(counts, null, min_iou, ignore), ignore)
+    require_orders(class_index, permutations)
+    counts = PermutationCounts(thresholds, concepts.shape[1], permutations, np.random.default_rng(seed), border)
+    for k in class_index.unique():
+        counts.add(maps[class_index == k], concepts[class_index == k])
+    return counts.test(min_iou, ignore)
 
 
-def _orders(sizes: list[int], draws: int, rng: np.random.Generator) -> list[Tensor]:
-    """Of each class, drawn orders of its images, `[draws, n]` int64."""
-    number = math.prod(map(math.factorial, sizes))
-    if number < draws:
+def require_orders(class_index: Tensor, permutations: int) -> None:
+    """Check that images can be exchanged within their classes in as many orders as there are permutations.
+
+    Args:
+        class_index: class of each image, `[n]` int64.
+        permutations: how many.
+
+    Raises:
+        ValueError: no class has two images, or there are fewer orders than permutations.
+    """
+    sizes = class_index.unique(return_counts=True)[1].tolist()
+    if max(sizes, default=0) < 2:
         raise ValueError(
-            f"classes of {sizes} images have {number} orders within them: expected at least {draws}; give more images "
-            "of a class"
+            "no class has two scored images: expected two of a class, whose masks are exchanged for the control; give "
+            "more images of a class (a folder: four pictures of a class, of which half are scored)"
         )
-    return [torch.from_numpy(rng.permuted(np.tile(np.arange(n), (draws, 1)), axis=1)) for n in sizes]
+    number = math.prod(map(math.factorial, sizes))
+    if number < permutations:
+        raise ValueError(
+            f"classes of {sizes} images have {number} orders within them: expected at least {permutations}; give more "
+            "images of a class, or ask for fewer permutations"
+        )
+
+
+class PermutationCounts:
+    """Overlaps of units and concepts under permutations, taken in a class at a time.
+
+    Args:
+        thresholds: `[units]`; a unit is active strictly above.
+        concepts: how many.
+        permutations: how many.
+        rng: of the permutations.
+        border: of `upsample_activations`.
+    """
+
+    def __init__(
+        self, thresholds: Tensor, concepts: int, permutations: int, rng: np.random.Generator, border: Border = "fade"
+    ) -> None:
+        self._counts = AgreementCounts(thresholds, concepts, border=border)
+        shape = permutations, len(thresholds), concepts
+        self._intersection, self._images_met = (torch.zeros(shape, dtype=torch.int32) for _ in range(2))
+        self._permutations, self._rng = permutations, rng
+
+    def add(self, maps: Tensor, concepts: Tensor) -> None:
+        """Count the images of a class.
+
+        Args:
+            maps: `[n, units, h, w]` floating.
+            concepts: `[n, concepts, H, W]` bool.
+        """
+        self._counts.add(maps, concepts)
+        thresholds = self._counts.thresholds
+        rows = torch.arange(len(maps)) * len(maps) + _orders(len(maps), self._permutations, self._rng)
+        for units in torch.arange(len(thresholds)).split(_units_at_once(len(maps), concepts)):
+            overlap = _pair_overlap(_active(maps[:, units], thresholds[units], concepts, self._counts.border), concepts)
+            self._intersection[:, units] += _permuted(overlap, rows)
+            self._images_met[:, units] += _permuted(overlap.clamp_(max=1), rows)
+
+    def test(self, min_iou: float = MIN_IOU, ignore: Sequence[int] = ()) -> PermutationTest:
+        """What `permutation_test` returns; arguments as there."""
+        counts, null = self._counts, self._intersection
+        areas = counts.area_unit[:, None] + counts.area_concept
+        mean, sd, p_pooled = (torch.empty(areas.shape, dtype=torch.float64) for _ in range(3))
+        live = ~counts.iou.isnan()
+        for c in range(areas.shape[1]):
+            control = null[..., c].double() / (areas[:, c] - null[..., c])
+            mean[:, c], sd[:, c] = control.mean(0), control.std(0, correction=0)
+            p_pooled[:, c] = _pooled_p(counts.iou[:, c], control, live[:, c])
+        exceeding = (null >= counts.intersection).sum(0)
+        p_counted = ((1 + exceeding.double()) / (1 + len(null))).where(live, math.nan)
+        p = p_counted.where((exceeding >= EXCEEDED) | p_pooled.isnan(), p_pooled)
+        mean, sd = (x.where(live, math.nan) for x in (mean, sd))
+        p_label, (observed, *detectors) = _label_p(counts, null, ignore), self._detectors(min_iou, ignore)
+        return PermutationTest(
+            counts.iou, mean, sd, p_counted, p, q_values(p)[0], p_label, torch.stack(detectors), observed
+        )
+
+    def _detectors(self, min_iou: float, ignore: Sequence[int]) -> Iterator[Tensor]:
+        """Detectors of each concept `[concepts]`: those observed, then those of each permutation."""
+        areas = self._counts.area_unit[:, None] + self._counts.area_concept
+        live = ~self._counts.iou.isnan()
+        observed = self._counts.intersection, self._counts.images_met
+        for intersection, met in [observed, *zip(self._intersection, self._images_met, strict=True)]:
+            iou = (intersection.double() / (areas - intersection)).where(live, math.nan)
+            labels = label_units(iou, min_iou, met, MIN_IMAGES, ignore)
+            yield torch.bincount(labels.best_concept[labels.detector], minlength=areas.shape[1])
+
+
+def permutation_bytes(
+    shape: tuple[int, int, int], images: int, concepts: int, size: int, permutations: int = PERMUTATIONS
+) -> int:
+    """Bytes that `PermutationCounts` and what it is given take.
+
+    Args:
+        shape: units, height and width of the maps.
+        images: of the largest class.
+        concepts: how many.
+        size: height and width of the masks in pixels.
+        permutations: how many.
+    """
+    pixels = size**2
+    given = images * (4 * math.prod(shape) + 5 * concepts * pixels)
+    chunk = 12 * max(_AT_ONCE, images * max(pixels, images * concepts))
+    return given + chunk + permutations * shape[0] * (16 * concepts + 64)
+
+
+def _orders(images: int, draws: int, rng: np.random.Generator) -> Tensor:
+    """Drawn orders of the images of a class, `[draws, images]` int64."""
+    return torch.from_numpy(rng.permuted(np.tile(np.arange(images), (draws, 1)), axis=1))
 
 
 def _units_at_once(images: int, concepts: Tensor) -> int:
@@ -145,54 +242,34 @@ def _permuted(overlap: Tensor, rows: Tensor) -> Tensor:
     return sums.reshape(len(rows), *overlap.shape[2:]).round().int()
 
 
-def _detectors(counts: AgreementCounts, null: Tensor, min_iou: float, ignore: Sequence[int]) -> Tensor:
-    """Detectors of each concept in each permutation of `null [permutations, units, concepts]`."""
-    areas = counts.area_unit[:, None] + counts.area_concept
-    rows = [label_units(each / (areas - each), min_iou, ignore=ignore) for each in map(torch.Tensor.double, null)]
-    units = [labels.best_concept[labels.detector] for labels in rows]
-    return torch.stack([torch.bincount(each, minlength=areas.shape[1]) for each in units])
-
-
-def _test(counts: AgreementCounts, null: Tensor, detectors: Tensor, ignore: Sequence[int]) -> PermutationTest:
-    """Results, of the intersections at chance `null [permutations, units, concepts]`.
+def _label_p(counts: AgreementCounts, null: Tensor, ignore: Sequence[int]) -> Tensor:
+    """`PermutationTest.p_label`, of the intersections at chance `null [permutations, units, concepts]`.
 
     The areas are the same in all permutations, so that IoU and intersection order them alike.
     """
     areas = counts.area_unit[:, None] + counts.area_concept
-    mean, sd, p_pooled = (torch.empty(areas.shape, dtype=torch.float64) for _ in range(3))
-    live = ~counts.iou.isnan()
-    for c in range(areas.shape[1]):
-        control = null[..., c].double() / (areas[:, c] - null[..., c])
-        mean[:, c], sd[:, c] = control.mean(0), control.std(0, correction=0)
-        p_pooled[:, c] = _pooled_p(counts.iou[:, c], control, live[:, c])
-    exceeding = (null >= counts.intersection).sum(0)
-    p_counted = ((1 + exceeding.double()) / (1 + len(null))).where(live, math.nan)
-    p = p_counted.where((exceeding >= EXCEEDED) | p_pooled.isnan(), p_pooled)
-    mean, sd = (x.where(live, math.nan) for x in (mean, sd))
-    p_label = _label_p(counts, null, p_counted, ignore)
-    return PermutationTest(counts.iou, mean, sd, p_counted, p, q_values(p)[0], p_label, detectors)
-
-
-def _label_p(counts: AgreementCounts, null: Tensor, p_counted: Tensor, ignore: Sequence[int]) -> Tensor:
-    """`PermutationTest.p_label`; `p_counted` where the control does not vary, NaN of concepts that label none."""
-    areas = counts.area_unit[:, None] + counts.area_concept
     candidates = [c for c in range(areas.shape[1]) if c not in ignore]
-    varies = null.amax(0) > null.amin(0)
-    highest, observed = torch.full(null.shape[:2], -math.inf, dtype=torch.float64), torch.empty_like(p_counted)
+    highest, observed = torch.full((1 + len(null), len(areas)), -math.inf, dtype=torch.float64), dict[int, Tensor]()
     for c in candidates:
-        control = null[..., c].double() / (areas[:, c] - null[..., c])
-        mean, sd = control.mean(0), control.std(0, correction=0)
-        highest = torch.maximum(highest, ((control - mean) / sd).where(varies[:, c], -math.inf))
-        observed[:, c] = (counts.iou[:, c] - mean) / sd
+        overlap = torch.cat([counts.intersection[None, :, c], null[..., c]])
+        standard = _standardised(overlap.double() / (areas[:, c] - overlap))
+        highest, observed[c] = torch.maximum(highest, standard), standard[0]
     result = torch.full(areas.shape, math.nan, dtype=torch.float64)
     for c in candidates:
-        p = (1 + (highest >= observed[:, c]).sum(0).double()) / (1 + len(null))
-        result[:, c] = p.where(varies[:, c], p_counted[:, c])
-    return result
+        result[:, c] = (highest >= observed[c]).double().mean(0)
+    return result.where(~counts.iou.isnan(), math.nan)
+
+
+def _standardised(values: Tensor) -> Tensor:
+    """z = (x − mean) / standard deviation of each column of `values [n, units]`; 0 where a column does not vary."""
+    varies = values.amax(0) > values.amin(0)
+    return ((values - values.mean(0)) / values.std(0, correction=0)).where(varies, 0.0)
 
 
 def _pooled_p(observed: Tensor, control: Tensor, live: Tensor) -> Tensor:
     """p `[units]` among the standardised controls of all live units, of one concept.
+
+    Mean and standard deviation are over the control and the observed value.
 
     Args:
         observed: IoU `[units]`.
@@ -202,8 +279,8 @@ def _pooled_p(observed: Tensor, control: Tensor, live: Tensor) -> Tensor:
     Returns:
         float64; NaN where the control does not vary.
     """
-    mean, sd = control.mean(0), control.std(0, correction=0)
-    varies = live & (sd > 0)
-    pool = ((control - mean) / sd)[:, varies].flatten().sort().values
-    exceeding = len(pool) - torch.searchsorted(pool, ((observed - mean) / sd).nan_to_num())
+    varies = live & (control.amax(0) > control.amin(0))
+    standard = _standardised(torch.cat([observed[None], control]))
+    pool = standard[1:, varies].flatten().sort().values
+    exceeding = len(pool) - torch.searchsorted(pool, standard[0].contiguous())
     return ((1 + exceeding.double()) / (1 + len(pool))).where(varies, math.nan)

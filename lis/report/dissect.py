@@ -36,14 +36,15 @@ _MOST = 24
 """Concepts in a histogram."""
 _COLUMNS = 3
 """Histograms beside each other, at most."""
-_NUMBERS = ("above_chance", "detectors", "control", "both", "concepts")
+_NUMBERS = ("above_chance", "detectors", "same_images_detectors", "control", "both", "concepts")
 _KINDS = ("part", "object", "colour", "quadrant", "factor")
 """Kinds of concepts, in the order of their colours."""
 _HISTOGRAM = (
     "Units per concept, each counted for the concept of its highest IoU. Full: IoU > {0} and q ≤ 0.05, above the best "
     "concept with masks of other images of the same class. Open: IoU > {0} only, the published criterion. Pale: "
     "q ≤ 0.05 only. Dots, the control: units with IoU > {0} when masks are permuted within classes (mean; lines: 95 % "
-    "of permutations), to be held against full and open. {1}It does not show that the classifier uses a concept, nor "
+    "of permutations), to be held against the upright ticks: the units with IoU > {0} on the same images, which need "
+    "not be all that are scored. {1}It does not show that the classifier uses a concept, nor "
     "that a unit stands for one alone."
 )
 _MORE = "The {} most frequent of {} concepts that any unit has. "
@@ -54,14 +55,15 @@ _TOP = (
     "not show what it ignores."
 )
 _TABLE = (
-    "Control: mean IoU with the masks of other images of the same class. q: the best concept of a unit against its "
-    "best one in each permutation, Benjamini–Hochberg over the units of a layer. Met: images on which unit and concept "
-    "overlap; fewer than 5 label no unit. Average precision and Pearson's r do without the threshold. Numbers of all "
-    "concepts: tables/dissect/agreement.parquet."
+    "Control: mean IoU with the masks of other images of the same class, beside the IoU of the same images. q: the "
+    "best concept of a unit against its best one in each permutation, Benjamini–Hochberg over the units of a layer. "
+    "Met: images on which unit and concept overlap; fewer than 5 label no unit. Average precision and Pearson's r do "
+    "without the threshold. Numbers of all concepts: tables/dissect/agreement.parquet."
 )
 _LAYERS = (
     "Units that meet each criterion. At chance: units with IoU > {} when masks are permuted within classes, mean and "
-    "95 % of permutations. Concepts: distinct ones of the units with such an IoU."
+    "95 % of permutations; same images: units with such an IoU on the images of the permutations. Concepts: distinct "
+    "ones of the units with such an IoU."
 )
 _MASKS = {
     "exact": "The masks of parts are those that the generator drew.",
@@ -90,12 +92,14 @@ def dissection_of_units(source: Source) -> Section:
 
 
 def _finding(layers: Sequence[dict[str, Any]], facts: dict[str, Any]) -> str:
-    """Of the layer with the largest share of units that agree with a concept above chance."""
+    """Of the layer with the largest share of units that agree with a concept above chance; it says of how many."""
     best = max(layers, key=lambda layer: layer["above_chance"] / layer["units"])
+    several = f", the largest share of {len(layers)} layers" if len(layers) > 1 else ""
+    subset = f" of {facts['permuted_images']:,} images" if facts["permuted_images"] < facts["images"] else ""
     return (
         f"{best['above_chance']} of {counted(best['units'], 'unit')} of {best['layer']} agree with a concept above "
-        f"chance; {best['detectors']} have IoU > {number(facts['min_iou'], 1)}, beside {number(best['control'], 2)} "
-        "at chance"
+        f"chance{several}; {best['same_images_detectors']} have IoU > {number(facts['min_iou'], 1)}{subset}, beside "
+        f"{number(best['control'], 2)} at chance"
     )
 
 
@@ -174,7 +178,11 @@ def _keys(kinds: Collection[str]) -> list[Any]:
     """What colours and marks stand for."""
     colours = [Patch(color=SERIES[k], label=kind) for k, kind in enumerate(_KINDS) if kind in kinds]
     only = [Patch(facecolor="none", edgecolor=MUTED, label="IoU only"), Patch(color=MUTED, alpha=0.35, label="q only")]
-    return [*colours, *only, Line2D([], [], marker="o", color=INK, markersize=3.5, label="IoU at chance")]
+    control = {"o": "IoU at chance", "|": "IoU on the same images"}
+    marks = [Line2D([], [], ls="", marker=m, color=INK, markersize=3.5 if m == "o" else 9) for m in control]
+    for mark, label in zip(marks, control.values(), strict=True):
+        mark.set_label(label)
+    return [*colours, *only, *marks]
 
 
 def _rows_of(histogram: pd.DataFrame, concepts: Sequence[str]) -> pd.DataFrame:
@@ -193,7 +201,11 @@ def _bars(axis: Axes, table: pd.DataFrame) -> None:
     axis.barh(rows, above - both, left=detectors, color=colours, height=0.7, alpha=0.35)
     axis.hlines(rows, table["low"], table["high"], color=INK, linewidth=1.2)
     axis.plot(table["control"], rows, "o", color=INK, markersize=3.5)
-    axis.set(xlabel="units", xlim=(0, 1.05 * max(1, np.maximum(above + detectors - both, table["high"]).max())))
+    axis.plot(table["same_images_detectors"], rows, "|", color=INK, markersize=9, markeredgewidth=1.4)
+    axis.set(
+        xlabel="units",
+        xlim=(0, 1.05 * max(1, *above + detectors - both, *table["high"], *table["same_images_detectors"])),
+    )
     axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     light_grid(axis)
 
@@ -220,9 +232,14 @@ def top_figure(best: pd.DataFrame, top: dict[str, np.ndarray]) -> Figure:
         unit = f"{row['layer']} {row['unit']}" if several else f"unit {row['unit']}"
         told = f"{unit}: {plain(row['concept'])}"
         write(axis, 0.0, 1.0, told, color=INK, va="bottom", ha="left", transform=axis.transAxes)
-        told = f"IoU {number(row['iou'], 2)} (control {number(row['control'], 2)}), q {probability(row['q'])}"
+        told = f"IoU {number(row['iou'], 2)} ({_compared(row)}), q {probability(row['q'])}"
         write(axis, 1.0, 1.0, told, color=MUTED, va="bottom", ha="right", transform=axis.transAxes)
     return figure
+
+
+def _compared(row: dict[str, Any]) -> str:
+    """The IoU of a unit on the images of the control, and the control."""
+    return f"control images {number(row['same_images_iou'], 2)}, permuted {number(row['control'], 2)}"
 
 
 def _layers_table(table: pd.DataFrame, name: str, min_iou: float) -> Table:
@@ -232,6 +249,7 @@ def _layers_table(table: pd.DataFrame, name: str, min_iou: float) -> Table:
         "units": lambda row: str(row["units"]),
         "dead": lambda row: str(row["dead"]),
         f"IoU > {number(min_iou, 1)}": lambda row: str(row["detectors"]),
+        "same images": lambda row: str(row["same_images_detectors"]),
         "at chance": lambda row: f"{number(row['control'], 2)} [{number(row['low'], 2)}, {number(row['high'], 2)}]",
         "q ≤ 0.05": lambda row: str(row["above_chance"]),
         "both": lambda row: str(row["both"]),
@@ -248,6 +266,7 @@ def _units_table(units: pd.DataFrame) -> Table:
         "concept": lambda row: words(row["concept"]) or "–",
         "kind": lambda row: row["kind"] or "–",
         "IoU": lambda row: number(row["iou"], 2),
+        "same images": lambda row: number(row["same_images_iou"], 2),
         "control": lambda row: number(row["control"], 2),
         "q": lambda row: probability(row["q"]),
         "above chance": lambda row: "yes" if row["above_chance"] else "no",
@@ -262,8 +281,9 @@ def _units_table(units: pd.DataFrame) -> Table:
 
 @metrics("dissect")
 def dissect_numbers(artifact: Artifact) -> dict[str, float]:
-    """`dissect/above_chance`: units with q ≤ 0.05; `dissect/detectors`: with IoU > min_iou, and `dissect/control`, as
-    many at chance; `dissect/both`; `dissect/concepts`: distinct ones of the detectors. Of the last layer.
+    """`dissect/above_chance`: units with q ≤ 0.05; `dissect/detectors`: with IoU > min_iou;
+    `dissect/same_images_detectors`: with such an IoU on the images of the permutations, and `dissect/control`, as many
+    at chance; `dissect/both`; `dissect/concepts`: distinct ones of the detectors. Of the last layer.
     """
     layer = records(artifact.table("layers"))[-1]
     return {f"dissect/{name}": float(layer[name]) for name in _NUMBERS}

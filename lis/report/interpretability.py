@@ -10,14 +10,14 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lis.dissection.interpretability import SHUFFLES, interpretability_table
+from lis.dissection.interpretability import SHUFFLES, best_iou, interpretability_table
 from lis.dissection.top_images import masked_pictures
 from lis.report.layouts import mosaic
 from lis.report.marks import axes_at, bare, errors, picture, write
 from lis.report.section import Picture
 from lis.report.source import Source
 from lis.report.style import GREY, INK, MUTED, SERIES, WIDE, light_grid, plain, sheet
-from lis.report.tables import known, records, split, where
+from lis.report.tables import records, split, where
 from lis.report.wording import counted
 from lis.streams import Stream
 
@@ -41,14 +41,15 @@ _GAP, _HEAD = 0.2, 0.36
 
 def interpretability(source: Source) -> Picture | None:
     """Fig. S4c-g, where the same layer was dissected in the run."""
-    if not source.has("dissect", "units", "facts"):
+    if not source.has("dissect", "units", "agreement", "facts"):
         return None
     layer = source.json("importance", "facts")["layer"]
     units = where(source.table("dissect", "units"), layer=layer).sort_values("unit")
-    if not len(known(units, "iou")):
+    if not len(where(units, dead=False)):
         return None
+    iou = best_iou(units, where(source.table("dissect", "agreement"), layer=layer))
     matrix = source.table("importance", "importance").pivot(index="unit", columns="class", values="importance")
-    of_units, iou = (torch.from_numpy(np.array(x, dtype=np.float64)) for x in (matrix, units["iou"]))
+    of_units = torch.from_numpy(np.array(matrix, dtype=np.float64))
     rng = Stream("importance", source.facts.settings["seed"]).rng(index=1)
     table = interpretability_table(of_units, iou, rng)
     caption = _CURVES.format(len(where(table, k=0)), f"{SHUFFLES:,}")
