@@ -257,7 +257,7 @@ def test_a_picture_of_a_coco_file_without_annotations_is_all_background(
     saved = json.loads(path.read_text())
     saved["annotations"] = [row for row in saved["annotations"] if row["image_id"] != 3]
     path.write_text(json.dumps(saved))
-    masks = {k: mask for k, mask in enumerate(drawn[1])} | {3: torch.zeros_like(drawn[1][3])}
+    masks = dict(enumerate(drawn[1])) | {3: torch.zeros_like(drawn[1][3])}
     read = list(contents(folder_scenes(context(tmp_path, pictures, tmp_path / "masks"))).values())
     assert len(read) == 2 * PER_CLASS
     for image, mask, _ in read:

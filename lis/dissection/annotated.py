@@ -112,7 +112,7 @@ def annotated_pictures(config: RunConfig) -> list[Annotated]:
     if coco is not None and len({sample.file for sample in samples}) < len(samples):
         raise ValueError(f"{coco.path}: images={images} has pictures of one name in several folders: rename them")
     if coco is not None:
-        coco = replace(coco, annotations=dict.fromkeys(coco.images, []) | coco.annotations)
+        coco = replace(coco, annotations={name: [] for name in coco.images} | coco.annotations)
     endings = _BESIDE if images.resolve() == folder.resolve() else (*_BESIDE, ".png")
     sources = {name: _source(images, folder, name, endings, coco) for name in names}
     _refuse_strays(folder, names, endings, sources.values())
