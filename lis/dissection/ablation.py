@@ -22,6 +22,8 @@ Tail = Callable[[Tensor, Tensor], Tensor]
 AblationValue = Literal["zero", "mean", "quantile"]
 BATCH = 256
 """Samples at once."""
+_AT_ONCE = 2**22
+"""Activations of a block of units."""
 LEADING = 4
 """The most important units of a class that are set apart from the others (Bau et al. 2020)."""
 
@@ -58,14 +60,23 @@ def ablation_values(activations: Tensor, value: AblationValue, quantile: float =
     Raises:
         ValueError: another `value`.
     """
-    flat = activations.transpose(0, 1).flatten(1)
     if value == "zero":
-        return torch.zeros(len(flat))
-    if value == "mean":
-        return flat.double().mean(1).float()
-    if value == "quantile":
-        return torch.from_numpy(np.quantile(flat.cpu().numpy(), quantile, axis=1, method="hazen")).float()
-    raise ValueError(f"ablation value {value!r}: expected 'zero', 'mean' or 'quantile'")
+        return torch.zeros(activations.shape[1])
+    if value not in ("mean", "quantile"):
+        raise ValueError(f"ablation value {value!r}: expected 'zero', 'mean' or 'quantile'")
+    result = []
+    for block in unit_blocks(activations):
+        flat = block.transpose(0, 1).flatten(1).cpu()
+        if value == "mean":
+            result.append(flat.double().mean(1).float())
+        else:
+            result.append(torch.from_numpy(np.quantile(flat.numpy(), quantile, axis=1, method="hazen")).float())
+    return torch.cat(result)
+
+
+def unit_blocks(activations: Tensor) -> tuple[Tensor, ...]:
+    """Views of `[n, U, …]` with as many units each as are copied at once, so that memory holds no second whole."""
+    return activations.split(max(1, _AT_ONCE // max(1, activations[:, :1].numel())), dim=1)
 
 
 def ablated_accuracy(tail: Tail, activations: Tensor, y: Tensor, units: Tensor, values: Tensor) -> Tensor:

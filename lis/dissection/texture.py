@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from lis.config.fields import number
 from lis.context import Context
-from lis.dissection.ablation import ablation_values
+from lis.dissection.ablation import ablation_values, unit_blocks
 from lis.dissection.activations import record_activations
 from lis.dissection.restyling import ORDERS, derangement, restyled_images, restylings, style_factors
 from lis.dissection.room import map_bytes, require_room
@@ -22,6 +22,7 @@ from lis.images import to_uint8
 from lis.linking.pairs import test_pairs
 from lis.peaks import picture_arrays
 from lis.stage import MODELS, stage
+from lis.statistics import benjamini_hochberg
 from lis.store import Artifact, Draft
 from lis.streams import Stream
 from lis.types import require_sight
@@ -33,7 +34,7 @@ LEVEL = 0.99
 RANGE = (0.025, 0.975)
 """Quantiles of the control that are told."""
 _COPIES = 3
-"""Maps in memory: of the images, and of their twins, from batches and put together."""
+"""Maps in memory: of the images, and of their twins, from batches and put together; scores take blocks of units."""
 EXTREMES, TOP, SIZE = 4, 5, 64
 """Units of either end that are pictured, images of each, and their largest side in pixels."""
 
@@ -65,7 +66,8 @@ def paired_response_iou(original: Tensor, restyled: Tensor, q: float = LEVEL) ->
         raise ValueError(
             f"maps {tuple(original.shape)} and {tuple(restyled.shape)}: expected pairs of the same layer and images"
         )
-    return _iou(responses(original, q), responses(restyled, q))
+    blocks = zip(unit_blocks(original), unit_blocks(restyled), strict=True)
+    return torch.cat([_iou(*_areas(responses(a, q), responses(b, q))) for a, b in blocks])
 
 
 def responses(maps: Tensor, q: float = LEVEL) -> Tensor:
@@ -73,10 +75,14 @@ def responses(maps: Tensor, q: float = LEVEL) -> Tensor:
     return maps > ablation_values(maps, "quantile", q)[:, None, None].to(maps)
 
 
-def _iou(a: Tensor, b: Tensor) -> Tensor:
-    """IoU `[U]` of responses `[n, U, h, w]`; NaN where there are none."""
-    intersection, union = ((x.transpose(0, 1).flatten(1).sum(1)).double() for x in (a & b, a | b))
-    return torch.where(union > 0, intersection / union, torch.nan)
+def _areas(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Positions `[U]` of the intersection and of the union of responses `[n, U, h, w]`."""
+    return (a & b).sum((0, 2, 3)), (a | b).sum((0, 2, 3))
+
+
+def _iou(intersection: Tensor, union: Tensor) -> Tensor:
+    """Their ratio, float64; NaN where there is no response."""
+    return torch.where(union > 0, intersection.double() / union, torch.nan)
 
 
 def same_class_iou(maps: Tensor, class_index: Tensor, shuffles: int, rng: np.random.Generator) -> Tensor:
@@ -88,9 +94,23 @@ def same_class_iou(maps: Tensor, class_index: Tensor, shuffles: int, rng: np.ran
         shuffles: draws of the others.
         rng: draws.
     """
-    active = responses(maps)
-    draws = (derangement(class_index.numpy(), rng) for _ in range(shuffles))
-    return torch.stack([_iou(active, active[torch.from_numpy(other)]) for other in draws])
+    others = torch.from_numpy(np.stack([derangement(class_index.numpy(), rng) for _ in range(shuffles)]))
+    return torch.cat([_shuffled_iou(responses(block), class_index, others) for block in unit_blocks(maps)], 1)
+
+
+def _shuffled_iou(active: Tensor, class_index: Tensor, others: Tensor) -> Tensor:
+    """IoU of responses `[n, U, h, w]` with those of other images of the class, `others [shuffles, n]`: `[shuffles, U]`.
+
+    Every pair of images of a class is intersected once, whatever the number of draws.
+    """
+    flat, intersection = active.transpose(0, 1).flatten(2).float(), torch.zeros(active.shape[1], len(others)).double()
+    for c in class_index.unique():
+        rows = (class_index == c).nonzero()[:, 0]
+        overlap = flat[:, rows] @ flat[:, rows].mT
+        other = torch.searchsorted(rows, others[:, rows].contiguous())
+        intersection += overlap[:, torch.arange(len(rows)), other].double().sum(2)
+    area = active.sum((0, 2, 3))  # of either side: each image is another's exactly once
+    return _iou(intersection.T, 2 * area - intersection.T)
 
 
 @dataclass
@@ -101,7 +121,7 @@ class TextureConfig:
     """A layer of the classifier that gives a map; null: the last map of its convolutions (cam_layer)."""
     samples: int = number(100, low=2)
     """Test pairs per class, at most as many as there are."""
-    shuffles: int = number(40, low=2)
+    shuffles: int = number(999, low=19)
     """Draws of other images of the same class, the control."""
 
 
@@ -120,7 +140,7 @@ def _images(ctx: Context) -> int:
 
 @stage(
     "texture",
-    version=1,
+    version=2,
     inputs=(test_pairs,),
     config=TextureConfig,
     seed=True,
@@ -135,11 +155,12 @@ def texture(ctx: Context, config: TextureConfig, test: Artifact, draft: Draft) -
     Restylings: "factors" (part world: the same geometry, colours and patterns of another sample), "colour" (channels in
     another order), "texture" (the Fourier amplitudes of another sample, the own phases). Table "units", a row per unit
     and restyling: layer, restyling, unit, iou (NaN of a dead unit), control (mean score between an image and another of
-    its class, the same for all restylings), low, high (95 % of its draws), side ("texture": iou < 0.1, "shape", "" for
-    a dead unit), dead. Table "extremes": restyling, side, rank, unit, iou, index (of the tensors). Tensors "extremes":
-    image, restyled `[m, 5, 3, s, s]` uint8 (the images in which the unit is most active, and their twins), mask,
-    restyled_mask `[m, 5, s, s]` bool (where it responds). Json "facts": layer, units, images, shuffles, cut, quantile,
-    style (names of the factors that "factors" replaces; none elsewhere).
+    its class, the same for all restylings), low, high (95 % of its draws), p (of the draws to be as high: (1 + those of
+    at least iou) / (1 + all)), q (Benjamini–Hochberg over the live units of a restyling), side ("texture": iou < 0.1,
+    "shape", "" for a dead unit), dead. Table "extremes": restyling, side, rank, unit, iou, index (of the tensors).
+    Tensors "extremes": image, restyled `[m, 5, 3, s, s]` uint8 (the images in which the unit is most active, and their
+    twins), mask, restyled_mask `[m, 5, s, s]` bool (where it responds). Json "facts": layer, units, images, shuffles,
+    cut, quantile, style (names of the factors that "factors" replaces; none elsewhere).
 
     Raises:
         ValueError: an unknown layer, one that gives no map, or more maps than memory has room for.
@@ -168,6 +189,7 @@ def units_table(layer: str, restyling: str, iou: Tensor, control: Tensor) -> pd.
     """Rows of the table "units", of scores `[units]` and of the control `[shuffles, units]`."""
     low, high = control.quantile(torch.tensor(RANGE, dtype=control.dtype), dim=0)
     sides = np.where(iou < CUT, "texture", "shape")
+    p = ((1 + (control >= iou).sum(0)).double() / (1 + len(control))).where(~iou.isnan(), torch.nan).numpy()
     columns = {
         "layer": layer,
         "restyling": restyling,
@@ -176,6 +198,8 @@ def units_table(layer: str, restyling: str, iou: Tensor, control: Tensor) -> pd.
         "control": control.mean(0).numpy(),
         "low": low.numpy(),
         "high": high.numpy(),
+        "p": p,
+        "q": benjamini_hochberg(p),
         "side": np.where(iou.isnan(), "", sides),
         "dead": iou.isnan().numpy(),
     }

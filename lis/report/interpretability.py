@@ -18,16 +18,15 @@ from lis.report.section import Picture
 from lis.report.source import Source
 from lis.report.style import GREY, INK, MUTED, SERIES, WIDE, light_grid, plain, sheet
 from lis.report.tables import known, records, split, where
-from lis.report.wording import counted
+from lis.report.wording import counted, number
 from lis.streams import Stream
 
 _CURVES = (
     "Dots: mean best IoU of the units (± standard error) that are among the k most important of so many classes, with "
     "a positive importance; grey numbers: how many these are. Right: of {} groups of equally many units, sorted by "
     "their mean importance over classes. Grey, the control: the same with the IoU shuffled among the units, mean and "
-    "95 % of {} shuffles. A dot outside the band says that importance and agreement with a concept go together, not "
-    "that a class rests on the concept. Groups of the same importance are in the order of the units. Dead units are "
-    "left out."
+    "95 % of {} shuffles. {} Neither does a dot outside say that a class rests on the concept. Groups of the same "
+    "importance are in the order of the units. Dead units are left out."
 )
 _SHARED = (
     "Triples of classes whose pairs share one of their 4 most important units while no unit serves all three, those of "
@@ -35,6 +34,10 @@ _SHARED = (
     "test images in which it is most active, whatever their class{}. That a unit matters to two classes does not say "
     "that what excites it is common to them."
 )
+_OUTSIDE = 0.05
+"""Share of dots outside a band of 95 % by chance."""
+_ROUNDING = 1e-12
+"""Of means of the same units in another order."""
 _GAP, _HEAD = 0.2, 0.36
 """Inches between the strips of a row, and above them."""
 
@@ -51,8 +54,19 @@ def interpretability(source: Source) -> Picture | None:
     of_units, iou = (torch.from_numpy(np.array(x, dtype=np.float64)) for x in (matrix, units["iou"]))
     rng = Stream("importance", source.facts.settings["seed"]).rng(index=1)
     table = interpretability_table(of_units, iou, rng)
-    caption = _CURVES.format(len(where(table, k=0)), f"{SHUFFLES:,}")
+    caption = _CURVES.format(len(where(table, k=0)), f"{SHUFFLES:,}", outside_bands(table))
     return Picture("importance-iou", interpretability_figure(table), caption, data=table)
+
+
+def outside_bands(table: pd.DataFrame) -> str:
+    """How many dots lie outside their bands, beside how many would by chance; table of `interpretability_table`."""
+    iou, low, high = (table[name].to_numpy(dtype=np.float64) for name in ("iou", "low", "high"))
+    above, below = (int((distance > _ROUNDING).sum()) for distance in (iou - high, low - iou))
+    return (
+        f"The bands are of one dot each: of {counted(len(table), 'dot')}, {above} lie above and {below} below, where "
+        f"importance and agreement had nothing to do with each other {number(_OUTSIDE * len(table), 2)} would lie "
+        "outside on average. Dots share units, so that a single one outside its band says little."
+    )
 
 
 def interpretability_figure(table: pd.DataFrame) -> Figure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from lis.report.source import Source
 from lis.report.style import GREY, INK, MUTED, SERIES, WIDE, light_grid, plain, sheet
 from lis.report.tables import column, known, mean, records, split, where
 from lis.report.wording import counted, listing, number, sentences, share, words
+from lis.statistics import SIGNIFICANT
 from lis.store import Artifact
 
 _COLOURS = {"texture": SERIES[1], "shape": SERIES[0]}
@@ -75,14 +77,26 @@ def texture_or_shape(source: Source) -> Section:
 def _lead(live: pd.DataFrame, main: str, facts: dict[str, Any]) -> str:
     """The score of the first restyling beside its control."""
     style = listing([words(name) for name in facts["style"]])
-    beyond = int(np.sum(live["iou"] > live["high"]))
+    beyond = int(np.sum(live["q"] <= SIGNIFICANT))
     return sentences(
         f"Restyled, in the first row: {_DONE[main].format(style=style)}.",
         f"The mean score is {number(mean(live, 'iou'), 2)}, beside {number(mean(live, 'control'), 2)} between an image "
-        f"and another one of its class, the control; {beyond} of {len(live)} units lie above 97.5 % of its draws. "
-        f"The published cut of {facts['cut']} alone does not tell shape from chance.",
+        f"and another one of its class, the control; {beyond} of {len(live)} units lie above it with "
+        f"q ≤ {SIGNIFICANT}. The published cut of {facts['cut']} alone does not tell shape from chance.",
+        _resolution(len(live), facts["shuffles"]),
         "A low score is no proof of texture: a unit that answers to a colour, or to the contrast that an edge has, "
         "moves with these.",
+    )
+
+
+def _resolution(units: int, shuffles: int) -> str:
+    """How many units must lie above all draws before any is significant; empty where one alone can be."""
+    fewest = math.ceil(units / (1 + shuffles) / SIGNIFICANT)
+    if fewest < 2:
+        return ""
+    return (
+        f"With {shuffles:,} draws of {counted(units, 'unit')} q ≤ {SIGNIFICANT} takes {fewest} units above all draws: "
+        "texture.shuffles sets their number."
     )
 
 
@@ -94,13 +108,14 @@ def _table(units: pd.DataFrame) -> Table:
         if head in ("texture", "shape"):
             return f"{len(where(rows, side=head))}"
         if head == "above control":
-            return share(float(np.mean(rows["iou"] > rows["high"])) if len(rows) else None)
+            return share(float(np.mean(rows["q"] <= SIGNIFICANT)) if len(rows) else None)
         return number(mean(rows, {"mean score": "iou", "control": "control"}[head]), 2)
 
     heads = ["texture", "shape", "mean score", "control", "above control"]
     caption = (
-        "Units on each side of the cut, by what was replaced; above control: score above 97.5 % of the draws of the "
-        "score between an image and another one of its class."
+        "Units on each side of the cut, by what was replaced; above control: share of the live units whose score lies "
+        f"above that between an image and another one of its class with q ≤ {SIGNIFICANT} (Benjamini–Hochberg over the "
+        "units of a row)."
     )
     return crossed(
         caption, list(split(units, "restyling")), heads, cell, corner="replaced", name=lambda n: _RESTYLED[n]
