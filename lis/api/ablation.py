@@ -16,10 +16,11 @@ from lis.api import notebook
 from lis.api.inputs import whole
 from lis.context import Context
 from lis.dissection.ablation import ablated_logits, ablation_values, balanced_class_accuracy
-from lis.dissection.importance import RANGE, ImportanceConfig, importance, layer_data
+from lis.dissection.importance import ImportanceConfig, importance, layer_data
 from lis.linking.pairs import pairs
 from lis.report.tables import records
 from lis.report.wording import arrow, counted, number, signed, words
+from lis.statistics import RANGE
 from lis.streams import Stream
 
 _LISTED = 8

@@ -88,8 +88,8 @@ def ablated_accuracy(tail: Tail, activations: Tensor, y: Tensor, units: Tensor, 
 def ablated_logits(tail: Tail, activations: Tensor, units: Tensor, values: Tensor) -> Tensor:
     """Logits `[n, C]` with `units [k]` ablated, none where k is 0; `values [U]`, the constant of each."""
     parts = torch.arange(len(activations)).split(BATCH)
-    each = [tail(edited(activations[rows], units, values[units].to(activations)), rows).cpu() for rows in parts]
-    return torch.cat(each)
+    logits = [tail(edited(activations[rows], units, values[units].to(activations)), rows).cpu() for rows in parts]
+    return torch.cat(logits)
 
 
 def unit_class_importance(tail: Tail, activations: Tensor, y: Tensor, values: Tensor) -> Tensor:
@@ -210,12 +210,12 @@ def shared_unit_classes(importance: Tensor, k: int = LEADING) -> list[SharedUnit
         if pairs[a, b] and pairs[a, c] and pairs[b, c] and not leading[:, [a, b, c]].all(1).any():
             units = [_best_shared(importance, leading, *pair) for pair in ((a, b), (a, c), (b, c))]
             result.append(SharedUnits((a, b, c), (units[0], units[1], units[2])))
-    return sorted(result, key=lambda each: -_least(importance, each))
+    return sorted(result, key=lambda triple: -_least(importance, triple))
 
 
-def _least(importance: Tensor, each: SharedUnits) -> float:
+def _least(importance: Tensor, triple: SharedUnits) -> float:
     """The smallest importance of a shared unit to one of its two classes."""
-    pairs = zip(each.units, combinations(each.classes, 2), strict=True)
+    pairs = zip(triple.units, combinations(triple.classes, 2), strict=True)
     return min(float(importance[unit, list(pair)].min()) for unit, pair in pairs)
 
 

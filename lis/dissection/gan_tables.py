@@ -15,11 +15,8 @@ from lis.dissection.insertion import Insertions
 from lis.dissection.painting import concept_fraction_change, insertion_by_context
 from lis.dissection.removal import Removal, matched_p
 from lis.labels.manifest import BACKGROUND
-from lis.statistics import q_values
+from lis.statistics import RANGE, q_values
 from lis.units.tuned import long_table
-
-RANGE = (0.025, 0.975)
-"""Quantiles of random draws that are told."""
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from lis.dissection.room import map_bytes, require_room
 from lis.dissection.tails import find_layer
 from lis.dissection.top_images import top_activating, top_mask
 from lis.images import to_uint8
-from lis.linking.pairs import test_pairs
+from lis.linking.pairs import first_of_each_class, test_pairs
 from lis.peaks import picture_arrays
 from lis.stage import MODELS, stage
-from lis.statistics import benjamini_hochberg
+from lis.statistics import RANGE, benjamini_hochberg
 from lis.store import Artifact, Draft
 from lis.streams import Stream
 from lis.types import require_sight
@@ -31,8 +31,6 @@ CUT = 0.1
 """Score below which a unit is on the side of texture (Bau et al. 2020)."""
 LEVEL = 0.99
 """Quantile of a unit's own activations above which it responds."""
-RANGE = (0.025, 0.975)
-"""Quantiles of the control that are told."""
 _COPIES = 3
 """Maps in memory: of the images, and of their twins, from batches and put together; scores take blocks of units."""
 EXTREMES, TOP, SIZE = 4, 5, 64
@@ -178,7 +176,7 @@ def texture(ctx: Context, config: TextureConfig, test: Artifact, draft: Draft) -
     draft.table("units", pd.concat(tables, ignore_index=True))
     rows = pd.concat(extremes, ignore_index=True)
     draft.table("extremes", rows.assign(index=range(len(rows))))
-    draft.tensors("extremes", {key: torch.cat([each[key] for each in pictures]) for key in pictures[0]})
+    draft.tensors("extremes", {key: torch.cat([part[key] for part in pictures]) for key in pictures[0]})
     factors = getattr(ctx.generator, "factor_names", ())
     style = [factors[k] for k in style_factors(factors)] if "factors" in restylings(ctx.generator) else []
     facts = {"layer": data.layer, "units": original.shape[1], "images": len(original), "shuffles": config.shuffles}
@@ -239,7 +237,7 @@ class _Samples:
     def of(cls, ctx: Context, config: TextureConfig, pairs: dict[str, Tensor]) -> _Samples:
         """The first samples of each class."""
         classes = pairs["class_index"]
-        rows = torch.cat([(classes == c).nonzero()[: config.samples, 0] for c in range(len(ctx.class_names))])
+        rows = first_of_each_class(classes, len(ctx.class_names), config.samples)
         rng = Stream("texture", ctx.config.seed).rng()
         donor = torch.from_numpy(derangement(np.zeros(len(rows)), rng))
         order = torch.from_numpy(rng.integers(len(ORDERS), size=len(rows)))

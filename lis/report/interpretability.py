@@ -11,8 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lis.dissection.interpretability import SHUFFLES, interpretability_table
-from lis.dissection.top_images import masked_pictures
-from lis.report.layouts import mosaic
+from lis.report.layouts import darkened_outside, mosaic
 from lis.report.marks import axes_at, bare, errors, picture, write
 from lis.report.section import Picture
 from lis.report.source import Source
@@ -107,10 +106,10 @@ def shared_units(source: Source) -> Picture | None:
     drawn = records(table)[: _pictured(table, top["unit"])]
     if not drawn:
         return None
-    told = "" if top["mask"].all() else ", darkened where it is below its own 0.99 quantile"
+    darkened = "" if top["mask"].all() else ", darkened where it is below its own 0.99 quantile"
     figure = shared_figure(drawn, top)
     alt = f"Images of the units that {counted(len(drawn), 'triple')} of classes share."
-    return Picture("shared-units", figure, _SHARED.format(told), "photo", table, alt)
+    return Picture("shared-units", figure, _SHARED.format(darkened), "photo", table, alt)
 
 
 def _pictured(table: pd.DataFrame, units: np.ndarray) -> int:
@@ -139,5 +138,5 @@ def shared_figure(triples: list[dict[str, Any]], top: dict[str, np.ndarray]) -> 
 def _marked(top: dict[str, np.ndarray], unit: int) -> np.ndarray:
     """Images `[5, s, s, 3]` uint8 of a unit, darkened where it is not active."""
     at = top["unit"].tolist().index(unit)
-    image, mask = torch.from_numpy(np.moveaxis(top["image"][at], -1, -3)), torch.from_numpy(top["mask"][at])
-    return np.moveaxis((image if mask.all() else masked_pictures(image, mask)).numpy(), -3, -1)
+    image, mask = top["image"][at], top["mask"][at]
+    return image if mask.all() else darkened_outside(image, mask)

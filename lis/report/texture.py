@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
 
-from lis.dissection.top_images import masked_pictures
-from lis.report.layouts import mosaic
+from lis.report.layouts import darkened_outside, mosaic
 from lis.report.marks import axes_at, bare, names_down, picture, write
 from lis.report.section import Picture, Section, Table, crossed, metrics, section
 from lis.report.source import Source
@@ -62,8 +60,8 @@ def texture_or_shape(source: Source) -> Section:
     figures += [_extremes(source, name, facts) for name in _with_extremes(source)]
     concepts = concepts_by_side(source, where(units, restyling=main))
     if len(concepts):
-        told = _CONCEPTS.format(title=_RESTYLED[main])
-        figures.append(Picture("texture-concepts", concepts_figure(concepts), told, data=concepts))
+        caption = _CONCEPTS.format(title=_RESTYLED[main])
+        figures.append(Picture("texture-concepts", concepts_figure(concepts), caption, data=concepts))
     live = known(where(units, restyling=main), "iou")
     shaped = len(where(live, side="shape"))
     without = int(np.sum(live["control"] >= facts["cut"]))
@@ -165,18 +163,12 @@ def extremes_figure(rows: pd.DataFrame, top: dict[str, np.ndarray]) -> Figure:
             axis = axes_at(figure, column_ * (width + _GAP), line * height + _TOP, width, 2 * side)
             at = int(row["index"])
             pairs = ((top["image"], top["mask"]), (top["restyled"], top["restyled_mask"]))
-            picture(axis, mosaic([_marked(image[at], mask[at]) for image, mask in pairs]))
+            picture(axis, mosaic([darkened_outside(image[at], mask[at]) for image, mask in pairs]))
             bare(axis)
-            told = f"unit {row['unit']}: score {number(row['iou'], 2)}"
-            write(axis, 0.0, 1.01, told, color=INK, va="bottom", ha="left", transform=axis.transAxes)
+            heading = f"unit {row['unit']}: score {number(row['iou'], 2)}"
+            write(axis, 0.0, 1.01, heading, color=INK, va="bottom", ha="left", transform=axis.transAxes)
             write(axis, 1.0, 1.01, name, color=MUTED, va="bottom", ha="right", transform=axis.transAxes)
     return figure
-
-
-def _marked(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Images `[5, s, s, 3]` uint8, darkened where a unit does not respond."""
-    marked = masked_pictures(torch.from_numpy(np.moveaxis(image, -1, -3)), torch.from_numpy(mask))
-    return np.moveaxis(marked.numpy(), -3, -1)
 
 
 def concepts_by_side(source: Source, units: pd.DataFrame) -> pd.DataFrame:
