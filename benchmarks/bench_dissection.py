@@ -220,10 +220,10 @@ def main() -> None:
         result = compare_growth(growth, **{name: arguments[name] for name in ("units", "concepts", "size")})
     elif ablations:
         result = compare_ablation(ablations, arguments["images"], measured)
-        told = ((name, f"{value:.4g} s") for name, value in result["seconds"].items())
-        print("\n".join(f"{name:16}{value:>12}" for name, value in told))
-        apart = f"largest difference of balanced accuracy: {result['difference']:.1e}"
-        print(f"{result['times faster']:.0f} times as fast; {apart}")
+        lines = ((name, f"{value:.4g} s") for name, value in result["seconds"].items())
+        print("\n".join(f"{name:16}{value:>12}" for name, value in lines))
+        difference = f"largest difference of balanced accuracy: {result['difference']:.1e}"
+        print(f"{result['times faster']:.0f} times as fast; {difference}")
     else:
         result = compare(**arguments)
         print(_table(result))

@@ -33,7 +33,8 @@ MARGIN = 1.5
 of an exponential tail, and from few draws a heavy tail often looks light."""
 FAMILY_VARIATION = 0.8
 """Largest mean over all columns of a family at which any of its tails is fitted."""
-_QUANTILES = (0.025, 0.975)
+RANGE = (0.025, 0.975)
+"""Quantiles that bound the central 95 %."""
 Array = NDArray[np.floating]
 
 
@@ -124,7 +125,7 @@ def percentiles(resampled: Tensor, known: Tensor) -> Tensor:
 
 def percentile_ends(resampled: Tensor) -> Tensor:
     """Both ends `[…, 2]` of a 95 % interval, of a statistic of every resample `[…, resamples]`; NaN is dropped."""
-    return resampled.nanquantile(resampled.new_tensor(_QUANTILES), dim=-1).movedim(0, -1)
+    return resampled.nanquantile(resampled.new_tensor(RANGE), dim=-1).movedim(0, -1)
 
 
 class ControlTest(NamedTuple):

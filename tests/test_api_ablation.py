@@ -13,6 +13,7 @@ import lis
 from lis.dissection.activations import intervene
 from lis.dissection.tails import find_layer
 from lis.report.tables import records
+from lis.streams import Stream
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +36,52 @@ def test_accuracies_are_those_of_a_network_without_the_units(study: lis.Study) -
         expected = (float((answers[truth] == c).float().mean()) + float((answers[~truth] != c).float().mean())) / 2
         assert row["samples"] == 6 and row["balanced_accuracy"] == 1
         assert row["ablated"] == pytest.approx(expected) and row["change"] == pytest.approx(expected - 1)
-        assert row["low"] <= row["control"] <= row["high"] <= 0
     assert result.flips["sample"].tolist() == (answers != samples.class_index).nonzero()[:, 0].tolist()
     assert "random" in repr(result) and "86 units (0, 3, 6" in repr(result)
+
+
+def test_the_control_is_the_loss_without_as_many_random_units(study: lis.Study) -> None:
+    """Along the same draws, with a hook in the whole network."""
+    table = study.ablate(range(40)).table
+    samples, rng = study.pairs("test").first(6), Stream("importance", 0).rng(index=2)
+    changes = []
+    for _ in range(3):
+        units = rng.choice(256, 40, replace=False).tolist()
+        with torch.no_grad(), intervene(find_layer(study.classifier, None), units, 0.0):
+            features = study.classifier.features(study.generator.synthesize(samples.w))
+        changes.append(accuracies(study, features, samples.class_index) - 1)  # all are right with all units
+    assert np.abs(changes).max() > 0
+    for name, expected in (
+        ("control", np.mean(changes, 0)),
+        ("low", np.quantile(changes, 0.025, axis=0)),
+        ("high", np.quantile(changes, 0.975, axis=0)),
+    ):
+        np.testing.assert_allclose(table[name], expected, atol=1e-12)
+
+
+def accuracies(study: lis.Study, r: torch.Tensor, truth: torch.Tensor) -> np.ndarray:
+    """Balanced accuracy of each class of the study, of penultimate activations `[n, 256]` of samples."""
+    columns = [study.classifier.class_names.index(name) for name in study.class_names]
+    answers = study.classifier.head(r)[:, columns].argmax(1)
+    recall = [float((answers[truth == c] == c).double().mean()) for c in range(len(columns))]
+    negative = [float((answers[truth != c] != c).double().mean()) for c in range(len(columns))]
+    return (np.array(recall) + np.array(negative)) / 2
+
+
+@pytest.mark.parametrize("value", ["mean", "quantile"])
+def test_constants_are_those_of_the_train_pairs(study: lis.Study, value: str) -> None:
+    """So many units that the answers differ from those with the constants of the test pairs."""
+    units = list(range(8, 256))
+    result = study.ablate(units, layer="penultimate", value=value)
+    train, test = (study.pairs(split).first(6) for split in ("train", "test"))
+    after = {}
+    for name, pairs in (("train", train), ("test", test)):
+        r, constants = test.r.clone(), pairs.r.double()
+        constants = constants.mean(0).numpy() if value == "mean" else np.quantile(constants, 0.01, 0, method="hazen")
+        r[:, units] = torch.from_numpy(constants).float()[units]
+        after[name] = accuracies(study, r, test.class_index)
+    np.testing.assert_allclose(result.table["ablated"], after["train"], atol=1e-12)
+    assert not np.allclose(after["train"], after["test"])
 
 
 def test_r_and_other_values_can_be_ablated(study: lis.Study) -> None:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from helpers.dissection_fixtures import fixture
 from scipy.stats import pearsonr
-from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -107,7 +107,6 @@ def test_measures_are_those_of_scipy_and_sklearn() -> None:
             truth = masks[:, c].flatten()
             union = int((active | truth).sum())
             assert float(counts.iou[u, c]) == pytest.approx(int((active & truth).sum()) / union)
-            assert float(counts.f1[u, c]) == pytest.approx(f1_score(truth.numpy(), active.numpy()))
             assert float(counts.pearson[u, c]) == pytest.approx(pearsonr(score, truth.float())[0], abs=1e-5)
             assert float(counts.auprc[u, c]) == pytest.approx(average_precision_score(truth.numpy(), binned))
             assert float(counts.auc[u, c]) == pytest.approx(roc_auc_score(truth.numpy(), binned))
@@ -117,7 +116,7 @@ def test_measures_are_those_of_scipy_and_sklearn() -> None:
 
 def test_a_dead_unit_and_an_absent_concept_have_no_measure() -> None:
     counts = counted(example())
-    for measure in (counts.iou, counts.f1, counts.pearson):
+    for measure in (counts.iou, counts.pearson):
         assert measure[3].isnan().all() and measure[:, 2].isnan().all() and not measure[:3, :2].isnan().any()
     assert counts.auprc[:, 2].isnan().all() and counts.auc[:, 2].isnan().all()
     share = counts.area_concept[:2] / counts.pixels  # a constant ranks pixels by chance
@@ -132,7 +131,7 @@ def test_counts_depend_on_no_batch_order_or_shard() -> None:
     merged = counted((maps[4:], masks[4:]))
     merged.merge(counted((maps[:4], masks[:4])))
     for counts in (single, merged):
-        for name in ("intersection", "images_met", "area_unit", "area_concept", "iou", "f1", "auprc", "auc"):
+        for name in ("intersection", "images_met", "area_unit", "area_concept", "iou", "auprc", "auc"):
             torch.testing.assert_close(getattr(counts, name), getattr(whole, name), rtol=0, atol=0, equal_nan=True)
         torch.testing.assert_close(counts.pearson, whole.pearson, rtol=0, atol=1e-12, equal_nan=True)
 

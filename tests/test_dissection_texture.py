@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ import pytest
 import torch
 from helpers.fakes import make_context
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lis.classifiers.cut import CutClassifier
 from lis.classifiers.preprocessing import Preprocessing
@@ -39,7 +41,7 @@ from lis.generators.partworld import PartWorld
 from lis.generators.partworld.world import SETS
 from lis.linking.pairs import pairs
 from lis.report.tables import records, where
-from lis.report.texture import concepts_by_side, texture_or_shape
+from lis.report.texture import _resolution, concepts_by_side, texture_or_shape
 from lis.store import Artifact
 from lis.streams import Stream
 
@@ -67,6 +69,53 @@ def test_a_dead_unit_has_no_score_and_other_shapes_are_refused() -> None:
     assert paired_response_iou(dead, dead).isnan().all()
     with pytest.raises(ValueError, match=r"\(3, 2, 4, 4\) and \(2, 2, 4, 4\): expected pairs of the same layer"):
         paired_response_iou(dead, dead[:2])
+
+
+class Largest(TorchDispatchMode):
+    """The bytes of the largest result of an operation that is no view of its inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run it and look."""
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor) and not result._is_view():
+            self.bytes = max(self.bytes, result.numel() * result.element_size())
+        return result
+
+
+def test_scores_are_computed_in_blocks_of_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No copy of all maps, beside which the check of the memory would be wrong; whole, the scores are the same."""
+    maps, twins, classes = noise(8, 32, 8, 8), noise(8, 32, 8, 8).flip(0), torch.arange(8) % 2
+    whole = paired_response_iou(maps, twins), same_class_iou(maps, classes, 3, np.random.default_rng(1))
+    monkeypatch.setattr("lis.dissection.ablation._AT_ONCE", maps[:, :2].numel())
+    with Largest() as largest:
+        blocks = paired_response_iou(maps, twins), same_class_iou(maps, classes, 3, np.random.default_rng(1))
+    assert all(map(torch.equal, whole, blocks))
+    assert largest.bytes <= 8 * maps[:, :2].numel()  # sums of bool are of int64
+
+
+def test_units_above_the_control_are_counted_with_q(run: Artifact) -> None:
+    """Of 60 units whose twins are as alike as other images some lie above 97.5 % of the draws, none has q ≤ 0.05."""
+    rng = torch.Generator().manual_seed(0)
+    control, iou = (torch.rand(*shape, generator=rng).double() for shape in ((199, 60), (60,)))
+    iou[:2], iou[2] = torch.nan, 2.0
+    table = units_table("layer", "colour", iou, control)
+    for unit in range(2, 60):
+        assert table["p"][unit] == (1 + sum(float(x) >= float(iou[unit]) for x in control[:, unit])) / 200
+    p = np.sort(table["p"].to_numpy()[2:])
+    stepped = np.minimum.accumulate((p * 58 / np.arange(1, 59))[::-1])[::-1]
+    np.testing.assert_allclose(np.sort(table["q"][2:]), np.minimum(stepped, 1))
+    assert table["q"][:2].isna().all()
+    assert (table["iou"] > table["high"]).sum() > (table["q"] <= 0.05).sum() == 0  # 60 units need more draws for one
+    many = units_table("layer", "colour", iou, torch.rand(1999, 60, generator=rng).double())
+    assert many["unit"][many["q"] <= 0.05].tolist() == [2]
+    edge, dead = (where(run.table("units"), restyling="factors", unit=unit) for unit in (EDGE, DEAD))
+    assert edge["p"].tolist() == [1 / 20] and edge["q"].tolist() == [2 / 20] and dead["q"].isna().all()
+    assert _resolution(58, 199).startswith("With 199 draws of 58 units q ≤ 0.05 takes 6 units above all draws")
+    assert not _resolution(58, 1999)
 
 
 def test_the_control_pairs_images_of_one_class() -> None:
@@ -147,7 +196,7 @@ def context(root: Path, samples: int = 16) -> Context:
     model = CutClassifier(Planted(), Preprocessing.as_drawn(64), tuple(CLASSES), name="planted", weights="random")
     ctx = make_context(root, generator=PartWorld(CLASSES), classifier=model.eval().requires_grad_(False))
     config = replace(ctx.config, classes=replace(ctx.config.classes, names=CLASSES, labels=["head", "eye"]))
-    config.texture = TextureConfig("detect", samples, shuffles=5)  # pyright: ignore[reportAttributeAccessIssue]
+    config.texture = TextureConfig("detect", samples, shuffles=19)  # pyright: ignore[reportAttributeAccessIssue]
     config.pairs.train = config.pairs.test = 16
     config.pairs.accept = "any"
     return replace(ctx, config=config)

@@ -20,6 +20,7 @@ from lis.dissection.importance import ImportanceConfig, importance
 from lis.generators.partworld import PartWorld
 from lis.linking.pairs import pairs
 from lis.report.importance import class_importance
+from lis.report.interpretability import outside_bands
 from lis.report.section import Section
 from lis.report.tables import records, where
 from lis.store import Artifact
@@ -133,6 +134,20 @@ def test_units_stand_beside_concepts_and_shuffled_ones_where_the_layer_was_disse
     for others in (units.assign(layer="other"), units.assign(dead=True)):
         assert "importance-iou" not in [figure.name for figure in written(units=others, **tables).figures]
     assert "importance-iou" not in [figure.name for figure in written().figures]
+
+
+def test_dots_outside_their_bands_stand_beside_as_many_as_chance_puts_there(
+    written: Write, run: tuple[Context, Artifact]
+) -> None:
+    dots = pd.DataFrame({"iou": [0.1, 0.5, 0.3, 0.3], "low": [0.2, 0.2, 0.2, 0.3], "high": [0.4, 0.4, 0.4, 0.3]})
+    dots.loc[3, "iou"] += 1e-16  # all units, whose mean no shuffle changes
+    text = outside_bands(pd.concat([dots] * 10))
+    assert text.startswith("The bands are of one dot each: of 40 dots, 10 lie above and 10 below, where")
+    assert "with each other 2.0 would lie outside on average" in text
+    count = run[0].classifier.units
+    units = pd.DataFrame({"layer": "detect", "unit": range(count), "iou": np.linspace(0, 0.5, count)})
+    (caption,) = [figure.caption for figure in written(units=units).figures if figure.name == "importance-iou"]
+    assert "go together" not in caption and "would lie outside on average" in caption
 
 
 def test_classes_that_share_units_are_pictured_with_them(written: Write) -> None:

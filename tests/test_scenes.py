@@ -26,7 +26,7 @@ from lis.generators.partworld import PartWorld
 from lis.images import to_uint8
 from lis.labels.labelled import exact_masks
 from lis.labels.png import label_palette, write_mask
-from lis.store import Artifact
+from lis.store import Artifact, sha256
 from lis.streams import Stream
 
 CLASSES = ("pug", "weimaraner")
@@ -168,12 +168,16 @@ def test_pictures_without_a_folder_inside_are_one_class(tmp_path: Path, drawn: t
     assert scenes.class_names == (tmp_path.name,) and (len(scenes.fit), len(scenes.score)) == (2, 1)
 
 
-def test_pictures_without_a_mask_are_left_out(tmp_path: Path, pictures: Path, drawn: tuple[Tensor, Tensor]) -> None:
+def test_pictures_without_a_mask_are_left_out(
+    tmp_path: Path, pictures: Path, drawn: tuple[Tensor, Tensor], caplog: pytest.LogCaptureFixture
+) -> None:
     index_png(pictures, drawn[1])
     (pictures / f"{name_of(0)}.mask.png").unlink()
     ctx = context(tmp_path, pictures, pictures)
-    assert len(folder_scenes(ctx).fit) + len(folder_scenes(ctx).score) == 2 * PER_CLASS - 1
-    assert [name for name, _, _ in folder_contents(ctx.config)] == [f"{name_of(k)}.png" for k in (2, 4, 6, 1, 3, 5, 7)]
+    scenes = folder_scenes(ctx)
+    assert len(scenes.fit) + len(scenes.score) == 2 * PER_CLASS - 1
+    assert "1 of 8 pictures of images=" in caplog.text and "are left out: they have no mask" in caplog.text
+    assert [name for name, *_ in folder_contents(ctx.config)] == [f"{name_of(k)}.png" for k in (2, 4, 6, 1, 3, 5, 7)]
 
 
 def test_contents_change_with_a_picture_and_with_a_mask(
@@ -185,11 +189,84 @@ def test_contents_change_with_a_picture_and_with_a_mask(
     write_mask(pictures / f"{name_of(0)}.mask.png", drawn[1][1].numpy(), label_palette(LABELS))
     Image.fromarray(drawn[0][0].permute(1, 2, 0).numpy()).save(pictures / f"{name_of(2)}.png")
     after = folder_contents(config)
-    assert [(a[1] == b[1], a[2] == b[2]) for a, b in zip(before, after, strict=True)][:3] == [
+    assert [(a[2] == b[2], a[3] == b[3]) for a, b in zip(before, after, strict=True)][:3] == [
         (True, False),
         (False, True),
         (True, True),
     ]
+
+
+def test_contents_change_with_the_class_of_a_picture(tmp_path: Path, drawn: tuple[Tensor, Tensor]) -> None:
+    """The class of a picture in no folder inside is called like the whole folder, which orders the classes."""
+    results = []
+    for name in ("aaa", "zzz"):
+        folder = tmp_path / name
+        for index, stem in enumerate(("0", "1", "m/2", "m/3")):
+            path = folder / f"{stem}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(drawn[0][index].permute(1, 2, 0).numpy()).save(path)
+            write_mask(folder / f"{stem}.mask.png", drawn[1][index].numpy(), label_palette(LABELS))
+        ctx = context(tmp_path, folder, folder)
+        results.append((folder_scenes(ctx).class_names, folder_contents(ctx.config)))
+    assert [names for names, _ in results] == [("aaa", "m"), ("m", "zzz")]
+    assert results[0][1] != results[1][1]
+
+
+def test_a_file_with_the_masks_of_many_pictures_is_hashed_once(
+    tmp_path: Path, pictures: Path, drawn: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coco(tmp_path / "masks", drawn[1])
+    hashed = []
+    monkeypatch.setattr("lis.dissection.annotated.sha256", lambda path: hashed.append(path) or sha256(path))
+    rows = folder_contents(context(tmp_path, pictures, tmp_path / "masks").config)
+    assert {row[3] for row in rows} == {sha256(tmp_path / "masks" / "annotations.json")}
+    assert sorted(path.name for path in hashed) == ["00.png", "01.png", "02.png", "03.png", "04.png", "05.png",
+                                                    "06.png", "07.png", "annotations.json"]  # fmt: skip
+
+
+def test_a_picture_that_is_called_like_another_is_no_mask(
+    tmp_path: Path, pictures: Path, drawn: tuple[Tensor, Tensor]
+) -> None:
+    """In one folder for both, `00.png` beside `00.jpg` is another picture."""
+    index_png(pictures, drawn[1])
+    Image.fromarray(drawn[0][0].permute(1, 2, 0).numpy()).save(pictures / f"{name_of(0)}.jpg")
+    (pictures / f"{name_of(2)}.png").rename(pictures / f"{name_of(2)}x.png")
+    Image.fromarray(drawn[0][2].permute(1, 2, 0).numpy()).save(pictures / f"{name_of(2)}.jpg")
+    ctx = context(tmp_path, pictures, pictures)
+    names = [name for name, *_ in folder_contents(ctx.config) if name.startswith(CLASSES[0])]
+    assert names == [f"{CLASSES[0]}/{file}" for file in ("00.jpg", "00.png", "02.jpg", "04.png", "06.png")]
+    folder_scenes(ctx)
+
+
+def test_a_misspelt_mask_in_a_folder_of_masks_is_refused(
+    tmp_path: Path, pictures: Path, drawn: tuple[Tensor, Tensor]
+) -> None:
+    masks = tmp_path / "masks"
+    plain_png(masks, drawn[1])
+    (masks / "pug" / ".thumbnail.png").write_bytes(b"")
+    folder_contents(context(tmp_path, pictures, masks).config)
+    (masks / "pug" / "02.png").rename(masks / "pug" / "02x.png")
+    refused(tmp_path, pictures, masks, r"02x\.png is the mask of no picture: rename .* did you mean pug/02\?")
+
+
+def test_a_picture_of_a_coco_file_without_annotations_is_all_background(
+    tmp_path: Path, pictures: Path, drawn: tuple[Tensor, Tensor]
+) -> None:
+    coco(tmp_path / "masks", drawn[1])
+    path = tmp_path / "masks" / "annotations.json"
+    saved = json.loads(path.read_text())
+    saved["annotations"] = [row for row in saved["annotations"] if row["image_id"] != 3]
+    path.write_text(json.dumps(saved))
+    masks = dict(enumerate(drawn[1])) | {3: torch.zeros_like(drawn[1][3])}
+    read = list(contents(folder_scenes(context(tmp_path, pictures, tmp_path / "masks"))).values())
+    assert len(read) == 2 * PER_CLASS
+    for image, mask, _ in read:
+        k = next(k for k, other in enumerate(drawn[0]) if torch.equal(image, other))
+        assert torch.equal(mask, masks[k].long())
+
+
+def test_pictures_inside_the_folder_of_masks_are_refused(tmp_path: Path, pictures: Path) -> None:
+    refused(tmp_path, pictures, tmp_path, "images=.*pictures lies inside labels.folder=.*every picture is a mask")
 
 
 def refused(tmp_path: Path, images: Path | None, masks: Path | None, message: str) -> None:

@@ -16,10 +16,11 @@ from lis.api import notebook
 from lis.api.inputs import whole
 from lis.context import Context
 from lis.dissection.ablation import ablated_logits, ablation_values, balanced_class_accuracy
-from lis.dissection.importance import RANGE, ImportanceConfig, importance, layer_data
+from lis.dissection.importance import ImportanceConfig, importance, layer_data
 from lis.linking.pairs import pairs
 from lis.report.tables import records
 from lis.report.wording import arrow, counted, number, signed, words
+from lis.statistics import RANGE
 from lis.streams import Stream
 
 _LISTED = 8
@@ -46,7 +47,7 @@ class AblationResult:
     """The units that were ablated."""
     layer: str
     value: str
-    """What replaced their activations: "zero", "mean" or "quantile" (over the samples)."""
+    """What replaced their activations: "zero", "mean" or "quantile" (of the train pairs, as in the stage)."""
     table: pd.DataFrame
     """A row per class: samples; its balanced accuracy against the others with all units, and ablated; change; control
     (mean change without as many random units), low, high (95 % of these draws)."""
@@ -82,11 +83,11 @@ class AblationResult:
         return f"{counted(len(self.units), 'unit')} ({listed})"
 
     def _repr_html_(self) -> str:
-        shown = self.flips.head(notebook.SAMPLES)
-        images = self.images(torch.tensor(shown["sample"].to_numpy(dtype=np.int64)))
+        flips = self.flips.head(notebook.SAMPLES)
+        images = self.images(torch.tensor(flips["sample"].to_numpy(dtype=np.int64)))
         rows = [
             (f"{words(row['class'])}\n{arrow(row['before'], row['after'])}", [notebook.pixels(image)], [""])
-            for row, image in zip(records(shown), images, strict=True)
+            for row, image in zip(records(flips), images, strict=True)
         ]
         table = pd.DataFrame(
             {
@@ -100,8 +101,8 @@ class AblationResult:
                 ],
             }
         )
-        told = f"Balanced accuracy of each class on {len(self.before)} test samples; value: {self.value}."
-        parts = notebook.text(told), notebook.table(table, len(table)), notebook.gallery(rows)
+        caption = f"Balanced accuracy of each class on {len(self.before)} test samples; value: {self.value}."
+        parts = notebook.text(caption), notebook.table(table, len(table)), notebook.gallery(rows)
         return notebook.page(repr(self), *parts, notebook.more(len(self.flips), len(rows), "changed answers"))
 
 
@@ -125,9 +126,10 @@ def ablated(
     changed: dict[str, Any] = {"importance": settings}
     ctx = replace(ctx, config=replace(ctx.config, **changed))
     importance.require(ctx)
+    values = None if settings.value == "zero" else _train_values(ctx, settings)
     data = layer_data(ctx, settings, pairs(ctx, "test").tensors("pairs"))
     numbers = _numbers(units, data.activations.shape[1])
-    values = ablation_values(data.activations, settings.value, settings.quantile)  # pyright: ignore[reportArgumentType]
+    values = torch.zeros(data.activations.shape[1]) if values is None else values
 
     def logits(chosen: Sequence[int]) -> Tensor:
         index = torch.tensor(chosen, dtype=torch.int64)
@@ -136,7 +138,7 @@ def ablated(
     rng = Stream("importance", ctx.config.seed).rng(index=2)
     draws = [rng.choice(len(values), len(numbers), replace=False).tolist() for _ in range(settings.draws)]
     before, after, control = logits([]), logits(numbers), [logits(draw) for draw in draws]
-    accuracy = [balanced_class_accuracy(each, data.class_index) for each in (before, after, *control)]
+    accuracy = [balanced_class_accuracy(answers, data.class_index) for answers in (before, after, *control)]
     return AblationResult(
         tuple(numbers),
         settings.layer or str(ctx.classifier.cam_layer),
@@ -148,6 +150,12 @@ def ablated(
         tuple(ctx.class_names),
         lambda rows: images(data.w[rows]),
     )
+
+
+def _train_values(ctx: Context, settings: ImportanceConfig) -> Tensor:
+    """Constants of ablated units `[U]`, of the train pairs; their maps are gone before those of the test pairs come."""
+    activations = layer_data(ctx, settings, pairs(ctx, "train").tensors("pairs")).activations
+    return ablation_values(activations, settings.value, settings.quantile)  # pyright: ignore[reportArgumentType]
 
 
 def _numbers(units: Any, count: int) -> list[int]:

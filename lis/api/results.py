@@ -17,6 +17,7 @@ from torch import Tensor
 from lis.api import notebook
 from lis.api.inputs import Rows, whole
 from lis.linking.linear import LinearLink, LinkModule
+from lis.linking.pairs import first_of_each_class
 from lis.names import nearest
 from lis.quantify.measures import MEASURES
 from lis.report.wording import words
@@ -81,8 +82,7 @@ class Pairs:
         """
         if (n := whole(n, "n")) < 1:
             raise ValueError(f"first({n}): expected 1 or more")
-        index = range(len(self.class_names))
-        return self[torch.cat([(self.class_index == c).nonzero()[:n, 0] for c in index])]
+        return self[first_of_each_class(self.class_index, len(self.class_names), n)]
 
     def __len__(self) -> int:
         return len(self.r)

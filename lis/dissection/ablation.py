@@ -22,6 +22,8 @@ Tail = Callable[[Tensor, Tensor], Tensor]
 AblationValue = Literal["zero", "mean", "quantile"]
 BATCH = 256
 """Samples at once."""
+_AT_ONCE = 2**22
+"""Activations of a block of units."""
 LEADING = 4
 """The most important units of a class that are set apart from the others (Bau et al. 2020)."""
 
@@ -58,14 +60,23 @@ def ablation_values(activations: Tensor, value: AblationValue, quantile: float =
     Raises:
         ValueError: another `value`.
     """
-    flat = activations.transpose(0, 1).flatten(1)
     if value == "zero":
-        return torch.zeros(len(flat))
-    if value == "mean":
-        return flat.double().mean(1).float()
-    if value == "quantile":
-        return torch.from_numpy(np.quantile(flat.cpu().numpy(), quantile, axis=1, method="hazen")).float()
-    raise ValueError(f"ablation value {value!r}: expected 'zero', 'mean' or 'quantile'")
+        return torch.zeros(activations.shape[1])
+    if value not in ("mean", "quantile"):
+        raise ValueError(f"ablation value {value!r}: expected 'zero', 'mean' or 'quantile'")
+    result = []
+    for block in unit_blocks(activations):
+        flat = block.transpose(0, 1).flatten(1).cpu()
+        if value == "mean":
+            result.append(flat.double().mean(1).float())
+        else:
+            result.append(torch.from_numpy(np.quantile(flat.numpy(), quantile, axis=1, method="hazen")).float())
+    return torch.cat(result)
+
+
+def unit_blocks(activations: Tensor) -> tuple[Tensor, ...]:
+    """Views of `[n, U, …]` with as many units each as are copied at once, so that memory holds no second whole."""
+    return activations.split(max(1, _AT_ONCE // max(1, activations[:, :1].numel())), dim=1)
 
 
 def ablated_accuracy(tail: Tail, activations: Tensor, y: Tensor, units: Tensor, values: Tensor) -> Tensor:
@@ -77,8 +88,8 @@ def ablated_accuracy(tail: Tail, activations: Tensor, y: Tensor, units: Tensor, 
 def ablated_logits(tail: Tail, activations: Tensor, units: Tensor, values: Tensor) -> Tensor:
     """Logits `[n, C]` with `units [k]` ablated, none where k is 0; `values [U]`, the constant of each."""
     parts = torch.arange(len(activations)).split(BATCH)
-    each = [tail(edited(activations[rows], units, values[units].to(activations)), rows).cpu() for rows in parts]
-    return torch.cat(each)
+    logits = [tail(edited(activations[rows], units, values[units].to(activations)), rows).cpu() for rows in parts]
+    return torch.cat(logits)
 
 
 def unit_class_importance(tail: Tail, activations: Tensor, y: Tensor, values: Tensor) -> Tensor:
@@ -199,12 +210,12 @@ def shared_unit_classes(importance: Tensor, k: int = LEADING) -> list[SharedUnit
         if pairs[a, b] and pairs[a, c] and pairs[b, c] and not leading[:, [a, b, c]].all(1).any():
             units = [_best_shared(importance, leading, *pair) for pair in ((a, b), (a, c), (b, c))]
             result.append(SharedUnits((a, b, c), (units[0], units[1], units[2])))
-    return sorted(result, key=lambda each: -_least(importance, each))
+    return sorted(result, key=lambda triple: -_least(importance, triple))
 
 
-def _least(importance: Tensor, each: SharedUnits) -> float:
+def _least(importance: Tensor, triple: SharedUnits) -> float:
     """The smallest importance of a shared unit to one of its two classes."""
-    pairs = zip(each.units, combinations(each.classes, 2), strict=True)
+    pairs = zip(triple.units, combinations(triple.classes, 2), strict=True)
     return min(float(importance[unit, list(pair)].min()) for unit, pair in pairs)
 
 

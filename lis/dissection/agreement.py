@@ -140,16 +140,9 @@ class AgreementCounts:
     @property
     def iou(self) -> Tensor:
         """I / (A + G − I), `[units, concepts]` float64 in [0, 1]; NaN of a dead unit and of an absent concept."""
-        return self._ratio(self.intersection, self.area_unit[:, None] + self.area_concept - self.intersection)
-
-    @property
-    def f1(self) -> Tensor:
-        """2 I / (A + G), `[units, concepts]` float64 in [0, 1]; NaN as of `iou`."""
-        return self._ratio(2 * self.intersection, self.area_unit[:, None] + self.area_concept)
-
-    def _ratio(self, numerator: Tensor, denominator: Tensor) -> Tensor:
+        union = self.area_unit[:, None] + self.area_concept - self.intersection
         live = (self.area_unit[:, None] > 0) & (self.area_concept > 0)
-        return (numerator.double() / denominator).where(live, math.nan)
+        return (self.intersection.double() / union).where(live, math.nan)
 
     @property
     def pearson(self) -> Tensor:
@@ -278,15 +271,3 @@ detector=tensor([ True, False, False]))
         candidate &= images_met >= min_images
     best_iou, best_concept = iou.where(candidate, -1).max(1)
     return UnitLabels(best_concept.where(best_iou > 0, -1), best_iou.where(best_iou >= 0, math.nan), best_iou > min_iou)
-
-
-def concept_histogram(labels: UnitLabels, names: Sequence[str]) -> dict[str, int]:
-    """Detectors of each concept that has any, the most frequent first; its length is the number of unique detectors.
-
-    Example:
-        >>> labels = label_units(torch.tensor([[0.9, 0.1], [0.0, 0.3], [0.0, 0.2]]))
-        >>> concept_histogram(labels, ("sky", "tree"))
-        {'tree': 2, 'sky': 1}
-    """
-    counts = torch.bincount(labels.best_concept[labels.detector], minlength=len(names)).tolist()
-    return {names[c]: counts[c] for c in sorted(range(len(names)), key=lambda c: (-counts[c], c)) if counts[c]}

@@ -29,6 +29,8 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 """Of pictures, in either case."""
 MOST = 10_000
 """Pictures in a folder and those inside."""
+_BESIDE = (MASK, ".json")
+"""Endings of masks that can lie beside their pictures."""
 _MOST_PROBLEMS = 20
 
 
@@ -95,11 +97,12 @@ def annotated_pictures(config: RunConfig) -> list[Annotated]:
     """The pictures of `images` that `labels.folder` has masks of, by name.
 
     The mask of `<name>.jpg` is `<name>.mask.png`, `<name>.png` (in another folder than the pictures) or `<name>.json`
-    in the same folder inside the folder of masks, or in its COCO file. Pictures without one are left out.
+    in the same folder inside the folder of masks, or in its COCO file, where a picture without annotations is all
+    background. Pictures without one are left out.
 
     Raises:
-        ValueError: a folder or the labels are missing, there is no picture or no mask, a mask is of no picture, or a
-            picture has several.
+        ValueError: a folder or the labels are missing, there is no picture or no mask, the pictures lie inside the
+            folder of masks, a mask is of no picture, or a picture has several.
     """
     images, folder = _folders(config)
     names = _picture_names(images, folder)
@@ -108,8 +111,11 @@ def annotated_pictures(config: RunConfig) -> list[Annotated]:
     coco = coco_of(masks)
     if coco is not None and len({sample.file for sample in samples}) < len(samples):
         raise ValueError(f"{coco.path}: images={images} has pictures of one name in several folders: rename them")
-    sources = {name: _source(images, folder, name, coco) for name in names}
-    _refuse_strays(folder, names, sources.values())
+    if coco is not None:
+        coco = replace(coco, annotations={name: [] for name in coco.images} | coco.annotations)
+    endings = _BESIDE if images.resolve() == folder.resolve() else (*_BESIDE, ".png")
+    sources = {name: _source(images, folder, name, endings, coco) for name in names}
+    _refuse_strays(folder, names, endings, sources.values())
     known = {name: source for name, source in sources.items() if source is not None}
     if not known:
         raise ValueError(
@@ -123,11 +129,15 @@ def annotated_pictures(config: RunConfig) -> list[Annotated]:
 
 
 def validate_pictures(pictures: Sequence[Annotated]) -> None:
-    """Reads every picture and mask once, before any work.
+    """Reads every picture and mask once, before any work; logs how many pictures have no mask.
 
     Raises:
         ValueError: what is wrong with them, up to 20 lines.
     """
+    total = len(pictures[0].masks.samples)
+    if total > len(pictures):
+        log.warning("%d of %d pictures of images=%s are left out: they have no mask", total - len(pictures), total,
+                    pictures[0].folder)  # fmt: skip
     problems, colours, notes = list[str](), dict[str, Mapping[Colour, int]](), Counter[str]()
     for picture in pictures:
         try:
@@ -144,10 +154,16 @@ def validate_pictures(pictures: Sequence[Annotated]) -> None:
         log.warning("masks of %d pictures: %d × %s", len(pictures), count, note)
 
 
-def folder_contents(config: RunConfig) -> list[tuple[str, str, str]]:
-    """What a result follows from: name of every picture that is used, SHA-256 of its file, and of that of its mask."""
+def folder_contents(config: RunConfig) -> list[tuple[str, str, str, str]]:
+    """What a result follows from: of every picture that is used its name, its class, the SHA-256 of its file, and that
+    of its mask's file.
+    """
     pictures = annotated_pictures(config)
-    return [(printable(one.name), sha256(one.folder / one.name), sha256(one.source)) for one in pictures]
+    of_source = {source: sha256(source) for source in {one.source for one in pictures}}
+    return [
+        (printable(one.name), printable(one.class_name), sha256(one.folder / one.name), of_source[one.source])
+        for one in pictures
+    ]
 
 
 def _folders(config: RunConfig) -> tuple[Path, Path]:
@@ -164,9 +180,14 @@ def _folders(config: RunConfig) -> tuple[Path, Path]:
 
 def _picture_names(images: Path, masks: Path) -> list[str]:
     """Pictures of a folder and those inside, but for hidden ones and masks, from the folder on."""
+    if masks.resolve() in images.resolve().parents:
+        raise ValueError(
+            f"images={images} lies inside labels.folder={masks}, where every picture is a mask: move the pictures or "
+            "the masks, so that the pictures are outside of the folder of masks"
+        )
     others = None if masks.resolve() == images.resolve() else masks.resolve()
     names = [path.relative_to(images).as_posix() for path in sorted(images.rglob("*")) if _is_picture(path, others)]
-    names = [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
+    names = [name for name in names if not _is_hidden(name)]
     if not 1 <= len(names) <= MOST:
         raise ValueError(f"images={images} has {len(names)} pictures: expected 1 to {MOST:,} PNG, JPEG or WebP files")
     return names
@@ -178,11 +199,14 @@ def _is_picture(path: Path, masks: Path | None) -> bool:
     return named and path.is_file() and (masks is None or not path.resolve().is_relative_to(masks))
 
 
-def _source(images: Path, folder: Path, name: str, coco: Coco | None) -> Path | None:
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))
+
+
+def _source(images: Path, folder: Path, name: str, endings: Sequence[str], coco: Coco | None) -> Path | None:
     """The file with the mask of a picture, if there is one."""
     stem = Path(name).with_suffix("")
-    beside = [folder / f"{stem}{ending}" for ending in (MASK, ".png", ".json")]
-    sources = [path for path in beside if path.is_file() and not path.samefile(images / name)]
+    sources = [path for path in (folder / f"{stem}{ending}" for ending in endings) if path.is_file()]
     if coco is not None and Path(name).name in coco.annotations:
         sources.append(coco.path)
     if len(sources) > 1:
@@ -190,11 +214,14 @@ def _source(images: Path, folder: Path, name: str, coco: Coco | None) -> Path | 
     return sources[0] if sources else None
 
 
-def _refuse_strays(folder: Path, names: Sequence[str], used: Collection[Path | None]) -> None:
+def _refuse_strays(folder: Path, names: Sequence[str], endings: Sequence[str], used: Collection[Path | None]) -> None:
     """Refuse masks of no picture: most likely their names are misspelt."""
     stems = [str(Path(name).with_suffix("")) for name in names]
-    for path in sorted(folder.rglob(f"*{MASK}")) + sorted(folder.rglob("*.json")):
-        if path in used or path.name in (MANIFEST, COCO_FILE) or path.name.endswith(COCO_ENDING):
+    for path in sorted(folder.rglob("*")):
+        ending = next((ending for ending in endings if path.name.lower().endswith(ending)), None)
+        named = path.name in (MANIFEST, COCO_FILE) or path.name.endswith(COCO_ENDING)
+        relative = path.relative_to(folder).as_posix()
+        if ending is None or named or path in used or _is_hidden(relative) or not path.is_file():
             continue
-        stem = str(path.relative_to(folder)).removesuffix(MASK).removesuffix(".json")
-        raise ValueError(f"{path} is the mask of no picture: rename or remove it{nearest(stem, stems)}")
+        hint = nearest(relative[: -len(ending)], stems)
+        raise ValueError(f"{path} is the mask of no picture: rename or remove it{hint}")

@@ -14,11 +14,8 @@ from torch import Tensor
 from lis.dissection.agreement import AgreementCounts, UnitLabels
 from lis.dissection.concepts import ConceptSet
 from lis.dissection.permutation import PermutationTest
-from lis.statistics import SIGNIFICANT, q_values
+from lis.statistics import RANGE, SIGNIFICANT, q_values
 from lis.units.tuned import long_table
-
-RANGE = (0.025, 0.975)
-"""Quantiles of the permutations that are told."""
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,8 @@ from lis.dissection.painting import concept_fraction_change, insertion_by_contex
 from lis.dissection.permutation import PermutationTest
 from lis.dissection.removal import Removal, matched_p
 from lis.labels.manifest import BACKGROUND
-from lis.statistics import SIGNIFICANT, q_values
+from lis.statistics import RANGE, SIGNIFICANT, q_values
 from lis.units.tuned import long_table
-
-RANGE = (0.025, 0.975)
-"""Quantiles of random draws, the ends of their 95 %."""
 
 
 @dataclass(frozen=True)

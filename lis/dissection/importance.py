@@ -27,15 +27,14 @@ from lis.dissection.tables import curves_table, importance_table, shared_table, 
 from lis.dissection.tails import PENULTIMATE, LayerTail, find_layer, layer_tail
 from lis.dissection.top_images import top_activating, top_mask
 from lis.images import to_uint8
-from lis.linking.pairs import test_pairs, train_pairs
+from lis.linking.pairs import first_of_each_class, test_pairs, train_pairs
 from lis.peaks import picture_arrays
 from lis.stage import MODELS, stage
+from lis.statistics import RANGE
 from lis.store import Artifact, Draft
 from lis.streams import Stream
 from lis.types import require_sight
 
-RANGE = (0.025, 0.975)
-"""Quantiles of the random orders that are told."""
 _COPIES = 2
 """Maps of a split in memory: from batches, and put together."""
 PICTURED = 3
@@ -115,9 +114,8 @@ def importance(ctx: Context, config: ImportanceConfig, train: Artifact, test: Ar
     importance first. Tensors "shared_units", of the units of the first 3 triples: unit `[m]`, image
     `[m, 5, 3, s, s]` uint8 (test pairs, by descending spatial maximum), mask `[m, 5, s, s]` bool (above the unit's own
     0.99 quantile; all of the image where the layer has no map). Json "facts": layer, units, samples, per_class (train
-    samples of the smallest class),
-    value, tail, draws, top_positive (share of positive correlations among the top 4), positive (among all others), and
-    of both the 95 % Wilson interval (…_low, …_high) and the number (…_of).
+    samples of the smallest class), value, tail, draws, top_positive (share of positive correlations among the top 4),
+    positive (among all others), and of both the 95 % Wilson interval (…_low, …_high) and the number (…_of).
 
     With `pairs.accept=correct` the whole network is right on every pair: its balanced accuracy is 1 by construction.
 
@@ -154,13 +152,13 @@ def _ranked(data: LayerData, config: ImportanceConfig) -> tuple[Tensor, Tensor, 
 @torch.no_grad()
 def _pictures(ctx: Context, data: LayerData, triples: list[SharedUnits]) -> dict[str, Tensor]:
     """Tensors "shared_units" of the stage."""
-    units = torch.tensor(sorted({unit for each in triples for unit in each.units}), dtype=torch.int64)
+    units = torch.tensor(sorted({unit for triple in triples for unit in triple.units}), dtype=torch.int64)
     size, maps = min(SIZE, ctx.generator.resolution), data.activations[:, units]
     maps = maps if maps.ndim == 4 else maps[..., None, None]
     _, index = top_activating(maps.amax((2, 3)), min(TOP, len(maps)))
     w = data.w[index.flatten()]
-    each = ctx.batches().map(lambda some: F.adaptive_avg_pool2d(ctx.generator.synthesize(some.to(ctx.device)), size), w)
-    image = torch.cat([torch.empty(0, 3, size, size, dtype=torch.uint8), *(to_uint8(part).cpu() for part in each)])
+    parts = ctx.batches().map(lambda w: F.adaptive_avg_pool2d(ctx.generator.synthesize(w.to(ctx.device)), size), w)
+    image = torch.cat([torch.empty(0, 3, size, size, dtype=torch.uint8), *(to_uint8(part).cpu() for part in parts)])
     threshold = ablation_values(maps, "quantile", ACTIVE)
     mask = top_mask(maps[index, torch.arange(len(units))[:, None]], threshold, size)
     mask = mask if data.activations.ndim == 4 else torch.ones_like(mask)
@@ -170,7 +168,7 @@ def _pictures(ctx: Context, data: LayerData, triples: list[SharedUnits]) -> dict
 def layer_data(ctx: Context, config: ImportanceConfig, pairs: dict[str, Tensor]) -> LayerData:
     """The first samples of each class of a split, through the layer."""
     classes = pairs["class_index"]
-    rows = torch.cat([(classes == c).nonzero()[: config.samples, 0] for c in range(len(ctx.class_names))])
+    rows = first_of_each_class(classes, len(ctx.class_names), config.samples)
     columns = torch.tensor([ctx.classifier.class_names.index(name) for name in ctx.class_names])
     w, r = pairs["w"][rows], pairs["r"][rows]
     if config.layer == PENULTIMATE:

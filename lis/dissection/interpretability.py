@@ -13,14 +13,13 @@ import torch
 from torch import Tensor
 
 from lis.dissection.ablation import importance_order
+from lis.statistics import RANGE
 
 TOP = (2, 3, 4, 5)
 """Numbers k of leading units of a class (Bau et al. 2020)."""
 BUCKETS = 16
 """Groups of units by their mean importance (Bau et al. 2020)."""
 SHUFFLES = 1000
-RANGE = (0.025, 0.975)
-"""Quantiles of the shuffles that are told."""
 
 
 @dataclass(frozen=True)

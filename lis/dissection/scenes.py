@@ -16,6 +16,7 @@ from lis.context import Context
 from lis.dissection.annotated import Annotated, annotated_pictures, validate_pictures
 from lis.labels.labelled import TrueParts, exact_masks
 from lis.linking.evaluation import TrueFactors
+from lis.linking.pairs import first_of_each_class
 from lis.store import Artifact
 from lis.streams import Stream
 from lis.types import Classifier
@@ -107,9 +108,8 @@ def scenes_of(ctx: Context, samples_per_class: int, train: Artifact, test: Artif
 
 def _first(pairs: dict[str, Tensor], classes: int, per_class: int) -> tuple[Tensor, Tensor]:
     """w and class index of the first samples of each class."""
-    of = pairs["class_index"]
-    rows = torch.cat([(of == c).nonzero()[:per_class, 0] for c in range(classes)])
-    return pairs["w"][rows], of[rows]
+    rows = first_of_each_class(pairs["class_index"], classes, per_class)
+    return pairs["w"][rows], pairs["class_index"][rows]
 
 
 @dataclass(frozen=True)

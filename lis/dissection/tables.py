@@ -59,14 +59,14 @@ def curves_table(
             curve = unit_removal_curve(*of_test, units, counts, values)[:, c].tolist()
             rows += [(layer, name, kind, n, y, np.nan, np.nan) for n, y in zip(counts, curve, strict=True)]
         band = (random.mean(0)[:, c].tolist(), low[:, c].tolist(), high[:, c].tolist())
-        rows += [(layer, name, "random", n, *each) for n, *each in zip(counts, *band, strict=True)]
+        rows += [(layer, name, "random", n, *scores) for n, *scores in zip(counts, *band, strict=True)]
     heads = ["layer", "class", "order", "n", "balanced_accuracy", "low", "high"]
     return pd.DataFrame(rows, columns=pd.Index(heads))
 
 
 def shared_table(names: Sequence[str], triples: Sequence[SharedUnits]) -> pd.DataFrame:
     """Table "shared"."""
-    rows = [(*(names[c] for c in each.classes), *each.units) for each in triples]
+    rows = [(*(names[c] for c in triple.classes), *triple.units) for triple in triples]
     heads = ["class_a", "class_b", "class_c", "unit_ab", "unit_ac", "unit_bc"]
     return pd.DataFrame(rows, columns=pd.Index(heads))
 

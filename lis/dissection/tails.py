@@ -64,7 +64,7 @@ def layer_tail(classifier: Classifier, module: nn.Module, image: Tensor) -> Laye
         image: some images `[n, 3, H, W]`.
     """
     network = cast(nn.Module, classifier)
-    path = next(path for path, each in network.named_modules() if each is module)
+    path = next(path for path, child in network.named_modules() if child is module)
     chain = _chain(classifier, path, image)
     if chain is not None:
         return LayerTail(chain, "modules behind the layer")
@@ -100,7 +100,7 @@ def _chain(classifier: Classifier, path: str, image: Tensor) -> Callable[[Tensor
     whole = _whole_pass(classifier, module)
     for modules, rectified in product(_chains(network, path), (False, True)):
         chain = _chained(classifier, modules, rectified)
-        if all(_agree(chain, whole, each, image) for each in (activations, half)):
+        if all(_agree(chain, whole, x, image) for x in (activations, half)):
             return chain
     return None
 
@@ -111,8 +111,8 @@ def _agree(chain: Callable[..., Tensor], whole: Callable[..., Tensor], activatio
     except (RuntimeError, TypeError, ValueError):  # the children do not run in their order
         return False
     expected = whole(activations.clone(), image)
-    apart = (result - expected).abs().max() / expected.abs().max().clamp(min=1e-30)
-    return result.shape == expected.shape and bool(apart <= TOLERANCE)
+    difference = (result - expected).abs().max() / expected.abs().max().clamp(min=1e-30)
+    return result.shape == expected.shape and bool(difference <= TOLERANCE)
 
 
 def _chains(classifier: nn.Module, path: str) -> Iterator[list[nn.Module]]:

@@ -12,16 +12,17 @@ from torch.nn import functional as F
 
 from lis.config.fields import number
 from lis.context import Context
-from lis.dissection.ablation import ablation_values
+from lis.dissection.ablation import ablation_values, unit_blocks
 from lis.dissection.activations import record_activations
 from lis.dissection.restyling import ORDERS, derangement, restyled_images, restylings, style_factors
 from lis.dissection.room import map_bytes, require_room
 from lis.dissection.tails import find_layer
 from lis.dissection.top_images import top_activating, top_mask
 from lis.images import to_uint8
-from lis.linking.pairs import test_pairs
+from lis.linking.pairs import first_of_each_class, test_pairs
 from lis.peaks import picture_arrays
 from lis.stage import MODELS, stage
+from lis.statistics import RANGE, benjamini_hochberg
 from lis.store import Artifact, Draft
 from lis.streams import Stream
 from lis.types import require_sight
@@ -30,10 +31,8 @@ CUT = 0.1
 """Score below which a unit is on the side of texture (Bau et al. 2020)."""
 LEVEL = 0.99
 """Quantile of a unit's own activations above which it responds."""
-RANGE = (0.025, 0.975)
-"""Quantiles of the control that are told."""
 _COPIES = 3
-"""Maps in memory: of the images, and of their twins, from batches and put together."""
+"""Maps in memory: of the images, and of their twins, from batches and put together; scores take blocks of units."""
 EXTREMES, TOP, SIZE = 4, 5, 64
 """Units of either end that are pictured, images of each, and their largest side in pixels."""
 
@@ -65,7 +64,8 @@ def paired_response_iou(original: Tensor, restyled: Tensor, q: float = LEVEL) ->
         raise ValueError(
             f"maps {tuple(original.shape)} and {tuple(restyled.shape)}: expected pairs of the same layer and images"
         )
-    return _iou(responses(original, q), responses(restyled, q))
+    blocks = zip(unit_blocks(original), unit_blocks(restyled), strict=True)
+    return torch.cat([_iou(*_areas(responses(a, q), responses(b, q))) for a, b in blocks])
 
 
 def responses(maps: Tensor, q: float = LEVEL) -> Tensor:
@@ -73,10 +73,14 @@ def responses(maps: Tensor, q: float = LEVEL) -> Tensor:
     return maps > ablation_values(maps, "quantile", q)[:, None, None].to(maps)
 
 
-def _iou(a: Tensor, b: Tensor) -> Tensor:
-    """IoU `[U]` of responses `[n, U, h, w]`; NaN where there are none."""
-    intersection, union = ((x.transpose(0, 1).flatten(1).sum(1)).double() for x in (a & b, a | b))
-    return torch.where(union > 0, intersection / union, torch.nan)
+def _areas(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Positions `[U]` of the intersection and of the union of responses `[n, U, h, w]`."""
+    return (a & b).sum((0, 2, 3)), (a | b).sum((0, 2, 3))
+
+
+def _iou(intersection: Tensor, union: Tensor) -> Tensor:
+    """Their ratio, float64; NaN where there is no response."""
+    return torch.where(union > 0, intersection.double() / union, torch.nan)
 
 
 def same_class_iou(maps: Tensor, class_index: Tensor, shuffles: int, rng: np.random.Generator) -> Tensor:
@@ -88,9 +92,23 @@ def same_class_iou(maps: Tensor, class_index: Tensor, shuffles: int, rng: np.ran
         shuffles: draws of the others.
         rng: draws.
     """
-    active = responses(maps)
-    draws = (derangement(class_index.numpy(), rng) for _ in range(shuffles))
-    return torch.stack([_iou(active, active[torch.from_numpy(other)]) for other in draws])
+    others = torch.from_numpy(np.stack([derangement(class_index.numpy(), rng) for _ in range(shuffles)]))
+    return torch.cat([_shuffled_iou(responses(block), class_index, others) for block in unit_blocks(maps)], 1)
+
+
+def _shuffled_iou(active: Tensor, class_index: Tensor, others: Tensor) -> Tensor:
+    """IoU of responses `[n, U, h, w]` with those of other images of the class, `others [shuffles, n]`: `[shuffles, U]`.
+
+    Every pair of images of a class is intersected once, whatever the number of draws.
+    """
+    flat, intersection = active.transpose(0, 1).flatten(2).float(), torch.zeros(active.shape[1], len(others)).double()
+    for c in class_index.unique():
+        rows = (class_index == c).nonzero()[:, 0]
+        overlap = flat[:, rows] @ flat[:, rows].mT
+        other = torch.searchsorted(rows, others[:, rows].contiguous())
+        intersection += overlap[:, torch.arange(len(rows)), other].double().sum(2)
+    area = active.sum((0, 2, 3))  # of either side: each image is another's exactly once
+    return _iou(intersection.T, 2 * area - intersection.T)
 
 
 @dataclass
@@ -101,7 +119,7 @@ class TextureConfig:
     """A layer of the classifier that gives a map; null: the last map of its convolutions (cam_layer)."""
     samples: int = number(100, low=2)
     """Test pairs per class, at most as many as there are."""
-    shuffles: int = number(40, low=2)
+    shuffles: int = number(999, low=19)
     """Draws of other images of the same class, the control."""
 
 
@@ -120,7 +138,7 @@ def _images(ctx: Context) -> int:
 
 @stage(
     "texture",
-    version=1,
+    version=2,
     inputs=(test_pairs,),
     config=TextureConfig,
     seed=True,
@@ -135,11 +153,12 @@ def texture(ctx: Context, config: TextureConfig, test: Artifact, draft: Draft) -
     Restylings: "factors" (part world: the same geometry, colours and patterns of another sample), "colour" (channels in
     another order), "texture" (the Fourier amplitudes of another sample, the own phases). Table "units", a row per unit
     and restyling: layer, restyling, unit, iou (NaN of a dead unit), control (mean score between an image and another of
-    its class, the same for all restylings), low, high (95 % of its draws), side ("texture": iou < 0.1, "shape", "" for
-    a dead unit), dead. Table "extremes": restyling, side, rank, unit, iou, index (of the tensors). Tensors "extremes":
-    image, restyled `[m, 5, 3, s, s]` uint8 (the images in which the unit is most active, and their twins), mask,
-    restyled_mask `[m, 5, s, s]` bool (where it responds). Json "facts": layer, units, images, shuffles, cut, quantile,
-    style (names of the factors that "factors" replaces; none elsewhere).
+    its class, the same for all restylings), low, high (95 % of its draws), p (of the draws to be as high: (1 + those of
+    at least iou) / (1 + all)), q (Benjamini–Hochberg over the live units of a restyling), side ("texture": iou < 0.1,
+    "shape", "" for a dead unit), dead. Table "extremes": restyling, side, rank, unit, iou, index (of the tensors).
+    Tensors "extremes": image, restyled `[m, 5, 3, s, s]` uint8 (the images in which the unit is most active, and their
+    twins), mask, restyled_mask `[m, 5, s, s]` bool (where it responds). Json "facts": layer, units, images, shuffles,
+    cut, quantile, style (names of the factors that "factors" replaces; none elsewhere).
 
     Raises:
         ValueError: an unknown layer, one that gives no map, or more maps than memory has room for.
@@ -157,7 +176,7 @@ def texture(ctx: Context, config: TextureConfig, test: Artifact, draft: Draft) -
     draft.table("units", pd.concat(tables, ignore_index=True))
     rows = pd.concat(extremes, ignore_index=True)
     draft.table("extremes", rows.assign(index=range(len(rows))))
-    draft.tensors("extremes", {key: torch.cat([each[key] for each in pictures]) for key in pictures[0]})
+    draft.tensors("extremes", {key: torch.cat([part[key] for part in pictures]) for key in pictures[0]})
     factors = getattr(ctx.generator, "factor_names", ())
     style = [factors[k] for k in style_factors(factors)] if "factors" in restylings(ctx.generator) else []
     facts = {"layer": data.layer, "units": original.shape[1], "images": len(original), "shuffles": config.shuffles}
@@ -168,6 +187,7 @@ def units_table(layer: str, restyling: str, iou: Tensor, control: Tensor) -> pd.
     """Rows of the table "units", of scores `[units]` and of the control `[shuffles, units]`."""
     low, high = control.quantile(torch.tensor(RANGE, dtype=control.dtype), dim=0)
     sides = np.where(iou < CUT, "texture", "shape")
+    p = ((1 + (control >= iou).sum(0)).double() / (1 + len(control))).where(~iou.isnan(), torch.nan).numpy()
     columns = {
         "layer": layer,
         "restyling": restyling,
@@ -176,6 +196,8 @@ def units_table(layer: str, restyling: str, iou: Tensor, control: Tensor) -> pd.
         "control": control.mean(0).numpy(),
         "low": low.numpy(),
         "high": high.numpy(),
+        "p": p,
+        "q": benjamini_hochberg(p),
         "side": np.where(iou.isnan(), "", sides),
         "dead": iou.isnan().numpy(),
     }
@@ -215,7 +237,7 @@ class _Samples:
     def of(cls, ctx: Context, config: TextureConfig, pairs: dict[str, Tensor]) -> _Samples:
         """The first samples of each class."""
         classes = pairs["class_index"]
-        rows = torch.cat([(classes == c).nonzero()[: config.samples, 0] for c in range(len(ctx.class_names))])
+        rows = first_of_each_class(classes, len(ctx.class_names), config.samples)
         rng = Stream("texture", ctx.config.seed).rng()
         donor = torch.from_numpy(derangement(np.zeros(len(rows)), rng))
         order = torch.from_numpy(rng.integers(len(ORDERS), size=len(rows)))

@@ -247,6 +247,16 @@ def known_classes(ctx: Context) -> list[str]:
     return [name for name in ctx.classifier.class_names if name in drawn]
 
 
+def first_of_each_class(class_index: Tensor, classes: int, n: int) -> Tensor:
+    """Rows of the first n samples of each class, at most as many as there are, class by class: `[k]` int64.
+
+    Example:
+        >>> first_of_each_class(torch.tensor([1, 0, 1, 1, 0]), 2, 2).tolist()
+        [1, 4, 0, 2]
+    """
+    return torch.cat([(class_index == c).nonzero()[:n, 0] for c in range(classes)])
+
+
 def pairs_of_class(ctx: Context, split: str, name: str, n: int) -> dict[str, Tensor]:
     """The first n accepted pairs of any class that both models know, drawn now where no shard holds them.
 

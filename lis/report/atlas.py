@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from lis.dissection.ablation import LEADING
-from lis.dissection.top_images import masked_pictures
 from lis.report.all_units import strongest_by_unit
 from lis.report.claims import callable_units, without_claims
+from lis.report.layouts import darkened_outside
 from lis.report.source import Source
 from lis.report.style import jpeg
 from lis.report.tables import records, where
@@ -95,7 +94,7 @@ class Atlas:
         folder.mkdir(parents=True, exist_ok=True)
         files = []
         for k in range(0, len(self.entries), SPRITE):
-            rows = [self.images(each) for each in range(k, min(k + SPRITE, len(self.entries)))]
+            rows = [self.images(row) for row in range(k, min(k + SPRITE, len(self.entries)))]
             files.append(folder / f"{k // SPRITE}.jpg")
             files[-1].write_bytes(jpeg(Image.fromarray(sprite(rows))))
         (out / self.file).write_text(self._html(pages), encoding="utf-8")
@@ -124,9 +123,7 @@ def marked_images(top: dict[str, np.ndarray], row: int) -> np.ndarray:
         top: image `[n, s, s, 3]` uint8, index `[rows, 5]`, mask `[rows, 5, s, s]` bool.
         row: of the table "units".
     """
-    image = np.moveaxis(top["image"][top["index"][row]], -1, -3)
-    marked = masked_pictures(torch.from_numpy(image), torch.from_numpy(top["mask"][row]))
-    return np.moveaxis(marked.numpy(), -3, -1)
+    return darkened_outside(top["image"][top["index"][row]], top["mask"][row])
 
 
 def sprite(images: Sequence[np.ndarray]) -> np.ndarray:
@@ -216,8 +213,10 @@ def tuned(source: Source) -> Atlas:
 
 
 def _tuned_entry(row: dict[str, Any], change: dict[str, Any] | None, called: bool) -> Entry:
-    own = f"own {number(row['own'], 2)} sd (control {number(row['own_control'], 2)}), others {number(row['others'], 2)}"
-    numbers = f"{own}, q {probability(row['q_reached'])}" if called else own
+    change_of_r = (
+        f"own {number(row['own'], 2)} sd (control {number(row['own_control'], 2)}), others {number(row['others'], 2)}"
+    )
+    numbers = f"{change_of_r}, q {probability(row['q_reached'])}" if called else change_of_r
     note = ""
     if change is not None and "label" in change:
         note = f"{words(change['label'])}, {change['measure']} {changed(change['measure'], change['change'])}"

@@ -11,23 +11,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lis.dissection.interpretability import SHUFFLES, best_iou, interpretability_table
-from lis.dissection.top_images import masked_pictures
-from lis.report.layouts import mosaic
+from lis.report.layouts import darkened_outside, mosaic
 from lis.report.marks import axes_at, bare, errors, picture, write
 from lis.report.section import Picture
 from lis.report.source import Source
 from lis.report.style import GREY, INK, MUTED, SERIES, WIDE, light_grid, plain, sheet
 from lis.report.tables import records, split, where
-from lis.report.wording import counted
+from lis.report.wording import counted, number
 from lis.streams import Stream
 
 _CURVES = (
     "Dots: mean best IoU of the units (± standard error) that are among the k most important of so many classes, with "
     "a positive importance; grey numbers: how many these are. Right: of {} groups of equally many units, sorted by "
     "their mean importance over classes. Grey, the control: the same with the IoU shuffled among the units, mean and "
-    "95 % of {} shuffles. A dot outside the band says that importance and agreement with a concept go together, not "
-    "that a class rests on the concept. Groups of the same importance are in the order of the units. Dead units are "
-    "left out."
+    "95 % of {} shuffles. {} Neither does a dot outside say that a class rests on the concept. Groups of the same "
+    "importance are in the order of the units. Dead units are left out."
 )
 _SHARED = (
     "Triples of classes whose pairs share one of their 4 most important units while no unit serves all three, those of "
@@ -35,6 +33,10 @@ _SHARED = (
     "test images in which it is most active, whatever their class{}. That a unit matters to two classes does not say "
     "that what excites it is common to them."
 )
+_OUTSIDE = 0.05
+"""Share of dots outside a band of 95 % by chance."""
+_ROUNDING = 1e-12
+"""Of means of the same units in another order."""
 _GAP, _HEAD = 0.2, 0.36
 """Inches between the strips of a row, and above them."""
 
@@ -52,8 +54,19 @@ def interpretability(source: Source) -> Picture | None:
     of_units = torch.from_numpy(np.array(matrix, dtype=np.float64))
     rng = Stream("importance", source.facts.settings["seed"]).rng(index=1)
     table = interpretability_table(of_units, iou, rng)
-    caption = _CURVES.format(len(where(table, k=0)), f"{SHUFFLES:,}")
+    caption = _CURVES.format(len(where(table, k=0)), f"{SHUFFLES:,}", outside_bands(table))
     return Picture("importance-iou", interpretability_figure(table), caption, data=table)
+
+
+def outside_bands(table: pd.DataFrame) -> str:
+    """How many dots lie outside their bands, beside how many would by chance; table of `interpretability_table`."""
+    iou, low, high = (table[name].to_numpy(dtype=np.float64) for name in ("iou", "low", "high"))
+    above, below = (int((distance > _ROUNDING).sum()) for distance in (iou - high, low - iou))
+    return (
+        f"The bands are of one dot each: of {counted(len(table), 'dot')}, {above} lie above and {below} below, where "
+        f"importance and agreement had nothing to do with each other {number(_OUTSIDE * len(table), 2)} would lie "
+        "outside on average. Dots share units, so that a single one outside its band says little."
+    )
 
 
 def interpretability_figure(table: pd.DataFrame) -> Figure:
@@ -94,10 +107,10 @@ def shared_units(source: Source) -> Picture | None:
     drawn = records(table)[: _pictured(table, top["unit"])]
     if not drawn:
         return None
-    told = "" if top["mask"].all() else ", darkened where it is below its own 0.99 quantile"
+    darkened = "" if top["mask"].all() else ", darkened where it is below its own 0.99 quantile"
     figure = shared_figure(drawn, top)
     alt = f"Images of the units that {counted(len(drawn), 'triple')} of classes share."
-    return Picture("shared-units", figure, _SHARED.format(told), "photo", table, alt)
+    return Picture("shared-units", figure, _SHARED.format(darkened), "photo", table, alt)
 
 
 def _pictured(table: pd.DataFrame, units: np.ndarray) -> int:
@@ -126,5 +139,5 @@ def shared_figure(triples: list[dict[str, Any]], top: dict[str, np.ndarray]) -> 
 def _marked(top: dict[str, np.ndarray], unit: int) -> np.ndarray:
     """Images `[5, s, s, 3]` uint8 of a unit, darkened where it is not active."""
     at = top["unit"].tolist().index(unit)
-    image, mask = torch.from_numpy(np.moveaxis(top["image"][at], -1, -3)), torch.from_numpy(top["mask"][at])
-    return np.moveaxis((image if mask.all() else masked_pictures(image, mask)).numpy(), -3, -1)
+    image, mask = top["image"][at], top["mask"][at]
+    return image if mask.all() else darkened_outside(image, mask)

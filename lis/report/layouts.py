@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
+from lis.dissection.top_images import masked_pictures
 from lis.report.marks import axes_at, bare, enlarged, note, picture, write
 from lis.report.strips import LEAST, frame, room, stepped, thinned, veiled
 from lis.report.style import INK, LINK_RED, MUTED, RULE, WIDE, class_colours, link_colour, plain
@@ -264,6 +266,12 @@ def overlay(image: np.ndarray, mask: np.ndarray, colours: Sequence[str], fill: f
     line = _mask_outline(smooth, max(2, round(len(large) / 96)))
     share = np.where(line, 1.0, fill * (smooth > 0))[..., None]
     return ((1 - share) * large + share * ink).round().astype(np.uint8)
+
+
+def darkened_outside(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Images `[…, s, s, 3]` uint8 that are darkened outside of masks `[…, s, s]` bool, which get a border."""
+    marked = masked_pictures(torch.from_numpy(np.moveaxis(image, -1, -3)), torch.from_numpy(mask))
+    return np.moveaxis(marked.numpy(), -3, -1)
 
 
 def _smoothed(mask: np.ndarray, height: int, width: int) -> np.ndarray:

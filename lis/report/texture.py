@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
 
-from lis.dissection.top_images import masked_pictures
-from lis.report.layouts import mosaic
+from lis.report.layouts import darkened_outside, mosaic
 from lis.report.marks import axes_at, bare, names_down, picture, write
 from lis.report.section import Picture, Section, Table, crossed, metrics, section
 from lis.report.source import Source
 from lis.report.style import GREY, INK, MUTED, SERIES, WIDE, light_grid, plain, sheet
 from lis.report.tables import column, known, mean, records, split, where
 from lis.report.wording import counted, listing, number, sentences, share, words
+from lis.statistics import SIGNIFICANT
 from lis.store import Artifact
 
 _COLOURS = {"texture": SERIES[1], "shape": SERIES[0]}
@@ -60,8 +60,8 @@ def texture_or_shape(source: Source) -> Section:
     figures += [_extremes(source, name, facts) for name in _with_extremes(source)]
     concepts = concepts_by_side(source, where(units, restyling=main))
     if len(concepts):
-        told = _CONCEPTS.format(title=_RESTYLED[main])
-        figures.append(Picture("texture-concepts", concepts_figure(concepts), told, data=concepts))
+        caption = _CONCEPTS.format(title=_RESTYLED[main])
+        figures.append(Picture("texture-concepts", concepts_figure(concepts), caption, data=concepts))
     live = known(where(units, restyling=main), "iou")
     shaped = len(where(live, side="shape"))
     without = int(np.sum(live["control"] >= facts["cut"]))
@@ -75,14 +75,26 @@ def texture_or_shape(source: Source) -> Section:
 def _lead(live: pd.DataFrame, main: str, facts: dict[str, Any]) -> str:
     """The score of the first restyling beside its control."""
     style = listing([words(name) for name in facts["style"]])
-    beyond = int(np.sum(live["iou"] > live["high"]))
+    beyond = int(np.sum(live["q"] <= SIGNIFICANT))
     return sentences(
         f"Restyled, in the first row: {_DONE[main].format(style=style)}.",
         f"The mean score is {number(mean(live, 'iou'), 2)}, beside {number(mean(live, 'control'), 2)} between an image "
-        f"and another one of its class, the control; {beyond} of {len(live)} units lie above 97.5 % of its draws. "
-        f"The published cut of {facts['cut']} alone does not tell shape from chance.",
+        f"and another one of its class, the control; {beyond} of {len(live)} units lie above it with "
+        f"q ≤ {SIGNIFICANT}. The published cut of {facts['cut']} alone does not tell shape from chance.",
+        _resolution(len(live), facts["shuffles"]),
         "A low score is no proof of texture: a unit that answers to a colour, or to the contrast that an edge has, "
         "moves with these.",
+    )
+
+
+def _resolution(units: int, shuffles: int) -> str:
+    """How many units must lie above all draws before any is significant; empty where one alone can be."""
+    fewest = math.ceil(units / (1 + shuffles) / SIGNIFICANT)
+    if fewest < 2:
+        return ""
+    return (
+        f"With {shuffles:,} draws of {counted(units, 'unit')} q ≤ {SIGNIFICANT} takes {fewest} units above all draws: "
+        "texture.shuffles sets their number."
     )
 
 
@@ -94,13 +106,14 @@ def _table(units: pd.DataFrame) -> Table:
         if head in ("texture", "shape"):
             return f"{len(where(rows, side=head))}"
         if head == "above control":
-            return share(float(np.mean(rows["iou"] > rows["high"])) if len(rows) else None)
+            return share(float(np.mean(rows["q"] <= SIGNIFICANT)) if len(rows) else None)
         return number(mean(rows, {"mean score": "iou", "control": "control"}[head]), 2)
 
     heads = ["texture", "shape", "mean score", "control", "above control"]
     caption = (
-        "Units on each side of the cut, by what was replaced; above control: score above 97.5 % of the draws of the "
-        "score between an image and another one of its class."
+        "Units on each side of the cut, by what was replaced; above control: share of the live units whose score lies "
+        f"above that between an image and another one of its class with q ≤ {SIGNIFICANT} (Benjamini–Hochberg over the "
+        "units of a row)."
     )
     return crossed(
         caption, list(split(units, "restyling")), heads, cell, corner="replaced", name=lambda n: _RESTYLED[n]
@@ -150,18 +163,12 @@ def extremes_figure(rows: pd.DataFrame, top: dict[str, np.ndarray]) -> Figure:
             axis = axes_at(figure, column_ * (width + _GAP), line * height + _TOP, width, 2 * side)
             at = int(row["index"])
             pairs = ((top["image"], top["mask"]), (top["restyled"], top["restyled_mask"]))
-            picture(axis, mosaic([_marked(image[at], mask[at]) for image, mask in pairs]))
+            picture(axis, mosaic([darkened_outside(image[at], mask[at]) for image, mask in pairs]))
             bare(axis)
-            told = f"unit {row['unit']}: score {number(row['iou'], 2)}"
-            write(axis, 0.0, 1.01, told, color=INK, va="bottom", ha="left", transform=axis.transAxes)
+            heading = f"unit {row['unit']}: score {number(row['iou'], 2)}"
+            write(axis, 0.0, 1.01, heading, color=INK, va="bottom", ha="left", transform=axis.transAxes)
             write(axis, 1.0, 1.01, name, color=MUTED, va="bottom", ha="right", transform=axis.transAxes)
     return figure
-
-
-def _marked(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Images `[5, s, s, 3]` uint8, darkened where a unit does not respond."""
-    marked = masked_pictures(torch.from_numpy(np.moveaxis(image, -1, -3)), torch.from_numpy(mask))
-    return np.moveaxis(marked.numpy(), -3, -1)
 
 
 def concepts_by_side(source: Source, units: pd.DataFrame) -> pd.DataFrame:
