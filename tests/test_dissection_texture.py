@@ -102,18 +102,18 @@ def test_units_above_the_control_are_counted_with_q(run: Artifact) -> None:
     rng = torch.Generator().manual_seed(0)
     control, iou = (torch.rand(*shape, generator=rng).double() for shape in ((199, 60), (60,)))
     iou[:2], iou[2] = torch.nan, 2.0
-    table = units_table("layer", "colour", iou, control)
+    columns = ["iou", "high", "p", "q"]
+    score, high, p, q = units_table("layer", "colour", iou, control)[columns].to_numpy().T
     for unit in range(2, 60):
-        assert table["p"][unit] == (1 + sum(float(x) >= float(iou[unit]) for x in control[:, unit])) / 200
-    p = np.sort(table["p"].to_numpy()[2:])
-    stepped = np.minimum.accumulate((p * 58 / np.arange(1, 59))[::-1])[::-1]
-    np.testing.assert_allclose(np.sort(table["q"][2:]), np.minimum(stepped, 1))
-    assert table["q"][:2].isna().all()
-    assert (table["iou"] > table["high"]).sum() > (table["q"] <= 0.05).sum() == 0  # 60 units need more draws for one
+        assert p[unit] == (1 + sum(float(x) >= float(iou[unit]) for x in control[:, unit])) / 200
+    stepped = np.minimum.accumulate((np.sort(p[2:]) * 58 / np.arange(1, 59))[::-1])[::-1]
+    np.testing.assert_allclose(np.sort(q[2:]), np.minimum(stepped, 1))
+    assert np.isnan(q[:2]).all()
+    assert (score > high).sum() > (q <= 0.05).sum() == 0  # 60 units need more draws for one
     many = units_table("layer", "colour", iou, torch.rand(1999, 60, generator=rng).double())
-    assert many["unit"][many["q"] <= 0.05].tolist() == [2]
+    assert np.flatnonzero(many["q"].to_numpy() <= 0.05).tolist() == [2]
     edge, dead = (where(run.table("units"), restyling="factors", unit=unit) for unit in (EDGE, DEAD))
-    assert edge["p"].tolist() == [1 / 20] and edge["q"].tolist() == [2 / 20] and dead["q"].isna().all()
+    assert edge[["p", "q"]].to_numpy().tolist() == [[1 / 20, 2 / 20]] and np.isnan(dead["q"].to_numpy()).all()
     assert _resolution(58, 199).startswith("With 199 draws of 58 units q ≤ 0.05 takes 6 units above all draws")
     assert not _resolution(58, 1999)
 
