@@ -35,7 +35,7 @@ INSERTED = 0.995
 _UNITS_AT_ONCE = 8
 """Units whose enlarged maps are in memory at once."""
 _SORTING = 32
-"""Bytes of an enlarged activation while a quantile is taken, measured."""
+"""Bytes of an enlarged activation while a quantile is taken, a bound that was not measured."""
 
 
 def pixel_segmenter(ctx: Context) -> PixelSegmenter:
