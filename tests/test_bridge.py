@@ -163,7 +163,7 @@ def test_the_stage_holds_both_names_beside_what_is_planted(run: tuple[Context, A
         assert row["cause_right"] == (row["scored"] and row["by_cause"] == target)
         assert row["agree"] == (row["by_activation"] == row["by_cause"])
         assert row["both"] <= row["named_cause"] <= (row["own"] > 0)
-    assert table["named_activation"].sum() and table["scored"].sum()
+    assert table["named_activation"].to_numpy().any() and table["scored"].to_numpy().any()
     drawn = counts(table, facts["parts"])
     assert drawn.sum() == len(table) and drawn[:-1].sum() == table["named_activation"].sum()
     assert drawn[:-1, :-1].trace() == table["both"].sum()
