@@ -276,7 +276,7 @@ def test_an_unknown_layer_is_named_with_the_nearest() -> None:
         find_layer(PartNet(), "boddy")
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_the_stage_ranks_units_on_train_pairs_and_draws_its_section(tmp_path: Path) -> None:
     """End to end through the command line; r has only the head behind it."""
     run = tmp_path / "run"

@@ -26,12 +26,12 @@ leaves the training samples behind where a link was fitted to 250 pairs by least
 layers and classes two are enough here."""
 ARMS = {
     "figS2": (
-        ["classifier=partnet,alexnet,resnet50,densenet201", "link=lr"],
+        ["classifier=partnet,alexnet", "link=lr"],
         ["classifier=partnet", "link=fc_l1,fc_l2"],
     ),
-    "bau_s1": (["classifier=partnet,alexnet"],),
+    "bau_s1": (["classifier=partnet,partnet_attributes"],),
 }
-"""Sweeps of a product whose every row and every column runs here; `make full` runs every cell."""
+"""What of a sweep over networks runs here; `make full` runs every cell, and trains the large networks for it."""
 BOUNDS = {
     "partnet": {"mse_w/ratio_random": 0.25, "pixel_l2/ratio_random": 0.28},
     "partnet_attributes": {"mse_w/ratio_random": 0.15, "pixel_l2/ratio_random": 0.15},

@@ -145,8 +145,10 @@ def test_dots_outside_their_bands_stand_beside_as_many_as_chance_puts_there(
     assert text.startswith("The bands are of one dot each: of 40 dots, 10 lie above and 10 below, where")
     assert "with each other 2.0 would lie outside on average" in text
     count = run[0].classifier.units
-    units = pd.DataFrame({"layer": "detect", "unit": range(count), "iou": np.linspace(0, 0.5, count)})
-    (caption,) = [figure.caption for figure in written(units=units).figures if figure.name == "importance-iou"]
+    units = pd.DataFrame({"layer": "detect", "unit": range(count), "dead": False})
+    agreement = units.assign(kind="part", iou=np.linspace(0, 0.5, count))
+    figures = written(units=units, agreement=agreement).figures
+    (caption,) = [figure.caption for figure in figures if figure.name == "importance-iou"]
     assert "go together" not in caption and "would lie outside on average" in caption
 
 

@@ -26,7 +26,7 @@ from lis.dissection.dissect import dissect, named_modules
 from lis.peaks import no_images
 from lis.quantify.measures import MEASURES
 from lis.stage import MODELS, stage
-from lis.statistics import SIGNIFICANT, benjamini_hochberg, control_test, wilson
+from lis.statistics import RANGE, SIGNIFICANT, benjamini_hochberg, control_test, wilson
 from lis.store import Artifact, Draft
 from lis.streams import Stream
 from lis.units.controls import MIRRORED, Null
@@ -36,8 +36,6 @@ from lis.units.unit_statistics import faithfulness, null_arrays
 
 WAYS = ("activation", "cause")
 """How a unit is named: by where it is active, by what it changes."""
-RANGE = (0.025, 0.975)
-"""Quantiles of the shuffles that are told."""
 TOLERANCE = 1e-4
 """Largest difference between r and the spatial mean of the map, relative to the largest activation."""
 _IMAGES = 4

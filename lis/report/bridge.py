@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from lis.dissection.bridge import WAYS
 from lis.report.marks import dots, names_down
 from lis.report.section import Picture, Section, Table, listed, metrics, section
 from lis.report.source import Source
@@ -26,6 +25,8 @@ from lis.store import Artifact
 NONE = "none"
 """What a unit without a name is called."""
 _TITLE = "By activation and by cause"
+WAYS = ("activation", "cause")
+"""How a unit is named."""
 _ALONG = {
     "link": "the rows of the link",
     "pattern": "what goes with the unit (pattern)",
