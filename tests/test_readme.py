@@ -31,6 +31,7 @@ COMPOSED = {
     "": "run by test_run.py",
     "size=smoke": "run by test_run.py",
     "+experiment=fig3": "run by test_experiments.py",
+    "analysis=unit_statistics classes=birds": "run by test_experiments.py along the link (figS26)",
     "gan=imagenet256 classifier=resnet50": "published weights",
     "classifier=file classifier.model=resnet50 'classifier.weights=<path>' classifier.num_classes=2 '…'": "no file",
     "-m link=lr,ridge,fc_l1,fc_l2 classes=dogs,fungi,birds": "twelve jobs; test_run.py runs a sweep",
