@@ -9,7 +9,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lis import memory
 from lis.classifiers.cut import layer_module
@@ -23,8 +22,7 @@ from lis.dissection.dissect_shards import SIZE, Job, Thresholds, find_thresholds
 from lis.dissection.dissect_tables import Scores, agreement_table, histogram_table, layers_table, units_table
 from lis.dissection.permutation import PermutationCounts, PermutationTest, permutation_bytes, require_orders
 from lis.dissection.scenes import Half, folder_scenes, scenes_of
-from lis.dissection.top_images import TopImages, top_mask
-from lis.images import to_uint8
+from lis.dissection.top_images import TopImages, thumbnails, top_mask
 from lis.labels.labelled import TrueParts
 from lis.linking.evaluation import TrueFactors
 from lis.linking.pairs import test_pairs, train_pairs
@@ -304,7 +302,6 @@ def _pictures(ctx: Context, half: Half, rows: Tensor) -> Tensor:
     """`[n, 3, s, s]` uint8 on the CPU."""
 
     def made(some: Tensor) -> Tensor:
-        image = half.batch(some).visible
-        return to_uint8(F.adaptive_avg_pool2d(image, min(PICTURE, image.shape[-1]))).cpu()
+        return thumbnails(half.batch(some).visible, PICTURE)
 
     return torch.cat(list(ctx.images().map(made, rows)))

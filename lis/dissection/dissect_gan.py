@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from lis.config import RunConfig
 from lis.config.fields import choice, number
 from lis.context import Context
+from lis.dissection.dissect import PICTURE
 from lis.dissection.gan_movies import IMAGES, Movie, growing_stroke, moving_cell, painted_movie, removal_movie
 from lis.dissection.gan_tables import (
     Agreement,
@@ -40,14 +40,11 @@ from lis.dissection.insertion import InsertionJob, Insertions, insert
 from lis.dissection.painting import UnitEdit
 from lis.dissection.permutation import permutation_test
 from lis.dissection.removal import MIN_UNITS, TESTED, Removal, RemovalJob, layer_strata, remove
+from lis.dissection.top_images import thumbnails
 from lis.generators.partworld.part_network import part_iou
-from lis.images import to_uint8
 from lis.labels.labelled import TrueParts, exact_masks
 from lis.stage import stage
 from lis.store import Draft
-
-PICTURE = 96
-"""Largest height and width in pixels of the images of the atlas."""
 
 
 @dataclass
@@ -144,11 +141,10 @@ def dissect_gan(ctx: Context, config: DissectGanConfig, draft: Draft) -> None:
     insertions, gained (mean pixels of the part; NaN below `min_count`), variance, control (random units). Tensors
     "location": gained and control (random units) `[parts, h, w]` by cell. Tensors "top", of the scored half: image `[n,
     3, s, s]` uint8; of each unit index `[U, 5]` into it by descending maximum of the map, and mask `[U, 5, s, s]` bool.
-    Tensors "removal_movie", "insertion_movie",
-    "painting_movie": image `[T, k, 3, H, W]` uint8, parts `[T, k, H, W]` uint8, mask `[T, h, w]`, refused `[T, k]`
-    bool, gained `[T, k]`. Json "facts": layer, units, map, parts, samples, images, value, permutations,
-    detectors_at_chance (mean, low, high: 95 %), draws, inserted, segmenter_iou (by part, with exact masks, where the
-    generator knows them), movies (the part of each).
+    Tensors "removal_movie", "insertion_movie", "painting_movie": image `[T, k, 3, H, W]` uint8, parts `[T, k, H, W]`
+    uint8, mask `[T, h, w]`, refused `[T, k]` bool, gained `[T, k]`. Json "facts": layer, units, map, parts, samples,
+    images, value, permutations, detectors_at_chance (mean, low, high: 95 %), draws, inserted, segmenter_iou (by part,
+    with exact masks, where the generator knows them), movies (the part of each).
 
     Raises:
         ValueError: a generator that cannot be edited, or whose images nothing segments; an unknown layer, or one of
@@ -260,8 +256,7 @@ class GanDissection:
         rows, inverse = index.unique(return_inverse=True)
 
         def made(w: Tensor) -> Tensor:
-            image = self.ctx.generator.synthesize(w.to(self.ctx.device))
-            return to_uint8(F.adaptive_avg_pool2d(image, size)).cpu()
+            return thumbnails(self.ctx.generator.synthesize(w.to(self.ctx.device)), size)
 
         image = torch.cat(list(self.ctx.images().map(made, self.codes[rows])))
         return {"image": image, "index": inverse, "mask": mask}

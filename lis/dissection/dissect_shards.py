@@ -21,15 +21,13 @@ from lis.dissection.agreement import CURVE_LEVELS, AgreementCounts
 from lis.dissection.concepts import ConceptSet
 from lis.dissection.quantiles import QuantileSketch
 from lis.dissection.scenes import Half, SceneBatch, Scenes
-from lis.dissection.top_images import TopImages
+from lis.dissection.top_images import TOP, TopImages
 from lis.shards import Shards
 from lis.store import Draft
 
 VERSION = 2
 SIZE = 64
 """Largest height and width in pixels of the masks that units and concepts are compared at."""
-TOP = 5
-"""Images of a unit in the atlas."""
 _AT_ONCE = 2**22
 """Enlarged activations in memory at once."""
 

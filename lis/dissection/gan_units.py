@@ -18,7 +18,7 @@ from lis.dissection.agreement import AgreementCounts
 from lis.dissection.dissect import require_images
 from lis.dissection.painting import PixelSegmenter, UnitEdit
 from lis.dissection.quantiles import unit_quantiles
-from lis.dissection.top_images import TopImages, top_mask
+from lis.dissection.top_images import TOP, TopImages, top_mask
 from lis.generators.layers import requested_layers, require_editable
 from lis.generators.partworld import PartWorld
 from lis.generators.partworld.part_network import load_part_network, weights_path
@@ -28,8 +28,6 @@ from lis.store import Draft
 from lis.streams import Stream
 from lis.types import Editable
 
-TOP = 5
-"""Images of a unit in the atlas."""
 INSERTED = 0.995
 """Quantile that units are set to where something is inserted (Bau et al. 2020)."""
 _UNITS_AT_ONCE = 8

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from lis.config import RunConfig
 from lis.config.fields import choice, number
@@ -25,8 +24,7 @@ from lis.dissection.activations import record_activations
 from lis.dissection.room import map_bytes, require_room
 from lis.dissection.tables import curves_table, importance_table, shared_table, sign_facts
 from lis.dissection.tails import PENULTIMATE, LayerTail, find_layer, layer_tail
-from lis.dissection.top_images import top_activating, top_mask
-from lis.images import to_uint8
+from lis.dissection.top_images import TOP, thumbnails, top_activating, top_mask
 from lis.linking.pairs import first_of_each_class, test_pairs, train_pairs
 from lis.peaks import picture_arrays
 from lis.stage import MODELS, stage
@@ -39,8 +37,8 @@ _COPIES = 2
 """Maps of a split in memory: from batches, and put together."""
 PICTURED = 3
 """Triples of classes whose shared units are pictured."""
-TOP, SIZE, ACTIVE = 5, 64, 0.99
-"""Images of a shared unit, their largest side in pixels, and the quantile above which it counts as active."""
+SIZE, ACTIVE = 64, 0.99
+"""Largest side in pixels of the images of a shared unit, and the quantile above which it counts as active."""
 
 
 @dataclass
@@ -157,8 +155,8 @@ def _pictures(ctx: Context, data: LayerData, triples: list[SharedUnits]) -> dict
     maps = maps if maps.ndim == 4 else maps[..., None, None]
     _, index = top_activating(maps.amax((2, 3)), min(TOP, len(maps)))
     w = data.w[index.flatten()]
-    parts = ctx.batches().map(lambda w: F.adaptive_avg_pool2d(ctx.generator.synthesize(w.to(ctx.device)), size), w)
-    image = torch.cat([torch.empty(0, 3, size, size, dtype=torch.uint8), *(to_uint8(part).cpu() for part in parts)])
+    parts = ctx.batches().map(lambda some: thumbnails(ctx.generator.synthesize(some.to(ctx.device)), size), w)
+    image = torch.cat([torch.empty(0, 3, size, size, dtype=torch.uint8), *parts])
     threshold = ablation_values(maps, "quantile", ACTIVE)
     mask = top_mask(maps[index, torch.arange(len(units))[:, None]], threshold, size)
     mask = mask if data.activations.ndim == 4 else torch.ones_like(mask)

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from lis.config.fields import number
 from lis.context import Context
@@ -17,8 +16,7 @@ from lis.dissection.activations import record_activations
 from lis.dissection.restyling import ORDERS, derangement, restyled_images, restylings, style_factors
 from lis.dissection.room import map_bytes, require_room
 from lis.dissection.tails import find_layer
-from lis.dissection.top_images import top_activating, top_mask
-from lis.images import to_uint8
+from lis.dissection.top_images import TOP, thumbnails, top_activating, top_mask
 from lis.linking.pairs import first_of_each_class, test_pairs
 from lis.peaks import picture_arrays
 from lis.stage import MODELS, stage
@@ -33,8 +31,8 @@ LEVEL = 0.99
 """Quantile of a unit's own activations above which it responds."""
 _COPIES = 3
 """Maps in memory: of the images, and of their twins, from batches and put together; scores take blocks of units."""
-EXTREMES, TOP, SIZE = 4, 5, 64
-"""Units of either end that are pictured, images of each, and their largest side in pixels."""
+EXTREMES, SIZE = 4, 64
+"""Units of either end that are pictured, and the largest side of their images in pixels."""
 
 
 def paired_response_iou(original: Tensor, restyled: Tensor, q: float = LEVEL) -> Tensor:
@@ -271,9 +269,7 @@ class _Samples:
         size, units = min(SIZE, self.ctx.generator.resolution), torch.arange(original.shape[1])[:, None]
         result = {}
         for name, kind, maps in (("", "", original), ("restyled", restyling, twins)):
-            image = [
-                to_uint8(F.adaptive_avg_pool2d(self.images(rows, kind), size)) for rows in index.flatten().split(TOP)
-            ]
+            image = [thumbnails(self.images(rows, kind), size) for rows in index.flatten().split(TOP)]
             blank = torch.empty(0, 3, size, size, dtype=torch.uint8)
             threshold = ablation_values(maps, "quantile", LEVEL)
             result[name or "image"] = torch.cat([blank, *image]).unflatten(0, index.shape)

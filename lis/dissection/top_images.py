@@ -11,7 +11,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lis.dissection.activations import Border, upsample_activations
+from lis.images import to_uint8
 
+TOP = 5
+"""Images of a unit."""
 DARKENED = 0.5
 """Brightness outside the mask, as a share; rounded down."""
 _YELLOW = (255, 255, 0)
@@ -38,6 +41,11 @@ def top_activating(peaks: Tensor, k: int) -> tuple[Tensor, Tensor]:
         raise ValueError(f"k={k} of {len(peaks)} images: expected 1 to {len(peaks)}")
     values, index = peaks.T.sort(dim=1, descending=True, stable=True)
     return values[:, :k], index[:, :k]
+
+
+def thumbnails(image: Tensor, size: int) -> Tensor:
+    """Images `[n, 3, H, H]` in [-1, 1] of at most `size` pixels a side, uint8, on the CPU."""
+    return to_uint8(F.adaptive_avg_pool2d(image, min(size, image.shape[-1]))).cpu()
 
 
 @dataclass(frozen=True)

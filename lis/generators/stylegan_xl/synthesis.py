@@ -180,9 +180,8 @@ class Synthesis(nn.Module):
         compiled = usable(self.compile_mode, ws.device.type)
         requested, edits = requested_layers(features, self.layer_names), edits or {}
         requested_layers(edits.keys(), self.layer_names)
-        if (
-            len(ws) > 1 and not edits and not (torch.is_grad_enabled() and ws.requires_grad)
-        ):  # which would keep all of it
+        differentiated = torch.is_grad_enabled() and ws.requires_grad  # which keeps all images; edits see all at once
+        if len(ws) > 1 and not edits and not differentiated:
             parts = list(self._at_once(ws.device, requested).map(lambda some: self._run(some, requested, compiled), ws))
             image = torch.cat([part[0] for part in parts])
             maps = {name: torch.cat([part[1][name] for part in parts]) for name in parts[0][1]}
