@@ -105,3 +105,9 @@ def test_r_and_other_values_can_be_ablated(study: lis.Study) -> None:
 def test_what_cannot_be_ablated_is_refused(study: lis.Study, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         study.ablate(**arguments)
+
+
+def test_units_are_checked_before_any_work(study: lis.Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lis.api.ablation.layer_data", lambda *_: pytest.fail("maps are made"))
+    with pytest.raises(ValueError, match=r"units=\[256\]: .*0 to 255"):
+        study.ablate(256, value="mean")

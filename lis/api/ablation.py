@@ -17,6 +17,7 @@ from lis.api.inputs import whole
 from lis.context import Context
 from lis.dissection.ablation import ablated_logits, ablation_values, balanced_class_accuracy
 from lis.dissection.importance import ImportanceConfig, importance, layer_data
+from lis.dissection.room import map_shape
 from lis.linking.pairs import pairs
 from lis.report.tables import records
 from lis.report.wording import arrow, counted, number, signed, words
@@ -126,9 +127,9 @@ def ablated(
     changed: dict[str, Any] = {"importance": settings}
     ctx = replace(ctx, config=replace(ctx.config, **changed))
     importance.require(ctx)
+    numbers = _numbers(units, map_shape(ctx, "importance")[0])
     values = None if settings.value == "zero" else _train_values(ctx, settings)
     data = layer_data(ctx, settings, pairs(ctx, "test").tensors("pairs"))
-    numbers = _numbers(units, data.activations.shape[1])
     values = torch.zeros(data.activations.shape[1]) if values is None else values
 
     def logits(chosen: Sequence[int]) -> Tensor:

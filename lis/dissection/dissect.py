@@ -10,7 +10,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from lis import memory
 from lis.classifiers.cut import layer_module
 from lis.config.fields import choice, number
 from lis.context import Context
@@ -21,6 +20,7 @@ from lis.dissection.concepts import concept_set
 from lis.dissection.dissect_shards import SIZE, Job, Thresholds, find_thresholds, permuted_rows, score_units
 from lis.dissection.dissect_tables import Scores, agreement_table, histogram_table, layers_table, units_table
 from lis.dissection.permutation import PermutationCounts, PermutationTest, permutation_bytes, require_orders
+from lis.dissection.room import require_bytes
 from lis.dissection.scenes import Half, folder_scenes, scenes_of
 from lis.dissection.top_images import TopImages, thumbnails, top_mask
 from lis.labels.labelled import TrueParts
@@ -113,14 +113,9 @@ def control_bytes(ctx: Context) -> int:
 
 
 def _require_room(ctx: Context) -> None:
-    need, room = control_bytes(ctx), memory.budget(torch.device("cpu"))
-    if need > room:
-        config: DissectConfig = vars(ctx.config)["dissect"]
-        raise ValueError(
-            f"dissect.permuted={config.permuted}, dissect.permutations={config.permutations}: the control takes "
-            f"{need / memory.GIB:.2g} GiB, expected at most {room / memory.GIB:.2g} GiB of free memory; lower them, or "
-            "choose later layers, dissect.layers=[…]"
-        )
+    config: DissectConfig = vars(ctx.config)["dissect"]
+    subject = f"dissect.permuted={config.permuted}, dissect.permutations={config.permutations}: the control takes"
+    require_bytes(control_bytes(ctx), subject, lambda _: "lower them, or choose later layers, dissect.layers=[…]")
 
 
 def _also(ctx: Context) -> dict[str, Any]:

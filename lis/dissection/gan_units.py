@@ -10,7 +10,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from lis import memory
 from lis.context import Context
 from lis.costs import layer_names
 from lis.dissection.activations import upsample_activations
@@ -18,6 +17,7 @@ from lis.dissection.agreement import AgreementCounts
 from lis.dissection.dissect import require_images
 from lis.dissection.painting import PixelSegmenter, UnitEdit
 from lis.dissection.quantiles import unit_quantiles
+from lis.dissection.room import require_bytes
 from lis.dissection.top_images import TOP, TopImages, top_mask
 from lis.generators.layers import requested_layers, require_editable
 from lis.generators.partworld import PartWorld
@@ -117,13 +117,11 @@ def require_samples(ctx: Context, layer: str, segmenter: PixelSegmenter, quantil
     rows, columns = parts_shape(ctx, segmenter)
     maps = 4 * (halves + 1) * units * height * width  # one half is in memory twice while its batches are joined
     need = images * (maps + rows * columns * (8 * halves + _SORTING * _UNITS_AT_ONCE))
-    room = memory.budget(torch.device("cpu"))
-    if need > room:
-        raise ValueError(
-            f"dissect_gan.samples={n}: the maps of {layer} over {halves * images} images take {need / memory.GIB:.2g} "
-            f"GiB, expected at most {room / memory.GIB:.2g} GiB of free memory; dissect_gan.samples={n * room // need} "
-            "fits, or choose an earlier layer, dissect_gan.layer=…"
-        )
+    require_bytes(
+        need,
+        f"dissect_gan.samples={n}: the maps of {layer} over {halves * images} images take",
+        lambda share: f"dissect_gan.samples={int(n * share)} fits, or choose an earlier layer, dissect_gan.layer=…",
+    )
 
 
 @dataclass(frozen=True)
