@@ -128,6 +128,18 @@ def percentile_ends(resampled: Tensor) -> Tensor:
     return resampled.nanquantile(resampled.new_tensor(RANGE), dim=-1).movedim(0, -1)
 
 
+def fewest_called(tests: int, draws: int, sides: int = 1) -> int:
+    """How many of some tests have to reach the smallest p, sides / (1 + draws), for any q to be `SIGNIFICANT`.
+
+    Benjamini–Hochberg's q of k tests at the smallest p of all is p · tests / k.
+
+    Example:
+        >>> fewest_called(256, 1000), fewest_called(16, 1000), fewest_called(27, 59)
+        (6, 1, 9)
+    """
+    return math.ceil(tests * sides / (SIGNIFICANT * (1 + draws)))
+
+
 class ControlTest(NamedTuple):
     """How often draws of a null have at least the observed values, of a family of tests, and how that was computed."""
 

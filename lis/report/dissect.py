@@ -25,7 +25,7 @@ from lis.report.source import Source
 from lis.report.style import INK, MUTED, SERIES, WIDE, light_grid, plain, sheet
 from lis.report.tables import known, records, split, where
 from lis.report.wording import counted, listing, number, probability, sentences, share, words
-from lis.statistics import SIGNIFICANT
+from lis.statistics import SIGNIFICANT, fewest_called
 from lis.store import Artifact
 
 FIRST = 10
@@ -125,7 +125,7 @@ def _lead(layers: Sequence[dict[str, Any]], facts: dict[str, Any]) -> str:
 def _resolution(layers: Sequence[dict[str, Any]], permutations: int) -> str:
     """How many units it takes that q can fall to 0.05 with so few permutations; nothing where one is enough."""
     units = max(layer["units"] - layer["dead"] for layer in layers)
-    least = math.ceil(units / (SIGNIFICANT * (1 + permutations)))
+    least = fewest_called(units, permutations)
     if least <= 1:
         return ""
     return (

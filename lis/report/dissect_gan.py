@@ -19,7 +19,7 @@ from lis.report.source import Source
 from lis.report.style import GREY, INK, MUTED, RULE, SERIES, WIDE, light_grid, plain, sheet
 from lis.report.tables import column, known, records, split, where
 from lis.report.wording import counted, listing, number, probability, sentences, share, words
-from lis.statistics import SIGNIFICANT
+from lis.statistics import SIGNIFICANT, fewest_called
 from lis.store import Artifact
 
 _REMOVAL = (
@@ -123,7 +123,7 @@ def _finding(table: pd.DataFrame, facts: dict[str, Any]) -> str:
 
 def _resolution(tests: int, draws: int, sides: int = 1) -> str:
     """How many tests have to reach the smallest p for any q to fall to 0.05; nothing where one is enough."""
-    least = math.ceil(tests * sides / (SIGNIFICANT * (1 + draws)))
+    least = fewest_called(tests, draws, sides)
     if least <= 1:
         return ""
     smallest = f"Of {draws} draws the smallest p is {probability(sides / (1 + draws))}, so that q ≤ {SIGNIFICANT} takes"

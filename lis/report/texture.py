@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from lis.report.source import Source
 from lis.report.style import GREY, INK, MUTED, SERIES, WIDE, light_grid, plain, sheet
 from lis.report.tables import column, known, mean, records, split, where
 from lis.report.wording import counted, listing, number, sentences, share, words
-from lis.statistics import SIGNIFICANT
+from lis.statistics import SIGNIFICANT, fewest_called
 from lis.store import Artifact
 
 _COLOURS = {"texture": SERIES[1], "shape": SERIES[0]}
@@ -89,7 +88,7 @@ def _lead(live: pd.DataFrame, main: str, facts: dict[str, Any]) -> str:
 
 def _resolution(units: int, shuffles: int) -> str:
     """How many units must lie above all draws before any is significant; empty where one alone can be."""
-    fewest = math.ceil(units / (1 + shuffles) / SIGNIFICANT)
+    fewest = fewest_called(units, shuffles)
     if fewest < 2:
         return ""
     return (
