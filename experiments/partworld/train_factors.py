@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from trainer import begin, train
+from trainer import options as command_line
 
 from lis.classifiers.factors import FactorNetwork, determination, standard, weights_path
 from lis.classifiers.partnet_training import save_classifier
@@ -59,13 +59,7 @@ def draw(here: World, count: int, rng: torch.Generator, noise: float = _NOISE, w
 
 def main() -> None:
     """Train one set; weights go into the package, the log beside this file."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("figures", choices=SETS)
-    parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--rate", type=float, default=4e-3, help="peak learning rate")
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+    options = command_line(__doc__, SETS, steps=6000, rate=4e-3, batch=64)
     begin(options.seed)
     here = world(options.figures)
     fit = FactorFit(len(here.figures.factor_names), options.steps, options.rate)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from functools import partial
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from trainer import begin, train
+from trainer import options as command_line
 
 from lis.classifiers.partnet_training import save_classifier
 from lis.generators.partworld import PartWorld
@@ -67,13 +67,7 @@ def rendered(generator: PartWorld, count: int, rng: torch.Generator, wide: float
 
 def main() -> None:
     """Train one set; weights go into the package, the log beside this file."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("figures", choices=SETS)
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--rate", type=float, default=6e-3, help="peak learning rate")
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+    options = command_line(__doc__, SETS, steps=2000, rate=6e-3, batch=16)
     begin(options.seed)
     generator = PartWorld([], conditional=False, figures=options.figures)
     fit = PartFit(generator.labels, options.steps, options.rate)

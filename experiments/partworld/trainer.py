@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,17 @@ import torch
 from torch.utils.data import DataLoader
 
 from lis.lightning import Endless
+
+
+def options(description: str | None, figures: Collection[str], steps: int, rate: float, batch: int) -> Namespace:
+    """What the command line of a training of one set says: figures, steps, rate, batch and seed, of these defaults."""
+    parser = ArgumentParser(description=description)
+    parser.add_argument("figures", choices=figures)
+    parser.add_argument("--steps", type=int, default=steps)
+    parser.add_argument("--rate", type=float, default=rate, help="peak learning rate")
+    parser.add_argument("--batch", type=int, default=batch)
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
 
 
 def begin(seed: int) -> None:
