@@ -14,7 +14,6 @@ from torch import Tensor
 from lis.api import notebook
 from lis.api.ablation import AblationResult, ablated
 from lis.api.counterfactual import CounterfactualResult, counterfactuals
-from lis.api.directions import requested_direction
 from lis.api.dissection import DissectionResult, dissected
 from lis.api.inputs import (
     Kind,
@@ -25,6 +24,7 @@ from lis.api.inputs import (
     encoded,
     listed,
     name_of,
+    requested_direction,
     whole,
 )
 from lis.api.keywords import beside_hydra, is_object, overrides_of
