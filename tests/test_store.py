@@ -18,7 +18,8 @@ import torch
 from safetensors import SafetensorError
 
 from lis.lock import RELEASED, owner
-from lis.store import Damaged, Draft, Recipe, Store, _verify, check_writable, disk_fault
+from lis.store import Damaged, Draft, Recipe, Store, check_writable, disk_fault
+from lis.store.artifacts import _verify
 
 FULL = Path("/dev/full")
 """What Linux has for a disk that is always full."""
@@ -200,7 +201,7 @@ def test_other_errors_are_no_faults_of_the_disk(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not FULL.exists(), reason="the system has no /dev/full")
 def test_a_full_disk_is_found_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lis.store.tempfile.TemporaryFile", lambda dir: FULL.open("wb"))
+    monkeypatch.setattr("lis.store.faults.tempfile.TemporaryFile", lambda dir: FULL.open("wb"))
     with pytest.raises(ValueError, match=r"cannot be written \(.*No space left on device"):
         check_writable(tmp_path, "store")
 
@@ -370,7 +371,7 @@ def test_a_job_that_lost_its_lock_while_it_verified_sets_nothing_aside(
             raise Damaged("as it was")
         return verify(folder)
 
-    monkeypatch.setattr("lis.store._verify", stale)
+    monkeypatch.setattr("lis.store.artifacts._verify", stale)
     assert Store(tmp_path).make(RECIPE, refuse).json("facts")["n"] == 2
     assert not leftovers(tmp_path)
 
@@ -384,7 +385,7 @@ def test_an_artifact_set_aside_while_another_job_verifies_it_is_damaged(
     def gone(file: Path) -> str:
         raise FileNotFoundError(file)
 
-    monkeypatch.setattr("lis.store.sha256", gone)
+    monkeypatch.setattr("lis.store.artifacts.sha256", gone)
     assert Store(tmp_path).find(RECIPE) is None
 
 

@@ -1,0 +1,156 @@
+"""What the store holds: artifacts, and the recipes that name them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+MANIFEST = "manifest.json"
+KEY = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that an artifact is made from.
+
+    Args:
+        stage: the stage's name; `/` makes subfolders.
+        version: the version of the stage's code; raise it when the same inputs give another result.
+        config: the part of the configuration that the stage reads.
+        inputs: keys of the artifacts that it reads.
+        weights: fingerprints of the models that it uses, by name.
+
+    Example:
+        >>> Recipe("link", 1, {"ridge": 0.0}).key == Recipe("link", 1, {"ridge": 0.1}).key
+        False
+    """
+
+    stage: str
+    version: int
+    config: Mapping[str, Any]
+    inputs: tuple[str, ...] = ()
+    weights: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def key(self) -> str:
+        """32 hexadecimal digits of the SHA-256 of the recipe's canonical JSON.
+
+        Raises:
+            ValueError: the recipe holds something that JSON cannot express exactly.
+        """
+        try:
+            return digest(asdict(self))[:32]
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"recipe of stage {self.stage!r}: {error}; use numbers, strings, lists and dicts"
+            ) from error
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished, verified, immutable folder of tensors, tables and JSON files."""
+
+    path: Path
+    key: str
+    manifest: Mapping[str, Any]
+    """Recipe, versions, creation time, duration in seconds, device, and size and SHA-256 of every file."""
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """The tensors of `<name>.safetensors`, on the CPU."""
+        return load_file(self.path / f"{name}.safetensors")
+
+    def table(self, name: str) -> pd.DataFrame:
+        """The table of `<name>.parquet`."""
+        return pd.read_parquet(self.path / f"{name}.parquet")
+
+    def json(self, name: str) -> dict[str, Any]:
+        """The object of `<name>.json`."""
+        return json.loads((self.path / f"{name}.json").read_text())
+
+    def has(self, name: str) -> bool:
+        """Whether the artifact holds tensors, a table or an object of this name."""
+        return any(f"{name}{suffix}" in self.manifest["files"] for suffix in (".safetensors", ".parquet", ".json"))
+
+
+@dataclass(frozen=True)
+class Draft:
+    """An artifact while it is being made; `path` takes any other files."""
+
+    path: Path
+
+    def tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        """Write `<name>.safetensors`."""
+        ready = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+        save_file(ready, self.path / f"{name}.safetensors")
+
+    def table(self, name: str, table: pd.DataFrame) -> None:
+        """Write `<name>.parquet`, without the index."""
+        table.to_parquet(self.path / f"{name}.parquet", index=False)
+
+    def json(self, name: str, value: Any) -> None:
+        """Write `<name>.json`."""
+        (self.path / f"{name}.json").write_text(json.dumps(value, indent=1))
+
+
+class Damaged(Exception):
+    """An artifact on disk is not what was written; the message names the file."""
+
+
+def read_artifact(folder: Path) -> Artifact:
+    """The artifact in a folder of a store, verified; nothing is written there.
+
+    Raises:
+        Damaged: it is not what was written, or is not there.
+    """
+    return Artifact(folder, folder.name, _verify(folder))
+
+
+def _verify(folder: Path) -> dict[str, Any]:
+    """The manifest, when every file that it lists is there with its size and checksum.
+
+    Raises:
+        Damaged: naming the first file that is not.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        intact = manifest.pop("sha256") == digest(manifest)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise Damaged(f"{folder / MANIFEST} cannot be read ({error})") from error
+    if not intact:
+        raise Damaged(f"{folder / MANIFEST} does not have the checksum it was written with")
+    for name, expected in manifest["files"].items():
+        _verify_file(folder / name, expected["size"], expected["sha256"])
+    return manifest
+
+
+def _verify_file(file: Path, size: int, checksum: str) -> None:
+    """Raise `Damaged` where a file is not what was written."""
+    try:
+        if file.stat().st_size != size:
+            raise Damaged(f"{file} has {file.stat().st_size} bytes, not {size}")
+        if sha256(file) != checksum:
+            raise Damaged(f"{file} does not have the checksum it was written with")
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:  # also: set aside in this moment
+        raise Damaged(f"{file} is missing") from error
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a value's canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sha256(file: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

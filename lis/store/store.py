@@ -1,0 +1,185 @@
+"""The store: what was computed once is read from then on, by every run on the same folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import lis
+from lis.lock import Lease, abandoned, owner, sweep
+from lis.store.artifacts import KEY, MANIFEST, Artifact, Damaged, Draft, Recipe, digest, read_artifact, sha256
+from lis.store.faults import check_writable
+
+log = logging.getLogger(__name__)
+
+
+class Store:
+    """All artifacts under one folder, which may be moved and shared between runs. What killed runs left there, drafts
+    and locks, is removed first.
+
+    Args:
+        root: the folder; made when needed.
+        device: what the artifacts are computed on, for their manifests.
+        lease: seconds after which the lock of a silent owner is taken over.
+
+    Raises:
+        ValueError: the folder cannot be written.
+    """
+
+    def __init__(self, root: Path, device: str = "cpu", lease: float = 30.0) -> None:
+        self.root, self.device, self.lease = Path(root), device, lease
+        self._verified: dict[str, Artifact] = {}
+        check_writable(self.root, "store")
+        self._sweep_drafts(self.root / "drafts")
+        for folder, _, _ in os.walk(self.root / "locks"):
+            if KEY.fullmatch(Path(folder).name):
+                sweep(Path(folder))
+
+    def find(self, recipe: Recipe) -> Artifact | None:
+        """The finished artifact of a recipe, verified once per process; None where it is missing or damaged."""
+        try:
+            return self._load(recipe)
+        except Damaged:
+            return None
+
+    def make(self, recipe: Recipe, build: Callable[[Draft], None]) -> Artifact:
+        """The artifact of a recipe: read if it exists, otherwise built, under a lock, and published whole.
+
+        Whatever `build` raises is passed on, and nothing is published. A job that stood still for longer than its lease
+        goes on; if another one has published the artifact meanwhile, that one is read.
+        """
+        artifact = self.find(recipe)
+        if artifact is not None:
+            sweep(self._lock(recipe))  # of a job that was killed between publishing and clearing it
+        while artifact is None:
+            artifact = self._make(recipe, build)
+        return artifact
+
+    def _make(self, recipe: Recipe, build: Callable[[Draft], None]) -> Artifact | None:
+        """One attempt; None where another job that has taken the lock over is to be waited for."""
+        with Lease(self._lock(recipe), self.lease, recipe.stage) as lease:
+            artifact = self._load_or_set_aside(recipe, lease)  # another job may have been faster
+            if artifact is None and lease.owned:
+                log.debug("making %s (%s)", recipe.stage, recipe.key[:8])
+                artifact = self._attempt(recipe, build, lease)
+            if artifact is not None:
+                lease.clear()
+            return artifact
+
+    def _folder(self, recipe: Recipe) -> Path:
+        return self.root / recipe.stage / recipe.key
+
+    def _lock(self, recipe: Recipe) -> Path:
+        return self.root / "locks" / recipe.stage / recipe.key
+
+    def _load(self, recipe: Recipe) -> Artifact | None:
+        """Verify and open; None where there is nothing.
+
+        Raises:
+            Damaged: the artifact is there, and something in it is wrong.
+        """
+        folder = self._folder(recipe)
+        if not folder.is_dir():
+            return None
+        if recipe.key not in self._verified:
+            self._verified[recipe.key] = read_artifact(folder)
+        return self._verified[recipe.key]
+
+    def _load_or_set_aside(self, recipe: Recipe, lease: Lease) -> Artifact | None:
+        """As `_load`, and whoever has the lock moves a damaged artifact away with a warning."""
+        try:
+            return self._load(recipe)
+        except Damaged as damage:
+            if lease.owned:  # otherwise another job may have made it again by now
+                self._set_aside(recipe, damage)
+            return None
+
+    def _set_aside(self, recipe: Recipe, damage: Damaged) -> None:
+        aside = self.root / "set-aside" / f"{recipe.stage.replace('/', '-')}-{recipe.key}-{uuid.uuid4().hex[:8]}"
+        log.warning("%s; it is set aside as %s and made again", damage, aside)
+        aside.parent.mkdir(exist_ok=True)
+        self._folder(recipe).replace(aside)
+
+    def _attempt(self, recipe: Recipe, build: Callable[[Draft], None], lease: Lease) -> Artifact | None:
+        """Build and publish; None where another job has taken the draft for abandoned, or its own is damaged."""
+        self._sweep_drafts(self.root / "drafts" / recipe.stage)
+        draft = Draft(self._new_draft(recipe.stage, recipe.key))
+        draft.path.mkdir(parents=True)
+        lease.touch(draft.path)
+        try:
+            self._fill(recipe, build, draft)
+            published = self._publish(recipe, draft.path)
+        except Exception as error:
+            # Without its lock and the artifact as well, the store has gone away.
+            if draft.path.is_dir() or not (lease.folder.is_dir() or self._folder(recipe).is_dir()):
+                raise
+            log.info("%s: its draft was taken for abandoned while this job stood still (%s)", recipe.stage, error)
+            return None
+        finally:
+            shutil.rmtree(draft.path, ignore_errors=True)
+        if published:
+            lease.clear()  # those who wait verify it at the same time
+        return self._load(recipe) if published else self.find(recipe)
+
+    def _fill(self, recipe: Recipe, build: Callable[[Draft], None], draft: Draft) -> None:
+        """Make everything, the manifest last."""
+        start = time.perf_counter()
+        build(draft)
+        manifest = self._manifest(recipe, draft.path, time.perf_counter() - start)
+        (draft.path / MANIFEST).write_text(json.dumps(manifest | {"sha256": digest(manifest)}, indent=1))
+
+    def _new_draft(self, stage: str, key: str) -> Path:
+        """A name that says whose draft it is."""
+        return self.root / "drafts" / stage / f"{key}@{owner()}@{uuid.uuid4().hex[:8]}"
+
+    def _sweep_drafts(self, root: Path) -> None:
+        """Remove the drafts beneath a folder whose owners are gone."""
+        for folder, names, _ in os.walk(root):
+            for name in [name for name in names if KEY.fullmatch(name.partition("@")[0])]:
+                names.remove(name)
+                with suppress(OSError):  # its owner has just published it
+                    if abandoned(name.partition("@")[2].rpartition("@")[0], Path(folder, name)):
+                        self._discard(Path(folder, name))
+
+    def _discard(self, draft: Path) -> None:
+        """Remove a draft: first its name, at once, so that an owner who lives after all cannot publish a part."""
+        stage = draft.parent.relative_to(self.root / "drafts")
+        renamed = self._new_draft(str(stage), draft.name.partition("@")[0])
+        draft.replace(renamed)
+        shutil.rmtree(renamed, ignore_errors=True)
+
+    def _manifest(self, recipe: Recipe, folder: Path, seconds: float) -> dict[str, Any]:
+        files = sorted(file for file in folder.rglob("*") if file.is_file())
+        return {
+            "recipe": asdict(recipe),
+            "versions": {"lis": lis.__version__, "torch": torch.__version__, "numpy": np.__version__},
+            "created": datetime.now(UTC).isoformat(),
+            "seconds": round(seconds, 3),
+            "device": self.device,
+            "files": {str(f.relative_to(folder)): {"size": f.stat().st_size, "sha256": sha256(f)} for f in files},
+        }
+
+    def _publish(self, recipe: Recipe, draft: Path) -> bool:
+        """Give a complete draft its final name; False when a job that took the lock over was faster."""
+        folder = self._folder(recipe)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            draft.replace(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+            return False
+        return True
