@@ -55,7 +55,7 @@ class Lease:
         self._handle = -1
         self._by_name = False
         self._touched: list[Path] = []
-        self._stop = threading.Event()
+        self._watch = _Watch(seconds)
 
     @property
     def owned(self) -> bool:
@@ -66,20 +66,27 @@ class Lease:
         return self._by_name or _is_same(file, self._handle)
 
     def __enter__(self) -> Lease:
-        watch = _Watch(self.seconds)
-        while True:
-            newest = _newest(self.folder)
-            if (newest is None or watch.free(newest)) and self._take(newest):
-                return self
-            watch.announce(self.label)
+        while not self.attempt():
+            self._watch.announce(self.label)
             time.sleep(min(0.2, self.seconds / 10))
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._release()
+        self.release()
 
-    def _release(self) -> None:
+    def attempt(self) -> bool:
+        """Take the lock without waiting; True where it is held now. What is seen of a silent owner is remembered."""
+        if self._file is not None:
+            return True
+        newest = _newest(self.folder)
+        return (newest is None or self._watch.free(newest)) and self._take(newest)
+
+    def release(self) -> None:
+        """Let others have the lock, if it is held; it may be taken again."""
+        if self._file is None:
+            return
         self._end_heartbeat()
         try:
             if self.owned:
@@ -96,8 +103,10 @@ class Lease:
 
     def clear(self) -> None:
         """Remove the lock, if it is still owned: right only when the work is done and can be found."""
+        if self._file is None:
+            return
         self._end_heartbeat()
-        if self._file is None or not self.owned:
+        if not self.owned:
             return
         # By name: a file that another job makes from now on has a higher number, or finds the folder empty.
         with suppress(OSError):
@@ -123,6 +132,7 @@ class Lease:
         self._file, self._handle = file, handle
         # Some FUSE and CIFS mounts number an open file otherwise than its name: there only names can be compared.
         self._by_name = not _is_same(file, handle)
+        self._stop = threading.Event()
         self._heart = threading.Thread(target=self._beat, daemon=True)
         self._heart.start()
         return True
@@ -154,7 +164,7 @@ def sweep(folder: Path) -> None:
             lease = Lease(folder)
             if lease._take(newest):
                 lease.clear()
-                lease._release()
+                lease.release()
 
 
 class _Watch:

@@ -72,12 +72,30 @@ class Shards(Generic[AnyJob, Block]):
             blocks: what is to be made.
             label: of the progress.
         """
-        made = job.ctx.engine.map(partial(self.shard, job), blocks)
-        return job.ctx.progress.track(made, total=len(blocks), label=label)
+        ctx, total = job.ctx, len(blocks)
+        made = ctx.engine.map(Making(self, job), blocks)
+        return ctx.progress.track(ctx.store.shared(made, total), total=total, label=label)
 
     def tensors(self, job: AnyJob, blocks: Sequence[Block], label: str, name: str = "block") -> dict[str, Tensor]:
         """The tensors `name` of all shards, one block after the other: `[rows of all blocks, …]` each."""
         return joined(self.artifacts(job, blocks, label), name)
+
+
+@dataclass(frozen=True)
+class Making(Generic[AnyJob, Block]):
+    """What an engine does with the blocks of a job (`lis.engine.Task`)."""
+
+    shards: Shards[AnyJob, Block]
+    job: AnyJob
+
+    def find(self, block: Block) -> Artifact | None:
+        """The shard of a block, if it is in the store."""
+        return self.job.ctx.store.find(self.shards.recipe(self.job, block))
+
+    def attempt(self, block: Block) -> Artifact | None:
+        """The shard of a block, from the store or made now; None where another job is making it."""
+        build = partial(self.shards.build, self.job, block)
+        return self.job.ctx.store.attempt(self.shards.recipe(self.job, block), build)
 
 
 def joined(artifacts: Iterable[Artifact], name: str = "block") -> dict[str, Tensor]:

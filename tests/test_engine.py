@@ -24,18 +24,43 @@ from lis.labels.__main__ import main as labels_main
 from lis.progress import ConsoleHandler, Progress
 
 
+class Squares:
+    """Notes what is made; some numbers are busy, made by another job, the first times that they are asked for."""
+
+    def __init__(self, busy: dict[int, int] | None = None) -> None:
+        self.made, self.busy = [], busy or {}
+
+    def find(self, item: int) -> int | None:
+        """What is made."""
+        return item * item if item in self.made else None
+
+    def attempt(self, item: int) -> int | None:
+        """A square."""
+        if self.busy.get(item, 0):
+            self.busy[item] -= 1
+            return None
+        self.made.append(item)
+        return 12 // (item - 9) and item * item
+
+
 def test_results_come_in_order_and_lazily() -> None:
-    seen: list[int] = []
-    results = InProcess().map(lambda n: seen.append(n) or n * n, range(5))
-    assert seen == [] and next(results) == 0 and seen == [0]
+    squares = Squares()
+    results = InProcess().map(squares, range(5))
+    assert squares.made == [] and next(results) == 0 and squares.made == [0]
     assert list(results) == [1, 4, 9, 16]
 
 
 def test_an_error_ends_the_iteration_after_the_results_before_it() -> None:
-    results = InProcess().map(lambda n: 1 // n, [1, 0, 1])
-    assert next(results) == 1
+    results = InProcess().map(Squares(), [7, 9, 8])
+    assert next(results) == 49
     with pytest.raises(ZeroDivisionError):
         next(results)
+
+
+def test_what_another_job_is_making_is_come_back_to() -> None:
+    squares = Squares({1: 2, 3: 9})
+    assert list(InProcess().map(squares, range(5))) == [0, 1, 4, 9, 16]
+    assert squares.made == [0, 2, 4, 1, 3]
 
 
 def test_without_a_terminal_progress_is_lines(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +14,7 @@ import torch
 from helpers.fakes import make_context
 
 from lis.context import Context
+from lis.engine import Task
 from lis.progress import Progress
 from lis.shards import Shards, joined
 from lis.store import Draft, Recipe
@@ -96,10 +97,10 @@ def test_a_killed_run_goes_on_where_it_stopped(job: Job) -> None:
 class Backwards:
     """An engine that works the last item off first, and is sent what can be pickled."""
 
-    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+    def map(self, task: Task[Any, Any], items: Sequence[Any]) -> Iterator[Any]:
         """In the order of the items."""
         sent = pickle.loads(pickle.dumps(list(items)))
-        return iter([function(item) for item in reversed(sent)][::-1])
+        yield from [task.attempt(item) for item in reversed(sent)][::-1]
 
 
 class Told(Progress):

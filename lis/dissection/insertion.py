@@ -64,6 +64,10 @@ class InsertionBlock:
     cell: tuple[int, ...]
 
 
+def _config(job: InsertionJob, block: InsertionBlock) -> dict[str, Any]:
+    return job.settings | vars(block)
+
+
 def _build(job: InsertionJob, block: InsertionBlock, draft: Draft) -> None:
     image, cell = torch.tensor(block.image), torch.tensor(block.cell)
     sets = {"best": block.units, "random": block.random}
@@ -74,7 +78,7 @@ def _weights(job: InsertionJob, _: InsertionBlock) -> dict[str, str]:
     return {"generator": job.ctx.generator.fingerprint, "segmenter": job.edited.segmenter.fingerprint}
 
 
-SHARDS = Shards("insertion-shard", 1, lambda job, block: job.settings | vars(block), _build, _weights)
+SHARDS = Shards("insertion-shard", 1, _config, _build, _weights)
 """Tensors "block": `best` and `random [m, 1 + C]` int64, the pixels that each label gains."""
 
 

@@ -6,11 +6,12 @@ import json
 import logging
 import os
 import shutil
+import threading
 import time
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,8 @@ class Store:
     def __init__(self, root: Path, device: str = "cpu", lease: float = 30.0) -> None:
         self.root, self.device, self.lease = Path(root), device, lease
         self._verified: dict[str, Artifact] = {}
+        self._busy: dict[str, Lease] = {}
+        self._thread = _Thread()
         check_writable(self.root, "store")
         self._sweep_drafts(self.root / "drafts")
         for folder, _, _ in os.walk(self.root / "locks"):
@@ -61,23 +64,77 @@ class Store:
         Whatever `build` raises is passed on, and nothing is published. A job that stood still for longer than its lease
         goes on; if another one has published the artifact meanwhile, that one is read.
         """
-        artifact = self.find(recipe)
-        if artifact is not None:
-            sweep(self._lock(recipe))  # of a job that was killed between publishing and clearing it
+        artifact = self._ready(recipe)
         while artifact is None:
-            artifact = self._make(recipe, build)
+            with self._lease(recipe) as lease:
+                artifact = self._make(recipe, build, lease)
         return artifact
 
-    def _make(self, recipe: Recipe, build: Callable[[Draft], None]) -> Artifact | None:
-        """One attempt; None where another job that has taken the lock over is to be waited for."""
-        with Lease(self._lock(recipe), self.lease, recipe.stage) as lease:
-            artifact = self._load_or_set_aside(recipe, lease)  # another job may have been faster
-            if artifact is None and lease.owned:
-                log.debug("making %s (%s)", recipe.stage, recipe.key[:8])
-                artifact = self._attempt(recipe, build, lease)
-            if artifact is not None:
-                lease.clear()
+    def attempt(self, recipe: Recipe, build: Callable[[Draft], None]) -> Artifact | None:
+        """As `make`, but None at once where another job is making it now: there is other work to do meanwhile."""
+        if (artifact := self._ready(recipe)) is not None:
+            self._busy.pop(recipe.key, None)
             return artifact
+        lease = self._busy.setdefault(recipe.key, self._lease(recipe))
+        if not lease.attempt():
+            return None
+        del self._busy[recipe.key]
+        with lease:
+            return self._make(recipe, build, lease)
+
+    def shared(self, shards: Iterator[Artifact], total: int) -> Iterator[Artifact]:
+        """The shards of what is being made here, during which other jobs may do the same: nobody waits for a stage
+        while its shards are made, and all jobs share these.
+
+        The locks are taken again before the last shard is given out: what follows is assembled by one job alone.
+
+        Args:
+            shards: made as they are asked for; they are packed when what is made of them is published.
+            total: how many they are.
+
+        Raises:
+            Published: another job was faster; `make` gives what that one has published.
+        """
+        works = list(self._thread.works)
+        for work in reversed(works):
+            work.lease.release()
+        for number, shard in enumerate(shards, 1):
+            for work in works:
+                work.touch()
+            if number == total:
+                for work in works:
+                    self._resume(work)
+            if works:
+                works[-1].shards.append(shard)
+            yield shard
+
+    def _resume(self, work: _Work) -> None:
+        """Take the lock again, behind whoever has it.
+
+        Raises:
+            Published: there is nothing left to do.
+        """
+        if work.lease.__enter__() and (artifact := self.find(work.recipe)) is not None:
+            raise Published(work.recipe.key, artifact)
+
+    def _ready(self, recipe: Recipe) -> Artifact | None:
+        """The artifact if it is there; without a lock that a job left which was killed before it had cleared it."""
+        if (artifact := self.find(recipe)) is not None:
+            sweep(self._lock(recipe))
+        return artifact
+
+    def _make(self, recipe: Recipe, build: Callable[[Draft], None], lease: Lease) -> Artifact | None:
+        """One attempt; None where another job that has taken the lock over is to be waited for."""
+        artifact = self._load_or_set_aside(recipe, lease)  # another job may have been faster
+        if artifact is None and lease.owned:
+            log.debug("making %s (%s)", recipe.stage, recipe.key[:8])
+            artifact = self._attempt(recipe, build, lease)
+        if artifact is not None:
+            lease.clear()
+        return artifact
+
+    def _lease(self, recipe: Recipe) -> Lease:
+        return Lease(self._lock(recipe), self.lease, recipe.stage)
 
     def _folder(self, recipe: Recipe) -> Path:
         return self.root / recipe.stage / recipe.key
@@ -120,8 +177,13 @@ class Store:
         draft.path.mkdir(parents=True)
         lease.touch(draft.path)
         try:
-            self._fill(recipe, build, draft)
+            with self._thread.working(_Work(recipe, lease, draft)) as work:
+                self._fill(recipe, build, draft)
             published = self._publish(recipe, draft.path)
+        except Published as faster:
+            if faster.key != recipe.key:
+                raise
+            return faster.artifact
         except Exception as error:
             # Without its lock and the artifact as well, the store has gone away.
             if draft.path.is_dir() or not (lease.folder.is_dir() or self._folder(recipe).is_dir()):
@@ -183,3 +245,43 @@ class Store:
                 raise
             return False
         return True
+
+
+class Published(BaseException):
+    """Another job has published what this one has made the shards of; no error, so that no stage takes it for one."""
+
+    def __init__(self, key: str, artifact: Artifact) -> None:
+        super().__init__(key)
+        self.key, self.artifact = key, artifact
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """What a thread is making."""
+
+    recipe: Recipe
+    lease: Lease
+    draft: Draft
+    shards: list[Artifact] = field(default_factory=list)
+    """What it is assembled of."""
+
+    def touch(self) -> None:
+        """Show that the draft is not abandoned, also while the lock is free."""
+        with suppress(OSError):
+            os.utime(self.draft.path)
+
+
+class _Thread(threading.local):
+    """What each thread is making, from the outermost artifact to the innermost."""
+
+    def __init__(self) -> None:
+        self.works: list[_Work] = []
+
+    @contextmanager
+    def working(self, work: _Work) -> Iterator[_Work]:
+        """On this work inside of the block."""
+        self.works.append(work)
+        try:
+            yield work
+        finally:
+            self.works.remove(work)
