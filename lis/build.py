@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
+from lis.classifiers.classifier import ready
 from lis.classifiers.networks import usual_weights
 from lis.config import (
     ClassifierConfig,
@@ -22,6 +25,7 @@ from lis.config import (
     RunConfig,
 )
 from lis.context import Context
+from lis.engine import InProcess
 from lis.matching.gray import usual_enlargement
 from lis.precision import check_tf32, use_float32
 from lis.progress import Progress
@@ -66,6 +70,7 @@ def context(
     Raises:
         ValueError: an unknown class, an unwritable store, or as `ready_device`.
     """
+    named = generator is None and classifier is None and witness is None
     if config.threads:
         torch.set_num_threads(config.threads)
     device = ready_device(config)
@@ -79,7 +84,23 @@ def context(
         witness = named_classifier(asked, gan) if witness is None else witness
     for each in (gan, model, witness):
         move(each, device)
-    return Context(config, store, build(config.engine), gan, model, device, Progress(), witness)
+    opener = partial(rebuilt, config) if named else None
+    return Context(config, store, build(config.engine), gan, model, device, Progress(), witness, opener)
+
+
+def rebuilt(config: RunConfig, device: str, threads: int) -> Context:
+    """The context of a run in a process that makes shards for it: what `ready` has trained is read from the store.
+
+    Args:
+        config: its settings.
+        device: in place of the run's.
+        threads: of the CPU, in place of the run's.
+
+    Raises:
+        ValueError: as `context`.
+    """
+    ctx = context(replace(config, device=device, threads=threads))
+    return ready(replace(ctx, engine=InProcess(), progress=Progress(every=math.inf)))[0]
 
 
 def named_generator(config: RunConfig) -> Generator:

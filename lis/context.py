@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -29,6 +30,9 @@ class Context:
     progress: Progress
     witness: Classifier | None = None
     """Another network that is asked about counterfactuals of the first one."""
+    opener: Callable[[str, int], Context] | None = None
+    """Builds the same run in another process, on a device with so many CPU threads; None where a model is an object
+    that no other process can build."""
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -95,7 +95,10 @@ def run(config: DictConfig, out: Path) -> None:
     clear_outputs(out)
     tracker: Tracker = build.build(ctx.config.logger, out=str(out))
     ctx, artifacts = ready(ctx)
-    artifacts |= {name: run_stage(name, ctx) for name in requested(ctx)}
+    try:
+        artifacts |= {name: run_stage(name, ctx) for name in requested(ctx)}
+    finally:
+        ctx.engine.close()
     metrics, _ = measured = attempt_metrics(artifacts)
     write_json(out / "metrics.json", metrics)
     try:

@@ -88,6 +88,11 @@ class Making(Generic[AnyJob, Block]):
     shards: Shards[AnyJob, Block]
     job: AnyJob
 
+    @property
+    def ctx(self) -> Context:
+        """The run."""
+        return self.job.ctx
+
     def find(self, block: Block) -> Artifact | None:
         """The shard of a block, if it is in the store."""
         return self.job.ctx.store.find(self.shards.recipe(self.job, block))

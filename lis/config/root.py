@@ -23,6 +23,26 @@ class EngineConfig:
 
 
 @dataclass
+class LocalConfig(EngineConfig):
+    """On several devices of this machine."""
+
+    devices: list[str] | None = None
+    """`[0,1]` or `[cuda:0,cuda:1]`: GPUs; `[cpu,cpu]`: shares of the cores; null: every GPU."""
+
+
+@dataclass
+class RayConfig(EngineConfig):
+    """On the devices of one or more machines."""
+
+    address: str | None = None
+    """Of a cluster: `auto`, or `<host>:<port>`; null: this machine alone."""
+    workers: int | None = number(None, low=1)
+    """How many; null: as many as the cluster has GPUs for, or cores where it has no GPU."""
+    gpus_per_worker: float | None = number(None, low=0)
+    """GPUs of a worker, also a part of one; null: 1, or 0 where the cluster has no GPU."""
+
+
+@dataclass
 class LoggerConfig:
     """Where numbers, figures and tables go besides the run's folder."""
 

@@ -22,6 +22,9 @@ class InProcess:
                     time.sleep(POLL)
             yield early.pop(number)
 
+    def close(self) -> None:
+        """There is nothing to end."""
+
 
 def _one_more(task: Task[Item, Result], items: Sequence[Item], start: int, results: dict[int, Result]) -> bool:
     """Add the result of the first item from `start` on that no other job is making; False where there is none."""

@@ -32,3 +32,7 @@ class Engine(Protocol):
     def map(self, task: Task[Item, Result], items: Sequence[Item]) -> Iterator[Result]:
         """Lazily yield the result of every item, in order; the first error ends the iteration."""
         ...
+
+    def close(self) -> None:
+        """End what the engine has started; it may be used again."""
+        ...

@@ -177,7 +177,7 @@ class Store:
         draft.path.mkdir(parents=True)
         lease.touch(draft.path)
         try:
-            with self._thread.working(_Work(recipe, lease, draft)) as work:
+            with self._thread.working(_Work(recipe, lease, draft)):
                 self._fill(recipe, build, draft)
             published = self._publish(recipe, draft.path)
         except Published as faster:

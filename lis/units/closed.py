@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 from typing import Self
 
 import torch
@@ -50,7 +51,7 @@ def validate_closed(ctx: Context) -> None:
 
 
 def _encode(ctx: Context) -> Encode:
-    return lambda w: encode_style(ctx.classifier, ctx.generator, w)
+    return partial(encode_style, ctx.classifier, ctx.generator)
 
 
 class Closed:

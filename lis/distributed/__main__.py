@@ -1,0 +1,142 @@
+"""A worker of `engine=local`, which starts it: python -m lis.distributed HANDLE PARENT."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from types import FrameType
+from typing import Any
+
+PARENT_CHECK = 1.0
+"""Seconds between two looks whether the run lives."""
+
+
+def main(handle: int, parent: int) -> None:
+    """Build the models of a run and make what it asks for, until it closes the connection."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of Ctrl-C the run hears too, and ends its workers
+    with Connection(handle) as connection:
+        link = Link(connection)
+        watch(parent)
+        kind, path, opening = link.hear()
+        assert kind == "open"
+        sys.path[:] = path
+        serve(link, opening)
+
+
+class Link:
+    """What the run says, and what it is told.
+
+    Args:
+        connection: to the run.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection, self._lock = connection, threading.Lock()
+        self._in_hand, self._ends = True, False
+        signal.signal(signal.SIGTERM, self._end)
+
+    def hear(self) -> Any:
+        """The next message.
+
+        Raises:
+            SystemExit: there is none any more, or SIGTERM has come.
+        """
+        self._in_hand = False
+        if self._ends:
+            sys.exit(128 + signal.SIGTERM)
+        try:
+            message = pickle.loads(self._connection.recv_bytes())
+        except (EOFError, OSError):
+            sys.exit(0)
+        self._in_hand = True
+        return message
+
+    def tell(self, *message: Any) -> None:
+        """Send a message.
+
+        Raises:
+            SystemExit: nobody listens any more.
+        """
+        try:
+            with self._lock:
+                self._connection.send(message)
+        except OSError:
+            sys.exit(0)
+
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        self._ends = True
+        if not self._in_hand:
+            sys.exit(128 + number)
+
+
+class Forward(logging.Handler):
+    """Hands the records of this process to the run."""
+
+    def __init__(self, tell: Callable[..., None]) -> None:
+        super().__init__(logging.WARNING)
+        self.tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One record."""
+        self.tell("log", record.name, record.levelno, record.getMessage())
+
+
+def watch(parent: int) -> None:
+    """End this process when the run is gone: what is in hand would be for nobody."""
+
+    def look() -> None:
+        while os.getppid() == parent:
+            stopped.wait(PARENT_CHECK)
+        os._exit(1)
+
+    stopped = threading.Event()
+    threading.Thread(target=look, daemon=True).start()
+
+
+def serve(link: Link, opening: bytes) -> None:
+    """Make items until the run is over."""
+    from lis.distributed.serving import Worker
+
+    logging.getLogger().addHandler(Forward(link.tell))
+    try:
+        worker = Worker(opening)
+    except Exception as error:
+        link.tell("unready", str(error) or type(error).__name__)
+        raise
+    link.tell("ready", worker.identity)
+    while True:
+        kind, number, data = link.hear()
+        if kind == "task":
+            worker.begin(data, number)
+            continue
+        try:
+            link.tell("made" if worker.attempt(data) else "busy", worker.key, number)
+        except Exception as error:
+            link.tell("failed", worker.key, number, sendable(error))
+
+
+def sendable(error: Exception) -> Exception:
+    """An error as the run can raise it: itself with its traceback as a note, or one that says the same."""
+    import traceback
+
+    text = "".join(traceback.format_exception(error))
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        error = RuntimeError(f"{type(error).__name__}: {error}")
+    error.__traceback__ = None
+    error.add_note(f"in a worker:\n{text}")
+    return error
+
+
+if __name__ == "__main__":
+    from lis.memory import keep_freed_memory
+
+    keep_freed_memory()
+    main(int(sys.argv[1]), int(sys.argv[2]))

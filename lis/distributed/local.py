@@ -1,0 +1,189 @@
+"""Workers on the devices of this machine, each a process of its own that builds its models from the configuration."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import subprocess
+import sys
+import weakref
+from collections.abc import Sequence
+from multiprocessing.connection import Connection, Pipe, wait
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import lis
+from lis.context import Context
+from lis.distributed.identity import identity
+from lis.distributed.schedule import Busy, Event, Failed, Lost, Made, Pooled
+from lis.distributed.serving import opening_of, sent
+from lis.engine.task import Task
+
+log = logging.getLogger(__name__)
+
+_PATIENCE = 15.0
+"""Seconds that a worker is given for what it has in hand when the run is over."""
+
+
+class Local(Pooled):
+    """One process per device.
+
+    Args:
+        devices: `0` or `cuda:0` for a GPU, `cpu` for a share of the cores; None: every GPU of this machine.
+
+    Raises:
+        ValueError: there is no GPU, and no device is named.
+    """
+
+    def __init__(self, devices: Sequence[str] | None = None) -> None:
+        super().__init__()
+        named = map(str, range(torch.cuda.device_count())) if devices is None else devices
+        self.devices = [f"cuda:{device}" if device.isdecimal() else device for device in named]
+        if not self.devices:
+            raise ValueError(
+                "engine=local: this machine has no GPU; expected engine.devices=[cpu,cpu], a worker for each entry"
+            )
+
+    def open(self) -> Processes:
+        """The workers, which start with their first item."""
+        return Processes(self.devices)
+
+
+class Processes:
+    """A pool of processes (`lis.distributed.schedule.Pool`).
+
+    Args:
+        devices: of the workers.
+    """
+
+    def __init__(self, devices: Sequence[str]) -> None:
+        self.names = [f"{device} (worker {number})" for number, device in enumerate(devices, 1)]
+        self._devices, self._workers = devices, list[_Process]()
+        self._ctx: Context | None = None
+        self._task, self._round = b"", 0
+
+    def begin(self, task: Task[Any, Any]) -> None:
+        """Have every worker take its items from this task from now on; the first time, start them."""
+        ctx = task.ctx
+        self._ctx, self._task, self._round = ctx, sent(task, ctx), self._round + 1
+        if not self._workers:
+            log.info("%d workers start: %s", len(self.names), ", ".join(self._devices))
+            self._workers = [self._started(number) for number in range(len(self.names))]
+
+    def submit(self, worker: int, number: int, item: Any) -> None:
+        """Have a worker make an item."""
+        assert self._ctx is not None
+        self._workers[worker].give(self._round, self._task, number, sent(item, self._ctx))
+
+    def wait(self, seconds: float) -> Sequence[Event]:
+        """What has happened since."""
+        ready = wait([process.connection for process in self._workers], seconds)
+        numbers = [number for number, process in enumerate(self._workers) if process.connection in ready]
+        return [event for number in numbers if (event := self._read(number)) is not None]
+
+    def close(self) -> None:
+        """End the workers, behind what they have in hand."""
+        for process in self._workers:
+            process.connection.close()
+        for process in self._workers:
+            process.end()
+        self._workers = []
+
+    def _started(self, number: int) -> _Process:
+        assert self._ctx is not None
+        return _Process(opening_of(self._ctx, self._devices[number], len(self._devices)))
+
+    def _read(self, number: int) -> Event | None:
+        """The next thing that a worker says.
+
+        Raises:
+            ValueError: it cannot build its models, or runs another program.
+        """
+        process = self._workers[number]
+        try:
+            kind, *rest = process.connection.recv()
+        except (EOFError, OSError):
+            self._workers[number] = self._started(number)
+            return Lost(number, process.reason())
+        if kind == "log":
+            logging.getLogger(rest[0]).log(rest[1], "%s: %s", self.names[number], rest[2])
+        elif kind == "ready":
+            identity().require_same(rest[0])
+            process.is_ready()
+        elif kind == "unready":
+            raise ValueError(f"the worker on {self.names[number]} cannot begin: {rest[0]}")
+        elif rest[0] == self._round:
+            return (
+                {"made": Made, "busy": Busy}[kind](number, rest[1]) if kind != "failed" else Failed(number, *rest[1:])
+            )
+        return None
+
+
+class _Process:
+    """A worker, to which nothing is said before it is ready."""
+
+    def __init__(self, opening: bytes) -> None:
+        self.connection, theirs = Pipe()
+        handle = theirs.fileno()
+        command = [sys.executable, "-m", "lis.distributed", str(handle), str(os.getpid())]
+        self.process = subprocess.Popen(command, pass_fds=[handle], stdin=subprocess.DEVNULL, env=_environment())
+        theirs.close()
+        weakref.finalize(self, self.process.poll)
+        self._round, self._ready, self._unsaid = 0, False, list[tuple[Any, ...]]()
+        _say(self.connection, ("open", sys.path, opening))
+
+    def is_ready(self) -> None:
+        """Say what has waited."""
+        self._ready = True
+        for message in self._unsaid:
+            _say(self.connection, message)
+        self._unsaid = []
+
+    def give(self, of: int, task: bytes, number: int, item: bytes) -> None:
+        """Send an item, and before the first one of a round its task."""
+        if of != self._round:
+            self._round = of
+            self._send(("task", of, task))
+        self._send(("item", number, item))
+
+    def _send(self, message: tuple[Any, ...]) -> None:
+        if self._ready:
+            _say(self.connection, message)
+        else:
+            self._unsaid.append(message)
+
+    def reason(self) -> str:
+        """Why it has ended."""
+        try:
+            code = self.process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            code = self.process.wait()
+        self.connection.close()
+        return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+    def end(self) -> None:
+        """Wait for it, and no longer than it may take."""
+        try:
+            self.process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def _say(connection: Connection, message: tuple[Any, ...]) -> None:
+    """Send a message; that a worker is gone is noticed when it is listened to."""
+    try:
+        connection.send_bytes(pickle.dumps(message, protocol=5))
+    except OSError:
+        return
+
+
+def _environment() -> dict[str, str]:
+    """With the first path of this process, where `lis` may lie: the others follow in the first message."""
+    root = str(Path(lis.__file__).resolve().parent.parent)
+    before = os.environ.get("PYTHONPATH")
+    return os.environ | {"PYTHONPATH": os.pathsep.join([root, before] if before else [root])}

@@ -1,0 +1,105 @@
+"""What a worker does, in a process or as an actor of Ray."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from lis.context import Context
+from lis.distributed.identity import Identity, identity
+from lis.distributed.transport import packed, unpacked
+from lis.engine.task import Task
+
+Opener = Callable[[str, int], Context]
+"""Builds the context of a run on a device, with so many CPU threads of torch."""
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What a worker builds its models from."""
+
+    opener: Opener
+    device: str
+    threads: int
+
+    @classmethod
+    def of(cls, ctx: Context, device: str, workers: int) -> Opening:
+        """Of a run, for one of several workers on this machine, which share its cores.
+
+        Raises:
+            ValueError: the models of the run are objects, which no other process can build.
+        """
+        return cls(require_opener(ctx), device, ctx.config.threads or max(1, cores() // workers))
+
+
+def require_opener(ctx: Context) -> Opener:
+    """What builds the context of a run in another process.
+
+    Raises:
+        ValueError: the models of the run are objects, which no other process can build.
+    """
+    if ctx.opener is None:
+        raise ValueError(
+            "the generator or the classifier of this study is an object, which other processes cannot build: expected "
+            "options of gan and classifier, as gan._target_=my.Generator; or use engine=inprocess"
+        )
+    return ctx.opener
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Worker:
+    """Makes the items of one task after another, with models of its own.
+
+    Args:
+        opening: `pickle` of an `Opening`.
+    """
+
+    def __init__(self, opening: bytes) -> None:
+        given: Opening = pickle.loads(opening)
+        self.ctx = given.opener(given.device, given.threads)
+        self.task: Task[Any, Any] | None = None
+        self.key = 0
+
+    @property
+    def identity(self) -> Identity:
+        """The program of this process."""
+        return identity()
+
+    def begin(self, task: bytes, key: int) -> None:
+        """Take the items from this task, which `sent` has packed, from now on; `key` is its number, from 1 on."""
+        self.task, self.key = unpacked(task, self.ctx), key
+
+    def attempt(self, item: bytes) -> bool:
+        """Make an item; False where another job is making it.
+
+        Raises:
+            ValueError: no task was begun.
+        """
+        if self.task is None:
+            raise ValueError("a worker was given an item before its task")
+        return self.task.attempt(unpacked(item, self.ctx)) is not None
+
+
+def sent(value: Any, ctx: Context) -> bytes:
+    """A task or an item as `Worker` takes it; what makes shards is sent without its engine and its bars.
+
+    Raises:
+        ValueError: something in it cannot be sent.
+    """
+    return packed(value, ctx)
+
+
+def opening_of(ctx: Context, device: str, workers: int) -> bytes:
+    """As `Worker` takes it.
+
+    Raises:
+        ValueError: as `Opening.of`.
+    """
+    return pickle.dumps(Opening.of(ctx, device, workers))
