@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,9 @@ from lis.precision import check_tf32, use_float32
 from lis.progress import Progress
 from lis.store import Store
 from lis.types import Classifier, Generator, Matcher
+
+_RANKS = ("LOCAL_RANK", "SLURM_LOCALID")
+"""Environment variables with the number of a process on its machine."""
 
 
 def build(config: Any, *left_out: str, **arguments: Any) -> Any:
@@ -173,13 +177,18 @@ def ready_device(config: RunConfig) -> torch.device:
 
 
 def find_device(name: str) -> torch.device:
-    """The device of that name; `auto` is the first GPU where there is one, else the CPU.
+    """The device of that name; `auto` is a GPU where there is one, else the CPU.
+
+    Of several GPUs it is that of the process's number on its machine, as torchrun and srun tell it, else the first.
 
     Raises:
         ValueError: there is no such device.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        rank = next((text for name in _RANKS if (text := os.environ.get(name, "")).isdecimal()), None)
+        return torch.device("cuda" if rank is None else f"cuda:{int(rank) % torch.cuda.device_count()}")
     expected = f"expected auto, cpu{', cuda' if torch.cuda.is_available() else ''} (device=…)"
     try:
         device = torch.device(name)

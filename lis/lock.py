@@ -27,6 +27,8 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+import lis
+
 log = logging.getLogger(__name__)
 
 RELEASED = "released"
@@ -41,6 +43,7 @@ class Lease:
         folder: the lock's folder; made when needed, removed by `clear`.
         seconds: an owner that has not touched its file for so long is taken over.
         label: what is locked, for the log.
+        version: of `lis` that every owner must have; None: any.
 
     Example:
         >>> import tempfile
@@ -49,8 +52,8 @@ class Lease:
         True
     """
 
-    def __init__(self, folder: Path, seconds: float = 30.0, label: str = "") -> None:
-        self.folder, self.seconds, self.label = folder, seconds, label or folder.name
+    def __init__(self, folder: Path, seconds: float = 30.0, label: str = "", version: str | None = None) -> None:
+        self.folder, self.seconds, self.label, self.version = folder, seconds, label or folder.name, version
         self._file: Path | None = None
         self._handle = -1
         self._by_name = False
@@ -77,11 +80,18 @@ class Lease:
         self.release()
 
     def attempt(self) -> bool:
-        """Take the lock without waiting; True where it is held now. What is seen of a silent owner is remembered."""
+        """Take the lock without waiting; True where it is held now. What is seen of a silent owner is remembered.
+
+        Raises:
+            ValueError: a living owner has another version of `lis` than is asked for.
+        """
         if self._file is not None:
             return True
         newest = _newest(self.folder)
-        return (newest is None or self._watch.free(newest)) and self._take(newest)
+        if newest is None or self._watch.free(newest):
+            return self._take(newest)
+        self._watch.require(self.version, self.label)
+        return False
 
     def release(self) -> None:
         """Let others have the lock, if it is held; it may be taken again."""
@@ -117,7 +127,7 @@ class Lease:
     def _take(self, newest: Path | None) -> bool:
         """Try to become the next owner after `newest`; False when another job was faster."""
         file = self.folder / str(int(newest.name) + 1 if newest else 0)
-        text = owner().encode()
+        text = f"{owner()}\n{lis.__version__}".encode()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
@@ -175,7 +185,7 @@ class _Watch:
         self._seen: tuple[Path, int] | None = None
         self._since = 0.0
         self._announced: Path | None = None
-        self._owner = ""
+        self._owner, self._version = "", ""
 
     def free(self, file: Path) -> bool:
         """Whether the owner of `file` has released it, or is dead, or was silent for a whole lease."""
@@ -189,8 +199,21 @@ class _Watch:
         if text == RELEASED or dead(text):
             return True
         if self._seen != (file, touched):
-            self._seen, self._since, self._owner = (file, touched), time.monotonic(), text
+            self._seen, self._since = (file, touched), time.monotonic()
+            self._owner, _, self._version = text.partition("\n")
         return now - self._since > self.seconds
+
+    def require(self, version: str | None, label: str) -> None:
+        """Check that the owner has a version of `lis`; one that has not written it yet is asked the next time.
+
+        Raises:
+            ValueError: it has another one.
+        """
+        if version is not None and self._version not in ("", version):
+            raise ValueError(
+                f"{label} is being made by lis {self._version} ({self._owner}), and this is lis {version}: expected the "
+                "same version on every machine that works on a run"
+            )
 
     def announce(self, label: str) -> None:
         """Say once per owner for whom the job waits."""
@@ -252,9 +275,13 @@ def owner() -> str:
 
 
 def dead(owner: str) -> bool | None:
-    """Whether an owner is gone; None where no process that can be seen here proves it, as on another machine."""
+    """Whether an owner is gone; None where no process that can be seen here proves it, as on another machine.
+
+    Args:
+        owner: its name; in a lock's file, more lines may follow.
+    """
     try:
-        pid, start, where = owner.split(".", 2)
+        pid, start, where = owner.partition("\n")[0].split(".", 2)
         return _is_gone(int(pid), start) if start and where == machine() else None
     except (ValueError, OverflowError):  # the owner has not yet filled its file; or it is damaged
         return None

@@ -45,6 +45,8 @@ class Store:
         self._verified: dict[str, Artifact] = {}
         self._busy: dict[str, Lease] = {}
         self._thread = _Thread()
+        self.version: str | None = None
+        """Of `lis` that whoever makes the same must have; None: any."""
         check_writable(self.root, "store")
         self._sweep_drafts(self.root / "drafts")
         for folder, _, _ in os.walk(self.root / "locks"):
@@ -134,7 +136,7 @@ class Store:
         return artifact
 
     def _lease(self, recipe: Recipe) -> Lease:
-        return Lease(self._lock(recipe), self.lease, recipe.stage)
+        return Lease(self._lock(recipe), self.lease, recipe.stage, self.version)
 
     def _folder(self, recipe: Recipe) -> Path:
         return self.root / recipe.stage / recipe.key
