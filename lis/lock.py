@@ -211,8 +211,8 @@ class _Watch:
         """
         if version is not None and self._version not in ("", version):
             raise ValueError(
-                f"{label} is being made by lis {self._version} ({self._owner}), and this is lis {version}: expected the "
-                "same version on every machine that works on a run"
+                f"{label} is being made by lis {self._version} ({self._owner}), and this is lis {version}: expected "
+                "the same version on every machine that works on a run"
             )
 
     def announce(self, label: str) -> None:

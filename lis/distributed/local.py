@@ -20,7 +20,6 @@ from lis.context import Context
 from lis.distributed.identity import identity
 from lis.distributed.schedule import Busy, Event, Failed, Lost, Made, Pooled
 from lis.distributed.serving import opening_of, sent
-from lis.engine.task import Task
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +64,7 @@ class Processes:
         self._ctx: Context | None = None
         self._task, self._round = b"", 0
 
-    def begin(self, task: Task[Any, Any]) -> None:
+    def begin(self, task: Any) -> None:
         """Have every worker take its items from this task from now on; the first time, start them."""
         ctx = task.ctx
         self._ctx, self._task, self._round = ctx, sent(task, ctx), self._round + 1

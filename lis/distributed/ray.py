@@ -208,7 +208,7 @@ class Actors:
             return None
         of, worker, number = self._pending.pop(ref)
         try:
-            answer = ray.get(ref)
+            answer: Any = ray.get(ref)
         except RayActorError as error:
             if (cause := _refusal(error)) is not None:
                 raise ValueError(f"the worker on {self.names[worker]} cannot begin: {cause}") from error

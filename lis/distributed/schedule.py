@@ -70,7 +70,7 @@ class Pool(Protocol):
         """What each worker is called, by its device."""
         ...
 
-    def begin(self, task: Task[Any, Any]) -> None:
+    def begin(self, task: Any) -> None:
         """Have every worker take its items from this task from now on; events of earlier ones are dropped."""
         ...
 
