@@ -62,12 +62,12 @@ class Processes:
         self.names = [f"{device} (worker {number})" for number, device in enumerate(devices, 1)]
         self._devices, self._workers = devices, list[_Process]()
         self._ctx: Context | None = None
-        self._task, self._round = b"", 0
+        self._task, self.round = b"", 0
 
     def begin(self, task: Any) -> None:
         """Have every worker take its items from this task from now on; the first time, start them."""
         ctx = task.ctx
-        self._ctx, self._task, self._round = ctx, sent(task, ctx), self._round + 1
+        self._ctx, self._task, self.round = ctx, sent(task, ctx), self.round + 1
         if not self._workers:
             log.info("%d workers start: %s", len(self.names), ", ".join(self._devices))
             self._workers = [self._started(number) for number in range(len(self.names))]
@@ -75,7 +75,7 @@ class Processes:
     def submit(self, worker: int, number: int, item: Any) -> None:
         """Have a worker make an item."""
         assert self._ctx is not None
-        self._workers[worker].give(self._round, self._task, number, sent(item, self._ctx))
+        self._workers[worker].give(self.round, self._task, number, sent(item, self._ctx))
 
     def wait(self, seconds: float) -> Sequence[Event]:
         """What has happened since."""
@@ -114,7 +114,7 @@ class Processes:
             process.is_ready()
         elif kind == "unready":
             raise ValueError(f"the worker on {self.names[number]} cannot begin: {rest[0]}")
-        elif rest[0] == self._round:
+        elif rest[0] == self.round:
             return (
                 {"made": Made, "busy": Busy}[kind](number, rest[1]) if kind != "failed" else Failed(number, *rest[1:])
             )
