@@ -226,8 +226,9 @@ def flip(file: Path) -> None:
 @pytest.mark.parametrize("name", ["numbers.safetensors", "rows.parquet", "facts.json", "manifest.json"])
 @pytest.mark.parametrize("harm", [truncate, flip, Path.unlink])
 def test_damage_is_named_set_aside_and_mended(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, harm
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, name: str, harm
 ) -> None:
+    monkeypatch.setattr("lis.store.store.ARRIVAL", 0.0)
     file = Store(tmp_path).make(RECIPE, fill).path / name
     harm(file)
     store = Store(tmp_path)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import signal
 import subprocess
 import sys
+import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import Any
@@ -87,8 +90,9 @@ class Processes:
         """End the workers, behind what they have in hand."""
         for process in self._workers:
             process.connection.close()
+        end = time.monotonic() + _PATIENCE
         for process in self._workers:
-            process.end()
+            process.end(max(0.0, end - time.monotonic()))
         self._workers = []
 
     def _started(self, number: int) -> _Process:
@@ -128,7 +132,8 @@ class _Process:
         self.connection, theirs = Pipe()
         handle = theirs.fileno()
         command = [sys.executable, "-m", "lis.distributed", str(handle), str(os.getpid())]
-        self.process = subprocess.Popen(command, pass_fds=[handle], stdin=subprocess.DEVNULL, env=_environment())
+        with _without_ctrl_c():
+            self.process = subprocess.Popen(command, pass_fds=[handle], stdin=subprocess.DEVNULL, env=_environment())
         theirs.close()
         weakref.finalize(self, self.process.poll)
         self._round, self._ready, self._unsaid = 0, False, list[tuple[Any, ...]]()
@@ -164,10 +169,10 @@ class _Process:
         self.connection.close()
         return f"signal {-code}" if code < 0 else f"exit code {code}"
 
-    def end(self) -> None:
-        """Wait for it, and no longer than it may take."""
+    def end(self, seconds: float) -> None:
+        """Wait for it, and no longer than so many seconds."""
         try:
-            self.process.wait(_PATIENCE)
+            self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -179,6 +184,16 @@ def _say(connection: Connection, message: tuple[Any, ...]) -> None:
         connection.send_bytes(pickle.dumps(message, protocol=5))
     except OSError:
         return
+
+
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """What is started inside is not ended by Ctrl-C while it imports; the signal reaches this process afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _environment() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -20,11 +21,18 @@ import numpy as np
 import torch
 
 import lis
-from lis.lock import Lease, abandoned, owner, sweep
+from lis.lock import Lease, abandoned, is_absent, owner, sweep
 from lis.store.artifacts import KEY, MANIFEST, Artifact, Damaged, Draft, Recipe, digest, read_artifact, sha256
 from lis.store.faults import check_writable
 
 log = logging.getLogger(__name__)
+
+ARRIVAL = 60.0
+"""Seconds after which all machines see every file of an artifact: NFS lets them remember a folder for so long."""
+_NEW = 7200.0
+"""Seconds during which an artifact is new; clocks may be an hour apart."""
+_PAUSE = 0.1
+"""Seconds between two looks."""
 
 
 class Store:
@@ -44,6 +52,7 @@ class Store:
         self.root, self.device, self.lease = Path(root), device, lease
         self._verified: dict[str, Artifact] = {}
         self._busy: dict[str, Lease] = {}
+        self._incomplete: dict[str, float] = {}
         self._thread = _Thread()
         self.version: str | None = None
         """Of `lis` that whoever makes the same must have; None: any."""
@@ -70,6 +79,8 @@ class Store:
         while artifact is None:
             with self._lease(recipe) as lease:
                 artifact = self._make(recipe, build, lease)
+            if artifact is None:
+                time.sleep(_PAUSE)
         return artifact
 
     def attempt(self, recipe: Recipe, build: Callable[[Draft], None]) -> Artifact | None:
@@ -126,8 +137,16 @@ class Store:
         return artifact
 
     def _make(self, recipe: Recipe, build: Callable[[Draft], None], lease: Lease) -> Artifact | None:
-        """One attempt; None where another job that has taken the lock over is to be waited for."""
-        artifact = self._load_or_set_aside(recipe, lease)  # another job may have been faster
+        """One attempt; None where another job that has taken the lock over, or the rest of an artifact, is to be waited
+        for.
+        """
+        try:
+            artifact = self._load(recipe)  # another job may have been faster
+        except Damaged as damage:
+            if not lease.owned or self._is_arriving(recipe, damage):  # another job may have made it again by now
+                return None
+            self._set_aside(recipe, damage)
+            artifact = None
         if artifact is None and lease.owned:
             log.debug("making %s (%s)", recipe.stage, recipe.key[:8])
             artifact = self._attempt(recipe, build, lease)
@@ -154,21 +173,29 @@ class Store:
         if not folder.is_dir():
             return None
         if recipe.key not in self._verified:
-            self._verified[recipe.key] = read_artifact(folder)
+            try:
+                self._verified[recipe.key] = read_artifact(folder)
+            except OSError as error:
+                if not is_absent(error):
+                    raise
+                raise Damaged(f"a file of {folder} was removed while it was read") from error
         return self._verified[recipe.key]
 
-    def _load_or_set_aside(self, recipe: Recipe, lease: Lease) -> Artifact | None:
-        """As `_load`, and whoever has the lock moves a damaged artifact away with a warning."""
+    def _is_arriving(self, recipe: Recipe, damage: Damaged) -> bool:
+        """Whether what is missing of an artifact may have been published and not be seen here yet."""
+        if not is_absent(damage.__cause__):
+            return False
+        since = self._incomplete.setdefault(recipe.key, time.monotonic())
         try:
-            return self._load(recipe)
-        except Damaged as damage:
-            if lease.owned:  # otherwise another job may have made it again by now
-                self._set_aside(recipe, damage)
-            return None
+            age = time.time() - self._folder(recipe).stat().st_mtime
+        except OSError:  # set aside in this moment
+            return True
+        return age < _NEW and time.monotonic() - since < ARRIVAL
 
     def _set_aside(self, recipe: Recipe, damage: Damaged) -> None:
         aside = self.root / "set-aside" / f"{recipe.stage.replace('/', '-')}-{recipe.key}-{uuid.uuid4().hex[:8]}"
         log.warning("%s; it is set aside as %s and made again", damage, aside)
+        self._incomplete.pop(recipe.key, None)
         aside.parent.mkdir(exist_ok=True)
         self._folder(recipe).replace(aside)
 
@@ -242,8 +269,8 @@ class Store:
         folder.parent.mkdir(parents=True, exist_ok=True)
         try:
             draft.replace(folder)
-        except OSError:
-            if not folder.is_dir():
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) and not folder.is_dir():
                 raise
             return False
         return True
