@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 import pytest
-from helpers import faulty
+from helpers import faulty, forked
 from helpers.commandline import drafts, manifests
 from helpers.faulty import Job, order, victims
 
@@ -34,10 +34,13 @@ LIMIT = 120
 """Seconds after which work is taken to hang."""
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of a store, and of what is ordered to go wrong."""
-    return tmp_path_factory.mktemp("faults")
+@pytest.fixture(scope="module", params=["forked", pytest.param("spawned", marks=pytest.mark.full)])
+def root(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Of a store, and of what is ordered to go wrong; how its workers start."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "forked":
+            patch.setattr("lis.distributed.local.subprocess", forked.STARTER)
+        yield tmp_path_factory.mktemp(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -59,14 +62,15 @@ _HUNDREDS = count(0, 100)
 
 
 def workers_of(run: int) -> list[psutil.Process]:
-    """The workers that a process has started, zombies too."""
-    found = []
-    for process in psutil.process_iter(["cmdline", "ppid"]):
-        command = process.info["cmdline"] or []
-        is_zombie = process.info["ppid"] == run and process.status() == psutil.STATUS_ZOMBIE
-        if is_zombie or ("lis.distributed" in command and command[-1] == str(run)):
-            found.append(process)
-    return found
+    """The workers that a process has started, zombies too: those that run `lis.distributed`, and forks of itself."""
+    children = psutil.Process(run).children()
+    return [child for child in children if child.status() == psutil.STATUS_ZOMBIE or serves(child, run)]
+
+
+def serves(process: psutil.Process, run: int) -> bool:
+    """Whether a process is a worker of a run."""
+    command = process.cmdline()
+    return "lis.distributed" in command or command == psutil.Process(run).cmdline()
 
 
 def within(limit: float, function: Callable[[], Any]) -> Any:
@@ -150,7 +154,7 @@ def test_nan_of_one_worker_is_named_with_its_device_and_made_by_another(
 def test_nan_of_all_workers_is_the_users_error(ctx: Context, root: Path) -> None:
     order(root, "nan", victims=2)
     other = replace(ctx, config=replace(ctx.config, seed=1))
-    with pytest.raises(ValueError, match="of the classifier of sample 0 .* is not finite: expected"):
+    with pytest.raises(ValueError, match=r"of the classifier of sample \d+ of .* is not finite: expected"):
         within(LIMIT, lambda: train_pairs(other))
     assert is_whole(root)
 

@@ -87,9 +87,11 @@ class Processes:
         return [event for number in numbers if (event := self._read(number)) is not None]
 
     def close(self) -> None:
-        """End the workers, behind what they have in hand."""
+        """End the workers, behind what they have in hand; those that are not ready yet at once."""
         for process in self._workers:
             process.connection.close()
+            if not process.ready:
+                process.process.kill()
         end = time.monotonic() + _PATIENCE
         for process in self._workers:
             process.end(max(0.0, end - time.monotonic()))
@@ -136,12 +138,12 @@ class _Process:
             self.process = subprocess.Popen(command, pass_fds=[handle], stdin=subprocess.DEVNULL, env=_environment())
         theirs.close()
         weakref.finalize(self, self.process.poll)
-        self._round, self._ready, self._unsaid = 0, False, list[tuple[Any, ...]]()
+        self.ready, self._round, self._unsaid = False, 0, list[tuple[Any, ...]]()
         _say(self.connection, ("open", sys.path, opening))
 
     def is_ready(self) -> None:
         """Say what has waited."""
-        self._ready = True
+        self.ready = True
         for message in self._unsaid:
             _say(self.connection, message)
         self._unsaid = []
@@ -154,7 +156,7 @@ class _Process:
         self._send(("item", number, item))
 
     def _send(self, message: tuple[Any, ...]) -> None:
-        if self._ready:
+        if self.ready:
             _say(self.connection, message)
         else:
             self._unsaid.append(message)
