@@ -1,12 +1,9 @@
-"""Workers that are killed, fail, talk or run another program: nothing complete is lost, nothing half-written is read."""
+"""Workers that are killed, fail, talk or run another program: nothing is lost, and nothing half-written is read."""
 
 from __future__ import annotations
 
-import logging
 import os
-import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import count
@@ -25,7 +22,6 @@ from lis.distributed import Local
 from lis.distributed.identity import Identity
 from lis.distributed.local import Processes
 from lis.linking.pairs import train_pairs
-from lis.lock import Lease
 from lis.store import disk_fault, read_artifact
 
 pytestmark = pytest.mark.slow

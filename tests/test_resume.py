@@ -4,7 +4,6 @@ result.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -16,7 +15,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-from helpers.commandline import SMALL, STORE, begin, drafts, made, manifests, metrics
+from helpers.commandline import SMALL, STORE, begin, drafts, made, manifests, metrics, numbers
 
 import lis.build
 from lis.store import Store
@@ -80,15 +79,6 @@ def same_as(unbroken: Path, cwd: Path) -> None:
     assert numbers(cwd / STORE) == numbers(unbroken / STORE)
     assert not [path for top in ("locks", "drafts") for path in (cwd / STORE / top).glob("*/*")]
     assert not (cwd / STORE / "set-aside").exists()
-
-
-def numbers(store: Path) -> dict[str, dict[str, str]]:
-    """Checksums of the tensors and tables of each artifact; the store has verified them."""
-    files = {name: json.loads((store / name / "manifest.json").read_text())["files"] for name in manifests(store)}
-    return {
-        name: {file: facts["sha256"] for file, facts in each.items() if not file.endswith(".json")}
-        for name, each in files.items()
-    }
 
 
 def finish(cwd: Path) -> None:

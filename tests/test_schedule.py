@@ -242,7 +242,7 @@ def test_what_was_in_hand_when_an_iteration_ended_early_disturbs_no_later_one() 
     engine, first, second = Engine(FakePool(3)), Squares(), Squares()
     results = engine.map(first, range(100))
     assert next(results) == 0
-    results.close()
+    results.close()  # pyright: ignore[reportAttributeAccessIssue]
     assert any(engine.pool.hands), "nothing was in hand"
     assert list(engine.map(second, range(100, 120))) == [n * n for n in range(100, 120)]
     assert Counter(second.made) == Counter(range(100, 120))

@@ -104,3 +104,12 @@ def manifests(store: Path) -> dict[str, str]:
     folders = [Path(folder) for folder, _, files in os.walk(store) if "manifest.json" in files]
     done = [folder for folder in folders if folder.relative_to(store).parts[0] not in ("set-aside", "drafts")]
     return {str(f.relative_to(store)): json.loads((f / "manifest.json").read_text())["created"] for f in done}
+
+
+def numbers(store: Path) -> dict[str, dict[str, str]]:
+    """Checksums of the tensors and tables of each artifact; the store has verified them."""
+    files = {name: json.loads((store / name / "manifest.json").read_text())["files"] for name in manifests(store)}
+    return {
+        name: {file: facts["sha256"] for file, facts in each.items() if not file.endswith(".json")}
+        for name, each in files.items()
+    }

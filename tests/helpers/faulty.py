@@ -1,4 +1,4 @@
-"""Work on small models in which something goes wrong: in every process, or in the first that comes to it, the victim."""
+"""Work on small models in which something goes wrong, in every process or in the first that comes to it: the victim."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from helpers.fakes import FakeGenerator, make_context
 from torch import Tensor
 
+from helpers.fakes import FakeGenerator, make_context
 from lis.context import Context
 from lis.shards import Shards
 from lis.store import Artifact, Draft, Recipe

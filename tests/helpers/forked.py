@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -72,3 +73,16 @@ STARTER = SimpleNamespace(Popen=Forked, DEVNULL=subprocess.DEVNULL, TimeoutExpir
 def use() -> None:
     """Have the workers of this process be forked from now on."""
     lis.distributed.local.subprocess = STARTER  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def make_shards(overrides: Sequence[str], cwd: str, output: str) -> None:
+    """What `python -m lis.worker` does, with its output in a file."""
+    from lis.stopping import stop
+    from lis.worker import main as work
+
+    os.chdir(cwd)
+    with Path(output).open("ab") as stream:
+        for handle in (1, 2):
+            os.dup2(stream.fileno(), handle)
+    with stop.listen():
+        sys.exit(work(overrides))
