@@ -221,20 +221,18 @@ def pack(root: Path, artifacts: Sequence[Artifact]) -> Path | None:
     except OSError as error:
         log.warning("%s artifacts stay in folders of their own: they cannot be packed (%s)", len(loose), error)
         return None
-    for folder in packed:
-        discard(root, folder)
+    discard(root, packed)
     return target
 
 
 def remove_copies(root: Path, folders: Iterable[Path]) -> list[Path]:
     """Remove the folders whose artifacts are intact in a pack; the others."""
-    packs, loose = Packs(root), []
+    packs = Packs(root)
+    by_packed: dict[bool, list[Path]] = {True: [], False: []}
     for folder in folders:
-        if packs.find(str(folder.parent.relative_to(root)), folder.name) is None:
-            loose.append(folder)
-        else:
-            discard(root, folder)
-    return loose
+        by_packed[packs.find(_stage(root, folder), folder.name) is not None].append(folder)
+    discard(root, by_packed[True])
+    return by_packed[False]
 
 
 def _publish(root: Path, folders: Sequence[Path]) -> tuple[Path | None, list[Path]]:
@@ -244,7 +242,7 @@ def _publish(root: Path, folders: Sequence[Path]) -> tuple[Path | None, list[Pat
         OSError: it cannot be written; there is no part of it.
     """
     stage = folders[0].parent
-    draft = draft_path(root, str(stage.relative_to(root)), _name(folders))
+    draft = draft_path(root, _stage(root, folders[0]), _name(folders))
     draft.mkdir(parents=True)
     try:
         packed = _write(draft / "pack.zip", folders)
@@ -257,6 +255,10 @@ def _publish(root: Path, folders: Sequence[Path]) -> tuple[Path | None, list[Pat
         shutil.rmtree(draft, ignore_errors=True)
     _flush_folder(target.parent)
     return target, packed
+
+
+def _stage(root: Path, folder: Path) -> str:
+    return str(folder.parent.relative_to(root))
 
 
 def _name(folders: Sequence[Path]) -> str:
@@ -315,20 +317,32 @@ def draft_path(root: Path, stage: str, key: str) -> Path:
     return root / "drafts" / stage / f"{key}@{owner()}@{uuid.uuid4().hex[:8]}"
 
 
-def discard(root: Path, folder: Path) -> bool:
-    """Remove the folder of an artifact: first its name, at once, so that nobody sees a part of it.
+def discard(root: Path, folders: Sequence[Path]) -> list[Path]:
+    """Remove folders of a store: first the name of each, at once, so that nobody sees a part of it.
 
     Returns:
-        whether it is gone; where the system refuses that, as of another user's, the log says so.
+        those that stay, because the system refuses it, as for another user's; the log says so.
     """
-    draft = draft_path(root, str(folder.parent.relative_to(root)), folder.name)
+    if not folders:
+        return []
+    draft = draft_path(root, "removed", _name(folders))
     try:
-        draft.parent.mkdir(parents=True, exist_ok=True)
-        folder.replace(draft)
+        draft.mkdir(parents=True)
+        return [folder for index, folder in enumerate(folders) if not _move(folder, draft / str(index))]
+    except OSError as error:  # a full disk
+        log.warning("%s: nothing can be removed there (%s)", root, error)
+        return [*folders]
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _move(folder: Path, target: Path) -> bool:
+    """Whether a folder has left its name."""
+    try:
+        folder.replace(target)
     except FileNotFoundError:  # another run was faster
-        pass
+        return True
     except OSError as error:
         log.warning("%s cannot be removed (%s)", folder, error)
         return False
-    shutil.rmtree(draft, ignore_errors=True)
     return True
