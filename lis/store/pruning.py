@@ -44,7 +44,7 @@ class Rules:
     """What may be removed, and what must stay.
 
     Args:
-        used: keys that runs name; they stay, with all that their artifacts follow from. None: nobody asks what runs name.
+        used: keys that runs name; they stay, with all that their artifacts follow from. None: that does not count.
         days: what was changed within so many stays, with all that it follows from.
         shards: whether shards may go whose stages may be finished.
     """
