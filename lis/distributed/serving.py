@@ -11,7 +11,6 @@ from typing import Any
 from lis.context import Context
 from lis.distributed.identity import Identity, identity
 from lis.distributed.transport import packed, unpacked
-from lis.engine.task import Task
 
 Opener = Callable[[str, int], Context]
 """Builds the context of a run on a device, with so many CPU threads of torch."""
@@ -64,8 +63,8 @@ class Worker:
     def __init__(self, opening: bytes) -> None:
         given: Opening = pickle.loads(opening)
         self.ctx = given.opener(given.device, given.threads)
-        self.task: Task[Any, Any] | None = None
         self.key = 0
+        self._packed, self._task = b"", None
 
     @property
     def identity(self) -> Identity:
@@ -74,17 +73,17 @@ class Worker:
 
     def begin(self, task: bytes, key: int) -> None:
         """Take the items from this task, which `sent` has packed, from now on; `key` is its number, from 1 on."""
-        self.task, self.key = unpacked(task, self.ctx), key
+        self.key, self._packed, self._task = key, task, None
 
     def attempt(self, item: bytes) -> bool:
         """Make an item; False where another job is making it.
 
         Raises:
-            ValueError: no task was begun.
+            ValueError: the task or the item cannot be read here.
         """
-        if self.task is None:
-            raise ValueError("a worker was given an item before its task")
-        return self.task.attempt(unpacked(item, self.ctx)) is not None
+        if self._task is None:
+            self._task = unpacked(self._packed, self.ctx)
+        return self._task.attempt(unpacked(item, self.ctx)) is not None
 
 
 def sent(value: Any, ctx: Context) -> bytes:

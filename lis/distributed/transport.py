@@ -39,9 +39,15 @@ def unpacked(data: bytes, ctx: Context) -> Any:
     """What `packed` was given, with this process's run in it.
 
     Raises:
-        ValueError: the models of the two runs differ.
+        ValueError: the models of the two runs differ, or something is defined where this process does not find it.
     """
-    return _Unpickler(io.BytesIO(data), ctx).load()
+    try:
+        return _Unpickler(io.BytesIO(data), ctx).load()
+    except (AttributeError, ImportError) as error:
+        raise ValueError(
+            f"a worker does not find what a job is made of ({error}): expected it in a module that can be imported on "
+            "every machine, not in a script or a notebook"
+        ) from error
 
 
 class _Pickler(pickle.Pickler):

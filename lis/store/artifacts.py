@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import json
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import pandas as pd
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+if TYPE_CHECKING:  # torch and pandas take seconds, and `python -m lis.store` needs neither
+    import pandas as pd
+    from torch import Tensor
 
 MANIFEST = "manifest.json"
 KEY = re.compile(r"[0-9a-f]{32}")
+Content = TypeVar("Content")
 
 
 @dataclass(frozen=True)
@@ -58,28 +62,53 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A finished, verified, immutable folder of tensors, tables and JSON files."""
+    """A finished, verified, immutable set of tensors, tables and JSON files: a folder, or members of a pack.
+
+    A folder may be packed while somebody holds its artifact: reading goes on from the pack.
+    """
 
     path: Path
+    """Its folder; of one in a pack, the pack's file and the folder's name in it."""
     key: str
     manifest: Mapping[str, Any]
     """Recipe, versions, creation time, duration in seconds, device, and size and SHA-256 of every file."""
+    packed: Callable[[str], bytes | None] | None = field(default=None, compare=False, repr=False)
+    """Reads a file by name from a pack; None where no pack has it."""
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """The tensors of `<name>.safetensors`, on the CPU."""
-        return load_file(self.path / f"{name}.safetensors")
+        from safetensors.torch import load, load_file
+
+        return self._read(f"{name}.safetensors", load_file, load)
 
     def table(self, name: str) -> pd.DataFrame:
         """The table of `<name>.parquet`."""
-        return pd.read_parquet(self.path / f"{name}.parquet")
+        import pandas as pd
+
+        return self._read(f"{name}.parquet", pd.read_parquet, lambda content: pd.read_parquet(io.BytesIO(content)))
 
     def json(self, name: str) -> dict[str, Any]:
         """The object of `<name>.json`."""
-        return json.loads((self.path / f"{name}.json").read_text())
+        return self._read(f"{name}.json", lambda file: json.loads(file.read_text()), json.loads)
 
     def has(self, name: str) -> bool:
         """Whether the artifact holds tensors, a table or an object of this name."""
         return any(f"{name}{suffix}" in self.manifest["files"] for suffix in (".safetensors", ".parquet", ".json"))
+
+    def _read(self, name: str, of_file: Callable[[Path], Content], of_bytes: Callable[[bytes], Content]) -> Content:
+        """A file of the folder or, where that is not there, of a pack.
+
+        Raises:
+            FileNotFoundError: neither has it.
+        """
+        file = self.path / name
+        try:
+            return of_file(file)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            content = self.packed(name) if self.packed else None
+            if content is None:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(file)) from error
+        return of_bytes(content)
 
 
 @dataclass(frozen=True)
@@ -90,6 +119,8 @@ class Draft:
 
     def tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
         """Write `<name>.safetensors`."""
+        from safetensors.torch import save_file
+
         ready = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
         save_file(ready, self.path / f"{name}.safetensors")
 
@@ -106,13 +137,17 @@ class Damaged(Exception):
     """An artifact on disk is not what was written; the message names the file."""
 
 
-def read_artifact(folder: Path) -> Artifact:
+def read_artifact(folder: Path, packed: Callable[[str], bytes | None] | None = None) -> Artifact:
     """The artifact in a folder of a store, verified; nothing is written there.
+
+    Args:
+        folder: `<stage>/<key>`.
+        packed: as `Artifact.packed`, for when the folder is packed later.
 
     Raises:
         Damaged: it is not what was written, or is not there.
     """
-    return Artifact(folder, folder.name, _verify(folder))
+    return Artifact(folder, folder.name, _verify(folder), packed)
 
 
 def _verify(folder: Path) -> dict[str, Any]:
@@ -121,15 +156,34 @@ def _verify(folder: Path) -> dict[str, Any]:
     Raises:
         Damaged: naming the first file that is not.
     """
+    file = folder / MANIFEST
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        intact = manifest.pop("sha256") == digest(manifest)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise Damaged(f"{folder / MANIFEST} cannot be read ({error})") from error
-    if not intact:
-        raise Damaged(f"{folder / MANIFEST} does not have the checksum it was written with")
+        content = file.read_bytes()
+    except OSError as error:
+        raise Damaged(f"{file} cannot be read ({error})") from error
+    manifest = parse_manifest(content, file)
     for name, expected in manifest["files"].items():
         _verify_file(folder / name, expected["size"], expected["sha256"])
+    return manifest
+
+
+def parse_manifest(content: bytes, file: Path) -> dict[str, Any]:
+    """A manifest that has the checksum it was written with.
+
+    Args:
+        content: JSON.
+        file: where it lies, for the message.
+
+    Raises:
+        Damaged: it is not what was written.
+    """
+    try:
+        manifest = json.loads(content)
+        intact = manifest.pop("sha256") == digest(manifest)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise Damaged(f"{file} cannot be read ({error})") from error
+    if not intact:
+        raise Damaged(f"{file} does not have the checksum it was written with")
     return manifest
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import lis
 from lis.lock import Lease, abandoned, is_absent, owner, sweep
 from lis.store.artifacts import KEY, MANIFEST, Artifact, Damaged, Draft, Recipe, digest, read_artifact, sha256
 from lis.store.faults import check_writable
+from lis.store.packs import Packs
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +52,7 @@ class Store:
 
     def __init__(self, root: Path, device: str = "cpu", lease: float = 30.0) -> None:
         self.root, self.device, self.lease = Path(root), device, lease
+        self.packs = Packs(self.root)
         self._verified: dict[str, Artifact] = {}
         self._busy: dict[str, Lease] = {}
         self._incomplete: dict[str, float] = {}
@@ -164,19 +167,22 @@ class Store:
         return self.root / "locks" / recipe.stage / recipe.key
 
     def _load(self, recipe: Recipe) -> Artifact | None:
-        """Verify and open; None where there is nothing.
+        """Verify and open the folder or, where it is missing or damaged, what a pack has; None where there is nothing.
 
         Raises:
-            Damaged: the artifact is there, and something in it is wrong.
+            Damaged: the folder is there, something in it is wrong, and no pack has the artifact.
         """
         folder = self._folder(recipe)
         if not folder.is_dir():
-            return None
+            return self.packs.find(recipe.stage, recipe.key)
         if recipe.key not in self._verified:
+            packed = partial(self.packs.read, recipe.stage, recipe.key)
             try:
-                self._verified[recipe.key] = read_artifact(folder)
-            except OSError as error:
-                if not is_absent(error):
+                self._verified[recipe.key] = read_artifact(folder, packed)
+            except (Damaged, OSError) as error:
+                if (artifact := self.packs.find(recipe.stage, recipe.key)) is not None:
+                    return artifact
+                if isinstance(error, Damaged) or not is_absent(error):
                     raise
                 raise Damaged(f"a file of {folder} was removed while it was read") from error
         return self._verified[recipe.key]

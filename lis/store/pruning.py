@@ -1,0 +1,197 @@
+"""What may be removed from a store: what no run names, and what killed runs left behind."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator, Set
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lis.lock import RELEASED, abandoned, sweep
+from lis.store.artifacts import KEY
+from lis.store.inventory import DRAFTS, LOCKS, SET_ASIDE, Entry, Inventory, measure
+from lis.store.packs import Packs, discard
+
+DAY = 86400.0
+"""Seconds."""
+UNUSED, OLD = "no run names it, nor anything made from it", "old enough"
+SHARD_OF_GONE = "shard of something that is gone"
+SPARE_SHARD = "shard: only a run that goes on or wants more would read it"
+COPY = "copy of a packed shard"
+TORN = "pack that cannot be read"
+DRAFT, LOCK, DAMAGED = "draft of the dead", "lock of the dead", "set aside, as it was damaged"
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What may go."""
+
+    stage: str
+    """Or the folder of the store for what is no artifact."""
+    path: Path
+    reason: str
+    size: int
+    """Bytes."""
+    inodes: int
+    artifacts: int = 1
+    """How many it holds."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What may be removed, and what must stay.
+
+    Args:
+        used: keys that runs name; they stay, with all that their artifacts follow from. None: that does not count.
+        days: what was changed within so many stays, with all that it follows from.
+        shards: whether shards may go whose stages may be finished.
+    """
+
+    used: Set[str] | None
+    days: float = 1.0
+    shards: bool = False
+    now: float = field(default_factory=time.time)
+    """Seconds since 1970."""
+
+    def is_young(self, changed: float) -> bool:
+        """Whether something was changed so late that a run may be at work with it."""
+        return self.now - changed < self.days * DAY
+
+
+def removals(inventory: Inventory, rules: Rules) -> list[Removal]:
+    """All that may go; nothing is changed.
+
+    Nothing goes that a living lock or draft is of, nor what young artifacts follow from. A shard goes when something
+    that it follows from goes or is not there any more, or with all others of its kind: those of its stage that follow
+    from the same; they stay while one of them is young.
+    """
+    living = _living(inventory.root)
+    young = {entry.key for entry in inventory.entries if rules.is_young(entry.changed)}
+    needed = inventory.ancestors(living | young | (rules.used or set()))
+    reasons = {
+        entry.key: OLD if rules.used is None else UNUSED
+        for entry in inventory.entries
+        if not entry.is_shard and entry.manifest and entry.key not in needed
+    }
+    reasons |= _shards(inventory, rules, reasons.keys(), living | young)
+    copies = {entry.path: entry for entry in _copies(inventory)}
+    return [
+        *(_removal(entry, COPY) for entry in copies.values()),
+        *(
+            _removal(entry, reasons[entry.key])
+            for entry in inventory.entries
+            if entry.key in reasons and not entry.pack and entry.path not in copies
+        ),
+        *_packs(inventory, rules, reasons),
+        *leftovers(inventory.root, rules),
+    ]
+
+
+def remove(root: Path, goes: Iterable[Removal]) -> list[Path]:
+    """Remove from a store what may go; what stays, because the system refuses it."""
+    goes = list(goes)
+    locks = [removal.path for removal in goes if removal.reason == LOCK]
+    for lock in locks:
+        sweep(lock)
+    return discard(root, [removal.path for removal in goes if removal.reason != LOCK])
+
+
+def _shards(inventory: Inventory, rules: Rules, gone: Set[str], fixed: Set[str]) -> dict[str, str]:
+    """Keys of the shards that may go, and why.
+
+    Args:
+        inventory: of the store.
+        rules: what may go.
+        gone: keys of artifacts that go.
+        fixed: keys that stay, and with them all shards of their kind.
+    """
+    kinds: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for entry in inventory.entries:
+        if entry.is_shard and entry.manifest:
+            kinds.setdefault((entry.stage, entry.inputs), []).append(entry.key)
+    result: dict[str, str] = {}
+    for (_, inputs), keys in kinds.items():
+        without = any(key in gone or key not in inventory.by_key for key in inputs)
+        if (without or rules.shards) and fixed.isdisjoint(keys):
+            result |= dict.fromkeys(keys, SHARD_OF_GONE if without else SPARE_SHARD)
+    return result
+
+
+def _copies(inventory: Inventory) -> Iterator[Entry]:
+    """Folders of artifacts that are intact in a pack as well."""
+    packed, packs = {entry.key for entry in inventory.entries if entry.pack}, Packs(inventory.root)
+    for entry in inventory.entries:
+        if not entry.pack and entry.key in packed and packs.find(entry.stage, entry.key):
+            yield entry
+
+
+def _packs(inventory: Inventory, rules: Rules, reasons: dict[str, str]) -> Iterator[Removal]:
+    """Packs all of whose artifacts may go, and those that cannot be read."""
+    for pack in inventory.packs:
+        if pack.members and pack.members.keys() <= reasons.keys():
+            stage = str(pack.path.parent.parent.relative_to(inventory.root))
+            reason = reasons[next(iter(pack.members))]
+            yield Removal(stage, pack.path, reason, *measure(pack.path), artifacts=len(pack.members))
+    for file in inventory.damaged:
+        if not rules.is_young(file.stat().st_mtime):
+            yield Removal(str(file.parent.parent.relative_to(inventory.root)), file, TORN, *measure(file))
+
+
+def _removal(entry: Entry, reason: str) -> Removal:
+    return Removal(entry.stage, entry.path, reason, entry.size, entry.inodes)
+
+
+def leftovers(root: Path, rules: Rules) -> Iterator[Removal]:
+    """Drafts and locks whose owners are gone, and what was set aside."""
+    for draft in drafts(root):
+        if _is_abandoned(draft):
+            yield Removal(DRAFTS, draft, DRAFT, *measure(draft))
+    for lock in locks(root):
+        if _is_free(lock):
+            yield Removal(LOCKS, lock, LOCK, *measure(lock))
+    for path in sorted((root / SET_ASIDE).glob("*")):
+        if not rules.is_young(path.lstat().st_mtime):
+            yield Removal(SET_ASIDE, path, DAMAGED, *measure(path))
+
+
+def _living(root: Path) -> set[str]:
+    """Keys of the artifacts that somebody is making."""
+    making = {draft.name.partition("@")[0] for draft in drafts(root) if not _is_abandoned(draft)}
+    return making | {lock.name for lock in locks(root) if not _is_free(lock)}
+
+
+def drafts(root: Path) -> Iterator[Path]:
+    """Every draft of a store, `<key>@<owner>@<number>`."""
+    for folder, names, _ in os.walk(root / DRAFTS):
+        for name in sorted(names):
+            if "@" in name and KEY.fullmatch(name.partition("@")[0]):
+                names.remove(name)
+                yield Path(folder, name)
+
+
+def locks(root: Path) -> Iterator[Path]:
+    """Every lock of a store, `<stage>/<key>`."""
+    for folder, names, _ in os.walk(root / LOCKS):
+        yield from (Path(folder, name) for name in sorted(names) if KEY.fullmatch(name))
+
+
+def _is_abandoned(draft: Path) -> bool:
+    """Whether the owner of a draft is gone."""
+    try:
+        return abandoned(draft.name.partition("@")[2].rpartition("@")[0], draft)
+    except OSError:  # it has just been published
+        return False
+
+
+def _is_free(lock: Path) -> bool:
+    """Whether nobody holds a lock: it was released, or its owner is gone."""
+    with suppress(OSError):
+        numbers = [file for file in lock.iterdir() if file.name.isascii() and file.name.isdigit()]
+        if not numbers:
+            return True
+        newest = max(numbers, key=lambda file: int(file.name))
+        text = newest.read_text(errors="replace")
+        return text == RELEASED or abandoned(text, newest)
+    return False
