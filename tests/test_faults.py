@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import count
@@ -89,7 +90,10 @@ def within(limit: float, function: Callable[[], Any]) -> Any:
 
 
 def is_whole(root: Path) -> bool:
-    """Whether a store holds nothing but intact artifacts."""
+    """Whether a store holds nothing but intact artifacts, once the workers have made what they have in hand."""
+    end = time.monotonic() + LIMIT
+    while list(drafts(root / "store")) and time.monotonic() < end:
+        time.sleep(0.02)
     for folder in manifests(root / "store"):
         read_artifact(root / "store" / folder)
     assert not list(drafts(root / "store")) and not (root / "store" / "set-aside").exists()
