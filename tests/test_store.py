@@ -265,8 +265,15 @@ def left(root: Path, of: str, age: float = 0.0) -> Path:
 
 @pytest.mark.parametrize(
     ("of", "age", "is_left"),
-    [(GONE, 0, False), (owner(), 9, True), (f"{GONE}-elsewhere", 0, True), (f"{GONE}-elsewhere", 2, False)],
-    ids=["gone", "living", "elsewhere", "elsewhere and old"],
+    [
+        (GONE, 0, False),
+        (owner(), 9, True),
+        (f"{GONE}-elsewhere", 0, True),
+        (f"{GONE}-elsewhere", 1 / 24, True),
+        (f"{GONE}-elsewhere", -1 / 24, True),
+        (f"{GONE}-elsewhere", 2, False),
+    ],
+    ids=["gone", "living", "elsewhere", "clock behind", "clock ahead", "elsewhere and old"],
 )
 def test_a_draft_is_removed_only_when_its_owner_is_gone(of: str, age: float, is_left: bool, tmp_path: Path) -> None:
     """By whoever makes the same artifact, and by whoever opens the store."""
