@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 from helpers import forked
-from helpers.commandline import SMALL, STORE, begin, drafts, fork, manifests, metrics, numbers
+from helpers.commandline import ROOT, SMALL, STORE, begin, drafts, fork, manifests, metrics, numbers
 
 from lis.store import read_artifact
 
@@ -144,12 +144,20 @@ def campaign(cwd: Path, kills: Sequence[Kill], moments: random.Random, before: C
             elif begun is not None:
                 more = len(manifests(cwd / STORE)) + 2
                 wait_for(process, lambda more=more: len(manifests(cwd / STORE)) >= more)
+            else:
+                process.join(300)
+                assert process.exitcode == 0, (cwd / "output").read_text()
         now = manifests(cwd / STORE)
         assert known.items() <= now.items(), "made again"
         for folder in now:
             read_artifact(cwd / STORE / folder)
         known = now
     return struck
+
+
+def importable() -> None:
+    """Have what Ray starts find `lis`."""
+    os.environ["PYTHONPATH"] = str(ROOT)
 
 
 KILL, TERM = signal.SIGKILL, signal.SIGTERM
@@ -174,7 +182,7 @@ def test_thirty_kills_of_drivers_workers_and_actors_lose_nothing(unbroken: Path,
     for attempt in range(30):
         cwd = tmp_path / str(attempt)
         cwd.mkdir()
-        struck += campaign(cwd, moments.sample(ALL, 4), moments, None)
+        struck += campaign(cwd, moments.sample(ALL, 4), moments, importable)
         before = manifests(cwd / STORE)
         finish(cwd, *moments.choice([(), LOCAL]))
         check(unbroken, cwd, before)

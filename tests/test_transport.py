@@ -169,7 +169,7 @@ def kinds(root: Path, *overrides: str) -> set[str]:
 @pytest.mark.slow
 def test_jobs_of_pairs_tuning_dissection_edits_and_counterfactuals_are_made_elsewhere(tmp_path: Path) -> None:
     small = ("classes.names=[pug,chihuahua]", "pairs.train=20", "pairs.test=10", "shard_size=40", "tuning.units=2",
-             "tuning.seeds=1", 
+             "tuning.seeds=1",
              "counterfactuals.samples=1", "counterfactuals.max_steps=5", "dissect_gan.insertions=1")  # fmt: skip
     stages = "analysis.stages=[tuning,dissect,dissect_gan,counterfactuals]"
     assert kinds(tmp_path, "classes=custom", stages, *small) == {
