@@ -4,7 +4,6 @@ result.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -16,7 +15,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-from helpers.commandline import SMALL, STORE, begin, drafts, made, manifests, metrics
+from helpers.commandline import SMALL, STORE, begin, drafts, made, metrics
+from helpers.stored import entries, manifests
 
 import lis.build
 from lis.store import Store
@@ -84,10 +84,9 @@ def same_as(unbroken: Path, cwd: Path) -> None:
 
 def numbers(store: Path) -> dict[str, dict[str, str]]:
     """Checksums of the tensors and tables of each artifact; the store has verified them."""
-    files = {name: json.loads((store / name / "manifest.json").read_text())["files"] for name in manifests(store)}
     return {
-        name: {file: facts["sha256"] for file, facts in each.items() if not file.endswith(".json")}
-        for name, each in files.items()
+        name: {file: facts["sha256"] for file, facts in entry["files"].items() if not file.endswith(".json")}
+        for name, entry in entries(store).items()
     }
 
 

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers.commandline import ROOT, SMALL, STORE, drafts, lis, manifests, start
+from helpers.commandline import ROOT, SMALL, STORE, drafts, lis, start
 from helpers.pickled import packed
+from helpers.stored import manifests
 from torch import Tensor
 
 from lis import stopping

@@ -24,7 +24,7 @@ import lis
 from lis.lock import Lease, abandoned, owner, sweep
 from lis.store.artifacts import KEY, MANIFEST, Artifact, Damaged, Draft, Recipe, digest, read_artifact, sha256
 from lis.store.faults import check_writable
-from lis.store.packs import Packs
+from lis.store.packs import Packs, pack
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +132,6 @@ class Store:
         """One attempt; None where another job that has taken the lock over is to be waited for."""
         artifact = self._load_or_set_aside(recipe, lease)  # another job may have been faster
         if artifact is None and lease.owned:
-            log.debug("making %s (%s)", recipe.stage, recipe.key[:8])
             artifact = self._attempt(recipe, build, lease)
         if artifact is not None:
             lease.clear()
@@ -188,7 +187,7 @@ class Store:
         draft.path.mkdir(parents=True)
         lease.touch(draft.path)
         try:
-            with self._thread.working(_Work(recipe, lease, draft)):
+            with self._thread.working(_Work(recipe, lease, draft)) as work:
                 self._fill(recipe, build, draft)
             published = self._publish(recipe, draft.path)
         except Published as faster:
@@ -205,6 +204,8 @@ class Store:
             shutil.rmtree(draft.path, ignore_errors=True)
         if published:
             lease.clear()  # those who wait verify it at the same time
+            log.debug("made %s (%s)", recipe.stage, recipe.key[:8])
+            work.pack(self.root)
         return self._load(recipe) if published else self.find(recipe)
 
     def _fill(self, recipe: Recipe, build: Callable[[Draft], None], draft: Draft) -> None:
@@ -275,6 +276,14 @@ class _Work:
     draft: Draft
     shards: list[Artifact] = field(default_factory=list)
     """What it is assembled of."""
+
+    def pack(self, root: Path) -> None:
+        """Put the shards of each kind into one file."""
+        by_stage: dict[str, list[Artifact]] = {}
+        for shard in self.shards:
+            by_stage.setdefault(shard.manifest["recipe"]["stage"], []).append(shard)
+        for shards in by_stage.values():
+            pack(root, shards)
 
     def touch(self) -> None:
         """Show that the draft is not abandoned, also while the lock is free."""
