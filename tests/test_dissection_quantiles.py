@@ -37,6 +37,16 @@ def test_exact_quantiles_are_those_of_the_reference() -> None:
     torch.testing.assert_close(unit_quantiles(data["acts"], LEVELS), data["quantiles"], atol=1e-6, rtol=0)
 
 
+def test_a_level_in_float32_is_the_one_that_it_holds() -> None:
+    """0.999 in float32 is 1.3e-8 more, which is 1.2e-5 of the fixture's values: no error of the quantile."""
+    data = fixture("01_quantiles_acts")
+    rounded = unit_quantiles(data["acts"].double(), data["q"][8])
+    ordered = data["acts"].double().sort(0).values
+    more = len(ordered) * (float(data["q"][8]) - 0.999) * (ordered[2997] - ordered[2996])
+    torch.testing.assert_close(rounded, data["quantiles"][:, 8] + more, atol=1e-6, rtol=0)
+    assert 1.2e-5 < float(more.max()) < 1.3e-5
+
+
 def test_exact_quantiles_are_hazens() -> None:
     maps = torch.randn(3, 2, 2, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     result = unit_quantiles(maps, LEVELS)
