@@ -143,7 +143,7 @@ def named_modules(ctx: Context, layers: list[str]) -> dict[str, nn.Module]:
 
 @stage(
     "dissect",
-    version=4,
+    version=5,
     inputs=(train_pairs.when(_of_generator), test_pairs.when(_of_generator), segmenter.when(_needs_segmenter)),
     config=DissectConfig,
     seed=True,
@@ -178,7 +178,7 @@ def dissect(
     of each row of "units" index `[rows, 5]` into it by descending maximum of the map, and mask `[rows, 5, s, s]` bool;
     of each unit of r penultimate `[units, 5]`. Json "facts": layers (name to units, height and width),
     threshold_images, images, permuted_images, concepts, classes, masks ("exact", "segmenter", "folder" or "none"),
-    min_iou, quantile, permutations, border.
+    size (height and width of the masks in pixels, which maps are resized to), min_iou, quantile, permutations, border.
 
     A concept labels no unit that it meets on fewer than 5 images, and the background none. Values of dead units and of
     absent concepts are NaN. Control, p and q are of `permuted` of the scored images. On these alone are also
@@ -227,7 +227,12 @@ def _scores(job: Job, config: DissectConfig, name: str, counts: AgreementCounts,
 def _facts(job: Job, config: DissectConfig) -> dict[str, Any]:
     scenes = job.scenes
     facts: dict[str, Any] = {"layers": {name: list(shape) for name, shape in job.shapes.items()}}
-    facts |= {"threshold_images": len(scenes.fit), "images": len(scenes.score), "masks": scenes.source}
+    facts |= {
+        "threshold_images": len(scenes.fit),
+        "images": len(scenes.score),
+        "masks": scenes.source,
+        "size": job.size,
+    }
     facts |= {"concepts": len(job.concepts.names) - len(_ignored(job)), "classes": list(scenes.class_names)}
     return facts | {name: getattr(config, name) for name in ("min_iou", "quantile", "permutations", "border")}
 
