@@ -80,7 +80,7 @@ def _check(ctx: Context) -> None:
     require_sight(ctx.classifier, "maps of units are compared with the masks of an image")
     named_modules(ctx, vars(ctx.config)["dissect"].layers)
     if of_folder(ctx):
-        validate_pictures(annotated_pictures(ctx.config))
+        validate_pictures(ctx.config)
     require_orders(_permuted_classes(ctx), vars(ctx.config)["dissect"].permutations)
     _require_room(ctx)
 

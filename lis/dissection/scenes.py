@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from lis.classifiers.preprocessing import Preprocessing
 from lis.context import Context
-from lis.dissection.annotated import Annotated, annotated_pictures, validate_pictures
+from lis.dissection.annotated import Annotated, annotated_pictures
 from lis.labels.labelled import TrueParts, exact_masks
 from lis.linking.evaluation import TrueFactors
 from lis.linking.pairs import first_of_each_class
@@ -156,14 +156,13 @@ def folder_scenes(ctx: Context) -> Scenes:
     """A user's own pictures, `images`, with the masks of `labels.folder`; the generator is not asked.
 
     Classes are the folders inside, else there is one; half of each class, drawn with the run's seed, is the fit half.
-    Pictures and masks are resized to what the classifier's preprocessing resizes to. See `annotated_pictures` for the
-    names of masks.
+    Pictures and masks are cut to the centred square and resized to what the classifier's preprocessing resizes to. See
+    `annotated_pictures` for the names of masks; `validate_pictures` reads them all before.
 
     Raises:
-        ValueError: as `annotated_pictures` and `validate_pictures`, or a class of a single picture.
+        ValueError: as `annotated_pictures`, or a class of a single picture.
     """
     pictures = annotated_pictures(ctx.config)
-    validate_pictures(pictures)
     names = sorted({picture.class_name for picture in pictures})
     halves = ([], [])
     for index, name in enumerate(names):
