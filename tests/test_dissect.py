@@ -20,12 +20,12 @@ from lis.classifiers.cut import CutClassifier
 from lis.classifiers.preprocessing import Preprocessing
 from lis.context import Context
 from lis.dissection.activations import record_activations
-from lis.dissection.annotated import _picture_names
 from lis.dissection.concepts import COLOURS, colour_masks, concept_set
 from lis.dissection.dissect import DissectConfig, control_bytes, dissect, named_modules, require_images
 from lis.dissection.dissect_shards import permuted_rows
 from lis.dissection.permutation import permutation_test
 from lis.dissection.scenes import FolderScenes, PairScenes, SceneBatch, scenes_of
+from lis.dissection.user_pictures import picture_names
 from lis.generators.partworld import PartWorld
 from lis.images import to_uint8
 from lis.job import check_models
@@ -259,10 +259,10 @@ def test_a_folder_is_listed_once_in_a_run_and_anew_in_the_next(tmp_path: Path, m
     ctx, listed = folder(tmp_path), list[list[str]]()
 
     def names(*folders: Path) -> list[str]:
-        listed.append(_picture_names(*folders))
+        listed.append(picture_names(*folders))
         return listed[-1]
 
-    monkeypatch.setattr("lis.dissection.annotated._picture_names", names)
+    monkeypatch.setattr("lis.dissection.annotated.picture_names", names)
     first = dissect(ctx)
     control_bytes(ctx)
     assert len(listed) == 1

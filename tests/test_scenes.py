@@ -225,7 +225,8 @@ def test_a_file_with_the_masks_of_many_pictures_is_hashed_once(
 ) -> None:
     coco(tmp_path / "masks", drawn[1])
     hashed = []
-    monkeypatch.setattr("lis.dissection.annotated.sha256", lambda path: hashed.append(path) or sha256(path))
+    for module in ("annotated", "user_pictures"):
+        monkeypatch.setattr(f"lis.dissection.{module}.sha256", lambda path: hashed.append(path) or sha256(path))
     rows = folder_contents(context(tmp_path, pictures, tmp_path / "masks").config)
     assert {row[3] for row in rows} == {sha256(tmp_path / "masks" / "annotations.json")}
     assert sorted(path.name for path in hashed) == ["00.png", "01.png", "02.png", "03.png", "04.png", "05.png",

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lis.config import RunConfig
+from lis.dissection.user_pictures import UserPicture, is_hidden, picture_names, refuse
 from lis.labels.coco import Coco
 from lis.labels.files import Colour, MaskReading, Size
 from lis.labels.labelled import reduced_masks
@@ -21,19 +22,13 @@ from lis.labels.labelme import read_labelme
 from lis.labels.manifest import MANIFEST, Manifest, Sample, check_labels
 from lis.labels.png import disagreements, read_mask
 from lis.labels.reading import COCO_ENDING, COCO_FILE, MASK, coco_of
-from lis.names import nearest, printable
+from lis.names import nearest
 from lis.store import sha256
-from lis.units.photos import read_photo
 
 log = logging.getLogger(__name__)
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
-"""Of pictures, in either case."""
-MOST = 10_000
-"""Pictures in a folder and those inside."""
 _BESIDE = (MASK, ".json")
 """Endings of masks that can lie beside their pictures."""
-_MOST_PROBLEMS = 20
 _CUT = "picture that is not square, cut with its mask to the centred square"
 
 
@@ -41,22 +36,13 @@ _CUT = "picture that is not square, cut with its mask to the centred square"
 class Annotated:
     """A picture, and the file with its mask."""
 
-    folder: Path
-    """Of all pictures."""
-    name: str
-    """From the folder on."""
+    picture: UserPicture
     masks: Manifest
     """The folder of masks, their labels, and the names of all pictures."""
     source: Path
     """Of the mask."""
     coco: Coco | None
     """All masks, where the source is a COCO file."""
-
-    @property
-    def class_name(self) -> str:
-        """The folder inside that the picture lies in; where it lies in none, that of all pictures."""
-        first, _, rest = self.name.partition("/")
-        return first if rest else self.folder.resolve().name
 
     def read(self, size: int) -> tuple[Tensor, Tensor]:
         """The picture `[3, size, size]` and its mask `[size, size]`, both uint8.
@@ -78,17 +64,15 @@ class Annotated:
         Raises:
             ValueError: one of them cannot be read, or the mask has another size than the picture.
         """
-        photo = read_photo(self.folder / self.name, size, self.folder)
-        if photo.image is None:
-            raise ValueError(f"{self.folder / self.name}: {photo.reason}")
-        reading = self._mask((photo.height, photo.width))
-        if photo.width == photo.height:
-            return photo.image, reading
+        image, (height, width) = self.picture.read(size)
+        reading = self._mask((height, width))
+        if width == height:
+            return image, reading
         notes = reading.notes + Counter([_CUT])
-        return photo.image, replace(reading, mask=centred_square(reading.mask), notes=notes)
+        return image, replace(reading, mask=centred_square(reading.mask), notes=notes)
 
     def _mask(self, size: Size) -> MaskReading:
-        file = Path(self.name).name
+        file = self.picture.path.name
         sample = Sample(file, "", None, 0)
         manifest = replace(self.masks, size=size, samples=(sample,))
         if self.coco is not None:
@@ -126,7 +110,7 @@ def annotated_pictures(config: RunConfig) -> tuple[Annotated, ...]:
 
 @lru_cache(maxsize=1)
 def _listed(images: Path, folder: Path, labels: tuple[str, ...]) -> tuple[Annotated, ...]:
-    names = _picture_names(images, folder)
+    names = picture_names(images, folder)
     samples = tuple(Sample(Path(name).name, "", None, 0) for name in names)
     masks = Manifest(folder, "", (0, 0), labels, samples, "")
     coco = coco_of(masks)
@@ -144,7 +128,7 @@ def _listed(images: Path, folder: Path, labels: tuple[str, ...]) -> tuple[Annota
             f"{Path(names[0]).with_suffix('')}{MASK}, {Path(names[0]).with_suffix('.json')} (labelme), or {COCO_FILE}"
         )
     return tuple(
-        Annotated(images, name, masks, source, coco if coco and source == coco.path else None)
+        Annotated(UserPicture(images, name), masks, source, coco if coco and source == coco.path else None)
         for name, source in known.items()
     )
 
@@ -162,7 +146,7 @@ def validate_pictures(config: RunConfig) -> tuple[Annotated, ...]:
     total = len(pictures[0].masks.samples)
     if total > len(pictures):
         log.warning("%d of %d pictures of images=%s are left out: they have no mask", total - len(pictures), total,
-                    pictures[0].folder)  # fmt: skip
+                    pictures[0].picture.folder)  # fmt: skip
     problems, colours, notes = list[str](), dict[str, Mapping[Colour, int]](), Counter[str]()
     for picture in pictures:
         try:
@@ -172,9 +156,7 @@ def validate_pictures(config: RunConfig) -> tuple[Annotated, ...]:
         else:
             colours[str(picture.source)] = reading.colours
             notes += reading.notes
-    if problems := [*problems, *disagreements(colours)]:
-        more = [f"… and {len(problems) - _MOST_PROBLEMS} more"] if len(problems) > _MOST_PROBLEMS else []
-        raise ValueError("\n".join([*problems[:_MOST_PROBLEMS], *more]))
+    refuse([*problems, *disagreements(colours)])
     for note, count in notes.most_common():
         log.warning("masks of %d pictures: %d × %s", len(pictures), count, note)
     return pictures
@@ -186,10 +168,7 @@ def folder_contents(config: RunConfig) -> list[tuple[str, str, str, str]]:
     """
     pictures = annotated_pictures(config)
     of_source = {source: sha256(source) for source in {one.source for one in pictures}}
-    return [
-        (printable(one.name), printable(one.class_name), sha256(one.folder / one.name), of_source[one.source])
-        for one in pictures
-    ]
+    return [(*one.picture.content, of_source[one.source]) for one in pictures]
 
 
 def _folders(config: RunConfig) -> tuple[Path, Path]:
@@ -202,31 +181,6 @@ def _folders(config: RunConfig) -> tuple[Path, Path]:
             )
     check_labels(tuple(config.classes.labels), "classes.labels")
     return Path(str(config.images)), Path(str(config.labels.folder))
-
-
-def _picture_names(images: Path, masks: Path) -> list[str]:
-    """Pictures of a folder and those inside, but for hidden ones and masks, from the folder on."""
-    if masks.resolve() in images.resolve().parents:
-        raise ValueError(
-            f"images={images} lies inside labels.folder={masks}, where every picture is a mask: move the pictures or "
-            "the masks, so that the pictures are outside of the folder of masks"
-        )
-    others = None if masks.resolve() == images.resolve() else masks.resolve()
-    names = [path.relative_to(images).as_posix() for path in sorted(images.rglob("*")) if _is_picture(path, others)]
-    names = [name for name in names if not _is_hidden(name)]
-    if not 1 <= len(names) <= MOST:
-        raise ValueError(f"images={images} has {len(names)} pictures: expected 1 to {MOST:,} PNG, JPEG or WebP files")
-    return names
-
-
-def _is_picture(path: Path, masks: Path | None) -> bool:
-    """Whether a file's name is that of a picture outside of the folder of masks."""
-    named = path.suffix.lower() in ENDINGS and not path.name.endswith(MASK)
-    return named and path.is_file() and (masks is None or not path.resolve().is_relative_to(masks))
-
-
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") for part in name.split("/"))
 
 
 def _source(images: Path, folder: Path, name: str, endings: Sequence[str], coco: Coco | None) -> Path | None:
@@ -247,7 +201,7 @@ def _refuse_strays(folder: Path, names: Sequence[str], endings: Sequence[str], u
         ending = next((ending for ending in endings if path.name.lower().endswith(ending)), None)
         named = path.name in (MANIFEST, COCO_FILE) or path.name.endswith(COCO_ENDING)
         relative = path.relative_to(folder).as_posix()
-        if ending is None or named or path in used or _is_hidden(relative) or not path.is_file():
+        if ending is None or named or path in used or is_hidden(relative) or not path.is_file():
             continue
         hint = nearest(relative[: -len(ending)], stems)
         raise ValueError(f"{path} is the mask of no picture: rename or remove it{hint}")

@@ -23,6 +23,7 @@ from lis.dissection.permutation import PermutationCounts, PermutationTest, permu
 from lis.dissection.room import require_bytes
 from lis.dissection.scenes import Half, folder_scenes, scenes_of
 from lis.dissection.top_images import TopImages, thumbnails, top_mask
+from lis.dissection.user_pictures import of_folder
 from lis.labels.labelled import TrueParts
 from lis.linking.evaluation import TrueFactors
 from lis.linking.pairs import test_pairs, train_pairs
@@ -63,11 +64,6 @@ class DissectConfig:
     """Images of the permutations, at most; the maps of a layer of those of one class are in memory at once."""
 
 
-def of_folder(ctx: Context) -> bool:
-    """Whether the pictures are those of the folder `images`, which the stage `images` would ask for too."""
-    return ctx.config.images is not None and "images" not in ctx.config.analysis.stages
-
-
 def _of_generator(ctx: Context) -> bool:
     return not of_folder(ctx)
 
@@ -90,7 +86,7 @@ def _permuted_classes(ctx: Context) -> Tensor:
     config: DissectConfig = vars(ctx.config)["dissect"]
     sizes = [min(config.samples, ctx.config.pairs.test)] * len(ctx.class_names)
     if of_folder(ctx):
-        names = sorted(picture.class_name for picture in annotated_pictures(ctx.config))
+        names = sorted(one.picture.class_name for one in annotated_pictures(ctx.config))
         sizes = [names.count(name) // 2 for name in dict.fromkeys(names)]
     classes = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
     return classes[permuted_rows(classes, config.permuted)]
