@@ -21,7 +21,7 @@ SHARD_OF_GONE = "shard of something that is gone"
 SPARE_SHARD = "shard: only a run that goes on or wants more would read it"
 COPY = "copy of a packed shard"
 TORN = "pack that cannot be read"
-DRAFT, LOCK, DAMAGED = "draft of the dead", "lock of the dead", "set aside, as it was damaged"
+DRAFT, LOCK, DAMAGED = "draft of a killed run", "lock that nobody holds", "set aside, as it was damaged"
 
 
 @dataclass(frozen=True)
