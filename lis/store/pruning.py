@@ -89,23 +89,23 @@ def removals(inventory: Inventory, rules: Rules) -> list[Removal]:
     ]
 
 
-def remove(root: Path, goes: Iterable[Removal]) -> list[Path]:
+def remove(root: Path, proposed: Iterable[Removal]) -> list[Path]:
     """Remove from a store what may go; what stays, because the system refuses it."""
-    goes = list(goes)
-    locks = [removal.path for removal in goes if removal.reason == LOCK]
+    proposed = list(proposed)
+    locks = [removal.path for removal in proposed if removal.reason == LOCK]
     for lock in locks:
         sweep(lock)
-    return discard(root, [removal.path for removal in goes if removal.reason != LOCK])
+    return discard(root, [removal.path for removal in proposed if removal.reason != LOCK])
 
 
-def _shards(inventory: Inventory, rules: Rules, gone: Set[str], fixed: Set[str]) -> dict[str, str]:
+def _shards(inventory: Inventory, rules: Rules, removed: Set[str], protected: Set[str]) -> dict[str, str]:
     """Keys of the shards that may go, and why.
 
     Args:
         inventory: of the store.
         rules: what may go.
-        gone: keys of artifacts that go.
-        fixed: keys that stay, and with them all shards of their kind.
+        removed: keys of artifacts that go.
+        protected: keys that stay, and with them all shards of their kind.
     """
     kinds: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for entry in inventory.entries:
@@ -113,9 +113,9 @@ def _shards(inventory: Inventory, rules: Rules, gone: Set[str], fixed: Set[str])
             kinds.setdefault((entry.stage, entry.inputs), []).append(entry.key)
     result: dict[str, str] = {}
     for (_, inputs), keys in kinds.items():
-        without = any(key in gone or key not in inventory.by_key for key in inputs)
-        if (without or rules.shards) and fixed.isdisjoint(keys):
-            result |= dict.fromkeys(keys, SHARD_OF_GONE if without else SPARE_SHARD)
+        is_orphan = any(key in removed or key not in inventory.by_key for key in inputs)
+        if (is_orphan or rules.shards) and protected.isdisjoint(keys):
+            result |= dict.fromkeys(keys, SHARD_OF_GONE if is_orphan else SPARE_SHARD)
     return result
 
 
