@@ -146,6 +146,7 @@ def test_whoever_holds_an_artifact_reads_on(tmp_path: Path) -> None:
     sent = pickle.loads(pickle.dumps(held))
     pack(tmp_path, held)
     again = pickle.loads(pickle.dumps([Store(tmp_path).find(recipe(number)) for number in range(SIZE)]))
+    assert again[0].packed.func.__self__ is pickle.loads(pickle.dumps(again[1])).packed.func.__self__
     for artifacts in (held, sent, again):
         for number, artifact in enumerate(artifacts):
             check_content(artifact, number)
