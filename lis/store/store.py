@@ -21,10 +21,10 @@ import numpy as np
 import torch
 
 import lis
-from lis.lock import Lease, abandoned, owner, sweep
+from lis.lock import Lease, abandoned, sweep
 from lis.store.artifacts import KEY, MANIFEST, Artifact, Damaged, Draft, Recipe, digest, read_artifact, sha256
 from lis.store.faults import check_writable
-from lis.store.packs import Packs, pack
+from lis.store.packs import Packs, draft_path, pack
 
 log = logging.getLogger(__name__)
 
@@ -183,7 +183,7 @@ class Store:
     def _attempt(self, recipe: Recipe, build: Callable[[Draft], None], lease: Lease) -> Artifact | None:
         """Build and publish; None where another job has taken the draft for abandoned, or its own is damaged."""
         self._sweep_drafts(self.root / "drafts" / recipe.stage)
-        draft = Draft(self._new_draft(recipe.stage, recipe.key))
+        draft = Draft(draft_path(self.root, recipe.stage, recipe.key))
         draft.path.mkdir(parents=True)
         lease.touch(draft.path)
         try:
@@ -215,10 +215,6 @@ class Store:
         manifest = self._manifest(recipe, draft.path, time.perf_counter() - start)
         (draft.path / MANIFEST).write_text(json.dumps(manifest | {"sha256": digest(manifest)}, indent=1))
 
-    def _new_draft(self, stage: str, key: str) -> Path:
-        """A name that says whose draft it is."""
-        return self.root / "drafts" / stage / f"{key}@{owner()}@{uuid.uuid4().hex[:8]}"
-
     def _sweep_drafts(self, root: Path) -> None:
         """Remove the drafts beneath a folder whose owners are gone."""
         for folder, names, _ in os.walk(root):
@@ -231,7 +227,7 @@ class Store:
     def _discard(self, draft: Path) -> None:
         """Remove a draft: first its name, at once, so that an owner who lives after all cannot publish a part."""
         stage = draft.parent.relative_to(self.root / "drafts")
-        renamed = self._new_draft(str(stage), draft.name.partition("@")[0])
+        renamed = draft_path(self.root, str(stage), draft.name.partition("@")[0])
         draft.replace(renamed)
         shutil.rmtree(renamed, ignore_errors=True)
 
