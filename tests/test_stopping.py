@@ -32,7 +32,7 @@ SIGNALS = pytest.mark.parametrize(
 def stop(monkeypatch: pytest.MonkeyPatch) -> Stop:
     """A request of this test alone."""
     fresh = Stop()
-    monkeypatch.setattr("lis.engine.stop", fresh)
+    monkeypatch.setattr("lis.engine.inprocess.stop", fresh)
     return fresh
 
 
