@@ -228,7 +228,7 @@ def together(seeds: int) -> dict[str, Any]:
             (end,) = [
                 read(folder / MANIFEST)[0] for folder in (store / "tuning").iterdir() if (folder / MANIFEST).is_file()
             ]
-            made = [re.findall(r"making (\S+-shard) \((\w+)\)", (run / "lis.log").read_text()) for run in runs]
+            made = [re.findall(r"made (\S+-shard) \((\w+)\)", (run / "lis.log").read_text()) for run in runs]
             result[f"{count} run(s), s"] = end - begun
             result[f"{count} run(s), shards made"] = [len(each) for each in made]
             result[f"{count} run(s), different shards"] = len({key for each in made for key in each})

@@ -99,7 +99,6 @@ def test_r_and_other_values_can_be_ablated(study: lis.Study) -> None:
         ({"units": 256}, r"units=\[256\]: .*0 to 255"),
         ({"units": ["ear"]}, "units='ear': expected a whole number"),
         ({"units": [1], "layer": "boddy"}, "importance.layer='boddy': expected a layer"),
-        ({"units": [1], "value": "noise"}, "'noise': expected 'zero', 'mean' or 'quantile'"),
     ],
 )
 def test_what_cannot_be_ablated_is_refused(study: lis.Study, arguments: dict[str, Any], message: str) -> None:
@@ -107,7 +106,18 @@ def test_what_cannot_be_ablated_is_refused(study: lis.Study, arguments: dict[str
         study.ablate(**arguments)
 
 
-def test_units_are_checked_before_any_work(study: lis.Study, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"units": 256, "value": "mean"}, r"units=\[256\]: .*0 to 255"),
+        ({"units": 1, "value": "noise"}, "value 'noise': expected 'zero', 'mean' or 'quantile'"),
+        ({"units": 1, "value": 0}, "value 0: expected 'zero', 'mean' or 'quantile'"),
+        ({"units": 1, "value": ""}, "value '': expected 'zero'"),
+    ],
+)
+def test_units_and_values_are_checked_before_any_work(
+    study: lis.Study, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], message: str
+) -> None:
     monkeypatch.setattr("lis.api.ablation.layer_data", lambda *_: pytest.fail("maps are made"))
-    with pytest.raises(ValueError, match=r"units=\[256\]: .*0 to 255"):
-        study.ablate(256, value="mean")
+    with pytest.raises(ValueError, match=message):
+        study.ablate(**arguments)

@@ -75,7 +75,14 @@ class MadeSource:
 
     def json(self, stage: str, name: str) -> dict[str, Any]:
         facts = {"layers": {"a": [20, 4, 4], "b": [20, 2, 2]}, "threshold_images": 100, "images": 90, "concepts": 9}
-        facts |= {"permuted_images": 50, "permutations": 1000, "quantile": 0.99, "min_iou": 0.04, "masks": "exact"}
+        facts |= {
+            "permuted_images": 50,
+            "permutations": 1000,
+            "quantile": 0.99,
+            "min_iou": 0.04,
+            "masks": "exact",
+            "size": 64,
+        }
         return facts
 
 
@@ -172,6 +179,17 @@ def test_the_section_names_the_control_beside_the_published_criterion() -> None:
         [x, "20", str(int(x == "a")), "9", "11", "4.5 [3.0, 6.0]"] for x in "ab"
     ]
     assert len(units.rows) == UNITS and units.rows[-1][2] == "–"
+
+
+def test_it_is_said_what_was_done_to_maps_of_each_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: Any = MadeSource()
+    shapes = {"a": [20, 4, 4], "b": [20, 64, 64], "c": [20, 128, 96], "d": [20, 8, 16]}
+    facts = made.json("dissect", "facts") | {"layers": shapes}
+    assert "Maps of 4×4 and 2×2 are enlarged to 64×64." in cast(Any, dissection_of_units(made)).lead
+    monkeypatch.setattr(made, "json", lambda *_: facts)
+    lead: Any = dissection_of_units(made).lead
+    assert "Maps of 4×4 and 8×16 are enlarged to 64×64. Maps of 64×64 are as they are." in lead
+    assert "Maps of 128×96 are averaged over areas to 64×64." in lead
 
 
 def test_it_is_said_where_so_few_permutations_cannot_tell_a_single_unit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,10 +21,11 @@ from lis.classifiers.preprocessing import Preprocessing
 from lis.context import Context
 from lis.dissection.activations import record_activations
 from lis.dissection.concepts import COLOURS, colour_masks, concept_set
-from lis.dissection.dissect import DissectConfig, dissect, named_modules, require_images
+from lis.dissection.dissect import DissectConfig, control_bytes, dissect, named_modules, require_images
 from lis.dissection.dissect_shards import permuted_rows
 from lis.dissection.permutation import permutation_test
 from lis.dissection.scenes import FolderScenes, PairScenes, SceneBatch, scenes_of
+from lis.dissection.user_pictures import picture_names
 from lis.generators.partworld import PartWorld
 from lis.images import to_uint8
 from lis.job import check_models
@@ -251,6 +253,24 @@ def test_pictures_of_a_folder_are_dissected_without_a_generator(
     assert np.isnan(records(where(agreement, concept="whisker"))[0]["iou"])  # no pixel of it
     analysis = replace(ctx.config.analysis, stages=["dissect"])
     check_models(replace(ctx, config=replace(ctx.config, analysis=analysis)))  # the generator has no such labels
+
+
+def test_a_folder_is_listed_once_in_a_run_and_anew_in_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ctx, listed = folder(tmp_path), list[list[str]]()
+
+    def names(*folders: Path) -> list[str]:
+        listed.append(picture_names(*folders))
+        return listed[-1]
+
+    monkeypatch.setattr("lis.dissection.annotated.picture_names", names)
+    first = dissect(ctx)
+    control_bytes(ctx)
+    assert len(listed) == 1
+    for k in (0, 2):
+        shutil.copy(tmp_path / "pictures" / "class 0" / f"{k}.png", tmp_path / "pictures" / "class 0" / f"{k}b.png")
+        shutil.copy(tmp_path / "masks" / "class 0" / f"{k}.mask.png", tmp_path / "masks" / "class 0" / f"{k}b.mask.png")
+    assert [run.json("facts")["images"] for run in (first, dissect(ctx))] == [10, 11]
+    assert [len(each) for each in listed] == [20, 22]
 
 
 def test_too_few_pictures_of_a_class_are_refused_before_the_work(

@@ -4,8 +4,14 @@ from helpers.dissection_fixtures import fixture
 from torch import Tensor, nn
 
 from lis.classifiers.cut import layer_module
-from lis.dissection.activations import intervene, record_activations, upsample_activations
-from lis.dissection.top_images import mask_border, masked_pictures, top_activating, top_mask
+from lis.dissection.activations import ReceptiveField, intervene, record_activations, upsample_activations
+from lis.dissection.top_images import (
+    conditional_top_activating,
+    mask_border,
+    masked_pictures,
+    top_activating,
+    top_mask,
+)
 
 
 def slow_upsample(image: Tensor, height: int, width: int) -> Tensor:
@@ -51,6 +57,67 @@ def test_maps_are_enlarged_as_by_the_reference(i: int) -> None:
     expected = data[f"out{i}"]
     result = upsample_activations(data[f"in{i}"], (expected.shape[2], expected.shape[3]))
     torch.testing.assert_close(result, expected, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("i", [0, 1, 2, 4, 5])
+def test_the_reference_differs_by_the_rounding_of_its_positions(i: int) -> None:
+    """A grid of positions in [-1, 1] in float32 gives its maps; in float64 it gives ours."""
+    maps, expected = fixture("02_upsample")[f"in{i}"], fixture("02_upsample")[f"out{i}"]
+    size = expected.shape[2], expected.shape[3]
+    torch.testing.assert_close(grid_upsampled(maps, *size), expected, atol=1e-6, rtol=0)
+    result = upsample_activations(maps.double(), size)
+    torch.testing.assert_close(result, grid_upsampled(maps.double(), *size), atol=1e-12, rtol=0)
+    assert (result - expected).abs().max() < 1.93e-5
+
+
+def grid_upsampled(maps: Tensor, height: int, width: int) -> Tensor:
+    """Bilinear upsampling by a grid of positions, in the precision of the maps."""
+    lines = []
+    for target, source in ((height, maps.shape[2]), (width, maps.shape[3])):
+        scale = target / source
+        centre = torch.arange(target, dtype=maps.dtype) - (0.5 * scale - 0.5)
+        lines.append(centre * (2 / (scale * (source - 1))) - 1)
+    rows, columns = torch.meshgrid(*lines, indexing="ij")
+    grid = torch.stack([columns, rows], 2).expand(len(maps), -1, -1, -1)
+    return nn.functional.grid_sample(maps, grid, align_corners=True, padding_mode="zeros")
+
+
+def test_maps_lie_where_their_receptive_fields_do_as_by_the_reference() -> None:
+    """Of the last convolution of an AlexNet without padding of its first layer, on images of 227 px."""
+    data = fixture("02_upsample")
+    field = ReceptiveField(16, 17, 227)
+    assert data["conv_scale_offset"].tolist() == [[field.scale, field.offset]] * 2
+    result = upsample_activations(data["conv_in"], 56, field=field)
+    torch.testing.assert_close(result, data["conv_out"], atol=1e-5, rtol=0)
+    spanning = upsample_activations(data["conv_in"], 56)
+    assert (spanning - data["conv_out"]).abs().max() > 0.5
+
+
+def test_a_receptive_field_is_what_the_layers_see() -> None:
+    """The mean pixel whose change moves a sample of the map is `offset + scale · k`."""
+    layers = [(5, 2, 1), (3, 1, 0), (3, 2, 1)]
+    network = nn.Sequential(*(nn.Conv2d(1, 1, kernel, stride, padding) for kernel, stride, padding in layers)).double()
+    for weight in network.parameters():
+        nn.init.ones_(weight)
+    field = ReceptiveField.of_layers(layers, 41)
+    image = torch.zeros(1, 1, 41, 41, dtype=torch.float64, requires_grad=True)
+    maps = network(image)
+    for k in (2, 4):  # their receptive fields lie inside the image
+        (gradient,) = torch.autograd.grad(maps[0, 0, k, k], image, retain_graph=True)
+        seen = gradient[0, 0].sum(1).nonzero()[:, 0].double()
+        assert float(seen.mean()) == field.offset + field.scale * k
+
+
+def test_a_sample_fades_around_the_pixel_of_its_field() -> None:
+    maps = torch.tensor([[[[0.0, 8.0], [0.0, 8.0]]]])
+    field = ReceptiveField(4, 2, 9)
+    assert upsample_activations(maps, 9, field=field)[0, 0, 4].tolist() == [0, 0, 0, 2, 4, 6, 8, 6, 4]
+    assert upsample_activations(maps, 9, "clamp", field)[0, 0, 4].tolist() == [0, 0, 0, 2, 4, 6, 8, 8, 8]
+    assert upsample_activations(maps, 5, field=field)[0, 0, 2].tolist() == [0, 0, 4, 8, 4]  # every second pixel
+    with pytest.raises(ValueError, match="map of 2×2 with a receptive field: expected at most 1×1"):
+        upsample_activations(maps, 1, field=field)
+    with pytest.raises(ValueError, match=r"scale=0.*expected a positive scale"):
+        ReceptiveField(0, 2, 9)
 
 
 def test_upsampling_is_bilinear_on_centres() -> None:
@@ -156,6 +223,22 @@ def test_top_images_are_those_of_the_reference_up_to_ties() -> None:
     assert torch.equal(index[live], data["topk_index"][live])
     with pytest.raises(ValueError, match="k=41 of 40 images"):
         top_activating(peaks, 41)
+
+
+def test_top_images_of_each_class_are_those_of_the_reference() -> None:
+    """That has all images of a class, whatever k is: ours are the first k of them."""
+    data, peaks = fixture("04_topk_classes"), fixture("03_iou")["acts"].amax((2, 3))
+    classes = data["image_class"]
+    top, every = (conditional_top_activating(peaks, classes, k) for k in (5, 40))
+    assert list(top) == list(every) == [0, 1, 2]
+    for index, (values, images) in every.items():
+        distinct = (values.diff(dim=1) < 0).all(1)  # the others have equal peaks
+        assert torch.equal(values, data[f"ctk_val_{index}"]) and int(distinct.sum()) >= 5
+        assert torch.equal(images[distinct], data[f"ctk_idx_{index}"][distinct])
+        assert torch.equal(peaks.T.gather(1, images), values) and bool((classes[images] == index).all())
+        assert torch.equal(top[index][0], values[:, :5]) and torch.equal(top[index][1], images[:, :5])
+    with pytest.raises(ValueError, match="k=0 of 12 images"):
+        conditional_top_activating(peaks, classes, 0)
 
 
 def test_pictures_are_darkened_outside_the_mask_as_by_the_reference() -> None:

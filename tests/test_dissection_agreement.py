@@ -129,7 +129,7 @@ def test_counts_depend_on_no_batch_order_or_shard() -> None:
     whole = counted((maps, masks))
     single = counted(*((maps[i : i + 1], masks[i : i + 1]) for i in (3, 0, 5, 1, 4, 2)))
     merged = counted((maps[4:], masks[4:]))
-    merged.merge(counted((maps[:4], masks[:4])))
+    merged.add_tensors(counted((maps[:4], masks[:4])).tensors())
     for counts in (single, merged):
         for name in ("intersection", "images_met", "area_unit", "area_concept", "iou", "auprc", "auc"):
             torch.testing.assert_close(getattr(counts, name), getattr(whole, name), rtol=0, atol=0, equal_nan=True)
@@ -158,5 +158,12 @@ def test_counts_refuse_what_does_not_fit() -> None:
         AgreementCounts(torch.zeros(1), 1, torch.tensor([[1.0, 0.0]]))
     with pytest.raises(ValueError, match="CURVE_LEVELS"):
         _ = AgreementCounts(torch.zeros(1), 1).auprc
-    with pytest.raises(ValueError, match="other thresholds"):
-        AgreementCounts(torch.zeros(1), 1).merge(AgreementCounts(torch.ones(1), 1))
+
+
+def test_a_unit_without_a_label_has_neither_a_name_nor_a_value() -> None:
+    labels = label_units(torch.tensor([[0.1, 0.9], [0.5, 0.2], [torch.nan, torch.nan]]))
+    values = torch.tensor([[1, 2], [3, 4], [5, 6]])
+    assert labels.names(("ear", "eye")).tolist() == ["eye", "ear", ""]
+    assert labels.of_best(values, 0).tolist() == [2, 3, 0]
+    picked = labels.of_best(values.double())
+    assert picked[:2].tolist() == [2, 3] and bool(picked[2].isnan())

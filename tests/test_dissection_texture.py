@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from helpers.fakes import make_context
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -21,9 +22,9 @@ from lis.context import Context
 from lis.dissection.ablation import ablation_values
 from lis.dissection.restyling import (
     ORDERS,
+    GeneratedImages,
     derangement,
     permute_channels,
-    restylings,
     style_factors,
     swap_amplitudes,
     with_style_of,
@@ -39,9 +40,11 @@ from lis.dissection.texture import (
 )
 from lis.generators.partworld import PartWorld
 from lis.generators.partworld.world import SETS
+from lis.images import to_uint8
 from lis.linking.pairs import pairs
-from lis.report.tables import records, where
+from lis.report.tables import records, split, where
 from lis.report.texture import _resolution, concepts_by_side, texture_or_shape
+from lis.stage import closure
 from lis.store import Artifact
 from lis.streams import Stream
 
@@ -264,8 +267,60 @@ def test_the_section_stands_beside_its_control_and_the_dissection(run: Artifact)
     assert sorted(map(tuple, sides.to_numpy().tolist())) == [("blue", 1, 0), ("eye", 0, 1)]
 
 
+def folder(tmp_path: Path, pictures: Tensor, shape: tuple[int, int] = (64, 64)) -> Context:
+    """A run on pictures `[n, 3, 64, 64]` uint8, which take turns in two folders, in the centre of white ones."""
+    for k, picture in enumerate(pictures):
+        path = tmp_path / "pictures" / CLASSES[k % 2] / f"{k:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image = np.full((*shape, 3), 255, np.uint8)
+        top, left = ((length - 64) // 2 for length in shape)
+        image[top : top + 64, left : left + 64] = picture.permute(1, 2, 0).numpy()
+        Image.fromarray(image).save(path)
+    ctx = context(tmp_path)
+    return replace(ctx, config=replace(ctx.config, images=str(tmp_path / "pictures")))
+
+
+def test_pictures_of_a_folder_are_scored_as_the_same_images_of_a_generator(
+    run: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are wide, so that their sides are cut off; nothing is drawn."""
+    ctx = context(tmp_path)
+    drawn = pairs(ctx, "test").tensors("pairs")
+    order = torch.stack([(drawn["class_index"] == c).nonzero()[:16, 0] for c in range(2)], 1).flatten()
+    pictures = to_uint8(ctx.generator.synthesize(drawn["w"][order]))
+    monkeypatch.setattr(PartWorld, "sample", None)
+    ctx = folder(tmp_path, pictures, (64, 97))
+    assert [each.name for each in closure(["texture"], ctx)] == ["texture"]
+    made = texture(ctx)
+    expected = run.table("units")
+    table = made.table("units")
+    assert list(split(table, "restyling")) == ["colour", "texture"]
+    assert (made.json("facts")["source"], run.json("facts")["source"]) == ("folder", "generator")
+    both = table.merge(expected, on=["restyling", "unit"], suffixes=("", "_drawn"))
+    assert len(both) == len(table) == 6
+    np.testing.assert_allclose(both[["iou", "control"]], both[["iou_drawn", "control_drawn"]], atol=0.02)
+    assert made.json("facts")["images"] == 32
+
+
+def test_a_picture_of_a_folder_that_changes_is_scored_anew(tmp_path: Path) -> None:
+    pictures = torch.randint(256, (6, 3, 64, 64), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    ctx = folder(tmp_path, pictures)
+    first = texture(ctx)
+    assert texture(ctx).key == first.key and first.json("facts")["images"] == 6
+    folder(tmp_path, pictures.flip(0))
+    assert texture(ctx).key != first.key
+    (tmp_path / "pictures" / CLASSES[0] / "00.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"00\.png: no PNG, JPEG or WebP picture"):
+        texture(ctx)
+    for k in (0, 2):
+        (tmp_path / "pictures" / CLASSES[0] / f"{k:02d}.png").unlink()
+    with pytest.raises(ValueError, match="class 'pug' has one picture: expected 2 or more"):
+        texture(ctx)
+
+
 def test_what_cannot_be_scored_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert restylings(make_context(tmp_path).generator) == ["colour", "texture"]
+    fake = make_context(tmp_path)
+    assert GeneratedImages(fake.generator, torch.zeros(1, 4), fake.device).restylings == ["colour", "texture"]
     ctx = context(tmp_path)
     monkeypatch.setattr("lis.memory.budget", lambda _: 2**20)
     with pytest.raises(

@@ -15,15 +15,16 @@ from typing import Any
 import psutil
 import pytest
 from helpers import faulty, forked
-from helpers.commandline import drafts, manifests
+from helpers.commandline import drafts
 from helpers.faulty import Job, order, victims
+from helpers.stored import damaged, manifests
 
 from lis.context import Context
 from lis.distributed import Local
 from lis.distributed.identity import Identity
 from lis.distributed.local import Processes
 from lis.linking.pairs import train_pairs
-from lis.store import disk_fault, read_artifact
+from lis.store import disk_fault
 
 pytestmark = pytest.mark.slow
 
@@ -94,8 +95,7 @@ def is_whole(root: Path) -> bool:
     end = time.monotonic() + LIMIT
     while list(drafts(root / "store")) and time.monotonic() < end:
         time.sleep(0.02)
-    for folder in manifests(root / "store"):
-        read_artifact(root / "store" / folder)
+    assert not damaged(root / "store")
     assert not list(drafts(root / "store")) and not (root / "store" / "set-aside").exists()
     return True
 

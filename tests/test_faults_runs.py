@@ -14,9 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 from helpers import forked
-from helpers.commandline import ROOT, SMALL, STORE, begin, drafts, fork, manifests, metrics, numbers
-
-from lis.store import read_artifact
+from helpers.commandline import ROOT, SMALL, STORE, begin, drafts, fork, metrics
+from helpers.stored import damaged, manifests, numbers
 
 pytestmark = pytest.mark.slow
 
@@ -149,8 +148,7 @@ def campaign(cwd: Path, kills: Sequence[Kill], moments: random.Random, before: C
                 assert process.exitcode == 0, (cwd / "output").read_text()
         now = manifests(cwd / STORE)
         assert known.items() <= now.items(), "made again"
-        for folder in now:
-            read_artifact(cwd / STORE / folder)
+        assert not damaged(cwd / STORE)
         known = now
     return struck
 

@@ -141,13 +141,13 @@ RUNS = {"size": [SIZE, SIZE], "counts": [1, 2, 61]}
 
 
 def beside(path: Path) -> Manifest:
-    return Manifest(path.parent, "g", SIZE, LABELS, (SAMPLE,), "")
+    return Manifest(path.parent, "g", (SIZE, SIZE), LABELS, (SAMPLE,), "")
 
 
 def codes(path: Path) -> None:
     """The style codes, with the checksum that they have."""
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    assert Manifest(path.parent, "g", SIZE, LABELS, (SAMPLE,), digest).w.shape == (1, 4)
+    assert Manifest(path.parent, "g", (SIZE, SIZE), LABELS, (SAMPLE,), digest).w.shape == (1, 4)
 
 
 def photo(path: Path) -> None:
@@ -198,7 +198,7 @@ READERS = {
     ),
     "mask": Reader(
         f"{FIRST}.mask.png",
-        lambda path: read_mask(path, SIZE, LABELS),
+        lambda path: read_mask(path, (SIZE, SIZE), LABELS),
         of_bytes(*map(mask, ("L", "P", "I;16")), png(2, np.eye(SIZE, dtype=np.uint8))),
         15,
         (Exception,),

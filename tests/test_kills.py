@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 from helpers import jobs, network
-from helpers.commandline import drafts, fork, manifests
+from helpers.commandline import drafts, fork
+from helpers.stored import manifests
 
 from lis.store import Store
 

@@ -33,10 +33,10 @@ from lis.labels.coco import decode_runs, read_coco
 from lis.labels.export import export
 from lis.labels.labelled import folder_digest
 from lis.labels.labelled import labelled as labelled_images
-from lis.labels.labelme import read_labelme
+from lis.labels.labelme import check_image, read_labelme
 from lis.labels.manifest import Manifest, Sample
 from lis.labels.png import label_palette
-from lis.labels.polygons import Budget, Shape, area, draw, inside
+from lis.labels.polygons import Budget, Shape, area, draw, inside, outline_of
 from lis.report.labelled import check
 from lis.streams import Stream
 
@@ -140,7 +140,7 @@ def test_an_export_holds_the_samples_of_its_streams(folder: Path, tmp_path: Path
         f"{split}_{name}_{k:02d}.png" for split, n in (("train", 2), ("test", 1)) for name in NAMES for k in range(n)
     ]
     assert [sample.file for sample in manifest.samples] == files
-    assert (manifest.labels, manifest.generator, manifest.resolution) == (LABELS, generator.fingerprint, SIZE)
+    assert (manifest.labels, manifest.generator, manifest.size) == (LABELS, generator.fingerprint, (SIZE, SIZE))
     for sample, w in zip(manifest.samples, manifest.w, strict=True):
         stream = Stream("labels" if sample.file.startswith("train") else "labels test")
         place = NAMES.index(str(sample.class_name))
@@ -248,15 +248,16 @@ def is_inside(x: float, y: float, outline: np.ndarray) -> bool:
 def test_inside_is_what_a_ray_says(seed: int) -> None:
     """Outlines that cross themselves and leave the image."""
     outline = np.random.default_rng(seed).uniform(-3, 15, (7, 2))
-    expected = [[is_inside(x + 0.5, y + 0.5, outline) for x in range(12)] for y in range(12)]
-    assert (inside(outline, 12) == expected).all()
+    for height, width in ((12, 12), (8, 12), (12, 7)):
+        expected = [[is_inside(x + 0.5, y + 0.5, outline) for x in range(width)] for y in range(height)]
+        assert (inside(outline, (height, width)) == expected).all()
 
 
 def test_inside_equals_scikit_image() -> None:
     angle = np.linspace(0, 2 * np.pi, 60)[:-1]
     outline = 16 + (9 + 4 * np.sin(5 * angle))[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
-    assert (inside(outline, 32) == polygon2mask((32, 32), outline[:, ::-1] - 0.5)).all()
-    assert abs(inside(outline, 32).sum() - area(outline)) < 20
+    assert (inside(outline, (32, 32)) == polygon2mask((32, 32), outline[:, ::-1] - 0.5)).all()
+    assert abs(inside(outline, (32, 32)).sum() - area(outline)) < 20
 
 
 def convex(rng: np.random.Generator) -> np.ndarray:
@@ -289,22 +290,22 @@ def test_inside_differs_from_scikit_image_only_on_the_outline(kind: Any, offset:
     for _ in range(30):
         outline = kind(rng)
         outline = outline if offset is None else np.round(outline) + offset
-        same = inside(outline, 32) == polygon2mask((32, 32), outline[:, ::-1] - 0.5)
+        same = inside(outline, (32, 32)) == polygon2mask((32, 32), outline[:, ::-1] - 0.5)
         assert (same | on_outline(outline, 32)).all()
         assert offset is not None or same.all()
 
 
 def test_neighbours_that_meet_on_centres_of_pixels_share_none() -> None:
     corners = np.array([[0.5, 0.5], [4.5, 0.5], [4.5, 4.5], [0.5, 4.5]])
-    left, right = inside(corners, 10), inside(corners + [4, 0], 10)
+    left, right = inside(corners, (10, 10)), inside(corners + [4, 0], (10, 10))
     assert left.sum() == right.sum() == area(corners) and not (left & right).any()
 
 
 def test_larger_shapes_lie_below() -> None:
     shapes = [Shape(2, (np.array(INNER),)), Shape(1, (np.array(SQUARE),))]
-    assert (draw(shapes, SIZE) == in_square()).all() and (draw(shapes[::-1], SIZE) == in_square()).all()
+    assert (draw(shapes, (SIZE, SIZE)) == in_square()).all() and (draw(shapes[::-1], (SIZE, SIZE)) == in_square()).all()
     same = [Shape(1, (np.array(INNER),)), Shape(3, (np.array(INNER),))]
-    assert draw(same, SIZE).max() == 3
+    assert draw(same, (SIZE, SIZE)).max() == 3
 
 
 def test_labelme_and_coco_say_the_same(folder: Path) -> None:
@@ -387,7 +388,10 @@ LABELME_FILES: dict[str, tuple[Any, tuple[str, ...]]] = {
     "a mask of another span": (labelme(painted("ear", np.ones((6, 4)))), ("4 × 6 pixels, its points span 4 × 4",)),
     "a mask outside": (labelme(painted("ear", np.ones((4, 4)), (5, 7))), ("mask at (5, 7) reaches out", "resized")),
     "a mask of one point": (labelme(painted("ear", np.ones((4, 4))) | {"points": [[1, 1]]}), ("2 points of a mask",)),
-    "shares of the sides": (labelme(shape("ear", *SHARES)), ("within 0…1", "(0.125, 0.125)", "multiply x and y by 8")),
+    "shares of the sides": (
+        labelme(shape("ear", *SHARES)),
+        ("within 0…1", "(0.125, 0.125)", "multiply x by 8 and y by 8"),
+    ),
     "a circle in shares": (labelme(shape("ear", (0.5, 0.5), (1, 1), kind="circle")), ("within 0…1",)),
     "one size is null": (labelme(shape("ear", *SQUARE), imageWidth=None, imageHeight=9), ("None × 9 pixels",)),
     "two points": (labelme(shape("ear", *SQUARE[:2])), ("2 points: expected a list of 3 to 10,000",)),
@@ -440,7 +444,7 @@ COCO_FILES: dict[str, tuple[Any, tuple[str, ...]]] = {
     "runs of snowmen": (runs("☃a1"), ("'☃a1'", "pycocotools packs")),
     "runs without an end": (runs("9440P"), ("ends within a number",)),
     "runs of endless numbers": (runs("P" * 99), ("pycocotools packs",)),
-    "shares of the sides": (coco(annotation(30, [v for p in SHARES for v in p])), ("within 0…1", "multiply x and y")),
+    "shares of the sides": (coco(annotation(30, [v for p in SHARES for v in p])), ("within 0…1", "multiply x by 8")),
     "two names of one category": (
         coco(GOOD, categories=[{"id": 30, "name": "ear"}, {"id": 30, "name": "eye"}]),
         ("id 30 is 'eye' and 'ear': expected an id for each",),
@@ -489,9 +493,23 @@ def packed(mask: np.ndarray) -> tuple[list[int], str]:
     return counts, text
 
 
+def test_labels_of_an_image_that_is_not_square_are_held_to_both_of_its_sides() -> None:
+    size, wide = (20, 40), [[1, 1], [38, 1], [38, 18]]
+    assert inside(outline_of(wide, size, ""), size).sum() == pytest.approx(area(np.array(wide)), rel=0.1)
+    with pytest.raises(ValueError, match=r"point \(1, 38\) lies outside the image of 40 × 20 pixels"):
+        outline_of([point[::-1] for point in wide], size, "")
+    pixels, corner = decode_runs({"size": [2, 3], "counts": [3, 2, 1]}, (2, 3), "")
+    assert (pixels.tolist(), corner) == ([[False, True], [True, False]], (0, 1))
+    with pytest.raises(ValueError, match=r"size of its run lengths is \[3, 2\]: expected \[2, 3\]"):
+        decode_runs({"size": [3, 2], "counts": [3, 2, 1]}, (2, 3), "")
+    assert not check_image({"w": 40, "h": 20}, size, "", "w", "h")
+    with pytest.raises(ValueError, match="drawn on an image of 20 × 40 pixels: expected 40 × 20"):
+        check_image({"w": 20, "h": 40}, size, "", "w", "h")
+
+
 def decoded(size: int, counts: Any) -> np.ndarray:
     """Run lengths as a mask of the whole image."""
-    pixels, (top, left) = decode_runs({"size": [size, size], "counts": counts}, size, "")
+    pixels, (top, left) = decode_runs({"size": [size, size], "counts": counts}, (size, size), "")
     mask = np.zeros((size, size), bool)
     mask[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
     if mask.any():
@@ -836,7 +854,7 @@ def wide(tmp_path: Path, content: dict[str, Any], name: str) -> tuple[Manifest, 
     """A folder of one image of 512 pixels, and a file beside it."""
     write(tmp_path / name, content)
     samples = (Sample(f"{FIRST}.png", "labels", None, 0),)
-    return Manifest(tmp_path, "g", WIDE, LABELS, samples, ""), tmp_path / name
+    return Manifest(tmp_path, "g", (WIDE, WIDE), LABELS, samples, ""), tmp_path / name
 
 
 def zigzag(points: int) -> list[list[float]]:
@@ -888,7 +906,7 @@ def test_a_thousand_run_lengths_filled_a_gigabyte(tmp_path: Path) -> None:
     before = peak_memory()
     assert read_coco(path, manifest).mask(f"{FIRST}.png").mask.sum() == WIDE**2 - 1
     assert peak_memory() - before < 300 * 2**20
-    budget, painted = Budget(1024, "a.json"), Shape(1, painted=np.zeros((1024, 1024), bool))
+    budget, painted = Budget((1024, 1024), "a.json"), Shape(1, painted=np.zeros((1024, 1024), bool))
     for _ in range(256):
         budget.spend(painted)
     with pytest.raises(ValueError, match=r"a\.json: its shapes take more than 268 million steps"):
@@ -906,7 +924,7 @@ def test_a_small_painted_part_was_charged_for_the_whole_image(tmp_path: Path, si
     saved = coco(*rows)
     saved["images"][0] |= {"width": None, "height": None}
     write(tmp_path / "annotations.json", saved)
-    manifest = Manifest(tmp_path, "g", size, LABELS, (Sample(f"{FIRST}.png", "labels", None, 0),), "")
+    manifest = Manifest(tmp_path, "g", (size, size), LABELS, (Sample(f"{FIRST}.png", "labels", None, 0),), "")
     mask = read_coco(tmp_path / "annotations.json", manifest).mask(f"{FIRST}.png").mask
     expected = np.zeros((size, size), bool)
     for x, y in position:
@@ -915,7 +933,7 @@ def test_a_small_painted_part_was_charged_for_the_whole_image(tmp_path: Path, si
 
 
 def test_too_many_painted_parts_are_not_blamed_on_outlines() -> None:
-    budget, painted = Budget(16384, "a.json"), Shape(1, painted=np.zeros((16384, 16384), bool))
+    budget, painted = Budget((16384, 16384), "a.json"), Shape(1, painted=np.zeros((16384, 16384), bool))
     budget.spend(painted)
     with pytest.raises(ValueError, match=r"expected fewer or smaller ones$"):
         budget.spend(painted)

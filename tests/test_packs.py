@@ -97,10 +97,10 @@ def test_packed_artifacts_are_read_as_before(tmp_path: Path) -> None:
     assert path and path.parent == tmp_path / STAGE / "packs" and not folders(tmp_path) and not drafts(tmp_path)
     store = Store(tmp_path)
     for number, artifact in enumerate(before):
-        found = store.make(recipe(number), refuse)
-        assert (found.key, found.manifest, found.path) == (artifact.key, artifact.manifest, path / artifact.key)
-        check_content(found, number)
-        assert store.find(recipe(number)) is found, "verified again"
+        again = store.make(recipe(number), refuse)
+        assert (again.key, again.manifest, again.path) == (artifact.key, artifact.manifest, path / artifact.key)
+        check_content(again, number)
+        assert store.find(recipe(number)) is again, "verified again"
     assert store.find(recipe(SIZE)) is None
     with pytest.raises(FileNotFoundError, match=f"{path / before[0].key / 'other.safetensors'}"):
         store.make(recipe(0), refuse).tensors("other")
@@ -146,6 +146,7 @@ def test_whoever_holds_an_artifact_reads_on(tmp_path: Path) -> None:
     sent = pickle.loads(pickle.dumps(held))
     pack(tmp_path, held)
     again = pickle.loads(pickle.dumps([Store(tmp_path).find(recipe(number)) for number in range(SIZE)]))
+    assert again[0].packed.func.__self__ is pickle.loads(pickle.dumps(again[1])).packed.func.__self__
     for artifacts in (held, sent, again):
         for number, artifact in enumerate(artifacts):
             check_content(artifact, number)
@@ -191,6 +192,16 @@ def test_processes_read_while_it_is_packed(tmp_path: Path) -> None:
     assert pack(tmp_path, artifacts) and not folders(tmp_path)
     stop.touch()
     assert [ended(pid) for pid in pids] == [0, 0]
+
+
+def test_two_processes_pack_the_same(tmp_path: Path) -> None:
+    """Each begins with all folders, or while the other one removes them."""
+    artifacts = made(tmp_path)
+    pids = [forked(partial(pack, tmp_path, artifacts)) for _ in range(3)]
+    assert [ended(pid) for pid in pids] == [0, 0, 0]
+    pack(tmp_path, artifacts)  # what the last one left because the others had begun
+    assert not folders(tmp_path) and not drafts(tmp_path)
+    check_all(tmp_path)
 
 
 def test_what_is_packed_while_it_is_verified_is_read_from_the_pack(

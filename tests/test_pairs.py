@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.fakes import NAMES, FakeClassifier, FakeGenerator, make_context
+from helpers.stored import count
 from torch import Tensor
 
 from lis.context import Context
@@ -119,11 +120,11 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(FakeGenerator, "synthesize", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pairs(_context(tmp_path / "broken"), "train")
-    done = len(list((tmp_path / "broken/store/pairs-shard").iterdir()))
+    done = count(tmp_path / "broken/store", "pairs-shard")
     again = _context(tmp_path / "broken")
     calls[:] = [0] * 12
     torch.testing.assert_close(pairs(again, "train").tensors("pairs"), expected)
-    total = len(list((tmp_path / "broken/store/pairs-shard").iterdir()))
+    total = count(tmp_path / "broken/store", "pairs-shard")
     assert done > 0
     assert sum(calls) == (total - done) * 16 + 1  # to learn what an image takes
 
@@ -153,7 +154,7 @@ def test_a_hopeless_class_costs_few_draws(tmp_path: Path) -> None:
     ctx = make_context(tmp_path, generator, _Blind(generator), shard_size=500, pairs__train=50_000, batch_size=500)
     with pytest.raises(ValueError, match="'bee'"):
         pairs(ctx, "train")
-    assert len(list((tmp_path / "store/pairs-shard").iterdir())) <= 3
+    assert count(tmp_path / "store", "pairs-shard") <= 3
 
 
 class _Broken(FakeGenerator):

@@ -11,6 +11,7 @@ import pytest
 import torch
 from helpers.commandline import SMALL, lis, made, metrics
 from helpers.fakes import FakeClassifier, FakeGenerator, make_context
+from helpers.stored import count
 from sklearn.decomposition import PCA
 from torch import Tensor
 
@@ -28,7 +29,7 @@ def _context(root: Path, **overrides: Any) -> Context:
 
 
 def _shards(ctx: Context) -> int:
-    return len([*(ctx.store.root / "projection-shard").glob("*/manifest.json")])
+    return count(ctx.store.root, "projection-shard")
 
 
 def test_r_u_is_what_the_classifier_sees_of_the_generated_image_of_w_u(tmp_path: Path) -> None:

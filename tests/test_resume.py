@@ -15,7 +15,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-from helpers.commandline import SMALL, STORE, begin, drafts, made, manifests, metrics, numbers
+from helpers.commandline import SMALL, STORE, begin, drafts, made, metrics
+from helpers.stored import manifests, numbers
 
 import lis.build
 from lis.store import Store

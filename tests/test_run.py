@@ -13,7 +13,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from helpers.commandline import ROOT, SMALL, lis, made, manifests, metrics
+from helpers.commandline import ROOT, SMALL, lis, made, metrics
+from helpers.stored import manifests
 from hydra import compose, initialize_config_dir
 
 from lis import build

@@ -16,11 +16,11 @@ import pytest
 import torch
 from helpers.fakes import make_context
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from lis.classifiers.preprocessing import Preprocessing
 from lis.context import Context
-from lis.dissection.annotated import folder_contents
+from lis.dissection.annotated import folder_contents, validate_pictures
 from lis.dissection.scenes import Scenes, folder_scenes, scenes_of, visible
 from lis.generators.partworld import PartWorld
 from lis.images import to_uint8
@@ -53,11 +53,16 @@ def name_of(index: int) -> str:
 @pytest.fixture
 def pictures(tmp_path: Path, drawn: tuple[Tensor, Tensor]) -> Path:
     """A folder for each class."""
-    for index, image in enumerate(drawn[0]):
-        path = tmp_path / "pictures" / f"{name_of(index)}.png"
+    return write_pictures(tmp_path / "pictures", drawn[0])
+
+
+def write_pictures(folder: Path, images: Tensor) -> Path:
+    """Into a folder for each class."""
+    for index, image in enumerate(images):
+        path = folder / f"{name_of(index)}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image.permute(1, 2, 0).numpy()).save(path)
-    return tmp_path / "pictures"
+    return folder
 
 
 def index_png(folder: Path, masks: Tensor) -> None:
@@ -79,7 +84,8 @@ def labelme(folder: Path, masks: Tensor) -> None:
     """Painted areas, one of each label."""
     for index, mask in enumerate(masks):
         shapes = [_painted(name, mask == k) for k, name in enumerate(LABELS, 1) if bool((mask == k).any())]
-        saved = {"imagePath": f"{index:02d}.png", "imageWidth": 64, "imageHeight": 64, "shapes": shapes}
+        saved = {"imagePath": f"{index:02d}.png", "shapes": shapes}
+        saved |= {"imageWidth": mask.shape[1], "imageHeight": mask.shape[0]}
         (folder / name_of(index)).parent.mkdir(parents=True, exist_ok=True)
         (folder / f"{name_of(index)}.json").write_text(json.dumps(saved))
 
@@ -88,7 +94,8 @@ def _painted(label: str, mask: Tensor) -> dict[str, Any]:
     stream = io.BytesIO()
     Image.fromarray(mask.numpy().astype(np.uint8)).save(stream, "PNG")
     content = base64.b64encode(stream.getvalue()).decode()
-    return {"label": label, "shape_type": "mask", "points": [[0, 0], [63, 63]], "mask": content}
+    last = [mask.shape[1] - 1, mask.shape[0] - 1]
+    return {"label": label, "shape_type": "mask", "points": [[0, 0], last], "mask": content}
 
 
 def coco(folder: Path, masks: Tensor) -> None:
@@ -99,9 +106,10 @@ def coco(folder: Path, masks: Tensor) -> None:
             flat = (mask == k).T.flatten().int()
             borders = torch.cat([torch.tensor([0]), flat.diff().nonzero()[:, 0] + 1, torch.tensor([len(flat)])])
             counts = ([0] if flat[0] else []) + borders.diff().tolist()
-            segmentation = {"size": [64, 64], "counts": counts}
+            segmentation = {"size": [*mask.shape], "counts": counts}
             rows.append({"image_id": index, "category_id": k, "segmentation": segmentation, "iscrowd": 0})
-    images = [{"id": k, "file_name": f"{k:02d}.png", "width": 64, "height": 64} for k in range(len(masks))]
+    images = [{"id": k, "file_name": f"{k:02d}.png"} for k in range(len(masks))]
+    images = [image | {"width": masks.shape[2], "height": masks.shape[1]} for image in images]
     categories = [{"id": k, "name": name} for k, name in enumerate(LABELS, 1)]
     folder.mkdir(exist_ok=True)
     (folder / "annotations.json").write_text(
@@ -174,7 +182,7 @@ def test_pictures_without_a_mask_are_left_out(
     index_png(pictures, drawn[1])
     (pictures / f"{name_of(0)}.mask.png").unlink()
     ctx = context(tmp_path, pictures, pictures)
-    scenes = folder_scenes(ctx)
+    scenes = checked_scenes(ctx)
     assert len(scenes.fit) + len(scenes.score) == 2 * PER_CLASS - 1
     assert "1 of 8 pictures of images=" in caplog.text and "are left out: they have no mask" in caplog.text
     assert [name for name, *_ in folder_contents(ctx.config)] == [f"{name_of(k)}.png" for k in (2, 4, 6, 1, 3, 5, 7)]
@@ -217,7 +225,8 @@ def test_a_file_with_the_masks_of_many_pictures_is_hashed_once(
 ) -> None:
     coco(tmp_path / "masks", drawn[1])
     hashed = []
-    monkeypatch.setattr("lis.dissection.annotated.sha256", lambda path: hashed.append(path) or sha256(path))
+    for module in ("annotated", "user_pictures"):
+        monkeypatch.setattr(f"lis.dissection.{module}.sha256", lambda path: hashed.append(path) or sha256(path))
     rows = folder_contents(context(tmp_path, pictures, tmp_path / "masks").config)
     assert {row[3] for row in rows} == {sha256(tmp_path / "masks" / "annotations.json")}
     assert sorted(path.name for path in hashed) == ["00.png", "01.png", "02.png", "03.png", "04.png", "05.png",
@@ -271,7 +280,13 @@ def test_pictures_inside_the_folder_of_masks_are_refused(tmp_path: Path, picture
 
 def refused(tmp_path: Path, images: Path | None, masks: Path | None, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        folder_scenes(context(tmp_path, images, masks))
+        checked_scenes(context(tmp_path, images, masks))
+
+
+def checked_scenes(ctx: Context) -> Scenes:
+    """As of a run, which reads everything once before any work."""
+    validate_pictures(ctx.config)
+    return folder_scenes(ctx)
 
 
 def test_missing_folders_labels_pictures_and_masks_are_refused(tmp_path: Path, pictures: Path) -> None:
@@ -335,13 +350,41 @@ def test_two_masks_of_a_picture_and_masks_of_none_are_refused(
     refused(tmp_path, pictures, pictures, r"0O\.mask\.png is the mask of no picture: .* did you mean pug/0\d\?")
 
 
-def test_a_damaged_picture_and_one_that_is_not_square_are_refused(
+def test_a_damaged_picture_and_a_mask_of_another_shape_are_refused(
     tmp_path: Path, pictures: Path, drawn: tuple[Tensor, Tensor]
 ) -> None:
     index_png(pictures, drawn[1])
     (pictures / f"{name_of(0)}.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     Image.new("RGB", (64, 48)).save(pictures / f"{name_of(1)}.png")
-    refused(tmp_path, pictures, pictures, r"(?s)00\.png: .*01\.png has 64 × 48 pixels: expected a square picture")
+    message = r"(?s)00\.png: .*01\.mask\.png has 64 × 64 pixels: expected 64 × 48, the size of its image"
+    refused(tmp_path, pictures, pictures, message)
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["wide", "high"])
+@pytest.mark.parametrize("write", [index_png, plain_png, labelme, coco])
+def test_pictures_of_any_shape_are_cut_with_their_masks_to_the_centred_square(
+    tmp_path: Path,
+    drawn: tuple[Tensor, Tensor],
+    write: Callable[[Path, Tensor], None],
+    turned: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The sides that are cut off, 16 and 17 pixels, are noise in the pictures, and ear in the masks."""
+    sides = (0, 0, 16, 17) if turned else (16, 17, 0, 0)
+    masks = nn.functional.pad(drawn[1], sides, value=2)
+    pictures = torch.randint(256, (len(masks), 3, *masks.shape[1:]), generator=torch.Generator().manual_seed(0))
+    inner = slice(16, 80), slice(0, 64)
+    rows, columns = inner if turned else inner[::-1]
+    pictures[:, :, rows, columns] = drawn[0].long()
+    folder = write_pictures(tmp_path / "pictures", pictures.to(torch.uint8))
+    beside = folder if write is index_png else tmp_path / "masks"
+    write(beside, masks)
+    read = list(contents(checked_scenes(context(tmp_path, folder, beside))).values())
+    assert "8 × picture that is not square, cut with its mask to the centred square" in caplog.text
+    assert len(read) == len(masks)
+    for image, mask, _ in read:
+        k = next(k for k, other in enumerate(drawn[0]) if torch.equal(image, other))
+        assert torch.equal(mask, drawn[1][k].long())
 
 
 def pair_scenes(world: PartWorld, tmp_path: Path, labels: list[str], per_class: int) -> tuple[Scenes, Tensor]:

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers.commandline import ROOT, SMALL, STORE, drafts, lis, manifests, start
+from helpers.commandline import ROOT, SMALL, STORE, drafts, lis, start
 from helpers.pickled import packed
+from helpers.stored import manifests
 from torch import Tensor
 
 from lis import stopping
@@ -31,7 +32,7 @@ SIGNALS = pytest.mark.parametrize(
 def stop(monkeypatch: pytest.MonkeyPatch) -> Stop:
     """A request of this test alone."""
     fresh = Stop()
-    monkeypatch.setattr("lis.engine.stop", fresh)
+    monkeypatch.setattr("lis.engine.inprocess.stop", fresh)
     return fresh
 
 

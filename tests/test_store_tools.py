@@ -276,13 +276,15 @@ def draft(example: Example, name: str, of: str) -> Path:
 @pytest.mark.parametrize("kind", [lock, draft])
 def test_what_the_living_make_stays(kind: Callable[..., Path], example: Example, asked: Callable[..., Any]) -> None:
     """Of a living owner, and what it follows from."""
-    path = kind(example, "link b", owner())
+    path = kind(example, "link b", f"{owner()}\n0.1.0" if kind is lock else owner())
     asked("prune", "--yes", "--older", "0")
     assert path.exists() and example.left() == set(example.made) - {"tuning b"}
 
 
 @pytest.mark.parametrize(
-    ("kind", "text"), [(lock, GONE), (lock, RELEASED), (draft, GONE)], ids=["lock", "released lock", "draft"]
+    ("kind", "text"),
+    [(lock, f"{GONE}\n0.1.0"), (lock, RELEASED), (draft, GONE)],
+    ids=["lock", "released lock", "draft"],
 )
 def test_what_the_dead_left_goes(
     kind: Callable[..., Path], text: str, example: Example, asked: Callable[..., Any]

@@ -15,7 +15,7 @@ from torch import Tensor
 from lis.api import notebook
 from lis.api.inputs import whole
 from lis.context import Context
-from lis.dissection.ablation import ablated_logits, ablation_values, balanced_class_accuracy
+from lis.dissection.ablation import ablated_logits, ablation_values, balanced_class_accuracy, require_value
 from lis.dissection.importance import ImportanceConfig, importance, layer_data
 from lis.dissection.room import map_shape
 from lis.linking.pairs import pairs
@@ -123,7 +123,9 @@ def ablated(
         ValueError: no unit, one twice, one that the layer lacks, or another layer or value than there are.
     """
     settings: ImportanceConfig = vars(ctx.config)["importance"]
-    settings = replace(settings, layer=layer or settings.layer, value=value or settings.value)
+    value = settings.value if value is None else value
+    require_value(value)
+    settings = replace(settings, layer=layer or settings.layer, value=value)
     changed: dict[str, Any] = {"importance": settings}
     ctx = replace(ctx, config=replace(ctx.config, **changed))
     importance.require(ctx)

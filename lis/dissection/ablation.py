@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -60,10 +60,9 @@ def ablation_values(activations: Tensor, value: AblationValue, quantile: float =
     Raises:
         ValueError: another `value`.
     """
+    require_value(value)
     if value == "zero":
         return torch.zeros(activations.shape[1])
-    if value not in ("mean", "quantile"):
-        raise ValueError(f"ablation value {value!r}: expected 'zero', 'mean' or 'quantile'")
     result = []
     for block in unit_blocks(activations):
         flat = block.transpose(0, 1).flatten(1).cpu()
@@ -72,6 +71,16 @@ def ablation_values(activations: Tensor, value: AblationValue, quantile: float =
         else:
             result.append(torch.from_numpy(np.quantile(flat.numpy(), quantile, axis=1, method="hazen")).float())
     return torch.cat(result)
+
+
+def require_value(value: object) -> None:
+    """Check that there is such a value of `ablation_values`.
+
+    Raises:
+        ValueError: there is not.
+    """
+    if value not in get_args(AblationValue):
+        raise ValueError(f"ablation value {value!r}: expected 'zero', 'mean' or 'quantile'")
 
 
 def unit_blocks(activations: Tensor) -> tuple[Tensor, ...]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -111,20 +112,6 @@ class AgreementCounts:
         counts = counts.reshape(units, bins, len(sets))
         self._all += counts.sum(2)
         self._positive += (counts.double() @ sets.double()).long()
-
-    def merge(self, other: AgreementCounts) -> None:
-        """Add what another has counted.
-
-        Raises:
-            ValueError: it has other thresholds, edges or concepts.
-        """
-        edges = (self.edges, other.edges)
-        same_edges = edges[0] is edges[1] or (None not in edges and torch.equal(*edges))  # type: ignore[arg-type]
-        if not (torch.equal(self.thresholds, other.thresholds) and same_edges and self.border == other.border):
-            raise ValueError("counts of other thresholds, edges or borders cannot be added: count with the same ones")
-        if len(self.area_concept) != len(other.area_concept):
-            raise ValueError(f"counts of {len(other.area_concept)} concepts: expected {len(self.area_concept)}")
-        self.add_tensors(other.tensors())
 
     def tensors(self) -> dict[str, Tensor]:
         """What a shard keeps: all sums, by name."""
@@ -242,6 +229,15 @@ class UnitLabels:
     """`[units]` in [0, 1]; NaN of a dead unit, and where no concept may label the unit."""
     detector: Tensor
     """`[units]` bool: the IoU exceeds the least one."""
+
+    def of_best(self, values: Tensor, otherwise: float = math.nan) -> Tensor:
+        """What `values [units, concepts]` has of the best concept of each unit, `[units]`; `otherwise` without one."""
+        best = self.best_concept.to(values.device)
+        return values.gather(1, best.clamp(min=0)[:, None])[:, 0].where(best >= 0, otherwise)
+
+    def names(self, concepts: Sequence[str]) -> np.ndarray:
+        """What the best concept of each unit is called, of the names of all: `[units]`; "" without one."""
+        return np.array(["", *concepts])[self.best_concept.cpu().numpy() + 1]
 
 
 def label_units(

@@ -4,44 +4,39 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lis.config import RunConfig
+from lis.dissection.user_pictures import UserPicture, is_hidden, picture_names, refuse
 from lis.labels.coco import Coco
-from lis.labels.files import Colour, MaskReading
+from lis.labels.files import Colour, MaskReading, Size
 from lis.labels.labelled import reduced_masks
 from lis.labels.labelme import read_labelme
 from lis.labels.manifest import MANIFEST, Manifest, Sample, check_labels
 from lis.labels.png import disagreements, read_mask
 from lis.labels.reading import COCO_ENDING, COCO_FILE, MASK, coco_of
-from lis.names import nearest, printable
+from lis.names import nearest
 from lis.store import sha256
-from lis.units.photos import read_photo
 
 log = logging.getLogger(__name__)
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
-"""Of pictures, in either case."""
-MOST = 10_000
-"""Pictures in a folder and those inside."""
 _BESIDE = (MASK, ".json")
 """Endings of masks that can lie beside their pictures."""
-_MOST_PROBLEMS = 20
+_CUT = "picture that is not square, cut with its mask to the centred square"
 
 
 @dataclass(frozen=True)
 class Annotated:
     """A picture, and the file with its mask."""
 
-    folder: Path
-    """Of all pictures."""
-    name: str
-    """From the folder on."""
+    picture: UserPicture
     masks: Manifest
     """The folder of masks, their labels, and the names of all pictures."""
     source: Path
@@ -49,16 +44,10 @@ class Annotated:
     coco: Coco | None
     """All masks, where the source is a COCO file."""
 
-    @property
-    def class_name(self) -> str:
-        """The folder inside that the picture lies in; where it lies in none, that of all pictures."""
-        first, _, rest = self.name.partition("/")
-        return first if rest else self.folder.resolve().name
-
     def read(self, size: int) -> tuple[Tensor, Tensor]:
         """The picture `[3, size, size]` and its mask `[size, size]`, both uint8.
 
-        A cell of the mask has the value with the largest share of it.
+        Both are cut to the centred square; a cell of the mask has the value with the largest share of it.
 
         Raises:
             ValueError: as `load`.
@@ -67,34 +56,46 @@ class Annotated:
         return image, reduced_masks(torch.from_numpy(reading.mask)[None], len(self.masks.labels), size)[0]
 
     def load(self, size: int) -> tuple[Tensor, MaskReading]:
-        """The picture `[3, size, size]` uint8, and what its mask's file says, in the picture's own size.
+        """The picture `[3, size, size]` uint8, and what its mask's file says, `[side, side]` in the picture's pixels.
+
+        Of a picture that is not square both are the centred square, as a classifier that resizes the shorter side and
+        cuts the centre would see it; a note says so.
 
         Raises:
-            ValueError: one of them cannot be read, the picture is not square, or the mask has another size.
+            ValueError: one of them cannot be read, or the mask has another size than the picture.
         """
-        photo = read_photo(self.folder / self.name, size, self.folder)
-        if photo.image is None:
-            raise ValueError(f"{self.folder / self.name}: {photo.reason}")
-        if photo.width != photo.height:
-            raise ValueError(
-                f"{self.folder / self.name} has {photo.width} × {photo.height} pixels: expected a square picture; cut "
-                "it, and then draw its mask"
-            )
-        return photo.image, self._mask(photo.width)
+        image, (height, width) = self.picture.read(size)
+        reading = self._mask((height, width))
+        if width == height:
+            return image, reading
+        notes = reading.notes + Counter([_CUT])
+        return image, replace(reading, mask=centred_square(reading.mask), notes=notes)
 
-    def _mask(self, side: int) -> MaskReading:
-        file = Path(self.name).name
+    def _mask(self, size: Size) -> MaskReading:
+        file = self.picture.path.name
         sample = Sample(file, "", None, 0)
-        manifest = replace(self.masks, resolution=side, samples=(sample,))
+        manifest = replace(self.masks, size=size, samples=(sample,))
         if self.coco is not None:
             return replace(self.coco, manifest=manifest).mask(file)
         if self.source.suffix == ".json":
             return read_labelme(self.source, manifest, sample)
-        return read_mask(self.source, side, self.masks.labels)
+        return read_mask(self.source, size, self.masks.labels)
 
 
-def annotated_pictures(config: RunConfig) -> list[Annotated]:
-    """The pictures of `images` that `labels.folder` has masks of, by name.
+def centred_square(mask: np.ndarray) -> np.ndarray:
+    """The centre `[side, side]` of `mask [h, w]`, as `read_photo` cuts a picture.
+
+    Example:
+        >>> centred_square(np.array([[1, 2, 3, 4, 5]] * 2)).tolist()
+        [[2, 3], [2, 3]]
+    """
+    side = min(mask.shape)
+    top, left = ((length - side) // 2 for length in mask.shape)
+    return mask[top : top + side, left : left + side]
+
+
+def annotated_pictures(config: RunConfig) -> tuple[Annotated, ...]:
+    """The pictures of `images` that `labels.folder` has masks of, by name; listed once, until `validate_pictures`.
 
     The mask of `<name>.jpg` is `<name>.mask.png`, `<name>.png` (in another folder than the pictures) or `<name>.json`
     in the same folder inside the folder of masks, or in its COCO file, where a picture without annotations is all
@@ -104,10 +105,14 @@ def annotated_pictures(config: RunConfig) -> list[Annotated]:
         ValueError: a folder or the labels are missing, there is no picture or no mask, the pictures lie inside the
             folder of masks, a mask is of no picture, or a picture has several.
     """
-    images, folder = _folders(config)
-    names = _picture_names(images, folder)
+    return _listed(*_folders(config), tuple(config.classes.labels))
+
+
+@lru_cache(maxsize=1)
+def _listed(images: Path, folder: Path, labels: tuple[str, ...]) -> tuple[Annotated, ...]:
+    names = picture_names(images, folder)
     samples = tuple(Sample(Path(name).name, "", None, 0) for name in names)
-    masks = Manifest(folder, "", 0, tuple(config.classes.labels), samples, "")
+    masks = Manifest(folder, "", (0, 0), labels, samples, "")
     coco = coco_of(masks)
     if coco is not None and len({sample.file for sample in samples}) < len(samples):
         raise ValueError(f"{coco.path}: images={images} has pictures of one name in several folders: rename them")
@@ -115,29 +120,33 @@ def annotated_pictures(config: RunConfig) -> list[Annotated]:
         coco = replace(coco, annotations={name: [] for name in coco.images} | coco.annotations)
     endings = _BESIDE if images.resolve() == folder.resolve() else (*_BESIDE, ".png")
     sources = {name: _source(images, folder, name, endings, coco) for name in names}
-    _refuse_strays(folder, names, endings, sources.values())
+    _refuse_strays(folder, names, endings, {*sources.values()})
     known = {name: source for name, source in sources.items() if source is not None}
     if not known:
         raise ValueError(
             f"labels.folder={folder} has no mask of any of the {len(names)} pictures of images={images}: expected "
             f"{Path(names[0]).with_suffix('')}{MASK}, {Path(names[0]).with_suffix('.json')} (labelme), or {COCO_FILE}"
         )
-    return [
-        Annotated(images, name, masks, source, coco if coco and source == coco.path else None)
+    return tuple(
+        Annotated(UserPicture(images, name), masks, source, coco if coco and source == coco.path else None)
         for name, source in known.items()
-    ]
+    )
 
 
-def validate_pictures(pictures: Sequence[Annotated]) -> None:
-    """Reads every picture and mask once, before any work; logs how many pictures have no mask.
+def validate_pictures(config: RunConfig) -> tuple[Annotated, ...]:
+    """`annotated_pictures`, listed anew, of which every picture and mask is read once, before any work.
+
+    The log says how many pictures have no mask, and how many are cut.
 
     Raises:
-        ValueError: what is wrong with them, up to 20 lines.
+        ValueError: as `annotated_pictures`, and what is wrong with the files, up to 20 lines.
     """
+    _listed.cache_clear()
+    pictures = annotated_pictures(config)
     total = len(pictures[0].masks.samples)
     if total > len(pictures):
         log.warning("%d of %d pictures of images=%s are left out: they have no mask", total - len(pictures), total,
-                    pictures[0].folder)  # fmt: skip
+                    pictures[0].picture.folder)  # fmt: skip
     problems, colours, notes = list[str](), dict[str, Mapping[Colour, int]](), Counter[str]()
     for picture in pictures:
         try:
@@ -147,11 +156,10 @@ def validate_pictures(pictures: Sequence[Annotated]) -> None:
         else:
             colours[str(picture.source)] = reading.colours
             notes += reading.notes
-    if problems := [*problems, *disagreements(colours)]:
-        more = [f"… and {len(problems) - _MOST_PROBLEMS} more"] if len(problems) > _MOST_PROBLEMS else []
-        raise ValueError("\n".join([*problems[:_MOST_PROBLEMS], *more]))
+    refuse([*problems, *disagreements(colours)])
     for note, count in notes.most_common():
         log.warning("masks of %d pictures: %d × %s", len(pictures), count, note)
+    return pictures
 
 
 def folder_contents(config: RunConfig) -> list[tuple[str, str, str, str]]:
@@ -160,10 +168,7 @@ def folder_contents(config: RunConfig) -> list[tuple[str, str, str, str]]:
     """
     pictures = annotated_pictures(config)
     of_source = {source: sha256(source) for source in {one.source for one in pictures}}
-    return [
-        (printable(one.name), printable(one.class_name), sha256(one.folder / one.name), of_source[one.source])
-        for one in pictures
-    ]
+    return [(*one.picture.content, of_source[one.source]) for one in pictures]
 
 
 def _folders(config: RunConfig) -> tuple[Path, Path]:
@@ -178,31 +183,6 @@ def _folders(config: RunConfig) -> tuple[Path, Path]:
     return Path(str(config.images)), Path(str(config.labels.folder))
 
 
-def _picture_names(images: Path, masks: Path) -> list[str]:
-    """Pictures of a folder and those inside, but for hidden ones and masks, from the folder on."""
-    if masks.resolve() in images.resolve().parents:
-        raise ValueError(
-            f"images={images} lies inside labels.folder={masks}, where every picture is a mask: move the pictures or "
-            "the masks, so that the pictures are outside of the folder of masks"
-        )
-    others = None if masks.resolve() == images.resolve() else masks.resolve()
-    names = [path.relative_to(images).as_posix() for path in sorted(images.rglob("*")) if _is_picture(path, others)]
-    names = [name for name in names if not _is_hidden(name)]
-    if not 1 <= len(names) <= MOST:
-        raise ValueError(f"images={images} has {len(names)} pictures: expected 1 to {MOST:,} PNG, JPEG or WebP files")
-    return names
-
-
-def _is_picture(path: Path, masks: Path | None) -> bool:
-    """Whether a file's name is that of a picture outside of the folder of masks."""
-    named = path.suffix.lower() in ENDINGS and not path.name.endswith(MASK)
-    return named and path.is_file() and (masks is None or not path.resolve().is_relative_to(masks))
-
-
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") for part in name.split("/"))
-
-
 def _source(images: Path, folder: Path, name: str, endings: Sequence[str], coco: Coco | None) -> Path | None:
     """The file with the mask of a picture, if there is one."""
     stem = Path(name).with_suffix("")
@@ -214,14 +194,14 @@ def _source(images: Path, folder: Path, name: str, endings: Sequence[str], coco:
     return sources[0] if sources else None
 
 
-def _refuse_strays(folder: Path, names: Sequence[str], endings: Sequence[str], used: Collection[Path | None]) -> None:
+def _refuse_strays(folder: Path, names: Sequence[str], endings: Sequence[str], used: Set[Path | None]) -> None:
     """Refuse masks of no picture: most likely their names are misspelt."""
     stems = [str(Path(name).with_suffix("")) for name in names]
     for path in sorted(folder.rglob("*")):
         ending = next((ending for ending in endings if path.name.lower().endswith(ending)), None)
         named = path.name in (MANIFEST, COCO_FILE) or path.name.endswith(COCO_ENDING)
         relative = path.relative_to(folder).as_posix()
-        if ending is None or named or path in used or _is_hidden(relative) or not path.is_file():
+        if ending is None or named or path in used or is_hidden(relative) or not path.is_file():
             continue
         hint = nearest(relative[: -len(ending)], stems)
         raise ValueError(f"{path} is the mask of no picture: rename or remove it{hint}")

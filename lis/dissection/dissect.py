@@ -23,6 +23,7 @@ from lis.dissection.permutation import PermutationCounts, PermutationTest, permu
 from lis.dissection.room import require_bytes
 from lis.dissection.scenes import Half, folder_scenes, scenes_of
 from lis.dissection.top_images import TopImages, thumbnails, top_mask
+from lis.dissection.user_pictures import of_folder
 from lis.labels.labelled import TrueParts
 from lis.linking.evaluation import TrueFactors
 from lis.linking.pairs import test_pairs, train_pairs
@@ -63,11 +64,6 @@ class DissectConfig:
     """Images of the permutations, at most; the maps of a layer of those of one class are in memory at once."""
 
 
-def of_folder(ctx: Context) -> bool:
-    """Whether the pictures are those of the folder `images`, which the stage `images` would ask for too."""
-    return ctx.config.images is not None and "images" not in ctx.config.analysis.stages
-
-
 def _of_generator(ctx: Context) -> bool:
     return not of_folder(ctx)
 
@@ -80,7 +76,7 @@ def _check(ctx: Context) -> None:
     require_sight(ctx.classifier, "maps of units are compared with the masks of an image")
     named_modules(ctx, vars(ctx.config)["dissect"].layers)
     if of_folder(ctx):
-        validate_pictures(annotated_pictures(ctx.config))
+        validate_pictures(ctx.config)
     require_orders(_permuted_classes(ctx), vars(ctx.config)["dissect"].permutations)
     _require_room(ctx)
 
@@ -90,7 +86,7 @@ def _permuted_classes(ctx: Context) -> Tensor:
     config: DissectConfig = vars(ctx.config)["dissect"]
     sizes = [min(config.samples, ctx.config.pairs.test)] * len(ctx.class_names)
     if of_folder(ctx):
-        names = sorted(picture.class_name for picture in annotated_pictures(ctx.config))
+        names = sorted(one.picture.class_name for one in annotated_pictures(ctx.config))
         sizes = [names.count(name) // 2 for name in dict.fromkeys(names)]
     classes = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
     return classes[permuted_rows(classes, config.permuted)]
@@ -143,7 +139,7 @@ def named_modules(ctx: Context, layers: list[str]) -> dict[str, nn.Module]:
 
 @stage(
     "dissect",
-    version=4,
+    version=5,
     inputs=(train_pairs.when(_of_generator), test_pairs.when(_of_generator), segmenter.when(_needs_segmenter)),
     config=DissectConfig,
     seed=True,
@@ -178,7 +174,7 @@ def dissect(
     of each row of "units" index `[rows, 5]` into it by descending maximum of the map, and mask `[rows, 5, s, s]` bool;
     of each unit of r penultimate `[units, 5]`. Json "facts": layers (name to units, height and width),
     threshold_images, images, permuted_images, concepts, classes, masks ("exact", "segmenter", "folder" or "none"),
-    min_iou, quantile, permutations, border.
+    size (height and width of the masks in pixels, which maps are resized to), min_iou, quantile, permutations, border.
 
     A concept labels no unit that it meets on fewer than 5 images, and the background none. Values of dead units and of
     absent concepts are NaN. Control, p and q are of `permuted` of the scored images. On these alone are also
@@ -227,7 +223,12 @@ def _scores(job: Job, config: DissectConfig, name: str, counts: AgreementCounts,
 def _facts(job: Job, config: DissectConfig) -> dict[str, Any]:
     scenes = job.scenes
     facts: dict[str, Any] = {"layers": {name: list(shape) for name, shape in job.shapes.items()}}
-    facts |= {"threshold_images": len(scenes.fit), "images": len(scenes.score), "masks": scenes.source}
+    facts |= {
+        "threshold_images": len(scenes.fit),
+        "images": len(scenes.score),
+        "masks": scenes.source,
+        "size": job.size,
+    }
     facts |= {"concepts": len(job.concepts.names) - len(_ignored(job)), "classes": list(scenes.class_names)}
     return facts | {name: getattr(config, name) for name in ("min_iou", "quantile", "permutations", "border")}
 

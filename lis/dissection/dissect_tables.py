@@ -63,23 +63,18 @@ def agreement_table(scores: Scores) -> pd.DataFrame:
 
 
 def _units(scores: Scores) -> pd.DataFrame:
-    best = scores.labels.best_concept.cpu()
-    known = best >= 0
-    rows, column = torch.arange(len(best)), best.clamp(min=0)
-    picked = {name: values[rows, column] for name, values in scores.columns.items()}
-    picked = {name: v.where(known, 0 if name == "images_met" else torch.nan) for name, v in picked.items()}
-    picked["p"] = scores.control.p_label[rows, column].where(known, torch.nan)
+    labels = scores.labels
+    picked = {name: labels.of_best(values) for name, values in scores.columns.items() if name != "images_met"}
+    picked["p"] = labels.of_best(scores.control.p_label)
     picked["q"] = q_values(picked["p"])[0]
-    names, kinds = (
-        np.array(["", *values])[best.numpy() + 1] for values in (scores.concepts.names, scores.concepts.kinds)
-    )
+    picked["images_met"] = labels.of_best(scores.columns["images_met"], 0)
     columns = {
-        "unit": rows.numpy(),
-        "concept": names,
-        "kind": kinds,
+        "unit": range(len(labels.best_concept)),
+        "concept": labels.names(scores.concepts.names),
+        "kind": labels.names(scores.concepts.kinds),
         **{name: picked[name].numpy() for name in ("iou", "control", "p", "q", "same_images_iou")},
         "threshold": scores.counts.thresholds.cpu().numpy(),
-        "detector": scores.labels.detector.cpu().numpy(),
+        "detector": labels.detector.cpu().numpy(),
         "above_chance": picked["q"].numpy() <= SIGNIFICANT,
         **{name: picked[name].numpy() for name in ("auprc", "pearson", "images_met")},
         "dead": (scores.counts.area_unit == 0).cpu().numpy(),

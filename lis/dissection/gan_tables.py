@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -55,15 +54,12 @@ class Agreement:
 def units_table(layer: str, agreement: Agreement) -> pd.DataFrame:
     """Table "units": the part that labels each unit, if any, beside chance."""
     labels, counts, control = agreement.unit_labels, agreement.counts, agreement.control
-    known, best = labels.best_concept >= 0, labels.best_concept.clamp(min=0)[:, None]
     columns = {"iou": counts.iou, "control": control.mean, "p": control.p_label}
-    columns = {name: x.gather(1, best)[:, 0].where(known, torch.nan) for name, x in columns.items()}
-    q = q_values(columns["p"])[0]
-    met = counts.images_met.gather(1, best)[:, 0].where(known, 0)
+    columns = {name: labels.of_best(values) for name, values in columns.items()}
+    q, met = q_values(columns["p"])[0], labels.of_best(counts.images_met, 0)
     columns |= {"q": q, "above_chance": q <= SIGNIFICANT, "images_met": met, "detector": labels.detector}
     columns |= {"threshold": counts.thresholds, "variance": agreement.variance}
-    names = np.array(["", *agreement.labels])[labels.best_concept.numpy() + 1]
-    first = {"layer": layer, "unit": range(len(names)), "part": names}
+    first = {"layer": layer, "unit": range(len(labels.best_concept)), "part": labels.names(agreement.labels)}
     return pd.DataFrame(first | {name: x.numpy() for name, x in columns.items()})
 
 

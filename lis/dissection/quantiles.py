@@ -65,7 +65,7 @@ class QuantileSketch:
     A bin holds the values with the same sign, exponent and leading bits of the mantissa: its width is below 0.8 % of
     its value. Zero has a bin of its own (with values below 2⁻⁴⁰ in size), so that the quantile of a unit that is mostly
     off is exactly 0; the least and the largest value are exact too. The counts are integers: the result depends neither
-    on batches, nor on their order, nor on the shards that are merged. Memory: 131 kB per unit, whatever the number of
+    on batches, nor on their order, nor on the shards that are added up. Memory: 131 kB per unit, whatever the number of
     images.
 
     Args:
@@ -108,16 +108,6 @@ class QuantileSketch:
             counts = torch.bincount((_bin_index(part) + first).flatten(), minlength=units * bins)
             self.counts += counts.reshape(units, bins)
         self.minimum, self.maximum = torch.minimum(self.minimum, minimum), torch.maximum(self.maximum, maximum)
-
-    def merge(self, other: QuantileSketch) -> None:
-        """Add what another has counted.
-
-        Raises:
-            ValueError: it has other units.
-        """
-        if other.counts.shape != self.counts.shape:
-            raise ValueError(f"a sketch of {len(other.counts)} units: expected one of {len(self.counts)}")
-        self.add_tensors(other.tensors())
 
     def tensors(self) -> dict[str, Tensor]:
         """What a shard keeps: the bins that are not empty, as `bin` (of units × bins) and `count`, and the extremes."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from itertools import permutations
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lis.dissection.user_pictures import UserPicture
 from lis.generators.partworld import PartWorld
 from lis.types import Generator
 
@@ -71,27 +74,79 @@ RESTYLINGS: dict[str, Restyling] = {
     "colour": lambda image, _, index: permute_channels(image, ORDERS[index]),
     "texture": lambda image, donor, _: swap_amplitudes(image, donor),
 }
-"""What is done to the images of any generator."""
+"""What is done to any images."""
 
 
-def restylings(generator: Generator) -> list[str]:
-    """What a generator allows: "factors" where it is part world, whose truth is exact, "colour" and "texture"."""
-    return [*(["factors"] if isinstance(generator, PartWorld) else []), *RESTYLINGS]
+class Restylable(Protocol):
+    """Images, and what can be done to them."""
+
+    @property
+    def restylings(self) -> list[str]:
+        """Names of what can be done, the most exact first."""
+        ...
+
+    def images(self, rows: Tensor) -> Tensor:
+        """Images `[k, 3, H, W]` in [-1, 1] of samples `rows [k]`, on the device of the run."""
+        ...
+
+    def restyled(self, name: str, rows: Tensor, donor: Tensor, index: Tensor) -> Tensor:
+        """The same restyled.
+
+        Args:
+            name: of `restylings`.
+            rows: of the samples, `[k]` int64.
+            donor: of the samples that lend their style, `[k]` int64.
+            index: of an order of channels for each, `[k]` int64 in [0, 5).
+        """
+        ...
 
 
-def restyled_images(name: str, generator: Generator, w: Tensor, donor: Tensor, index: Tensor) -> Tensor:
-    """Images `[n, 3, H, W]` of style codes, restyled.
+@dataclass(frozen=True)
+class GeneratedImages:
+    """Those of style codes: `Restylable`, with "factors" where they are part world's, whose truth is exact."""
 
-    Args:
-        name: of `restylings`.
-        generator: makes the images.
-        w: `[n, w_dim]`.
-        donor: style codes that lend their style, `[n, w_dim]`.
-        index: of an order of channels for each, `[n]` int64 in [0, 5).
-    """
-    if name == "factors" and isinstance(generator, PartWorld):
-        return generator.synthesize(with_style_of(generator, w, donor))
-    return RESTYLINGS[name](generator.synthesize(w), generator.synthesize(donor), index)
+    generator: Generator
+    w: Tensor
+    """`[n, w_dim]`."""
+    device: torch.device
+
+    @property
+    def restylings(self) -> list[str]:
+        """See `Restylable`."""
+        return [*(["factors"] if isinstance(self.generator, PartWorld) else []), *RESTYLINGS]
+
+    def images(self, rows: Tensor) -> Tensor:
+        """See `Restylable`."""
+        return self.generator.synthesize(self._codes(rows))
+
+    def restyled(self, name: str, rows: Tensor, donor: Tensor, index: Tensor) -> Tensor:
+        """See `Restylable`."""
+        if name == "factors" and isinstance(self.generator, PartWorld):
+            return self.generator.synthesize(with_style_of(self.generator, self._codes(rows), self._codes(donor)))
+        return RESTYLINGS[name](self.images(rows), self.images(donor), index)
+
+    def _codes(self, rows: Tensor) -> Tensor:
+        return self.w[rows].to(self.device)
+
+
+@dataclass(frozen=True)
+class FolderImages:
+    """A user's own pictures: `Restylable`; they are read when they are asked for."""
+
+    pictures: Sequence[UserPicture]
+    size: int
+    """Height and width that they are resized to."""
+    device: torch.device
+    restylings: list[str] = field(default_factory=lambda: [*RESTYLINGS])
+
+    def images(self, rows: Tensor) -> Tensor:
+        """See `Restylable`."""
+        image = torch.stack([self.pictures[k].read(self.size)[0] for k in rows.tolist()])
+        return image.to(self.device).float() / 127.5 - 1
+
+    def restyled(self, name: str, rows: Tensor, donor: Tensor, index: Tensor) -> Tensor:
+        """See `Restylable`."""
+        return RESTYLINGS[name](self.images(rows), self.images(donor), index)
 
 
 def derangement(groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:

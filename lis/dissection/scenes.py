@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from lis.classifiers.preprocessing import Preprocessing
 from lis.context import Context
-from lis.dissection.annotated import Annotated, annotated_pictures, validate_pictures
+from lis.dissection.annotated import Annotated, annotated_pictures
 from lis.labels.labelled import TrueParts, exact_masks
 from lis.linking.evaluation import TrueFactors
 from lis.linking.pairs import first_of_each_class
@@ -156,22 +156,21 @@ def folder_scenes(ctx: Context) -> Scenes:
     """A user's own pictures, `images`, with the masks of `labels.folder`; the generator is not asked.
 
     Classes are the folders inside, else there is one; half of each class, drawn with the run's seed, is the fit half.
-    Pictures and masks are resized to what the classifier's preprocessing resizes to. See `annotated_pictures` for the
-    names of masks.
+    Pictures and masks are cut to the centred square and resized to what the classifier's preprocessing resizes to. See
+    `annotated_pictures` for the names of masks; `validate_pictures` reads them all before.
 
     Raises:
-        ValueError: as `annotated_pictures` and `validate_pictures`, or a class of a single picture.
+        ValueError: as `annotated_pictures`, or a class of a single picture.
     """
     pictures = annotated_pictures(ctx.config)
-    validate_pictures(pictures)
-    names = sorted({picture.class_name for picture in pictures})
+    names = sorted({one.picture.class_name for one in pictures})
     halves = ([], [])
     for index, name in enumerate(names):
-        of_class = [picture for picture in pictures if picture.class_name == name]
+        of_class = [one for one in pictures if one.picture.class_name == name]
         if len(of_class) < 2:
             raise ValueError(
-                f"class {name!r} has one picture with a mask ({of_class[0].name}): expected two, for thresholds and "
-                "for scores; add one, or move it to another folder"
+                f"class {name!r} has one picture with a mask ({of_class[0].picture.name}): expected two, for "
+                "thresholds and for scores; add one, or move it to another folder"
             )
         order = Stream("dissection halves", ctx.config.seed).rng(index).permutation(len(of_class))
         for half, rows in zip(halves, np.array_split(order, 2), strict=True):
@@ -199,11 +198,16 @@ class FolderScenes:
 
     def batch(self, rows: Tensor) -> SceneBatch:
         """See `Half`."""
-        ctx, preprocessing = self.ctx, _preprocessing(self.ctx.classifier)
-        size = ctx.generator.resolution if preprocessing is None else preprocessing.resize
+        ctx, size = self.ctx, picture_size(self.ctx)
         columns = zip(*(self.pictures[k].read(size) for k in rows.tolist()), strict=True)
         image, parts = (torch.stack(column).to(ctx.device) for column in columns)
         return SceneBatch.of(ctx.classifier, image.float() / 127.5 - 1, parts.long(), self.class_index[rows], None)
+
+
+def picture_size(ctx: Context) -> int:
+    """Height and width that a user's pictures are resized to: that of the classifier's preprocessing, if it has one."""
+    preprocessing = _preprocessing(ctx.classifier)
+    return ctx.generator.resolution if preprocessing is None else preprocessing.resize
 
 
 def visible(x: Tensor, classifier: Classifier) -> Tensor:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,10 +16,12 @@ from lis.config.fields import number
 from lis.context import Context
 from lis.dissection.ablation import ablation_values, unit_blocks
 from lis.dissection.activations import record_activations
-from lis.dissection.restyling import ORDERS, derangement, restyled_images, restylings, style_factors
-from lis.dissection.room import map_bytes, require_room
+from lis.dissection.restyling import ORDERS, FolderImages, GeneratedImages, Restylable, derangement, style_factors
+from lis.dissection.room import map_bytes, require_bytes, require_room
+from lis.dissection.scenes import picture_size, visible
 from lis.dissection.tails import find_layer
 from lis.dissection.top_images import TOP, thumbnails, top_activating, top_mask
+from lis.dissection.user_pictures import UserPicture, of_folder, refuse, user_pictures
 from lis.linking.pairs import first_of_each_class, test_pairs
 from lis.peaks import picture_arrays
 from lis.stage import MODELS, stage
@@ -116,37 +121,93 @@ class TextureConfig:
     layer: str | None = None
     """A layer of the classifier that gives a map; null: the last map of its convolutions (cam_layer)."""
     samples: int = number(100, low=2)
-    """Test pairs per class, at most as many as there are."""
+    """Test pairs, or pictures of `images`, per class: the first ones, at most as many as there are."""
     shuffles: int = number(999, low=19)
     """Draws of other images of the same class, the control."""
 
 
+def _of_generator(ctx: Context) -> bool:
+    return not of_folder(ctx)
+
+
 def _check(ctx: Context) -> None:
     require_sight(ctx.classifier, "maps of an image are compared with those of a restyled one")
-    if ctx.config.pairs.test < 2:
+    if of_folder(ctx):
+        _require_pictures(ctx)
+    elif ctx.config.pairs.test < 2:
         raise ValueError("pairs.test=1: expected 2 or more, so that each image stands beside another of its class")
-    require_room(ctx, "texture", _images(ctx), _COPIES)
+    else:
+        require_room(ctx, "texture", _images(ctx), _COPIES)
+
+
+def _require_pictures(ctx: Context) -> None:
+    """Reads every picture of the folder that is used, and checks that there are enough, and not too many."""
+    pictures, samples = _pictures(ctx), vars(ctx.config)["texture"].samples
+    refuse(_problems(pictures))
+    require_bytes(
+        map_bytes(ctx, "texture", len(pictures), _COPIES),
+        f"texture.samples={samples}: the maps of {len(pictures)} pictures take",
+        lambda share: f"fewer of each class, or a later layer, texture.layer=…; there is room for {share:.0%} of them",
+    )
+
+
+def _problems(pictures: Sequence[UserPicture]) -> Iterator[str]:
+    """What is wrong with the pictures of a folder."""
+    for picture in pictures:
+        try:
+            picture.read(1)
+        except ValueError as error:
+            yield str(error)
+    for name, count in Counter(picture.class_name for picture in pictures).items():
+        if count < 2:
+            yield (
+                f"images={pictures[0].folder}: class {name!r} has one picture: expected 2 or more, so that each stands "
+                "beside another of its class"
+            )
+
+
+def _pictures(ctx: Context) -> list[UserPicture]:
+    """Those of the folder that are used, class by class."""
+    pictures = sorted(user_pictures(ctx.config), key=lambda one: (one.class_name, one.name))
+    class_index = _class_index(pictures)
+    rows = first_of_each_class(class_index, int(class_index.max()) + 1, vars(ctx.config)["texture"].samples)
+    return [pictures[k] for k in rows.tolist()]
+
+
+def _class_index(pictures: Sequence[UserPicture]) -> Tensor:
+    """`[n]` int64 into the sorted names of their classes."""
+    names = sorted({one.class_name for one in pictures})
+    return torch.tensor([names.index(one.class_name) for one in pictures])
 
 
 def _images(ctx: Context) -> int:
-    """Samples, at most."""
+    """Images, at most."""
     config: TextureConfig = vars(ctx.config)["texture"]
-    return min(config.samples, ctx.config.pairs.test) * len(ctx.class_names)
+    return len(_pictures(ctx)) if of_folder(ctx) else min(config.samples, ctx.config.pairs.test) * len(ctx.class_names)
+
+
+def _also(ctx: Context) -> dict[str, Any]:
+    folder = {"folder": [list(one.content) for one in _pictures(ctx)]} if of_folder(ctx) else {}
+    return {"classes": list(ctx.class_names)} | folder
 
 
 @stage(
     "texture",
-    version=2,
-    inputs=(test_pairs,),
+    version=3,
+    inputs=(test_pairs.when(_of_generator),),
     config=TextureConfig,
     seed=True,
     models=MODELS,
-    also=lambda ctx: {"classes": list(ctx.class_names)},
+    also=_also,
     check=_check,
+    generates=_of_generator,
     arrays=lambda ctx: picture_arrays(ctx) + map_bytes(ctx, "texture", _images(ctx), _COPIES),
 )
-def texture(ctx: Context, config: TextureConfig, test: Artifact, draft: Draft) -> None:
+def texture(ctx: Context, config: TextureConfig, test: Artifact | None, draft: Draft) -> None:
     """Paired-response IoU of the units of a layer between images (test pairs) and restyled twins of these.
+
+    With `images` they are the pictures of that folder, cut to their centred square, whose classes are the folders
+    inside, and there are no pairs.
 
     Restylings: "factors" (part world: the same geometry, colours and patterns of another sample), "colour" (channels in
     another order), "texture" (the Fourier amplitudes of another sample, the own phases). Table "units", a row per unit
@@ -156,16 +217,18 @@ def texture(ctx: Context, config: TextureConfig, test: Artifact, draft: Draft) -
     "shape", "" for a dead unit), dead. Table "extremes": restyling, side, rank, unit, iou, index (of the tensors).
     Tensors "extremes": image, restyled `[m, 5, 3, s, s]` uint8 (the images in which the unit is most active, and their
     twins), mask, restyled_mask `[m, 5, s, s]` bool (where it responds). Json "facts": layer, units, images, shuffles,
-    cut, quantile, style (names of the factors that "factors" replaces; none elsewhere).
+    cut, quantile, style (names of the factors that "factors" replaces; none elsewhere), source ("generator" or
+    "folder").
 
     Raises:
-        ValueError: an unknown layer, one that gives no map, or more maps than memory has room for.
+        ValueError: an unknown layer, one that gives no map, more maps than memory has room for, or pictures that cannot
+            be read.
     """
-    data = _Samples.of(ctx, config, test.tensors("pairs"))
+    data = _Samples.of(ctx, config, None if test is None else test.tensors("pairs"))
     original = data.maps("")
     control = same_class_iou(original, data.class_index, config.shuffles, data.rng(1))
     tables, extremes, pictures = [], [], []
-    for name in restylings(ctx.generator):
+    for name in data.source.restylings:
         twins = data.maps(name)
         tables.append(units_table(data.layer, name, paired_response_iou(original, twins), control))
         extremes.append(extreme_units(tables[-1]))
@@ -176,8 +239,9 @@ def texture(ctx: Context, config: TextureConfig, test: Artifact, draft: Draft) -
     draft.table("extremes", rows.assign(index=range(len(rows))))
     draft.tensors("extremes", {key: torch.cat([part[key] for part in pictures]) for key in pictures[0]})
     factors = getattr(ctx.generator, "factor_names", ())
-    style = [factors[k] for k in style_factors(factors)] if "factors" in restylings(ctx.generator) else []
-    facts = {"layer": data.layer, "units": original.shape[1], "images": len(original), "shuffles": config.shuffles}
+    style = [factors[k] for k in style_factors(factors)] if "factors" in data.source.restylings else []
+    facts: dict[str, Any] = {"layer": data.layer, "units": original.shape[1], "images": len(original)}
+    facts |= {"shuffles": config.shuffles, "source": "folder" if test is None else "generator"}
     draft.json("facts", facts | {"cut": CUT, "quantile": LEVEL, "style": style})
 
 
@@ -222,8 +286,7 @@ class _Samples:
 
     ctx: Context
     layer: str
-    w: Tensor
-    """`[n, w_dim]`."""
+    source: Restylable
     class_index: Tensor
     """`[n]` int64."""
     donor: Tensor
@@ -232,14 +295,18 @@ class _Samples:
     """Of the channels, `[n]` int64 in [0, 5)."""
 
     @classmethod
-    def of(cls, ctx: Context, config: TextureConfig, pairs: dict[str, Tensor]) -> _Samples:
-        """The first samples of each class."""
-        classes = pairs["class_index"]
-        rows = first_of_each_class(classes, len(ctx.class_names), config.samples)
+    def of(cls, ctx: Context, config: TextureConfig, pairs: dict[str, Tensor] | None) -> _Samples:
+        """The first samples of each class, of the folder of the run where there are no pairs."""
+        if pairs is None:
+            pictures = _pictures(ctx)
+            source, classes = FolderImages(pictures, picture_size(ctx), ctx.device), _class_index(pictures)
+        else:
+            rows = first_of_each_class(pairs["class_index"], len(ctx.class_names), config.samples)
+            source, classes = GeneratedImages(ctx.generator, pairs["w"][rows], ctx.device), pairs["class_index"][rows]
         rng = Stream("texture", ctx.config.seed).rng()
-        donor = torch.from_numpy(derangement(np.zeros(len(rows)), rng))
-        order = torch.from_numpy(rng.integers(len(ORDERS), size=len(rows)))
-        return cls(ctx, config.layer or str(ctx.classifier.cam_layer), pairs["w"][rows], classes[rows], donor, order)
+        donor = torch.from_numpy(derangement(np.zeros(len(classes)), rng))
+        order = torch.from_numpy(rng.integers(len(ORDERS), size=len(classes)))
+        return cls(ctx, config.layer or str(ctx.classifier.cam_layer), source, classes, donor, order)
 
     def rng(self, index: int) -> np.random.Generator:
         """Draws of the stage, beside those of the donors."""
@@ -248,11 +315,9 @@ class _Samples:
     @torch.no_grad()
     def images(self, rows: Tensor, restyling: str) -> Tensor:
         """Images `[k, 3, H, W]` of samples `rows [k]`, as they are where `restyling` is empty."""
-        device, generator = self.ctx.device, self.ctx.generator
-        w = self.w[rows].to(device)
         if not restyling:
-            return generator.synthesize(w)
-        return restyled_images(restyling, generator, w, self.w[self.donor[rows]].to(device), self.order[rows])
+            return self.source.images(rows)
+        return self.source.restyled(restyling, rows, self.donor[rows], self.order[rows])
 
     def maps(self, restyling: str) -> Tensor:
         """`[n, units, h, w]` of all samples."""
@@ -261,17 +326,21 @@ class _Samples:
         def recorded(rows: Tensor) -> Tensor:
             return record_activations(features, {"map": module}, self.images(rows, restyling))["map"].cpu()
 
-        return torch.cat(list(self.ctx.batches().map(recorded, torch.arange(len(self.w)))))
+        return torch.cat(list(self.ctx.batches().map(recorded, torch.arange(len(self.class_index)))))
 
     def pictures(self, restyling: str, original: Tensor, twins: Tensor) -> dict[str, Tensor]:
         """Tensors "extremes" of some units, of their maps `[n, units, h, w]`."""
         _, index = top_activating(original.amax((2, 3)), min(TOP, len(original)))
-        size, units = min(SIZE, self.ctx.generator.resolution), torch.arange(original.shape[1])[:, None]
-        result = {}
+        size = min(SIZE, visible(self.images(torch.tensor([0]), ""), self.ctx.classifier).shape[-1])
+        units, result = torch.arange(original.shape[1])[:, None], {}
         for name, kind, maps in (("", "", original), ("restyled", restyling, twins)):
-            image = [thumbnails(self.images(rows, kind), size) for rows in index.flatten().split(TOP)]
+            image = [self._thumbnails(rows, kind, size) for rows in index.flatten().split(TOP)]
             blank = torch.empty(0, 3, size, size, dtype=torch.uint8)
             threshold = ablation_values(maps, "quantile", LEVEL)
             result[name or "image"] = torch.cat([blank, *image]).unflatten(0, index.shape)
             result[f"{name}_mask".lstrip("_")] = top_mask(maps[index, units], threshold, size)
         return result
+
+    def _thumbnails(self, rows: Tensor, restyling: str, size: int) -> Tensor:
+        """What the classifier sees of images `rows [k]`, `[k, 3, size, size]` uint8."""
+        return thumbnails(visible(self.images(rows, restyling), self.ctx.classifier), size)

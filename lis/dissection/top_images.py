@@ -43,6 +43,35 @@ def top_activating(peaks: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return values[:, :k], index[:, :k]
 
 
+def conditional_top_activating(peaks: Tensor, class_index: Tensor, k: int) -> dict[int, tuple[Tensor, Tensor]]:
+    """`top_activating` among the images of each class alone: what a unit answers to within a class.
+
+    The published code takes all images of a class, whatever k is.
+
+    Args:
+        peaks: as of `top_activating`, `[n, units]`.
+        class_index: of each image, `[n]` int64.
+        k: how many; of a class with fewer images, all.
+
+    Returns:
+        Of each class with an image, in ascending order: peaks `[units, k]`, and indices of images `[units, k]` int64
+        into all of them.
+
+    Raises:
+        ValueError: k is not positive.
+
+    Example:
+        >>> conditional_top_activating(torch.tensor([[1.0], [3.0], [2.0]]), torch.tensor([0, 1, 0]), 1)
+        {0: (tensor([[2.]]), tensor([[2]])), 1: (tensor([[3.]]), tensor([[1]]))}
+    """
+    result = {}
+    for index in class_index.unique().tolist():
+        rows = (class_index == index).nonzero()[:, 0]
+        values, order = top_activating(peaks[rows], min(k, len(rows)))
+        result[index] = values, rows[order]
+    return result
+
+
 def thumbnails(image: Tensor, size: int) -> Tensor:
     """Images `[n, 3, H, H]` in [-1, 1] of at most `size` pixels a side, uint8, on the CPU."""
     return to_uint8(F.adaptive_avg_pool2d(image, min(size, image.shape[-1]))).cpu()

@@ -74,7 +74,7 @@ def _export(folder: Path, overrides: Sequence[str], masks: bool) -> None:
     move(generator, device)
     check_labels(settings.classes.labels, generator)
     manifest = export(folder, settings, generator, masks)
-    say(f"{len(manifest.samples)} images of {manifest.resolution} × {manifest.resolution} pixels in {folder}")
+    say(f"{len(manifest.samples)} images of {manifest.size[1]} × {manifest.size[0]} pixels in {folder}")
     say(f"how to label them: {folder / README}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lis.files import read_json
-from lis.labels.files import MaskReading, entry, last_name
+from lis.labels.files import MaskReading, Size, entry, last_name
 from lis.labels.labelme import check_image, ignored, value_of
 from lis.labels.manifest import Manifest
 from lis.labels.polygons import MOST_OUTLINES, MOST_SHAPES, Shape, mask_of, outline_of
@@ -40,7 +41,7 @@ class Coco:
         Raises:
             ValueError: the image had another size, or an annotation has no area or no known label.
         """
-        size, where = self.manifest.resolution, f"{self.path}: image {image}"
+        size, where = self.manifest.size, f"{self.path}: image {image}"
         notes = check_image(self.images[image], size, where, "width", "height")
         result = self.annotations[image]
         if len(result) > MOST_SHAPES:
@@ -56,7 +57,7 @@ class Coco:
         name = self.categories[category]
         if reason := ignored(name, self.manifest):
             return reason
-        value, area, size = value_of(name, self.manifest, where), saved.get("segmentation"), self.manifest.resolution
+        value, area, size = value_of(name, self.manifest, where), saved.get("segmentation"), self.manifest.size
         if isinstance(area, dict):
             pixels, corner = decode_runs(area, size, where)
             return Shape(value, painted=pixels, corner=corner)
@@ -91,7 +92,7 @@ def read_coco(path: Path, manifest: Manifest) -> Coco:
     return coco
 
 
-def decode_runs(saved: Mapping[str, Any], size: int, where: str) -> tuple[np.ndarray, tuple[int, int]]:
+def decode_runs(saved: Mapping[str, Any], size: Size, where: str) -> tuple[np.ndarray, tuple[int, int]]:
     """Pixels `[height, width]` bool of a run-length encoded mask (RLE), cropped to those inside, and the row and column
     of the first of them.
 
@@ -106,49 +107,49 @@ def decode_runs(saved: Mapping[str, Any], size: int, where: str) -> tuple[np.nda
         ValueError: they are of another size, are no lengths, or do not fill the image.
 
     Example:
-        >>> pixels, corner = decode_runs({"size": [3, 3], "counts": [4, 1, 2, 1, 1]}, 3, "")
+        >>> pixels, corner = decode_runs({"size": [3, 3], "counts": [4, 1, 2, 1, 1]}, (3, 3), "")
         >>> pixels.astype(int).tolist(), corner
         ([[1, 1]], (1, 1))
     """
-    if saved.get("size") != [size, size]:
+    if saved.get("size") != list(size):
         raise ValueError(
-            f"{where}: size of its run lengths is {saved.get('size')!r:.80}: expected [{size}, {size}]; label the "
-            "exported image itself"
+            f"{where}: size of its run lengths is {saved.get('size')!r:.80}: expected {list(size)}; label the "
+            "image itself"
         )
     runs = _runs(saved.get("counts"), size, where)
     if runs.min(initial=0) < 0:
         raise ValueError(f"{where}: counts of its run lengths has {runs.min()}: expected whole numbers from 0")
-    filled = runs.sum(dtype=np.float64)
-    if len(runs) > size**2 + 2 or filled != size**2:
+    filled, pixels = runs.sum(dtype=np.float64), math.prod(size)
+    if len(runs) > pixels + 2 or filled != pixels:
         raise ValueError(
-            f"{where}: its {len(runs)} run lengths fill {filled:,.0f} pixels: expected {size**2:,}; export it again"
+            f"{where}: its {len(runs)} run lengths fill {filled:,.0f} pixels: expected {pixels:,}; export it again"
         )
-    return _cropped(runs, size)
+    return _cropped(runs, size[0])
 
 
-def _cropped(runs: np.ndarray, size: int) -> tuple[np.ndarray, tuple[int, int]]:
+def _cropped(runs: np.ndarray, column: int) -> tuple[np.ndarray, tuple[int, int]]:
     """The pixels of runs `[runs]` that fill an image, without the rows and columns that have none, and their corner."""
     ends = runs.cumsum()
     first, last = (ends - runs)[1::2], ends[1::2] - 1
     first, last = first[last >= first], last[last >= first]
     if not len(first):
         return np.zeros((0, 0), bool), (0, 0)
-    left, right = int(first[0]) // size, int(last[-1]) // size
+    left, right = int(first[0]) // column, int(last[-1]) // column
     # A run over the end of a column has its last row, and the first of the next one.
-    split = (first // size != last // size).any()
-    top, bottom = (0, size - 1) if split else (int((first % size).min()), int((last % size).max()))
+    split = (first // column != last // column).any()
+    top, bottom = (0, column - 1) if split else (int((first % column).min()), int((last % column).max()))
     height, width = bottom - top + 1, right - left + 1
-    starts, stops = ((at // size - left) * height + at % size - top for at in (first, last))
+    starts, stops = ((at // column - left) * height + at % column - top for at in (first, last))
     borders = np.stack([starts, stops + 1], axis=1).reshape(-1)
     lengths = np.diff(borders, prepend=0, append=height * width)
     pixels = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(height, width, order="F")
     return np.ascontiguousarray(pixels), (top, left)
 
 
-def _runs(counts: Any, size: int, where: str) -> np.ndarray:
+def _runs(counts: Any, size: Size, where: str) -> np.ndarray:
     """Lengths of runs `[runs]` int64, not checked yet."""
     if isinstance(counts, str):
-        if len(counts) > size**2 + 16:  # a pixel takes a character at most
+        if len(counts) > math.prod(size) + 16:  # a pixel takes a character at most
             raise ValueError(
                 f"{where}: counts has {len(counts):,} characters, more than the image has pixels: expected run lengths "
                 "as pycocotools packs them"
@@ -231,7 +232,7 @@ def _objects(saved: Mapping[str, Any], key: str, path: Path) -> list[dict[str, A
     return rows
 
 
-def _outline(flat: Any, size: int, where: str) -> np.ndarray:
+def _outline(flat: Any, size: Size, where: str) -> np.ndarray:
     if not isinstance(flat, list) or len(flat) % 2:
         raise ValueError(f"{where}: a polygon is not a list of x, y, x, y, …")
     return outline_of([flat[k : k + 2] for k in range(0, len(flat), 2)], size, where)

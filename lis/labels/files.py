@@ -14,6 +14,8 @@ import numpy as np
 Kind = TypeVar("Kind")
 Colour: TypeAlias = tuple[int, ...]
 """Red, green and blue, 0 to 255."""
+Size: TypeAlias = tuple[int, int]
+"""Height and width of an image in pixels."""
 _WORDS: dict[type, str] = {dict: "an object", list: "a list", str: "a text", int: "a whole number", float: "a number"}
 
 
@@ -22,7 +24,7 @@ class MaskReading:
     """What a file says about one image."""
 
     mask: np.ndarray
-    """`[size, size]` uint8."""
+    """`[height, width]` uint8."""
     notes: Counter[str] = field(default_factory=Counter)
     """How often something was left out, or read otherwise than it stands there."""
     colours: Mapping[Colour, int] = field(default_factory=dict)

@@ -13,7 +13,7 @@ import numpy as np
 
 from lis.files import read_json
 from lis.images import opened
-from lis.labels.files import MaskReading, entry, last_name, number
+from lis.labels.files import MaskReading, Size, entry, last_name, number
 from lis.labels.manifest import BACKGROUND, Manifest, Sample
 from lis.labels.polygons import MARGIN, MOST_SHAPES, Shape, mask_of, outline_of
 from lis.names import nearest
@@ -37,7 +37,7 @@ def read_labelme(path: Path, manifest: Manifest, sample: Sample) -> MaskReading:
         ValueError: the file cannot be read, is of another image, or has shapes or labels that are not known.
     """
     saved = read_json(path)
-    notes = check_image(saved, manifest.resolution, str(path), "imageWidth", "imageHeight")
+    notes = check_image(saved, manifest.size, str(path), "imageWidth", "imageHeight")
     image = last_name(entry(saved, "imagePath", str, str(path)))
     if image != sample.file:
         raise ValueError(f"{path} is about {image!r:.80}: expected {sample.file}; open that image and save again")
@@ -45,20 +45,20 @@ def read_labelme(path: Path, manifest: Manifest, sample: Sample) -> MaskReading:
     if len(shapes) > MOST_SHAPES:
         raise ValueError(f"{path} has {len(shapes)} shapes: expected at most {MOST_SHAPES}")
     drawn = (_shape(shape, manifest, f"{path}: shape {index}") for index, shape in enumerate(shapes))
-    return mask_of(drawn, manifest.resolution, str(path), notes)
+    return mask_of(drawn, manifest.size, str(path), notes)
 
 
-def check_image(saved: Mapping[str, Any], size: int, where: str, width: str, height: str) -> Counter[str]:
+def check_image(saved: Mapping[str, Any], size: Size, where: str, width: str, height: str) -> Counter[str]:
     """Whether outlines were drawn on an image of the right size; a note where the file leaves it open (null).
 
     Raises:
         ValueError: they were not, or the file lacks the entry.
     """
     sides = tuple(None if saved.get(name, 0) is None else entry(saved, name, int, where) for name in (width, height))
-    if any(side not in (None, size) for side in sides):
+    if any(side not in (None, expected) for side, expected in zip(sides, size[::-1], strict=True)):
         raise ValueError(
-            f"{where}: drawn on an image of {sides[0]} × {sides[1]} pixels: expected {size} × {size}; label the "
-            "exported image itself"
+            f"{where}: drawn on an image of {sides[0]} × {sides[1]} pixels: expected {size[1]} × {size[0]}; label the "
+            "image itself"
         )
     return Counter(["size of the image not stated"] if None in sides else [])
 
@@ -97,7 +97,7 @@ def _shape(saved: Any, manifest: Manifest, where: str) -> Shape | str:
     """What a shape of the file is drawn as, or why it is left out."""
     if reason := _left_out(saved, manifest, where):
         return reason
-    name, size = entry(saved, "label", str, where), manifest.resolution
+    name, size = entry(saved, "label", str, where), manifest.size
     value, points = value_of(name, manifest, where), saved.get("points")
     kind = saved.get("shape_type") or "polygon"  # null is labelme's polygon
     if kind == "mask":
@@ -127,7 +127,7 @@ def _circle(centre: np.ndarray, edge: np.ndarray) -> np.ndarray:
     return centre + math.dist(centre, edge) * np.stack([np.cos(angle), np.sin(angle)], 1)
 
 
-def _painted(saved: Mapping[str, Any], value: int, size: int, where: str) -> Shape:
+def _painted(saved: Mapping[str, Any], value: int, size: Size, where: str) -> Shape:
     """A shape of the kind `mask`: a small image, and its first and last pixel."""
     first, last = _corners(saved.get("points"), where)
     patch = _patch(entry(saved, "mask", str, where), size, where)
@@ -136,15 +136,15 @@ def _painted(saved: Mapping[str, Any], value: int, size: int, where: str) -> Sha
             f"{where}: its mask has {patch.shape[1]} × {patch.shape[0]} pixels, its points span "
             f"{last[0] - first[0] + 1} × {last[1] - first[1] + 1}: expected the same; save it again"
         )
-    margin = round(MARGIN * size)
-    left, top = first + margin
-    if min(left, top) < 0 or max(left + patch.shape[1], top + patch.shape[0]) > size + 2 * margin:
+    sides, extent = np.array(size[::-1]), np.array(patch.shape[::-1])
+    margin = np.round(MARGIN * sides)
+    if (first < -margin).any() or (first + extent > sides + margin).any():
         raise ValueError(
-            f"{where}: its mask at ({first[0]}, {first[1]}) reaches out of the image of {size} × {size} pixels: "
-            "expected one of the exported image, not of one that was resized"
+            f"{where}: its mask at ({first[0]}, {first[1]}) reaches out of the image of {size[1]} × {size[0]} "
+            "pixels: expected one of this image, not of one that was resized"
         )
     left, top = first
-    patch = patch[max(-top, 0) : max(size - top, 0), max(-left, 0) : max(size - left, 0)]
+    patch = patch[max(-top, 0) : max(size[0] - top, 0), max(-left, 0) : max(size[1] - left, 0)]
     return Shape(value, painted=patch, corner=(max(int(top), 0), max(int(left), 0)))
 
 
@@ -157,15 +157,15 @@ def _corners(points: Any, where: str) -> np.ndarray:
     return corners.round().clip(-(2**40), 2**40).astype(np.int64)
 
 
-def _patch(encoded: str, size: int, where: str) -> np.ndarray:
+def _patch(encoded: str, size: Size, where: str) -> np.ndarray:
     """What is painted, `[h, w]` bool, of a PNG picture in base64."""
     try:
         with opened(base64.b64decode(encoded, validate=True), ("PNG",)) as image:
-            if max(image.size) <= size and len(image.getbands()) == 1:
+            if image.height <= size[0] and image.width <= size[1] and len(image.getbands()) == 1:
                 return np.asarray(image) > 0
     except Exception as error:  # a decoder may raise anything on a damaged picture
         raise ValueError(f"{where}: its mask cannot be read ({error}): expected a PNG; save it again") from error
     raise ValueError(
         f"{where}: its mask is a picture ({image.mode}) of {image.size[0]} × {image.size[1]} pixels: expected one "
-        f"channel and at most {size} × {size}; label the exported image itself"
+        f"channel and at most {size[1]} × {size[0]}; label the image itself"
     )

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lis.files import read_json
-from lis.labels.files import entry
+from lis.labels.files import Size, entry
 from lis.store import sha256
 
 MANIFEST, CODES = "manifest.json", "w.safetensors"
@@ -59,8 +59,8 @@ class Manifest:
     folder: Path
     generator: str
     """Its fingerprint."""
-    resolution: int
-    """Height and width of every image in pixels."""
+    size: Size
+    """Of every image."""
     labels: tuple[str, ...]
     """Label k of a mask is `labels[k - 1]`; 0 is background."""
     samples: tuple[Sample, ...]
@@ -118,7 +118,7 @@ class Manifest:
         manifest = cls(
             folder,
             entry(saved, "generator", str, where),
-            resolution,
+            (resolution, resolution),
             tuple(labels),
             samples,
             entry(saved, "w_sha256", str, where),

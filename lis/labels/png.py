@@ -16,7 +16,7 @@ from PIL import Image
 
 from lis.files import read_bytes
 from lis.images import label_colours, opened
-from lis.labels.files import Colour, MaskReading
+from lis.labels.files import Colour, MaskReading, Size
 
 _STRETCHED = {2: 85, 4: 17}
 """What Pillow multiplies grey values with, by their number of bits in the file."""
@@ -24,12 +24,12 @@ _DEPTH = 24
 """Place of the byte in a PNG file that says how many bits a value has."""
 
 
-def read_mask(path: Path, size: int, labels: Sequence[str]) -> MaskReading:
+def read_mask(path: Path, size: Size, labels: Sequence[str]) -> MaskReading:
     """The mask of a PNG file with a palette or in greyscale, of 1 to 16 bits.
 
     Args:
         path: the file.
-        size: height and width that it has to have, in pixels.
+        size: that it has to have.
         labels: names of the values from 1.
 
     Raises:
@@ -126,8 +126,8 @@ def write_mask(path: Path, mask: np.ndarray, colours: Sequence[Colour]) -> None:
     image.save(path)
 
 
-def read_picture(path: Path, size: int) -> np.ndarray:
-    """An exported image `[size, size, 3]` uint8.
+def read_picture(path: Path, size: Size) -> np.ndarray:
+    """An exported image `[height, width, 3]` uint8.
 
     Raises:
         ValueError: it cannot be read, or has another size.
@@ -139,7 +139,7 @@ def _hex(colour: Colour) -> str:
     return f"#{bytes(colour).hex()}"
 
 
-def _pixels(path: Path, size: int, mode: str | None = None) -> tuple[str, np.ndarray, list[Colour]]:
+def _pixels(path: Path, size: Size, mode: str | None = None) -> tuple[str, np.ndarray, list[Colour]]:
     """Mode, values and palette (empty without one) of a PNG file.
 
     They are read only when the size is right, so that no file can fill the memory.
@@ -150,12 +150,12 @@ def _pixels(path: Path, size: int, mode: str | None = None) -> tuple[str, np.nda
     content = read_bytes(path)
     try:
         with opened(content, ("PNG",)) as image:
-            if image.size == (size, size):
+            if image.size == size[::-1]:
                 return _decoded(image, mode, content[_DEPTH])
     except Exception as error:  # a decoder may raise anything on a damaged file
         raise ValueError(f"{path} cannot be read ({error}): expected a PNG file; save it again") from error
     width, height = image.size
-    raise ValueError(f"{path} has {width} × {height} pixels: expected {size} × {size}, the size of the exported image")
+    raise ValueError(f"{path} has {width} × {height} pixels: expected {size[1]} × {size[0]}, the size of its image")
 
 
 def _decoded(image: Image.Image, mode: str | None, depth: int) -> tuple[str, np.ndarray, list[Colour]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lis.labels.files import MaskReading, number
+from lis.labels.files import MaskReading, Size, number
 
 MOST_POINTS, MOST_SHAPES, MOST_OUTLINES = 10_000, 1_000, 10_000
 """Of one outline, and of one image."""
@@ -21,7 +21,7 @@ count `_CROSSING` each: about two seconds."""
 _CROSSING, _AT_ONCE = 10, 256
 """Steps of one crossing, and edges of which the crossings are held in memory together."""
 MARGIN = 0.1
-"""How far, as a share of the image's side, a point may lie outside; more, and the outline is of another picture."""
+"""How far, as a share of the image's sides, a point may lie outside; more, and the outline is of another picture."""
 _UNIT = (-0.5, 1.5)
 """Where outlines lie that were saved as shares of the image's sides, circles at its border included."""
 
@@ -46,13 +46,13 @@ class Shape:
         return sum(area(outline) for outline in self.outlines) + painted
 
 
-def draw(shapes: Sequence[Shape], size: int) -> np.ndarray:
-    """Mask `[size, size]` uint8, 0 where no shape is.
+def draw(shapes: Sequence[Shape], size: Size) -> np.ndarray:
+    """Mask `[height, width]` uint8 of a size, 0 where no shape is.
 
     Larger shapes are drawn first, whatever their order in the file, so that an eye lies on the head; of two of the same
     area the later one lies above.
     """
-    mask = np.zeros((size, size), np.uint8)
+    mask = np.zeros(size, np.uint8)
     for shape in sorted(shapes, key=lambda shape: -shape.area):
         for outline in shape.outlines:
             _paint(mask, shape.value, *_filled(outline, size))
@@ -74,7 +74,7 @@ class Budget:
         where: what is said before a problem.
     """
 
-    def __init__(self, size: int, where: str) -> None:
+    def __init__(self, size: Size, where: str) -> None:
         self.size, self.where = size, where
         self.steps = self.outlines = 0
 
@@ -98,7 +98,7 @@ class Budget:
         return shape
 
 
-def mask_of(shapes: Iterable[Shape | str], size: int, where: str, notes: Counter[str]) -> MaskReading:
+def mask_of(shapes: Iterable[Shape | str], size: Size, where: str, notes: Counter[str]) -> MaskReading:
     """The mask of all shapes of an image, within a budget.
 
     Args:
@@ -120,12 +120,12 @@ def mask_of(shapes: Iterable[Shape | str], size: int, where: str, notes: Counter
     return MaskReading(draw(drawn, size), notes)
 
 
-def _steps(outline: np.ndarray, size: int) -> int:
-    first, last = _spans(outline, size)
-    return size * int(last.max() - first.min()) + _CROSSING * int((last - first).sum())
+def _steps(outline: np.ndarray, size: Size) -> int:
+    first, last = _spans(outline, size[0])
+    return size[1] * int(last.max() - first.min()) + _CROSSING * int((last - first).sum())
 
 
-def check_pixels(shapes: Sequence[Shape], size: int, where: str) -> None:
+def check_pixels(shapes: Sequence[Shape], size: Size, where: str) -> None:
     """Refuse outlines in shares of the image's sides: as pixels all of them would lie in its upper left corner.
 
     Args:
@@ -140,13 +140,13 @@ def check_pixels(shapes: Sequence[Shape], size: int, where: str) -> None:
     if outlines and all(_UNIT[0] <= outline.min() and outline.max() <= _UNIT[1] for outline in outlines):
         x, y = outlines[0][0]
         raise ValueError(
-            f"{where}: every outline lies within 0…1, the first begins at ({x:g}, {y:g}): expected pixels, 0 to "
-            f"{size}; multiply x and y by {size}, or export in pixels"
+            f"{where}: every outline lies within 0…1, the first begins at ({x:g}, {y:g}): expected pixels; "
+            f"multiply x by {size[1]} and y by {size[0]}, or export in pixels"
         )
 
 
-def inside(outline: np.ndarray, size: int) -> np.ndarray:
-    """Pixels `[size, size]` bool whose centre lies inside an outline `[points, 2]`, by the even–odd rule.
+def inside(outline: np.ndarray, size: Size) -> np.ndarray:
+    """Pixels `[height, width]` bool whose centre lies inside an outline `[points, 2]`, by the even–odd rule.
 
     Every edge is cut by the centre lines of the rows that it spans; a pixel is inside when an odd number of cuts lies
     to its left. `skimage.draw.polygon2mask` says the same, but of centres on the outline itself: those it gives to both
@@ -154,41 +154,42 @@ def inside(outline: np.ndarray, size: int) -> np.ndarray:
     5 ms.
 
     Example:
-        >>> inside(np.array([[0.0, 0.0], [2.0, 0.0], [2.0, 1.0], [0.0, 1.0]]), 3).astype(int).tolist()
+        >>> inside(np.array([[0.0, 0.0], [2.0, 0.0], [2.0, 1.0], [0.0, 1.0]]), (3, 3)).astype(int).tolist()
         [[1, 1, 0], [0, 0, 0], [0, 0, 0]]
     """
-    mask = np.zeros((size, size), np.uint8)
+    mask = np.zeros(size, np.uint8)
     _paint(mask, 1, *_filled(outline, size))
     return mask == 1
 
 
-def _filled(outline: np.ndarray, size: int) -> tuple[np.ndarray, int]:
-    """Pixels `[rows, size]` bool inside an outline, of the rows that it spans, and the first of these."""
-    first, last = _spans(outline, size)
+def _filled(outline: np.ndarray, size: Size) -> tuple[np.ndarray, int]:
+    """Pixels `[rows, width]` bool inside an outline, of the rows that it spans, and the first of these."""
+    height, width = size
+    first, last = _spans(outline, height)
     top = int(first.min())
-    odd = np.zeros((int(last.max()) - top, size + 1), np.uint8)
+    odd = np.zeros((int(last.max()) - top, width + 1), np.uint8)
     ends = np.concatenate([outline, np.roll(outline, -1, axis=0)], axis=1)
     for k in range(0, len(ends), _AT_ONCE):
         edges = slice(k, k + _AT_ONCE)
-        rows, columns = _cuts(ends[edges], first[edges], last[edges], size)
-        np.bitwise_xor.at(odd.reshape(-1), (rows - top) * (size + 1) + columns, np.uint8(1))
-    return np.bitwise_xor.accumulate(odd[:, :size], axis=1).view(bool), top
+        rows, columns = _cuts(ends[edges], first[edges], last[edges], width)
+        np.bitwise_xor.at(odd.reshape(-1), (rows - top) * (width + 1) + columns, np.uint8(1))
+    return np.bitwise_xor.accumulate(odd[:, :width], axis=1).view(bool), top
 
 
-def _spans(outline: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+def _spans(outline: np.ndarray, height: int) -> tuple[np.ndarray, np.ndarray]:
     """The first row whose centre line each edge cuts, and the one after the last, `[points]` int64 each."""
-    row = np.searchsorted(np.arange(size) + 0.5, outline[:, 1])
+    row = np.searchsorted(np.arange(height) + 0.5, outline[:, 1])
     following = np.roll(row, -1)
     return np.minimum(row, following), np.maximum(row, following)
 
 
-def _cuts(ends: np.ndarray, first: np.ndarray, last: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+def _cuts(ends: np.ndarray, first: np.ndarray, last: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
     """Row of every cut of edges `[edges, 4]` (x, y, and those of the other end), and the first column right of it."""
     counts = last - first
     x1, y1, x2, y2 = np.repeat(ends, counts, axis=0).T
     rows = np.arange(counts.sum()) + np.repeat(first - (counts.cumsum() - counts), counts)
     x = x1 + (rows + 0.5 - y1) * (x2 - x1) / (y2 - y1)
-    return rows, np.clip(np.ceil(x - 0.5), 0, size).astype(np.int64)
+    return rows, np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)
 
 
 def area(outline: np.ndarray) -> float:
@@ -197,7 +198,7 @@ def area(outline: np.ndarray) -> float:
     return float(abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2)
 
 
-def outline_of(points: Any, size: int, where: str) -> np.ndarray:
+def outline_of(points: Any, size: Size, where: str) -> np.ndarray:
     """Points from a file, `[points, 2]` float64.
 
     Args:
@@ -215,12 +216,13 @@ def outline_of(points: Any, size: int, where: str) -> np.ndarray:
         wrong = next(index for index, point in enumerate(points) if not isinstance(point, list) or len(point) != 2)
         raise ValueError(f"{where}: point {wrong} is not a pair of numbers")
     outline = _numbers(list(chain.from_iterable(points)), where).reshape(-1, 2)
-    far = (outline < -MARGIN * size) | (outline > (1 + MARGIN) * size)
+    sides = np.array(size[::-1])
+    far = (outline < -MARGIN * sides) | (outline > (1 + MARGIN) * sides)
     if far.any():
         x, y = outline[far.any(1)][0]
         raise ValueError(
-            f"{where}: point ({x:g}, {y:g}) lies outside the image of {size} × {size} pixels: expected outlines of the "
-            "exported image, not of one that was resized"
+            f"{where}: point ({x:g}, {y:g}) lies outside the image of {size[1]} × {size[0]} pixels: expected "
+            "outlines of this image, not of one that was resized"
         )
     return outline
 

@@ -120,7 +120,7 @@ def find(manifest: Manifest, sample: Sample, coco: Coco | None) -> Finding:
         names.append(coco.path.name)
     path = manifest.folder / sample.file
     try:
-        image = read_picture(path, manifest.resolution)
+        image = read_picture(path, manifest.size)
         if len(names) > 1:
             raise ValueError(f"{path} is labelled in {' and '.join(names)}: keep one of them")
         return Finding(sample, _drawn(manifest, sample, names[0], coco, image) if names else None)
@@ -172,7 +172,7 @@ def _drawn(manifest: Manifest, sample: Sample, source: str, coco: Coco | None, i
 
 def _reading(manifest: Manifest, sample: Sample, path: Path, coco: Coco | None) -> MaskReading:
     if path.name.endswith(MASK):
-        return read_mask(path, manifest.resolution, manifest.labels)
+        return read_mask(path, manifest.size, manifest.labels)
     if coco and path == coco.path:
         return coco.mask(sample.file)
     return read_labelme(path, manifest, sample)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -108,18 +108,30 @@ def _lead(layers: Sequence[dict[str, Any]], facts: dict[str, Any]) -> str:
     of = [f" of {layer['layer']}" * (len(layers) > 1) for layer in layers]
     both = listing([f"{counted(layer['both'], 'unit')}{where}" for layer, where in zip(layers, of, strict=True)])
     dead = sum(layer["dead"] for layer in layers)
-    maps = listing([f"{height}×{width}" for _, height, width in facts["layers"].values()])
     fit = "of the folder" if facts["masks"] == "folder" else "of the train pairs"
     score = "of its other half" if facts["masks"] == "folder" else "of the test pairs"
     return sentences(
         f"{both} meet both criteria; {facts['concepts']} concepts were compared.",
         f"Thresholds are from {facts['threshold_images']:,} images {fit}, IoU from {facts['images']:,} {score}; the "
-        f"control is {facts['permutations']:,} permutations of {facts['permuted_images']:,} of these. Maps of {maps} "
-        "are enlarged.",
+        f"control is {facts['permutations']:,} permutations of {facts['permuted_images']:,} of these.",
+        *_resized(facts["layers"].values(), facts["size"]),
         _MASKS[facts["masks"]],
         f"{counted(dead, 'unit')} never exceeded the threshold." if dead else "",
         _resolution(layers, facts["permutations"]),
     )
+
+
+def _resized(shapes: Iterable[Sequence[int]], size: int) -> list[str]:
+    """What was done to the maps of layers, each (units, height, width), to compare them with masks of size × size."""
+    by_verb: dict[str, list[str]] = {}
+    for _, height, width in shapes:
+        larger, smaller = (height > size or width > size), (height < size or width < size)
+        verb = "averaged over areas" if larger else "enlarged" if smaller else ""
+        by_verb.setdefault(verb, []).append(f"{height}×{width}")
+    return [
+        f"Maps of {listing(maps)} are {verb} to {size}×{size}." if verb else f"Maps of {listing(maps)} are as they are."
+        for verb, maps in by_verb.items()
+    ]
 
 
 def _resolution(layers: Sequence[dict[str, Any]], permutations: int) -> str:

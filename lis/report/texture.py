@@ -45,6 +45,10 @@ _CONCEPTS = (
     "Units per best concept of the dissection, by the side on which their score lies ({title}). Only units with "
     "q ≤ 0.05 in the dissection. Few units on one side, or concepts that are large, say little."
 )
+_FOLDER = (
+    "The images are those of the folder, whose factors nobody knows: no restyling is exact, and what else it changes "
+    "is not told."
+)
 _LABEL, _TOP, _GAP = 0.32, 0.25, 0.12
 """Inches: of the text above a unit and of the headings, and between columns."""
 
@@ -77,6 +81,7 @@ def _lead(live: pd.DataFrame, main: str, facts: dict[str, Any]) -> str:
     beyond = int(np.sum(live["q"] <= SIGNIFICANT))
     return sentences(
         f"Restyled, in the first row: {_DONE[main].format(style=style)}.",
+        _FOLDER if facts["source"] == "folder" else "",
         f"The mean score is {number(mean(live, 'iou'), 2)}, beside {number(mean(live, 'control'), 2)} between an image "
         f"and another one of its class, the control; {beyond} of {len(live)} units lie above it with "
         f"q ≤ {SIGNIFICANT}. The published cut of {facts['cut']} alone does not tell shape from chance.",

@@ -89,8 +89,8 @@ def ls(options: argparse.Namespace) -> int:
     inventory = Inventory(options.store)
     entries = inventory.select(options.name)
     users = inventory.users()
-    known = runs(_run_folders(options), options.store)
-    facts = [_facts(inventory, entry, users.get(entry.key, []), known) for entry in entries]
+    of_runs = runs(_run_folders(options), options.store)
+    facts = [_facts(inventory, entry, users.get(entry.key, []), of_runs) for entry in entries]
     shards = Counter(entry.stage for entry in inventory.entries if entry.is_shard) if options.name is None else {}
     if options.json:
         _print_json({"artifacts": facts, "shards": dict(shards)})
@@ -105,7 +105,7 @@ def ls(options: argparse.Namespace) -> int:
     return 0
 
 
-def _facts(inventory: Inventory, entry: Entry, users: Iterable[Entry], known: dict[Path, set[str]]) -> dict[str, Any]:
+def _facts(inventory: Inventory, entry: Entry, users: Iterable[Entry], of_runs: dict[Path, set[str]]) -> dict[str, Any]:
     """What is told of an artifact; what its manifest would say is None where that is damaged."""
     manifest, by_key = entry.manifest, inventory.by_key
     return {
@@ -120,7 +120,7 @@ def _facts(inventory: Inventory, entry: Entry, users: Iterable[Entry], known: di
         "inputs": [{"stage": by_key[key].stage if key in by_key else None, "key": key} for key in entry.inputs],
         "settings": _flat(manifest.get("recipe", {}).get("config", {})),
         "users": [{"stage": user.stage, "key": user.key} for user in users],
-        "runs": [str(folder) for folder, keys in known.items() if entry.key in keys],
+        "runs": [str(folder) for folder, keys in of_runs.items() if entry.key in keys],
     }
 
 
@@ -217,14 +217,14 @@ def prune(options: argparse.Namespace) -> int:
     """Say what no run uses, or remove it (--yes)."""
     inventory = Inventory(options.store)
     used = None if options.all else set[str]().union(*_required_runs(options).values())
-    goes = removals(inventory, Rules(used, options.older, options.shards))
-    stays = remove(options.store, goes) if options.yes else []
+    proposed = removals(inventory, Rules(used, options.older, options.shards))
+    refused = remove(options.store, proposed) if options.yes else []
     if options.json:
-        listed = [{**vars(removal), "path": str(removal.path)} for removal in goes]
-        _print_json({"removed": options.yes, "removals": listed, "refused": list(map(str, stays))})
+        listed = [{**vars(removal), "path": str(removal.path)} for removal in proposed]
+        _print_json({"removed": options.yes, "removals": listed, "refused": list(map(str, refused))})
     else:
-        _tell(goes, options.yes)
-    return int(bool(stays))
+        _tell(proposed, options.yes)
+    return int(bool(refused))
 
 
 def _required_runs(options: argparse.Namespace) -> dict[Path, set[str]]:
@@ -234,17 +234,17 @@ def _required_runs(options: argparse.Namespace) -> dict[Path, set[str]]:
         ValueError: there are none, so that nothing would stay.
     """
     folders = _run_folders(options)
-    if not (known := runs(folders, options.store)):
+    if not (of_runs := runs(folders, options.store)):
         raise ValueError(
             f"no run in {', '.join(map(str, folders))}, so that all would go: name the folder of the runs that use "
             f"{options.store} with --runs, or remove what they use too with --all"
         )
-    return known
+    return of_runs
 
 
-def _tell(goes: Sequence[Removal], removed: bool) -> None:
+def _tell(proposed: Sequence[Removal], removed: bool) -> None:
     groups: dict[tuple[str, str], list[Removal]] = {}
-    for removal in goes:
+    for removal in proposed:
         groups.setdefault((removal.stage, removal.reason), []).append(removal)
     rows = [
         [stage, reason, f"{sum(one.artifacts for one in group):,}", *_sums(group), _names(group)]
@@ -253,16 +253,16 @@ def _tell(goes: Sequence[Removal], removed: bool) -> None:
     columns = ("stage", "why", "number", "size", "inodes", "which")
     if rows:
         _print_table(columns, rows, right=("number", "size", "inodes"))
-    if not goes:
+    if not proposed:
         _print_line("there is nothing to remove")
         return
-    size, inodes = _sums(goes)
+    size, inodes = _sums(proposed)
     done = "removed" if removed else "would go; --yes removes them"
-    _print_line(f"{sum(one.artifacts for one in goes):,} of {size} in {inodes} files and folders {done}")
+    _print_line(f"{sum(one.artifacts for one in proposed):,} of {size} in {inodes} files and folders {done}")
 
 
-def _sums(goes: Sequence[Removal]) -> tuple[str, str]:
-    return _size(sum(one.size for one in goes)), f"{sum(one.inodes for one in goes):,}"
+def _sums(proposed: Sequence[Removal]) -> tuple[str, str]:
+    return _size(sum(one.size for one in proposed)), f"{sum(one.inodes for one in proposed):,}"
 
 
 def _names(group: Sequence[Removal]) -> str:
@@ -300,7 +300,7 @@ def _size(count: int) -> str:
 
 
 def _console() -> Console:
-    """As wide as what it prints where that goes into a file or another program."""
+    """As wide as what it prints where that proposed into a file or another program."""
     console = Console(markup=False, highlight=False, emoji=False)
     return console if console.is_terminal else Console(markup=False, highlight=False, emoji=False, width=1000)
 

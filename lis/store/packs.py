@@ -14,9 +14,9 @@ import struct
 import uuid
 import weakref
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -136,9 +136,9 @@ class Packs:
         self._packs: dict[str, dict[Version, Pack | None]] = {}
         self._verified: dict[tuple[str, str], tuple[Pack, Artifact]] = {}
 
-    def __reduce__(self) -> tuple[type[Packs], tuple[Path]]:
-        """Another process opens its own."""
-        return Packs, (self.root,)
+    def __reduce__(self) -> tuple[Callable[[Path], Packs], tuple[Path]]:
+        """Another process opens its own, once for all artifacts that it is sent."""
+        return _packs_of, (self.root,)
 
     def find(self, stage: str, key: str) -> Artifact | None:
         """A packed artifact, verified once per process; None where no pack has it, or what they have is damaged."""
@@ -171,6 +171,11 @@ class Packs:
                     self._verified[stage, key] = pack, artifact
                     break
         return self._verified.get((stage, key))
+
+
+@cache
+def _packs_of(root: Path) -> Packs:
+    return Packs(root)
 
 
 def _versions(folder: Path) -> set[Version]:

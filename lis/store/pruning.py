@@ -21,7 +21,7 @@ SHARD_OF_GONE = "shard of something that is gone"
 SPARE_SHARD = "shard: only a run that goes on or wants more would read it"
 COPY = "copy of a packed shard"
 TORN = "pack that cannot be read"
-DRAFT, LOCK, DAMAGED = "draft of the dead", "lock of the dead", "set aside, as it was damaged"
+DRAFT, LOCK, DAMAGED = "draft of a killed run", "lock that nobody holds", "set aside, as it was damaged"
 
 
 @dataclass(frozen=True)
@@ -89,23 +89,23 @@ def removals(inventory: Inventory, rules: Rules) -> list[Removal]:
     ]
 
 
-def remove(root: Path, goes: Iterable[Removal]) -> list[Path]:
+def remove(root: Path, proposed: Iterable[Removal]) -> list[Path]:
     """Remove from a store what may go; what stays, because the system refuses it."""
-    goes = list(goes)
-    locks = [removal.path for removal in goes if removal.reason == LOCK]
+    proposed = list(proposed)
+    locks = [removal.path for removal in proposed if removal.reason == LOCK]
     for lock in locks:
         sweep(lock)
-    return discard(root, [removal.path for removal in goes if removal.reason != LOCK])
+    return discard(root, [removal.path for removal in proposed if removal.reason != LOCK])
 
 
-def _shards(inventory: Inventory, rules: Rules, gone: Set[str], fixed: Set[str]) -> dict[str, str]:
+def _shards(inventory: Inventory, rules: Rules, removed: Set[str], protected: Set[str]) -> dict[str, str]:
     """Keys of the shards that may go, and why.
 
     Args:
         inventory: of the store.
         rules: what may go.
-        gone: keys of artifacts that go.
-        fixed: keys that stay, and with them all shards of their kind.
+        removed: keys of artifacts that go.
+        protected: keys that stay, and with them all shards of their kind.
     """
     kinds: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for entry in inventory.entries:
@@ -113,9 +113,9 @@ def _shards(inventory: Inventory, rules: Rules, gone: Set[str], fixed: Set[str])
             kinds.setdefault((entry.stage, entry.inputs), []).append(entry.key)
     result: dict[str, str] = {}
     for (_, inputs), keys in kinds.items():
-        without = any(key in gone or key not in inventory.by_key for key in inputs)
-        if (without or rules.shards) and fixed.isdisjoint(keys):
-            result |= dict.fromkeys(keys, SHARD_OF_GONE if without else SPARE_SHARD)
+        is_orphan = any(key in removed or key not in inventory.by_key for key in inputs)
+        if (is_orphan or rules.shards) and protected.isdisjoint(keys):
+            result |= dict.fromkeys(keys, SHARD_OF_GONE if is_orphan else SPARE_SHARD)
     return result
 
 

@@ -22,10 +22,10 @@ import numpy as np
 import torch
 
 import lis
-from lis.lock import Lease, abandoned, is_absent, owner, sweep
+from lis.lock import Lease, abandoned, is_absent, sweep
 from lis.store.artifacts import KEY, MANIFEST, Artifact, Damaged, Draft, Recipe, digest, read_artifact, sha256
 from lis.store.faults import check_writable
-from lis.store.packs import Packs
+from lis.store.packs import Packs, draft_path, pack
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +151,6 @@ class Store:
             self._set_aside(recipe, damage)
             artifact = None
         if artifact is None and lease.owned:
-            log.debug("making %s (%s)", recipe.stage, recipe.key[:8])
             artifact = self._attempt(recipe, build, lease)
         if artifact is not None:
             lease.clear()
@@ -208,11 +207,11 @@ class Store:
     def _attempt(self, recipe: Recipe, build: Callable[[Draft], None], lease: Lease) -> Artifact | None:
         """Build and publish; None where another job has taken the draft for abandoned, or its own is damaged."""
         self._sweep_drafts(self.root / "drafts" / recipe.stage)
-        draft = Draft(self._new_draft(recipe.stage, recipe.key))
+        draft = Draft(draft_path(self.root, recipe.stage, recipe.key))
         draft.path.mkdir(parents=True)
         lease.touch(draft.path)
         try:
-            with self._thread.working(_Work(recipe, lease, draft)):
+            with self._thread.working(_Work(recipe, lease, draft)) as work:
                 self._fill(recipe, build, draft)
             published = self._publish(recipe, draft.path)
         except Published as faster:
@@ -229,6 +228,8 @@ class Store:
             shutil.rmtree(draft.path, ignore_errors=True)
         if published:
             lease.clear()  # those who wait verify it at the same time
+            log.debug("made %s (%s)", recipe.stage, recipe.key[:8])
+            work.pack(self.root)
         return self._load(recipe) if published else self.find(recipe)
 
     def _fill(self, recipe: Recipe, build: Callable[[Draft], None], draft: Draft) -> None:
@@ -237,10 +238,6 @@ class Store:
         build(draft)
         manifest = self._manifest(recipe, draft.path, time.perf_counter() - start)
         (draft.path / MANIFEST).write_text(json.dumps(manifest | {"sha256": digest(manifest)}, indent=1))
-
-    def _new_draft(self, stage: str, key: str) -> Path:
-        """A name that says whose draft it is."""
-        return self.root / "drafts" / stage / f"{key}@{owner()}@{uuid.uuid4().hex[:8]}"
 
     def _sweep_drafts(self, root: Path) -> None:
         """Remove the drafts beneath a folder whose owners are gone."""
@@ -254,7 +251,7 @@ class Store:
     def _discard(self, draft: Path) -> None:
         """Remove a draft: first its name, at once, so that an owner who lives after all cannot publish a part."""
         stage = draft.parent.relative_to(self.root / "drafts")
-        renamed = self._new_draft(str(stage), draft.name.partition("@")[0])
+        renamed = draft_path(self.root, str(stage), draft.name.partition("@")[0])
         draft.replace(renamed)
         shutil.rmtree(renamed, ignore_errors=True)
 
@@ -299,6 +296,14 @@ class _Work:
     draft: Draft
     shards: list[Artifact] = field(default_factory=list)
     """What it is assembled of."""
+
+    def pack(self, root: Path) -> None:
+        """Put the shards of each kind into one file."""
+        by_stage: dict[str, list[Artifact]] = {}
+        for shard in self.shards:
+            by_stage.setdefault(shard.manifest["recipe"]["stage"], []).append(shard)
+        for shards in by_stage.values():
+            pack(root, shards)
 
     def touch(self) -> None:
         """Show that the draft is not abandoned, also while the lock is free."""

@@ -83,7 +83,7 @@ def _command(overrides: tuple[str, ...], cwd: str, output: Any, before: Callable
 def made(run: Path) -> list[str]:
     """Stage and key of everything that a run has made itself, from its log."""
     lines = (run / "lis.log").read_text().splitlines()
-    return [line.partition(" - making ")[2] for line in lines if " - making " in line]
+    return [line.partition(" - made ")[2] for line in lines if " - made " in line]
 
 
 def metrics(run: Path) -> dict[str, float]:
@@ -96,20 +96,3 @@ def drafts(store: Path, stage: str = "") -> Iterator[Path]:
     # os.walk passes over folders that vanish while it looks.
     for folder, names, _ in os.walk(store / "drafts" / stage):
         yield from (Path(folder, name) for name in names if "@" in name)
-
-
-def manifests(store: Path) -> dict[str, str]:
-    """When each artifact of a store was made, by its folder."""
-    # os.walk passes over folders that vanish while it looks: a run may be at work in this store.
-    folders = [Path(folder) for folder, _, files in os.walk(store) if "manifest.json" in files]
-    done = [folder for folder in folders if folder.relative_to(store).parts[0] not in ("set-aside", "drafts")]
-    return {str(f.relative_to(store)): json.loads((f / "manifest.json").read_text())["created"] for f in done}
-
-
-def numbers(store: Path) -> dict[str, dict[str, str]]:
-    """Checksums of the tensors and tables of each artifact; the store has verified them."""
-    files = {name: json.loads((store / name / "manifest.json").read_text())["files"] for name in manifests(store)}
-    return {
-        name: {file: facts["sha256"] for file, facts in each.items() if not file.endswith(".json")}
-        for name, each in files.items()
-    }
