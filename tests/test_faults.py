@@ -15,12 +15,12 @@ from typing import Any
 import psutil
 import pytest
 from helpers import faulty, forked
-from helpers.commandline import drafts
+from helpers.commandline import ROOT, drafts
 from helpers.faulty import Job, order, victims
 from helpers.stored import damaged, manifests
 
 from lis.context import Context
-from lis.distributed import Local
+from lis.distributed import Local, Ray
 from lis.distributed.identity import Identity
 from lis.distributed.local import Processes
 from lis.linking.pairs import train_pairs
@@ -32,21 +32,26 @@ LIMIT = 120
 """Seconds after which work is taken to hang."""
 
 
-@pytest.fixture(scope="module", params=["forked", pytest.param("spawned", marks=pytest.mark.full)])
+@pytest.fixture(
+    scope="module", params=["forked", *(pytest.param(name, marks=pytest.mark.full) for name in ("spawned", "ray"))]
+)
 def root(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Of a store, and of what is ordered to go wrong; how its workers start."""
+    """Of a store, and of what is ordered to go wrong; its name says what its workers are."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))
         if request.param == "forked":
             patch.setattr("lis.distributed.local.subprocess", forked.STARTER)
-        yield tmp_path_factory.mktemp(request.param)
+        yield tmp_path_factory.mktemp(request.param, numbered=False)
 
 
 @pytest.fixture(scope="module")
 def ctx(root: Path) -> Iterator[Context]:
     """A run with two workers, which serve all tests; none is left behind."""
-    ctx = replace(faulty.context(root), engine=Local(["cpu", "cpu"]))
-    yield ctx
-    ctx.engine.close()
+    engine = Ray(workers=2) if root.name == "ray" else Local(["cpu", "cpu"])
+    if root.name == "ray":  # whose processes end with the thread that has started them
+        engine._pool = engine.open()
+    yield replace(faulty.context(root), engine=engine)
+    engine.close()
     assert not workers_of(os.getpid())
 
 
@@ -60,15 +65,15 @@ _HUNDREDS = count(0, 100)
 
 
 def workers_of(run: int) -> list[psutil.Process]:
-    """The workers that a process has started, zombies too: those that run `lis.distributed`, and forks of itself."""
-    children = psutil.Process(run).children()
-    return [child for child in children if child.status() == psutil.STATUS_ZOMBIE or serves(child, run)]
+    """The workers that a process has started, zombies too, and what else its engine has."""
+    return [child for child in psutil.Process(run).children() if serves(child, run)]
 
 
 def serves(process: psutil.Process, run: int) -> bool:
-    """Whether a process is a worker of a run."""
+    """Whether a process is a zombie, a worker of a run, or one of Ray's."""
     command = process.cmdline()
-    return "lis.distributed" in command or command == psutil.Process(run).cmdline()
+    names = ("lis.distributed", "raylet", "gcs_server")
+    return not command or command == psutil.Process(run).cmdline() or any(name in " ".join(command) for name in names)
 
 
 def within(limit: float, function: Callable[[], Any]) -> Any:
@@ -109,13 +114,15 @@ def test_a_worker_that_is_ended_is_replaced_and_its_shards_are_made_again(
     wanted, before = numbers(12), manifests(root / "store")
     artifact = within(LIMIT, lambda: faulty.total(Job(ctx, root), wanted))
     assert artifact.json("sum")["sum"] == sum(wanted) and len(victims(root)) == 1
+    reason = "its process has ended" if root.name == "ray" else reason
     assert caplog.text.count(f"is lost ({reason}); its shards are made again") == 1
     after = manifests(root / "store")
     assert before.items() <= after.items() and len(after) == len(before) + len(wanted) + 1
     assert is_whole(root)
     makers = {faulty.SHARDS.shard(Job(ctx, root), faulty.Block(n)).json("whole")["pid"] for n in wanted}
-    assert bool(victims(root) & makers) or fault == "SIGKILL"
-    assert len(workers_of(os.getpid())) == 2
+    if root.name != "ray":  # which ends an actor at once
+        assert bool(victims(root) & makers) == (fault == "SIGTERM")
+        assert len(workers_of(os.getpid())) == 2
 
 
 def test_a_full_disk_of_one_worker_leaves_its_shards_to_the_other(
@@ -165,7 +172,8 @@ def test_a_worker_that_talks_while_it_is_sent_much_made_both_wait_for_ever(
     order(root, "talk", victims=2)
     wanted = numbers(8)
     artifact = within(LIMIT, lambda: faulty.total(Job(ctx, root), wanted, bytes(3_000_000)))
-    assert artifact.json("sum")["sum"] == sum(wanted) and caplog.text.count(faulty.NOISE) >= 50 * 2
+    assert artifact.json("sum")["sum"] == sum(wanted)
+    assert root.name == "ray" or caplog.text.count(faulty.NOISE) >= 50 * 2
 
 
 def test_a_worker_with_another_version_is_refused_by_name() -> None:

@@ -19,6 +19,8 @@ from helpers.stored import damaged, manifests, numbers
 
 pytestmark = pytest.mark.slow
 
+KILL, TERM, INT = signal.SIGKILL, signal.SIGTERM, signal.SIGINT
+
 RUN = (*SMALL, "threads=1", "shard_size=15", "pairs.train=45", "link=fc_l1", "hydra.run.dir=run")
 LOCAL = ("engine=local", "engine.devices=[cpu,cpu]")
 RAY = ("engine=ray", "engine.workers=2")
@@ -47,7 +49,7 @@ def started(cwd: Path, *overrides: str, before: Callable[[], object] | None = No
     finally:
         process.kill()
         process.join()
-    gone(begun)
+    gone(begun, overrides)
 
 
 def family(process: BaseProcess) -> set[psutil.Process]:
@@ -59,9 +61,9 @@ def family(process: BaseProcess) -> set[psutil.Process]:
         return set()
 
 
-def gone(processes: set[psutil.Process]) -> None:
-    """Wait for the end of what a run has started, which is to end with it."""
-    _, alive = psutil.wait_procs(processes, 30)
+def gone(processes: set[psutil.Process], overrides: Sequence[str]) -> None:
+    """Wait for the end of what a run has started, which is to end with it; agents of Ray take a minute or two."""
+    _, alive = psutil.wait_procs(processes, 240 if overrides == RAY else 20)
     left = [process for process in alive if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
     assert not left, f"left behind: {left}"
 
@@ -97,7 +99,7 @@ def makers(cwd: Path, process: BaseProcess) -> list[psutil.Process]:
 def strike(
     process: BaseProcess, victim: str, number: signal.Signals, cwd: Path, moments: random.Random
 ) -> set[psutil.Process] | None:
-    """Send a signal to a run, or to a worker that makes something for it.
+    """Send a signal to a run, to it and all that it has started, or to a worker that makes something for it.
 
     Returns:
         What the run had started before; None where there was nothing to make.
@@ -105,15 +107,15 @@ def strike(
     at_work: list[psutil.Process] = []
 
     def look() -> bool:
-        at_work[:] = [each for each in makers(cwd, process) if victim == "driver" or each.pid != process.pid]
+        at_work[:] = [each for each in makers(cwd, process) if victim != "worker" or each.pid != process.pid]
         return bool(at_work)
 
     if not wait_for(process, look):
         return None
     time.sleep(moments.uniform(0.0, 0.3))
-    pid, begun = process.pid if victim == "driver" else moments.choice(at_work).pid, family(process)
+    pid, begun = moments.choice(at_work).pid if victim == "worker" else process.pid or 0, family(process)
     try:
-        os.kill(pid or 0, number)
+        os.kill(-pid if victim == "group" else pid, number)
     except ProcessLookupError:  # it has ended in this moment
         return None
     return begun
@@ -122,8 +124,8 @@ def strike(
 def ended_by(process: BaseProcess, number: signal.Signals, cwd: Path) -> None:
     """A driver ends as the signal says."""
     process.join(60)
-    expected = -signal.SIGKILL if number == signal.SIGKILL else 128 + number
-    assert process.exitcode == expected, (cwd / "output").read_text()
+    expected, output = -KILL if number == KILL else 128 + number, (cwd / "output").read_text()
+    assert process.exitcode == expected and "Traceback" not in output, output
 
 
 Kill = tuple[Sequence[str], str, signal.Signals]
@@ -137,9 +139,9 @@ def campaign(cwd: Path, kills: Sequence[Kill], moments: random.Random, before: C
         with started(cwd, *overrides, before=before) as process:
             begun = strike(process, victim, number, cwd, moments)
             struck += begun is not None
-            if begun is not None and victim == "driver":
+            if begun is not None and victim != "worker":
                 ended_by(process, number, cwd)
-                gone(begun)
+                gone(begun, overrides)
             elif begun is not None:
                 more = len(manifests(cwd / STORE)) + 2
                 wait_for(process, lambda more=more: len(manifests(cwd / STORE)) >= more)
@@ -153,21 +155,35 @@ def campaign(cwd: Path, kills: Sequence[Kill], moments: random.Random, before: C
     return struck
 
 
-def importable() -> None:
-    """Have what Ray starts find `lis`."""
+def forking() -> None:
+    """Have a run fork its workers, and be the first of a group of processes, as a shell has it for Ctrl-C."""
+    os.setsid()
+    forked.use()
+
+
+def spawning() -> None:
+    """Have a run be the first of a group of processes, and what it starts find `lis`."""
+    os.setsid()
     os.environ["PYTHONPATH"] = str(ROOT)
 
 
-KILL, TERM = signal.SIGKILL, signal.SIGTERM
-QUICK: Sequence[Kill] = [(LOCAL, "worker", KILL), (LOCAL, "driver", TERM), (("worker",), "driver", KILL)]
+WORKER = (("worker",), "driver")
+QUICK: Sequence[Kill] = [(LOCAL, "worker", KILL), (LOCAL, "driver", TERM), (LOCAL, "group", INT), (*WORKER, KILL)]
 ALL: Sequence[Kill] = [
-    (engine, victim, number) for engine in (LOCAL, RAY) for victim in ("driver", "worker") for number in (KILL, TERM)
-] + [(("worker",), "driver", KILL), (("worker",), "driver", TERM)]
+    *(
+        (engine, victim, number)
+        for engine in (LOCAL, RAY)
+        for victim in ("driver", "worker")
+        for number in (KILL, TERM)
+    ),
+    *((engine, "group", INT) for engine in (LOCAL, RAY)),
+    *((*WORKER, number) for number in (KILL, TERM, INT)),
+]
 
 
 def test_runs_killed_at_random_moments_lose_nothing(unbroken: Path, tmp_path: Path) -> None:
     moments = random.Random(1)
-    assert campaign(tmp_path, moments.sample(QUICK, 3), moments, forked.use) == 3
+    assert campaign(tmp_path, moments.sample(QUICK, len(QUICK)), moments, forking) == len(QUICK)
     before = manifests(tmp_path / STORE)
     finish(tmp_path)
     check(unbroken, tmp_path, before)
@@ -180,7 +196,7 @@ def test_thirty_kills_of_drivers_workers_and_actors_lose_nothing(unbroken: Path,
     for attempt in range(30):
         cwd = tmp_path / str(attempt)
         cwd.mkdir()
-        struck += campaign(cwd, moments.sample(ALL, 4), moments, importable)
+        struck += campaign(cwd, moments.sample(ALL, 4), moments, spawning)
         before = manifests(cwd / STORE)
         finish(cwd, *moments.choice([(), LOCAL]))
         check(unbroken, cwd, before)

@@ -216,11 +216,20 @@ class Actors:
             self._start(worker)
             return Lost(worker, "its process has ended")
         except RayTaskError as error:
-            return Failed(worker, number, error.as_instanceof_cause()) if of == self.round else None
+            return Failed(worker, number, _cause(error)) if of == self.round else None
         if number < 0:
             identity().require_same(answer)
             return None
         return (Made if answer else Busy)(worker, number) if of == self.round else None
+
+
+def _cause(error: Any) -> BaseException:
+    """What an actor has raised, with Ray's words about it as a note; these where that cannot be sent."""
+    cause = error.cause
+    if not isinstance(cause, Exception):
+        return error
+    cause.add_note(f"in a worker:\n{error}")
+    return cause
 
 
 def _refusal(error: BaseException) -> str | None:
