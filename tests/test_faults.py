@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -23,6 +24,8 @@ from lis.context import Context
 from lis.distributed import Local, Ray
 from lis.distributed.identity import Identity
 from lis.distributed.local import Processes
+from lis.distributed.ray import Actors
+from lis.distributed.schedule import Failed
 from lis.linking.pairs import train_pairs
 from lis.store import disk_fault
 
@@ -182,3 +185,28 @@ def test_a_worker_with_another_version_is_refused_by_name() -> None:
     theirs.send(("ready", Identity("0.0.1", "01234567", "node7")))
     with pytest.raises(ValueError, match=r"the worker on node7 runs lis 0\.0\.1 \(sources 01234567\), this process on"):
         pool.wait(10)
+
+
+def test_a_ray_that_was_started_for_too_many_workers_was_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray, left = pytest.importorskip("ray"), []
+    monkeypatch.setattr("lis.distributed.ray.join", lambda address, workers: True)
+    monkeypatch.setattr("lis.distributed.ray.leave", lambda: left.append(1))
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
+    with pytest.raises(
+        ValueError, match=r"engine\.workers=3 with engine\.gpus_per_worker=0\.5: the cluster has 0 GPUs"
+    ):
+        Ray(workers=3, gpus_per_worker=0.5).open()
+    assert left == [1]
+
+
+def test_what_an_actor_raised_is_told_in_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's words about it are a traceback with the colours of a terminal."""
+    ray = pytest.importorskip("ray")
+    cause = OSError(errno.ENOSPC, "No space left on device", "/store/x")
+    wrapped = ray.exceptions.RayTaskError("attempt", "a traceback", cause)
+    pool = Actors(1, 0.0, 1.0, started=False)
+    pool._pending = {"ref": (0, 0, 7)}
+    monkeypatch.setattr(ray, "get", lambda ref: (_ for _ in ()).throw(wrapped))
+    failed = pool._read("ref")
+    assert isinstance(failed, Failed) and failed.error is cause and failed.number == 7
+    assert "a traceback" in cause.__notes__[0]

@@ -47,7 +47,12 @@ class Ray(Pooled):
             ValueError: the cluster cannot be joined, or has too little.
         """
         started = join(self.address, self.workers)
-        return Actors(*self._share(), started)
+        try:
+            return Actors(*self._share(), started)
+        except ValueError:
+            if started:
+                leave()
+            raise
 
     def _share(self) -> tuple[int, float, float]:
         """Workers, GPUs and cores of each.
@@ -91,6 +96,14 @@ def join(address: str | None, workers: int | None) -> bool:
                 "with `ray start`, or engine.address=null for this machine alone"
             ) from error
     return True
+
+
+def leave() -> None:
+    """End what `join` has started."""
+    import ray
+
+    with _own_signals():
+        ray.shutdown()
 
 
 @contextmanager
@@ -178,13 +191,12 @@ class Actors:
         """End the actors, and Ray where it was started here."""
         import ray
 
-        for actor in self._actors:
+        for actor in filter(None, self._actors):  # None where it could not be made
             ray.kill(actor)
         self._actors = []
         self._pending = {}
         if self._started:
-            with _own_signals():
-                ray.shutdown()
+            leave()
 
     def _start(self, number: int) -> None:
         import ray

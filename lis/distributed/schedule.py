@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol
 
+from lis.distributed.identity import identity
 from lis.engine.task import POLL, Item, Result, Task
 from lis.stopping import stop
 
@@ -97,6 +98,7 @@ class Pooled:
 
     def __init__(self) -> None:
         self._pool: Pool | None = None
+        identity()  # of what this process has imported: files may be edited before a worker says what it has
 
     def open(self) -> Pool:
         """Starts the workers."""
