@@ -265,3 +265,19 @@ def test_a_signal_stops_between_two_events(monkeypatch: pytest.MonkeyPatch) -> N
     fresh.signal = signal.SIGTERM
     with pytest.raises(Stopped):
         list(results)
+
+
+def test_a_worker_that_the_signal_has_ended_as_well_is_not_called_lost(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As `scancel` sends it to all processes of a job."""
+    fresh = Stop()
+    monkeypatch.setattr(schedule, "stop", fresh)
+
+    def answer(worker: int, number: int) -> Event:
+        fresh.signal = signal.SIGTERM
+        return Lost(worker, "exit code 143")
+
+    with pytest.raises(Stopped):
+        list(Engine(FakePool(2, answer)).map(Squares(), range(8)))
+    assert "lost" not in caplog.text

@@ -263,8 +263,10 @@ class Schedule(Generic[Item, Result]):
         """Have another worker make what a lost one had.
 
         Raises:
+            Stopped: the signal that has ended the worker came to this process, too.
             ValueError: one after the other is lost.
         """
+        stop.check()
         self.lost += 1
         name = self.pool.names[lost.worker]
         if self.lost >= MOST_LOST * len(self.hands):
