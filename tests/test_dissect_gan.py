@@ -20,8 +20,9 @@ from lis.dissection import dissect_gan as stage_module
 from lis.dissection import gan_movies
 from lis.dissection.dissect_gan import DissectGanConfig, dissect_gan
 from lis.dissection.gan_movies import RADIUS, circle
+from lis.dissection.gan_pixels import pixel_segmenter
 from lis.dissection.gan_tables import Agreement, side_effects_table, units_table
-from lis.dissection.gan_units import GanUnits, drawn_codes, pixel_segmenter
+from lis.dissection.gan_units import GanUnits, drawn_codes
 from lis.dissection.painting import PixelSegmenter, UnitEdit
 from lis.dissection.permutation import permutation_test
 from lis.dissection.removal import Removal, layer_strata, matched_draw, matched_p, variance_strata
@@ -293,8 +294,6 @@ def test_the_way_of_a_cell_is_a_circle() -> None:
 def test_what_cannot_be_dissected_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = make_context(tmp_path)
     plain.config.dissect_gan = DissectGanConfig(layer="only")  # pyright: ignore[reportAttributeAccessIssue]
-    with pytest.raises(ValueError, match="no synthesize_edited"):
-        dissect_gan(plain)
     with pytest.raises(ValueError, match=r"nothing segments the pixels of images of FakeGenerator.*gan=partworld"):
         pixel_segmenter(plain)
     with pytest.raises(ValueError, match="no layer 'b3': expected some of first, units, last"):
