@@ -314,7 +314,7 @@ def test_bad_paint_is_refused() -> None:
         paint(world, w, edit, torch.full((16, 16), 0.2), segmenter)
     with pytest.raises(ValueError, match="no smaller than the map"):
         paint(world, w, edit, torch.ones(8, 8), segmenter)
-    with pytest.raises(ValueError, match="no layer 'b16.1': expected some of only"):
+    with pytest.raises(ValueError, match=r"no layer 'b16.1': expected some of only"):
         paint(FakeGenerator(w_dim=w.shape[1]), w, edit, torch.ones(16, 16), segmenter)
 
 
