@@ -115,7 +115,7 @@ def _also(ctx: Context) -> Mapping[str, Any]:
 
 @stage(
     "dissect_gan",
-    version=2,
+    version=3,
     config=DissectGanConfig,
     seed=True,
     models=("generator",),
