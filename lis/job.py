@@ -94,8 +94,8 @@ def run(config: DictConfig, out: Path) -> None:
     ctx = prepared(anchored(typed(config), Path(HydraConfig.get().runtime.cwd)))
     clear_outputs(out)
     tracker: Tracker = build.build(ctx.config.logger, out=str(out))
-    ctx, artifacts = ready(ctx)
     try:
+        ctx, artifacts = ready(ctx)
         artifacts |= {name: run_stage(name, ctx) for name in requested(ctx)}
     finally:
         ctx.engine.close()

@@ -16,6 +16,7 @@ another machine of the same name is taken over at once; and jobs whose leases di
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -131,7 +132,9 @@ class Lease:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        except (FileExistsError, FileNotFoundError):  # another job made this number, or has just cleared the folder
+        except OSError as error:  # another job made this number, or has just cleared the folder
+            if not isinstance(error, FileExistsError) and not is_absent(error):
+                raise
             return False
         try:
             os.write(handle, text)
@@ -194,7 +197,9 @@ class _Watch:
             # Opening first makes a network file system ask its server for the time of the last touch.
             with file.open(errors="replace") as stream:
                 text, touched = stream.read(), os.fstat(stream.fileno()).st_mtime_ns
-        except FileNotFoundError:
+        except OSError as error:
+            if not is_absent(error):
+                raise
             return False
         if text == RELEASED or dead(text):
             return True
@@ -227,8 +232,15 @@ def _newest(folder: Path) -> Path | None:
     try:
         files = [file for file in folder.iterdir() if file.name.isascii() and file.name.isdigit()]
         return max(files, key=lambda file: int(file.name), default=None)
-    except FileNotFoundError:
+    except OSError as error:
+        if not is_absent(error):
+            raise
         return None
+
+
+def is_absent(error: BaseException | None) -> bool:
+    """Whether a file is not there; NFS says of one that another machine has just removed that its handle is stale."""
+    return isinstance(error, FileNotFoundError) or (isinstance(error, OSError) and error.errno == errno.ESTALE)
 
 
 def _is_same(file: Path, handle: int) -> bool:

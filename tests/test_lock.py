@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -331,3 +332,68 @@ def test_a_released_lock_and_an_empty_one_are_swept(tmp_path: Path) -> None:
     for folder in (tmp_path / "lock", tmp_path / "empty", tmp_path / "none"):
         sweep(folder)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("apart", [-3600.0, 3600.0], ids=["behind", "ahead"])
+def test_the_clock_of_another_machine_matters_to_no_lock_simulated(
+    apart: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Simulated: its touches are an hour off. While it lives it is waited for; once it is silent, for a lease."""
+    touch = os.utime
+
+    def off(target: int | Path) -> None:
+        touch(target, (time.time() + apart,) * 2)
+
+    monkeypatch.setattr("lis.lock.os.utime", off)
+    monkeypatch.setattr("lis.lock.owner", lambda: another(machine="elsewhere"))
+    owner_there, waiting = Lease(tmp_path / "lock", 0.6), Lease(tmp_path / "lock", 0.6)
+    assert owner_there.attempt()
+    end = time.monotonic() + 1.5
+    while time.monotonic() < end:
+        assert not waiting.attempt(), "a living owner was taken over"
+        time.sleep(0.05)
+    owner_there._end_heartbeat()
+    assert not waiting.attempt()
+    with waiting:
+        assert waiting.owned and not owner_there.owned
+    os.close(owner_there._handle)
+
+
+@pytest.mark.parametrize("apart", [-3600.0, 3600.0], ids=["behind", "ahead"])
+def test_the_clock_of_another_machine_makes_nothing_abandoned(apart: float, tmp_path: Path) -> None:
+    text = another(machine="elsewhere")
+    file = foreign(tmp_path / "lock", text)
+    os.utime(file, (time.time() + apart,) * 2)
+    assert not abandoned(text, file)
+    sweep(tmp_path / "lock")
+    assert file.exists()
+
+
+def test_an_owner_with_another_version_is_refused_by_name_where_one_is_asked_for(tmp_path: Path) -> None:
+    foreign(tmp_path / "lock", f"{another(machine='elsewhere')}\n0.0.1")
+    assert not Lease(tmp_path / "lock").attempt()
+    for version in ("0.0.1", None):
+        assert not Lease(tmp_path / "lock", version=version).attempt()
+    with pytest.raises(
+        ValueError, match=r"pairs is being made by lis 0\.0\.1 \(.*elsewhere\), and this is lis 1\.0: expected"
+    ):
+        Lease(tmp_path / "lock", label="pairs", version="1.0").attempt()
+
+
+@pytest.mark.parametrize("step", ["listing", "taking", "reading"])
+def test_a_lock_that_another_machine_has_just_cleared_ended_a_run_simulated(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Simulated: NFS says once that the handle of a file or folder is stale."""
+    foreign(tmp_path / "lock", RELEASED)
+    name, of = {"listing": ("iterdir", Path), "taking": ("open", os), "reading": ("open", Path)}[step]
+    whole, refused = getattr(of, name), []
+
+    def stale(path: Path, *arguments: object, **options: object) -> object:
+        if not refused and Path(path).is_relative_to(tmp_path):
+            refused.append(path)
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+        return whole(path, *arguments, **options)
+
+    monkeypatch.setattr(of, name, stale)
+    assert seconds_to_enter(Lease(tmp_path / "lock", 30)) < 5 and refused

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from helpers.commandline import SMALL, STORE, begin, drafts, made, metrics
-from helpers.stored import entries, manifests
+from helpers.stored import manifests, numbers
 
 import lis.build
 from lis.store import Store
@@ -80,14 +80,6 @@ def same_as(unbroken: Path, cwd: Path) -> None:
     assert numbers(cwd / STORE) == numbers(unbroken / STORE)
     assert not [path for top in ("locks", "drafts") for path in (cwd / STORE / top).glob("*/*")]
     assert not (cwd / STORE / "set-aside").exists()
-
-
-def numbers(store: Path) -> dict[str, dict[str, str]]:
-    """Checksums of the tensors and tables of each artifact; the store has verified them."""
-    return {
-        name: {file: facts["sha256"] for file, facts in entry["files"].items() if not file.endswith(".json")}
-        for name, entry in entries(store).items()
-    }
 
 
 def finish(cwd: Path) -> None:

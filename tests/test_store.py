@@ -226,8 +226,9 @@ def flip(file: Path) -> None:
 @pytest.mark.parametrize("name", ["numbers.safetensors", "rows.parquet", "facts.json", "manifest.json"])
 @pytest.mark.parametrize("harm", [truncate, flip, Path.unlink])
 def test_damage_is_named_set_aside_and_mended(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, harm
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, name: str, harm
 ) -> None:
+    monkeypatch.setattr("lis.store.store.ARRIVAL", 0.0)
     file = Store(tmp_path).make(RECIPE, fill).path / name
     harm(file)
     store = Store(tmp_path)
@@ -264,8 +265,15 @@ def left(root: Path, of: str, age: float = 0.0) -> Path:
 
 @pytest.mark.parametrize(
     ("of", "age", "is_left"),
-    [(GONE, 0, False), (owner(), 9, True), (f"{GONE}-elsewhere", 0, True), (f"{GONE}-elsewhere", 2, False)],
-    ids=["gone", "living", "elsewhere", "elsewhere and old"],
+    [
+        (GONE, 0, False),
+        (owner(), 9, True),
+        (f"{GONE}-elsewhere", 0, True),
+        (f"{GONE}-elsewhere", 1 / 24, True),
+        (f"{GONE}-elsewhere", -1 / 24, True),
+        (f"{GONE}-elsewhere", 2, False),
+    ],
+    ids=["gone", "living", "elsewhere", "clock behind", "clock ahead", "elsewhere and old"],
 )
 def test_a_draft_is_removed_only_when_its_owner_is_gone(of: str, age: float, is_left: bool, tmp_path: Path) -> None:
     """By whoever makes the same artifact, and by whoever opens the store."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import queue
 import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any, NoReturn
@@ -19,7 +21,9 @@ PARENT_CHECK = 1.0
 
 def main(handle: int, parent: int) -> None:
     """Build the models of a run and make what it asks for, until it closes the connection."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of Ctrl-C the run hears too, and ends its workers
+    # Of Ctrl-C the run hears too, and ends its workers; until here the signal was blocked (`Processes`).
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     with Connection(handle) as connection:
         link = Link(connection)
         watch(parent)
@@ -39,19 +43,28 @@ class Link:
     def __init__(self, connection: Connection) -> None:
         self._connection, self._lock = connection, threading.Lock()
         self._in_hand, self._ends = True, False
+        self._messages, self._closed = queue.SimpleQueue[bytes](), False
         signal.signal(signal.SIGTERM, self._end)
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        """Take in what the run says while this worker is at work: it shall not wait with that, nor for that."""
+        with suppress(EOFError, OSError):
+            while True:
+                self._messages.put(self._connection.recv_bytes())
+        self._closed = True
+        self._messages.put(b"")
 
     def hear(self) -> Any:
         """The next message; ends the process where there is none any more, or SIGTERM has come."""
         self._in_hand = False
         if self._ends:
             leave(128 + signal.SIGTERM)
-        try:
-            message = pickle.loads(self._connection.recv_bytes())
-        except (EOFError, OSError):
+        message = self._messages.get()
+        if self._closed:
             leave(0)
         self._in_hand = True
-        return message
+        return pickle.loads(message)
 
     def tell(self, *message: Any) -> None:
         """Send a message; ends the process where nobody listens any more."""

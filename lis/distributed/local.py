@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import signal
 import subprocess
 import sys
+import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import Any
@@ -62,12 +65,12 @@ class Processes:
         self.names = [f"{device} (worker {number})" for number, device in enumerate(devices, 1)]
         self._devices, self._workers = devices, list[_Process]()
         self._ctx: Context | None = None
-        self._task, self._round = b"", 0
+        self._task, self.round = b"", 0
 
     def begin(self, task: Any) -> None:
         """Have every worker take its items from this task from now on; the first time, start them."""
         ctx = task.ctx
-        self._ctx, self._task, self._round = ctx, sent(task, ctx), self._round + 1
+        self._ctx, self._task, self.round = ctx, sent(task, ctx), self.round + 1
         if not self._workers:
             log.info("%d workers start: %s", len(self.names), ", ".join(self._devices))
             self._workers = [self._started(number) for number in range(len(self.names))]
@@ -75,7 +78,7 @@ class Processes:
     def submit(self, worker: int, number: int, item: Any) -> None:
         """Have a worker make an item."""
         assert self._ctx is not None
-        self._workers[worker].give(self._round, self._task, number, sent(item, self._ctx))
+        self._workers[worker].give(self.round, self._task, number, sent(item, self._ctx))
 
     def wait(self, seconds: float) -> Sequence[Event]:
         """What has happened since."""
@@ -84,11 +87,14 @@ class Processes:
         return [event for number in numbers if (event := self._read(number)) is not None]
 
     def close(self) -> None:
-        """End the workers, behind what they have in hand."""
+        """End the workers, behind what they have in hand; those that are not ready yet at once."""
         for process in self._workers:
             process.connection.close()
+            if not process.ready:
+                process.process.kill()
+        end = time.monotonic() + _PATIENCE
         for process in self._workers:
-            process.end()
+            process.end(max(0.0, end - time.monotonic()))
         self._workers = []
 
     def _started(self, number: int) -> _Process:
@@ -114,7 +120,7 @@ class Processes:
             process.is_ready()
         elif kind == "unready":
             raise ValueError(f"the worker on {self.names[number]} cannot begin: {rest[0]}")
-        elif rest[0] == self._round:
+        elif rest[0] == self.round:
             return (
                 {"made": Made, "busy": Busy}[kind](number, rest[1]) if kind != "failed" else Failed(number, *rest[1:])
             )
@@ -128,15 +134,16 @@ class _Process:
         self.connection, theirs = Pipe()
         handle = theirs.fileno()
         command = [sys.executable, "-m", "lis.distributed", str(handle), str(os.getpid())]
-        self.process = subprocess.Popen(command, pass_fds=[handle], stdin=subprocess.DEVNULL, env=_environment())
+        with _without_ctrl_c():
+            self.process = subprocess.Popen(command, pass_fds=[handle], stdin=subprocess.DEVNULL, env=_environment())
         theirs.close()
         weakref.finalize(self, self.process.poll)
-        self._round, self._ready, self._unsaid = 0, False, list[tuple[Any, ...]]()
+        self.ready, self._round, self._unsaid = False, 0, list[tuple[Any, ...]]()
         _say(self.connection, ("open", sys.path, opening))
 
     def is_ready(self) -> None:
         """Say what has waited."""
-        self._ready = True
+        self.ready = True
         for message in self._unsaid:
             _say(self.connection, message)
         self._unsaid = []
@@ -149,7 +156,7 @@ class _Process:
         self._send(("item", number, item))
 
     def _send(self, message: tuple[Any, ...]) -> None:
-        if self._ready:
+        if self.ready:
             _say(self.connection, message)
         else:
             self._unsaid.append(message)
@@ -164,10 +171,10 @@ class _Process:
         self.connection.close()
         return f"signal {-code}" if code < 0 else f"exit code {code}"
 
-    def end(self) -> None:
-        """Wait for it, and no longer than it may take."""
+    def end(self, seconds: float) -> None:
+        """Wait for it, and no longer than so many seconds."""
         try:
-            self.process.wait(_PATIENCE)
+            self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -179,6 +186,16 @@ def _say(connection: Connection, message: tuple[Any, ...]) -> None:
         connection.send_bytes(pickle.dumps(message, protocol=5))
     except OSError:
         return
+
+
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """What is started inside is not ended by Ctrl-C while it imports; the signal reaches this process afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _environment() -> dict[str, str]:

@@ -142,7 +142,7 @@ class Actors:
         self._actors: list[Any] = []
         self._ctx: Context | None = None
         self._task: Any = None
-        self._round = 0
+        self.round = 0
         self._pending: dict[Any, tuple[int, int, int]] = {}
         """Round, worker and number of what is asked of the actors; number −1: whether it is ready."""
 
@@ -150,7 +150,7 @@ class Actors:
         """Have every actor take its items from this task from now on; the first time, make them."""
         import ray
 
-        self._ctx, self._round = task.ctx, self._round + 1
+        self._ctx, self.round = task.ctx, self.round + 1
         self._task = ray.put(sent(task, task.ctx))
         if not self._actors:
             log.info("%d workers start on Ray", len(self.names))
@@ -161,8 +161,8 @@ class Actors:
     def submit(self, worker: int, number: int, item: Any) -> None:
         """Have an actor make an item."""
         assert self._ctx is not None
-        ref = self._actors[worker].attempt.remote(self._round, self._task, sent(item, self._ctx))
-        self._pending[ref] = (self._round, worker, number)
+        ref = self._actors[worker].attempt.remote(self.round, self._task, sent(item, self._ctx))
+        self._pending[ref] = (self.round, worker, number)
 
     def wait(self, seconds: float) -> Sequence[Event]:
         """What has happened since."""
@@ -193,7 +193,7 @@ class Actors:
         opening = opening_of(self._ctx, "cuda" if self._options["num_gpus"] else "cpu", len(self.names))
         actor = ray.remote(Actor).options(**self._options).remote(sys.path, opening)
         self._actors[number] = actor
-        self._pending[actor.program.remote()] = (self._round, number, -1)
+        self._pending[actor.program.remote()] = (self.round, number, -1)
 
     def _read(self, ref: Any) -> Event | None:
         """What an actor has answered.
@@ -216,11 +216,11 @@ class Actors:
             self._start(worker)
             return Lost(worker, "its process has ended")
         except RayTaskError as error:
-            return Failed(worker, number, error.as_instanceof_cause()) if of == self._round else None
+            return Failed(worker, number, error.as_instanceof_cause()) if of == self.round else None
         if number < 0:
             identity().require_same(answer)
             return None
-        return (Made if answer else Busy)(worker, number) if of == self._round else None
+        return (Made if answer else Busy)(worker, number) if of == self.round else None
 
 
 def _refusal(error: BaseException) -> str | None:

@@ -70,6 +70,11 @@ class Pool(Protocol):
         """What each worker is called, by its device."""
         ...
 
+    @property
+    def round(self) -> int:
+        """Number of the task that was begun last, from 1 on; 0 before any."""
+        ...
+
     def begin(self, task: Any) -> None:
         """Have every worker take its items from this task from now on; events of earlier ones are dropped."""
         ...
@@ -131,6 +136,8 @@ class Schedule(Generic[Item, Result]):
     entered: int = 0
     """Items that are waiting, in hand or made."""
     waiting: deque[int] = field(default_factory=deque)
+    round: int = 0
+    """That the pool has given to the task."""
     hands: list[deque[int]] = field(default_factory=list)
     """What each worker has, in its order."""
     busy: dict[int, float] = field(default_factory=dict)
@@ -165,9 +172,8 @@ class Schedule(Generic[Item, Result]):
                 self.waiting.append(number)
 
     def _advance(self) -> None:
-        if not self.hands:
-            self.pool.begin(self.task)
-            self.hands = [deque() for _ in self.pool.names]
+        if not self.hands or self.round != self.pool.round:
+            self._begin()
         self._ask_again()
         self._submit()
         if any(self.hands):
@@ -175,6 +181,12 @@ class Schedule(Generic[Item, Result]):
                 self._take(event)
         else:
             time.sleep(POLL)
+
+    def _begin(self) -> None:
+        """Have the workers take this task; what they had of it before another one came between is given again."""
+        self.waiting.extendleft(sorted((number for hand in self.hands for number in hand), reverse=True))
+        self.pool.begin(self.task)
+        self.round, self.hands = self.pool.round, [deque() for _ in self.pool.names]
 
     def _ask_again(self) -> None:
         """What another job was making comes first: it is what results wait for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -21,12 +22,19 @@ import numpy as np
 import torch
 
 import lis
-from lis.lock import Lease, abandoned, sweep
+from lis.lock import Lease, abandoned, is_absent, sweep
 from lis.store.artifacts import KEY, MANIFEST, Artifact, Damaged, Draft, Recipe, digest, read_artifact, sha256
 from lis.store.faults import check_writable
 from lis.store.packs import Packs, draft_path, pack
 
 log = logging.getLogger(__name__)
+
+ARRIVAL = 60.0
+"""Seconds after which all machines see every file of an artifact: NFS lets them remember a folder for so long."""
+_NEW = 7200.0
+"""Seconds during which an artifact is new; clocks may be an hour apart."""
+_PAUSE = 0.1
+"""Seconds between two looks."""
 
 
 class Store:
@@ -47,6 +55,7 @@ class Store:
         self.packs = Packs(self.root)
         self._verified: dict[str, Artifact] = {}
         self._busy: dict[str, Lease] = {}
+        self._incomplete: dict[str, float] = {}
         self._thread = _Thread()
         self.version: str | None = None
         """Of `lis` that whoever makes the same must have; None: any."""
@@ -73,6 +82,8 @@ class Store:
         while artifact is None:
             with self._lease(recipe) as lease:
                 artifact = self._make(recipe, build, lease)
+            if artifact is None:
+                time.sleep(_PAUSE)
         return artifact
 
     def attempt(self, recipe: Recipe, build: Callable[[Draft], None]) -> Artifact | None:
@@ -129,8 +140,16 @@ class Store:
         return artifact
 
     def _make(self, recipe: Recipe, build: Callable[[Draft], None], lease: Lease) -> Artifact | None:
-        """One attempt; None where another job that has taken the lock over is to be waited for."""
-        artifact = self._load_or_set_aside(recipe, lease)  # another job may have been faster
+        """One attempt; None where another job that has taken the lock over, or the rest of an artifact, is to be waited
+        for.
+        """
+        try:
+            artifact = self._load(recipe)  # another job may have been faster
+        except Damaged as damage:
+            if not lease.owned or self._is_arriving(recipe, damage):  # another job may have made it again by now
+                return None
+            self._set_aside(recipe, damage)
+            artifact = None
         if artifact is None and lease.owned:
             artifact = self._attempt(recipe, build, lease)
         if artifact is not None:
@@ -159,24 +178,29 @@ class Store:
             packed = partial(self.packs.read, recipe.stage, recipe.key)
             try:
                 self._verified[recipe.key] = read_artifact(folder, packed)
-            except Damaged:
-                if (artifact := self.packs.find(recipe.stage, recipe.key)) is None:
+            except (Damaged, OSError) as error:
+                if (artifact := self.packs.find(recipe.stage, recipe.key)) is not None:
+                    return artifact
+                if isinstance(error, Damaged) or not is_absent(error):
                     raise
-                return artifact
+                raise Damaged(f"a file of {folder} was removed while it was read") from error
         return self._verified[recipe.key]
 
-    def _load_or_set_aside(self, recipe: Recipe, lease: Lease) -> Artifact | None:
-        """As `_load`, and whoever has the lock moves a damaged artifact away with a warning."""
+    def _is_arriving(self, recipe: Recipe, damage: Damaged) -> bool:
+        """Whether what is missing of an artifact may have been published and not be seen here yet."""
+        if not is_absent(damage.__cause__):
+            return False
+        since = self._incomplete.setdefault(recipe.key, time.monotonic())
         try:
-            return self._load(recipe)
-        except Damaged as damage:
-            if lease.owned:  # otherwise another job may have made it again by now
-                self._set_aside(recipe, damage)
-            return None
+            age = time.time() - self._folder(recipe).stat().st_mtime
+        except OSError:  # set aside in this moment
+            return True
+        return age < _NEW and time.monotonic() - since < ARRIVAL
 
     def _set_aside(self, recipe: Recipe, damage: Damaged) -> None:
         aside = self.root / "set-aside" / f"{recipe.stage.replace('/', '-')}-{recipe.key}-{uuid.uuid4().hex[:8]}"
         log.warning("%s; it is set aside as %s and made again", damage, aside)
+        self._incomplete.pop(recipe.key, None)
         aside.parent.mkdir(exist_ok=True)
         self._folder(recipe).replace(aside)
 
@@ -248,8 +272,8 @@ class Store:
         folder.parent.mkdir(parents=True, exist_ok=True)
         try:
             draft.replace(folder)
-        except OSError:
-            if not folder.is_dir():
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) and not folder.is_dir():
                 raise
             return False
         return True

@@ -47,3 +47,11 @@ def manifests(store: Path) -> dict[str, str]:
 def count(store: Path, stage: str) -> int:
     """Artifacts of a stage."""
     return sum(name.startswith(f"{stage}/") for name in entries(store))
+
+
+def numbers(store: Path) -> dict[str, dict[str, str]]:
+    """Checksums of the tensors and tables of each artifact."""
+    return {
+        name: {file: facts["sha256"] for file, facts in entry["files"].items() if not file.endswith(".json")}
+        for name, entry in entries(store).items()
+    }

@@ -1,0 +1,177 @@
+"""Workers that are killed, fail, talk or run another program: nothing is lost, and nothing half-written is read."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import count
+from multiprocessing import Pipe
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from helpers import faulty, forked
+from helpers.commandline import drafts
+from helpers.faulty import Job, order, victims
+from helpers.stored import manifests
+
+from lis.context import Context
+from lis.distributed import Local
+from lis.distributed.identity import Identity
+from lis.distributed.local import Processes
+from lis.linking.pairs import train_pairs
+from lis.store import disk_fault, read_artifact
+
+pytestmark = pytest.mark.slow
+
+LIMIT = 120
+"""Seconds after which work is taken to hang."""
+
+
+@pytest.fixture(scope="module", params=["forked", pytest.param("spawned", marks=pytest.mark.full)])
+def root(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Of a store, and of what is ordered to go wrong; how its workers start."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "forked":
+            patch.setattr("lis.distributed.local.subprocess", forked.STARTER)
+        yield tmp_path_factory.mktemp(request.param)
+
+
+@pytest.fixture(scope="module")
+def ctx(root: Path) -> Iterator[Context]:
+    """A run with two workers, which serve all tests; none is left behind."""
+    ctx = replace(faulty.context(root), engine=Local(["cpu", "cpu"]))
+    yield ctx
+    ctx.engine.close()
+    assert not workers_of(os.getpid())
+
+
+@pytest.fixture
+def numbers() -> Callable[[int], range]:
+    """So many that no other test has made."""
+    return lambda size: range(start := next(_HUNDREDS), start + size)
+
+
+_HUNDREDS = count(0, 100)
+
+
+def workers_of(run: int) -> list[psutil.Process]:
+    """The workers that a process has started, zombies too: those that run `lis.distributed`, and forks of itself."""
+    children = psutil.Process(run).children()
+    return [child for child in children if child.status() == psutil.STATUS_ZOMBIE or serves(child, run)]
+
+
+def serves(process: psutil.Process, run: int) -> bool:
+    """Whether a process is a worker of a run."""
+    command = process.cmdline()
+    return "lis.distributed" in command or command == psutil.Process(run).cmdline()
+
+
+def within(limit: float, function: Callable[[], Any]) -> Any:
+    """What a function gives, or its error; the test fails where it hangs."""
+    result: list[Any] = []
+
+    def run() -> None:
+        try:
+            result.append(function())
+        except BaseException as error:
+            result.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(limit)
+    assert result, f"not done after {limit} s"
+    if isinstance(result[0], BaseException):
+        raise result[0]
+    return result[0]
+
+
+def is_whole(root: Path) -> bool:
+    """Whether a store holds nothing but intact artifacts, once the workers have made what they have in hand."""
+    end = time.monotonic() + LIMIT
+    while list(drafts(root / "store")) and time.monotonic() < end:
+        time.sleep(0.02)
+    for folder in manifests(root / "store"):
+        read_artifact(root / "store" / folder)
+    assert not list(drafts(root / "store")) and not (root / "store" / "set-aside").exists()
+    return True
+
+
+@pytest.mark.parametrize(("fault", "reason"), [("SIGKILL", "signal 9"), ("SIGTERM", "exit code 143")])
+def test_a_worker_that_is_ended_is_replaced_and_its_shards_are_made_again(
+    fault: str, reason: str, ctx: Context, root: Path, numbers: Callable, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With SIGTERM it finishes what it has in hand."""
+    order(root, fault)
+    wanted, before = numbers(12), manifests(root / "store")
+    artifact = within(LIMIT, lambda: faulty.total(Job(ctx, root), wanted))
+    assert artifact.json("sum")["sum"] == sum(wanted) and len(victims(root)) == 1
+    assert caplog.text.count(f"is lost ({reason}); its shards are made again") == 1
+    after = manifests(root / "store")
+    assert before.items() <= after.items() and len(after) == len(before) + len(wanted) + 1
+    assert is_whole(root)
+    makers = {faulty.SHARDS.shard(Job(ctx, root), faulty.Block(n)).json("whole")["pid"] for n in wanted}
+    assert bool(victims(root) & makers) or fault == "SIGKILL"
+    assert len(workers_of(os.getpid())) == 2
+
+
+def test_a_full_disk_of_one_worker_leaves_its_shards_to_the_other(
+    ctx: Context, root: Path, numbers: Callable, caplog: pytest.LogCaptureFixture
+) -> None:
+    order(root, "full disk")
+    wanted = numbers(6)
+    assert within(LIMIT, lambda: faulty.total(Job(ctx, root), wanted)).json("sum")["sum"] == sum(wanted)
+    assert "failed at a shard that cpu (worker" in caplog.text and "No space left on device" in caplog.text
+    assert victims(root) and is_whole(root)
+
+
+def test_a_full_disk_of_all_workers_is_told_with_the_remedy_and_the_run_goes_on_afterwards(
+    ctx: Context, root: Path, numbers: Callable
+) -> None:
+    order(root, "full disk", victims=2)
+    wanted = numbers(6)
+    with pytest.raises(OSError, match="No space left") as error:
+        within(LIMIT, lambda: faulty.total(Job(ctx, root), wanted))
+    line = disk_fault(error.value, root / "store") or ""
+    assert "no space left to write to" in line and "the same command goes on" in line and is_whole(root)
+    order(root, "")
+    assert within(LIMIT, lambda: faulty.total(Job(ctx, root), wanted)).json("sum")["sum"] == sum(wanted)
+
+
+def test_nan_of_one_worker_is_named_with_its_device_and_made_by_another(
+    ctx: Context, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    order(root, "nan")
+    pairs = within(LIMIT, lambda: train_pairs(ctx))
+    assert victims(root) and pairs.tensors("pairs")["r"].isfinite().all()
+    assert "failed at a shard that cpu (worker" in caplog.text and "not finite" in caplog.text
+    assert "look at that device" in caplog.text and is_whole(root)
+
+
+def test_nan_of_all_workers_is_the_users_error(ctx: Context, root: Path) -> None:
+    order(root, "nan", victims=2)
+    other = replace(ctx, config=replace(ctx.config, seed=1))
+    with pytest.raises(ValueError, match=r"of the classifier of sample \d+ of .* is not finite: expected"):
+        within(LIMIT, lambda: train_pairs(other))
+    assert is_whole(root)
+
+
+def test_a_worker_that_talks_while_it_is_sent_much_made_both_wait_for_ever(
+    ctx: Context, root: Path, numbers: Callable, caplog: pytest.LogCaptureFixture
+) -> None:
+    order(root, "talk", victims=2)
+    wanted = numbers(8)
+    artifact = within(LIMIT, lambda: faulty.total(Job(ctx, root), wanted, bytes(3_000_000)))
+    assert artifact.json("sum")["sum"] == sum(wanted) and caplog.text.count(faulty.NOISE) >= 50 * 2
+
+
+def test_a_worker_with_another_version_is_refused_by_name() -> None:
+    pool, (ours, theirs) = Processes(["cpu"]), Pipe()
+    pool._workers = [type("Process", (), {"connection": ours})()]  # pyright: ignore[reportAttributeAccessIssue]
+    theirs.send(("ready", Identity("0.0.1", "01234567", "node7")))
+    with pytest.raises(ValueError, match=r"the worker on node7 runs lis 0\.0\.1 \(sources 01234567\), this process on"):
+        pool.wait(10)
