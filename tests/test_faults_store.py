@@ -53,7 +53,7 @@ def test_what_is_missing_of_a_new_artifact_may_be_on_its_way(
     file = Store(tmp_path).make(RECIPE, FILL).path / "part.safetensors"
     content = file.read_bytes()
     harm(file)
-    os.utime(file.parent, (time.time() - age,) * 2)
+    os.utime(file.parent, (time.time() - age, time.time() - age))
     store, again = Store(tmp_path), []
     artifact = store.attempt(RECIPE, lambda draft: (again.append(1), jobs.fill_part(draft, 1))[1])
     assert (artifact is None) == is_awaited and again == ([] if is_awaited else [1])
