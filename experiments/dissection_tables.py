@@ -35,10 +35,10 @@ def parts(table: pd.DataFrame) -> str:
     lines = ["| part | share of image | " + " | ".join(heads) + " |", "|---" * (2 + 3 * len(counts)) + "|"]
     for name, rows in table.groupby("part", sort=False):
         cells = [f"{100 * rows['baseline'].iloc[0]:.1f} %"]
-        for row in rows.sort_values("units").itertuples():
-            q = f"**{row.q:.3f}**" if float(row.q) <= SIGNIFICANT else f"{row.q:.3f}"
-            low, high = (f"{100 * float(value):.0f}" for value in (row.low, row.high))
-            cells += [f"{100 * float(row.change):.0f} %", f"{100 * float(row.control):.0f} % ({low} to {high})", q]
+        for row in rows.sort_values("units").to_dict("records"):
+            change, control, low, high = (f"{100 * row[key]:.0f}" for key in ("change", "control", "low", "high"))
+            q = f"**{row['q']:.3f}**" if row["q"] <= SIGNIFICANT else f"{row['q']:.3f}"
+            cells += [f"{change} %", f"{control} % ({low} to {high})", q]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
