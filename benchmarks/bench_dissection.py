@@ -5,8 +5,9 @@ Ablation of single units from cached activations against whole passes: time.
     python benchmarks/bench_dissection.py --ablations 512 [--images 64] [--measured 2]
     python benchmarks/bench_dissection.py --growth 1000 4000 10000 [--units 512] [--concepts 24] [--size 28]
 
-Maps of 7 × 7 are enlarged to `size`. The plain version holds all enlarged activations and takes exact quantiles by
-sorting; lis passes twice in batches, for thresholds and for counts. Every run is a process of its own with one thread;
+Maps of 7 × 7 are enlarged to `size`. The plain version holds all enlarged activations and takes exact quantiles,
+average precision and AUC by sorting; lis passes twice in batches, for thresholds and for counts. Each is held against
+the plain version with the same outputs: IoU alone, or all measures. Every run is a process of its own with one thread;
 the methods take turns, and medians are compared. Peak memory is how far the process's peak rises during the run.
 
 Ablations are of single units of the last map of torchvision's ResNet-50 with random weights, 224 pixels: the time of
@@ -58,7 +59,11 @@ def compare(repetitions: int, **sizes: int) -> dict[str, Any]:
     seconds, memory = (
         {name: statistics.median(run[k] for run in measured) for name, measured in runs.items()} for k in (0, 1)
     )
-    ratio = {f"{name}, {what}": x[name] / x["plain"] for what, x in (("s", seconds), ("MiB", memory)) for name in x}
+    ratio = {
+        f"{name}, {what}": x[name] / x[f"plain, {name.partition(', ')[2]}"]
+        for what, x in (("s", seconds), ("MiB", memory))
+        for name in x
+    }
     facts = {"sizes": sizes, "repetitions": repetitions, "difference": difference}
     return facts | {"median_s": seconds, "median_MiB": memory, "ratio": ratio}
 
@@ -152,13 +157,40 @@ def _scene(images: int, units: int, concepts: int, size: int, seed: int = 0) -> 
 
 def _plain(maps: Tensor, concepts: Tensor) -> Tensor:
     """IoU of the definitions."""
+    values, masks = _pixels(maps, concepts)
+    return _plain_iou(values, values.sort(1).values, masks)
+
+
+def _plain_all(maps: Tensor, concepts: Tensor) -> Tensor:
+    """IoU, Pearson's r, average precision and AUC of the definitions, the last two from every pixel in its order."""
+    values, masks = _pixels(maps, concepts)
+    ordered, order = values.sort(1)
+    exact, truth = values.double(), masks.double()
+    centred, expected = exact - exact.mean(1, keepdim=True), truth - truth.mean(1, keepdim=True)
+    pearson = centred @ expected.T / (centred.norm(dim=1)[:, None] * expected.norm(dim=1))
+    precision, auc = torch.empty_like(pearson), torch.empty_like(pearson)
+    rank = torch.arange(1, values.shape[1] + 1)
+    for unit in range(len(values)):  # a unit at once: all together take units × pixels × concepts
+        hits = masks[:, order[unit].flip(0)].cumsum(1)
+        positive, alarms = hits[:, -1], rank - hits
+        steps = hits.diff(dim=1, prepend=torch.zeros_like(hits[:, :1]))
+        precision[unit] = (steps * hits / rank).sum(1) / positive
+        auc[unit] = (hits * alarms.diff(dim=1, prepend=torch.zeros_like(alarms[:, :1]))).sum(1) / (
+            positive * (rank[-1] - positive)
+        )
+    return _plain_iou(values, ordered, masks)
+
+
+def _pixels(maps: Tensor, concepts: Tensor) -> tuple[Tensor, Tensor]:
+    """All enlarged activations `[units, pixels]` and masks `[concepts, pixels]`."""
     size = concepts.shape[-1]
     large = F.interpolate(F.pad(maps, (1, 1, 1, 1)), 9 * size // 7, mode="bilinear")
     edge = size // 7
-    values = large[..., edge:-edge, edge:-edge].movedim(1, 0).flatten(1)
-    masks = concepts.movedim(1, 0).flatten(1)
+    return large[..., edge:-edge, edge:-edge].movedim(1, 0).flatten(1), concepts.movedim(1, 0).flatten(1)
+
+
+def _plain_iou(values: Tensor, ordered: Tensor, masks: Tensor) -> Tensor:
     index = min(max(LEVEL * values.shape[1] - 0.5, 0.0), values.shape[1] - 1)
-    ordered = values.sort(1).values
     lower, upper = ordered[:, int(index)], ordered[:, min(int(index) + 1, values.shape[1] - 1)]
     active = values > torch.lerp(lower, upper, index - int(index))[:, None]
     intersection = active.float() @ masks.float().T
@@ -190,8 +222,9 @@ def _all_of_lis(maps: Tensor, concepts: Tensor) -> Tensor:
 
 
 METHODS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "plain": _plain,
+    "plain, IoU": _plain,
     "lis, IoU": _iou_of_lis,
+    "plain, all measures": _plain_all,
     "lis, all measures": _all_of_lis,
 }
 

@@ -70,15 +70,23 @@ class Lease:
         return self._by_name or _is_same(file, self._handle)
 
     def __enter__(self) -> Lease:
-        while not self.attempt():
-            self._watch.announce(self.label)
-            time.sleep(min(0.2, self.seconds / 10))
+        self.acquire()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+    def acquire(self) -> None:
+        """Take the lock, behind a living owner.
+
+        Raises:
+            ValueError: as `attempt`.
+        """
+        while not self.attempt():
+            self._watch.announce(self.label)
+            time.sleep(min(0.2, self.seconds / 10))
 
     def attempt(self) -> bool:
         """Take the lock without waiting; True where it is held now. What is seen of a silent owner is remembered.

@@ -78,7 +78,10 @@ class Counterparts(Protocol):
 
 @runtime_checkable
 class Editable(Protocol):
-    """What a generator may offer beside `Generator`: images whose maps are edited on the way (Bau et al. 2020)."""
+    """What a generator may offer beside `Generator`: images whose maps are edited on the way (Bau et al. 2020).
+
+    One that offers nothing is edited by `lis.generators.editing`.
+    """
 
     @overload
     def synthesize_edited(self, w: Tensor, edits: Edits, features: Literal[False] = False) -> Tensor: ...

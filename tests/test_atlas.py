@@ -187,7 +187,7 @@ def test_it_is_said_what_was_done_to_maps_of_each_size(monkeypatch: pytest.Monke
     facts = made.json("dissect", "facts") | {"layers": shapes}
     assert "Maps of 4×4 and 2×2 are enlarged to 64×64." in cast(Any, dissection_of_units(made)).lead
     monkeypatch.setattr(made, "json", lambda *_: facts)
-    lead: Any = dissection_of_units(made).lead
+    lead = cast(Any, dissection_of_units(made)).lead
     assert "Maps of 4×4 and 8×16 are enlarged to 64×64. Maps of 64×64 are as they are." in lead
     assert "Maps of 128×96 are averaged over areas to 64×64." in lead
 

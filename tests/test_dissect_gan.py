@@ -12,16 +12,20 @@ import numpy as np
 import pytest
 import torch
 from helpers.fakes import FakeClassifier, FakeGenerator, make_context
+from helpers.stylegan_xl_fixtures import generator as stylegan_xl
 from PIL import Image
 from torch import Tensor
 
+from lis.api.inputs import Rows
+from lis.api.painted import painted
 from lis.context import Context
 from lis.dissection import dissect_gan as stage_module
 from lis.dissection import gan_movies
 from lis.dissection.dissect_gan import DissectGanConfig, dissect_gan
 from lis.dissection.gan_movies import RADIUS, circle
+from lis.dissection.gan_pixels import BRIGHTNESS, pixel_segmenter
 from lis.dissection.gan_tables import Agreement, side_effects_table, units_table
-from lis.dissection.gan_units import GanUnits, drawn_codes, pixel_segmenter
+from lis.dissection.gan_units import GanUnits, drawn_codes
 from lis.dissection.painting import PixelSegmenter, UnitEdit
 from lis.dissection.permutation import permutation_test
 from lis.dissection.removal import Removal, layer_strata, matched_draw, matched_p, variance_strata
@@ -293,8 +297,6 @@ def test_the_way_of_a_cell_is_a_circle() -> None:
 def test_what_cannot_be_dissected_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = make_context(tmp_path)
     plain.config.dissect_gan = DissectGanConfig(layer="only")  # pyright: ignore[reportAttributeAccessIssue]
-    with pytest.raises(ValueError, match="no synthesize_edited"):
-        dissect_gan(plain)
     with pytest.raises(ValueError, match=r"nothing segments the pixels of images of FakeGenerator.*gan=partworld"):
         pixel_segmenter(plain)
     with pytest.raises(ValueError, match="no layer 'b3': expected some of first, units, last"):
@@ -330,3 +332,27 @@ def test_part_world_is_dissected_by_its_pixels(tmp_path: Path, monkeypatch: pyte
     after = (segment(world.synthesize_edited(w, UnitEdit("b16.1", four).edits())) == number).double().mean()
     assert where(table, part="body")["change"].item() == pytest.approx(float(1 - after / before), abs=1e-3)
     assert artifact.tensors("removal_movie")["image"].shape == (5, 2, 3, 64, 64)
+
+
+def test_the_geometry_of_stylegan_xl_is_dissected_and_painted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shapes alone: random weights show nothing."""
+    monkeypatch.setattr(gan_movies, "STEPS", 2)
+    made, layer, names = stylegan_xl("t_stem16_c10"), "L3_36_11", ("class_1", "class_3")
+    classifier = FakeClassifier(FakeGenerator(names))
+    ctx = make_context(tmp_path, generator=made, classifier=classifier, class_names=names)
+    ctx.config.dissect_gan = DissectGanConfig(  # pyright: ignore[reportAttributeAccessIssue]
+        "brightness", layer, samples=3, permutations=19, edited=1, most=4, draws=19, insertions=4, min_count=2
+    )
+    artifact = dissect_gan(ctx)
+    facts = artifact.json("facts")
+    assert (facts["layer"], facts["units"], facts["map"], facts["images"]) == (layer, 11, [16, 16], 2)
+    assert len(artifact.table("agreement")) == 11 * 3 and len(artifact.table("removal")) == 3
+    assert artifact.tensors("location")["gained"].shape == (3, 16, 16)
+    assert artifact.tensors("painting_movie")["image"].shape == (2, 2, 3, 16, 16)
+    w, mask = drawn_codes(ctx, 3, 1), torch.zeros(16, 16)
+    mask[:8] = 1
+    result = painted(ctx, Rows(w, (2,)), [0, 9], mask, layer, [4.0, 2.0], None, None)
+    edits = UnitEdit(layer, [0, 9], torch.tensor([4.0, 2.0])).edits(mask.expand(2, -1, -1))
+    expected = made.synthesize_edited(w, edits)
+    assert torch.equal(result.after, to_uint8(expected)) and result.labels == BRIGHTNESS
+    assert not torch.equal(result.before, result.after) and result.covered.shape == (2, 4)

@@ -189,7 +189,7 @@ def test_a_worker_with_another_version_is_refused_by_name() -> None:
 
 def test_a_ray_that_was_started_for_too_many_workers_was_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     ray, left = pytest.importorskip("ray"), []
-    monkeypatch.setattr("lis.distributed.ray.join", lambda address, workers: True)
+    monkeypatch.setattr("lis.distributed.ray.join", lambda address: True)
     monkeypatch.setattr("lis.distributed.ray.leave", lambda: left.append(1))
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
     with pytest.raises(

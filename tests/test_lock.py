@@ -342,7 +342,7 @@ def test_the_clock_of_another_machine_matters_to_no_lock_simulated(
     touch = os.utime
 
     def off(target: int | Path) -> None:
-        touch(target, (time.time() + apart,) * 2)
+        touch(target, (time.time() + apart, time.time() + apart))
 
     monkeypatch.setattr("lis.lock.os.utime", off)
     monkeypatch.setattr("lis.lock.owner", lambda: another(machine="elsewhere"))
@@ -363,7 +363,7 @@ def test_the_clock_of_another_machine_matters_to_no_lock_simulated(
 def test_the_clock_of_another_machine_makes_nothing_abandoned(apart: float, tmp_path: Path) -> None:
     text = another(machine="elsewhere")
     file = foreign(tmp_path / "lock", text)
-    os.utime(file, (time.time() + apart,) * 2)
+    os.utime(file, (time.time() + apart, time.time() + apart))
     assert not abandoned(text, file)
     sweep(tmp_path / "lock")
     assert file.exists()

@@ -19,7 +19,8 @@ import lis
 from lis.context import Context
 from lis.dissection.activations import edit_of, upsample_activations
 from lis.dissection.agreement import concept_iou
-from lis.dissection.gan_units import GanUnits, pixel_segmenter
+from lis.dissection.gan_pixels import pixel_segmenter
+from lis.dissection.gan_units import GanUnits
 from lis.dissection.painting import (
     BAND,
     PixelSegmenter,
@@ -313,8 +314,8 @@ def test_bad_paint_is_refused() -> None:
         paint(world, w, edit, torch.full((16, 16), 0.2), segmenter)
     with pytest.raises(ValueError, match="no smaller than the map"):
         paint(world, w, edit, torch.ones(8, 8), segmenter)
-    with pytest.raises(ValueError, match="no synthesize_edited"):
-        paint(FakeGenerator(), w, edit, torch.ones(16, 16), segmenter)
+    with pytest.raises(ValueError, match=r"no layer 'b16.1': expected some of only"):
+        paint(FakeGenerator(w_dim=w.shape[1]), w, edit, torch.ones(16, 16), segmenter)
 
 
 def test_a_study_paints(shared_store: Path) -> None:

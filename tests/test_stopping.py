@@ -36,6 +36,21 @@ def stop(monkeypatch: pytest.MonkeyPatch) -> Stop:
     return fresh
 
 
+class Making:
+    """What makes shards with a function."""
+
+    def __init__(self, make: Callable[[int], object]) -> None:
+        self.make = make
+
+    def find(self, item: int) -> int | None:
+        """None is there."""
+
+    def attempt(self, item: int) -> int:
+        """The shard of an item."""
+        self.make(item)
+        return item
+
+
 @SIGNALS
 def test_the_shard_in_hand_is_finished_and_one_line_says_what_is_kept(
     stop: Stop, number: signal.Signals, code: int, capfd: pytest.CaptureFixture[str]
@@ -48,7 +63,7 @@ def test_the_shard_in_hand_is_finished_and_one_line_says_what_is_kept(
 
     stop.store = "outputs/store"
     with pytest.raises(SystemExit) as error, stop.listen():
-        list(InProcess().map(shard, range(3)))
+        list(InProcess().map(Making(shard), range(3)))
     assert (error.value.code, done) == (code, [0])
     (line,) = filter(None, capfd.readouterr().err.splitlines())
     assert line.startswith(number.name) and "kept in outputs/store" in line and "the same command" in line
@@ -64,7 +79,7 @@ def test_a_shard_that_takes_too_long_is_stopped(stop: Stop, monkeypatch: pytest.
 
     begun = time.monotonic()
     with pytest.raises(SystemExit), stop.listen():
-        list(InProcess().map(shard, range(3)))
+        list(InProcess().map(Making(shard), range(3)))
     assert time.monotonic() - begun < 30
 
 
@@ -81,7 +96,7 @@ def test_what_cleans_up_is_not_interrupted_by_the_clock(stop: Stop, monkeypatch:
             done.append(item)
 
     with pytest.raises(SystemExit), stop.listen():
-        list(InProcess().map(shard, range(3)))
+        list(InProcess().map(Making(shard), range(3)))
     assert done == [0]
 
 

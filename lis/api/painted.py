@@ -15,8 +15,10 @@ from torch import Tensor
 from lis.api import notebook
 from lis.api.inputs import Rows, numbers, whole
 from lis.context import Context
-from lis.dissection.gan_units import INSERTED, edited_layer, measured_levels, pixel_segmenter
+from lis.dissection.gan_pixels import pixel_segmenter
+from lis.dissection.gan_units import INSERTED, edited_layer, measured_levels
 from lis.dissection.painting import Painted, PixelSegmenter, UnitEdit, paint
+from lis.generators.editing import edited
 from lis.images import to_uint8
 from lis.labels.manifest import BACKGROUND
 from lis.memory import Batches
@@ -123,7 +125,8 @@ def painted(
     segmenter: PixelSegmenter | None,
 ) -> PaintResult:
     """What `Study.paint` gives, of checked style codes."""
-    name, sees = edited_layer(ctx, layer), segmenter or pixel_segmenter(ctx)
+    name, sees = edited_layer(ctx, layer), _segmenter(ctx, segmenter)
+    generator = edited(ctx.generator)
     chosen = [whole(unit, "units") for unit in ([units] if np.ndim(units) == 0 else list(units))]
     level = _levels(ctx, name, sees, chosen, value)
     where = torch.ones(ctx.generator.resolution, ctx.generator.resolution) if mask is None else numbers(mask, "mask")
@@ -131,7 +134,7 @@ def painted(
     edit = UnitEdit(name, chosen, level)
 
     def made(codes: Tensor) -> dict[str, Tensor]:
-        return _tensors(paint(ctx.generator, codes.to(ctx.device), edit, where, sees, number))
+        return _tensors(paint(generator, codes.to(ctx.device), edit, where, sees, number))
 
     batches = list(Batches(max(1, ctx.images().size // 2)).map(made, rows.values))  # before and after
     joined = {key: torch.cat([batch[key] for batch in batches]) for key in batches[0]}
@@ -140,6 +143,18 @@ def painted(
     return PaintResult(
         w=w, **shaped, mask=where, layer=name, units=tuple(chosen), value=level, label=label, labels=sees.labels
     )
+
+
+def _segmenter(ctx: Context, segmenter: Any) -> PixelSegmenter:
+    """What is passed, or else that of the run."""
+    if segmenter is None:
+        return pixel_segmenter(ctx)
+    if not isinstance(segmenter, PixelSegmenter):
+        raise ValueError(
+            f"segmenter={type(segmenter).__name__}: expected lis.PixelSegmenter(labels, function of images). What "
+            "reads the generator's maps is circular: it finds there what the edit put there"
+        )
+    return segmenter
 
 
 def _levels(ctx: Context, layer: str, segmenter: PixelSegmenter, units: Sequence[int], value: Any) -> Tensor:

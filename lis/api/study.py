@@ -321,10 +321,10 @@ class Study:
             value: what the units are set to, one number or one per unit; None: the 0.995 quantile of each over
                 `dissect_gan.samples` samples of every class. Zero removes, but is "off" only behind a ReLU.
             label: a part that is to appear, or "background"; None: whatever the units bring.
-            segmenter: what sees parts in pixels alone (`lis.PixelSegmenter`); None: part world's own.
+            segmenter: what sees parts in pixels alone (`lis.PixelSegmenter`); None: as `dissect_gan.concepts` says.
 
         Raises:
-            ValueError: a generator that cannot be edited, or whose pixels nothing segments; an unknown layer, unit or
+            ValueError: a layer that is unknown or cannot be edited; pixels that nothing segments; an unknown unit or
                 label; a mask of another shape, or without a pixel of at least 1/2; w of another shape.
         """
         rows = Kind.w(self.checked).rows(w.w if isinstance(w, Pairs) else w, many="…")

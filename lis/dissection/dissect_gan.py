@@ -15,6 +15,7 @@ from lis.config.fields import choice, number
 from lis.context import Context
 from lis.dissection.dissect import PICTURE
 from lis.dissection.gan_movies import IMAGES, Movie, growing_stroke, moving_cell, painted_movie, removal_movie
+from lis.dissection.gan_pixels import pixel_segmenter
 from lis.dissection.gan_tables import (
     Agreement,
     agreement_table,
@@ -32,7 +33,6 @@ from lis.dissection.gan_units import (
     drawn_classes,
     drawn_codes,
     edited_layer,
-    pixel_segmenter,
     require_samples,
     unit_shape,
 )
@@ -51,6 +51,8 @@ from lis.store import Draft
 class DissectGanConfig:
     """Dissection of the units of a layer of the generator."""
 
+    concepts: str = choice("parts", ("parts", "brightness"))
+    """What units are held against: parts, which part world has, or the brightness of pixels, of any generator."""
     layer: str | None = None
     """A layer of the generator, as `synthesize(features=[…])` names it; null: the one in the middle."""
     samples: int = number(40, low=2)
@@ -113,7 +115,7 @@ def _also(ctx: Context) -> Mapping[str, Any]:
 
 @stage(
     "dissect_gan",
-    version=2,
+    version=3,
     config=DissectGanConfig,
     seed=True,
     models=("generator",),
@@ -124,9 +126,10 @@ def _also(ctx: Context) -> Mapping[str, Any]:
 def dissect_gan(ctx: Context, config: DissectGanConfig, draft: Draft) -> None:
     """What units of a layer of the generator agree with, and what removing and inserting them does to its images.
 
-    Parts are those that a segmenter of pixels sees, which knows nothing of the edited maps. Thresholds and the order of
-    units by IoU with each part are of one half of the samples, all results of the other. Random units are of the same
-    layer, as many of each of 4 strata of variance as the best units have there.
+    Parts are those that a segmenter of pixels sees, which knows nothing of the edited maps; with `concepts=brightness`
+    the dark, medium and bright pixels, and no background. Thresholds and the order of units by IoU with each part are
+    of one half of the samples, all results of the other. Random units are of the same layer, as many of each of 4
+    strata of variance as the best units have there.
 
     Table "units": layer, unit, part (highest IoU of those that it meets on 5 images or more; empty: none), iou, control
     (mean IoU under permutations of the images within their classes), p (`p_label` of `PermutationTest`), q (over the
@@ -142,13 +145,13 @@ def dissect_gan(ctx: Context, config: DissectGanConfig, draft: Draft) -> None:
     "location": gained and control (random units) `[parts, h, w]` by cell. Tensors "top", of the scored half: image `[n,
     3, s, s]` uint8; of each unit index `[U, 5]` into it by descending maximum of the map, and mask `[U, 5, s, s]` bool.
     Tensors "removal_movie", "insertion_movie", "painting_movie": image `[T, k, 3, H, W]` uint8, parts `[T, k, H, W]`
-    uint8, mask `[T, h, w]`, refused `[T, k]` bool, gained `[T, k]`. Json "facts": layer, units, map, parts, samples,
-    images, value, permutations, detectors_at_chance (mean, low, high: 95 %), draws, inserted, segmenter_iou (by part,
-    with exact masks, where the generator knows them), movies (the part of each).
+    uint8, mask `[T, h, w]`, refused `[T, k]` bool, gained `[T, k]`. Json "facts": concepts, layer, units, map, parts,
+    samples, images, value, permutations, detectors_at_chance (mean, low, high: 95 %), draws, inserted, segmenter_iou
+    (by part, with exact masks, where the generator knows them), movies (the part of each).
 
     Raises:
-        ValueError: a generator that cannot be edited, or whose images nothing segments; an unknown layer, or one of
-            fewer than 8 units; too few samples for the quantiles or permutations, or more than fit into memory.
+        ValueError: a generator whose images nothing segments into parts; a layer that is unknown, cannot be edited or
+            has fewer than 8 units; too few samples for the quantiles or permutations, or more than fit into memory.
     """
     measured = GanDissection.of(ctx, config)
     agreement = measured.agreement
@@ -323,7 +326,7 @@ class GanDissection:
     @property
     def facts(self) -> dict[str, Any]:
         """Json "facts" of the stage, but for its movies."""
-        names = ("value", "value_quantile", "draws", "min_count", "quantile", "permutations")
+        names = ("concepts", "value", "value_quantile", "draws", "min_count", "quantile", "permutations")
         facts = {name: getattr(self.config, name) for name in names}
         facts |= {"layer": self.layer, "units": self.fit.maps.shape[1], "map": list(self.size)}
         facts |= {"samples": len(self.score.parts), "images": len(self.rows), "inserted": self.inserted}
@@ -333,7 +336,7 @@ class GanDissection:
     def _segmenter_iou(self) -> dict[str, float]:
         """IoU of the segmenter of pixels with the exact masks of the unedited images that are edited."""
         labels, generator = self.agreement.labels, self.ctx.generator
-        if not isinstance(generator, TrueParts):
+        if self.config.concepts != "parts" or not isinstance(generator, TrueParts):
             return {}
         parts = self.score.parts[self.rows]
         true = exact_masks(generator, self.edited.w.to(self.ctx.device), labels, parts.shape[-1]).long().cpu()

@@ -12,7 +12,6 @@ from torch import Tensor
 from lis.dissection.gan_units import Edited
 from lis.dissection.painting import UnitEdit, cell_masks, paint
 from lis.images import to_uint8
-from lis.types import Generator
 
 STEPS = 24
 """Positions of a cell on its way around the image."""
@@ -69,9 +68,8 @@ def removal_movie(edited: Edited, rows: Tensor, edit: UnitEdit, counts: Sequence
 
 def painted_movie(edited: Edited, rows: Tensor, edit: UnitEdit, masks: Tensor, label: int) -> Movie:
     """Units of an edit set under each of T masks `[T, h, w]`, to bring a label."""
-    generator: Generator = edited.generator  # pyright: ignore[reportAssignmentType]
     codes = edited.w[rows].to(edited.device)
-    frames = [paint(generator, codes, edit, mask, edited.segmenter, label) for mask in masks]
+    frames = [paint(edited.generator, codes, edit, mask, edited.segmenter, label) for mask in masks]
     image = torch.stack([to_uint8(frame.after).cpu() for frame in frames])
     parts = torch.stack([frame.parts_after.to(torch.uint8).cpu() for frame in frames])
     refused = torch.stack([frame.refused.cpu() for frame in frames])

@@ -1,8 +1,7 @@
-"""The units of a layer of a generator: their agreement with parts, their levels, and what sees parts in pixels."""
+"""The units of a layer of a generator: their agreement with parts, their levels, and images of edited maps."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -19,9 +18,8 @@ from lis.dissection.painting import PixelSegmenter, UnitEdit
 from lis.dissection.quantiles import unit_quantiles
 from lis.dissection.room import require_bytes
 from lis.dissection.top_images import TOP, TopImages, top_mask
-from lis.generators.layers import requested_layers, require_editable
-from lis.generators.partworld import PartWorld
-from lis.generators.partworld.part_network import load_part_network, weights_path
+from lis.generators.editing import InterceptedGenerator, edited
+from lis.generators.layers import requested_layers
 from lis.memory import Batches
 from lis.shards import Shards
 from lis.store import Draft
@@ -36,33 +34,17 @@ _SORTING = 32
 """Bytes of an enlarged activation while a quantile is taken, a bound that was not measured."""
 
 
-def pixel_segmenter(ctx: Context) -> PixelSegmenter:
-    """What segments the images of a run's generator by their pixels.
-
-    Raises:
-        ValueError: there is nothing that does.
-    """
-    if not isinstance(ctx.generator, PartWorld):
-        raise ValueError(
-            f"nothing segments the pixels of images of {type(ctx.generator).__name__}, and its features cannot tell "
-            "what an edit of them did: expected gan=partworld, or in Python a function of images, "
-            "s.paint(…, segmenter=PixelSegmenter(labels, function))"
-        )
-    name = ctx.generator.world.figures.name
-    network = load_part_network(name).to(ctx.device).to(memory_format=torch.channels_last)  # faster on a CPU
-    digest = hashlib.sha256(weights_path(name).read_bytes()).hexdigest()
-    return PixelSegmenter(network.labels, network.segment, digest)
-
-
 def edited_layer(ctx: Context, layer: str | None) -> str:
     """The layer of a run's generator of this name; None: the one in the middle.
 
     Raises:
-        ValueError: the generator cannot be edited, or has no such layer.
+        ValueError: the generator has no such layer, or its map cannot be edited.
     """
-    require_editable(ctx.generator)
-    names = layer_names(ctx.generator, ctx.device)
-    return requested_layers([names[len(names) // 2] if layer is None else layer], names)[0]
+    names, generator = layer_names(ctx.generator, ctx.device), edited(ctx.generator)
+    name = requested_layers([names[len(names) // 2] if layer is None else layer], names)[0]
+    if isinstance(generator, InterceptedGenerator):
+        generator.source(name, drawn_codes(ctx, 0, 1)[:1].to(ctx.device))
+    return name
 
 
 def drawn_classes(ctx: Context, count: int) -> Tensor:
@@ -203,7 +185,7 @@ class Edited:
     @classmethod
     def of(cls, ctx: Context, segmenter: PixelSegmenter, w: Tensor) -> Edited:
         """Of a run's generator."""
-        return cls(require_editable(ctx.generator), segmenter, ctx.images(), ctx.device, w)
+        return cls(edited(ctx.generator), segmenter, ctx.images(), ctx.device, w)
 
     @torch.no_grad()
     def map(self, rows: Tensor, edit: UnitEdit, read: Callable[[Tensor], Tensor], mask: Tensor | None = None) -> Tensor:

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lis.dissection.activations import edit_of
-from lis.generators.layers import require_editable
-from lis.types import Edits, Generator
+from lis.generators.editing import edited
+from lis.types import Editable, Edits, Generator
 
 BAND = 2.58
 """Standard errors to each side of a mean: 99 % of a normal distribution."""
@@ -188,7 +188,7 @@ class Painted:
 
 @torch.no_grad()
 def paint(
-    generator: Generator,
+    generator: Generator | Editable,
     w: Tensor,
     edit: UnitEdit,
     mask: Tensor,
@@ -198,7 +198,7 @@ def paint(
     """Set units of a layer under a mask, and see what comes of it, in one pass through generator and segmenter.
 
     Args:
-        generator: one whose maps can be edited.
+        generator: any, edited as of `lis.generators.editing.edited`.
         w: style codes `[n, w_dim]`.
         edit: the units, and what they are set to.
         mask: `[h, w]` in [0, 1], no smaller than the map of the layer; a pixel of at least 1/2 is painted.
@@ -206,7 +206,7 @@ def paint(
         label: what is painted, its number as in `Painted.parts_after`; None: whatever the units bring.
 
     Raises:
-        ValueError: a generator that cannot be edited, an unknown layer, unit or label, or a mask of another shape,
+        ValueError: a layer that is unknown or cannot be edited, an unknown unit or label, or a mask of another shape,
             without a painted pixel.
     """
     labels = len(segmenter.labels)
@@ -215,7 +215,7 @@ def paint(
     if mask.dim() != 2:
         raise ValueError(f"the mask has shape {list(mask.shape)}: expected [h, w], the same for all images")
     masks = torch.stack([torch.zeros_like(mask), mask]).repeat_interleave(len(w), 0)
-    image = require_editable(generator).synthesize_edited(torch.cat([w, w]), edit.edits(masks))
+    image = edited(generator).synthesize_edited(torch.cat([w, w]), edit.edits(masks))
     parts = segmenter.segment(image)
     before, after = parts.chunk(2)
     size = (parts.shape[1], parts.shape[2])

@@ -46,7 +46,7 @@ class Ray(Pooled):
         Raises:
             ValueError: the cluster cannot be joined, or has too little.
         """
-        started = join(self.address, self.workers)
+        started = join(self.address)
         try:
             return Actors(*self._share(), started)
         except ValueError:
@@ -74,7 +74,7 @@ class Ray(Pooled):
         return count, each, min(1.0, cpus / count)
 
 
-def join(address: str | None, workers: int | None) -> bool:
+def join(address: str | None) -> bool:
     """Join a cluster, or start one on this machine; True where it was started here.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from lis.types import Editable, Edits, Generator, Layers
+from lis.types import Edits, Generator, Layers
 
 
 def require_class(class_index: int | None, num_classes: int) -> None:
@@ -54,20 +54,6 @@ def edited_map(name: str, x: Tensor, edits: Edits) -> Tensor:
     if result.shape != x.shape:
         raise ValueError(f"the edit of layer {name!r} gives shape {list(result.shape)}: expected {list(x.shape)}")
     return result
-
-
-def require_editable(generator: Generator) -> Editable:
-    """The generator, as one whose maps can be edited.
-
-    Raises:
-        ValueError: it has no `synthesize_edited`.
-    """
-    if not isinstance(generator, Editable):
-        raise ValueError(
-            f"{type(generator).__name__} has no synthesize_edited: expected a generator whose maps can be edited "
-            "(lis.types.Editable), such as gan=partworld or a StyleGAN-XL"
-        )
-    return generator
 
 
 def image_and_maps(

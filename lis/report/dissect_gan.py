@@ -58,8 +58,9 @@ _STILLS = (
 _TABLE = (
     "Removal, in shares of the part's area on {images} images. Control: random units of the layer, as many from each "
     "stratum of variance as the best ones ({draws} draws, mean and 95 %). p: share of draws that take as much; q: "
-    "Benjamini–Hochberg over all rows. Segmenter: IoU of what sees the part with the exact mask, before any edit."
+    "Benjamini–Hochberg over all rows."
 )
+_SEGMENTER = " Segmenter: IoU of what sees the part with the exact mask, before any edit."
 _INSERTION = (
     "Pixels that a part gains by insertion at a cell, by the label that was at the centre of the cell, for contexts "
     "with {min_count} insertions or more; control: random units of the same variance, set to their own 0.995 quantile."
@@ -68,6 +69,12 @@ _VALUES = {
     "zero": "set to zero, which behind a leaky ReLU is a value like others and not off",
     "mean": "set to their means",
     "quantile": "set to a low quantile of their own",
+}
+_CONCEPTS = {
+    "parts": "What an edit does is read by a segmenter that sees pixels alone.",
+    "brightness": "Parts are here the pixels of each third of the brightness, not those of what the images show, which "
+    "nothing sees by pixels alone; what sees them by the generator's maps would find what an edit put there. "
+    "Nothing is said of what units do to these.",
 }
 _FRAMES = 3
 """Of each movie in the picture of stills."""
@@ -84,10 +91,12 @@ def generator_units(source: Source) -> Section:
     tested = sorted(set(table["units"]))
     middle = tested[len(tested) // 2]
     removal = _REMOVAL.format(**facts | {"value": _VALUES[facts["value"]]})
-    effects = where(source.table(STAGE, "side_effects"), units=middle)
+    effects = known(where(source.table(STAGE, "side_effects"), units=middle), "change")
+    curves, visible = (known(x, "change") for x in (source.table(STAGE, "curves"), table))
+    effects = pd.DataFrame(effects.loc[effects["part"].isin(visible["part"])])  # of labels that the images show
     located = _LOCATION.format(units=facts["inserted"], count=_insertions(source))
     figures = [
-        Picture("dissect-gan-removal", removal_figure(source.table(STAGE, "curves"), table), removal, data=table),
+        Picture("dissect-gan-removal", removal_figure(curves, visible), removal, data=table),
         Picture("dissect-gan-effects", effects_figure(effects), _effects(source, facts, middle), data=effects),
         Picture("dissect-gan-location", location_figure(source, facts), located),
         Picture("dissect-gan-movies", stills(source, facts), _STILLS, "photo", others=list(map(movie_name, MOVIES))),
@@ -155,7 +164,7 @@ def _lead(source: Source, facts: dict[str, Any]) -> str:
         f"images of the class; {np.count_nonzero(units['above_chance'])} agree with a part beyond that "
         f"(q ≤ {SIGNIFICANT}).",
         f"Removed units are {_VALUES[facts['value']]}.",
-        "What an edit does is read by a segmenter that sees pixels alone.",
+        _CONCEPTS[facts["concepts"]],
         checked,
         _resolution(int(tests), facts["draws"]).strip(),
     )
@@ -258,9 +267,11 @@ def _removal_table(table: pd.DataFrame, facts: dict[str, Any]) -> Table:
         "q ≤ 0.05": lambda row: "yes" if row["q"] <= SIGNIFICANT else "no",
         "variance (control)": lambda row: f"{number(row['variance'], 2)} ({number(row['control_variance'], 2)})",
         "share of image": lambda row: share(row["baseline"]),
-        "segmenter": lambda row: number(iou[row["part"]], 2) if iou else "–",
     }
-    return listed(_TABLE.format(**facts), records(table), columns)
+    if not iou:
+        return listed(_TABLE.format(**facts), records(table), columns)
+    columns["segmenter"] = lambda row: number(iou[row["part"]], 2)
+    return listed(_TABLE.format(**facts) + _SEGMENTER, records(table), columns)
 
 
 def _insertion_table(table: pd.DataFrame, facts: dict[str, Any]) -> Table:

@@ -130,7 +130,8 @@ class Store:
         Raises:
             Published: there is nothing left to do.
         """
-        if work.lease.__enter__() and (artifact := self.find(work.recipe)) is not None:
+        work.lease.acquire()
+        if (artifact := self.find(work.recipe)) is not None:
             raise Published(work.recipe.key, artifact)
 
     def _ready(self, recipe: Recipe) -> Artifact | None:

@@ -1,4 +1,5 @@
-"""A GAN and a CNN that others trained on Fashion-MNIST: the link, counterfactuals in the generator, movement.
+"""A GAN and a CNN that others trained on Fashion-MNIST: the link, counterfactuals in the generator, movement, units of
+the generator.
 
     python experiments/real/fashion/run.py [--folder ../shared/real] [settings, as for python -m lis.run]
 
@@ -22,6 +23,7 @@ ANALYSES = {
     "link": (),
     "gan_counterfactuals": (),
     "motion": ("motion.units=4", "tuning.units=4", "tuning.seeds=2", "tuning.control_directions=8"),
+    "dissect_gan": ("dissect_gan.concepts=brightness", "dissect_gan.layer=b7"),
 }
 """Option of `analysis` → its further settings."""
 
