@@ -231,6 +231,8 @@ class Store:
             lease.clear()  # those who wait verify it at the same time
             log.debug("made %s (%s)", recipe.stage, recipe.key[:8])
             work.pack(self.root)
+            if work.shards:  # of those who were killed while they shared them
+                self._sweep_drafts(self.root / "drafts" / recipe.stage)
         return self._load(recipe) if published else self.find(recipe)
 
     def _fill(self, recipe: Recipe, build: Callable[[Draft], None], draft: Draft) -> None:
