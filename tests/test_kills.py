@@ -166,14 +166,14 @@ def test_a_living_owner_is_waited_for_and_a_killed_one_replaced(tmp_path: Path) 
     assert check(tmp_path) == 2 and Store(tmp_path / "store").find(jobs.recipe(1))
 
 
-@pytest.mark.parametrize("total", [12, pytest.param(200, marks=pytest.mark.full)])
+@pytest.mark.parametrize("total", [12, pytest.param(60, marks=pytest.mark.full)])
 def test_a_good_artifact_of_which_another_machine_saw_half_was_thrown_away_simulated(
     total: int, tmp_path: Path
 ) -> None:
     """On a network file system, as `helpers.network` simulates one."""
     processes = [fork(network.work, tmp_path, 0.01, 1.0, total, seed) for seed in range(3)]
     try:
-        assert [ended(process) for process in processes] == [0] * 3
+        assert [ended(process, 600) for process in processes] == [0] * 3
     finally:
         for process in processes:
             process.kill()
