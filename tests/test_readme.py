@@ -41,6 +41,7 @@ ELSEWHERE = {
     "lis.classifiers": "run by test_catalogue.py",
     "lis.labels export '<folder>' gan=… classes=…": "run by test_labels.py",
     "lis.labels check '<folder>'": "run by test_labels.py",
+    "lis.worker '<the' same 'overrides>'": "run by test_distributed.py",
 }
 """Commands of other programs, and where they are run."""
 TRAININGS = ("classifier=densenet201 link=fc_l2", "classifier=timm classifier.model=convnext_atto.d2_in1k")
