@@ -3,6 +3,7 @@
     python benchmarks/bench_engines.py [--workers 2] [--seeds 4] [--repetitions 3] [--engines inprocess local …]
     python benchmarks/bench_engines.py --together [--seeds 4]
     python benchmarks/bench_engines.py --assembly 5000
+    python benchmarks/bench_engines.py --growth 4 20 78 [--workers 2]
 
 Part world's dogs, PartNet, 256 units on `seeds` samples of 5 breeds (a row is a unit of a sample), one thread for each
 worker. What comes before the tuning is made once and copied; the engines take turns, each on a store of its own. A time
@@ -16,6 +17,8 @@ the last manifest, and how many shards each has made.
 `--assembly`: so many small shards read again and joined, once loose and once packed; and how far the peak of the
 process rises.
 
+`--growth`: the peak memory of the run and of its largest worker by the number of samples, with engine=local.
+
 Prints a table, and as the last line the same as JSON. Only ratios are comparable between machines.
 """
 
@@ -23,6 +26,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import re
 import resource
@@ -32,6 +36,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -51,6 +56,7 @@ from lis.shards import Shards
 from lis.stage import REGISTRY
 from lis.stages import discover
 from lis.store import MANIFEST, Draft, Store
+from lis.store.packs import pack
 
 BEFORE = ("directions", "segmenter", "pairs/tuning")
 """What tuning needs, made once."""
@@ -85,8 +91,6 @@ class Span:
 
 def packed_manifests(store: Path) -> Iterator[dict[str, Any] | Path]:
     """The manifests of all tuning shards, loose or packed."""
-    import zipfile
-
     yield from (store / "tuning-shard").glob(f"*/{MANIFEST}")
     for file in (store / "tuning-shard" / "packs").glob("*.zip"):
         with zipfile.ZipFile(file) as pack:
@@ -257,10 +261,32 @@ def assembly(count: int) -> dict[str, Any]:
     return result
 
 
+def growth(numbers: Sequence[int], workers: int) -> dict[str, Any]:
+    """Rows, seconds and peak memory of tunings of so many samples, each in a process of its own."""
+    result: dict[str, Any] = {}
+    for seeds in numbers:
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            result[f"{256 * 5 * seeds} rows"] = pool.apply(grown, (seeds, workers))
+        print(f"{256 * 5 * seeds} rows", result[f"{256 * 5 * seeds} rows"], flush=True)
+    return result
+
+
+def grown(seeds: int, workers: int) -> dict[str, float]:
+    """Of one tuning."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        ctx = context(composed(overrides(Path(folder) / "store", seeds), Path.cwd()))
+        ctx, begun = replace(ctx, engine=Local(["cpu"] * workers)), time.perf_counter()
+        artifact = REGISTRY["tuning"](ctx)
+        ctx.engine.close()
+        size = sum(facts["size"] for facts in artifact.manifest["files"].values())
+    own, child = (resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    seconds = time.perf_counter() - begun
+    return {"s": seconds, "run, MiB": own, "largest worker, MiB": child, "artifact, MiB": size / 2**20}
+
+
 def pack_all(ctx: Context, count: int) -> None:
     """Pack what `assembly` has made."""
-    from lis.store.packs import pack
-
     pack(ctx.store.root, list(SMALL.artifacts(Small(ctx, "assembly"), range(count), "packed")))
 
 
@@ -287,11 +313,14 @@ def main() -> None:
     parser.add_argument("--engines", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--together", action="store_true")
     parser.add_argument("--assembly", type=int)
+    parser.add_argument("--growth", type=int, nargs="+")
     options = parser.parse_args()
     discover()
     with one_thread():
         if options.together:
             result = together(options.seeds)
+        elif options.growth:
+            result = growth(options.growth, options.workers)
         elif options.assembly:
             result = assembly(options.assembly)
         else:
