@@ -188,7 +188,7 @@ def find_device(name: str) -> torch.device:
         if not torch.cuda.is_available():
             return torch.device("cpu")
         rank = next((text for name in _RANKS if (text := os.environ.get(name, "")).isdecimal()), None)
-        return torch.device("cuda" if rank is None else f"cuda:{int(rank) % torch.cuda.device_count()}")
+        return _gpu(torch.cuda.current_device() if rank is None else int(rank) % torch.cuda.device_count())
     expected = f"expected auto, cpu{', cuda' if torch.cuda.is_available() else ''} (device=…)"
     try:
         device = torch.device(name)
@@ -198,7 +198,12 @@ def find_device(name: str) -> torch.device:
         device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
     ):
         raise ValueError(f"this machine has no device {name!r}: {expected}")
-    return device
+    return _gpu(torch.cuda.current_device()) if device == torch.device("cuda") else device
+
+
+def _gpu(index: int) -> torch.device:
+    """A GPU by its number, as tensors on it name it."""
+    return torch.device("cuda", index)
 
 
 def describe(device: torch.device) -> str:

@@ -47,13 +47,14 @@ REFUSED = (HydraException, OmegaConfBaseException, ValueError)
 """What Hydra raises where options or keys do not fit."""
 
 
-def composed(overrides: Sequence[str], start: Path, objects: bool = False) -> RunConfig:
+def composed(overrides: Sequence[str], start: Path, objects: bool = False, single: bool = False) -> RunConfig:
     """The settings that some overrides ask for, with paths that are absolute.
 
     Args:
         overrides: as they are typed behind `python -m lis.run`: `link=fc_l2`, `pairs.train=60`, `class=pug`.
         start: the folder that relative paths begin in.
         objects: a model may be one that is passed as an object, `OBJECT`.
+        single: refuse what makes several runs, as an experiment that sweeps.
 
     Raises:
         ValueError: all that is wrong with the overrides, a line each: an unknown group, option or key with the nearest
@@ -61,7 +62,7 @@ def composed(overrides: Sequence[str], start: Path, objects: bool = False) -> Ru
     """
     register()
     with composer(objects=objects) as each:
-        return anchored(each.run(spelled(overrides)), start)
+        return anchored(each.run(spelled(overrides), single), start)
 
 
 @contextmanager
@@ -95,15 +96,20 @@ class Composer:
         self.options = cache(lambda group: _options(loader.get_group_options(group, ObjectType.CONFIG), objects))
         self.groups = [group for group in loader.list_groups("") if group != "hydra"]
 
-    def run(self, overrides: Sequence[str]) -> RunConfig:
+    def run(self, overrides: Sequence[str], single: bool = False) -> RunConfig:
         """The settings of one run.
 
         Raises:
-            ValueError: all that is wrong with the overrides.
+            ValueError: all that is wrong with the overrides; with `single` also that they are those of a sweep.
         """
         parsed = self._parsed(overrides)
         _refuse_sweeps(parsed)
-        return _settings(self._config(parsed))
+        config = self._config(parsed)
+        if single and self._mode(parsed, config) == RunMode.MULTIRUN:
+            params = config.hydra.sweeper.get("params") or {}
+            swept = ", ".join(f"{key}={value}" for key, value in params.items()) or "several runs"
+            raise ValueError(f"a sweep ({swept}): expected the overrides of one of its runs, hydra.mode=RUN among them")
+        return _settings(config)
 
     def composed(self, overrides: Sequence[str]) -> DictConfig:
         """The settings of one run, or the first one of a sweep, with Hydra's own under `hydra`.

@@ -16,10 +16,12 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import lis
 from lis.compose import composed
+from lis.engine import InProcess
 from lis.plain import print_anywhere
 from lis.progress import ConsoleHandler
 from lis.stopping import stop
@@ -52,21 +54,19 @@ def work(overrides: Sequence[str]) -> None:
     """Make what the run needs and nobody else is making.
 
     Raises:
-        ValueError: bad input, as of the run; or a job with another version of `lis` works on it.
+        ValueError: bad input, as of the run; the overrides are those of a sweep; or a job with another version of `lis`
+            works on it.
     """
     from lis.job import prepared, ready, requested, run_stage
 
-    settings = composed(overrides, Path.cwd())
+    settings = composed(overrides, Path.cwd(), single=True)
     stop.store = settings.store
-    ctx = prepared(settings)
+    ctx = replace(prepared(settings), engine=InProcess())  # other devices have workers of their own
     ctx.store.version = lis.__version__
-    try:
-        ctx, _ = ready(ctx)
-        for name in requested(ctx):
-            run_stage(name, ctx)
-        stop.check()
-    finally:
-        ctx.engine.close()
+    ctx, _ = ready(ctx)
+    for name in requested(ctx):
+        run_stage(name, ctx)
+    stop.check()
     log.info("everything of this run is in %s", settings.store)
 
 

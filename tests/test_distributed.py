@@ -126,7 +126,9 @@ def test_another_program_is_refused_by_name() -> None:
     assert isinstance(own, Identity)
 
 
-@pytest.mark.parametrize(("variable", "device"), [("LOCAL_RANK", "cuda:3"), ("SLURM_LOCALID", "cuda:3"), ("", "cuda")])
+@pytest.mark.parametrize(
+    ("variable", "device"), [("LOCAL_RANK", "cuda:3"), ("SLURM_LOCALID", "cuda:3"), ("", "cuda:2")]
+)
 def test_a_process_takes_the_gpu_of_its_number(variable: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LOCAL_RANK", "SLURM_LOCALID"):
         monkeypatch.delenv(name, raising=False)
@@ -134,7 +136,9 @@ def test_a_process_takes_the_gpu_of_its_number(variable: str, device: str, monke
         monkeypatch.setenv(variable, "7")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 2)
     assert build.find_device("auto") == torch.device(device)
+    assert build.find_device("cuda") == torch.device("cuda:2")  # as its tensors name it
 
 
 def test_a_worker_does_the_work_of_a_run(expected: dict[str, torch.Tensor], tmp_path: Path) -> None:

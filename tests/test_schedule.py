@@ -6,6 +6,7 @@ import logging
 import signal
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -43,6 +44,7 @@ class FakePool:
     def __init__(self, workers: int = 2, answer: Answer = lambda worker, number: None) -> None:
         self.names = [f"device {number}" for number in range(workers)]
         self.answer, self.round, self.closed = answer, 0, False
+        self.ready = set(range(workers))
         self.hands: list[deque[tuple[int, int, Any]]] = [deque() for _ in self.names]
         self.tasks: list[Any] = []
         self.submitted: list[tuple[int, int]] = []
@@ -213,6 +215,49 @@ def test_an_item_that_a_worker_has_failed_at_is_not_given_to_it_again_when_the_o
     pool = FakePool(2, answer)
     assert list(Engine(pool).map(Squares(), range(4))) == [0, 1, 4, 9]
     assert [worker for worker, number in pool.submitted if number == 1] == [1, 0, 0]
+
+
+def test_a_worker_that_is_not_ready_is_given_nothing_and_named(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As an actor for which a cluster has no device."""
+    monkeypatch.setattr(schedule, "SLOW", -1.0)
+    pool = FakePool(2)
+    pool.ready = {1}
+    assert list(Engine(pool).map(Squares(), range(40))) == [n * n for n in range(40)]
+    assert {worker for worker, _ in pool.submitted} == {1}
+    (warning,) = (record.getMessage() for record in caplog.records)
+    assert warning.startswith("device 0: not ready after") and "device 1" not in warning
+
+
+def test_what_the_only_worker_that_is_ready_fails_at_is_an_error() -> None:
+    pool = FakePool(2, lambda worker, number: Failed(worker, number, ValueError("not finite")))
+    pool.ready = {0}
+    with pytest.raises(ValueError, match="not finite"):
+        list(Engine(pool).map(Squares(), range(4)))
+
+
+def test_workers_become_ready_while_they_are_waited_for() -> None:
+    class Slow(FakePool):
+        """Both are ready once they were waited for."""
+
+        def wait(self, seconds: float) -> Sequence[Event]:
+            """As the others."""
+            self.ready = {0, 1}
+            return super().wait(seconds)
+
+    pool = Slow(2)
+    pool.ready = set()
+    assert list(Engine(pool).map(Squares(), range(6))) == [n * n for n in range(6)]
+
+
+def test_an_engine_of_two_threads_is_refused() -> None:
+    engine = Engine(FakePool(2))
+    results = engine.map(Squares(), range(50))
+    assert next(results) == 0
+    with ThreadPoolExecutor(1) as other, pytest.raises(ValueError, match="used by two threads: expected one engine"):
+        other.submit(lambda: next(engine.map(Squares(), range(3)))).result()
+    assert list(results) == [n * n for n in range(1, 50)]
 
 
 class Unseen(Squares):

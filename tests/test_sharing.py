@@ -143,6 +143,27 @@ def test_an_error_of_one_job_leaves_the_stage_to_the_other(tmp_path: Path) -> No
     assert stage(sound, 3).json("sum")["sum"] == 3.0 and sound.made == [0, 1, 2, "stage"]
 
 
+def test_threads_of_one_store_share_shards_too(tmp_path: Path) -> None:
+    """As in a notebook: one store, two threads, and what the other makes is waited for by each in its own way."""
+    ctx, met = make_context(tmp_path), threading.Barrier(2)
+    runs = [Job(ctx, [], first_waits(met)) for _ in range(2)]
+    artifacts = together(runs, 8)
+    made = [each for job in runs for each in job.made]
+    assert sorted(map(str, made)) == sorted(map(str, [*range(8), "stage"]))
+    assert {artifact.json("sum")["sum"] for artifact in artifacts} == {28.0}
+
+
+def test_a_stage_of_no_shards_keeps_its_lock(tmp_path: Path) -> None:
+    first, second = jobs(tmp_path, 2)
+
+    def assemble(draft: Draft) -> None:
+        assert SHARDS.tensors(first, [], "blocks") == {}
+        assert second.ctx.store.attempt(STAGE, assemble) is None, "another job may make it meanwhile"
+        draft.json("sum", {})
+
+    first.ctx.store.make(STAGE, assemble)
+
+
 def test_a_shard_is_not_waited_for(tmp_path: Path) -> None:
     store, other, inside = Store(tmp_path), Store(tmp_path), threading.Event()
     free = threading.Event()

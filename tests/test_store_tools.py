@@ -281,6 +281,20 @@ def test_what_the_living_make_stays(kind: Callable[..., Path], example: Example,
     assert path.exists() and example.left() == set(example.made) - {"tuning b"}
 
 
+def test_what_something_new_is_made_from_stays(example: Example, asked: Callable[..., Any]) -> None:
+    """A run has just begun with a stage that the store does not hold yet."""
+    inputs = (example.made["link b"].key,)
+    store = Store(example.root)
+
+    def build(draft: Draft) -> None:
+        asked("prune", "--yes", "--older", "0")
+        draft.json("x", {})
+
+    artifact = store.make(Recipe("new", 1, {}, inputs), build)
+    assert set(artifact.manifest["files"]) == {"x.json"}
+    assert {"link b", "pairs b"} <= example.left()
+
+
 @pytest.mark.parametrize(
     ("kind", "text"),
     [(lock, f"{GONE}\n0.1.0"), (lock, RELEASED), (draft, GONE)],

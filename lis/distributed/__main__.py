@@ -119,7 +119,7 @@ def serve(link: Link, opening: bytes) -> None:
         worker = Worker(opening)
     except Exception as error:
         link.tell("unready", str(error) or type(error).__name__)
-        raise
+        leave(1)
     link.tell("ready", worker.identity)
     while True:
         kind, number, data = link.hear()

@@ -21,13 +21,11 @@ import torch
 import lis
 from lis.context import Context
 from lis.distributed.identity import identity
-from lis.distributed.schedule import Busy, Event, Failed, Lost, Made, Pooled
-from lis.distributed.serving import opening_of, sent
+from lis.distributed.schedule import PATIENCE, Busy, Event, Failed, Lost, Made, Pooled
+from lis.distributed.serving import opening_of
+from lis.distributed.transport import packed
 
 log = logging.getLogger(__name__)
-
-_PATIENCE = 15.0
-"""Seconds that a worker is given for what it has in hand when the run is over."""
 
 
 class Local(Pooled):
@@ -67,10 +65,15 @@ class Processes:
         self._ctx: Context | None = None
         self._task, self.round = b"", 0
 
+    @property
+    def ready(self) -> list[int]:
+        """The workers that have built their models."""
+        return [number for number, process in enumerate(self._workers) if process.ready]
+
     def begin(self, task: Any) -> None:
         """Have every worker take its items from this task from now on; the first time, start them."""
         ctx = task.ctx
-        self._ctx, self._task, self.round = ctx, sent(task, ctx), self.round + 1
+        self._ctx, self._task, self.round = ctx, packed(task, ctx), self.round + 1
         if not self._workers:
             log.info("%d workers start: %s", len(self.names), ", ".join(self._devices))
             self._workers = [self._started(number) for number in range(len(self.names))]
@@ -78,7 +81,7 @@ class Processes:
     def submit(self, worker: int, number: int, item: Any) -> None:
         """Have a worker make an item."""
         assert self._ctx is not None
-        self._workers[worker].give(self.round, self._task, number, sent(item, self._ctx))
+        self._workers[worker].give(self.round, self._task, number, packed(item, self._ctx))
 
     def wait(self, seconds: float) -> Sequence[Event]:
         """What has happened since."""
@@ -92,7 +95,7 @@ class Processes:
             process.connection.close()
             if not process.ready:
                 process.process.kill()
-        end = time.monotonic() + _PATIENCE
+        end = time.monotonic() + PATIENCE
         for process in self._workers:
             process.end(max(0.0, end - time.monotonic()))
         self._workers = []
@@ -117,7 +120,7 @@ class Processes:
             logging.getLogger(rest[0]).log(rest[1], "%s: %s", self.names[number], rest[2])
         elif kind == "ready":
             identity().require_same(rest[0])
-            process.is_ready()
+            process.ready = True
         elif kind == "unready":
             raise ValueError(f"the worker on {self.names[number]} cannot begin: {rest[0]}")
         elif rest[0] == self.round:
@@ -128,7 +131,7 @@ class Processes:
 
 
 class _Process:
-    """A worker, to which nothing is said before it is ready."""
+    """A worker; `ready` when it has built its models."""
 
     def __init__(self, opening: bytes) -> None:
         self.connection, theirs = Pipe()
@@ -138,33 +141,20 @@ class _Process:
             self.process = subprocess.Popen(command, pass_fds=[handle], stdin=subprocess.DEVNULL, env=_environment())
         theirs.close()
         weakref.finalize(self, self.process.poll)
-        self.ready, self._round, self._unsaid = False, 0, list[tuple[Any, ...]]()
+        self.ready, self._round = False, 0
         _say(self.connection, ("open", sys.path, opening))
-
-    def is_ready(self) -> None:
-        """Say what has waited."""
-        self.ready = True
-        for message in self._unsaid:
-            _say(self.connection, message)
-        self._unsaid = []
 
     def give(self, of: int, task: bytes, number: int, item: bytes) -> None:
         """Send an item, and before the first one of a round its task."""
         if of != self._round:
             self._round = of
-            self._send(("task", of, task))
-        self._send(("item", number, item))
-
-    def _send(self, message: tuple[Any, ...]) -> None:
-        if self.ready:
-            _say(self.connection, message)
-        else:
-            self._unsaid.append(message)
+            _say(self.connection, ("task", of, task))
+        _say(self.connection, ("item", number, item))
 
     def reason(self) -> str:
         """Why it has ended."""
         try:
-            code = self.process.wait(_PATIENCE)
+            code = self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self.process.kill()
             code = self.process.wait()

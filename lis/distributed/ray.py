@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import sys
@@ -14,8 +15,9 @@ from typing import Any
 
 from lis.context import Context
 from lis.distributed.identity import Identity, identity
-from lis.distributed.schedule import Busy, Event, Failed, Lost, Made, Pooled
-from lis.distributed.serving import Worker, cores, opening_of, sent
+from lis.distributed.schedule import PATIENCE, Busy, Event, Failed, Lost, Made, Pooled
+from lis.distributed.serving import Worker, cores, opening_of
+from lis.distributed.transport import packed
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +67,9 @@ class Ray(Pooled):
         has = ray.cluster_resources()
         gpus, cpus = has.get("GPU", 0.0), has.get("CPU", 0.0)
         each = self.gpus_per_worker if self.gpus_per_worker is not None else float(gpus > 0)
-        count = self.workers or int(gpus / each if each else cpus)
-        if count < 1 or count * each > gpus + 1e-9:
+        room = gpus * int(1 / each + 1e-9) if 0 < each < 1 else gpus / each if each else math.inf
+        count = self.workers or int(cpus if math.isinf(room) else room)
+        if count < 1 or count > room:
             raise ValueError(
                 f"engine.workers={count} with engine.gpus_per_worker={each:g}: the cluster has {gpus:g} GPUs and "
                 f"{cpus:g} cores; expected as many workers as fit"
@@ -86,7 +89,8 @@ def join(address: str | None) -> bool:
         return False
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    options: dict[str, Any] = {"address": address} if address else {"include_dashboard": False, "num_cpus": cores()}
+    alone = {"address": "local", "include_dashboard": False, "num_cpus": cores()}
+    options: dict[str, Any] = {"address": address} if address else alone
     with _own_signals():
         try:
             ray.init(**options, log_to_driver=False, logging_level=logging.ERROR, namespace="lis")
@@ -120,22 +124,45 @@ def _own_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+Record = tuple[str, int, str]
+"""Logger, level and message."""
+
+
+class Records(logging.Handler):
+    """Keeps warnings until the next answer."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._records: list[Record] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One record."""
+        self._records.append((record.name, record.levelno, record.getMessage()))
+
+    def taken(self) -> list[Record]:
+        """Those that were not taken yet."""
+        records, self._records = self._records, []
+        return records
+
+
 class Actor:
     """A `Worker` as Ray makes it, on the GPU that it is given or on the CPU."""
 
     def __init__(self, path: list[str], opening: bytes) -> None:
-        sys.path[:] = path
+        sys.path += [each for each in path if each not in sys.path]
+        self._records = Records()
+        logging.getLogger().addHandler(self._records)
         self._worker = Worker(opening)
 
     def program(self) -> Identity:
         """Of its process."""
         return self._worker.identity
 
-    def attempt(self, key: int, task: bytes, item: bytes) -> bool:
-        """As `Worker.attempt`; the task is the one of this number."""
+    def attempt(self, key: int, task: bytes, item: bytes) -> tuple[bool, list[Record]]:
+        """As `Worker.attempt`, with what was logged meanwhile; the task is the one of this number."""
         if self._worker.key != key:
             self._worker.begin(task, key)
-        return self._worker.attempt(item)
+        return self._worker.attempt(item), self._records.taken()
 
 
 class Actors:
@@ -155,7 +182,7 @@ class Actors:
         self._actors: list[Any] = []
         self._ctx: Context | None = None
         self._task: Any = None
-        self.round = 0
+        self.round, self.ready = 0, set[int]()
         self._pending: dict[Any, tuple[int, int, int]] = {}
         """Round, worker and number of what is asked of the actors; number −1: whether it is ready."""
 
@@ -164,7 +191,7 @@ class Actors:
         import ray
 
         self._ctx, self.round = task.ctx, self.round + 1
-        self._task = ray.put(sent(task, task.ctx))
+        self._task = ray.put(packed(task, task.ctx))
         if not self._actors:
             log.info("%d workers start on Ray", len(self.names))
             self._actors = [None] * len(self.names)
@@ -174,7 +201,7 @@ class Actors:
     def submit(self, worker: int, number: int, item: Any) -> None:
         """Have an actor make an item."""
         assert self._ctx is not None
-        ref = self._actors[worker].attempt.remote(self.round, self._task, sent(item, self._ctx))
+        ref = self._actors[worker].attempt.remote(self.round, self._task, packed(item, self._ctx))
         self._pending[ref] = (self.round, worker, number)
 
     def wait(self, seconds: float) -> Sequence[Event]:
@@ -191,10 +218,12 @@ class Actors:
         """End the actors, and Ray where it was started here."""
         import ray
 
+        in_hand = [ref for ref, (_, _, number) in self._pending.items() if number >= 0]
+        if in_hand:
+            ray.wait(in_hand, num_returns=len(in_hand), timeout=PATIENCE)
         for actor in filter(None, self._actors):  # None where it could not be made
             ray.kill(actor)
-        self._actors = []
-        self._pending = {}
+        self._actors, self._pending, self.ready = [], {}, set()
         if self._started:
             leave()
 
@@ -202,7 +231,9 @@ class Actors:
         import ray
 
         assert self._ctx is not None
-        opening = opening_of(self._ctx, "cuda" if self._options["num_gpus"] else "cpu", len(self.names))
+        machines = sum(node["Alive"] for node in ray.nodes())
+        device = "cuda" if self._options["num_gpus"] else "cpu"
+        opening = opening_of(self._ctx, device, math.ceil(len(self.names) / machines))
         actor = ray.remote(Actor).options(**self._options).remote(sys.path, opening)
         self._actors[number] = actor
         self._pending[actor.program.remote()] = (self.round, number, -1)
@@ -214,7 +245,7 @@ class Actors:
             ValueError: it cannot build its models, or runs another program.
         """
         import ray
-        from ray.exceptions import RayActorError, RayTaskError
+        from ray.exceptions import RayActorError, RayError, RayTaskError
 
         if ref not in self._pending:  # of a worker that was lost a moment ago
             return None
@@ -224,15 +255,25 @@ class Actors:
         except RayActorError as error:
             if (cause := _refusal(error)) is not None:
                 raise ValueError(f"the worker on {self.names[worker]} cannot begin: {cause}") from error
-            self._pending = {ref: told for ref, told in self._pending.items() if told[1] != worker}
-            self._start(worker)
-            return Lost(worker, "its process has ended")
+            return self._lost(worker, "its process has ended")
         except RayTaskError as error:
             return Failed(worker, number, _cause(error)) if of == self.round else None
+        except RayError as error:  # as where its machine is lost, or has no memory
+            return self._lost(worker, str(error).partition("\n")[0])
         if number < 0:
             identity().require_same(answer)
+            self.ready.add(worker)
             return None
-        return (Made if answer else Busy)(worker, number) if of == self.round else None
+        is_made, records = answer
+        for name, level, message in records:
+            logging.getLogger(name).log(level, "%s: %s", self.names[worker], message)
+        return (Made if is_made else Busy)(worker, number) if of == self.round else None
+
+    def _lost(self, worker: int, reason: str) -> Lost:
+        self.ready.discard(worker)
+        self._pending = {ref: told for ref, told in self._pending.items() if told[1] != worker}
+        self._start(worker)
+        return Lost(worker, reason)
 
 
 def _cause(error: Any) -> BaseException:

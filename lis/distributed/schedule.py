@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol
 
@@ -21,8 +22,12 @@ WINDOW = 16
 """Items for each worker that are made at most before the first one that is still missing."""
 MOST_LOST = 3
 """Workers lost in a row, without any item made, after which the work is given up."""
+PATIENCE = 15.0
+"""Seconds that workers are given for what they have in hand when the run is over."""
 UNSEEN = 120.0
 """Seconds after which a shard must be seen that another machine has written."""
+SLOW = 120.0
+"""Seconds after which it is said that workers are not ready."""
 WAIT = 0.5
 """Seconds between two looks for a signal to stop."""
 
@@ -72,6 +77,11 @@ class Pool(Protocol):
         ...
 
     @property
+    def ready(self) -> Collection[int]:
+        """The workers that can be given items: their models are built."""
+        ...
+
+    @property
     def round(self) -> int:
         """Number of the task that was begun last, from 1 on; 0 before any."""
         ...
@@ -98,6 +108,7 @@ class Pooled:
 
     def __init__(self) -> None:
         self._pool: Pool | None = None
+        self._thread = 0
         identity()  # of what this process has imported: files may be edited before a worker says what it has
 
     def open(self) -> Pool:
@@ -108,10 +119,14 @@ class Pooled:
         """Lazily yield the result of every item, in order.
 
         Raises:
-            ValueError: the workers cannot be started, or cannot build the models of the run.
+            ValueError: the workers cannot be started, or cannot build the models of the run; or they were started by
+                another thread, whose answers this one would take.
         """
         for start, item in enumerate(items):
             if (result := task.find(item)) is None:
+                if self._pool is not None and self._thread != threading.get_ident():
+                    raise ValueError("an engine with workers is used by two threads: expected one engine for each")
+                self._thread = threading.get_ident()
                 self._pool = self._pool or self.open()
                 yield from Schedule(self._pool, task, items[start:]).run()
                 return
@@ -148,6 +163,9 @@ class Schedule(Generic[Item, Result]):
     """What one worker could not make, and another one is to try."""
     lost: int = 0
     """Workers lost since an item was made."""
+    begun: float = field(default_factory=time.monotonic)
+    told: bool = False
+    """Whether it was said which workers are not ready."""
     unseen: dict[int, float] = field(default_factory=dict)
     """Since when a worker says that an item is made which cannot be read here."""
 
@@ -178,7 +196,8 @@ class Schedule(Generic[Item, Result]):
             self._begin()
         self._ask_again()
         self._submit()
-        if any(self.hands):
+        self._tell()
+        if any(self.hands) or len(self.pool.ready) < len(self.hands):
             for event in self.pool.wait(POLL if self.busy else WAIT):
                 self._take(event)
         else:
@@ -209,9 +228,17 @@ class Schedule(Generic[Item, Result]):
             self.pool.submit(worker, number, self.items[number])
 
     def _may(self, worker: int, number: int) -> bool:
-        """Whether a worker may be given an item: it has room, and has not failed at it."""
+        """Whether a worker may be given an item: it is ready, has room, and has not failed at it."""
         failed = self.refused.get(number)
-        return len(self.hands[worker]) < AHEAD and not (failed is not None and failed.worker == worker)
+        has_failed = failed is not None and failed.worker == worker
+        return worker in self.pool.ready and len(self.hands[worker]) < AHEAD and not has_failed
+
+    def _tell(self) -> None:
+        """Say once for which workers the work waits, or goes on without."""
+        missing = [name for number, name in enumerate(self.pool.names) if number not in self.pool.ready]
+        if missing and not self.told and time.monotonic() - self.begun > SLOW:
+            self.told = True
+            log.warning("%s: not ready after %.0f s; is there a free device for each?", ", ".join(missing), SLOW)
 
     def _take(self, event: Event) -> None:
         if isinstance(event, Lost):
@@ -254,7 +281,7 @@ class Schedule(Generic[Item, Result]):
         Raises:
             BaseException: that of the first one, where there is no other or it has failed, too.
         """
-        if failed.number in self.refused or len(self.hands) == 1:
+        if failed.number in self.refused or set(self.pool.ready) == {failed.worker}:
             raise self.refused.get(failed.number, failed).error
         self.refused[failed.number] = failed
         self.waiting.appendleft(failed.number)

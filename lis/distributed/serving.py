@@ -6,11 +6,10 @@ import os
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from lis.context import Context
 from lis.distributed.identity import Identity, identity
-from lis.distributed.transport import packed, unpacked
+from lis.distributed.transport import unpacked
 
 Opener = Callable[[str, int], Context]
 """Builds the context of a run on a device, with so many CPU threads of torch."""
@@ -23,15 +22,18 @@ class Opening:
     opener: Opener
     device: str
     threads: int
+    """CPU threads of torch; 0: its share of the cores of its machine."""
+    workers: int
+    """On its machine, at most."""
 
     @classmethod
     def of(cls, ctx: Context, device: str, workers: int) -> Opening:
-        """Of a run, for one of several workers on this machine, which share its cores.
+        """Of a run, for one of several workers on a machine, which share its cores.
 
         Raises:
             ValueError: the models of the run are objects, which no other process can build.
         """
-        return cls(require_opener(ctx), device, ctx.config.threads or max(1, cores() // workers))
+        return cls(require_opener(ctx), device, ctx.config.threads, workers)
 
 
 def require_opener(ctx: Context) -> Opener:
@@ -62,7 +64,7 @@ class Worker:
 
     def __init__(self, opening: bytes) -> None:
         given: Opening = pickle.loads(opening)
-        self.ctx = given.opener(given.device, given.threads)
+        self.ctx = given.opener(given.device, given.threads or max(1, cores() // given.workers))
         self.key = 0
         self._packed, self._task = b"", None
 
@@ -72,7 +74,7 @@ class Worker:
         return identity()
 
     def begin(self, task: bytes, key: int) -> None:
-        """Take the items from this task, which `sent` has packed, from now on; `key` is its number, from 1 on."""
+        """Take the items from this task, which `packed` has given, from now on; `key` is its number, from 1 on."""
         self.key, self._packed, self._task = key, task, None
 
     def attempt(self, item: bytes) -> bool:
@@ -84,15 +86,6 @@ class Worker:
         if self._task is None:
             self._task = unpacked(self._packed, self.ctx)
         return self._task.attempt(unpacked(item, self.ctx)) is not None
-
-
-def sent(value: Any, ctx: Context) -> bytes:
-    """A task or an item as `Worker` takes it; what makes shards is sent without its engine and its bars.
-
-    Raises:
-        ValueError: something in it cannot be sent.
-    """
-    return packed(value, ctx)
 
 
 def opening_of(ctx: Context, device: str, workers: int) -> bytes:

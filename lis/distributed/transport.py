@@ -1,7 +1,7 @@
 """What goes to another process: a job without its models, which that process has built from the configuration.
 
-In place of the models of a run, their modules, its store and its device stands a reference, and the other process puts
-its own there. Tensors on the run's device arrive on the other one's.
+In place of the context, the models of a run, their modules and its device stands a reference, and the other process
+puts its own there; a job has its store from the context. Tensors on the run's device arrive on the other one's.
 """
 
 from __future__ import annotations

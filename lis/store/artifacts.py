@@ -8,17 +8,28 @@ import io
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from lis.lock import is_absent
+
 if TYPE_CHECKING:  # torch and pandas take seconds, and `python -m lis.store` needs neither
     import pandas as pd
     from torch import Tensor
 
 MANIFEST = "manifest.json"
+PACKS = "packs"
+"""Folder of a stage, in which its packs lie."""
+ARRIVAL = 60.0
+"""Seconds after which all machines see every file of an artifact: NFS lets them remember a folder for so long."""
+PAUSE = 0.1
+"""Seconds between two looks."""
+INPUTS = ".inputs.json"
+"""In a draft: keys of what is read while it is made."""
 KEY = re.compile(r"[0-9a-f]{32}")
 Content = TypeVar("Content")
 
@@ -104,11 +115,22 @@ class Artifact:
         file = self.path / name
         try:
             return of_file(file)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            content = self.packed(name) if self.packed else None
+        except OSError as error:
+            if not (is_absent(error) or isinstance(error, NotADirectoryError)):
+                raise
+            content = self._of_pack(name)
             if content is None:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(file)) from error
         return of_bytes(content)
+
+    def _of_pack(self, name: str) -> bytes | None:
+        """A file from a pack; one that another machine has just published is waited for, if there are packs at all."""
+        if self.packed is None:
+            return None
+        end = time.monotonic() + ARRIVAL
+        while (content := self.packed(name)) is None and (self.path.parent / PACKS).is_dir() and time.monotonic() < end:
+            time.sleep(PAUSE)
+        return content
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lis.store.artifacts import KEY, MANIFEST, Damaged, parse_manifest, read_artifact
-from lis.store.packs import FOLDER, Pack
+from lis.store.artifacts import KEY, MANIFEST, PACKS, Damaged, parse_manifest, read_artifact
+from lis.store.packs import Pack
 
 SHARD = "-shard"
 """End of the name of a stage of shards. Which artifact was assembled from which shards is written nowhere."""
@@ -168,8 +168,8 @@ def _artifacts(root: Path) -> Iterator[Path]:
 
 def _pack_files(root: Path) -> Iterator[Path]:
     for folder, names in _folders(root):
-        if FOLDER in names and folder != root:
-            yield from sorted((folder / FOLDER).glob("*.zip"))
+        if PACKS in names and folder != root:
+            yield from sorted((folder / PACKS).glob("*.zip"))
 
 
 def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
@@ -180,7 +180,7 @@ def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
             names[:] = [name for name in names if name not in (DRAFTS, LOCKS, SET_ASIDE)]
         yield folder, sorted(names)
         depth = len(folder.relative_to(root).parts)
-        names[:] = [name for name in names if depth < _DEEPEST and not KEY.fullmatch(name) and name != FOLDER]
+        names[:] = [name for name in names if depth < _DEEPEST and not KEY.fullmatch(name) and name != PACKS]
 
 
 def _loose(root: Path, folder: Path) -> Entry:

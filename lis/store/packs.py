@@ -22,12 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from lis.lock import owner
-from lis.store.artifacts import KEY, MANIFEST, Artifact, Damaged, digest, parse_manifest
+from lis.store.artifacts import KEY, MANIFEST, PACKS, Artifact, Damaged, digest, parse_manifest
 
 log = logging.getLogger(__name__)
 
-FOLDER = "packs"
-"""Of a stage, in which its packs lie."""
 _LOCAL_HEADER = struct.Struct("<26xHH")
 """What stands before the content of a member ends in the lengths of its name and of an extra field, which follow."""
 
@@ -153,7 +151,7 @@ class Packs:
     def of_stage(self, stage: str) -> list[Pack]:
         """The packs of a stage that can be read, the damaged ones named in the log; those that are new are opened."""
         known = self._packs.get(stage, {})
-        if (versions := _versions(self.root / stage / FOLDER)) != known.keys():
+        if (versions := _versions(self.root / stage / PACKS)) != known.keys():
             known = {version: known[version] if version in known else _open(version[0]) for version in versions}
             self._packs[stage] = known
         return [pack for pack in known.values() if pack]
@@ -253,7 +251,7 @@ def _publish(root: Path, folders: Sequence[Path]) -> tuple[Path | None, list[Pat
         packed = _write(draft / "pack.zip", folders)
         if len(packed) < 2:
             return None, []
-        target = stage / FOLDER / f"{_name(packed)}.zip"
+        target = stage / PACKS / f"{_name(packed)}.zip"
         target.parent.mkdir(exist_ok=True)
         (draft / "pack.zip").replace(target)
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Set
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lis.lock import RELEASED, abandoned, sweep
-from lis.store.artifacts import KEY
+from lis.store.artifacts import INPUTS, KEY
 from lis.store.inventory import DRAFTS, LOCKS, SET_ASIDE, Entry, Inventory, measure
 from lis.store.packs import Packs, discard
 
@@ -157,9 +158,22 @@ def leftovers(root: Path, rules: Rules) -> Iterator[Removal]:
 
 
 def _living(root: Path) -> set[str]:
-    """Keys of the artifacts that somebody is making."""
-    making = {draft.name.partition("@")[0] for draft in drafts(root) if not _is_abandoned(draft)}
-    return making | {lock.name for lock in locks(root) if not _is_free(lock)}
+    """Keys of the artifacts that somebody is making, and of what these are made from."""
+    making = [draft for draft in drafts(root) if not _is_abandoned(draft)]
+    inputs = {key for draft in making for key in _inputs(draft)}
+    return (
+        inputs
+        | {draft.name.partition("@")[0] for draft in making}
+        | {lock.name for lock in locks(root) if not _is_free(lock)}
+    )
+
+
+def _inputs(draft: Path) -> list[str]:
+    """What is read while a draft is made; nothing where it has just been published."""
+    try:
+        return json.loads((draft / INPUTS).read_text())
+    except (OSError, ValueError):
+        return []
 
 
 def drafts(root: Path) -> Iterator[Path]:

@@ -23,18 +23,27 @@ import torch
 
 import lis
 from lis.lock import Lease, abandoned, is_absent, sweep
-from lis.store.artifacts import KEY, MANIFEST, Artifact, Damaged, Draft, Recipe, digest, read_artifact, sha256
+from lis.store.artifacts import (
+    ARRIVAL,
+    INPUTS,
+    KEY,
+    MANIFEST,
+    PAUSE,
+    Artifact,
+    Damaged,
+    Draft,
+    Recipe,
+    digest,
+    read_artifact,
+    sha256,
+)
 from lis.store.faults import check_writable
 from lis.store.packs import Packs, draft_path, pack
 
 log = logging.getLogger(__name__)
 
-ARRIVAL = 60.0
-"""Seconds after which all machines see every file of an artifact: NFS lets them remember a folder for so long."""
 _NEW = 7200.0
 """Seconds during which an artifact is new; clocks may be an hour apart."""
-_PAUSE = 0.1
-"""Seconds between two looks."""
 
 
 class Store:
@@ -54,7 +63,6 @@ class Store:
         self.root, self.device, self.lease = Path(root), device, lease
         self.packs = Packs(self.root)
         self._verified: dict[str, Artifact] = {}
-        self._busy: dict[str, Lease] = {}
         self._incomplete: dict[str, float] = {}
         self._thread = _Thread()
         self.version: str | None = None
@@ -83,18 +91,18 @@ class Store:
             with self._lease(recipe) as lease:
                 artifact = self._make(recipe, build, lease)
             if artifact is None:
-                time.sleep(_PAUSE)
+                time.sleep(PAUSE)
         return artifact
 
     def attempt(self, recipe: Recipe, build: Callable[[Draft], None]) -> Artifact | None:
         """As `make`, but None at once where another job is making it now: there is other work to do meanwhile."""
         if (artifact := self._ready(recipe)) is not None:
-            self._busy.pop(recipe.key, None)
+            self._thread.busy.pop(recipe.key, None)
             return artifact
-        lease = self._busy.setdefault(recipe.key, self._lease(recipe))
+        lease = self._thread.busy.setdefault(recipe.key, self._lease(recipe))
         if not lease.attempt():
             return None
-        del self._busy[recipe.key]
+        del self._thread.busy[recipe.key]
         with lease:
             return self._make(recipe, build, lease)
 
@@ -111,7 +119,7 @@ class Store:
         Raises:
             Published: another job was faster; `make` gives what that one has published.
         """
-        works = list(self._thread.works)
+        works = list(self._thread.works) if total else []
         for work in reversed(works):
             work.lease.release()
         for number, shard in enumerate(shards, 1):
@@ -211,6 +219,7 @@ class Store:
         draft = Draft(draft_path(self.root, recipe.stage, recipe.key))
         draft.path.mkdir(parents=True)
         lease.touch(draft.path)
+        (draft.path / INPUTS).write_text(json.dumps(recipe.inputs))
         try:
             with self._thread.working(_Work(recipe, lease, draft)) as work:
                 self._fill(recipe, build, draft)
@@ -239,6 +248,7 @@ class Store:
         """Make everything, the manifest last."""
         start = time.perf_counter()
         build(draft)
+        (draft.path / INPUTS).unlink()
         manifest = self._manifest(recipe, draft.path, time.perf_counter() - start)
         (draft.path / MANIFEST).write_text(json.dumps(manifest | {"sha256": digest(manifest)}, indent=1))
 
@@ -315,10 +325,11 @@ class _Work:
 
 
 class _Thread(threading.local):
-    """What each thread is making, from the outermost artifact to the innermost."""
+    """What each thread is making, from the outermost artifact to the innermost, and what it waits for."""
 
     def __init__(self) -> None:
         self.works: list[_Work] = []
+        self.busy: dict[str, Lease] = {}
 
     @contextmanager
     def working(self, work: _Work) -> Iterator[_Work]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lis.store.artifacts import Damaged, read_artifact
-from lis.store.packs import FOLDER, Packs
+from lis.store.packs import PACKS, Packs
 
 MANIFEST = "manifest.json"
 
@@ -21,13 +21,13 @@ def entries(store: Path) -> dict[str, dict[str, Any]]:
         folder = Path(name).relative_to(store)
         if folder.parts[:1] in (("set-aside",), ("drafts",)):
             continue
-        if folder.name == FOLDER:
+        if folder.name == PACKS:
             result |= _packed(Path(name), folder.parent)
         elif MANIFEST in files:
             try:
                 result[str(folder)] = json.loads(Path(name, MANIFEST).read_text())
             except FileNotFoundError:  # packed in this moment
-                result |= _packed(Path(name).parent / FOLDER, folder.parent)
+                result |= _packed(Path(name).parent / PACKS, folder.parent)
     return result
 
 
