@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,12 +11,12 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.browser import CHROMIUM, dom
 from PIL import Image
 
 from lis.report.atlas import PAGE, SPRITE, TUNED, marked_images, ranked, sprite, write_atlas
 from lis.report.dissect import concepts_figure, dissection_of_models, dissection_of_units, histograms
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 UNITS, SIDE = 40, 8
 
 
@@ -141,8 +139,7 @@ def test_tuned_units_have_a_page_where_there_are_some(tmp_path: Path) -> None:
 def test_a_browser_shows_the_first_page_without_a_server(tmp_path: Path) -> None:
     made: Any = MadeSource()
     write_atlas(made, tmp_path)
-    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--dump-dom", (tmp_path / PAGE).as_uri()]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+    shown = dom((tmp_path / PAGE).as_uri())
     assert shown.count('<div class="images"') == 24 and f"1–24 of {UNITS}" in shown
 
 

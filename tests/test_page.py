@@ -7,8 +7,6 @@ import html
 import io
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import findings, tuned_findings
+from helpers.browser import CHROMIUM, dom
 from helpers.tuned_findings import CLASSES, LABELS
 
 from lis.report import findings as registry
@@ -36,7 +35,6 @@ FINDINGS = [
     Finding("Which <parts>?", "none", "No part.", "As many by chance.", "sparsity"),
 ]
 WARNINGS = [Warned("Acceptance of pug is 12 %.", "Take another class.", "classes")]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture(scope="module")
@@ -312,10 +310,8 @@ def browse(text: str, script: str, root: Path, address: str) -> dict[str, Any]:
     """What a script tells as JSON that runs on a page, opened at an address in it."""
     probe = root / "probe.html"
     probe.write_text(text.replace("</body>", f'<script type="module">{script}</script></body>'), "utf-8")
-    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={root / 'profile'}"]
-    command += ["--dump-dom", f"{probe.as_uri()}#{address}"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    return json.loads(html.unescape(re.findall(r"<body>(.*?)</body>", ended.stdout, re.DOTALL)[0]))
+    built = dom(f"{probe.as_uri()}#{address}")
+    return json.loads(html.unescape(re.findall(r"<body>(.*?)</body>", built, re.DOTALL)[0]))
 
 
 @pytest.mark.slow
