@@ -14,7 +14,7 @@ from lis.engine import Engine
 from lis.memory import Batches
 from lis.progress import Progress
 from lis.store import Store
-from lis.types import Classifier, Finder, Generator, encode
+from lis.types import Classifier, Finder, Generator, Layers, encode
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,12 @@ class Context:
         size = self.config.batch_size
         return batches(self.generator, self.device, size, self.classifier, masks, gradient=gradient, beside=beside)
 
-    def images(self) -> Batches:
-        """How many style codes at once are made images that no classifier sees."""
-        return batches(self.generator, self.device, self.config.batch_size)
+    def images(self, layers: Layers = False, beside: int = 0) -> Batches:
+        """How many style codes at once are made images that no classifier sees.
+
+        With the maps of these layers, and with room for `beside` bytes more of each image.
+        """
+        return batches(self.generator, self.device, self.config.batch_size, layers=layers, beside=beside)
 
     @torch.inference_mode()
     def encode(self, w: Tensor) -> Tensor:

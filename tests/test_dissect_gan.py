@@ -263,6 +263,25 @@ def test_the_section_tells_what_its_tables_hold(run: tuple[Context, Artifact]) -
     assert [face != "white" for face in filled] == (where(table, part="left")["q"] <= 0.05).tolist()
 
 
+def test_a_part_without_a_pixel_is_named(run: tuple[Context, Artifact], monkeypatch: pytest.MonkeyPatch) -> None:
+    ctx, artifact = run
+    told = generator_units(source(ctx, {"dissect_gan": artifact}))
+    assert told is not None and "no pixel" not in told.lead
+    frames = {name: artifact.table(name) for name in ("removal", "curves", "side_effects")}
+    for table in frames.values():
+        table.loc[
+            table["part"] == "right", table.columns.intersection(["change", "control", "low", "high", "p", "q"])
+        ] = np.nan
+    frames["removal"].loc[frames["removal"]["part"] == "right", "baseline"] = 0.0
+    read = Artifact.table
+    monkeypatch.setattr(Artifact, "table", lambda self, name: frames[name] if name in frames else read(self, name))
+    section = generator_units(source(ctx, {"dissect_gan": artifact}))
+    assert section is not None
+    images = artifact.json("facts")["images"]
+    assert f"Of 2 parts the {images} unedited images show no pixel of 1 (right), of which no share can" in section.lead
+    assert section.finding.endswith("1 (4 units) and 1 (8 units) of 1 part that the images show, of units")
+
+
 def test_movies_are_animated(run: tuple[Context, Artifact]) -> None:
     ctx, artifact = run
     files = movie_files(source(ctx, {"dissect_gan": artifact}))

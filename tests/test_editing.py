@@ -15,10 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lis.api.painted import painted
+from lis.costs import image_bytes
 from lis.dissection import gan_movies
 from lis.dissection.dissect_gan import DissectGanConfig, dissect_gan
 from lis.dissection.gan_pixels import BRIGHTNESS, brightness_segmenter
+from lis.dissection.gan_units import Edited, edited_images
 from lis.dissection.painting import UnitEdit
+from lis.generators import editing
 from lis.generators.editing import InterceptedGenerator, edited
 from lis.generators.layers import requested_layers
 from lis.generators.partworld import PartWorld
@@ -128,6 +131,103 @@ def test_other_steps_than_those_of_the_first_image_are_refused(users: tuple[User
         editable.synthesize_edited(w, {"second": lambda x: -1 - x})
 
 
+class Skipped(FakeGenerator):
+    """StyleGAN2's constant, and a dropout that does nothing behind a skip."""
+
+    def __init__(self) -> None:
+        super().__init__(resolution=4)
+        torch.manual_seed(0)
+        self.constant, self.up, self.skip = torch.randn(6, 4, 4), nn.Conv2d(6, 3, 1), nn.Conv2d(6, 3, 1)
+        self.dropout, self.passes = nn.Dropout().eval(), 0
+
+    def synthesize(self, w: Tensor, features: bool | Collection[str] = False) -> Any:
+        self.passes += 1
+        first = self.repeated(self.constant.unsqueeze(0), len(w))
+        second = F.relu(first * w[:, :, None, None])
+        third = self.dropout(second)
+        image = self.up(third) + self.skip(second)
+        maps = {"first": first, "second": second, "third": third, "stored": third.clone()}
+        return (
+            image if features is False else (image, {name: maps[name] for name in requested_layers(features, [*maps])})
+        )
+
+    def repeated(self, constant: Tensor, n: int) -> Tensor:
+        return constant.repeat(n, 1, 1, 1)
+
+
+class Unseen(Skipped):
+    """The same, by what is no torch function."""
+
+    def repeated(self, constant: Tensor, n: int) -> Tensor:
+        return torch.from_numpy(np.repeat(constant.numpy(), n, 0))
+
+
+@pytest.fixture
+def skipped() -> tuple[Skipped, Tensor]:
+    made = Skipped()
+    return made, made.sample(0, torch.arange(3), Stream("test pairs"))
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_constant_is_edited_where_it_has_a_batch_dimension(skipped: tuple[Skipped, Tensor], n: int) -> None:
+    made, w = skipped[0], skipped[1][:n]
+    ramp = torch.arange(1.0, n + 1)[:, None, None, None]  # an edit that differs by image
+    second = F.relu(ramp * made.constant * w[:, :, None, None])
+    result, after = edited(made).synthesize_edited(w, {"first": lambda x: x * ramp}, ["first"])
+    torch.testing.assert_close(result, made.up(second) + made.skip(second))
+    torch.testing.assert_close(after["first"], ramp * made.constant)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_constant_without_a_batch_dimension_is_not_the_map(n: int) -> None:
+    made = Unseen()
+    with pytest.raises(ValueError, match=r"'first' of Unseen cannot be edited.*that can, second, third, stored"):
+        edited(made).synthesize_edited(made.mean_w[:n], {"first": torch.zeros_like})
+
+
+def test_what_goes_past_a_layer_is_not_edited(skipped: tuple[Skipped, Tensor]) -> None:
+    made, w = skipped
+    second = made.synthesize(w, ["second"])[1]["second"]
+    result, after = edited(made).synthesize_edited(w, {"third": torch.zeros_like}, ["second"])
+    torch.testing.assert_close(result, made.up(0 * second) + made.skip(second))
+    assert torch.equal(after["second"], second)
+    both = edited(made).synthesize_edited(w, {"second": lambda x: x + 1, "third": lambda x: x * 2})
+    torch.testing.assert_close(both, made.up(2 * second + 2) + made.skip(second + 1))
+
+
+def test_two_layers_that_are_one_tensor_are_refused(skipped: tuple[Skipped, Tensor]) -> None:
+    edits = {"third": torch.zeros_like, "stored": torch.zeros_like}
+    with pytest.raises(ValueError, match=r"layers 'third' and 'stored' of Skipped are one tensor: expected an edit of"):
+        edited(skipped[0]).synthesize_edited(skipped[1], edits)
+
+
+def test_only_the_layer_that_is_edited_is_located_and_only_once(skipped: tuple[Skipped, Tensor]) -> None:
+    made, w = skipped
+    edited(made).synthesize_edited(w, {"first": torch.zeros_like})
+    assert made.passes == 3  # recorded, marked at the last result that is equal, edited
+    edited(made).synthesize_edited(w, {"first": torch.zeros_like})
+    assert made.passes == 4
+
+
+def test_maps_on_two_devices_are_not_equal() -> None:
+    assert editing._equal(torch.ones(2, 1), torch.ones(2, 1))
+    assert not editing._equal(torch.ones(2, 1), torch.ones(2, 1, device="meta"))
+
+
+def test_images_of_edited_maps_at_once_leave_room_for_all_maps(
+    skipped: tuple[Skipped, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = skipped[0]
+    layer, image = 4 * 6 * 16, 4 * 3 * 16
+    monkeypatch.setattr("lis.costs.budget", lambda _: 10 * (4 * layer + 2 * layer + 8 * image))
+    ctx = make_context(tmp_path, generator=made, classifier=FakeClassifier(made), batch_size=64)
+    assert Edited.of(ctx, brightness_segmenter(), made.mean_w).batches.size == 10 < ctx.images().size
+    world = PartWorld(["pug"])
+    monkeypatch.setattr("lis.costs.budget", lambda _: 10 * image_bytes(world, torch.device("cpu")))
+    ctx = make_context(tmp_path, generator=world, classifier=FakeClassifier(made), batch_size=64)
+    assert edited_images(ctx).size == 10
+
+
 def test_part_world_is_edited_as_it_does_itself() -> None:
     world = PartWorld(["pug"])
     w = world.sample(1, CODES, Stream("test pairs"))
@@ -173,6 +273,7 @@ def test_a_users_generator_is_dissected_by_brightness(tmp_path: Path, monkeypatc
     assert np.isnan(effects.to_numpy()).all()
     section = generator_units(source(ctx, {"dissect_gan": artifact}))
     assert section is not None
+    assert "What units do to the parts of what the images show, such as a sleeve, is not measured" in section.lead
     assert "each third of the brightness" in section.lead and "segmenter" not in section.tables[0].columns
     assert "background" not in set(section.figures[1].data["label"])  # pyright: ignore[reportOptionalSubscript]
     best = where(artifact.table("agreement"), part="bright").nsmallest(4, "rank")["unit"].tolist()

@@ -16,7 +16,7 @@ from lis.api import notebook
 from lis.api.inputs import Rows, numbers, whole
 from lis.context import Context
 from lis.dissection.gan_pixels import pixel_segmenter
-from lis.dissection.gan_units import INSERTED, edited_layer, measured_levels
+from lis.dissection.gan_units import INSERTED, edited_images, edited_layer, measured_levels
 from lis.dissection.painting import Painted, PixelSegmenter, UnitEdit, paint
 from lis.generators.editing import edited
 from lis.images import to_uint8
@@ -136,7 +136,7 @@ def painted(
     def made(codes: Tensor) -> dict[str, Tensor]:
         return _tensors(paint(generator, codes.to(ctx.device), edit, where, sees, number))
 
-    batches = list(Batches(max(1, ctx.images().size // 2)).map(made, rows.values))  # before and after
+    batches = list(Batches(max(1, edited_images(ctx).size // 2)).map(made, rows.values))  # before and after
     joined = {key: torch.cat([batch[key] for batch in batches]) for key in batches[0]}
     shaped = {key: x.reshape((*rows.leading, *x.shape[1:])) for key, x in joined.items()}
     w = rows.values.reshape((*rows.leading, -1))

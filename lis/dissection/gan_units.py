@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lis.context import Context
-from lis.costs import layer_names
+from lis.costs import generator_cost, layer_names
 from lis.dissection.activations import upsample_activations
 from lis.dissection.agreement import AgreementCounts
 from lis.dissection.dissect import require_images
@@ -45,6 +46,18 @@ def edited_layer(ctx: Context, layer: str | None) -> str:
     if isinstance(generator, InterceptedGenerator):
         generator.source(name, drawn_codes(ctx, 0, 1)[:1].to(ctx.device))
     return name
+
+
+def edited_images(ctx: Context) -> Batches:
+    """How many style codes at once are made images of an edited map.
+
+    A pass of an `InterceptedGenerator` has all maps, and beside them the edited one twice.
+    """
+    if not isinstance(edited(ctx.generator), InterceptedGenerator):
+        return ctx.images()
+    shapes = generator_cost(ctx.generator, ctx.device, True).shapes
+    largest = max(map(math.prod, shapes.values()), default=0)
+    return ctx.images(True, beside=2 * torch.float32.itemsize * largest)
 
 
 def drawn_classes(ctx: Context, count: int) -> Tensor:
@@ -126,7 +139,7 @@ class GanUnits:
             image, maps = ctx.generator.synthesize(some.to(ctx.device), [layer])
             return maps[layer].float().cpu(), segmenter.segment(image).cpu()
 
-        maps, parts = (torch.cat(column) for column in zip(*ctx.images().map(seen, w), strict=True))
+        maps, parts = (torch.cat(column) for column in zip(*ctx.images([layer]).map(seen, w), strict=True))
         return cls(layer, maps, parts, segmenter.labels)
 
     def quantiles(self, level: float) -> Tensor:
@@ -185,7 +198,7 @@ class Edited:
     @classmethod
     def of(cls, ctx: Context, segmenter: PixelSegmenter, w: Tensor) -> Edited:
         """Of a run's generator."""
-        return cls(edited(ctx.generator), segmenter, ctx.images(), ctx.device, w)
+        return cls(edited(ctx.generator), segmenter, edited_images(ctx), ctx.device, w)
 
     @torch.no_grad()
     def map(self, rows: Tensor, edit: UnitEdit, read: Callable[[Tensor], Tensor], mask: Tensor | None = None) -> Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import weakref
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from itertools import count
 from typing import Any, Literal, overload
 
@@ -41,13 +43,27 @@ class Maps(TorchFunctionMode):
         return self.replace(next(self.index), x) if isinstance(x, Tensor) and x.dim() == 4 else x
 
 
+_sources: dict[int, dict[str, int | None]] = {}
+"""Identity of a generator that lives → by layer which result is its map; None: nothing tells."""
+
+
+def _known_sources(generator: Generator) -> dict[str, int | None]:
+    """Those of a generator, which all that intercepts it shares."""
+    known = _sources.get(id(generator), {})
+    if id(generator) not in _sources:
+        with suppress(TypeError):  # one that cannot say when it ends is located anew each time
+            weakref.finalize(generator, _sources.pop, id(generator), None)
+            _sources[id(generator)] = known
+    return known
+
+
 class InterceptedGenerator:
     """A generator that has no `synthesize_edited`, as an `Editable` one; the generator is left as it is.
 
-    A layer is a name that `synthesize` with `features` gives. Its map is the first result of a torch function that is
-    equal to what `features` gives and whose replacement `features` then gives instead, with another image: so whatever
-    follows reads the edited map, be it computed by a module or by a function. This is tried on one image before the
-    first edit.
+    A layer is a name that `synthesize` with `features` gives. Its map is the last result of a torch function that is
+    equal to what `features` gives and whose replacement `features` then gives instead, with another image: so what
+    follows the layer reads the edited map, be it computed by a module or by a function, and nothing before it does.
+    This is tried on an image, twice in a batch, before the first edit of a layer.
 
     Args:
         generator: its pass may depend on nothing but w, and takes the same steps for any number of images.
@@ -64,7 +80,7 @@ class InterceptedGenerator:
 
     def __init__(self, generator: Generator) -> None:
         self.generator = generator
-        self._sources: dict[str, int | None] = {}
+        self._sources = _known_sources(generator)
 
     @overload
     def synthesize_edited(self, w: Tensor, edits: Edits, features: Literal[False] = False) -> Tensor: ...
@@ -76,12 +92,12 @@ class InterceptedGenerator:
         """As of `Editable`.
 
         Raises:
-            ValueError: a layer is unknown or cannot be edited, an edit gives another shape, or the generator takes
-                other steps than on the first image.
+            ValueError: a layer is unknown or cannot be edited, two layers are one tensor, an edit gives another shape,
+                or the generator takes other steps than on the first image.
         """
         if not edits:
             return self.generator.synthesize(w, features)  # pyright: ignore[reportArgumentType,reportCallIssue]
-        names, results = {self.source(name, w): name for name in edits}, {}
+        names, results = self._layer_of_source(edits, w), {}
 
         def replace(index: int, x: Tensor) -> Tensor:
             if index not in names:
@@ -91,6 +107,7 @@ class InterceptedGenerator:
 
         image, maps = self._passed(w, replace)
         if lost := [name for name in edits if name not in results or not _equal(results[name], maps[name])]:
+            self._sources.clear()  # of a generator that was changed they are located anew
             raise ValueError(
                 f"the map of layer {lost[0]!r} of {self._name} arose elsewhere than in the first image: expected a "
                 "generator that takes the same steps for all images, or one with synthesize_edited (lis.types.Editable)"
@@ -109,11 +126,10 @@ class InterceptedGenerator:
         Raises:
             ValueError: there is no such layer, or nothing tells where its map arises.
         """
-        if not self._sources:
-            self._sources = self._located(w[:1])
-        requested_layers([name], list(self._sources))
+        self._locate(w, [name])
         source = self._sources[name]
         if source is None:
+            self._locate(w, True)
             editable = [layer for layer, index in self._sources.items() if index is not None]
             raise ValueError(
                 f"layer {name!r} of {self._name} cannot be edited: no torch function returns its map [n, channels, h, "
@@ -122,6 +138,18 @@ class InterceptedGenerator:
                 "(lis.types.Editable)"
             )
         return source
+
+    def _layer_of_source(self, layers: Iterable[str], w: Tensor) -> dict[int, str]:
+        names: dict[int, str] = {}
+        for name in layers:
+            source = self.source(name, w)
+            if source in names:
+                raise ValueError(
+                    f"layers {names[source]!r} and {name!r} of {self._name} are one tensor: expected an edit of one of "
+                    "them, which both have"
+                )
+            names[source] = name
+        return names
 
     @property
     def _name(self) -> str:
@@ -133,7 +161,21 @@ class InterceptedGenerator:
             return self.generator.synthesize(w, True)
 
     @torch.no_grad()
-    def _located(self, w: Tensor) -> dict[str, int | None]:
+    def _locate(self, w: Tensor, layers: Literal[True] | Collection[str]) -> None:
+        """Note where the maps of layers arise, of those of which it is not known.
+
+        On two images: of one, a constant without a batch dimension is equal to the map that is made of it.
+        """
+        if layers is not True and all(name in self._sources for name in layers):
+            return
+        w = w[:1].repeat(2, 1)
+        image, equal = self._equal_results(w, layers)
+        for name, results in equal.items():
+            read = (k for k in reversed(results) if self._is_read(name, k, w, image))
+            self._sources[name] = next(read, None)
+
+    def _equal_results(self, w: Tensor, layers: Layers) -> tuple[Tensor, dict[str, list[int]]]:
+        """Images, and by layer which results of a pass are equal to its map, of layers that are not yet located."""
         results: list[Tensor] = []
 
         def record(_: int, x: Tensor) -> Tensor:
@@ -141,8 +183,8 @@ class InterceptedGenerator:
             return x
 
         image, maps = self._passed(w, record)
-        equal = {name: [k for k, x in enumerate(results) if _equal(x, maps[name])] for name in maps}
-        return {name: next((k for k in equal[name] if self._is_read(name, k, w, image)), None) for name in maps}
+        names = [name for name in requested_layers(layers, list(maps)) if name not in self._sources]
+        return image, {name: [k for k, x in enumerate(results) if _equal(x, maps[name])] for name in names}
 
     def _is_read(self, name: str, index: int, w: Tensor, image: Tensor) -> bool:
         """Whether `features` gives what a result is replaced by, and the image is another one than `image`.
@@ -161,7 +203,7 @@ class InterceptedGenerator:
 
 
 def _equal(x: Tensor, y: Tensor) -> bool:
-    return x.shape == y.shape and x.dtype == y.dtype and torch.equal(x, y)
+    return (x.shape, x.dtype, x.device) == (y.shape, y.dtype, y.device) and torch.equal(x, y)
 
 
 def edited(generator: Generator | Editable) -> Editable:

@@ -72,9 +72,9 @@ _VALUES = {
 }
 _CONCEPTS = {
     "parts": "What an edit does is read by a segmenter that sees pixels alone.",
-    "brightness": "Parts are here the pixels of each third of the brightness, not those of what the images show, which "
-    "nothing sees by pixels alone; what sees them by the generator's maps would find what an edit put there. "
-    "Nothing is said of what units do to these.",
+    "brightness": "Parts are here the pixels of each third of the brightness. What units do to the parts of what the "
+    "images show, such as a sleeve, is not measured: nothing sees those by pixels alone, and what sees them by the "
+    "generator's maps would find what an edit put there.",
 }
 _FRAMES = 3
 """Of each movie in the picture of stills."""
@@ -116,6 +116,22 @@ def significant(table: pd.DataFrame) -> dict[int, int]:
     return {n: int((column(rows, "q") <= SIGNIFICANT).sum()) for n, rows in split(table, "units").items()}
 
 
+def absent_parts(table: pd.DataFrame) -> list[str]:
+    """Parts without a pixel in the images before any edit, of which no share can be gone; rows of table "removal"."""
+    return list(dict.fromkeys(where(table, baseline=0.0)["part"]))
+
+
+def _absent(table: pd.DataFrame, facts: dict[str, Any]) -> str:
+    """Which parts are left out; nothing where all are seen."""
+    if not (absent := absent_parts(table)):
+        return ""
+    names = listing([words(part) for part in absent])
+    return (
+        f"Of {counted(len(facts['parts']), 'part')} the {facts['images']} unedited images show no pixel of "
+        f"{len(absent)} ({names}), of which no share can be gone: the figures of removal leave out what is absent."
+    )
+
+
 def _finding(table: pd.DataFrame, facts: dict[str, Any]) -> str:
     counts = significant(table)
     if not any(counts.values()):
@@ -124,9 +140,10 @@ def _finding(table: pd.DataFrame, facts: dict[str, Any]) -> str:
             f"(q > {SIGNIFICANT} with {facts['draws']} draws)"
         )
     taken = listing([f"{k} ({n} units)" for n, k in counts.items()])
+    absent = len(absent_parts(table))
     return (
         f"Removing the best units of a part takes more of it than random units of the same variance: {taken} of "
-        f"{counted(len(facts['parts']), 'part')} of {facts['layer']}"
+        f"{counted(len(facts['parts']) - absent, 'part')}{' that the images show,' * bool(absent)} of {facts['layer']}"
     )
 
 
@@ -165,6 +182,7 @@ def _lead(source: Source, facts: dict[str, Any]) -> str:
         f"(q ≤ {SIGNIFICANT}).",
         f"Removed units are {_VALUES[facts['value']]}.",
         _CONCEPTS[facts["concepts"]],
+        _absent(source.table(STAGE, "removal"), facts),
         checked,
         _resolution(int(tests), facts["draws"]).strip(),
     )
