@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from helpers.fakes import make_context
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import Tensor, nn
 
 from lis.api.dissection import dissected
@@ -20,6 +20,7 @@ from lis.classifiers.cut import CutClassifier
 from lis.classifiers.preprocessing import Preprocessing
 from lis.context import Context
 from lis.dissection.activations import record_activations
+from lis.dissection.annotated import validate_pictures
 from lis.dissection.concepts import COLOURS, colour_masks, concept_set
 from lis.dissection.dissect import DissectConfig, control_bytes, dissect, named_modules, require_images
 from lis.dissection.dissect_shards import permuted_rows
@@ -296,6 +297,36 @@ def test_a_control_that_finds_no_room_is_refused_before_the_work(
 def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"mask\.png.*32.*expected.*64"):
         dissect(folder(tmp_path, masks=32))
+
+
+def test_pictures_that_are_turned_are_told_and_need_masks_that_are(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a phone stores them. A mask that lies as the file does is refused; where it is square, nothing can tell."""
+    config = folder(tmp_path).config
+    exif, stored = Image.Exif(), Image.fromarray(np.full((64, 97, 3), 90, np.uint8))
+    exif[ExifTags.Base.Orientation] = 6
+    picture, mask = (
+        tmp_path / root / "class 0" / name for root, name in (("pictures", "0.png"), ("masks", "0.mask.png"))
+    )
+    stored.crop((0, 0, 64, 64)).save(picture, exif=exif)
+    validate_pictures(config)
+    assert "1 × picture: turned as its EXIF data say (its mask is not turned" in caplog.text
+    stored.save(picture, exif=exif)
+    upright = np.zeros((97, 64), np.uint8)
+    Image.fromarray(np.rot90(upright)).save(mask)
+    with pytest.raises(
+        ValueError, match=r"97 × 64 pixels: expected 64 × 97.*turned as its EXIF data say.*turn the mask"
+    ):
+        validate_pictures(config)
+    stored.save(picture)
+    validate_pictures(config)
+    stored.save(picture, exif=exif)
+    Image.fromarray(upright).save(mask)
+    assert validate_pictures(config)[0].load(8)[1].mask.shape == (64, 64)
+    Image.fromarray(upright[:50]).save(mask)
+    with pytest.raises(ValueError, match=r"64 × 50 pixels: expected 64 × 97, the size of its image$"):
+        validate_pictures(config)
 
 
 def test_a_classifier_that_sees_no_picture_is_refused(root: Path) -> None:

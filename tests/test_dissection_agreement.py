@@ -160,6 +160,28 @@ def test_counts_refuse_what_does_not_fit() -> None:
         _ = AgreementCounts(torch.zeros(1), 1).auprc
 
 
+def test_sums_of_other_counts_are_refused() -> None:
+    """A shard of other thresholds, edges, borders or concepts; of one without edges, and of one that lacks a sum."""
+    maps, masks = example()
+    edges = torch.tensor([[0.0, 0.5], [0.0, 0.5], [0.0, 0.5], [0.0, 0.5]])
+    counts = AgreementCounts(torch.zeros(4), 3, edges)
+    counts.add(maps, masks)
+    before = {name: value.clone() for name, value in counts.tensors().items()}
+    others = {
+        "other thresholds": AgreementCounts(torch.ones(4), 3, edges),
+        "other edges": AgreementCounts(torch.zeros(4), 3, edges + 1),
+        "other border": AgreementCounts(torch.zeros(4), 3, edges, "clamp"),
+        r"_positive of shape \[4, 3, 1\]: expected \[4, 3, 3\]": AgreementCounts(torch.zeros(4), 1, edges),
+        r"_all of shape \[4, 0\]: expected \[4, 3\]": AgreementCounts(torch.zeros(4), 3),
+    }
+    for message, other in others.items():
+        with pytest.raises(ValueError, match=message):
+            counts.add_tensors(other.tensors())
+    with pytest.raises(ValueError, match=r"intersection of shape None: expected \[4, 3\]"):
+        counts.add_tensors({name: value for name, value in before.items() if name != "intersection"})
+    assert all(torch.equal(value, before[name]) for name, value in counts.tensors().items())
+
+
 def test_a_unit_without_a_label_has_neither_a_name_nor_a_value() -> None:
     labels = label_units(torch.tensor([[0.1, 0.9], [0.5, 0.2], [torch.nan, torch.nan]]))
     values = torch.tensor([[1, 2], [3, 4], [5, 6]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +25,9 @@ from lis.dissection.restyling import (
     ORDERS,
     GeneratedImages,
     derangement,
+    pairings,
     permute_channels,
+    require_pairings,
     style_factors,
     swap_amplitudes,
     with_style_of,
@@ -42,6 +45,7 @@ from lis.generators.partworld import PartWorld
 from lis.generators.partworld.world import SETS
 from lis.images import to_uint8
 from lis.linking.pairs import pairs
+from lis.report.section import Section
 from lis.report.tables import records, split, where
 from lis.report.texture import _resolution, concepts_by_side, texture_or_shape
 from lis.stage import closure
@@ -141,6 +145,27 @@ def test_the_control_pairs_images_of_one_class() -> None:
             assert float(draw[unit]) == pytest.approx(len(a & b) / len(a | b))
     with pytest.raises(ValueError, match="group 1 has 1 sample: expected 2 or more"):
         derangement(np.array([0, 0, 1]), rng)
+
+
+def sets_of_pairs(n: int) -> set[frozenset[frozenset[int]]]:
+    """Those of all cycles through n samples, without direction, written out."""
+    cycles = [(0, *rest) for rest in permutations(range(1, n))]
+    return {frozenset(frozenset(pair) for pair in zip(cycle, cycle[1:] + cycle[:1], strict=True)) for cycle in cycles}
+
+
+def test_classes_without_as_many_pairings_as_draws_are_refused() -> None:
+    """All draws of classes of three are one: each unit above it would have p = 1 / (1 + draws)."""
+    classes = torch.arange(9) % 3
+    control = same_class_iou(noise(9, 2, 8, 8), classes, 19, np.random.default_rng(0))
+    assert len(control.unique(dim=0)) == 1 == pairings([3, 3, 3])
+    assert [len(sets_of_pairs(n)) for n in range(2, 7)] == [pairings([n]) for n in range(2, 7)] == [1, 1, 3, 12, 60]
+    assert pairings([5, 2, 4]) == 12 * 3
+    with pytest.raises(ValueError, match=r"3 classes of 3 can .* 1 ways: expected more than 19.* give 4 images"):
+        require_pairings(classes, 19)
+    five = torch.arange(15) % 3
+    require_pairings(five, pairings([5, 5, 5]) - 1)
+    with pytest.raises(ValueError, match=r"1,728 ways: expected more than 1,728.* give 6 images"):
+        require_pairings(five, pairings([5, 5, 5]))
 
 
 @pytest.mark.parametrize("figures", SETS)
@@ -248,22 +273,35 @@ def test_extremes_are_the_ends_of_both_sides_with_their_pictures(run: Artifact) 
     assert original.equal(twin) and blue["side"] == "texture"
 
 
-def test_the_section_stands_beside_its_control_and_the_dissection(run: Artifact) -> None:
-    units = pd.DataFrame({"layer": "detect", "unit": [0, 1], "concept": ["blue", "eye"], "above_chance": [True, True]})
-    source = SimpleNamespace(
-        has=lambda stage, *_: stage in ("texture", "dissect"),
-        table=lambda stage, name: units if stage == "dissect" else run.table(name),
+def source_of(run: Artifact, dissected: pd.DataFrame | None = None) -> Any:
+    """What a section reads of a run, whose layer is dissected where a table "units" of that is given."""
+    return SimpleNamespace(
+        has=lambda stage, *_: stage == "texture" or dissected is not None,
+        table=lambda stage, name: dissected if stage == "dissect" else run.table(name),
         json=lambda _, name: run.json(name),
         arrays=lambda _, name: {
             key: np.moveaxis(x.numpy(), -3, -1) if x.ndim == 5 else x.numpy() for key, x in run.tensors(name).items()
         },
-        facts=SimpleNamespace(partless=False),
+        facts=SimpleNamespace(partless=False, conditional=True, settings={"pairs.accept": "correct"}),
     )
+
+
+def section_of(source: Any) -> Section:
     made = texture_or_shape(source)
-    assert made is not None and "beside" in made.lead and "the control" in made.lead
+    assert made is not None
+    return made
+
+
+def test_the_section_stands_beside_its_control_and_the_dissection(run: Artifact) -> None:
+    units = pd.DataFrame({"layer": "detect", "unit": [0, 1], "concept": ["blue", "eye"], "above_chance": [True, True]})
+    source = source_of(run, units)
+    made = section_of(source)
+    assert "beside" in made.lead and "the control" in made.lead
+    assert "Only samples that the classifier gets right are taken." in made.lead and "grey" not in made.lead
+    assert [figure.aside for figure in made.figures] == [False, False, True, True, False]
     names = [figure.name for figure in made.figures]
     assert names[:2] == ["texture-scores", "texture-extremes-factors"] and names[-1] == "texture-concepts"
-    sides = concepts_by_side(source, where(run.table("units"), restyling="factors"))  # pyright: ignore[reportArgumentType]
+    sides = concepts_by_side(source, where(run.table("units"), restyling="factors"))
     assert sorted(map(tuple, sides.to_numpy().tolist())) == [("blue", 1, 0), ("eye", 0, 1)]
 
 
@@ -294,7 +332,13 @@ def test_pictures_of_a_folder_are_scored_as_the_same_images_of_a_generator(
     made = texture(ctx)
     expected = run.table("units")
     table = made.table("units")
-    assert list(split(table, "restyling")) == ["colour", "texture"]
+    assert list(split(table, "restyling")) == ["texture", "colour"]
+    section = section_of(source_of(made))
+    assert [(figure.name, figure.aside) for figure in section.figures[1:]] == [
+        ("texture-extremes-texture", False),
+        ("texture-extremes-colour", True),
+    ]
+    assert "amplitudes of another sample" in section.lead and "are taken" not in section.lead
     assert (made.json("facts")["source"], run.json("facts")["source"]) == ("folder", "generator")
     both = table.merge(expected, on=["restyling", "unit"], suffixes=("", "_drawn"))
     assert len(both) == len(table) == 6
@@ -302,17 +346,44 @@ def test_pictures_of_a_folder_are_scored_as_the_same_images_of_a_generator(
     assert made.json("facts")["images"] == 32
 
 
+def coloured(count: int) -> Tensor:
+    """Pictures of noise `[count, 3, 64, 64]` uint8."""
+    return torch.randint(256, (count, 3, 64, 64), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+
+
+def test_grey_pictures_have_no_row_for_other_orders_of_channels(tmp_path: Path) -> None:
+    """They would be the same pictures, at a score of 1 for every unit."""
+    pictures = coloured(10)
+    pictures[1:] = pictures[1:, :1].clone()
+    mixed = texture(folder(tmp_path / "mixed", pictures))
+    assert mixed.json("facts")["grey"] == 9
+    assert list(split(mixed.table("units"), "restyling")) == ["texture", "colour"]
+    assert "9 of 10 images are grey" in section_of(source_of(mixed)).lead
+    grey = texture(folder(tmp_path / "grey", pictures[:, :1].expand_as(pictures)))
+    assert (
+        list(split(grey.table("units"), "restyling")) == list(split(grey.table("extremes"), "restyling")) == ["texture"]
+    )
+    section = section_of(source_of(grey))
+    assert "All images are grey" in section.lead and len(section.figures) == 2
+
+
+def test_a_folder_of_few_pictures_of_a_class_is_refused_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"2 classes of 4 can .* in 9 ways.* give 5 images of each class"):
+        texture(folder(tmp_path, coloured(8)))
+    assert not [*tmp_path.rglob("*.safetensors")]
+
+
 def test_a_picture_of_a_folder_that_changes_is_scored_anew(tmp_path: Path) -> None:
-    pictures = torch.randint(256, (6, 3, 64, 64), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    pictures = coloured(10)
     ctx = folder(tmp_path, pictures)
     first = texture(ctx)
-    assert texture(ctx).key == first.key and first.json("facts")["images"] == 6
+    assert texture(ctx).key == first.key and first.json("facts")["images"] == 10
     folder(tmp_path, pictures.flip(0))
     assert texture(ctx).key != first.key
     (tmp_path / "pictures" / CLASSES[0] / "00.png").write_bytes(b"no picture")
     with pytest.raises(ValueError, match=r"00\.png: no PNG, JPEG or WebP picture"):
         texture(ctx)
-    for k in (0, 2):
+    for k in (0, 2, 4, 6):
         (tmp_path / "pictures" / CLASSES[0] / f"{k:02d}.png").unlink()
     with pytest.raises(ValueError, match="class 'pug' has one picture: expected 2 or more"):
         texture(ctx)
@@ -320,7 +391,7 @@ def test_a_picture_of_a_folder_that_changes_is_scored_anew(tmp_path: Path) -> No
 
 def test_what_cannot_be_scored_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = make_context(tmp_path)
-    assert GeneratedImages(fake.generator, torch.zeros(1, 4), fake.device).restylings == ["colour", "texture"]
+    assert GeneratedImages(fake.generator, torch.zeros(1, 4), fake.device).restylings == ["texture", "colour"]
     ctx = context(tmp_path)
     monkeypatch.setattr("lis.memory.budget", lambda _: 2**20)
     with pytest.raises(
@@ -329,4 +400,8 @@ def test_what_cannot_be_scored_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
         texture(ctx)
     ctx.config.pairs.test = 1
     with pytest.raises(ValueError, match=r"pairs\.test=1: expected 2 or more"):
+        texture(ctx)
+    monkeypatch.undo()
+    ctx.config.pairs.test = 4
+    with pytest.raises(ValueError, match=r"2 classes of 4 can .* in 9 ways.*pairs\.test"):
         texture(ctx)

@@ -255,7 +255,7 @@ class RunConfig:
     class_name: str | None = None
     """With `analysis=unit` or `direction`: the class whose samples are shown (also `class=…`); null: every class."""
     images: str | None = path(None)
-    """With `analysis=images` or `dissect`: a folder of pictures; those in folders inside are among them."""
+    """With `analysis=images`, `dissect` or `texture`: a folder of pictures; those in folders inside are among them."""
     seed: int = number(0, low=0, high=2**63 - 1)
     """Of all random numbers."""
     device: str = "auto"

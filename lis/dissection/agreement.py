@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ CURVE_LEVELS = (*(k / 20 for k in range(1, 18)), *(1 - 10 ** (-k / 8) for k in r
 """Quantiles of a unit that bound the bins of its precision–recall and ROC curves, denser at the upper end."""
 _AT_ONCE = 2**21
 """Enlarged activations in memory at once."""
+_BOUNDS = ("thresholds", "edges", "border")
+"""What counts are taken with, beside the sums."""
 
 
 class AgreementCounts:
@@ -114,15 +117,34 @@ class AgreementCounts:
         self._positive += (counts.double() @ sets.double()).long()
 
     def tensors(self) -> dict[str, Tensor]:
-        """What a shard keeps: all sums, by name."""
-        sums = {name: value for name, value in vars(self).items() if name not in ("thresholds", "edges", "border")}
-        return {name: torch.as_tensor(value) for name, value in sums.items()}
+        """What a shard keeps, by name: all sums, and what they were counted with."""
+        values = {**vars(self), "border": get_args(Border).index(self.border)}
+        return {name: torch.as_tensor(value) for name, value in values.items() if value is not None}
 
     def add_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Add what `tensors` of other counts with the same thresholds and edges has given."""
-        for name, value in tensors.items():
-            current = getattr(self, name)
+        """Add what `tensors` of other counts with the same thresholds, edges and concepts has given.
+
+        Raises:
+            ValueError: the thresholds, the edges or the border are others, or a sum is missing or of another shape;
+                nothing is added.
+        """
+        self._require_alike(tensors)
+        for name in tensors.keys() - _BOUNDS:
+            current, value = getattr(self, name), tensors[name]
             setattr(self, name, current + (int(value) if isinstance(current, int) else value.to(current.device)))
+
+    def _require_alike(self, tensors: Mapping[str, Tensor]) -> None:
+        expected = self.tensors()
+        for name in sorted(expected.keys() | tensors.keys()):
+            a, b = expected.get(name), tensors.get(name)
+            shapes = [None if x is None else list(x.shape) for x in (a, b)]
+            if shapes[0] != shapes[1]:
+                raise ValueError(f"counts with {name} of shape {shapes[1]}: expected {shapes[0]}, as of these counts")
+            if name in _BOUNDS and a is not None and b is not None and not torch.equal(a, b.to(a)):
+                raise ValueError(
+                    f"counts with other {name} ({b.flatten()[:3].tolist()} …) than these ({a.flatten()[:3].tolist()} "
+                    "…) cannot be added: count with the same"
+                )
 
     @property
     def iou(self) -> Tensor:

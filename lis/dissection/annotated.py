@@ -24,6 +24,7 @@ from lis.labels.png import disagreements, read_mask
 from lis.labels.reading import COCO_ENDING, COCO_FILE, MASK, coco_of
 from lis.names import nearest
 from lis.store import sha256
+from lis.units.photos import TURNED
 
 log = logging.getLogger(__name__)
 
@@ -59,17 +60,34 @@ class Annotated:
         """The picture `[3, size, size]` uint8, and what its mask's file says, `[side, side]` in the picture's pixels.
 
         Of a picture that is not square both are the centred square, as a classifier that resizes the shorter side and
-        cuts the centre would see it; a note says so.
+        cuts the centre would see it; a note says so. Another says what else was done to the picture, as that its EXIF
+        data turned it: no mask is turned, so that it has to be drawn on the picture as it is seen.
 
         Raises:
-            ValueError: one of them cannot be read, or the mask has another size than the picture.
+            ValueError: one of them cannot be read, or the mask has another size than the picture as it is seen.
         """
-        image, (height, width) = self.picture.read(size)
-        reading = self._mask((height, width))
-        if width == height:
-            return image, reading
-        notes = reading.notes + Counter([_CUT])
+        image, (height, width), note = self.picture.read(size)
+        reading = self._mask_as_seen((height, width), note)
+        notes = reading.notes + Counter([_CUT] * (width != height) + _remarks(note))
         return image, replace(reading, mask=centred_square(reading.mask), notes=notes)
+
+    def _mask_as_seen(self, size: Size, note: str) -> MaskReading:
+        try:
+            return self._mask(size)
+        except ValueError as error:
+            if TURNED not in note or not self._fits((size[1], size[0])):
+                raise
+            raise ValueError(
+                f"{error}; the picture is {note}, and the mask has the size that it is stored with: turn the mask as "
+                "the picture is turned, or save the picture upright"
+            ) from error
+
+    def _fits(self, size: Size) -> bool:
+        try:
+            self._mask(size)
+        except ValueError:
+            return False
+        return True
 
     def _mask(self, size: Size) -> MaskReading:
         file = self.picture.path.name
@@ -80,6 +98,12 @@ class Annotated:
         if self.source.suffix == ".json":
             return read_labelme(self.source, manifest, sample)
         return read_mask(self.source, size, self.masks.labels)
+
+
+def _remarks(note: str) -> list[str]:
+    """What the log says of a picture to which something was done."""
+    upright = " (its mask is not turned: it has to be drawn on the picture as it is seen)"
+    return [f"picture: {note}{upright if TURNED in note else ''}"] if note else []
 
 
 def centred_square(mask: np.ndarray) -> np.ndarray:

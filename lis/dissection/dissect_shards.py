@@ -25,7 +25,7 @@ from lis.dissection.top_images import TOP, TopImages
 from lis.shards import Shards
 from lis.store import Draft
 
-VERSION = 2
+VERSION = 3
 SIZE = 64
 """Largest height and width in pixels of the masks that units and concepts are compared at."""
 _AT_ONCE = 2**22

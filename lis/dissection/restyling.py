@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import permutations
+from itertools import count, permutations
 from typing import Protocol
 
 import numpy as np
@@ -50,6 +51,16 @@ def permute_channels(image: Tensor, order: Tensor) -> Tensor:
     return image.gather(1, order.to(image.device)[:, :, None, None].expand_as(image))
 
 
+def is_grey(image: Tensor) -> Tensor:
+    """Which images `[n, 3, H, W]` have three equal channels, so that `permute_channels` leaves them as they are: `[n]`.
+
+    Example:
+        >>> is_grey(torch.tensor([[0.5, 0.5, 0.5], [0.5, 0.5, 0.4]])[:, :, None, None]).tolist()
+        [True, False]
+    """
+    return (image == image[:, :1]).flatten(1).all(1)
+
+
 def swap_amplitudes(image: Tensor, donor: Tensor) -> Tensor:
     """Images with their own phases and the Fourier amplitudes of others, per channel: edges stay, textures do not.
 
@@ -71,10 +82,10 @@ def swap_amplitudes(image: Tensor, donor: Tensor) -> Tensor:
 
 
 RESTYLINGS: dict[str, Restyling] = {
-    "colour": lambda image, _, index: permute_channels(image, ORDERS[index]),
     "texture": lambda image, donor, _: swap_amplitudes(image, donor),
+    "colour": lambda image, _, index: permute_channels(image, ORDERS[index]),
 }
-"""What is done to any images."""
+"""What is done to any images; the second changes none that are grey."""
 
 
 class Restylable(Protocol):
@@ -167,3 +178,42 @@ def derangement(groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         order = rng.permutation(rows)
         result[order] = np.roll(order, 1)
     return result
+
+
+def pairings(sizes: Sequence[int]) -> int:
+    """How many sets of pairs `derangement` can draw: ∏ max(1, (n − 1)! / 2) over groups of n samples.
+
+    A group has (n − 1)! cycles. One that is read backwards pairs the same samples, so that the IoU of responses over
+    the pairs, which has no direction, is the same; of two or three samples there is one set of pairs.
+
+    Args:
+        sizes: samples of each group.
+
+    Example:
+        >>> pairings([3, 3, 3]), pairings([5, 4])
+        (1, 36)
+    """
+    return math.prod(max(1, math.factorial(n - 1) // 2) for n in sizes)
+
+
+def require_pairings(class_index: Tensor, shuffles: int) -> None:
+    """Check that there are more sets of pairs within classes than draws, so that p has the resolution that it states.
+
+    Args:
+        class_index: class of each sample, `[n]` int64.
+        shuffles: draws of `derangement`.
+
+    Raises:
+        ValueError: there are no more than draws.
+    """
+    sizes = class_index.unique(return_counts=True)[1].tolist()
+    if pairings(sizes) > shuffles:
+        return
+    enough = next(n for n in count(4) if pairings([n] * len(sizes)) > shuffles)
+    span = " to ".join(map(str, sorted({min(sizes), max(sizes)})))
+    raise ValueError(
+        f"texture.shuffles={shuffles}: images of {len(sizes)} classes of {span} can be paired with others of their "
+        f"class in {pairings(sizes):,} ways: expected more than {shuffles:,}, else p is smaller than the images "
+        f"support; give {enough} images of each class (pictures of a folder, or texture.samples and pairs.test), or "
+        "lower texture.shuffles"
+    )

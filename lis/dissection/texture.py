@@ -16,7 +16,16 @@ from lis.config.fields import number
 from lis.context import Context
 from lis.dissection.ablation import ablation_values, unit_blocks
 from lis.dissection.activations import record_activations
-from lis.dissection.restyling import ORDERS, FolderImages, GeneratedImages, Restylable, derangement, style_factors
+from lis.dissection.restyling import (
+    ORDERS,
+    FolderImages,
+    GeneratedImages,
+    Restylable,
+    derangement,
+    is_grey,
+    require_pairings,
+    style_factors,
+)
 from lis.dissection.room import map_bytes, require_bytes, require_room
 from lis.dissection.scenes import picture_size, visible
 from lis.dissection.tails import find_layer
@@ -123,7 +132,7 @@ class TextureConfig:
     samples: int = number(100, low=2)
     """Test pairs, or pictures of `images`, per class: the first ones, at most as many as there are."""
     shuffles: int = number(999, low=19)
-    """Draws of other images of the same class, the control."""
+    """Draws of other images of the same class, the control; classes have to be large enough for as many."""
 
 
 def _of_generator(ctx: Context) -> bool:
@@ -138,6 +147,7 @@ def _check(ctx: Context) -> None:
         raise ValueError("pairs.test=1: expected 2 or more, so that each image stands beside another of its class")
     else:
         require_room(ctx, "texture", _images(ctx), _COPIES)
+    require_pairings(_classes(ctx), vars(ctx.config)["texture"].shuffles)
 
 
 def _require_pictures(ctx: Context) -> None:
@@ -180,10 +190,17 @@ def _class_index(pictures: Sequence[UserPicture]) -> Tensor:
     return torch.tensor([names.index(one.class_name) for one in pictures])
 
 
+def _classes(ctx: Context) -> Tensor:
+    """`[n]` int64, the class of every image; of a generator as many as there are at most."""
+    if of_folder(ctx):
+        return _class_index(_pictures(ctx))
+    each = min(vars(ctx.config)["texture"].samples, ctx.config.pairs.test)
+    return torch.arange(len(ctx.class_names)).repeat_interleave(each)
+
+
 def _images(ctx: Context) -> int:
     """Images, at most."""
-    config: TextureConfig = vars(ctx.config)["texture"]
-    return len(_pictures(ctx)) if of_folder(ctx) else min(config.samples, ctx.config.pairs.test) * len(ctx.class_names)
+    return len(_classes(ctx))
 
 
 def _also(ctx: Context) -> dict[str, Any]:
@@ -193,7 +210,7 @@ def _also(ctx: Context) -> dict[str, Any]:
 
 @stage(
     "texture",
-    version=3,
+    version=4,
     inputs=(test_pairs.when(_of_generator),),
     config=TextureConfig,
     seed=True,
@@ -209,27 +226,28 @@ def texture(ctx: Context, config: TextureConfig, test: Artifact | None, draft: D
     With `images` they are the pictures of that folder, cut to their centred square, whose classes are the folders
     inside, and there are no pairs.
 
-    Restylings: "factors" (part world: the same geometry, colours and patterns of another sample), "colour" (channels in
-    another order), "texture" (the Fourier amplitudes of another sample, the own phases). Table "units", a row per unit
-    and restyling: layer, restyling, unit, iou (NaN of a dead unit), control (mean score between an image and another of
-    its class, the same for all restylings), low, high (95 % of its draws), p (of the draws to be as high: (1 + those of
-    at least iou) / (1 + all)), q (Benjamini–Hochberg over the live units of a restyling), side ("texture": iou < 0.1,
-    "shape", "" for a dead unit), dead. Table "extremes": restyling, side, rank, unit, iou, index (of the tensors).
-    Tensors "extremes": image, restyled `[m, 5, 3, s, s]` uint8 (the images in which the unit is most active, and their
-    twins), mask, restyled_mask `[m, 5, s, s]` bool (where it responds). Json "facts": layer, units, images, shuffles,
-    cut, quantile, style (names of the factors that "factors" replaces; none elsewhere), source ("generator" or
-    "folder").
+    Restylings: "factors" (part world: the same geometry, colours and patterns of another sample), "texture" (the
+    Fourier amplitudes of another sample, the own phases), "colour" (channels in another order; left out where all
+    images are grey, which are the same then). Table "units", a row per unit and restyling: layer, restyling, unit, iou
+    (NaN of a dead unit), control (mean score between an image and another of its class, the same for all restylings),
+    low, high (95 % of its draws), p (of the draws to be as high: (1 + those of at least iou) / (1 + all)), q
+    (Benjamini–Hochberg over the live units of a restyling), side ("texture": iou < 0.1, "shape", "" for a dead unit),
+    dead. Table "extremes": restyling, side, rank, unit, iou, index (of the tensors). Tensors "extremes": image,
+    restyled `[m, 5, 3, s, s]` uint8 (the images in which the unit is most active, and their twins), mask, restyled_mask
+    `[m, 5, s, s]` bool (where it responds). Json "facts": layer, units, images, shuffles, cut, quantile, style (names
+    of the factors that "factors" replaces; none elsewhere), source ("generator" or "folder"), grey (images that are).
 
     Raises:
-        ValueError: an unknown layer, one that gives no map, more maps than memory has room for, or pictures that cannot
-            be read.
+        ValueError: an unknown layer, one that gives no map, more maps than memory has room for, pictures that cannot be
+            read, or classes of too few images for as many draws (`require_pairings`).
     """
     data = _Samples.of(ctx, config, None if test is None else test.tensors("pairs"))
-    original = data.maps("")
+    require_pairings(data.class_index, config.shuffles)
+    original, grey = data.maps("")
     control = same_class_iou(original, data.class_index, config.shuffles, data.rng(1))
     tables, extremes, pictures = [], [], []
-    for name in data.source.restylings:
-        twins = data.maps(name)
+    for name in (name for name in data.source.restylings if name != "colour" or not grey.all()):
+        twins, _ = data.maps(name)
         tables.append(units_table(data.layer, name, paired_response_iou(original, twins), control))
         extremes.append(extreme_units(tables[-1]))
         units = torch.tensor(extremes[-1]["unit"].to_numpy(dtype=np.int64))
@@ -242,7 +260,7 @@ def texture(ctx: Context, config: TextureConfig, test: Artifact | None, draft: D
     style = [factors[k] for k in style_factors(factors)] if "factors" in data.source.restylings else []
     facts: dict[str, Any] = {"layer": data.layer, "units": original.shape[1], "images": len(original)}
     facts |= {"shuffles": config.shuffles, "source": "folder" if test is None else "generator"}
-    draft.json("facts", facts | {"cut": CUT, "quantile": LEVEL, "style": style})
+    draft.json("facts", facts | {"cut": CUT, "quantile": LEVEL, "style": style, "grey": int(grey.sum())})
 
 
 def units_table(layer: str, restyling: str, iou: Tensor, control: Tensor) -> pd.DataFrame:
@@ -319,14 +337,16 @@ class _Samples:
             return self.source.images(rows)
         return self.source.restyled(restyling, rows, self.donor[rows], self.order[rows])
 
-    def maps(self, restyling: str) -> Tensor:
-        """`[n, units, h, w]` of all samples."""
+    def maps(self, restyling: str) -> tuple[Tensor, Tensor]:
+        """`[n, units, h, w]` of all samples, and which of their images are grey, `[n]` bool."""
         module, features = find_layer(self.ctx.classifier, self.layer, "texture.layer"), self.ctx.classifier.features
 
-        def recorded(rows: Tensor) -> Tensor:
-            return record_activations(features, {"map": module}, self.images(rows, restyling))["map"].cpu()
+        def recorded(rows: Tensor) -> tuple[Tensor, Tensor]:
+            image = self.images(rows, restyling)
+            return record_activations(features, {"map": module}, image)["map"].cpu(), is_grey(image).cpu()
 
-        return torch.cat(list(self.ctx.batches().map(recorded, torch.arange(len(self.class_index)))))
+        maps, grey = zip(*self.ctx.batches().map(recorded, torch.arange(len(self.class_index))), strict=True)
+        return torch.cat(maps), torch.cat(grey)
 
     def pictures(self, restyling: str, original: Tensor, twins: Tensor) -> dict[str, Tensor]:
         """Tensors "extremes" of some units, of their maps `[n, units, h, w]`."""

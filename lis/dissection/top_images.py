@@ -1,4 +1,8 @@
-"""The images that activate a unit most, darkened where it is not active (Bau et al. 2020)."""
+"""The images that activate a unit most, darkened where it is not active (Bau et al. 2020).
+
+Functions of the published code, tested against its results: `top_activating`, `conditional_top_activating` (which no
+stage uses), `top_mask` with `masked_pictures`.
+"""
 
 from __future__ import annotations
 

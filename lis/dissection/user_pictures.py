@@ -53,8 +53,11 @@ class UserPicture:
         """What a result follows from: its name, its class, and the SHA-256 of its file."""
         return printable(self.name), printable(self.class_name), sha256(self.path)
 
-    def read(self, size: int) -> tuple[Tensor, Size]:
-        """The picture, cut to its centred square and resized, `[3, size, size]` uint8, and the size of its file.
+    def read(self, size: int) -> tuple[Tensor, Size, str]:
+        """The picture, turned as its EXIF data say, cut to its centred square and resized, `[3, size, size]` uint8.
+
+        Beside it height and width before it was cut, as it is seen and not as its file holds it, and what else was done
+        to it (`Photo.note`).
 
         Raises:
             ValueError: it cannot be read.
@@ -62,7 +65,7 @@ class UserPicture:
         photo = read_photo(self.path, size, self.folder)
         if photo.image is None:
             raise ValueError(f"{self.path}: {photo.reason}")
-        return photo.image, (photo.height, photo.width)
+        return photo.image, (photo.height, photo.width), photo.note
 
 
 def user_pictures(config: RunConfig) -> list[UserPicture]:

@@ -184,6 +184,12 @@ def _range(values: np.ndarray) -> str:
     return low if low == high else f"{low} to {high}"
 
 
+def acceptance_rule(source: Source) -> str:
+    """Which samples were taken, in a sentence; empty where the run does not say it."""
+    rule = source.facts.settings.get("pairs.accept") if source.facts.conditional else "classifier"
+    return _TAKEN.get(str(rule), "")
+
+
 @section(240)
 def classes(source: Source) -> Section | None:
     """Which samples were taken, and whether the cycled image keeps its class."""
@@ -210,12 +216,11 @@ def classes(source: Source) -> Section | None:
         leads.append(f"Of samples {listing(taken)} were taken.")
     figure = class_shares(shares, list(source.facts.class_names))
     caption = "Shares in percent; lines are 95 % intervals, the dashed line is the share over all classes."
-    rule = source.facts.settings.get("pairs.accept") if source.facts.conditional else "classifier"
     data = pd.concat([table.assign(panel=name) for name, table in shares.items()])
     spans = (f"{name.lower()}, {_span(table)}" for name, table in shares.items())
     alt = f"Over the classes: {listing([*spans])}."
     picture = Picture("classes", figure, caption, data=data, alt=alt, aside=True)
-    notes = [_TAKEN[rule]] if rule in _TAKEN else []
+    notes = [rule] if (rule := acceptance_rule(source)) else []
     return Section("Classes", " ".join(leads), [picture], notes=notes, finding=finding)
 
 

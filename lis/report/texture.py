@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lis.report.evaluation import acceptance_rule
 from lis.report.layouts import darkened_outside, mosaic
 from lis.report.marks import axes_at, bare, names_down, picture, write
 from lis.report.section import Picture, Section, Table, crossed, metrics, section
@@ -21,14 +22,14 @@ from lis.store import Artifact
 _COLOURS = {"texture": SERIES[1], "shape": SERIES[0]}
 _RESTYLED = {
     "factors": "colours and patterns of another sample",
-    "colour": "channels in another order",
     "texture": "amplitudes of another sample",
+    "colour": "channels in another order",
 }
 """Restylings, in words."""
 _DONE = {
     "factors": "the same geometry in part world with the factors {style} of another sample, exactly drawn",
-    "colour": "the colour channels in another order",
     "texture": "the Fourier amplitudes of another sample with the phases of its own, so that edges stay",
+    "colour": "the colour channels in another order",
 }
 _SCORES = (
     "Units by their score: IoU of where they respond (above their own {level} quantile) in {images} images and in "
@@ -60,7 +61,7 @@ def texture_or_shape(source: Source) -> Section:
     main = next(iter(split(units, "restyling")))
     caption = _SCORES.format(level=facts["quantile"], images=f"{facts['images']:,}", cut=facts["cut"])
     figures = [Picture("texture-scores", scores_figure(units, facts["cut"]), caption, data=units)]
-    figures += [_extremes(source, name, facts) for name in _with_extremes(source)]
+    figures += [_extremes(source, name, facts, aside=name != main) for name in _with_extremes(source)]
     concepts = concepts_by_side(source, where(units, restyling=main))
     if len(concepts):
         caption = _CONCEPTS.format(title=_RESTYLED[main])
@@ -72,7 +73,13 @@ def texture_or_shape(source: Source) -> Section:
         f"{shaped} of {counted(len(live), 'unit')} of {facts['layer']} score {facts['cut']} or more after restyling; "
         f"{without} do so between different images of a class, the control"
     )
-    return Section("Texture or shape", _lead(live, main, facts), figures, [_table(units)], finding=finding)
+    lead = sentences(_lead(live, main, facts), _taken(source, facts))
+    return Section("Texture or shape", lead, figures, [_table(units)], finding=finding)
+
+
+def _taken(source: Source, facts: dict[str, Any]) -> str:
+    """Which samples of the generator the images are of; empty where they are those of a folder."""
+    return "" if facts["source"] == "folder" else acceptance_rule(source)
 
 
 def _lead(live: pd.DataFrame, main: str, facts: dict[str, Any]) -> str:
@@ -82,12 +89,26 @@ def _lead(live: pd.DataFrame, main: str, facts: dict[str, Any]) -> str:
     return sentences(
         f"Restyled, in the first row: {_DONE[main].format(style=style)}.",
         _FOLDER if facts["source"] == "folder" else "",
+        _grey(facts),
         f"The mean score is {number(mean(live, 'iou'), 2)}, beside {number(mean(live, 'control'), 2)} between an image "
         f"and another one of its class, the control; {beyond} of {len(live)} units lie above it with "
         f"q ≤ {SIGNIFICANT}. The published cut of {facts['cut']} alone does not tell shape from chance.",
         _resolution(len(live), facts["shuffles"]),
         "A low score is no proof of texture: a unit that answers to a colour, or to the contrast that an edge has, "
         "moves with these.",
+    )
+
+
+def _grey(facts: dict[str, Any]) -> str:
+    """What channels in another order say of grey images; empty where there is none."""
+    grey, images = facts["grey"], facts["images"]
+    if grey == images:
+        return "All images are grey: their channels in another order are the same images, and that row is left out."
+    if not grey:
+        return ""
+    return (
+        f"{grey:,} of {images:,} images are grey, which channels in another order leave as they are, so that scores of "
+        "that row are too high."
     )
 
 
@@ -147,12 +168,12 @@ def _with_extremes(source: Source) -> list[str]:
     return list(split(source.table("texture", "extremes"), "restyling"))
 
 
-def _extremes(source: Source, name: str, facts: dict[str, Any]) -> Picture:
+def _extremes(source: Source, name: str, facts: dict[str, Any], aside: bool) -> Picture:
     rows = where(source.table("texture", "extremes"), restyling=name)
     figure = extremes_figure(rows, source.arrays("texture", "extremes"))
     caption = _EXTREMES.format(title=_RESTYLED[name].capitalize(), units=facts["units"])
     alt = f"Images of {counted(len(rows), 'unit')}, each above its restyled twin."
-    return Picture(f"texture-extremes-{name}", figure, caption, "photo", rows, alt, aside=name != "factors")
+    return Picture(f"texture-extremes-{name}", figure, caption, "photo", rows, alt, aside=aside)
 
 
 def extremes_figure(rows: pd.DataFrame, top: dict[str, np.ndarray]) -> Figure:

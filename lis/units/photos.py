@@ -29,6 +29,8 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What undoes an orientation of EXIF."""
+TURNED = "turned as its EXIF data say"
+"""Note of a picture whose orientation was undone."""
 _BAND = 256
 """Rows that are converted at once."""
 
@@ -190,7 +192,7 @@ def _turned(file: Image.Image) -> tuple[Image.Image, str]:
         turn = _TURNS.get(header.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # the decoder of the data may raise anything
         return file.copy(), "its EXIF data are damaged: not turned"
-    return (file.copy(), "") if turn is None else (file.transpose(turn), "turned as its EXIF data say")
+    return (file.copy(), "") if turn is None else (file.transpose(turn), TURNED)
 
 
 def _centre(image: Image.Image) -> Image.Image:
