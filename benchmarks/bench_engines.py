@@ -51,6 +51,7 @@ from lis.compose import composed
 from lis.context import Context
 from lis.distributed import Local, Ray
 from lis.engine import InProcess
+from lis.memory import keep_freed_memory
 from lis.plain import print_anywhere
 from lis.shards import Shards
 from lis.stage import REGISTRY
@@ -316,6 +317,7 @@ def main() -> None:
     parser.add_argument("--growth", type=int, nargs="+")
     options = parser.parse_args()
     discover()
+    keep_freed_memory()  # as a run does
     with one_thread():
         if options.together:
             result = together(options.seeds)

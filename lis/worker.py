@@ -22,6 +22,7 @@ from pathlib import Path
 import lis
 from lis.compose import composed
 from lis.engine import InProcess
+from lis.memory import keep_freed_memory
 from lis.plain import print_anywhere
 from lis.progress import ConsoleHandler
 from lis.stopping import stop
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lis.worker", description=__doc__)
     parser.add_argument("overrides", nargs="*", help="those of the run: gan=… classifier=… store=…")
     options = parser.parse_args(argv)
+    keep_freed_memory()
     logging.basicConfig(level=logging.INFO, handlers=[ConsoleHandler()], format="%(message)s")
     try:
         work(options.overrides)

@@ -18,6 +18,7 @@ from lis.distributed.identity import Identity, identity
 from lis.distributed.schedule import PATIENCE, Busy, Event, Failed, Lost, Made, Pooled
 from lis.distributed.serving import Worker, cores, opening_of
 from lis.distributed.transport import packed
+from lis.memory import keep_freed_memory
 
 log = logging.getLogger(__name__)
 
@@ -150,6 +151,7 @@ class Actor:
 
     def __init__(self, path: list[str], opening: bytes) -> None:
         sys.path += [each for each in path if each not in sys.path]
+        keep_freed_memory()
         self._records = Records()
         logging.getLogger().addHandler(self._records)
         self._worker = Worker(opening)
