@@ -175,13 +175,26 @@ class Lease:
         self._heart.join()
 
 
+def is_free(folder: Path) -> bool:
+    """Whether nobody holds a lock: it was released, or its owner is gone (`abandoned`)."""
+    with suppress(OSError):  # it was cleared in this moment
+        newest = _newest(folder)
+        return newest is None or _is_left(newest)
+    return False
+
+
+def _is_left(file: Path) -> bool:
+    text = file.read_text(errors="replace")
+    return text == RELEASED or abandoned(text, file)
+
+
 def sweep(folder: Path) -> None:
-    """Remove a lock that nobody holds: one that was released, or whose owner is gone (`abandoned`)."""
+    """Remove a lock that nobody holds, as of `is_free`."""
     with suppress(OSError):  # another job works on it, or another user may alone
         newest = _newest(folder)
         if newest is None:
             folder.rmdir()
-        elif (text := newest.read_text(errors="replace")) == RELEASED or abandoned(text, newest):
+        elif _is_left(newest):
             lease = Lease(folder)
             if lease._take(newest):
                 lease.clear()

@@ -15,8 +15,8 @@ from rich.table import Table
 
 from lis.plain import print_anywhere
 from lis.progress import Progress, say
-from lis.store.artifacts import Damaged
-from lis.store.inventory import DRAFTS, LOCKS, SET_ASIDE, Entry, Inventory, measure, runs
+from lis.store.artifacts import DRAFTS, LOCKS, SET_ASIDE, Damaged
+from lis.store.inventory import Entry, Inventory, measure, runs
 from lis.store.pruning import Removal, Rules, removals, remove
 
 _ABOUT = """\

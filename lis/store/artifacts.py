@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # torch and pandas take seconds, and `python -m lis.store` ne
     from torch import Tensor
 
 MANIFEST = "manifest.json"
+DRAFTS, LOCKS, SET_ASIDE = "drafts", "locks", "set-aside"
+"""Folders of a store that hold no artifacts."""
 PACKS = "packs"
 """Folder of a stage, in which its packs lie."""
 ARRIVAL = 60.0

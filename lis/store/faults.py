@@ -11,7 +11,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from lis.store.artifacts import KEY
+from lis.store.artifacts import DRAFTS, KEY, LOCKS, SET_ASIDE
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -55,7 +55,7 @@ def _is_of_store(error: BaseException, root: Path) -> bool:
 
 def _is_made(file: Path) -> bool:
     """Whether a file of the store's folder is of an artifact or a lock; a person may keep others there."""
-    return file.parts[:1] in (("drafts",), ("locks",), ("set-aside",)) or any(map(KEY.fullmatch, file.parts))
+    return file.parts[:1] in ((DRAFTS,), (LOCKS,), (SET_ASIDE,)) or any(map(KEY.fullmatch, file.parts))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -11,15 +11,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lis.store.artifacts import KEY, MANIFEST, PACKS, Damaged, parse_manifest, read_artifact
+from lis.store.artifacts import DRAFTS, KEY, LOCKS, MANIFEST, PACKS, SET_ASIDE, Damaged, parse_manifest, read_artifact
 from lis.store.packs import Pack
 
 SHARD = "-shard"
 """End of the name of a stage of shards. Which artifact was assembled from which shards is written nowhere."""
 SUMMARY = "summary.json"
 """File of a run that names its artifacts."""
-DRAFTS, LOCKS, SET_ASIDE = "drafts", "locks", "set-aside"
-"""Folders of a store that hold no artifacts."""
 _DEEPEST = 3
 """Levels of folders above an artifact."""
 _LARGEST_SUMMARY = 4 * 2**20

@@ -11,7 +11,6 @@ import logging
 import os
 import shutil
 import struct
-import uuid
 import weakref
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,8 +20,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from lis.lock import owner
 from lis.store.artifacts import KEY, MANIFEST, PACKS, Artifact, Damaged, digest, parse_manifest
+from lis.store.drafts import draft_path
 
 log = logging.getLogger(__name__)
 
@@ -313,11 +312,6 @@ def _flush_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-def draft_path(root: Path, stage: str, key: str) -> Path:
-    """A name that says whose draft it is, so that it is removed when its owner is gone."""
-    return root / "drafts" / stage / f"{key}@{owner()}@{uuid.uuid4().hex[:8]}"
 
 
 def discard(root: Path, folders: Sequence[Path]) -> list[Path]:

@@ -6,13 +6,13 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Set
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lis.lock import RELEASED, abandoned, sweep
-from lis.store.artifacts import INPUTS, KEY
-from lis.store.inventory import DRAFTS, LOCKS, SET_ASIDE, Entry, Inventory, measure
+from lis.lock import is_free, sweep
+from lis.store.artifacts import DRAFTS, INPUTS, KEY, LOCKS, SET_ASIDE
+from lis.store.drafts import drafts, is_abandoned
+from lis.store.inventory import Entry, Inventory, measure
 from lis.store.packs import Packs, discard
 
 DAY = 86400.0
@@ -146,11 +146,11 @@ def _removal(entry: Entry, reason: str) -> Removal:
 
 def leftovers(root: Path, rules: Rules) -> Iterator[Removal]:
     """Drafts and locks whose owners are gone, and what was set aside."""
-    for draft in drafts(root):
-        if _is_abandoned(draft):
+    for draft in drafts(root / DRAFTS):
+        if is_abandoned(draft):
             yield Removal(DRAFTS, draft, DRAFT, *measure(draft))
     for lock in locks(root):
-        if _is_free(lock):
+        if is_free(lock):
             yield Removal(LOCKS, lock, LOCK, *measure(lock))
     for path in sorted((root / SET_ASIDE).glob("*")):
         if not rules.is_young(path.lstat().st_mtime):
@@ -159,12 +159,12 @@ def leftovers(root: Path, rules: Rules) -> Iterator[Removal]:
 
 def _living(root: Path) -> set[str]:
     """Keys of the artifacts that somebody is making, and of what these are made from."""
-    making = [draft for draft in drafts(root) if not _is_abandoned(draft)]
+    making = [draft for draft in drafts(root / DRAFTS) if not is_abandoned(draft)]
     inputs = {key for draft in making for key in _inputs(draft)}
     return (
         inputs
         | {draft.name.partition("@")[0] for draft in making}
-        | {lock.name for lock in locks(root) if not _is_free(lock)}
+        | {lock.name for lock in locks(root) if not is_free(lock)}
     )
 
 
@@ -176,36 +176,7 @@ def _inputs(draft: Path) -> list[str]:
         return []
 
 
-def drafts(root: Path) -> Iterator[Path]:
-    """Every draft of a store, `<key>@<owner>@<number>`."""
-    for folder, names, _ in os.walk(root / DRAFTS):
-        for name in sorted(names):
-            if "@" in name and KEY.fullmatch(name.partition("@")[0]):
-                names.remove(name)
-                yield Path(folder, name)
-
-
 def locks(root: Path) -> Iterator[Path]:
     """Every lock of a store, `<stage>/<key>`."""
     for folder, names, _ in os.walk(root / LOCKS):
         yield from (Path(folder, name) for name in sorted(names) if KEY.fullmatch(name))
-
-
-def _is_abandoned(draft: Path) -> bool:
-    """Whether the owner of a draft is gone."""
-    try:
-        return abandoned(draft.name.partition("@")[2].rpartition("@")[0], draft)
-    except OSError:  # it has just been published
-        return False
-
-
-def _is_free(lock: Path) -> bool:
-    """Whether nobody holds a lock: it was released, or its owner is gone."""
-    with suppress(OSError):
-        numbers = [file for file in lock.iterdir() if file.name.isascii() and file.name.isdigit()]
-        if not numbers:
-            return True
-        newest = max(numbers, key=lambda file: int(file.name))
-        text = newest.read_text(errors="replace")
-        return text == RELEASED or abandoned(text, newest)
-    return False

@@ -22,13 +22,16 @@ import numpy as np
 import torch
 
 import lis
-from lis.lock import Lease, abandoned, is_absent, sweep
+from lis.lock import Lease, is_absent, sweep
 from lis.store.artifacts import (
     ARRIVAL,
+    DRAFTS,
     INPUTS,
     KEY,
+    LOCKS,
     MANIFEST,
     PAUSE,
+    SET_ASIDE,
     Artifact,
     Damaged,
     Draft,
@@ -37,8 +40,9 @@ from lis.store.artifacts import (
     read_artifact,
     sha256,
 )
+from lis.store.drafts import draft_path, drafts, is_abandoned
 from lis.store.faults import check_writable
-from lis.store.packs import Packs, draft_path, pack
+from lis.store.packs import Packs, pack
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +72,8 @@ class Store:
         self.version: str | None = None
         """Of `lis` that whoever makes the same must have; None: any."""
         check_writable(self.root, "store")
-        self._sweep_drafts(self.root / "drafts")
-        for folder, _, _ in os.walk(self.root / "locks"):
+        self._sweep_drafts(self.root / DRAFTS)
+        for folder, _, _ in os.walk(self.root / LOCKS):
             if KEY.fullmatch(Path(folder).name):
                 sweep(Path(folder))
 
@@ -172,7 +176,7 @@ class Store:
         return self.root / recipe.stage / recipe.key
 
     def _lock(self, recipe: Recipe) -> Path:
-        return self.root / "locks" / recipe.stage / recipe.key
+        return self.root / LOCKS / recipe.stage / recipe.key
 
     def _load(self, recipe: Recipe) -> Artifact | None:
         """Verify and open the folder or, where it is missing or damaged, what a pack has; None where there is nothing.
@@ -207,7 +211,7 @@ class Store:
         return age < _NEW and time.monotonic() - since < ARRIVAL
 
     def _set_aside(self, recipe: Recipe, damage: Damaged) -> None:
-        aside = self.root / "set-aside" / f"{recipe.stage.replace('/', '-')}-{recipe.key}-{uuid.uuid4().hex[:8]}"
+        aside = self.root / SET_ASIDE / f"{recipe.stage.replace('/', '-')}-{recipe.key}-{uuid.uuid4().hex[:8]}"
         log.warning("%s; it is set aside as %s and made again", damage, aside)
         self._incomplete.pop(recipe.key, None)
         aside.parent.mkdir(exist_ok=True)
@@ -215,7 +219,7 @@ class Store:
 
     def _attempt(self, recipe: Recipe, build: Callable[[Draft], None], lease: Lease) -> Artifact | None:
         """Build and publish; None where another job has taken the draft for abandoned, or its own is damaged."""
-        self._sweep_drafts(self.root / "drafts" / recipe.stage)
+        self._sweep_drafts(self.root / DRAFTS / recipe.stage)
         draft = Draft(draft_path(self.root, recipe.stage, recipe.key))
         draft.path.mkdir(parents=True)
         lease.touch(draft.path)
@@ -241,7 +245,7 @@ class Store:
             log.debug("made %s (%s)", recipe.stage, recipe.key[:8])
             work.pack(self.root)
             if work.shards:  # of those who were killed while they shared them
-                self._sweep_drafts(self.root / "drafts" / recipe.stage)
+                self._sweep_drafts(self.root / DRAFTS / recipe.stage)
         return self._load(recipe) if published else self.find(recipe)
 
     def _fill(self, recipe: Recipe, build: Callable[[Draft], None], draft: Draft) -> None:
@@ -254,16 +258,14 @@ class Store:
 
     def _sweep_drafts(self, root: Path) -> None:
         """Remove the drafts beneath a folder whose owners are gone."""
-        for folder, names, _ in os.walk(root):
-            for name in [name for name in names if KEY.fullmatch(name.partition("@")[0])]:
-                names.remove(name)
-                with suppress(OSError):  # its owner has just published it
-                    if abandoned(name.partition("@")[2].rpartition("@")[0], Path(folder, name)):
-                        self._discard(Path(folder, name))
+        for draft in drafts(root):
+            if is_abandoned(draft):
+                with suppress(OSError):  # another job was faster
+                    self._discard(draft)
 
     def _discard(self, draft: Path) -> None:
         """Remove a draft: first its name, at once, so that an owner who lives after all cannot publish a part."""
-        stage = draft.parent.relative_to(self.root / "drafts")
+        stage = draft.parent.relative_to(self.root / DRAFTS)
         renamed = draft_path(self.root, str(stage), draft.name.partition("@")[0])
         draft.replace(renamed)
         shutil.rmtree(renamed, ignore_errors=True)
