@@ -36,7 +36,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -56,7 +55,8 @@ from lis.plain import print_anywhere
 from lis.shards import Shards
 from lis.stage import REGISTRY
 from lis.stages import discover
-from lis.store import MANIFEST, Draft, Store
+from lis.store import Draft, Store
+from lis.store.inventory import Inventory
 from lis.store.packs import pack
 
 BEFORE = ("directions", "segmenter", "pairs/tuning")
@@ -84,24 +84,15 @@ class Span:
     @classmethod
     def of(cls, store: Path) -> Span:
         """Of a store that holds one."""
-        shards = [read(file) for file in packed_manifests(store)]
-        (stage,) = [read(folder / MANIFEST) for folder in (store / "tuning").iterdir() if (folder / MANIFEST).is_file()]
+        shards, (stage,) = finished(store, "tuning-shard"), finished(store, "tuning")
         begun = min(end - seconds for end, seconds in shards)
         return cls(stage[0] - begun, sum(seconds for _, seconds in shards), len(shards))
 
 
-def packed_manifests(store: Path) -> Iterator[dict[str, Any] | Path]:
-    """The manifests of all tuning shards, loose or packed."""
-    yield from (store / "tuning-shard").glob(f"*/{MANIFEST}")
-    for file in (store / "tuning-shard" / "packs").glob("*.zip"):
-        with zipfile.ZipFile(file) as pack:
-            yield from (json.loads(pack.read(name)) for name in pack.namelist() if name.endswith(MANIFEST))
-
-
-def read(manifest: dict[str, Any] | Path) -> tuple[float, float]:
-    """When an artifact was finished, in seconds, and how long it took."""
-    facts = json.loads(manifest.read_text()) if isinstance(manifest, Path) else manifest
-    return datetime.fromisoformat(facts["created"]).timestamp(), facts["seconds"]
+def finished(store: Path, stage: str) -> list[tuple[float, float]]:
+    """When each artifact of a stage was finished, in seconds, and how long it took."""
+    manifests = [entry.manifest for entry in Inventory(store).entries if entry.stage == stage]
+    return [(datetime.fromisoformat(facts["created"]).timestamp(), facts["seconds"]) for facts in manifests]
 
 
 def compare(engines: Sequence[str], workers: int, seeds: int, repetitions: int) -> dict[str, Any]:
@@ -168,7 +159,7 @@ def by_workers(store: Path, seeds: int, workers: int) -> float:
     processes = [subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment()) for _ in range(workers)]
     if any(process.wait() for process in processes):
         raise RuntimeError("a worker failed")
-    return min(end - seconds for end, seconds in map(read, packed_manifests(store))) - begun
+    return min(end - seconds for end, seconds in finished(store, "tuning-shard")) - begun
 
 
 METHODS: dict[str, Callable[[Path, int, int], float]] = {
@@ -230,9 +221,7 @@ def together(seeds: int) -> dict[str, Any]:
             ]  # fmt: skip
             if any(process.wait() for process in processes):
                 raise RuntimeError("a run failed")
-            (end,) = [
-                read(folder / MANIFEST)[0] for folder in (store / "tuning").iterdir() if (folder / MANIFEST).is_file()
-            ]
+            ((end, _),) = finished(store, "tuning")
             made = [re.findall(r"made (\S+-shard) \((\w+)\)", (run / "lis.log").read_text()) for run in runs]
             result[f"{count} run(s), s"] = end - begun
             result[f"{count} run(s), shards made"] = [len(each) for each in made]

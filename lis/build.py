@@ -179,7 +179,8 @@ def ready_device(config: RunConfig) -> torch.device:
 def find_device(name: str) -> torch.device:
     """The device of that name; `auto` is a GPU where there is one, else the CPU.
 
-    Of several GPUs it is that of the process's number on its machine, as torchrun and srun tell it, else the first.
+    Of several GPUs it is that of the process's number on its machine, as torchrun and srun tell it, else torch's
+    current one.
 
     Raises:
         ValueError: there is no such device.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -55,6 +56,15 @@ def number(job: Any, block: int) -> dict[str, Any]:
     return {"block": block}
 
 
+def all_ready(engine: Local | Ray) -> None:
+    """Wait for every worker: one that is ready first would make all that costs nothing."""
+    pool, end = engine._pool, time.monotonic() + 120
+    assert pool is not None
+    while len(pool.ready) < len(pool.names):
+        assert time.monotonic() < end
+        pool.wait(0.2)
+
+
 NOTES = Shards("note-shard", 1, number, note, nothing)
 
 
@@ -77,6 +87,7 @@ def local() -> Iterator[Local]:
 def test_two_processes_give_what_one_gives(local: Local, expected: dict[str, torch.Tensor], tmp_path: Path) -> None:
     ctx = replace(context_of(tmp_path), engine=local)
     require_equal(pairs_stage(ctx).tensors("pairs"), expected)
+    all_ready(local)
     process = NOTES.tensors(Job(ctx), range(40), "notes")
     assert process["block"].tolist() == list(range(40))
     assert len(set(process["process"].tolist())) == 2 and os.getpid() not in process["process"].tolist()
@@ -89,6 +100,7 @@ def test_ray_gives_what_one_process_gives(expected: dict[str, torch.Tensor], tmp
     try:
         ctx = replace(context_of(tmp_path), engine=engine)
         require_equal(pairs_stage(ctx).tensors("pairs"), expected)
+        all_ready(engine)
         process = NOTES.tensors(Job(ctx), range(40), "notes")["process"].tolist()
         assert len(set(process)) == 2 and os.getpid() not in process
     finally:

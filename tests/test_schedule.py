@@ -230,11 +230,28 @@ def test_a_worker_that_is_not_ready_is_given_nothing_and_named(
     assert warning.startswith("device 0: not ready after") and "device 1" not in warning
 
 
-def test_what_the_only_worker_that_is_ready_fails_at_is_an_error() -> None:
+def test_what_the_only_worker_fails_at_waits_for_no_other_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedule, "SLOW", -1.0)
     pool = FakePool(2, lambda worker, number: Failed(worker, number, ValueError("not finite")))
     pool.ready = {0}
     with pytest.raises(ValueError, match="not finite"):
         list(Engine(pool).map(Squares(), range(4)))
+
+
+def test_what_the_first_worker_fails_at_is_made_by_one_that_is_ready_later() -> None:
+    class Late(FakePool):
+        """Only the first is ready at the beginning."""
+
+        def wait(self, seconds: float) -> Sequence[Event]:
+            """The other is, once a failure was told."""
+            events = super().wait(seconds)
+            self.ready |= {1} if not events else set()
+            return events
+
+    pool, squares = Late(2, once(Failed(0, 0, ValueError("not finite")))), Squares()
+    pool.ready = {0}
+    assert list(Engine(pool).map(squares, range(6))) == [n * n for n in range(6)]
+    assert [worker for worker, number in pool.submitted if number == 0] == [0, 1]
 
 
 def test_workers_become_ready_while_they_are_waited_for() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -103,7 +104,7 @@ class Pool(Protocol):
         ...
 
 
-class Pooled:
+class Pooled(ABC):
     """An engine whose workers are started when there is something to make, and kept until it is closed."""
 
     def __init__(self) -> None:
@@ -111,9 +112,9 @@ class Pooled:
         self._thread = 0
         identity()  # of what this process has imported: files may be edited before a worker says what it has
 
+    @abstractmethod
     def open(self) -> Pool:
         """Starts the workers."""
-        raise NotImplementedError
 
     def map(self, task: Task[Item, Result], items: Sequence[Item]) -> Iterator[Result]:
         """Lazily yield the result of every item, in order.
@@ -196,7 +197,7 @@ class Schedule(Generic[Item, Result]):
             self._begin()
         self._ask_again()
         self._submit()
-        self._tell()
+        self._look_for_slow()
         if any(self.hands) or len(self.pool.ready) < len(self.hands):
             for event in self.pool.wait(POLL if self.busy else WAIT):
                 self._take(event)
@@ -233,10 +234,19 @@ class Schedule(Generic[Item, Result]):
         has_failed = failed is not None and failed.worker == worker
         return worker in self.pool.ready and len(self.hands[worker]) < AHEAD and not has_failed
 
-    def _tell(self) -> None:
-        """Say once for which workers the work waits, or goes on without."""
+    def _look_for_slow(self) -> None:
+        """Say once which workers are not ready after long; what a worker has failed at does not wait for them.
+
+        Raises:
+            BaseException: that of a worker which is the only one.
+        """
         missing = [name for number, name in enumerate(self.pool.names) if number not in self.pool.ready]
-        if missing and not self.told and time.monotonic() - self.begun > SLOW:
+        if not missing or time.monotonic() - self.begun < SLOW:
+            return
+        for failed in self.refused.values():
+            if set(self.pool.ready) <= {failed.worker}:
+                raise failed.error
+        if not self.told:
             self.told = True
             log.warning("%s: not ready after %.0f s; is there a free device for each?", ", ".join(missing), SLOW)
 
@@ -281,7 +291,7 @@ class Schedule(Generic[Item, Result]):
         Raises:
             BaseException: that of the first one, where there is no other or it has failed, too.
         """
-        if failed.number in self.refused or set(self.pool.ready) == {failed.worker}:
+        if failed.number in self.refused or len(self.hands) == 1:
             raise self.refused.get(failed.number, failed).error
         self.refused[failed.number] = failed
         self.waiting.appendleft(failed.number)

@@ -26,29 +26,6 @@ class Opening:
     workers: int
     """On its machine, at most."""
 
-    @classmethod
-    def of(cls, ctx: Context, device: str, workers: int) -> Opening:
-        """Of a run, for one of several workers on a machine, which share its cores.
-
-        Raises:
-            ValueError: the models of the run are objects, which no other process can build.
-        """
-        return cls(require_opener(ctx), device, ctx.config.threads, workers)
-
-
-def require_opener(ctx: Context) -> Opener:
-    """What builds the context of a run in another process.
-
-    Raises:
-        ValueError: the models of the run are objects, which no other process can build.
-    """
-    if ctx.opener is None:
-        raise ValueError(
-            "the generator or the classifier of this study is an object, which other processes cannot build: expected "
-            "options of gan and classifier, as gan._target_=my.Generator; or use engine=inprocess"
-        )
-    return ctx.opener
-
 
 def cores() -> int:
     """CPU cores that this process may use."""
@@ -89,9 +66,14 @@ class Worker:
 
 
 def opening_of(ctx: Context, device: str, workers: int) -> bytes:
-    """As `Worker` takes it.
+    """Of a run, as `Worker` takes it, for one of several workers on a machine, which share its cores.
 
     Raises:
-        ValueError: as `Opening.of`.
+        ValueError: the models of the run are objects, which no other process can build.
     """
-    return pickle.dumps(Opening.of(ctx, device, workers))
+    if ctx.opener is None:
+        raise ValueError(
+            "the generator or the classifier of this study is an object, which other processes cannot build: expected "
+            "options of gan and classifier, as gan._target_=my.Generator; or use engine=inprocess"
+        )
+    return pickle.dumps(Opening(ctx.opener, device, ctx.config.threads, workers))
