@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -26,15 +25,13 @@ from lis.config import (
     RunConfig,
 )
 from lis.context import Context
+from lis.devices import describe, find_device
 from lis.engine import InProcess
 from lis.matching.gray import usual_enlargement
 from lis.precision import check_tf32, use_float32
 from lis.progress import Progress
 from lis.store import Store
 from lis.types import Classifier, Generator, Matcher
-
-_RANKS = ("LOCAL_RANK", "SLURM_LOCALID")
-"""Environment variables with the number of a process on its machine."""
 
 
 def build(config: Any, *left_out: str, **arguments: Any) -> Any:
@@ -174,39 +171,3 @@ def ready_device(config: RunConfig) -> torch.device:
         {"gan.dtype": getattr(config.gan, "dtype", None), "training.precision": config.training.precision}, device
     )
     return device
-
-
-def find_device(name: str) -> torch.device:
-    """The device of that name; `auto` is a GPU where there is one, else the CPU.
-
-    Of several GPUs it is that of the process's number on its machine, as torchrun and srun tell it, else torch's
-    current one.
-
-    Raises:
-        ValueError: there is no such device.
-    """
-    if name == "auto":
-        if not torch.cuda.is_available():
-            return torch.device("cpu")
-        rank = next((text for name in _RANKS if (text := os.environ.get(name, "")).isdecimal()), None)
-        return _gpu(torch.cuda.current_device() if rank is None else int(rank) % torch.cuda.device_count())
-    expected = f"expected auto, cpu{', cuda' if torch.cuda.is_available() else ''} (device=…)"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"unknown device {name!r}: {expected}") from error
-    if device.type not in ("cpu", "cuda") or (
-        device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
-    ):
-        raise ValueError(f"this machine has no device {name!r}: {expected}")
-    return _gpu(torch.cuda.current_device()) if device == torch.device("cuda") else device
-
-
-def _gpu(index: int) -> torch.device:
-    """A GPU by its number, as tensors on it name it."""
-    return torch.device("cuda", index)
-
-
-def describe(device: torch.device) -> str:
-    """A device in words, for the manifests."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -24,6 +24,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from lis import build
 from lis.config import EngineConfig, FewShotConfig, RidgeConfig, conf_folder, schemas
 from lis.config.fields import described
+from lis.devices import describe, find_device
 from lis.engine import InProcess
 from lis.generators.partworld import SETS
 from lis.stages import RunConfig, names, register
@@ -332,13 +333,13 @@ def test_an_objects_own_complaint_about_its_arguments_is_passed_on() -> None:
 
 
 def test_devices() -> None:
-    assert build.find_device("cpu") == torch.device("cpu")
-    assert build.find_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-    assert build.describe(torch.device("cpu")) == "cpu"
+    assert find_device("cpu") == torch.device("cpu")
+    assert find_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert describe(torch.device("cpu")) == "cpu"
     for name, unit in itertools.product(("cuda", "abacus", "meta"), ("", ":99")):
         if name + unit != "cuda" or not torch.cuda.is_available():
             with pytest.raises(ValueError, match=f"device '{name}{unit}': expected auto, cpu"):
-                build.find_device(name + unit)
+                find_device(name + unit)
 
 
 @pytest.mark.parametrize("name", SETS)

@@ -13,10 +13,11 @@ import pytest
 import torch
 from helpers.fakes import make_context
 
-from lis import build, worker
+from lis import worker
 from lis.build import context
 from lis.compose import composed
 from lis.context import Context
+from lis.devices import find_device
 from lis.distributed import Local, Ray
 from lis.distributed.identity import Identity, identity
 from lis.engine import InProcess
@@ -127,6 +128,9 @@ def test_without_a_gpu_devices_are_named(monkeypatch: pytest.MonkeyPatch) -> Non
         Local()
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert Local().devices == ["cuda:0", "cuda:1"] and Local(["1", "cpu"]).devices == ["cuda:1", "cpu"]
+    for name in ("gpu", "2"):
+        with pytest.raises(ValueError, match=rf"device '{name if name == 'gpu' else 'cuda:2'}'.*engine\.devices=…"):
+            Local(["cpu", name])
 
 
 def test_another_program_is_refused_by_name() -> None:
@@ -149,8 +153,8 @@ def test_a_process_takes_the_gpu_of_its_number(variable: str, device: str, monke
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 2)
-    assert build.find_device("auto") == torch.device(device)
-    assert build.find_device("cuda") == torch.device("cuda:2")  # as its tensors name it
+    assert find_device("auto") == torch.device(device)
+    assert find_device("cuda") == torch.device("cuda:2")  # as its tensors name it
 
 
 def test_a_worker_does_the_work_of_a_run(expected: dict[str, torch.Tensor], tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import torch
 
 import lis
 from lis.context import Context
+from lis.devices import find_device
 from lis.distributed.identity import identity
 from lis.distributed.schedule import PATIENCE, Busy, Event, Failed, Lost, Made, Pooled
 from lis.distributed.serving import opening_of
@@ -35,13 +36,14 @@ class Local(Pooled):
         devices: `0` or `cuda:0` for a GPU, `cpu` for a share of the cores; None: every GPU of this machine.
 
     Raises:
-        ValueError: there is no GPU, and no device is named.
+        ValueError: there is no GPU and no device is named, or there is no device of a name.
     """
 
     def __init__(self, devices: Sequence[str] | None = None) -> None:
         super().__init__()
         named = map(str, range(torch.cuda.device_count())) if devices is None else devices
-        self.devices = [f"cuda:{device}" if device.isdecimal() else device for device in named]
+        names = (f"cuda:{device}" if device.isdecimal() else device for device in named)
+        self.devices = [str(find_device(name)) for name in names]
         if not self.devices:
             raise ValueError(
                 "engine=local: this machine has no GPU; expected engine.devices=[cpu,cpu], a worker for each entry"
