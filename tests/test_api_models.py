@@ -11,6 +11,7 @@ import torch
 from helpers.fakes import NAMES, FakeClassifier, FakeGenerator
 
 import lis
+from lis.classifiers.classifier import ready
 from lis.classifiers.partnet import PartNet
 from lis.generators.partworld import PartWorld
 
@@ -153,6 +154,7 @@ def test_a_witness_is_probed_when_it_is_asked_for(shared_store: Path) -> None:
     study = lis.study(size="smoke", witness="partnet_attributes", store=shared_store, **given)
     witness: Any = study.context.witness
     assert len(study.classifier.class_names) == 15 and witness.class_names == study.class_names
+    assert set(ready(study.checked)[1]) == {"witness/probe"}  # a run names what its witness follows from
 
 
 @pytest.mark.parametrize("name", ["gan", "classifier", "witness"])

@@ -44,8 +44,12 @@ ELSEWHERE = {
     "lis.worker '<the' same 'overrides>'": "run by test_distributed.py",
 }
 """Commands of other programs, and where they are run."""
-TRAININGS = ("classifier=densenet201 link=fc_l2", "classifier=timm classifier.model=convnext_atto.d2_in1k")
-"""What trains a network for minutes."""
+LONG = (
+    "analysis=demo",
+    "classifier=densenet201 link=fc_l2",
+    "classifier=timm classifier.model=convnext_atto.d2_in1k",
+)
+"""What is run in `make full`: the demo, whose numbers test_contents.py compares, and trainings of minutes."""
 
 
 def small(arguments: list[str], cwd: Path, store: Path) -> list[str]:
@@ -69,10 +73,10 @@ def test_the_readme_has_commands_and_every_exception_is_one_of_them() -> None:
         shlex.join(shlex.split(command)) for command in ELSEWHERE
     }
     assert len(RUNS) > 15
-    assert {*COMPOSED, *TRAININGS} <= {command for command, _ in RUNS}
+    assert {*COMPOSED, *LONG} <= {command for command, _ in RUNS}
 
 
-@pytest.mark.parametrize("command", [*COMPOSED, *TRAININGS])
+@pytest.mark.parametrize("command", [*COMPOSED, *LONG])
 def test_what_is_not_run_composes_and_is_valid(command: str) -> None:
     register()
     arguments = dict(RUNS)[command]
@@ -85,7 +89,7 @@ def test_what_is_not_run_composes_and_is_valid(command: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
-    [a for command, a in RUNS if command not in (*COMPOSED, *TRAININGS) and a[0] != "--help"],
+    [a for command, a in RUNS if command not in (*COMPOSED, *LONG) and a[0] != "--help"],
     ids=lambda a: shlex.join(a),
 )
 def test_every_run_of_the_readme_ends_in_a_page(arguments: list[str], tmp_path: Path, shared_store: Path) -> None:
@@ -95,8 +99,8 @@ def test_every_run_of_the_readme_ends_in_a_page(arguments: list[str], tmp_path: 
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("command", TRAININGS)
-def test_every_training_of_the_readme_ends_in_a_page(command: str, tmp_path: Path, shared_store: Path) -> None:
+@pytest.mark.parametrize("command", LONG)
+def test_every_long_run_of_the_readme_ends_in_a_page(command: str, tmp_path: Path, shared_store: Path) -> None:
     ends_in_a_page([*shlex.split(command), "training.images=2000"], tmp_path, shared_store)
 
 

@@ -268,13 +268,16 @@ def test_workers_become_ready_while_they_are_waited_for() -> None:
     assert list(Engine(pool).map(Squares(), range(6))) == [n * n for n in range(6)]
 
 
-def test_an_engine_of_two_threads_is_refused() -> None:
+def test_two_threads_at_once_are_refused_and_one_after_the_other_are_not() -> None:
     engine = Engine(FakePool(2))
-    results = engine.map(Squares(), range(50))
-    assert next(results) == 0
-    with ThreadPoolExecutor(1) as other, pytest.raises(ValueError, match="used by two threads: expected one engine"):
-        other.submit(lambda: next(engine.map(Squares(), range(3)))).result()
-    assert list(results) == [n * n for n in range(1, 50)]
+    with ThreadPoolExecutor(1) as other:
+        results = engine.map(Squares(), range(50))
+        assert next(results) == 0
+        with pytest.raises(ValueError, match="used by two threads at once: expected one engine"):
+            other.submit(lambda: next(engine.map(Squares(), range(3)))).result()
+        assert list(results) == [n * n for n in range(1, 50)]
+        assert other.submit(lambda: list(engine.map(Squares(), range(3)))).result() == [0, 1, 4]
+        assert list(engine.map(Squares(), range(3))) == [0, 1, 4]
 
 
 class Unseen(Squares):

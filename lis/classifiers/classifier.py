@@ -44,7 +44,7 @@ def ready(ctx: Context) -> tuple[Context, dict[str, Artifact]]:
     """The context with a classifier that can be used, and what was made for it.
 
     "classifier": the training on part world, where the weights are to come from there; "probe": the linear probe,
-    where `classifier.probe` asks for it. A witness is made ready in the same way.
+    where `classifier.probe` asks for it. What was made for a witness, in the same way, is named "witness/…".
 
     Raises:
         ValueError: the training diverges, or the classes have no labels that a probe could be fitted to.
@@ -57,7 +57,9 @@ def ready(ctx: Context) -> tuple[Context, dict[str, Artifact]]:
         made["probe"] = probe(ctx)
         ctx = replace(ctx, classifier=probed(ctx.classifier, made["probe"]))
     if asked := ctx.of_witness:
-        ctx = replace(ctx, witness=ready(asked)[0].classifier)
+        judge, its = ready(asked)
+        made |= {f"witness/{name}": artifact for name, artifact in its.items()}
+        ctx = replace(ctx, witness=judge.classifier)
     return ctx, made
 
 

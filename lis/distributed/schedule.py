@@ -109,7 +109,8 @@ class Pooled(ABC):
 
     def __init__(self) -> None:
         self._pool: Pool | None = None
-        self._thread = 0
+        self._users: list[threading.Thread] = []
+        """Of every iteration that goes on."""
         identity()  # of what this process has imported: files may be edited before a worker says what it has
 
     @abstractmethod
@@ -120,16 +121,22 @@ class Pooled(ABC):
         """Lazily yield the result of every item, in order.
 
         Raises:
-            ValueError: the workers cannot be started, or cannot build the models of the run; or they were started by
-                another thread, whose answers this one would take.
+            ValueError: the workers cannot be started, or cannot build the models of the run; or they work for another
+                thread, whose answers this one would take.
         """
         for start, item in enumerate(items):
             if (result := task.find(item)) is None:
-                if self._pool is not None and self._thread != threading.get_ident():
-                    raise ValueError("an engine with workers is used by two threads: expected one engine for each")
-                self._thread = threading.get_ident()
-                self._pool = self._pool or self.open()
-                yield from Schedule(self._pool, task, items[start:]).run()
+                user = threading.current_thread()
+                if any(other is not user and other.is_alive() for other in self._users):
+                    raise ValueError(
+                        "an engine with workers is used by two threads at once: expected one engine for each"
+                    )
+                self._users.append(user)
+                try:
+                    self._pool = self._pool or self.open()
+                    yield from Schedule(self._pool, task, items[start:]).run()
+                finally:
+                    self._users.remove(user)
                 return
             yield result
 
