@@ -163,15 +163,21 @@ def campaign(cwd: Path, kills: Sequence[Kill], moments: random.Random, before: C
 
 
 def forking() -> None:
-    """Have a run fork its workers, and be the first of a group of processes, as a shell has it for Ctrl-C."""
-    os.setsid()
+    """Have a run fork its workers."""
+    in_foreground()
     forked.use()
 
 
 def spawning() -> None:
-    """Have a run be the first of a group of processes, and what it starts find `lis`."""
-    os.setsid()
+    """Have what a run starts find `lis`."""
+    in_foreground()
     os.environ["PYTHONPATH"] = str(ROOT)
+
+
+def in_foreground() -> None:
+    """As a shell has it for Ctrl-C, wherever the tests run: the first of a group of processes, which SIGINT reaches."""
+    os.setsid()
+    signal.signal(INT, signal.default_int_handler)
 
 
 WORKER = (("worker",), "driver")
