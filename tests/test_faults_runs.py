@@ -68,7 +68,7 @@ AGENTS: set[psutil.Process] = set()
 """Of Ray: they end by themselves, but only a minute or two after Ray was killed."""
 
 
-def gone(processes: set[psutil.Process], seconds: float = 20) -> None:
+def gone(processes: set[psutil.Process], seconds: float = 120) -> None:
     """Wait for the end of what a run has started, which is to end with it."""
     _, alive = psutil.wait_procs(processes, seconds)
     left = [process for process in alive if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
