@@ -69,6 +69,8 @@ class Store:
         self._verified: dict[str, Artifact] = {}
         self._incomplete: dict[str, float] = {}
         self._thread = _Thread()
+        self.made: set[str] = set()
+        """Keys of what this process has made and published here."""
         self.version: str | None = None
         """Of `lis` that whoever makes the same must have; None: any."""
         check_writable(self.root, "store")
@@ -241,6 +243,7 @@ class Store:
         finally:
             shutil.rmtree(draft.path, ignore_errors=True)
         if published:
+            self.made.add(recipe.key)
             lease.clear()  # those who wait verify it at the same time
             log.debug("made %s (%s)", recipe.stage, recipe.key[:8])
             work.pack(self.root)
@@ -278,6 +281,8 @@ class Store:
             "created": datetime.now(UTC).isoformat(),
             "seconds": round(seconds, 3),
             "device": self.device,
+            "threads": torch.get_num_threads(),
+            "deterministic": torch.are_deterministic_algorithms_enabled(),
             "files": {str(f.relative_to(folder)): {"size": f.stat().st_size, "sha256": sha256(f)} for f in files},
         }
 
