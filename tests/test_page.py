@@ -128,7 +128,7 @@ def test_contents_name_every_section_below_its_chapter(text: str) -> None:
     assert chapters == ["Link", "Units", "Appendix"]
     sections = re.findall(r'<section id="(.*?)"', text)
     assert [link for link in re.findall(r'<li><a href="#(.*?)"', contents) if link != "findings"] == sections
-    assert sections[-3:] == ["limits", "settings", "how-to-cite"]
+    assert sections[-3:] == ["limits", "reproducibility", "how-to-cite"]
 
 
 def rendered(title: str, chapter: str, **shown: Any) -> Rendered:
@@ -326,9 +326,9 @@ def test_the_script_bears_any_title_address_and_cell(tmp_path: Path) -> None:
         tmp_path / "page.html",
         [rendered(title, CHAPTERS[3], tables=tables)],
         findings=[Finding("Which way?", "none", "None.", "none", address)],
-        **dict.fromkeys(("title", "line", "kicker", "configuration", "footer"), ""),
+        **dict.fromkeys(("title", "line", "kicker", "footer"), ""),
         limits=[],
-        settings=[],
+        card=None,
     )
     told = browse(page.read_text("utf-8"), ADDRESSED, tmp_path, quote(address))
     assert told["opened"] and told["again"] and not told["errors"]

@@ -86,6 +86,10 @@ class Store:
         except Damaged:
             return None
 
+    def opened(self, key: str) -> Artifact | None:
+        """The artifact of a key, if this process has made or read it here from its folder."""
+        return self._verified.get(key)
+
     def make(self, recipe: Recipe, build: Callable[[Draft], None]) -> Artifact:
         """The artifact of a recipe: read if it exists, otherwise built, under a lock, and published whole.
 
