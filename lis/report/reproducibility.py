@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import platform
 import re
-import shlex
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ from lis.config import (
     RunConfig,
     StyleGANXLConfig,
 )
-from lis.config.overrides import as_typed
+from lis.config.overrides import as_typed, bare, command
 from lis.devices import describe
 from lis.distributed.identity import identity
 from lis.report.section import Table
@@ -70,7 +69,7 @@ class Card:
     rows: Sequence[tuple[str, str]]
     """What a reader needs to repeat the run: names, sizes, seed, versions, device."""
     tables: Mapping[str, Table]
-    """Stages and weights, by their addresses on the page."""
+    """By their titles."""
     notes: Sequence[str]
     settings: Mapping[str, Any]
     """The whole configuration, flat."""
@@ -87,8 +86,8 @@ def card(ctx: Context, run: Source) -> Card:
     """
     facts = reproducibility(ctx, run)
     tables = {
-        "table-reproducibility-stages": _stage_table(facts),
-        "table-reproducibility-weights": _weight_table(facts["weights"]),
+        "Artifacts: when, on what and with what each was made": _stage_table(facts),
+        "Weights and their licences": _weight_table(facts["weights"]),
     }
     return Card(facts["command"], _rows(run, facts), tables, _notes(facts), facts["settings"], facts)
 
@@ -98,7 +97,7 @@ def reproducibility(ctx: Context, run: Source) -> dict[str, Any]:
     config, typed = ctx.config, _typed()
     stages = [*lineage(ctx, run.artifacts)]
     return {
-        "command": _command(typed),
+        "command": command(typed) if HydraConfig.initialized() else "",
         "overrides": typed,
         "program": program(),
         "versions": versions(),
@@ -108,7 +107,7 @@ def reproducibility(ctx: Context, run: Source) -> dict[str, Any]:
         "threads": config.threads or None,
         "deterministic": config.deterministic,
         "settings": {key: without_paths(value) for key, value in run.facts.settings.items()},
-        "stages": [_stage(name, key, artifact) for name, key, artifact in stages],
+        "stages": [_stage(*each, isinstance(config.gan, (PartWorldConfig, StyleGANXLConfig))) for each in stages],
         "weights": [*_weights(run, config, [artifact for _, _, artifact in stages if artifact])],
     }
 
@@ -146,12 +145,12 @@ def _git(folder: Path, *command: str) -> str | None:
 
 def versions() -> dict[str, str]:
     """Of Python, of CUDA and cuDNN where torch has them, and of the packages that are installed."""
-    result = {"python": platform.python_version()}
+    result = {"python": platform.python_version(), "torch": torch.__version__}
     if torch.version.cuda:
         result |= {"cuda": torch.version.cuda, "cudnn": str(torch.backends.cudnn.version())}
     for package in PACKAGES:
         try:
-            result[package] = version(package)
+            result.setdefault(package, version(package))  # torch's own says for which device it was built
         except PackageNotFoundError:
             continue
     return result
@@ -180,9 +179,10 @@ def lineage(ctx: Context, artifacts: Mapping[str, Artifact]) -> Iterator[tuple[s
         yield from walk(key)
 
 
-def _stage(name: str, key: str, artifact: Artifact | None) -> dict[str, Any]:
-    made = artifact.manifest if artifact else {}
-    told = ("created", "seconds", "device", "threads", "deterministic", "versions")
+def _stage(name: str, key: str, artifact: Artifact | None, counted: bool) -> dict[str, Any]:
+    made = dict(artifact.manifest) if artifact else {}
+    made |= {} if counted else {"images": None}
+    told = ("created", "seconds", "images", "device", "threads", "deterministic", "versions")
     inputs = list(made["recipe"]["inputs"]) if made else []
     return {"stage": name, "key": key, "inputs": inputs} | {each: made.get(each) for each in told}
 
@@ -237,12 +237,8 @@ def _typed() -> list[str]:
     config = HydraConfig.get()
     folders = [each.path for each in config.runtime.config_sources if each.provider == "command-line"]
     options = [f"--config-dir={without_paths(folder)}" for folder in folders]
-    typed = [as_typed(each) for each in config.overrides.task if not each.startswith(_NO_RESULT)]
+    typed = [bare(as_typed(each)) for each in config.overrides.task if not each.startswith(_NO_RESULT)]
     return [*options, *map(without_paths, typed)]
-
-
-def _command(typed: Sequence[str]) -> str:
-    return shlex.join(["python", "-m", "lis.run", *typed]) if HydraConfig.initialized() else ""
 
 
 def without_paths(value: Any) -> Any:
@@ -262,7 +258,8 @@ def _rows(run: Source, facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     linked = _linked(run) if run.facts.generated else []
     own = facts["program"]
     commit = f", commit {own['commit'][:12]}{' with changes' * bool(own['changed'])}" if own["commit"] else ""
-    threads = f"{facts['threads']} CPU threads" if facts["threads"] else "as many CPU threads as torch chooses"
+    count = facts["threads"]
+    threads = f"{count} CPU thread{'s' * (count > 1)}" if count else "as many CPU threads as torch chooses"
     strict = "deterministic operations alone" if facts["deterministic"] else "deterministic=false"
     streams = f"; drawn from by name: {', '.join(facts['streams'])}" if facts["streams"] else ""
     return [
@@ -292,9 +289,10 @@ def _stage_table(facts: Mapping[str, Any]) -> Table:
     """When each artifact was made, on what, and in how much time, which may have been in another run."""
     caption = (
         "Artifacts that this page rests on, as their manifests tell: made once, in whatever run came first, and read "
-        "from the store since. Seconds: of the run that made it, without what it asked for."
+        "from the store since. Seconds: of the run that made it, without what it asked for. Images: passes through the "
+        "generator, its shards' too, where it is one of lis."
     )
-    columns = ["stage", "made (UTC)", "seconds", "device", "threads", "versions", "key"]
+    columns = ["stage", "made (UTC)", "seconds", "images", "device", "threads", "versions", "key"]
     return Table(caption, columns, [_cells(stage, facts["versions"]) for stage in facts["stages"]])
 
 
@@ -302,8 +300,9 @@ def _cells(stage: Mapping[str, Any], installed: Mapping[str, str]) -> list[str]:
     made = stage["created"] or ""
     seconds = "" if stage["seconds"] is None else f"{stage['seconds']:.1f}"
     with_what = ", ".join(_other_versions(stage, installed)) or "as installed"
-    known = [made[:16].replace("T", " "), seconds, stage["device"], str(stage["threads"] or ""), with_what]
-    return [stage["stage"], *(cell or "–" for cell in (known if made else [""] * 5)), stage["key"][:12]]
+    images = "" if stage["images"] is None else f"{stage['images']:,}"
+    known = [made[:16].replace("T", " "), seconds, images, stage["device"], str(stage["threads"] or ""), with_what]
+    return [stage["stage"], *(cell or "–" for cell in (known if made else [""] * 6)), stage["key"][:12]]
 
 
 def _other_versions(stage: Mapping[str, Any], installed: Mapping[str, str]) -> list[str]:

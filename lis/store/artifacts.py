@@ -85,7 +85,7 @@ class Artifact:
     key: str
     manifest: Mapping[str, Any]
     """Recipe, versions, creation time, duration in seconds, device, CPU threads, whether only with deterministic
-    operations, and size and SHA-256 of every file."""
+    operations, images that generators of `lis` made for it, and size and SHA-256 of every file."""
     packed: Callable[[str], bytes | None] | None = field(default=None, compare=False, repr=False)
     """Reads a file by name from a pack; None where no pack has it."""
 

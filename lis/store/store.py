@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 import lis
+from lis import passes
 from lis.lock import Lease, is_absent, sweep
 from lis.store.artifacts import (
     ARRIVAL,
@@ -287,6 +288,7 @@ class Store:
             "device": self.device,
             "threads": torch.get_num_threads(),
             "deterministic": torch.are_deterministic_algorithms_enabled(),
+            "images": self._thread.works[-1].images,
             "files": {str(f.relative_to(folder)): {"size": f.stat().st_size, "sha256": sha256(f)} for f in files},
         }
 
@@ -320,6 +322,18 @@ class _Work:
     draft: Draft
     shards: list[Artifact] = field(default_factory=list)
     """What it is assembled of."""
+    start: int = field(default_factory=passes.made)
+    """Images that were made before."""
+    inner: list[int] = field(default_factory=list)
+    """Images of each work inside of this one."""
+
+    @property
+    def images(self) -> int | None:
+        """Images that it and its shards have taken so far; None where a shard is older than their count."""
+        of_shards = [shard.manifest.get("images") for shard in self.shards]
+        if None in of_shards:
+            return None
+        return passes.made() - self.start - sum(self.inner) + sum(filter(None, of_shards))
 
     def pack(self, root: Path) -> None:
         """Put the shards of each kind into one file."""
@@ -350,3 +364,5 @@ class _Thread(threading.local):
             yield work
         finally:
             self.works.remove(work)
+            if self.works:
+                self.works[-1].inner.append(passes.made() - work.start)

@@ -157,5 +157,7 @@ for (const block of document.querySelectorAll("pre.command")) {
       button.textContent = "Selected";
     }
   });
-  block.before(button);
+  const box = make("div", { className: "copy" });
+  block.replaceWith(box);
+  box.append(block, button);
 }
