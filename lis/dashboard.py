@@ -81,12 +81,14 @@ class Dashboard:
             self._warn("cannot begin", error)
 
     def _init(self, **about: Any) -> Any:
-        # The terminal belongs to the run's own progress, and a run that is open to somebody else. `resumed` has what is
-        # sent appended to what was sent of an earlier run, which it would overwrite.
+        # The terminal belongs to the run's own progress, and a run that is open to somebody else. `resumed` and `resume`
+        # have what is sent appended to what was sent of an earlier run, which it would overwrite.
+        again = self.step >= 0
         settings = self._wandb.Settings(
-            console="off", silent=True, reinit="create_new", finish_timeout=UPLOAD, resumed=self.step >= 0
+            console="off", silent=True, reinit="create_new", finish_timeout=UPLOAD, resumed=again
         )
-        return self._wandb.init(mode="offline", settings=settings, **about)
+        resume = "allow" if again else None
+        return self._wandb.init(mode="offline", resume=resume, settings=settings, **about)
 
     def log(self, values: Mapping[str, float]) -> None:
         """Log numbers as the next step."""

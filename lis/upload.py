@@ -61,7 +61,7 @@ class Upload:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-            return f"not all was sent within {seconds:.0f} s"
+            return f"not all was sent within {seconds:g} s"
         return self.problem
 
 

@@ -8,21 +8,36 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+PATIENCE = 20.0
+"""Seconds."""
 _HEAD, _BLOCK = b":W&B\xe1\xbe\x00", 32768
 _WHOLE, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 
 
 def records(folder: Path) -> list[Any]:
-    """Every record of the one `.wandb` file in the folder of a run, each checksum of which is right."""
+    """Every record of the one `.wandb` file in the folder of a run that has ended, each checksum of which is right.
+
+    The program that wandb starts may write the last ones a moment after the run has ended.
+    """
     from wandb.proto.wandb_internal_pb2 import Record
 
     (file,) = folder.glob("*.wandb")
-    return [Record.FromString(data) for data in _messages(file.read_bytes())]
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            read = [Record.FromString(data) for data in _messages(file.read_bytes())]
+            assert read and read[-1].HasField("exit"), "the run has not ended"
+            return read
+        except (AssertionError, struct.error):
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
 
 
 def _messages(content: bytes) -> Iterator[bytes]:
