@@ -30,6 +30,8 @@ FOLDER = "wandb"
 """Of a run's folder, in which wandb writes."""
 UPLOAD = 60.0
 """Seconds that what was not sent yet is waited for at the end of a run."""
+BRIEF = 5.0
+"""The same, of one that ends with an error or a signal."""
 ROWS = 10_000
 """Rows of the largest table that is sent: wandb takes each of them by itself, in Python."""
 _RESUME = "resume.json"
@@ -81,8 +83,8 @@ class Dashboard:
             self._warn("cannot begin", error)
 
     def _init(self, **about: Any) -> Any:
-        # The terminal belongs to the run's own progress, and a run that is open to somebody else. `resumed` and `resume`
-        # have what is sent appended to what was sent of an earlier run, which it would overwrite.
+        # The terminal belongs to the run's own progress, and a run that is open to somebody else. `resumed`, `resume`:
+        # what is sent is appended to what was sent of an earlier run, which it would overwrite.
         again = self.step >= 0
         settings = self._wandb.Settings(
             console="off", silent=True, reinit="create_new", finish_timeout=UPLOAD, resumed=again
@@ -138,11 +140,11 @@ class Dashboard:
 
         self._try(name, send)
 
-    def finish(self) -> None:
-        """End the run: everything is on disk, and sent as far as the network allows."""
-        self._try("the end", lambda run: run.finish())
+    def finish(self, failed: bool = False) -> None:
+        """End the run: everything is on disk, and sent as far as the network allows; where it failed, at once."""
+        self._try("the end", lambda run: run.finish(exit_code=int(failed)))
         self._run = None
-        if self._upload and (problem := self._upload.finish(UPLOAD)):
+        if self._upload and (problem := self._upload.finish(BRIEF if failed else UPLOAD)):
             self._told_offline(problem)
 
     def _told_offline(self, problem: str) -> None:

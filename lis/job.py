@@ -99,7 +99,7 @@ def run(config: DictConfig, out: Path) -> None:
     try:
         ctx, artifacts, stages = run_stages(ctx, tracker)
     except BaseException:
-        tracker.finish()
+        tracker.finish(failed=True)
         raise
     finally:
         ctx.engine.close()

@@ -55,8 +55,8 @@ class Tracker(Protocol):
         """The page of the run and what lies beside it, all beneath `out`."""
         ...
 
-    def finish(self) -> None:
-        """Nothing more will come."""
+    def finish(self, failed: bool = False) -> None:
+        """Nothing more will come; `failed`: since the run ends here with an error or a signal."""
         ...
 
 
@@ -93,7 +93,7 @@ class CsvTracker:
     def report(self, out: Path, files: Sequence[Path]) -> None:
         """They lie there already."""
 
-    def finish(self) -> None:
+    def finish(self, failed: bool = False) -> None:
         """Files need no end."""
 
 
@@ -170,9 +170,9 @@ class WandbTracker:
         """Log the page with its files as an artifact."""
         self._board.files("report", "report", out, files)
 
-    def finish(self) -> None:
+    def finish(self, failed: bool = False) -> None:
         """End the run, so that everything is on disk, and sent as far as the network allows."""
-        self._board.finish()
+        self._board.finish(failed)
 
 
 def _names(out: Path) -> dict[str, str]:

@@ -192,5 +192,6 @@ def test_a_sweep_is_one_group_with_one_comparison(
     monkeypatch.setattr(dashboard, "ROWS", 1)
     board = Dashboard(tmp_path, "lis", "offline", name="run")
     board.table("many", TABLE)
-    board.finish()
+    board.finish(failed=True)
+    assert records(runs(tmp_path)[0])[-1].exit.exit_code == 1 != records(folder)[-1].exit.exit_code
     assert "many has 2 rows, more than 1: it is in its file alone" in caplog.text

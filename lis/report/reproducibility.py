@@ -250,7 +250,12 @@ def without_paths(value: Any) -> Any:
     """
     if isinstance(value, (list, tuple)):
         return [without_paths(each) for each in value]
-    return _PATH.sub(r"…/\1", value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    key, equals, path = value.partition("=") if "=" in value.partition("/")[0] else ("", "", value)
+    if path.startswith("/") or (path.startswith("~") and "/" in path):
+        return f"{key}{equals}…/{Path(path).name}"
+    return _PATH.sub(r"…/\1", value)
 
 
 def _rows(run: Source, facts: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -327,6 +332,6 @@ def _notes(facts: Mapping[str, Any]) -> list[str]:
         notes.append(f"Made on another device: {', '.join(others)}.")
     if facts["deterministic"] and (others := [each["stage"] for each in stages if not each["deterministic"]]):
         notes.append(f"Made before, without deterministic=true: {', '.join(others)}.")
-    if "…/" in " ".join([facts["command"], *map(str, facts["settings"].values())]):
+    if "…/" in facts["command"]:
         notes.append("Of paths only the last part is told: put yours in their place.")
     return notes
