@@ -20,6 +20,7 @@ from lis.files import read_json
 from lis.folder import record
 from lis.report.metrics import stage_metrics
 from lis.report.section import prefixed
+from lis.report.tables import column
 from lis.store import Artifact
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -210,7 +211,7 @@ def samples(artifact: Artifact) -> dict[str, float]:
     if not artifact.has("acceptance"):
         return {}
     table = artifact.table("acceptance")
-    return {"images": float(table["drawn"].sum()), "samples": float(table["accepted"].sum())}
+    return {"images": float(column(table, "drawn").sum()), "samples": float(column(table, "accepted").sum())}
 
 
 def track(tracker: Tracker, metrics: Mapping[str, float], out: Path) -> None:

@@ -79,7 +79,7 @@ def write_report(ctx: Context, artifacts: Mapping[str, Artifact], out: Path, mea
     tried = Attempts([*unmeasured])
     for stage, artifact in artifacts.items():
         tried(f"Tables of {stage}", partial(_copy_tables, artifact, out / "tables" / stage), None)
-    around = _around(run, tried) | {"card": tried("Reproducibility", lambda: _card(ctx, run, out), None)}
+    around, repetition = _around(run, tried), tried("Reproducibility", lambda: _card(ctx, run, out), None)
     first = tried("First picture", lambda: _first_picture(run, folder), None)
     rendered = show_all(makers(run), folder, run.facts.vectors)
     if run.facts.generated:
@@ -99,6 +99,7 @@ def write_report(ctx: Context, artifacts: Mapping[str, Artifact], out: Path, mea
         kicker=KICKER,
         lead=first,
         last_chapter=APPENDIX,
+        card=repetition,
         **around,
         footer=f"lis {lis.__version__}, seed {run.facts.settings['seed']}",
     )

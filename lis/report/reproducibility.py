@@ -180,11 +180,11 @@ def lineage(ctx: Context, artifacts: Mapping[str, Artifact]) -> Iterator[tuple[s
 
 
 def _stage(name: str, key: str, artifact: Artifact | None, counted: bool) -> dict[str, Any]:
-    made = dict(artifact.manifest) if artifact else {}
-    made |= {} if counted else {"images": None}
+    made = artifact.manifest if artifact else {}
     told = ("created", "seconds", "images", "device", "threads", "deterministic", "versions")
     inputs = list(made["recipe"]["inputs"]) if made else []
-    return {"stage": name, "key": key, "inputs": inputs} | {each: made.get(each) for each in told}
+    facts = {"stage": name, "key": key, "inputs": inputs} | {each: made.get(each) for each in told}
+    return facts if counted else facts | {"images": None}
 
 
 def _weights(run: Source, config: RunConfig, artifacts: Sequence[Artifact]) -> Iterator[dict[str, str]]:

@@ -25,7 +25,7 @@ def records(folder: Path) -> list[Any]:
 
     The program that wandb starts may write the last ones a moment after the run has ended.
     """
-    from wandb.proto.wandb_internal_pb2 import Record
+    from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore[reportAttributeAccessIssue]
 
     (file,) = folder.glob("*.wandb")
     end = time.monotonic() + PATIENCE
