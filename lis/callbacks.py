@@ -132,7 +132,7 @@ def _show(jobs: list[Path], folder: Path, config: DictConfig) -> None:
     from lis.dashboard import show_sweep  # takes long to import, and no answer needs it
 
     rows = [{"job": job.name, "overrides": " ".join(overrides(job))} | read_json(job / _RESULT) for job in jobs]
-    show_sweep(config.logger, folder, rows)
+    show_sweep(config.get("logger", {}), folder, rows)
 
 
 def _require_writable(folder: str, key: str) -> None:

@@ -47,7 +47,7 @@ def test_everything_that_a_run_rests_on_is_told_once_inputs_first(tmp_path: Path
     ctx.store = Store(tmp_path / "another")  # which has read nothing
     assert [*lineage(ctx, asked)] == [("", train.key, None), *expected[1:]]
     table = next(iter(card(ctx, source(ctx, {"tuning": tuning})).tables.values()))
-    assert table.rows[0] == ["", *["–"] * 6, link.key[:12]] and table.rows[1][0] == "tuning"
+    assert table.rows[0] == ["", *["–"] * 6, link.key[:12]] and table.rows[2][0] == "tuning"
 
 
 def test_artifacts_that_were_made_with_something_else_are_named(tmp_path: Path, artifacts: dict[str, Artifact]) -> None:
