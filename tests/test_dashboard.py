@@ -14,8 +14,9 @@ import pytest
 from helpers.wandb_records import artifacts, history, records
 from helpers.wandb_server import serving
 from matplotlib.figure import Figure
+from omegaconf import DictConfig
 
-from lis import dashboard, upload
+from lis import callbacks, dashboard, upload
 from lis.dashboard import Dashboard, present, show_sweep
 from lis.folder import record
 from lis.tracking import WandbTracker
@@ -165,6 +166,19 @@ def test_a_damaged_note_of_the_run_begins_anew(content: str, tmp_path: Path, cap
     (tmp_path / "resume.json").write_text(content)
     name, step = dashboard._resumed(tmp_path / "resume.json")
     assert len(name) == 8 and step == -1 and "remove it, and the run begins anew" in caplog.text
+
+
+def test_what_a_sweep_shows_are_its_jobs_with_their_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(dashboard, "show_sweep", lambda *given: told.append(given))
+    for number in range(2):
+        (tmp_path / str(number) / ".hydra").mkdir(parents=True)
+        (tmp_path / str(number) / ".hydra" / "overrides.yaml").write_text(f"- seed={number}\n- link=lr\n")
+        (tmp_path / str(number) / "metrics.json").write_text(f'{{"r2": 0.{number}}}')
+    config = DictConfig({"logger": {"project": "birds"}})
+    callbacks._show([tmp_path / "0", tmp_path / "1"], tmp_path, config)
+    rows = [{"job": str(k), "overrides": f"seed={k} link=lr", "r2": k / 10} for k in range(2)]
+    assert told == [({"project": "birds"}, tmp_path, rows)]
 
 
 def test_a_sweep_is_one_group_with_one_comparison(

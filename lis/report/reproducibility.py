@@ -266,12 +266,12 @@ def _rows(run: Source, facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     count = facts["threads"]
     threads = f"{count} CPU thread{'s' * (count > 1)}" if count else "as many CPU threads as torch chooses"
     strict = "deterministic operations alone" if facts["deterministic"] else "deterministic=false"
-    streams = f"; drawn from by name: {', '.join(facts['streams'])}" if facts["streams"] else ""
+    streams = f"; with a random stream of their own: {', '.join(facts['streams'])}" if facts["streams"] else ""
     return [
         *linked,
         ("Classifier", f"{run.facts.classifier}: {run.facts.units} units in the penultimate layer"),
         ("Parts", ", ".join(run.facts.settings.get("classes.labels", [])) or "no labels given"),
-        ("Seed", f"{facts['seed']}, of every random stream{streams}"),
+        ("Seed", f"{facts['seed']}{streams}"),
         ("Device", f"{facts['device']}, {threads}; {strict}"),
         ("lis", f"{own['lis']} (sources {own['sources']}){commit}"),
         ("Versions", ", ".join(f"{name} {number}" for name, number in facts["versions"].items())),
