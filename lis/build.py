@@ -25,6 +25,7 @@ from lis.config import (
     RunConfig,
 )
 from lis.context import Context
+from lis.determinism import use_deterministic
 from lis.devices import describe, find_device
 from lis.engine import InProcess
 from lis.matching.gray import usual_enlargement
@@ -160,11 +161,12 @@ def move(model: Any, device: torch.device) -> None:
 
 
 def ready_device(config: RunConfig) -> torch.device:
-    """The device of a run, on which float32 is float32 from now on.
+    """The device of a run, on which float32 is float32 from now on, and equal every time where that is asked for.
 
     Raises:
-        ValueError: there is no such device, or it has no TF32, which is asked for.
+        ValueError: there is no such device, or it has no TF32, which is asked for; or as `use_deterministic`.
     """
+    use_deterministic(config.deterministic)
     device = find_device(config.device)
     use_float32()
     check_tf32(

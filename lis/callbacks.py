@@ -59,6 +59,7 @@ class SweepReport(Callback):
         except Exception:
             log.exception("the comparison page is not whole")
             is_whole = False
+        _show(done, folder, config)
         if failures:
             log.error("%s of %s jobs failed:", len(failures), len(jobs))
             for job, reason in failures.items():
@@ -124,6 +125,14 @@ def _compare(jobs: list[Path], folder: Path) -> Path:
     from lis.report.comparison import write_comparison  # draws: not needed while a single run starts
 
     return write_comparison(jobs, folder)
+
+
+def _show(jobs: list[Path], folder: Path, config: DictConfig) -> None:
+    """Show the comparison of a sweep on the dashboard that its jobs have been on, if any."""
+    from lis.dashboard import show_sweep  # takes long to import, and no answer needs it
+
+    rows = [{"job": job.name, "overrides": " ".join(overrides(job))} | read_json(job / _RESULT) for job in jobs]
+    show_sweep(config.get("logger", {}), folder, rows)
 
 
 def _require_writable(folder: str, key: str) -> None:

@@ -9,6 +9,8 @@ import resource
 import sys
 import time
 from contextlib import suppress
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ from lis.classifiers.probe import validate_probe
 from lis.config import NetworkConfig, RunConfig, conf_folder
 from lis.config.overrides import anchored, as_typed
 from lis.context import Context
-from lis.files import read_json
+from lis.determinism import refusals_explained
 from lis.folder import clear, record, staged
 from lis.linking.link import validate_link
 from lis.linking.pairs import validate_classes
@@ -42,7 +44,7 @@ from lis.stage import REGISTRY, closure, generates, omitted, requested
 from lis.stages import discover, names
 from lis.stopping import stop
 from lis.store import Artifact, disk_fault
-from lis.tracking import Tracker
+from lis.tracking import Ended, Tracker, track, track_stage
 from lis.types import Classifier, Generator
 from lis.validation import check_config, check_labels, typed
 
@@ -95,8 +97,10 @@ def run(config: DictConfig, out: Path) -> None:
     clear_outputs(out)
     tracker: Tracker = build.build(ctx.config.logger, out=str(out))
     try:
-        ctx, artifacts = ready(ctx)
-        artifacts |= {name: run_stage(name, ctx) for name in requested(ctx)}
+        ctx, artifacts, stages = run_stages(ctx, tracker)
+    except BaseException:
+        tracker.finish(failed=True)
+        raise
     finally:
         ctx.engine.close()
     metrics, _ = measured = attempt_metrics(artifacts)
@@ -105,8 +109,8 @@ def run(config: DictConfig, out: Path) -> None:
         with staged(out) as draft:
             page = out / write_report(ctx, artifacts, draft, measured).name
     finally:  # a figure that fails loses nothing but itself
-        write_json(out / "summary.json", summarise(artifacts, time.perf_counter() - start))
-        track(tracker, metrics, artifacts, out)
+        write_json(out / "summary.json", summarise(artifacts, stages, time.perf_counter() - start))
+        track(tracker, metrics, out)
     show(metrics, page)
 
 
@@ -187,16 +191,34 @@ def clear_outputs(out: Path) -> None:
         clear(Path(config.runtime.cwd) / config.sweep.dir)
 
 
+def run_stages(ctx: Context, tracker: Tracker) -> tuple[Context, dict[str, Artifact], dict[str, Ended]]:
+    """The context with a classifier that is ready, and the artifact of each stage and how it ended, which the tracker
+    is told at once.
+    """
+    start = time.perf_counter()
+    with refusals_explained():
+        ctx, artifacts = ready(ctx)
+    stages: dict[str, Ended] = {}
+    for name in [*artifacts, *requested(ctx)]:
+        if name not in artifacts:
+            artifacts[name] = run_stage(name, ctx)
+        seconds, start = time.perf_counter() - start, time.perf_counter()
+        stages[name] = Ended(seconds, artifacts[name].key not in ctx.store.made)
+        track_stage(tracker, name, artifacts[name], stages[name])
+    return ctx, artifacts, stages
+
+
 def run_stage(name: str, ctx: Context) -> Artifact:
     """The artifact of a stage, with a line in the log about the time it took."""
     stop.check()
     start = time.perf_counter()
-    artifact = REGISTRY[name](ctx)
+    with refusals_explained():
+        artifact = REGISTRY[name](ctx)
     log.info("%s: %.1f s", name, time.perf_counter() - start)
     return artifact
 
 
-def summarise(artifacts: dict[str, Artifact], seconds: float) -> dict[str, Any]:
+def summarise(artifacts: dict[str, Artifact], stages: dict[str, Ended], seconds: float) -> dict[str, Any]:
     """What was run, where and how long it took: for the page of a sweep, and for whoever finds the folder later."""
     hydra_config = HydraConfig.get()
     return {
@@ -207,27 +229,15 @@ def summarise(artifacts: dict[str, Artifact], seconds: float) -> dict[str, Any]:
         },
         "overrides": [as_typed(each) for each in hydra_config.overrides.task],
         "artifacts": {name: artifact.key for name, artifact in artifacts.items()},
+        "stages": {name: asdict(ended) for name, ended in stages.items()},
         "seconds": round(seconds, 2),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         # Linux counts in kilobytes, macOS in bytes.
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         // (2**20 if sys.platform == "darwin" else 2**10),
         "versions": {"lis": lis.__version__, "torch": torch.__version__, "numpy": np.__version__},
         "python": platform.python_version(),
     }
-
-
-def track(tracker: Tracker, metrics: dict[str, float], artifacts: dict[str, Artifact], out: Path) -> None:
-    """Hand numbers, tables and the figures of this run's page to the tracker."""
-    tracker.metrics(metrics)
-    for stage, artifact in artifacts.items():
-        for file in artifact.manifest["files"]:
-            if file.endswith(".parquet"):
-                name = file.removesuffix(".parquet")
-                tracker.table(f"{stage}/{name}", artifact.table(name))
-    facts = out / "report.json"  # not there where the page failed before its first section
-    for file in read_json(facts)["figures"] if facts.is_file() else ():
-        tracker.figure(Path(file).stem, out / "figures" / file)
-    tracker.finish()
 
 
 def show(metrics: dict[str, float], page: Path) -> None:

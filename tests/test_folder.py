@@ -19,9 +19,10 @@ from omegaconf import open_dict
 
 from lis.config import conf_folder
 from lis.folder import RECORD, clear, record, recorded, staged
-from lis.job import main, track
+from lis.job import main
 from lis.lock import owner
 from lis.stopping import Stop
+from lis.tracking import track
 
 GONE = f"4194305.{owner().partition('.')[2]}"  # beyond what a process can be numbered
 
@@ -230,11 +231,15 @@ class Seen:
     def __init__(self) -> None:
         self.figures: list[str] = []
 
+    def stage(self, name: str, numbers: object) -> None: ...
+
     def metrics(self, values: object) -> None: ...
+
+    def report(self, out: Path, files: object) -> None: ...
 
     def table(self, name: str, table: pd.DataFrame) -> None: ...
 
-    def finish(self) -> None: ...
+    def finish(self, failed: bool = False) -> None: ...
 
     def figure(self, name: str, path: Path) -> None:
         assert path.is_file()
@@ -246,7 +251,7 @@ def test_a_tracker_gets_the_figures_of_this_runs_page_alone(tmp_path: Path) -> N
     for name in ("cycle", "of-another-run"):
         (tmp_path / "figures" / f"{name}.png").touch()
     (tmp_path / "report.json").write_text(json.dumps({"figures": ["cycle.png"]}))
-    track(tracker := Seen(), {}, {}, tmp_path)
+    track(tracker := Seen(), {}, tmp_path)
     assert tracker.figures == ["cycle"]
 
 

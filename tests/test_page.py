@@ -25,6 +25,7 @@ from lis.report.all_units import FIRST, all_units, strongest_by_unit
 from lis.report.findings import Finding, Warned
 from lis.report.html import Rendered, ReportError, appendix_closed, by_chapter, draw, render, show
 from lis.report.page import write_report
+from lis.report.reproducibility import Card
 from lis.report.section import CHAPTERS, Picture, Section, Table, build_sections
 from lis.report.source import source
 from lis.report.style import sheet
@@ -128,7 +129,7 @@ def test_contents_name_every_section_below_its_chapter(text: str) -> None:
     assert chapters == ["Link", "Units", "Appendix"]
     sections = re.findall(r'<section id="(.*?)"', text)
     assert [link for link in re.findall(r'<li><a href="#(.*?)"', contents) if link != "findings"] == sections
-    assert sections[-3:] == ["limits", "settings", "how-to-cite"]
+    assert sections[-3:] == ["limits", "reproducibility", "how-to-cite"]
 
 
 def rendered(title: str, chapter: str, **shown: Any) -> Rendered:
@@ -300,6 +301,10 @@ globalThis.Blob = class { constructor(parts) { saved = parts[0]; } };
 URL.createObjectURL = () => "data:,";
 document.querySelector("#table-direction-bär-mops-1 caption button").click();
 told.csv = saved;
+const copy = document.querySelector(".copy button");
+told.button = copy.textContent;
+copy.click();
+told.selected = getSelection().toString();
 document.body.textContent = JSON.stringify(told);
 """
 CELLS = ["=1+1", "+cmd", "@a", "+20.0 %", "−0.3", "a\rb", 'say "x"']
@@ -326,13 +331,14 @@ def test_the_script_bears_any_title_address_and_cell(tmp_path: Path) -> None:
         tmp_path / "page.html",
         [rendered(title, CHAPTERS[3], tables=tables)],
         findings=[Finding("Which way?", "none", "None.", "none", address)],
-        **dict.fromkeys(("title", "line", "kicker", "configuration", "footer"), ""),
+        **dict.fromkeys(("title", "line", "kicker", "footer"), ""),
         limits=[],
-        settings=[],
+        card=Card("python -m lis.run seed=1", [], {}, [], {}, {}),
     )
     told = browse(page.read_text("utf-8"), ADDRESSED, tmp_path, quote(address))
     assert told["opened"] and told["again"] and not told["errors"]
     assert [row[0] for row in csv.reader(io.StringIO(told["csv"], newline=""))] == ["x", *LITERAL]
+    assert told["button"] == "Copy" and told["selected"].strip() == "python -m lis.run seed=1"
 
 
 @pytest.mark.slow

@@ -43,7 +43,7 @@ SECTIONS = {
     "The classifier": {"pairs/test"},
 }
 """Title of each section to the artifacts of which any is enough."""
-FURNITURE = {"What was run", "Limits", "Settings", "How to cite", "Runs"}
+FURNITURE = {"What was run", "Limits", "Reproducibility", "How to cite", "Runs"}
 
 
 def page(folder: Path, artifacts: dict[str, Artifact], **settings: object) -> str:
@@ -96,7 +96,9 @@ def assert_self_contained(text: str) -> None:
     for address in re.findall(r'src="([^"]*)"', text):
         assert address.startswith("data:image/"), address[:80]
     for address in re.findall(r'href="([^"]*)"', text):
-        assert re.fullmatch(r"#.*|\d+/report\.html|figures/[^/]+\.(png|svg|csv)", address), address[:80]
+        assert re.fullmatch(r"#.*|\d+/report\.html|reproducibility\.json|figures/[^/]+\.(png|svg|csv)", address), (
+            address[:80]
+        )
     assert "http" not in re.sub(r'"data:[^"]*"', "", text)
 
 
@@ -162,7 +164,7 @@ AROUND = {
     "warnings": "Warnings",
     "what_was_run": "Line",
     "limits": "Limits",
-    "settings": "Settings",
+    "card": "Reproducibility",
     "_write_facts": "Facts for a comparison",
     "_copy_tables": "Tables of link",
 }

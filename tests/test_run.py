@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +16,7 @@ import pytest
 import torch
 from helpers.commandline import ROOT, SMALL, lis, made, metrics
 from helpers.stored import manifests
+from helpers.wandb_records import artifacts, history
 from hydra import compose, initialize_config_dir
 
 from lis import build
@@ -28,13 +30,15 @@ from lis.tracking import CsvTracker
 from lis.validation import typed
 
 pytestmark = pytest.mark.slow
+PAIRS = ("pairs/train", "pairs/test")
+DASHBOARD = ["logger=wandb"] if find_spec("wandb") else []
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working folder in which one run has finished."""
     cwd = tmp_path_factory.mktemp("cwd")
-    code, output = lis(*SMALL, "hydra.run.dir=outputs/first", cwd=cwd)
+    code, output = lis(*SMALL, *DASHBOARD, "hydra.run.dir=outputs/first", cwd=cwd)
     assert code == 0, output
     assert "report:" in output and "class_kept" in output
     return cwd
@@ -60,6 +64,40 @@ def test_a_run_leaves_its_report_numbers_tables_config_and_log(folder: Path) -> 
     }
 
 
+@pytest.mark.skipif(not DASHBOARD, reason="needs wandb")
+def test_the_dashboard_has_every_stage_and_the_page(folder: Path) -> None:
+    """Read back from the folder that an offline run leaves: metrics with steps, tables, pictures and the report."""
+    out = folder / "outputs" / "first"
+    (run,) = (out / "wandb").glob("offline-run-*")
+    rows, stages = history(run), json.loads((out / "summary.json").read_text())["stages"]
+    assert [row["_step"] for row in rows] == list(range(len(stages) + 1))
+    for row, (name, ended) in zip(rows, stages.items(), strict=False):
+        assert row[f"stages/{name}/cached"] == 0 == ended["cached"] and f"stages/{name}/seconds" in row
+    assert rows[0]["stages/pairs/train/samples"] == 300 and "link/samples" not in rows[1]
+    assert metrics(out).items() <= rows[-1].items()
+    shown = {kind: {key for row in rows for key in row if row[key] == kind} for kind in ("table-file", "image-file")}
+    assert len(shown["table-file"]) >= 3 and len(shown["image-file"]) >= 5
+    pages = artifacts(run)["report"]
+    assert pages["report.html"].read_bytes() == (out / "report.html").read_bytes()
+    figures = {f"figures/{name}" for name in json.loads((out / "report.json").read_text())["figures"]}
+    assert figures | {"reproducibility.json", "metrics.json"} <= pages.keys()
+
+
+def test_the_card_says_what_repeats_the_run_and_not_where_it_was(folder: Path) -> None:
+    """The same of a run that has computed nothing, and is read from the store."""
+    out = folder / "outputs" / "first"
+    facts = json.loads((out / "reproducibility.json").read_text())
+    assert facts["command"] == f"python -m lis.run {' '.join(SMALL)}" and facts["device"] == "cpu"
+    keys = json.loads((out / "summary.json").read_text())["artifacts"]
+    assert {stage["stage"]: stage["key"] for stage in facts["stages"]} == keys
+    drawn = {name: pd.read_parquet(out / "tables" / name / "acceptance.parquet")["drawn"].sum() for name in PAIRS}
+    images = {stage["stage"]: stage["images"] for stage in facts["stages"]}
+    assert all(images[name] >= drawn[name] for name in PAIRS) and images["link"] == 0 < images["evaluation"]
+    for file in ("report.html", "reproducibility.json"):
+        text = (out / file).read_text()
+        assert str(folder) not in text and str(Path.home()) not in text and "command" in text
+
+
 def test_the_page_loads_nothing_from_elsewhere(folder: Path) -> None:
     page = (folder / "outputs" / "first" / "report.html").read_text()
     assert all(mark not in page for mark in ('src="http', "src='http", '<link rel="stylesheet"', "@import"))
@@ -79,6 +117,12 @@ def test_a_second_run_makes_nothing_and_finds_the_same(folder: Path) -> None:
     assert not made(folder / "outputs" / "second")
     assert manifests(folder / "outputs" / "store") == before
     assert metrics(folder / "outputs" / "second") == metrics(folder / "outputs" / "first")
+    cards = [json.loads((folder / "outputs" / x / "reproducibility.json").read_text()) for x in ("first", "second")]
+    for card in cards:
+        card["settings"] = {key: value for key, value in card["settings"].items() if not key.startswith("logger.")}
+    assert cards[0] == cards[1]
+    ended = json.loads((folder / "outputs" / "second" / "summary.json").read_text())["stages"]
+    assert ended and all(stage["cached"] for stage in ended.values())
 
 
 def test_a_second_analysis_in_a_folder_leaves_nothing_of_the_first_and_all_that_others_put_there(folder: Path) -> None:

@@ -8,22 +8,29 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from helpers.findings import make_artifacts
+from helpers.wandb_records import artifacts, history, records
 from matplotlib.figure import Figure
 
-from lis.tracking import CsvTracker, Tracker, WandbTracker
+from lis.report.metrics import collect_metrics
+from lis.report.section import COLLECTORS, discover
+from lis.tracking import CsvTracker, Ended, Tracker, WandbTracker, track_stage
 
 TABLE = pd.DataFrame({"unit": [0, 1], "status": ["live", "dead"], "mean": [0.5, float("nan")]})
 
 
 def feed(tracker: Tracker, out: Path) -> None:
     Figure().savefig(out / "cycle.png")
+    tracker.stage("link", {"link/r2": 0.5})
+    tracker.table("link/units", TABLE)
     tracker.metrics({"mse_w/cycle": 1.5, "class_kept": 0.9})
     tracker.figure("cycle", out / "cycle.png")
-    tracker.table("link/units", TABLE)
+    tracker.report(out, [out / "cycle.png"])
     tracker.finish()
 
 
@@ -48,10 +55,44 @@ def test_wandb_offline_writes_the_files_too(tmp_path: Path) -> None:
     (tmp_path / ".hydra" / "config.yaml").write_text("seed: 3\n")
     feed(WandbTracker(tmp_path, mode="offline"), tmp_path)
     written(tmp_path)
-    runs = list((tmp_path / "wandb").glob("offline-run-*"))
-    assert len(runs) == 1 and list(runs[0].glob("*.wandb"))
-    media = {file.suffix for file in (runs[0] / "files" / "media").rglob("*") if file.is_file()}
-    assert media == {".png", ".json"}
+    (run,) = (tmp_path / "wandb").glob("offline-run-*")
+    stage, whole = history(run)
+    assert stage["link/r2"] == 0.5 and stage["tables/link/units/nrows"] == 2
+    assert whole["class_kept"] == 0.9 and whole["figures/cycle/_type"] == "image-file"
+    assert artifacts(run)["report"].keys() == {"cycle.png"}
+    begun = next(each.run for each in records(run) if each.HasField("run"))
+    assert {item.key: item.value_json for item in begun.config.update}["seed"] == "3"
+
+
+class Noting(CsvTracker):
+    """Remembers the numbers of stages."""
+
+    def stage(self, name: str, numbers: Mapping[str, float]) -> None:
+        self.numbers = dict(numbers)
+
+
+def test_a_stage_tells_its_numbers_its_time_and_its_tables(tmp_path: Path) -> None:
+    """Those of `metrics.json` and, of pairs, how many images were made and taken."""
+    artifacts = make_artifacts(tmp_path / "store")
+    tracker, pairs = Noting(tmp_path), artifacts["pairs/test"]
+    track_stage(tracker, "pairs/test", pairs, Ended(1.5, cached=True))
+    table, about = pairs.table("acceptance"), {"seconds": 1.5, "cached": 1.0}
+    about |= {"images": table["drawn"].sum(), "samples": table["accepted"].sum()}
+    expected = {f"stages/pairs/test/{name}": value for name, value in about.items()}
+    assert tracker.numbers == expected | collect_metrics({"pairs/test": pairs})
+    assert (tmp_path / "tables" / "pairs" / "test" / "acceptance.csv").is_file()
+    track_stage(tracker, "link", artifacts["link"], Ended(0.25, cached=False))
+    assert tracker.numbers["stages/link/cached"] == 0.0 and "stages/link/samples" not in tracker.numbers
+
+
+def test_numbers_that_fail_cost_a_stage_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(artifact: object) -> dict[str, float]:
+        raise KeyError("nowhere")
+
+    discover()
+    monkeypatch.setitem(COLLECTORS, "link", [failing, lambda _: {"link/r2": 0.5, "link/rank": float("nan")}])
+    track_stage(tracker := Noting(tmp_path), "link", make_artifacts(tmp_path / "store")["link"], Ended(1, cached=False))
+    assert tracker.numbers == {"link/r2": 0.5, "stages/link/seconds": 1, "stages/link/cached": 0.0}
 
 
 def test_a_missing_wandb_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,6 @@ names of today.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -20,7 +19,7 @@ from lis.api.run_pages import Report, run_html, sweep_html
 from lis.api.run_stages import Named, StageFiles, stage_files, stores_of
 from lis.api.study import Study, study
 from lis.callbacks import FAILURE, failure, overrides, sweep_jobs
-from lis.config.overrides import path_keys, spelled
+from lis.config.overrides import command, path_keys
 from lis.config.renamed import current_metrics, current_override, current_settings, current_stage
 from lis.files import read_json, read_yaml
 from lis.report.jobs import is_number, is_text, read_facts, require_kinds, require_members, what_varied
@@ -363,27 +362,9 @@ def _yaml(file: Path) -> dict[str, Any]:
 
 
 def _again(typed: Sequence[str], config_dir: Path | None) -> str:
-    """The command that makes a run again.
-
-    Example:
-        >>> print(_again(["size=smoke", "store='my data'", "class_names=['it']"], Path("/options")))
-        `python -m lis.run --config-dir=/options size=smoke "store=my data" "class_names=['it']"`
-    """
+    """The command that makes a run again."""
     options = [] if config_dir is None else [f"--config-dir={config_dir}"]
-    return f"`{' '.join(['python -m lis.run', *map(_quoted, [*options, *map(_bare, typed)])])}`"
-
-
-def _bare(override: str) -> str:
-    """An override without the quotes that the command line puts round a path by itself."""
-    key, equals, value = override.partition("=")
-    bare = f"{key}{equals}{value[1:-1]}"
-    return bare if value[:1] == value[-1:] == "'" and spelled([bare]) == [override] else override
-
-
-def _quoted(word: str) -> str:
-    """A word as a shell reads it; within double quotes where these are enough, which a person can read."""
-    quoted = shlex.quote(word)
-    return quoted if quoted == word or set(word) & set('"$`\\!') else f'"{word}"'
+    return f"`{command(typed, options)}`"
 
 
 def _near(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
@@ -111,6 +112,33 @@ def spelled(arguments: Sequence[str]) -> list[str]:
     sweep = any(arguments[index] in ("-m", "--multirun") for index in options) or "hydra.mode=MULTIRUN" in overrides
     # argparse takes overrides in one piece only, and an option in front may swallow the first.
     return [_spelled(override, sweep) for override in overrides] + [arguments[index] for index in options]
+
+
+def command(typed: Sequence[str], options: Sequence[str] = ()) -> str:
+    """The command that makes a run again.
+
+    Args:
+        typed: overrides, as Hydra or as a person writes them.
+        options: of the program.
+
+    Example:
+        >>> print(command(["size=smoke", "store='my data'", "class_names=['it']"], ["--config-dir=/options"]))
+        python -m lis.run --config-dir=/options size=smoke "store=my data" "class_names=['it']"
+    """
+    return " ".join(["python -m lis.run", *map(_word, [*options, *map(bare, typed)])])
+
+
+def bare(override: str) -> str:
+    """An override without the quotes that the command line puts round a path by itself."""
+    key, equals, value = override.partition("=")
+    unquoted = f"{key}{equals}{value[1:-1]}"
+    return unquoted if value[:1] == value[-1:] == "'" and spelled([unquoted]) == [override] else override
+
+
+def _word(word: str) -> str:
+    """A word as a shell reads it; within double quotes where these are enough, which a person can read."""
+    quoted = shlex.quote(word)
+    return quoted if quoted == word or set(word) & set('"$`\\!') else f'"{word}"'
 
 
 def _is_option(arguments: Sequence[str], index: int) -> bool:

@@ -260,6 +260,9 @@ class RunConfig:
     """Of all random numbers."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`; `auto`: a GPU where there is one."""
+    deterministic: bool = False
+    """Only operations that give the same bits every time on one device: slower on a GPU, no difference on a CPU; one
+    that has no such form is refused by name."""
     batch_size: int = number(100, low=1, silent=True)
     """Images at once; fewer where there is no room for so many."""
     shard_size: int = number(500, low=1, silent=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lis.context import Context
+from lis.determinism import refusals_explained
 from lis.distributed.identity import Identity, identity
 from lis.distributed.transport import unpacked
 
@@ -58,11 +59,12 @@ class Worker:
         """Make an item; False where another job is making it.
 
         Raises:
-            ValueError: the task or the item cannot be read here.
+            ValueError: the task or the item cannot be read here, or as `refusals_explained`.
         """
         if self._task is None:
             self._task = unpacked(self._packed, self.ctx)
-        return self._task.attempt(unpacked(item, self.ctx)) is not None
+        with refusals_explained():
+            return self._task.attempt(unpacked(item, self.ctx)) is not None
 
 
 def opening_of(ctx: Context, device: str, workers: int) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,16 @@ def attempt_metrics(artifacts: Mapping[str, Artifact]) -> Measured:
         for collect in section.COLLECTORS.get(stage, ()):
             result |= tried(f"Numbers of {stage}", partial(_finite, collect, artifact), {})
     return result, tried.failed
+
+
+def stage_metrics(stage: str, artifact: Artifact) -> dict[str, float]:
+    """The numbers of one stage; of what fails none, which is told when all are collected."""
+    section.discover()
+    result: dict[str, float] = {}
+    for collect in section.COLLECTORS.get(stage, ()):
+        with suppress(Exception):
+            result |= _finite(collect, artifact)
+    return result
 
 
 def _finite(collect: section.Collector, artifact: Artifact) -> dict[str, float]:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import platform
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from importlib.metadata import version
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +31,7 @@ from lis.report.html import (
 )
 from lis.report.lead import lead
 from lis.report.metrics import Measured, attempt_metrics
+from lis.report.reproducibility import FILE, Card, card
 from lis.report.schematic import drawing
 from lis.report.section import CHAPTERS, anchor, discover, makers
 from lis.report.source import Source, source
@@ -50,8 +49,6 @@ _WORLD = (
 _LINEAR = "In this world w is linear in the factors, which favours a linear link by design; gan.hard=true removes that."
 _HARD = "Here w depends on the factors through a fixed nonlinear map, so that a linear link is not right by design."
 _OVERVIEW = "What was run"
-_GENERATED = {"Generator", "Link", "Classes", "Pairs per class", "Samples taken"}
-"""Settings of a run whose images are the generator's."""
 _HEADLINE = ("mse_w", "pixel_l2", "lpips", "moco")
 
 
@@ -59,7 +56,8 @@ discover()  # here, so that an analysis that cannot be imported stops a run befo
 
 
 def write_report(ctx: Context, artifacts: Mapping[str, Artifact], out: Path, measured: Measured | None = None) -> Path:
-    """Write `report.html`, `report.json`, `figures/*` (PNG, SVG, CSV, animations), `tables/<stage>/*` and the atlas.
+    """Write `report.html`, `report.json`, `reproducibility.json`, `figures/*` (PNG, SVG, CSV, animations),
+    `tables/<stage>/*` and the atlas.
 
     Args:
         ctx: the run.
@@ -81,7 +79,7 @@ def write_report(ctx: Context, artifacts: Mapping[str, Artifact], out: Path, mea
     tried = Attempts([*unmeasured])
     for stage, artifact in artifacts.items():
         tried(f"Tables of {stage}", partial(_copy_tables, artifact, out / "tables" / stage), None)
-    around = _around(run, tried)
+    around, repetition = _around(run, tried), tried("Reproducibility", lambda: _card(ctx, run, out), None)
     first = tried("First picture", lambda: _first_picture(run, folder), None)
     rendered = show_all(makers(run), folder, run.facts.vectors)
     if run.facts.generated:
@@ -101,8 +99,8 @@ def write_report(ctx: Context, artifacts: Mapping[str, Artifact], out: Path, mea
         kicker=KICKER,
         lead=first,
         last_chapter=APPENDIX,
+        card=repetition,
         **around,
-        configuration="\n".join(f"{key}: {value}" for key, value in run.facts.settings.items()),
         footer=f"lis {lis.__version__}, seed {run.facts.settings['seed']}",
     )
     require_whole(sections, page)
@@ -117,8 +115,14 @@ def _around(run: Source, tried: Attempts) -> dict[str, Any]:
         "warnings": tried("Warnings", lambda: warnings(run, "run", tried), []),
         "findings": tried("Findings", lambda: findings(run, "run", tried), []),
         "limits": tried("Limits", lambda: limits(run), []),
-        "settings": tried("Settings", lambda: settings(run), []),
     }
+
+
+def _card(ctx: Context, run: Source, out: Path) -> Card:
+    """What a repetition needs, which is written beside the page, too."""
+    made = card(ctx, run)
+    (out / FILE).write_text(json.dumps(made.facts, indent=1, ensure_ascii=False), encoding="utf-8")
+    return made
 
 
 def _first_picture(run: Source, folder: Path) -> Embedded | None:
@@ -147,34 +151,6 @@ def limits(run: Source) -> list[str]:
     if run.facts.known_truth and run.facts.generated:
         lines.append(f"{_WORLD} {_HARD if run.facts.nonlinear_world else _LINEAR}")
     return lines
-
-
-def settings(run: Source) -> list[tuple[str, str]]:
-    """What a reader needs to repeat the run: names, sizes, seed, versions, device, times."""
-    facts, flat = run.facts, run.facts.settings
-    size, packages = f"{facts.resolution} × {facts.resolution} pixels", ("torch", "numpy", "scikit-learn")
-    versions = [
-        f"lis {lis.__version__}",
-        f"Python {platform.python_version()}",
-        *(f"{x} {version(x)}" for x in packages),
-    ]
-    seconds = {stage: artifact.manifest.get("seconds") for stage, artifact in run.artifacts.items()}
-    rows = [
-        ("Generator", f"{facts.generator}: W has {facts.w_dim} dimensions, {size}"),
-        ("Classifier", f"{facts.classifier}: {facts.units} units in the penultimate layer"),
-        ("Link", facts.link_label),
-        ("Classes", f"{facts.classes}: {', '.join(words(name) for name in facts.class_names)}"),
-        ("Parts", ", ".join(flat.get("classes.labels", [])) or "no labels given"),
-        ("Pairs per class", f"{flat['pairs.train']:,} for the fit, {flat['pairs.test']:,} for the test"),
-        ("Samples taken", f"pairs.accept={flat['pairs.accept']}; truncation {flat['gan.truncation']}"),
-        ("Seed", str(flat["seed"])),
-        ("Device", facts.device),
-        ("Versions", ", ".join(versions)),
-        # When it was made, which may have been in an earlier run.
-        ("Time", ", ".join(f"{stage} {value:.0f} s" for stage, value in seconds.items() if value is not None)),
-    ]
-    without = set() if facts.generated else _GENERATED
-    return [row for row in rows if row[0] not in without and (row[0] != "Time" or row[1])]
 
 
 def _copy_tables(artifact: Artifact, folder: Path) -> None:

@@ -84,7 +84,8 @@ class Artifact:
     """Its folder; of one in a pack, the pack's file and the folder's name in it."""
     key: str
     manifest: Mapping[str, Any]
-    """Recipe, versions, creation time, duration in seconds, device, and size and SHA-256 of every file."""
+    """Recipe, versions, creation time, duration in seconds, device, CPU threads, whether only with deterministic
+    operations, images that generators of `lis` made for it, and size and SHA-256 of every file."""
     packed: Callable[[str], bytes | None] | None = field(default=None, compare=False, repr=False)
     """Reads a file by name from a pack; None where no pack has it."""
 

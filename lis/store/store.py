@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 import lis
+from lis import passes
 from lis.lock import Lease, is_absent, sweep
 from lis.store.artifacts import (
     ARRIVAL,
@@ -69,6 +70,8 @@ class Store:
         self._verified: dict[str, Artifact] = {}
         self._incomplete: dict[str, float] = {}
         self._thread = _Thread()
+        self.made: set[str] = set()
+        """Keys of what this process has made and published here."""
         self.version: str | None = None
         """Of `lis` that whoever makes the same must have; None: any."""
         check_writable(self.root, "store")
@@ -83,6 +86,10 @@ class Store:
             return self._load(recipe)
         except Damaged:
             return None
+
+    def opened(self, key: str) -> Artifact | None:
+        """The artifact of a key, if this process has made or read it here from its folder."""
+        return self._verified.get(key)
 
     def make(self, recipe: Recipe, build: Callable[[Draft], None]) -> Artifact:
         """The artifact of a recipe: read if it exists, otherwise built, under a lock, and published whole.
@@ -241,6 +248,7 @@ class Store:
         finally:
             shutil.rmtree(draft.path, ignore_errors=True)
         if published:
+            self.made.add(recipe.key)
             lease.clear()  # those who wait verify it at the same time
             log.debug("made %s (%s)", recipe.stage, recipe.key[:8])
             work.pack(self.root)
@@ -278,6 +286,9 @@ class Store:
             "created": datetime.now(UTC).isoformat(),
             "seconds": round(seconds, 3),
             "device": self.device,
+            "threads": torch.get_num_threads(),
+            "deterministic": torch.are_deterministic_algorithms_enabled(),
+            "images": self._thread.works[-1].images,
             "files": {str(f.relative_to(folder)): {"size": f.stat().st_size, "sha256": sha256(f)} for f in files},
         }
 
@@ -311,6 +322,18 @@ class _Work:
     draft: Draft
     shards: list[Artifact] = field(default_factory=list)
     """What it is assembled of."""
+    start: int = field(default_factory=passes.made)
+    """Images that were made before."""
+    inner: list[int] = field(default_factory=list)
+    """Images of each work inside of this one."""
+
+    @property
+    def images(self) -> int | None:
+        """Images that it and its shards have taken so far; None where a shard is older than their count."""
+        of_shards = [shard.manifest.get("images") for shard in self.shards]
+        if None in of_shards:
+            return None
+        return passes.made() - self.start - sum(self.inner) + sum(filter(None, of_shards))
 
     def pack(self, root: Path) -> None:
         """Put the shards of each kind into one file."""
@@ -341,3 +364,5 @@ class _Thread(threading.local):
             yield work
         finally:
             self.works.remove(work)
+            if self.works:
+                self.works[-1].inner.append(passes.made() - work.start)

@@ -142,6 +142,7 @@ class StandIn:
     listed = True
     omitted = None
     generates = None
+    seed = False
 
     def __init__(self, name: str, artifact: Callable[[Any], Any]) -> None:
         self.name, self.artifact = name, artifact

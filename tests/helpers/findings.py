@@ -38,7 +38,12 @@ def make_ctx(root: Path, names: tuple[str, ...] = NAMES, link: str = "lr", **ove
     )
     classifier = SimpleNamespace(units=40)
     return SimpleNamespace(
-        config=config, generator=generator, classifier=classifier, device=torch.device("cpu"), class_names=names
+        config=config,
+        generator=generator,
+        classifier=classifier,
+        device=torch.device("cpu"),
+        class_names=names,
+        store=Store(Path(config.store)),
     )
 
 

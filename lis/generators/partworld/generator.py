@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from lis import passes
 from lis.config import PartWorldConfig
 from lis.generators.layers import requested_layers, require_class
 from lis.generators.partworld.displacement import displacement
@@ -131,6 +132,7 @@ class PartWorld(nn.Module):
         Raises:
             ValueError: an unknown layer, or an edit that gives another shape.
         """
+        passes.add(len(w))
         image, maps = self.network(self.true_factors(w), edits)
         image = image.clamp(-1, 1).contiguous()
         if features is False:

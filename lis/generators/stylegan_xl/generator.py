@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lis import passes
 from lis.costs import Cost
 from lis.fingerprint import Fingerprint
 from lis.generators.layers import require_class
@@ -213,6 +214,7 @@ class StyleGANXL(nn.Module):
         Raises:
             ValueError: an unknown layer, or an edit that gives another shape.
         """
+        passes.add(len(w))
         ws = w[:, None].expand(-1, self.num_ws, -1)
         if features is False:
             return self.synthesis(ws, edits=edits).clamp(-1, 1)

@@ -144,3 +144,20 @@ for (const box of document.querySelectorAll(".scroll[id]")) {
   button.addEventListener("click", () => save(box.id, [header, ...rows]));
   box.querySelector("caption").append(" ", button);
 }
+
+// Commands are copied by a button; where the browser does not allow that, they are selected.
+for (const block of document.querySelectorAll("pre.command")) {
+  const button = make("button", { type: "button", className: "file" }, "Copy");
+  button.addEventListener("click", async () => {
+    getSelection().selectAllChildren(block);
+    try {
+      await navigator.clipboard.writeText(block.textContent);
+      button.textContent = "Copied";
+    } catch {
+      button.textContent = "Selected";
+    }
+  });
+  const box = make("div", { className: "copy" });
+  block.replaceWith(box);
+  box.append(block, button);
+}
