@@ -37,10 +37,12 @@ from lis.stopping import stop
 
 def main() -> None:
     """Import everything that a run computes with, and run what `sys.argv` asks for, as Hydra composes it."""
+    from lis.callbacks import ended
     from lis.job import main as run
 
     register()
-    run()
+    with ended():
+        run()
 
 
 def command() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 
 from lis.config import AnalysisConfig, conf_folder, root_schema, schemas
 from lis.config.root import GROUPS
@@ -45,6 +46,7 @@ def discover() -> None:
     global _state
     if _state == "discover":
         return
+    _share_options()
     read_only = {*REGISTRY} if _state == "read" else None
     if _state == "read":
         REGISTRY.clear()
@@ -138,8 +140,8 @@ def _inputs(stage: Stage) -> str:
 def register() -> None:
     """Make the schemas known to Hydra, and every stage that has no file in `conf/analysis` an option of that group."""
     known, store = stages(), ConfigStore.instance()
-    # Hydra copies all that is registered for every look at a group, and what it reads of that once more.
-    ConfigStore.__deepcopy__ = _itself  # pyright: ignore[reportAttributeAccessIssue]
+    _share_options()
+    _prefer_files(store)
     for name, schema in schemas().items():
         group, _, last = name.rpartition("/")
         store.store(name=last, group=group or None, node=schema, provider="lis")
@@ -148,6 +150,22 @@ def register() -> None:
         if stage.listed and "/" not in stage.name and stage.name not in written:
             node = AnalysisConfig(name=stage.name, stages=[each.name for each in always(stage) if each.listed])
             store.store(name=stage.name, group="analysis", node=node, provider="lis")
+
+
+def _share_options() -> None:
+    """Spare Hydra the copies of all that is registered, which it makes for every look at a group; in the worker of a
+    sweep, too, which is sent what is registered.
+    """
+    ConfigStore.__deepcopy__ = _itself  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _prefer_files(store: ConfigStore) -> None:
+    """Options of launchers that have a file in `conf/` are that file alone: Hydra would hold it against what a plugin
+    has stored under its name, and warn.
+    """
+    Plugins.instance()  # stores them
+    for file in (conf_folder() / "hydra" / "launcher").glob("*.yaml"):
+        store.repo["hydra"]["launcher"].pop(file.name, None)
 
 
 def _itself(store: ConfigStore, memo: object) -> ConfigStore:

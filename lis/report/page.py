@@ -6,7 +6,7 @@ import json
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import version
 from itertools import takewhile
@@ -35,13 +35,14 @@ from lis.report.lead import lead
 from lis.report.metrics import Measured, attempt_metrics
 from lis.report.schematic import drawing
 from lis.report.section import CHAPTERS, anchor, discover, makers
-from lis.report.source import Source, source
+from lis.report.source import Facts, Source, source
+from lis.report.stored import REPORT, TABLES, VERSION, copy, fill, program
 from lis.report.tables import mean
 from lis.report.wording import LINKS_IN_WORDS, listing, metric_label, number, share, times, words
+from lis.store import Artifact, Recipe
 
 if TYPE_CHECKING:
     from lis.context import Context
-    from lis.store import Artifact
 
 _WORLD = (
     "Part world is a cartoon: drawn figures with known factors and parts. It shows whether the method finds what is "
@@ -80,7 +81,7 @@ def write_report(ctx: Context, artifacts: Mapping[str, Artifact], out: Path, mea
     metrics, unmeasured = attempt_metrics(artifacts) if measured is None else measured
     tried = Attempts([*unmeasured])
     for stage, artifact in artifacts.items():
-        tried(f"Tables of {stage}", partial(_copy_tables, artifact, out / "tables" / stage), None)
+        tried(f"Tables of {stage}", partial(_copy_tables, artifact, out / TABLES / stage), None)
     around = _around(run, tried)
     first = tried("First picture", lambda: _first_picture(run, folder), None)
     rendered = show_all(makers(run), folder, run.facts.vectors)
@@ -107,6 +108,44 @@ def write_report(ctx: Context, artifacts: Mapping[str, Artifact], out: Path, mea
     )
     require_whole(sections, page)
     return page
+
+
+def stored_report(
+    ctx: Context, artifacts: Mapping[str, Artifact], out: Path, measured: Measured | None = None
+) -> Artifact:
+    """Write what `write_report` writes: drawn now, or copied from the store. Tables are copied from their stages.
+
+    Args:
+        ctx: the run.
+        artifacts: by stage.
+        out: an empty folder.
+        measured: as of `write_report`.
+
+    Returns:
+        The report in the store.
+
+    Raises:
+        ReportError: as `write_report`; what it has written is not taken into the store.
+    """
+    recipe = report_recipe(source(ctx, artifacts).facts, artifacts)
+    if (report := ctx.store.find(recipe)) is None:
+        write_report(ctx, artifacts, out, measured)
+        return ctx.store.make(recipe, partial(fill, out))
+    copy(report.path, out, report.manifest["files"])
+    for stage, artifact in artifacts.items():
+        _copy_tables(artifact, out / TABLES / stage)
+    return report
+
+
+def report_recipe(facts: Facts, artifacts: Mapping[str, Artifact]) -> Recipe:
+    """What a report follows from: everything that its page says of a run or of the program.
+
+    An artifact that was made again, as after `python -m lis.store prune`, took other seconds: its date counts.
+    """
+    told = asdict(facts) | {"settings": {key: repr(value) for key, value in facts.settings.items()}}
+    made = {stage: artifact.manifest["created"] for stage, artifact in artifacts.items()}
+    config = {"facts": told, "made": made, "program": program()}
+    return Recipe(REPORT, VERSION, config, tuple(artifact.key for artifact in artifacts.values()))
 
 
 def _around(run: Source, tried: Attempts) -> dict[str, Any]:
@@ -178,7 +217,7 @@ def settings(run: Source) -> list[tuple[str, str]]:
 
 
 def _copy_tables(artifact: Artifact, folder: Path) -> None:
-    """Every table, and the examples, which a comparison of runs shows again; none by half, which it could not read."""
+    """Every table, and the examples, which a comparison shows again; none by half, which it could not read."""
     folder.mkdir(parents=True, exist_ok=True)
     for file in [*artifact.path.glob("*.parquet"), *artifact.path.glob("examples.safetensors")]:
         try:
