@@ -126,7 +126,8 @@ def _told(failed: Outcome, earlier: Versions) -> str:
     if _is_new(file, earlier):
         with file.open("rb") as stream:
             stream.seek(max(file.stat().st_size - _TAIL, 0))
-            lines = stream.read().decode(errors="replace").splitlines()[-_LINES:]
+            lines = stream.read().decode(errors="replace").splitlines()
+    lines = [line for line in lines if "][submitit][" not in line][-_LINES:]
     name = f"  job {failed.folder.name} ({' '.join(failed.overrides) or 'no overrides'}): {failed.failure}"
     return "\n".join([name, *(f"    {line}" for line in lines)])
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import pkgutil
 import re
+import warnings
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.plugins import Plugins
 
 from lis.config import AnalysisConfig, conf_folder, root_schema, schemas
 from lis.config.root import GROUPS
@@ -46,7 +46,7 @@ def discover() -> None:
     global _state
     if _state == "discover":
         return
-    _share_options()
+    _prepare_hydra()
     read_only = {*REGISTRY} if _state == "read" else None
     if _state == "read":
         REGISTRY.clear()
@@ -140,8 +140,7 @@ def _inputs(stage: Stage) -> str:
 def register() -> None:
     """Make the schemas known to Hydra, and every stage that has no file in `conf/analysis` an option of that group."""
     known, store = stages(), ConfigStore.instance()
-    _share_options()
-    _prefer_files(store)
+    _prepare_hydra()
     for name, schema in schemas().items():
         group, _, last = name.rpartition("/")
         store.store(name=last, group=group or None, node=schema, provider="lis")
@@ -152,20 +151,12 @@ def register() -> None:
             store.store(name=stage.name, group="analysis", node=node, provider="lis")
 
 
-def _share_options() -> None:
-    """Spare Hydra the copies of all that is registered, which it makes for every look at a group; in the worker of a
-    sweep, too, which is sent what is registered.
+def _prepare_hydra() -> None:
+    """Before Hydra composes, also in the worker of a launcher: spare it copies of all that is registered, which it makes
+    for every look at a group, and its warning that a launcher's file here is checked by what the plugin knows.
     """
     ConfigStore.__deepcopy__ = _itself  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def _prefer_files(store: ConfigStore) -> None:
-    """Options of launchers that have a file in `conf/` are that file alone: Hydra would hold it against what a plugin
-    has stored under its name, and warn.
-    """
-    Plugins.instance()  # stores them
-    for file in (conf_folder() / "hydra" / "launcher").glob("*.yaml"):
-        store.repo["hydra"]["launcher"].pop(file.name, None)
+    warnings.filterwarnings("ignore", r"\n'hydra/launcher/\w+' is validated against ConfigStore schema", UserWarning)
 
 
 def _itself(store: ConfigStore, memo: object) -> ConfigStore:
