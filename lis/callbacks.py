@@ -16,6 +16,7 @@ from lis.config.overrides import as_typed
 from lis.files import read_json, read_yaml
 from lis.folder import record
 from lis.report.outcomes import Outcome, outcome_table
+from lis.stopping import stop
 from lis.store import check_writable
 from lis.store.inventory import SUMMARY
 
@@ -56,7 +57,7 @@ class SweepReport(Callback):
         """End the program if the sweep's folder cannot be written."""
         _require_writable(config.hydra.sweep.dir, "hydra.sweep.dir")
         self._earlier, self._config = versions(Path(config.hydra.sweep.dir)), config
-        SweepReport.running = self
+        SweepReport.running, stop.store = self, str(config.store)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Write the page and the table of a sweep, log every failed job, and end the program with 1 if there is one."""

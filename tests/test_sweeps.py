@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.commandline import SMALL, lis, made
 from helpers.findings import make_artifacts, make_ctx
 from hydra_plugins.hydra_joblib_launcher.config import JobLibLauncherConf
 from hydra_plugins.hydra_submitit_launcher.config import LocalQueueConf, SlurmQueueConf
-from omegaconf import OmegaConf
+from safetensors.torch import save_file
+from test_callbacks import config_of
 
 from lis import callbacks, compose, stages
 from lis.callbacks import SweepReport, ended
+from lis.classifiers.partnet import CLASSES, WEIGHTS, read_network
 from lis.compose import composer
 from lis.isolation import Died, isolated
 from lis.report import page
@@ -241,9 +244,51 @@ def finished(folder: Path, overrides: list[str], **files: Any) -> Path:
     return folder
 
 
-def config_of(folder: Path) -> Any:
-    """As much of a sweep's configuration as is asked for."""
-    return OmegaConf.create({"hydra": {"sweep": {"dir": str(folder)}, "runtime": {"cwd": str(folder)}}, "store": "s"})
+def write_network(folder: Path, bias: float) -> None:
+    """PartNet's weights with another bias of the head, and the option `classifier=mine` that names them."""
+    state = read_network(WEIGHTS / "partnet_classes.safetensors")
+    save_file(state | {"head.bias": state["head.bias"] + bias}, folder / "mine.safetensors")
+    (folder / "classifier").mkdir(exist_ok=True)
+    (folder / "classifier" / "mine.yaml").write_text(
+        f"defaults: [base_network, _self_]\nlibrary: partnet\nmodel: partnet\ndomain: partworld\n"
+        f"weights: {folder / 'mine.safetensors'}\nnum_classes: {len(CLASSES)}\nclass_names: [{', '.join(CLASSES)}]\n"
+    )
+
+
+@pytest.mark.slow
+def test_the_same_sweep_again_does_what_is_missing(tmp_path: Path) -> None:
+    sweep = (
+        *(f"--config-dir={tmp_path}", "-m", *SMALL, "threads=1", "analysis.stages=[link]", "pairs.train=20", "store=s"),
+        *("hydra/launcher=joblib", "hydra.launcher.n_jobs=1", "link=lr,ridge", "classifier=partnet,mine"),
+    )
+
+    def run(name: str) -> tuple[int, str, list[str]]:
+        code, output = lis(*sweep, f"hydra.sweep.dir={name}", cwd=tmp_path)
+        jobs = [tmp_path / name / f"{job}" for job in range(4)]
+        assert all((job / "lis.log").is_file() for job in jobs), output
+        return code, output, sorted(line for job in jobs for line in made(job))
+
+    write_network(tmp_path, float("nan"))
+    code, output, first = run("broken")
+    assert code == 1 and "2 of 4 jobs failed" in output and "classifier=mine): " in output, output
+    assert "mine.safetensors holds values that are not finite in 1 tensors (head.bias)" in output
+    assert stages_of(first) == ["comparison", "link", "link", "pairs-train", "report", "report"] and len(
+        {*first}
+    ) == len(first)
+    marked = (tmp_path / "broken" / "report.html").read_text()
+    assert marked.count("<strong>failed (") == 2 and "link=ridge classifier=mine" in marked
+    write_network(tmp_path, 0.0)
+    code, output, repaired = run("repaired")
+    assert code == 0 and stages_of(repaired) == stages_of(first) and not {*repaired} & {*first}, output
+    code, output, again = run("again")
+    assert code == 0 and again == [] and "made comparison" not in output, output
+    for file in ("report.html", "report.json", "tables/link/units.parquet"):
+        assert (tmp_path / "again" / "1" / file).read_bytes() == (tmp_path / "repaired" / "1" / file).read_bytes()
+
+
+def stages_of(lines: list[str]) -> list[str]:
+    """Stages of what was made, without shards."""
+    return sorted(stage for line in lines if not (stage := line.partition(" ")[0]).endswith("-shard"))
 
 
 def test_every_job_has_a_row_and_every_failed_one_its_last_lines(

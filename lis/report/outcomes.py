@@ -21,7 +21,7 @@ class Outcome:
     """How a job of a sweep ended."""
 
     folder: Path
-    overrides: Sequence[str]
+    overrides: Sequence[str] = ()
     """What was typed for it."""
     failure: str | None = None
     """Why it failed; None: it did not."""
