@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import fields, replace
 from functools import partial
@@ -17,10 +18,12 @@ from helpers.commandline import SMALL, lis, made
 from helpers.findings import make_artifacts, make_ctx
 from hydra_plugins.hydra_joblib_launcher.config import JobLibLauncherConf
 from hydra_plugins.hydra_submitit_launcher.config import LocalQueueConf, SlurmQueueConf
+from omegaconf import DictConfig
 from safetensors.torch import save_file
 from test_callbacks import config_of
 
 from lis import callbacks, compose, stages
+from lis import job as lis_job
 from lis.callbacks import SweepReport, ended
 from lis.classifiers.partnet import CLASSES, WEIGHTS, read_network
 from lis.compose import composer
@@ -344,3 +347,51 @@ def test_a_run_that_fails_is_no_sweep(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(SystemExit), ended():
         raise SystemExit(1)
     assert caplog.text == ""
+
+
+def kill_the_second() -> None:
+    """In place of a job: is killed where the seed is 1, and else does nothing."""
+
+    def work(config: DictConfig) -> None:
+        if config.seed == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    lis_job.job = work
+
+
+@pytest.mark.slow
+def test_a_job_that_is_killed_is_a_failed_one(tmp_path: Path) -> None:
+    sweep = ("-m", *SMALL, "store=s", "hydra/launcher=joblib", "hydra.launcher.n_jobs=1", "seed=0,1,2")
+    code, output = lis(*sweep, "hydra.sweep.dir=sweep", cwd=tmp_path, before=kill_the_second)
+    assert code == 1 and (tmp_path / "sweep" / "2" / "lis.log").is_file(), output
+    reason = json.loads((tmp_path / "sweep" / "1" / "failure.json").read_text())
+    assert reason["type"] == "Died" and reason["error"].startswith("its process was killed by SIGKILL")
+    assert "3 of 3 jobs failed" in output and "seed=1): its process was killed by SIGKILL" in output
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_links_class_sets_and_classifiers_make_each_pair_set_once(launcher: str, tmp_path: Path) -> None:
+    varied = ("link=lr,ridge,fc_l1", "classes=dogs,birds,fungi", "classifier=partnet,partnet_attributes")
+    sweep = ("-m", *SMALL, "threads=1", "store=s", f"hydra/launcher={launcher}", *varied)
+    code, output = lis(*sweep, "hydra.sweep.dir=first", cwd=tmp_path, timeout=3000)
+    assert code == 0, output
+    lines = [line for job in range(18) for line in made(tmp_path / "first" / f"{job}") if "comparison" not in line]
+    assert len({*lines}) == len(lines)
+    each = {"pairs-train": 6, "pairs-test": 6, "similarity": 6, "link": 18, "evaluation": 18, "report": 18}
+    assert Counter(stages_of(lines)) == each
+    code, output = lis(*sweep, "hydra.sweep.dir=second", cwd=tmp_path, timeout=3000)
+    assert code == 0 and "made comparison" not in output, output
+    assert not [line for job in range(18) for line in made(tmp_path / "second" / f"{job}")]
+    figures = [sorted((tmp_path / name / "figures").iterdir()) for name in ("first", "second")]
+    assert [file.read_bytes() for file in figures[0]] == [file.read_bytes() for file in figures[1]]
+
+
+@pytest.mark.full
+def test_jobs_of_submitit_share_their_work_and_are_told(tmp_path: Path) -> None:
+    sweep = ("-m", *SMALL, "threads=1", "analysis.stages=[link]", "store=s", "hydra/launcher=submitit_local")
+    code, output = lis(*sweep, "device=cpu,abacus", "link=lr,ridge", "hydra.sweep.dir=sweep", cwd=tmp_path, timeout=900)
+    assert code == 1 and "2 of 4 jobs failed" in output and "unknown device 'abacus'" in output, output
+    lines = [line for job in range(4) for line in made(tmp_path / "sweep" / f"{job}")]
+    assert stages_of(lines) == ["link", "link", "pairs-train", "report", "report"] and len({*lines}) == len(lines)
+    assert (tmp_path / "sweep" / "report.html").is_file()
