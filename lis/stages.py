@@ -152,8 +152,8 @@ def register() -> None:
 
 
 def _prepare_hydra() -> None:
-    """Before Hydra composes, also in the worker of a launcher: spare it copies of all that is registered, which it makes
-    for every look at a group, and its warning that a launcher's file here is checked by what the plugin knows.
+    """Before Hydra composes, also in the worker of a launcher: spare it copies of all that is registered, which it
+    makes for every look at a group, and its warning that a launcher's file here is checked by what the plugin knows.
     """
     ConfigStore.__deepcopy__ = _itself  # pyright: ignore[reportAttributeAccessIssue]
     warnings.filterwarnings("ignore", r"\n'hydra/launcher/\w+' is validated against ConfigStore schema", UserWarning)

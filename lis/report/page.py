@@ -39,7 +39,7 @@ from lis.report.source import Facts, Source, source
 from lis.report.stored import REPORT, TABLES, VERSION, copy, fill, program
 from lis.report.tables import mean
 from lis.report.wording import LINKS_IN_WORDS, listing, metric_label, number, share, times, words
-from lis.store import Artifact, Recipe
+from lis.store import Artifact, Draft, Recipe
 
 if TYPE_CHECKING:
     from lis.context import Context
@@ -128,12 +128,17 @@ def stored_report(
         ReportError: as `write_report`; what it has written is not taken into the store.
     """
     recipe = report_recipe(source(ctx, artifacts).facts, artifacts)
-    if (report := ctx.store.find(recipe)) is None:
-        write_report(ctx, artifacts, out, measured)
-        return ctx.store.make(recipe, partial(fill, out))
-    copy(report.path, out, report.manifest["files"])
-    for stage, artifact in artifacts.items():
-        _copy_tables(artifact, out / TABLES / stage)
+    drawn: list[Path] = []
+
+    def draw_now(draft: Draft) -> None:
+        drawn.append(write_report(ctx, artifacts, out, measured))
+        fill(draft, out)
+
+    report = ctx.store.make(recipe, draw_now)
+    if not drawn:
+        copy(report.path, out, report.manifest["files"])
+        for stage, artifact in artifacts.items():
+            _copy_tables(artifact, out / TABLES / stage)
     return report
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from functools import cache, partial
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -44,14 +43,27 @@ def stored_sections(
     Returns:
         The sections, and the comparison in the store; None of that where a section failed.
     """
-    recipe = Recipe(COMPARISON, VERSION, {"program": program()}, tuple(reports))
-    if (comparison := store.find(recipe)) is not None:
-        copy(comparison.path, out, [name for name in comparison.manifest["files"] if not name.startswith(_SECTIONS)])
-        return [_revived(each) for each in comparison.json(_SECTIONS)["sections"]], comparison
-    sections = show(out)
-    if any(section.error for section in sections):
-        return sections, None
-    return sections, store.make(recipe, partial(fill, out, sections=sections))
+    drawn: list[Rendered] = []
+
+    def draw_now(draft: Draft) -> None:
+        drawn.extend(show(out))
+        if any(section.error for section in drawn):
+            raise _NotWhole
+        fill(draft, out)
+        draft.json(_SECTIONS, {"sections": [_as_json(section) for section in drawn]})
+
+    try:
+        comparison = store.make(Recipe(COMPARISON, VERSION, {"program": program()}, tuple(reports)), draw_now)
+    except _NotWhole:
+        return drawn, None
+    if drawn:
+        return drawn, comparison
+    copy(comparison.path, out, [name for name in comparison.manifest["files"] if name != f"{_SECTIONS}.json"])
+    return [_revived(section) for section in comparison.json(_SECTIONS)["sections"]], comparison
+
+
+class _NotWhole(Exception):
+    """A section failed, so that the store gets none."""
 
 
 @cache
@@ -64,15 +76,10 @@ def program() -> dict[str, str]:
     return versions | {"lis": lis.__version__, "sources": identity().sources, "templates": digest.hexdigest()[:8]}
 
 
-def fill(folder: Path, draft: Draft, sections: Sequence[Rendered] = ()) -> None:
+def fill(draft: Draft, folder: Path) -> None:
     """Take what was drawn into a draft, but no tables, which their stages hold."""
     files = [file.relative_to(folder) for file in folder.rglob("*") if file.is_file()]
     copy(folder, draft.path, [str(name) for name in files if name.parts[0] != TABLES])
-    if sections:
-        texts = [asdict(section) for section in sections]
-        for text in texts:
-            text["tables"] = [table | {"best": sorted(table["best"])} for table in text["tables"]]
-        (draft.path / f"{_SECTIONS}.json").write_text(json.dumps({"sections": texts}))
 
 
 def copy(folder: Path, target: Path, names: Iterable[str]) -> None:
@@ -80,6 +87,12 @@ def copy(folder: Path, target: Path, names: Iterable[str]) -> None:
     for name in names:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / name, target / name)
+
+
+def _as_json(section: Rendered) -> dict[str, Any]:
+    """A section as JSON holds it."""
+    texts = asdict(section)
+    return texts | {"tables": [table | {"best": sorted(table["best"])} for table in texts["tables"]]}
 
 
 def _revived(section: Mapping[str, Any]) -> Rendered:
