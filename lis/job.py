@@ -63,8 +63,8 @@ def task(config: DictConfig) -> None:
 
     Workers of a launcher get it by its name, so that they have what this module has imported and declared.
     """
-    start = time.perf_counter()
-    if HydraConfig.get().launcher._target_ == _ONE_BY_ONE:
+    start, hydra_config = time.perf_counter(), HydraConfig.get()
+    if hydra_config.mode != RunMode.MULTIRUN or hydra_config.launcher._target_ == _ONE_BY_ONE:
         return job(config)
     try:
         return isolated(partial(_beside_others, config))
