@@ -42,6 +42,7 @@ from lis.memory import keep_freed_memory
 from lis.report.html import ReportError
 from lis.report.metrics import attempt_metrics
 from lis.report.page import stored_report
+from lis.report.stored import program
 from lis.stage import REGISTRY, closure, generates, omitted, requested
 from lis.stages import discover, names
 from lis.stopping import stop
@@ -64,6 +65,7 @@ def task(config: DictConfig) -> None:
     Workers of a launcher get it by its name, so that they have what this module has imported and declared.
     """
     start, hydra_config = time.perf_counter(), HydraConfig.get()
+    program()  # pages are drawn by the files that were imported, not by those that somebody edits meanwhile
     if hydra_config.mode != RunMode.MULTIRUN or hydra_config.launcher._target_ == _ONE_BY_ONE:
         return job(config)
     try:
