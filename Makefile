@@ -40,5 +40,5 @@ docs: $(STAMP)  ## build the documentation, without a network: build/docs/index.
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -e '.[dev,docs,ray,real,wandb]' -c constraints.txt
+	$(BIN)/python -m pip install --quiet -e '.[dev,docs,ray,real,sweep,wandb]' -c constraints.txt
 	touch $@

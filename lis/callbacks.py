@@ -1,10 +1,11 @@
-"""Around Hydra's jobs: the output folder is tried out first, and a sweep ends in one page and one verdict."""
+"""Around Hydra's jobs: the output folder is tried out first, and a sweep ends in a page, a table and a verdict."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,21 @@ from omegaconf import DictConfig
 
 from lis.config.overrides import as_typed
 from lis.files import read_json, read_yaml
+from lis.folder import record
+from lis.report.outcomes import Outcome, outcome_table
+from lis.stopping import stop
 from lis.store import check_writable
+from lis.store.inventory import SUMMARY
 
 log = logging.getLogger(__name__)
 
 FAILURE = "failure.json"
 """Written into the folder of a run that failed; holds `error`."""
-_RESULT = "metrics.json"
+_RESULT, _LOG, _TABLE = "metrics.json", "lis.log", "jobs.csv"
+_LINES, _TAIL = 6, 4096
+"""Lines at the end of a failed job's log that are told, and bytes in which they are looked for."""
 _CONFIG, _OVERRIDES = ".hydra/config.yaml", ".hydra/overrides.yaml"
+_WRITTEN = (_CONFIG, _RESULT, FAILURE, SUMMARY, _LOG)
 _AGAIN = "run the same command again"
 
 Versions = Mapping[Path, tuple[int, ...]]
@@ -28,14 +36,18 @@ Versions = Mapping[Path, tuple[int, ...]]
 
 
 class SweepReport(Callback):
-    """Writes the comparison page of a sweep and names every job that failed.
+    """Writes the comparison page of a sweep and a table of its jobs, and names every job that failed.
 
     A failed job does not stop the others, since each keeps its error to itself (in `failure.json`); here the sweep as a
     whole fails. Hydra swallows what a callback raises, except `SystemExit`.
     """
 
+    running: SweepReport | None = None
+    """That of the sweep that this process has begun and not ended."""
+
     def __init__(self) -> None:
         self._earlier: Versions = {}
+        self._config = DictConfig({})
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """End the program if the run's folder cannot be written."""
@@ -44,28 +56,82 @@ class SweepReport(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """End the program if the sweep's folder cannot be written."""
         _require_writable(config.hydra.sweep.dir, "hydra.sweep.dir")
-        self._earlier = versions(Path(config.hydra.sweep.dir))
+        self._earlier, self._config = versions(Path(config.hydra.sweep.dir)), config
+        SweepReport.running, stop.store = self, str(config.store)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Write `<sweep>/report.html`, log every failed job, and end the program with 1 if there is one."""
+        """Write the page and the table of a sweep, log every failed job, and end the program with 1 if there is one."""
+        SweepReport.running = None
         folder = Path(config.hydra.sweep.dir)
-        jobs = sweep_jobs(folder, self._earlier)
-        failures = {job: reason for job in jobs if (reason := failure(job, self._earlier)) is not None}
-        done = [job for job in jobs if _is_new(job / _RESULT, self._earlier)]  # also where only a figure failed
-        is_whole = True
-        try:
-            if done:
-                log.info("comparison of %s jobs: %s", len(done), _compare(done, folder))
-        except Exception:
-            log.exception("the comparison page is not whole")
-            is_whole = False
-        _show(done, folder, config)
-        if failures:
-            log.error("%s of %s jobs failed:", len(failures), len(jobs))
-            for job, reason in failures.items():
-                log.error("  job %s (%s): %s", job.name, " ".join(overrides(job)) or "no overrides", reason)
-        if failures or not is_whole:
+        outcomes = [outcome(job, self._earlier) for job in sweep_jobs(folder, self._earlier)]
+        # Also those of which only a figure failed.
+        done = [one.folder for one in outcomes if _is_new(one.folder / _RESULT, self._earlier)]
+        is_whole = _attempt(f"the table {_TABLE}", lambda: _write_table(outcomes, folder))
+        if done:
+            is_whole &= _attempt("the comparison page", lambda: _compare(done, outcomes, config))
+        _show(outcomes, folder, config)
+        failed = [one for one in outcomes if one.failure is not None]
+        if failed:
+            log.error("%s of %s jobs failed:", len(failed), len(outcomes))
+            for one in failed:
+                log.error("%s", _told(one, self._earlier))
+        if failed or not is_whole:
             sys.exit(1)
+
+    def give_up(self) -> None:
+        """End a sweep whose launcher has given up."""
+        log.error(
+            "the launcher has given up, and jobs that are not listed here did not begin; what is finished is kept"
+        )
+        self.on_multirun_end(self._config)
+
+
+@contextmanager
+def ended() -> Iterator[None]:
+    """Inside of the block a sweep runs; where its launcher fails, as when the queue cancels a job, its jobs are told
+    all the same.
+    """
+    try:
+        yield
+    except SystemExit:
+        if (sweep := SweepReport.running) is not None:
+            sweep.give_up()
+        raise
+
+
+def _attempt(what: str, write: Callable[[], object]) -> bool:
+    """Whether something could be written; if not, the log says why."""
+    try:
+        write()
+    except Exception:
+        log.exception("%s is not whole", what)
+        return False
+    return True
+
+
+def outcome(job: Path, earlier: Versions) -> Outcome:
+    """How a job of a sweep ended; what it has written and cannot be read is told as its failure."""
+    try:
+        reason, typed = failure(job, earlier), overrides(job)
+        file = next((job / name for name in (FAILURE, SUMMARY) if _is_new(job / name, earlier)), None)
+        seconds = None if file is None else read_json(file, remedy=_AGAIN).get("seconds")
+        result = job / _RESULT
+        metrics = read_json(result, remedy=_AGAIN) if _is_new(result, earlier) else {}
+    except ValueError as error:
+        return Outcome(job, (), str(error))
+    return Outcome(job, typed, reason, seconds, metrics)
+
+
+def _told(failed: Outcome, earlier: Versions) -> str:
+    """A job that failed: what was typed for it, why, and the end of its log."""
+    file, lines = failed.folder / _LOG, []
+    if _is_new(file, earlier):
+        with file.open("rb") as stream:
+            stream.seek(max(file.stat().st_size - _TAIL, 0))
+            lines = stream.read().decode(errors="replace").splitlines()
+    lines = [line for line in lines if "][submitit][" not in line][-_LINES:]
+    name = f"  job {failed.folder.name} ({' '.join(failed.overrides) or 'no overrides'}): {failed.failure}"
+    return "\n".join([name, *(f"    {line}" for line in lines)])
 
 
 def versions(folder: Path) -> Versions:
@@ -73,7 +139,7 @@ def versions(folder: Path) -> Versions:
 
     Clocks would not do: a sweep may follow within the tick of a file system's clock.
     """
-    return {file: _version(file) for name in (_CONFIG, _RESULT, FAILURE) for file in folder.glob(f"*/{name}")}
+    return {file: _version(file) for name in _WRITTEN for file in folder.glob(f"*/{name}")}
 
 
 def sweep_jobs(folder: Path, earlier: Versions) -> list[Path]:
@@ -121,18 +187,29 @@ def overrides(job: Path) -> list[str]:
     return [as_typed(override) for override in given]
 
 
-def _compare(jobs: list[Path], folder: Path) -> Path:
+def _write_table(outcomes: Sequence[Outcome], folder: Path) -> None:
+    """A row per job, in a file that spreadsheets read."""
+    from lis.tracking import quoted  # takes long to import, and no answer needs it
+
+    record(folder, [folder / _TABLE])
+    quoted(outcome_table(outcomes)).to_csv(folder / _TABLE, index=False)
+
+
+def _compare(jobs: Sequence[Path], outcomes: Sequence[Outcome], config: DictConfig) -> None:
+    """Write the page of a sweep; its figures are those of the store where that has them."""
     from lis.report.comparison import write_comparison  # draws: not needed while a single run starts
+    from lis.store import Store
 
-    return write_comparison(jobs, folder)
+    store = Store(Path(config.hydra.runtime.cwd) / Path(config.store).expanduser())
+    page = write_comparison(jobs, Path(config.hydra.sweep.dir), outcomes, store)
+    log.info("comparison of %s jobs: %s", len(jobs), page)
 
 
-def _show(jobs: list[Path], folder: Path, config: DictConfig) -> None:
+def _show(outcomes: Sequence[Outcome], folder: Path, config: DictConfig) -> None:
     """Show the comparison of a sweep on the dashboard that its jobs have been on, if any."""
     from lis.dashboard import show_sweep  # takes long to import, and no answer needs it
 
-    rows = [{"job": job.name, "overrides": " ".join(overrides(job))} | read_json(job / _RESULT) for job in jobs]
-    show_sweep(config.get("logger", {}), folder, rows)
+    show_sweep(config.get("logger", {}), folder, outcome_table(outcomes))
 
 
 def _require_writable(folder: str, key: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import cache
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import cast
@@ -130,6 +131,7 @@ class Composer:
         if not multirun and self._mode(parsed, config) != RunMode.MULTIRUN:
             _refuse_sweeps(parsed)
         else:  # what an experiment sweeps over
+            require_launcher(config)
             params = config.hydra.sweeper.get("params") or {}
             parsed = [*self._parsed([f"{key}={value}" for key, value in params.items()]), *parsed]
         problems: dict[str, None] = {}
@@ -273,6 +275,18 @@ class Composer:
                 return problem
             return wrong_value(config, line, inner) if isinstance(cause, ValidationError) else told(error)
         return None
+
+
+def require_launcher(config: DictConfig) -> None:
+    """Check that the launcher of a sweep is installed.
+
+    Raises:
+        ValueError: it is not; names what is missing, and what installs it.
+    """
+    package = str(config.hydra.launcher._target_).rsplit(".", 2)[0]
+    if not (find_spec(package.partition(".")[0]) and find_spec(package)):
+        chosen, missing = config.hydra.runtime.choices["hydra/launcher"], package.rpartition(".")[2].replace("_", "-")
+        raise ValueError(f"hydra/launcher={chosen} needs the package {missing}: pip install 'lis[sweep]'")
 
 
 def _unreadable(override: str, error: HydraException) -> str:

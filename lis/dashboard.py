@@ -175,22 +175,20 @@ class Dashboard:
         (self.out / FOLDER / _RESUME).write_text(json.dumps({"id": self.id, "step": self.step}))
 
 
-def show_sweep(logger: Mapping[str, Any], folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def show_sweep(logger: Mapping[str, Any], folder: Path, jobs: pd.DataFrame) -> None:
     """The comparison of a sweep: a run of the group of its jobs, if these have been on a dashboard.
 
     Args:
         logger: settings of the group `logger`.
         folder: of the sweep.
-        rows: names and numbers of each job.
+        jobs: a row per job.
     """
-    if not rows or not str(logger.get("_target_", "")).endswith("WandbTracker"):
+    if jobs.empty or not str(logger.get("_target_", "")).endswith("WandbTracker"):
         return
-    import pandas as pd
-
-    name, group = f"comparison of {len(rows)} jobs", group_of(folder)
+    name, group = f"comparison of {len(jobs)} jobs", group_of(folder)
     board = Dashboard(folder, logger["project"], logger["mode"], name=name, group=group, job_type="comparison")
-    board.log({"jobs": len(rows)})
-    board.table("comparison", pd.DataFrame(rows))
+    board.log({"jobs": len(jobs)})
+    board.table("comparison", jobs)
     board.files("comparison", "report", folder, present(folder))
     board.finish()
 

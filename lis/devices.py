@@ -6,15 +6,17 @@ import os
 
 import torch
 
-_RANKS = ("LOCAL_RANK", "SLURM_LOCALID")
-"""Environment variables with the number of a process on its machine."""
+JOB = "LIS_JOB_NUM"
+"""Environment variable with the number of a job of a sweep whose jobs run side by side."""
+_RANKS = ("LOCAL_RANK", "SLURM_LOCALID", JOB)
+"""Environment variables with the number of a process on its machine; the first one that is there counts."""
 
 
 def find_device(name: str) -> torch.device:
     """The device of that name; `auto` is a GPU where there is one, else the CPU.
 
-    Of several GPUs it is that of the process's number on its machine, as torchrun and srun tell it, else torch's
-    current one.
+    Of several GPUs it is that of the process's number on its machine, as torchrun and srun tell it, or of the number of
+    a job that runs beside others of its sweep; else torch's current one.
 
     Raises:
         ValueError: there is no such device.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import platform
 import resource
 import sys
@@ -11,6 +12,7 @@ import time
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +35,16 @@ from lis.config import NetworkConfig, RunConfig, conf_folder
 from lis.config.overrides import anchored, as_typed
 from lis.context import Context
 from lis.determinism import refusals_explained
+from lis.devices import JOB
 from lis.folder import clear, record, staged
+from lis.isolation import Died, isolated
 from lis.linking.link import validate_link
 from lis.linking.pairs import validate_classes
 from lis.memory import keep_freed_memory
 from lis.report.html import ReportError
 from lis.report.metrics import attempt_metrics
-from lis.report.page import write_report
+from lis.report.page import stored_report
+from lis.report.stored import program
 from lis.stage import REGISTRY, closure, generates, omitted, requested
 from lis.stages import discover, names
 from lis.stopping import stop
@@ -52,35 +57,63 @@ discover()
 log = logging.getLogger("lis.run")
 WITNESS = "counterfactuals.witness"
 """Key of the second classifier."""
+_ONE_BY_ONE = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+"""The launcher that runs the jobs of a sweep in this process."""
 
 
-@hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")
-def main(config: DictConfig) -> None:
-    """Run one job; Hydra composes its configuration and makes its folder."""
+def task(config: DictConfig) -> None:
+    """Run one job; Hydra composes its configuration and makes its folder.
+
+    Workers of a launcher get it by its name, so that they have what this module has imported and declared.
+    """
+    start, hydra_config = time.perf_counter(), HydraConfig.get()
+    program()  # pages are drawn by the files that were imported, not by those that somebody edits meanwhile
+    if hydra_config.mode != RunMode.MULTIRUN or hydra_config.launcher._target_ == _ONE_BY_ONE:
+        return job(config)
+    try:
+        return isolated(partial(_beside_others, config))
+    except Died as error:
+        fail(error, config, time.perf_counter() - start)
+
+
+main = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(task)
+"""`task` for what `sys.argv` asks for."""
+
+
+def _beside_others(config: DictConfig) -> None:
+    """Run one job of several at once: on the GPU of its number, with lines where bars of several would be torn."""
+    os.environ |= {JOB: str(HydraConfig.get().job.num), "TTY_COMPATIBLE": "0"}
+    job(config)
+
+
+def job(config: DictConfig) -> None:
+    """Run one job in this process."""
+    start = time.perf_counter()
     keep_freed_memory()
-    out = Path(HydraConfig.get().runtime.output_dir)
-    store = Path(HydraConfig.get().runtime.cwd) / Path(config.store).expanduser()
     stop.store = str(config.store)
     try:
-        run(config, out)
+        run(config, Path(HydraConfig.get().runtime.output_dir))
         stop.check()  # a signal that came last still stops a sweep
     except Exception as error:
-        fail(error, out, store)
+        fail(error, config, time.perf_counter() - start)
     except BaseException:
         log.debug("stopped", exc_info=True)  # into the file alone
         raise
 
 
-def fail(error: Exception, out: Path, store: Path) -> None:
+def fail(error: Exception, config: DictConfig, seconds: float) -> None:
     """Log an error, keep it in the run's folder and end the program; a sweep goes on with its next job."""
-    told = isinstance(error, ReportError)  # with a traceback per section
+    out, cwd = Path(HydraConfig.get().runtime.output_dir), Path(HydraConfig.get().runtime.cwd)
+    store = cwd / Path(config.store).expanduser()
+    told = isinstance(error, (ReportError, Died))  # the first with a traceback per section
     if (fault := disk_fault(error, store)) is not None:
         log.error("%s", fault)
         log.debug("where that happened:", exc_info=error)  # into the file alone
     else:
         log.error("%s", error, exc_info=None if told else error)
     with suppress(OSError):  # the same disk may be full
-        write_json(out / FAILURE, {"error": fault or str(error) or type(error).__name__, "type": type(error).__name__})
+        reason = {"error": fault or str(error) or type(error).__name__, "type": type(error).__name__}
+        write_json(out / FAILURE, {**reason, "seconds": round(seconds, 2)})
     if HydraConfig.get().mode != RunMode.MULTIRUN:
         sys.exit(1)
 
@@ -105,13 +138,14 @@ def run(config: DictConfig, out: Path) -> None:
         ctx.engine.close()
     metrics, _ = measured = attempt_metrics(artifacts)
     write_json(out / "metrics.json", metrics)
+    report: Artifact | None = None
     try:
         with staged(out) as draft:
-            page = out / write_report(ctx, artifacts, draft, measured).name
+            report = stored_report(ctx, artifacts, draft, measured)
     finally:  # a figure that fails loses nothing but itself
-        write_json(out / "summary.json", summarise(artifacts, stages, time.perf_counter() - start))
+        write_json(out / "summary.json", summarise(artifacts, report, stages, time.perf_counter() - start))
         track(tracker, metrics, out)
-    show(metrics, page)
+    show(metrics, out / "report.html")
 
 
 def prepared(
@@ -218,7 +252,9 @@ def run_stage(name: str, ctx: Context) -> Artifact:
     return artifact
 
 
-def summarise(artifacts: dict[str, Artifact], stages: dict[str, Ended], seconds: float) -> dict[str, Any]:
+def summarise(
+    artifacts: dict[str, Artifact], report: Artifact | None, stages: dict[str, Ended], seconds: float
+) -> dict[str, Any]:
     """What was run, where and how long it took: for the page of a sweep, and for whoever finds the folder later."""
     hydra_config = HydraConfig.get()
     return {
@@ -229,6 +265,7 @@ def summarise(artifacts: dict[str, Artifact], stages: dict[str, Ended], seconds:
         },
         "overrides": [as_typed(each) for each in hydra_config.overrides.task],
         "artifacts": {name: artifact.key for name, artifact in artifacts.items()},
+        "report": report and report.key,
         "stages": {name: asdict(ended) for name, ended in stages.items()},
         "seconds": round(seconds, 2),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

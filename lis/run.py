@@ -37,10 +37,12 @@ from lis.stopping import stop
 
 def main() -> None:
     """Import everything that a run computes with, and run what `sys.argv` asks for, as Hydra composes it."""
+    from lis.callbacks import ended
     from lis.job import main as run
 
     register()
-    run()
+    with ended():
+        run()
 
 
 def command() -> None:
@@ -56,14 +58,18 @@ def command() -> None:
         sys.exit(f"{error.filename}:{error.lineno}: {error.msg}")
     except (ImportError, ValueError) as error:
         sys.exit(str(error))
-    gc.enable()
     try:
         discover()
     except Unread as error:
         sys.exit(str(error))
     import_module("lis.job")  # takes long, as what is above, and Ctrl-C still ends the program
-    with stop.listen():
-        main()
+    gc.freeze()  # what is imported stays: to look through it again and again takes a tenth of a sweep of finished jobs
+    gc.enable()
+    try:
+        with stop.listen():
+            main()
+    finally:
+        gc.unfreeze()  # libraries count at the end what is left of them
 
 
 def answered() -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pkgutil
 import re
+import warnings
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -45,6 +46,7 @@ def discover() -> None:
     global _state
     if _state == "discover":
         return
+    _prepare_hydra()
     read_only = {*REGISTRY} if _state == "read" else None
     if _state == "read":
         REGISTRY.clear()
@@ -138,8 +140,7 @@ def _inputs(stage: Stage) -> str:
 def register() -> None:
     """Make the schemas known to Hydra, and every stage that has no file in `conf/analysis` an option of that group."""
     known, store = stages(), ConfigStore.instance()
-    # Hydra copies all that is registered for every look at a group, and what it reads of that once more.
-    ConfigStore.__deepcopy__ = _itself  # pyright: ignore[reportAttributeAccessIssue]
+    _prepare_hydra()
     for name, schema in schemas().items():
         group, _, last = name.rpartition("/")
         store.store(name=last, group=group or None, node=schema, provider="lis")
@@ -148,6 +149,14 @@ def register() -> None:
         if stage.listed and "/" not in stage.name and stage.name not in written:
             node = AnalysisConfig(name=stage.name, stages=[each.name for each in always(stage) if each.listed])
             store.store(name=stage.name, group="analysis", node=node, provider="lis")
+
+
+def _prepare_hydra() -> None:
+    """Before Hydra composes, also in the worker of a launcher: spare it copies of all that is registered, which it
+    makes for every look at a group, and its warning that a launcher's file here is checked by what the plugin knows.
+    """
+    ConfigStore.__deepcopy__ = _itself  # pyright: ignore[reportAttributeAccessIssue]
+    warnings.filterwarnings("ignore", r"\n'hydra/launcher/\w+' is validated against ConfigStore schema", UserWarning)
 
 
 def _itself(store: ConfigStore, memo: object) -> ConfigStore:

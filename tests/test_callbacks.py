@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from lis import callbacks
 from lis.callbacks import SweepReport, failure, sweep_jobs, versions
@@ -21,17 +21,22 @@ def job(folder: Path, **results: object) -> Path:
     return folder
 
 
+def config_of(folder: Path) -> DictConfig:
+    """As much of a sweep's configuration as is asked for."""
+    return OmegaConf.create({"hydra": {"sweep": {"dir": str(folder)}, "runtime": {"cwd": str(folder)}}, "store": "s"})
+
+
 def test_failed_jobs_are_told_where_the_comparison_is_not_whole_as_well(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(jobs: list[Path], folder: Path) -> Path:
+    def fail(*_: object) -> None:
         raise RuntimeError("a figure cannot be drawn")
 
     monkeypatch.setattr(callbacks, "_compare", fail)
     job(tmp_path / "0", metrics={})
     job(tmp_path / "1", failure={"error": "no such unit"})
     with pytest.raises(SystemExit) as error:
-        SweepReport().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}}))
+        SweepReport().on_multirun_end(config_of(tmp_path))
     assert error.value.code == 1
     assert "a figure cannot be drawn" in caplog.text and "1 of 2 jobs failed" in caplog.text
     assert "no such unit" in caplog.text
@@ -56,9 +61,9 @@ def test_what_this_sweep_writes_anew_is_its_result(tmp_path: Path) -> None:
 def test_a_sweep_at_once_after_another_counts_none_of_its_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(callbacks, "_compare", lambda jobs, folder: pytest.fail(f"{jobs} are compared"))
+    monkeypatch.setattr(callbacks, "_compare", lambda jobs, *_: pytest.fail(f"{jobs} are compared"))
     folder = job(tmp_path / "0", metrics={})
-    report, config = SweepReport(), OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
+    report, config = SweepReport(), config_of(tmp_path)
     report.on_multirun_start(config)
     (folder / ".hydra" / "config.yaml").write_text("device: abacus")
     (folder / "failure.json").write_text(json.dumps({"error": "unknown device"}))

@@ -176,9 +176,12 @@ def test_what_a_sweep_shows_are_its_jobs_with_their_numbers(tmp_path: Path, monk
         (tmp_path / str(number) / ".hydra" / "overrides.yaml").write_text(f"- seed={number}\n- link=lr\n")
         (tmp_path / str(number) / "metrics.json").write_text(f'{{"r2": 0.{number}}}')
     config = DictConfig({"logger": {"project": "birds"}})
-    callbacks._show([tmp_path / "0", tmp_path / "1"], tmp_path, config)
-    rows = [{"job": str(k), "overrides": f"seed={k} link=lr", "r2": k / 10} for k in range(2)]
-    assert told == [({"project": "birds"}, tmp_path, rows)]
+    callbacks._show([callbacks.outcome(tmp_path / str(k), {}) for k in range(2)], tmp_path, config)
+    ((logger, folder, jobs),) = told
+    assert (logger, folder) == ({"project": "birds"}, tmp_path)
+    assert jobs[["job", "overrides", "status", "r2"]].values.tolist() == [
+        [str(k), f"seed={k} link=lr", "done", k / 10] for k in range(2)
+    ]
 
 
 def test_a_sweep_is_one_group_with_one_comparison(
@@ -193,9 +196,9 @@ def test_a_sweep_is_one_group_with_one_comparison(
     for file in files:
         file.write_text(file.name)
     assert sorted(present(sweep)) == sorted(files)
-    rows = [{"job": str(k), "overrides": f"seed={k}", "r2": 0.5 + k} for k in range(2)]
+    rows = pd.DataFrame({"job": ["0", "1"], "overrides": ["seed=0", "seed=1"], "r2": [0.5, 1.5]})
     show_sweep({"_target_": "lis.tracking.CsvTracker"}, sweep, rows)
-    show_sweep({"_target_": "lis.tracking.WandbTracker", "project": "lis", "mode": "offline"}, sweep, [])
+    show_sweep({"_target_": "lis.tracking.WandbTracker", "project": "lis", "mode": "offline"}, sweep, rows.iloc[:0])
     assert not (sweep / "wandb").exists()
     show_sweep({"_target_": "lis.tracking.WandbTracker", "project": "lis", "mode": "offline"}, sweep, rows)
     (folder,) = runs(sweep)

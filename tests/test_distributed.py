@@ -17,7 +17,7 @@ from lis import worker
 from lis.build import context
 from lis.compose import composed
 from lis.context import Context
-from lis.devices import find_device
+from lis.devices import JOB, find_device
 from lis.distributed import Local, Ray
 from lis.distributed.identity import Identity, identity
 from lis.engine import InProcess
@@ -143,13 +143,23 @@ def test_another_program_is_refused_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("variable", "device"), [("LOCAL_RANK", "cuda:3"), ("SLURM_LOCALID", "cuda:3"), ("", "cuda:2")]
+    ("numbers", "device"),
+    [
+        ({"LOCAL_RANK": "7"}, "cuda:3"),
+        ({"SLURM_LOCALID": "7"}, "cuda:3"),
+        ({JOB: "7"}, "cuda:3"),
+        ({JOB: "7", "SLURM_LOCALID": "1"}, "cuda:1"),
+        ({JOB: "7", "SLURM_LOCALID": "1", "LOCAL_RANK": "4"}, "cuda:0"),
+        ({}, "cuda:2"),
+    ],
 )
-def test_a_process_takes_the_gpu_of_its_number(variable: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("LOCAL_RANK", "SLURM_LOCALID"):
+def test_a_process_takes_the_gpu_of_its_number(
+    numbers: dict[str, str], device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LOCAL_RANK", "SLURM_LOCALID", JOB):
         monkeypatch.delenv(name, raising=False)
-    if variable:
-        monkeypatch.setenv(variable, "7")
+    for name, number in numbers.items():
+        monkeypatch.setenv(name, number)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 2)

@@ -300,7 +300,7 @@ def test_the_top_and_tail_of_a_comparison_may_fail_too(
     def failing(*_: Any) -> Any:
         raise ValueError("no")
 
-    for name in ("_title", "_abstract", "_headline", "_run"):
+    for name in ("_title", "_abstract", "_headline", "_numbers"):
         monkeypatch.setattr(comparison, name, failing)
     with pytest.raises(ReportError, match="written without 7 of its sections"):
         write_comparison(sweep[0], tmp_path)

@@ -155,7 +155,7 @@ def test_a_damaged_artifact_is_named_and_made_again(folder: Path, tmp_path: Path
     assert code == 0, output
     assert str(damaged) in output and "set aside" in output
     # The rest of the moved store is valid.
-    assert [name.split()[0] for name in made(folder / "outputs" / "mended")] == ["link"]
+    assert [name.split()[0] for name in made(folder / "outputs" / "mended")] == ["link", "report"]
     assert metrics(folder / "outputs" / "mended") == metrics(folder / "outputs" / "first")
 
 

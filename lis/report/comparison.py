@@ -7,8 +7,6 @@ from functools import partial
 from itertools import combinations
 from math import isnan, nan
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -18,14 +16,18 @@ from matplotlib.figure import Figure
 import lis
 from lis.folder import staged
 from lis.report.findings import findings, warnings
-from lis.report.html import KICKER, Attempts, Number, render, require_whole, show_all
+from lis.report.html import KICKER, Attempts, Number, Rendered, render, require_whole, show_all
 from lis.report.jobs import KINDS, Job, load_jobs
 from lis.report.marks import violin
+from lis.report.outcomes import ENDED, Outcome, run_row, unlinked, write_sweep
 from lis.report.section import Picture, Section, Table, makers, section
+from lis.report.stored import COMPARISON, stored_sections
 from lis.report.style import INK, MUTED, WIDE, link_colour, plain, sheet
 from lis.report.tables import column as column_of
 from lis.report.tables import distribution, where
 from lis.report.wording import link_label, metric_label, number, share, times, wrapped
+from lis.store import Artifact, Store
+from lis.store.inventory import SWEEP
 
 _RATIOS = tuple(f"{metric}/ratio_random" for metric in ("mse_w", "pixel_l2", "lpips", "moco", "features"))
 _TABLES = (*_RATIOS, "class_kept", "r2_within")
@@ -50,12 +52,16 @@ _CLASSIFIERS_CAPTION = (
 )
 
 
-def write_comparison(jobs: list[Path], out: Path) -> Path:
-    """Write `report.html` and `figures/*` (PNG, SVG, CSV) of a sweep; the tables of its runs stay with each.
+def write_comparison(
+    jobs: Sequence[Path], out: Path, outcomes: Sequence[Outcome] | None = None, store: Store | None = None
+) -> Path:
+    """Write `report.html`, `sweep.json` and `figures/*` (PNG, SVG, CSV) of a sweep; tables of its runs stay with each.
 
     Args:
         jobs: folders of its runs, each with what `write_report` left there; a folder without is named on the page.
         out: the sweep's folder, made when needed.
+        outcomes: how each job ended, also those that have left nothing; None: as far as `jobs` are known.
+        store: holds the figures of the same reports, which are not drawn again then; None: they are drawn.
 
     Raises:
         ValueError: no folder holds a result.
@@ -71,8 +77,12 @@ def write_comparison(jobs: list[Path], out: Path) -> Path:
         numbers = tried("Headline", lambda: _headline(loaded), [])
         warned = tried("Warnings", lambda: warnings(loaded, "comparison", tried), [])
         said = tried("Findings", lambda: findings(loaded, "comparison", tried), [])
-        runs = [tried(f"Run {job.folder.name}", partial(_run, job, out), _unlinked(job)) for job in loaded]
-        rendered = show_all(makers(loaded, "comparison"), draft / "figures")
+        varied, tell = {job.folder: list(job.values.values()) for job in loaded}, partial(_numbers, loaded)
+        ended = [Outcome(folder) for folder in varied] if outcomes is None else outcomes
+        rows = {one: partial(run_row, one, varied, tell, out) for one in ended}
+        runs = [tried(f"Run {one.folder.name}", row, unlinked(one)) for one, row in rows.items()]
+        rendered, held = _sections(loaded, draft / "figures", store)
+        write_sweep(ended, {} if held is None else {COMPARISON: held.key}, draft / SWEEP)
         sections = [*tried.failed, *rendered]
         page = render(
             "comparison.html.j2",
@@ -85,13 +95,22 @@ def write_comparison(jobs: list[Path], out: Path) -> Path:
             numbers=numbers,
             runs=runs,
             kicker=f"{KICKER}: comparison",
-            columns=list(loaded[0].values),
+            columns=[*loaded[0].values, *ENDED, *map(_key_label, _keys(loaded))],
             missing=missing,
             footer=f"lis {lis.__version__}",
         )
     page = out / page.name
     require_whole(sections, page)
     return page
+
+
+def _sections(jobs: Sequence[Job], folder: Path, store: Store | None) -> tuple[list[Rendered], Artifact | None]:
+    """The sections with their figures, and where the store holds them; drawn where not every report is in a store."""
+    show = partial(show_all, makers(jobs, "comparison"))
+    reports = [job.report for job in jobs if job.report is not None]
+    if store is None or len(reports) < len(jobs):
+        return show(folder), None
+    return stored_sections(store, reports, folder, show)
 
 
 def _title(jobs: Sequence[Job]) -> str:
@@ -216,15 +235,9 @@ def _overlap(jobs: Sequence[Job]) -> str:
     return f"{pair} differ in {_key_label(key)} by at most {number(max(gaps), 2)} of what random pairs give"
 
 
-def _run(job: Job, out: Path) -> dict[str, Any]:
-    """A row of the list of runs; the address is relative, so that the sweep's folder can be moved."""
-    page = (job.folder / "report.html").resolve()
-    inside = page.is_file() and page.is_relative_to(out.resolve())
-    return {**_unlinked(job), "page": quote(page.relative_to(out.resolve()).as_posix()) if inside else ""}
-
-
-def _unlinked(job: Job) -> dict[str, Any]:
-    return {"folder": job.folder.name, "page": "", "cells": list(job.values.values())}
+def _numbers(jobs: Sequence[Job], metrics: Mapping[str, float]) -> list[str]:
+    """The main numbers of a run as the list of runs holds them."""
+    return [_cell(key, metrics[key]) if key in metrics else "–" for key in _keys(jobs)]
 
 
 def _links(jobs: Sequence[Job]) -> list[str]:

@@ -16,6 +16,7 @@ from lis.config.renamed import current_metrics, current_settings, earlier_stages
 from lis.files import read_json
 from lis.report.source import channels_last
 from lis.report.wording import link_label
+from lis.store.inventory import SUMMARY
 
 COMPONENTS = ("gan", "classifier", "classes", "link")
 """Groups that have a name of their own; any other is told by the keys that differ."""
@@ -49,6 +50,8 @@ class Job:
     samples: pd.DataFrame | None
     examples: Mapping[str, np.ndarray] | None
     """`image`, `cycled` `[k, h, w, 3]` uint8; `class_index`, `sample_index` `[k]` int64."""
+    report: str | None = None
+    """Key of its page in the store; None where that does not hold it."""
 
     @property
     def column(self) -> str:
@@ -197,4 +200,5 @@ def _job(folder: Path, run: Mapping[str, Any], values: Mapping[str, str]) -> Job
         units=len(pd.read_parquet(units, columns=["unit"])) if units.is_file() else None,
         samples=pd.read_parquet(samples) if samples.is_file() else None,
         examples=channels_last(load_file(examples)) if examples.is_file() else None,
+        report=read_json(summary, remedy=_AGAIN).get("report") if (summary := folder / SUMMARY).is_file() else None,
     )

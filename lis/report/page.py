@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
@@ -31,16 +31,17 @@ from lis.report.html import (
 )
 from lis.report.lead import lead
 from lis.report.metrics import Measured, attempt_metrics
-from lis.report.reproducibility import FILE, Card, card
+from lis.report.reproducibility import FILE, Card, card, reproducibility
 from lis.report.schematic import drawing
 from lis.report.section import CHAPTERS, anchor, discover, makers
 from lis.report.source import Source, source
+from lis.report.stored import REPORT, TABLES, VERSION, copy, fill, program
 from lis.report.tables import mean
 from lis.report.wording import LINKS_IN_WORDS, listing, metric_label, number, share, times, words
+from lis.store import Artifact, Draft, Recipe
 
 if TYPE_CHECKING:
     from lis.context import Context
-    from lis.store import Artifact
 
 _WORLD = (
     "Part world is a cartoon: drawn figures with known factors and parts. It shows whether the method finds what is "
@@ -78,7 +79,7 @@ def write_report(ctx: Context, artifacts: Mapping[str, Artifact], out: Path, mea
     metrics, unmeasured = attempt_metrics(artifacts) if measured is None else measured
     tried = Attempts([*unmeasured])
     for stage, artifact in artifacts.items():
-        tried(f"Tables of {stage}", partial(_copy_tables, artifact, out / "tables" / stage), None)
+        tried(f"Tables of {stage}", partial(_copy_tables, artifact, out / TABLES / stage), None)
     around, repetition = _around(run, tried), tried("Reproducibility", lambda: _card(ctx, run, out), None)
     first = tried("First picture", lambda: _first_picture(run, folder), None)
     rendered = show_all(makers(run), folder, run.facts.vectors)
@@ -105,6 +106,48 @@ def write_report(ctx: Context, artifacts: Mapping[str, Artifact], out: Path, mea
     )
     require_whole(sections, page)
     return page
+
+
+def stored_report(
+    ctx: Context, artifacts: Mapping[str, Artifact], out: Path, measured: Measured | None = None
+) -> Artifact:
+    """Write what `write_report` writes: drawn now, or copied from the store. Tables are copied from their stages.
+
+    Args:
+        ctx: the run.
+        artifacts: by stage.
+        out: an empty folder.
+        measured: as of `write_report`.
+
+    Returns:
+        The report in the store.
+
+    Raises:
+        ReportError: as `write_report`; what it has written is not taken into the store.
+    """
+    recipe = report_recipe(ctx, source(ctx, artifacts))
+    drawn: list[Path] = []
+
+    def draw_now(draft: Draft) -> None:
+        drawn.append(write_report(ctx, artifacts, out, measured))
+        fill(draft, out)
+
+    report = ctx.store.make(recipe, draw_now)
+    if not drawn:
+        copy(report.path, out, report.manifest["files"])
+        for stage, artifact in artifacts.items():
+            _copy_tables(artifact, out / TABLES / stage)
+    return report
+
+
+def report_recipe(ctx: Context, run: Source) -> Recipe:
+    """What a report follows from: everything that its page says of a run or of the program.
+
+    An artifact that was made again, as after `python -m lis.store prune`, took other seconds: the card tells its date.
+    """
+    told = asdict(run.facts) | {"settings": {key: repr(value) for key, value in run.facts.settings.items()}}
+    config = {"facts": told, "card": reproducibility(ctx, run), "program": program()}
+    return Recipe(REPORT, VERSION, config, tuple(artifact.key for artifact in run.artifacts.values()))
 
 
 def _around(run: Source, tried: Attempts) -> dict[str, Any]:
@@ -154,7 +197,7 @@ def limits(run: Source) -> list[str]:
 
 
 def _copy_tables(artifact: Artifact, folder: Path) -> None:
-    """Every table, and the examples, which a comparison of runs shows again; none by half, which it could not read."""
+    """Every table, and the examples, which a comparison shows again; none by half, which it could not read."""
     folder.mkdir(parents=True, exist_ok=True)
     for file in [*artifact.path.glob("*.parquet"), *artifact.path.glob("examples.safetensors")]:
         try:

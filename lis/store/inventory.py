@@ -16,8 +16,8 @@ from lis.store.packs import Pack
 
 SHARD = "-shard"
 """End of the name of a stage of shards. Which artifact was assembled from which shards is written nowhere."""
-SUMMARY = "summary.json"
-"""File of a run that names its artifacts."""
+SUMMARY, SWEEP = "summary.json", "sweep.json"
+"""Files of a run and of a sweep that name their artifacts."""
 _DEEPEST = 3
 """Levels of folders above an artifact."""
 _LARGEST_SUMMARY = 4 * 2**20
@@ -206,7 +206,7 @@ def measure(path: Path) -> tuple[int, int]:
 
 
 def runs(folders: Sequence[Path], store: Path) -> dict[Path, set[str]]:
-    """The keys of artifacts that every run beneath some folders names; the store may lie among them.
+    """The keys of artifacts that every run and sweep beneath some folders names; the store may lie among them.
 
     Raises:
         ValueError: a folder is not there, or a summary cannot be read, so that nobody knows what it names.
@@ -217,13 +217,14 @@ def runs(folders: Sequence[Path], store: Path) -> dict[Path, set[str]]:
             raise ValueError(f"{top} is not there: expected a folder with runs, as --runs outputs")
         for path, names, files in os.walk(top):
             names[:] = [n for n in names if not KEY.fullmatch(n) and Path(path, n).resolve() != store.resolve()]
-            if SUMMARY in files and (keys := _named(Path(path, SUMMARY))) is not None:
-                result[Path(path)] = keys
+            for name in {SUMMARY, SWEEP}.intersection(files):
+                if (keys := _named(Path(path, name))) is not None:
+                    result.setdefault(Path(path), set()).update(keys)
     return result
 
 
 def _named(file: Path) -> set[str] | None:
-    """The keys in the summary of a run; None where the file is of something else."""
+    """The keys in the summary of a run or sweep; None where the file is of something else."""
     try:
         with file.open("rb") as stream:
             content = json.loads(stream.read(_LARGEST_SUMMARY))
@@ -232,4 +233,6 @@ def _named(file: Path) -> set[str] | None:
             f"{file} cannot be read ({error}): run the same command again, which writes it anew, or remove it"
         ) from error
     artifacts = content.get("artifacts") if isinstance(content, dict) else None
-    return {str(key) for key in artifacts.values()} if isinstance(artifacts, dict) else None
+    if not isinstance(artifacts, dict):
+        return None
+    return {str(key) for key in (*artifacts.values(), content.get("report")) if key is not None}
