@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 FAILURE = "failure.json"
 """Written into the folder of a run that failed; holds `error`."""
+PLAN = "plan.json"
+"""Written into the folder of a run that is only planned; holds what a sum is made of."""
 _RESULT = "metrics.json"
 _CONFIG, _OVERRIDES = ".hydra/config.yaml", ".hydra/overrides.yaml"
 _AGAIN = "run the same command again"
@@ -59,6 +61,10 @@ class SweepReport(Callback):
         except Exception:
             log.exception("the comparison page is not whole")
             is_whole = False
+        if planned := [job / PLAN for job in jobs if _is_new(job / PLAN, self._earlier)]:
+            from lis.planning.text import sum_of_jobs  # not needed while a single run starts
+
+            log.info("%s", sum_of_jobs([read_json(file, remedy=_AGAIN) for file in planned]))
         if failures:
             log.error("%s of %s jobs failed:", len(failures), len(jobs))
             for job, reason in failures.items():
@@ -72,7 +78,7 @@ def versions(folder: Path) -> Versions:
 
     Clocks would not do: a sweep may follow within the tick of a file system's clock.
     """
-    return {file: _version(file) for name in (_CONFIG, _RESULT, FAILURE) for file in folder.glob(f"*/{name}")}
+    return {file: _version(file) for name in (_CONFIG, _RESULT, FAILURE, PLAN) for file in folder.glob(f"*/{name}")}
 
 
 def sweep_jobs(folder: Path, earlier: Versions) -> list[Path]:
@@ -94,7 +100,7 @@ def failure(job: Path, earlier: Versions) -> str | None:
         if not isinstance(reason, str):
             raise ValueError(f"{file}: error is {reason!r:.40}: expected a text, as a run writes it; {_AGAIN}")
         return reason
-    return None if _is_new(job / _RESULT, earlier) else "it ended without a result"
+    return None if _is_new(job / _RESULT, earlier) or _is_new(job / PLAN, earlier) else "it ended without a result"
 
 
 def _is_new(file: Path, earlier: Versions) -> bool:

@@ -27,6 +27,7 @@ from lis.memory import Machine
 from lis.motion.local import AGREEMENT, agreement, local_motion, whole_field
 from lis.motion.matchers import matched_side, run_matcher, vote_bytes
 from lis.motion.tuned import tuned_table
+from lis.motion.work import motion_work
 from lis.peaks import picture_arrays
 from lis.quantify.averages import axial_median
 from lis.segmentation.training import part_layers
@@ -114,6 +115,7 @@ def _images(ctx: Context, machine: Machine) -> int:
     check=lambda ctx: validate_motion(ctx.config, ctx.classifier),
     images=_images,
     arrays=picture_arrays,
+    work=motion_work,
 )
 def motion(
     ctx: Context,
