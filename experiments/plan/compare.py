@@ -22,7 +22,6 @@ from lis.context import Context
 from lis.job import prepared
 from lis.memory import keep_freed_memory
 from lis.planning import Plan, whole_plan
-from lis.planning.calibration import Calibration
 from lis.planning.text import duration, lines, storage
 from lis.report.page import write_report
 from lis.stage import REGISTRY, closure, requested
@@ -68,7 +67,7 @@ def show(plan: Plan, took: dict[str, dict[str, float]], clock: str) -> None:
     print(f"seconds of the {clock}: stage, planned, measured")
     for name in dict.fromkeys([*known, *took]):
         print(f"  {name:20s} {known.get(name, 0.0):8.1f} {took.get(name, {}).get(clock, 0.0):8.1f}")
-    planned, whole = plan.seconds(), sum(each[clock] for each in took.values())
+    planned, whole = plan.seconds() - plan.startup, sum(each[clock] for each in took.values())
     print(f"  {'all':20s} {planned:8.1f} {whole:8.1f}  planned / measured {planned / whole:.2f}")
 
 
@@ -82,7 +81,7 @@ def main() -> None:
     print("load of the machine:", *os.getloadavg())
     plans = {}
     for name, clock in CLOCKS.items():
-        plan, seconds = timed(lambda clock=clock: whole_plan(ctx, calibration=Calibration(ctx, clock)))
+        plan, seconds = timed(lambda clock=clock: whole_plan(ctx, clock=clock))
         plans[name] = plan
         print(f"planned in {seconds['clock']:.1f} s, {seconds['processor']:.1f} s of the processor")
     print(*lines(plans["clock"]), sep="\n")

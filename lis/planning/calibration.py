@@ -58,6 +58,8 @@ class Calibration:
         self.ctx, self._clock = replace(ctx, progress=Silent()), clock
         self.spent = 0.0
         """Seconds so far, without those of the first call of each operation."""
+        self.startup = 0.0
+        """Seconds by which first images took longer than the next: programs that are compiled, weights transformed."""
         self.failed: dict[Operation, str] = {}
         """Operations that could not be timed, and why."""
         self._timings: dict[Operation, Timing | None] = {}
@@ -117,6 +119,8 @@ class Calibration:
             if self.spent > SECONDS:
                 return Timing(first)
             one = last = self._once(run, 1)
+            if operation.passes or operation.reads:
+                self.startup += max(0.0, first - one)
             enough = max(_SLICE, _TWICE * one) if operation.constant else _SLICE
             count = 1
             while last < enough and count < operation.most and self.spent < SECONDS:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from lis.context import Context
 from lis.peaks import Peak, peaks
 from lis.planning.calibration import Calibration
+from lis.planning.page import PAGE, page_work
 from lis.planning.stored import is_stored, recipes, stored_shards
 from lis.stage import Stage, closure, requested
 from lis.store import Recipe
@@ -86,10 +87,12 @@ class Plan:
     store: str
     notes: tuple[str, ...] = field(default_factory=tuple)
     """Assumptions, bounds, and what is not known."""
+    startup: float = 0.0
+    """Seconds before the first image, on every device."""
 
     def seconds(self, devices: int = 1) -> float:
-        """Of all stages whose time is known."""
-        return sum(each.seconds(devices) or 0.0 for each in self.stages)
+        """Of all stages whose time is known, and before the first of them."""
+        return self.startup + sum(each.seconds(devices) or 0.0 for each in self.stages)
 
     def count(self, name: str) -> int:
         """As of `Planned.count`, over all stages where it is known."""
@@ -132,7 +135,8 @@ def counted(ctx: Context, expected: Expected, before: Sequence[Stage] = ()) -> P
     stages = [*before, *closure(requested(ctx), ctx)]
     known: dict[str, Recipe] = {} if before else recipes(ctx, stages)
     inputs = frozenset(recipe.key for recipe in known.values())
-    planned = tuple(_counted(ctx, stage, expected, known.get(stage.name), inputs) for stage in stages)
+    page = Planned(PAGE, work=page_work(requested(ctx)), size=0, inodes=0)
+    planned = (*(_counted(ctx, stage, expected, known.get(stage.name), inputs) for stage in stages), page)
     engine = type(ctx.engine).__name__
     return Plan(planned, expected, str(ctx.device), engine, str(ctx.store.root), _notes(planned))
 
@@ -185,7 +189,8 @@ def timed(plan: Plan, calibration: Calibration) -> Plan:
     """The plan with times."""
     stages = tuple(_timed(each, calibration) for each in plan.stages)
     failed = [f"{operation.name} cannot be timed: {reason}" for operation, reason in calibration.failed.items()]
-    return replace(plan, stages=stages, notes=(*plan.notes, *calibration.assumptions, *failed))
+    startup = calibration.startup if plan.count("passes") or plan.count("reads") else 0.0
+    return replace(plan, stages=stages, startup=startup, notes=(*plan.notes, *calibration.assumptions, *failed))
 
 
 def _timed(planned: Planned, calibration: Calibration) -> Planned:

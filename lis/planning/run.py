@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from lis.context import Context
@@ -26,7 +27,7 @@ _FEWEST = 60
 
 
 def whole_plan(
-    ctx: Context, trained: bool = True, notes: Sequence[str] = (), calibration: Calibration | None = None
+    ctx: Context, trained: bool = True, notes: Sequence[str] = (), clock: Callable[[], float] = time.perf_counter
 ) -> Plan:
     """The plan of a run with times and memory.
 
@@ -34,10 +35,10 @@ def whole_plan(
         ctx: the run, its settings checked.
         trained: whether its models have the weights that they will be used with.
         notes: what is said below it besides.
-        calibration: tells times; None: one of the clock.
+        clock: of the calibration.
     """
     ctx, before = readied(ctx)
-    calibration = calibration or Calibration(ctx)
+    calibration = Calibration(ctx, clock)
     of_pairs, source = expected(ctx, calibration, trained and not before)
     plan = timed(counted(ctx, of_pairs, before), calibration)
     pairs = [source] if source and plan.count("reads") else []

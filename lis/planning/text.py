@@ -16,6 +16,8 @@ UNKNOWN = "?"
 _STEPS = (("days", 86400.0), ("h", 3600.0), ("min", 60.0))
 _SIZES = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6))
 _GIB = 2**30
+_TOLD = 1.0
+"""Seconds of a start that are worth a line."""
 _TEXT = 2
 """Columns that are no numbers."""
 
@@ -91,6 +93,8 @@ def remarks(plan: Plan) -> list[str]:
         f"measured on {plan.device}; by devices, with engine=local or engine=ray (now {plan.engine}): {times}",
         f"store {plan.store}: {storage(plan.largest)} and {plan.most_inodes:,} files at most while shards are packed",
     ]
+    if plan.startup > _TOLD:
+        lines.append(f"{duration(plan.startup)} of this before the first image, on every device")
     if plan.unknown:
         lines.append(f"the time of {', '.join(plan.unknown)} is not known, and is not in the sums")
     return [*lines, *plan.notes]

@@ -139,7 +139,7 @@ def _trained(ctx: Context) -> Callable[[int], object]:
 
     def run(count: int) -> None:
         with torch.inference_mode(False):
-            segmenter = untrained(ctx).requires_grad_(True)
+            segmenter = untrained(ctx).train().requires_grad_(True)
             schedule = Schedule(count, fit.batch_size, fit.learning_rate, fit.weight_decay)
             train(segmenter, examples, schedule, 0, Settings(ctx.config.seed, ctx.device, ctx.progress))
 
