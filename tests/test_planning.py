@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from helpers.fakes import FakeClassifier, FakeGenerator
 from helpers.fakes_units import tuning_context, use_fake_segmenter
 from torch import Tensor
 
 from lis.boundary import work as boundary_work
-from lis.config import AnalysisConfig, CounterfactualsConfig
+from lis.config import AnalysisConfig, CounterfactualsConfig, NetworkConfig, StyleGANXLConfig
 from lis.context import Context
-from lis.planning import Plan, announce, require_room, run, whole_plan
+from lis.planning import Plan, announce, models, require_room, run, whole_plan
 from lis.planning.calibration import SECONDS, Calibration, Timing
 from lis.planning.plan import Planned, counted
+from lis.planning.readiness import readied
 from lis.planning.stored import Room
 from lis.planning.text import lines, sum_of_jobs
 from lis.stage import REGISTRY
@@ -281,3 +283,34 @@ def test_disk_that_is_planned_is_that_which_is_there(tmp_path: Path) -> None:
 def test_the_sum_over_the_jobs_of_a_sweep() -> None:
     job = {"passes": 1000, "reads": 0, "backwards": 0, "seconds": 100.0, "bytes": 2 * 10**9, "inodes": 5}
     assert "2 plans together: 2,000 generator passes, 3.3 min, 4 GB" in sum_of_jobs([job, job])
+
+
+def test_weights_that_are_not_here_are_random_ones_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is fetched; a file that is here is used."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    notes: list[str] = []
+    url = "https://example.org/network.pkl"
+    gan = StyleGANXLConfig(weights="published", url=url, cache=str(tmp_path))
+    network: Any = NetworkConfig(library="torchvision", model="resnet18", weights="pretrained")
+    assert models._generator(gan, notes).weights == "random"
+    assert models._classifier(network, FakeGenerator(), "classifier", notes).weights == "random"
+    assert notes == [
+        "the weights network.pkl of the generator are not on this machine: timed with random ones",
+        "the weights resnet18-f37072fd.pth of the classifier are not on this machine: timed with random ones",
+    ]
+    (tmp_path / "network.pkl").touch()
+    assert models._generator(gan, notes) is gan
+    assert (
+        models._classifier(replace(network, weights="partworld"), FakeGenerator(), "classifier", []).weights != "random"
+    )
+    assert len(notes) == 2
+
+
+def test_a_probe_that_is_not_fitted_yet_is_planned_before_all_others(tmp_path: Path) -> None:
+    ctx = of_stages(counted_context(tmp_path, classifier__probe=True)[0], "link")
+    usable, before = readied(ctx)
+    assert [stage.name for stage in before] == ["probe"] and usable.classifier.class_names == ctx.class_names
+    assert not usable.classifier.head(torch.ones(2, ctx.classifier.units)).any()
+    assert [stage.name for stage in counted(usable, Expected(), before).stages[:2]] == ["probe", "pairs/train"]

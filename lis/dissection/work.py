@@ -139,4 +139,4 @@ def _permuted(ctx: Context) -> Callable[[int], object]:
 _MADE = ((GENERATOR, 1.0), (CLASSIFIER, 1.0))
 QUANTILES = Operation("images behind thresholds", _counted, passes=1, reads=1, instead=_MADE, most=_MOST)
 SCORES = Operation("images that units are scored on", _scored, passes=1, reads=1, instead=_MADE, most=_MOST)
-PERMUTED = Operation("classes of permuted images", _permuted, constant=True, most=8)
+PERMUTED = Operation("classes of permuted images", _permuted, constant=True, most=4)

@@ -20,7 +20,7 @@ Item = TypeVar("Item")
 log = logging.getLogger(__name__)
 
 SECONDS = 10.0
-"""That a calibration takes at most, start-ups apart: what comes behind is done once alone, or assumed."""
+"""That a calibration takes about, first calls and two images apart: what comes behind is done once, or assumed."""
 LONG = 1.0
 """Seconds that one operation takes from which on others are assumed to follow from it."""
 _SLICE = 0.25
@@ -57,7 +57,7 @@ class Calibration:
     def __init__(self, ctx: Context, clock: Callable[[], float] = time.perf_counter) -> None:
         self.ctx, self._clock = replace(ctx, progress=Silent()), clock
         self.spent = 0.0
-        """Seconds so far, without those of the first call of each operation."""
+        """Seconds so far, without the first call of each operation, and without the second one of images."""
         self.startup = 0.0
         """Seconds by which first images took longer than the next: programs that are compiled, weights transformed."""
         self.failed: dict[Operation, str] = {}
@@ -115,19 +115,27 @@ class Calibration:
         """Of so many that it counts, after a first call, in which programs are compiled and memory is found."""
         with nullcontext() if operation.backwards else torch.inference_mode():
             run = operation.prepare(self.ctx)
-            first = self._timed(run, 1)
-            if self.spent > SECONDS:
-                return Timing(first)
-            one = last = self._once(run, 1)
+            one = first = self._timed(run, 1)
+            if self.spent < SECONDS:
+                one = self._timed(run, 1) if operation.passes else self._once(run, 1)
             if operation.passes or operation.reads:
                 self.startup += max(0.0, first - one)
-            enough = max(_SLICE, _TWICE * one) if operation.constant else _SLICE
-            count = 1
-            while last < enough and count < operation.most and self.spent < SECONDS:
-                count = min(_GROWTH * count, operation.most)
-                last = self._once(run, count)
-        if not operation.constant or count == 1:
-            return Timing(last / count)
+            return self._of_constant(operation, run, one) if operation.constant else self._of_many(operation, run, one)
+
+    def _of_many(self, operation: Operation, run: Callable[[int], object], one: float) -> Timing:
+        """Of more and more, until they take long enough."""
+        count, last = 1, one
+        while last < _SLICE and count < operation.most and self.spent < SECONDS:
+            count = min(_GROWTH * count, operation.most)
+            last = self._once(run, count)
+        return Timing(last / count)
+
+    def _of_constant(self, operation: Operation, run: Callable[[int], object], one: float) -> Timing:
+        """Of more and more, until they take several times as long as one; once in any case."""
+        count, last = 1, one
+        while count == 1 or (last < max(_SLICE, _TWICE * one) and count < operation.most and self.spent < SECONDS):
+            count = min(_GROWTH * count, operation.most) if self.spent < SECONDS else operation.most
+            last = self._once(run, count)
         each = max(0.0, last - one) / (count - 1)
         return Timing(each, max(0.0, one - each))
 

@@ -156,4 +156,4 @@ LOOKED = Operation(
     reads=1,
     instead=((GENERATOR, 1.0), (CLASSIFIER, 1.0), (MASKS, 1.0)),
 )
-EPOCHS = Operation("epochs of the segmenter", _trained, constant=True, most=64)
+EPOCHS = Operation("epochs of the segmenter", _trained, constant=True, most=32)

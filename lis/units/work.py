@@ -206,6 +206,6 @@ def _truths(ctx: Context) -> Callable[[int], object]:
 
 
 FORWARD = Operation("pairs that a forward model is fitted to", _forward, constant=True, most=4096)
-STATISTICS = Operation("units that statistics are told of", _statistics, constant=True)
-CONTROLS = Operation("random directions beside all units", _controls, constant=True, most=64)
+STATISTICS = Operation("units that statistics are told of", _statistics, constant=True, most=128)
+CONTROLS = Operation("random directions beside all units", _controls, constant=True, most=16)
 TRUTHS = Operation("exact pictures that are measured", _truths)
