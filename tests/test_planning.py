@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -14,7 +14,8 @@ from helpers.fakes_units import tuning_context, use_fake_segmenter
 from torch import Tensor
 
 from lis.boundary import work as boundary_work
-from lis.config import AnalysisConfig, CounterfactualsConfig, NetworkConfig, StyleGANXLConfig
+from lis.classifiers.networks import network
+from lis.config import AnalysisConfig, CounterfactualsConfig, NetworkConfig, StyleGANXLConfig, TrainingConfig
 from lis.context import Context
 from lis.planning import Plan, announce, models, require_room, run, whole_plan
 from lis.planning.calibration import SECONDS, Calibration, Timing
@@ -314,3 +315,15 @@ def test_a_probe_that_is_not_fitted_yet_is_planned_before_all_others(tmp_path: P
     assert [stage.name for stage in before] == ["probe"] and usable.classifier.class_names == ctx.class_names
     assert not usable.classifier.head(torch.ones(2, ctx.classifier.units)).any()
     assert [stage.name for stage in counted(usable, Expected(), before).stages[:2]] == ["probe", "pairs/train"]
+
+
+def test_a_training_that_is_in_the_store_is_left_to_the_run(tmp_path: Path) -> None:
+    """A plan reads its weights into a copy: the run itself has to come by the artifact, which its page shows."""
+    waiting = network("partnet", "partnet", "partworld")
+    ctx = of_stages(counted_context(tmp_path)[0], "pairs/train")
+    ctx = replace(ctx, classifier=waiting, config=replace(ctx.config, training=TrainingConfig(images=60, held_out=1)))
+    recipe = REGISTRY["classifier"].recipe(ctx, [])
+    assert [stage.name for stage in readied(ctx)[1]] == ["classifier"]
+    ctx.store.make(recipe, lambda draft: draft.tensors("state", waiting.network.state_dict()))
+    usable, before = readied(ctx)
+    assert not before and cast(Any, usable.classifier).trained and not waiting.trained

@@ -24,7 +24,7 @@ from lis.memory import keep_freed_memory
 from lis.planning import Plan, whole_plan
 from lis.planning.text import duration, lines, storage
 from lis.report.page import write_report
-from lis.stage import REGISTRY, closure, requested
+from lis.stage import closure, requested
 from lis.stages import register
 from lis.validation import typed
 
@@ -49,7 +49,8 @@ def measured(ctx: Context, folder: Path) -> dict[str, dict[str, float]]:
     (ctx, artifacts), seconds = timed(ready, ctx)
     result = {"before": seconds}
     for stage in closure(requested(ctx), ctx):
-        artifacts[stage.name], result[stage.name] = timed(REGISTRY[stage.name].artifact, ctx)
+        artifacts[stage.name], result[stage.name] = timed(stage.artifact, ctx)
+        print(stage.name, *(f"{name} {seconds:.1f} s" for name, seconds in result[stage.name].items()), flush=True)
     shown = {name: artifacts[name] for name in requested(ctx)}
     result["report"] = timed(write_report, ctx, shown, folder)[1]
     return result
@@ -80,11 +81,11 @@ def main() -> None:
     ctx = prepared(settings(f"store={store}", *overrides))
     print("load of the machine:", *os.getloadavg())
     plans = {}
-    for name, clock in CLOCKS.items():
+    for name, clock in reversed(CLOCKS.items()):
         plan, seconds = timed(lambda clock=clock: whole_plan(ctx, clock=clock))
         plans[name] = plan
         print(f"planned in {seconds['clock']:.1f} s, {seconds['processor']:.1f} s of the processor")
-    print(*lines(plans["clock"]), sep="\n")
+        print(*lines(plan), sep="\n", flush=True)
     took = measured(ctx, Path(folder) / "page")
     print("load of the machine:", *os.getloadavg())
     for name in CLOCKS:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -23,11 +25,17 @@ def readied(ctx: Context) -> tuple[Context, list[Stage]]:
     Where these are in the store they are read, and there are none; else the classifier has random weights, and its
     probe those of zeros.
     """
+    ctx = replace(ctx, classifier=_apart(ctx.classifier), witness=_apart(ctx.witness))
     witness = ctx.of_witness
     missing = [*_missing(ctx), *(_missing(witness) if witness else [])]
     if not missing:
         return ready(ctx)[0], []
     return replace(_stand_in(ctx), witness=None if witness is None else _stand_in(witness).classifier), missing
+
+
+def _apart(classifier: Any) -> Any:
+    """A copy of a classifier that waits for its weights, which the run is to be given by its own stage."""
+    return deepcopy(classifier) if isinstance(classifier, CutClassifier) and not classifier.trained else classifier
 
 
 def _missing(ctx: Context) -> list[Stage]:
