@@ -28,6 +28,7 @@ from lis.workload import (
 TAKEN = 0.25
 """Share of `max_steps` that a search is assumed to take."""
 _SEARCHES = "searches: assumed to take a quarter of counterfactuals.max_steps on average, and to succeed"
+_ATTACKS = "steps in pixels: assumed to be a quarter of adversarial.max_steps on average"
 _SHARD = "counterfactual-shard"
 _CROSSING = 18
 """Images in which a boundary is located: eleven at even steps, and seven halvings down to 1e-3 of the way."""
@@ -127,6 +128,39 @@ def _heated(ctx: Context) -> Callable[[int], object]:
     return repeated(ctx.batches(gradient=True), heat)
 
 
+def adversarial_work(ctx: Context, expected: Expected) -> Workload:
+    """Steps in pixels beside every counterfactual, of which all are taken to have succeeded."""
+    from lis.boundary.adversarial import HALVINGS
+    from lis.boundary.searches import class_pairs
+
+    config, most = ctx.config.adversarial, ctx.config.counterfactuals.samples
+    pairs = len(class_pairs(ctx.config))
+    count = pairs * min(config.samples or most, most)
+    loads = (
+        *looked(ctx, 2 * count),
+        Load(ATTACKS, count * TAKEN * config.max_steps, shared=True),
+        Load(CLASSIFIER, count * (HALVINGS + 2), shared=True),
+        *images(ctx, count),
+    )
+    side = ctx.generator.resolution
+    shown = min(pairs, ctx.config.counterfactuals.trajectories) * (4 + 2 * FLOAT) * 3 * side**2
+    return Workload(
+        loads, shown, (Blocks("adversarial-shard", pairs, pairs * (4 + 2 * FLOAT) * 3 * side**2),), (_ATTACKS,)
+    )
+
+
+def _attacked(ctx: Context) -> Callable[[int], object]:
+    image = noise(ctx, 1)
+
+    def gradient(rows: Tensor) -> Tensor:
+        with torch.inference_mode(False), torch.enable_grad():
+            x = image.repeat(len(rows), 1, 1, 1).requires_grad_()
+            answers = ctx.classifier.head(ctx.classifier.features(x))
+            return torch.autograd.grad(answers.sum(), x)[0].cpu()
+
+    return repeated(ctx.batches(gradient=True), gradient)
+
+
 def gan_counterfactuals_work(ctx: Context, expected: Expected) -> Workload:
     """The images on the way of every sample to every other class, and units of some in pictures."""
     config, classes = ctx.config.gan_counterfactuals, len(ctx.class_names)
@@ -143,4 +177,5 @@ def gan_counterfactuals_work(ctx: Context, expected: Expected) -> Workload:
     )
 
 
+ATTACKS = Operation("steps in pixels", _attacked, reads=1, backwards=1, instead=((CLASSIFIER, 3.0),))
 HEAT = Operation("GradCAM", _heated, reads=1, backwards=1, instead=((CLASSIFIER, 3.0),))

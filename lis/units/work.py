@@ -190,6 +190,23 @@ def pictures_work(ctx: Context, expected: Expected) -> Workload:
     return Workload(looked(ctx, shown, shared=False), size, notes=("pictures: at most as many images as are counted",))
 
 
+def traversal_work(ctx: Context, expected: Expected) -> Workload:
+    """Of both ends of every candidate, and of the units that are shown every step."""
+    from lis.units.traversal import CANDIDATES
+
+    config, known, classes = ctx.config.traversal, ctx.classifier.units, len(ctx.class_names)
+    ranked = 2 * min(max(CANDIDATES, config.units), known) * config.samples * classes
+    shown = min(config.units, known) * config.examples * classes * config.steps
+    return Workload(images(ctx, ranked + shown, shared=False), shown * 3 * ctx.generator.resolution**2)
+
+
+def view_work(ctx: Context, expected: Expected) -> Workload:
+    """Of every step of the samples that are shown: some of a class, or one of each."""
+    samples = ctx.config.view.samples if ctx.config.class_name else len(ctx.class_names)
+    shown = samples * ctx.config.view.steps
+    return Workload(looked(ctx, shown, shared=False), shown * 4 * min(ctx.generator.resolution, 256) ** 2)
+
+
 def truth_work(ctx: Context, expected: Expected) -> Workload:
     """Of both ends of every unit in every sample the exact picture."""
     units, samples = tuned_units(ctx), tuned_samples(ctx)
