@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import is_dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from lis.config import MLPConfig
 from lis.context import Context
 from lis.workload import FLOAT, GENERATOR, SAMPLES, Blocks, Expected, Load, Operation, Workload, images, noise, repeated
 
@@ -73,7 +74,8 @@ def projection_work(ctx: Context, expected: Expected) -> Workload:
 
 def link_work(ctx: Context, expected: Expected) -> Workload:
     """Of one fit; that of a network may end before."""
-    n, epochs = ctx.config.pairs.train * len(ctx.class_names), getattr(ctx.config.link, "max_epochs", None)
+    config, n = ctx.config.link, ctx.config.pairs.train * len(ctx.class_names)
+    epochs = config.max_epochs if isinstance(config, MLPConfig) else None
     known, w_dim = ctx.classifier.units, ctx.generator.w_dim
     scale = (max(known, w_dim) / min(max(known, w_dim), LARGEST)) ** 3
     notes = () if epochs is None else (_EPOCHS.format(stage="link"),)
@@ -86,19 +88,18 @@ def _fits(ctx: Context) -> Callable[[int], object]:
 
     from lis.build import build
     from lis.linking.link import BLOCKS, unit_table
-    from lis.linking.training import Settings, TrainingPairs
+    from lis.linking.training import LinkFit, Settings, TrainingPairs
 
     units, w_dim = min(ctx.classifier.units, LARGEST), min(ctx.generator.w_dim, LARGEST)
-    fit, settings = build(ctx.config.link), Settings(ctx.config.seed, ctx.device, ctx.progress)
-    if is_dataclass(fit) and hasattr(fit, "max_epochs"):
-        fit = replace(fit, **{"max_epochs": 1})
+    config, settings = ctx.config.link, Settings(ctx.config.seed, ctx.device, ctx.progress)
+    fit: LinkFit = build(replace(config, max_epochs=1) if isinstance(config, MLPConfig) else config)
 
     def run(count: int) -> None:
         numbers = torch.Generator().manual_seed(0)
         w = torch.randn(count + 2 * units, w_dim, generator=numbers)
         r = (w @ torch.randn(w_dim, units, generator=numbers)).relu() + 0.1 * torch.rand(len(w), units)
         training = TrainingPairs.of(r, w, BLOCKS, r)
-        fitted: Any = fit.fit(training, settings)
+        fitted = fit.fit(training, settings)
         unit_table(training.moments, fitted.link, fitted.ridge)
 
     return run
