@@ -148,6 +148,8 @@ def prepared(
     Raises:
         ValueError: what is wrong with the settings, all of it at once; then what does not fit the models.
     """
+    if settings.plan:
+        raise ValueError("plan=true: expected plan=false here; only `python -m lis.run … plan=true` prints a plan")
     check_config(settings, names())
     for model in (settings.classifier, settings.counterfactuals.witness):
         if isinstance(model, NetworkConfig):

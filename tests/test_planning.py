@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lis.boundary import work as boundary_work
 from lis.boundary.gan_counterfactuals import GanCounterfactualsConfig
+from lis.callbacks import PLAN, failure, versions
 from lis.classifiers.networks import network
 from lis.config import (
     AnalysisConfig,
@@ -355,3 +356,10 @@ def test_a_training_that_is_in_the_store_is_left_to_the_run(tmp_path: Path) -> N
     ctx.store.make(recipe, lambda draft: draft.tensors("state", waiting.network.state_dict()))
     usable, before = readied(ctx)
     assert not before and cast(Any, usable.classifier).trained and not waiting.trained
+
+
+def test_a_job_of_a_sweep_that_is_only_planned_has_not_failed(tmp_path: Path) -> None:
+    assert failure(tmp_path, {}) == "it ended without a result"
+    (tmp_path / PLAN).write_text("{}")
+    assert failure(tmp_path, {}) is None
+    assert failure(tmp_path, versions(tmp_path.parent)) == "it ended without a result"

@@ -74,10 +74,11 @@ def announce(ctx: Context) -> None:
 
 def _may_be_long(ctx: Context, plan: Plan) -> bool:
     """Whether the images alone would take some minutes, each as long as the first one or, if need be, the second."""
-    passes, calibration = max(plan.count("passes"), plan.count("reads")), Calibration(ctx)
-    return passes >= _FEWEST and all(
-        passes * calibration.glance([load.operation for load in images(ctx, 1)]) >= _POSSIBLE for _ in range(2)
-    )
+    count, calibration = max(plan.count("passes"), plan.count("reads")), Calibration(ctx)
+    if count < _FEWEST:
+        return False
+    operations = [load.operation for load in images(ctx, 1)]
+    return all(count * calibration.glance(operations) >= _POSSIBLE for _ in ("with its start", "without"))
 
 
 def require_room(plan: Plan, room: Room) -> None:
