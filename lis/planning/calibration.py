@@ -25,6 +25,8 @@ LONG = 1.0
 """Seconds that one operation takes from which on others are assumed to follow from it."""
 _SLICE = 0.25
 """Seconds of an operation that are enough for a measurement."""
+_BRIEF = 0.03
+"""Seconds that are spent in any case: less says little."""
 _TWICE = 2.0
 """Of the time of one, in which a constant part is told from that of each."""
 _GROWTH = 8
@@ -101,7 +103,7 @@ class Calibration:
         if not parts or any(timing is None for timing, _ in parts):
             return None
         each = sum(share * timing.each for timing, share in parts if timing)
-        return Timing(each, assumed=True) if each > LONG or self.spent > SECONDS else None
+        return Timing(each, assumed=True) if each > (_SLICE if self.spent > SECONDS else LONG) else None
 
     def _attempted(self, operation: Operation) -> Timing | None:
         try:
@@ -125,7 +127,7 @@ class Calibration:
     def _of_many(self, operation: Operation, run: Callable[[int], object], one: float) -> Timing:
         """Of more and more, until they take long enough."""
         count, last = 1, one
-        while last < _SLICE and count < operation.most and self.spent < SECONDS:
+        while last < (_SLICE if self.spent < SECONDS else _BRIEF) and count < operation.most:
             count = min(_GROWTH * count, operation.most)
             last = self._once(run, count)
         return Timing(last / count)
