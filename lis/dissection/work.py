@@ -15,7 +15,7 @@ from lis.workload import CLASSIFIER, FLOAT, GENERATOR, Blocks, Expected, Load, O
 if TYPE_CHECKING:
     from lis.dissection.dissect_shards import Job
 
-TIMED = 32
+TIMED = 8
 """Units at most whose permutations are timed: they are independent of each other."""
 _MOST = 512
 """Images that a measurement takes at most."""

@@ -118,7 +118,7 @@ class Calibration:
         with nullcontext() if operation.backwards else torch.inference_mode():
             run = operation.prepare(self.ctx)
             one = first = self._timed(run, 1)
-            if self.spent < SECONDS:
+            if self.spent < SECONDS or first < _SLICE:
                 one = self._timed(run, 1) if operation.passes else self._once(run, 1)
             if operation.passes or operation.reads:
                 self.startup += max(0.0, first - one)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 LARGEST = 512
 """Units and dimensions of w at most of a forward model that is timed."""
 _STEPS = "tuning.along=closed: at most as many passes as are counted, a pass for each derivative"
-_SPARE = 16
-"""Units at least of what is timed: a tree has as many branches."""
+_GROUP = 64
+"""Units that statistics are timed for at once: those of fewer say little about those of many."""
 _FEW = 2
 """Random directions beside the units that are timed."""
 
@@ -107,7 +107,7 @@ def statistics_work(ctx: Context, expected: Expected) -> Workload:
     """Of the tables of all units, and of all random directions beside each."""
     units = tuned_units(ctx)
     rows = units * (5 * len(ctx.config.classes.labels) + 4 * len(ctx.class_names))
-    loads = (Load(STATISTICS, units), Load(CONTROLS, ctx.config.tuning.control_directions))
+    loads = (Load(STATISTICS, units / _GROUP), Load(CONTROLS, ctx.config.tuning.control_directions))
     return Workload(loads, size=rows * 60)
 
 
@@ -121,7 +121,7 @@ def _statistics(ctx: Context) -> Callable[[int], object]:
     def run(count: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
             store = Store(Path(folder))
-            source = store.make(Recipe("tuning", 1, {}), partial(_random_tuning, ctx, count + _SPARE, _FEW))
+            source = store.make(Recipe("tuning", 1, {}), partial(_random_tuning, ctx, count * _GROUP, _FEW))
             store.make(Recipe("statistics", 1, {}), lambda draft: stage.build(ctx, config, source, draft))
 
     return run
@@ -223,6 +223,6 @@ def _truths(ctx: Context) -> Callable[[int], object]:
 
 
 FORWARD = Operation("pairs that a forward model is fitted to", _forward, constant=True, most=4096)
-STATISTICS = Operation("units that statistics are told of", _statistics, constant=True, most=128)
+STATISTICS = Operation("groups of units that statistics are told of", _statistics, constant=True, most=8)
 CONTROLS = Operation("random directions beside all units", _controls, constant=True, most=16)
 TRUTHS = Operation("exact pictures that are measured", _truths)
