@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 TIMED = 8
 """Units at most whose permutations are timed: they are independent of each other."""
-_MOST = 512
+_MOST = 64
 """Images that a measurement takes at most."""
 _TOP = 5
 """Images with the highest activations that are shown of a unit."""
@@ -40,8 +40,8 @@ def dissect_work(ctx: Context, expected: Expected) -> Workload:
     shown = min(score, _TOP * (units + ctx.classifier.units))
     once = 2 + 2 * len(job.modules)
     loads = (
-        Load(QUANTILES, fit, shared=True),
-        Load(SCORES, score, shared=True),
+        Load(QUANTILES, fit, shared=True, calls=math.ceil(fit / ctx.config.shard_size)),
+        Load(SCORES, score, shared=True, calls=math.ceil(score / ctx.config.shard_size)),
         *images(ctx, permuted + once, shared=False),
         Load(GENERATOR, shown),
         Load(PERMUTED, int((sizes > 0).sum()) * len(job.modules), scale=units / min(units, TIMED)),
@@ -137,6 +137,8 @@ def _permuted(ctx: Context) -> Callable[[int], object]:
 
 
 _MADE = ((GENERATOR, 1.0), (CLASSIFIER, 1.0))
-QUANTILES = Operation("images behind thresholds", _counted, passes=1, reads=1, instead=_MADE, most=_MOST)
-SCORES = Operation("images that units are scored on", _scored, passes=1, reads=1, instead=_MADE, most=_MOST)
+QUANTILES = Operation("images behind thresholds", _counted, passes=1, reads=1, constant=True, instead=_MADE, most=_MOST)
+SCORES = Operation(
+    "images that units are scored on", _scored, passes=1, reads=1, constant=True, instead=_MADE, most=_MOST
+)
 PERMUTED = Operation("classes of permuted images", _permuted, constant=True, most=4)

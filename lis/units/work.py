@@ -223,6 +223,6 @@ def _truths(ctx: Context) -> Callable[[int], object]:
 
 
 FORWARD = Operation("pairs that a forward model is fitted to", _forward, constant=True, most=4096)
-STATISTICS = Operation("groups of units that statistics are told of", _statistics, constant=True, most=8)
+STATISTICS = Operation("groups of units that statistics are told of", _statistics, constant=True, most=3)
 CONTROLS = Operation("random directions beside all units", _controls, constant=True, most=16)
 TRUTHS = Operation("exact pictures that are measured", _truths)
