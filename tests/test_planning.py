@@ -25,7 +25,7 @@ from lis.config import (
     TrainingConfig,
 )
 from lis.context import Context
-from lis.planning import Plan, announce, models, require_room, run, whole_plan
+from lis.planning import Plan, announce, calibration, models, require_room, run, whole_plan
 from lis.planning.calibration import SECONDS, Calibration, Timing
 from lis.planning.plan import Planned, counted
 from lis.planning.readiness import readied
@@ -195,9 +195,9 @@ def test_an_operation_that_fails_leaves_its_stage_unknown(tmp_path: Path) -> Non
     def broken(ctx: Context) -> Any:
         raise RuntimeError("no picture today")
 
-    calibration = Calibration(counted_context(tmp_path)[0])
-    assert calibration.seconds([Load(Operation("pictures", broken), 3)]) is None
-    assert list(calibration.failed.values()) == ["no picture today"]
+    timer = Calibration(counted_context(tmp_path)[0])
+    assert timer.seconds([Load(Operation("pictures", broken), 3)]) is None
+    assert list(timer.failed.values()) == ["no picture today"]
 
 
 class Clock:
@@ -221,9 +221,9 @@ class Clock:
 @pytest.mark.parametrize(("each", "start"), [(0.001, 0.0), (0.001, 0.2), (0.5, 0.3), (20.0, 0.0)])
 def test_time_of_a_call_is_told_from_that_of_each(tmp_path: Path, each: float, start: float) -> None:
     clock = Clock(each, start)
-    calibration = Calibration(counted_context(tmp_path)[0], clock)
+    timer = Calibration(counted_context(tmp_path)[0], clock)
     operation = Operation("things", clock.prepared, constant=start > 0)
-    timing = calibration.timing(operation)
+    timing = timer.timing(operation)
     assert timing and (timing.each, timing.constant) == pytest.approx((each, start))
     assert timing.of(Load(operation, 100, calls=3, scale=2.0)) == pytest.approx(2 * (100 * each + 3 * start))
 
@@ -231,10 +231,10 @@ def test_time_of_a_call_is_told_from_that_of_each(tmp_path: Path, each: float, s
 def test_a_calibration_ends_and_assumes_what_takes_long(tmp_path: Path) -> None:
     """Sixty operations of a second each: all but the first ones are done once, and one of 30 s not at all."""
     clock = Clock(1.0)
-    calibration = Calibration(counted_context(tmp_path)[0], clock)
-    timings = [calibration.timing(Operation(f"thing {k}", clock.prepared)) for k in range(60)]
+    timer = Calibration(counted_context(tmp_path)[0], clock)
+    timings = [timer.timing(Operation(f"thing {k}", clock.prepared)) for k in range(60)]
     assert all(timing and timing.each == 1.0 for timing in timings)
-    assert calibration.spent <= SECONDS + 1
+    assert timer.spent <= SECONDS + 1
     slow = Clock(30.0)
     image = Operation("images", Clock(10.0).prepared)
     gradient = Operation("gradients", slow.prepared, instead=((image, 3.0),))
@@ -284,11 +284,13 @@ def test_a_long_run_prints_its_plan(
     caplog.set_level("INFO")
     monkeypatch.setattr(run, "TOLD", 0.0)
     monkeypatch.setattr(run, "_POSSIBLE", 0.0)
+    monkeypatch.setattr(calibration, "SECONDS", 0.0)
     announce(ctx)
     assert "this run will take about" in caplog.text and "pairs/train  0 of 9 shards" in caplog.text
 
 
-def test_nothing_is_left_of_a_plan_in_the_store(tmp_path: Path) -> None:
+def test_nothing_is_left_of_a_plan_in_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration, "SECONDS", 0.0)
     ctx = of_stages(counted_context(tmp_path)[0], "link")
     plan = whole_plan(ctx)
     assert not {path.name for path in ctx.store.root.rglob("*")} - {"drafts", "locks"}
