@@ -50,7 +50,7 @@ def searches(ctx: Context, count: int, steps: int) -> tuple[Load, ...]:
 
 
 def search_bytes(ctx: Context, count: int) -> int:
-    """Bytes of what is kept of searches."""
+    """Bytes of the results of searches."""
     return count * FLOAT * (4 * ctx.classifier.units + 2 * ctx.generator.w_dim + _SPARE)
 
 
@@ -99,9 +99,9 @@ def trajectories_work(ctx: Context, expected: Expected) -> Workload:
     halvings = math.ceil(math.log2(1e3 / (config.steps - 1)))
     shown = pairs * (config.steps + 2)
     way = (*looked(ctx, shown, shared=False), *images(ctx, pairs * (config.steps + max(0, halvings)), shared=False))
-    apart = Load(GENERATOR, pairs * (config.steps + 1))
+    compared = Load(GENERATOR, pairs * (config.steps + 1))
     size = shown * (4 * min(ctx.generator.resolution, 256) ** 2 + FLOAT * ctx.generator.w_dim)
-    return Workload((*work.loads, *way, apart), size, work.shards, work.notes)
+    return Workload((*work.loads, *way, compared), size, work.shards, work.notes)
 
 
 def gradcam_work(ctx: Context, expected: Expected) -> Workload:

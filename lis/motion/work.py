@@ -66,7 +66,7 @@ def tracks(steps: int) -> Operation:
 
 def _followed(ctx: Context) -> Callable[[int], object]:
     from lis.motion.matchers import run_matcher
-    from lis.motion.motion import Job, _track
+    from lis.motion.motion import Job, sample_track
 
     labels = len(ctx.config.classes.labels)
     generator, stream = ctx.generator, Stream("train pairs", ctx.config.seed)
@@ -75,7 +75,7 @@ def _followed(ctx: Context) -> Callable[[int], object]:
     masks = finder(ctx) if labels else None
     job = Job(ctx, Between(ends), run_matcher(ctx), masks, labels, ())  # pyright: ignore[reportArgumentType]
     along, r = Perturbation.of_unit(0, 0.0, 1.0), torch.zeros(1, ctx.classifier.units)
-    return lambda count: [_track(job, r, along, ctx.config.motion.steps) for _ in range(count)]
+    return lambda count: [sample_track(job, r, along, ctx.config.motion.steps) for _ in range(count)]
 
 
 def _matched(ctx: Context) -> Callable[[int], object]:

@@ -25,7 +25,7 @@ def readied(ctx: Context) -> tuple[Context, list[Stage]]:
     Where these are in the store they are read, and there are none; else the classifier has random weights, and its
     probe those of zeros.
     """
-    ctx = replace(ctx, classifier=_apart(ctx.classifier), witness=_apart(ctx.witness))
+    ctx = replace(ctx, classifier=_copied(ctx.classifier), witness=_copied(ctx.witness))
     witness = ctx.of_witness
     missing = [*_missing(ctx), *(_missing(witness) if witness else [])]
     if not missing:
@@ -33,19 +33,19 @@ def readied(ctx: Context) -> tuple[Context, list[Stage]]:
     return replace(_stand_in(ctx), witness=None if witness is None else _stand_in(witness).classifier), missing
 
 
-def _apart(classifier: Any) -> Any:
+def _copied(classifier: Any) -> Any:
     """A copy of a classifier that waits for its weights, which the run is to be given by its own stage."""
     return deepcopy(classifier) if isinstance(classifier, CutClassifier) and not classifier.trained else classifier
 
 
 def _missing(ctx: Context) -> list[Stage]:
     training, probe = REGISTRY[TRAINING], REGISTRY[PROBE]
-    wanted = [probe] if ctx.config.classifier.probe else []
+    fitted = [probe] if ctx.config.classifier.probe else []
     if isinstance(ctx.classifier, CutClassifier) and not ctx.classifier.trained:
         if not is_stored(ctx.store, training.recipe(ctx, [])):
-            return [training, *wanted]
-        return [training] if wanted else []
-    return [stage for stage in wanted if not is_stored(ctx.store, stage.recipe(ctx, []))]
+            return [training, *fitted]
+        return [training] if fitted else []
+    return [stage for stage in fitted if not is_stored(ctx.store, stage.recipe(ctx, []))]
 
 
 def _stand_in(ctx: Context) -> Context:
