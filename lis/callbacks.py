@@ -24,11 +24,13 @@ log = logging.getLogger(__name__)
 
 FAILURE = "failure.json"
 """Written into the folder of a run that failed; holds `error`."""
+PLAN = "plan.json"
+"""Written into the folder of a run that is only planned; holds what a sum is made of."""
 _RESULT, _LOG, _TABLE = "metrics.json", "lis.log", "jobs.csv"
 _LINES, _TAIL = 6, 4096
 """Lines at the end of a failed job's log that are told, and bytes in which they are looked for."""
 _CONFIG, _OVERRIDES = ".hydra/config.yaml", ".hydra/overrides.yaml"
-_WRITTEN = (_CONFIG, _RESULT, FAILURE, SUMMARY, _LOG)
+_WRITTEN = (_CONFIG, _RESULT, FAILURE, PLAN, SUMMARY, _LOG)
 _AGAIN = "run the same command again"
 
 Versions = Mapping[Path, tuple[int, ...]]
@@ -64,12 +66,11 @@ class SweepReport(Callback):
         SweepReport.running = None
         folder = Path(config.hydra.sweep.dir)
         outcomes = [outcome(job, self._earlier) for job in sweep_jobs(folder, self._earlier)]
-        # Also those of which only a figure failed.
-        done = [one.folder for one in outcomes if _is_new(one.folder / _RESULT, self._earlier)]
-        is_whole = _attempt(f"the table {_TABLE}", lambda: _write_table(outcomes, folder))
-        if done:
-            is_whole &= _attempt("the comparison page", lambda: _compare(done, outcomes, config))
-        _show(outcomes, folder, config)
+        if planned := [one.folder / PLAN for one in outcomes if _is_new(one.folder / PLAN, self._earlier)]:
+            is_whole = True
+            _tell_sum(planned)
+        else:
+            is_whole = self._write(outcomes, config)
         failed = [one for one in outcomes if one.failure is not None]
         if failed:
             log.error("%s of %s jobs failed:", len(failed), len(outcomes))
@@ -77,6 +78,17 @@ class SweepReport(Callback):
                 log.error("%s", _told(one, self._earlier))
         if failed or not is_whole:
             sys.exit(1)
+
+    def _write(self, outcomes: Sequence[Outcome], config: DictConfig) -> bool:
+        """Write the table and the page of a sweep, and show both on its dashboard; whether all of it was possible."""
+        folder = Path(config.hydra.sweep.dir)
+        # Also those of which only a figure failed.
+        done = [one.folder for one in outcomes if _is_new(one.folder / _RESULT, self._earlier)]
+        is_whole = _attempt(f"the table {_TABLE}", lambda: _write_table(outcomes, folder))
+        if done:
+            is_whole &= _attempt("the comparison page", lambda: _compare(done, outcomes, config))
+        _show(outcomes, folder, config)
+        return is_whole
 
     def give_up(self) -> None:
         """End a sweep whose launcher has given up."""
@@ -161,7 +173,7 @@ def failure(job: Path, earlier: Versions) -> str | None:
         if not isinstance(reason, str):
             raise ValueError(f"{file}: error is {reason!r:.40}: expected a text, as a run writes it; {_AGAIN}")
         return reason
-    return None if _is_new(job / _RESULT, earlier) else "it ended without a result"
+    return None if _is_new(job / _RESULT, earlier) or _is_new(job / PLAN, earlier) else "it ended without a result"
 
 
 def _is_new(file: Path, earlier: Versions) -> bool:
@@ -185,6 +197,13 @@ def overrides(job: Path) -> list[str]:
     if not isinstance(given, list) or not all(isinstance(override, str) for override in given):
         raise ValueError(f"{file} holds {given!r:.40}: expected a list of texts, as Hydra writes it; {_AGAIN}")
     return [as_typed(override) for override in given]
+
+
+def _tell_sum(plans: Sequence[Path]) -> None:
+    """What the jobs of a sweep would take together."""
+    from lis.planning.text import sum_of_jobs  # not needed while a single run starts
+
+    log.info("%s", sum_of_jobs([read_json(file, remedy=_AGAIN) for file in plans]))
 
 
 def _write_table(outcomes: Sequence[Outcome], folder: Path) -> None:

@@ -27,7 +27,7 @@ from rich.table import Table
 
 import lis
 from lis import build, peaks
-from lis.callbacks import FAILURE
+from lis.callbacks import FAILURE, PLAN
 from lis.classifiers.classifier import ready
 from lis.classifiers.networks import check_domain, check_probe
 from lis.classifiers.probe import validate_probe
@@ -41,6 +41,7 @@ from lis.isolation import Died, isolated
 from lis.linking.link import validate_link
 from lis.linking.pairs import validate_classes
 from lis.memory import keep_freed_memory
+from lis.planning import announce, facts, has_random_weights, planned_context, shown, whole_plan
 from lis.report.html import ReportError
 from lis.report.metrics import attempt_metrics
 from lis.report.page import stored_report
@@ -125,8 +126,11 @@ def run(config: DictConfig, out: Path) -> None:
         ValueError: bad input; found before any work starts wherever that is possible.
         ReportError: a section of the report failed; numbers, tables and all other sections are written.
     """
-    start = time.perf_counter()
-    ctx = prepared(anchored(typed(config), Path(HydraConfig.get().runtime.cwd)))
+    start, settings = time.perf_counter(), anchored(typed(config), Path(HydraConfig.get().runtime.cwd))
+    if settings.plan:
+        return show_plan(settings, out)
+    ctx = prepared(settings)
+    announce(ctx)
     clear_outputs(out)
     tracker: Tracker = build.build(ctx.config.logger, out=str(out))
     try:
@@ -148,6 +152,23 @@ def run(config: DictConfig, out: Path) -> None:
     show(metrics, out / "report.html")
 
 
+def show_plan(settings: RunConfig, out: Path) -> None:
+    """Print what a run would do, of whose work nothing is done; what refuses it is said below.
+
+    Raises:
+        ValueError: what is wrong with the settings alone, or the models cannot be made.
+    """
+    check_config(settings, names())
+    ctx, notes = planned_context(settings)
+    try:
+        check_models(ctx)
+    except ValueError as error:
+        notes.append(f"this run would be refused: {error}")
+    plan = whole_plan(ctx, not has_random_weights(ctx.config), notes)
+    shown(plan, Console())
+    write_json(out / PLAN, facts(plan))
+
+
 def prepared(
     settings: RunConfig,
     generator: Generator | None = None,
@@ -165,6 +186,8 @@ def prepared(
     Raises:
         ValueError: what is wrong with the settings, all of it at once; then what does not fit the models.
     """
+    if settings.plan:
+        raise ValueError("plan=true: expected plan=false here; only `python -m lis.run … plan=true` prints a plan")
     check_config(settings, names())
     for model in (settings.classifier, settings.counterfactuals.witness):
         if isinstance(model, NetworkConfig):

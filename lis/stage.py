@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # stages are declared without what they compute with: `lis.de
     from lis.context import Context
     from lis.memory import Machine
     from lis.store import Artifact, Recipe
+    from lis.workload import Expected, Workload
 
 REGISTRY: dict[str, Stage] = {}
 """Every stage that is declared, by its name."""
@@ -69,6 +70,8 @@ class Stage:
     """False: what others ask for, and nobody by name."""
     generates: Callable[[Context], bool] | None
     """Whether a run's images are the generator's, which then has to know the classes and labels; None: they are."""
+    work: Callable[[Context, Expected], Workload] | None
+    """What it will do and write, for a plan; None: that is not known before."""
 
     def __call__(self, ctx: Context) -> Artifact:
         """The artifact of a run; what cannot be had is refused before any work, of the stages before too.
@@ -178,6 +181,7 @@ def stage(
     arrays: Callable[[Context], int] | None = None,
     listed: bool = True,
     generates: Callable[[Context], bool] | None = None,
+    work: Callable[[Context, Expected], Workload] | None = None,
 ) -> Callable[[Callable[..., None]], Stage]:
     """Declares the function that builds a stage's artifact; the arguments are the fields of `Stage`.
 
@@ -192,7 +196,7 @@ def stage(
         asked = tuple(each if isinstance(each, Input) else Input(each.name) for each in inputs)
         made = Stage(
             name, version, build, asked, config, group or name, seed, tuple(models), also, problems, check, omitted,
-            images, arrays, listed, generates,
+            images, arrays, listed, generates, work,
         )  # fmt: skip
         _enter(made)
         return made

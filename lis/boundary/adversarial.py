@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from lis import costs
 from lis.boundary.counterfactuals import counterfactuals
+from lis.boundary.work import adversarial_work
 from lis.config.fields import number
 from lis.context import Context
 from lis.images import to_uint8
@@ -36,7 +37,8 @@ VERSION = 2
 KINDS = ("counterfactual", "adversarial")
 BLOCK = 4
 """Pixels, in both directions, over whose mean a change counts as coarse."""
-_HALVINGS = 20
+HALVINGS = 20
+"""Of the last step, until the probability is the goal's."""
 
 
 @dataclass
@@ -87,6 +89,7 @@ def _images(ctx: Context, machine: Machine) -> int:
     also=lambda ctx: {"examples": ctx.config.counterfactuals.trajectories},
     images=_images,
     arrays=picture_arrays,
+    work=adversarial_work,
 )
 def adversarial(
     ctx: Context,
@@ -285,7 +288,7 @@ def _moved(x: Tensor, gradient: Tensor, length: float) -> Tensor:
 def _shortened(logits: Callable[[Tensor], Tensor], before: Tensor, after: Tensor, target: Tensor, goal: Tensor):
     """Where on the line from `before` to `after` the goal is first met, by bisection."""
     low, high = torch.zeros(len(before), 1, 1, 1).to(before), torch.ones(len(before), 1, 1, 1).to(before)
-    for _ in range(_HALVINGS):
+    for _ in range(HALVINGS):
         middle = (low + high) / 2
         p = logits(before + middle * (after - before)).float().softmax(1).gather(1, target[:, None])[:, 0]
         there = (p >= goal).view(-1, 1, 1, 1)

@@ -9,6 +9,7 @@ import pandas as pd
 from lis.boundary.job import Job
 from lis.boundary.judged import others_table, search_table, success_rate, witnessed
 from lis.boundary.searches import blocks, search_settings, search_stage, searched
+from lis.boundary.work import counterfactuals_work
 from lis.context import Context
 from lis.stage import MODELS, WITNESS
 from lis.store import Artifact, Draft
@@ -16,7 +17,7 @@ from lis.store import Artifact, Draft
 RETAINED = ("r", "shift", "reencoded", "reencoded_original", "w", "w_original")
 
 
-@search_stage("counterfactuals", "samples", version=3, models=(*MODELS, WITNESS))
+@search_stage("counterfactuals", "samples", version=3, work=counterfactuals_work, models=(*MODELS, WITNESS))
 def counterfactuals(ctx: Context, linked: Artifact, train: Artifact, test: Artifact, draft: Draft) -> None:
     """One counterfactual per sample and ordered pair of classes.
 

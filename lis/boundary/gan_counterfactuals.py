@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lis.boundary.gan_paths import Paths, measure_table, sample_table, typical, unit_table
 from lis.boundary.judged import others_table, witnessed
+from lis.boundary.work import gan_counterfactuals_work
 from lis.config.fields import number
 from lis.context import Context
 from lis.linking.link import link
@@ -87,6 +88,7 @@ def validate_counterparts(ctx: Context) -> Counterparts:
     check=validate_counterparts,
     images=part_images,
     arrays=picture_arrays,
+    work=gan_counterfactuals_work,
 )
 def gan_counterfactuals(
     ctx: Context,

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from lis import costs
 from lis.boundary.trajectories import trajectories
+from lis.boundary.work import gradcam_work
 from lis.classifiers.cut import modules_called
 from lis.context import Context
 from lis.memory import Batches, Machine
@@ -37,6 +38,7 @@ def _images(ctx: Context, machine: Machine) -> int:
     check=lambda ctx: validate_cam(ctx.classifier),
     images=_images,
     arrays=picture_arrays,
+    work=gradcam_work,
 )
 def gradcam(ctx: Context, source: Artifact, draft: Draft) -> None:
     """GradCAM of four images of every trajectory, for its origin and its target.

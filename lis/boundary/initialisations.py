@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from lis.boundary.job import Job
 from lis.boundary.judged import search_table
 from lis.boundary.searches import blocks, search_stage, searched
+from lis.boundary.work import initialisations_work
 from lis.context import Context
 from lis.quantify.sparsity import hoyer
 from lis.store import Artifact, Draft
@@ -21,7 +22,7 @@ KEYS = ["origin", "target", "sample_index"]
 """What a group of starts has in common."""
 
 
-@search_stage("initialisations", "diversity_samples", "initialisations", "top", version=3)
+@search_stage("initialisations", "diversity_samples", "initialisations", "top", version=3, work=initialisations_work)
 def initialisations(ctx: Context, linked: Artifact, train: Artifact, test: Artifact, draft: Draft) -> None:
     """Counterfactuals from many starts: some samples per ordered pair of classes, each from `initialisations` starts.
 

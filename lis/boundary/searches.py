@@ -23,6 +23,7 @@ from lis.stage import MODELS, Stage, stage
 from lis.store import Draft
 from lis.streams import Stream
 from lis.units.direction import class_pair
+from lis.workload import Expected, Workload
 
 STARTS = 2**20
 """Starts that a sample can have."""
@@ -32,7 +33,11 @@ SEARCHED = (link, train_pairs, test_pairs)
 
 
 def search_stage(
-    name: str, *settings: str, version: int, models: Sequence[str] = MODELS
+    name: str,
+    *settings: str,
+    version: int,
+    work: Callable[[Context, Expected], Workload],
+    models: Sequence[str] = MODELS,
 ) -> Callable[[Callable[..., None]], Stage]:
     """`stage` for searches alone; `settings` of `counterfactuals` are in the key besides what every search has."""
     return stage(
@@ -43,6 +48,7 @@ def search_stage(
         also=lambda ctx: search_key(ctx, *settings),
         check=lambda ctx: validate_counterfactual(ctx.config),
         arrays=search_arrays,
+        work=work,
     )
 
 

@@ -11,12 +11,21 @@ import pandas as pd
 from lis.boundary.job import Job
 from lis.boundary.judged import OTHERS, others_table, search_table, success_rate, witnessed
 from lis.boundary.searches import blocks, search_settings, search_stage, searched
+from lis.boundary.work import sparse_work
 from lis.context import Context
 from lis.stage import MODELS, WITNESS
 from lis.store import Artifact, Draft
 
 
-@search_stage("sparse_counterfactuals", "l1_sweep", "l1_samples", "l1_max_steps", version=3, models=(*MODELS, WITNESS))
+@search_stage(
+    "sparse_counterfactuals",
+    "l1_sweep",
+    "l1_samples",
+    "l1_max_steps",
+    version=3,
+    work=sparse_work,
+    models=(*MODELS, WITNESS),
+)
 def sparse_counterfactuals(ctx: Context, linked: Artifact, train: Artifact, test: Artifact, draft: Draft) -> None:
     """Counterfactuals of few units: searched with every L1 weight of `l1_sweep`, at most `l1_max_steps` steps each.
 

@@ -21,6 +21,7 @@ from lis.boundary.searches import (
     searched,
     validate_counterfactual,
 )
+from lis.boundary.work import trajectories_work
 from lis.context import Context
 from lis.linking.distances import ImageDistance, choose
 from lis.look import PICTURED, Looker
@@ -49,6 +50,7 @@ def _also(ctx: Context) -> dict[str, Any]:
     check=lambda ctx: validate_counterfactual(ctx.config),
     images=part_images,
     arrays=lambda ctx: search_arrays(ctx) + picture_arrays(ctx),
+    work=trajectories_work,
 )
 def trajectories(
     ctx: Context, linked: Artifact, train: Artifact, test: Artifact, trained: Artifact | None, draft: Draft

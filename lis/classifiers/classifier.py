@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from lis.classifiers.cut import CutClassifier
 from lis.classifiers.probe import probe, probed
 from lis.classifiers.tasks import Task
+from lis.classifiers.work import training_work
 from lis.config import TrainingConfig
 from lis.context import Context
 from lis.generators.partworld.world import SETS, world
@@ -95,7 +96,16 @@ def _also(ctx: Context) -> dict[str, Any]:
     }
 
 
-@stage("classifier", version=2, seed=True, models=("classifier",), also=_also, check=_untrained, listed=False)
+@stage(
+    "classifier",
+    version=2,
+    seed=True,
+    models=("classifier",),
+    also=_also,
+    check=_untrained,
+    listed=False,
+    work=training_work,
+)
 def classifier(ctx: Context, draft: Draft) -> None:
     """Before all others, where asked for: the weights of a training on part world with its accuracy.
 

@@ -23,6 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from torch import Tensor, nn
 
+from lis.classifiers.work import probe_work
 from lis.context import Context
 from lis.progress import Progress
 from lis.rounding import linear
@@ -89,7 +90,7 @@ def _also(ctx: Context) -> dict[str, Any]:
     }
 
 
-@stage("probe", version=2, seed=True, models=MODELS, also=_also, check=validate_probe, listed=False)
+@stage("probe", version=2, seed=True, models=MODELS, also=_also, check=validate_probe, listed=False, work=probe_work)
 def probe(ctx: Context, draft: Draft) -> None:
     """Before all others, where asked for: a logistic regression on R for the classes of the run, with its calibration.
 

@@ -271,6 +271,8 @@ class RunConfig:
     """CPU threads of torch; 0 leaves torch's own choice."""
     store: str = path("outputs/store")
     """Where finished work is kept, which every run on the same store finds again."""
+    plan: bool = False
+    """Print what the run would do, and what that takes, in place of doing it."""
     svg: bool = True
     """Whether figures are written as SVG, too, beside their PNG; that is a fifth of the time of a page."""
     if TYPE_CHECKING:

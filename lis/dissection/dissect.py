@@ -24,6 +24,7 @@ from lis.dissection.room import require_bytes
 from lis.dissection.scenes import Half, folder_scenes, scenes_of
 from lis.dissection.top_images import TopImages, thumbnails, top_mask
 from lis.dissection.user_pictures import of_folder
+from lis.dissection.work import dissect_work
 from lis.labels.labelled import TrueParts
 from lis.linking.evaluation import TrueFactors
 from lis.linking.pairs import test_pairs, train_pairs
@@ -64,12 +65,13 @@ class DissectConfig:
     """Images of the permutations, at most; the maps of a layer of those of one class are in memory at once."""
 
 
-def _of_generator(ctx: Context) -> bool:
+def of_generator(ctx: Context) -> bool:
+    """Whether the images are the generator's, not a user's."""
     return not of_folder(ctx)
 
 
 def _needs_segmenter(ctx: Context) -> bool:
-    return _of_generator(ctx) and bool(ctx.config.classes.labels) and not isinstance(ctx.generator, TrueParts)
+    return of_generator(ctx) and bool(ctx.config.classes.labels) and not isinstance(ctx.generator, TrueParts)
 
 
 def _check(ctx: Context) -> None:
@@ -77,11 +79,11 @@ def _check(ctx: Context) -> None:
     named_modules(ctx, vars(ctx.config)["dissect"].layers)
     if of_folder(ctx):
         validate_pictures(ctx.config)
-    require_orders(_permuted_classes(ctx), vars(ctx.config)["dissect"].permutations)
+    require_orders(permuted_classes(ctx), vars(ctx.config)["dissect"].permutations)
     _require_room(ctx)
 
 
-def _permuted_classes(ctx: Context) -> Tensor:
+def permuted_classes(ctx: Context) -> Tensor:
     """Classes of the images of the permutations, known before the work; as many as there are at most."""
     config: DissectConfig = vars(ctx.config)["dissect"]
     sizes = [min(config.samples, ctx.config.pairs.test)] * len(ctx.class_names)
@@ -103,7 +105,7 @@ def control_bytes(ctx: Context) -> int:
     maps = record_activations(ctx.classifier.features, named_modules(ctx, config.layers), blank)
     factors = ctx.generator.factor_names if isinstance(ctx.generator, TrueFactors) and not of_folder(ctx) else ()
     concepts = len(concept_set(ctx.config.classes.labels, factors).names)
-    images = int(_permuted_classes(ctx).bincount().max())
+    images = int(permuted_classes(ctx).bincount().max())
     shapes = [(x.shape[1], x.shape[2], x.shape[3]) for x in maps.values()]
     return max(permutation_bytes(shape, images, concepts, SIZE, config.permutations) for shape in shapes)
 
@@ -140,14 +142,15 @@ def named_modules(ctx: Context, layers: list[str]) -> dict[str, nn.Module]:
 @stage(
     "dissect",
     version=5,
-    inputs=(train_pairs.when(_of_generator), test_pairs.when(_of_generator), segmenter.when(_needs_segmenter)),
+    inputs=(train_pairs.when(of_generator), test_pairs.when(of_generator), segmenter.when(_needs_segmenter)),
     config=DissectConfig,
     seed=True,
     models=MODELS,
     also=_also,
     check=_check,
-    generates=_of_generator,
+    generates=of_generator,
     arrays=lambda ctx: picture_arrays(ctx) + control_bytes(ctx),
+    work=dissect_work,
 )
 def dissect(
     ctx: Context,

@@ -164,13 +164,18 @@ def _scored_config(job: Job, block: Block) -> dict[str, Any]:
     return {**_config(job, block), "concepts": list(job.concepts.names), "thresholds": thresholds}
 
 
-def _count_quantiles(job: Job, block: Block, draft: Draft) -> None:
+def count_quantiles(job: Job, block: Block) -> dict[str, QuantileSketch]:
+    """Sketches of the enlarged maps of a block, by layer."""
     sketches = {name: QuantileSketch(units) for name, (units, _, _) in job.shapes.items()}
     for recorded in job.batches(job.scenes.fit, block.rows):
         for name, maps in recorded.maps.items():
             for some in maps.split(max(1, _AT_ONCE // (maps.shape[1] * job.size**2))):
                 sketches[name].add(upsample_activations(some, job.size, job.border))
-    for k, sketch in enumerate(sketches.values()):
+    return sketches
+
+
+def _count_quantiles(job: Job, block: Block, draft: Draft) -> None:
+    for k, sketch in enumerate(count_quantiles(job, block).values()):
         draft.tensors(f"sketch-{k}", sketch.tensors())
 
 
@@ -178,7 +183,8 @@ QUANTILES = Shards("dissect-quantiles-shard", VERSION, _config, _count_quantiles
 """Tensors "sketch-<number of the layer>": those of its `QuantileSketch` over the enlarged maps."""
 
 
-def _score(job: Job, block: Block, draft: Draft) -> None:
+def count_agreement(job: Job, block: Block) -> tuple[dict[str, AgreementCounts], dict[str, TopImages]]:
+    """Counts and top images of a block, by layer; top images of the penultimate one under the empty name."""
     counts = new_counts(job, block.thresholds)
     top: dict[str, TopImages] = {}
     for recorded in job.batches(job.scenes.score, block.rows):
@@ -186,6 +192,11 @@ def _score(job: Job, block: Block, draft: Draft) -> None:
         for name, maps in recorded.maps.items():
             counts[name].add(maps, masks)
         _merge(top, _top_of(recorded))
+    return counts, top
+
+
+def _score(job: Job, block: Block, draft: Draft) -> None:
+    counts, top = count_agreement(job, block)
     for k, name in enumerate(job.modules):
         draft.tensors(f"counts-{k}", counts[name].tensors())
         draft.tensors(f"top-{k}", vars(top[name]))

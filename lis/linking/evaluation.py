@@ -25,6 +25,7 @@ from lis.linking.components import factor_table, offsets_table, principal_compon
 from lis.linking.distances import ImageDistance, choose
 from lis.linking.link import link, load_link
 from lis.linking.pairs import test_pairs, train_pairs
+from lis.linking.work import evaluation_work
 from lis.memory import Batches
 from lis.stage import MODELS, stage
 from lis.statistics import bootstrap, retention
@@ -94,6 +95,7 @@ def _also(ctx: Context) -> dict[str, Any]:
     models=MODELS,
     also=_also,
     check=lambda ctx: validate_evaluation(ctx.config, ctx.generator),
+    work=evaluation_work,
 )
 def evaluation(
     ctx: Context, config: EvaluationConfig, train: Artifact, test: Artifact, linked: Artifact, draft: Draft

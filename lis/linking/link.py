@@ -19,6 +19,7 @@ from lis.linking.mlp import MLPLink
 from lis.linking.pairs import train_pairs
 from lis.linking.projection import projected_components, projection, require_components
 from lis.linking.training import LinkFit, Settings, TrainingPairs
+from lis.linking.work import link_work
 from lis.memory import Machine
 from lis.peaks import DOUBLE, FLOAT, seen_images, width
 from lis.stage import stage
@@ -87,6 +88,7 @@ def fit_arrays(ctx: Context) -> int:
     check=lambda ctx: validate_link(ctx.config.link, ctx.generator.w_dim),
     images=fit_images,
     arrays=fit_arrays,
+    work=link_work,
 )
 def link(ctx: Context, source: Artifact, projected: Artifact | None, draft: Draft) -> None:
     """The fitted link, its units (range, linked step with interval, dead or not), ridge path or training curve.

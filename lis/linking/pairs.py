@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lis.context import Context
+from lis.linking.work import pairs_work
 from lis.shards import Shards
 from lis.stage import MODELS, Stage, stage
 from lis.store import Artifact, Draft
@@ -136,6 +137,11 @@ def _tallies(ctx: Context, names: Sequence[str]) -> list[Tally]:
     return tallies
 
 
+def sources(ctx: Context, names: Sequence[str]) -> list[Source]:
+    """Where the samples of some classes come from; one source where the generator draws the class inside."""
+    return list(dict.fromkeys(tally.source for tally in _tallies(ctx, names)))
+
+
 def _collect(ctx: Context, split: str, n: int, tallies: list[Tally]) -> dict[Source, list[Artifact]]:
     """Draws shards until every class has n hits; the shards of each source in order."""
     shards: dict[Source, list[Artifact]] = {tally.source: [] for tally in tallies}
@@ -201,6 +207,7 @@ def _pairs_stage(split: str, count: Callable[[Context], int]) -> Stage:
         also=also,
         check=check,
         listed=split != "tuning",
+        work=lambda ctx, expected: pairs_work(ctx, split, count(ctx), expected),
     )
     def build(ctx: Context, draft: Draft) -> None:
         """`r`, `w`, class and sample index of the first n accepted samples per class; acceptance.

@@ -18,6 +18,7 @@ from lis.context import Context
 from lis.linking.components import Components, principal_components
 from lis.linking.pairs import train_pairs
 from lis.linking.training import LinkFit, ProjectedFit
+from lis.linking.work import projection_work
 from lis.shards import Shards
 from lis.stage import MODELS, stage
 from lis.store import Artifact, Draft
@@ -90,6 +91,7 @@ SHARDS = Shards("projection-shard", VERSION, _config, _build)
     also=lambda ctx: {"components": projected_components(ctx)},
     check=lambda ctx: require_components(projected_components(ctx) or 0, ctx.generator.w_dim),
     listed=False,
+    work=projection_work,
 )
 def projection(ctx: Context, source: Artifact, draft: Draft) -> None:
     """For FC-L2: r of the training samples projected onto W's first principal components and generated again.

@@ -21,6 +21,7 @@ from lis.context import Context
 from lis.linking.pairs import known_classes, test_pairs
 from lis.linking.permutations import mantel, p_value, rand_index, shuffles
 from lis.linking.random_classes import RandomClasses
+from lis.linking.work import similarity_work
 from lis.memory import Machine
 from lis.peaks import FLOAT, no_images, pair_arrays, seen_images, width
 from lis.stage import stage
@@ -178,6 +179,7 @@ def _arrays(ctx: Context) -> int:
     check=validate_random_classes,
     images=_images,
     arrays=_arrays,
+    work=similarity_work,
 )
 def similarity(ctx: Context, config: SimilarityConfig, test: Artifact, draft: Draft) -> None:
     """ARI and RSA of R and W over random subsets of the test pairs, beside permutations and random classes.

@@ -27,6 +27,7 @@ from lis.memory import Machine
 from lis.motion.local import AGREEMENT, agreement, local_motion, whole_field
 from lis.motion.matchers import matched_side, run_matcher, vote_bytes
 from lis.motion.tuned import tuned_table
+from lis.motion.work import motion_work
 from lis.peaks import picture_arrays
 from lis.quantify.averages import axial_median
 from lis.segmentation.training import part_layers
@@ -114,6 +115,7 @@ def _images(ctx: Context, machine: Machine) -> int:
     check=lambda ctx: validate_motion(ctx.config, ctx.classifier),
     images=_images,
     arrays=picture_arrays,
+    work=motion_work,
 )
 def motion(
     ctx: Context,
@@ -228,7 +230,7 @@ def _weights(job: Job, block: Block) -> dict[str, str]:
 
 
 def _build_shard(job: Job, block: Block, draft: Draft) -> None:
-    tracks = [_track(job, r[None], block.perturbations[0], block.steps) for r in block.r]
+    tracks = [sample_track(job, r[None], block.perturbations[0], block.steps) for r in block.r]
     names = ("total", "figure", "strength", "drift", "agreement")
     draft.tensors("tracks", {name: torch.stack([track[name] for track, _ in tracks]) for name in names})
     draft.json("reasons", {"reasons": [reason for _, reason in tracks]})
@@ -241,7 +243,7 @@ image and the last one, aligned); all but the last NaN where that is below `AGRE
 none. A style code that is not finite is a ValueError."""
 
 
-def _track(job: Job, r: Tensor, along: Perturbation, steps: int) -> tuple[dict[str, Tensor], str]:
+def sample_track(job: Job, r: Tensor, along: Perturbation, steps: int) -> tuple[dict[str, Tensor], str]:
     """What a shard holds of a sample `r [1, units]`, and why it has no motion, if so."""
     result, views, masks = follow(job, r, along, steps, [steps - 1])
     local = local_motion(result.local[-1], masks[0], job.labels)

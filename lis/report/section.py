@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 MAKERS: dict[str, dict[int, Maker]] = {"run": {}, "comparison": {}}
 """What makes each section of a page, by its order."""
+SHOWN: dict[int, str] = {}
+"""The stage that a section of a run's page shows, by the section's order; none where its maker asks for several."""
 CHAPTERS = {
     1: "What was asked",
     2: "Link",
@@ -159,6 +161,8 @@ def section(
             made = maker(source)
             return made and replace(made, chapter=CHAPTERS.get(order // 100, "") if page == "run" else "")
 
+        if page == "run" and stage:
+            SHOWN[order] = stage
         other = MAKERS[page].setdefault(order, make)
         if (other.__module__, other.__name__) != (make.__module__, make.__name__):
             raise ValueError(

@@ -17,6 +17,7 @@ from lis.peaks import picture_arrays
 from lis.segmentation.networks import FewShotSegmenter
 from lis.segmentation.segmenter import Masks, load_segmenter, segment, segmenter
 from lis.segmentation.training import part_images
+from lis.segmentation.work import segmentation_work
 from lis.stage import stage
 from lis.store import Artifact, Draft
 
@@ -63,6 +64,7 @@ def _also(ctx: Context) -> dict[str, Any]:
     omitted=without_parts,
     images=part_images,
     arrays=picture_arrays,
+    work=segmentation_work,
 )
 def segmentation(ctx: Context, parts: Artifact, draft: Draft) -> None:
     """IoU of the segmenter on labelled images and on exact masks, worst to best examples; none that it was trained on.

@@ -20,6 +20,7 @@ from lis.labels.reading import Labelled
 from lis.linking.training import Settings
 from lis.segmentation.networks import FewShotSegmenter, read_layers
 from lis.segmentation.training import Examples, Schedule, labelled_maps, maps_of, train, training_images
+from lis.segmentation.work import segmenter_work
 from lis.stage import stage
 from lis.store import Artifact, Draft
 from lis.streams import Stream
@@ -90,6 +91,7 @@ def _also(ctx: Context) -> dict[str, Any]:
     omitted=without_parts,
     images=training_images,
     arrays=labelled_maps,
+    work=segmenter_work,
 )
 def segmenter(ctx: Context, draft: Draft) -> None:
     """The segmenter alone: trained on the labelled images of every class but `labels.left_out`.

@@ -248,10 +248,16 @@ def _segmenter_bytes(ctx: Context, gradient: bool = False) -> int:
     shapes = dict(costs.generator_cost(ctx.generator, ctx.device, part_layers(ctx)).shapes)
     if not ctx.config.classes.labels or not isinstance(config, FewShotConfig):
         return 0
-    side = config.size or ctx.generator.resolution // 2
+    settings = segmenter_settings(ctx, config)
     if gradient:  # the maps of a training are averaged down
+        side = settings["size"]
         shapes = {name: (c, min(h, side), min(w, side)) for name, (c, h, w) in shapes.items()}
-    settings = {"labels": list(ctx.config.classes.labels), "size": side, "layers": list(shapes)}
-    settings |= {"widths": [shape[0] for shape in shapes.values()]}
-    settings |= {name: getattr(config, name) for name in ("network", "channels", "hidden", "enlarge")}
     return step_bytes(settings, shapes, gradient)
+
+
+def segmenter_settings(ctx: Context, config: FewShotConfig) -> dict[str, Any]:
+    """What `FewShotSegmenter` is made with, for the maps of the run's generator."""
+    shapes = costs.generator_cost(ctx.generator, ctx.device, part_layers(ctx)).shapes
+    settings = {"labels": list(ctx.config.classes.labels), "size": config.size or ctx.generator.resolution // 2}
+    settings |= {"layers": list(shapes), "widths": [shape[0] for shape in shapes.values()]}
+    return settings | {name: getattr(config, name) for name in ("network", "channels", "hidden", "enlarge")}

@@ -28,6 +28,7 @@ from lis.units.directions import directions
 from lis.units.parts import segmented
 from lis.units.perturbation import Perturbation
 from lis.units.unit import check_samples, view_key, write_view
+from lis.units.work import view_work
 
 _LARGEST_HEADER = 2**16
 """Bytes that a safetensors file may say about its one tensor."""
@@ -67,6 +68,7 @@ def _also(ctx: Context) -> dict[str, Any]:
     check=lambda ctx: requested_direction(ctx.config, ctx.classifier),
     images=part_images,
     arrays=picture_arrays,
+    work=view_work,
 )
 def direction_view(
     ctx: Context,

@@ -31,6 +31,7 @@ from lis.types import Link
 from lis.units.arrival import Arrival
 from lis.units.closed import PENALTY, Closed, validate_closed
 from lis.units.perturbation import Perturbation
+from lis.units.work import directions_work
 
 log = logging.getLogger(__name__)
 PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0)
@@ -284,6 +285,7 @@ def check(ctx: Context) -> None:
     also=_also,
     problems=problems,
     check=check,
+    work=directions_work,
 )
 def directions(ctx: Context, linked: Artifact, source: Artifact, draft: Draft) -> None:
     """How a change of R is asked of W (`tuning.along`): the forward model, its λ, and where w stops.

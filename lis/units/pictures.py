@@ -28,6 +28,7 @@ from lis.units.perturbation import Perturbation
 from lis.units.tuned import Tuned
 from lis.units.tuning import perturbations, tuning
 from lis.units.unit_statistics import unit_statistics
+from lis.units.work import pictures_work
 
 SHAPE, SURFACE = ("eccentricity", "angle"), ("luminance", "entropy")
 """Measures of Fig. S9 and S11."""
@@ -55,6 +56,7 @@ _TIE = 1e-4
     also=lambda ctx: {"examples": ctx.config.unit_statistics.examples, "steps": ctx.config.view.steps},
     images=part_images,
     arrays=picture_arrays,
+    work=pictures_work,
 )
 def pictures(
     ctx: Context,

@@ -27,6 +27,7 @@ from lis.units.directions import Directions, directions, load_directions, mean_a
 from lis.units.perturbation import Perturbation
 from lis.units.tuned import sample_table
 from lis.units.tuning import perturbations, select
+from lis.units.work import traversal_work
 
 CANDIDATES = 32
 """Units that are ranked: the live ones with the largest linked step, or that w expresses best."""
@@ -64,6 +65,7 @@ def problems(config: RunConfig) -> list[str]:
     config=TraversalConfig,
     models=MODELS,
     problems=problems,
+    work=traversal_work,
 )
 def traversal(
     ctx: Context, config: TraversalConfig, test: Artifact, linked: Artifact, way: Artifact, draft: Draft

@@ -29,6 +29,7 @@ from lis.units.perturbation import Perturbation
 from lis.units.ranking import top
 from lis.units.tuned import Tuned, average, long_table
 from lis.units.tuning import perturbations, tuned_arrays, tuning
+from lis.units.work import truth_work
 
 VERSION = 5
 COMPARED = ("extent", "relative", *MEASURES)
@@ -98,6 +99,7 @@ def without_truth(ctx: Context) -> str | None:
     check=validate_parts,
     omitted=without_truth,
     arrays=tuned_arrays,
+    work=truth_work,
 )
 def truth(ctx: Context, artifact: Artifact, linked: Artifact, way: Artifact, draft: Draft) -> None:
     """Part world: how far the measured changes of all tuned units are the true ones.

@@ -29,6 +29,7 @@ from lis.units.directions import Directions, directions, load_directions
 from lis.units.parts import Parts, segmented
 from lis.units.perturbation import Perturbation
 from lis.units.tuned import sample_table
+from lis.units.work import tuning_work
 
 SHARD_VERSION = 6
 ARRIVED = ("reencoded_share", "own", "others", "more")
@@ -61,6 +62,7 @@ def tuned_arrays(ctx: Context) -> int:
     also=lambda ctx: keyed(ctx.config.tuning),
     images=part_images,
     arrays=tuned_arrays,
+    work=tuning_work,
 )
 def tuning(
     ctx: Context, linked: Artifact, way: Artifact, seeds: Artifact, trained: Artifact | None, draft: Draft

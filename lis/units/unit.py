@@ -32,6 +32,7 @@ from lis.units.parts import Parts, segmented
 from lis.units.perturbation import Perturbation
 from lis.units.traversal import first, flipped, traverse
 from lis.units.tuned import long_table, sample_table
+from lis.units.work import view_work
 
 MEANS = ("step_norm", "reencoded_share", "own", "others", "more", "beyond")
 """Fields of `Traversal` of which a view tells the mean over the samples."""
@@ -90,6 +91,7 @@ def view_key(ctx: Context) -> dict[str, Any]:
     check=lambda ctx: requested_unit(ctx.config, ctx.classifier),
     images=part_images,
     arrays=picture_arrays,
+    work=view_work,
 )
 def unit_view(
     ctx: Context, linked: Artifact, way: Artifact, test: Artifact, trained: Artifact | None, draft: Draft

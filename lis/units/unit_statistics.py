@@ -37,6 +37,7 @@ from lis.units.ranking import by_size, halves, heads, overlap, ranking
 from lis.units.tuned import Axes, Tuned, long_table
 from lis.units.tuning import tuned_arrays, tuning
 from lis.units.unit_map import cluster_table, flat, map_table, plane, tree, vectors
+from lis.units.work import statistics_work
 
 _RANKING, _SPARSITY, _CONTROL, _HALVES = 1, 2, 3, 4
 """Indices in the stream, for each purpose one."""
@@ -81,6 +82,7 @@ def null_arrays(ctx: Context) -> int:
     seed=True,
     images=no_images,
     arrays=lambda ctx: 3 * tuned_arrays(ctx) + null_arrays(ctx),
+    work=statistics_work,
 )
 def unit_statistics(ctx: Context, config: UnitStatisticsConfig, tuned_units: Artifact, draft: Draft) -> None:
     """Rankings, sparsity, map of units, class relevance, transfer between classes, each beside random directions.

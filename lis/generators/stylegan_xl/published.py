@@ -106,16 +106,12 @@ def fetch(url: str | None, cache: str | None = None) -> Path:
     Raises:
         ValueError: the file is not there and cannot be fetched, which says what to put where, or it is not what it was.
     """
-    if not url:
-        raise ValueError("gan.weights=published gan.url=null: expected gan.weights=<path of a checkpoint>")
-    name = Path(urlsplit(url).path).name
-    if name in ("", ".."):
-        raise ValueError(f"gan.url={url} names no file: expected an address that ends in the file's name")
-    path = (Path(cache).expanduser() if cache else user_cache_path("lis")) / name
+    path = cached(url, cache)
+    name = path.name
     record = path.with_name(f"{name}.sha256")
     known = record.read_text().strip()[:64] if record.is_file() else ""
     if not path.is_file():
-        _download(url, path, known)
+        _download(str(url), path, known)
     digest = sha256(path)
     if known and digest != known:
         raise ValueError(
@@ -128,6 +124,20 @@ def fetch(url: str | None, cache: str | None = None) -> Path:
         except OSError as error:  # a folder that many share may be closed to this user
             log.warning("%s cannot be written (%s): it will go unseen if the file changes", record, error.strerror)
     return path
+
+
+def cached(url: str | None, cache: str | None = None) -> Path:
+    """Where the file at an address lies once it is fetched; the arguments are those of `fetch`.
+
+    Raises:
+        ValueError: the address names no file.
+    """
+    if not url:
+        raise ValueError("gan.weights=published gan.url=null: expected gan.weights=<path of a checkpoint>")
+    name = Path(urlsplit(url).path).name
+    if name in ("", ".."):
+        raise ValueError(f"gan.url={url} names no file: expected an address that ends in the file's name")
+    return (Path(cache).expanduser() if cache else user_cache_path("lis")) / name
 
 
 def _download(url: str, path: Path, known: str) -> None:

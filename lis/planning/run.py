@@ -1,0 +1,102 @@
+"""Plans a run: instead of it (`plan=true`), and before one that will be long or has no room."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from lis.context import Context
+from lis.planning.acceptance import expected
+from lis.planning.calibration import Calibration
+from lis.planning.plan import Plan, counted, timed, with_peaks
+from lis.planning.readiness import readied
+from lis.planning.stored import Room
+from lis.planning.text import duration, lines, storage
+from lis.workload import Expected, images
+
+log = logging.getLogger(__name__)
+
+TOLD = 600.0
+"""Seconds from which on a run prints its plan by itself."""
+_POSSIBLE = 120.0
+"""Seconds of images alone from which on all operations are timed: others may take as long again."""
+_FEWEST = 60
+"""Images below which a run is not long, whatever the generator."""
+
+
+def whole_plan(
+    ctx: Context, trained: bool = True, notes: Sequence[str] = (), clock: Callable[[], float] = time.perf_counter
+) -> Plan:
+    """The plan of a run with times and memory.
+
+    Args:
+        ctx: the run, its settings checked.
+        trained: whether its models have the weights that they will be used with.
+        notes: what is said below it besides.
+        clock: of the calibration.
+    """
+    ctx, before = readied(ctx)
+    calibration = Calibration(ctx, clock)
+    of_pairs, source = expected(ctx, calibration, trained and not before)
+    plan = timed(counted(ctx, of_pairs, before), calibration)
+    pairs = [source] if source and plan.count("reads") else []
+    return with_peaks(replace(plan, notes=(*notes, *pairs, *plan.notes)), ctx)
+
+
+def announce(ctx: Context) -> None:
+    """Refuse a run that its store has no room for; write the plan of a long one into the log.
+
+    For a short one that takes the time of counting, and of an image. A model of the user's that cannot be timed is no
+    reason not to run.
+
+    Raises:
+        ValueError: the disk of the store has too little room.
+    """
+    try:
+        checked, before = readied(ctx)
+        plan = counted(checked, Expected(), before)
+    except Exception as error:
+        log.warning("the work of this run cannot be counted: %s", error, exc_info=log.isEnabledFor(logging.DEBUG))
+        return
+    require_room(plan, Room.of(ctx.store.root))
+    if not _may_be_long(checked, plan):
+        return
+    plan = whole_plan(ctx)
+    if plan.seconds() >= TOLD:
+        log.info(
+            "this run will take about %s (plan=true prints this alone):\n%s",
+            duration(plan.seconds()),
+            "\n".join(lines(plan)),
+        )
+
+
+def _may_be_long(ctx: Context, plan: Plan) -> bool:
+    """Whether the images alone would take some minutes, each as long as the first one or, if need be, the second."""
+    count, calibration = max(plan.count("passes"), plan.count("reads")), Calibration(ctx)
+    if count < _FEWEST:
+        return False
+    operations = [load.operation for load in images(ctx, 1)]
+    return all(count * calibration.glance(operations) >= _POSSIBLE for _ in ("with its start", "without"))
+
+
+def require_room(plan: Plan, room: Room) -> None:
+    """Check that the disk of the store has room for what a run writes there.
+
+    Raises:
+        ValueError: for its bytes, or for its files, there is not.
+    """
+    remedy = (
+        "give another store (store=<folder>), take fewer samples (size=…), or remove old work (python -m lis.store)"
+    )
+    if plan.largest > room.size:
+        raise ValueError(
+            f"store={plan.store}: this run needs {storage(plan.largest)} there, and its disk has {storage(room.size)} "
+            f"left; expected room for all of it: {remedy}"
+        )
+    if room.inodes is not None and plan.most_inodes > room.inodes:
+        raise ValueError(
+            f"store={plan.store}: this run needs {plan.most_inodes:,} files and folders there, and its file system has "
+            f"{room.inodes:,} left; expected room for all of them: {remedy}"
+        )
