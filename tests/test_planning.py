@@ -289,6 +289,18 @@ def test_a_long_run_prints_its_plan(
     assert "this run will take about" in caplog.text and "pairs/train  0 of 9 shards" in caplog.text
 
 
+def test_a_run_that_cannot_be_planned_is_no_reason_not_to_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("no such device")
+
+    monkeypatch.setattr(run, "_POSSIBLE", 0.0)
+    monkeypatch.setattr(run, "whole_plan", fail)
+    announce(of_stages(counted_context(tmp_path)[0], "pairs/train"))
+    assert "how long this run takes is not known: no such device" in caplog.text
+
+
 def test_nothing_is_left_of_a_plan_in_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration, "SECONDS", 0.0)
     ctx = of_stages(counted_context(tmp_path)[0], "link")

@@ -61,7 +61,15 @@ def announce(ctx: Context) -> None:
         log.warning("the work of this run cannot be counted: %s", error, exc_info=log.isEnabledFor(logging.DEBUG))
         return
     require_room(plan, Room.of(ctx.store.root))
-    if not _may_be_long(checked, plan):
+    try:
+        _tell_long(ctx, checked, plan)
+    except Exception as error:
+        log.warning("how long this run takes is not known: %s", error, exc_info=log.isEnabledFor(logging.DEBUG))
+
+
+def _tell_long(ctx: Context, checked: Context, counted: Plan) -> None:
+    """Write the plan of a long run into the log."""
+    if not _may_be_long(checked, counted):
         return
     plan = whole_plan(ctx)
     if plan.seconds() >= TOLD:
