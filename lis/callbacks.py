@@ -87,13 +87,13 @@ class SweepReport(Callback):
         is_whole = _attempt(f"the table {_TABLE}", lambda: _write_table(outcomes, folder))
         if done:
             is_whole &= _attempt("the comparison page", lambda: _compare(done, outcomes, config))
-        _show(outcomes, folder, config)
-        return is_whole
+        return is_whole & _attempt("the dashboard of the sweep", lambda: _show(outcomes, folder, config))
 
     def give_up(self) -> None:
         """End a sweep whose launcher has given up."""
         log.error(
-            "the launcher has given up, and jobs that are not listed here did not begin; what is finished is kept"
+            "the launcher has given up: jobs that ended without a result may still be running, and those that are not "
+            "listed here did not begin; what is finished is kept, and the same command again finds it"
         )
         self.on_multirun_end(self._config)
 

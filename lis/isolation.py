@@ -8,8 +8,8 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 from lis.stopping import Stopped, stop
@@ -38,11 +38,16 @@ def isolated(work: Callable[[], object]) -> None:
     """
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    with _noted() as signals:
+    children: list[int] = []
+    with _noted(children) as signals:
         parent = os.getpid()
         if (child := os.fork()) == 0:
-            _work(work, parent)
+            _work(work, parent, signals)
+        children.append(child)
+        for number in signals[:1]:  # which came before the child was known
+            os.kill(child, number)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        children.clear()
     if signals:
         raise Stopped(signal.Signals(signals[0]).name)
     if code:
@@ -64,15 +69,24 @@ def _told(code: int) -> str:
     return f"its process was killed by {signal.Signals(-code).name}{memory}"
 
 
-def _work(work: Callable[[], object], parent: int) -> NoReturn:
-    """What the child does: it ends with the parent, and runs nothing of what the parent does at its end."""
+def _work(work: Callable[[], object], parent: int, signals: Sequence[int]) -> NoReturn:
+    """What the child does: it ends with the parent, and runs nothing of what the parent does at its end.
+
+    Args:
+        work: what is to be done.
+        parent: its process.
+        signals: that have come before the child listens.
+    """
     code: int | str | None = 1
     try:
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # by which SLURM has the parent submit itself again
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # it was faster
             os._exit(code)
         with stop.listen():
+            for number in signals[:1]:
+                os.kill(os.getpid(), number)
             work()
         code = 0
     except SystemExit as end:
@@ -87,11 +101,18 @@ def _work(work: Callable[[], object], parent: int) -> NoReturn:
 
 
 @contextmanager
-def _noted() -> Iterator[list[int]]:
-    """The signals to stop that come meanwhile: they do not end this process before its child."""
+def _noted(children: Sequence[int]) -> Iterator[list[int]]:
+    """The signals to stop that come meanwhile: they end the children, and not this process before them."""
     signals: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        signals.append(number)
+        for child in children:
+            with suppress(ProcessLookupError):
+                os.kill(child, number)
+
     numbers = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, lambda got, _: signals.append(got)) for number in numbers}
+    before = {number: signal.signal(number, note) for number in numbers}
     try:
         yield signals
     finally:

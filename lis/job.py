@@ -135,20 +135,21 @@ def run(config: DictConfig, out: Path) -> None:
     tracker: Tracker = build.build(ctx.config.logger, out=str(out))
     try:
         ctx, artifacts, stages = run_stages(ctx, tracker)
+        metrics, _ = measured = attempt_metrics(artifacts)
+        write_json(out / "metrics.json", metrics)
     except BaseException:
         tracker.finish(failed=True)
         raise
     finally:
         ctx.engine.close()
-    metrics, _ = measured = attempt_metrics(artifacts)
-    write_json(out / "metrics.json", metrics)
-    report: Artifact | None = None
+    report, is_whole = None, False
     try:
         with staged(out) as draft:
             report = stored_report(ctx, artifacts, draft, measured)
+        is_whole = True
     finally:  # a figure that fails loses nothing but itself
         write_json(out / "summary.json", summarise(artifacts, report, stages, time.perf_counter() - start))
-        track(tracker, metrics, out)
+        track(tracker, metrics, out, failed=not is_whole)
     show(metrics, out / "report.html")
 
 

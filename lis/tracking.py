@@ -214,11 +214,13 @@ def samples(artifact: Artifact) -> dict[str, float]:
     return {"images": float(column(table, "drawn").sum()), "samples": float(column(table, "accepted").sum())}
 
 
-def track(tracker: Tracker, metrics: Mapping[str, float], out: Path) -> None:
-    """Hand all numbers and the page of this run with its figures to the tracker, and end it."""
+def track(tracker: Tracker, metrics: Mapping[str, float], out: Path, failed: bool = False) -> None:
+    """Hand all numbers and the page of this run with its figures to the tracker, and end it, as one that has `failed`
+    where the page is not whole.
+    """
     tracker.metrics(metrics)
     facts = out / "report.json"  # not there where the page failed before its first section
     for file in read_json(facts)["figures"] if facts.is_file() else ():
         tracker.figure(Path(file).stem, out / "figures" / file)
     tracker.report(out, [file for file in present(out) if out / "tables" not in file.parents])
-    tracker.finish()
+    tracker.finish(failed=failed)

@@ -11,6 +11,8 @@ import pytest
 from helpers.notebooks import ROOT, executed, notebooks, outputs, texts
 
 EACH = pytest.mark.parametrize("file", notebooks(), ids=lambda file: file.stem)
+LONGEST = "read_a_run"
+"""Of the notebooks: `make full` executes it, and test_api_runs.py tests what it calls."""
 LARGEST = 400_000
 """Bytes of a notebook."""
 MACHINE = re.compile(r"(?<![\w.~<])/(tmp|home|root|work|Users|usr|var|opt)/|0x[0-9a-f]{8}|[A-Z]:\\")
@@ -95,7 +97,11 @@ def test_all_three_are_there() -> None:
 
 
 @pytest.mark.slow
-@EACH
+@pytest.mark.parametrize(
+    "file",
+    [pytest.param(file, marks=pytest.mark.full if file.stem == LONGEST else ()) for file in notebooks()],
+    ids=lambda file: file.stem,
+)
 def test_a_notebook_runs_in_an_empty_folder(file: Path, tmp_path: Path) -> None:
     notebook, committed = executed(file, tmp_path), nbformat.read(file, as_version=4)
     errors = [output.text for output in outputs(notebook) if output.get("name") == "stderr"]

@@ -266,16 +266,6 @@ def assert_equal_numbers(one: Artifact, other: Artifact, exact: bool) -> None:
             torch.testing.assert_close(*tensors, rtol=relative, atol=absolute, equal_nan=True)
 
 
-def test_a_sweep_makes_each_pair_set_once_and_ends_in_a_comparison(folder: Path) -> None:
-    code, output = lis("-m", *SMALL, "link=lr,fc_l1", "hydra.sweep.dir=outputs/sweep", cwd=folder)
-    assert code == 0, output
-    sweep = folder / "outputs" / "sweep"
-    assert (sweep / "report.html").exists()
-    assert not made(sweep / "0")
-    assert not any(name.startswith("pairs") for name in made(sweep / "1"))
-    assert metrics(sweep / "0") == metrics(folder / "outputs" / "first") != metrics(sweep / "1")
-
-
 def test_a_refused_sweep_leaves_the_page_of_the_one_before_and_counts_none_of_its_results(folder: Path) -> None:
     sweep = (*SMALL, "analysis=similarity", "hydra.sweep.dir=outputs/refused")
     code, output = lis("-m", *sweep, "seed=0,1", cwd=folder)
@@ -288,15 +278,6 @@ def test_a_refused_sweep_leaves_the_page_of_the_one_before_and_counts_none_of_it
     code, output = lis("-m", *sweep, "device=abacus,cpu", cwd=folder)
     assert code == 1 and "1 of 2 jobs failed" in output and "comparison of 1 jobs" in output, output
     assert page.read_text() != text
-
-
-def test_a_sweep_goes_on_after_a_failure_and_names_every_failed_job(folder: Path) -> None:
-    code, output = lis("-m", *SMALL, "device=abacus,cpu,slide_rule", "hydra.sweep.dir=outputs/failing", cwd=folder)
-    assert code == 1
-    assert "2 of 3 jobs failed" in output
-    assert "job 0 (" in output and "unknown device 'abacus'" in output and "unknown device 'slide_rule'" in output
-    assert (folder / "outputs" / "failing" / "1" / "metrics.json").exists()
-    assert (folder / "outputs" / "failing" / "report.html").exists()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -35,7 +36,7 @@ from lis.report.page import report_recipe, stored_report
 from lis.report.section import Table
 from lis.report.source import source
 from lis.report.stored import stored_sections
-from lis.stopping import stop
+from lis.stopping import Stopped, stop
 from lis.store import Artifact, Store
 from lis.store.inventory import Inventory, runs
 from lis.store.pruning import Rules, removals
@@ -90,10 +91,17 @@ def ctx(tmp_path: Path) -> Any:
     return made
 
 
+def stored(ctx: Any, artifacts: dict[str, Artifact], out: Path) -> Artifact:
+    """The report of a run, which the store has taken."""
+    report = stored_report(ctx, artifacts, out)
+    assert report is not None
+    return report
+
+
 def test_a_page_is_drawn_once_and_copied_from_then_on(
     pages: Pages, ctx: Any, artifacts: dict[str, Artifact], tmp_path: Path
 ) -> None:
-    first, second = (stored_report(ctx, artifacts, tmp_path / name) for name in ("a", "b"))
+    first, second = (stored(ctx, artifacts, tmp_path / name) for name in ("a", "b"))
     assert pages.drawn == 1 and first.key == second.key
     for name in ("report.html", "report.json", "figures/link.png"):
         assert (tmp_path / "b" / name).read_bytes() == (tmp_path / "a" / name).read_bytes()
@@ -130,10 +138,10 @@ def test_a_page_that_is_not_whole_is_drawn_again(
 ) -> None:
     pages.error = ReportError("a section failed")
     with pytest.raises(ReportError):
-        stored_report(ctx, artifacts, tmp_path / "a")
+        stored(ctx, artifacts, tmp_path / "a")
     assert (tmp_path / "a" / "report.html").is_file()
     pages.error = None
-    stored_report(ctx, artifacts, tmp_path / "b")
+    stored(ctx, artifacts, tmp_path / "b")
     assert pages.drawn == 2
 
 
@@ -165,7 +173,7 @@ def test_sections_that_failed_are_not_kept(tmp_path: Path) -> None:
 def test_pages_in_the_store_are_named_by_runs_and_sweeps(
     pages: Pages, ctx: Any, artifacts: dict[str, Artifact], tmp_path: Path
 ) -> None:
-    report = stored_report(ctx, artifacts, tmp_path / "outputs" / "run" / "0")
+    report = stored(ctx, artifacts, tmp_path / "outputs" / "run" / "0")
     _, comparison = stored_sections(ctx.store, [report.key], tmp_path / "figures", lambda _: SECTIONS)
     assert comparison is not None
     inventory = Inventory(tmp_path / "store")
@@ -212,6 +220,21 @@ def test_a_job_that_is_asked_to_stop_does_so_between_two_shards(tmp_path: Path) 
     with pytest.raises(Died, match="stopped by SIGTERM"):
         isolated(partial(stop_itself, tmp_path / "file"))
     assert (tmp_path / "file").read_text() == "cleaned up"
+
+
+def wait_to_be_stopped(parent: int, file: Path) -> None:
+    """Has the parent alone be sent a signal, and waits for one."""
+    os.kill(parent, signal.SIGTERM)
+    for _ in range(600):
+        stop.check()
+        time.sleep(0.1)
+    file.write_text("nobody stopped it")
+
+
+def test_a_signal_to_the_process_of_a_job_alone_reaches_the_job(tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        isolated(partial(wait_to_be_stopped, os.getpid(), tmp_path / "file"))
+    assert not (tmp_path / "file").exists()
 
 
 def test_a_job_that_ends_well_has_done_its_work_elsewhere(tmp_path: Path) -> None:
@@ -323,6 +346,19 @@ def test_every_job_has_a_row_and_every_failed_one_its_last_lines(
     assert "job 10 (+experiment=fig3 seed=1): no such unit\n    line 14" in told and "line 19" in told
     (jobs, outcomes, _) = compared[0]
     assert jobs == [tmp_path / "0"] and [one.failure is None for one in outcomes] == [True, False, False]
+
+
+def test_a_dashboard_that_fails_hides_no_failed_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any) -> None:
+        raise ValueError("no key")
+
+    monkeypatch.setattr("lis.dashboard.show_sweep", fail)
+    finished(tmp_path / "0", ["seed=0"], failure={"error": "no such unit"})
+    with pytest.raises(SystemExit):
+        SweepReport().on_multirun_end(config_of(tmp_path))
+    assert "the dashboard of the sweep is not whole" in caplog.text and "job 0 (seed=0): no such unit" in caplog.text
 
 
 def test_what_a_job_wrote_and_nobody_can_read_is_its_failure(tmp_path: Path) -> None:

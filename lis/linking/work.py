@@ -77,7 +77,8 @@ def link_work(ctx: Context, expected: Expected) -> Workload:
     config, n = ctx.config.link, ctx.config.pairs.train * len(ctx.class_names)
     epochs = config.max_epochs if isinstance(config, MLPConfig) else None
     known, w_dim = ctx.classifier.units, ctx.generator.w_dim
-    scale = (max(known, w_dim) / min(max(known, w_dim), LARGEST)) ** 3
+    ratio = max(known, w_dim) / min(max(known, w_dim), LARGEST)
+    scale = ratio if isinstance(config, MLPConfig) else ratio**3  # a layer's products; those of a covariance
     notes = () if epochs is None else (_EPOCHS.format(stage="link"),)
     return Workload((Load(FIT, n * (epochs or 1), scale=scale),), FLOAT * (known + 1) * w_dim, notes=notes)
 

@@ -56,11 +56,11 @@ def announce(ctx: Context) -> None:
     """
     try:
         checked, before = readied(ctx)
-        plan = counted(checked, Expected(), before)
+        plan, room = counted(checked, Expected(), before), Room.of(ctx.store.root)
     except Exception as error:
         log.warning("the work of this run cannot be counted: %s", error, exc_info=log.isEnabledFor(logging.DEBUG))
         return
-    require_room(plan, Room.of(ctx.store.root))
+    require_room(plan, room)
     try:
         _tell_long(ctx, checked, plan)
     except Exception as error:

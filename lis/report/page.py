@@ -110,7 +110,7 @@ def write_report(ctx: Context, artifacts: Mapping[str, Artifact], out: Path, mea
 
 def stored_report(
     ctx: Context, artifacts: Mapping[str, Artifact], out: Path, measured: Measured | None = None
-) -> Artifact:
+) -> Artifact | None:
     """Write what `write_report` writes: drawn now, or copied from the store. Tables are copied from their stages.
 
     Args:
@@ -120,12 +120,15 @@ def stored_report(
         measured: as of `write_report`.
 
     Returns:
-        The report in the store.
+        The report in the store; None where it does not say what it follows from.
 
     Raises:
         ReportError: as `write_report`; what it has written is not taken into the store.
     """
-    recipe = report_recipe(ctx, source(ctx, artifacts))
+    recipe = Attempts()("Key of the report", lambda: report_recipe(ctx, source(ctx, artifacts)), None)
+    if recipe is None or (measured is not None and measured[1]):  # which no page of the store says
+        write_report(ctx, artifacts, out, measured)
+        return None
     drawn: list[Path] = []
 
     def draw_now(draft: Draft) -> None:

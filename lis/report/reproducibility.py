@@ -56,6 +56,8 @@ _PERCEPTUAL = {"lpips": "LPIPS: AlexNet of torchvision, not stated there; its li
 _NO_RESULT = ("store=", "logger=", "logger.")
 """What is typed of a run and does not belong to what repeats it."""
 _PATH = re.compile(r"(?<![\w.:/~…])~?(?:/[^\s/,'\"\[\]{}=:]+)*/([^\s/,'\"\[\]{}=:]+)/?")
+_SECRET = re.compile(r"(?<=://)[^/@\s]+@|(?<=[\w/])\?[^\s,'\"\]}]+")
+"""Of an address: who asks, and with which words."""
 _SECONDS = 10.0
 """That git may take."""
 
@@ -242,16 +244,21 @@ def _typed() -> list[str]:
 
 
 def without_paths(value: Any) -> Any:
-    """A setting or an override in which a path from the root or from home is cut to its last part.
+    """A setting or an override in which a path from the root or from home is cut to its last part, and no address has
+    a name or a password.
 
     Example:
         >>> without_paths("images=/home/ada/pictures"), without_paths(["~/gan.pkl", "a/b"]), without_paths(0.5)
         ('images=…/pictures', ['…/gan.pkl', 'a/b'], 0.5)
+        >>> without_paths("gan.url=https://ada:secret@host/gan.pkl?token=abc"), without_paths("file:///home/ada/gan.pkl")
+        ('gan.url=https://host/gan.pkl', '…/gan.pkl')
     """
     if isinstance(value, (list, tuple)):
         return [without_paths(each) for each in value]
     if not isinstance(value, str):
         return value
+    if "://" in value:
+        value = _SECRET.sub("", value).replace("file://", "")
     key, equals, path = value.partition("=") if "=" in value.partition("/")[0] else ("", "", value)
     if path.startswith("/") or (path.startswith("~") and "/" in path):
         return f"{key}{equals}…/{Path(path).name}"

@@ -141,7 +141,8 @@ def source(ctx: Context, artifacts: Mapping[str, Artifact]) -> Source:
         resolution=generator.resolution,
         device=str(ctx.device),
         classifier_notes=tuple(getattr(ctx.classifier, "notes", ())),
-        settings=flat(asdict(config)),
+        # Where a run is shown changes nothing of it.
+        settings={key: value for key, value in flat(asdict(config)).items() if not key.startswith("logger.")},
         omitted=omitted(ctx),
         generated=generates(ctx),
         linked=any(stage.name == "link" for stage in closure(requested(ctx), ctx)),
