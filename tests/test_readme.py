@@ -30,6 +30,7 @@ RUNS = sorted({shlex.join(arguments): arguments for module, *arguments in COMMAN
 COMPOSED = {
     "": "run by test_run.py",
     "size=smoke": "run by test_run.py",
+    "size=paper plan=true": "ends in no page; test_planning.py plans",
     "+experiment=fig3": "run by test_experiments.py",
     "analysis=unit_statistics classes=birds": "run by test_experiments.py along the link (figS26)",
     "gan=imagenet256 classifier=resnet50": "published weights",
