@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,9 +26,10 @@ from lis.context import Context
 from lis.distributed import Local, Ray
 from lis.distributed.identity import Identity
 from lis.distributed.local import Processes
-from lis.distributed.ray import Actors
+from lis.distributed.ray import Actors, own_signals
 from lis.distributed.schedule import Failed
 from lis.linking.pairs import train_pairs
+from lis.stopping import Stopped, stop
 from lis.store import disk_fault
 
 pytestmark = pytest.mark.slow
@@ -197,6 +200,18 @@ def test_a_ray_that_was_started_for_too_many_workers_was_left_behind(monkeypatch
     ):
         Ray(workers=3, gpus_per_worker=0.5).open()
     assert left == [1]
+
+
+def end_as_ray_does() -> None:
+    """Ray's handler of SIGTERM, and the signal."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))
+    signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_signal_while_ray_starts_is_that_of_the_run() -> None:
+    """It ended the run with 15 where 143 was promised."""
+    with stop.listen(), pytest.raises(Stopped, match="SIGTERM"), own_signals():
+        end_as_ray_does()
 
 
 def test_what_an_actor_raised_is_told_in_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,14 @@ def replaced(module: str, *arguments: str) -> list[str]:
         exported = [more for each in arguments for more in PLACES.get(each, [each])]
         return [module, *exported, *(["labels.train=2", "labels.test=1"] if "export" in arguments else [])]
     models = [more for each in arguments for more in PLACES.get(each, [each])]
-    return [module, *models, *RANDOM, *FEW]
+    random = [chosen(each) for each in RANDOM] if "-m" in arguments else RANDOM
+    return [module, *models, *random, *FEW]
+
+
+def chosen(override: str) -> str:
+    """A key of an option that is swept over, as docs/sweeps.md has it."""
+    key, _, value = override.partition("=")
+    return f"{key}=choice({value})" if key.startswith("classifier.") else override
 
 
 def label(folder: Path) -> None:

@@ -19,6 +19,7 @@ from lis.distributed.schedule import PATIENCE, Busy, Event, Failed, Lost, Made, 
 from lis.distributed.serving import Worker, cores, opening_of
 from lis.distributed.transport import packed
 from lis.memory import keep_freed_memory
+from lis.stopping import stop
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +93,7 @@ def join(address: str | None) -> bool:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     alone = {"address": "local", "include_dashboard": False, "num_cpus": cores()}
     options: dict[str, Any] = {"address": address} if address else alone
-    with _own_signals():
+    with own_signals():
         try:
             ray.init(**options, log_to_driver=False, logging_level=logging.ERROR, namespace="lis")
         except (ConnectionError, RuntimeError, ValueError) as error:
@@ -107,22 +108,31 @@ def leave() -> None:
     """End what `join` has started."""
     import ray
 
-    with _own_signals():
+    with own_signals():
         ray.shutdown()
 
 
 @contextmanager
-def _own_signals() -> Iterator[None]:
+def own_signals() -> Iterator[None]:
     """Keeps the handlers of this process, which Ray replaces."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    asked: signal.Signals | None = None
     try:
         yield
+    except SystemExit as ended:
+        if ended.code not in before:
+            raise
+        asked = signal.Signals(ended.code)  # as Ray's handler ends a process
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if asked is not None:
+        signal.raise_signal(asked)
+        stop.check()
+        raise SystemExit(asked.value)  # nobody listens but Ray
 
 
 Record = tuple[str, int, str]
