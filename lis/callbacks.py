@@ -67,8 +67,7 @@ class SweepReport(Callback):
         folder = Path(config.hydra.sweep.dir)
         outcomes = [outcome(job, self._earlier) for job in sweep_jobs(folder, self._earlier)]
         if planned := [one.folder / PLAN for one in outcomes if _is_new(one.folder / PLAN, self._earlier)]:
-            is_whole = True
-            _tell_sum(planned)
+            is_whole = _attempt("the sum of the plans", lambda: _tell_sum(planned))
         else:
             is_whole = self._write(outcomes, config)
         failed = [one for one in outcomes if one.failure is not None]

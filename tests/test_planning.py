@@ -27,8 +27,8 @@ from lis.config import (
 from lis.context import Context
 from lis.planning import Plan, announce, calibration, models, require_room, run, whole_plan
 from lis.planning.calibration import SECONDS, Calibration, Timing
+from lis.planning.models import readied
 from lis.planning.plan import Planned, counted
-from lis.planning.readiness import readied
 from lis.planning.stored import Room
 from lis.planning.text import lines, sum_of_jobs
 from lis.stage import REGISTRY

@@ -98,7 +98,9 @@ def _fits(ctx: Context) -> Callable[[int], object]:
     def run(count: int) -> None:
         numbers = torch.Generator().manual_seed(0)
         w = torch.randn(count + 2 * units, w_dim, generator=numbers)
-        r = (w @ torch.randn(w_dim, units, generator=numbers)).relu() + 0.1 * torch.rand(len(w), units)
+        r = (w @ torch.randn(w_dim, units, generator=numbers)).relu() + 0.1 * torch.rand(
+            len(w), units, generator=numbers
+        )
         training = TrainingPairs.of(r, w, BLOCKS, r)
         fitted = fit.fit(training, settings)
         unit_table(training.moments, fitted.link, fitted.ridge)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from lis.context import Context
 from lis.peaks import Peak, peaks
 from lis.planning.calibration import Calibration
-from lis.planning.page import PAGE, page_work
 from lis.planning.stored import is_stored, recipes, stored_shards
+from lis.report.work import PAGE, page_work
 from lis.stage import Stage, closure, requested
 from lis.store import Recipe
 from lis.workload import STORED, Blocks, Expected, Load, Workload

@@ -10,8 +10,8 @@ from dataclasses import replace
 from lis.context import Context
 from lis.planning.acceptance import expected
 from lis.planning.calibration import Calibration
+from lis.planning.models import readied
 from lis.planning.plan import Plan, counted, timed, with_peaks
-from lis.planning.readiness import readied
 from lis.planning.stored import Room
 from lis.planning.text import duration, lines, storage
 from lis.workload import Expected, images

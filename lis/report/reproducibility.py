@@ -101,7 +101,7 @@ def reproducibility(ctx: Context, run: Source) -> dict[str, Any]:
     return {
         "command": command(typed) if HydraConfig.initialized() else "",
         "overrides": typed,
-        "program": program(),
+        "program": release(),
         "versions": versions(),
         "seed": config.seed,
         "streams": [stage.name for stage in closure(requested(ctx), ctx) if stage.seed],
@@ -114,7 +114,7 @@ def reproducibility(ctx: Context, run: Source) -> dict[str, Any]:
     }
 
 
-def program() -> dict[str, Any]:
+def release() -> dict[str, Any]:
     """Version of `lis`, digest of its sources, and the commit where it is a checkout of git, with what was changed."""
     commit, changed = checkout(Path(lis.__file__).parent)
     return {"lis": lis.__version__, "sources": identity().sources, "commit": commit, "changed": changed}
