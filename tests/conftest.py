@@ -10,11 +10,20 @@ import pytest
 import torch
 
 from lis.memory import keep_freed_memory
+from lis.stopping import stop
 
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[name] = "1"  # for the programs that tests start
 torch.set_num_threads(1)
 keep_freed_memory()
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_stopped() -> Iterator[None]:
+    """A test whose signal stays noted in this process would fail those behind it."""
+    yield
+    number, stop.signal = stop.signal, None
+    assert number is None, f"{number!r} stays noted in lis.stopping.stop: replace it by a Stop of the test's own"
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from lis.distributed.local import Processes
 from lis.distributed.ray import Actors, own_signals
 from lis.distributed.schedule import Failed
 from lis.linking.pairs import train_pairs
-from lis.stopping import Stopped, stop
+from lis.stopping import Stop, Stopped
 from lis.store import disk_fault
 
 pytestmark = pytest.mark.slow
@@ -208,8 +208,10 @@ def end_as_ray_does() -> None:
     signal.raise_signal(signal.SIGTERM)
 
 
-def test_a_signal_while_ray_starts_is_that_of_the_run() -> None:
+def test_a_signal_while_ray_starts_is_that_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """It ended the run with 15 where 143 was promised."""
+    stop = Stop()
+    monkeypatch.setattr("lis.distributed.ray.stop", stop)
     with stop.listen(), pytest.raises(Stopped, match="SIGTERM"), own_signals():
         end_as_ray_does()
 
