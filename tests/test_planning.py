@@ -245,6 +245,14 @@ def test_a_calibration_ends_and_assumes_what_takes_long(tmp_path: Path) -> None:
     assert of_images.assumptions == ["gradients: assumed to take 3 × the time of images"]
 
 
+def test_a_plan_of_a_long_run_makes_no_image_again_that_told_that_it_is_long(tmp_path: Path) -> None:
+    clock = Clock(30.0)
+    timer = Calibration(counted_context(tmp_path)[0], clock)
+    image = Operation("images", clock.prepared, passes=1)
+    assert [timer.glance([image]) for _ in range(2)] == [30.0, 30.0] and clock.now == 60.0
+    assert timer.timing(image) == Timing(30.0) and clock.now == 60.0
+
+
 def test_more_devices_share_the_shards_and_nothing_else() -> None:
     stage = Planned("tuning", shards=6, there=1, work=Workload(), serial=10.0, shared=100.0)
     assert [stage.seconds(devices) for devices in (1, 2, 4, 8)] == [110.0, 70.0, 50.0, 30.0]
@@ -296,7 +304,7 @@ def test_a_run_that_cannot_be_planned_is_no_reason_not_to_run(
         raise RuntimeError("no such device")
 
     monkeypatch.setattr(run, "_POSSIBLE", 0.0)
-    monkeypatch.setattr(run, "whole_plan", fail)
+    monkeypatch.setattr(run, "_whole", fail)
     announce(of_stages(counted_context(tmp_path)[0], "pairs/train"))
     assert "how long this run takes is not known: no such device" in caplog.text
 

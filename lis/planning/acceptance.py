@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from lis.context import Context
@@ -30,9 +32,27 @@ def expected(ctx: Context, calibration: Calibration, trained: bool) -> tuple[Exp
     count = min(_MOST, int(_SECONDS / _seconds(calibration))) if trained else 0
     if count < _FEWEST:
         return Expected(ASSUMED), f"assumed: {ASSUMED:.0%} of the samples are accepted as pairs"
-    accepted, drawn = _accepted(ctx, count)
-    rate = (accepted + 1) / (drawn + 2)  # Laplace's rule of succession: never 0
+    counts = _accepted(ctx, count)
+    accepted, drawn = (sum(column) for column in zip(*counts, strict=True))
+    rate = _harmonic_mean(counts)
     return Expected(rate), f"{rate:.0%} of the samples are accepted as pairs, as {accepted} of {drawn} were"
+
+
+def _harmonic_mean(counts: Sequence[tuple[int, int]]) -> float:
+    """The mean rate over classes of which each is to have as many: a class with few costs the more draws.
+
+    Each class counts with one draw more, which has the rate of all by Laplace's rule of succession: no rate is 0.
+
+    Args:
+        counts: accepted and all draws of each class.
+
+    Example:
+        >>> round(_harmonic_mean([(20, 20), (5, 20)]), 2)
+        0.42
+    """
+    accepted, drawn = (sum(column) for column in zip(*counts, strict=True))
+    of_all = (accepted + 1) / (drawn + 2)
+    return len(counts) / sum((drawn + 1) / (accepted + of_all) for accepted, drawn in counts)
 
 
 def _seconds(calibration: Calibration) -> float:
@@ -42,20 +62,20 @@ def _seconds(calibration: Calibration) -> float:
 
 
 @torch.inference_mode()
-def _accepted(ctx: Context, count: int) -> tuple[int, int]:
-    """Of some draws, how many a class has on average, and how many there were for each class."""
+def _accepted(ctx: Context, count: int) -> list[tuple[int, int]]:
+    """Accepted and all draws of each class; without classes, of the one that has the fewest."""
     stream, generator, known = Stream("train pairs", ctx.config.seed), ctx.generator, ctx.classifier.class_names
     names = ctx.class_names
     targets = [known.index(name) for name in names]
     if not generator.num_classes:
         answers = _answers(ctx, None, torch.arange(count), stream)
-        return min(int((answers == target).sum()) for target in targets), count
+        return [(min(int((answers == target).sum()) for target in targets), count)]
     rows = torch.arange(-(-count // len(names)))
     hits = [
         int((_answers(ctx, generator.class_names.index(name), rows, stream) == target).sum())
         for name, target in zip(names, targets, strict=True)
     ]
-    return sum(hits), len(rows) * len(names)
+    return [(hit, len(rows)) for hit in hits]
 
 
 def _answers(ctx: Context, index: int | None, rows: torch.Tensor, stream: Stream) -> torch.Tensor:

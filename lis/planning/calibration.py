@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -65,6 +66,8 @@ class Calibration:
         self.failed: dict[Operation, str] = {}
         """Operations that could not be timed, and why."""
         self._timings: dict[Operation, Timing | None] = {}
+        self._glances: defaultdict[Operation, list[float]] = defaultdict(list)
+        """Seconds of one at a time, which are not taken again: the first one with its start."""
 
     def timing(self, operation: Operation) -> Timing | None:
         """Time of an operation; None where it cannot be had."""
@@ -92,10 +95,15 @@ class Calibration:
         """Seconds of one of each, at once; infinite where one fails: the first time with all that a start takes."""
         try:
             with torch.inference_mode():
-                return sum(self._timed(operation.prepare(self.ctx), 1) for operation in operations)
+                return sum(self._glance(operation) for operation in operations)
         except Exception:
             log.debug("an image cannot be timed", exc_info=True)
             return math.inf
+
+    def _glance(self, operation: Operation) -> float:
+        seconds = self._timed(operation.prepare(self.ctx), 1)
+        self._glances[operation].append(seconds)
+        return seconds
 
     def _assumed(self, operation: Operation) -> Timing | None:
         """What follows from other operations, where these take so long that it is not measured itself."""
@@ -116,9 +124,11 @@ class Calibration:
     def _measured(self, operation: Operation) -> Timing:
         """Of so many that it counts, after a first call, in which programs are compiled and memory is found."""
         with nullcontext() if operation.backwards else torch.inference_mode():
-            run = operation.prepare(self.ctx)
-            one = first = self._timed(run, 1)
-            if self.spent < SECONDS or first < _SLICE:
+            run, known = operation.prepare(self.ctx), self._glances.pop(operation, [])
+            one = first = known[0] if known else self._timed(run, 1)
+            if known[1:]:
+                one = known[-1]
+            elif self.spent < SECONDS or first < _SLICE:
                 one = self._timed(run, 1) if operation.passes else self._once(run, 1)
             if operation.passes or operation.reads:
                 self.startup += max(0.0, first - one)

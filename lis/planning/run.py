@@ -14,6 +14,7 @@ from lis.planning.models import readied
 from lis.planning.plan import Plan, counted, timed, with_peaks
 from lis.planning.stored import Room
 from lis.planning.text import duration, lines, storage
+from lis.stage import Stage
 from lis.workload import Expected, images
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,12 @@ def whole_plan(
         clock: of the calibration.
     """
     ctx, before = readied(ctx)
-    calibration = Calibration(ctx, clock)
+    return _whole(Calibration(ctx, clock), before, trained, notes)
+
+
+def _whole(calibration: Calibration, before: Sequence[Stage], trained: bool = True, notes: Sequence[str] = ()) -> Plan:
+    """The plan of the run of a calibration, whose models are ready."""
+    ctx = calibration.ctx
     of_pairs, source = expected(ctx, calibration, trained and not before)
     plan = timed(counted(ctx, of_pairs, before), calibration)
     pairs = [source] if source and plan.count("reads") else []
@@ -62,16 +68,16 @@ def announce(ctx: Context) -> None:
         return
     require_room(plan, room)
     try:
-        _tell_long(ctx, checked, plan)
+        _tell_long(plan, Calibration(checked), before)
     except Exception as error:
         log.warning("how long this run takes is not known: %s", error, exc_info=log.isEnabledFor(logging.DEBUG))
 
 
-def _tell_long(ctx: Context, checked: Context, counted: Plan) -> None:
+def _tell_long(counted: Plan, calibration: Calibration, before: Sequence[Stage]) -> None:
     """Write the plan of a long run into the log."""
-    if not _may_be_long(checked, counted):
+    if not _may_be_long(counted, calibration):
         return
-    plan = whole_plan(ctx)
+    plan = _whole(calibration, before)
     if plan.seconds() >= TOLD:
         log.info(
             "this run will take about %s (plan=true prints this alone):\n%s",
@@ -80,12 +86,12 @@ def _tell_long(ctx: Context, checked: Context, counted: Plan) -> None:
         )
 
 
-def _may_be_long(ctx: Context, plan: Plan) -> bool:
+def _may_be_long(plan: Plan, calibration: Calibration) -> bool:
     """Whether the images alone would take some minutes, each as long as the first one or, if need be, the second."""
-    count, calibration = max(plan.count("passes"), plan.count("reads")), Calibration(ctx)
+    count = max(plan.count("passes"), plan.count("reads"))
     if count < _FEWEST:
         return False
-    operations = [load.operation for load in images(ctx, 1)]
+    operations = [load.operation for load in images(calibration.ctx, 1)]
     return all(count * calibration.glance(operations) >= _POSSIBLE for _ in ("with its start", "without"))
 
 
