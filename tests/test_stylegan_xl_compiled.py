@@ -20,8 +20,9 @@ from helpers.stylegan_xl_fixtures import TOLERANCE, UNTRANSFORMED, generator, re
 from lis.generators.stylegan_xl import resampling
 from lis.generators.stylegan_xl.resampling import Resampling, _sums, resample
 
-LARGE = "mixed_super64_c10"
-"""Takes longest to compile; without the compiler it is compared in test_stylegan_xl_parity.py."""
+LARGE = ("mixed_super64_c10", "t_super32_c10")
+"""Take longest to compile; without the compiler they are compared in test_stylegan_xl_parity.py, and the layers of the
+largest one below."""
 IMAGES = {"img_psi1": "w_psi1", "img_psi07": "w_psi07", "img_wplus": "wplus"}
 WITHOUT = """
 import sys
@@ -79,7 +80,7 @@ def off(found: torch.Tensor, expected: torch.Tensor) -> float:
 @pytest.mark.slow
 @pytest.mark.usefixtures("works")
 @pytest.mark.parametrize(
-    "name", [pytest.param(LARGE, marks=pytest.mark.full), *(name for name in NAMES if name != LARGE)]
+    "name", [pytest.param(name, marks=[pytest.mark.full] if name in LARGE else []) for name in NAMES]
 )
 @torch.no_grad()
 def test_images(name: str) -> None:
