@@ -24,7 +24,7 @@ from lis.classifiers.cut import CutClassifier
 from lis.classifiers.partnet import CLASSES
 from lis.classifiers.planted import planted
 from lis.classifiers.preprocessing import Preprocessing
-from lis.config import CounterfactualsConfig, FlowConfig, MLPConfig, ProbeConfig, TrainingConfig
+from lis.config import CounterfactualsConfig, FlowConfig, MLPConfig, ProbeConfig, PumpConfig, TrainingConfig
 from lis.context import Context
 from lis.dissection import gan_movies
 from lis.dissection.bridge import BridgeConfig
@@ -35,6 +35,7 @@ from lis.dissection.user_pictures import UserPicture
 from lis.dissection.work import ABLATED, PICTURES
 from lis.dissection.work import NAMES as SHUFFLED
 from lis.generators.partworld import PartWorld
+from lis.motion.matchers import CANDIDATES
 from lis.motion.matching import MatchingConfig
 from lis.motion.motion import MotionConfig
 from lis.motion.work import DISPLACEMENTS
@@ -146,11 +147,10 @@ def prepared(ctx: Context, stage: str) -> None:
         operation.prepare(ctx)(1)
 
 
-def held(ctx: Context, patch: pytest.MonkeyPatch, stage: str) -> tuple[Asked, Asked]:
-    """What a stage says, and what it then asks for."""
-    counts, said = Counts(ctx, patch), told(ctx, stage)
+def held(ctx: Context, patch: pytest.MonkeyPatch, stage: str, *noted: list[int]) -> tuple[Asked, Asked]:
+    """What a stage says, and what it then asks for; `noted` as of `Counts.of`."""
     prepared(ctx, stage)
-    return said, counts.of(stage, ctx)
+    return told(ctx, stage), Counts(ctx, patch).of(stage, ctx, *noted)
 
 
 SIMPLE: dict[str, dict[str, Any]] = {
@@ -179,20 +179,27 @@ def test_a_picture_of_a_folder_is_read_and_made_again(tmp_path: Path, monkeypatc
     assert told(ctx, "images") == Asked(7, 14, 0)
 
 
+def random_pictures(w: Tensor) -> tuple[Tensor, Tensor]:
+    """In place of part world's exact pictures, which take longer: random ones, and random shares of its nine parts."""
+    image = torch.rand(len(w), 3 + 9, 64, 64, generator=torch.Generator().manual_seed(0))
+    return image[:, :3], image[:, 3:] / 9
+
+
 def dogs(root: Path, read: str) -> Context:
     """Planted units of part world, segmented by brightness."""
-    generator = PartWorld(DOGS)
+    generator = PartWorld(DOGS[:1])
     ctx = tuning_context(
         root,
         generator,
-        planted(generator, read, per_kind=2),
-        class_names=DOGS,
+        planted(generator, read, per_kind=1),
+        class_names=DOGS[:1],
         classes__labels=list(Halves.labels),
         planted=PlantedUnitsConfig(samples=1, images=3),
         tuning__units=None,
-        tuning__seeds=2,
-        pairs__train=20,
-        pairs__test=5,
+        tuning__seeds=1,
+        tuning__control_directions=0,
+        pairs__train=12,
+        pairs__test=3,
         pairs__accept="any",
     )
     return ctx
@@ -205,29 +212,29 @@ def test_planted_units_are_scored_on_as_many_images_and_exact_pictures(
     use(monkeypatch, Halves())
     monkeypatch.setattr(planted_module, "NEW", 3)
     ctx = dogs(tmp_path, read)
+    monkeypatch.setattr(ctx.generator, "render", random_pictures)
     drawn = rows(monkeypatch, ctx.generator, "render", len)
-    said, asked = held(ctx, monkeypatch, "planted")
+    said, asked = held(ctx, monkeypatch, "planted", drawn)
     assert said == asked and said.made
-    assert 0 < sum(drawn) <= count(ctx, "planted", TRUTHS)
+    assert sum(drawn) == count(ctx, "planted", TRUTHS) > 0
 
 
-@pytest.mark.parametrize("matchers", [["flow"], ["pump_classifier"]])
-def test_matchers_are_held_against_as_many_pairs(
-    matchers: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_matchers_are_held_against_as_many_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of them sees the images as the classifier does."""
+    monkeypatch.setitem(CANDIDATES, "pump_classifier", PumpConfig(descriptor="classifier", enlarge=1))
     ctx = make_context(
         tmp_path,
         PartWorld(["pug"]),
         network(("pug",), 64),
         class_names=("pug",),
-        matching=MatchingConfig(samples=1, matchers=matchers),
+        matching=MatchingConfig(samples=1, matchers=["flow", "pump_classifier"]),
         motion=MotionConfig(units=1, seeds=1, steps=3),
         matcher=FlowConfig(),
     )
     moved = rows(monkeypatch, ctx.generator, "displacement", lambda w, _: len(w))
-    said, asked = held(ctx, monkeypatch, "matching")
-    assert said == asked and said.made and bool(said.read) == ("pump_classifier" in matchers)
-    assert sum(moved) >= count(ctx, "matching", DISPLACEMENTS) > 0
+    said, asked = held(ctx, monkeypatch, "matching", moved)
+    assert said == asked == Asked(3 * 3 * 2 + 3, 3 * 2, 0)
+    assert sum(moved) == count(ctx, "matching", DISPLACEMENTS) > 0
 
 
 def dissected(units: int) -> pd.DataFrame:
@@ -241,8 +248,8 @@ def dissected(units: int) -> pd.DataFrame:
 
 
 def test_names_by_activation_and_by_cause_take_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ctx = make_context(tmp_path, classes__labels=list(PARTS), bridge=BridgeConfig(shuffles=99))
-    ctx.config.tuning.control_directions = 24
+    settings = {"tuning__units": None, "tuning__control_directions": 24, "bridge": BridgeConfig(shuffles=99)}
+    ctx = tuning_context(tmp_path, classes__labels=list(PARTS), **settings)
     units = ctx.classifier.units
     tuning = screen(tmp_path, tuned(units), tuned(24, null=True))
 
@@ -254,11 +261,9 @@ def test_names_by_activation_and_by_cause_take_no_image(tmp_path: Path, monkeypa
     stand_in(monkeypatch, "dissect", lambda ctx: ctx.store.make(Recipe("dissect", 1, {}), dissection))
     stand_in(monkeypatch, "tuning", lambda _: tuning)
     beside = rows(monkeypatch, Controls, "_beside", lambda *_: 1)
-    said = told(ctx, "bridge")
-    assert said == Counts(ctx, monkeypatch).of("bridge", ctx) == Asked(0, 0, 0)
+    assert held(ctx, monkeypatch, "bridge", beside) == (Asked(0, 0, 0), Asked(0, 0, 0))
     assert sum(beside) == count(ctx, "bridge", CONTROLS)
     assert count(ctx, "bridge", SHUFFLED) == 99
-    prepared(ctx, "bridge")
 
 
 def test_edits_of_units_of_the_generator_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,14 +286,9 @@ def test_ablations_are_counted(layer: str, tmp_path: Path, monkeypatch: pytest.M
     """Behind "second" each is a whole pass; the images on which that is found out are not counted as read."""
     ctx = importance(tmp_path, layer)
     answers = rows(monkeypatch, ctx.classifier, "head", len)
-    counts, said = Counts(ctx, monkeypatch), told(ctx, "importance")
-    prepared(ctx, "importance")
-    for each in ("pairs/train", "pairs/test"):
-        REGISTRY[each].artifact(ctx)
-    answers.clear()
-    asked = counts.of("importance", ctx)
+    said, asked = held(ctx, monkeypatch, "importance", answers)
     ablated = count(ctx, "importance", ABLATED if layer != "second" else GENERATOR)
-    assert sum(answers) == pytest.approx(ablated, rel=0.02)
+    assert sum(answers) == pytest.approx(ablated, rel=0.05)
     assert asked.made <= said.made <= asked.made + MOST_SHARED and said.read == pytest.approx(asked.read, rel=0.15)
     assert bool(said.read) == (layer != "penultimate")
 
@@ -309,11 +309,8 @@ def twins(root: Path, **settings: Any) -> Context:
 def test_pictures_and_their_twins_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ctx = twins(tmp_path, images=str(pictures(tmp_path / "pictures", 64, 5)))
     read = rows(monkeypatch, UserPicture, "read", lambda *_: 1)
-    said, counts = told(ctx, "texture"), Counts(ctx, monkeypatch)
-    prepared(ctx, "texture")
-    read.clear()
-    REGISTRY["texture"].artifact(ctx)
-    assert said[:2] == (0, counts.read) == (0, 10 * 3)
+    said, asked = held(ctx, monkeypatch, "texture", read)
+    assert said == asked == Asked(0, 10 * 3, 0)
     assert sum(read) <= count(ctx, "texture", PICTURES) <= 1.6 * sum(read)
 
 
@@ -321,8 +318,8 @@ def test_the_steps_of_a_training_and_its_test_are_counted(tmp_path: Path, monkey
     """A batch has as many figures of each of the fifteen classes."""
     training = TrainingConfig(images=150, batch_size=50, learning_rate=1e-2, precision="float32", held_out=2)
     classifier = network(CLASSES, 64, weights="partworld", trained=False)
-    said, asked = held(make_context(tmp_path, None, classifier, training=training), monkeypatch, "classifier")
-    assert said == asked == Asked(0, 3 * 45 + 10 * 45 + 2 * 15, 3 * 45)
+    ctx = make_context(tmp_path, None, classifier, training=training)
+    assert told(ctx, "classifier") == Counts(ctx, monkeypatch).of("classifier", ctx) == Asked(0, 3 * 45 + 10 * 45 + 2 * 15, 3 * 45)
 
 
 Searched = tuple[Context, Counts]
@@ -355,8 +352,9 @@ def test_searches_are_counted_by_the_steps_that_they_take(
     ctx, counts = searched
     asked, (name, most) = counts.of(stage, ctx), STEPS[stage]
     steps = REGISTRY[stage].artifact(ctx).table(name)["steps"]
-    monkeypatch.setattr(boundary_work, "TAKEN", steps.mean() / most)
-    assert told(ctx, stage) == pytest.approx(asked, rel=0 if stage == "adversarial" else 0.15)
+    last = stage != "adversarial"  # a search looks once more than it steps
+    monkeypatch.setattr(boundary_work, "TAKEN", (steps.mean() + last) / most)
+    assert tuple(told(ctx, stage)) == pytest.approx(tuple(asked), rel=0.1)
 
 
 def test_along_counterfactuals_bayes_rule_is_asked_and_no_image_made(

@@ -39,11 +39,13 @@ class Counts:
         self._wrap(patch, getattr(ctx.classifier, "network", None), ("forward",), self._encoded)
         self._wrap(patch, costs, ("_once",), lambda _: None)
 
-    def of(self, stage: str, ctx: Context) -> Asked:
-        """What a stage asks for, its inputs being there."""
+    def of(self, stage: str, ctx: Context, *noted: list[int]) -> Asked:
+        """What a stage asks for, its inputs being there; lists of `rows` begin with it too."""
         for each in REGISTRY[stage].inputs:
             each(ctx)
         self.made = self.read = self.gradients = 0
+        for each in noted:
+            each.clear()
         REGISTRY[stage].artifact(ctx)
         return Asked(self.made, self.read, self.gradients)
 
