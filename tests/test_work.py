@@ -28,11 +28,12 @@ from lis.config import CounterfactualsConfig, FlowConfig, MLPConfig, ProbeConfig
 from lis.context import Context
 from lis.dissection import gan_movies
 from lis.dissection.bridge import BridgeConfig
+from lis.dissection.dissect import DissectConfig
 from lis.dissection.dissect_gan import DissectGanConfig
 from lis.dissection.importance import ImportanceConfig
 from lis.dissection.texture import TextureConfig
 from lis.dissection.user_pictures import UserPicture
-from lis.dissection.work import ABLATED, PICTURES
+from lis.dissection.work import ABLATED, ANNOTATED, PICTURES
 from lis.dissection.work import NAMES as SHUFFLED
 from lis.generators.partworld import PartWorld
 from lis.motion.matchers import CANDIDATES
@@ -268,7 +269,15 @@ def test_names_by_activation_and_by_cause_take_no_image(tmp_path: Path, monkeypa
 
 def test_edits_of_units_of_the_generator_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gan_movies, "STEPS", 3)
-    sizes = {"samples": 6, "permutations": 19, "edited": 2, "most": 8, "draws": 19, "inserted": 4, "insertions": 9}
+    sizes: dict[str, Any] = {
+        "samples": 6,
+        "permutations": 19,
+        "edited": 2,
+        "most": 8,
+        "draws": 19,
+        "inserted": 4,
+        "insertions": 9,
+    }
     config = DissectGanConfig(concepts="brightness", layer="units", quantile=0.8, min_count=2, **sizes)
     said, asked = held(make_context(tmp_path, Layered(), dissect_gan=config), monkeypatch, "dissect_gan")
     assert asked.made <= said.made <= 1.01 * asked.made  # images in which several units are most active are made once
@@ -291,6 +300,29 @@ def test_ablations_are_counted(layer: str, tmp_path: Path, monkeypatch: pytest.M
     assert sum(answers) == pytest.approx(ablated, rel=0.05)
     assert asked.made <= said.made <= asked.made + MOST_SHARED and said.read == pytest.approx(asked.read, rel=0.15)
     assert bool(said.read) == (layer != "penultimate")
+
+
+DISSECTED = DissectConfig(layers=["last"], samples=20, quantile=0.9, permutations=19, permuted=30)
+
+
+def test_halves_of_the_images_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ctx = make_context(tmp_path, None, network(NAMES, 8), dissect=DISSECTED, pairs__accept="any")
+    said, asked = held(ctx, monkeypatch, "dissect")
+    assert said.read == pytest.approx(asked.read, rel=0.05) and asked.made <= said.made <= 1.3 * asked.made
+
+
+def test_halves_of_the_pictures_of_a_folder_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = pictures(tmp_path / "pictures", 64, 6)
+    for path in folder.glob("*/*.png"):
+        mask = np.random.default_rng(1).integers(0, 3, (64, 64)).astype(np.uint8)
+        (tmp_path / "masks" / path.parent.name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(mask).save(tmp_path / "masks" / path.parent.name / f"{path.stem}.mask.png")
+    settings = {"classes__labels": ["ear", "eye"], "labels__folder": str(tmp_path / "masks")}
+    ctx = make_context(tmp_path, None, network(NAMES, 64), dissect=DISSECTED, images=str(folder), **settings)
+    read = rows(monkeypatch, UserPicture, "read", lambda *_: 1)
+    said, asked = held(ctx, monkeypatch, "dissect", read)
+    assert said.made == asked.made == 0 and said.read == pytest.approx(asked.read, rel=0.1)
+    assert sum(read) == pytest.approx(12 + count(ctx, "dissect", ANNOTATED), rel=0.2)
 
 
 def test_images_and_their_twins_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,7 +351,11 @@ def test_the_steps_of_a_training_and_its_test_are_counted(tmp_path: Path, monkey
     training = TrainingConfig(images=150, batch_size=50, learning_rate=1e-2, precision="float32", held_out=2)
     classifier = network(CLASSES, 64, weights="partworld", trained=False)
     ctx = make_context(tmp_path, None, classifier, training=training)
-    assert told(ctx, "classifier") == Counts(ctx, monkeypatch).of("classifier", ctx) == Asked(0, 3 * 45 + 10 * 45 + 2 * 15, 3 * 45)
+    assert (
+        told(ctx, "classifier")
+        == Counts(ctx, monkeypatch).of("classifier", ctx)
+        == Asked(0, 3 * 45 + 10 * 45 + 2 * 15, 3 * 45)
+    )
 
 
 Searched = tuple[Context, Counts]

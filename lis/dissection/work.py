@@ -53,14 +53,14 @@ def dissect_work(ctx: Context, expected: Expected) -> Workload:
     fit, score = _halves(ctx)
     units = sum(units for units, _, _ in job.shapes.values())
     sizes = permuted_classes(ctx).bincount()
-    permuted, once = int(sizes.sum()) * len(job.modules), 2 + 2 * len(job.modules)
+    again = (int(sizes.sum()) + 2) * len(job.modules) + 2  # of the permutations, and where shapes are taken from
     shown = min(score, TOP * (units + ctx.classifier.units))
-    read = images(ctx, permuted + once, shared=False) if generated else (Load(CLASSIFIER, permuted + once),)
+    read = images(ctx, again, shared=False) if generated else (Load(CLASSIFIER, again),)
     loads = (
         Load(thresholds_of(generated), fit, shared=True, calls=math.ceil(fit / ctx.config.shard_size)),
         Load(scores_of(generated), score, shared=True, calls=math.ceil(score / ctx.config.shard_size)),
         *read,
-        Load(GENERATOR if generated else ANNOTATED, shown + (0 if generated else permuted)),
+        Load(GENERATOR if generated else ANNOTATED, shown + (0 if generated else again)),
         Load(PERMUTED, int((sizes > 0).sum()) * len(job.modules), scale=units / min(units, TIMED)),
     )
     concepts = len(job.concepts.names)
