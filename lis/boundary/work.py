@@ -72,14 +72,22 @@ _SPARE = 16
 """Numbers of a search besides its vectors."""
 
 
-def _searching(ctx: Context, per_pair: int, starts: int, steps: int, runs: int = 1) -> Workload:
-    """The same number of searches for every ordered pair of classes."""
+def _searching(ctx: Context, per_pair: int, starts: int, steps: int, runs: int = 1, witnessed: bool = True) -> Workload:
+    """The same number of searches for every ordered pair of classes, whose ends a witness sees where there is one."""
     from lis.boundary.searches import class_pairs
 
     pairs, block = len(class_pairs(ctx.config)), ctx.config.counterfactuals.sample_block
     count = pairs * per_pair * starts * runs
     shards = Blocks(_SHARD, pairs * math.ceil(per_pair / block) * runs, search_bytes(ctx, count))
-    return Workload(searches(ctx, count, steps), search_bytes(ctx, count), (shards,), (_SEARCHES,))
+    ends = 2 * count if witnessed and ctx.witness else 0
+    seen = (Load(GENERATOR, ends), Load(WITNESSED, ends)) if ends else ()
+    return Workload((*searches(ctx, count, steps), *seen), search_bytes(ctx, count), (shards,), (_SEARCHES,))
+
+
+def _witnessed(ctx: Context) -> Callable[[int], object]:
+    witness = ctx.of_witness
+    assert witness is not None  # without one nothing is counted
+    return CLASSIFIER.prepare(witness)
 
 
 def counterfactuals_work(ctx: Context, expected: Expected) -> Workload:
@@ -90,7 +98,7 @@ def counterfactuals_work(ctx: Context, expected: Expected) -> Workload:
 def initialisations_work(ctx: Context, expected: Expected) -> Workload:
     """Searches from several starts."""
     config = ctx.config.counterfactuals
-    return _searching(ctx, config.diversity_samples, config.initialisations, most_steps(ctx))
+    return _searching(ctx, config.diversity_samples, config.initialisations, most_steps(ctx), witnessed=False)
 
 
 def sparse_work(ctx: Context, expected: Expected) -> Workload:
@@ -209,6 +217,7 @@ def _posteriors(ctx: Context) -> Callable[[int], object]:
     return lambda count: generator.log_posterior(style_codes(ctx, count)).cpu()
 
 
+WITNESSED = Operation("images that the witness sees", _witnessed, reads=1)
 ATTACKS = Operation("steps in pixels", _attacked, reads=1, backwards=1, instead=((CLASSIFIER, 3.0),))
 HEAT = Operation("GradCAM", _heated, reads=1, backwards=1, instead=((CLASSIFIER, 3.0),))
 POSTERIORS = Operation("answers of Bayes' rule", _posteriors)

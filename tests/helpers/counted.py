@@ -36,6 +36,7 @@ class Counts:
         self._inside = False
         self._wrap(patch, ctx.generator, ("synthesize", "synthesize_edited"), self._generated)
         self._wrap(patch, ctx.classifier, ("features", "features_of_style"), self._encoded)
+        self._wrap(patch, ctx.witness, ("features",), self._encoded)
         self._wrap(patch, getattr(ctx.classifier, "network", None), ("forward",), self._encoded)
         self._wrap(patch, costs, ("_once",), lambda _: None)
 
