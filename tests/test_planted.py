@@ -387,7 +387,7 @@ def test_of_too_few_random_directions_nothing_is_called_reached(
 @pytest.mark.slow
 @pytest.mark.parametrize(("read", "along"), [("w", "pattern"), ("image", "pattern"), ("w", "closed")])
 def test_a_run_scores_its_units(read: str, along: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lis.units.planted._READ", 10)
+    monkeypatch.setattr("lis.units.planted.NEW", 10)
     study = lis.study(
         classifier="planted",
         classes="dogs",

@@ -14,6 +14,7 @@ from lis.boundary.counterfactuals import counterfactuals
 from lis.boundary.job import Job, enter
 from lis.boundary.judged import Bayes, knows_classes
 from lis.boundary.trajectories import trajectories
+from lis.boundary.work import boundary_truth_work
 from lis.context import Context
 from lis.stage import stage
 from lis.store import Artifact, Draft
@@ -42,6 +43,7 @@ def validate_bayes(generator: Generator) -> Bayes:
     models=("generator",),
     also=lambda ctx: {"path_end": ctx.config.counterfactuals.path_end},
     check=lambda ctx: validate_bayes(ctx.generator),
+    work=boundary_truth_work,
 )
 def boundary_truth(ctx: Context, searched: Artifact, paths: Artifact, draft: Draft) -> None:
     """Part world: the true factors along all counterfactuals, and where the Bayes class becomes the target.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lis.context import Context
-from lis.segmentation.work import looked
+from lis.segmentation.work import MASKS, looked
 from lis.workload import (
     CLASSIFIER,
     FLOAT,
@@ -23,6 +23,7 @@ from lis.workload import (
     images,
     noise,
     repeated,
+    style_codes,
 )
 
 TAKEN = 0.1
@@ -30,8 +31,19 @@ TAKEN = 0.1
 _SEARCHES = "searches: assumed to take a tenth of counterfactuals.max_steps on average, and to succeed"
 _ATTACKS = "steps in pixels: assumed to be a tenth of adversarial.max_steps on average"
 _SHARD = "counterfactual-shard"
-_CROSSING = 18
-"""Images in which a boundary is located: eleven at even steps, and seven halvings down to 1e-3 of the way."""
+_PATHS = "boundary_truth: at most as many paths as are counted, of searches that succeed"
+
+
+def crossing(steps: int) -> int:
+    """Points of a path at which its boundary is looked for: those of so many even steps, and halvings of one of these.
+
+    Example:
+        >>> crossing(10)
+        18
+    """
+    from lis.boundary.job import TOLERANCE
+
+    return steps + 1 + max(0, math.ceil(math.log2(1 / (steps * TOLERANCE))))
 
 
 def most_steps(ctx: Context) -> int:
@@ -43,8 +55,10 @@ def most_steps(ctx: Context) -> int:
 
 def searches(ctx: Context, count: int, steps: int) -> tuple[Load, ...]:
     """So many searches of so many steps at most, and what their images are taken for."""
+    from lis.boundary.job import STEPS
+
     taken, config = TAKEN * steps, ctx.config.counterfactuals
-    looks = 3 + _CROSSING + (0 if config.objective == "image" else taken / config.check_every)
+    looks = 3 + crossing(STEPS) + (0 if config.objective == "image" else taken / config.check_every)
     loads = images(ctx, count * looks)
     return (*gradients(ctx, count * taken), *loads) if config.objective == "image" else loads
 
@@ -58,14 +72,22 @@ _SPARE = 16
 """Numbers of a search besides its vectors."""
 
 
-def _searching(ctx: Context, per_pair: int, starts: int, steps: int, runs: int = 1) -> Workload:
-    """The same number of searches for every ordered pair of classes."""
+def _searching(ctx: Context, per_pair: int, starts: int, steps: int, runs: int = 1, witnessed: bool = True) -> Workload:
+    """The same number of searches for every ordered pair of classes, whose ends a witness sees where there is one."""
     from lis.boundary.searches import class_pairs
 
     pairs, block = len(class_pairs(ctx.config)), ctx.config.counterfactuals.sample_block
     count = pairs * per_pair * starts * runs
     shards = Blocks(_SHARD, pairs * math.ceil(per_pair / block) * runs, search_bytes(ctx, count))
-    return Workload(searches(ctx, count, steps), search_bytes(ctx, count), (shards,), (_SEARCHES,))
+    ends = 2 * count if witnessed and ctx.witness else 0
+    seen = (Load(GENERATOR, ends), Load(WITNESSED, ends)) if ends else ()
+    return Workload((*searches(ctx, count, steps), *seen), search_bytes(ctx, count), (shards,), (_SEARCHES,))
+
+
+def _witnessed(ctx: Context) -> Callable[[int], object]:
+    witness = ctx.of_witness
+    assert witness is not None  # without one nothing is counted
+    return CLASSIFIER.prepare(witness)
 
 
 def counterfactuals_work(ctx: Context, expected: Expected) -> Workload:
@@ -76,7 +98,7 @@ def counterfactuals_work(ctx: Context, expected: Expected) -> Workload:
 def initialisations_work(ctx: Context, expected: Expected) -> Workload:
     """Searches from several starts."""
     config = ctx.config.counterfactuals
-    return _searching(ctx, config.diversity_samples, config.initialisations, most_steps(ctx))
+    return _searching(ctx, config.diversity_samples, config.initialisations, most_steps(ctx), witnessed=False)
 
 
 def sparse_work(ctx: Context, expected: Expected) -> Workload:
@@ -96,9 +118,8 @@ def trajectories_work(ctx: Context, expected: Expected) -> Workload:
         count = pairs * samples
         shards = Blocks(_SHARD, pairs, search_bytes(ctx, count))
         work = Workload(searches(ctx, count, most_steps(ctx)), shards=(shards,), notes=(_SEARCHES,))
-    halvings = math.ceil(math.log2(1e3 / (config.steps - 1)))
     shown = pairs * (config.steps + 2)
-    way = (*looked(ctx, shown, shared=False), *images(ctx, pairs * (config.steps + max(0, halvings)), shared=False))
+    way = (*looked(ctx, shown, shared=False), *images(ctx, pairs * crossing(config.steps - 1), shared=False))
     compared = Load(GENERATOR, pairs * (config.steps + 1))
     size = shown * (4 * min(ctx.generator.resolution, 256) ** 2 + FLOAT * ctx.generator.w_dim)
     return Workload((*work.loads, *way, compared), size, work.shards, work.notes)
@@ -137,8 +158,9 @@ def adversarial_work(ctx: Context, expected: Expected) -> Workload:
     pairs = len(class_pairs(ctx.config))
     count = pairs * min(config.samples or most, most)
     loads = (
-        *looked(ctx, 2 * count),
-        Load(ATTACKS, count * TAKEN * config.max_steps, shared=True),
+        Load(GENERATOR, 2 * count, shared=True),
+        *((Load(MASKS, 2 * count, shared=True),) if ctx.config.classes.labels else ()),
+        Load(ATTACKS, count * (1 + TAKEN * config.max_steps), shared=True),
         Load(CLASSIFIER, count * (HALVINGS + 2), shared=True),
         *images(ctx, count),
     )
@@ -177,5 +199,25 @@ def gan_counterfactuals_work(ctx: Context, expected: Expected) -> Workload:
     )
 
 
+def boundary_truth_work(ctx: Context, expected: Expected) -> Workload:
+    """Of every counterfactual Bayes' rule along its path and at three points of it; nothing is generated or read."""
+    from lis.boundary.searches import class_pairs
+
+    config, pairs = ctx.config.counterfactuals, class_pairs(ctx.config)
+    points = crossing(int(10 * config.path_end)) + 3
+    count, shown = len(pairs) * config.samples, len(pairs[: config.trajectories]) * config.steps
+    size = 100 * count + 40 * (shown + len(pairs)) * (1 + len(getattr(ctx.generator, "factor_names", ())))
+    return Workload((Load(POSTERIORS, count * points + shown),), size, notes=(_PATHS,))
+
+
+def _posteriors(ctx: Context) -> Callable[[int], object]:
+    from lis.boundary.boundary_truth import validate_bayes
+
+    generator = validate_bayes(ctx.generator)
+    return lambda count: generator.log_posterior(style_codes(ctx, count)).cpu()
+
+
+WITNESSED = Operation("images that the witness sees", _witnessed, reads=1)
 ATTACKS = Operation("steps in pixels", _attacked, reads=1, backwards=1, instead=((CLASSIFIER, 3.0),))
 HEAT = Operation("GradCAM", _heated, reads=1, backwards=1, instead=((CLASSIFIER, 3.0),))
+POSTERIORS = Operation("answers of Bayes' rule", _posteriors)

@@ -33,7 +33,7 @@ from lis.streams import Stream
 
 _SMOOTHING = 0.05
 _NORMS = (nn.modules.batchnorm._BatchNorm,)
-_SETTLED, _SETTLING = 100, 10
+SETTLED, SETTLING = 100, 10
 """Steps after which running statistics have forgotten their start, and batches that replace them before."""
 _DRAWN = 10
 """Figures per class that are drawn at once."""
@@ -212,9 +212,8 @@ def train(
         ValueError: the loss is not finite.
     """
     start, task = time.perf_counter(), Task(classifier.attribute)
-    per_class = max(1, config.batch_size // len(task.class_names))
+    per_class, steps = schedule(config, task)
     batch = per_class * len(task.class_names)
-    steps = max(1, config.images // batch)
     rate = config.learning_rate or default_rate(classifier.network)
     curve = Curve(steps, batch, progress, f"training {classifier.name} on part world (steps)")
     precision = find_precision(config.precision, device)
@@ -226,8 +225,8 @@ def train(
             **options, max_steps=steps, max_epochs=-1, gradient_clip_val=1.0, callbacks=[curve], precision=precision
         ).fit(Training(classifier, steps, rate, config.weight_decay), DataLoader(figures, batch_size=None))
     classifier.requires_grad_(False).to(device)
-    if steps < _SETTLED:
-        settle(classifier, islice(figures, _SETTLING))
+    if steps < SETTLED:
+        settle(classifier, islice(figures, SETTLING))
     classifier.eval()
     facts = {"images": steps * batch, "steps": steps, "seconds": time.perf_counter() - start}
     facts |= {"precision": TF32 if config.precision == TF32 else precision, "learning_rate": rate}
@@ -235,6 +234,12 @@ def train(
     whole = accuracy.iloc[-1]
     facts |= {"accuracy": float(whole["accuracy"]), "bayes": float(whole["bayes"])}
     return Trained(pd.DataFrame(curve.points, columns=["images", "loss"]), accuracy, facts)
+
+
+def schedule(config: TrainingConfig, task: Task) -> tuple[int, int]:
+    """Figures of every class in a batch, and steps of the optimiser."""
+    per_class = max(1, config.batch_size // len(task.class_names))
+    return per_class, max(1, config.images // (per_class * len(task.class_names)))
 
 
 @torch.no_grad()

@@ -5,20 +5,46 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
-from typing import Any, cast
+from functools import cache
+from typing import TYPE_CHECKING, cast
 
 from lis.context import Context
-from lis.workload import FLOAT, Expected, Load, Operation, Workload, images
+from lis.workload import CLASSIFIER, FLOAT, Expected, Load, Operation, Workload, images
+
+if TYPE_CHECKING:
+    from lis.classifiers.cut import CutClassifier
 
 _APART = 3.0
 """Distance between the means of classes, in standard deviations, of the activations that a probe is timed with."""
 
 
 def training_work(ctx: Context, expected: Expected) -> Workload:
-    """Of every step of the training; the few images of the test are not counted."""
-    config, network = ctx.config.training, getattr(ctx.classifier, "network", None)
-    size = sum(p.numel() for p in network.parameters()) * FLOAT if network is not None else 0
-    return Workload((Load(STEPS, max(1, config.images // config.batch_size)),), size)
+    """Of every step of the training, and of the images of the test and of the last statistics."""
+    from lis.classifiers.classifier import SETTLED, SETTLING, schedule
+    from lis.classifiers.tasks import Task
+
+    config, untrained = ctx.config.training, _untrained(ctx)
+    task = Task(untrained.attribute)
+    (per_class, steps), classes = schedule(config, task), len(task.class_names)
+    batch = per_class * classes
+    after = config.held_out * classes + (SETTLING * batch if steps < SETTLED else 0)
+    size = sum(p.numel() for p in untrained.network.parameters()) * FLOAT
+    return Workload((Load(steps_of(batch), steps), Load(CLASSIFIER, after)), size)
+
+
+def _untrained(ctx: Context) -> CutClassifier:
+    """The run's classifier, without a probe that is to stand in its head."""
+    from lis.classifiers.probe import Probed
+
+    classifier = ctx.classifier
+    return cast("CutClassifier", classifier.classifier if isinstance(classifier, Probed) else classifier)
+
+
+@cache
+def steps_of(batch: int) -> Operation:
+    """Steps on so many images each."""
+    name = "steps of the classifier's training"
+    return Operation(name, _trained, reads=batch, backwards=batch, constant=True, most=64)
 
 
 def probe_work(ctx: Context, expected: Expected) -> Workload:
@@ -39,7 +65,7 @@ def _trained(ctx: Context) -> Callable[[int], object]:
     def run(count: int) -> None:
         short = replace(config, images=count * config.batch_size, held_out=1)
         with torch.inference_mode(False), torch.enable_grad():
-            train(deepcopy(cast(Any, ctx.classifier)), short, ctx.config.seed, ctx.device, ctx.progress)
+            train(deepcopy(_untrained(ctx)), short, ctx.config.seed, ctx.device, ctx.progress)
 
     return run
 
@@ -60,5 +86,4 @@ def _fitted(ctx: Context) -> Callable[[int], object]:
     return run
 
 
-STEPS = Operation("steps of the classifier's training", _trained, constant=True, most=64)
 FITTED = Operation("samples that a probe is fitted to", _fitted, constant=True)

@@ -23,6 +23,7 @@ from lis.context import Context
 from lis.dissection.activations import record_activations
 from lis.dissection.agreement import MIN_IMAGES
 from lis.dissection.dissect import dissect, named_modules
+from lis.dissection.work import bridge_work
 from lis.peaks import no_images
 from lis.quantify.measures import MEASURES
 from lis.stage import MODELS, stage
@@ -94,6 +95,7 @@ def pooled_layer(ctx: Context) -> str:
     check=pooled_layer,
     images=no_images,
     arrays=lambda ctx: 3 * tuned_arrays(ctx) + null_arrays(ctx),
+    work=bridge_work,
 )
 def bridge(ctx: Context, config: BridgeConfig, dissected: Artifact, tuned_units: Artifact, draft: Draft) -> None:
     """Tuned units by the part that they agree with, and by the part that changes along them; planted ones scored.

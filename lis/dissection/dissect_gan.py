@@ -36,6 +36,7 @@ from lis.dissection.gan_units import (
     require_samples,
     unit_shape,
 )
+from lis.dissection.gan_work import dissect_gan_work
 from lis.dissection.insertion import InsertionJob, Insertions, insert
 from lis.dissection.painting import UnitEdit
 from lis.dissection.permutation import permutation_test
@@ -122,6 +123,7 @@ def _also(ctx: Context) -> Mapping[str, Any]:
     also=_also,
     problems=problems,
     check=_check,
+    work=dissect_gan_work,
 )
 def dissect_gan(ctx: Context, config: DissectGanConfig, draft: Draft) -> None:
     """What units of a layer of the generator agree with, and what removing and inserting them does to its images.
@@ -172,6 +174,16 @@ def dissect_gan(ctx: Context, config: DissectGanConfig, draft: Draft) -> None:
     draft.json("facts", measured.facts | {"movies": {name: labels[part] for name, (part, _) in movies.items()}})
 
 
+def removed_counts(config: DissectGanConfig, units: int) -> tuple[int, ...]:
+    """Numbers of units that are removed of a layer of so many, from 0."""
+    return tuple(range(min(config.most, units // 2) + 1))
+
+
+def tested_counts(config: DissectGanConfig, units: int) -> tuple[int, ...]:
+    """Those of them that are held against random units."""
+    return tuple(n for n in TESTED if n in removed_counts(config, units))
+
+
 @dataclass(frozen=True)
 class GanDissection:
     """A layer of a run's generator, measured, with codes whose images are edited."""
@@ -220,24 +232,14 @@ class GanDissection:
         return self.fit.maps.shape[2], self.fit.maps.shape[3]
 
     @property
-    def half(self) -> int:
-        """Half of its units."""
-        return self.fit.maps.shape[1] // 2
-
-    @property
-    def most(self) -> int:
-        """Units that are removed at most."""
-        return min(self.config.most, self.half)
+    def units(self) -> int:
+        """How many it has."""
+        return self.fit.maps.shape[1]
 
     @property
     def counts(self) -> tuple[int, ...]:
         """Numbers of units that are removed."""
-        return tuple(range(self.most + 1))
-
-    @property
-    def tested(self) -> tuple[int, ...]:
-        """Those that are held against random units."""
-        return tuple(n for n in TESTED if n <= self.most)
+        return removed_counts(self.config, self.units)
 
     @property
     def removed_levels(self) -> Tensor:
@@ -268,7 +270,8 @@ class GanDissection:
         """Remove the best units of each part, and random ones."""
         job = RemovalJob(self.ctx, self.edited, self.layer, self.removed_levels, self.settings)
         order, variance = self.agreement.order, self.agreement.variance
-        return remove(job, order, variance, self.counts, self.tested, self.config.draws)
+        tested = tested_counts(self.config, self.units)
+        return remove(job, order, variance, self.counts, tested, self.config.draws)
 
     def insertions(self) -> Insertions:
         """Insert each part at single cells."""
@@ -292,7 +295,7 @@ class GanDissection:
     @property
     def inserted(self) -> int:
         """How many units are inserted."""
-        return min(self.config.inserted, self.half)
+        return min(self.config.inserted, self.units // 2)
 
     def movies(self, removal: Removal, insertions: Insertions) -> dict[str, tuple[int, Movie]]:
         """By name the part of each movie, and its frames.
@@ -328,7 +331,7 @@ class GanDissection:
         """Json "facts" of the stage, but for its movies."""
         names = ("concepts", "value", "value_quantile", "draws", "min_count", "quantile", "permutations")
         facts = {name: getattr(self.config, name) for name in names}
-        facts |= {"layer": self.layer, "units": self.fit.maps.shape[1], "map": list(self.size)}
+        facts |= {"layer": self.layer, "units": self.units, "map": list(self.size)}
         facts |= {"samples": len(self.score.parts), "images": len(self.rows), "inserted": self.inserted}
         facts |= {"detectors_at_chance": self.agreement.detectors_at_chance}
         return facts | {"parts": list(self.agreement.labels), "segmenter_iou": self._segmenter_iou()}

@@ -23,8 +23,9 @@ from lis.dissection.ablation import (
 from lis.dissection.activations import record_activations
 from lis.dissection.room import map_bytes, require_room
 from lis.dissection.tables import curves_table, importance_table, shared_table, sign_facts
-from lis.dissection.tails import PENULTIMATE, LayerTail, find_layer, layer_tail
+from lis.dissection.tails import PENULTIMATE, WHOLE_PASS, LayerTail, find_layer, head_tail, layer_tail
 from lis.dissection.top_images import TOP, thumbnails, top_activating, top_mask
+from lis.dissection.work import importance_work
 from lis.linking.pairs import first_of_each_class, test_pairs, train_pairs
 from lis.peaks import picture_arrays
 from lis.stage import MODELS, stage
@@ -35,6 +36,8 @@ from lis.types import require_sight
 
 _COPIES = 2
 """Maps of a split in memory: from batches, and put together."""
+CHECKED = 4
+"""Images on which a tail is checked."""
 PICTURED = 3
 """Triples of classes whose shared units are pictured."""
 SIZE, ACTIVE = 64, 0.99
@@ -99,6 +102,7 @@ class LayerData:
     problems=problems,
     check=_check,
     arrays=lambda ctx: picture_arrays(ctx) + map_bytes(ctx, "importance", _images(ctx), _COPIES),
+    work=importance_work,
 )
 def importance(ctx: Context, config: ImportanceConfig, train: Artifact, test: Artifact, draft: Draft) -> None:
     """Class importance of units of a layer (ranks: train pairs), and accuracy when many are removed (test pairs).
@@ -170,13 +174,13 @@ def layer_data(ctx: Context, config: ImportanceConfig, pairs: dict[str, Tensor])
     columns = torch.tensor([ctx.classifier.class_names.index(name) for name in ctx.class_names])
     w, r = pairs["w"][rows], pairs["r"][rows]
     if config.layer == PENULTIMATE:
-        behind, activations = LayerTail(lambda x, _: ctx.classifier.head(x), "head"), r
+        behind, activations = head_tail(ctx.classifier), r
     else:
         behind, activations = _convolutional(ctx, config.layer, w)
 
     @torch.no_grad()
     def tail(x: Tensor, index: Tensor) -> Tensor:
-        images = ctx.generator.synthesize(w[index].to(ctx.device)) if behind.method == "whole pass" else x
+        images = ctx.generator.synthesize(w[index].to(ctx.device)) if behind.method == WHOLE_PASS else x
         return behind.logits(x.to(ctx.device), images)[:, columns].cpu()
 
     return LayerData(activations, classes[rows], tail, behind.method, w)
@@ -192,4 +196,4 @@ def _convolutional(ctx: Context, layer: str | None, w: Tensor) -> tuple[LayerTai
         return record_activations(ctx.classifier.features, {name: module}, image)[name].cpu()
 
     activations = torch.cat(list(ctx.batches().map(maps, w)))
-    return layer_tail(ctx.classifier, module, ctx.generator.synthesize(w[:4].to(ctx.device))), activations
+    return layer_tail(ctx.classifier, module, ctx.generator.synthesize(w[:CHECKED].to(ctx.device))), activations

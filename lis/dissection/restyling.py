@@ -88,6 +88,24 @@ RESTYLINGS: dict[str, Restyling] = {
 """What is done to any images; the second changes none that are grey."""
 
 
+def restylings(generator: Generator) -> list[str]:
+    """Names of what can be done to images of a generator, the most exact first.
+
+    With "factors" where they are part world's, whose truth is exact.
+    """
+    return [*(["factors"] if isinstance(generator, PartWorld) else []), *RESTYLINGS]
+
+
+def images_behind(restyling: str) -> int:
+    """Images that one restyled image takes: itself and its donor, which of "factors" is no image.
+
+    Example:
+        >>> images_behind("factors"), images_behind("texture")
+        (1, 2)
+    """
+    return 2 if restyling in RESTYLINGS else 1
+
+
 class Restylable(Protocol):
     """Images, and what can be done to them."""
 
@@ -124,7 +142,7 @@ class GeneratedImages:
     @property
     def restylings(self) -> list[str]:
         """See `Restylable`."""
-        return [*(["factors"] if isinstance(self.generator, PartWorld) else []), *RESTYLINGS]
+        return restylings(self.generator)
 
     def images(self, rows: Tensor) -> Tensor:
         """See `Restylable`."""

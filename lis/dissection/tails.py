@@ -18,6 +18,8 @@ from lis.types import Classifier
 log = logging.getLogger(__name__)
 PENULTIMATE = "penultimate"
 """The layer whose activations are r, behind which there is the head alone."""
+WHOLE_PASS = "whole pass"
+"""The method of a tail that is no chain of modules."""
 TOLERANCE = 1e-5
 """Largest difference of a tail from the whole pass, relative to the largest logit."""
 
@@ -30,6 +32,11 @@ class LayerTail:
     """Of activations `[n, U, …]` and of their images `[n, 3, H, W]`, which only the whole pass reads."""
     method: str
     """"head", "modules behind the layer", or "whole pass"."""
+
+
+def head_tail(classifier: Classifier) -> LayerTail:
+    """The tail of r, the head alone."""
+    return LayerTail(lambda r, _: classifier.head(r), "head")
 
 
 def find_layer(classifier: Classifier, layer: str | None, key: str = "importance.layer") -> nn.Module:
@@ -63,17 +70,27 @@ def layer_tail(classifier: Classifier, module: nn.Module, image: Tensor) -> Laye
         module: the layer, a part of it.
         image: some images `[n, 3, H, W]`.
     """
-    network = cast(nn.Module, classifier)
-    path = next(path for path, child in network.named_modules() if child is module)
-    chain = _chain(classifier, path, image)
+    tail = find_tail(classifier, module, image)
+    if tail.method == WHOLE_PASS:
+        path = _path(classifier, module)
+        log.warning(
+            "no chain of modules behind %s gives the logits of the whole pass: every ablation takes one%s",
+            path,
+            _advice(classifier, path, image),
+        )
+    return tail
+
+
+def find_tail(classifier: Classifier, module: nn.Module, image: Tensor) -> LayerTail:
+    """The same, of which the log says nothing; arguments as of `layer_tail`."""
+    chain = _chain(classifier, _path(classifier, module), image)
     if chain is not None:
         return LayerTail(chain, "modules behind the layer")
-    log.warning(
-        "no chain of modules behind %s gives the logits of the whole pass: every ablation takes one%s",
-        path,
-        _advice(classifier, path, image),
-    )
-    return LayerTail(_whole_pass(classifier, module), "whole pass")
+    return LayerTail(_whole_pass(classifier, module), WHOLE_PASS)
+
+
+def _path(classifier: Classifier, module: nn.Module) -> str:
+    return next(path for path, child in cast(nn.Module, classifier).named_modules() if child is module)
 
 
 def _advice(classifier: Classifier, path: str, image: Tensor) -> str:

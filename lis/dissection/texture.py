@@ -31,6 +31,7 @@ from lis.dissection.scenes import picture_size, visible
 from lis.dissection.tails import find_layer
 from lis.dissection.top_images import TOP, thumbnails, top_activating, top_mask
 from lis.dissection.user_pictures import UserPicture, of_folder, refuse, user_pictures
+from lis.dissection.work import texture_work
 from lis.linking.pairs import first_of_each_class, test_pairs
 from lis.peaks import picture_arrays
 from lis.stage import MODELS, stage
@@ -147,12 +148,12 @@ def _check(ctx: Context) -> None:
         raise ValueError("pairs.test=1: expected 2 or more, so that each image stands beside another of its class")
     else:
         require_room(ctx, "texture", _images(ctx), _COPIES)
-    require_pairings(_classes(ctx), vars(ctx.config)["texture"].shuffles)
+    require_pairings(image_classes(ctx), vars(ctx.config)["texture"].shuffles)
 
 
 def _require_pictures(ctx: Context) -> None:
     """Reads every picture of the folder that is used, and checks that there are enough, and not too many."""
-    pictures, samples = _pictures(ctx), vars(ctx.config)["texture"].samples
+    pictures, samples = used_pictures(ctx), vars(ctx.config)["texture"].samples
     refuse(_problems(pictures))
     require_bytes(
         map_bytes(ctx, "texture", len(pictures), _COPIES),
@@ -176,7 +177,7 @@ def _problems(pictures: Sequence[UserPicture]) -> Iterator[str]:
             )
 
 
-def _pictures(ctx: Context) -> list[UserPicture]:
+def used_pictures(ctx: Context) -> list[UserPicture]:
     """Those of the folder that are used, class by class."""
     pictures = sorted(user_pictures(ctx.config), key=lambda one: (one.class_name, one.name))
     class_index = _class_index(pictures)
@@ -190,21 +191,21 @@ def _class_index(pictures: Sequence[UserPicture]) -> Tensor:
     return torch.tensor([names.index(one.class_name) for one in pictures])
 
 
-def _classes(ctx: Context) -> Tensor:
+def image_classes(ctx: Context) -> Tensor:
     """`[n]` int64, the class of every image; of a generator as many as there are at most."""
     if of_folder(ctx):
-        return _class_index(_pictures(ctx))
+        return _class_index(used_pictures(ctx))
     each = min(vars(ctx.config)["texture"].samples, ctx.config.pairs.test)
     return torch.arange(len(ctx.class_names)).repeat_interleave(each)
 
 
 def _images(ctx: Context) -> int:
     """Images, at most."""
-    return len(_classes(ctx))
+    return len(image_classes(ctx))
 
 
 def _also(ctx: Context) -> dict[str, Any]:
-    folder = {"folder": [list(one.content) for one in _pictures(ctx)]} if of_folder(ctx) else {}
+    folder = {"folder": [list(one.content) for one in used_pictures(ctx)]} if of_folder(ctx) else {}
     return {"classes": list(ctx.class_names)} | folder
 
 
@@ -219,6 +220,7 @@ def _also(ctx: Context) -> dict[str, Any]:
     check=_check,
     generates=_of_generator,
     arrays=lambda ctx: picture_arrays(ctx) + map_bytes(ctx, "texture", _images(ctx), _COPIES),
+    work=texture_work,
 )
 def texture(ctx: Context, config: TextureConfig, test: Artifact | None, draft: Draft) -> None:
     """Paired-response IoU of the units of a layer between images (test pairs) and restyled twins of these.
@@ -316,7 +318,7 @@ class _Samples:
     def of(cls, ctx: Context, config: TextureConfig, pairs: dict[str, Tensor] | None) -> _Samples:
         """The first samples of each class, of the folder of the run where there are no pairs."""
         if pairs is None:
-            pictures = _pictures(ctx)
+            pictures = used_pictures(ctx)
             source, classes = FolderImages(pictures, picture_size(ctx), ctx.device), _class_index(pictures)
         else:
             rows = first_of_each_class(pairs["class_index"], len(ctx.class_names), config.samples)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import product
 from typing import Any
@@ -25,6 +25,7 @@ from lis.matching.align import align
 from lis.memory import Machine
 from lis.motion.local import whole_field
 from lis.motion.matchers import matchers, run_name, validate_matchers, vote_bytes
+from lis.motion.work import matching_work
 from lis.peaks import picture_arrays
 from lis.shards import Shards
 from lis.stage import stage
@@ -94,6 +95,7 @@ def _images(ctx: Context, machine: Machine) -> int:
     check=validate_matching,
     images=_images,
     arrays=picture_arrays,
+    work=matching_work,
 )
 def matching(ctx: Context, config: MatchingConfig, draft: Draft) -> None:
     """Part world: every matcher on pairs that differ in pose, in parts or in colours, held against the truth.
@@ -111,14 +113,23 @@ def matching(ctx: Context, config: MatchingConfig, draft: Draft) -> None:
     """
     generator, compared = validate_matching(ctx), matchers(ctx)
     name = run_name(ctx, compared)
-    pairs = [Block(*row, "pair") for row in product(compared, KINDS, ctx.class_names)]
-    sequences = [Block(name, "pose", c, "sequence") for c in ctx.class_names]
-    made = SHARDS.artifacts(Job(ctx, generator, compared), pairs + sequences, "matching (matchers by class)")
+    blocks = [*pair_blocks(ctx, compared), *sequence_blocks(ctx, name)]
+    made = SHARDS.artifacts(Job(ctx, generator, compared), blocks, "matching (matchers by class)")
     table = pd.concat([artifact.table("pairs") for artifact in made], ignore_index=True)
     draft.table("pairs", table)
     draft.table("accuracy", accuracy_table(table))
     draft.table("recovered", recovered_table(table))
     draft.json("facts", {"matcher": name, "height": generator.resolution, "steps": ctx.config.motion.steps})
+
+
+def pair_blocks(ctx: Context, compared: Iterable[str]) -> list[Block]:
+    """Pairs of every class and kind of change, for each matcher."""
+    return [Block(*row, "pair") for row in product(compared, KINDS, ctx.class_names)]
+
+
+def sequence_blocks(ctx: Context, matcher: str) -> list[Block]:
+    """Poses of every class through a sequence, for one matcher."""
+    return [Block(matcher, "pose", name, "sequence") for name in ctx.class_names]
 
 
 @dataclass(frozen=True)
@@ -164,7 +175,7 @@ def _row(generator: PartWorld, matcher: Matcher, tried: Trials, k: int, steps: i
     if views.is_cuda:  # which may still be at the images
         torch.cuda.synchronize(views.device)
     start = time.perf_counter()
-    field, matrix, reason = _aligned(matcher, views) if way == "sequence" else _matched(matcher, views)
+    field, matrix, reason = _aligned(matcher, views) if way == "sequence" else matched(matcher, views)
     seconds = time.perf_counter() - start
     size = (field.shape[0], field.shape[1])
     moved, true = decompose(matrix, size), decompose(nearest_affine(tried.field[k]), size)
@@ -178,7 +189,7 @@ def _row(generator: PartWorld, matcher: Matcher, tried: Trials, k: int, steps: i
     }
 
 
-def _matched(matcher: Matcher, views: Tensor) -> tuple[Tensor, Tensor, str]:
+def matched(matcher: Matcher, views: Tensor) -> tuple[Tensor, Tensor, str]:
     """Field, affine map, and why there is none, of two views."""
     result = matcher(views[:1], views[1:])[0]
     fit = estimate(result.matches)

@@ -1,10 +1,10 @@
-"""What the stage "motion" will do: samples followed along units, image by image."""
+"""What the stages of this package will do: samples followed along units, and matchers held against the truth."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -12,8 +12,9 @@ from torch import Tensor
 from lis.context import Context
 from lis.segmentation.work import finder
 from lis.streams import Stream
+from lis.types import Matcher
 from lis.units.perturbation import Perturbation
-from lis.workload import FLOAT, GENERATOR, Blocks, Expected, Load, Operation, Workload, images, style_codes
+from lis.workload import CLASSIFIER, FLOAT, GENERATOR, Blocks, Expected, Load, Operation, Workload, images, style_codes
 
 KINDS = 4
 """Kinds of movement that are held against shuffled units."""
@@ -92,6 +93,61 @@ def _matched(ctx: Context) -> Callable[[int], object]:
     return lambda count: [align(matcher, views, fields=[steps - 1]) for _ in range(count)]
 
 
+def matching_work(ctx: Context, expected: Expected) -> Workload:
+    """Of pairs of both images for each matcher, and of every image of the sequences."""
+    from lis.motion.matchers import matchers, run_name
+    from lis.motion.matching import SHARDS, Job, pair_blocks, sequence_blocks, validate_matching
+
+    generator, compared = validate_matching(ctx), matchers(ctx)
+    name, n, steps = run_name(ctx, compared), ctx.config.matching.samples, ctx.config.motion.steps
+    job, pairs, sequences = Job(ctx, generator, compared), pair_blocks(ctx, compared), sequence_blocks(ctx, name)
+    blocks, followed = pairs + sequences, n * len(sequences)
+    loads = (
+        Load(GENERATOR, 2 * n * len(pairs) + steps * followed, shared=True),
+        Load(DISPLACEMENTS, n * len(blocks), shared=True),
+        *(Load(_pairs(block.matcher, _reads(compared[block.matcher])), n, shared=True) for block in pairs),
+        *((Load(CLASSIFIER, steps * followed, shared=True),) if _reads(compared[name]) else ()),
+        Load(MATCHED, followed, shared=True, scale=2 * (steps - 1) / steps),  # the field of every step, not of one
+    )
+    size = 150 * n * len(blocks)
+    shards = Blocks(SHARDS.stage, len(blocks), size, lambda: (SHARDS.recipe(job, block) for block in blocks))
+    return Workload(loads, size, (shards,))
+
+
+def _reads(matcher: Matcher) -> bool:
+    """Whether a matcher's view is what the classifier makes of an image."""
+    from lis.matching.descriptors import FeatureMaps
+
+    descriptor = getattr(matcher, "descriptor", None)
+    return isinstance(descriptor, FeatureMaps) and descriptor.classifier is not None
+
+
+@cache
+def _pairs(name: str, reads: bool) -> Operation:
+    """Pairs of images that a matcher finds displacements between."""
+    return Operation(f"pairs of images by {name}", partial(_paired, name), reads=2 * reads, most=64)
+
+
+def _paired(name: str, ctx: Context) -> Callable[[int], object]:
+    """An image that moves by a pixel."""
+    from lis.generators.layers import image_and_maps
+    from lis.motion.matchers import matchers
+    from lis.motion.matching import matched
+
+    matcher = matchers(ctx)[name]
+    image, maps = image_and_maps(ctx.generator, style_codes(ctx, 1), matcher.layers)
+    pair = torch.cat([image, image.roll(1, -1)])
+    both = {layer: x.repeat(2, 1, 1, 1) for layer, x in maps.items()}
+    return lambda count: [matched(matcher, matcher.view(pair, both)) for _ in range(count)]
+
+
+def _displaced(ctx: Context) -> Callable[[int], object]:
+    from lis.motion.matching import trials, validate_matching
+
+    generator = validate_matching(ctx)
+    return lambda count: trials(generator, "pose", 0, count, 0)
+
+
 def _shuffled(ctx: Context) -> Callable[[int], object]:
     import numpy as np
 
@@ -104,3 +160,4 @@ def _shuffled(ctx: Context) -> Callable[[int], object]:
 
 MATCHED = Operation("sequences that are aligned", _matched, most=64)
 SHUFFLES = Operation("shuffles of units", _shuffled, most=4096)
+DISPLACEMENTS = Operation("true displacements", _displaced)

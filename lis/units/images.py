@@ -29,6 +29,7 @@ from lis.types import Link, require_sight
 from lis.units.parts import Parts, segmented
 from lis.units.photos import Photo, photo_files, read_photo, unreadable
 from lis.units.tuned import long_table
+from lis.units.work import images_work
 
 OFF = 0.99
 """A picture that is farther than this share of the test pairs is off the generator's distribution."""
@@ -76,6 +77,7 @@ def _also(ctx: Context) -> dict[str, Any]:
     check=validate_run,
     images=part_images,
     arrays=picture_arrays,
+    work=images_work,
 )
 def user_images(
     ctx: Context, linked: Artifact, train: Artifact, test: Artifact, trained: Artifact | None, draft: Draft

@@ -26,6 +26,7 @@ from lis.units.perturbation import Perturbation
 from lis.units.traversal import Truth, first
 from lis.units.tuned import long_table
 from lis.units.tuning import perturbations, tuning
+from lis.units.work import intervention_work
 
 
 @runtime_checkable
@@ -66,6 +67,7 @@ class InterventionConfig:
     config=InterventionConfig,
     models=MODELS,
     check=lambda ctx: validate_intervention(ctx.generator),
+    work=intervention_work,
 )
 def intervention(
     ctx: Context,

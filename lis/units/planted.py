@@ -36,8 +36,9 @@ from lis.units.truth import Renderer, true_measures, validate_truth
 from lis.units.tuned import Tuned, average, long_table
 from lis.units.tuning import perturbations, tuning
 from lis.units.unit_statistics import unit_statistics
+from lis.units.work import planted_work
 
-_READ = 100
+NEW = 100
 """New figures per class on which the reading and the head are measured."""
 
 
@@ -73,6 +74,7 @@ def validate_planted(ctx: Context) -> tuple[PlantedUnits, Settable, Renderer]:
     seed=True,
     models=MODELS,
     check=validate_planted,
+    work=planted_work,
 )
 def planted(
     ctx: Context,
@@ -226,8 +228,8 @@ def new_figures(ctx: Context, units: PlantedUnits) -> tuple[pd.DataFrame, dict[s
         head), bayes (of Bayes' rule) and new (how many figures).
     """
     world, stream = units.world, Stream("planted", ctx.config.seed)
-    u = draw(world, _READ, stream)
-    label = torch.arange(len(world.class_names)).repeat_interleave(_READ)
+    u = draw(world, NEW, stream)
+    label = torch.arange(len(world.class_names)).repeat_interleave(NEW)
     w, at_once = world.to_w(u), ctx.batches()
     told = units.head(torch.cat(list(at_once.map(ctx.encode, w))).to(ctx.device)).argmax(1).cpu()
     facts = {"accuracy": float((told == label).float().mean())}

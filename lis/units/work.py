@@ -6,6 +6,7 @@ import math
 import tempfile
 from collections.abc import Callable
 from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,19 @@ import torch
 
 from lis.context import Context
 from lis.segmentation.work import looked
-from lis.workload import FLOAT, Blocks, Expected, Load, Operation, Workload, images, repeated, style_codes
+from lis.workload import (
+    CLASSIFIER,
+    FLOAT,
+    GENERATOR,
+    Blocks,
+    Expected,
+    Load,
+    Operation,
+    Workload,
+    images,
+    repeated,
+    style_codes,
+)
 
 if TYPE_CHECKING:
     from lis.store import Draft
@@ -21,6 +34,8 @@ if TYPE_CHECKING:
 LARGEST = 512
 """Units and dimensions of w at most of a forward model that is timed."""
 _STEPS = "tuning.along=closed: at most as many passes as are counted, a pass for each derivative"
+_FILES = "images: of a file that is no picture that can be used there is none"
+_SINGLE = "planted: at most as many units of a single factor are moved as are counted"
 _GROUP = 64
 """Units that statistics are timed for at once: those of fewer say little about those of many."""
 _FEW = 2
@@ -215,6 +230,81 @@ def truth_work(ctx: Context, expected: Expected) -> Workload:
     return Workload((Load(TRUTHS, 2 * units * samples, shared=True),), 50 * units, shards)
 
 
+def intervention_work(ctx: Context, expected: Expected) -> Workload:
+    """Of some tuned samples two images for every factor."""
+    from lis.units.intervention import validate_intervention
+
+    factors = len(validate_intervention(ctx.generator).factor_names)
+    count = 2 * factors * _first_samples(ctx, ctx.config.intervention.samples)
+    return Workload(images(ctx, count, shared=False), 40 * ctx.classifier.units * factors)
+
+
+def _first_samples(ctx: Context, per_class: int) -> int:
+    """Tuned samples of all classes, at most so many of each."""
+    return min(per_class, ctx.config.tuning.seeds) * len(ctx.class_names)
+
+
+def planted_work(ctx: Context, expected: Expected) -> Workload:
+    """Of test pairs, both ends of every single-factor unit and, drawn exactly, of every factor, and of new figures."""
+    from lis.classifiers.planted import ReadFromImages
+    from lis.units.planted import NEW, validate_planted
+
+    config, (units, world, _) = ctx.config.planted, validate_planted(ctx)
+    samples, factors = _first_samples(ctx, config.samples), len(world.factor_names)
+    single = min(units.planting.kind.count("single"), tuned_units(ctx))
+    pool = min(config.images, ctx.config.pairs.test) * len(ctx.class_names)
+    new, drawn = NEW * len(units.class_names), 2 * 2 * factors * samples  # one standard deviation, and the range
+    read = isinstance(units, ReadFromImages)
+    loads = (
+        *looked(ctx, pool + 2 * single * samples, shared=False),
+        *images(ctx, closed_passes(ctx, single, samples, 2) + new, shared=False),
+        Load(TRUTHS, drawn + read * new),
+        *((Load(GENERATOR, new), Load(CLASSIFIER, 2 * new)) if read else ()),  # as they are drawn, and generated
+    )
+    size = 40 * 5 * len(ctx.config.classes.labels) * factors + 400 * ctx.classifier.units
+    return Workload(loads, size, notes=(_SINGLE,))
+
+
+def images_work(ctx: Context, expected: Expected) -> Workload:
+    """Of every file of the folder a picture, and what the link makes of it."""
+    from lis.units.photos import photo_files
+
+    known, side = ctx.classifier.units, ctx.generator.resolution
+    count = len(photo_files(Path(str(ctx.config.images))))
+    train, test = (n * len(ctx.class_names) for n in (ctx.config.pairs.train, ctx.config.pairs.test))
+    loads = (
+        Load(PHOTOS, count),
+        Load(CLASSIFIER, count),
+        *looked(ctx, count, shared=False),
+        Load(COVARIANCE, train, scale=(known / min(known, LARGEST)) ** 2),
+    )
+    size = count * (7 * side**2 + FLOAT * (known + ctx.generator.w_dim)) + 2 * FLOAT * test
+    return Workload(loads, size, notes=(_FILES,))
+
+
+def _photographed(ctx: Context) -> Callable[[int], object]:
+    """Pictures of the folder, one after the other."""
+    from lis.units.photos import photo_files, read_photo
+
+    folder, side = Path(str(ctx.config.images)), ctx.generator.resolution
+    files = photo_files(folder)
+    return lambda count: [read_photo(path, side, folder) for path in islice(cycle(files), count)]
+
+
+def _covariance(ctx: Context) -> Callable[[int], object]:
+    """Of random pairs, some more for each class than are asked for."""
+    from lis.units.images import Mahalanobis
+
+    units, classes = min(ctx.classifier.units, LARGEST), len(ctx.class_names)
+
+    def run(count: int) -> None:
+        labels = torch.arange(classes).repeat_interleave(count // classes + 2)
+        r = torch.randn(len(labels), units, generator=torch.Generator().manual_seed(0))
+        Mahalanobis.of(r, labels)
+
+    return run
+
+
 def _truths(ctx: Context) -> Callable[[int], object]:
     from lis.units.truth import true_measures, validate_truth
 
@@ -226,3 +316,5 @@ FORWARD = Operation("pairs that a forward model is fitted to", _forward, constan
 STATISTICS = Operation("groups of units that statistics are told of", _statistics, constant=True, most=3)
 CONTROLS = Operation("random directions beside all units", _controls, constant=True, most=16)
 TRUTHS = Operation("exact pictures that are measured", _truths)
+PHOTOS = Operation("pictures that are read", _photographed, most=64)
+COVARIANCE = Operation("pairs whose covariance distances rest on", _covariance, constant=True, most=4096)
