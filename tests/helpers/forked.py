@@ -5,6 +5,7 @@ seconds of imports, and with many tests minutes.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -80,6 +81,7 @@ def make_shards(overrides: Sequence[str], cwd: str, output: str) -> None:
     from lis.stopping import stop
     from lis.worker import main as work
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background
     os.chdir(cwd)
     with Path(output).open("ab") as stream:
         for handle in (1, 2):
