@@ -12,6 +12,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from lis.compositions import compose_once
 from lis.config.overrides import as_typed
 from lis.files import read_json, read_yaml
 from lis.folder import record
@@ -60,6 +61,7 @@ class SweepReport(Callback):
         _require_writable(config.hydra.sweep.dir, "hydra.sweep.dir")
         self._earlier, self._config = versions(Path(config.hydra.sweep.dir)), config
         SweepReport.running, stop.store = self, str(config.store)
+        compose_once(config)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Write the page and the table of a sweep, log every failed job, and end the program with 1 if there is one."""

@@ -28,6 +28,7 @@ from lis import job as lis_job
 from lis.callbacks import SweepReport, ended
 from lis.classifiers.partnet import CLASSES, WEIGHTS, read_network
 from lis.compose import composer
+from lis.compositions import Compositions
 from lis.isolation import Died, isolated
 from lis.report import page
 from lis.report.html import Embedded, Number, Rendered, ReportError
@@ -433,3 +434,18 @@ def test_jobs_of_submitit_share_their_work_and_are_told(tmp_path: Path) -> None:
     lines = [line for job in range(4) for line in made(tmp_path / "sweep" / f"{job}")]
     assert stages_of(lines) == ["link", "link", "pairs-train", "report", "report"] and len({*lines}) == len(lines)
     assert (tmp_path / "sweep" / "report.html").is_file()
+
+
+def test_a_job_is_composed_once_and_equal_jobs_each() -> None:
+    """Hydra asks for all jobs to check the sweep, and again for each to start it, which changes what it was given."""
+    made: list[DictConfig] = []
+
+    def compose(master_config: DictConfig, overrides: list[str]) -> DictConfig:
+        made.append(DictConfig({"overrides": overrides}))
+        return made[-1]
+
+    each, jobs = Compositions(compose), (["seed=0"], ["seed=1"], ["seed=0"])
+    checked = [each(DictConfig({}), job) for job in jobs]
+    started = [each(DictConfig({}), job) for job in jobs]
+    assert [config.overrides for config in started] == [*jobs] and len({id(config) for config in started}) == 3
+    assert started[1] is checked[1] and len(made) == 4
