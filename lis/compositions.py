@@ -1,4 +1,4 @@
-"""The configurations of the jobs of a sweep: Hydra composes each to check the sweep and again to start it, here once."""
+"""The configurations of the jobs of a sweep: Hydra composes each to check the sweep and to start it, here once."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ import torch
 from helpers.fakes import FakeClassifier, FakeGenerator
 from helpers.fakes_units import tuning_context, use_fake_segmenter
 from torch import Tensor
+from torch._dynamo.callback import CallbackTrigger, callback_handler
 
 from lis.boundary import work as boundary_work
 from lis.boundary.gan_counterfactuals import GanCounterfactualsConfig
@@ -251,6 +252,21 @@ def test_a_plan_of_a_long_run_makes_no_image_again_that_told_that_it_is_long(tmp
     image = Operation("images", clock.prepared, passes=1)
     assert [timer.glance([image]) for _ in range(2)] == [30.0, 30.0] and clock.now == 60.0
     assert timer.timing(image) == Timing(30.0) and clock.now == 60.0
+
+
+def test_of_an_image_that_is_dear_one_tells_what_each_takes_and_what_was_compiled(tmp_path: Path) -> None:
+    clock = Clock(30.0)
+    timer = Calibration(counted_context(tmp_path)[0], clock)
+
+    def compiled(count: int) -> None:
+        with callback_handler.install_callbacks(CallbackTrigger.DYNAMO, "0/0"):
+            clock.now += 40.0
+        clock.run(count)
+
+    image = Operation("images", lambda ctx: compiled, passes=1)
+    assert timer.timing(image) == Timing(30.0) and timer.startup == 40.0 and clock.now == 70.0
+    assert not callback_handler.start_callbacks and not callback_handler.end_callbacks
+    assert timer.glance([image]) == 30.0
 
 
 def test_more_devices_share_the_shards_and_nothing_else() -> None:

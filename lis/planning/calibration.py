@@ -6,8 +6,8 @@ import logging
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -24,6 +24,8 @@ SECONDS = 10.0
 """That a calibration takes about, first calls and two images apart: what comes behind is done once, or assumed."""
 LONG = 1.0
 """Seconds that one operation takes from which on others are assumed to follow from it."""
+DEAR = 5.0
+"""Seconds of an image on a CPU from which on no second one is made: beside it little else of a start matters."""
 _SLICE = 0.25
 """Seconds of an operation that are enough for a measurement."""
 _BRIEF = 0.03
@@ -49,6 +51,43 @@ class Timing:
         return load.scale * (load.calls * self.constant + load.count * self.each)
 
 
+@dataclass(frozen=True)
+class First:
+    """Of one that is done for the first time."""
+
+    whole: float
+    """Seconds."""
+    compiled: Sequence[float]
+    """Seconds of every program that was compiled for it."""
+
+    @property
+    def computing(self) -> float:
+        """Seconds without these."""
+        return self.whole - sum(self.compiled)
+
+
+@contextmanager
+def compiling(clock: Callable[[], float]) -> Iterator[Sequence[float]]:
+    """Seconds of everything that `torch.compile` compiles inside of the block."""
+    from torch._dynamo.callback import callback_handler
+
+    spans: list[float] = []
+
+    def start(_: object) -> None:
+        spans.append(-clock())
+
+    def end(_: object) -> None:
+        spans[-1] += clock()
+
+    callback_handler.register_start_callback(start)
+    callback_handler.register_end_callback(end)
+    try:
+        yield spans
+    finally:
+        callback_handler.remove_start_callback(start)
+        callback_handler.remove_end_callback(end)
+
+
 class Calibration:
     """Times operations, each when it is first asked for.
 
@@ -66,8 +105,8 @@ class Calibration:
         self.failed: dict[Operation, str] = {}
         """Operations that could not be timed, and why."""
         self._timings: dict[Operation, Timing | None] = {}
-        self._glances: defaultdict[Operation, list[float]] = defaultdict(list)
-        """Seconds of one at a time, which are not taken again: the first one with its start."""
+        self._glances: defaultdict[Operation, list[First]] = defaultdict(list)
+        """One at a time, which are not done again: the first one with its start."""
 
     def timing(self, operation: Operation) -> Timing | None:
         """Time of an operation; None where it cannot be had."""
@@ -92,7 +131,10 @@ class Calibration:
         return sum(timing.of(load) for timing, load in timed if timing)
 
     def glance(self, operations: Iterable[Operation]) -> float:
-        """Seconds of one of each, at once; infinite where one fails: the first time with all that a start takes."""
+        """Seconds of one of each, at once, without what is compiled for it; infinite where one fails.
+
+        What else a start takes is in it the first time.
+        """
         try:
             with torch.inference_mode():
                 return sum(self._glance(operation) for operation in operations)
@@ -100,10 +142,14 @@ class Calibration:
             log.debug("an image cannot be timed", exc_info=True)
             return math.inf
 
+    def is_dear(self, seconds: float) -> bool:
+        """Whether an image takes so long that the first one has to do; on a GPU a second one never does."""
+        return self.ctx.device.type == "cpu" and seconds >= DEAR
+
     def _glance(self, operation: Operation) -> float:
-        seconds = self._timed(operation.prepare(self.ctx), 1)
-        self._glances[operation].append(seconds)
-        return seconds
+        one = self._first(operation.prepare(self.ctx))
+        self._glances[operation].append(one)
+        return one.computing
 
     def _assumed(self, operation: Operation) -> Timing | None:
         """What follows from other operations, where these take so long that it is not measured itself."""
@@ -125,14 +171,19 @@ class Calibration:
         """Of so many that it counts, after a first call, in which programs are compiled and memory is found."""
         with nullcontext() if operation.backwards else torch.inference_mode():
             run, known = operation.prepare(self.ctx), self._glances.pop(operation, [])
-            one = first = known[0] if known else self._timed(run, 1)
-            if known[1:]:
-                one = known[-1]
-            elif self.spent < SECONDS or first < _SLICE:
-                one = self._timed(run, 1) if operation.passes else self._once(run, 1)
+            first = known[0] if known else self._first(run)
+            one = known[-1].computing if known[1:] else self._next(operation, run, first)
             if operation.passes or operation.reads:
-                self.startup += max(0.0, first - one)
+                self.startup += max(0.0, first.whole - one)
             return self._of_constant(operation, run, one) if operation.constant else self._of_many(operation, run, one)
+
+    def _next(self, operation: Operation, run: Callable[[int], object], first: First) -> float:
+        """Seconds of one behind the first, which is not done where that is dear or there is no time for it."""
+        if operation.passes and self.is_dear(first.computing):
+            return first.computing
+        if self.spent >= SECONDS and first.whole >= _SLICE:
+            return first.whole
+        return self._timed(run, 1) if operation.passes else self._once(run, 1)
 
     def _of_many(self, operation: Operation, run: Callable[[int], object], one: float) -> Timing:
         """Of more and more, until they take long enough."""
@@ -155,6 +206,10 @@ class Calibration:
         seconds = self._timed(run, count)
         self.spent += seconds
         return seconds
+
+    def _first(self, run: Callable[[int], object]) -> First:
+        with compiling(self._clock) as spans:
+            return First(self._timed(run, 1), spans)
 
     def _timed(self, run: Callable[[int], object], count: int) -> float:
         self._finish()
