@@ -68,10 +68,13 @@ class SweepReport(Callback):
         SweepReport.running = None
         folder = Path(config.hydra.sweep.dir)
         outcomes = [outcome(job, self._earlier) for job in sweep_jobs(folder, self._earlier)]
-        if planned := [one.folder / PLAN for one in outcomes if _is_new(one.folder / PLAN, self._earlier)]:
-            is_whole = _attempt("the sum of the plans", lambda: _tell_sum(planned))
-        else:
-            is_whole = self._write(outcomes, config)
+        planned = [one.folder / PLAN for one in outcomes if _is_new(one.folder / PLAN, self._earlier)]
+        run = [one for one in outcomes if one.folder / PLAN not in planned]
+        is_whole = True
+        if planned:
+            is_whole &= _attempt("the sum of the plans", lambda: _tell_sum(planned))
+        if not planned or any(one.failure is None for one in run):
+            is_whole &= self._write(run, config)
         failed = [one for one in outcomes if one.failure is not None]
         if failed:
             log.error("%s of %s jobs failed:", len(failed), len(outcomes))

@@ -42,6 +42,21 @@ def test_failed_jobs_are_told_where_the_comparison_is_not_whole_as_well(
     assert "no such unit" in caplog.text
 
 
+def test_of_a_sweep_of_plans_and_runs_the_runs_are_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    compared: list[Path] = []
+    monkeypatch.setattr(callbacks, "_compare", lambda jobs, *_: compared.extend(jobs))
+    caplog.set_level("INFO")
+    plan = {"passes": 1000, "reads": 0, "backwards": 0, "seconds": 100.0, "bytes": 2 * 10**9, "inodes": 5}
+    job(tmp_path / "0", plan=plan)
+    SweepReport().on_multirun_end(config_of(tmp_path))
+    assert "1,000 generator passes" in caplog.text and not compared and not (tmp_path / "jobs.csv").exists()
+    run = job(tmp_path / "1", metrics={})
+    SweepReport().on_multirun_end(config_of(tmp_path))
+    assert compared == [run] and caplog.text.count("1,000 generator passes") == 2
+
+
 def test_what_an_earlier_sweep_left_a_moment_ago_is_no_result_of_this_one(tmp_path: Path) -> None:
     folder = job(tmp_path / "0", metrics={}, failure={"error": "of an earlier sweep"})
     assert sweep_jobs(tmp_path, {}) == [folder] and failure(folder, {}) == "of an earlier sweep"
