@@ -45,6 +45,8 @@ class Operation:
     """Images with a gradient."""
     constant: bool = False
     """Whether a call takes time of its own, whatever the number, which is then told apart."""
+    fit: bool = False
+    """Whether nearly all of a call is that constant time, as where a matrix is decomposed, whatever the samples."""
     instead: tuple[tuple[Operation, float], ...] = ()
     """Other operations, and how many times the time of each is assumed where measuring takes too long."""
     most: int = 512

@@ -194,10 +194,10 @@ class Calibration:
         return Timing(last / count)
 
     def _of_constant(self, operation: Operation, run: Callable[[int], object], one: float) -> Timing:
-        """Of more and more, until they take several times as long as one; once in any case."""
+        """Of more and more, until they take several times as long as one; of more than one in any case."""
         count, last = 1, one
         while count == 1 or (last < max(_SLICE, _TWICE * one) and count < operation.most and self.spent < SECONDS):
-            count = min(_GROWTH * count, operation.most) if self.spent < SECONDS else operation.most
+            count = operation.most if operation.fit else _more(count, one, last, operation.most)
             last = self._once(run, count)
         each = max(0.0, last - one) / (count - 1)
         return Timing(each, max(0.0, one - each))
@@ -222,6 +222,23 @@ class Calibration:
         """Wait for what a GPU still has in hand."""
         if self.ctx.device.type == "cuda":
             torch.cuda.synchronize(self.ctx.device)
+
+
+def _more(count: int, one: float, last: float, most: int) -> int:
+    """How many to time next: so many that they take about as long again as one, or as what is enough.
+
+    Args:
+        count: how many were timed last, and one before.
+        one: seconds of one.
+        last: seconds of so many.
+        most: how many at most.
+
+    Example:
+        >>> _more(1, 30.0, 30.0, most=64), _more(1, 0.01, 0.01, most=64), _more(2, 3.0, 3.1, most=64)
+        (2, 26, 9)
+    """
+    each = max(last - one, one / _GROWTH) / (count - 1) if count > 1 else one
+    return min(most, max(2 * count, 1 + int(max(_SLICE, one) / each)))
 
 
 def _share(operation: Operation, factor: float) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,6 +20,7 @@ from lis.workload import (
     Operation,
     Workload,
     images,
+    noise,
     repeated,
     style_codes,
 )
@@ -33,7 +35,8 @@ def segmenter_work(ctx: Context, expected: Expected) -> Workload:
     n = ctx.config.labels.train * len(ctx.class_names)
     drawn = () if ctx.config.labels.folder else (Load(GENERATOR, n), Load(RENDERED, n))
     parameters = sum(p.numel() for p in untrained(ctx).parameters())
-    return Workload((*drawn, Load(GENERATOR, _trained_on(ctx)), Load(EPOCHS, _epochs(ctx))), FLOAT * parameters)
+    steps = _epochs(ctx) * math.ceil(_trained_on(ctx) / _batch(ctx))
+    return Workload((*drawn, Load(GENERATOR, _trained_on(ctx)), Load(STEPS, steps)), FLOAT * parameters)
 
 
 def _trained_on(ctx: Context) -> int:
@@ -43,6 +46,10 @@ def _trained_on(ctx: Context) -> int:
 
 def _epochs(ctx: Context) -> int:
     return getattr(ctx.config.segmenter, "epochs", FewShotConfig.epochs)
+
+
+def _batch(ctx: Context) -> int:
+    return getattr(ctx.config.segmenter, "batch_size", FewShotConfig.batch_size)
 
 
 def segmentation_work(ctx: Context, expected: Expected) -> Workload:
@@ -91,11 +98,19 @@ def _looked(ctx: Context) -> Callable[[int], object]:
     return lambda count: looker(style_codes(ctx, count))
 
 
+def _maps(ctx: Context, layers: Sequence[str]) -> dict[str, Tensor]:
+    """Random maps of layers of the generator on the run's device, `[1, channels, h, w]` each."""
+    from lis.costs import generator_cost
+
+    shapes, numbers = generator_cost(ctx.generator, ctx.device, layers).shapes, torch.Generator().manual_seed(0)
+    return {name: torch.randn(1, *shapes[name], generator=numbers).to(ctx.device) for name in layers}
+
+
 def _masked(ctx: Context) -> Callable[[int], object]:
     from lis.quantify.measures import measure
 
     masks, labels = finder(ctx), len(ctx.config.classes.labels)
-    image, maps = ctx.generator.synthesize(style_codes(ctx, 1), features=masks.layers)
+    image, maps = noise(ctx, 1), _maps(ctx, masks.layers)
 
     def measured(rows: Tensor) -> Tensor:
         some = {name: x.repeat(len(rows), 1, 1, 1) for name, x in maps.items()}
@@ -124,16 +139,15 @@ def _rendered(ctx: Context) -> Callable[[int], object]:
 
 
 def _trained(ctx: Context) -> Callable[[int], object]:
-    """Epochs on random maps and masks of as many images as there will be."""
+    """Steps on random maps and masks without a part, as many of them as a batch has."""
     from lis import build
     from lis.linking.training import Settings
     from lis.segmentation.networks import reduced
     from lis.segmentation.training import Examples, Schedule, train
 
-    fit, n = build.build(ctx.config.segmenter), _trained_on(ctx)
+    fit, n = build.build(ctx.config.segmenter), min(_batch(ctx), _trained_on(ctx))
     shape = untrained(ctx)
-    made = ctx.generator.synthesize(style_codes(ctx, 1), features=shape.layers)[1]
-    maps = {name: reduced(x.float(), shape.settings["size"]).half().cpu() for name, x in made.items()}
+    maps = {name: reduced(x, shape.settings["size"]).half().cpu() for name, x in _maps(ctx, shape.layers).items()}
     masks = torch.zeros(n, shape.size, shape.size, dtype=torch.int64)
     examples = Examples({name: x.repeat(n, 1, 1, 1) for name, x in maps.items()}, masks)
 
@@ -156,4 +170,4 @@ LOOKED = Operation(
     reads=1,
     instead=((GENERATOR, 1.0), (CLASSIFIER, 1.0), (MASKS, 1.0)),
 )
-EPOCHS = Operation("epochs of the segmenter", _trained, constant=True, most=32)
+STEPS = Operation("steps of the segmenter", _trained, constant=True, most=128)

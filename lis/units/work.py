@@ -122,8 +122,13 @@ def statistics_work(ctx: Context, expected: Expected) -> Workload:
     """Of the tables of all units, and of all random directions beside each."""
     units = tuned_units(ctx)
     rows = units * (5 * len(ctx.config.classes.labels) + 4 * len(ctx.class_names))
-    loads = (Load(STATISTICS, units / _GROUP), Load(CONTROLS, ctx.config.tuning.control_directions))
-    return Workload(loads, size=rows * 60)
+    return Workload((Load(STATISTICS, units / _GROUP), controls(ctx)), size=rows * 60)
+
+
+def controls(ctx: Context) -> Load:
+    """All random directions beside every tuned unit."""
+    units = tuned_units(ctx)
+    return Load(CONTROLS, ctx.config.tuning.control_directions, scale=units / min(units, _GROUP))
 
 
 def _statistics(ctx: Context) -> Callable[[int], object]:
@@ -151,7 +156,7 @@ def _controls(ctx: Context) -> Callable[[int], object]:
 
     def run(count: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            make = partial(_random_tuning, ctx, tuned_units(ctx), count)
+            make = partial(_random_tuning, ctx, min(tuned_units(ctx), _GROUP), count)
             source = Store(Path(folder)).make(Recipe("tuning", 1, {}), make)
             tuned = Tuned.of(source)
             Controls.of(source, np.random.default_rng(0)).null(tuned.unit, tuned.position[..., [0, -1]])
@@ -312,9 +317,9 @@ def _truths(ctx: Context) -> Callable[[int], object]:
     return repeated(ctx.images(), lambda rows: true_measures(renderer, w.repeat(len(rows), 1)))
 
 
-FORWARD = Operation("pairs that a forward model is fitted to", _forward, constant=True, most=4096)
+FORWARD = Operation("pairs that a forward model is fitted to", _forward, constant=True, fit=True, most=4096)
 STATISTICS = Operation("groups of units that statistics are told of", _statistics, constant=True, most=3)
-CONTROLS = Operation("random directions beside all units", _controls, constant=True, most=16)
+CONTROLS = Operation("random directions beside a group of units", _controls, constant=True, most=16)
 TRUTHS = Operation("exact pictures that are measured", _truths)
 PHOTOS = Operation("pictures that are read", _photographed, most=64)
-COVARIANCE = Operation("pairs whose covariance distances rest on", _covariance, constant=True, most=4096)
+COVARIANCE = Operation("pairs whose covariance distances rest on", _covariance, constant=True, fit=True, most=4096)
