@@ -44,6 +44,7 @@ from lis.memory import keep_freed_memory
 from lis.planning import announce, facts, has_random_weights, planned_context, shown, whole_plan
 from lis.report.html import ReportError
 from lis.report.metrics import attempt_metrics
+from lis.report.outcomes import main_metrics
 from lis.report.page import stored_report
 from lis.report.stored import program
 from lis.stage import REGISTRY, closure, generates, omitted, requested
@@ -302,13 +303,12 @@ def summarise(
 
 
 def show(metrics: dict[str, float], page: Path) -> None:
-    """Print the main numbers and where the report lies."""
-    table = Table("result", "value")
-    for name, value in metrics.items():
-        if "/" not in name or name.endswith("/ratio_random"):
-            table.add_row(name, f"{value:.3f}")
-    console = Console()
-    console.print(table)
+    """Print the main numbers, where there are any, and where the report lies."""
+    table, console = Table("result", "value"), Console()
+    for name, value in main_metrics(metrics).items():
+        table.add_row(name, f"{value:.3f}")
+    if table.rows:
+        console.print(table)
     console.print(f"report: {page}", soft_wrap=True, highlight=False)
 
 
