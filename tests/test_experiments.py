@@ -25,7 +25,7 @@ HELP = {
 leaves the training samples behind where a link was fitted to 250 pairs by least squares. Of
 layers and classes two are enough here."""
 ARMS = {
-    "figS2": ["classifier=partnet,alexnet", "link=lr"],  # the other links on partnet: figS1
+    "figS2": ["classifier=partnet,partnet_attributes", "link=lr"],  # other links: figS1; training: test_classifiers.py
     "bau_s1": ["classifier=partnet"],  # models beside each other: test_atlas.py
 }
 """What of a sweep over networks runs here; `make full` runs every cell, and trains the large networks for it."""
