@@ -73,7 +73,7 @@ class SweepReport(Callback):
         is_whole = True
         if planned:
             is_whole &= _attempt("the sum of the plans", lambda: _tell_sum(planned))
-        if not planned or any(one.failure is None for one in run):
+        if not planned or any("plan=true" not in map(str.lower, one.overrides) for one in run):
             is_whole &= self._write(run, config)
         failed = [one for one in outcomes if one.failure is not None]
         if failed:

@@ -55,6 +55,10 @@ def test_of_a_sweep_of_plans_and_runs_the_runs_are_compared(
     run = job(tmp_path / "1", metrics={})
     SweepReport().on_multirun_end(config_of(tmp_path))
     assert compared == [run] and caplog.text.count("1,000 generator passes") == 2
+    (run / "metrics.json").unlink()
+    with pytest.raises(SystemExit):
+        SweepReport().on_multirun_end(config_of(tmp_path))
+    assert "it ended without a result" in (tmp_path / "jobs.csv").read_text()
 
 
 def test_what_an_earlier_sweep_left_a_moment_ago_is_no_result_of_this_one(tmp_path: Path) -> None:

@@ -250,7 +250,7 @@ def test_a_plan_of_a_long_run_makes_no_image_again_that_told_that_it_is_long(tmp
     clock = Clock(30.0)
     timer = Calibration(counted_context(tmp_path)[0], clock)
     image = Operation("images", clock.prepared, passes=1)
-    assert [timer.glance([image]) for _ in range(2)] == [30.0, 30.0] and clock.now == 60.0
+    assert [timer.glance(image) for _ in range(2)] == [30.0, 30.0] and clock.now == 60.0
     assert timer.timing(image) == Timing(30.0) and clock.now == 60.0
 
 
@@ -266,7 +266,21 @@ def test_of_an_image_that_is_dear_one_tells_what_each_takes_and_what_was_compile
     image = Operation("images", lambda ctx: compiled, passes=1)
     assert timer.timing(image) == Timing(30.0) and timer.startup == 40.0 and clock.now == 70.0
     assert not callback_handler.start_callbacks and not callback_handler.end_callbacks
-    assert timer.glance([image]) == 30.0
+    assert timer.glance(image) == 30.0
+    late = Calibration(timer.ctx, clock)
+    late.spent = SECONDS
+    assert late.timing(Operation("fits", lambda ctx: compiled)) == Timing(30.0)
+
+
+@pytest.mark.parametrize(("dear", "made"), [(0.0, 1), (1e9, 2)])
+def test_of_an_image_that_is_dear_one_tells_whether_a_run_is_long(
+    dear: float, made: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "_POSSIBLE", 0.0)
+    monkeypatch.setattr(calibration, "DEAR", dear)
+    ctx, counts = counted_context(tmp_path)
+    plan, counts.made = counted(of_stages(ctx, "pairs/train"), Expected()), 0
+    assert run._may_be_long(plan, Calibration(ctx)) and counts.made == made
 
 
 def test_more_devices_share_the_shards_and_nothing_else() -> None:

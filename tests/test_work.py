@@ -13,7 +13,7 @@ import pytest
 import torch
 from helpers.counted import Asked, Counts, count, loads, rows, told
 from helpers.counted_models import Halves, Known, Layered, network
-from helpers.fakes import NAMES, FakeClassifier, make_context, stand_in
+from helpers.fakes import NAMES, FakeClassifier, FakeGenerator, make_context, stand_in
 from helpers.fakes_units import FakeSegmenter, tuning_context, use_fake_segmenter
 from helpers.tuned_findings import screen, tuned
 from PIL import Image
@@ -21,7 +21,9 @@ from torch import Tensor
 
 from lis.boundary import work as boundary_work
 from lis.boundary.adversarial import AdversarialConfig
+from lis.boundary.gan_counterfactuals import GanCounterfactualsConfig
 from lis.boundary.work import POSTERIORS
+from lis.classifiers import work as classifier_work
 from lis.classifiers.partnet import CLASSES
 from lis.classifiers.planted import planted
 from lis.config import CounterfactualsConfig, FlowConfig, MLPConfig, ProbeConfig, PumpConfig, TrainingConfig
@@ -34,8 +36,7 @@ from lis.dissection.importance import ImportanceConfig
 from lis.dissection.restyling import GeneratedImages, images_behind
 from lis.dissection.texture import TextureConfig
 from lis.dissection.user_pictures import UserPicture
-from lis.dissection.work import ABLATED, ANNOTATED, PICTURES
-from lis.dissection.work import NAMES as SHUFFLED
+from lis.dissection.work import ABLATED, ANNOTATED, NAME_SHUFFLES, PICTURES
 from lis.generators.partworld import PartWorld
 from lis.motion.matchers import CANDIDATES
 from lis.motion.matching import MatchingConfig
@@ -198,7 +199,7 @@ def test_names_by_activation_and_by_cause_take_no_image(tmp_path: Path, monkeypa
     beside = rows(monkeypatch, Controls, "_beside", lambda *_: 1)
     assert held(ctx, monkeypatch, "bridge", beside) == (Asked(0, 0, 0), Asked(0, 0, 0))
     assert sum(beside) == count(ctx, "bridge", CONTROLS)
-    assert count(ctx, "bridge", SHUFFLED) == 99
+    assert count(ctx, "bridge", NAME_SHUFFLES) == 99
 
 
 def test_edits_of_units_of_the_generator_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,6 +295,27 @@ def test_the_steps_of_a_training_and_its_test_are_counted(tmp_path: Path, monkey
         == Counts(ctx, monkeypatch).of("classifier", ctx)
         == Asked(0, 3 * 45 + 10 * 45 + 2 * 15, 3 * 45)
     )
+
+
+def test_a_training_that_is_timed_has_the_steps_that_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = TrainingConfig(images=150, batch_size=29, learning_rate=1e-2, precision="float32", held_out=2)
+    witness = network(CLASSES, 64, weights="partworld", trained=False)
+    ctx = replace(make_context(tmp_path, PartWorld(DOGS), object(), training=training), witness=witness)
+    steps = rows(monkeypatch, torch.optim.AdamW, "step", lambda *_: 1)
+    classifier_work.steps_of(15).prepare(ctx)(3)
+    assert sum(steps) == 3 and count(ctx, "classifier", classifier_work.steps_of(15)) == 10
+
+
+def test_both_ends_of_a_way_are_made_again_for_a_witness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, FakeSegmenter())
+    config = GanCounterfactualsConfig(samples=2, steps=3, examples=1, units=1)
+    alone, beside = (tuning_context(tmp_path / k, view__steps=2, gan_counterfactuals=config) for k in ("one", "two"))
+    beside = replace(beside, witness=FakeClassifier(FakeGenerator(), units=8))
+    without, seen = (held(ctx, monkeypatch, "gan_counterfactuals") for ctx in (alone, beside))
+    for said_or_asked in zip(seen, without, strict=True):
+        assert [a - b for a, b in zip(*said_or_asked, strict=True)] == [24, 24, 0]
 
 
 Searched = tuple[Context, Counts]

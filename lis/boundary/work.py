@@ -79,9 +79,13 @@ def _searching(ctx: Context, per_pair: int, starts: int, steps: int, runs: int =
     pairs, block = len(class_pairs(ctx.config)), ctx.config.counterfactuals.sample_block
     count = pairs * per_pair * starts * runs
     shards = Blocks(_SHARD, pairs * math.ceil(per_pair / block) * runs, search_bytes(ctx, count))
-    ends = 2 * count if witnessed and ctx.witness else 0
-    seen = (Load(GENERATOR, ends), Load(WITNESSED, ends)) if ends else ()
+    seen = _ends_seen(ctx, count) if witnessed else ()
     return Workload((*searches(ctx, count, steps), *seen), search_bytes(ctx, count), (shards,), (_SEARCHES,))
+
+
+def _ends_seen(ctx: Context, count: int) -> tuple[Load, ...]:
+    """Both ends of so many ways, made again for a witness; without one nothing."""
+    return (Load(GENERATOR, 2 * count), Load(WITNESSED, 2 * count)) if ctx.witness else ()
 
 
 def _witnessed(ctx: Context) -> Callable[[int], object]:
@@ -192,7 +196,7 @@ def gan_counterfactuals_work(ctx: Context, expected: Expected) -> Workload:
     size = shown * 4 * min(ctx.generator.resolution, 256) ** 2 + count * row
     shards = Blocks("gan-counterfactuals-shard", classes * (classes - 1), count * row)
     return Workload(
-        (*looked(ctx, count * config.steps), *looked(ctx, shown, shared=False)),
+        (*looked(ctx, count * config.steps), *looked(ctx, shown, shared=False), *_ends_seen(ctx, count)),
         size,
         (shards,),
         ("gan_counterfactuals: at most as many pictures of units as are counted",),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from lis.context import Context
 from lis.workload import CLASSIFIER, FLOAT, Expected, Load, Operation, Workload, images
@@ -33,11 +33,19 @@ def training_work(ctx: Context, expected: Expected) -> Workload:
 
 
 def _untrained(ctx: Context) -> CutClassifier:
-    """The run's classifier, without a probe that is to stand in its head."""
+    """The run's classifier or its witness, whichever waits for a training, without a probe that is to be its head.
+
+    Raises:
+        ValueError: neither does.
+    """
+    from lis.classifiers.cut import CutClassifier
     from lis.classifiers.probe import Probed
 
-    classifier = ctx.classifier
-    return cast("CutClassifier", classifier.classifier if isinstance(classifier, Probed) else classifier)
+    for model in (ctx.classifier, ctx.witness):
+        network = model.classifier if isinstance(model, Probed) else model
+        if isinstance(network, CutClassifier) and not network.trained:
+            return network
+    raise ValueError("neither the classifier nor the witness of this run waits for a training")
 
 
 @cache
@@ -58,12 +66,14 @@ def probe_work(ctx: Context, expected: Expected) -> Workload:
 def _trained(ctx: Context) -> Callable[[int], object]:
     import torch
 
-    from lis.classifiers.classifier import train
+    from lis.classifiers.classifier import schedule, train
+    from lis.classifiers.tasks import Task
 
-    config = ctx.config.training
+    config, task = ctx.config.training, Task(_untrained(ctx).attribute)
+    batch = schedule(config, task)[0] * len(task.class_names)
 
     def run(count: int) -> None:
-        short = replace(config, images=count * config.batch_size, held_out=1)
+        short = replace(config, images=count * batch, held_out=1)
         with torch.inference_mode(False), torch.enable_grad():
             train(deepcopy(_untrained(ctx)), short, ctx.config.seed, ctx.device, ctx.progress)
 

@@ -195,7 +195,7 @@ def permuting(
 
 def bridge_work(ctx: Context, expected: Expected) -> Workload:
     """Of all random directions beside each unit, and of shuffled names; nothing is generated."""
-    loads = (controls(ctx), Load(NAMES, ctx.config.bridge.shuffles))
+    loads = (controls(ctx), Load(NAME_SHUFFLES, ctx.config.bridge.shuffles))
     return Workload(loads, 2 * ROW * tuned_units(ctx))
 
 
@@ -354,7 +354,7 @@ def scores_of(generated: bool) -> Operation:
 
 ANNOTATED = Operation("pictures that are read with their masks", _read_annotated, most=MOST)
 PERMUTED = Operation("classes of permuted images", _permuted, constant=True, most=4)
-NAMES = Operation("shuffles of the names of units", _renamed, constant=True, fit=True, most=4096)
+NAME_SHUFFLES = Operation("shuffles of the names of units", _renamed, constant=True, most=4096)
 ABLATED = Operation("answers behind an ablated layer", _ablated)
 RESPONSES = Operation("images whose responses are held against their twins'", _responded, most=MOST)
 OTHERS = Operation("classes whose images are held against each other", _paired, most=4)

@@ -35,7 +35,9 @@ def expected(ctx: Context, calibration: Calibration, trained: bool) -> tuple[Exp
     counts = _accepted(ctx, count)
     accepted, drawn = (sum(column) for column in zip(*counts, strict=True))
     rate = _harmonic_mean(counts)
-    return Expected(rate), f"{rate:.0%} of the samples are accepted as pairs, as {accepted} of {drawn} were"
+    return Expected(
+        rate
+    ), f"{rate:.0%} of the samples are accepted as pairs: the harmonic mean over classes, {accepted} of {drawn}"
 
 
 def _harmonic_mean(counts: Sequence[tuple[int, int]]) -> float:

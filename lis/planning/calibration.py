@@ -130,26 +130,23 @@ class Calibration:
             return None
         return sum(timing.of(load) for timing, load in timed if timing)
 
-    def glance(self, operations: Iterable[Operation]) -> float:
-        """Seconds of one of each, at once, without what is compiled for it; infinite where one fails.
+    def glance(self, operation: Operation) -> float:
+        """Seconds of one, at once, without what is compiled for it; infinite where it fails.
 
         What else a start takes is in it the first time.
         """
         try:
             with torch.inference_mode():
-                return sum(self._glance(operation) for operation in operations)
+                one = self._first(operation.prepare(self.ctx))
         except Exception:
             log.debug("an image cannot be timed", exc_info=True)
             return math.inf
-
-    def is_dear(self, seconds: float) -> bool:
-        """Whether an image takes so long that the first one has to do; on a GPU a second one never does."""
-        return self.ctx.device.type == "cpu" and seconds >= DEAR
-
-    def _glance(self, operation: Operation) -> float:
-        one = self._first(operation.prepare(self.ctx))
         self._glances[operation].append(one)
         return one.computing
+
+    def is_dear(self, seconds: float) -> bool:
+        """Whether an image takes so long that the first one has to do; on a GPU a second one is always made."""
+        return self.ctx.device.type == "cpu" and seconds >= DEAR
 
     def _assumed(self, operation: Operation) -> Timing | None:
         """What follows from other operations, where these take so long that it is not measured itself."""
@@ -181,8 +178,8 @@ class Calibration:
         """Seconds of one behind the first, which is not done where that is dear or there is no time for it."""
         if operation.passes and self.is_dear(first.computing):
             return first.computing
-        if self.spent >= SECONDS and first.whole >= _SLICE:
-            return first.whole
+        if self.spent >= SECONDS and first.computing >= _SLICE:
+            return first.computing
         return self._timed(run, 1) if operation.passes else self._once(run, 1)
 
     def _of_many(self, operation: Operation, run: Callable[[int], object], one: float) -> Timing:

@@ -125,7 +125,7 @@ class Plan:
 
 
 def counted(ctx: Context, expected: Expected, before: Sequence[Stage] = ()) -> Plan:
-    """The plan of a run without times and memory: it takes milliseconds.
+    """The plan of a run without times and memory: milliseconds, or an image where layers are looked at.
 
     Args:
         ctx: the run; its models may be without weights.

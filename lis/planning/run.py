@@ -54,8 +54,8 @@ def _whole(calibration: Calibration, before: Sequence[Stage], trained: bool = Tr
 def announce(ctx: Context) -> None:
     """Refuse a run that its store has no room for; write the plan of a long one into the log.
 
-    For a short one that takes the time of counting, and of an image. A model of the user's that cannot be timed is no
-    reason not to run.
+    For a short one that takes the time of counting, which may look at layers, and of an image. A model of the user's
+    that cannot be timed is no reason not to run.
 
     Raises:
         ValueError: the disk of the store has too little room.
@@ -92,10 +92,11 @@ def _may_be_long(plan: Plan, calibration: Calibration) -> bool:
     if count < _FEWEST:
         return False
     operations = [load.operation for load in images(calibration.ctx, 1)]
-    first = calibration.glance(operations)
-    if count * first < _POSSIBLE or calibration.is_dear(first):
-        return count * first >= _POSSIBLE
-    return count * calibration.glance(operations) >= _POSSIBLE
+    first = {operation: calibration.glance(operation) for operation in operations}
+    if count * sum(first.values()) < _POSSIBLE:
+        return False
+    again = [one if calibration.is_dear(one) else calibration.glance(operation) for operation, one in first.items()]
+    return count * sum(again) >= _POSSIBLE
 
 
 def require_room(plan: Plan, room: Room) -> None:
