@@ -77,7 +77,8 @@ def compiling(clock: Callable[[], float]) -> Iterator[Sequence[float]]:
         spans.append(-clock())
 
     def end(_: object) -> None:
-        spans[-1] += clock()
+        if spans:  # else it began before, in another thread
+            spans[-1] += clock()
 
     callback_handler.register_start_callback(start)
     callback_handler.register_end_callback(end)
