@@ -1,4 +1,6 @@
-"""Around Hydra's jobs: the output folder is tried out first, and a sweep ends in a page, a table and a verdict."""
+"""Around Hydra's jobs: the output folder is tried out first, each job of a sweep is composed once, and the sweep ends
+in a page, a table and a verdict.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from lis.compositions import compose_once
 from lis.config.overrides import as_typed
 from lis.files import read_json, read_yaml
 from lis.folder import record
@@ -33,6 +35,8 @@ _LINES, _TAIL = 6, 4096
 _CONFIG, _OVERRIDES = ".hydra/config.yaml", ".hydra/overrides.yaml"
 _WRITTEN = (_CONFIG, _RESULT, FAILURE, PLAN, SUMMARY, _LOG)
 _AGAIN = "run the same command again"
+_UNUSED = 64
+"""Configurations that are kept at once, of some megabytes each; others are composed twice."""
 
 Versions = Mapping[Path, tuple[int, ...]]
 """Which version of a file is known: its inode, size, and times of writing and of change in nanoseconds."""
@@ -61,7 +65,7 @@ class SweepReport(Callback):
         _require_writable(config.hydra.sweep.dir, "hydra.sweep.dir")
         self._earlier, self._config = versions(Path(config.hydra.sweep.dir)), config
         SweepReport.running, stop.store = self, str(config.store)
-        compose_once(config)
+        _compose_once(config)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Write the page and the table of a sweep, log every failed job, and end the program with 1 if there is one."""
@@ -240,3 +244,41 @@ def _require_writable(folder: str, key: str) -> None:
         check_writable(Path(folder), key)
     except ValueError as error:
         sys.exit(str(error))
+
+
+class Compositions:
+    """Gives a configuration that was composed before to whoever asks for it next, and to nobody else.
+
+    Args:
+        compose: makes one of the sweep's and a job's overrides.
+    """
+
+    def __init__(self, compose: Callable[[DictConfig, list[str]], DictConfig]) -> None:
+        self._compose = compose
+        self._unused: dict[tuple[str, ...], DictConfig] = {}
+        self._used = set[tuple[str, ...]]()
+
+    def __call__(self, master_config: DictConfig, sweep_overrides: Sequence[str]) -> DictConfig:
+        """The configuration of a job, which the caller may change."""
+        job = tuple(sweep_overrides)
+        if job in self._unused:
+            self._used.add(job)
+            return self._unused.pop(job)
+        config = self._compose(master_config, list(sweep_overrides))
+        if job not in self._used and len(self._unused) < _UNUSED:
+            self._unused[job] = config
+        return config
+
+
+def _compose_once(config: DictConfig) -> None:
+    """Have Hydra's own launcher take the configurations with which the sweep was checked.
+
+    Other launchers start jobs in other processes, which compose for themselves.
+
+    Args:
+        config: of the sweep.
+    """
+    hydra = GlobalHydra.instance().hydra
+    if hydra is not None and str(config.hydra.launcher._target_).endswith(".BasicLauncher"):
+        loader = hydra.config_loader
+        loader.load_sweep_config = Compositions(loader.load_sweep_config)  # pyright: ignore[reportAttributeAccessIssue]

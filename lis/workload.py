@@ -46,7 +46,7 @@ class Operation:
     constant: bool = False
     """Whether a call takes time of its own, whatever the number, which is then told apart."""
     fit: bool = False
-    """Whether nearly all of a call is that constant time, as where a matrix is decomposed, whatever the samples."""
+    """Whether nearly all of a call is such a time, as where a matrix is decomposed, whatever the samples."""
     instead: tuple[tuple[Operation, float], ...] = ()
     """Other operations, and how many times the time of each is assumed where measuring takes too long."""
     most: int = 512

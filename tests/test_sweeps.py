@@ -25,10 +25,9 @@ from test_callbacks import config_of
 
 from lis import callbacks, compose, stages
 from lis import job as lis_job
-from lis.callbacks import SweepReport, ended
+from lis.callbacks import Compositions, SweepReport, ended
 from lis.classifiers.partnet import CLASSES, WEIGHTS, read_network
 from lis.compose import composer
-from lis.compositions import Compositions
 from lis.isolation import Died, isolated
 from lis.report import page
 from lis.report.html import Embedded, Number, Rendered, ReportError

@@ -96,4 +96,4 @@ def _fitted(ctx: Context) -> Callable[[int], object]:
     return run
 
 
-FITTED = Operation("samples that a probe is fitted to", _fitted, constant=True, fit=True)
+FITTED = Operation("samples that a probe is fitted to", _fitted, fit=True)

@@ -191,8 +191,8 @@ def _permuted(ctx: Context) -> Callable[[int], object]:
     return lambda count: permuted(r, w, labels, 0, count, np.random.default_rng(0))
 
 
-FIT = Operation("pairs that a link is fitted to", _fits, constant=True, fit=True, most=4096)
+FIT = Operation("pairs that a link is fitted to", _fits, fit=True, most=4096)
 DISTANCES = Operation("distances between images", _compared)
-SUMMARIES = Operation("values behind a mean with its interval", _summarised, constant=True, fit=True, most=4096)
+SUMMARIES = Operation("values behind a mean with its interval", _summarised, fit=True, most=4096)
 SIMILARITIES = Operation("repetitions of the similarity", _similarities)
 PERMUTATIONS = Operation("permutations of the similarity", _permuted, constant=True, most=64)

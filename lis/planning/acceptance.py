@@ -33,11 +33,9 @@ def expected(ctx: Context, calibration: Calibration, trained: bool) -> tuple[Exp
     if count < _FEWEST:
         return Expected(ASSUMED), f"assumed: {ASSUMED:.0%} of the samples are accepted as pairs"
     counts = _accepted(ctx, count)
-    accepted, drawn = (sum(column) for column in zip(*counts, strict=True))
-    rate = _harmonic_mean(counts)
-    return Expected(
-        rate
-    ), f"{rate:.0%} of the samples are accepted as pairs: the harmonic mean over classes, {accepted} of {drawn}"
+    rate, accepted, drawn = _harmonic_mean(counts), *(sum(column) for column in zip(*counts, strict=True))
+    of_classes = f"the harmonic mean over classes, {accepted} of {drawn}"
+    return Expected(rate), f"{rate:.0%} of the samples are accepted as pairs: {of_classes}"
 
 
 def _harmonic_mean(counts: Sequence[tuple[int, int]]) -> float:

@@ -173,7 +173,8 @@ class Calibration:
             one = known[-1].computing if known[1:] else self._next(operation, run, first)
             if operation.passes or operation.reads:
                 self.startup += max(0.0, first.whole - one)
-            return self._of_constant(operation, run, one) if operation.constant else self._of_many(operation, run, one)
+            has_constant = operation.constant or operation.fit
+            return self._of_constant(operation, run, one) if has_constant else self._of_many(operation, run, one)
 
     def _next(self, operation: Operation, run: Callable[[int], object], first: First) -> float:
         """Seconds of one behind the first, which is not done where that is dear or there is no time for it."""

@@ -317,9 +317,9 @@ def _truths(ctx: Context) -> Callable[[int], object]:
     return repeated(ctx.images(), lambda rows: true_measures(renderer, w.repeat(len(rows), 1)))
 
 
-FORWARD = Operation("pairs that a forward model is fitted to", _forward, constant=True, fit=True, most=4096)
+FORWARD = Operation("pairs that a forward model is fitted to", _forward, fit=True, most=4096)
 STATISTICS = Operation("groups of units that statistics are told of", _statistics, constant=True, most=3)
 CONTROLS = Operation("random directions beside a group of units", _controls, constant=True, most=16)
 TRUTHS = Operation("exact pictures that are measured", _truths)
 PHOTOS = Operation("pictures that are read", _photographed, most=64)
-COVARIANCE = Operation("pairs whose covariance distances rest on", _covariance, constant=True, fit=True, most=4096)
+COVARIANCE = Operation("pairs whose covariance distances rest on", _covariance, fit=True, most=4096)
