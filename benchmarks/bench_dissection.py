@@ -38,10 +38,11 @@ from torchvision.models import resnet50
 from lis.classifiers.cut import CutClassifier
 from lis.classifiers.preprocessing import Preprocessing
 from lis.dissection.ablation import ablated_accuracy, balanced_class_accuracy
-from lis.dissection.activations import intervene, record_activations, upsample_activations
+from lis.dissection.activations import intervene, record_activations
 from lis.dissection.agreement import CURVE_LEVELS, AgreementCounts
 from lis.dissection.quantiles import QuantileSketch
 from lis.dissection.tails import find_layer, layer_tail
+from lis.dissection.upsampling import upsample_activations
 from lis.plain import print_anywhere
 
 BATCH, LEVEL = 16, 0.99

@@ -4,7 +4,7 @@ from helpers.dissection_fixtures import fixture
 from torch import Tensor, nn
 
 from lis.classifiers.cut import layer_module
-from lis.dissection.activations import ReceptiveField, intervene, record_activations, upsample_activations
+from lis.dissection.activations import intervene, record_activations
 from lis.dissection.top_images import (
     conditional_top_activating,
     mask_border,
@@ -12,6 +12,7 @@ from lis.dissection.top_images import (
     top_activating,
     top_mask,
 )
+from lis.dissection.upsampling import ReceptiveField, upsample_activations
 
 
 def slow_upsample(image: Tensor, height: int, width: int) -> Tensor:
@@ -85,7 +86,7 @@ def grid_upsampled(maps: Tensor, height: int, width: int) -> Tensor:
 def test_maps_lie_where_their_receptive_fields_do_as_by_the_reference() -> None:
     """Of the last convolution of an AlexNet without padding of its first layer, on images of 227 px."""
     data = fixture("02_upsample")
-    field = ReceptiveField(16, 17, 227)
+    field = ReceptiveField(16, 17, 227, corners=True)
     assert data["conv_scale_offset"].tolist() == [[field.scale, field.offset]] * 2
     result = upsample_activations(data["conv_in"], 56, field=field)
     torch.testing.assert_close(result, data["conv_out"], atol=1e-5, rtol=0)
@@ -110,12 +111,10 @@ def test_a_receptive_field_is_what_the_layers_see() -> None:
 
 def test_a_sample_fades_around_the_pixel_of_its_field() -> None:
     maps = torch.tensor([[[[0.0, 8.0], [0.0, 8.0]]]])
-    field = ReceptiveField(4, 2, 9)
+    field = ReceptiveField(4, 2, 9, corners=True)
     assert upsample_activations(maps, 9, field=field)[0, 0, 4].tolist() == [0, 0, 0, 2, 4, 6, 8, 6, 4]
     assert upsample_activations(maps, 9, "clamp", field)[0, 0, 4].tolist() == [0, 0, 0, 2, 4, 6, 8, 8, 8]
     assert upsample_activations(maps, 5, field=field)[0, 0, 2].tolist() == [0, 0, 4, 8, 4]  # every second pixel
-    with pytest.raises(ValueError, match="map of 2×2 with a receptive field: expected at most 1×1"):
-        upsample_activations(maps, 1, field=field)
     with pytest.raises(ValueError, match=r"scale=0.*expected a positive scale"):
         ReceptiveField(0, 2, 9)
 

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from lis.dissection.agreement import AgreementCounts, concept_iou, label_units
 from lis.dissection.quantiles import unit_quantiles
+from lis.dissection.upsampling import Upsampling
 
 EDGES = [0.1, 0.3, 0.5, 0.8, 0.9, 0.95, 0.99]
 
@@ -48,7 +49,7 @@ def counted(*parts: tuple[Tensor, Tensor]) -> AgreementCounts:
     maps, masks = example()
     large = F.interpolate(maps, 8, mode="bilinear", align_corners=False)
     edges = unit_quantiles(large, EDGES)
-    counts = AgreementCounts(unit_quantiles(large, 0.8), masks.shape[1], edges, border="clamp")
+    counts = AgreementCounts(unit_quantiles(large, 0.8), masks.shape[1], edges, upsampling=Upsampling("clamp"))
     for part in parts:
         counts.add(*part)
     return counts
@@ -140,7 +141,7 @@ def test_pearson_does_not_shrink_over_batches() -> None:
     """Over several batches the (co)variance of the published code is too small; here it is that of all pixels."""
     maps = torch.cat([torch.zeros(2, 1, 2, 2), torch.ones(2, 1, 2, 2)])
     masks = maps > 0.5
-    counts = AgreementCounts(torch.tensor([0.5]), 1, border="clamp")
+    counts = AgreementCounts(torch.tensor([0.5]), 1, upsampling=Upsampling("clamp"))
     for i in range(4):
         counts.add(maps[i : i + 1], masks[i : i + 1])
     assert float(counts.pearson) == pytest.approx(1)
@@ -170,7 +171,7 @@ def test_sums_of_other_counts_are_refused() -> None:
     others = {
         "other thresholds": AgreementCounts(torch.ones(4), 3, edges),
         "other edges": AgreementCounts(torch.zeros(4), 3, edges + 1),
-        "other border": AgreementCounts(torch.zeros(4), 3, edges, "clamp"),
+        "other upsampling": AgreementCounts(torch.zeros(4), 3, edges, Upsampling("clamp")),
         r"_positive of shape \[4, 3, 1\]: expected \[4, 3, 3\]": AgreementCounts(torch.zeros(4), 1, edges),
         r"_all of shape \[4, 0\]: expected \[4, 3\]": AgreementCounts(torch.zeros(4), 3),
     }

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 import lis
 from lis.context import Context
-from lis.dissection.activations import edit_of, upsample_activations
+from lis.dissection.activations import edit_of
 from lis.dissection.agreement import concept_iou
 from lis.dissection.gan_pixels import pixel_segmenter
 from lis.dissection.gan_units import GanUnits
@@ -32,6 +32,7 @@ from lis.dissection.painting import (
     paint,
 )
 from lis.dissection.quantiles import unit_quantiles
+from lis.dissection.upsampling import upsample_activations
 from lis.generators.partworld import PartWorld
 from lis.images import to_uint8
 from lis.memory import Batches

@@ -1,17 +1,14 @@
-"""Maps of the units of a layer: recorded, edited and enlarged (Bau et al. 2020)."""
+"""Maps of the units of a layer: recorded and edited (Bau et al. 2020)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-Border = Literal["fade", "clamp"]
 
 
 def record_activations(
@@ -164,114 +161,3 @@ def _resized_mask(mask: Tensor, output: Tensor) -> Tensor:
             f"{list(output.shape[-2:])}"
         )
     return F.adaptive_avg_pool2d(m, (output.shape[2], output.shape[3]))
-
-
-@dataclass(frozen=True)
-class ReceptiveField:
-    """Where the samples of a map lie in a square image: sample k is centred on pixel `offset + scale · k` of a side.
-
-    A map does not span the image evenly where convolutions are padded by less, or more, than half of their kernel.
-    """
-
-    scale: float
-    """Pixels between the centres of neighbouring samples."""
-    offset: float
-    """The pixel that the first sample is centred on; 0 is the first one of the image."""
-    image: int
-    """Height and width of the image in pixels."""
-
-    def __post_init__(self) -> None:
-        if not (self.scale > 0 and self.image > 1):
-            raise ValueError(f"{self}: expected a positive scale, and an image of 2 pixels or more")
-
-    @classmethod
-    def of_layers(cls, layers: Sequence[tuple[int, int, int]], image: int) -> Self:
-        """That of the map behind convolutions and pooling, each with its kernel, stride and padding.
-
-        Args:
-            layers: (kernel, stride, padding) in pixels of each layer's input, in the order of the network.
-            image: height and width in pixels of the input of the first one.
-
-        Raises:
-            ValueError: a stride is not positive, or an image of less than 2 pixels.
-
-        Example:
-            >>> ReceptiveField.of_layers([(11, 4, 0), (3, 2, 0), (5, 1, 2), (3, 2, 0), (3, 1, 1)], 227)  # AlexNet
-            ReceptiveField(scale=16, offset=17.0, image=227)
-        """
-        scale, offset = 1, 0.0
-        for kernel, stride, padding in layers:
-            offset += ((kernel - 1) / 2 - padding) * scale
-            scale *= stride
-        return cls(scale, offset, image)
-
-
-def upsample_activations(
-    maps: Tensor, size: int | tuple[int, int], border: Border = "fade", field: ReceptiveField | None = None
-) -> Tensor:
-    """Maps resized to that of a mask: enlarged bilinearly, on the centres of pixels, or averaged over areas.
-
-    Where a side of the map is larger than asked for, a cell has the mean of what it covers, so that no activation lies
-    between the samples.
-
-    Args:
-        maps: `[n, units, h, w]` floating.
-        size: height and width (H, W), or one number for both.
-        border: beyond the outer centres, "fade" falls to zero as beside a frame of zeros (Bau et al. 2020) and "clamp"
-            repeats them, as `interpolate(align_corners=False)`.
-        field: where the samples lie in the image, of which the first and the last pixel are the first and the last
-            centre of the result (Bau et al. 2020). Without one the map spans the image.
-
-    Returns:
-        `[n, units, H, W]`; constant where the map is 1×1.
-
-    Raises:
-        ValueError: another border; with a field, a map that is larger than asked for.
-
-    Example:
-        >>> upsample_activations(torch.tensor([[[[0.0, 4.0]]]]), (1, 4))
-        tensor([[[[0., 1., 3., 3.]]]])
-        >>> upsample_activations(torch.tensor([[[[0.0, 4.0]]]]), (1, 4), "clamp")
-        tensor([[[[0., 1., 3., 4.]]]])
-        >>> upsample_activations(torch.tensor([[[[0.0, 4.0, 8.0]]]]), (1, 2))
-        tensor([[[[1.3333, 6.6667]]]])
-    """
-    if border not in ("fade", "clamp"):
-        raise ValueError(f"border={border!r}: expected 'fade' or 'clamp'")
-    height, width = (size, size) if isinstance(size, int) else size
-    h, w = maps.shape[-2:]
-    if (h, w) == (1, 1):
-        return maps.expand(*maps.shape[:2], height, width).clone()
-    if field is not None and (h > height or w > width):
-        raise ValueError(f"a map of {h}×{w} with a receptive field: expected at most {height}×{width}, to enlarge it")
-    rows, columns = (_resizing(a, b, border, field).to(maps) for a, b in ((h, height), (w, width)))
-    return rows @ (maps @ columns.T)
-
-
-def _resizing(source: int, target: int, border: Border, field: ReceptiveField | None) -> Tensor:
-    """Weights `[target, source]` float64 of the samples of a line, for each sample of the resized line."""
-    if target < source:
-        return _areas(source, target)
-    return _bilinear(_positions(source, target, field), source, border)
-
-
-def _areas(source: int, target: int) -> Tensor:
-    """Share of each sample `[j, j + 1)` in the cell `[i, i + 1) · source / target`, `[target, source]` float64."""
-    edges = torch.arange(target + 1, dtype=torch.float64) * source / target
-    samples = torch.arange(source)
-    overlap = torch.minimum(edges[1:, None], samples + 1) - torch.maximum(edges[:-1, None], samples)
-    return overlap.clamp(min=0) * target / source
-
-
-def _positions(source: int, target: int, field: ReceptiveField | None) -> Tensor:
-    """Where the samples of the enlarged line lie among those of the line, `[target]` float64."""
-    if field is None:
-        return (torch.arange(target, dtype=torch.float64) + 0.5) * source / target - 0.5
-    return (torch.linspace(0, field.image - 1, target, dtype=torch.float64) - field.offset) / field.scale
-
-
-def _bilinear(position: Tensor, source: int, border: Border) -> Tensor:
-    """Weights `[target, source]` float64 of the samples of a line at positions `[target]` among them."""
-    if border == "clamp":
-        position = position.clamp(0, source - 1)
-    return (1 - (position[:, None] - torch.arange(source)).abs()).clamp(min=0)

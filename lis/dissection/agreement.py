@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lis.dissection.activations import Border, upsample_activations
+from lis.dissection.upsampling import EVEN, Upsampling
 
 MIN_IOU = 0.04
 """IoU above which a unit detects a concept (Bau et al. 2020)."""
@@ -21,7 +20,7 @@ CURVE_LEVELS = (*(k / 20 for k in range(1, 18)), *(1 - 10 ** (-k / 8) for k in r
 """Quantiles of a unit that bound the bins of its precision–recall and ROC curves, denser at the upper end."""
 _AT_ONCE = 2**21
 """Enlarged activations in memory at once."""
-_BOUNDS = ("thresholds", "edges", "border")
+_BOUNDS = ("thresholds", "edges", "upsampling")
 """What counts are taken with, beside the sums."""
 
 
@@ -35,18 +34,20 @@ class AgreementCounts:
         thresholds: t, above which (strictly) a unit is active, `[units]`.
         concepts: how many.
         edges: bounds of the bins of `auprc` and `auc`, `[units, bins - 1]`, ascending; those are not counted without.
-        border: of `upsample_activations`.
+        upsampling: of maps to the size of the masks.
 
     Raises:
         ValueError: edges of other units than the thresholds, or that descend.
     """
 
-    def __init__(self, thresholds: Tensor, concepts: int, edges: Tensor | None = None, border: Border = "fade") -> None:
+    def __init__(
+        self, thresholds: Tensor, concepts: int, edges: Tensor | None = None, upsampling: Upsampling = EVEN
+    ) -> None:
         if edges is not None and (len(edges) != len(thresholds) or bool((edges.diff(dim=1) < 0).any())):
             raise ValueError(f"edges {list(edges.shape)}: expected ascending [{len(thresholds)}, bins - 1]")
         units, device = len(thresholds), thresholds.device
         self.thresholds, self.edges = thresholds, edges
-        self.border: Border = border
+        self.upsampling = upsampling
         self.images, self.pixels = 0, 0
         pairs = {"dtype": torch.int64, "device": device}
         self.intersection = torch.zeros(units, concepts, **pairs)
@@ -77,7 +78,7 @@ class AgreementCounts:
                 f"{len(self.thresholds)} units and {len(self.area_concept)} concepts"
             )
         for map_part, concept_part in _chunks(maps, concepts):
-            activations = upsample_activations(map_part.float(), _size(concepts), self.border).flatten(2)
+            activations = self.upsampling(map_part.float(), _size(concepts)).flatten(2)
             self._add(activations, concept_part.flatten(2))
 
     def _add(self, activations: Tensor, concepts: Tensor) -> None:
@@ -118,14 +119,14 @@ class AgreementCounts:
 
     def tensors(self) -> dict[str, Tensor]:
         """What a shard keeps, by name: all sums, and what they were counted with."""
-        values = {**vars(self), "border": get_args(Border).index(self.border)}
+        values = {**vars(self), "upsampling": self.upsampling.settings}
         return {name: torch.as_tensor(value) for name, value in values.items() if value is not None}
 
     def add_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Add what `tensors` of other counts with the same thresholds, edges and concepts has given.
 
         Raises:
-            ValueError: the thresholds, the edges or the border are others, or a sum is missing or of another shape;
+            ValueError: the thresholds, the edges or the upsampling are others, or a sum is missing or of another shape;
                 nothing is added.
         """
         self._require_alike(tensors)
@@ -219,14 +220,14 @@ def _overlap(active: Tensor, concepts: Tensor) -> Tensor:
     return (active.float() @ concepts.float().mT).round().long()
 
 
-def concept_iou(maps: Tensor, concepts: Tensor, thresholds: Tensor, border: Border = "fade") -> Tensor:
+def concept_iou(maps: Tensor, concepts: Tensor, thresholds: Tensor, upsampling: Upsampling = EVEN) -> Tensor:
     """IoU of the thresholded units with concepts, of pixels counted over all images.
 
     Args:
         maps: `[n, units, h, w]`.
         concepts: `[n, concepts, H, W]` bool.
         thresholds: `[units]`; a unit is active strictly above.
-        border: of `upsample_activations`.
+        upsampling: of maps to the size of the masks.
 
     Returns:
         `[units, concepts]` float64 in [0, 1]; NaN of a dead unit and of an absent concept.
@@ -236,7 +237,7 @@ def concept_iou(maps: Tensor, concepts: Tensor, thresholds: Tensor, border: Bord
         >>> concept_iou(torch.ones(1, 1, 1, 1), left, torch.zeros(1))
         tensor([[0.5000]], dtype=torch.float64)
     """
-    counts = AgreementCounts(thresholds, concepts.shape[1], border=border)
+    counts = AgreementCounts(thresholds, concepts.shape[1], upsampling=upsampling)
     counts.add(maps, concepts)
     return counts.iou
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,16 +13,17 @@ from torch import Tensor, nn
 from lis.classifiers.cut import layer_module
 from lis.config.fields import choice, number
 from lis.context import Context
-from lis.dissection.activations import Border, record_activations
+from lis.dissection.activations import record_activations
 from lis.dissection.agreement import MIN_IMAGES, MIN_IOU, AgreementCounts, label_units
 from lis.dissection.annotated import annotated_pictures, folder_contents, validate_pictures
 from lis.dissection.concepts import concept_set
-from lis.dissection.dissect_shards import SIZE, Job, Thresholds, find_thresholds, permuted_rows, score_units
+from lis.dissection.dissect_shards import SIZE, Job, Thresholds, find_thresholds, permuted_rows, placed, score_units
 from lis.dissection.dissect_tables import Scores, agreement_table, histogram_table, layers_table, units_table
 from lis.dissection.permutation import PermutationCounts, PermutationTest, permutation_bytes, require_orders
 from lis.dissection.room import require_bytes
 from lis.dissection.scenes import Half, folder_scenes, scenes_of
 from lis.dissection.top_images import TopImages, thumbnails, top_mask
+from lis.dissection.upsampling import Border, Placement
 from lis.dissection.user_pictures import of_folder
 from lis.dissection.work import dissect_work
 from lis.labels.labelled import TrueParts
@@ -57,6 +58,9 @@ class DissectConfig:
     """Level of the threshold of each unit among its own activations."""
     border: str = choice("fade", ("fade", "clamp"))
     """What maps are enlarged with beyond their outer centres: zeros, or the outermost values."""
+    placement: str = choice("receptive_field", get_args(Placement))
+    """Where the samples of a map lie: in the middle of what each of them sees, followed through the network, or evenly
+    over the image."""
     min_iou: float = number(MIN_IOU, low=0, high=1)
     """IoU above which a unit counts as a detector."""
     permutations: int = number(1000, low=19)
@@ -79,6 +83,7 @@ def _check(ctx: Context) -> None:
     named_modules(ctx, vars(ctx.config)["dissect"].layers)
     if of_folder(ctx):
         validate_pictures(ctx.config)
+    _require_maps(ctx, vars(ctx.config)["dissect"])
     require_orders(permuted_classes(ctx), vars(ctx.config)["dissect"].permutations)
     _require_room(ctx)
 
@@ -101,13 +106,39 @@ def control_bytes(ctx: Context) -> int:
         ValueError: an unknown layer, or one that gives no map.
     """
     config: DissectConfig = vars(ctx.config)["dissect"]
-    blank = torch.zeros(1, 3, ctx.generator.resolution, ctx.generator.resolution, device=ctx.device)
-    maps = record_activations(ctx.classifier.features, named_modules(ctx, config.layers), blank)
     factors = ctx.generator.factor_names if isinstance(ctx.generator, TrueFactors) and not of_folder(ctx) else ()
     concepts = len(concept_set(ctx.config.classes.labels, factors).names)
     images = int(permuted_classes(ctx).bincount().max())
-    shapes = [(x.shape[1], x.shape[2], x.shape[3]) for x in maps.values()]
+    shapes = map_shapes(ctx, config).values()
     return max(permutation_bytes(shape, images, concepts, SIZE, config.permutations) for shape in shapes)
+
+
+def map_shapes(ctx: Context, config: DissectConfig) -> dict[str, tuple[int, int, int]]:
+    """Units, height and width of the map of each layer; the models may be without weights.
+
+    Raises:
+        ValueError: an unknown layer, or one that gives no map.
+    """
+    blank = torch.zeros(1, 3, ctx.generator.resolution, ctx.generator.resolution, device=ctx.device)
+    maps = record_activations(ctx.classifier.features, named_modules(ctx, config.layers), blank)
+    return {name: (x.shape[1], x.shape[2], x.shape[3]) for name, x in maps.items()}
+
+
+def half_sizes(ctx: Context) -> tuple[int, int]:
+    """Images that thresholds, and that scores are taken from, at most; known before the work."""
+    if of_folder(ctx):
+        scenes = folder_scenes(ctx)
+        return len(scenes.fit), len(scenes.score)
+    samples, pairs = vars(ctx.config)["dissect"].samples, ctx.config.pairs
+    fit, score = (len(ctx.class_names) * min(samples, n) for n in (pairs.train, pairs.test))
+    return fit, score
+
+
+def _require_maps(ctx: Context, config: DissectConfig) -> None:
+    """Check that there are maps, with enough images for their quantiles, and that it is known where they lie."""
+    for _, height, width in map_shapes(ctx, config).values():
+        require_images(half_sizes(ctx)[0], height, width, config.quantile)
+    placed(ctx, named_modules(ctx, config.layers), cast(Placement, config.placement))
 
 
 def _require_room(ctx: Context) -> None:
@@ -141,7 +172,7 @@ def named_modules(ctx: Context, layers: list[str]) -> dict[str, nn.Module]:
 
 @stage(
     "dissect",
-    version=5,
+    version=6,
     inputs=(train_pairs.when(of_generator), test_pairs.when(of_generator), segmenter.when(_needs_segmenter)),
     config=DissectConfig,
     seed=True,
@@ -165,19 +196,25 @@ def dissect(
     With `images` and `labels.folder` these are the halves of the pictures in the folders, and there are no pairs. Masks
     are those of the folder, or exact where the generator knows its parts, else those of the segmenter.
 
-    Table "units", the layers one behind the other: layer, unit, concept (empty: none), kind, iou, control (mean IoU
-    under permutations of the images within their classes), p (of the label, the best of all concepts: `p_label` of
-    `PermutationTest`), q (over the units of the layer), same_images_iou, threshold, detector (iou > min_iou),
-    above_chance (q ≤ 0.05), auprc, pearson, images_met, dead. Table "agreement", a row per unit and concept: layer,
-    unit, concept, kind, iou, control, p, q (of the concept alone, over the units and concepts of the layer),
+    Table "units", the layers one behind the other: layer, unit, concept (of the highest IoU; empty: none), kind, iou,
+    control (mean IoU under permutations of the images within their classes), p (of the label, the best of all concepts:
+    `p_label` of `PermutationTest`), q (over the units of the layer), same_images_iou, threshold, detector (iou >
+    min_iou), auprc, pearson, images_met; specific (the concept whose IoU exceeds its control by the most standard
+    deviations; empty: none), specific_iou, specific_control, specific_q (as q), above_chance (specific_q ≤ 0.05: the
+    unit agrees with some concept), correlated (the concept of the highest Pearson's r), dead. Table "agreement", a row per
+    unit and concept: layer, unit, concept, kind, iou, control, p, q (of the concept alone, over the units and concepts
+    of the layer),
     same_images_iou, auprc, pearson, auc, images_met. Table "histogram", a row per layer and concept: layer, concept,
     kind, detectors, same_images_detectors, control (mean number of detectors in the permutations), low, high (95 % of
-    these), above_chance, both. Table "layers": layer, units, dead, concepts (distinct ones of the detectors),
+    these), above_chance (units that it is specific to), both (detectors whose q ≤ 0.05); NaN of a concept without a
+    pixel. Table "layers": layer, units, dead, concepts (distinct ones of the detectors),
     detectors, same_images_detectors, control, low, high, above_chance, both. Tensors "top": image `[n, 3, s, s]` uint8;
     of each row of "units" index `[rows, 5]` into it by descending maximum of the map, and mask `[rows, 5, s, s]` bool;
     of each unit of r penultimate `[units, 5]`. Json "facts": layers (name to units, height and width),
-    threshold_images, images, permuted_images, concepts, classes, masks ("exact", "segmenter", "folder" or "none"),
-    size (height and width of the masks in pixels, which maps are resized to), min_iou, quantile, permutations, border.
+    fields (name to scale, offset and image of its `ReceptiveField`, where there is one), threshold_images, images,
+    permuted_images, concepts (how many have a pixel), absent (names of the others), classes, masks ("exact",
+    "segmenter", "folder" or "none"), size (height and width of the masks in pixels, which maps are resized to),
+    min_iou, quantile, permutations, border, placement.
 
     A concept labels no unit that it meets on fewer than 5 images, and the background none. Values of dead units and of
     absent concepts are NaN. Control, p and q are of `permuted` of the scored images. On these alone are also
@@ -196,7 +233,7 @@ def dissect(
     inputs = tuple(artifact.key for artifact in (train, test, trained) if artifact is not None)
     concepts, modules = concept_set(scenes.labels, scenes.factor_names), named_modules(ctx, config.layers)
     subset = {**_also(ctx), "samples": config.samples, "seed": ctx.config.seed}
-    job = Job(ctx, scenes, concepts, modules, cast(Border, config.border), subset, inputs)
+    job = Job(ctx, scenes, concepts, modules, *_laid(config), subset, inputs)
     tested = permuted_rows(scenes.score.class_index, config.permuted)
     require_orders(scenes.score.class_index[tested], config.permutations)
     for _, height, width in job.shapes.values():
@@ -210,7 +247,7 @@ def dissect(
     draft.table("histogram", histogram_table(scores))
     draft.table("layers", layers_table(scores))
     draft.tensors("top", top_pictures(job, top, [thresholds[name].level for name in modules]))
-    draft.json("facts", {**_facts(job, config), "permuted_images": len(tested)})
+    draft.json("facts", {**_facts(job, config, next(iter(counts.values()))), "permuted_images": len(tested)})
 
 
 def _ignored(job: Job) -> list[int]:
@@ -219,12 +256,18 @@ def _ignored(job: Job) -> list[int]:
 
 
 def _scores(job: Job, config: DissectConfig, name: str, counts: AgreementCounts, test: PermutationTest) -> Scores:
-    labels = label_units(counts.iou, config.min_iou, counts.images_met, MIN_IMAGES, _ignored(job))
-    return Scores(name, job.concepts, counts, test, labels)
+    values = counts.iou, test.excess, counts.pearson
+    labels = (label_units(x, config.min_iou, counts.images_met, MIN_IMAGES, _ignored(job)) for x in values)
+    return Scores(name, job.concepts, counts, test, *labels)
 
 
-def _facts(job: Job, config: DissectConfig) -> dict[str, Any]:
-    scenes = job.scenes
+def _laid(config: DissectConfig) -> tuple[Border, Placement]:
+    return cast(Border, config.border), cast(Placement, config.placement)
+
+
+def _facts(job: Job, config: DissectConfig, counts: AgreementCounts) -> dict[str, Any]:
+    scenes, ignored = job.scenes, _ignored(job)
+    absent = [name for k, name in enumerate(job.concepts.names) if not counts.area_concept[k] and k not in ignored]
     facts: dict[str, Any] = {"layers": {name: list(shape) for name, shape in job.shapes.items()}}
     facts |= {
         "threshold_images": len(scenes.fit),
@@ -232,8 +275,12 @@ def _facts(job: Job, config: DissectConfig) -> dict[str, Any]:
         "masks": scenes.source,
         "size": job.size,
     }
-    facts |= {"concepts": len(job.concepts.names) - len(_ignored(job)), "classes": list(scenes.class_names)}
-    return facts | {name: getattr(config, name) for name in ("min_iou", "quantile", "permutations", "border")}
+    facts |= {"concepts": len(job.concepts.names) - len(ignored) - len(absent), "absent": absent}
+    fields = {name: each.field for name, each in job.upsamplings.items()}
+    facts["fields"] = {name: [field.scale, field.offset, field.image] for name, field in fields.items() if field}
+    facts["classes"] = list(scenes.class_names)
+    names = ("min_iou", "quantile", "permutations", "border", "placement")
+    return facts | {name: getattr(config, name) for name in names}
 
 
 def require_images(
@@ -271,7 +318,8 @@ def permutation_tests(
     result = {}
     for name in job.modules:
         single, concepts = job.of_layer(name), len(job.concepts.names)
-        counts = PermutationCounts(thresholds[name].level, concepts, config.permutations, stream.rng(), job.border)
+        upsampling, level = job.upsamplings[name], thresholds[name].level
+        counts = PermutationCounts(level, concepts, config.permutations, stream.rng(), upsampling)
         for k in classes.unique():
             maps, masks = single.gathered(rows[classes == k])
             counts.add(maps[name], masks)
@@ -291,8 +339,8 @@ def top_pictures(job: Job, top: Iterable[TopImages], thresholds: list[Tensor]) -
     rows, inverse = torch.cat([each.row for each in (*layers, penultimate)]).unique(return_inverse=True)
     image = _pictures(job.ctx, job.scenes.score, rows)
     size = image.shape[-1]
-    pairs = zip(layers, thresholds, strict=True)
-    masks = [top_mask(each.maps, levels, size, job.border) for each, levels in pairs]
+    triples = zip(layers, thresholds, job.upsamplings.values(), strict=True)
+    masks = [top_mask(each.maps, levels, size, upsampling) for each, levels, upsampling in triples]
     index, last = inverse.split([len(inverse) - len(penultimate.row), len(penultimate.row)])
     return {"image": image, "index": index, "mask": torch.cat(masks), "penultimate": last}
 

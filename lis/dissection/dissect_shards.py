@@ -16,16 +16,18 @@ import torch
 from torch import Tensor, nn
 
 from lis.context import Context
-from lis.dissection.activations import Border, record_activations, upsample_activations
+from lis.dissection.activations import record_activations
 from lis.dissection.agreement import CURVE_LEVELS, AgreementCounts
 from lis.dissection.concepts import ConceptSet
 from lis.dissection.quantiles import QuantileSketch
+from lis.dissection.receptive_fields import receptive_fields
 from lis.dissection.scenes import Half, SceneBatch, Scenes
 from lis.dissection.top_images import TOP, TopImages
+from lis.dissection.upsampling import Border, Placement, Upsampling
 from lis.shards import Shards
 from lis.store import Draft
 
-VERSION = 3
+VERSION = 4
 SIZE = 64
 """Largest height and width in pixels of the masks that units and concepts are compared at."""
 _AT_ONCE = 2**22
@@ -42,6 +44,7 @@ class Job:
     modules: Mapping[str, nn.Module]
     """The dissected layers, by name."""
     border: Border
+    placement: Placement
     subset: Mapping[str, Any]
     """What says which images the halves hold, beside the inputs, for the keys of the shards."""
     inputs: tuple[str, ...]
@@ -55,6 +58,15 @@ class Job:
         """
         maps = self.recorded(self.scenes.fit, torch.tensor([0])).maps
         return {name: (x.shape[1], x.shape[2], x.shape[3]) for name, x in maps.items()}
+
+    @cached_property
+    def upsamplings(self) -> dict[str, Upsampling]:
+        """How the maps of each layer are laid over the masks.
+
+        Raises:
+            ValueError: as `receptive_fields`, where these place maps.
+        """
+        return placed(self.ctx, self.modules, self.placement, self.border)
 
     @cached_property
     def size(self) -> int:
@@ -103,6 +115,41 @@ class Job:
         images, size = len(getattr(self.scenes, half)), self.ctx.config.shard_size
         starts = range(0, images, size)
         return [Block(half, start, min(size, images - start), thresholds or {}) for start in starts]
+
+
+def placed(
+    ctx: Context, modules: Mapping[str, nn.Module], placement: Placement, border: Border = "fade"
+) -> dict[str, Upsampling]:
+    """How the maps of layers are laid over what the classifier of a run sees of images, by name.
+
+    Args:
+        ctx: the run; its models may be without weights.
+        modules: the layers, by name.
+        placement: where maps lie.
+        border: beyond their outer centres.
+
+    Raises:
+        ValueError: as `receptive_fields`, where these place maps.
+    """
+    if placement == "even":
+        return dict.fromkeys(modules, Upsampling(border))
+    blank = torch.zeros(1, 3, ctx.generator.resolution, ctx.generator.resolution, device=ctx.device)
+    fields = receptive_fields(ctx.classifier, modules, blank)
+    return {name: Upsampling(border, fields.get(name)) for name in modules}
+
+
+def placement_of(ctx: Context) -> Placement:
+    """Where the maps of a run's classifier lie by its settings, `dissect.placement`."""
+    return vars(ctx.config)["dissect"].placement
+
+
+def layer_placed(ctx: Context, module: nn.Module) -> Upsampling:
+    """How the maps of a layer are laid over images, for pictures.
+
+    Raises:
+        ValueError: as `receptive_fields`, where these place maps.
+    """
+    return placed(ctx, {"layer": module}, placement_of(ctx))["layer"]
 
 
 @dataclass(frozen=True)
@@ -154,6 +201,7 @@ def _config(job: Job, block: Block) -> dict[str, Any]:
         **job.subset,
         "layers": list(job.modules),
         "border": job.border,
+        "placement": job.placement,
         "start": block.start,
         "size": block.size,
     }
@@ -170,7 +218,7 @@ def count_quantiles(job: Job, block: Block) -> dict[str, QuantileSketch]:
     for recorded in job.batches(job.scenes.fit, block.rows):
         for name, maps in recorded.maps.items():
             for some in maps.split(max(1, _AT_ONCE // (maps.shape[1] * job.size**2))):
-                sketches[name].add(upsample_activations(some, job.size, job.border))
+                sketches[name].add(job.upsamplings[name](some, job.size))
     return sketches
 
 
@@ -222,7 +270,7 @@ def _merge(top: dict[str, TopImages], later: Mapping[str, TopImages]) -> None:
 def new_counts(job: Job, thresholds: Mapping[str, Thresholds]) -> dict[str, AgreementCounts]:
     """Counts of no images yet, by layer."""
     concepts = len(job.concepts.names)
-    return {name: AgreementCounts(t.level, concepts, t.edges, job.border) for name, t in thresholds.items()}
+    return {name: AgreementCounts(t.level, concepts, t.edges, job.upsamplings[name]) for name, t in thresholds.items()}
 
 
 def find_thresholds(job: Job, quantile: float) -> dict[str, Thresholds]:

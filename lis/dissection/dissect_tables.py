@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, wraps
@@ -27,6 +28,11 @@ class Scores:
     counts: AgreementCounts
     control: PermutationTest
     labels: UnitLabels
+    """By the highest IoU."""
+    specific: UnitLabels
+    """By the highest IoU over its control, `PermutationTest.excess`."""
+    correlated: UnitLabels
+    """By the highest Pearson's r."""
 
     @cached_property
     def columns(self) -> dict[str, Tensor]:
@@ -68,6 +74,7 @@ def _units(scores: Scores) -> pd.DataFrame:
     picked["p"] = labels.of_best(scores.control.p_label)
     picked["q"] = q_values(picked["p"])[0]
     picked["images_met"] = labels.of_best(scores.columns["images_met"], 0)
+    specific_q = q_values(scores.specific.of_best(scores.control.p_label))[0].numpy()
     columns = {
         "unit": range(len(labels.best_concept)),
         "concept": labels.names(scores.concepts.names),
@@ -75,8 +82,13 @@ def _units(scores: Scores) -> pd.DataFrame:
         **{name: picked[name].numpy() for name in ("iou", "control", "p", "q", "same_images_iou")},
         "threshold": scores.counts.thresholds.cpu().numpy(),
         "detector": labels.detector.cpu().numpy(),
-        "above_chance": picked["q"].numpy() <= SIGNIFICANT,
         **{name: picked[name].numpy() for name in ("auprc", "pearson", "images_met")},
+        "specific": scores.specific.names(scores.concepts.names),
+        "specific_iou": scores.specific.of_best(scores.columns["iou"]).numpy(),
+        "specific_control": scores.specific.of_best(scores.columns["control"]).numpy(),
+        "specific_q": specific_q,
+        "above_chance": specific_q <= SIGNIFICANT,
+        "correlated": scores.correlated.names(scores.concepts.names),
         "dead": (scores.counts.area_unit == 0).cpu().numpy(),
     }
     return pd.DataFrame(columns)
@@ -84,21 +96,24 @@ def _units(scores: Scores) -> pd.DataFrame:
 
 @_of_layers
 def units_table(scores: Scores) -> pd.DataFrame:
-    """Table "units": each unit with the concept that labels it, if any."""
+    """Table "units": each unit with the concept that labels it, if any, and with those that other measures choose."""
     return _units(scores)
 
 
 @_of_layers
 def histogram_table(scores: Scores) -> pd.DataFrame:
-    """Table "histogram": the numbers of units that each concept labels, but for the background."""
+    """Table "histogram": the numbers of units that each concept labels, but for the background; NaN without a pixel."""
     units, control = _units(scores), scores.control.detectors.double().cpu()
     low, high = torch.quantile(control, torch.tensor(RANGE, dtype=torch.float64), dim=0)
     rows = []
     for k, (name, kind) in enumerate(zip(scores.concepts.names, scores.concepts.kinds, strict=True)):
-        subset = units[units["concept"] == name]
+        if not int(scores.counts.area_concept[k]):
+            rows.append({"concept": name, "kind": kind} | dict.fromkeys(_NUMBERS, math.nan))
+            continue
+        labelled, specific = ((units[column] == name).to_numpy() for column in ("concept", "specific"))
         numbers = float(control[:, k].mean()), float(low[k]), float(high[k])
         same_images = int(scores.control.observed_detectors[k])
-        rows.append({"concept": name, "kind": kind} | _numbers(pd.DataFrame(subset), same_images, numbers))
+        rows.append({"concept": name, "kind": kind} | _numbers(units, labelled, specific, same_images, numbers))
     table = pd.DataFrame(rows)
     return pd.DataFrame(table[table["kind"] != "background"])
 
@@ -111,12 +126,30 @@ def layers_table(scores: Scores) -> pd.DataFrame:
     counts = {"units": len(units), "dead": np.count_nonzero(units["dead"])}
     concepts = {"concepts": len({*units["concept"][units["detector"]]})}
     same_images = int(scores.control.observed_detectors.sum())
-    return pd.DataFrame([counts | concepts | _numbers(units, same_images, (float(control.mean()), low, high))])
+    every, chance = np.full(len(units), True), (float(control.mean()), low, high)
+    return pd.DataFrame([counts | concepts | _numbers(units, every, every, same_images, chance)])
 
 
-def _numbers(units: pd.DataFrame, same_images: int, control: tuple[float, float, float]) -> dict[str, float]:
-    """Units that meet each criterion; detectors on the images of the control, and at chance: mean, low and high."""
+_NUMBERS = ("detectors", "same_images_detectors", "control", "low", "high", "above_chance", "both")
+
+
+def _numbers(
+    units: pd.DataFrame,
+    labelled: np.ndarray,
+    specific: np.ndarray,
+    same_images: int,
+    control: tuple[float, float, float],
+) -> dict[str, float]:
+    """Of a concept, or of all.
+
+    Args:
+        units: table "units".
+        labelled: those that it labels.
+        specific: those that it is specific to.
+        same_images: detectors on the images of the control.
+        control: detectors at chance: mean, low and high.
+    """
     detector, above = (np.asarray(units[name], dtype=bool) for name in ("detector", "above_chance"))
-    at_chance = dict(zip(("control", "low", "high"), control, strict=True))
-    counts = {"above_chance": int(above.sum()), "both": int((detector & above).sum())}
-    return {"detectors": int(detector.sum()), "same_images_detectors": same_images, **at_chance, **counts}
+    both = detector & labelled & (units["q"].to_numpy() <= SIGNIFICANT)
+    numbers = np.count_nonzero(detector & labelled), same_images, *control, np.count_nonzero(above & specific)
+    return dict(zip(_NUMBERS, (*numbers, np.count_nonzero(both)), strict=True))

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from lis.context import Context
 from lis.costs import generator_cost, layer_names
-from lis.dissection.activations import upsample_activations
 from lis.dissection.agreement import AgreementCounts
 from lis.dissection.dissect import require_images
 from lis.dissection.painting import PixelSegmenter, UnitEdit
 from lis.dissection.quantiles import unit_quantiles
 from lis.dissection.room import require_bytes
 from lis.dissection.top_images import TOP, TopImages, top_mask
+from lis.dissection.upsampling import upsample_activations
 from lis.generators.editing import InterceptedGenerator, edited
 from lis.generators.layers import requested_layers
 from lis.memory import Batches

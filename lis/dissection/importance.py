@@ -21,10 +21,12 @@ from lis.dissection.ablation import (
     unit_class_importance,
 )
 from lis.dissection.activations import record_activations
+from lis.dissection.dissect_shards import layer_placed, placement_of
 from lis.dissection.room import map_bytes, require_room
 from lis.dissection.tables import curves_table, importance_table, shared_table, sign_facts
 from lis.dissection.tails import PENULTIMATE, WHOLE_PASS, LayerTail, find_layer, head_tail, layer_tail
 from lis.dissection.top_images import TOP, thumbnails, top_activating, top_mask
+from lis.dissection.upsampling import EVEN, Upsampling
 from lis.dissection.work import importance_work
 from lis.linking.pairs import first_of_each_class, test_pairs, train_pairs
 from lis.peaks import picture_arrays
@@ -98,7 +100,7 @@ class LayerData:
     config=ImportanceConfig,
     seed=True,
     models=MODELS,
-    also=lambda ctx: {"classes": list(ctx.class_names)},
+    also=lambda ctx: {"classes": list(ctx.class_names), "placement": placement_of(ctx)},
     problems=problems,
     check=_check,
     arrays=lambda ctx: picture_arrays(ctx) + map_bytes(ctx, "importance", _images(ctx), _COPIES),
@@ -151,6 +153,12 @@ def _ranked(data: LayerData, config: ImportanceConfig) -> tuple[Tensor, Tensor, 
     return values, of_units, int(data.class_index.bincount().min())
 
 
+def _laid(ctx: Context) -> Upsampling:
+    """How the map of the layer is laid over images."""
+    layer = vars(ctx.config)["importance"].layer
+    return EVEN if layer == PENULTIMATE else layer_placed(ctx, find_layer(ctx.classifier, layer))
+
+
 @torch.no_grad()
 def _pictures(ctx: Context, data: LayerData, triples: list[SharedUnits]) -> dict[str, Tensor]:
     """Tensors "shared_units" of the stage."""
@@ -158,11 +166,11 @@ def _pictures(ctx: Context, data: LayerData, triples: list[SharedUnits]) -> dict
     size, maps = min(SIZE, ctx.generator.resolution), data.activations[:, units]
     maps = maps if maps.ndim == 4 else maps[..., None, None]
     _, index = top_activating(maps.amax((2, 3)), min(TOP, len(maps)))
-    w = data.w[index.flatten()]
+    laid, w = _laid(ctx), data.w[index.flatten()]
     parts = ctx.batches().map(lambda some: thumbnails(ctx.generator.synthesize(some.to(ctx.device)), size), w)
     image = torch.cat([torch.empty(0, 3, size, size, dtype=torch.uint8), *parts])
     threshold = ablation_values(maps, "quantile", ACTIVE)
-    mask = top_mask(maps[index, torch.arange(len(units))[:, None]], threshold, size)
+    mask = top_mask(maps[index, torch.arange(len(units))[:, None]], threshold, size, laid)
     mask = mask if data.activations.ndim == 4 else torch.ones_like(mask)
     return {"unit": units, "image": image.unflatten(0, index.shape), "mask": mask}
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lis.dissection.activations import Border, upsample_activations
 from lis.dissection.agreement import MIN_IMAGES, MIN_IOU, AgreementCounts, label_units
+from lis.dissection.upsampling import EVEN, Upsampling
 from lis.statistics import EXCEEDED, q_values
 
 PERMUTATIONS = 1000
@@ -46,6 +46,8 @@ class PermutationTest:
     concept that may label the unit is as high) / (1 + permutations), the single-step maxT of Westfall & Young (1993).
     Mean and standard deviation are over the permutations and the observed value, which is one of the exchangeable
     ones, so that the test is exact for any number of permutations; a concept whose control does not vary has 0."""
+    excess: Tensor
+    """That standardised IoU: standard deviations above the mean at chance."""
     detectors: Tensor
     """Detectors at chance: units whose highest IoU is with a concept and above the least one, in each permutation,
     `[permutations, concepts]` int64. As those observed, they overlap with it on `MIN_IMAGES` images or more."""
@@ -60,7 +62,7 @@ def permutation_test(
     class_index: Tensor,
     permutations: int = PERMUTATIONS,
     seed: int = 0,
-    border: Border = "fade",
+    upsampling: Upsampling = EVEN,
     min_iou: float = MIN_IOU,
     ignore: Sequence[int] = (),
 ) -> PermutationTest:
@@ -82,7 +84,7 @@ def permutation_test(
         class_index: class of each image, `[n]` int64.
         permutations: how many.
         seed: of the permutations.
-        border: of `upsample_activations`.
+        upsampling: of maps to the size of the masks.
         min_iou: a detector is above it.
         ignore: indices of concepts that label no unit.
 
@@ -93,7 +95,7 @@ def permutation_test(
         Phipson & Smyth 2010, "Permutation p-values should never be zero".
     """
     require_orders(class_index, permutations)
-    counts = PermutationCounts(thresholds, concepts.shape[1], permutations, np.random.default_rng(seed), border)
+    counts = PermutationCounts(thresholds, concepts.shape[1], permutations, np.random.default_rng(seed), upsampling)
     for k in class_index.unique():
         counts.add(maps[class_index == k], concepts[class_index == k])
     return counts.test(min_iou, ignore)
@@ -131,13 +133,18 @@ class PermutationCounts:
         concepts: how many.
         permutations: how many.
         rng: of the permutations.
-        border: of `upsample_activations`.
+        upsampling: of maps to the size of the masks.
     """
 
     def __init__(
-        self, thresholds: Tensor, concepts: int, permutations: int, rng: np.random.Generator, border: Border = "fade"
+        self,
+        thresholds: Tensor,
+        concepts: int,
+        permutations: int,
+        rng: np.random.Generator,
+        upsampling: Upsampling = EVEN,
     ) -> None:
-        self._counts = AgreementCounts(thresholds, concepts, border=border)
+        self._counts = AgreementCounts(thresholds, concepts, upsampling=upsampling)
         shape = permutations, len(thresholds), concepts
         self._intersection, self._images_met = (torch.zeros(shape, dtype=torch.int32) for _ in range(2))
         self._permutations, self._rng = permutations, rng
@@ -150,10 +157,11 @@ class PermutationCounts:
             concepts: `[n, concepts, H, W]` bool.
         """
         self._counts.add(maps, concepts)
-        thresholds = self._counts.thresholds
+        thresholds, size = self._counts.thresholds, (concepts.shape[-2], concepts.shape[-1])
         rows = torch.arange(len(maps)) * len(maps) + _orders(len(maps), self._permutations, self._rng)
         for units in torch.arange(len(thresholds)).split(_units_at_once(len(maps), concepts)):
-            overlap = _pair_overlap(_active(maps[:, units], thresholds[units], concepts, self._counts.border), concepts)
+            active = self._counts.upsampling(maps[:, units].float(), size) > thresholds[units][:, None, None]
+            overlap = _pair_overlap(active, concepts)
             self._intersection[:, units] += _permuted(overlap, rows)
             self._images_met[:, units] += _permuted(overlap.clamp_(max=1), rows)
 
@@ -171,9 +179,9 @@ class PermutationCounts:
         p_counted = ((1 + exceeding.double()) / (1 + len(null))).where(live, math.nan)
         p = p_counted.where((exceeding >= EXCEEDED) | p_pooled.isnan(), p_pooled)
         mean, sd = (x.where(live, math.nan) for x in (mean, sd))
-        p_label, (observed, *detectors) = _label_p(counts, null, ignore), self._detectors(min_iou, ignore)
+        (p_label, excess), (observed, *detectors) = _label_p(counts, null, ignore), self._detectors(min_iou, ignore)
         return PermutationTest(
-            counts.iou, mean, sd, p_counted, p, q_values(p)[0], p_label, torch.stack(detectors), observed
+            counts.iou, mean, sd, p_counted, p, q_values(p)[0], p_label, excess, torch.stack(detectors), observed
         )
 
     def _detectors(self, min_iou: float, ignore: Sequence[int]) -> Iterator[Tensor]:
@@ -215,12 +223,6 @@ def _units_at_once(images: int, concepts: Tensor) -> int:
     return max(1, _AT_ONCE // each)
 
 
-def _active(maps: Tensor, thresholds: Tensor, concepts: Tensor, border: Border) -> Tensor:
-    """Masks `[n, units, H, W]` bool at the resolution of the concepts."""
-    size = concepts.shape[-2], concepts.shape[-1]
-    return upsample_activations(maps.float(), size, border) > thresholds[:, None, None]
-
-
 def _pair_overlap(active: Tensor, concepts: Tensor) -> Tensor:
     """P[i, j, u, c]: pixels of unit u in image i that concept c has in image j, `[n, n, units, concepts]` float32.
 
@@ -242,22 +244,23 @@ def _permuted(overlap: Tensor, rows: Tensor) -> Tensor:
     return sums.reshape(len(rows), *overlap.shape[2:]).round().int()
 
 
-def _label_p(counts: AgreementCounts, null: Tensor, ignore: Sequence[int]) -> Tensor:
-    """`PermutationTest.p_label`, of the intersections at chance `null [permutations, units, concepts]`.
+def _label_p(counts: AgreementCounts, null: Tensor, ignore: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """`p_label` and `excess` of `PermutationTest`, of the intersections at chance `[permutations, units, concepts]`.
 
     The areas are the same in all permutations, so that IoU and intersection order them alike.
     """
     areas = counts.area_unit[:, None] + counts.area_concept
     candidates = [c for c in range(areas.shape[1]) if c not in ignore]
-    highest, observed = torch.full((1 + len(null), len(areas)), -math.inf, dtype=torch.float64), dict[int, Tensor]()
+    highest = torch.full((1 + len(null), len(areas)), -math.inf, dtype=torch.float64)
+    p, excess = (torch.full(areas.shape, math.nan, dtype=torch.float64) for _ in range(2))
     for c in candidates:
         overlap = torch.cat([counts.intersection[None, :, c], null[..., c]])
         standard = _standardised(overlap.double() / (areas[:, c] - overlap))
-        highest, observed[c] = torch.maximum(highest, standard), standard[0]
-    result = torch.full(areas.shape, math.nan, dtype=torch.float64)
+        highest, excess[:, c] = torch.maximum(highest, standard), standard[0]
     for c in candidates:
-        result[:, c] = (highest >= observed[c]).double().mean(0)
-    return result.where(~counts.iou.isnan(), math.nan)
+        p[:, c] = (highest >= excess[:, c]).double().mean(0)
+    live = ~counts.iou.isnan()
+    return p.where(live, math.nan), excess.where(live, math.nan)
 
 
 def _standardised(values: Tensor) -> Tensor:

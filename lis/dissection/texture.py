@@ -16,6 +16,7 @@ from lis.config.fields import number
 from lis.context import Context
 from lis.dissection.ablation import ablation_values, unit_blocks
 from lis.dissection.activations import record_activations
+from lis.dissection.dissect_shards import layer_placed, placement_of
 from lis.dissection.restyling import (
     ORDERS,
     FolderImages,
@@ -206,7 +207,7 @@ def _images(ctx: Context) -> int:
 
 def _also(ctx: Context) -> dict[str, Any]:
     folder = {"folder": [list(one.content) for one in used_pictures(ctx)]} if of_folder(ctx) else {}
-    return {"classes": list(ctx.class_names)} | folder
+    return {"classes": list(ctx.class_names), "placement": placement_of(ctx)} | folder
 
 
 @stage(
@@ -355,12 +356,13 @@ class _Samples:
         _, index = top_activating(original.amax((2, 3)), min(TOP, len(original)))
         size = min(SIZE, visible(self.images(torch.tensor([0]), ""), self.ctx.classifier).shape[-1])
         units, result = torch.arange(original.shape[1])[:, None], {}
+        laid = layer_placed(self.ctx, find_layer(self.ctx.classifier, self.layer, "texture.layer"))
         for name, kind, maps in (("", "", original), ("restyled", restyling, twins)):
             image = [self._thumbnails(rows, kind, size) for rows in index.flatten().split(TOP)]
             blank = torch.empty(0, 3, size, size, dtype=torch.uint8)
             threshold = ablation_values(maps, "quantile", LEVEL)
             result[name or "image"] = torch.cat([blank, *image]).unflatten(0, index.shape)
-            result[f"{name}_mask".lstrip("_")] = top_mask(maps[index, units], threshold, size)
+            result[f"{name}_mask".lstrip("_")] = top_mask(maps[index, units], threshold, size, laid)
         return result
 
     def _thumbnails(self, rows: Tensor, restyling: str, size: int) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lis.dissection.activations import Border, upsample_activations
+from lis.dissection.upsampling import EVEN, Upsampling
 from lis.images import to_uint8
 
 TOP = 5
@@ -114,19 +114,19 @@ class TopImages:
         return TopImages(**{name: value[units, order] for name, value in joined.items()})
 
 
-def top_mask(maps: Tensor, thresholds: Tensor, size: int | tuple[int, int], border: Border = "fade") -> Tensor:
+def top_mask(maps: Tensor, thresholds: Tensor, size: int | tuple[int, int], upsampling: Upsampling = EVEN) -> Tensor:
     """Where a unit is active in its images.
 
     Args:
         maps: of the top images of each unit, only its own map, `[units, k, h, w]`.
         thresholds: `[units]`.
         size: of the pictures.
-        border: of `upsample_activations`.
+        upsampling: of the maps to the size of the pictures.
 
     Returns:
         `[units, k, H, W]` bool.
     """
-    return upsample_activations(maps, size, border) > thresholds[:, None, None, None]
+    return upsampling(maps, size) > thresholds[:, None, None, None]
 
 
 def mask_border(mask: Tensor) -> Tensor:

@@ -47,10 +47,10 @@ _EXTREMES = "texture: at most as many images of units as are counted, and of res
 
 def dissect_work(ctx: Context, expected: Expected) -> Workload:
     """Of each half of the images, of those that are permuted, and of those that are shown."""
-    from lis.dissection.dissect import of_generator, permuted_classes
+    from lis.dissection.dissect import half_sizes, of_generator, permuted_classes
 
     generated, job = of_generator(ctx), _job(ctx, MOST)
-    fit, score = _halves(ctx)
+    fit, score = half_sizes(ctx)
     units = sum(units for units, _, _ in job.shapes.values())
     sizes = permuted_classes(ctx).bincount()
     again = (int(sizes.sum()) + 2) * len(job.modules) + 2  # of the permutations, and where shapes are taken from
@@ -66,19 +66,6 @@ def dissect_work(ctx: Context, expected: Expected) -> Workload:
     concepts = len(job.concepts.names)
     tables = units * concepts * 90 + units * TOP * PICTURE**2 + shown * 3 * PICTURE**2
     return Workload(loads, tables, _shards(ctx, job, fit, score, units * concepts), (_TOP_IMAGES,))
-
-
-def _halves(ctx: Context) -> tuple[int, int]:
-    """Images of the halves that thresholds and scores are taken from."""
-    from lis.dissection.dissect import of_generator
-    from lis.dissection.scenes import folder_scenes
-
-    if not of_generator(ctx):
-        scenes = folder_scenes(ctx)
-        return len(scenes.fit), len(scenes.score)
-    config, each = ctx.config.dissect, (ctx.config.pairs.train, ctx.config.pairs.test)
-    fit, score = (len(ctx.class_names) * min(config.samples, n) for n in each)
-    return fit, score
 
 
 def _shards(ctx: Context, job: Job, fit: int, score: int, cells: int) -> tuple[Blocks, ...]:
@@ -110,7 +97,7 @@ def _job(ctx: Context, count: int) -> Job:
 
     scenes, config = (_generated if of_generator(ctx) else _annotated)(ctx, count), ctx.config.dissect
     concepts, modules = concept_set(scenes.labels, scenes.factor_names), named_modules(ctx, config.layers)
-    return Job(ctx, scenes, concepts, modules, config.border, {}, ())
+    return Job(ctx, scenes, concepts, modules, config.border, config.placement, {}, ())
 
 
 def _generated(ctx: Context, count: int) -> Scenes:
