@@ -32,6 +32,11 @@ class MadeSource:
         columns |= {"kind": np.select([concept == "ear", concept == "black"], ["part", "colour"], "")}
         columns |= {"control": 0.02, "same_images_iou": iou, "q": np.where(iou > 0.2, 0.01, 0.5), "dead": np.isnan(iou)}
         columns |= {"detector": iou > 0.04, "above_chance": iou > 0.2, "auprc": 0.1, "pearson": 0.1, "images_met": 9}
+        specific = np.where(
+            np.arange(UNITS) == iou.argsort()[-3], "spot", concept
+        )  # second; NaN is last
+        columns |= {"specific": specific, "specific_iou": 0.03, "specific_control": 0.01, "specific_q": 0.02}
+        columns["correlated"] = "ear"
         counts = {
             "detectors": 9,
             "same_images_detectors": 11,
@@ -79,6 +84,9 @@ class MadeSource:
             "quantile": 0.99,
             "min_iou": 0.04,
             "masks": "exact",
+            "absent": [],
+            "placement": "receptive_field",
+            "fields": {"a": [16, 0, 64], "b": [32, 15.5, 64]},
             "size": 64,
         }
         return facts
@@ -105,6 +113,8 @@ def test_the_atlas_has_every_unit_by_its_iou_with_its_classes(tmp_path: Path) ->
     assert told[-1]["title"] == "dead" and told[-1]["numbers"] == ""
     assert "control 0.020" in told[0]["numbers"] and "q 0.010" in told[0]["numbers"]
     notes = {(one["layer"], one["unit"]): one["note"] for one in told if one["note"]}
+    second = told[1]["layer"], told[1]["unit"]
+    assert notes.pop(second) == "spot stands out: IoU 0.030 (control 0.010), q 0.020"
     assert notes == {("a", 5): "matters to pug and chihuahua"}  # unit 6 is only the fifth of pug, and b was not ablated
     text = (tmp_path / PAGE).read_text("utf-8")
     assert not re.search(r"(src|href)=[\"']?(https?:)?//", text) and "matters" in text
@@ -163,10 +173,12 @@ def test_the_section_names_the_control_beside_the_published_criterion() -> None:
         "IoU > 0.04 of 50 images, beside 4.5 at chance"
     )
     assert (
-        "7 units of a and 7 units of b meet both criteria" in section.lead
+        "7 units of a and 7 units of b have IoU > 0.04 and q ≤ 0.05 for the same concept" in section.lead
         and "1,000 permutations of 50" in section.lead
     )
-    assert "q ≤" not in section.lead  # 1,000 permutations tell a single one of 20 units
+    assert "permutation equals" not in section.lead  # 1,000 permutations tell a single one of 20 units
+    assert "not evenly over the 64 pixels (a: 16 apart from pixel 0)." in section.lead  # b is even
+    assert "No pixel" not in section.lead
     assert [picture.name for picture in section.figures] == [
         "dissect-concepts",
         "dissect-units",
@@ -181,12 +193,13 @@ def test_the_section_names_the_control_beside_the_published_criterion() -> None:
 def test_it_is_said_what_was_done_to_maps_of_each_size(monkeypatch: pytest.MonkeyPatch) -> None:
     made: Any = MadeSource()
     shapes = {"a": [20, 4, 4], "b": [20, 64, 64], "c": [20, 128, 96], "d": [20, 8, 16]}
-    facts = made.json("dissect", "facts") | {"layers": shapes}
+    facts = made.json("dissect", "facts") | {"layers": shapes, "placement": "even", "fields": {}, "absent": ["spot"]}
     assert "Maps of 4×4 and 2×2 are enlarged to 64×64." in cast(Any, dissection_of_units(made)).lead
     monkeypatch.setattr(made, "json", lambda *_: facts)
     lead = cast(Any, dissection_of_units(made)).lead
     assert "Maps of 4×4 and 8×16 are enlarged to 64×64. Maps of 64×64 are as they are." in lead
-    assert "Maps of 128×96 are averaged over areas to 64×64." in lead
+    assert "Maps of 128×96 are averaged over areas to 64×64. Maps are laid over the image evenly" in lead
+    assert "No pixel of the scored images has spot." in lead
 
 
 def test_it_is_said_where_so_few_permutations_cannot_tell_a_single_unit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,7 +214,7 @@ def test_a_concept_that_a_run_lacks_has_no_bar() -> None:
     table = MadeSource().tables["histogram"]
     without = table[(table["layer"] == "a") | (table["concept"] == "ear")]
     one, two = concepts_figure(pd.DataFrame(without), ["black", "ear"], "layer").axes
-    assert [len(one.patches), len(two.patches)] == [6, 3]
+    assert [len(one.patches), len(two.patches)] == [4, 2]
     assert {bar.get_y() + bar.get_height() / 2 for bar in cast(Any, two.patches)} == {1.0}
 
 
@@ -209,10 +222,11 @@ def test_bars_end_at_the_numbers_of_the_histogram() -> None:
     table = MadeSource().tables["histogram"]
     axis: Any = concepts_figure(table, ["black", "ear"], "layer").axes[0]
     ends = [bar.get_x() + bar.get_width() for bar in axis.patches]
-    assert ends == [7, 7, 9, 9, 10, 10]  # both; IoU only; q only
-    assert [line.get_xdata().tolist() for line in axis.lines[:2]] == [[4.5, 4.5], [11, 11]] and axis.get_xlim()[1] > 10
+    assert ends == [7, 7, 9, 9]  # both; IoU only
+    assert [line.get_xdata().tolist() for line in axis.lines[:3]] == [[4.5] * 2, [11] * 2, [8] * 2]
+    assert axis.get_xlim()[1] > 11
     nothing = table.assign(detectors=0, above_chance=0, both=0)
-    assert histograms("name", nothing, "layer", 0.04) == []
+    assert histograms("name", nothing, "layer", "0.04") == []
 
 
 def test_models_of_a_sweep_stand_beside_each_other(tmp_path: Path) -> None:

@@ -98,30 +98,37 @@ def measure(generator: PartWorld, halves: list[Half], noise: float, seed: int, l
     ignored = [concepts.names.index("background")]
     labels = label_units(counts.iou, images_met=counts.images_met, min_images=MIN_IMAGES, ignore=ignored)
     test = permutation_test(maps[1], thresholds, masks, score.class_index, seed=seed, ignore=ignored)
-    q = q_values(of_labels(test.p_label, labels.best_concept))[0].numpy()
-    above, detector = q <= SIGNIFICANT, labels.detector.numpy()
+    q = q_values(labels.of_best(test.p_label))[0].numpy()
+    stands_out = label_units(test.excess, images_met=counts.images_met, min_images=MIN_IMAGES, ignore=ignored)
+    above = q_values(stands_out.of_best(test.p_label))[0].numpy() <= SIGNIFICANT
+    detector, label_above = labels.detector.numpy(), q <= SIGNIFICANT
     kind, target = (np.array(each) for each in (classifier.planting.kind, classifier.planting.target))
-    concept = np.array(["", *concepts.names])[labels.best_concept.numpy() + 1]
+    concept = labels.names(concepts.names)
+    correlated = label_units(counts.pearson, images_met=counts.images_met, min_images=MIN_IMAGES, ignore=ignored)
+    by = {"named by Pearson's r": correlated, "named by excess over chance": stands_out}
+    by = {name: each.names(concepts.names) for name, each in by.items()}
     part, unplanted = kind == "part", kind == "unplanted"
     others = np.random.default_rng(0).permutation(target[part])
     among_parts = np.array(generator.labels)[counts.iou[:, : len(generator.labels)].argmax(1).numpy()]
-    wrong = Counter(f"{a} → {b}" for a, b in zip(target[part], concept[part], strict=True) if a != b)
+    wrong = wrongly(target[part], concept[part])
     return {
         "named": counted(concept[part] == target[part]),
         "named among parts": counted(among_parts[part] == target[part]),
         "named at chance": counted(concept[part] == others),
-        "detectors": counted((detector & above)[part]),
+        **{name: counted(each[part] == target[part]) for name, each in by.items()},
+        "detectors": counted((detector & label_above)[part]),
+        "planted above": counted(above[part]),
         "unplanted below": counted(~above[unplanted]),
         "unplanted IoU below 0.04": counted(~detector[unplanted]),
         "wrong": dict(wrong),
+        **{f"wrong, {name}": dict(wrongly(target[part], each[part])) for name, each in by.items()},
         **importance(classifier, maps[0].mean((2, 3)), fit.class_index),
     }
 
 
-def of_labels(p: Tensor, best_concept: Tensor) -> Tensor:
-    """Of `p [units, concepts]` that of the label of each unit, `[units]`; NaN where a unit has none (−1)."""
-    rows = torch.arange(len(best_concept))
-    return p[rows, best_concept.clamp(min=0)].where(best_concept >= 0, torch.nan)
+def wrongly(target: np.ndarray, named: np.ndarray) -> Counter[str]:
+    """What is named wrong, and how."""
+    return Counter(f"{a} → {b}" for a, b in zip(target, named, strict=True) if a != b)
 
 
 def importance(classifier: Detectors, r: Tensor, y: Tensor) -> dict[str, list[int] | float]:
@@ -143,7 +150,8 @@ def counted(right: np.ndarray) -> list[int]:
 
 def table(cells: dict[str, dict[str, Any]]) -> str:
     """Markdown: a row per cell, then per set and noise over all seeds; 95 % Wilson intervals of the shares."""
-    names = ["named", "named among parts", "named at chance", "detectors", "unplanted below", "critical"]
+    names = ["named", "named by Pearson's r", "named by excess over chance", "named among parts", "named at chance"]
+    names += ["detectors", "planted above", "unplanted below", "critical"]
     lines = ["| set, noise, seed | " + " | ".join([*names, "accuracy"]) + " |", "|---" * (len(names) + 2) + "|"]
     rows = {name: [cell] for name, cell in cells.items()}
     for name, cell in cells.items():

@@ -38,7 +38,8 @@ class DissectionResult:
 
     units: pd.DataFrame
     """A row per unit: layer, unit, concept (empty: none), kind, iou, control, p, q, same_images_iou, threshold,
-    detector, above_chance, auprc, pearson, images_met, dead."""
+    detector, auprc, pearson, images_met, specific, specific_iou, specific_control, specific_q, above_chance,
+    correlated, dead; see the stage `dissect`."""
     agreement: pd.DataFrame
     """A row per unit and concept: layer, unit, concept, kind, iou, control, p, q, same_images_iou, auprc, pearson,
     auc, images_met."""
@@ -91,7 +92,7 @@ class DissectionResult:
 def _told(layer: dict[str, Any], min_iou: float) -> str:
     return (
         f"{layer['layer']}, {counted(layer['units'], 'unit')}: {layer['above_chance']} agree with a concept above "
-        f"chance, {layer['same_images_detectors']} have IoU > {number(min_iou, 1)} "
+        f"chance, {layer['same_images_detectors']} have IoU > {min_iou:g} "
         f"({number(layer['control'], 2)} at chance)"
     )
 

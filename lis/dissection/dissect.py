@@ -201,18 +201,17 @@ def dissect(
     `p_label` of `PermutationTest`), q (over the units of the layer), same_images_iou, threshold, detector (iou >
     min_iou), auprc, pearson, images_met; specific (the concept whose IoU exceeds its control by the most standard
     deviations; empty: none), specific_iou, specific_control, specific_q (as q), above_chance (specific_q ≤ 0.05: the
-    unit agrees with some concept), correlated (the concept of the highest Pearson's r), dead. Table "agreement", a row per
-    unit and concept: layer, unit, concept, kind, iou, control, p, q (of the concept alone, over the units and concepts
-    of the layer),
-    same_images_iou, auprc, pearson, auc, images_met. Table "histogram", a row per layer and concept: layer, concept,
-    kind, detectors, same_images_detectors, control (mean number of detectors in the permutations), low, high (95 % of
-    these), above_chance (units that it is specific to), both (detectors whose q ≤ 0.05); NaN of a concept without a
-    pixel. Table "layers": layer, units, dead, concepts (distinct ones of the detectors),
-    detectors, same_images_detectors, control, low, high, above_chance, both. Tensors "top": image `[n, 3, s, s]` uint8;
-    of each row of "units" index `[rows, 5]` into it by descending maximum of the map, and mask `[rows, 5, s, s]` bool;
-    of each unit of r penultimate `[units, 5]`. Json "facts": layers (name to units, height and width),
-    fields (name to scale, offset and image of its `ReceptiveField`, where there is one), threshold_images, images,
-    permuted_images, concepts (how many have a pixel), absent (names of the others), classes, masks ("exact",
+    unit agrees with some concept), correlated (the concept of the highest Pearson's r), dead. Table "agreement", a row
+    per unit and concept: layer, unit, concept, kind, iou, control, p, q (of the concept alone, over the units and
+    concepts of the layer), same_images_iou, auprc, pearson, auc, images_met. Table "histogram", a row per layer and
+    concept: layer, concept, kind, detectors, same_images_detectors, control (mean number of detectors in the
+    permutations), low, high (95 % of these), above_chance (units above chance whose specific concept it is), both
+    (detectors with q ≤ 0.05); NaN of a concept without a pixel. Table "layers": layer, units, dead, concepts (distinct
+    ones of the detectors), detectors, same_images_detectors, control, low, high, above_chance, both. Tensors "top":
+    image `[n, 3, s, s]` uint8; of each row of "units" index `[rows, 5]` into it by descending maximum of the map, and
+    mask `[rows, 5, s, s]` bool; of each unit of r penultimate `[units, 5]`. Json "facts": layers (name to units, height
+    and width), fields (name to scale, offset and image of its `ReceptiveField`, where there is one), threshold_images,
+    images, permuted_images, concepts (how many have a pixel), absent (names of the others), classes, masks ("exact",
     "segmenter", "folder" or "none"), size (height and width of the masks in pixels, which maps are resized to),
     min_iou, quantile, permutations, border, placement.
 

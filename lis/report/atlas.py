@@ -33,8 +33,9 @@ SPRITE = 32
 _ABOUT = (
     "{units} by their highest IoU with a concept, each beside the {images} images in which it is most active; outside "
     "its mask (activation above its {quantile} quantile) they are darkened. Control: mean IoU when masks are permuted "
-    "among images of the same class. q: the best concept against the best one in each permutation, Benjamini–Hochberg "
-    "over the units of a layer. The page shows neither that the classifier uses a concept, nor what a unit ignores."
+    "among images of the same class. Stands out: another concept whose IoU exceeds its control by more standard "
+    "deviations. q: of either, against the best one in each permutation, Benjamini–Hochberg over the units of a layer. "
+    "The page shows neither that the classifier uses a concept, nor what a unit ignores."
 )
 _ABOUT_GENERATOR = (
     "{units} by their highest IoU with a part, as a segmenter of pixels sees it, each beside the {images} images in "
@@ -190,8 +191,11 @@ def _entry(row: dict[str, Any], classes: Sequence[str]) -> Entry:
     concept = words(row["concept"]) or ("dead" if row["dead"] else "no concept")
     scores = f"IoU {number(row['iou'], 2)} (control {number(row['control'], 2)}), q {probability(row['q'])}"
     numbers = scores if row["concept"] else ""
-    note = f"matters to {listing(list(classes))}" if classes else ""
-    return Entry(row["unit"], row["layer"], concept, numbers, note, row["kind"], bool(row["above_chance"]))
+    notes = [f"matters to {listing(list(classes))}"] if classes else []
+    if row.get("specific") and row["specific"] != row["concept"] and row["above_chance"]:
+        found = f"IoU {number(row['specific_iou'], 2)} (control {number(row['specific_control'], 2)})"
+        notes.insert(0, f"{words(row['specific'])} stands out: {found}, q {probability(row['specific_q'])}")
+    return Entry(row["unit"], row["layer"], concept, numbers, "; ".join(notes), row["kind"], bool(row["above_chance"]))
 
 
 def tuned(source: Source) -> Atlas:

@@ -23,7 +23,7 @@ from lis.report.marks import axes_at, bare, names_down, picture, write
 from lis.report.section import Picture, Section, Table, listed, metrics, section
 from lis.report.source import Source
 from lis.report.style import INK, MUTED, SERIES, WIDE, light_grid, plain, sheet
-from lis.report.tables import known, records, split, where
+from lis.report.tables import known, records, split
 from lis.report.wording import counted, listing, number, probability, sentences, share, words
 from lis.statistics import SIGNIFICANT, fewest_called
 from lis.store import Artifact
@@ -40,30 +40,34 @@ _NUMBERS = ("above_chance", "detectors", "same_images_detectors", "control", "bo
 _KINDS = ("part", "object", "colour", "quadrant", "factor")
 """Kinds of concepts, in the order of their colours."""
 _HISTOGRAM = (
-    "Units per concept, each counted for the concept of its highest IoU. Full: IoU > {0} and q ≤ 0.05, above the best "
-    "concept with masks of other images of the same class. Open: IoU > {0} only, the published criterion. Pale: "
-    "q ≤ 0.05 only. Dots, the control: units with IoU > {0} when masks are permuted within classes (mean; lines: 95 % "
-    "of permutations), to be held against the upright ticks: the units with IoU > {0} on the same images, which need "
-    "not be all that are scored. {1}It does not show that the classifier uses a concept, nor "
-    "that a unit stands for one alone."
+    "Units per concept. Bars: units with IoU > {0} whose highest IoU it is, the published criterion; full where that "
+    "has q ≤ 0.05, above the best concept with masks of other images of the same class. Diamonds: units with q ≤ 0.05 "
+    "whose IoU with it exceeds that at chance by the most standard deviations, whatever the IoU. Dots, the control: "
+    "units with IoU > {0} when masks are permuted within classes (mean; lines: 95 % of permutations), to be held "
+    "against the upright ticks: the units with IoU > {0} on the same images, which need not be all that are scored. "
+    "{1}It does not show that the classifier uses a concept, nor that a unit stands for one alone."
 )
 _MORE = "The {} most frequent of {} concepts that any unit has. "
 _TOP = (
-    "The {} units of the highest IoU among those with q ≤ 0.05 (of all, where there are none), and the scored images "
-    "in which each is most active; outside the mask of the unit (activation above its own {} quantile) they are "
+    "The {} units of the highest IoU among those with q ≤ 0.05 for it (of all, where there are none), and the scored "
+    "images in which each is most active; outside the mask of the unit (activation above its own {} quantile) they are "
     "darkened by half. They are selected as the best of all: the atlas has the others. Images that excite a unit do "
     "not show what it ignores."
 )
 _TABLE = (
-    "Control: mean IoU with the masks of other images of the same class, beside the IoU of the same images. q: the "
-    "best concept of a unit against its best one in each permutation, Benjamini–Hochberg over the units of a layer. "
-    "Met: images on which unit and concept overlap; fewer than 5 label no unit. Average precision and Pearson's r do "
-    "without the threshold. Numbers of all concepts: tables/dissect/agreement.parquet."
+    "Concept: of the highest IoU. Control: mean IoU with the masks of other images of the same class, beside the IoU "
+    "of the same images. Stands out: the concept whose IoU exceeds its control by the most standard deviations; where "
+    "figures stand at one position, a quadrant can have the highest IoU, in every permutation too. q: of either, "
+    "against the best concept of each permutation, Benjamini–Hochberg over the units of a layer. Above chance: what "
+    "stands out has q ≤ 0.05. Met: images on which unit and concept overlap; fewer than 5 label no unit. Average "
+    "precision and Pearson's r, and the concept of the highest r, do without the threshold. Numbers of all concepts: "
+    "tables/dissect/agreement.parquet."
 )
 _LAYERS = (
-    "Units that meet each criterion. At chance: units with IoU > {} when masks are permuted within classes, mean and "
-    "95 % of permutations; same images: units with such an IoU on the images of the permutations. Concepts: distinct "
-    "ones of the units with such an IoU."
+    "Units that meet each criterion. q ≤ 0.05: agree with some concept above chance; both: have such an IoU, with q ≤ "
+    "0.05 for the same concept. At chance: units with IoU > {} when masks are permuted within classes, mean and 95 % "
+    "of permutations; same images: units with such an IoU on the images of the permutations. Concepts: distinct ones "
+    "of the units with such an IoU."
 )
 _MASKS = {
     "exact": "The masks of parts are those that the generator drew.",
@@ -78,13 +82,13 @@ def dissection_of_units(source: Source) -> Section:
     """Units per concept, the best units, and a table of all."""
     units, facts = source.table("dissect", "units"), source.json("dissect", "facts")
     layers, histogram = source.table("dissect", "layers"), source.table("dissect", "histogram")
-    figures = histograms("dissect-concepts", histogram, "layer", facts["min_iou"])
+    figures = histograms("dissect-concepts", histogram, "layer", f"{facts['min_iou']:g}")
     best = best_units(units)
     if len(best):
         drawn = top_figure(best, source.arrays("dissect", "top"))
         told = _TOP.format(len(best), facts["quantile"])
         figures.append(Picture("dissect-units", drawn, told, "photo", alt=f"Images of {counted(len(best), 'unit')}."))
-    tables = [_layers_table(layers, "layer", facts["min_iou"])] if len(layers) > 1 else []
+    tables = [_layers_table(layers, "layer", f"{facts['min_iou']:g}")] if len(layers) > 1 else []
     tables.append(_units_table(units))
     finding = _finding(records(layers), facts)
     made = Section("Dissection of units", _lead(records(layers), facts), figures, tables, finding=finding)
@@ -98,7 +102,7 @@ def _finding(layers: Sequence[dict[str, Any]], facts: dict[str, Any]) -> str:
     subset = f" of {facts['permuted_images']:,} images" if facts["permuted_images"] < facts["images"] else ""
     return (
         f"{best['above_chance']} of {counted(best['units'], 'unit')} of {best['layer']} agree with a concept above "
-        f"chance{several}; {best['same_images_detectors']} have IoU > {number(facts['min_iou'], 1)}{subset}, beside "
+        f"chance{several}; {best['same_images_detectors']} have IoU > {facts['min_iou']:g}{subset}, beside "
         f"{number(best['control'], 2)} at chance"
     )
 
@@ -107,14 +111,18 @@ def _lead(layers: Sequence[dict[str, Any]], facts: dict[str, Any]) -> str:
     """What the two criteria have in common, what was compared with what, and what that is no evidence for."""
     of = [f" of {layer['layer']}" * (len(layers) > 1) for layer in layers]
     both = listing([f"{counted(layer['both'], 'unit')}{where}" for layer, where in zip(layers, of, strict=True)])
+    absent = facts["absent"]
     dead = sum(layer["dead"] for layer in layers)
     fit = "of the folder" if facts["masks"] == "folder" else "of the train pairs"
     score = "of its other half" if facts["masks"] == "folder" else "of the test pairs"
     return sentences(
-        f"{both} meet both criteria; {facts['concepts']} concepts were compared.",
+        f"{both} have IoU > {facts['min_iou']:g} and q ≤ {SIGNIFICANT} for the same concept; {facts['concepts']} "
+        "concepts were compared.",
+        f"No pixel of the scored images has {listing([words(name) for name in absent])}." if absent else "",
         f"Thresholds are from {facts['threshold_images']:,} images {fit}, IoU from {facts['images']:,} {score}; the "
         f"control is {facts['permutations']:,} permutations of {facts['permuted_images']:,} of these.",
         *_resized(facts["layers"].values(), facts["size"]),
+        _placed(facts),
         _MASKS[facts["masks"]],
         f"{counted(dead, 'unit')} never exceeded the threshold." if dead else "",
         _resolution(layers, facts["permutations"]),
@@ -134,6 +142,22 @@ def _resized(shapes: Iterable[Sequence[int]], size: int) -> list[str]:
     ]
 
 
+def _placed(facts: dict[str, Any]) -> str:
+    """Where the samples of maps lie, of layers that do not span the image evenly."""
+    shifted = {name: field for name, field in facts["fields"].items() if not _even(facts["layers"][name], *field)}
+    if facts["placement"] == "even":
+        return "Maps are laid over the image evenly, wherever their receptive fields lie."
+    if not shifted:
+        return ""
+    told = [f"{name}: {scale:g} apart from pixel {offset:g}" for name, (scale, offset, _) in shifted.items()]
+    size = next(iter(shifted.values()))[2]
+    return f"Maps lie where their receptive fields do, not evenly over the {size} pixels ({', '.join(told)})."
+
+
+def _even(shape: Sequence[int], scale: float, offset: float, image: int) -> bool:
+    return shape[1] * scale == image and offset == (scale - 1) / 2
+
+
 def _resolution(layers: Sequence[dict[str, Any]], permutations: int) -> str:
     """How many units it takes that q can fall to 0.05 with so few permutations; nothing where one is enough."""
     units = max(layer["units"] - layer["dead"] for layer in layers)
@@ -146,23 +170,23 @@ def _resolution(layers: Sequence[dict[str, Any]], permutations: int) -> str:
     )
 
 
-def histograms(name: str, histogram: pd.DataFrame, by: str, min_iou: float) -> list[Picture]:
+def histograms(name: str, histogram: pd.DataFrame, by: str, min_iou: str) -> list[Picture]:
     """The picture of the units per concept; none where no unit meets a criterion.
 
     Args:
         name: of its file.
         histogram: table "histogram", also of several runs.
         by: its column with a panel each.
-        min_iou: which detectors exceed.
+        min_iou: which detectors exceed, in words.
     """
-    units = Counter[str]()
+    units, histogram = Counter[str](), known(histogram, "detectors")
     for row in records(histogram):
-        units[row["concept"]] += row["detectors"] + row["above_chance"] - row["both"]
+        units[row["concept"]] += max(row["detectors"], row["above_chance"])
     frequent = [concept for concept, count in units.most_common() if count]
     if not frequent:
         return []
     more = _MORE.format(_MOST, len(frequent)) if len(frequent) > _MOST else ""
-    caption = _HISTOGRAM.format(number(min_iou, 1), more)
+    caption = _HISTOGRAM.format(min_iou, more)
     figure = concepts_figure(histogram, frequent[:_MOST], by)
     return [Picture(name, figure, caption, data=histogram)]
 
@@ -189,12 +213,17 @@ def concepts_figure(histogram: pd.DataFrame, concepts: Sequence[str], by: str) -
 def _keys(kinds: Collection[str]) -> list[Any]:
     """What colours and marks stand for."""
     colours = [Patch(color=SERIES[k], label=kind) for k, kind in enumerate(_KINDS) if kind in kinds]
-    only = [Patch(facecolor="none", edgecolor=MUTED, label="IoU only"), Patch(color=MUTED, alpha=0.35, label="q only")]
-    control = {"o": "IoU at chance", "|": "IoU on the same images"}
-    marks = [Line2D([], [], ls="", marker=m, color=INK, markersize=3.5 if m == "o" else 9) for m in control]
-    for mark, label in zip(marks, control.values(), strict=True):
-        mark.set_label(label)
-    return [*colours, *only, *marks]
+    only = Patch(facecolor="none", edgecolor=MUTED, label="IoU only")
+    labels = {"D": "stands out, q ≤ 0.05", "o": "IoU at chance", "|": "IoU on the same images"}
+    marks = [Line2D([], [], ls="", color=INK, label=label, **_MARKS[mark]) for mark, label in labels.items()]
+    return [*colours, only, *marks]
+
+
+_MARKS: dict[str, dict[str, Any]] = {
+    "D": {"marker": "D", "markersize": 4.5, "markerfacecolor": "white", "markeredgewidth": 1.1},
+    "o": {"marker": "o", "markersize": 3.5},
+    "|": {"marker": "|", "markersize": 9, "markeredgewidth": 1.4},
+}
 
 
 def _rows_of(histogram: pd.DataFrame, concepts: Sequence[str]) -> pd.DataFrame:
@@ -203,29 +232,28 @@ def _rows_of(histogram: pd.DataFrame, concepts: Sequence[str]) -> pd.DataFrame:
 
 
 def _bars(axis: Axes, table: pd.DataFrame) -> None:
-    """A bar per row of the table "histogram": both criteria, IoU only, q only; and the control."""
+    """A bar per row of the table "histogram": both criteria, and IoU only; what stands out, and the control."""
     rows = table.index.to_numpy()
     both, detectors, above = (table[name].to_numpy() for name in ("both", "detectors", "above_chance"))
     colours = [SERIES[_KINDS.index(kind)] for kind in table["kind"]]
     axis.barh(rows, both, color=colours, height=0.7)
     edges = np.where(detectors > both, 1.0, 0.0)
     axis.barh(rows, detectors - both, left=both, facecolor="none", edgecolor=colours, height=0.7, linewidth=edges)
-    axis.barh(rows, above - both, left=detectors, color=colours, height=0.7, alpha=0.35)
     axis.hlines(rows, table["low"], table["high"], color=INK, linewidth=1.2)
-    axis.plot(table["control"], rows, "o", color=INK, markersize=3.5)
-    axis.plot(table["same_images_detectors"], rows, "|", color=INK, markersize=9, markeredgewidth=1.4)
+    for mark, numbers in (("o", table["control"]), ("|", table["same_images_detectors"]), ("D", above)):
+        axis.plot(numbers, rows, ls="", color=INK, **_MARKS[mark])
     axis.set(
         xlabel="units",
-        xlim=(0, 1.05 * max(1, *above + detectors - both, *table["high"], *table["same_images_detectors"])),
+        xlim=(0, 1.05 * max(1, *above, *detectors, *table["high"], *table["same_images_detectors"])),
     )
     axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     light_grid(axis)
 
 
 def best_units(units: pd.DataFrame) -> pd.DataFrame:
-    """The units of the highest IoU among those above chance, or among all where there are none."""
+    """The units of the highest IoU among those whose label is above chance, or among all where there are none."""
     labelled = ranked(known(units, "iou"))
-    significant = where(labelled, above_chance=True)
+    significant = pd.DataFrame(labelled[labelled["q"] <= SIGNIFICANT])
     return (significant if len(significant) else labelled).head(_PICTURED)
 
 
@@ -254,20 +282,20 @@ def _compared(row: dict[str, Any]) -> str:
     return f"control images {number(row['same_images_iou'], 2)}, permuted {number(row['control'], 2)}"
 
 
-def _layers_table(table: pd.DataFrame, name: str, min_iou: float) -> Table:
+def _layers_table(table: pd.DataFrame, name: str, min_iou: str) -> Table:
     """The numbers of layers, or of the layers of several runs; table "layers" with the column `name`."""
     columns = {
         name: lambda row: row[name],
         "units": lambda row: str(row["units"]),
         "dead": lambda row: str(row["dead"]),
-        f"IoU > {number(min_iou, 1)}": lambda row: str(row["detectors"]),
+        f"IoU > {min_iou}": lambda row: str(row["detectors"]),
         "same images": lambda row: str(row["same_images_detectors"]),
         "at chance": lambda row: f"{number(row['control'], 2)} [{number(row['low'], 2)}, {number(row['high'], 2)}]",
         "q ≤ 0.05": lambda row: str(row["above_chance"]),
         "both": lambda row: str(row["both"]),
         "concepts": lambda row: str(row["concepts"]),
     }
-    return listed(_LAYERS.format(number(min_iou, 1)), records(table), columns)
+    return listed(_LAYERS.format(min_iou), records(table), columns)
 
 
 def _units_table(units: pd.DataFrame) -> Table:
@@ -276,14 +304,18 @@ def _units_table(units: pd.DataFrame) -> Table:
         "layer": lambda row: row["layer"],
         "unit": lambda row: str(row["unit"]),
         "concept": lambda row: words(row["concept"]) or "–",
-        "kind": lambda row: row["kind"] or "–",
         "IoU": lambda row: number(row["iou"], 2),
         "same images": lambda row: number(row["same_images_iou"], 2),
         "control": lambda row: number(row["control"], 2),
         "q": lambda row: probability(row["q"]),
+        "stands out": lambda row: words(row["specific"]) or "–",
+        "its IoU": lambda row: number(row["specific_iou"], 2),
+        "its control": lambda row: number(row["specific_control"], 2),
+        "its q": lambda row: probability(row["specific_q"]),
         "above chance": lambda row: "yes" if row["above_chance"] else "no",
         "average precision": lambda row: number(row["auprc"], 2),
         "r": lambda row: number(row["pearson"], 2),
+        "highest r": lambda row: words(row["correlated"]) or "–",
         "met": lambda row: str(int(row["images_met"])),
     }
     if len({*units["layer"]}) == 1:
@@ -293,7 +325,7 @@ def _units_table(units: pd.DataFrame) -> Table:
 
 @metrics("dissect")
 def dissect_numbers(artifact: Artifact) -> dict[str, float]:
-    """`dissect/above_chance`: units with q ≤ 0.05; `dissect/detectors`: with IoU > min_iou;
+    """`dissect/above_chance`: units that agree with a concept, q ≤ 0.05; `dissect/detectors`: with IoU > min_iou;
     `dissect/same_images_detectors`: with such an IoU on the images of the permutations, and `dissect/control`, as many
     at chance; `dissect/both`; `dissect/concepts`: distinct ones of the detectors. Of the last layer.
     """
@@ -308,7 +340,8 @@ def dissection_of_models(jobs: Sequence[Job]) -> Section | None:
     if not dissected:
         return None
     histogram, layers = (_joined(dissected, name) for name in ("histogram", "layers"))
-    min_iou = float(dissected[0].settings["dissect.min_iou"])
+    levels = list(dict.fromkeys(f"{float(job.settings['dissect.min_iou']):g}" for job in dissected))
+    min_iou = levels[0] if len(levels) == 1 else "dissect.min_iou of each"
     figures = histograms("dissect-models", histogram, "run", min_iou)
     return Section("Dissection of units", _models_lead(layers), figures, [_layers_table(layers, "run", min_iou)])
 
