@@ -36,7 +36,7 @@ class MadeSource:
             np.arange(UNITS) == iou.argsort()[-3], "spot", concept
         )  # second; NaN is last
         columns |= {"specific": specific, "specific_iou": 0.03, "specific_control": 0.01, "specific_q": 0.02}
-        columns["correlated"] = "ear"
+        columns["correlated"] = concept
         counts = {
             "detectors": 9,
             "same_images_detectors": 11,

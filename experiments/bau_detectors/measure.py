@@ -118,7 +118,8 @@ def measure(generator: PartWorld, halves: list[Half], noise: float, seed: int, l
         **{name: counted(each[part] == target[part]) for name, each in by.items()},
         "detectors": counted((detector & label_above)[part]),
         "planted above": counted(above[part]),
-        "unplanted below": counted(~above[unplanted]),
+        "unplanted below": counted(~label_above[unplanted]),
+        "unplanted, none above": counted(~above[unplanted]),
         "unplanted IoU below 0.04": counted(~detector[unplanted]),
         "wrong": dict(wrong),
         **{f"wrong, {name}": dict(wrongly(target[part], each[part])) for name, each in by.items()},
@@ -151,7 +152,7 @@ def counted(right: np.ndarray) -> list[int]:
 def table(cells: dict[str, dict[str, Any]]) -> str:
     """Markdown: a row per cell, then per set and noise over all seeds; 95 % Wilson intervals of the shares."""
     names = ["named", "named by Pearson's r", "named by excess over chance", "named among parts", "named at chance"]
-    names += ["detectors", "planted above", "unplanted below", "critical"]
+    names += ["detectors", "planted above", "unplanted below", "unplanted, none above", "critical"]
     lines = ["| set, noise, seed | " + " | ".join([*names, "accuracy"]) + " |", "|---" * (len(names) + 2) + "|"]
     rows = {name: [cell] for name, cell in cells.items()}
     for name, cell in cells.items():

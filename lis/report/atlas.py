@@ -195,6 +195,8 @@ def _entry(row: dict[str, Any], classes: Sequence[str]) -> Entry:
     if row.get("specific") and row["specific"] != row["concept"] and row["above_chance"]:
         found = f"IoU {number(row['specific_iou'], 2)} (control {number(row['specific_control'], 2)})"
         notes.insert(0, f"{words(row['specific'])} stands out: {found}, q {probability(row['specific_q'])}")
+    if row.get("correlated") and row["correlated"] not in (row["concept"], row["specific"]):
+        notes.append(f"highest r with {words(row['correlated'])}")
     return Entry(row["unit"], row["layer"], concept, numbers, "; ".join(notes), row["kind"], bool(row["above_chance"]))
 
 
