@@ -32,9 +32,7 @@ class MadeSource:
         columns |= {"kind": np.select([concept == "ear", concept == "black"], ["part", "colour"], "")}
         columns |= {"control": 0.02, "same_images_iou": iou, "q": np.where(iou > 0.2, 0.01, 0.5), "dead": np.isnan(iou)}
         columns |= {"detector": iou > 0.04, "above_chance": iou > 0.2, "auprc": 0.1, "pearson": 0.1, "images_met": 9}
-        specific = np.where(
-            np.arange(UNITS) == iou.argsort()[-3], "spot", concept
-        )  # second; NaN is last
+        specific = np.where(np.arange(UNITS) == iou.argsort()[-3], "spot", concept)  # second; NaN is last
         columns |= {"specific": specific, "specific_iou": 0.03, "specific_control": 0.01, "specific_q": 0.02}
         columns["correlated"] = concept
         counts = {

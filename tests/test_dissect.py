@@ -14,6 +14,7 @@ import torch
 from helpers.fakes import make_context
 from PIL import ExifTags, Image
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lis.api.dissection import dissected
 from lis.classifiers.cut import CutClassifier
@@ -252,6 +253,9 @@ def test_pictures_of_a_folder_are_dissected_without_a_generator(
     assert red["concept"] in ("patch", "red") and red["iou"] > 0.4 and red["iou"] > 3 * red["control"]
     agreement = where(run.table("agreement"), unit=2)
     assert np.isnan(records(where(agreement, concept="whisker"))[0]["iou"])  # no pixel of it
+    assert "whisker" in facts["absent"] and np.isnan(
+        records(where(run.table("histogram"), concept="whisker"))[0]["low"]
+    )
     analysis = replace(ctx.config.analysis, stages=["dissect"])
     check_models(replace(ctx, config=replace(ctx.config, analysis=analysis)))  # the generator has no such labels
 
@@ -342,6 +346,19 @@ def test_too_few_images_for_the_quantile_are_refused() -> None:
         require_images(31, 4, 4, 0.99)
     with pytest.raises(ValueError, match=r"so ∞ images"):
         require_images(31, 4, 4, 1.0)
+
+
+def test_what_cannot_be_scored_is_refused_before_the_pairs_are_made(tmp_path: Path) -> None:
+    ctx = context(tmp_path, layers=("halved",))
+    ctx.config.dissect.quantile = 0.99999  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(ValueError, match=r"quantile=0.99999 of 24 maps of 32×32: .* so 489 images in all"):
+        dissect.require(ctx)
+    ctx = context(tmp_path, layers=("halved",))
+    ctx.classifier.network.halved.forward = lambda x: F.pixel_unshuffle(x, 2)[:, :3]  # pyright: ignore
+    with pytest.raises(ValueError, match=r"'halved'.*cannot be followed through pixel_.*dissect.placement=even"):
+        dissect.require(ctx)
+    ctx.config.dissect.placement = "even"  # pyright: ignore[reportAttributeAccessIssue]
+    dissect.require(ctx)
 
 
 def test_the_result_in_python_tells_units_at_chance_and_shows_images(run: Artifact, root: Path) -> None:

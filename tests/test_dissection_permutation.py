@@ -4,8 +4,11 @@ import torch
 from torch import Tensor
 
 from lis.dissection import permutation
-from lis.dissection.agreement import label_units
+from lis.dissection.agreement import AgreementCounts, label_units
+from lis.dissection.concepts import ConceptSet
+from lis.dissection.dissect_tables import Scores, histogram_table, layers_table, units_table
 from lis.dissection.permutation import permutation_test
+from lis.report.tables import records
 from lis.statistics import SIGNIFICANT
 
 CENTRE, FOLLOWS, DEAD = range(3)
@@ -75,6 +78,7 @@ def test_a_label_is_held_against_the_best_concept_of_every_permutation(ignore: l
         for c, (_, standard) in z.items():
             reached = [any(float(others[r]) >= standard - 1e-9 for others, _ in z.values()) for r in range(60)]
             assert float(result.p_label[unit, c]) == pytest.approx((1 + sum(reached)) / 61)
+            assert float(result.excess[unit, c]) == pytest.approx(standard)
     assert result.p_label[:, ignore].isnan().all() and result.p_label[DEAD].isnan().all()
 
 
@@ -193,3 +197,31 @@ def test_classes_of_few_images_are_refused() -> None:
         permutation_test(maps, torch.full((3,), 0.5), masks, torch.arange(6) % 3)
     with pytest.raises(ValueError, match="no class has two scored images"):
         permutation_test(maps, torch.full((3,), 0.5), masks, torch.arange(6))
+
+
+def test_a_unit_of_a_fixed_place_agrees_with_what_stands_out_over_chance() -> None:
+    """Its highest IoU is with a mask that is the same in all images, as a quadrant is, and is as high at chance."""
+    maps, masks, classes = figures(30)
+    fixed, absent = torch.zeros_like(masks), torch.zeros_like(masks[:, :1])
+    fixed[:, 0, 2:14, 2:14] = True
+    maps[:, FOLLOWS] += maps[:, CENTRE]  # it fires in the centre too
+    masks = torch.cat([fixed[:, :1], masks[:, 1:], absent], 1)
+    counts = AgreementCounts(torch.full((3,), 0.5), 3)
+    counts.add(maps, masks)
+    test = permutation_test(maps, counts.thresholds, masks, classes, 299)
+    concepts = ConceptSet(("upper left", "ear", "spot"), ("quadrant", "part", "part"), (), ())
+    labels = (label_units(values, images_met=counts.images_met) for values in (counts.iou, test.excess, counts.pearson))
+    counts._positive, counts._all = torch.ones(3, 1, 3), torch.ones(3, 1)  # average precision is another matter
+    counts.edges = torch.zeros(3, 0)
+    scores = Scores("layer", concepts, counts, test, *labels)
+    centre, follows, dead = records(units_table([scores]))
+    assert (follows["concept"], follows["specific"], follows["above_chance"]) == ("upper left", "ear", True)
+    assert follows["p"] == 1 and follows["specific_q"] < 0.02 and follows["specific_iou"] < follows["iou"]
+    assert (centre["concept"], centre["above_chance"]) == ("upper left", False)
+    assert (dead["specific"], dead["correlated"], dead["above_chance"]) == ("", "", False)
+    (layer,) = records(layers_table([scores]))
+    assert (layer["detectors"], layer["above_chance"], layer["both"]) == (2, 1, 0)
+    quadrant, ear, spot = records(histogram_table([scores]))
+    assert (quadrant["detectors"], quadrant["above_chance"]) == (2, 0)
+    assert (ear["detectors"], ear["above_chance"]) == (0, 1)
+    assert np.isnan([spot[name] for name in ("detectors", "control", "above_chance")]).all()  # it has no pixel
