@@ -34,7 +34,7 @@ class MadeSource:
         columns |= {"detector": iou > 0.04, "above_chance": iou > 0.2, "auprc": 0.1, "pearson": 0.1, "images_met": 9}
         specific = np.where(np.arange(UNITS) == iou.argsort()[-3], "spot", concept)  # second; NaN is last
         columns |= {"specific": specific, "specific_iou": 0.03, "specific_control": 0.01, "specific_q": 0.02}
-        columns["correlated"] = concept
+        columns["correlated"], columns["active"] = concept, 0.01
         counts = {
             "detectors": 9,
             "same_images_detectors": 11,
@@ -176,7 +176,11 @@ def test_the_section_names_the_control_beside_the_published_criterion() -> None:
     )
     assert "permutation equals" not in section.lead  # 1,000 permutations tell a single one of 20 units
     assert "not evenly over the 64 pixels (a: 16 apart from pixel 0)." in section.lead  # b is even
-    assert "No pixel" not in section.lead
+    assert "No pixel" not in section.lead and "exceed their thresholds" not in section.lead
+    source = MadeSource()
+    source.tables["units"].loc[[4, 5, 6], "active"] = [0.05, 0.002, 0.02]
+    section = dissection_of_units(source)  # pyright: ignore[reportArgumentType]
+    assert "2 units exceed their thresholds on less than 1/4, or more than 4 times, of the 1.0 % of" in section.lead
     assert [picture.name for picture in section.figures] == [
         "dissect-concepts",
         "dissect-units",

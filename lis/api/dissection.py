@@ -38,7 +38,7 @@ class DissectionResult:
 
     units: pd.DataFrame
     """A row per unit: layer, unit, concept (empty: none), kind, iou, control, p, q, same_images_iou, threshold,
-    detector, auprc, pearson, images_met, specific, specific_iou, specific_control, specific_q, above_chance,
+    active, detector, auprc, pearson, images_met, specific, specific_iou, specific_control, specific_q, above_chance,
     correlated, dead; see the stage `dissect`."""
     agreement: pd.DataFrame
     """A row per unit and concept: layer, unit, concept, kind, iou, control, p, q, same_images_iou, auprc, pearson,

@@ -196,24 +196,25 @@ def dissect(
     With `images` and `labels.folder` these are the halves of the pictures in the folders, and there are no pairs. Masks
     are those of the folder, or exact where the generator knows its parts, else those of the segmenter.
 
-    Table "units", the layers one behind the other: layer, unit, concept (of the highest IoU; empty: none), kind, iou,
-    control (mean IoU under permutations of the images within their classes), p (of the label, the best of all concepts:
-    `p_label` of `PermutationTest`), q (over the units of the layer), same_images_iou, threshold, detector (iou >
-    min_iou), auprc, pearson, images_met; specific (the concept whose IoU exceeds its control by the most standard
-    deviations; empty: none), specific_iou, specific_control, specific_q (as q), above_chance (specific_q ≤ 0.05: the
-    unit agrees with some concept), correlated (the concept of the highest Pearson's r), dead. Table "agreement", a row
-    per unit and concept: layer, unit, concept, kind, iou, control, p, q (of the concept alone, over the units and
-    concepts of the layer), same_images_iou, auprc, pearson, auc, images_met. Table "histogram", a row per layer and
-    concept: layer, concept, kind, detectors, same_images_detectors, control (mean number of detectors in the
-    permutations), low, high (95 % of these), above_chance (units above chance whose specific concept it is), both
-    (detectors with q ≤ 0.05); NaN of a concept without a pixel. Table "layers": layer, units, dead, concepts (distinct
-    ones of the detectors), detectors, same_images_detectors, control, low, high, above_chance, both. Tensors "top":
-    image `[n, 3, s, s]` uint8; of each row of "units" index `[rows, 5]` into it by descending maximum of the map, and
-    mask `[rows, 5, s, s]` bool; of each unit of r penultimate `[units, 5]`. Json "facts": layers (name to units, height
-    and width), fields (name to scale, offset and image of its `ReceptiveField`, where there is one), threshold_images,
-    images, permuted_images, concepts (how many have a pixel), absent (names of the others), classes, masks ("exact",
-    "segmenter", "folder" or "none"), size (height and width of the masks in pixels, which maps are resized to),
-    min_iou, quantile, permutations, border, placement.
+    Table "units", the layers one behind the other: layer, unit, concept (of the highest IoU; empty: none), kind,
+    iou, control (mean IoU under permutations of the images within their classes), p (of the label, the best of all
+    concepts: `p_label` of `PermutationTest`), q (over the units of the layer), same_images_iou, threshold, active
+    (share of the scored pixels above it), detector (iou > min_iou), auprc, pearson, images_met; specific (the
+    concept whose IoU exceeds its control by the most standard deviations; empty: none), specific_iou,
+    specific_control, specific_q (as q), above_chance (specific_q ≤ 0.05: the unit agrees with some concept),
+    correlated (the concept of the highest Pearson's r), dead. Table "agreement", a row per unit and concept: layer,
+    unit, concept, kind, iou, control, p, q (of the concept alone, over the units and concepts of the layer),
+    same_images_iou, auprc, pearson, auc, images_met. Table "histogram", a row per layer and concept: layer,
+    concept, kind, detectors, same_images_detectors, control (mean number of detectors in the permutations), low,
+    high (95 % of these), above_chance (units above chance whose specific concept it is), both (detectors with q ≤
+    0.05); NaN of a concept without a pixel. Table "layers": layer, units, dead, concepts (distinct ones of the
+    detectors), detectors, same_images_detectors, control, low, high, above_chance, both. Tensors "top": image `[n,
+    3, s, s]` uint8; of each row of "units" index `[rows, 5]` into it by descending maximum of the map, and mask
+    `[rows, 5, s, s]` bool; of each unit of r penultimate `[units, 5]`. Json "facts": layers (name to units, height
+    and width), fields (name to scale, offset and image of its `ReceptiveField`, where there is one),
+    threshold_images, images, permuted_images, concepts (how many have a pixel), absent (names of the others),
+    classes, masks ("exact", "segmenter", "folder" or "none"), size (height and width of the masks in pixels, which
+    maps are resized to), min_iou, quantile, permutations, border, placement.
 
     A concept labels no unit that it meets on fewer than 5 images, and the background none. Values of dead units and of
     absent concepts are NaN. Control, p and q are of `permuted` of the scored images. On these alone are also

@@ -81,6 +81,7 @@ def _units(scores: Scores) -> pd.DataFrame:
         "kind": labels.names(scores.concepts.kinds),
         **{name: picked[name].numpy() for name in ("iou", "control", "p", "q", "same_images_iou")},
         "threshold": scores.counts.thresholds.cpu().numpy(),
+        "active": (scores.counts.area_unit / scores.counts.pixels).cpu().numpy(),
         "detector": labels.detector.cpu().numpy(),
         **{name: picked[name].numpy() for name in ("auprc", "pearson", "images_met")},
         "specific": scores.specific.names(scores.concepts.names),

@@ -34,6 +34,8 @@ _PICTURED = 8
 """Units in the picture."""
 _MOST = 24
 """Concepts in a histogram."""
+_UNSTEADY = 4
+"""Times the share of active pixels that a quantile leaves, or of it, beyond which a threshold is called unsteady."""
 _COLUMNS = 3
 """Histograms beside each other, at most."""
 _NUMBERS = ("above_chance", "detectors", "same_images_detectors", "control", "both", "concepts")
@@ -91,7 +93,7 @@ def dissection_of_units(source: Source) -> Section:
     tables = [_layers_table(layers, "layer", f"{facts['min_iou']:g}")] if len(layers) > 1 else []
     tables.append(_units_table(units))
     finding = _finding(records(layers), facts)
-    made = Section("Dissection of units", _lead(records(layers), facts), figures, tables, finding=finding)
+    made = Section("Dissection of units", _lead(records(layers), units, facts), figures, tables, finding=finding)
     return replace(made, page=PAGE)
 
 
@@ -107,7 +109,7 @@ def _finding(layers: Sequence[dict[str, Any]], facts: dict[str, Any]) -> str:
     )
 
 
-def _lead(layers: Sequence[dict[str, Any]], facts: dict[str, Any]) -> str:
+def _lead(layers: Sequence[dict[str, Any]], units: pd.DataFrame, facts: dict[str, Any]) -> str:
     """What the two criteria have in common, what was compared with what, and what that is no evidence for."""
     of = [f" of {layer['layer']}" * (len(layers) > 1) for layer in layers]
     both = listing([f"{counted(layer['both'], 'unit')}{where}" for layer, where in zip(layers, of, strict=True)])
@@ -125,7 +127,22 @@ def _lead(layers: Sequence[dict[str, Any]], facts: dict[str, Any]) -> str:
         _placed(facts),
         _MASKS[facts["masks"]],
         f"{counted(dead, 'unit')} never exceeded the threshold." if dead else "",
+        _unsteady(units, 1 - facts["quantile"]),
         _resolution(layers, facts["permutations"]),
+    )
+
+
+def _unsteady(units: pd.DataFrame, expected: float) -> str:
+    """Of units whose threshold leaves another share of the scored pixels than of the images that it is from."""
+    active = units["active"].to_numpy()
+    off = (active < expected / _UNSTEADY) | (active > expected * _UNSTEADY)
+    count = int(np.count_nonzero(off & ~units["dead"].to_numpy(bool)))
+    return (
+        f"{counted(count, 'unit')} exceed their thresholds on less than 1/{_UNSTEADY}, or more than {_UNSTEADY} times, of "
+        f"the {share(expected)} of pixels that the quantile leaves: they differ between the halves, or hardly vary "
+        "beside their mean, which thresholds resolve to 0.8 %."
+        if count
+        else ""
     )
 
 
