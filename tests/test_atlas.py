@@ -180,7 +180,7 @@ def test_the_section_names_the_control_beside_the_published_criterion() -> None:
     source = MadeSource()
     source.tables["units"].loc[[4, 5, 6], "active"] = [0.05, 0.002, 0.02]
     section = dissection_of_units(source)  # pyright: ignore[reportArgumentType]
-    assert "2 units exceed their thresholds on less than 1/4, or more than 4 times, of the 1.0 % of" in section.lead
+    assert "2 units exceed their thresholds on less than 1/4, or more than 4 times, of the 1 % of" in section.lead
     assert [picture.name for picture in section.figures] == [
         "dissect-concepts",
         "dissect-units",

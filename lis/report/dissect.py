@@ -138,8 +138,8 @@ def _unsteady(units: pd.DataFrame, expected: float) -> str:
     off = (active < expected / _UNSTEADY) | (active > expected * _UNSTEADY)
     count = int(np.count_nonzero(off & ~units["dead"].to_numpy(bool)))
     return (
-        f"{counted(count, 'unit')} exceed their thresholds on less than 1/{_UNSTEADY}, or more than {_UNSTEADY} times, of "
-        f"the {share(expected)} of pixels that the quantile leaves: they differ between the halves, or hardly vary "
+        f"{counted(count, 'unit')} exceed their thresholds on less than 1/{_UNSTEADY}, or more than {_UNSTEADY} times, "
+        f"of the {share(expected)} of pixels that the quantile leaves: they differ between the halves, or hardly vary "
         "beside their mean, which thresholds resolve to 0.8 %."
         if count
         else ""
