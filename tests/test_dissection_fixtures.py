@@ -48,7 +48,7 @@ def test_units_are_ablated_in_the_whole_network_as_by_the_reference(split: str) 
         first, nn.ReLU(), nn.MaxPool2d(2), second, units, nn.AdaptiveAvgPool2d(2), nn.Flatten(), last
     )
     for layer, name in ((first, "conv1"), (second, "conv2"), (last, "fc")):
-        layer.weight.data, layer.bias.data = data[f"w_{name}.weight"], data[f"w_{name}.bias"]
+        layer.load_state_dict({side: data[f"w_{name}.{side}"] for side in ("weight", "bias")})
     images, y = data[f"{split}_x"].float() / 255 - 0.5, data[f"{split}_y"]
 
     @torch.no_grad()

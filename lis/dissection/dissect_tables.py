@@ -151,6 +151,11 @@ def _numbers(
         control: detectors at chance: mean, low and high.
     """
     detector, above = (np.asarray(units[name], dtype=bool) for name in ("detector", "above_chance"))
-    both = detector & labelled & (units["q"].to_numpy() <= SIGNIFICANT)
-    numbers = np.count_nonzero(detector & labelled), same_images, *control, np.count_nonzero(above & specific)
-    return dict(zip(_NUMBERS, (*numbers, np.count_nonzero(both)), strict=True))
+    met = {
+        "detectors": detector & labelled,
+        "above_chance": above & specific,
+        "both": detector & labelled & (units["q"].to_numpy() <= SIGNIFICANT),
+    }
+    numbers = {name: int(np.count_nonzero(rows)) for name, rows in met.items()}
+    chance = dict(zip(("control", "low", "high"), control, strict=True))
+    return {**numbers, "same_images_detectors": same_images, **chance}
