@@ -93,6 +93,22 @@ def test_maps_that_find_no_room_are_refused_before_the_work(tmp_path: Path, monk
     assert not [*tmp_path.rglob("*.safetensors")]
 
 
+def test_a_quantile_of_too_few_activations_is_refused_before_the_work(tmp_path: Path) -> None:
+    """Of r, which has no map, 40 samples leave 2.5 below the quantile of 1/16; the smallest of them is no estimate."""
+    name = "importance.quantile=0.9375"
+    for quantile, refused in ((0.0625, f"1 − {name}"), (0.9375, name), (0.125, ""), (0, "")):
+        ctx = context(tmp_path)
+        settings = ImportanceConfig("penultimate", SAMPLES, value="quantile", quantile=quantile)
+        ctx.config.importance = settings  # pyright: ignore[reportAttributeAccessIssue]
+        if refused:
+            expected = f"^{refused} of 40 maps of 1×1: .* 80 images in all; raise importance"
+            with pytest.raises(ValueError, match=expected):
+                importance(ctx)
+            assert not [*tmp_path.rglob("*.safetensors")]
+        else:
+            importance.require(ctx)
+
+
 Write = Callable[..., Section]
 
 

@@ -21,7 +21,8 @@ from lis.dissection.ablation import (
     unit_class_importance,
 )
 from lis.dissection.activations import record_activations
-from lis.dissection.room import map_bytes, require_room
+from lis.dissection.dissect import require_images
+from lis.dissection.room import map_bytes, map_shape, require_room
 from lis.dissection.tables import curves_table, importance_table, shared_table, sign_facts
 from lis.dissection.tails import PENULTIMATE, WHOLE_PASS, LayerTail, find_layer, head_tail, layer_tail
 from lis.dissection.top_images import TOP, thumbnails, top_activating, top_mask
@@ -34,6 +35,10 @@ from lis.store import Artifact, Draft
 from lis.streams import Stream
 from lis.types import require_sight
 
+_MORE = (
+    "raise importance.samples and pairs.train, set importance.quantile closer to 0.5, or choose an earlier layer, "
+    "importance.layer=…"
+)
 _COPIES = 2
 """Maps of a split in memory: from batches, and put together."""
 CHECKED = 4
@@ -69,6 +74,18 @@ def problems(config: RunConfig) -> Iterable[str]:
 def _check(ctx: Context) -> None:
     require_sight(ctx.classifier, "units of a layer are ablated while the classifier sees an image")
     require_room(ctx, "importance", _images(ctx), _COPIES)
+    _require_quantile(ctx)
+
+
+def _require_quantile(ctx: Context) -> None:
+    """Check that constants of ablated units are quantiles of enough activations; extremes are no estimates."""
+    config: ImportanceConfig = vars(ctx.config)["importance"]
+    if config.value != "quantile" or config.quantile in (0, 1):
+        return
+    images = min(config.samples, ctx.config.pairs.train) * len(ctx.class_names)
+    height, width = map_shape(ctx, "importance")[1:] or (1, 1)
+    name = "importance.quantile" if config.quantile >= 0.5 else "1 − importance.quantile"
+    require_images(images, height, width, max(config.quantile, 1 - config.quantile), name, _MORE)
 
 
 def _images(ctx: Context) -> int:
@@ -122,7 +139,7 @@ def importance(ctx: Context, config: ImportanceConfig, train: Artifact, test: Ar
     With `pairs.accept=correct` the whole network is right on every pair: its balanced accuracy is 1 by construction.
 
     Raises:
-        ValueError: an unknown layer, or one that gives no map.
+        ValueError: an unknown layer, one that gives no map, or too few samples for value=quantile.
     """
     values, of_units, per_class = _ranked(layer_data(ctx, config, train.tensors("pairs")), config)
     data = layer_data(ctx, config, test.tensors("pairs"))
