@@ -104,6 +104,17 @@ def test_scores_are_computed_in_blocks_of_units(monkeypatch: pytest.MonkeyPatch)
     assert largest.bytes <= 8 * maps[:, :2].numel()  # sums of bool are of int64
 
 
+def test_the_control_takes_memory_that_no_number_of_draws_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each draw of a unit reads one number per image; read at once, all draws would take 4 × 500 of these per image."""
+    maps, classes = noise(12, 4, 4, 4), torch.arange(12) % 2
+    whole = same_class_iou(maps, classes, 500, np.random.default_rng(1))
+    monkeypatch.setattr("lis.dissection.texture._AT_ONCE", 100)
+    with Largest() as largest:
+        blocks = same_class_iou(maps, classes, 500, np.random.default_rng(1))
+    assert torch.equal(whole, blocks)
+    assert largest.bytes == 500 * 12 * 8  # of the draws themselves
+
+
 def test_units_above_the_control_are_counted_with_q(run: Artifact) -> None:
     """Of 60 units whose twins are as alike as other images some lie above 97.5 % of the draws, none has q ≤ 0.05."""
     rng = torch.Generator().manual_seed(0)

@@ -46,6 +46,8 @@ CUT = 0.1
 """Score below which a unit is on the side of texture (Bau et al. 2020)."""
 LEVEL = 0.99
 """Quantile of a unit's own activations above which it responds."""
+_AT_ONCE = 2**22
+"""Overlaps of pairs of images that are summed at once, over units and draws of the control."""
 _COPIES = 3
 """Maps in memory: of the images, and of their twins, from batches and put together; scores take blocks of units."""
 EXTREMES, SIZE = 4, 64
@@ -120,8 +122,10 @@ def _shuffled_iou(active: Tensor, class_index: Tensor, others: Tensor) -> Tensor
     for c in class_index.unique():
         rows = (class_index == c).nonzero()[:, 0]
         overlap = flat[:, rows] @ flat[:, rows].mT
-        other = torch.searchsorted(rows, others[:, rows].contiguous())
-        intersection += overlap[:, torch.arange(len(rows)), other].double().sum(2)
+        some = max(1, _AT_ONCE // (len(flat) * len(rows)))
+        for sums, draws in zip(intersection.split(some, 1), others[:, rows].split(some), strict=True):
+            other = torch.searchsorted(rows, draws.contiguous())
+            sums += overlap[:, torch.arange(len(rows)), other].double().sum(2)
     area = active.sum((0, 2, 3))  # of either side: each image is another's exactly once
     return _iou(intersection.T, 2 * area - intersection.T)
 
