@@ -12,11 +12,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers.fakes import make_context
+from helpers.counted_models import network
+from helpers.fakes import NAMES, FakeGenerator, make_context
 
 from lis.classifiers.detectors import Detectors, detectors
 from lis.context import Context
-from lis.dissection.importance import ImportanceConfig, importance
+from lis.dissection.ablation import ablated_logits
+from lis.dissection.activations import intervene
+from lis.dissection.importance import ImportanceConfig, importance, layer_data
+from lis.dissection.tails import find_layer
 from lis.generators.partworld import PartWorld
 from lis.linking.pairs import pairs
 from lis.report.importance import class_importance
@@ -82,6 +86,26 @@ def test_pictures_are_those_of_the_shared_units(run: tuple[Context, Artifact], m
         expected = ((first + 1) * 127.5).round()
         assert float((top["image"][unit, 0] - expected).abs().max()) <= 1
         assert top["mask"][unit, 0].any() and not top["mask"][unit, 0].all()
+
+
+def test_whole_passes_are_made_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind "second" no chain of modules is right, so that each ablation generates its images anew."""
+    settings = {"importance": ImportanceConfig(layer="second", samples=20), "batch_size": 6, "pairs__accept": "any"}
+    ctx = make_context(tmp_path, None, network(NAMES, 8), **settings)
+    drawn = pairs(ctx, "test").tensors("pairs")
+    data = layer_data(ctx, ctx.config.importance, drawn)  # pyright: ignore[reportAttributeAccessIssue]
+    made, synthesize = list[int](), FakeGenerator.synthesize
+
+    def counted(generator: FakeGenerator, w: torch.Tensor) -> torch.Tensor:
+        made.append(len(w))
+        return synthesize(generator, w)
+
+    monkeypatch.setattr(FakeGenerator, "synthesize", counted)
+    logits = ablated_logits(data.tail, data.activations, torch.tensor([1]), torch.zeros(data.activations.shape[1]))
+    assert data.method == "whole pass" and made == [6] * 10
+    with intervene(find_layer(ctx.classifier, "second"), [1], 0.0):
+        expected = ctx.classifier.head(ctx.classifier.features(ctx.generator.synthesize(data.w)))
+    torch.testing.assert_close(logits, expected)
 
 
 def test_maps_that_find_no_room_are_refused_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -195,12 +195,28 @@ def layer_data(ctx: Context, config: ImportanceConfig, pairs: dict[str, Tensor])
     else:
         behind, activations = _convolutional(ctx, config.layer, w)
 
+    whole = behind.method == WHOLE_PASS
+    logits: Tail = _whole_passes(ctx, behind, w) if whole else lambda x, _: behind.logits(x.to(ctx.device), x)
+
     @torch.no_grad()
     def tail(x: Tensor, index: Tensor) -> Tensor:
-        images = ctx.generator.synthesize(w[index].to(ctx.device)) if behind.method == WHOLE_PASS else x
-        return behind.logits(x.to(ctx.device), images)[:, columns].cpu()
+        return logits(x, index)[:, columns].cpu()
 
     return LayerData(activations, classes[rows], tail, behind.method, w)
+
+
+def _whole_passes(ctx: Context, behind: LayerTail, w: Tensor) -> Tail:
+    """Logits from activations and the images of `w [n, w_dim]`, made anew, as many at once as there is room for."""
+    batches = ctx.batches()
+
+    def tail(x: Tensor, index: Tensor) -> Tensor:
+        def logits(some: Tensor) -> Tensor:
+            images = ctx.generator.synthesize(w[index[some]].to(ctx.device))
+            return behind.logits(x[some].to(ctx.device), images)
+
+        return torch.cat(list(batches.map(logits, torch.arange(len(index)))))
+
+    return tail
 
 
 @torch.no_grad()
