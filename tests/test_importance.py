@@ -17,7 +17,7 @@ from helpers.fakes import NAMES, FakeGenerator, make_context
 
 from lis.classifiers.detectors import Detectors, detectors
 from lis.context import Context
-from lis.dissection.ablation import ablated_logits
+from lis.dissection.ablation import ablated_logits, balanced_class_accuracy
 from lis.dissection.activations import intervene
 from lis.dissection.importance import ImportanceConfig, importance, layer_data
 from lis.dissection.tails import find_layer
@@ -161,7 +161,13 @@ def test_a_page_tells_what_ranks_of_equal_importance_are_worth(written: Write, r
     table = run[1].table("importance")
     assert "exactly 0" not in written(importance=table.assign(importance=0.25)).lead
     lead = written(importance=table.assign(importance=0.0)).lead
-    assert "100 % of the importances are exactly 0" in lead and "worth 0.062" in lead
+    assert "100 % of the importances are exactly 0" in lead and "cannot be seen" not in lead
+    truth = torch.arange(len(CLASSES)).repeat_interleave(SAMPLES)
+    logits = torch.eye(len(CLASSES))[truth]
+    logits[0, :2] = torch.tensor([0.0, 2.0])  # a single answer turns: the first class is called the second
+    cost = 1 - balanced_class_accuracy(logits, truth)
+    assert cost[2:].eq(0).all() and cost[:2].tolist() == pytest.approx([0.5 / 8, 0.5 / 32])
+    assert "costs its class up to 0.062 and the class that is called instead up to 0.016" in lead
 
 
 def test_units_stand_beside_concepts_and_shuffled_ones_where_the_layer_was_dissected(
