@@ -53,7 +53,7 @@ from lis.stopping import stop
 from lis.store import Artifact, disk_fault
 from lis.tracking import Ended, Tracker, track, track_stage
 from lis.types import Classifier, Generator
-from lis.validation import check_config, check_labels, typed
+from lis.validation import check_config, check_folders, check_labels, typed
 
 discover()
 log = logging.getLogger("lis.run")
@@ -131,6 +131,7 @@ def run(config: DictConfig, out: Path) -> None:
     if settings.plan:
         return show_plan(settings, out)
     ctx = prepared(settings)
+    check_folders(ctx)
     announce(ctx)
     clear_outputs(out)
     tracker: Tracker = build.build(ctx.config.logger, out=str(out))
@@ -164,6 +165,7 @@ def show_plan(settings: RunConfig, out: Path) -> None:
     ctx, notes = planned_context(settings)
     try:
         check_models(ctx)
+        check_folders(ctx)
     except ValueError as error:
         notes.append(f"this run would be refused: {error}")
     plan = whole_plan(ctx, not has_random_weights(ctx.config), notes)

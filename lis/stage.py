@@ -31,6 +31,8 @@ REGISTRY: dict[str, Stage] = {}
 """Every stage that is declared, by its name."""
 MODELS = ("generator", "classifier")
 """The models of a run, most stages' `models`."""
+FOLDERS = ("images", "labels.folder")
+"""Keys of folders of the user: pictures, and their masks or labels."""
 WITNESS = "witness"
 """The second classifier, where a run has one."""
 
@@ -72,6 +74,8 @@ class Stage:
     """Whether a run's images are the generator's, which then has to know the classes and labels; None: they are."""
     work: Callable[[Context, Expected], Workload] | None
     """What it will do and write, for a plan; None: that is not known before."""
+    folders: tuple[str, ...]
+    """Keys of folders of the user that every run with it reads, of `FOLDERS`."""
 
     def __call__(self, ctx: Context) -> Artifact:
         """The artifact of a run; what cannot be had is refused before any work, of the stages before too.
@@ -108,6 +112,10 @@ class Stage:
     def problems_of(self, config: RunConfig) -> list[str]:
         """What `problems` finds."""
         return list(self.problems(config)) if self.problems else []
+
+    def reads(self, ctx: Context) -> set[str]:
+        """Keys of folders of the user that it reads in a run: all of `FOLDERS` where its images are not generated."""
+        return set(FOLDERS if self.generates and not self.generates(ctx) else self.folders)
 
     def recipe(self, ctx: Context, inputs: Iterable[Artifact | None]) -> Recipe:
         """Everything that the artifact of a run follows from."""
@@ -182,6 +190,7 @@ def stage(
     listed: bool = True,
     generates: Callable[[Context], bool] | None = None,
     work: Callable[[Context, Expected], Workload] | None = None,
+    folders: Iterable[str] = (),
 ) -> Callable[[Callable[..., None]], Stage]:
     """Declares the function that builds a stage's artifact; the arguments are the fields of `Stage`.
 
@@ -196,7 +205,7 @@ def stage(
         asked = tuple(each if isinstance(each, Input) else Input(each.name) for each in inputs)
         made = Stage(
             name, version, build, asked, config, group or name, seed, tuple(models), also, problems, check, omitted,
-            images, arrays, listed, generates, work,
+            images, arrays, listed, generates, work, tuple(folders),
         )  # fmt: skip
         _enter(made)
         return made

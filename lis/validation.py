@@ -11,11 +11,17 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from lis.config import RidgeConfig, RunConfig
 from lis.names import nearest
-from lis.stage import REGISTRY
+from lis.stage import FOLDERS, REGISTRY, closure, requested
 
 if TYPE_CHECKING:
+    from lis.context import Context
     from lis.types import Generator
 
+_HINTS = {
+    "images": "",
+    "labels.folder": " (a segmenter is trained where classes.labels names parts, masks stand beside images=<folder>)",
+}
+"""When stages read the folders of a user."""
 MOST = 2**31 - 1
 """Highest value of a count that has no other."""
 
@@ -68,6 +74,30 @@ def check_labels(labels: Sequence[str], generator: Generator) -> None:
         raise ValueError(
             f"classes.labels: the generator has no part {unknown[0]!r}, expected some of {', '.join(known)}"
         )
+
+
+def check_folders(ctx: Context) -> None:
+    """Check that a stage of the run reads each folder that a user gives, and not the generator's images instead.
+
+    Raises:
+        ValueError: names every folder that none reads.
+    """
+    stages = closure(requested(ctx), ctx)
+    read = {key for stage in stages for key in stage.reads(ctx)}
+    given = {"images": ctx.config.images, "labels.folder": ctx.config.labels.folder}
+    problems = [
+        f"{key}={given[key]}: no stage of this run reads it ({', '.join(stage.name for stage in stages)}): expected "
+        f"one of {', '.join(_readers(key))}; leave {key} out, or choose an analysis that has one{_HINTS[key]}"
+        for key in FOLDERS
+        if given[key] is not None and key not in read
+    ]
+    if problems:
+        raise ValueError("\n".join(problems))
+
+
+def _readers(key: str) -> list[str]:
+    """Stages that read a folder of the user, in some run."""
+    return [stage.name for stage in REGISTRY.values() if key in stage.folders or stage.generates]
 
 
 Values = Sequence[tuple[str, Any, Mapping[str, Any]]]

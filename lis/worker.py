@@ -59,11 +59,12 @@ def work(overrides: Sequence[str]) -> None:
         ValueError: bad input, as of the run; the overrides are those of a sweep; or a job with another version of `lis`
             works on it.
     """
-    from lis.job import prepared, ready, requested, run_stage
+    from lis.job import check_folders, prepared, ready, requested, run_stage
 
     settings = composed(overrides, Path.cwd(), single=True)
     stop.store = settings.store
     ctx = replace(prepared(settings), engine=InProcess())  # other devices have workers of their own
+    check_folders(ctx)
     ctx.store.version = lis.__version__
     ctx, _ = ready(ctx)
     for name in requested(ctx):

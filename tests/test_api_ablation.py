@@ -18,8 +18,12 @@ from lis.streams import Stream
 
 @pytest.fixture(scope="module")
 def study(shared_store: Path) -> lis.Study:
-    settings: dict[str, Any] = {"importance.samples": 6, "importance.draws": 3}
-    return lis.study(size="smoke", device="cpu", store=shared_store, **settings)
+    return study_of(shared_store)
+
+
+def study_of(store: Path, quantile: float = 0.25) -> lis.Study:
+    settings: dict[str, Any] = {"importance.samples": 6, "importance.draws": 3, "importance.quantile": quantile}
+    return lis.study(size="smoke", device="cpu", store=store, **settings)
 
 
 def test_accuracies_are_those_of_a_network_without_the_units(study: lis.Study) -> None:
@@ -77,7 +81,7 @@ def test_constants_are_those_of_the_train_pairs(study: lis.Study, value: str) ->
     after = {}
     for name, pairs in (("train", train), ("test", test)):
         r, constants = test.r.clone(), pairs.r.double()
-        constants = constants.mean(0).numpy() if value == "mean" else np.quantile(constants, 0.01, 0, method="hazen")
+        constants = constants.mean(0).numpy() if value == "mean" else np.quantile(constants, 0.25, 0, method="hazen")
         r[:, units] = torch.from_numpy(constants).float()[units]
         after[name] = accuracies(study, r, test.class_index)
     np.testing.assert_allclose(result.table["ablated"], after["train"], atol=1e-12)
@@ -121,3 +125,11 @@ def test_units_and_values_are_checked_before_any_work(
     monkeypatch.setattr("lis.api.ablation.layer_data", lambda *_: pytest.fail("maps are made"))
     with pytest.raises(ValueError, match=message):
         study.ablate(**arguments)
+
+
+def test_a_quantile_of_too_few_samples_is_refused_before_any_work(
+    shared_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lis.api.ablation.layer_data", lambda *_: pytest.fail("maps are made"))
+    with pytest.raises(ValueError, match=r"importance\.quantile=0\.99 of \d+ maps of 1×1: expected 5.* 500 images"):
+        study_of(shared_store, 0.01).ablate(1, layer="penultimate", value="quantile")

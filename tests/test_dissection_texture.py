@@ -104,6 +104,17 @@ def test_scores_are_computed_in_blocks_of_units(monkeypatch: pytest.MonkeyPatch)
     assert largest.bytes <= 8 * maps[:, :2].numel()  # sums of bool are of int64
 
 
+def test_the_control_takes_memory_that_no_number_of_draws_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each draw of a unit reads one number per image; read at once, all draws would take 4 × 500 of these per image."""
+    maps, classes = noise(12, 4, 4, 4), torch.arange(12) % 2
+    whole = same_class_iou(maps, classes, 500, np.random.default_rng(1))
+    monkeypatch.setattr("lis.dissection.texture._AT_ONCE", 100)
+    with Largest() as largest:
+        blocks = same_class_iou(maps, classes, 500, np.random.default_rng(1))
+    assert torch.equal(whole, blocks)
+    assert largest.bytes == 500 * 12 * 8  # of the draws themselves
+
+
 def test_units_above_the_control_are_counted_with_q(run: Artifact) -> None:
     """Of 60 units whose twins are as alike as other images some lie above 97.5 % of the draws, none has q ≤ 0.05."""
     rng = torch.Generator().manual_seed(0)
@@ -123,6 +134,19 @@ def test_units_above_the_control_are_counted_with_q(run: Artifact) -> None:
     assert edge[["p", "q"]].to_numpy().tolist() == [[1 / 20, 2 / 20]] and np.isnan(dead["q"].to_numpy()).all()
     assert _resolution(58, 199).startswith("With 199 draws of 58 units q ≤ 0.05 takes 6 units above all draws")
     assert not _resolution(58, 1999)
+
+
+def test_a_unit_that_only_twins_wake_counts_as_dead() -> None:
+    """It never varies on the originals, so that no draw of the control says what its score stands beside."""
+    maps, twins, classes = noise(8, 3, 8, 8), noise(8, 3, 8, 8).flip(0), torch.arange(8) % 2
+    maps[:, 1] = 0
+    iou, control = paired_response_iou(maps, twins), same_class_iou(maps, classes, 19, np.random.default_rng(1))
+    assert iou[1] == 0 and control[:, 1].isnan().all()
+    table = units_table("layer", "colour", iou, control)
+    woken = table.iloc[1]
+    assert woken["dead"] and woken["side"] == "" and np.isnan(woken[["iou", "control", "p", "q"]].astype(float)).all()
+    assert not table["dead"][[0, 2]].any() and table["q"][[0, 2]].notna().all()
+    assert 1 not in extreme_units(table)["unit"].tolist()
 
 
 def test_the_control_pairs_images_of_one_class() -> None:
@@ -387,6 +411,24 @@ def test_a_picture_of_a_folder_that_changes_is_scored_anew(tmp_path: Path) -> No
         (tmp_path / "pictures" / CLASSES[0] / f"{k:02d}.png").unlink()
     with pytest.raises(ValueError, match="class 'pug' has one picture: expected 2 or more"):
         texture(ctx)
+
+
+def test_too_few_activations_for_the_quantile_are_refused_before_the_work(tmp_path: Path) -> None:
+    """Maps of 4 × 4 of 30 images have 4.8 activations above the 0.99 quantile, those of 32 images 5.12."""
+    ctx, small = context(tmp_path), Planted()
+    small.detect.stride = (16, 16)
+    model = CutClassifier(small, Preprocessing.as_drawn(64), tuple(CLASSES), name="planted", weights="random")
+    for per_class, expected in ((15, "30 maps of 4×4.* so 32 images in all"), (16, "")):
+        ctx.config.pairs.test = ctx.config.texture.samples = per_class  # pyright: ignore[reportAttributeAccessIssue]
+        few = replace(ctx, classifier=model.eval())
+        if expected:
+            with pytest.raises(
+                ValueError, match=rf"{expected}; raise texture\.samples.*earlier layer, texture\.layer=…"
+            ):
+                texture(few)
+            assert not [*tmp_path.rglob("*.safetensors")]
+        else:
+            texture.require(few)
 
 
 def test_what_cannot_be_scored_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

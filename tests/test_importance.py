@@ -12,11 +12,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers.fakes import make_context
+from helpers.counted_models import network
+from helpers.fakes import NAMES, FakeGenerator, make_context
 
 from lis.classifiers.detectors import Detectors, detectors
 from lis.context import Context
-from lis.dissection.importance import ImportanceConfig, importance
+from lis.dissection.ablation import ablated_logits, balanced_class_accuracy
+from lis.dissection.activations import intervene
+from lis.dissection.importance import ImportanceConfig, importance, layer_data
+from lis.dissection.tails import find_layer
 from lis.generators.partworld import PartWorld
 from lis.linking.pairs import pairs
 from lis.report.importance import class_importance
@@ -84,6 +88,26 @@ def test_pictures_are_those_of_the_shared_units(run: tuple[Context, Artifact], m
         assert top["mask"][unit, 0].any() and not top["mask"][unit, 0].all()
 
 
+def test_whole_passes_are_made_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind "second" no chain of modules is right, so that each ablation generates its images anew."""
+    settings = {"importance": ImportanceConfig(layer="second", samples=20), "batch_size": 6, "pairs__accept": "any"}
+    ctx = make_context(tmp_path, None, network(NAMES, 8), **settings)
+    drawn = pairs(ctx, "test").tensors("pairs")
+    data = layer_data(ctx, ctx.config.importance, drawn)  # pyright: ignore[reportAttributeAccessIssue]
+    made, synthesize = list[int](), FakeGenerator.synthesize
+
+    def counted(generator: FakeGenerator, w: torch.Tensor) -> torch.Tensor:
+        made.append(len(w))
+        return synthesize(generator, w)
+
+    monkeypatch.setattr(FakeGenerator, "synthesize", counted)
+    logits = ablated_logits(data.tail, data.activations, torch.tensor([1]), torch.zeros(data.activations.shape[1]))
+    assert data.method == "whole pass" and made == [6] * 10
+    with intervene(find_layer(ctx.classifier, "second"), [1], 0.0):
+        expected = ctx.classifier.head(ctx.classifier.features(ctx.generator.synthesize(data.w)))
+    torch.testing.assert_close(logits, expected)
+
+
 def test_maps_that_find_no_room_are_refused_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lis.memory.budget", lambda _: 10**6)
     with pytest.raises(
@@ -91,6 +115,22 @@ def test_maps_that_find_no_room_are_refused_before_the_work(tmp_path: Path, monk
     ):
         importance(context(tmp_path))
     assert not [*tmp_path.rglob("*.safetensors")]
+
+
+def test_a_quantile_of_too_few_activations_is_refused_before_the_work(tmp_path: Path) -> None:
+    """Of r, which has no map, 40 samples leave 2.5 below the quantile of 1/16; the smallest of them is no estimate."""
+    name = "importance.quantile=0.9375"
+    for quantile, refused in ((0.0625, f"1 − {name}"), (0.9375, name), (0.125, ""), (0, "")):
+        ctx = context(tmp_path)
+        settings = ImportanceConfig("penultimate", SAMPLES, value="quantile", quantile=quantile)
+        ctx.config.importance = settings  # pyright: ignore[reportAttributeAccessIssue]
+        if refused:
+            expected = f"^{refused} of 40 maps of 1×1: .* 80 images in all; raise importance"
+            with pytest.raises(ValueError, match=expected):
+                importance(ctx)
+            assert not [*tmp_path.rglob("*.safetensors")]
+        else:
+            importance.require(ctx)
 
 
 Write = Callable[..., Section]
@@ -121,7 +161,13 @@ def test_a_page_tells_what_ranks_of_equal_importance_are_worth(written: Write, r
     table = run[1].table("importance")
     assert "exactly 0" not in written(importance=table.assign(importance=0.25)).lead
     lead = written(importance=table.assign(importance=0.0)).lead
-    assert "100 % of the importances are exactly 0" in lead and "worth 0.062" in lead
+    assert "100 % of the importances are exactly 0" in lead and "cannot be seen" not in lead
+    truth = torch.arange(len(CLASSES)).repeat_interleave(SAMPLES)
+    logits = torch.eye(len(CLASSES))[truth]
+    logits[0, :2] = torch.tensor([0.0, 2.0])  # a single answer turns: the first class is called the second
+    cost = 1 - balanced_class_accuracy(logits, truth)
+    assert cost[2:].eq(0).all() and cost[:2].tolist() == pytest.approx([0.5 / 8, 0.5 / 32])
+    assert "costs its class up to 0.062 and the class that is called instead up to 0.016" in lead
 
 
 def test_units_stand_beside_concepts_and_shuffled_ones_where_the_layer_was_dissected(

@@ -155,7 +155,9 @@ def test_paths_are_those_of_the_folder_that_the_command_was_started_in(tmp_path:
     """Hydra may change into the run's folder first."""
     (tmp_path / "meine Bilder (1)").mkdir()
     run = ("hydra.run.dir=runs/größe=1, neu", "hydra.job.chdir=true", "analysis.stages=[pairs/test]")
-    code, output = lis(*SMALL, *run, "images=meine Bilder (1)", "store=mein Lager", cwd=tmp_path)
+    code, output = lis(*SMALL, *run, "images=meine Bilder (1)", cwd=tmp_path)
+    assert code == 1 and f"images={tmp_path / 'meine Bilder (1)'}: no stage of this run reads it (pairs/test)" in output
+    code, output = lis(*SMALL, *run, "store=mein Lager", cwd=tmp_path)
     assert code == 0, output
     assert (tmp_path / "mein Lager" / "pairs-test").is_dir()
     assert {"report.html", "metrics.json", "lis.log"} <= {p.name for p in (tmp_path / "runs/größe=1, neu").iterdir()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -352,11 +353,26 @@ def test_a_study_refuses_bad_paint(shared_store: Path) -> None:
     w = s.generator.mean_w[:1]
     with pytest.raises(ValueError, match=r"label='eyes': expected one of background, leg.*did you mean eye"):
         s.paint(w, [0], label="eyes")
-    with pytest.raises(ValueError, match="expected indices of the 48 units"):
-        s.paint(w, [48])
+    for units in ([48], [-1], [], [3, 3], range(3, 3)):
+        with pytest.raises(
+            ValueError, match=r"units=\[.*\]: expected one or more different units of the layer, 0 to 47"
+        ):
+            s.paint(w, units)
     with pytest.raises(ValueError, match="no layer 'b3'"):
         s.paint(w, [0], layer="b3")
-    with pytest.raises(ValueError, match="3 values for 1 units"):
-        s.paint(w, [0], value=[1.0, 2, 3])
+    for value in ([1.0, 2, 3], "quantile", float("nan"), [np.inf], True, [[1.0]], []):
+        expected = re.escape(f"value={value!r}: expected one finite number, one for each of 1 unit, or None, the 0.995")
+        with pytest.raises(ValueError, match=f"^{expected}"):
+            s.paint(w, [0], value=value)
+    for shape in ((32, 32), (16, 64), (64, 63), (1, 64, 64), (64,)):
+        expected = (
+            f"mask has shape {list(shape)}: expected [64, 64], the size of the picture, or [16, 16], that of the map"
+        )
+        with pytest.raises(ValueError, match=re.escape(expected)):
+            s.paint(w, [0], np.ones(shape), value=0.0)
+    as_map = np.zeros((16, 16))
+    as_map[10:] = 1
+    pixels = s.paint(w, [0], as_map.repeat(4, 0).repeat(4, 1), value=4.0)
+    assert torch.equal(s.paint(w, [0], as_map, value=4.0).inside, pixels.inside)
     with pytest.raises(ValueError, match="units='a'"):
         s.paint(w, ["a"])

@@ -14,6 +14,7 @@ from lis.linking.similarity import ALL, STATISTICS, WITHIN
 from lis.report import (
     adversarial,
     boundary_truth,
+    bridge,
     classifier,
     counterfactuals,
     directions,
@@ -144,6 +145,15 @@ def test_pictures_show_what_moves_a_unit_or_not() -> None:
 def test_planted_units_are_named_right_beside_correlations(low: float, high: float, told: str) -> None:
     rows = [{"way": "std", "share": 0.83, "gain_low": low, "gain_high": high}, {"way": planted.PLAIN, "share": 0.71}]
     assert planted._finding(pd.DataFrame(rows)) == f"83 % of single-factor units are named right, {told}"
+
+
+def test_what_is_right_by_activation_and_by_cause_stands_beside_its_own_chance() -> None:
+    shares = {
+        (f"{way}_right", "part"): {"share": share, "chance": chance, "n": 40}
+        for way, share, chance in (("activation", 0.8, 0.25), ("cause", 0.3, 0.12))
+    }
+    told = "80 % are named right by activation (25 % at chance) and 30 % by cause (12 % at chance)"
+    assert bridge._finding(shares, {}) == f"Of 40 units planted for a part, {told}"
 
 
 def test_w_tells_something_of_units_or_nothing() -> None:

@@ -27,7 +27,7 @@ from lis.context import Context
 from lis.linking.pairs import test_pairs as pairs_of_the_test  # by another name, since pytest calls what begins so
 from lis.stage import REGISTRY, Stage, closure, stage
 from lis.store import Artifact, Draft
-from lis.validation import check_config, typed
+from lis.validation import check_config, check_folders, typed
 
 BUILT: list[str] = []
 
@@ -189,6 +189,35 @@ def test_its_memory_is_that_of_pairs_unless_it_says_so(norms: Stage, tmp_path: P
 def test_two_files_cannot_declare_one_name() -> None:
     with pytest.raises(ValueError, match=r"stage 'link' is declared in linking/link\.py and in .*: expected one name"):
         stage("link", version=1)(lambda ctx, draft: None)
+
+
+@pytest.mark.parametrize(
+    ("stages", "given", "unread"),
+    [
+        (["pairs/test", "importance"], {"images": "own"}, "images=own: no stage of this run reads it (pairs/test, "),
+        (["tuning"], {"labels__folder": "own"}, "labels.folder=own: no stage of this run reads it (pairs/train, "),
+        (["dissect"], {"labels__folder": "own"}, "labels.folder=own: no stage of this run reads it (pairs/train, "),
+        (["images"], {"images": "own"}, ""),
+        (["dissect"], {"images": "own", "labels__folder": "masks"}, ""),
+        (["texture"], {"images": "own"}, ""),
+        (["dissect"], {"labels__folder": "own", "classes__labels": ["eye"]}, ""),
+        (["tuning"], {"labels__folder": "own", "classes__labels": ["eye"]}, ""),
+        (["pairs/test"], {}, ""),
+    ],
+)
+def test_a_folder_that_no_stage_reads_is_refused(
+    stages: list[str], given: dict[str, Any], unread: str, tmp_path: Path
+) -> None:
+    """A run would silently be one on the generator's images."""
+    ctx = make_context(tmp_path, analysis__stages=stages, **given)
+    if not unread:
+        return check_folders(ctx)
+    key = unread.partition("=")[0]
+    with pytest.raises(ValueError, match=re.escape(unread)) as refused:
+        check_folders(ctx)
+    readers = "images, dissect, texture" if key == "images" else "segmenter, dissect, texture"
+    assert f"expected one of {readers}; leave {key} out" in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 def test_the_architecture_holds_the_table_of_all_stages() -> None:

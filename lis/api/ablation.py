@@ -129,7 +129,7 @@ def ablated(
     changed: dict[str, Any] = {"importance": settings}
     ctx = replace(ctx, config=replace(ctx.config, **changed))
     importance.require(ctx)
-    numbers = _numbers(units, map_shape(ctx, "importance")[0])
+    numbers = unit_numbers(units, map_shape(ctx, "importance")[0])
     values = None if settings.value == "zero" else _train_values(ctx, settings)
     data = layer_data(ctx, settings, pairs(ctx, "test").tensors("pairs"))
     values = torch.zeros(data.activations.shape[1]) if values is None else values
@@ -161,8 +161,12 @@ def _train_values(ctx: Context, settings: ImportanceConfig) -> Tensor:
     return ablation_values(activations, settings.value, settings.quantile)  # pyright: ignore[reportArgumentType]
 
 
-def _numbers(units: Any, count: int) -> list[int]:
-    """The units that are asked for."""
+def unit_numbers(units: Any, count: int) -> list[int]:
+    """The units that are asked for, of a layer of `count`: one, or several.
+
+    Raises:
+        ValueError: none, one twice, or one that the layer lacks.
+    """
     given = units.flatten().tolist() if isinstance(units, (Tensor, np.ndarray)) else units
     given = list(given) if isinstance(given, (list, tuple, range, set)) else [given]
     numbers = [whole(unit, "units") for unit in given]

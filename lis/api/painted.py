@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from lis.api import notebook
-from lis.api.inputs import Rows, numbers, whole
+from lis.api.ablation import unit_numbers
+from lis.api.inputs import Rows, numbers
 from lis.context import Context
 from lis.dissection.gan_pixels import pixel_segmenter
-from lis.dissection.gan_units import INSERTED, edited_images, edited_layer, measured_levels
+from lis.dissection.gan_units import INSERTED, edited_images, edited_layer, measured_levels, unit_shape
 from lis.dissection.painting import Painted, PixelSegmenter, UnitEdit, paint
 from lis.generators.editing import edited
 from lis.images import to_uint8
@@ -126,11 +127,10 @@ def painted(
 ) -> PaintResult:
     """What `Study.paint` gives, of checked style codes."""
     name, sees = edited_layer(ctx, layer), _segmenter(ctx, segmenter)
-    generator = edited(ctx.generator)
-    chosen = [whole(unit, "units") for unit in ([units] if np.ndim(units) == 0 else list(units))]
-    level = _levels(ctx, name, sees, chosen, value)
-    where = torch.ones(ctx.generator.resolution, ctx.generator.resolution) if mask is None else numbers(mask, "mask")
+    generator, (count, *size) = edited(ctx.generator), unit_shape(ctx, name)
+    chosen, where = unit_numbers(units, count), _mask(mask, ctx.generator.resolution, size, name)
     number = _label_number(label, sees.labels)
+    level = _levels(ctx, name, sees, chosen, value)
     edit = UnitEdit(name, chosen, level)
 
     def made(codes: Tensor) -> dict[str, Tensor]:
@@ -157,15 +157,37 @@ def _segmenter(ctx: Context, segmenter: Any) -> PixelSegmenter:
     return segmenter
 
 
+def _mask(mask: Any, resolution: int, size: Sequence[int], layer: str) -> Tensor:
+    """`[h, w]` float32: of the picture, or of the map of a layer of `size` (height and width)."""
+    if mask is None:
+        return torch.ones(resolution, resolution)
+    result, picture = numbers(mask, "mask"), [resolution, resolution]
+    if list(result.shape) not in (picture, list(size)):
+        raise ValueError(
+            f"mask has shape {list(result.shape)}: expected {picture}, the size of the picture, or {list(size)}, that "
+            f"of the map of {layer}"
+        )
+    return result
+
+
 def _levels(ctx: Context, layer: str, segmenter: PixelSegmenter, units: Sequence[int], value: Any) -> Tensor:
     """What each unit is set to, `[units]`."""
     if value is None:
-        levels = measured_levels(ctx, layer, segmenter, INSERTED)
-        if units and not 0 <= min(units) <= max(units) < len(levels):
-            raise ValueError(f"units={list(units)}: expected indices of the {len(levels)} units of {layer}, from 0")
-        return levels[list(units)]
-    level = torch.as_tensor(value, dtype=torch.float32).cpu()
-    return level.expand(len(units)).clone() if not level.dim() else level
+        return measured_levels(ctx, layer, segmenter, INSERTED)[list(units)]
+    try:
+        level = numbers(value, "value")
+    except ValueError as error:
+        raise ValueError(_wrong_value(value, units)) from error
+    if level.dim() > 1 or (level.dim() == 1 and len(level) != len(units)):
+        raise ValueError(_wrong_value(value, units))
+    return level.expand(len(units)).clone()
+
+
+def _wrong_value(value: Any, units: Sequence[int]) -> str:
+    return (
+        f"value={value!r:.80}: expected one finite number, one for each of {counted(len(units), 'unit')}, or None, the "
+        f"{INSERTED} quantile of each"
+    )
 
 
 def _label_number(label: str | None, labels: tuple[str, ...]) -> int | None:

@@ -316,7 +316,7 @@ class Study:
         Args:
             w: style codes `[…, w_dim]`, or pairs, whose w is taken.
             units: their numbers, or one.
-            mask: `[h, w]` in [0, 1], no smaller than the maps of the layer; None: the whole image.
+            mask: `[h, w]` in [0, 1], of the size of the image or of the maps of the layer; None: the whole image.
             layer: as the generator names it; None: the one in the middle.
             value: what the units are set to, one number or one per unit; None: the 0.995 quantile of each over
                 `dissect_gan.samples` samples of every class. Zero removes, but is "off" only behind a ReLU.
@@ -324,8 +324,9 @@ class Study:
             segmenter: what sees parts in pixels alone (`lis.PixelSegmenter`); None: as `dissect_gan.concepts` says.
 
         Raises:
-            ValueError: a layer that is unknown or cannot be edited; pixels that nothing segments; an unknown unit or
-                label; a mask of another shape, or without a pixel of at least 1/2; w of another shape.
+            ValueError: a layer that is unknown or cannot be edited; pixels that nothing segments; no unit, one twice or
+                an unknown one; a value that is no finite number; an unknown label; a mask of another shape, or without
+                a pixel of at least 1/2; w of another shape.
         """
         rows = Kind.w(self.checked).rows(w.w if isinstance(w, Pairs) else w, many="…")
         return painted(self.checked, rows, units, mask, layer, value, label, segmenter)

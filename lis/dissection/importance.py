@@ -21,8 +21,9 @@ from lis.dissection.ablation import (
     unit_class_importance,
 )
 from lis.dissection.activations import record_activations
+from lis.dissection.dissect import require_images
 from lis.dissection.dissect_shards import layer_placed, placement_of
-from lis.dissection.room import map_bytes, require_room
+from lis.dissection.room import map_bytes, map_shape, require_room
 from lis.dissection.tables import curves_table, importance_table, shared_table, sign_facts
 from lis.dissection.tails import PENULTIMATE, WHOLE_PASS, LayerTail, find_layer, head_tail, layer_tail
 from lis.dissection.top_images import TOP, thumbnails, top_activating, top_mask
@@ -36,6 +37,10 @@ from lis.store import Artifact, Draft
 from lis.streams import Stream
 from lis.types import require_sight
 
+_MORE = (
+    "raise importance.samples and pairs.train, set importance.quantile closer to 0.5, or choose an earlier layer, "
+    "importance.layer=…"
+)
 _COPIES = 2
 """Maps of a split in memory: from batches, and put together."""
 CHECKED = 4
@@ -71,6 +76,18 @@ def problems(config: RunConfig) -> Iterable[str]:
 def _check(ctx: Context) -> None:
     require_sight(ctx.classifier, "units of a layer are ablated while the classifier sees an image")
     require_room(ctx, "importance", _images(ctx), _COPIES)
+    _require_quantile(ctx)
+
+
+def _require_quantile(ctx: Context) -> None:
+    """Check that constants of ablated units are quantiles of enough activations; extremes are no estimates."""
+    config: ImportanceConfig = vars(ctx.config)["importance"]
+    if config.value != "quantile" or config.quantile in (0, 1):
+        return
+    images = min(config.samples, ctx.config.pairs.train) * len(ctx.class_names)
+    height, width = map_shape(ctx, "importance")[1:] or (1, 1)
+    name = "importance.quantile" if config.quantile >= 0.5 else "1 − importance.quantile"
+    require_images(images, height, width, max(config.quantile, 1 - config.quantile), name, _MORE)
 
 
 def _images(ctx: Context) -> int:
@@ -124,7 +141,7 @@ def importance(ctx: Context, config: ImportanceConfig, train: Artifact, test: Ar
     With `pairs.accept=correct` the whole network is right on every pair: its balanced accuracy is 1 by construction.
 
     Raises:
-        ValueError: an unknown layer, or one that gives no map.
+        ValueError: an unknown layer, one that gives no map, or too few samples for value=quantile.
     """
     values, of_units, per_class = _ranked(layer_data(ctx, config, train.tensors("pairs")), config)
     data = layer_data(ctx, config, test.tensors("pairs"))
@@ -186,12 +203,28 @@ def layer_data(ctx: Context, config: ImportanceConfig, pairs: dict[str, Tensor])
     else:
         behind, activations = _convolutional(ctx, config.layer, w)
 
+    whole = behind.method == WHOLE_PASS
+    logits: Tail = _whole_passes(ctx, behind, w) if whole else lambda x, _: behind.logits(x.to(ctx.device), x)
+
     @torch.no_grad()
     def tail(x: Tensor, index: Tensor) -> Tensor:
-        images = ctx.generator.synthesize(w[index].to(ctx.device)) if behind.method == WHOLE_PASS else x
-        return behind.logits(x.to(ctx.device), images)[:, columns].cpu()
+        return logits(x, index)[:, columns].cpu()
 
     return LayerData(activations, classes[rows], tail, behind.method, w)
+
+
+def _whole_passes(ctx: Context, behind: LayerTail, w: Tensor) -> Tail:
+    """Logits from activations and the images of `w [n, w_dim]`, made anew, as many at once as there is room for."""
+    batches = ctx.batches()
+
+    def tail(x: Tensor, index: Tensor) -> Tensor:
+        def logits(some: Tensor) -> Tensor:
+            images = ctx.generator.synthesize(w[index[some]].to(ctx.device))
+            return behind.logits(x[some].to(ctx.device), images)
+
+        return torch.cat(list(batches.map(logits, torch.arange(len(index)))))
+
+    return tail
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from lis.config.fields import number
 from lis.context import Context
 from lis.dissection.ablation import ablation_values, unit_blocks
 from lis.dissection.activations import record_activations
+from lis.dissection.dissect import require_images
 from lis.dissection.dissect_shards import layer_placed, placement_of
 from lis.dissection.restyling import (
     ORDERS,
@@ -27,7 +28,7 @@ from lis.dissection.restyling import (
     require_pairings,
     style_factors,
 )
-from lis.dissection.room import map_bytes, require_bytes, require_room
+from lis.dissection.room import map_bytes, map_shape, require_bytes, require_room
 from lis.dissection.scenes import picture_size, visible
 from lis.dissection.tails import find_layer
 from lis.dissection.top_images import TOP, thumbnails, top_activating, top_mask
@@ -41,10 +42,13 @@ from lis.store import Artifact, Draft
 from lis.streams import Stream
 from lis.types import require_sight
 
+_MORE = "raise texture.samples and pairs.test, add pictures to the folder, or choose an earlier layer, texture.layer=…"
 CUT = 0.1
 """Score below which a unit is on the side of texture (Bau et al. 2020)."""
 LEVEL = 0.99
 """Quantile of a unit's own activations above which it responds."""
+_AT_ONCE = 2**22
+"""Overlaps of pairs of images that are summed at once, over units and draws of the control."""
 _COPIES = 3
 """Maps in memory: of the images, and of their twins, from batches and put together; scores take blocks of units."""
 EXTREMES, SIZE = 4, 64
@@ -119,8 +123,10 @@ def _shuffled_iou(active: Tensor, class_index: Tensor, others: Tensor) -> Tensor
     for c in class_index.unique():
         rows = (class_index == c).nonzero()[:, 0]
         overlap = flat[:, rows] @ flat[:, rows].mT
-        other = torch.searchsorted(rows, others[:, rows].contiguous())
-        intersection += overlap[:, torch.arange(len(rows)), other].double().sum(2)
+        some = max(1, _AT_ONCE // (len(flat) * len(rows)))
+        for sums, draws in zip(intersection.split(some, 1), others[:, rows].split(some), strict=True):
+            other = torch.searchsorted(rows, draws.contiguous())
+            sums += overlap[:, torch.arange(len(rows)), other].double().sum(2)
     area = active.sum((0, 2, 3))  # of either side: each image is another's exactly once
     return _iou(intersection.T, 2 * area - intersection.T)
 
@@ -143,13 +149,20 @@ def _of_generator(ctx: Context) -> bool:
 
 def _check(ctx: Context) -> None:
     require_sight(ctx.classifier, "maps of an image are compared with those of a restyled one")
+    find_layer(ctx.classifier, vars(ctx.config)["texture"].layer, "texture.layer")
     if of_folder(ctx):
         _require_pictures(ctx)
     elif ctx.config.pairs.test < 2:
         raise ValueError("pairs.test=1: expected 2 or more, so that each image stands beside another of its class")
     else:
         require_room(ctx, "texture", _images(ctx), _COPIES)
-    require_pairings(image_classes(ctx), vars(ctx.config)["texture"].shuffles)
+    _require_images(image_classes(ctx), map_shape(ctx, "texture"), vars(ctx.config)["texture"].shuffles)
+
+
+def _require_images(class_index: Tensor, shape: tuple[int, ...], shuffles: int) -> None:
+    """Check that images `[n]` are enough for the control, and their maps `[units, h, w]` for the quantile."""
+    require_pairings(class_index, shuffles)
+    require_images(len(class_index), shape[1], shape[2], LEVEL, "the quantile that responses exceed", _MORE)
 
 
 def _require_pictures(ctx: Context) -> None:
@@ -212,7 +225,7 @@ def _also(ctx: Context) -> dict[str, Any]:
 
 @stage(
     "texture",
-    version=4,
+    version=5,
     inputs=(test_pairs.when(_of_generator),),
     config=TextureConfig,
     seed=True,
@@ -232,21 +245,22 @@ def texture(ctx: Context, config: TextureConfig, test: Artifact | None, draft: D
     Restylings: "factors" (part world: the same geometry, colours and patterns of another sample), "texture" (the
     Fourier amplitudes of another sample, the own phases), "colour" (channels in another order; left out where all
     images are grey, which are the same then). Table "units", a row per unit and restyling: layer, restyling, unit, iou
-    (NaN of a dead unit), control (mean score between an image and another of its class, the same for all restylings),
-    low, high (95 % of its draws), p (of the draws to be as high: (1 + those of at least iou) / (1 + all)), q
-    (Benjamini–Hochberg over the live units of a restyling), side ("texture": iou < 0.1, "shape", "" for a dead unit),
-    dead. Table "extremes": restyling, side, rank, unit, iou, index (of the tensors). Tensors "extremes": image,
-    restyled `[m, 5, 3, s, s]` uint8 (the images in which the unit is most active, and their twins), mask, restyled_mask
-    `[m, 5, s, s]` bool (where it responds). Json "facts": layer, units, images, shuffles, cut, quantile, style (names
-    of the factors that "factors" replaces; none elsewhere), source ("generator" or "folder"), grey (images that are).
+    (NaN of a dead unit, which responds in no image, or in twins alone), control (mean score between an image and
+    another of its class, the same for all restylings), low, high (95 % of its draws), p (of the draws to be as high:
+    (1 + those of at least iou) / (1 + all)), q (Benjamini–Hochberg over the live units of a restyling), side
+    ("texture": iou < 0.1, "shape", "" for a dead unit), dead. Table "extremes": restyling, side, rank, unit, iou, index
+    (of the tensors). Tensors "extremes": image, restyled `[m, 5, 3, s, s]` uint8 (the images in which the unit is most
+    active, and their twins), mask, restyled_mask `[m, 5, s, s]` bool (where it responds). Json "facts": layer, units,
+    images, shuffles, cut, quantile, style (names of the factors that "factors" replaces; none elsewhere), source
+    ("generator" or "folder"), grey (images that are).
 
     Raises:
         ValueError: an unknown layer, one that gives no map, more maps than memory has room for, pictures that cannot be
-            read, or classes of too few images for as many draws (`require_pairings`).
+            read, classes of too few images for as many draws (`require_pairings`), or too few images for the quantile.
     """
     data = _Samples.of(ctx, config, None if test is None else test.tensors("pairs"))
-    require_pairings(data.class_index, config.shuffles)
     original, grey = data.maps("")
+    _require_images(data.class_index, original.shape[1:], config.shuffles)
     control = same_class_iou(original, data.class_index, config.shuffles, data.rng(1))
     tables, extremes, pictures = [], [], []
     for name in (name for name in data.source.restylings if name != "colour" or not grey.all()):
@@ -267,7 +281,11 @@ def texture(ctx: Context, config: TextureConfig, test: Artifact | None, draft: D
 
 
 def units_table(layer: str, restyling: str, iou: Tensor, control: Tensor) -> pd.DataFrame:
-    """Rows of the table "units", of scores `[units]` and of the control `[shuffles, units]`."""
+    """Rows of the table "units", of scores `[units]` and of the control `[shuffles, units]`.
+
+    A unit without a control, which never varies on the originals, is dead, whatever it does on their twins.
+    """
+    iou = iou.where(~control.isnan().any(0), torch.nan)
     low, high = control.quantile(torch.tensor(RANGE, dtype=control.dtype), dim=0)
     sides = np.where(iou < CUT, "texture", "shape")
     p = ((1 + (control >= iou).sum(0)).double() / (1 + len(control))).where(~iou.isnan(), torch.nan).numpy()

@@ -90,7 +90,8 @@ def _finding(shares: dict[tuple[str, str], dict[str, Any]], facts: dict[str, Any
         activation, cause = (shares[f"{way}_right", "part"] for way in WAYS)
         return (
             f"Of {counted(cause['n'], 'unit')} planted for a part, {share(activation['share'])} are named right by "
-            f"activation and {share(cause['share'])} by cause ({share(cause['chance'])} at chance)"
+            f"activation ({share(activation['chance'])} at chance) and {share(cause['share'])} by cause "
+            f"({share(cause['chance'])} at chance)"
         )
     if ("agree", "") not in shares:
         return "No unit has a part by activation and by cause"

@@ -102,11 +102,13 @@ def _resolution(table: pd.DataFrame, facts: dict[str, Any]) -> str:
     zero = float(np.mean(table["importance"] == 0))
     if zero < _MANY:
         return ""
+    own, others = facts["per_class"], facts["per_class"] * (table["class"].nunique() - 1)
     return (
         f"{share(zero)} of the importances are exactly 0: without that unit the answers to the train samples are "
-        f"as good as with it. A single answer more or less is worth {number(0.5 / facts['per_class'], 2)}, so that "
-        "smaller importances cannot be seen, and units of equal importance are ranked in the order of their numbers: "
-        "beyond the few units above 0, “most” and “least important” say nothing of a single unit."
+        f"as good as with it. A single answer that turns wrong costs its class up to {number(0.5 / own, 2)} and the "
+        f"class that is called instead up to {number(0.5 / others, 2)}. Units of equal importance are ranked in the "
+        "order of their numbers: beyond the few units above 0, “most” and “least important” say nothing of a single "
+        "unit."
     )
 
 

@@ -92,6 +92,7 @@ def _also(ctx: Context) -> dict[str, Any]:
     images=training_images,
     arrays=labelled_maps,
     work=segmenter_work,
+    folders=("labels.folder",),
 )
 def segmenter(ctx: Context, draft: Draft) -> None:
     """The segmenter alone: trained on the labelled images of every class but `labels.left_out`.

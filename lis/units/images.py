@@ -78,6 +78,7 @@ def _also(ctx: Context) -> dict[str, Any]:
     images=part_images,
     arrays=picture_arrays,
     work=images_work,
+    folders=("images",),
 )
 def user_images(
     ctx: Context, linked: Artifact, train: Artifact, test: Artifact, trained: Artifact | None, draft: Draft
