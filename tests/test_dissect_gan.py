@@ -6,6 +6,7 @@ import io
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ from lis.generators.layers import edited_map, requested_layers
 from lis.generators.partworld import PartWorld
 from lis.images import to_uint8
 from lis.report import dissect_gan as dissect_gan_report
-from lis.report.atlas import GENERATOR, write_atlas
+from lis.report.atlas import GENERATOR, of_generator, write_atlas
 from lis.report.dissect_gan import generator_units, removal_figure, significant
 from lis.report.gan_movies import MOVIES, animated_webp, movie_files
 from lis.report.source import source
@@ -131,14 +132,31 @@ def test_units_are_named_beside_chance(run: tuple[Context, Artifact]) -> None:
     assert 0 <= chance["low"] <= chance["mean"] <= chance["high"] <= UNITS
 
 
-def test_a_part_met_on_four_images_names_no_unit() -> None:
-    maps, parts = torch.zeros(8, 2, 4, 4), torch.zeros(8, 4, 4, dtype=torch.int64)
+def four_and_five() -> Agreement:
+    """Unit 0 meets the part "four" on four images, unit 1 the part "five" on five, and unit 2 is off in all."""
+    maps, parts = torch.zeros(8, 3, 4, 4), torch.zeros(8, 4, 4, dtype=torch.int64)
     maps[:4, 0, 0, 0], maps[:5, 1, 3, 3] = 1, 1
     parts[:4, 0, 0], parts[:5, 3, 3] = 1, 2
-    units, level = GanUnits("layer", maps, parts, ("four", "five")), torch.full((2,), 0.5)
+    units, level = GanUnits("layer", maps, parts, ("four", "five")), torch.full((3,), 0.5)
     test = permutation_test(maps, level, units.masks, torch.zeros(8).long(), 99, 0)
-    agreement = Agreement(units.labels, test.iou, units.agreement(level), test, units.variance)
-    assert test.iou[0, 0] == 1 and units_table("layer", agreement)["part"].tolist() == ["", "five"]
+    return Agreement(units.labels, test.iou, units.agreement(level), test, units.variance)
+
+
+def test_a_part_met_on_four_images_names_no_unit() -> None:
+    table = units_table("layer", agreement := four_and_five())
+    assert agreement.control.iou[0, 0] == 1 and table["part"].tolist() == ["", "five", ""]
+
+
+def test_a_unit_without_a_part_is_dead_only_where_it_is_never_active() -> None:
+    table = units_table("layer", four_and_five())
+    assert table["dead"].tolist() == [False, False, True] and np.isnan(table["iou"][0])
+    made: Any = SimpleNamespace(
+        json=lambda *_: {"quantile": 0.99, "layer": "layer"},
+        arrays=lambda *_: {"index": np.zeros((3, 5), int)},
+        table=lambda *_: table,
+    )
+    titles = {entry.unit: entry.title for entry in of_generator(made).entries}
+    assert titles == {0: "no concept", 1: "five", 2: "dead"}
 
 
 def test_side_effects_have_a_two_sided_p() -> None:

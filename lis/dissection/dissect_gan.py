@@ -116,7 +116,7 @@ def _also(ctx: Context) -> Mapping[str, Any]:
 
 @stage(
     "dissect_gan",
-    version=3,
+    version=4,
     config=DissectGanConfig,
     seed=True,
     models=("generator",),
@@ -135,10 +135,11 @@ def dissect_gan(ctx: Context, config: DissectGanConfig, draft: Draft) -> None:
 
     Table "units": layer, unit, part (highest IoU of those that it meets on 5 images or more; empty: none), iou, control
     (mean IoU under permutations of the images within their classes), p (`p_label` of `PermutationTest`), q (over the
-    units), above_chance (q ≤ 0.05), images_met, detector (iou > 0.04), threshold, variance. Table "agreement", a row
-    per unit and part: unit, part, iou, control, p, q (of the part alone, over units and parts), images_met, iou_fit (of
-    the half of the thresholds), rank (by iou_fit). Table "curves": part, units (removed, the best first), change (share
-    of the part's area that is gone; negative: it grew), low, high (99 %). Table "removal": part, units, change, control
+    units), above_chance (q ≤ 0.05), images_met, detector (iou > 0.04), threshold, variance, dead (never above its
+    threshold). Table "agreement", a row per unit and part: unit, part, iou, control, p, q (of the part alone, over
+    units and parts), images_met, iou_fit (of the half of the thresholds), rank (by iou_fit). Table "curves": part,
+    units (removed, the best first), change (share of the part's area that is gone; negative: it grew), low, high (99
+    %). Table "removal": part, units, change, control
     (mean of the random draws), low, high (95 % of them), p, q (share of draws that take as much; Benjamini–Hochberg
     over all rows), variance and control_variance (mean of the units), baseline (share of the images). Table
     "side_effects": part (whose units are removed), units, label, change, control, p (two-sided), q (over the rows of
