@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from helpers.fakes import FakeClassifier, FakeGenerator, make_context
@@ -35,7 +36,7 @@ from lis.generators.partworld import PartWorld
 from lis.images import to_uint8
 from lis.report import dissect_gan as dissect_gan_report
 from lis.report.atlas import GENERATOR, of_generator, write_atlas
-from lis.report.dissect_gan import generator_units, removal_figure, significant
+from lis.report.dissect_gan import LOWEST, generator_units, removal_figure, significant
 from lis.report.gan_movies import MOVIES, animated_webp, movie_files
 from lis.report.source import source
 from lis.report.tables import records, where
@@ -279,6 +280,22 @@ def test_the_section_tells_what_its_tables_hold(run: tuple[Context, Artifact]) -
     panel = removal_figure(artifact.table("curves"), table).axes[0]
     filled = [line.get_markerfacecolor() for line in panel.lines if line.get_marker() == "o"]
     assert [face != "white" for face in filled] == (where(table, part="left")["q"] <= 0.05).tolist()
+
+
+@pytest.mark.parametrize(("change", "drawn", "mark"), [(-0.2, -0.2, "o"), (-1.47, -1.47, "o"), (-7.0, LOWEST, "v")])
+def test_parts_that_grow_stay_in_the_figure(change: float, drawn: float, mark: str) -> None:
+    units = np.arange(5)
+    curves = pd.DataFrame({"part": "bright", "units": units, "change": change * units / 4})
+    curves = curves.assign(low=curves["change"] - 0.1, high=curves["change"] + 0.1)
+    row = {"part": "bright", "units": 4, "change": change, "control": change / 2, "low": change, "high": 0.0, "q": 0.01}
+    axis = removal_figure(curves, table := pd.DataFrame([row])).axes[0]
+    values = np.concatenate([np.asarray(line.get_ydata(), float) for line in axis.lines])
+    assert axis.get_ylim()[0] < values.min() == drawn
+    assert [line.get_marker() for line in axis.lines if line.get_markersize() == 5] == [mark]
+    triangles = np.concatenate([line.get_xdata() for line in axis.lines if line.get_marker() == "v"])
+    assert triangles.tolist() == ([2, 3, 4, 4, 4] if mark == "v" else [])  # of the curve, the control and the best
+    beyond = dissect_gan_report._beyond(curves, table)
+    assert ("Below -200 %" in beyond and "-710 %" in beyond) if mark == "v" else beyond == ""
 
 
 def test_a_part_without_a_pixel_is_named(run: tuple[Context, Artifact], monkeypatch: pytest.MonkeyPatch) -> None:
