@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from lis.dissection import dissect_gan as stage_module
 from lis.dissection import gan_movies
 from lis.dissection.dissect_gan import DissectGanConfig, dissect_gan
 from lis.dissection.gan_movies import RADIUS, circle
-from lis.dissection.gan_pixels import BRIGHTNESS, pixel_segmenter
+from lis.dissection.gan_pixels import BRIGHTNESS, exact_iou, pixel_segmenter
 from lis.dissection.gan_tables import Agreement, side_effects_table, units_table
 from lis.dissection.gan_units import GanUnits, drawn_codes
 from lis.dissection.painting import PixelSegmenter, UnitEdit
@@ -315,6 +316,20 @@ def test_a_part_without_a_pixel_is_named(run: tuple[Context, Artifact], monkeypa
     images = artifact.json("facts")["images"]
     assert f"Of 2 parts the {images} unedited images show no pixel of 1 (right), of which no share can" in section.lead
     assert section.finding.endswith("1 (4 units) and 1 (8 units) of 1 part that the images show, of units")
+
+
+def test_the_lowest_iou_of_the_segmenter_is_of_parts_that_there_are(run: tuple[Context, Artifact]) -> None:
+    ctx, artifact = run
+    masks = torch.tensor([[[0, 2], [3, 3]]])
+    iou = exact_iou(masks, torch.tensor([[[0, 2], [3, 0]]]), ("left", "right", "top"))
+    assert json.dumps(iou, allow_nan=False) == '{"left": null, "right": 1.0, "top": 0.5}'
+    facts = artifact.json("facts")
+    read = source(ctx, {"dissect_gan": artifact})
+    assert "exact masks is at least 0.50 (top)" in dissect_gan_report._lead(read, facts | {"segmenter_iou": iou})
+    for nothing in ({}, {"left": None}):
+        assert "exact masks" not in dissect_gan_report._lead(read, facts | {"segmenter_iou": nothing})
+    told = dissect_gan_report._removal_table(artifact.table("removal"), facts | {"segmenter_iou": iou})
+    assert [row[-1] for row in told.rows] == ["–", "–", "1.0", "1.0"]
 
 
 def test_movies_are_animated(run: tuple[Context, Artifact]) -> None:

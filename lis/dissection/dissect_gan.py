@@ -15,7 +15,7 @@ from lis.config.fields import choice, number
 from lis.context import Context
 from lis.dissection.dissect import PICTURE
 from lis.dissection.gan_movies import IMAGES, Movie, growing_stroke, moving_cell, painted_movie, removal_movie
-from lis.dissection.gan_pixels import pixel_segmenter
+from lis.dissection.gan_pixels import exact_iou, pixel_segmenter
 from lis.dissection.gan_tables import (
     Agreement,
     agreement_table,
@@ -42,7 +42,6 @@ from lis.dissection.painting import UnitEdit
 from lis.dissection.permutation import permutation_test
 from lis.dissection.removal import MIN_UNITS, TESTED, Removal, RemovalJob, layer_strata, remove
 from lis.dissection.top_images import thumbnails
-from lis.generators.partworld.part_network import part_iou
 from lis.labels.labelled import TrueParts, exact_masks
 from lis.stage import stage
 from lis.store import Draft
@@ -150,7 +149,7 @@ def dissect_gan(ctx: Context, config: DissectGanConfig, draft: Draft) -> None:
     Tensors "removal_movie", "insertion_movie", "painting_movie": image `[T, k, 3, H, W]` uint8, parts `[T, k, H, W]`
     uint8, mask `[T, h, w]`, refused `[T, k]` bool, gained `[T, k]`. Json "facts": concepts, layer, units, map, parts,
     samples, images, value, permutations, detectors_at_chance (mean, low, high: 95 %), draws, inserted, segmenter_iou
-    (by part, with exact masks, where the generator knows them), movies (the part of each).
+    (by part, with exact masks, where the generator knows them; null: neither has it), movies (the part of each).
 
     Raises:
         ValueError: a generator whose images nothing segments into parts; a layer that is unknown, cannot be edited or
@@ -337,14 +336,14 @@ class GanDissection:
         facts |= {"detectors_at_chance": self.agreement.detectors_at_chance}
         return facts | {"parts": list(self.agreement.labels), "segmenter_iou": self._segmenter_iou()}
 
-    def _segmenter_iou(self) -> dict[str, float]:
-        """IoU of the segmenter of pixels with the exact masks of the unedited images that are edited."""
+    def _segmenter_iou(self) -> dict[str, float | None]:
+        """`exact_iou` of the segmenter of pixels on the images that are edited, before any edit."""
         labels, generator = self.agreement.labels, self.ctx.generator
         if self.config.concepts != "parts" or not isinstance(generator, TrueParts):
             return {}
         parts = self.score.parts[self.rows]
         true = exact_masks(generator, self.edited.w.to(self.ctx.device), labels, parts.shape[-1]).long().cpu()
-        return dict(zip(labels, part_iou(parts, true, len(labels))[1:].tolist(), strict=True))
+        return exact_iou(parts, true, labels)
 
 
 def _agreement(fit: GanUnits, score: GanUnits, config: DissectGanConfig, class_index: Tensor, seed: int) -> Agreement:

@@ -169,11 +169,16 @@ def _effects(source: Source, facts: dict[str, Any], n: int) -> str:
     return _EFFECTS.format(n=n, effects=counted(int(effects.sum()), "cell"), resolution=resolution)
 
 
+def _segmenter_iou(facts: dict[str, Any]) -> dict[str, float]:
+    """IoU of the segmenter with exact masks by part, NaN of one that neither has; empty where no mask is exact."""
+    return {part: math.nan if value is None else value for part, value in facts["segmenter_iou"].items()}
+
+
 def _lead(source: Source, facts: dict[str, Any]) -> str:
     units = source.table(STAGE, "units")
     detectors, chance = where(units, detector=True), facts["detectors_at_chance"]
     tests = np.isfinite(column(source.table(STAGE, "removal"), "q")).sum()
-    iou = facts["segmenter_iou"]
+    iou = {part: value for part, value in _segmenter_iou(facts).items() if math.isfinite(value)}
     lowest = min(iou, key=lambda part: iou[part]) if iou else ""
     checked = f"Its IoU with exact masks is at least {number(iou[lowest], 2)} ({words(lowest)})." if iou else ""
     return sentences(
@@ -298,7 +303,7 @@ def stills(source: Source, facts: dict[str, Any]) -> Figure:
 
 
 def _removal_table(table: pd.DataFrame, facts: dict[str, Any]) -> Table:
-    iou: dict[str, float] = facts["segmenter_iou"]
+    iou = _segmenter_iou(facts)
     columns = {
         "part": lambda row: words(row["part"]),
         "units": lambda row: str(row["units"]),
