@@ -28,6 +28,7 @@ from lis.classifiers.partnet import CLASSES
 from lis.classifiers.planted import planted
 from lis.config import CounterfactualsConfig, FlowConfig, MLPConfig, ProbeConfig, PumpConfig, TrainingConfig
 from lis.context import Context
+from lis.dissection import dissect_gan as dissect_gan_module
 from lis.dissection import gan_movies
 from lis.dissection.bridge import BridgeConfig
 from lis.dissection.dissect import DissectConfig
@@ -42,6 +43,7 @@ from lis.motion.matchers import CANDIDATES
 from lis.motion.matching import MatchingConfig
 from lis.motion.motion import MotionConfig
 from lis.motion.work import DISPLACEMENTS
+from lis.planning.stored import stored_shards
 from lis.segmentation import work as segmentation_work
 from lis.stage import REGISTRY
 from lis.store import Draft, Recipe
@@ -51,7 +53,7 @@ from lis.units.controls import Controls
 from lis.units.intervention import InterventionConfig
 from lis.units.planted import PlantedUnitsConfig
 from lis.units.work import CONTROLS, PHOTOS, TRUTHS
-from lis.workload import GENERATOR
+from lis.workload import GENERATOR, Expected
 
 DOGS = ("pug", "weimaraner")
 PARTS = ("leg", "eye", "ear", "snout", "tongue")
@@ -81,6 +83,18 @@ def prepared(ctx: Context, stage: str) -> None:
     """Do one of everything that a stage says, as a calibration does."""
     for operation in {load.operation for load in loads(ctx, stage)}:
         operation.prepare(ctx)(1)
+
+
+def stored(ctx: Context, stage: str) -> list[tuple[int, int]]:
+    """Of each kind of shards of a stage how many it says that there are, and how many of these are in the store."""
+    work = REGISTRY[stage].work
+    assert work is not None
+    return [(blocks.count, stored_shards(ctx.store, blocks, frozenset())) for blocks in work(ctx, Expected()).shards]
+
+
+def interrupted(*_: object) -> None:
+    """In the place of some work: as Ctrl-C."""
+    raise KeyboardInterrupt
 
 
 def held(ctx: Context, patch: pytest.MonkeyPatch, stage: str, *noted: list[int]) -> tuple[Asked, Asked]:
@@ -217,6 +231,33 @@ def test_edits_of_units_of_the_generator_are_counted(tmp_path: Path, monkeypatch
     said, asked = held(make_context(tmp_path, Layered(), dissect_gan=config), monkeypatch, "dissect_gan")
     assert asked.made <= said.made <= 1.01 * asked.made  # images in which several units are most active are made once
     assert said[1:] == asked[1:] == (0, 0)
+
+
+def test_edits_that_are_in_the_store_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gan_movies, "STEPS", 3)
+    sizes: dict[str, Any] = {
+        "samples": 6,
+        "permutations": 19,
+        "edited": 2,
+        "draws": 30,
+        "inserted": 4,
+        "insertions": 70,
+    }
+    config = DissectGanConfig(concepts="brightness", layer="units", quantile=0.8, most=8, **sizes)
+    ctx = make_context(tmp_path, Layered(), dissect_gan=config)
+    assert stored(ctx, "dissect_gan") == [(1, 0), (10, 0), (6, 0)]
+    monkeypatch.setattr(dissect_gan_module, "insert", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        REGISTRY["dissect_gan"].artifact(ctx)
+    assert stored(ctx, "dissect_gan") == [(1, 1), (10, 10), (6, 0)]
+    monkeypatch.undo()
+    monkeypatch.setattr(gan_movies, "STEPS", 3)
+    REGISTRY["dissect_gan"].artifact(ctx)
+    assert stored(ctx, "dissect_gan") == [(1, 1), (10, 10), (6, 6)]
+    for other in (replace(config, value="mean"), replace(config, quantile=0.7)):
+        assert [there for _, there in stored(make_context(tmp_path, Layered(), dissect_gan=other), "dissect_gan")] == [
+            0
+        ] * 3
 
 
 def importance(root: Path, layer: str) -> Context:

@@ -15,6 +15,7 @@ from lis.config.fields import choice, number
 from lis.context import Context
 from lis.dissection.dissect import PICTURE
 from lis.dissection.gan_movies import IMAGES, Movie, growing_stroke, moving_cell, painted_movie, removal_movie
+from lis.dissection.gan_order import OrderJob
 from lis.dissection.gan_pixels import exact_iou, pixel_segmenter
 from lis.dissection.gan_tables import (
     Agreement,
@@ -157,6 +158,7 @@ def dissect_gan(ctx: Context, config: DissectGanConfig, draft: Draft) -> None:
     """
     measured = GanDissection.of(ctx, config)
     agreement = measured.agreement
+    order_job(ctx, measured.layer, agreement).keep()
     removal, insertions = measured.removal(), measured.insertions()
     labels = agreement.labels
     draft.table("units", units_table(measured.layer, agreement))
@@ -174,6 +176,19 @@ def dissect_gan(ctx: Context, config: DissectGanConfig, draft: Draft) -> None:
     draft.json("facts", measured.facts | {"movies": {name: labels[part] for name, (part, _) in movies.items()}})
 
 
+def edit_settings(ctx: Context, layer: str) -> dict[str, Any]:
+    """What the shards of edits follow from beside their block."""
+    names = ("samples", "edited", "value", "value_quantile")
+    settings = {name: value for name, value in asdict(_config(ctx)).items() if name in names}
+    return settings | {"layer": layer, "seed": ctx.config.seed} | dict(_also(ctx))
+
+
+def order_job(ctx: Context, layer: str, agreement: Agreement | None = None) -> OrderJob:
+    """The order in which units of a layer are edited; without `agreement` it is looked for, not measured."""
+    measured = None if agreement is None else {"order": agreement.order, "variance": agreement.variance}
+    return OrderJob(ctx, pixel_segmenter(ctx), edit_settings(ctx, layer), _config(ctx).quantile, measured)
+
+
 def removed_counts(config: DissectGanConfig, units: int) -> tuple[int, ...]:
     """Numbers of units that are removed of a layer of so many, from 0."""
     return tuple(range(min(config.most, units // 2) + 1))
@@ -182,6 +197,11 @@ def removed_counts(config: DissectGanConfig, units: int) -> tuple[int, ...]:
 def tested_counts(config: DissectGanConfig, units: int) -> tuple[int, ...]:
     """Those of them that are held against random units."""
     return tuple(n for n in TESTED if n in removed_counts(config, units))
+
+
+def inserted_count(config: DissectGanConfig, units: int) -> int:
+    """How many units are inserted, of a layer of so many."""
+    return min(config.inserted, units // 2)
 
 
 @dataclass(frozen=True)
@@ -248,10 +268,8 @@ class GanDissection:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the shards of a stage follow from beside their block."""
-        names = ("samples", "edited", "value", "value_quantile")
-        settings = {name: value for name, value in asdict(self.config).items() if name in names}
-        return settings | {"layer": self.layer, "seed": self.ctx.config.seed} | dict(_also(self.ctx))
+        """As of `edit_settings`."""
+        return edit_settings(self.ctx, self.layer)
 
     @torch.no_grad()
     def top_pictures(self) -> dict[str, Tensor]:
@@ -295,7 +313,7 @@ class GanDissection:
     @property
     def inserted(self) -> int:
         """How many units are inserted."""
-        return min(self.config.inserted, self.units // 2)
+        return inserted_count(self.config, self.units)
 
     def movies(self, removal: Removal, insertions: Insertions) -> dict[str, tuple[int, Movie]]:
         """By name the part of each movie, and its frames.
