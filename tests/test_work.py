@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,9 @@ from lis.dissection import dissect_gan as dissect_gan_module
 from lis.dissection import gan_movies
 from lis.dissection.bridge import BridgeConfig
 from lis.dissection.dissect import DissectConfig
+from lis.dissection.dissect_blocks import sketch_bytes
 from lis.dissection.dissect_gan import DissectGanConfig
+from lis.dissection.dissect_shards import Block, count_quantiles
 from lis.dissection.importance import ImportanceConfig
 from lis.dissection.restyling import GeneratedImages, images_behind
 from lis.dissection.texture import TextureConfig
@@ -285,6 +288,20 @@ def test_halves_of_the_images_are_counted(tmp_path: Path, monkeypatch: pytest.Mo
     ctx = make_context(tmp_path, None, network(NAMES, 8), dissect=DISSECTED, pairs__accept="any")
     said, asked = held(ctx, monkeypatch, "dissect")
     assert said.read == pytest.approx(asked.read, rel=0.05) and asked.made <= said.made <= 1.3 * asked.made
+    work, (pack,) = REGISTRY["dissect"].work, (ctx.store.root / "dissect-agreement-shard").rglob("*.zip")
+    assert work is not None and work(ctx, Expected()).shards[1].size == pytest.approx(pack.stat().st_size, rel=0.15)
+
+
+@pytest.mark.parametrize("rectified", [False, True])
+def test_a_sketch_takes_at_most_what_is_said_and_not_much_less(rectified: bool) -> None:
+    maps = torch.randn(64, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    maps = maps.relu() if rectified else maps
+    job: Any = SimpleNamespace(shapes={"last": (4, 16, 16)}, size=32, border="fade", scenes=SimpleNamespace(fit=None))
+    job.batches = lambda _, rows: [SimpleNamespace(maps={"last": maps[rows]})]
+    for images in (1, 16, 64):
+        sketch = count_quantiles(job, Block("fit", 0, images, {}))["last"]
+        taken = sum(x.numel() * x.element_size() for x in sketch.tensors().values())
+        assert taken <= sketch_bytes(job, images) <= 1.3 * taken, images
 
 
 def test_halves_of_the_pictures_of_a_folder_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,12 +310,16 @@ def test_halves_of_the_pictures_of_a_folder_are_counted(tmp_path: Path, monkeypa
         mask = np.random.default_rng(1).integers(0, 3, (64, 64)).astype(np.uint8)
         (tmp_path / "masks" / path.parent.name).mkdir(parents=True, exist_ok=True)
         Image.fromarray(mask).save(tmp_path / "masks" / path.parent.name / f"{path.stem}.mask.png")
-    settings = {"classes__labels": ["ear", "eye"], "labels__folder": str(tmp_path / "masks")}
+    settings = {"classes__labels": ["ear", "eye"], "labels__folder": str(tmp_path / "masks"), "shard_size": 4}
     ctx = make_context(tmp_path, None, network(NAMES, 64), dissect=DISSECTED, images=str(folder), **settings)
     read = rows(monkeypatch, UserPicture, "read", lambda *_: 1)
+    assert stored(ctx, "dissect") == [(2, 0), (2, 0)]
     said, asked = held(ctx, monkeypatch, "dissect", read)
     assert said.made == asked.made == 0 and said.read == pytest.approx(asked.read, rel=0.1)
     assert sum(read) == pytest.approx(12 + count(ctx, "dissect", ANNOTATED), rel=0.2)
+    assert stored(ctx, "dissect") == [(2, 2), (2, 2)]
+    other = replace(ctx, config=replace(ctx.config, dissect=replace(DISSECTED, samples=9)))
+    assert [there for _, there in stored(other, "dissect")] == [0, 0]
 
 
 def test_images_and_their_twins_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
