@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from helpers.fakes import FakeClassifier, FakeGenerator, make_context
@@ -23,7 +26,7 @@ from lis.dissection import dissect_gan as stage_module
 from lis.dissection import gan_movies
 from lis.dissection.dissect_gan import DissectGanConfig, dissect_gan
 from lis.dissection.gan_movies import RADIUS, circle
-from lis.dissection.gan_pixels import BRIGHTNESS, pixel_segmenter
+from lis.dissection.gan_pixels import BRIGHTNESS, exact_iou, pixel_segmenter
 from lis.dissection.gan_tables import Agreement, side_effects_table, units_table
 from lis.dissection.gan_units import GanUnits, drawn_codes
 from lis.dissection.painting import PixelSegmenter, UnitEdit
@@ -33,8 +36,8 @@ from lis.generators.layers import edited_map, requested_layers
 from lis.generators.partworld import PartWorld
 from lis.images import to_uint8
 from lis.report import dissect_gan as dissect_gan_report
-from lis.report.atlas import GENERATOR, write_atlas
-from lis.report.dissect_gan import generator_units, removal_figure, significant
+from lis.report.atlas import GENERATOR, of_generator, write_atlas
+from lis.report.dissect_gan import LOWEST, generator_units, removal_figure, significant
 from lis.report.gan_movies import MOVIES, animated_webp, movie_files
 from lis.report.source import source
 from lis.report.tables import records, where
@@ -131,14 +134,31 @@ def test_units_are_named_beside_chance(run: tuple[Context, Artifact]) -> None:
     assert 0 <= chance["low"] <= chance["mean"] <= chance["high"] <= UNITS
 
 
-def test_a_part_met_on_four_images_names_no_unit() -> None:
-    maps, parts = torch.zeros(8, 2, 4, 4), torch.zeros(8, 4, 4, dtype=torch.int64)
+def four_and_five() -> Agreement:
+    """Unit 0 meets the part "four" on four images, unit 1 the part "five" on five, and unit 2 is off in all."""
+    maps, parts = torch.zeros(8, 3, 4, 4), torch.zeros(8, 4, 4, dtype=torch.int64)
     maps[:4, 0, 0, 0], maps[:5, 1, 3, 3] = 1, 1
     parts[:4, 0, 0], parts[:5, 3, 3] = 1, 2
-    units, level = GanUnits("layer", maps, parts, ("four", "five")), torch.full((2,), 0.5)
+    units, level = GanUnits("layer", maps, parts, ("four", "five")), torch.full((3,), 0.5)
     test = permutation_test(maps, level, units.masks, torch.zeros(8).long(), 99, 0)
-    agreement = Agreement(units.labels, test.iou, units.agreement(level), test, units.variance)
-    assert test.iou[0, 0] == 1 and units_table("layer", agreement)["part"].tolist() == ["", "five"]
+    return Agreement(units.labels, test.iou, units.agreement(level), test, units.variance)
+
+
+def test_a_part_met_on_four_images_names_no_unit() -> None:
+    table = units_table("layer", agreement := four_and_five())
+    assert agreement.control.iou[0, 0] == 1 and table["part"].tolist() == ["", "five", ""]
+
+
+def test_a_unit_without_a_part_is_dead_only_where_it_is_never_active() -> None:
+    table = units_table("layer", four_and_five())
+    assert table["dead"].tolist() == [False, False, True] and np.isnan(table["iou"][0])
+    made: Any = SimpleNamespace(
+        json=lambda *_: {"quantile": 0.99, "layer": "layer"},
+        arrays=lambda *_: {"index": np.zeros((3, 5), int)},
+        table=lambda *_: table,
+    )
+    titles = {entry.unit: entry.title for entry in of_generator(made).entries}
+    assert titles == {0: "no concept", 1: "five", 2: "dead"}
 
 
 def test_side_effects_have_a_two_sided_p() -> None:
@@ -263,6 +283,22 @@ def test_the_section_tells_what_its_tables_hold(run: tuple[Context, Artifact]) -
     assert [face != "white" for face in filled] == (where(table, part="left")["q"] <= 0.05).tolist()
 
 
+@pytest.mark.parametrize(("change", "drawn", "mark"), [(-0.2, -0.2, "o"), (-1.47, -1.47, "o"), (-7.0, LOWEST, "v")])
+def test_parts_that_grow_stay_in_the_figure(change: float, drawn: float, mark: str) -> None:
+    units = np.arange(5)
+    curves = pd.DataFrame({"part": "bright", "units": units, "change": change * units / 4})
+    curves = curves.assign(low=curves["change"] - 0.1, high=curves["change"] + 0.1)
+    row = {"part": "bright", "units": 4, "change": change, "control": change / 2, "low": change, "high": 0.0, "q": 0.01}
+    axis = removal_figure(curves, table := pd.DataFrame([row])).axes[0]
+    values = np.concatenate([np.asarray(line.get_ydata(), float) for line in axis.lines])
+    assert axis.get_ylim()[0] < values.min() == drawn
+    assert [line.get_marker() for line in axis.lines if line.get_markersize() == 5] == [mark]
+    triangles = np.concatenate([line.get_xdata() for line in axis.lines if line.get_marker() == "v"])
+    assert triangles.tolist() == ([2, 3, 4, 4, 4] if mark == "v" else [])  # of the curve, the control and the best
+    beyond = dissect_gan_report._beyond(curves, table)
+    assert ("Below -200 %" in beyond and "-710 %" in beyond) if mark == "v" else beyond == ""
+
+
 def test_a_part_without_a_pixel_is_named(run: tuple[Context, Artifact], monkeypatch: pytest.MonkeyPatch) -> None:
     ctx, artifact = run
     told = generator_units(source(ctx, {"dissect_gan": artifact}))
@@ -280,6 +316,20 @@ def test_a_part_without_a_pixel_is_named(run: tuple[Context, Artifact], monkeypa
     images = artifact.json("facts")["images"]
     assert f"Of 2 parts the {images} unedited images show no pixel of 1 (right), of which no share can" in section.lead
     assert section.finding.endswith("1 (4 units) and 1 (8 units) of 1 part that the images show, of units")
+
+
+def test_the_lowest_iou_of_the_segmenter_is_of_parts_that_there_are(run: tuple[Context, Artifact]) -> None:
+    ctx, artifact = run
+    masks = torch.tensor([[[0, 2], [3, 3]]])
+    iou = exact_iou(masks, torch.tensor([[[0, 2], [3, 0]]]), ("left", "right", "top"))
+    assert json.dumps(iou, allow_nan=False) == '{"left": null, "right": 1.0, "top": 0.5}'
+    facts = artifact.json("facts")
+    read = source(ctx, {"dissect_gan": artifact})
+    assert "exact masks is at least 0.50 (top)" in dissect_gan_report._lead(read, facts | {"segmenter_iou": iou})
+    for nothing in ({}, {"left": None}):
+        assert "exact masks" not in dissect_gan_report._lead(read, facts | {"segmenter_iou": nothing})
+    told = dissect_gan_report._removal_table(artifact.table("removal"), facts | {"segmenter_iou": iou})
+    assert [row[-1] for row in told.rows] == ["–", "–", "1.0", "1.0"]
 
 
 def test_movies_are_animated(run: tuple[Context, Artifact]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,10 +29,13 @@ from lis.classifiers.partnet import CLASSES
 from lis.classifiers.planted import planted
 from lis.config import CounterfactualsConfig, FlowConfig, MLPConfig, ProbeConfig, PumpConfig, TrainingConfig
 from lis.context import Context
+from lis.dissection import dissect_gan as dissect_gan_module
 from lis.dissection import gan_movies
 from lis.dissection.bridge import BridgeConfig
 from lis.dissection.dissect import DissectConfig
+from lis.dissection.dissect_blocks import sketch_bytes
 from lis.dissection.dissect_gan import DissectGanConfig
+from lis.dissection.dissect_shards import Block, count_quantiles
 from lis.dissection.importance import ImportanceConfig
 from lis.dissection.restyling import GeneratedImages, images_behind
 from lis.dissection.texture import TextureConfig
@@ -42,6 +46,7 @@ from lis.motion.matchers import CANDIDATES
 from lis.motion.matching import MatchingConfig
 from lis.motion.motion import MotionConfig
 from lis.motion.work import DISPLACEMENTS
+from lis.planning.stored import stored_shards
 from lis.segmentation import work as segmentation_work
 from lis.stage import REGISTRY
 from lis.store import Draft, Recipe
@@ -51,7 +56,7 @@ from lis.units.controls import Controls
 from lis.units.intervention import InterventionConfig
 from lis.units.planted import PlantedUnitsConfig
 from lis.units.work import CONTROLS, PHOTOS, TRUTHS
-from lis.workload import GENERATOR
+from lis.workload import GENERATOR, Expected
 
 DOGS = ("pug", "weimaraner")
 PARTS = ("leg", "eye", "ear", "snout", "tongue")
@@ -81,6 +86,18 @@ def prepared(ctx: Context, stage: str) -> None:
     """Do one of everything that a stage says, as a calibration does."""
     for operation in {load.operation for load in loads(ctx, stage)}:
         operation.prepare(ctx)(1)
+
+
+def stored(ctx: Context, stage: str) -> list[tuple[int, int]]:
+    """Of each kind of shards of a stage how many it says that there are, and how many of these are in the store."""
+    work = REGISTRY[stage].work
+    assert work is not None
+    return [(blocks.count, stored_shards(ctx.store, blocks, frozenset())) for blocks in work(ctx, Expected()).shards]
+
+
+def interrupted(*_: object) -> None:
+    """In the place of some work: as Ctrl-C."""
+    raise KeyboardInterrupt
 
 
 def held(ctx: Context, patch: pytest.MonkeyPatch, stage: str, *noted: list[int]) -> tuple[Asked, Asked]:
@@ -219,6 +236,33 @@ def test_edits_of_units_of_the_generator_are_counted(tmp_path: Path, monkeypatch
     assert said[1:] == asked[1:] == (0, 0)
 
 
+def test_edits_that_are_in_the_store_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gan_movies, "STEPS", 3)
+    sizes: dict[str, Any] = {
+        "samples": 6,
+        "permutations": 19,
+        "edited": 2,
+        "draws": 30,
+        "inserted": 4,
+        "insertions": 70,
+    }
+    config = DissectGanConfig(concepts="brightness", layer="units", quantile=0.8, most=8, **sizes)
+    ctx = make_context(tmp_path, Layered(), dissect_gan=config)
+    assert stored(ctx, "dissect_gan") == [(1, 0), (10, 0), (6, 0)]
+    monkeypatch.setattr(dissect_gan_module, "insert", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        REGISTRY["dissect_gan"].artifact(ctx)
+    assert stored(ctx, "dissect_gan") == [(1, 1), (10, 10), (6, 0)]
+    monkeypatch.undo()
+    monkeypatch.setattr(gan_movies, "STEPS", 3)
+    REGISTRY["dissect_gan"].artifact(ctx)
+    assert stored(ctx, "dissect_gan") == [(1, 1), (10, 10), (6, 6)]
+    for other in (replace(config, value="mean"), replace(config, quantile=0.7)):
+        assert [there for _, there in stored(make_context(tmp_path, Layered(), dissect_gan=other), "dissect_gan")] == [
+            0
+        ] * 3
+
+
 def importance(root: Path, layer: str) -> Context:
     """A run on the units of a layer."""
     config = ImportanceConfig(layer=layer, samples=40, draws=2)
@@ -244,6 +288,20 @@ def test_halves_of_the_images_are_counted(tmp_path: Path, monkeypatch: pytest.Mo
     ctx = make_context(tmp_path, None, network(NAMES, 8), dissect=DISSECTED, pairs__accept="any")
     said, asked = held(ctx, monkeypatch, "dissect")
     assert said.read == pytest.approx(asked.read, rel=0.05) and asked.made <= said.made <= 1.3 * asked.made
+    work, (pack,) = REGISTRY["dissect"].work, (ctx.store.root / "dissect-agreement-shard").rglob("*.zip")
+    assert work is not None and work(ctx, Expected()).shards[1].size == pytest.approx(pack.stat().st_size, rel=0.15)
+
+
+@pytest.mark.parametrize("rectified", [False, True])
+def test_a_sketch_takes_at_most_what_is_said_and_not_much_less(rectified: bool) -> None:
+    maps = torch.randn(64, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    maps = maps.relu() if rectified else maps
+    job: Any = SimpleNamespace(shapes={"last": (4, 16, 16)}, size=32, border="fade", scenes=SimpleNamespace(fit=None))
+    job.batches = lambda _, rows: [SimpleNamespace(maps={"last": maps[rows]})]
+    for images in (1, 16, 64):
+        sketch = count_quantiles(job, Block("fit", 0, images, {}))["last"]
+        taken = sum(x.numel() * x.element_size() for x in sketch.tensors().values())
+        assert taken <= sketch_bytes(job, images) <= 1.3 * taken, images
 
 
 def test_halves_of_the_pictures_of_a_folder_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,12 +310,16 @@ def test_halves_of_the_pictures_of_a_folder_are_counted(tmp_path: Path, monkeypa
         mask = np.random.default_rng(1).integers(0, 3, (64, 64)).astype(np.uint8)
         (tmp_path / "masks" / path.parent.name).mkdir(parents=True, exist_ok=True)
         Image.fromarray(mask).save(tmp_path / "masks" / path.parent.name / f"{path.stem}.mask.png")
-    settings = {"classes__labels": ["ear", "eye"], "labels__folder": str(tmp_path / "masks")}
+    settings = {"classes__labels": ["ear", "eye"], "labels__folder": str(tmp_path / "masks"), "shard_size": 4}
     ctx = make_context(tmp_path, None, network(NAMES, 64), dissect=DISSECTED, images=str(folder), **settings)
     read = rows(monkeypatch, UserPicture, "read", lambda *_: 1)
+    assert stored(ctx, "dissect") == [(2, 0), (2, 0)]
     said, asked = held(ctx, monkeypatch, "dissect", read)
     assert said.made == asked.made == 0 and said.read == pytest.approx(asked.read, rel=0.1)
     assert sum(read) == pytest.approx(12 + count(ctx, "dissect", ANNOTATED), rel=0.2)
+    assert stored(ctx, "dissect") == [(2, 2), (2, 2)]
+    other = replace(ctx, config=replace(ctx.config, dissect=replace(DISSECTED, samples=9)))
+    assert [there for _, there in stored(other, "dissect")] == [0, 0]
 
 
 def test_images_and_their_twins_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,8 @@ from lis.config.fields import choice, number
 from lis.context import Context
 from lis.dissection.dissect import PICTURE
 from lis.dissection.gan_movies import IMAGES, Movie, growing_stroke, moving_cell, painted_movie, removal_movie
-from lis.dissection.gan_pixels import pixel_segmenter
+from lis.dissection.gan_order import OrderJob
+from lis.dissection.gan_pixels import exact_iou, pixel_segmenter
 from lis.dissection.gan_tables import (
     Agreement,
     agreement_table,
@@ -42,7 +43,6 @@ from lis.dissection.painting import UnitEdit
 from lis.dissection.permutation import permutation_test
 from lis.dissection.removal import MIN_UNITS, TESTED, Removal, RemovalJob, layer_strata, remove
 from lis.dissection.top_images import thumbnails
-from lis.generators.partworld.part_network import part_iou
 from lis.labels.labelled import TrueParts, exact_masks
 from lis.stage import stage
 from lis.store import Draft
@@ -116,7 +116,7 @@ def _also(ctx: Context) -> Mapping[str, Any]:
 
 @stage(
     "dissect_gan",
-    version=3,
+    version=4,
     config=DissectGanConfig,
     seed=True,
     models=("generator",),
@@ -135,10 +135,11 @@ def dissect_gan(ctx: Context, config: DissectGanConfig, draft: Draft) -> None:
 
     Table "units": layer, unit, part (highest IoU of those that it meets on 5 images or more; empty: none), iou, control
     (mean IoU under permutations of the images within their classes), p (`p_label` of `PermutationTest`), q (over the
-    units), above_chance (q ≤ 0.05), images_met, detector (iou > 0.04), threshold, variance. Table "agreement", a row
-    per unit and part: unit, part, iou, control, p, q (of the part alone, over units and parts), images_met, iou_fit (of
-    the half of the thresholds), rank (by iou_fit). Table "curves": part, units (removed, the best first), change (share
-    of the part's area that is gone; negative: it grew), low, high (99 %). Table "removal": part, units, change, control
+    units), above_chance (q ≤ 0.05), images_met, detector (iou > 0.04), threshold, variance, dead (never above its
+    threshold). Table "agreement", a row per unit and part: unit, part, iou, control, p, q (of the part alone, over
+    units and parts), images_met, iou_fit (of the half of the thresholds), rank (by iou_fit). Table "curves": part,
+    units (removed, the best first), change (share of the part's area that is gone; negative: it grew), low, high (99
+    %). Table "removal": part, units, change, control
     (mean of the random draws), low, high (95 % of them), p, q (share of draws that take as much; Benjamini–Hochberg
     over all rows), variance and control_variance (mean of the units), baseline (share of the images). Table
     "side_effects": part (whose units are removed), units, label, change, control, p (two-sided), q (over the rows of
@@ -149,7 +150,7 @@ def dissect_gan(ctx: Context, config: DissectGanConfig, draft: Draft) -> None:
     Tensors "removal_movie", "insertion_movie", "painting_movie": image `[T, k, 3, H, W]` uint8, parts `[T, k, H, W]`
     uint8, mask `[T, h, w]`, refused `[T, k]` bool, gained `[T, k]`. Json "facts": concepts, layer, units, map, parts,
     samples, images, value, permutations, detectors_at_chance (mean, low, high: 95 %), draws, inserted, segmenter_iou
-    (by part, with exact masks, where the generator knows them), movies (the part of each).
+    (by part, with exact masks, where the generator knows them; null: neither has it), movies (the part of each).
 
     Raises:
         ValueError: a generator whose images nothing segments into parts; a layer that is unknown, cannot be edited or
@@ -157,6 +158,7 @@ def dissect_gan(ctx: Context, config: DissectGanConfig, draft: Draft) -> None:
     """
     measured = GanDissection.of(ctx, config)
     agreement = measured.agreement
+    order_job(ctx, measured.layer, agreement).keep()
     removal, insertions = measured.removal(), measured.insertions()
     labels = agreement.labels
     draft.table("units", units_table(measured.layer, agreement))
@@ -174,6 +176,19 @@ def dissect_gan(ctx: Context, config: DissectGanConfig, draft: Draft) -> None:
     draft.json("facts", measured.facts | {"movies": {name: labels[part] for name, (part, _) in movies.items()}})
 
 
+def edit_settings(ctx: Context, layer: str) -> dict[str, Any]:
+    """What the shards of edits follow from beside their block."""
+    names = ("samples", "edited", "value", "value_quantile")
+    settings = {name: value for name, value in asdict(_config(ctx)).items() if name in names}
+    return settings | {"layer": layer, "seed": ctx.config.seed} | dict(_also(ctx))
+
+
+def order_job(ctx: Context, layer: str, agreement: Agreement | None = None) -> OrderJob:
+    """The order in which units of a layer are edited; without `agreement` it is looked for, not measured."""
+    measured = None if agreement is None else {"order": agreement.order, "variance": agreement.variance}
+    return OrderJob(ctx, pixel_segmenter(ctx), edit_settings(ctx, layer), _config(ctx).quantile, measured)
+
+
 def removed_counts(config: DissectGanConfig, units: int) -> tuple[int, ...]:
     """Numbers of units that are removed of a layer of so many, from 0."""
     return tuple(range(min(config.most, units // 2) + 1))
@@ -182,6 +197,11 @@ def removed_counts(config: DissectGanConfig, units: int) -> tuple[int, ...]:
 def tested_counts(config: DissectGanConfig, units: int) -> tuple[int, ...]:
     """Those of them that are held against random units."""
     return tuple(n for n in TESTED if n in removed_counts(config, units))
+
+
+def inserted_count(config: DissectGanConfig, units: int) -> int:
+    """How many units are inserted, of a layer of so many."""
+    return min(config.inserted, units // 2)
 
 
 @dataclass(frozen=True)
@@ -248,10 +268,8 @@ class GanDissection:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the shards of a stage follow from beside their block."""
-        names = ("samples", "edited", "value", "value_quantile")
-        settings = {name: value for name, value in asdict(self.config).items() if name in names}
-        return settings | {"layer": self.layer, "seed": self.ctx.config.seed} | dict(_also(self.ctx))
+        """As of `edit_settings`."""
+        return edit_settings(self.ctx, self.layer)
 
     @torch.no_grad()
     def top_pictures(self) -> dict[str, Tensor]:
@@ -295,7 +313,7 @@ class GanDissection:
     @property
     def inserted(self) -> int:
         """How many units are inserted."""
-        return min(self.config.inserted, self.units // 2)
+        return inserted_count(self.config, self.units)
 
     def movies(self, removal: Removal, insertions: Insertions) -> dict[str, tuple[int, Movie]]:
         """By name the part of each movie, and its frames.
@@ -336,14 +354,14 @@ class GanDissection:
         facts |= {"detectors_at_chance": self.agreement.detectors_at_chance}
         return facts | {"parts": list(self.agreement.labels), "segmenter_iou": self._segmenter_iou()}
 
-    def _segmenter_iou(self) -> dict[str, float]:
-        """IoU of the segmenter of pixels with the exact masks of the unedited images that are edited."""
+    def _segmenter_iou(self) -> dict[str, float | None]:
+        """`exact_iou` of the segmenter of pixels on the images that are edited, before any edit."""
         labels, generator = self.agreement.labels, self.ctx.generator
         if self.config.concepts != "parts" or not isinstance(generator, TrueParts):
             return {}
         parts = self.score.parts[self.rows]
         true = exact_masks(generator, self.edited.w.to(self.ctx.device), labels, parts.shape[-1]).long().cpu()
-        return dict(zip(labels, part_iou(parts, true, len(labels))[1:].tolist(), strict=True))
+        return exact_iou(parts, true, labels)
 
 
 def _agreement(fit: GanUnits, score: GanUnits, config: DissectGanConfig, class_index: Tensor, seed: int) -> Agreement:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -10,7 +12,7 @@ from torch import Tensor
 from lis.context import Context
 from lis.dissection.painting import PixelSegmenter
 from lis.generators.partworld import PartWorld
-from lis.generators.partworld.part_network import load_part_network, weights_path
+from lis.generators.partworld.part_network import load_part_network, part_iou, weights_path
 
 BRIGHTNESS = ("dark", "medium", "bright")
 
@@ -49,3 +51,19 @@ def brightness_segmenter() -> PixelSegmenter:
 def _third(image: Tensor) -> Tensor:
     thirds = len(BRIGHTNESS)
     return 1 + ((image.mean(1) + 1) * (thirds / 2)).long().clamp(0, thirds - 1)
+
+
+def exact_iou(parts: Tensor, true: Tensor, labels: Sequence[str]) -> dict[str, float | None]:
+    """`part_iou` of what a segmenter sees with exact masks, by label; None of a part that neither has.
+
+    Args:
+        parts: `[n, h, w]` int64, 0 background, k for `labels[k - 1]`.
+        true: the same, exactly.
+        labels: of the parts.
+
+    Example:
+        >>> exact_iou(torch.tensor([[[1, 1]]]), torch.tensor([[[1, 0]]]), ["ear", "tail"])
+        {'ear': 0.5, 'tail': None}
+    """
+    values = part_iou(parts, true, len(labels))[1:].tolist()
+    return {label: value if math.isfinite(value) else None for label, value in zip(labels, values, strict=True)}

@@ -58,7 +58,7 @@ def units_table(layer: str, agreement: Agreement) -> pd.DataFrame:
     columns = {name: labels.of_best(values) for name, values in columns.items()}
     q, met = q_values(columns["p"])[0], labels.of_best(counts.images_met, 0)
     columns |= {"q": q, "above_chance": q <= SIGNIFICANT, "images_met": met, "detector": labels.detector}
-    columns |= {"threshold": counts.thresholds, "variance": agreement.variance}
+    columns |= {"threshold": counts.thresholds, "variance": agreement.variance, "dead": counts.area_unit == 0}
     first = {"layer": layer, "unit": range(len(labels.best_concept)), "part": labels.names(agreement.labels)}
     return pd.DataFrame(first | {name: x.numpy() for name, x in columns.items()})
 

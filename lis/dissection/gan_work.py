@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,10 +12,12 @@ import torch
 from lis.context import Context
 from lis.dissection.top_images import TOP
 from lis.dissection.work import MOST, PICTURE, ROW, TIMED, permuting
+from lis.store import Recipe
 from lis.workload import FLOAT, GENERATOR, SAMPLES, Blocks, Expected, Load, Operation, Workload, noise, style_codes
 
 if TYPE_CHECKING:
-    from lis.dissection.dissect_gan import DissectGanConfig
+    from lis.dissection.gan_order import OrderJob
+    from lis.dissection.gan_units import Edited
 
 _SHAPES = 4
 """Images at most that names and shapes of layers are taken from."""
@@ -44,20 +47,73 @@ def dissect_gan_work(ctx: Context, expected: Expected) -> Workload:
     )
     pictures = (shown * 3 + units * TOP) * PICTURE**2 + 2 * frames * ctx.generator.resolution**2
     size = pictures + ROW * units * len(parts)
-    return Workload(loads, size, _edit_shards(config, len(parts), edited, counts, draws), (_TOP_IMAGES,))
+    return Workload(loads, size, _edit_shards(ctx, len(parts), edited, counts, draws), (_TOP_IMAGES,))
 
 
-def _edit_shards(config: DissectGanConfig, parts: int, edited: int, counts: int, draws: int) -> tuple[Blocks, ...]:
-    """Of the removals of the best units and of random ones, and of insertions."""
-    from lis.dissection import insertion, removal
+def _edit_shards(ctx: Context, parts: int, edited: int, counts: int, draws: int) -> tuple[Blocks, ...]:
+    """Of the order of the units, of the removals of the best and of random ones, and of insertions."""
+    from lis.dissection import gan_order, insertion, removal
 
-    row = 2 * FLOAT * (1 + parts)
+    config, units, row = ctx.config.dissect_gan, _gan_layer(ctx)[0][0], 2 * FLOAT * (1 + parts)
     sets = [math.ceil(parts * n / removal.DRAWS_PER_SHARD) for n in (counts, draws)]
     cells = parts * math.ceil(config.insertions / insertion.CELLS_PER_SHARD)
+    size = row * parts * edited * (counts + draws)
     return (
-        Blocks(removal.SHARDS.stage, sum(sets), row * parts * edited * (counts + draws)),
-        Blocks(insertion.SHARDS.stage, cells, row * parts * 2 * config.insertions),
+        Blocks(gan_order.ORDER.stage, 1, 2 * FLOAT * units * (1 + parts), partial(_order, ctx)),
+        Blocks(removal.SHARDS.stage, sum(sets), size, partial(_removals, ctx)),
+        Blocks(insertion.SHARDS.stage, cells, row * parts * 2 * config.insertions, partial(_insertions, ctx)),
     )
+
+
+def _order_job(ctx: Context) -> OrderJob:
+    from lis.dissection.dissect_gan import edited_layer, order_job
+
+    return order_job(ctx, edited_layer(ctx, ctx.config.dissect_gan.layer))
+
+
+def _order(ctx: Context) -> list[Recipe]:
+    from lis.dissection.gan_order import ORDER
+
+    return [ORDER.recipe(_order_job(ctx), None)]
+
+
+def _removals(ctx: Context) -> list[Recipe]:
+    """What removals are made from; none while the order of the units is not in the store."""
+    from lis.dissection.dissect_gan import removed_counts, tested_counts
+    from lis.dissection.removal import SHARDS, RemovalJob, best_sets, random_sets, removal_blocks
+
+    if (order := (ranking := _order_job(ctx)).find()) is None:
+        return []
+    config, (units, variance), settings = ctx.config.dissect_gan, (order["order"], order["variance"]), ranking.edits
+    job = RemovalJob(ctx, _nothing_edited(ranking), settings["layer"], variance, settings)
+    tested, counts = tested_counts(config, len(variance)), removed_counts(config, len(variance))
+    random = random_sets(units, variance, tested, config.draws, ctx.config.seed)
+    return [SHARDS.recipe(job, block) for sets in (best_sets(units, counts), random) for block in removal_blocks(sets)]
+
+
+def _insertions(ctx: Context) -> list[Recipe]:
+    """What insertions are made from; none while the order of the units is not in the store."""
+    from lis.dissection.dissect_gan import inserted_count
+    from lis.dissection.gan_units import drawn_classes
+    from lis.dissection.insertion import SHARDS, InsertionJob, insertion_blocks
+    from lis.dissection.removal import layer_strata
+
+    if (order := (ranking := _order_job(ctx)).find()) is None:
+        return []
+    config, (units, variance), settings = ctx.config.dissect_gan, (order["order"], order["variance"]), ranking.edits
+    (_, *size), images = _gan_layer(ctx)[0], len(drawn_classes(ctx, config.edited))
+    edited, base = _nothing_edited(ranking), torch.zeros(images, 1, 1, dtype=torch.int64)
+    job = InsertionJob(ctx, edited, base, settings["layer"], (size[0], size[1]), variance, settings)
+    best = units[:, : inserted_count(config, len(variance))].tolist()
+    blocks = insertion_blocks(best, layer_strata(variance), config.insertions, math.prod(size), images, ctx.config.seed)
+    return [SHARDS.recipe(job, block) for block in blocks]
+
+
+def _nothing_edited(ranking: OrderJob) -> Edited:
+    """No style codes through the generator of a run: of a shard that is only looked for."""
+    from lis.dissection.gan_units import Edited
+
+    return Edited.of(ranking.ctx, ranking.segmenter, ranking.ctx.generator.mean_w[:0])
 
 
 def _gan_layer(ctx: Context) -> tuple[tuple[int, int, int], tuple[str, ...]]:

@@ -96,25 +96,42 @@ class Insertions:
     """The same by random units of the same variance."""
 
 
-def insert(job: InsertionJob, units: Sequence[Sequence[int]], strata: Tensor, count: int) -> Insertions:
-    """Set the units of each part at single cells: every cell as often as any other, of images at random.
+def insertion_blocks(
+    units: Sequence[Sequence[int]], strata: Tensor, count: int, cells: int, images: int, seed: int
+) -> list[InsertionBlock]:
+    """Where the units of each part, and random ones, are set: every cell as often as any other, of images at random.
 
     Args:
-        job: codes, layer and levels.
         units: of each part.
         strata: of every unit, as of `matched_draw`; one random set for `CELLS_PER_SHARD` insertions.
         count: insertions of each part.
+        cells: of the layer's maps.
+        images: how many.
+        seed: of the run.
     """
-    stream, cells = Stream("dissect_gan", job.ctx.config.seed), job.size[0] * job.size[1]
-    blocks = []
+    stream, blocks = Stream("dissect_gan", seed), []
     for part, best in enumerate(units):
         rng = stream.rng(index=_DRAWS + part)
         cell = [int(k) for _ in range(-(-count // cells)) for k in rng.permutation(cells)][:count]
-        image = rng.integers(len(job.base), size=count).tolist()
+        image = rng.integers(images, size=count).tolist()
         for k in range(0, count, CELLS_PER_SHARD):
             some = slice(k, k + CELLS_PER_SHARD)
             random = tuple(matched_draw(best, strata, rng))
             blocks.append(InsertionBlock(tuple(best), random, tuple(image[some]), tuple(cell[some])))
+    return blocks
+
+
+def insert(job: InsertionJob, units: Sequence[Sequence[int]], strata: Tensor, count: int) -> Insertions:
+    """Set the units of each part, and random ones, at the cells of `insertion_blocks`; arguments as there.
+
+    Args:
+        job: codes, layer and levels.
+        units: of each part.
+        strata: of every unit.
+        count: insertions of each part.
+    """
+    cells, seed = job.size[0] * job.size[1], job.ctx.config.seed
+    blocks = insertion_blocks(units, strata, count, cells, len(job.base), seed)
     gained = SHARDS.tensors(job, blocks, "insertions")
     image, cell = (torch.tensor([k for b in blocks for k in getattr(b, name)]) for name in ("image", "cell"))
     context = cell_labels(job.base, *job.size).flatten(1)[image, cell]

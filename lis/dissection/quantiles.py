@@ -10,6 +10,8 @@ from torch import Tensor
 
 _MANTISSA = 7
 """Bits of the mantissa by which values are told apart: bins are 0.4 to 0.8 % wide."""
+BINS_PER_OCTAVE = 2**_MANTISSA
+"""Bins of the values of one sign between a power of 2 and the next."""
 _SMALLEST, _LARGEST = -40, 24
 """Exponents of 2: smaller values count as zero, and larger ones are refused."""
 _MAGNITUDES = (_LARGEST - _SMALLEST) << _MANTISSA

@@ -91,6 +91,10 @@ class RemovalJob:
         """Fraction of each image that shows each label without some units: `[n, 1 + C]` float64."""
         return self.edited.fractions(UnitEdit(self.layer, units, self.levels[list(units)]))
 
+    def without(self, sets: Sequence[Sequence[int]], label: str) -> Tensor:
+        """`fractions` without each of some sets of units, from shards: `[sets, n, 1 + C]` float64."""
+        return SHARDS.tensors(self, removal_blocks(sets), label)["fraction"]
+
 
 @dataclass(frozen=True)
 class RemovalBlock:
@@ -115,12 +119,25 @@ SHARDS = Shards("removal-shard", 1, _config, _build, _weights)
 """Tensors "block": `fraction [sets, n, 1 + C]` float64."""
 
 
-def removed_fractions(job: RemovalJob, sets: Sequence[Sequence[int]], label: str) -> Tensor:
-    """Fraction of each image that shows each label without each set of units: `[sets, n, 1 + C]` float64."""
+def removal_blocks(sets: Sequence[Sequence[int]]) -> list[RemovalBlock]:
+    """Sets of units, `DRAWS_PER_SHARD` a shard."""
     size = DRAWS_PER_SHARD
-    starts = range(0, len(sets), size)
-    blocks = [RemovalBlock(tuple(tuple(units) for units in sets[k : k + size])) for k in starts]
-    return SHARDS.tensors(job, blocks, label)["fraction"]
+    return [RemovalBlock(tuple(map(tuple, sets[k : k + size]))) for k in range(0, len(sets), size)]
+
+
+def best_sets(order: Tensor, counts: Sequence[int]) -> list[list[int]]:
+    """The best units of each part, so many of them; arguments as of `remove`."""
+    return [units[:n].tolist() for units in order for n in counts]
+
+
+def random_sets(order: Tensor, variance: Tensor, tested: Sequence[int], draws: int, seed: int) -> list[list[int]]:
+    """Random units, matched to the best ones of each part; arguments as of `remove`, and the run's seed."""
+    strata, stream, sets = layer_strata(variance), Stream("dissect_gan", seed), []
+    for part, units in enumerate(order):
+        for n in tested:
+            rng = stream.rng(index=100 * part + n)
+            sets += [matched_draw(units[:n].tolist(), strata, rng) for _ in range(draws)]
+    return sets
 
 
 @dataclass(frozen=True)
@@ -168,15 +185,9 @@ def remove(
         tested: those of them that are held against random units.
         draws: random sets for each part and number.
     """
-    strata = layer_strata(variance)
-    best = [units[:n].tolist() for units in order for n in counts]
-    fraction = removed_fractions(job, best, "removal of the best units").unflatten(0, (len(order), len(counts)))
-    stream, sets = Stream("dissect_gan", job.ctx.config.seed), []
-    for part, units in enumerate(order):
-        for n in tested:
-            rng = stream.rng(index=100 * part + n)
-            sets += [matched_draw(units[:n].tolist(), strata, rng) for _ in range(draws)]
-    random = removed_fractions(job, sets, "removal of random units").mean(1)
+    best, sets = best_sets(order, counts), random_sets(order, variance, tested, draws, job.ctx.config.seed)
+    fraction = job.without(best, "removal of the best units").unflatten(0, (len(order), len(counts)))
+    random = job.without(sets, "removal of random units").mean(1)
     shape = (len(order), len(tested), draws)
     drawn = [variance[list(units)].mean() for units in sets]
     means = torch.stack(drawn).view(shape).mean(2)

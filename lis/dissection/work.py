@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from functools import cache
 from itertools import cycle, islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -16,7 +16,6 @@ from lis.segmentation.work import finder
 from lis.units.work import controls, tuned_units
 from lis.workload import (
     CLASSIFIER,
-    FLOAT,
     GENERATOR,
     Blocks,
     Expected,
@@ -65,28 +64,14 @@ def dissect_work(ctx: Context, expected: Expected) -> Workload:
     )
     concepts = len(job.concepts.names)
     tables = units * concepts * 90 + units * TOP * PICTURE**2 + shown * 3 * PICTURE**2
-    return Workload(loads, tables, _shards(ctx, job, fit, score, units * concepts), (_TOP_IMAGES,))
+    return Workload(loads, tables, _shards(ctx, job, fit, score), (_TOP_IMAGES,))
 
 
-def _shards(ctx: Context, job: Job, fit: int, score: int, cells: int) -> tuple[Blocks, ...]:
-    size = ctx.config.shard_size
-    rounds = [math.ceil(n / size) for n in (fit, score)]
-    sketch = sum(_bytes(x) for x in _sketch(job).tensors().values())
-    counts = cells * 200 + TOP * sum(FLOAT * math.prod(shape) for shape in job.shapes.values())
-    return (
-        Blocks("dissect-quantiles-shard", rounds[0], rounds[0] * sketch),
-        Blocks("dissect-agreement-shard", rounds[1], rounds[1] * counts),
-    )
+def _shards(ctx: Context, job: Job, fit: int, score: int) -> tuple[Blocks, ...]:
+    from lis.dissection.dissect import of_generator
+    from lis.dissection.dissect_blocks import dissect_blocks
 
-
-def _sketch(job: Job) -> Any:
-    from lis.dissection.quantiles import QuantileSketch
-
-    return QuantileSketch(sum(units for units, _, _ in job.shapes.values()))
-
-
-def _bytes(x: torch.Tensor) -> int:
-    return x.numel() * x.element_size()
+    return dissect_blocks(job, fit, score, known=not of_generator(ctx))
 
 
 def _job(ctx: Context, count: int) -> Job:

@@ -168,7 +168,7 @@ def of_generator(source: Source) -> Atlas:
     """The page of the units of the generator."""
     facts, top = source.json("dissect_gan", "facts"), source.arrays("dissect_gan", "top")
     units = ranked(source.table("dissect_gan", "units"))
-    units = units.assign(concept=units["part"], kind="part", dead=units["iou"].isna())
+    units = units.assign(concept=units["part"], kind="part")
     entries = [_entry(row, []) for row in records(units.assign(above_chance=units["q"] <= SIGNIFICANT))]
     numbers = {"units": f"{len(units):,} units of the generator", "images": top["index"].shape[1]}
     about = _ABOUT_GENERATOR.format(**numbers, quantile=facts["quantile"])

@@ -80,6 +80,8 @@ _FRAMES = 3
 """Of each movie in the picture of stills."""
 _MAPS = 9
 """Parts whose maps take the width of the page."""
+LOWEST = -2.0
+"""Share of a part that is gone (its area has tripled) down to which values have their place in the figure."""
 _ABOVE = 0.46
 """Inches for text above the stills of a movie."""
 
@@ -96,7 +98,7 @@ def generator_units(source: Source) -> Section:
     effects = pd.DataFrame(effects.loc[effects["part"].isin(visible["part"])])  # of labels that the images show
     located = _LOCATION.format(units=facts["inserted"], count=_insertions(source))
     figures = [
-        Picture("dissect-gan-removal", removal_figure(curves, visible), removal, data=table),
+        Picture("dissect-gan-removal", removal_figure(curves, visible), removal + _beyond(curves, visible), data=table),
         Picture("dissect-gan-effects", effects_figure(effects), _effects(source, facts, middle), data=effects),
         Picture("dissect-gan-location", location_figure(source, facts), located),
         Picture("dissect-gan-movies", stills(source, facts), _STILLS, "photo", others=list(map(movie_name, MOVIES))),
@@ -167,11 +169,16 @@ def _effects(source: Source, facts: dict[str, Any], n: int) -> str:
     return _EFFECTS.format(n=n, effects=counted(int(effects.sum()), "cell"), resolution=resolution)
 
 
+def _segmenter_iou(facts: dict[str, Any]) -> dict[str, float]:
+    """IoU of the segmenter with exact masks by part, NaN of one that neither has; empty where no mask is exact."""
+    return {part: math.nan if value is None else value for part, value in facts["segmenter_iou"].items()}
+
+
 def _lead(source: Source, facts: dict[str, Any]) -> str:
     units = source.table(STAGE, "units")
     detectors, chance = where(units, detector=True), facts["detectors_at_chance"]
     tests = np.isfinite(column(source.table(STAGE, "removal"), "q")).sum()
-    iou = facts["segmenter_iou"]
+    iou = {part: value for part, value in _segmenter_iou(facts).items() if math.isfinite(value)}
     lowest = min(iou, key=lambda part: iou[part]) if iou else ""
     checked = f"Its IoU with exact masks is at least {number(iou[lowest], 2)} ({words(lowest)})." if iou else ""
     return sentences(
@@ -189,30 +196,52 @@ def _lead(source: Source, facts: dict[str, Any]) -> str:
 
 
 def removal_figure(curves: pd.DataFrame, table: pd.DataFrame) -> Figure:
-    """A panel per part: its best units, and random ones at the numbers that are tested; tables "curves", "removal"."""
+    """A panel per part: its best units, and random ones at the numbers that are tested; tables "curves", "removal".
+
+    All panels go down to the lowest value of any, but not below `LOWEST`, where lower ones are drawn as triangles.
+    """
+    lower = min(-0.5, max(_lowest(curves, table), LOWEST)) - 0.1
     figure, panels = facets(
-        split(curves, "part").items(), 5, 1.55, 0.45, x="removed units", y="share of the part gone", sharex=True
+        split(curves, "part").items(), 5, 1.55, 0.7, x="removed units", y="share of the part gone", sharex=True
     )
     for axis, (part, rows) in panels:
         axis.axhline(0, color=MUTED, linewidth=0.7)
         axis.fill_between(rows["units"], rows["low"], rows["high"], color=SERIES[0], alpha=0.2, linewidth=0)
-        axis.plot(rows["units"], rows["change"], color=SERIES[0], label="best IoU")
+        axis.plot(rows["units"], rows["change"].clip(LOWEST), color=SERIES[0], label="best IoU")
+        below = rows["units"][rows["change"] < LOWEST]
+        axis.plot(below, [LOWEST] * len(below), "v", color=SERIES[0], markersize=3)
         _tested(axis, where(table, part=part))
         axis.set_title(plain(part))
-        axis.set_ylim(-0.55, 1.08)
+        axis.set_ylim(lower, 1.08)
         axis.yaxis.set_major_formatter(PERCENT)
         light_grid(axis, "y")
-    panels[0][0].legend(loc="upper left")
+    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
     return figure
+
+
+def _lowest(curves: pd.DataFrame, table: pd.DataFrame) -> float:
+    """The lowest share that is gone, of values and of intervals; negative where a part grew."""
+    return min(column(values, name).min() for values in (curves, table) for name in ("low", "change"))
+
+
+def _beyond(curves: pd.DataFrame, table: pd.DataFrame) -> str:
+    """What is drawn at the lower edge of the figure of removal; nothing where all values are in it."""
+    if (lowest := _lowest(curves, table)) >= LOWEST:
+        return ""
+    return (
+        f" Below {share(LOWEST)} values are triangles at the lower edge, and bands and bars end there; the lowest "
+        f"value or bound is {share(lowest)}."
+    )
 
 
 def _tested(axis: Axes, rows: pd.DataFrame) -> None:
     """The control at each number of units, and a dot on the curve that is filled where q ≤ 0.05."""
     for k, row in enumerate(records(rows)):
         axis.vlines(row["units"], row["low"], row["high"], color=GREY, linewidth=3)
-        axis.plot(row["units"], row["control"], "_", color=MUTED, markersize=7, label="" if k else "random")
-        face = SERIES[0] if row["q"] <= SIGNIFICANT else "white"
-        axis.plot(row["units"], row["change"], "o", color=face, markeredgecolor=SERIES[0], markersize=5)
+        name, mark = "" if k else "random", "_" if row["control"] >= LOWEST else "v"
+        axis.plot(row["units"], max(row["control"], LOWEST), mark, color=MUTED, markersize=7, label=name)
+        face, mark = SERIES[0] if row["q"] <= SIGNIFICANT else "white", "o" if row["change"] >= LOWEST else "v"
+        axis.plot(row["units"], max(row["change"], LOWEST), mark, color=face, markeredgecolor=SERIES[0], markersize=5)
 
 
 def effects_figure(effects: pd.DataFrame) -> Figure:
@@ -274,7 +303,7 @@ def stills(source: Source, facts: dict[str, Any]) -> Figure:
 
 
 def _removal_table(table: pd.DataFrame, facts: dict[str, Any]) -> Table:
-    iou: dict[str, float] = facts["segmenter_iou"]
+    iou = _segmenter_iou(facts)
     columns = {
         "part": lambda row: words(row["part"]),
         "units": lambda row: str(row["units"]),
