@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from lis.dissection.room import map_bytes, map_shape, require_bytes, require_roo
 from lis.dissection.scenes import picture_size, visible
 from lis.dissection.tails import find_layer
 from lis.dissection.top_images import TOP, thumbnails, top_activating, top_mask
+from lis.dissection.upsampling import Upsampling
 from lis.dissection.user_pictures import UserPicture, of_folder, refuse, user_pictures
 from lis.dissection.work import texture_work
 from lis.linking.pairs import first_of_each_class, test_pairs
@@ -347,6 +349,11 @@ class _Samples:
         order = torch.from_numpy(rng.integers(len(ORDERS), size=len(classes)))
         return cls(ctx, config.layer or str(ctx.classifier.cam_layer), source, classes, donor, order)
 
+    @cached_property
+    def upsampling(self) -> Upsampling:
+        """How maps are laid over images, in pictures."""
+        return layer_placed(self.ctx, find_layer(self.ctx.classifier, self.layer, "texture.layer"))
+
     def rng(self, index: int) -> np.random.Generator:
         """Draws of the stage, beside those of the donors."""
         return Stream("texture", self.ctx.config.seed).rng(index=index)
@@ -374,13 +381,12 @@ class _Samples:
         _, index = top_activating(original.amax((2, 3)), min(TOP, len(original)))
         size = min(SIZE, visible(self.images(torch.tensor([0]), ""), self.ctx.classifier).shape[-1])
         units, result = torch.arange(original.shape[1])[:, None], {}
-        laid = layer_placed(self.ctx, find_layer(self.ctx.classifier, self.layer, "texture.layer"))
         for name, kind, maps in (("", "", original), ("restyled", restyling, twins)):
             image = [self._thumbnails(rows, kind, size) for rows in index.flatten().split(TOP)]
             blank = torch.empty(0, 3, size, size, dtype=torch.uint8)
             threshold = ablation_values(maps, "quantile", LEVEL)
             result[name or "image"] = torch.cat([blank, *image]).unflatten(0, index.shape)
-            result[f"{name}_mask".lstrip("_")] = top_mask(maps[index, units], threshold, size, laid)
+            result[f"{name}_mask".lstrip("_")] = top_mask(maps[index, units], threshold, size, self.upsampling)
         return result
 
     def _thumbnails(self, rows: Tensor, restyling: str, size: int) -> Tensor:

@@ -251,7 +251,7 @@ def texture_work(ctx: Context, expected: Expected) -> Workload:
     scale = units / min(units, TIMED)
     loads = (
         Load(PICTURES if folder else GENERATOR, made),
-        Load(CLASSIFIER, n * (1 + len(behind))),
+        Load(CLASSIFIER, n * (1 + len(behind)) + 1),  # and where maps lie
         Load(RESPONSES, n * len(behind), scale=scale),
         Load(OTHERS, int(classes.max()) + 1, scale=scale),
     )
