@@ -41,6 +41,7 @@ PICTURE = 96
 ROW = 100
 """Bytes of a row of a table, about."""
 _TOP_IMAGES = "dissect: at most as many images in which units are most active as are counted"
+_ORDERS = "importance: a curve for each order of units, of which equal ones are made once"
 _SHARED_UNITS = "importance: at most as many images of units that classes share as are counted"
 _EXTREMES = "texture: at most as many images of units as are counted, and of restylings, where all images are grey"
 
@@ -217,25 +218,32 @@ def _renamed(ctx: Context) -> Callable[[int], object]:
 def importance_work(ctx: Context, expected: Expected) -> Workload:
     """Of both splits the maps, and of every ablation of a sample what lies behind the layer."""
     from lis.dissection.ablation import removal_counts
-    from lis.dissection.importance import CHECKED, PICTURED
+    from lis.dissection.ablation_shards import CURVES, UNITS, UNITS_PER_SHARD
+    from lis.dissection.importance import PICTURED
+    from lis.dissection.layer_data import CHECKED
     from lis.dissection.room import map_shape
     from lis.dissection.tails import PENULTIMATE, WHOLE_PASS
 
     config, classes = ctx.config.importance, len(ctx.class_names)
     fit, score = (classes * min(config.samples, n) for n in (ctx.config.pairs.train, ctx.config.pairs.test))
     units = map_shape(ctx, "importance")[0]
-    curves = len(removal_counts(units)) * (2 * classes + config.draws)
-    ablations = fit * (1 + units) + score * (1 + units + curves + 1)  # and the answers as they are, once more
+    counts, orders = len(removal_counts(units)), 2 * classes + config.draws
+    ablated, answers = (fit + score) * units + score * counts * orders, fit + 2 * score  # once more for correlations
     made = 0 if config.layer == PENULTIMATE else fit + score
     whole = _tail(ctx)[0].method == WHOLE_PASS
     shared = PICTURED * 3 * min(TOP, score) if classes >= 3 else 0
     loads = (
         *images(ctx, made, shared=False),
-        *(images(ctx, ablations, shared=False) if whole else (Load(ABLATED, ablations),)),
+        *(images(ctx, answers, shared=False) if whole else (Load(ABLATED, answers),)),
+        *(images(ctx, ablated) if whole else (Load(ABLATED, ablated, shared=True),)),
         Load(GENERATOR, shared + (2 * CHECKED if made else 0)),
     )
     size = ROW * units * classes + shared * 4 * min(ctx.generator.resolution, 64) ** 2
-    return Workload(loads, size, notes=(_SHARED_UNITS,) if shared else ())
+    shards = (
+        Blocks(UNITS.stage, 2 * math.ceil(units / UNITS_PER_SHARD), 2 * units * classes * 8),
+        Blocks(CURVES.stage, orders, orders * (counts * classes + units) * 8),
+    )
+    return Workload(loads, size, shards, (_ORDERS, *([_SHARED_UNITS] if shared else [])))
 
 
 def _tail(ctx: Context) -> tuple[LayerTail, torch.Tensor]:
