@@ -276,23 +276,31 @@ def texture_work(ctx: Context, expected: Expected) -> Workload:
     """Of all images and their restyled twins the maps, and of some units images of either end."""
     from lis.dissection.restyling import RESTYLINGS, images_behind, restylings
     from lis.dissection.room import map_shape
-    from lis.dissection.texture import EXTREMES, image_classes
+    from lis.dissection.texture import CONTROL, RESTYLED, image_classes
+    from lis.dissection.texture_scores import EXTREMES
     from lis.dissection.user_pictures import of_folder
 
     classes, units = image_classes(ctx), map_shape(ctx, "texture")[0]
     folder, n = of_folder(ctx), len(classes)
     behind = [images_behind(name) for name in (RESTYLINGS if folder else restylings(ctx.generator))]
     shown = min(2 * EXTREMES, units) * min(TOP, n)
-    made = n + n * sum(behind) + sum(1 + shown * (1 + k) for k in behind)
+    twins = n * sum(behind) + sum(1 + shown * (1 + k) for k in behind)
+    made = PICTURES if folder else GENERATOR
     scale = units / min(units, TIMED)
     loads = (
-        Load(PICTURES if folder else GENERATOR, made),
-        Load(CLASSIFIER, n * (1 + len(behind))),
-        Load(RESPONSES, n * len(behind), scale=scale),
+        Load(made, n),
+        Load(CLASSIFIER, n),
         Load(OTHERS, int(classes.max()) + 1, scale=scale),
+        Load(made, twins, shared=True),
+        Load(CLASSIFIER, n * len(behind), shared=True),
+        Load(RESPONSES, n * len(behind), shared=True, scale=scale),
     )
     size = len(behind) * (ROW * units + 8 * shown * min(ctx.generator.resolution, 64) ** 2)
-    return Workload(loads, size, notes=(_EXTREMES,))
+    shards = (
+        Blocks(CONTROL.stage, 1, 8 * units * ctx.config.texture.shuffles + n),
+        Blocks(RESTYLED.stage, len(behind), size),
+    )
+    return Workload(loads, size, shards, (_EXTREMES,))
 
 
 def _texture_maps(ctx: Context, count: int) -> torch.Tensor:
@@ -304,7 +312,7 @@ def _texture_maps(ctx: Context, count: int) -> torch.Tensor:
 
 
 def _responded(ctx: Context) -> Callable[[int], object]:
-    from lis.dissection.texture import paired_response_iou
+    from lis.dissection.texture_scores import paired_response_iou
 
     maps = _texture_maps(ctx, MOST)
     return lambda count: paired_response_iou(maps[:count], maps[:count].flip(0))
@@ -314,7 +322,8 @@ def _paired(ctx: Context) -> Callable[[int], object]:
     """Classes of as many images as the largest has, with each other."""
     import numpy as np
 
-    from lis.dissection.texture import image_classes, same_class_iou
+    from lis.dissection.texture import image_classes
+    from lis.dissection.texture_scores import same_class_iou
 
     n, rng = int(image_classes(ctx).bincount().max()), np.random.default_rng(0)
     maps, shuffles = _texture_maps(ctx, n), ctx.config.texture.shuffles
