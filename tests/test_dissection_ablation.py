@@ -31,7 +31,7 @@ from lis.dissection.ablation import (
     activation_class_correlation,
     balanced_class_accuracy,
     importance_order,
-    random_removal_curves,
+    random_orders,
     removal_counts,
     shared_unit_classes,
     unit_class_importance,
@@ -68,7 +68,8 @@ def test_removal_curves_are_those_of_the_reference(reference: dict[str, Tensor])
     for name, orders in (("most", order), ("least", order.flip(1))):
         curves = [unit_removal_curve(*inputs, units, range(17), ZERO)[:, c] for c, units in enumerate(orders)]
         torch.testing.assert_close(torch.stack(curves), reference[f"val_ba_remove_{name}"].double(), rtol=0, atol=2e-7)
-    random = random_removal_curves(*inputs, [0, 16], ZERO, 3, np.random.default_rng(0))
+    orders = random_orders(16, 3, np.random.default_rng(0))
+    random = torch.stack([unit_removal_curve(*inputs, units, [0, 16], ZERO) for units in orders])
     for draw in random:  # no unit and all units removed: whatever the order
         torch.testing.assert_close(draw[0], reference["val_ba"].double(), rtol=0, atol=2e-7)
         assert draw[1].equal(random[0, 1])

@@ -32,15 +32,8 @@ from lis.dissection.restyling import (
     swap_amplitudes,
     with_style_of,
 )
-from lis.dissection.texture import (
-    CUT,
-    TextureConfig,
-    extreme_units,
-    paired_response_iou,
-    same_class_iou,
-    texture,
-    units_table,
-)
+from lis.dissection.texture import TextureConfig, TextureJob, texture
+from lis.dissection.texture_scores import CUT, extreme_units, paired_response_iou, same_class_iou, units_table
 from lis.generators.partworld import PartWorld
 from lis.generators.partworld.world import SETS
 from lis.images import to_uint8
@@ -108,7 +101,7 @@ def test_the_control_takes_memory_that_no_number_of_draws_changes(monkeypatch: p
     """Each draw of a unit reads one number per image; read at once, all draws would take 4 × 500 of these per image."""
     maps, classes = noise(12, 4, 4, 4), torch.arange(12) % 2
     whole = same_class_iou(maps, classes, 500, np.random.default_rng(1))
-    monkeypatch.setattr("lis.dissection.texture._AT_ONCE", 100)
+    monkeypatch.setattr("lis.dissection.texture_scores._AT_ONCE", 100)
     with Largest() as largest:
         blocks = same_class_iou(maps, classes, 500, np.random.default_rng(1))
     assert torch.equal(whole, blocks)
@@ -143,9 +136,9 @@ def test_a_unit_that_only_twins_wake_counts_as_dead() -> None:
     iou, control = paired_response_iou(maps, twins), same_class_iou(maps, classes, 19, np.random.default_rng(1))
     assert iou[1] == 0 and control[:, 1].isnan().all()
     table = units_table("layer", "colour", iou, control)
-    woken = table.iloc[1]
-    assert woken["dead"] and woken["side"] == "" and np.isnan(woken[["iou", "control", "p", "q"]].astype(float)).all()
-    assert not table["dead"][[0, 2]].any() and table["q"][[0, 2]].notna().all()
+    first, woken, last = records(table)
+    assert woken["dead"] and woken["side"] == "" and np.isnan([woken[x] for x in ("iou", "control", "p", "q")]).all()
+    assert not (first["dead"] or last["dead"]) and np.isfinite([first["q"], last["q"]]).all()
     assert 1 not in extreme_units(table)["unit"].tolist()
 
 
@@ -257,6 +250,31 @@ def context(root: Path, samples: int = 16) -> Context:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     return texture(context(tmp_path_factory.mktemp("texture")))
+
+
+def test_a_killed_run_goes_on_with_the_same_result(
+    run: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed at its second restyling: the first is not made again, and of the images as they are the maps alone."""
+    ctx, asked, maps = context(tmp_path), list[str](), TextureJob.maps
+
+    def counted(job: TextureJob, restyling: str) -> tuple[Tensor, Tensor]:
+        asked.append(restyling)
+        if asked == ["", "factors", "texture"]:
+            raise KeyboardInterrupt
+        return maps(job, restyling)
+
+    monkeypatch.setattr(TextureJob, "maps", counted)
+    with pytest.raises(KeyboardInterrupt):
+        texture(ctx)
+    with monkeypatch.context() as patch:
+        patch.setattr("lis.dissection.texture.same_class_iou", lambda *_: pytest.fail("the control is made again"))
+        again = texture(ctx)
+    assert asked == ["", "factors", "texture", "", "texture", "colour"]
+    assert again.key == run.key and again.json("facts") == run.json("facts")
+    for name in ("units", "extremes"):
+        pd.testing.assert_frame_equal(again.table(name), run.table(name), check_exact=True)
+    assert all(x.equal(again.tensors("extremes")[name]) for name, x in run.tensors("extremes").items())
 
 
 def test_a_planted_colour_is_texture_and_a_planted_edge_is_shape(run: Artifact) -> None:

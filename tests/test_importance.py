@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +18,12 @@ from helpers.fakes import NAMES, FakeGenerator, make_context
 
 from lis.classifiers.detectors import Detectors, detectors
 from lis.context import Context
+from lis.dissection import ablation_shards
 from lis.dissection.ablation import ablated_logits, balanced_class_accuracy
+from lis.dissection.ablation_shards import UNITS_PER_SHARD
 from lis.dissection.activations import intervene
-from lis.dissection.importance import ImportanceConfig, importance, layer_data
+from lis.dissection.importance import ImportanceConfig, importance
+from lis.dissection.layer_data import layer_data
 from lis.dissection.tails import find_layer
 from lis.generators.partworld import PartWorld
 from lis.linking.pairs import pairs
@@ -62,6 +66,41 @@ def test_the_planted_unit_of_a_class_is_its_most_important(run: tuple[Context, A
     assert facts["top_positive_low"] <= facts["top_positive"] <= facts["top_positive_high"]
     known = np.isfinite(artifact.table("importance")["correlation"])
     assert facts["top_positive_of"] + facts["positive_of"] == np.count_nonzero(known)
+
+
+def test_a_killed_run_goes_on_with_the_same_result(
+    run: tuple[Context, Artifact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed twice, while units are ablated and while curves are made, of which nothing is made again."""
+    ctx, whole = context(tmp_path), run[1]
+    without = shutil.ignore_patterns("importance", "unit-ablation-shard", "removal-curve-shard")
+    shutil.copytree(run[0].config.store, ctx.config.store, ignore=without, dirs_exist_ok=True)
+    asked, kills = list[str](), [3, 7]
+
+    def counted(name: str) -> Callable[..., torch.Tensor]:
+        function = getattr(ablation_shards, name)
+
+        def call(*arguments: Any) -> torch.Tensor:
+            asked.append(name)
+            if len(asked) in kills:
+                raise KeyboardInterrupt
+            return function(*arguments)
+
+        return call
+
+    for name in ("unit_accuracies", "unit_removal_curve"):
+        monkeypatch.setattr(ablation_shards, name, counted(name))
+    for expected in ("unit_accuracies", "unit_removal_curve"):
+        with pytest.raises(KeyboardInterrupt):
+            importance(ctx)
+        assert asked[-1] == expected
+    again = importance(ctx)
+    blocks, curves = 2 * -(-ctx.classifier.units // UNITS_PER_SHARD), 2 * len(CLASSES) + 3
+    assert (asked.count("unit_accuracies"), asked.count("unit_removal_curve")) == (blocks + 1, curves + 1)
+    assert again.key == whole.key and again.json("facts") == whole.json("facts")
+    for name in ("importance", "curves", "shared"):
+        pd.testing.assert_frame_equal(again.table(name), whole.table(name), check_exact=True)
+    assert all(x.equal(again.tensors("shared_units")[name]) for name, x in whole.tensors("shared_units").items())
 
 
 def test_pictures_are_those_of_the_shared_units(run: tuple[Context, Artifact], monkeypatch: pytest.MonkeyPatch) -> None:

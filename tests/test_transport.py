@@ -170,8 +170,9 @@ def kinds(root: Path, *overrides: str) -> set[str]:
 def test_jobs_of_pairs_tuning_dissection_edits_and_counterfactuals_are_made_elsewhere(tmp_path: Path) -> None:
     small = ("classes.names=[pug,chihuahua]", "pairs.train=20", "pairs.test=10", "shard_size=40", "tuning.units=2",
              "tuning.seeds=1",
+             "importance.samples=2", "importance.draws=2",
              "counterfactuals.samples=1", "counterfactuals.max_steps=5", "dissect_gan.insertions=1")  # fmt: skip
-    stages = "analysis.stages=[tuning,dissect,dissect_gan,counterfactuals]"
+    stages = "analysis.stages=[tuning,dissect,dissect_gan,importance,counterfactuals]"
     assert kinds(tmp_path, "classes=custom", stages, *small) == {
         "pairs-shard",
         "tuning-shard",
@@ -179,6 +180,8 @@ def test_jobs_of_pairs_tuning_dissection_edits_and_counterfactuals_are_made_else
         "dissect-agreement-shard",
         "removal-shard",
         "insertion-shard",
+        "unit-ablation-shard",
+        "removal-curve-shard",
         "counterfactual-shard",
     }
 
@@ -192,5 +195,6 @@ def every_kind() -> set[str]:
 
 @pytest.mark.full
 def test_every_kind_of_shard_is_made_elsewhere(tmp_path: Path) -> None:
-    stages = "tuning,dissect,dissect_gan,counterfactuals,adversarial,gan_counterfactuals,truth,motion,matching"
-    assert kinds(tmp_path, f"analysis.stages=[{stages}]", "link=fc_l2") == every_kind()
+    stages = "tuning,dissect,dissect_gan,importance,texture,truth,motion,matching"
+    searches = "counterfactuals,adversarial,gan_counterfactuals"
+    assert kinds(tmp_path, f"analysis.stages=[{stages},{searches}]", "link=fc_l2") == every_kind()

@@ -16,7 +16,8 @@ from lis.api import notebook
 from lis.api.inputs import whole
 from lis.context import Context
 from lis.dissection.ablation import ablated_logits, ablation_values, balanced_class_accuracy, require_value
-from lis.dissection.importance import ImportanceConfig, importance, layer_data
+from lis.dissection.importance import ImportanceConfig, importance
+from lis.dissection.layer_data import layer_data
 from lis.dissection.room import map_shape
 from lis.linking.pairs import pairs
 from lis.report.tables import records

@@ -114,8 +114,12 @@ def unit_class_importance(tail: Tail, activations: Tensor, y: Tensor, values: Te
         `[U, C]` float64 in [−1, 1].
     """
     base = ablated_accuracy(tail, activations, y, torch.empty(0, dtype=torch.int64), values)
-    units = torch.arange(activations.shape[1])
-    return torch.stack([base - ablated_accuracy(tail, activations, y, unit, values) for unit in units.split(1)])
+    return base - unit_accuracies(tail, activations, y, torch.arange(activations.shape[1]), values)
+
+
+def unit_accuracies(tail: Tail, activations: Tensor, y: Tensor, units: Tensor, values: Tensor) -> Tensor:
+    """Balanced accuracies `[k, C]` with each of `units [k]` ablated alone; the others as of `unit_class_importance`."""
+    return torch.stack([ablated_accuracy(tail, activations, y, unit, values) for unit in units.split(1)])
 
 
 def importance_order(importance: Tensor) -> Tensor:
@@ -147,18 +151,20 @@ def unit_removal_curve(
     return torch.stack([ablated_accuracy(tail, activations, y, order[:n], values) for n in counts])
 
 
-def random_removal_curves(
-    tail: Tail,
-    activations: Tensor,
-    y: Tensor,
-    counts: Sequence[int],
-    values: Tensor,
-    draws: int,
-    rng: np.random.Generator,
-) -> Tensor:
-    """The control: `unit_removal_curve` along random orders, `[draws, counts, C]`."""
-    orders = [torch.from_numpy(rng.permutation(activations.shape[1])) for _ in range(draws)]
-    return torch.stack([unit_removal_curve(tail, activations, y, order, counts, values) for order in orders])
+def removal_orders(importance: Tensor) -> Tensor:
+    """Orders of units `[2 C, U]` of `importance [U, C]`: of each class from the least important on, then from the most.
+
+    Example:
+        >>> removal_orders(torch.tensor([[0.1], [0.3], [0.2]])).tolist()
+        [[0, 2, 1], [1, 2, 0]]
+    """
+    order = importance_order(importance)
+    return torch.stack([order.flip(1), order], 1).flatten(0, 1)
+
+
+def random_orders(units: int, draws: int, rng: np.random.Generator) -> Tensor:
+    """Those of the control, `[draws, units]`."""
+    return torch.stack([torch.from_numpy(rng.permutation(units)) for _ in range(draws)])
 
 
 def removal_counts(units: int) -> list[int]:

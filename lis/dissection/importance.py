@@ -14,22 +14,23 @@ from lis.config.fields import choice, number
 from lis.context import Context
 from lis.dissection.ablation import (
     SharedUnits,
-    Tail,
     ablation_values,
+    random_orders,
     removal_counts,
+    removal_orders,
     shared_unit_classes,
-    unit_class_importance,
 )
-from lis.dissection.activations import record_activations
+from lis.dissection.ablation_shards import AblationJob, removal_curves, unit_importance
 from lis.dissection.dissect import require_images
 from lis.dissection.dissect_shards import layer_placed, placement_of
+from lis.dissection.layer_data import LayerData
 from lis.dissection.room import map_bytes, map_shape, require_room
 from lis.dissection.tables import curves_table, importance_table, shared_table, sign_facts
-from lis.dissection.tails import PENULTIMATE, WHOLE_PASS, LayerTail, find_layer, head_tail, layer_tail
+from lis.dissection.tails import PENULTIMATE, find_layer
 from lis.dissection.top_images import TOP, thumbnails, top_activating, top_mask
 from lis.dissection.upsampling import EVEN, Upsampling
 from lis.dissection.work import importance_work
-from lis.linking.pairs import first_of_each_class, test_pairs, train_pairs
+from lis.linking.pairs import test_pairs, train_pairs
 from lis.peaks import picture_arrays
 from lis.stage import MODELS, stage
 from lis.statistics import RANGE
@@ -43,8 +44,6 @@ _MORE = (
 )
 _COPIES = 2
 """Maps of a split in memory: from batches, and put together."""
-CHECKED = 4
-"""Images on which a tail is checked."""
 PICTURED = 3
 """Triples of classes whose shared units are pictured."""
 SIZE, ACTIVE = 64, 0.99
@@ -96,20 +95,6 @@ def _images(ctx: Context) -> int:
     return min(config.samples, max(ctx.config.pairs.train, ctx.config.pairs.test)) * len(ctx.class_names)
 
 
-@dataclass(frozen=True)
-class LayerData:
-    """Activations of a layer over samples of a split, and what computes logits of the run's classes from them."""
-
-    activations: Tensor
-    """`[n, U, …]` float32."""
-    class_index: Tensor
-    """`[n]` int64 into the run's class names."""
-    tail: Tail
-    method: str
-    w: Tensor
-    """Style codes of the samples, `[n, w_dim]`."""
-
-
 @stage(
     "importance",
     version=2,
@@ -143,15 +128,15 @@ def importance(ctx: Context, config: ImportanceConfig, train: Artifact, test: Ar
     Raises:
         ValueError: an unknown layer, one that gives no map, or too few samples for value=quantile.
     """
-    values, of_units, per_class = _ranked(layer_data(ctx, config, train.tensors("pairs")), config)
-    data = layer_data(ctx, config, test.tensors("pairs"))
-    test_importance = unit_class_importance(data.tail, data.activations, data.class_index, values)
+    values, of_units, per_class = _ranked(ctx, config, train)
+    job = AblationJob(ctx, config, test.tensors("pairs"), (train.key, test.key), values)
+    data, counts = job.data, removal_counts(len(values))
     layer, names = config.layer or str(ctx.classifier.cam_layer), list(ctx.class_names)
-    table = importance_table(layer, names, of_units, test_importance, data)
-    counts = removal_counts(len(values))
-    rng = Stream("importance", ctx.config.seed).rng()
+    table = importance_table(layer, names, of_units, unit_importance(job, "importance, test pairs (blocks)"), data)
     draft.table("importance", table)
-    draft.table("curves", curves_table(layer, names, of_units, data, values, counts, config.draws, rng, RANGE))
+    random = random_orders(len(values), config.draws, Stream("importance", ctx.config.seed).rng())
+    curves = removal_curves(job, torch.cat([removal_orders(of_units), random]), counts, "removal curves")
+    draft.table("curves", curves_table(layer, names, curves, counts, RANGE))
     shared = shared_unit_classes(of_units)
     draft.table("shared", shared_table(names, shared))
     draft.tensors("shared_units", _pictures(ctx, data, shared[:PICTURED]))
@@ -160,14 +145,14 @@ def importance(ctx: Context, config: ImportanceConfig, train: Artifact, test: Ar
     draft.json("facts", facts)
 
 
-def _ranked(data: LayerData, config: ImportanceConfig) -> tuple[Tensor, Tensor, int]:
+def _ranked(ctx: Context, config: ImportanceConfig, train: Artifact) -> tuple[Tensor, Tensor, int]:
     """Constants of ablated units `[U]`, importances `[U, C]`, and the samples of the smallest class.
 
     A function of its own, so that the maps of one split are gone before those of the next are made.
     """
-    values = ablation_values(data.activations, config.value, config.quantile)  # pyright: ignore[reportArgumentType]
-    of_units = unit_class_importance(data.tail, data.activations, data.class_index, values)
-    return values, of_units, int(data.class_index.bincount().min())
+    job = AblationJob(ctx, config, train.tensors("pairs"), (train.key,))
+    of_units = unit_importance(job, "importance, train pairs (blocks)")
+    return job.values, of_units, int(job.data.class_index.bincount().min())
 
 
 def _laid(ctx: Context) -> Upsampling:
@@ -190,51 +175,3 @@ def _pictures(ctx: Context, data: LayerData, triples: list[SharedUnits]) -> dict
     mask = top_mask(maps[index, torch.arange(len(units))[:, None]], threshold, size, laid)
     mask = mask if data.activations.ndim == 4 else torch.ones_like(mask)
     return {"unit": units, "image": image.unflatten(0, index.shape), "mask": mask}
-
-
-def layer_data(ctx: Context, config: ImportanceConfig, pairs: dict[str, Tensor]) -> LayerData:
-    """The first samples of each class of a split, through the layer."""
-    classes = pairs["class_index"]
-    rows = first_of_each_class(classes, len(ctx.class_names), config.samples)
-    columns = torch.tensor([ctx.classifier.class_names.index(name) for name in ctx.class_names])
-    w, r = pairs["w"][rows], pairs["r"][rows]
-    if config.layer == PENULTIMATE:
-        behind, activations = head_tail(ctx.classifier), r
-    else:
-        behind, activations = _convolutional(ctx, config.layer, w)
-
-    whole = behind.method == WHOLE_PASS
-    logits: Tail = _whole_passes(ctx, behind, w) if whole else lambda x, _: behind.logits(x.to(ctx.device), x)
-
-    @torch.no_grad()
-    def tail(x: Tensor, index: Tensor) -> Tensor:
-        return logits(x, index)[:, columns].cpu()
-
-    return LayerData(activations, classes[rows], tail, behind.method, w)
-
-
-def _whole_passes(ctx: Context, behind: LayerTail, w: Tensor) -> Tail:
-    """Logits from activations and the images of `w [n, w_dim]`, made anew, as many at once as there is room for."""
-    batches = ctx.batches()
-
-    def tail(x: Tensor, index: Tensor) -> Tensor:
-        def logits(some: Tensor) -> Tensor:
-            images = ctx.generator.synthesize(w[index[some]].to(ctx.device))
-            return behind.logits(x[some].to(ctx.device), images)
-
-        return torch.cat(list(batches.map(logits, torch.arange(len(index)))))
-
-    return tail
-
-
-@torch.no_grad()
-def _convolutional(ctx: Context, layer: str | None, w: Tensor) -> tuple[LayerTail, Tensor]:
-    """The tail of a layer of maps, and these `[n, U, h, w]` of the images of `w [n, w_dim]`."""
-    module, name = find_layer(ctx.classifier, layer), layer or str(ctx.classifier.cam_layer)
-
-    def maps(some: Tensor) -> Tensor:
-        image = ctx.generator.synthesize(some.to(ctx.device))
-        return record_activations(ctx.classifier.features, {name: module}, image)[name].cpu()
-
-    activations = torch.cat(list(ctx.batches().map(maps, w)))
-    return layer_tail(ctx.classifier, module, ctx.generator.synthesize(w[:CHECKED].to(ctx.device))), activations

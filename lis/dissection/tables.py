@@ -15,14 +15,12 @@ from lis.dissection.ablation import (
     SharedUnits,
     activation_class_correlation,
     importance_order,
-    random_removal_curves,
-    unit_removal_curve,
 )
 from lis.statistics import wilson
 from lis.units.tuned import long_table
 
 if TYPE_CHECKING:
-    from lis.dissection.importance import LayerData
+    from lis.dissection.layer_data import LayerData
 
 
 def importance_table(layer: str, names: list[str], train: Tensor, test: Tensor, data: LayerData) -> pd.DataFrame:
@@ -39,25 +37,17 @@ def importance_table(layer: str, names: list[str], train: Tensor, test: Tensor, 
 
 
 def curves_table(
-    layer: str,
-    names: Sequence[str],
-    importance: Tensor,
-    data: LayerData,
-    values: Tensor,
-    counts: Sequence[int],
-    draws: int,
-    rng: np.random.Generator,
-    quantiles: tuple[float, float],
+    layer: str, names: Sequence[str], curves: Tensor, counts: Sequence[int], quantiles: tuple[float, float]
 ) -> pd.DataFrame:
-    """Table "curves", of importances `[U, C]` of the train split, on the data of the test split."""
-    order, of_test = importance_order(importance), (data.tail, data.activations, data.class_index)
-    random = random_removal_curves(*of_test, counts, values, draws, rng)
+    """Table "curves", of curves `[2 C + draws, counts, C]` along the `removal_orders` and then along random ones."""
+    of_class, random = curves[: 2 * len(names)].unflatten(0, (len(names), 2)), curves[2 * len(names) :]
     low, high = torch.quantile(random, torch.tensor(quantiles, dtype=random.dtype), dim=0)
     rows = []
     for c, name in enumerate(names):
-        for kind, units in (("least", order[c].flip(0)), ("most", order[c])):
-            curve = unit_removal_curve(*of_test, units, counts, values)[:, c].tolist()
-            rows += [(layer, name, kind, n, y, np.nan, np.nan) for n, y in zip(counts, curve, strict=True)]
+        for kind, curve in zip(("least", "most"), of_class[c], strict=True):
+            rows += [
+                (layer, name, kind, n, y, np.nan, np.nan) for n, y in zip(counts, curve[:, c].tolist(), strict=True)
+            ]
         band = (random.mean(0)[:, c].tolist(), low[:, c].tolist(), high[:, c].tolist())
         rows += [(layer, name, "random", n, *scores) for n, *scores in zip(counts, *band, strict=True)]
     heads = ["layer", "class", "order", "n", "balanced_accuracy", "low", "high"]

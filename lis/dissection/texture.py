@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lis.config.fields import number
 from lis.context import Context
-from lis.dissection.ablation import ablation_values, unit_blocks
+from lis.dissection.ablation import ablation_values
 from lis.dissection.activations import record_activations
 from lis.dissection.dissect import require_images
 from lis.dissection.dissect_shards import layer_placed, placement_of
@@ -32,105 +32,31 @@ from lis.dissection.restyling import (
 from lis.dissection.room import map_bytes, map_shape, require_bytes, require_room
 from lis.dissection.scenes import picture_size, visible
 from lis.dissection.tails import find_layer
+from lis.dissection.texture_scores import (
+    CUT,
+    LEVEL,
+    extreme_units,
+    paired_response_iou,
+    same_class_iou,
+    units_table,
+)
 from lis.dissection.top_images import TOP, thumbnails, top_activating, top_mask
 from lis.dissection.upsampling import Upsampling
 from lis.dissection.user_pictures import UserPicture, of_folder, refuse, user_pictures
 from lis.dissection.work import texture_work
 from lis.linking.pairs import first_of_each_class, test_pairs
 from lis.peaks import picture_arrays
+from lis.shards import Shards, joined
 from lis.stage import MODELS, stage
-from lis.statistics import RANGE, benjamini_hochberg
 from lis.store import Artifact, Draft
 from lis.streams import Stream
 from lis.types import require_sight
 
 _MORE = "raise texture.samples and pairs.test, add pictures to the folder, or choose an earlier layer, texture.layer=…"
-CUT = 0.1
-"""Score below which a unit is on the side of texture (Bau et al. 2020)."""
-LEVEL = 0.99
-"""Quantile of a unit's own activations above which it responds."""
-_AT_ONCE = 2**22
-"""Overlaps of pairs of images that are summed at once, over units and draws of the control."""
 _COPIES = 3
 """Maps in memory: of the images, and of their twins, from batches and put together; scores take blocks of units."""
-EXTREMES, SIZE = 4, 64
-"""Units of either end that are pictured, and the largest side of their images in pixels."""
-
-
-def paired_response_iou(original: Tensor, restyled: Tensor, q: float = LEVEL) -> Tensor:
-    """Set IoU of where a unit responds in images and in their restyled twins: I / (A + B − I), at native resolution.
-
-    Each set has its own threshold, the quantile of the unit over all its images and positions; a response lies strictly
-    above it. The published score holds thresholds of upsampled maps against native ones and takes both areas to be
-    1 %: it is not computed here.
-
-    Args:
-        original: maps `[n, U, h, w]`.
-        restyled: of the same images in the same order, `[n, U, h, w]`.
-        q: the quantile, in [0, 1].
-
-    Returns:
-        `[U]` float64 in [0, 1]; NaN for a unit that responds in neither set.
-
-    Raises:
-        ValueError: the shapes differ.
-
-    Example:
-        >>> maps = torch.arange(8.0).reshape(2, 1, 2, 2)
-        >>> paired_response_iou(maps, maps.flip(0), q=0.75).tolist()
-        [0.0]
-    """
-    if original.shape != restyled.shape:
-        raise ValueError(
-            f"maps {tuple(original.shape)} and {tuple(restyled.shape)}: expected pairs of the same layer and images"
-        )
-    blocks = zip(unit_blocks(original), unit_blocks(restyled), strict=True)
-    return torch.cat([_iou(*_areas(responses(a, q), responses(b, q))) for a, b in blocks])
-
-
-def responses(maps: Tensor, q: float = LEVEL) -> Tensor:
-    """Where units lie strictly above their own quantile: bool, of the shape of `maps [n, U, h, w]`."""
-    return maps > ablation_values(maps, "quantile", q)[:, None, None].to(maps)
-
-
-def _areas(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Positions `[U]` of the intersection and of the union of responses `[n, U, h, w]`."""
-    return (a & b).sum((0, 2, 3)), (a | b).sum((0, 2, 3))
-
-
-def _iou(intersection: Tensor, union: Tensor) -> Tensor:
-    """Their ratio, float64; NaN where there is no response."""
-    return torch.where(union > 0, intersection.double() / union, torch.nan)
-
-
-def same_class_iou(maps: Tensor, class_index: Tensor, shuffles: int, rng: np.random.Generator) -> Tensor:
-    """The control: the score between each image and another one of its class, `[shuffles, U]`.
-
-    Args:
-        maps: of the images as they are, `[n, U, h, w]`.
-        class_index: `[n]`, two samples or more of every class.
-        shuffles: draws of the others.
-        rng: draws.
-    """
-    others = torch.from_numpy(np.stack([derangement(class_index.numpy(), rng) for _ in range(shuffles)]))
-    return torch.cat([_shuffled_iou(responses(block), class_index, others) for block in unit_blocks(maps)], 1)
-
-
-def _shuffled_iou(active: Tensor, class_index: Tensor, others: Tensor) -> Tensor:
-    """IoU of responses `[n, U, h, w]` with those of other images of the class, `others [shuffles, n]`: `[shuffles, U]`.
-
-    Every pair of images of a class is intersected once, whatever the number of draws.
-    """
-    flat, intersection = active.transpose(0, 1).flatten(2).float(), torch.zeros(active.shape[1], len(others)).double()
-    for c in class_index.unique():
-        rows = (class_index == c).nonzero()[:, 0]
-        overlap = flat[:, rows] @ flat[:, rows].mT
-        some = max(1, _AT_ONCE // (len(flat) * len(rows)))
-        for sums, draws in zip(intersection.split(some, 1), others[:, rows].split(some), strict=True):
-            other = torch.searchsorted(rows, draws.contiguous())
-            sums += overlap[:, torch.arange(len(rows)), other].double().sum(2)
-    area = active.sum((0, 2, 3))  # of either side: each image is another's exactly once
-    return _iou(intersection.T, 2 * area - intersection.T)
+SIZE = 64
+"""Largest side in pixels of the images of a unit."""
 
 
 @dataclass
@@ -260,73 +186,33 @@ def texture(ctx: Context, config: TextureConfig, test: Artifact | None, draft: D
         ValueError: an unknown layer, one that gives no map, more maps than memory has room for, pictures that cannot be
             read, classes of too few images for as many draws (`require_pairings`), or too few images for the quantile.
     """
-    data = _Samples.of(ctx, config, None if test is None else test.tensors("pairs"))
-    original, grey = data.maps("")
-    _require_images(data.class_index, original.shape[1:], config.shuffles)
-    control = same_class_iou(original, data.class_index, config.shuffles, data.rng(1))
-    tables, extremes, pictures = [], [], []
-    for name in (name for name in data.source.restylings if name != "colour" or not grey.all()):
-        twins, _ = data.maps(name)
-        tables.append(units_table(data.layer, name, paired_response_iou(original, twins), control))
-        extremes.append(extreme_units(tables[-1]))
-        units = torch.tensor(extremes[-1]["unit"].to_numpy(dtype=np.int64))
-        pictures.append(data.pictures(name, original[:, units], twins[:, units]))
-    draft.table("units", pd.concat(tables, ignore_index=True))
-    rows = pd.concat(extremes, ignore_index=True)
+    job = TextureJob.of(ctx, config, test)
+    require_pairings(job.class_index, config.shuffles)
+    recorded = CONTROL.tensors(job, [""], "control", "control")
+    units, grey = recorded["control"].shape[1], recorded["grey"]
+    names = [name for name in job.source.restylings if name != "colour" or not grey.all()]
+    shards = list(RESTYLED.artifacts(job, names, "restylings"))
+    draft.table("units", pd.concat([shard.table("units") for shard in shards], ignore_index=True))
+    rows = pd.concat([shard.table("extremes") for shard in shards], ignore_index=True)
     draft.table("extremes", rows.assign(index=range(len(rows))))
-    draft.tensors("extremes", {key: torch.cat([part[key] for part in pictures]) for key in pictures[0]})
+    draft.tensors("extremes", joined(shards, "extremes"))
     factors = getattr(ctx.generator, "factor_names", ())
-    style = [factors[k] for k in style_factors(factors)] if "factors" in data.source.restylings else []
-    facts: dict[str, Any] = {"layer": data.layer, "units": original.shape[1], "images": len(original)}
+    style = [factors[k] for k in style_factors(factors)] if "factors" in job.source.restylings else []
+    facts: dict[str, Any] = {"layer": job.layer, "units": units, "images": len(grey)}
     facts |= {"shuffles": config.shuffles, "source": "folder" if test is None else "generator"}
     draft.json("facts", facts | {"cut": CUT, "quantile": LEVEL, "style": style, "grey": int(grey.sum())})
 
 
-def units_table(layer: str, restyling: str, iou: Tensor, control: Tensor) -> pd.DataFrame:
-    """Rows of the table "units", of scores `[units]` and of the control `[shuffles, units]`.
-
-    A unit without a control, which never varies on the originals, is dead, whatever it does on their twins.
-    """
-    iou = iou.where(~control.isnan().any(0), torch.nan)
-    low, high = control.quantile(torch.tensor(RANGE, dtype=control.dtype), dim=0)
-    sides = np.where(iou < CUT, "texture", "shape")
-    p = ((1 + (control >= iou).sum(0)).double() / (1 + len(control))).where(~iou.isnan(), torch.nan).numpy()
-    columns = {
-        "layer": layer,
-        "restyling": restyling,
-        "unit": np.arange(len(iou)),
-        "iou": iou.numpy(),
-        "control": control.mean(0).numpy(),
-        "low": low.numpy(),
-        "high": high.numpy(),
-        "p": p,
-        "q": benjamini_hochberg(p),
-        "side": np.where(iou.isnan(), "", sides),
-        "dead": iou.isnan().numpy(),
-    }
-    return pd.DataFrame(columns)
-
-
-def extreme_units(units: pd.DataFrame) -> pd.DataFrame:
-    """The units of the lowest scores on the side of texture, and of the highest on that of shape.
-
-    Of rows of the table "units"; those of the same score are in the order of their numbers.
-    """
-    columns = ["restyling", "side", "rank", "unit", "iou"]
-    result = []
-    for side, sign in (("texture", 1), ("shape", -1)):
-        subset = pd.DataFrame(units[units["side"] == side])
-        order = np.argsort(sign * subset["iou"].to_numpy(), kind="stable")[:EXTREMES]
-        result.append(subset.iloc[order].assign(rank=range(1, len(order) + 1))[columns])
-    return pd.concat(result, ignore_index=True)
-
-
-@dataclass(frozen=True)
-class _Samples:
-    """Samples of a run, what restyles them, and the layer that sees them."""
+@dataclass(frozen=True, eq=False)
+class TextureJob:
+    """What all shards share: samples of a run, what restyles them, and the layer that sees them."""
 
     ctx: Context
+    config: TextureConfig
     layer: str
+    inputs: tuple[str, ...]
+    folder: dict[str, Any]
+    """What says which images these are, beside the inputs and the settings."""
     source: Restylable
     class_index: Tensor
     """`[n]` int64."""
@@ -336,18 +222,34 @@ class _Samples:
     """Of the channels, `[n]` int64 in [0, 5)."""
 
     @classmethod
-    def of(cls, ctx: Context, config: TextureConfig, pairs: dict[str, Tensor] | None) -> _Samples:
-        """The first samples of each class, of the folder of the run where there are no pairs."""
-        if pairs is None:
+    def of(cls, ctx: Context, config: TextureConfig, test: Artifact | None) -> TextureJob:
+        """The first samples of each class, of the folder of the run where there are no test pairs."""
+        if test is None:
             pictures = used_pictures(ctx)
             source, classes = FolderImages(pictures, picture_size(ctx), ctx.device), _class_index(pictures)
         else:
+            pairs = test.tensors("pairs")
             rows = first_of_each_class(pairs["class_index"], len(ctx.class_names), config.samples)
             source, classes = GeneratedImages(ctx.generator, pairs["w"][rows], ctx.device), pairs["class_index"][rows]
         rng = Stream("texture", ctx.config.seed).rng()
         donor = torch.from_numpy(derangement(np.zeros(len(classes)), rng))
         order = torch.from_numpy(rng.integers(len(ORDERS), size=len(classes)))
-        return cls(ctx, config.layer or str(ctx.classifier.cam_layer), source, classes, donor, order)
+        layer, inputs = config.layer or str(ctx.classifier.cam_layer), () if test is None else (test.key,)
+        return cls(ctx, config, layer, inputs, _also(ctx), source, classes, donor, order)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the maps, which another process makes anew."""
+        return {name: value for name, value in vars(self).items() if name != "original"}
+
+    @cached_property
+    def original(self) -> tuple[Tensor, Tensor]:
+        """`maps` of the images as they are."""
+        return self.maps("")
+
+    @cached_property
+    def control(self) -> Tensor:
+        """`[shuffles, units]` float64, from the store or made now."""
+        return CONTROL.shard(self, "").tensors("control")["control"]
 
     @cached_property
     def upsampling(self) -> Upsampling:
@@ -392,3 +294,37 @@ class _Samples:
     def _thumbnails(self, rows: Tensor, restyling: str, size: int) -> Tensor:
         """What the classifier sees of images `rows [k]`, `[k, 3, size, size]` uint8."""
         return thumbnails(visible(self.images(rows, restyling), self.ctx.classifier), size)
+
+
+def _control_config(job: TextureJob, _: str) -> dict[str, Any]:
+    settings = {"layer": job.layer, "samples": job.config.samples, "shuffles": job.config.shuffles}
+    return {**job.folder, **settings, "seed": job.ctx.config.seed}
+
+
+def _count_control(job: TextureJob, _: str, draft: Draft) -> None:
+    maps, grey = job.original
+    _require_images(job.class_index, maps.shape[1:], job.config.shuffles)
+    control = same_class_iou(maps, job.class_index, job.config.shuffles, job.rng(1))
+    draft.tensors("control", {"control": control, "grey": grey})
+
+
+CONTROL = Shards("texture-control-shard", 1, _control_config, _count_control)
+"""Of the images as they are. Tensors "control": `control [shuffles, units]` float64, `grey [n]` bool."""
+
+
+def _restyled_config(job: TextureJob, name: str) -> dict[str, Any]:
+    return _control_config(job, "") | {"restyling": name}
+
+
+def _score(job: TextureJob, name: str, draft: Draft) -> None:
+    (original, _), (twins, _) = job.original, job.maps(name)
+    table = units_table(job.layer, name, paired_response_iou(original, twins), job.control)
+    rows = extreme_units(table)
+    units = torch.tensor(rows["unit"].to_numpy(dtype=np.int64))
+    draft.table("units", table)
+    draft.table("extremes", rows)
+    draft.tensors("extremes", job.pictures(name, original[:, units], twins[:, units]))
+
+
+RESTYLED = Shards("texture-restyling-shard", 1, _restyled_config, _score)
+"""Of one restyling, by its name: rows of the tables "units" and "extremes" of the stage, tensors "extremes"."""

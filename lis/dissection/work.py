@@ -40,6 +40,7 @@ PICTURE = 96
 ROW = 100
 """Bytes of a row of a table, about."""
 _TOP_IMAGES = "dissect: at most as many images in which units are most active as are counted"
+_ORDERS = "importance: a curve for each order of units, of which equal ones are made once"
 _SHARED_UNITS = "importance: at most as many images of units that classes share as are counted"
 _EXTREMES = "texture: at most as many images of units as are counted, and of restylings, where all images are grey"
 
@@ -189,25 +190,32 @@ def _renamed(ctx: Context) -> Callable[[int], object]:
 def importance_work(ctx: Context, expected: Expected) -> Workload:
     """Of both splits the maps, and of every ablation of a sample what lies behind the layer."""
     from lis.dissection.ablation import removal_counts
-    from lis.dissection.importance import CHECKED, PICTURED
+    from lis.dissection.ablation_shards import CURVES, UNITS, UNITS_PER_SHARD
+    from lis.dissection.importance import PICTURED
+    from lis.dissection.layer_data import CHECKED
     from lis.dissection.room import map_shape
     from lis.dissection.tails import PENULTIMATE, WHOLE_PASS
 
     config, classes = ctx.config.importance, len(ctx.class_names)
     fit, score = (classes * min(config.samples, n) for n in (ctx.config.pairs.train, ctx.config.pairs.test))
     units = map_shape(ctx, "importance")[0]
-    curves = len(removal_counts(units)) * (2 * classes + config.draws)
-    ablations = fit * (1 + units) + score * (1 + units + curves + 1)  # and the answers as they are, once more
+    counts, orders = len(removal_counts(units)), 2 * classes + config.draws
+    ablated, answers = (fit + score) * units + score * counts * orders, fit + 2 * score  # once more for correlations
     made = 0 if config.layer == PENULTIMATE else fit + score
     whole = _tail(ctx)[0].method == WHOLE_PASS
     shared = PICTURED * 3 * min(TOP, score) if classes >= 3 else 0
     loads = (
         *images(ctx, made, shared=False),
-        *(images(ctx, ablations, shared=False) if whole else (Load(ABLATED, ablations),)),
+        *(images(ctx, answers, shared=False) if whole else (Load(ABLATED, answers),)),
+        *(images(ctx, ablated) if whole else (Load(ABLATED, ablated, shared=True),)),
         Load(GENERATOR, shared + (2 * CHECKED if made else 0)),
     )
     size = ROW * units * classes + shared * 4 * min(ctx.generator.resolution, 64) ** 2
-    return Workload(loads, size, notes=(_SHARED_UNITS,) if shared else ())
+    shards = (
+        Blocks(UNITS.stage, 2 * math.ceil(units / UNITS_PER_SHARD), 2 * units * classes * 8),
+        Blocks(CURVES.stage, orders, orders * (counts * classes + units) * 8),
+    )
+    return Workload(loads, size, shards, (_ORDERS, *([_SHARED_UNITS] if shared else [])))
 
 
 def _tail(ctx: Context) -> tuple[LayerTail, torch.Tensor]:
@@ -240,23 +248,31 @@ def texture_work(ctx: Context, expected: Expected) -> Workload:
     """Of all images and their restyled twins the maps, and of some units images of either end."""
     from lis.dissection.restyling import RESTYLINGS, images_behind, restylings
     from lis.dissection.room import map_shape
-    from lis.dissection.texture import EXTREMES, image_classes
+    from lis.dissection.texture import CONTROL, RESTYLED, image_classes
+    from lis.dissection.texture_scores import EXTREMES
     from lis.dissection.user_pictures import of_folder
 
     classes, units = image_classes(ctx), map_shape(ctx, "texture")[0]
     folder, n = of_folder(ctx), len(classes)
     behind = [images_behind(name) for name in (RESTYLINGS if folder else restylings(ctx.generator))]
     shown = min(2 * EXTREMES, units) * min(TOP, n)
-    made = n + n * sum(behind) + sum(1 + shown * (1 + k) for k in behind)
+    twins = n * sum(behind) + sum(1 + shown * (1 + k) for k in behind)
+    made = PICTURES if folder else GENERATOR
     scale = units / min(units, TIMED)
     loads = (
-        Load(PICTURES if folder else GENERATOR, made),
-        Load(CLASSIFIER, n * (1 + len(behind)) + 1),  # and where maps lie
-        Load(RESPONSES, n * len(behind), scale=scale),
+        Load(made, n),
+        Load(CLASSIFIER, n),
         Load(OTHERS, int(classes.max()) + 1, scale=scale),
+        Load(made, twins, shared=True),
+        Load(CLASSIFIER, n * len(behind) + 1, shared=True),  # and where maps lie
+        Load(RESPONSES, n * len(behind), shared=True, scale=scale),
     )
     size = len(behind) * (ROW * units + 8 * shown * min(ctx.generator.resolution, 64) ** 2)
-    return Workload(loads, size, notes=(_EXTREMES,))
+    shards = (
+        Blocks(CONTROL.stage, 1, 8 * units * ctx.config.texture.shuffles + n),
+        Blocks(RESTYLED.stage, len(behind), size),
+    )
+    return Workload(loads, size, shards, (_EXTREMES,))
 
 
 def _texture_maps(ctx: Context, count: int) -> torch.Tensor:
@@ -268,7 +284,7 @@ def _texture_maps(ctx: Context, count: int) -> torch.Tensor:
 
 
 def _responded(ctx: Context) -> Callable[[int], object]:
-    from lis.dissection.texture import paired_response_iou
+    from lis.dissection.texture_scores import paired_response_iou
 
     maps = _texture_maps(ctx, MOST)
     return lambda count: paired_response_iou(maps[:count], maps[:count].flip(0))
@@ -278,7 +294,8 @@ def _paired(ctx: Context) -> Callable[[int], object]:
     """Classes of as many images as the largest has, with each other."""
     import numpy as np
 
-    from lis.dissection.texture import image_classes, same_class_iou
+    from lis.dissection.texture import image_classes
+    from lis.dissection.texture_scores import same_class_iou
 
     n, rng = int(image_classes(ctx).bincount().max()), np.random.default_rng(0)
     maps, shuffles = _texture_maps(ctx, n), ctx.config.texture.shuffles
