@@ -13,6 +13,7 @@ from torch import Tensor
 from lis.config import RunConfig
 from lis.config.fields import choice, number
 from lis.context import Context
+from lis.dissection.agreement import CURVE_LEVELS
 from lis.dissection.dissect import PICTURE
 from lis.dissection.gan_movies import IMAGES, Movie, growing_stroke, moving_cell, painted_movie, removal_movie
 from lis.dissection.gan_order import OrderJob
@@ -21,7 +22,9 @@ from lis.dissection.gan_tables import (
     Agreement,
     agreement_table,
     curves_table,
+    histogram_table,
     insertion_table,
+    layers_table,
     location_maps,
     removal_table,
     side_effects_table,
@@ -116,7 +119,7 @@ def _also(ctx: Context) -> Mapping[str, Any]:
 
 @stage(
     "dissect_gan",
-    version=4,
+    version=5,
     config=DissectGanConfig,
     seed=True,
     models=("generator",),
@@ -135,9 +138,12 @@ def dissect_gan(ctx: Context, config: DissectGanConfig, draft: Draft) -> None:
 
     Table "units": layer, unit, part (highest IoU of those that it meets on 5 images or more; empty: none), iou, control
     (mean IoU under permutations of the images within their classes), p (`p_label` of `PermutationTest`), q (over the
-    units), above_chance (q ≤ 0.05), images_met, detector (iou > 0.04), threshold, variance, dead (never above its
-    threshold). Table "agreement", a row per unit and part: unit, part, iou, control, p, q (of the part alone, over
-    units and parts), images_met, iou_fit (of the half of the thresholds), rank (by iou_fit). Table "curves": part,
+    units), auprc and pearson (average precision and Pearson's r of the map, without a threshold), share (of the pixels
+    that are the part's: average precision at chance), above_chance (q ≤ 0.05), images_met, detector (iou > 0.04),
+    threshold, variance, dead (never above its threshold). Table "agreement", a row per unit and part: unit, part, iou,
+    control, p, q (of the part alone, over units and parts), auprc, pearson, share, images_met, iou_fit (of the half of
+    the thresholds), rank (by iou_fit). Table "histogram", a row per part, and "layers", a single row: as of the stage
+    "dissect", whose column concept is here called part; all scored images are permuted. Table "curves": part,
     units (removed, the best first), change (share of the part's area that is gone; negative: it grew), low, high (99
     %). Table "removal": part, units, change, control
     (mean of the random draws), low, high (95 % of them), p, q (share of draws that take as much; Benjamini–Hochberg
@@ -163,6 +169,8 @@ def dissect_gan(ctx: Context, config: DissectGanConfig, draft: Draft) -> None:
     labels = agreement.labels
     draft.table("units", units_table(measured.layer, agreement))
     draft.table("agreement", agreement_table(agreement))
+    draft.table("histogram", histogram_table(measured.layer, agreement))
+    draft.table("layers", layers_table(measured.layer, agreement))
     draft.table("curves", curves_table(removal, labels))
     draft.table("removal", removal_table(removal, labels))
     draft.table("side_effects", side_effects_table(removal, labels))
@@ -366,7 +374,8 @@ class GanDissection:
 
 def _agreement(fit: GanUnits, score: GanUnits, config: DissectGanConfig, class_index: Tensor, seed: int) -> Agreement:
     """Thresholds of the one half, agreement of both, and the control of the other."""
-    thresholds = fit.quantiles(config.quantile)
+    levels = fit.quantiles((config.quantile, *CURVE_LEVELS))
+    thresholds, edges = levels[:, 0].contiguous(), levels[:, 1:].contiguous()
     control = permutation_test(score.maps, thresholds, score.masks, class_index, config.permutations, seed)
     iou_fit = fit.agreement(thresholds).iou
-    return Agreement(score.labels, iou_fit, score.agreement(thresholds), control, fit.variance)
+    return Agreement(score.labels, iou_fit, score.agreement(thresholds, edges), control, fit.variance)
