@@ -199,7 +199,7 @@ def test_layers_of_a_sweep_stand_beside_each_other(run: tuple[Context, Artifact]
     assert made is not None
     assert [row[:3] for row in made.tables[0].rows] == [["layer=one", "one", "16"], ["layer=two", "two", "16"]]
     assert [axis.get_title("left") for axis in made.figures[0].figure.axes] == ["layer=one", "layer=two"]
-    assert "a panel for each layer" in made.figures[0].caption and generator_layers(jobs[2:]) is None
+    assert "a panel for each run" in made.figures[0].caption and generator_layers(jobs[2:]) is None
     nothing = run[1].table("histogram").assign(detectors=0, above_chance=0)
     assert parts_picture("name", nothing, "layer") == []
 

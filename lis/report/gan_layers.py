@@ -38,7 +38,7 @@ def parts_picture(name: str, histogram: pd.DataFrame, by: str) -> list[Picture]:
     """
     if not histogram[["detectors", "above_chance"]].to_numpy().any():
         return []
-    panels = ", a panel for each layer" if histogram[by].nunique() > 1 else ""
+    panels = ", a panel for each run" if histogram[by].nunique() > 1 else ""
     caption = _CAPTION.format(least=number(MIN_IOU, 1), q=SIGNIFICANT, panels=panels)
     parts = list(dict.fromkeys(histogram["part"]))
     figure = concepts_figure(histogram.rename(columns={"part": "concept"}), parts, by)
