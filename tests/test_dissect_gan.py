@@ -433,6 +433,87 @@ def test_what_cannot_be_dissected_is_refused(tmp_path: Path, monkeypatch: pytest
         dissect_gan(context(tmp_path, monkeypatch, replace(SETTINGS, edited=7)))
 
 
+SEGMENTER = """
+import torch
+from lis import PixelSegmenter
+
+def halves(device):
+    return PixelSegmenter(["left", "right"], lambda x: 1 + (x[:, 0] < 0).long(), f"by red on {device}")
+
+def other(device):
+    return PixelSegmenter(("left", "right"), halves(device).segment, "another one")
+
+def unnamed(device):
+    return PixelSegmenter(("left",), halves(device).segment)
+
+def background(device):
+    return PixelSegmenter(("left", "background"), halves(device).segment, "word")
+
+def image(device):
+    return PixelSegmenter(("left",), lambda x: x, "word")
+
+def high(device):
+    return PixelSegmenter(("left",), halves(device).segment, "word")
+
+def number(device):
+    return 3
+
+def failing(device):
+    raise RuntimeError("no weights here")
+"""
+
+
+@pytest.fixture
+def segmenters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A module "segmenters_of_a_test" on Python's path."""
+    (tmp_path / "segmenters_of_a_test.py").write_text(SEGMENTER)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def segmented(folder: Path, function: str) -> Context:
+    generator = Planted()
+    ctx = make_context(folder, generator=generator, classifier=FakeClassifier(generator))
+    path = f"segmenters_of_a_test.{function}"
+    ctx.config.dissect_gan = replace(SETTINGS, segmenter=path)  # pyright: ignore[reportAttributeAccessIssue]
+    return ctx
+
+
+def test_parts_are_seen_by_a_function_of_a_user(segmenters: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gan_movies, "STEPS", STEPS)
+    artifact = dissect_gan(ctx := segmented(segmenters, "halves"))
+    assert artifact.json("facts")["parts"] == ["left", "right"] and artifact.json("facts")["segmenter_iou"] == {}
+    assert pixel_segmenter(ctx).fingerprint == "by red on cpu"
+    best = where(artifact.table("agreement"), part="left").nsmallest(4, "rank")["unit"]
+    assert set(best) == {0, 1, 2, 3}  # red is what they draw
+    keys = {dissect_gan.recipe(segmented(segmenters, name), []).key for name in ("halves", "other")}
+    assert len(keys) == 2 and artifact.key in keys
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("nothing", r"segmenter=segmenters_of_a_test.nothing: .*expected module.function on Python's path"),
+        ("failing", "no weights here.*expected module.function"),
+        ("number", r"number gives int: expected lis.PixelSegmenter"),
+        ("unnamed", r"unnamed has no fingerprint: expected a text that follows its weights"),
+        ("background", r"labels=\('left', 'background'\): expected names, each once, without 'background'"),
+        ("image", r"gives float32 \[2, 3, 8, 8\]: expected int64 \[2, 8, 8\]"),
+        ("high", r"values from 1 to 2: expected 0 \(background\) to 1, the labels being left"),
+    ],
+)
+def test_a_segmenter_that_is_none_is_refused(segmenters: Path, function: str, message: str) -> None:
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        dissect_gan(segmented(segmenters, function))
+
+
+def test_brightness_needs_no_segmenter(segmenters: Path) -> None:
+    ctx = segmented(segmenters, "halves")
+    ctx.config.dissect_gan.concepts = "brightness"  # pyright: ignore[reportAttributeAccessIssue]
+    (told,) = stage_module.problems(ctx.config)
+    assert told.endswith("test.halves sees parts: expected dissect_gan.concepts=parts, not brightness")
+
+
 def test_part_world_is_dissected_by_its_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gan_movies, "STEPS", 2)
     world = PartWorld(["pug", "weimaraner"])

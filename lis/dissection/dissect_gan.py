@@ -17,7 +17,7 @@ from lis.dissection.agreement import CURVE_LEVELS
 from lis.dissection.dissect import PICTURE
 from lis.dissection.gan_movies import IMAGES, Movie, growing_stroke, moving_cell, painted_movie, removal_movie
 from lis.dissection.gan_order import OrderJob
-from lis.dissection.gan_pixels import exact_iou, pixel_segmenter
+from lis.dissection.gan_pixels import exact_iou, pixel_segmenter, require_parts
 from lis.dissection.gan_tables import (
     Agreement,
     agreement_table,
@@ -56,9 +56,11 @@ class DissectGanConfig:
     """Dissection of the units of a layer of the generator."""
 
     concepts: str = choice("parts", ("parts", "brightness"))
-    """What units are held against: parts, which part world has, or the brightness of pixels, of any generator."""
+    """What units are held against: parts, or the brightness of pixels, of any generator."""
     layer: str | None = None
     """A layer of the generator, as `synthesize(features=[…])` names it; null: the one in the middle."""
+    segmenter: str | None = None
+    """What sees parts by the pixels of images of any generator: a function, as module.function; null: part world's."""
     samples: int = number(40, low=2)
     """Samples per class of either half: thresholds and ranks are of the one, scores of the other."""
     quantile: float = number(0.99, low=0.5, high=1)
@@ -95,12 +97,20 @@ def problems(config: RunConfig) -> Iterable[str]:
             f"dissect_gan.edited={settings.edited}: expected at most dissect_gan.samples={settings.samples}, the "
             "samples of a class"
         )
+    if settings.segmenter is not None and settings.concepts != "parts":
+        yield (
+            f"dissect_gan.segmenter={settings.segmenter} sees parts: expected dissect_gan.concepts=parts, not "
+            f"{settings.concepts}"
+        )
 
 
 def _check(ctx: Context) -> None:
     config = _config(ctx)
     edited_layer(ctx, config.layer)
-    pixel_segmenter(ctx)
+    segmenter = pixel_segmenter(ctx)
+    if config.segmenter is not None:
+        with torch.no_grad():
+            require_parts(segmenter, ctx.generator.synthesize(drawn_codes(ctx, 0, 2)[:2].to(ctx.device)))
     classes = len(ctx.class_names) if ctx.generator.num_classes else 1
     if (orders := math.factorial(config.samples) ** classes) < config.permutations:
         raise ValueError(
@@ -109,12 +119,13 @@ def _check(ctx: Context) -> None:
         )
 
 
+def _codes(ctx: Context) -> dict[str, Any]:
+    """What style codes follow from beside the seed."""
+    return {"classes": list(ctx.class_names), "truncation": ctx.config.gan.truncation}
+
+
 def _also(ctx: Context) -> Mapping[str, Any]:
-    return {
-        "classes": list(ctx.class_names),
-        "truncation": ctx.config.gan.truncation,
-        "segmenter": pixel_segmenter(ctx).fingerprint,
-    }
+    return _codes(ctx) | {"segmenter_fingerprint": pixel_segmenter(ctx).fingerprint}
 
 
 @stage(
@@ -188,7 +199,8 @@ def edit_settings(ctx: Context, layer: str) -> dict[str, Any]:
     """What the shards of edits follow from beside their block."""
     names = ("samples", "edited", "value", "value_quantile")
     settings = {name: value for name, value in asdict(_config(ctx)).items() if name in names}
-    return settings | {"layer": layer, "seed": ctx.config.seed} | dict(_also(ctx))
+    settings |= {"layer": layer, "seed": ctx.config.seed, "segmenter": pixel_segmenter(ctx).fingerprint}
+    return settings | _codes(ctx)
 
 
 def order_job(ctx: Context, layer: str, agreement: Agreement | None = None) -> OrderJob:
@@ -365,7 +377,7 @@ class GanDissection:
     def _segmenter_iou(self) -> dict[str, float | None]:
         """`exact_iou` of the segmenter of pixels on the images that are edited, before any edit."""
         labels, generator = self.agreement.labels, self.ctx.generator
-        if self.config.concepts != "parts" or not isinstance(generator, TrueParts):
+        if not isinstance(generator, TrueParts) or not set(labels) <= set(generator.labels):
             return {}
         parts = self.score.parts[self.rows]
         true = exact_masks(generator, self.edited.w.to(self.ctx.device), labels, parts.shape[-1]).long().cpu()
