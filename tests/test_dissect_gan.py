@@ -17,6 +17,7 @@ import torch
 from helpers.fakes import FakeClassifier, FakeGenerator, make_context
 from helpers.stylegan_xl_fixtures import generator as stylegan_xl
 from PIL import Image
+from sklearn.metrics import average_precision_score
 from torch import Tensor
 
 from lis.api.inputs import Rows
@@ -24,10 +25,11 @@ from lis.api.painted import painted
 from lis.context import Context
 from lis.dissection import dissect_gan as stage_module
 from lis.dissection import gan_movies
+from lis.dissection.activations import upsample_activations
 from lis.dissection.dissect_gan import DissectGanConfig, dissect_gan
 from lis.dissection.gan_movies import RADIUS, circle
 from lis.dissection.gan_pixels import BRIGHTNESS, exact_iou, pixel_segmenter
-from lis.dissection.gan_tables import Agreement, side_effects_table, units_table
+from lis.dissection.gan_tables import Agreement, agreement_table, side_effects_table, units_table
 from lis.dissection.gan_units import GanUnits, drawn_codes
 from lis.dissection.painting import PixelSegmenter, UnitEdit
 from lis.dissection.permutation import permutation_test
@@ -38,6 +40,7 @@ from lis.images import to_uint8
 from lis.report import dissect_gan as dissect_gan_report
 from lis.report.atlas import GENERATOR, of_generator, write_atlas
 from lis.report.dissect_gan import LOWEST, generator_units, removal_figure, significant
+from lis.report.gan_layers import generator_layers, parts_picture
 from lis.report.gan_movies import MOVIES, animated_webp, movie_files
 from lis.report.source import source
 from lis.report.tables import records, where
@@ -141,12 +144,64 @@ def four_and_five() -> Agreement:
     parts[:4, 0, 0], parts[:5, 3, 3] = 1, 2
     units, level = GanUnits("layer", maps, parts, ("four", "five")), torch.full((3,), 0.5)
     test = permutation_test(maps, level, units.masks, torch.zeros(8).long(), 99, 0)
-    return Agreement(units.labels, test.iou, units.agreement(level), test, units.variance)
+    return Agreement(units.labels, test.iou, units.agreement(level, level[:, None]), test, units.variance)
 
 
 def test_a_part_met_on_four_images_names_no_unit() -> None:
     table = units_table("layer", agreement := four_and_five())
     assert agreement.control.iou[0, 0] == 1 and table["part"].tolist() == ["", "five", ""]
+
+
+def test_average_precision_and_correlation_are_those_of_scikit_learn_and_numpy() -> None:
+    rng = torch.Generator().manual_seed(0)
+    maps, parts = torch.randn(6, 3, 4, 4, generator=rng), torch.randint(0, 3, (6, 8, 8), generator=rng)
+    units = GanUnits("layer", maps, parts, ("left", "right"))
+    levels = units.quantiles((0.9, 0.2, 0.5, 0.8))
+    test = permutation_test(maps, levels[:, 0], units.masks, torch.zeros(6).long(), 99, 0)
+    counts = units.agreement(levels[:, 0].contiguous(), levels[:, 1:].contiguous())
+    agreement = Agreement(units.labels, test.iou, counts, test, units.variance)
+    enlarged = upsample_activations(maps, (8, 8)).movedim(1, 0).flatten(1).numpy()
+    for row in records(agreement_table(agreement)):
+        unit, mask = enlarged[row["unit"]], (parts == 1 + units.labels.index(row["part"])).flatten().numpy()
+        bins = np.searchsorted(levels[row["unit"], 1:].numpy(), unit)
+        assert row["auprc"] == pytest.approx(average_precision_score(mask, bins))
+        assert row["pearson"] == pytest.approx(np.corrcoef(unit, mask)[0, 1], abs=1e-6)
+        assert row["share"] == pytest.approx(mask.mean())
+    labelled = [best for best in records(units_table("layer", agreement)) if best["part"]]
+    assert len(labelled) == 2
+    for best in labelled:
+        (row,) = records(where(agreement_table(agreement), unit=best["unit"], part=best["part"]))
+        assert [best[name] for name in ("auprc", "pearson", "share")] == [row["auprc"], row["pearson"], row["share"]]
+
+
+def test_units_are_counted_by_their_part(run: tuple[Context, Artifact]) -> None:
+    histogram, (layer,) = run[1].table("histogram"), records(run[1].table("layers"))
+    assert histogram[["layer", "part", "detectors"]].to_numpy().tolist() == [
+        ["units", "left", 4],
+        ["units", "right", 4],
+    ]
+    assert (layer["units"], layer["detectors"], layer["parts"], layer["dead"]) == (UNITS, 8, 2, 8)
+    chance = run[1].json("facts")["detectors_at_chance"]
+    assert (layer["control"], layer["low"], layer["high"]) == (chance["mean"], chance["low"], chance["high"])
+    assert sum(histogram["control"]) == pytest.approx(chance["mean"])
+    numbers = dissect_gan_report.generator_numbers(run[1])
+    assert (numbers["dissect_gan/detectors"], numbers["dissect_gan/control"]) == (8, chance["mean"])
+
+
+def test_layers_of_a_sweep_stand_beside_each_other(run: tuple[Context, Artifact], tmp_path: Path) -> None:
+    jobs: Any = []
+    for name in ("layer=one", "layer=two", "none"):
+        (folder := tmp_path / name / "tables" / "dissect_gan").mkdir(parents=True)
+        for table in ("histogram", "layers") if name != "none" else ():
+            run[1].table(table).assign(layer=name[-3:]).to_parquet(folder / f"{table}.parquet")
+        jobs.append(SimpleNamespace(folder=tmp_path / name, name=name))
+    made = generator_layers(jobs)
+    assert made is not None
+    assert [row[:3] for row in made.tables[0].rows] == [["layer=one", "one", "16"], ["layer=two", "two", "16"]]
+    assert [axis.get_title("left") for axis in made.figures[0].figure.axes] == ["layer=one", "layer=two"]
+    assert "a panel for each run" in made.figures[0].caption and generator_layers(jobs[2:]) is None
+    nothing = run[1].table("histogram").assign(detectors=0, above_chance=0)
+    assert parts_picture("name", nothing, "layer") == []
 
 
 def test_a_unit_without_a_part_is_dead_only_where_it_is_never_active() -> None:
@@ -274,7 +329,7 @@ def test_the_section_tells_what_its_tables_hold(run: tuple[Context, Artifact]) -
     assert "2 (4 units)" in section.finding and "of 2 parts of units" in section.finding
     assert "Of 16 units of units" in section.lead and "smallest p" not in section.lead
     assert [figure.name for figure in section.figures] == [
-        f"dissect-gan-{name}" for name in ("removal", "effects", "location", "movies")
+        f"dissect-gan-{name}" for name in ("removal", "effects", "location", "parts", "movies")
     ]
     assert len(section.tables[0].rows) == 4
     table = artifact.table("removal")
@@ -376,6 +431,87 @@ def test_what_cannot_be_dissected_is_refused(tmp_path: Path, monkeypatch: pytest
         dissect_gan(context(tmp_path, monkeypatch, replace(SETTINGS, edited=1), class_names=("ant",)))
     with pytest.raises(ValueError, match=r"dissect_gan.edited=7: expected at most dissect_gan.samples=6"):
         dissect_gan(context(tmp_path, monkeypatch, replace(SETTINGS, edited=7)))
+
+
+SEGMENTER = """
+import torch
+from lis import PixelSegmenter
+
+def halves(device):
+    return PixelSegmenter(["left", "right"], lambda x: 1 + (x[:, 0] < 0).long(), f"by red on {device}")
+
+def other(device):
+    return PixelSegmenter(("left", "right"), halves(device).segment, "another one")
+
+def unnamed(device):
+    return PixelSegmenter(("left",), halves(device).segment)
+
+def background(device):
+    return PixelSegmenter(("left", "background"), halves(device).segment, "word")
+
+def image(device):
+    return PixelSegmenter(("left",), lambda x: x, "word")
+
+def high(device):
+    return PixelSegmenter(("left",), halves(device).segment, "word")
+
+def number(device):
+    return 3
+
+def failing(device):
+    raise RuntimeError("no weights here")
+"""
+
+
+@pytest.fixture
+def segmenters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A module "segmenters_of_a_test" on Python's path."""
+    (tmp_path / "segmenters_of_a_test.py").write_text(SEGMENTER)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def segmented(folder: Path, function: str) -> Context:
+    generator = Planted()
+    ctx = make_context(folder, generator=generator, classifier=FakeClassifier(generator))
+    path = f"segmenters_of_a_test.{function}"
+    ctx.config.dissect_gan = replace(SETTINGS, segmenter=path)  # pyright: ignore[reportAttributeAccessIssue]
+    return ctx
+
+
+def test_parts_are_seen_by_a_function_of_a_user(segmenters: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gan_movies, "STEPS", STEPS)
+    artifact = dissect_gan(ctx := segmented(segmenters, "halves"))
+    assert artifact.json("facts")["parts"] == ["left", "right"] and artifact.json("facts")["segmenter_iou"] == {}
+    assert pixel_segmenter(ctx).fingerprint == "by red on cpu"
+    best = where(artifact.table("agreement"), part="left").nsmallest(4, "rank")["unit"]
+    assert set(best) == {0, 1, 2, 3}  # red is what they draw
+    keys = {dissect_gan.recipe(segmented(segmenters, name), []).key for name in ("halves", "other")}
+    assert len(keys) == 2 and artifact.key in keys
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("nothing", r"segmenter=segmenters_of_a_test.nothing: .*expected module.function on Python's path"),
+        ("failing", "no weights here.*expected module.function"),
+        ("number", r"number gives int: expected lis.PixelSegmenter"),
+        ("unnamed", r"unnamed has no fingerprint: expected a text that follows its weights"),
+        ("background", r"labels=\('left', 'background'\): expected names, each once, without 'background'"),
+        ("image", r"gives float32 \[2, 3, 8, 8\]: expected int64 \[2, 8, 8\]"),
+        ("high", r"values from 1 to 2: expected 0 \(background\) to 1, the labels being left"),
+    ],
+)
+def test_a_segmenter_that_is_none_is_refused(segmenters: Path, function: str, message: str) -> None:
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        dissect_gan(segmented(segmenters, function))
+
+
+def test_brightness_needs_no_segmenter(segmenters: Path) -> None:
+    ctx = segmented(segmenters, "halves")
+    ctx.config.dissect_gan.concepts = "brightness"  # pyright: ignore[reportAttributeAccessIssue]
+    (told,) = stage_module.problems(ctx.config)
+    assert told.endswith("test.halves sees parts: expected dissect_gan.concepts=parts, not brightness")
 
 
 def test_part_world_is_dissected_by_its_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

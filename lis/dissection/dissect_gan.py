@@ -13,15 +13,18 @@ from torch import Tensor
 from lis.config import RunConfig
 from lis.config.fields import choice, number
 from lis.context import Context
+from lis.dissection.agreement import CURVE_LEVELS
 from lis.dissection.dissect import PICTURE
 from lis.dissection.gan_movies import IMAGES, Movie, growing_stroke, moving_cell, painted_movie, removal_movie
 from lis.dissection.gan_order import OrderJob
-from lis.dissection.gan_pixels import exact_iou, pixel_segmenter
+from lis.dissection.gan_pixels import exact_iou, pixel_segmenter, require_parts
 from lis.dissection.gan_tables import (
     Agreement,
     agreement_table,
     curves_table,
+    histogram_table,
     insertion_table,
+    layers_table,
     location_maps,
     removal_table,
     side_effects_table,
@@ -53,9 +56,11 @@ class DissectGanConfig:
     """Dissection of the units of a layer of the generator."""
 
     concepts: str = choice("parts", ("parts", "brightness"))
-    """What units are held against: parts, which part world has, or the brightness of pixels, of any generator."""
+    """What units are held against: parts, or the brightness of pixels, of any generator."""
     layer: str | None = None
     """A layer of the generator, as `synthesize(features=[…])` names it; null: the one in the middle."""
+    segmenter: str | None = None
+    """What sees parts by the pixels of images of any generator: a function, as module.function; null: part world's."""
     samples: int = number(40, low=2)
     """Samples per class of either half: thresholds and ranks are of the one, scores of the other."""
     quantile: float = number(0.99, low=0.5, high=1)
@@ -92,12 +97,20 @@ def problems(config: RunConfig) -> Iterable[str]:
             f"dissect_gan.edited={settings.edited}: expected at most dissect_gan.samples={settings.samples}, the "
             "samples of a class"
         )
+    if settings.segmenter is not None and settings.concepts != "parts":
+        yield (
+            f"dissect_gan.segmenter={settings.segmenter} sees parts: expected dissect_gan.concepts=parts, not "
+            f"{settings.concepts}"
+        )
 
 
 def _check(ctx: Context) -> None:
     config = _config(ctx)
     edited_layer(ctx, config.layer)
-    pixel_segmenter(ctx)
+    segmenter = pixel_segmenter(ctx)
+    if config.segmenter is not None:
+        with torch.no_grad():
+            require_parts(segmenter, ctx.generator.synthesize(drawn_codes(ctx, 0, 2)[:2].to(ctx.device)))
     classes = len(ctx.class_names) if ctx.generator.num_classes else 1
     if (orders := math.factorial(config.samples) ** classes) < config.permutations:
         raise ValueError(
@@ -106,17 +119,18 @@ def _check(ctx: Context) -> None:
         )
 
 
+def _codes(ctx: Context) -> dict[str, Any]:
+    """What style codes follow from beside the seed."""
+    return {"classes": list(ctx.class_names), "truncation": ctx.config.gan.truncation}
+
+
 def _also(ctx: Context) -> Mapping[str, Any]:
-    return {
-        "classes": list(ctx.class_names),
-        "truncation": ctx.config.gan.truncation,
-        "segmenter": pixel_segmenter(ctx).fingerprint,
-    }
+    return _codes(ctx) | {"segmenter_fingerprint": pixel_segmenter(ctx).fingerprint}
 
 
 @stage(
     "dissect_gan",
-    version=4,
+    version=5,
     config=DissectGanConfig,
     seed=True,
     models=("generator",),
@@ -135,9 +149,12 @@ def dissect_gan(ctx: Context, config: DissectGanConfig, draft: Draft) -> None:
 
     Table "units": layer, unit, part (highest IoU of those that it meets on 5 images or more; empty: none), iou, control
     (mean IoU under permutations of the images within their classes), p (`p_label` of `PermutationTest`), q (over the
-    units), above_chance (q ≤ 0.05), images_met, detector (iou > 0.04), threshold, variance, dead (never above its
-    threshold). Table "agreement", a row per unit and part: unit, part, iou, control, p, q (of the part alone, over
-    units and parts), images_met, iou_fit (of the half of the thresholds), rank (by iou_fit). Table "curves": part,
+    units), auprc and pearson (average precision and Pearson's r of the map, without a threshold), share (of the pixels
+    that are the part's: average precision at chance), above_chance (q ≤ 0.05), images_met, detector (iou > 0.04),
+    threshold, variance, dead (never above its threshold). Table "agreement", a row per unit and part: unit, part, iou,
+    control, p, q (of the part alone, over units and parts), auprc, pearson, share, images_met, iou_fit (of the half of
+    the thresholds), rank (by iou_fit). Table "histogram", a row per part, and "layers", a single row: as of the stage
+    "dissect", whose column concept is here called part; all scored images are permuted. Table "curves": part,
     units (removed, the best first), change (share of the part's area that is gone; negative: it grew), low, high (99
     %). Table "removal": part, units, change, control
     (mean of the random draws), low, high (95 % of them), p, q (share of draws that take as much; Benjamini–Hochberg
@@ -163,6 +180,8 @@ def dissect_gan(ctx: Context, config: DissectGanConfig, draft: Draft) -> None:
     labels = agreement.labels
     draft.table("units", units_table(measured.layer, agreement))
     draft.table("agreement", agreement_table(agreement))
+    draft.table("histogram", histogram_table(measured.layer, agreement))
+    draft.table("layers", layers_table(measured.layer, agreement))
     draft.table("curves", curves_table(removal, labels))
     draft.table("removal", removal_table(removal, labels))
     draft.table("side_effects", side_effects_table(removal, labels))
@@ -180,7 +199,8 @@ def edit_settings(ctx: Context, layer: str) -> dict[str, Any]:
     """What the shards of edits follow from beside their block."""
     names = ("samples", "edited", "value", "value_quantile")
     settings = {name: value for name, value in asdict(_config(ctx)).items() if name in names}
-    return settings | {"layer": layer, "seed": ctx.config.seed} | dict(_also(ctx))
+    settings |= {"layer": layer, "seed": ctx.config.seed, "segmenter": pixel_segmenter(ctx).fingerprint}
+    return settings | _codes(ctx)
 
 
 def order_job(ctx: Context, layer: str, agreement: Agreement | None = None) -> OrderJob:
@@ -357,7 +377,7 @@ class GanDissection:
     def _segmenter_iou(self) -> dict[str, float | None]:
         """`exact_iou` of the segmenter of pixels on the images that are edited, before any edit."""
         labels, generator = self.agreement.labels, self.ctx.generator
-        if self.config.concepts != "parts" or not isinstance(generator, TrueParts):
+        if not isinstance(generator, TrueParts) or not set(labels) <= set(generator.labels):
             return {}
         parts = self.score.parts[self.rows]
         true = exact_masks(generator, self.edited.w.to(self.ctx.device), labels, parts.shape[-1]).long().cpu()
@@ -366,7 +386,8 @@ class GanDissection:
 
 def _agreement(fit: GanUnits, score: GanUnits, config: DissectGanConfig, class_index: Tensor, seed: int) -> Agreement:
     """Thresholds of the one half, agreement of both, and the control of the other."""
-    thresholds = fit.quantiles(config.quantile)
+    levels = fit.quantiles((config.quantile, *CURVE_LEVELS))
+    thresholds, edges = levels[:, 0].contiguous(), levels[:, 1:].contiguous()
     control = permutation_test(score.maps, thresholds, score.masks, class_index, config.permutations, seed)
     iou_fit = fit.agreement(thresholds).iou
-    return Agreement(score.labels, iou_fit, score.agreement(thresholds), control, fit.variance)
+    return Agreement(score.labels, iou_fit, score.agreement(thresholds, edges), control, fit.variance)

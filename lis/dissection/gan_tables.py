@@ -9,7 +9,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from lis.dissection import dissect_tables
 from lis.dissection.agreement import MIN_IMAGES, MIN_IOU, AgreementCounts, UnitLabels, label_units
+from lis.dissection.concepts import ConceptSet
+from lis.dissection.dissect_tables import Scores
 from lis.dissection.insertion import Insertions
 from lis.dissection.painting import concept_fraction_change, insertion_by_context
 from lis.dissection.permutation import PermutationTest
@@ -39,6 +42,20 @@ class Agreement:
         return label_units(self.counts.iou, MIN_IOU, self.counts.images_met, MIN_IMAGES)
 
     @property
+    def measures(self) -> dict[str, Tensor]:
+        """What units have with parts, beside chance, `[U, C]` by column; NaN of a dead unit and of an absent part."""
+        counts, control = self.counts, self.control
+        columns = {"iou": counts.iou, "control": control.mean, "p": control.p, "q": control.q}
+        columns |= {"auprc": counts.auprc, "pearson": counts.pearson}
+        columns |= {"share": (counts.area_concept / counts.pixels).expand_as(counts.iou)}
+        return {name: values.where(~counts.iou.isnan(), torch.nan) for name, values in columns.items()}
+
+    def scores(self, layer: str) -> Scores:
+        """The same in the words of "dissect", parts being the only concepts."""
+        concepts = ConceptSet(self.labels, ("part",) * len(self.labels), self.labels, ())
+        return Scores(layer, concepts, self.counts, self.control, self.unit_labels)
+
+    @property
     def detectors_at_chance(self) -> dict[str, float]:
         """Units that have IoU > `MIN_IOU` with a part in a permutation: mean, and low and high of 95 % of these."""
         units = self.control.detectors.double().sum(1)
@@ -53,22 +70,33 @@ class Agreement:
 
 def units_table(layer: str, agreement: Agreement) -> pd.DataFrame:
     """Table "units": the part that labels each unit, if any, beside chance."""
-    labels, counts, control = agreement.unit_labels, agreement.counts, agreement.control
-    columns = {"iou": counts.iou, "control": control.mean, "p": control.p_label}
-    columns = {name: labels.of_best(values) for name, values in columns.items()}
-    q, met = q_values(columns["p"])[0], labels.of_best(counts.images_met, 0)
-    columns |= {"q": q, "above_chance": q <= SIGNIFICANT, "images_met": met, "detector": labels.detector}
-    columns |= {"threshold": counts.thresholds, "variance": agreement.variance, "dead": counts.area_unit == 0}
+    labels, counts = agreement.unit_labels, agreement.counts
+    columns = {name: labels.of_best(values) for name, values in agreement.measures.items()}
+    columns["p"] = labels.of_best(agreement.control.p_label)
+    columns["q"] = q_values(columns["p"])[0]
+    columns |= {"above_chance": columns["q"] <= SIGNIFICANT, "images_met": labels.of_best(counts.images_met, 0)}
+    columns |= {"detector": labels.detector, "threshold": counts.thresholds}
+    columns |= {"variance": agreement.variance, "dead": counts.area_unit == 0}
     first = {"layer": layer, "unit": range(len(labels.best_concept)), "part": labels.names(agreement.labels)}
     return pd.DataFrame(first | {name: x.numpy() for name, x in columns.items()})
 
 
 def agreement_table(agreement: Agreement) -> pd.DataFrame:
     """Table "agreement": a row per unit and part."""
-    rank, control = agreement.order.argsort(dim=1).T + 1, agreement.control
-    columns = {"iou": agreement.counts.iou, "control": control.mean, "p": control.p, "q": control.q}
-    columns |= {"images_met": agreement.counts.images_met, "iou_fit": agreement.iou_fit, "rank": rank}
+    rank = agreement.order.argsort(dim=1).T + 1
+    columns = agreement.measures | {"images_met": agreement.counts.images_met}
+    columns |= {"iou_fit": agreement.iou_fit, "rank": rank}
     return long_table({"unit": range(len(rank)), "part": agreement.labels}, columns)
+
+
+def histogram_table(layer: str, agreement: Agreement) -> pd.DataFrame:
+    """Table "histogram": units that each part labels, beside chance."""
+    return dissect_tables.histogram_table([agreement.scores(layer)]).rename(columns={"concept": "part"})
+
+
+def layers_table(layer: str, agreement: Agreement) -> pd.DataFrame:
+    """Table "layers": the same of all parts, a single row."""
+    return dissect_tables.layers_table([agreement.scores(layer)]).rename(columns={"concepts": "parts"})
 
 
 def curves_table(removal: Removal, labels: tuple[str, ...]) -> pd.DataFrame:

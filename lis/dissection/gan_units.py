@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -142,13 +142,13 @@ class GanUnits:
         maps, parts = (torch.cat(column) for column in zip(*ctx.images([layer]).map(seen, w), strict=True))
         return cls(layer, maps, parts, segmenter.labels)
 
-    def quantiles(self, level: float) -> Tensor:
-        """A quantile of each unit over its maps, enlarged to the size of the parts, `[U]`."""
+    def quantiles(self, level: float | Sequence[float]) -> Tensor:
+        """A quantile of each unit over its maps, enlarged to the size of the parts, `[U]`; of several `[U, levels]`."""
         size = (self.parts.shape[1], self.parts.shape[2])
         return self._of_units(lambda maps: unit_quantiles(upsample_activations(maps, size), level))
 
     def _of_units(self, measure: Callable[[Tensor], Tensor]) -> Tensor:
-        """`[U]` of what is measured on the maps of some units `[n, k, h, w]`."""
+        """`[U, …]` of what is measured on the maps of some units `[n, k, h, w]`, `[k, …]`."""
         return torch.cat([measure(maps) for maps in self.maps.split(_UNITS_AT_ONCE, dim=1)])
 
     def top(self, thresholds: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -161,9 +161,9 @@ class GanUnits:
         """Of the parts, `[n, C, H, W]` bool."""
         return torch.stack([self.parts == k for k in range(1, 1 + len(self.labels))], 1)
 
-    def agreement(self, thresholds: Tensor) -> AgreementCounts:
-        """Of each unit above its threshold `[U]` with each part."""
-        counts = AgreementCounts(thresholds, len(self.labels))
+    def agreement(self, thresholds: Tensor, edges: Tensor | None = None) -> AgreementCounts:
+        """Of each unit above its threshold `[U]` with each part; with `edges` of `AgreementCounts` also its curves."""
+        counts = AgreementCounts(thresholds, len(self.labels), edges)
         counts.add(self.maps, self.masks)
         return counts
 

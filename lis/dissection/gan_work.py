@@ -128,6 +128,7 @@ def _gan_layer(ctx: Context) -> tuple[tuple[int, int, int], tuple[str, ...]]:
 
 def _gan_measured(ctx: Context) -> Callable[[int], object]:
     """Images with the maps of the layer, a quantile of each unit, and its agreement with each part."""
+    from lis.dissection.agreement import CURVE_LEVELS
     from lis.dissection.dissect_gan import edited_layer, pixel_segmenter
     from lis.dissection.gan_units import GanUnits
 
@@ -136,7 +137,8 @@ def _gan_measured(ctx: Context) -> Callable[[int], object]:
 
     def run(count: int) -> None:
         units = GanUnits.of(ctx, layer, segmenter, style_codes(ctx, count).cpu())
-        units.agreement(units.quantiles(config.quantile))
+        levels = units.quantiles((config.quantile, *CURVE_LEVELS))
+        units.agreement(levels[:, 0].contiguous(), levels[:, 1:].contiguous())
 
     return run
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from lis.report.atlas import GENERATOR
+from lis.report.gan_layers import parts_picture
 from lis.report.gan_movies import MOVIES, STAGE, movie_frames, movie_name
 from lis.report.marks import PERCENT, TWO_SIDED, axes_at, facets, heat, picture, write
 from lis.report.section import Picture, Section, Table, listed, metrics, section
@@ -86,7 +87,7 @@ _ABOVE = 0.46
 """Inches for text above the stills of a movie."""
 
 
-@section(620, STAGE, "removal", "curves", "side_effects", "insertion", "location", "facts")
+@section(620, STAGE, "histogram", "removal", "curves", "side_effects", "insertion", "location", "facts")
 def generator_units(source: Source) -> Section:
     """Removal curves beside random units, side effects, insertion by location and context, and three movies."""
     table, facts = source.table(STAGE, "removal"), source.json(STAGE, "facts")
@@ -101,6 +102,7 @@ def generator_units(source: Source) -> Section:
         Picture("dissect-gan-removal", removal_figure(curves, visible), removal + _beyond(curves, visible), data=table),
         Picture("dissect-gan-effects", effects_figure(effects), _effects(source, facts, middle), data=effects),
         Picture("dissect-gan-location", location_figure(source, facts), located),
+        *parts_picture("dissect-gan-parts", source.table(STAGE, "histogram"), "layer"),
         Picture("dissect-gan-movies", stills(source, facts), _STILLS, "photo", others=list(map(movie_name, MOVIES))),
     ]
     tables = [_removal_table(table, facts), _insertion_table(source.table(STAGE, "insertion"), facts)]
@@ -335,6 +337,10 @@ def _insertion_table(table: pd.DataFrame, facts: dict[str, Any]) -> Table:
 
 @metrics(STAGE)
 def generator_numbers(artifact: Artifact) -> dict[str, float]:
-    """`dissect_gan/significant_<n>`: parts of which the n best units take more than random ones, q ≤ 0.05."""
-    counts = significant(artifact.table("removal"))
-    return {f"dissect_gan/significant_{n}": float(k) for n, k in counts.items()}
+    """`dissect_gan/significant_<n>`: parts of which the n best units take more than random ones, q ≤ 0.05;
+    `dissect_gan/detectors`: units with IoU > 0.04, and `dissect_gan/control`, as many at chance;
+    `dissect_gan/above_chance`: units with q ≤ 0.05.
+    """
+    counts, (layer,) = significant(artifact.table("removal")), records(artifact.table("layers"))
+    numbers = {f"dissect_gan/{name}": float(layer[name]) for name in ("detectors", "control", "above_chance")}
+    return numbers | {f"dissect_gan/significant_{n}": float(k) for n, k in counts.items()}
