@@ -18,9 +18,9 @@ from lis.statistics import SIGNIFICANT
 _CAPTION = (
     "Units of the generator per part, each counted for the part of its highest IoU{panels}. Full: IoU > {least} and "
     "q ≤ {q}, above the best part of other images of the class. Open: IoU > {least} only, the published criterion. "
-    "Pale: q ≤ {q} only. Dots, the control: units with IoU > {least} when the parts of images are permuted within "
-    "classes (mean; lines: 95 % of permutations), to be held against the upright ticks, the number without "
-    "permutation. It does not show that a unit draws its part: removal does."
+    "Diamonds: q ≤ {q}, whatever the IoU. Dots, the control: units with IoU > {least} when the parts of images are "
+    "permuted within classes (mean; lines: 95 % of permutations), to be held against the upright ticks, the number "
+    "without permutation. It does not show that a unit draws its part: removal does."
 )
 _LAYERS = (
     "Units that meet each criterion. Dead: never above their threshold. At chance: units with IoU > {} when parts are "
