@@ -25,7 +25,6 @@ from lis.api.painted import painted
 from lis.context import Context
 from lis.dissection import dissect_gan as stage_module
 from lis.dissection import gan_movies
-from lis.dissection.activations import upsample_activations
 from lis.dissection.dissect_gan import DissectGanConfig, dissect_gan
 from lis.dissection.gan_movies import RADIUS, circle
 from lis.dissection.gan_pixels import BRIGHTNESS, exact_iou, pixel_segmenter
@@ -34,6 +33,7 @@ from lis.dissection.gan_units import GanUnits, drawn_codes
 from lis.dissection.painting import PixelSegmenter, UnitEdit
 from lis.dissection.permutation import permutation_test
 from lis.dissection.removal import Removal, layer_strata, matched_draw, matched_p, variance_strata
+from lis.dissection.upsampling import upsample_activations
 from lis.generators.layers import edited_map, requested_layers
 from lis.generators.partworld import PartWorld
 from lis.images import to_uint8
