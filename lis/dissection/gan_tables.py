@@ -53,7 +53,8 @@ class Agreement:
     def scores(self, layer: str) -> Scores:
         """The same in the words of "dissect", parts being the only concepts."""
         concepts = ConceptSet(self.labels, ("part",) * len(self.labels), self.labels, ())
-        return Scores(layer, concepts, self.counts, self.control, self.unit_labels)
+        labels = self.unit_labels  # no quadrant is among the parts, so that the label is what is held against chance
+        return Scores(layer, concepts, self.counts, self.control, labels, labels, labels)
 
     @property
     def detectors_at_chance(self) -> dict[str, float]:

@@ -11,7 +11,7 @@ from lis.report.dissect import concepts_figure
 from lis.report.gan_movies import STAGE
 from lis.report.jobs import Job, stage_folder
 from lis.report.section import Picture, Section, Table, listed, section
-from lis.report.tables import records
+from lis.report.tables import known, records
 from lis.report.wording import number, share
 from lis.statistics import SIGNIFICANT
 
@@ -36,12 +36,13 @@ def parts_picture(name: str, histogram: pd.DataFrame, by: str) -> list[Picture]:
         histogram: table "histogram", also of several runs.
         by: its column with a panel each.
     """
-    if not histogram[["detectors", "above_chance"]].to_numpy().any():
+    counted = known(histogram, "detectors")
+    if not counted[["detectors", "above_chance"]].to_numpy().any():
         return []
     panels = ", a panel for each run" if histogram[by].nunique() > 1 else ""
     caption = _CAPTION.format(least=number(MIN_IOU, 1), q=SIGNIFICANT, panels=panels)
     parts = list(dict.fromkeys(histogram["part"]))
-    figure = concepts_figure(histogram.rename(columns={"part": "concept"}), parts, by)
+    figure = concepts_figure(counted.rename(columns={"part": "concept"}), parts, by)
     return [Picture(name, figure, caption, data=histogram)]
 
 
