@@ -121,7 +121,8 @@ def ablated(
         images: of style codes.
 
     Raises:
-        ValueError: no unit, one twice, one that the layer lacks, or another layer or value than there are.
+        ValueError: no unit, one twice, one that the layer lacks, another layer or value than there are, or too few
+            samples for a quantile.
     """
     settings: ImportanceConfig = vars(ctx.config)["importance"]
     value = settings.value if value is None else value

@@ -324,9 +324,8 @@ class Study:
             segmenter: what sees parts in pixels alone (`lis.PixelSegmenter`); None: as `dissect_gan.concepts` says.
 
         Raises:
-            ValueError: a layer that is unknown or cannot be edited; pixels that nothing segments; no unit, one twice or
-                an unknown one; a value that is no finite number; an unknown label; a mask of another shape, or without
-                a pixel of at least 1/2; w of another shape.
+            ValueError: a layer that is unknown or cannot be edited; pixels that nothing segments; units or a label that
+                there are not; a value that is not finite; a mask of another shape, or without a pixel of at least 1/2.
         """
         rows = Kind.w(self.checked).rows(w.w if isinstance(w, Pairs) else w, many="…")
         return painted(self.checked, rows, units, mask, layer, value, label, segmenter)
