@@ -34,10 +34,8 @@ class OrderJob:
         return None if artifact is None else artifact.tensors("order")
 
     def keep(self) -> None:
-        """Write what was measured into the store, unless it is there."""
-        store = self.ctx.store
-        for _ in store.shared((ORDER.shard(self, None) for _ in range(1)), 1):
-            pass  # packed with the other shards of the stage
+        """Write what was measured into the store, unless it is there, as a shard of the stage that is made."""
+        list(self.ctx.store.shared((ORDER.shard(self, block) for block in (None,)), 1))
 
 
 def _config(job: OrderJob, _: None) -> dict[str, Any]:

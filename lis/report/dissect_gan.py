@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from lis.report.atlas import GENERATOR
 from lis.report.gan_layers import parts_picture
@@ -216,6 +217,7 @@ def removal_figure(curves: pd.DataFrame, table: pd.DataFrame) -> Figure:
         axis.set_title(plain(part))
         axis.set_ylim(lower, 1.08)
         axis.yaxis.set_major_formatter(PERCENT)
+        axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         light_grid(axis, "y")
     figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
     return figure
