@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from lis.dissection.agreement import MIN_IOU
@@ -37,7 +38,7 @@ def parts_picture(name: str, histogram: pd.DataFrame, by: str) -> list[Picture]:
         by: its column with a panel each.
     """
     counted = known(histogram, "detectors")
-    if not counted[["detectors", "above_chance"]].to_numpy().any():
+    if not np.any(counted[["detectors", "above_chance"]].to_numpy()):
         return []
     panels = ", a panel for each run" if histogram[by].nunique() > 1 else ""
     caption = _CAPTION.format(least=number(MIN_IOU, 1), q=SIGNIFICANT, panels=panels)
