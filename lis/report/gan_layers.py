@@ -40,7 +40,7 @@ def parts_picture(name: str, histogram: pd.DataFrame, by: str) -> list[Picture]:
     counted = known(histogram, "detectors")
     if not np.any(counted[["detectors", "above_chance"]].to_numpy()):
         return []
-    panels = ", a panel for each run" if histogram[by].nunique() > 1 else ""
+    panels = ", a panel for each run" if len({*histogram[by]}) > 1 else ""
     caption = _CAPTION.format(least=number(MIN_IOU, 1), q=SIGNIFICANT, panels=panels)
     parts = list(dict.fromkeys(histogram["part"]))
     figure = concepts_figure(counted.rename(columns={"part": "concept"}), parts, by)
