@@ -180,7 +180,7 @@ def test_dissection_recovers_planted_channels_through_the_stages(tmp_path: Path,
     of_parts = agreement[agreement["kind"] == "part"].pivot(index="unit", columns="concept", values="iou")
     part = kind == "part"
     named = (of_parts.idxmax(axis=1).to_numpy() == target)[part]
-    above = units["above_chance"].to_numpy(bool)[kind == "unplanted"]
+    above = (units["q"].to_numpy() <= SIGNIFICANT)[kind == "unplanted"]
     assert named.mean() >= 0.98 and (~above).mean() >= 0.95
     labelled = (units["concept"].to_numpy() == target)[part]
     others = np.random.default_rng(0).permutation(target[part])

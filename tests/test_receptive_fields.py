@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from lis.classifiers.cut import CutClassifier
 from lis.classifiers.partnet import PartNet
 from lis.classifiers.preprocessing import Preprocessing
-from lis.dissection.receptive_fields import receptive_fields
+from lis.dissection.receptive_fields import receptive_fields, sensitive_fields
 from lis.dissection.upsampling import ReceptiveField, upsample_activations
 
 
@@ -111,6 +111,37 @@ def test_convolutions_that_are_summed_as_products_are_followed() -> None:
     modules = {name: module for name, module in model.layers.items() if name.startswith("body.5")}
     fields = receptive_fields(model, modules, torch.zeros(1, 3, 64, 64))
     assert modules and {(field.scale, field.offset) for field in fields.values()} == {(16.0, 0.0)}
+
+
+def test_a_map_lies_where_its_samples_are_sensitive() -> None:
+    """Kernels that weigh one side alone move a map by what their middles do not say; even ones move nothing."""
+    convolution = nn.Conv2d(3, 6, 3, 2, 1, bias=False)
+    model = cut(Functional(convolution, 6), 32)
+    model.requires_grad_(False)
+    module = model.network.get_submodule("map")
+    fields = receptive_fields(model, {"map": module}, torch.zeros(1, 3, 32, 32))
+    for taps, offset in (((0, 0, 1), 1.0), ((1, 0, 0), -1.0), ((1, 2, 1), 0.0), ((0, 1, 1), 0.5)):
+        taps = torch.tensor(taps, dtype=torch.float32)
+        convolution.weight.copy_((taps[:, None] * taps)[None, None] * torch.randn(6, 3, 1, 1))
+        moved = sensitive_fields(model, {"map": module}, fields, 48, torch.device("cpu"))["map"]
+        assert (moved.scale, moved.offset, moved.image) == (2, offset, 32), taps
+    convolution.weight.zero_()
+    with pytest.raises(ValueError, match=r"gradients by noise are 0: .*dissect.placement=receptive_field"):
+        sensitive_fields(model, {"map": module}, fields, 48, torch.device("cpu"))
+    convolution.forward = torch.no_grad()(convolution.forward)
+    convolution.weight.normal_()
+    with pytest.raises(ValueError, match="gradients do not reach the image"):
+        sensitive_fields(model, {"map": module}, fields, 48, torch.device("cpu"))
+
+
+def test_a_relu_in_place_behind_the_layer_does_not_hide_its_gradients() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
+    )
+    model, modules = cut(network, 32), {"0": network[0]}
+    fields = receptive_fields(model, modules, torch.zeros(1, 3, 32, 32))
+    moved = sensitive_fields(model, modules, fields, 32, torch.device("cpu"))["0"]
+    assert abs(moved.offset) < 1 and moved.scale == 2
 
 
 def test_a_bright_spot_is_where_it_was_drawn() -> None:

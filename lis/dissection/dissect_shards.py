@@ -20,7 +20,7 @@ from lis.dissection.activations import record_activations
 from lis.dissection.agreement import CURVE_LEVELS, AgreementCounts
 from lis.dissection.concepts import ConceptSet
 from lis.dissection.quantiles import QuantileSketch
-from lis.dissection.receptive_fields import receptive_fields
+from lis.dissection.receptive_fields import receptive_fields, sensitive_fields
 from lis.dissection.scenes import Half, SceneBatch, Scenes
 from lis.dissection.top_images import TOP, TopImages
 from lis.dissection.upsampling import Border, Placement, Upsampling
@@ -135,6 +135,8 @@ def placed(
         return dict.fromkeys(modules, Upsampling(border))
     blank = torch.zeros(1, 3, ctx.generator.resolution, ctx.generator.resolution, device=ctx.device)
     fields = receptive_fields(ctx.classifier, modules, blank)
+    if placement == "sensitivity":
+        fields = sensitive_fields(ctx.classifier, modules, fields, ctx.generator.resolution, ctx.device)
     return {name: Upsampling(border, fields.get(name)) for name in modules}
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
 import torch
@@ -15,6 +16,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lis.classifiers.preprocessing import Preprocessing
 from lis.dissection.upsampling import ReceptiveField
 from lis.types import Classifier
+
+_NOISE, _SIGNS = 8, 8
+"""Images of noise, and random signs of their units, that sensitivity is measured with."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,78 @@ def receptive_fields(
         stack.enter_context(trace)
         classifier.features(image)
     return fields
+
+
+def sensitive_fields(
+    classifier: Classifier,
+    modules: Mapping[str, nn.Module],
+    fields: Mapping[str, ReceptiveField],
+    resolution: int,
+    device: torch.device,
+) -> dict[str, ReceptiveField]:
+    """Receptive fields moved to where the samples of maps are sensitive: the centre of their gradients on noise.
+
+    What a kernel weighs need not lie in its middle: of an EfficientNet, whose strides are padded on one side alone,
+    training has moved it back by most of that. The sample whose field is nearest to the middle of the image is taken,
+    and the mean of rows and columns, to a quarter of a pixel (an effective receptive field, Luo et al. 2016: squared
+    gradients of the units, standardised, over images of uniform noise).
+
+    Args:
+        classifier: the classifier, with weights.
+        modules: whose maps, by name.
+        fields: of `receptive_fields`.
+        resolution: height and width of the noise in pixels.
+        device: of the classifier.
+
+    Raises:
+        ValueError: gradients do not reach the image, or are 0.
+    """
+    noise = torch.rand(_NOISE, 3, resolution, resolution, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    image, cells = noise.to(device).requires_grad_(), dict[str, tuple[int, Tensor]]()
+
+    def start(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        nonlocal image
+        image = output.detach().requires_grad_()
+        return image
+
+    def record(name: str, field: ReceptiveField) -> Callable[..., None]:
+        def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+            k = round(((field.image - 1) / 2 - field.offset) / field.scale)
+            k = max(0, min(output.shape[-1] - 1, k))
+            spread = output.detach().std((0, 2, 3))
+            cells[name] = k, output[:, :, k, k] / spread.where(spread > 0, math.inf)
+
+        return hook
+
+    preprocessing = getattr(classifier, "preprocessing", None)
+    with ExitStack() as stack, torch.enable_grad():
+        if isinstance(preprocessing, Preprocessing):
+            stack.callback(preprocessing.register_forward_hook(start).remove)
+        for name, field in fields.items():
+            stack.callback(modules[name].register_forward_hook(record(name, field)).remove)
+        classifier.features(image)
+        centres = {name: _centre(name, cell, image) for name, (_, cell) in cells.items()}
+    return {
+        name: replace(field, offset=round(4 * (centres[name] - field.scale * cells[name][0])) / 4)
+        for name, field in fields.items()
+    }
+
+
+def _centre(name: str, cell: Tensor, image: Tensor) -> float:
+    """The mean pixel, along a side, of the squared gradients of `cell [n, units]` by the image."""
+    signs, energy = torch.Generator().manual_seed(0), torch.zeros(image.shape[-2:], device=image.device)
+    refused = f"layer {name!r}: its gradients {{}}: expected those of the image; set dissect.placement=receptive_field"
+    for _ in range(_SIGNS):  # of sums with random signs the squares have the sum of all squares as their mean
+        sign = (torch.randint(2, cell.shape, generator=signs) * 2 - 1).to(cell)
+        if not cell.requires_grad:
+            raise ValueError(refused.format("do not reach the image"))
+        (gradient,) = torch.autograd.grad((cell * sign).sum(), image, retain_graph=True)
+        energy += gradient.square().sum((0, 1))
+    total = float(energy.double().sum())
+    if not 0 < total < math.inf:
+        raise ValueError(refused.format(f"by noise are {total:g}"))
+    pixels = torch.arange(image.shape[-1], dtype=torch.float64, device=image.device)
+    return float(((energy.double().sum(0) + energy.double().sum(1)) * pixels).sum()) / total / 2
 
 
 class _Trace(TorchDispatchMode):

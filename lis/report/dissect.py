@@ -168,7 +168,8 @@ def _placed(facts: dict[str, Any]) -> str:
         return ""
     told = [f"{name}: {scale:g} apart from pixel {offset:g}" for name, (scale, offset, _) in shifted.items()]
     size = next(iter(shifted.values()))[2]
-    return f"Maps lie where their receptive fields do, not evenly over the {size} pixels ({', '.join(told)})."
+    where = "they are sensitive to the image" if facts["placement"] == "sensitivity" else "their receptive fields do"
+    return f"Maps lie where {where}, not evenly over the {size} pixels ({', '.join(told)})."
 
 
 def _even(shape: Sequence[int], scale: float, offset: float, image: int) -> bool:
