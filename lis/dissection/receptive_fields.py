@@ -17,7 +17,7 @@ from lis.classifiers.preprocessing import Preprocessing
 from lis.dissection.upsampling import ReceptiveField
 from lis.types import Classifier
 
-_NOISE, _SIGNS = 8, 8
+NOISE, _SIGNS = 8, 8
 """Images of noise, and random signs of their units, that sensitivity is measured with."""
 
 
@@ -108,7 +108,7 @@ def sensitive_fields(
     Raises:
         ValueError: gradients do not reach the image, or are 0.
     """
-    noise = torch.rand(_NOISE, 3, resolution, resolution, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    noise = torch.rand(NOISE, 3, resolution, resolution, generator=torch.Generator().manual_seed(0)) * 2 - 1
     image, cells = noise.to(device).requires_grad_(), dict[str, tuple[int, Tensor]]()
 
     def start(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
@@ -126,7 +126,7 @@ def sensitive_fields(
         return hook
 
     preprocessing = getattr(classifier, "preprocessing", None)
-    with ExitStack() as stack, torch.enable_grad():
+    with ExitStack() as stack, torch.inference_mode(False), torch.enable_grad():
         if isinstance(preprocessing, Preprocessing):
             stack.callback(preprocessing.register_forward_hook(start).remove)
         for name, field in fields.items():

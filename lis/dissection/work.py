@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from lis.context import Context
+from lis.dissection.receptive_fields import NOISE
 from lis.dissection.top_images import TOP
 from lis.segmentation.work import finder
 from lis.units.work import controls, tuned_units
@@ -60,12 +61,33 @@ def dissect_work(ctx: Context, expected: Expected) -> Workload:
         Load(thresholds_of(generated), fit, shared=True, calls=math.ceil(fit / ctx.config.shard_size)),
         Load(scores_of(generated), score, shared=True, calls=math.ceil(score / ctx.config.shard_size)),
         *read,
+        *placing(ctx),
         Load(GENERATOR if generated else ANNOTATED, shown + (0 if generated else again)),
         Load(PERMUTED, int((sizes > 0).sum()) * len(job.modules), scale=units / min(units, TIMED)),
     )
     concepts = len(job.concepts.names)
     tables = units * concepts * 90 + units * TOP * PICTURE**2 + shown * 3 * PICTURE**2
     return Workload(loads, tables, _shards(ctx, job, fit, score), (_TOP_IMAGES,))
+
+
+def placing(ctx: Context) -> tuple[Load, ...]:
+    """What it takes to know where maps lie (`dissect.placement`)."""
+    passes = {"sensitivity": (Load(CLASSIFIER, 1), Load(SENSED, 1)), "receptive_field": (Load(CLASSIFIER, 1),)}
+    return passes.get(ctx.config.dissect.placement, ())
+
+
+def _sensed(ctx: Context) -> Callable[[int], object]:
+    from lis.dissection.receptive_fields import receptive_fields, sensitive_fields
+
+    classifier, size = ctx.classifier, ctx.generator.resolution
+    layer = classifier.layers[next(reversed(classifier.layers))]
+    fields = receptive_fields(classifier, {"layer": layer}, torch.zeros(1, 3, size, size, device=ctx.device))
+
+    def run(count: int) -> None:
+        for _ in range(count):
+            sensitive_fields(classifier, {"layer": layer}, fields, size, ctx.device)
+
+    return run
 
 
 def _shards(ctx: Context, job: Job, fit: int, score: int) -> tuple[Blocks, ...]:
@@ -209,6 +231,7 @@ def importance_work(ctx: Context, expected: Expected) -> Workload:
         *(images(ctx, answers, shared=False) if whole else (Load(ABLATED, answers),)),
         *(images(ctx, ablated) if whole else (Load(ABLATED, ablated, shared=True),)),
         Load(GENERATOR, shared + (2 * CHECKED if made else 0)),
+        *(placing(ctx) if made else ()),
     )
     size = ROW * units * classes + shared * 4 * min(ctx.generator.resolution, 64) ** 2
     shards = (
@@ -264,7 +287,8 @@ def texture_work(ctx: Context, expected: Expected) -> Workload:
         Load(CLASSIFIER, n),
         Load(OTHERS, int(classes.max()) + 1, scale=scale),
         Load(made, twins, shared=True),
-        Load(CLASSIFIER, n * len(behind) + 1, shared=True),  # and where maps lie
+        Load(CLASSIFIER, n * len(behind), shared=True),
+        *placing(ctx),
         Load(RESPONSES, n * len(behind), shared=True, scale=scale),
     )
     size = len(behind) * (ROW * units + 8 * shown * min(ctx.generator.resolution, 64) ** 2)
@@ -343,6 +367,7 @@ def scores_of(generated: bool) -> Operation:
 
 ANNOTATED = Operation("pictures that are read with their masks", _read_annotated, most=MOST)
 PERMUTED = Operation("classes of permuted images", _permuted, constant=True, most=4)
+SENSED = Operation("layers whose gradients are taken on noise", _sensed, reads=NOISE, backwards=NOISE, most=1)
 NAME_SHUFFLES = Operation("shuffles of the names of units", _renamed, constant=True, most=4096)
 ABLATED = Operation("answers behind an ablated layer", _ablated)
 RESPONSES = Operation("images whose responses are held against their twins'", _responded, most=MOST)
