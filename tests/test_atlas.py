@@ -225,7 +225,7 @@ def test_bars_end_at_the_numbers_of_the_histogram() -> None:
     axis: Any = concepts_figure(table, ["black", "ear"], "layer").axes[0]
     ends = [bar.get_x() + bar.get_width() for bar in axis.patches]
     assert ends == [7, 7, 9, 9]  # both; IoU only
-    assert [line.get_xdata().tolist() for line in axis.lines[:3]] == [[4.5] * 2, [11] * 2, [8] * 2]
+    assert [line.get_xdata().tolist() for line in axis.lines[:4]] == [[4.5] * 2, [11] * 2, [8], [8]]
     assert axis.get_xlim()[1] > 11
     nothing = table.assign(detectors=0, above_chance=0, both=0)
     assert histograms("name", nothing, "layer", "0.04") == []

@@ -258,8 +258,11 @@ def _bars(axis: Axes, table: pd.DataFrame) -> None:
     edges = np.where(detectors > both, 1.0, 0.0)
     axis.barh(rows, detectors - both, left=both, facecolor="none", edgecolor=colours, height=0.7, linewidth=edges)
     axis.hlines(rows, table["low"], table["high"], color=INK, linewidth=1.2)
-    for mark, numbers in (("o", table["control"]), ("|", table["same_images_detectors"]), ("D", above)):
+    for mark, numbers in (("o", table["control"]), ("|", table["same_images_detectors"])):
         axis.plot(numbers, rows, ls="", color=INK, **_MARKS[mark])
+    for row, count, colour in zip(rows, above, colours, strict=True):
+        if count:
+            axis.plot(count, row, ls="", color=colour, **_MARKS["D"])
     axis.set(
         xlabel="units",
         xlim=(0, 1.05 * max(1, *above, *detectors, *table["high"], *table["same_images_detectors"])),
