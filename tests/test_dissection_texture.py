@@ -335,7 +335,9 @@ def section_of(source: Any) -> Section:
 
 
 def test_the_section_stands_beside_its_control_and_the_dissection(run: Artifact) -> None:
-    units = pd.DataFrame({"layer": "detect", "unit": [0, 1], "concept": ["blue", "eye"], "above_chance": [True, True]})
+    units = pd.DataFrame(
+        {"layer": "detect", "unit": [0, 1], "concept": "", "specific": ["blue", "eye"], "above_chance": True}
+    )
     source = source_of(run, units)
     made = section_of(source)
     assert "beside" in made.lead and "the control" in made.lead

@@ -43,8 +43,8 @@ _EXTREMES = (
     "restyled. They are the extremes of {units} units; units of the same score are in the order of their numbers."
 )
 _CONCEPTS = (
-    "Units per best concept of the dissection, by the side on which their score lies ({title}). Only units with "
-    "q ≤ 0.05 in the dissection. Few units on one side, or concepts that are large, say little."
+    "Units per concept that stands out most in the dissection, by the side on which their score lies ({title}). Only "
+    "units with q ≤ 0.05 there. Few units on one side, or concepts that are large, say little."
 )
 _FOLDER = (
     "The images are those of the folder, whose factors nobody knows: no restyling is exact, and what else it changes "
@@ -202,7 +202,7 @@ def concepts_by_side(source: Source, units: pd.DataFrame) -> pd.DataFrame:
     if not source.has("dissect", "units"):
         return pd.DataFrame(columns=pd.Index(columns))
     labelled = where(source.table("dissect", "units"), above_chance=True)
-    both = labelled.merge(units[["layer", "unit", "side"]], on=["layer", "unit"])
+    both = labelled.assign(concept=labelled["specific"]).merge(units[["layer", "unit", "side"]], on=["layer", "unit"])
     counts = [
         (concept, *(len(where(rows, side=side)) for side in ("texture", "shape")))
         for concept, rows in split(both, "concept").items()
