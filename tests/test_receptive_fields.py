@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lis.classifiers.cut import CutClassifier
+from lis.classifiers.detectors import detectors
 from lis.classifiers.partnet import PartNet
 from lis.classifiers.preprocessing import Preprocessing
 from lis.dissection.receptive_fields import receptive_fields, sensitive_fields
 from lis.dissection.upsampling import ReceptiveField, upsample_activations
+from lis.generators.partworld import PartWorld
 
 
 class Functional(nn.Module):
@@ -61,6 +63,7 @@ STEPS = {
     "padded on one side": lambda x: F.conv2d(F.pad(x, (0, 1, 0, 1)), ones(3).to(x), stride=2),
     "enlarged": lambda x: F.interpolate(F.avg_pool2d(x, 4), scale_factor=2, mode="bilinear"),
     "on its corners": lambda x: F.interpolate(F.avg_pool2d(x, 4), 19, mode="bilinear", align_corners=True),
+    "nearest": lambda x: F.interpolate(x[..., :40, :40], scale_factor=0.5),
     "sliced": lambda x: x[..., 4:-4:3, 4:-4:3],
     "from the end": lambda x: x[..., -30:, -30:],
     "branches": lambda x: F.avg_pool2d(x, 3, 2, 1) + F.conv2d(x, ones(1).to(x), stride=2),
@@ -80,6 +83,8 @@ def test_samples_lie_where_their_gradients_come_from(name: str) -> None:
 def test_a_map_that_cannot_be_followed_is_refused_with_what_lost_it() -> None:
     with pytest.raises(ValueError, match=r"'map'.*through pixel_unshuffle of \[1, 3, 40, 40\].*dissect.placement=even"):
         field_of(lambda x: F.pixel_unshuffle(x, 2), 12, 40)
+    with pytest.raises(ValueError, match="cannot be followed through roll"):
+        field_of(lambda x: F.avg_pool2d(x, 2).roll(3, 2))
     with pytest.raises(ValueError, match=r"2 pixels apart from pixel 0.5 down.*1 from 0 across: expected the same"):
         field_of(lambda x: F.avg_pool2d(x, (2, 1)))
 
@@ -111,6 +116,13 @@ def test_convolutions_that_are_summed_as_products_are_followed() -> None:
     modules = {name: module for name, module in model.layers.items() if name.startswith("body.5")}
     fields = receptive_fields(model, modules, torch.zeros(1, 3, 64, 64))
     assert modules and {(field.scale, field.offset) for field in fields.values()} == {(16.0, 0.0)}
+
+
+def test_planted_channels_lie_where_they_were_planted() -> None:
+    """Means of two by two pixels, whatever the network before them weighs."""
+    model = detectors(PartWorld(("pug", "weimaraner")), per_part=1, unplanted=1)
+    field = receptive_fields(model, {"detect": model.layers["detect"]}, torch.zeros(1, 3, 64, 64))["detect"]
+    assert (field.scale, field.offset, field.image) == (2, 0.5, 64)
 
 
 def test_a_map_lies_where_its_samples_are_sensitive() -> None:

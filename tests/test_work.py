@@ -38,7 +38,6 @@ from lis.dissection.dissect_blocks import sketch_bytes
 from lis.dissection.dissect_gan import DissectGanConfig
 from lis.dissection.dissect_shards import Block, count_quantiles
 from lis.dissection.importance import ImportanceConfig
-from lis.dissection.receptive_fields import NOISE
 from lis.dissection.restyling import GeneratedImages, images_behind
 from lis.dissection.texture import TextureConfig
 from lis.dissection.upsampling import EVEN
@@ -336,7 +335,7 @@ def test_images_and_their_twins_are_counted(tmp_path: Path, monkeypatch: pytest.
     texture = TextureConfig("last", 40, shuffles=19)
     sizes: dict[str, Any] = {"pairs__test": 40, "pairs__accept": "any", "texture": texture}
     said, asked = held(make_context(tmp_path, None, network(NAMES, 8), **sizes), monkeypatch, "texture")
-    assert said.read == asked.read == 120 * 3 + 1 + NOISE and asked.made <= said.made <= 1.2 * asked.made
+    assert said.read == asked.read == 120 * 3 + 1 and asked.made <= said.made <= 1.2 * asked.made
 
 
 def test_a_twin_takes_one_image_or_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -353,7 +352,7 @@ def test_pictures_and_their_twins_are_counted(tmp_path: Path, monkeypatch: pytes
     ctx = make_context(tmp_path, None, network(NAMES, 64), texture=texture, images=str(folder))
     read = rows(monkeypatch, UserPicture, "read", lambda *_: 1)
     said, asked = held(ctx, monkeypatch, "texture", read)
-    assert said == asked == Asked(0, 10 * 3 + 1 + NOISE, NOISE)
+    assert said == asked == Asked(0, 10 * 3 + 1, 0)
     assert sum(read) <= count(ctx, "texture", PICTURES) <= 1.6 * sum(read)
 
 

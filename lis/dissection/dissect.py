@@ -58,9 +58,9 @@ class DissectConfig:
     """Level of the threshold of each unit among its own activations."""
     border: str = choice("fade", ("fade", "clamp"))
     """What maps are enlarged with beyond their outer centres: zeros, or the outermost values."""
-    placement: str = choice("sensitivity", get_args(Placement))
-    """Where the samples of a map lie: where each is sensitive to the image (the centre of its gradients on noise), in
-    the middle of the pixels that it sees (followed through the network), or evenly over the image."""
+    placement: str = choice("receptive_field", get_args(Placement))
+    """Where the samples of a map lie: in the middle of the pixels that each sees (followed through the network), where
+    it is sensitive to the image (the centre of its gradients on noise, an estimate), or evenly over the image."""
     min_iou: float = number(MIN_IOU, low=0, high=1)
     """IoU above which a unit counts as a detector."""
     permutations: int = number(1000, low=19)

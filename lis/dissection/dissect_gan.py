@@ -125,7 +125,8 @@ def _codes(ctx: Context) -> dict[str, Any]:
 
 
 def _also(ctx: Context) -> Mapping[str, Any]:
-    return _codes(ctx) | {"segmenter_fingerprint": pixel_segmenter(ctx).fingerprint}
+    segmenter = pixel_segmenter(ctx)
+    return _codes(ctx) | {"segmenter_fingerprint": segmenter.fingerprint, "labels": list(segmenter.labels)}
 
 
 @stage(
@@ -199,8 +200,7 @@ def edit_settings(ctx: Context, layer: str) -> dict[str, Any]:
     """What the shards of edits follow from beside their block."""
     names = ("samples", "edited", "value", "value_quantile")
     settings = {name: value for name, value in asdict(_config(ctx)).items() if name in names}
-    settings |= {"layer": layer, "seed": ctx.config.seed, "segmenter": pixel_segmenter(ctx).fingerprint}
-    return settings | _codes(ctx)
+    return settings | {"layer": layer, "seed": ctx.config.seed} | dict(_also(ctx))
 
 
 def order_job(ctx: Context, layer: str, agreement: Agreement | None = None) -> OrderJob:

@@ -145,13 +145,13 @@ def placement_of(ctx: Context) -> Placement:
     return vars(ctx.config)["dissect"].placement
 
 
-def layer_placed(ctx: Context, module: nn.Module) -> Upsampling:
+def layer_placed(ctx: Context, name: str, module: nn.Module) -> Upsampling:
     """How the maps of a layer are laid over images, for pictures.
 
     Raises:
         ValueError: as `receptive_fields`, where these place maps.
     """
-    return placed(ctx, {"layer": module}, placement_of(ctx))["layer"]
+    return placed(ctx, {name: module}, placement_of(ctx))[name]
 
 
 @dataclass(frozen=True)
@@ -202,8 +202,7 @@ def _config(job: Job, block: Block) -> dict[str, Any]:
     return {
         **job.subset,
         "layers": list(job.modules),
-        "border": job.border,
-        "placement": job.placement,
+        "upsampling": {name: each.settings.tolist() for name, each in job.upsamplings.items()},
         "start": block.start,
         "size": block.size,
     }

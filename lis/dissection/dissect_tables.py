@@ -74,7 +74,8 @@ def _units(scores: Scores) -> pd.DataFrame:
     picked["p"] = labels.of_best(scores.control.p_label)
     picked["q"] = q_values(picked["p"])[0]
     picked["images_met"] = labels.of_best(scores.columns["images_met"], 0)
-    specific_q = q_values(scores.specific.of_best(scores.control.p_label))[0].numpy()
+    p = scores.specific.of_best(scores.control.p_label, 1.0)  # none stands out of a live unit
+    specific_q = q_values(p.where(scores.counts.area_unit.cpu() > 0, torch.nan))[0].numpy()
     columns = {
         "unit": range(len(labels.best_concept)),
         "concept": labels.names(scores.concepts.names),

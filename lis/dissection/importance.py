@@ -76,6 +76,7 @@ def _check(ctx: Context) -> None:
     require_sight(ctx.classifier, "units of a layer are ablated while the classifier sees an image")
     require_room(ctx, "importance", _images(ctx), _COPIES)
     _require_quantile(ctx)
+    _laid(ctx)
 
 
 def _require_quantile(ctx: Context) -> None:
@@ -158,7 +159,9 @@ def _ranked(ctx: Context, config: ImportanceConfig, train: Artifact) -> tuple[Te
 def _laid(ctx: Context) -> Upsampling:
     """How the map of the layer is laid over images."""
     layer = vars(ctx.config)["importance"].layer
-    return EVEN if layer == PENULTIMATE else layer_placed(ctx, find_layer(ctx.classifier, layer))
+    if layer == PENULTIMATE:
+        return EVEN
+    return layer_placed(ctx, layer or str(ctx.classifier.cam_layer), find_layer(ctx.classifier, layer))
 
 
 @torch.no_grad()

@@ -94,9 +94,11 @@ def sensitive_fields(
     """Receptive fields moved to where the samples of maps are sensitive: the centre of their gradients on noise.
 
     What a kernel weighs need not lie in its middle: of an EfficientNet, whose strides are padded on one side alone,
-    training has moved it back by most of that. The sample whose field is nearest to the middle of the image is taken,
-    and the mean of rows and columns, to a quarter of a pixel (an effective receptive field, Luo et al. 2016: squared
-    gradients of the units, standardised, over images of uniform noise).
+    training has moved it back by most of that. It is an estimate, of the two samples beside the middle of the image
+    (what one sees is cut off by the border), the mean of rows and columns, in steps of a quarter of a pixel (an
+    effective receptive field, Luo et al. 2016: squared gradients of the units, standardised, over images of uniform
+    noise). Half a cell of a layer of small strides is within its error, so that it is for layers whose middles are in
+    doubt.
 
     Args:
         classifier: the classifier, with weights.
@@ -109,7 +111,7 @@ def sensitive_fields(
         ValueError: gradients do not reach the image, or are 0.
     """
     noise = torch.rand(NOISE, 3, resolution, resolution, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    image, cells = noise.to(device).requires_grad_(), dict[str, tuple[int, Tensor]]()
+    image, cells = noise.to(device).requires_grad_(), dict[str, dict[int, Tensor]]()
 
     def start(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
         nonlocal image
@@ -118,10 +120,10 @@ def sensitive_fields(
 
     def record(name: str, field: ReceptiveField) -> Callable[..., None]:
         def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            k = round(((field.image - 1) / 2 - field.offset) / field.scale)
-            k = max(0, min(output.shape[-1] - 1, k))
+            middle = ((field.image - 1) / 2 - field.offset) / field.scale
             spread = output.detach().std((0, 2, 3))
-            cells[name] = k, output[:, :, k, k] / spread.where(spread > 0, math.inf)
+            for k in {math.floor(middle), math.ceil(middle)} & set(range(output.shape[-1])):
+                cells.setdefault(name, {})[k] = output[:, :, k, k] / spread.where(spread > 0, math.inf)
 
         return hook
 
@@ -132,11 +134,11 @@ def sensitive_fields(
         for name, field in fields.items():
             stack.callback(modules[name].register_forward_hook(record(name, field)).remove)
         classifier.features(image)
-        centres = {name: _centre(name, cell, image) for name, (_, cell) in cells.items()}
-    return {
-        name: replace(field, offset=round(4 * (centres[name] - field.scale * cells[name][0])) / 4)
-        for name, field in fields.items()
-    }
+        offsets = {
+            name: [_centre(name, cell, image) - fields[name].scale * k for k, cell in sorted(some.items())]
+            for name, some in cells.items()
+        }
+    return {name: replace(fields[name], offset=round(4 * sum(x) / len(x)) / 4) for name, x in offsets.items()}
 
 
 def _centre(name: str, cell: Tensor, image: Tensor) -> float:
@@ -209,7 +211,7 @@ class _Trace(TorchDispatchMode):
         for output in _maps(result):
             if place is not None and grids:
                 self._place(output, place(grids[0], _Call.of(func, args, kwargs or {}, inputs[0], output)))
-            else:
+            elif func.overloadpacket.__name__ not in _TURNED:
                 self.keep(inputs, output)
             if grids and self._grid(output) is None and output.shape[-2:] != (1, 1):
                 self._lost = f"{func.overloadpacket.__name__} of {list(inputs[0].shape)} to {list(output.shape)}"
@@ -280,6 +282,12 @@ def _resized(grid: Grid, call: _Call) -> Grid:
     return (rows, columns)
 
 
+def _picked(grid: Grid, call: _Call) -> Grid:
+    """The nearest samples: of fewer, the first of each cell."""
+    rows, columns = (line.taken(min(0.0, (r - 1) / 2), r) for line, r in zip(grid, call.ratios, strict=True))
+    return (rows, columns)
+
+
 def _padded(grid: Grid, call: _Call) -> Grid:
     """With more samples around; the numbers are given for columns first."""
     pad = [*(call.arguments.get("pad") or call.arguments["padding"]), 0, 0]
@@ -299,13 +307,16 @@ _PLACES: dict[str, Callable[[Grid, _Call], Grid | None]] = {
     **dict.fromkeys(("convolution", "mkldnn_convolution"), _convolution),
     **dict.fromkeys(("max_pool2d_with_indices", "avg_pool2d"), _pooling),
     **dict.fromkeys(("_adaptive_avg_pool2d", "adaptive_max_pool2d"), _cells),
-    **dict.fromkeys(("upsample_nearest2d", "_upsample_nearest_exact2d"), _resized),
+    "upsample_nearest2d": _picked,
+    "_upsample_nearest_exact2d": _resized,
     **dict.fromkeys(("upsample_bilinear2d", "upsample_bicubic2d"), _resized),
     **dict.fromkeys(("_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa"), _resized),
     **dict.fromkeys(("constant_pad_nd", "reflection_pad2d", "replication_pad2d"), _padded),
     "slice": _sliced,
 }
 """What moves a map, by the name of the operation."""
+_TURNED = ("roll", "flip", "rot90", "grid_sampler_2d")
+"""What keeps the size of a map and not its place."""
 
 
 def _mean(grids: Sequence[Grid]) -> Grid | None:

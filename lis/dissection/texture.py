@@ -77,7 +77,9 @@ def _of_generator(ctx: Context) -> bool:
 
 def _check(ctx: Context) -> None:
     require_sight(ctx.classifier, "maps of an image are compared with those of a restyled one")
-    find_layer(ctx.classifier, vars(ctx.config)["texture"].layer, "texture.layer")
+    layer = vars(ctx.config)["texture"].layer
+    module = find_layer(ctx.classifier, layer, "texture.layer")
+    layer_placed(ctx, layer or str(ctx.classifier.cam_layer), module)
     if of_folder(ctx):
         _require_pictures(ctx)
     elif ctx.config.pairs.test < 2:
@@ -254,7 +256,7 @@ class TextureJob:
     @cached_property
     def upsampling(self) -> Upsampling:
         """How maps are laid over images, in pictures."""
-        return layer_placed(self.ctx, find_layer(self.ctx.classifier, self.layer, "texture.layer"))
+        return layer_placed(self.ctx, self.layer, find_layer(self.ctx.classifier, self.layer, "texture.layer"))
 
     def rng(self, index: int) -> np.random.Generator:
         """Draws of the stage, beside those of the donors."""

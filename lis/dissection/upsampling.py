@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 Border = Literal["fade", "clamp"]
-Placement = Literal["sensitivity", "receptive_field", "even"]
-"""Where the samples of a map lie: where each is sensitive to the image, in the middle of what it sees, or evenly."""
+Placement = Literal["receptive_field", "sensitivity", "even"]
+"""Where the samples of a map lie: in the middle of what each sees, where it is sensitive to the image, or evenly."""
 
 
 @dataclass(frozen=True)

@@ -225,7 +225,7 @@ def removal_figure(curves: pd.DataFrame, table: pd.DataFrame) -> Figure:
 
 def _lowest(curves: pd.DataFrame, table: pd.DataFrame) -> float:
     """The lowest share that is gone, of values and of intervals; negative where a part grew."""
-    return min(column(values, name).min() for values in (curves, table) for name in ("low", "change"))
+    return min(column(values, name).min(initial=0.0) for values in (curves, table) for name in ("low", "change"))
 
 
 def _beyond(curves: pd.DataFrame, table: pd.DataFrame) -> str:
