@@ -180,7 +180,8 @@ def test_dissection_recovers_planted_channels_through_the_stages(tmp_path: Path,
     of_parts = agreement[agreement["kind"] == "part"].pivot(index="unit", columns="concept", values="iou")
     part = kind == "part"
     named = (of_parts.idxmax(axis=1).to_numpy() == target)[part]
-    label, any_concept = (x[kind == "unplanted"] for x in (units["q"].to_numpy() <= SIGNIFICANT, units["above_chance"]))
+    label = units["q"].to_numpy()[kind == "unplanted"] <= SIGNIFICANT
+    any_concept = units["above_chance"].to_numpy(bool)[kind == "unplanted"]
     assert named.mean() >= 0.98 and (~label).mean() >= 0.95
     assert np.count_nonzero(any_concept) <= 7  # of 64, of which 5 % are allowed on average: binomial, p = 0.01
     labelled = (units["concept"].to_numpy() == target)[part]
