@@ -221,18 +221,14 @@ def test_names_by_activation_and_by_cause_take_no_image(tmp_path: Path, monkeypa
     assert count(ctx, "bridge", NAME_SHUFFLES) == 99
 
 
+def edits(**more: int) -> DissectGanConfig:
+    sizes: dict[str, int] = {"samples": 6, "permutations": 19, "edited": 2, "most": 8, "inserted": 4} | more
+    return DissectGanConfig(concepts="brightness", layer="units", quantile=0.8, **sizes)
+
+
 def test_edits_of_units_of_the_generator_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gan_movies, "STEPS", 3)
-    sizes: dict[str, Any] = {
-        "samples": 6,
-        "permutations": 19,
-        "edited": 2,
-        "most": 8,
-        "draws": 19,
-        "inserted": 4,
-        "insertions": 9,
-    }
-    config = DissectGanConfig(concepts="brightness", layer="units", quantile=0.8, min_count=2, **sizes)
+    config = edits(draws=19, insertions=9, min_count=2)
     said, asked = held(make_context(tmp_path, Layered(), dissect_gan=config), monkeypatch, "dissect_gan")
     assert asked.made <= said.made <= 1.01 * asked.made  # images in which several units are most active are made once
     assert said[1:] == asked[1:] == (0, 0)
@@ -240,15 +236,7 @@ def test_edits_of_units_of_the_generator_are_counted(tmp_path: Path, monkeypatch
 
 def test_edits_that_are_in_the_store_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gan_movies, "STEPS", 3)
-    sizes: dict[str, Any] = {
-        "samples": 6,
-        "permutations": 19,
-        "edited": 2,
-        "draws": 30,
-        "inserted": 4,
-        "insertions": 70,
-    }
-    config = DissectGanConfig(concepts="brightness", layer="units", quantile=0.8, most=8, **sizes)
+    config = edits(draws=30, insertions=70)
     ctx = make_context(tmp_path, Layered(), dissect_gan=config)
     assert stored(ctx, "dissect_gan") == [(1, 0), (10, 0), (6, 0)]
     monkeypatch.setattr(dissect_gan_module, "insert", interrupted)
