@@ -90,6 +90,11 @@ def _require_quantile(ctx: Context) -> None:
     require_images(images, height, width, max(config.quantile, 1 - config.quantile), name, _MORE)
 
 
+def _also(ctx: Context) -> dict[str, Any]:
+    of_maps = vars(ctx.config)["importance"].layer != PENULTIMATE
+    return {"classes": list(ctx.class_names)} | ({"placement": placement_of(ctx)} if of_maps else {})
+
+
 def _images(ctx: Context) -> int:
     """Samples of a split, at most."""
     config: ImportanceConfig = vars(ctx.config)["importance"]
@@ -103,7 +108,7 @@ def _images(ctx: Context) -> int:
     config=ImportanceConfig,
     seed=True,
     models=MODELS,
-    also=lambda ctx: {"classes": list(ctx.class_names), "placement": placement_of(ctx)},
+    also=_also,
     problems=problems,
     check=_check,
     arrays=lambda ctx: picture_arrays(ctx) + map_bytes(ctx, "importance", _images(ctx), _COPIES),

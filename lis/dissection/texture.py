@@ -148,9 +148,14 @@ def _images(ctx: Context) -> int:
     return len(image_classes(ctx))
 
 
-def _also(ctx: Context) -> dict[str, Any]:
+def _subset(ctx: Context) -> dict[str, Any]:
+    """Which images these are, beside the inputs and the settings."""
     folder = {"folder": [list(one.content) for one in used_pictures(ctx)]} if of_folder(ctx) else {}
-    return {"classes": list(ctx.class_names), "placement": placement_of(ctx)} | folder
+    return {"classes": list(ctx.class_names)} | folder
+
+
+def _also(ctx: Context) -> dict[str, Any]:
+    return _subset(ctx) | {"placement": placement_of(ctx)}
 
 
 @stage(
@@ -213,7 +218,7 @@ class TextureJob:
     config: TextureConfig
     layer: str
     inputs: tuple[str, ...]
-    folder: dict[str, Any]
+    subset: dict[str, Any]
     """What says which images these are, beside the inputs and the settings."""
     source: Restylable
     class_index: Tensor
@@ -237,7 +242,7 @@ class TextureJob:
         donor = torch.from_numpy(derangement(np.zeros(len(classes)), rng))
         order = torch.from_numpy(rng.integers(len(ORDERS), size=len(classes)))
         layer, inputs = config.layer or str(ctx.classifier.cam_layer), () if test is None else (test.key,)
-        return cls(ctx, config, layer, inputs, _also(ctx), source, classes, donor, order)
+        return cls(ctx, config, layer, inputs, _subset(ctx), source, classes, donor, order)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the maps, which another process makes anew."""
@@ -300,7 +305,7 @@ class TextureJob:
 
 def _control_config(job: TextureJob, _: str) -> dict[str, Any]:
     settings = {"layer": job.layer, "samples": job.config.samples, "shuffles": job.config.shuffles}
-    return {**job.folder, **settings, "seed": job.ctx.config.seed}
+    return {**job.subset, **settings, "seed": job.ctx.config.seed}
 
 
 def _count_control(job: TextureJob, _: str, draft: Draft) -> None:
@@ -315,7 +320,7 @@ CONTROL = Shards("texture-control-shard", 1, _control_config, _count_control)
 
 
 def _restyled_config(job: TextureJob, name: str) -> dict[str, Any]:
-    return _control_config(job, "") | {"restyling": name}
+    return _control_config(job, "") | {"restyling": name, "upsampling": job.upsampling.settings.tolist()}
 
 
 def _score(job: TextureJob, name: str, draft: Draft) -> None:
