@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Self, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -36,28 +35,6 @@ class ReceptiveField:
     def __post_init__(self) -> None:
         if not (self.scale > 0 and self.image > 0):
             raise ValueError(f"{self}: expected a positive scale, and an image of a pixel or more")
-
-    @classmethod
-    def of_layers(cls, layers: Sequence[tuple[int, int, int]], image: int, corners: bool = False) -> Self:
-        """That of the map behind convolutions and pooling, each with its kernel, stride and padding.
-
-        Args:
-            layers: (kernel, stride, padding) in pixels of each layer's input, in the order of the network.
-            image: height and width in pixels of the input of the first one.
-            corners: as of the class.
-
-        Raises:
-            ValueError: a stride or the image is not positive.
-
-        Example:
-            >>> ReceptiveField.of_layers([(11, 4, 0), (3, 2, 0), (5, 1, 2), (3, 2, 0), (3, 1, 1)], 227)  # AlexNet
-            ReceptiveField(scale=16, offset=17.0, image=227, corners=False)
-        """
-        scale, offset = 1, 0.0
-        for kernel, stride, padding in layers:
-            offset += ((kernel - 1) / 2 - padding) * scale
-            scale *= stride
-        return cls(scale, offset, image, corners)
 
     def positions(self, target: int) -> Tensor:
         """Where the samples of a line of `target` samples of the image lie among those of the map, `[target]`."""
