@@ -222,7 +222,7 @@ def test_names_by_activation_and_by_cause_take_no_image(tmp_path: Path, monkeypa
 
 
 def edits(**more: int) -> DissectGanConfig:
-    sizes: dict[str, int] = {"samples": 6, "permutations": 19, "edited": 2, "most": 8, "inserted": 4} | more
+    sizes: dict[str, Any] = {"samples": 6, "permutations": 19, "edited": 2, "most": 8, "inserted": 4} | more
     return DissectGanConfig(concepts="brightness", layer="units", quantile=0.8, **sizes)
 
 
