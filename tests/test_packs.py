@@ -219,6 +219,21 @@ def test_what_is_packed_while_it_is_verified_is_read_from_the_pack(
     assert not (tmp_path / "set-aside").exists()
 
 
+def test_a_file_that_is_packed_while_it_is_read_is_read_from_the_pack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Safetensors opens it twice, and is told of an unknown error by the second time."""
+    artifacts, from_file, packed = made(tmp_path), torch.UntypedStorage.from_file, []
+
+    def late(*arguments: Any, **keywords: Any) -> Any:
+        packed.append(pack(tmp_path, artifacts))
+        return from_file(*arguments, **keywords)
+
+    monkeypatch.setattr(torch.UntypedStorage, "from_file", late)
+    check_content(artifacts[1], 1)
+    assert len(packed) == 1 and packed[0]
+
+
 def pack_and_die(root: Path, artifacts: list[Artifact], step: int) -> None:
     """Pack, and have this process killed before its n-th change of the disk."""
     count = 0

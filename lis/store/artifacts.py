@@ -118,8 +118,10 @@ class Artifact:
         file = self.path / name
         try:
             return of_file(file)
-        except OSError as error:
-            if not (is_absent(error) or isinstance(error, NotADirectoryError)):
+        except Exception as error:  # safetensors opens a file twice: where it goes meanwhile, it raises RuntimeError
+            if not (is_absent(error) or isinstance(error, NotADirectoryError)) and (
+                isinstance(error, OSError) or file.exists()
+            ):
                 raise
             content = self._of_pack(name)
             if content is None:
