@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from helpers.fakes import make_context
+from helpers.painted import QUICK
 from PIL import ExifTags, Image
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,6 +20,7 @@ from torch.nn import functional as F
 from lis.api.dissection import dissected
 from lis.classifiers.cut import CutClassifier
 from lis.classifiers.preprocessing import Preprocessing
+from lis.config import FewShotConfig
 from lis.context import Context
 from lis.dissection.activations import record_activations
 from lis.dissection.annotated import validate_pictures
@@ -33,6 +35,7 @@ from lis.images import to_uint8
 from lis.job import check_models
 from lis.linking.pairs import pairs
 from lis.report.tables import records, where
+from lis.segmentation.segmenter import segmenter
 from lis.stage import closure
 from lis.store import Artifact
 
@@ -359,6 +362,35 @@ def test_what_cannot_be_scored_is_refused_before_the_pairs_are_made(tmp_path: Pa
         dissect.require(ctx)
     ctx.config.dissect.placement = "even"  # pyright: ignore[reportAttributeAccessIssue]
     dissect.require(ctx)
+
+
+def test_masks_of_the_few_shot_segmenter_say_nearly_the_same_as_exact_ones(run: Artifact, root: Path) -> None:
+    ctx = context(root)
+    ctx.config.dissect.masks = "segmenter"  # pyright: ignore[reportAttributeAccessIssue]
+    ctx.config.segmenter = FewShotConfig(**{**QUICK, "epochs": 30})
+    found, key = dissect(ctx), segmenter(ctx).key
+    assert (run.json("facts")["masks"], found.json("facts")["masks"]) == ("exact", "segmenter")
+    assert key in found.manifest["recipe"]["inputs"] and key not in run.manifest["recipe"]["inputs"]
+    iou = {
+        kind: [where(artifact.table("agreement"), kind=kind)["iou"].dropna().to_numpy() for artifact in (run, found)]
+        for kind in ("part", "colour", "factor")
+    }
+    for kind in ("colour", "factor"):
+        assert len(iou[kind][0]) and (iou[kind][0] == iou[kind][1]).all()
+    exact, near = iou["part"]
+    assert exact.max() > 0.05 and (exact != near).any() and np.abs(exact - near).max() < 0.04
+
+
+def test_masks_of_a_segmenter_that_has_nothing_to_find_are_refused(root: Path, tmp_path: Path) -> None:
+    ctx = context(root)
+    ctx.config.dissect.masks = "segmenter"  # pyright: ignore[reportAttributeAccessIssue]
+    nothing = replace(ctx, config=replace(ctx.config, classes=replace(ctx.config.classes, labels=[])))
+    with pytest.raises(ValueError, match=r"masks=segmenter: expected parts that it finds, classes.labels=\[…\]"):
+        dissect.require(nothing)
+    ctx = folder(tmp_path)
+    ctx.config.dissect.masks = "segmenter"  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(ValueError, match=r"masks=segmenter: expected auto, since the pictures of images"):
+        dissect.require(ctx)
 
 
 def test_the_result_in_python_tells_units_at_chance_and_shows_images(run: Artifact, root: Path) -> None:

@@ -21,13 +21,14 @@ from torch import Tensor, nn
 from lis.classifiers.preprocessing import Preprocessing
 from lis.context import Context
 from lis.dissection.annotated import folder_contents, validate_pictures
-from lis.dissection.scenes import Scenes, folder_scenes, scenes_of, visible
+from lis.dissection.scenes import Masks, Scenes, folder_scenes, scenes_of, visible
 from lis.generators.partworld import PartWorld
 from lis.images import to_uint8
 from lis.labels.labelled import exact_masks
 from lis.labels.png import label_palette, write_mask
 from lis.store import Artifact, sha256
 from lis.streams import Stream
+from lis.units.parts import Background, Parts
 
 CLASSES = ("pug", "weimaraner")
 LABELS = ("head", "ear", "eye")
@@ -387,14 +388,16 @@ def test_pictures_of_any_shape_are_cut_with_their_masks_to_the_centred_square(
         assert torch.equal(mask, drawn[1][k].long())
 
 
-def pair_scenes(world: PartWorld, tmp_path: Path, labels: list[str], per_class: int) -> tuple[Scenes, Tensor]:
+def pair_scenes(
+    world: PartWorld, tmp_path: Path, labels: list[str], per_class: int, masks: Masks = "auto"
+) -> tuple[Scenes, Tensor]:
     """Scenes of pairs of part world whose test pairs are as the train pairs, and w of the first of each class."""
     w = torch.cat([world.sample(c, torch.arange(5), Stream("labels")) for c in range(2)])
     tensors = {"w": w, "class_index": torch.arange(2).repeat_interleave(5)}
     artifact = cast(Artifact, SimpleNamespace(tensors=lambda _: tensors))
     ctx = make_context(tmp_path, generator=world, classifier=SimpleNamespace())
     classes = replace(ctx.config.classes, names=list(CLASSES), labels=labels)
-    scenes = scenes_of(replace(ctx, config=replace(ctx.config, classes=classes)), per_class, artifact, artifact)
+    scenes = scenes_of(replace(ctx, config=replace(ctx.config, classes=classes)), per_class, artifact, artifact, masks)
     return scenes, w.unflatten(0, (2, 5))[:, :per_class].flatten(0, 1)
 
 
@@ -410,6 +413,18 @@ def test_pairs_have_the_exact_masks_and_factors_of_their_style_codes(tmp_path: P
     assert batch.factors is not None
     assert torch.equal(batch.factors, (factors > factors.sort(0).values[2])[rows])
     assert batch.class_index.tolist() == [1, 0]
+
+
+def test_masks_of_the_segmenter_are_asked_for_of_a_generator_that_knows_its_parts(
+    tmp_path: Path, world: PartWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Parts(LABELS, Background(("b16.1",)), ())
+    monkeypatch.setattr(Parts, "of", lambda ctx: found)
+    scenes, _ = pair_scenes(world, tmp_path, list(LABELS), 3, "segmenter")
+    assert scenes.source == "segmenter" and scenes.factor_names == world.factor_names
+    batch = scenes.score.batch(torch.arange(2))
+    assert batch.parts.eq(0).all() and batch.factors is not None
+    assert pair_scenes(world, tmp_path, [], 3, "segmenter")[0].source == "none"
 
 
 def test_pairs_without_labels_have_no_parts(tmp_path: Path, world: PartWorld) -> None:

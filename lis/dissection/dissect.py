@@ -21,12 +21,11 @@ from lis.dissection.dissect_shards import SIZE, Job, Thresholds, find_thresholds
 from lis.dissection.dissect_tables import Scores, agreement_table, histogram_table, layers_table, units_table
 from lis.dissection.permutation import PermutationCounts, PermutationTest, permutation_bytes, require_orders
 from lis.dissection.room import require_bytes
-from lis.dissection.scenes import Half, folder_scenes, scenes_of
+from lis.dissection.scenes import Half, Masks, Scenes, finds_parts, folder_scenes, scenes_of
 from lis.dissection.top_images import TopImages, thumbnails, top_mask
 from lis.dissection.upsampling import Border, Placement
 from lis.dissection.user_pictures import of_folder
 from lis.dissection.work import dissect_work
-from lis.labels.labelled import TrueParts
 from lis.linking.evaluation import TrueFactors
 from lis.linking.pairs import test_pairs, train_pairs
 from lis.peaks import picture_arrays
@@ -61,6 +60,9 @@ class DissectConfig:
     placement: str = choice("receptive_field", get_args(Placement))
     """Where the samples of a map lie: in the middle of the pixels that each sees (followed through the network), where
     it is sensitive to the image (the centre of its gradients on noise, an estimate), or evenly over the image."""
+    masks: str = choice("auto", get_args(Masks))
+    """Where parts are from: exact if the generator knows its parts, else the segmenter; or the segmenter, which shows
+    on part world what dissection tells of a generator whose parts are not known. A folder brings its own."""
     min_iou: float = number(MIN_IOU, low=0, high=1)
     """IoU above which a unit counts as a detector."""
     permutations: int = number(1000, low=19)
@@ -75,17 +77,27 @@ def of_generator(ctx: Context) -> bool:
 
 
 def _needs_segmenter(ctx: Context) -> bool:
-    return of_generator(ctx) and bool(ctx.config.classes.labels) and not isinstance(ctx.generator, TrueParts)
+    return of_generator(ctx) and finds_parts(ctx, vars(ctx.config)["dissect"].masks)
 
 
 def _check(ctx: Context) -> None:
     require_sight(ctx.classifier, "maps of units are compared with the masks of an image")
     named_modules(ctx, vars(ctx.config)["dissect"].layers)
+    _require_masks(ctx)
     if of_folder(ctx):
         validate_pictures(ctx.config)
     _require_maps(ctx, vars(ctx.config)["dissect"])
     require_orders(permuted_classes(ctx), vars(ctx.config)["dissect"].permutations)
     _require_room(ctx)
+
+
+def _require_masks(ctx: Context) -> None:
+    """Check that the masks of a segmenter can be had where they are asked for."""
+    masks: Masks = vars(ctx.config)["dissect"].masks
+    if masks == "segmenter" and of_folder(ctx):
+        raise ValueError("dissect.masks=segmenter: expected auto, since the pictures of images=… bring their own masks")
+    if masks == "segmenter" and not ctx.config.classes.labels:
+        raise ValueError("dissect.masks=segmenter: expected parts that it finds, classes.labels=[…], which is empty")
 
 
 def permuted_classes(ctx: Context) -> Tensor:
@@ -194,7 +206,7 @@ def dissect(
     """The concept that each unit of a layer agrees with most (thresholds: train pairs; scores: test pairs).
 
     With `images` and `labels.folder` these are the halves of the pictures in the folders, and there are no pairs. Masks
-    are those of the folder, or exact where the generator knows its parts, else those of the segmenter.
+    are those of the folder, or of the segmenter, or exact (`dissect.masks`).
 
     Table "units", the layers one behind the other: layer, unit, concept (of the highest IoU; empty: none), kind,
     iou, control (mean IoU under permutations of the images within their classes), p (of the label, the best of all
@@ -229,7 +241,7 @@ def dissect(
         ValueError: an unknown layer, one that gives no map, too few images for the quantile or for the permutations, or
             no room for these.
     """
-    scenes = folder_scenes(ctx) if train is None or test is None else scenes_of(ctx, config.samples, train, test)
+    scenes = folder_scenes(ctx) if train is None or test is None else _generated(ctx, config, train, test)
     inputs = tuple(artifact.key for artifact in (train, test, trained) if artifact is not None)
     concepts, modules = concept_set(scenes.labels, scenes.factor_names), named_modules(ctx, config.layers)
     subset = {**_also(ctx), "samples": config.samples, "seed": ctx.config.seed}
@@ -248,6 +260,10 @@ def dissect(
     draft.table("layers", layers_table(scores))
     draft.tensors("top", top_pictures(job, top, [thresholds[name].level for name in modules]))
     draft.json("facts", {**_facts(job, config, next(iter(counts.values()))), "permuted_images": len(tested)})
+
+
+def _generated(ctx: Context, config: DissectConfig, train: Artifact, test: Artifact) -> Scenes:
+    return scenes_of(ctx, config.samples, train, test, cast(Masks, config.masks))
 
 
 def _ignored(job: Job) -> list[int]:

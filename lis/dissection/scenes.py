@@ -24,6 +24,8 @@ from lis.units.parts import Parts
 
 Source = Literal["exact", "segmenter", "folder", "none"]
 """Where masks of parts are from: the generator, the run's segmenter, a user's folder, or nowhere."""
+Masks = Literal["auto", "segmenter"]
+"""Which a run asks for, of its generator's images."""
 
 
 @dataclass(frozen=True)
@@ -81,23 +83,30 @@ class Scenes:
     """What agreement is measured on."""
 
 
-def scenes_of(ctx: Context, samples_per_class: int, train: Artifact, test: Artifact) -> Scenes:
+def finds_parts(ctx: Context, masks: Masks) -> bool:
+    """Whether parts of the generator's images are found by the run's segmenter: where these are asked for, or the
+    generator does not know its parts.
+    """
+    return bool(ctx.config.classes.labels) and (masks == "segmenter" or not isinstance(ctx.generator, TrueParts))
+
+
+def scenes_of(ctx: Context, samples_per_class: int, train: Artifact, test: Artifact, masks: Masks = "auto") -> Scenes:
     """The pairs of a run as images of its generator; the train pairs are the fit half.
 
-    Masks are exact where the generator knows its parts, else those of the run's segmenter, which is trained when
-    needed.
+    Masks are those of the run's segmenter, which is trained when needed, where `finds_parts`, else exact.
 
     Args:
         ctx: the run.
         samples_per_class: the first of each class are taken, at most as many as there are.
         train: artifact of `pairs/train`.
         test: artifact of `pairs/test`.
+        masks: which are asked for.
 
     Raises:
         ValueError: the generator knows its parts, but not all of `classes.labels`.
     """
     labels, generator = tuple(ctx.config.classes.labels), ctx.generator
-    parts = Parts.of(ctx) if labels and not isinstance(generator, TrueParts) else None
+    parts = Parts.of(ctx) if finds_parts(ctx, masks) else None
     source: Source = "none" if not labels else "exact" if parts is None else "segmenter"
     fit, score = (_first(pairs.tensors("pairs"), len(ctx.class_names), samples_per_class) for pairs in (train, test))
     names = tuple(generator.factor_names) if isinstance(generator, TrueFactors) else ()

@@ -110,13 +110,12 @@ def _job(ctx: Context, count: int) -> Job:
 
 def _generated(ctx: Context, count: int) -> Scenes:
     """Images of mean style codes, with an untrained segmenter where one is needed."""
-    from lis.dissection.scenes import PairScenes, Scenes
-    from lis.labels.labelled import TrueParts
+    from lis.dissection.scenes import PairScenes, Scenes, finds_parts
     from lis.linking.evaluation import TrueFactors
     from lis.units.parts import Parts
 
     generator, labels = ctx.generator, tuple(ctx.config.classes.labels)
-    parts = Parts(labels, finder(ctx), ()) if labels and not isinstance(generator, TrueParts) else None
+    parts = Parts(labels, finder(ctx), ()) if finds_parts(ctx, ctx.config.dissect.masks) else None
     w = generator.mean_w[:1].float().cpu().repeat(count, 1)
     factors = tuple(generator.factor_names) if isinstance(generator, TrueFactors) else ()
     medians = generator.true_factors(w[:1])[0] if isinstance(generator, TrueFactors) else None
