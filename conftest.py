@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import lis as package  # noqa: F401  # before PyTorch: it says how threads of OpenMP wait
 from tests.helpers.commandline import lis
 
 RUN = Path("outputs", "2026-11-27", "23-38-08")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -32,6 +33,12 @@ __all__ = [
     "load_sweep",
     "study",
 ]
+
+if "OMP_WAIT_POLICY" not in os.environ:
+    # So many times a thread that waits for work looks for it before it leaves its core to others. By libgomp's 300,000
+    # a program with a thread for each core is tens of times slower beside another one: its threads wait for one that
+    # waits for a core (benchmarks/bench_threads.py). Read when PyTorch is imported.
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 if TYPE_CHECKING:
     from lis.api import (

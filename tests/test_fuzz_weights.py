@@ -117,7 +117,7 @@ def shares(total: int, name: str) -> int:
 @pytest.mark.parametrize("name", KINDS)
 def test_damaged_weights_load_or_are_refused(name: str, tmp_path: Path) -> None:
     read, damaged, _ = KINDS[name]
-    loaded, refused = check(read, range(shares(12_000, name)), tmp_path / "damaged", damaged, memory=MEMORY)
+    loaded, refused = check(read, range(shares(8_000, name)), tmp_path / "damaged", damaged, memory=MEMORY)
     assert loaded > 10 and refused > 100
 
 

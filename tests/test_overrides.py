@@ -154,7 +154,7 @@ def test_relative_paths_are_anchored_and_words_are_left(cwd: Path) -> None:
 def test_paths_are_those_of_the_folder_that_the_command_was_started_in(tmp_path: Path) -> None:
     """Hydra may change into the run's folder first."""
     (tmp_path / "meine Bilder (1)").mkdir()
-    run = ("hydra.run.dir=runs/größe=1, neu", "hydra.job.chdir=true", "analysis.stages=[pairs/test]")
+    run = ("hydra.run.dir=runs/größe=1, neu", "hydra.job.chdir=true", "analysis.stages=[pairs/test]", "pairs.test=5")
     code, output = lis(*SMALL, *run, "images=meine Bilder (1)", cwd=tmp_path)
     assert code == 1 and f"images={tmp_path / 'meine Bilder (1)'}: no stage of this run reads it (pairs/test)" in output
     code, output = lis(*SMALL, *run, "store=mein Lager", cwd=tmp_path)

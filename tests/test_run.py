@@ -205,7 +205,7 @@ def test_a_sweep_compares_what_has_numbers(folder: Path) -> None:
     sweep = folder / "outputs" / "undrawn-sweep"
     (sweep / "0").mkdir(parents=True)
     (sweep / "0" / "figures").touch()
-    code, output = lis("-m", *SMALL, "seed=0,1", f"hydra.sweep.dir={sweep}", cwd=folder)
+    code, output = lis("-m", *SMALL, "evaluation.examples=1,2", f"hydra.sweep.dir={sweep}", cwd=folder)
     assert code == 1 and "1 of 2 jobs failed" in output and "comparison of 2 jobs" in output
     assert "has no result" not in (sweep / "report.html").read_text()
 

@@ -6,7 +6,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -21,8 +21,7 @@ from lis.generators.stylegan_xl import resampling
 from lis.generators.stylegan_xl.resampling import Resampling, _sums, resample
 
 LARGE = ("mixed_super64_c10", "t_super32_c10")
-"""Take longest to compile; without the compiler they are compared in test_stylegan_xl_parity.py, and the layers of the
-largest one below."""
+"""Take longest to compile, and are so in `make full`; without the compiler test_stylegan_xl_parity.py compares them."""
 IMAGES = {"img_psi1": "w_psi1", "img_psi07": "w_psi07", "img_wplus": "wplus"}
 WITHOUT = """
 import sys
@@ -33,6 +32,11 @@ image = generator("t_stem16_c10", compile="auto").synthesis(io["w_psi1"])
 print(float((image - io["img_psi1"]).abs().max()))
 generator("t_stem16_c10", compile="on").synthesis(io["w_psi1"])
 """
+
+
+def timed(names: Iterable[str]) -> list[Any]:
+    """Networks, of which `make full` has those that take longest."""
+    return [pytest.param(name, marks=[pytest.mark.full] if name in LARGE else []) for name in names]
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +83,7 @@ def off(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("works")
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.full] if name in LARGE else []) for name in NAMES]
-)
+@pytest.mark.parametrize("name", timed(NAMES))
 @torch.no_grad()
 def test_images(name: str) -> None:
     """Those of the reference, and those without the compiler."""
@@ -95,7 +97,7 @@ def test_images(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("works")
-@pytest.mark.parametrize("name", UNTRANSFORMED)
+@pytest.mark.parametrize("name", timed(UNTRANSFORMED))
 @torch.no_grad()
 def test_the_output_of_every_layer(name: str) -> None:
     """The maps with `features`, which are those between the layers without."""

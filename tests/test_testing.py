@@ -17,7 +17,8 @@ from lis.classifiers.partnet import TASKS, PartNet
 from lis.testing import ContractError, check_classifier
 from lis.types import Classifier
 
-SLOW = ("vgg11", "swin_tiny_patch4_window7_224", "alexnet", "densenet201")
+MARKS = {"vgg11": pytest.mark.full}
+MARKS |= dict.fromkeys(("swin_tiny_patch4_window7_224", "alexnet", "densenet201"), pytest.mark.slow)
 
 
 class Toy(nn.Module):
@@ -212,7 +213,7 @@ def test_partnet(task):
 
 
 def marked(names):
-    return [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in names]
+    return [pytest.param(name, marks=MARKS.get(name, ())) for name in names]
 
 
 @pytest.mark.parametrize("name", marked(["resnet50", "alexnet", "densenet201"]))
