@@ -1,4 +1,4 @@
-"""Work with a thread for each core, alone and beside a program of another session: as lis sets OpenMP, and without.
+"""Work with a thread for each core, alone and beside a program of another session: as lis sets libgomp, and without.
 
     python benchmarks/bench_threads.py [--repetitions 1]
 
@@ -22,7 +22,7 @@ from typing import Any
 
 from lis.plain import print_anywhere
 
-SETTINGS = {"lis": {}, "OpenMP's own": {"GOMP_SPINCOUNT": "300000"}}
+SETTINGS = {"lis": {}, "libgomp's own": {"GOMP_SPINCOUNT": "300000"}}
 """Environments: the one that lis makes, and libgomp's default."""
 
 
@@ -86,13 +86,13 @@ def beside(busy: bool) -> Iterator[None]:
 
 def compare(repetitions: int) -> dict[str, Any]:
     """Medians over interleaved processes, and their ratios."""
-    found: dict[str, dict[str, dict[str, list[float]]]] = {}
+    runs: dict[str, dict[str, dict[str, list[float]]]] = {}
     for _ in range(repetitions):
         for situation, busy in (("alone", False), ("beside a program", True)):
             for name, environment in SETTINGS.items():
                 for kind, seconds in _measured(environment, busy).items():
-                    found.setdefault(situation, {}).setdefault(kind, {}).setdefault(name, []).append(seconds)
-    medians = {s: {k: {n: statistics.median(x) for n, x in b.items()} for k, b in a.items()} for s, a in found.items()}
+                    runs.setdefault(situation, {}).setdefault(kind, {}).setdefault(name, []).append(seconds)
+    medians = {s: {k: {n: statistics.median(x) for n, x in b.items()} for k, b in a.items()} for s, a in runs.items()}
     return {"repetitions": repetitions, "cores": os.cpu_count(), "median": medians}
 
 

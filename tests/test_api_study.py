@@ -219,13 +219,15 @@ def test_importing_is_light() -> None:
 
 
 @pytest.mark.parametrize(
-    ("own", "expected"), [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")]
+    ("settings", "expected"), [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")]
 )
-def test_threads_that_wait_leave_their_core_unless_the_user_says_how(own: dict[str, str], expected: str) -> None:
+def test_threads_that_wait_leave_their_core_unless_the_user_says_how(settings: dict[str, str], expected: str) -> None:
     """Known before PyTorch reads it."""
     code = "import lis.run, os, sys; print('torch' in sys.modules, os.environ.get('GOMP_SPINCOUNT'))"
     clean = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
-    result = subprocess.run([sys.executable, "-c", code], env=clean | own, capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=clean | settings, capture_output=True, text=True, check=True
+    )
     assert result.stdout == f"False {expected}\n"
 
 

@@ -121,7 +121,7 @@ def test_layers_and_cam_layer_of_the_papers_classifiers(name, size, cam, convolu
     assert len(found.layers) == convolutions and (found.layers[0], found.layers[-1]) == (first, last)
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.full if n == "vgg11" else ()) for n in FAMILIES])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n == "vgg11" else ()) for n in FAMILIES])
 def test_ten_families_of_timm(name):
     size, arguments = FAMILIES[name]
     torch.manual_seed(0)

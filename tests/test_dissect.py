@@ -364,21 +364,32 @@ def test_what_cannot_be_scored_is_refused_before_the_pairs_are_made(tmp_path: Pa
     dissect.require(ctx)
 
 
-def test_masks_of_the_few_shot_segmenter_say_nearly_the_same_as_exact_ones(run: Artifact, root: Path) -> None:
+def learning(root: Path) -> Context:
+    """A run whose parts are found by a segmenter that learns for a moment."""
     ctx = context(root)
     ctx.config.dissect.masks = "segmenter"  # pyright: ignore[reportAttributeAccessIssue]
     ctx.config.segmenter = FewShotConfig(**{**QUICK, "epochs": 30})
-    found, key = dissect(ctx), segmenter(ctx).key
-    assert (run.json("facts")["masks"], found.json("facts")["masks"]) == ("exact", "segmenter")
-    assert key in found.manifest["recipe"]["inputs"] and key not in run.manifest["recipe"]["inputs"]
+    return ctx
+
+
+def test_masks_of_the_few_shot_segmenter_say_nearly_the_same_as_exact_ones(
+    run: Artifact, root: Path, tmp_path: Path
+) -> None:
+    ctx = learning(root)
+    learned, key = dissect(ctx), segmenter(ctx).key
+    assert (run.json("facts")["masks"], learned.json("facts")["masks"]) == ("exact", "segmenter")
+    assert key in learned.manifest["recipe"]["inputs"] and key not in run.manifest["recipe"]["inputs"]
     iou = {
-        kind: [where(artifact.table("agreement"), kind=kind)["iou"].dropna().to_numpy() for artifact in (run, found)]
+        kind: [where(artifact.table("agreement"), kind=kind)["iou"].dropna().to_numpy() for artifact in (run, learned)]
         for kind in ("part", "colour", "factor")
     }
     for kind in ("colour", "factor"):
         assert len(iou[kind][0]) and (iou[kind][0] == iou[kind][1]).all()
     exact, near = iou["part"]
     assert exact.max() > 0.05 and (exact != near).any() and np.abs(exact - near).max() < 0.04
+    ctx = learning(tmp_path)
+    again = dissect(replace(ctx, config=replace(ctx.config, batch_size=5, shard_size=7)))
+    assert (again.table("agreement")["iou"].dropna() == learned.table("agreement")["iou"].dropna()).all()
 
 
 def test_masks_of_a_segmenter_that_has_nothing_to_find_are_refused(root: Path, tmp_path: Path) -> None:

@@ -18,16 +18,15 @@ HELP = {
     "figS4": ["training.images=2000"],
     "figS24": ["link=ridge"],
     "figS25": ["link=ridge"],
-    "bau_s1": ["dissect.layers=[body.2,body.5]"],
     "bau_s2": ["dissect.layers=[body.2,body.5]"],
     "bau_s13": ["classes.names=[pug,chihuahua]"],
 }
 """What classifiers and links need that saw next to nothing in their training: along the paper's loss, w of every search
 leaves the training samples behind where a link was fitted to 250 pairs by least squares. Of
-layers and classes two are enough here, the same ones in both that dissect PartNet's."""
+layers and classes two are enough here."""
 ARMS = {
     "figS2": ["classifier=partnet,partnet_attributes", "link=lr"],  # other links: figS1; training: test_classifiers.py
-    "bau_s1": ["classifier=partnet"],  # models beside each other: test_atlas.py
+    "bau_s1": ["classifier=partnet", *HELP["bau_s2"]],  # models beside each other: test_atlas.py
 }
 """What of a sweep over networks runs here; `make full` runs every cell, and trains the large networks for it."""
 BOUNDS = {

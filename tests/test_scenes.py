@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from lis.classifiers.preprocessing import Preprocessing
 from lis.context import Context
 from lis.dissection.annotated import folder_contents, validate_pictures
-from lis.dissection.scenes import Masks, Scenes, folder_scenes, scenes_of, visible
+from lis.dissection.scenes import MaskSource, Scenes, folder_scenes, scenes_of, visible
 from lis.generators.partworld import PartWorld
 from lis.images import to_uint8
 from lis.labels.labelled import exact_masks
@@ -389,7 +389,7 @@ def test_pictures_of_any_shape_are_cut_with_their_masks_to_the_centred_square(
 
 
 def pair_scenes(
-    world: PartWorld, tmp_path: Path, labels: list[str], per_class: int, masks: Masks = "auto"
+    world: PartWorld, tmp_path: Path, labels: list[str], per_class: int, masks: MaskSource = "auto"
 ) -> tuple[Scenes, Tensor]:
     """Scenes of pairs of part world whose test pairs are as the train pairs, and w of the first of each class."""
     w = torch.cat([world.sample(c, torch.arange(5), Stream("labels")) for c in range(2)])

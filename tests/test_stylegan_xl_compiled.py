@@ -6,7 +6,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -21,7 +21,7 @@ from lis.generators.stylegan_xl import resampling
 from lis.generators.stylegan_xl.resampling import Resampling, _sums, resample
 
 LARGE = ("mixed_super64_c10", "t_super32_c10")
-"""Take longest to compile, and are so in `make full`; without the compiler test_stylegan_xl_parity.py compares them."""
+"""Take longest to compile, the first one above all; without the compiler test_stylegan_xl_parity.py compares them."""
 IMAGES = {"img_psi1": "w_psi1", "img_psi07": "w_psi07", "img_wplus": "wplus"}
 WITHOUT = """
 import sys
@@ -34,9 +34,9 @@ generator("t_stem16_c10", compile="on").synthesis(io["w_psi1"])
 """
 
 
-def timed(names: Iterable[str]) -> list[Any]:
-    """Networks, of which `make full` has those that take longest."""
-    return [pytest.param(name, marks=[pytest.mark.full] if name in LARGE else []) for name in names]
+def marked(names: Iterable[str], full: Collection[str]) -> list[Any]:
+    """Networks, of which `make full` has some."""
+    return [pytest.param(name, marks=[pytest.mark.full] if name in full else []) for name in names]
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def off(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("works")
-@pytest.mark.parametrize("name", timed(NAMES))
+@pytest.mark.parametrize("name", marked(NAMES, LARGE))
 @torch.no_grad()
 def test_images(name: str) -> None:
     """Those of the reference, and those without the compiler."""
@@ -97,7 +97,7 @@ def test_images(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("works")
-@pytest.mark.parametrize("name", timed(UNTRANSFORMED))
+@pytest.mark.parametrize("name", marked(UNTRANSFORMED, LARGE[:1]))
 @torch.no_grad()
 def test_the_output_of_every_layer(name: str) -> None:
     """The maps with `features`, which are those between the layers without."""

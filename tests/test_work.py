@@ -16,7 +16,7 @@ import torch
 from helpers.counted import Asked, Counts, count, loads, rows, told
 from helpers.counted_models import Halves, Known, Layered, network
 from helpers.fakes import NAMES, FakeClassifier, FakeGenerator, make_context, stand_in
-from helpers.fakes_units import FakeSegmenter, tuning_context, use_fake_segmenter
+from helpers.fakes_units import LABELS, FakeSegmenter, tuning_context, use_fake_segmenter
 from helpers.tuned_findings import screen, tuned
 from PIL import Image
 from torch import Tensor
@@ -280,8 +280,11 @@ def test_ablations_are_counted(layer: str, tmp_path: Path, monkeypatch: pytest.M
 DISSECTED = DissectConfig(layers=["last"], samples=20, quantile=0.9, permutations=19, permuted=30)
 
 
-def test_halves_of_the_images_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ctx = make_context(tmp_path, None, network(NAMES, 8), dissect=DISSECTED, pairs__accept="any")
+@pytest.mark.parametrize("labels", [[], list(LABELS)], ids=["no parts", "parts that a segmenter finds"])
+def test_halves_of_the_images_are_counted(labels: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, FakeSegmenter())
+    settings: dict[str, Any] = {"dissect": DISSECTED, "pairs__accept": "any", "classes__labels": labels}
+    ctx = make_context(tmp_path, None, network(NAMES, 8), **settings)
     said, asked = held(ctx, monkeypatch, "dissect")
     assert said.read == pytest.approx(asked.read, rel=0.05) and asked.made <= said.made <= 1.3 * asked.made
     work, (pack,) = REGISTRY["dissect"].work, (ctx.store.root / "dissect-agreement-shard").rglob("*.zip")

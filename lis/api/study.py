@@ -283,7 +283,8 @@ class Study:
                 empty, the last map of the convolutions.
 
         Raises:
-            ValueError: an unknown layer, one that gives no map, or fewer images than the quantile needs.
+            ValueError: an unknown layer, one that gives no map, fewer images than the quantile needs, or masks of a
+                segmenter (`dissect.masks`) that has nothing to find.
         """
         return dissected(self.context, layer)
 

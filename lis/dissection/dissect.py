@@ -21,15 +21,16 @@ from lis.dissection.dissect_shards import SIZE, Job, Thresholds, find_thresholds
 from lis.dissection.dissect_tables import Scores, agreement_table, histogram_table, layers_table, units_table
 from lis.dissection.permutation import PermutationCounts, PermutationTest, permutation_bytes, require_orders
 from lis.dissection.room import require_bytes
-from lis.dissection.scenes import Half, Masks, Scenes, finds_parts, folder_scenes, scenes_of
+from lis.dissection.scenes import Half, MaskSource, Scenes, finds_parts, folder_scenes, scenes_of
 from lis.dissection.top_images import TopImages, thumbnails, top_mask
 from lis.dissection.upsampling import Border, Placement
 from lis.dissection.user_pictures import of_folder
 from lis.dissection.work import dissect_work
 from lis.linking.evaluation import TrueFactors
 from lis.linking.pairs import test_pairs, train_pairs
-from lis.peaks import picture_arrays
+from lis.peaks import Machine, at_once, picture_arrays, seen_images
 from lis.segmentation.segmenter import segmenter
+from lis.segmentation.training import part_bytes
 from lis.stage import MODELS, stage
 from lis.store import Artifact, Draft
 from lis.streams import Stream
@@ -60,7 +61,7 @@ class DissectConfig:
     placement: str = choice("receptive_field", get_args(Placement))
     """Where the samples of a map lie: in the middle of the pixels that each sees (followed through the network), where
     it is sensitive to the image (the centre of its gradients on noise, an estimate), or evenly over the image."""
-    masks: str = choice("auto", get_args(Masks))
+    masks: str = choice("auto", get_args(MaskSource))
     """Where parts are from: exact if the generator knows its parts, else the segmenter; or the segmenter, which shows
     on part world what dissection tells of a generator whose parts are not known. A folder brings its own."""
     min_iou: float = number(MIN_IOU, low=0, high=1)
@@ -93,7 +94,7 @@ def _check(ctx: Context) -> None:
 
 def _require_masks(ctx: Context) -> None:
     """Check that the masks of a segmenter can be had where they are asked for."""
-    masks: Masks = vars(ctx.config)["dissect"].masks
+    masks: MaskSource = vars(ctx.config)["dissect"].masks
     if masks == "segmenter" and of_folder(ctx):
         raise ValueError("dissect.masks=segmenter: expected auto, since the pictures of images=… bring their own masks")
     if masks == "segmenter" and not ctx.config.classes.labels:
@@ -159,6 +160,13 @@ def _require_room(ctx: Context) -> None:
     require_bytes(control_bytes(ctx), subject, lambda _: "lower them, or choose later layers, dissect.layers=[…]")
 
 
+def _images(ctx: Context, machine: Machine) -> int:
+    """Bytes of the images of a batch, where a segmenter looks for parts with the maps that it reads."""
+    if not _needs_segmenter(ctx):
+        return seen_images(ctx, machine)
+    return at_once(part_bytes(ctx), ctx.config.batch_size, machine)
+
+
 def _also(ctx: Context) -> dict[str, Any]:
     folder = {"folder": [list(each) for each in folder_contents(ctx.config)]} if of_folder(ctx) else {}
     return {"classes": list(ctx.class_names), "labels": list(ctx.config.classes.labels)} | folder
@@ -192,6 +200,7 @@ def named_modules(ctx: Context, layers: list[str]) -> dict[str, nn.Module]:
     also=_also,
     check=_check,
     generates=of_generator,
+    images=_images,
     arrays=lambda ctx: picture_arrays(ctx) + control_bytes(ctx),
     work=dissect_work,
 )
@@ -233,13 +242,13 @@ def dissect(
     same_images_iou of "units" and "agreement" and same_images_detectors of "histogram" and "layers": what is held
     against the control.
 
-    IoU, thresholds and top images are the same for any batch and shard size where the network gives the same maps, as
-    those of part world do; others round by the batch (1e-6 of a DenseNet's maps), which can move a pixel across a
-    threshold. Pearson's r is the same to rounding.
+    IoU, thresholds and top images are the same for any batch and shard size where networks, the segmenter among them,
+    give the same maps, as those of part world do; others round by the batch (1e-6 of a DenseNet's maps), which can move
+    a pixel across a threshold. Pearson's r is the same to rounding.
 
     Raises:
-        ValueError: an unknown layer, one that gives no map, too few images for the quantile or for the permutations, or
-            no room for these.
+        ValueError: an unknown layer, one that gives no map, too few images for the quantile or for the permutations, no
+            room for these, or masks of a segmenter where there is nothing to find.
     """
     scenes = folder_scenes(ctx) if train is None or test is None else _generated(ctx, config, train, test)
     inputs = tuple(artifact.key for artifact in (train, test, trained) if artifact is not None)
@@ -263,7 +272,7 @@ def dissect(
 
 
 def _generated(ctx: Context, config: DissectConfig, train: Artifact, test: Artifact) -> Scenes:
-    return scenes_of(ctx, config.samples, train, test, cast(Masks, config.masks))
+    return scenes_of(ctx, config.samples, train, test, cast(MaskSource, config.masks))
 
 
 def _ignored(job: Job) -> list[int]:
@@ -367,4 +376,4 @@ def _pictures(ctx: Context, half: Half, rows: Tensor) -> Tensor:
     def made(some: Tensor) -> Tensor:
         return thumbnails(half.batch(some).visible, PICTURE)
 
-    return torch.cat(list(ctx.images().map(made, rows)))
+    return torch.cat(list(ctx.batches(half.finder).map(made, rows)))

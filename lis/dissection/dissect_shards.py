@@ -88,7 +88,7 @@ class Job:
         """`recorded` of many images, as many at once as there is room for."""
         units = sum(units for units, _, _ in self.shapes.values())
         beside = (4 * units + len(self.concepts.names)) * self.size**2
-        return self.ctx.batches(beside=beside).map(lambda some: self.recorded(half, some), rows)
+        return self.ctx.batches(half.finder, beside=beside).map(lambda some: self.recorded(half, some), rows)
 
     def of_layer(self, name: str) -> Job:
         """Of a single one of its layers."""

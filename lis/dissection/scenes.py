@@ -19,13 +19,13 @@ from lis.linking.evaluation import TrueFactors
 from lis.linking.pairs import first_of_each_class
 from lis.store import Artifact
 from lis.streams import Stream
-from lis.types import Classifier
+from lis.types import Classifier, Finder
 from lis.units.parts import Parts
 
 Source = Literal["exact", "segmenter", "folder", "none"]
 """Where masks of parts are from: the generator, the run's segmenter, a user's folder, or nowhere."""
-Masks = Literal["auto", "segmenter"]
-"""Which a run asks for, of its generator's images."""
+MaskSource = Literal["auto", "segmenter"]
+"""What a run asks for, of its generator's images."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,11 @@ class Half(Protocol):
         """`[n]` int64 into the class names, on the CPU."""
         ...
 
+    @property
+    def finder(self) -> Finder | None:
+        """What finds the parts of images that are made; None where nothing has to."""
+        ...
+
     def __len__(self) -> int:
         """How many images."""
         ...
@@ -83,14 +88,16 @@ class Scenes:
     """What agreement is measured on."""
 
 
-def finds_parts(ctx: Context, masks: Masks) -> bool:
+def finds_parts(ctx: Context, masks: MaskSource) -> bool:
     """Whether parts of the generator's images are found by the run's segmenter: where these are asked for, or the
     generator does not know its parts.
     """
     return bool(ctx.config.classes.labels) and (masks == "segmenter" or not isinstance(ctx.generator, TrueParts))
 
 
-def scenes_of(ctx: Context, samples_per_class: int, train: Artifact, test: Artifact, masks: Masks = "auto") -> Scenes:
+def scenes_of(
+    ctx: Context, samples_per_class: int, train: Artifact, test: Artifact, masks: MaskSource = "auto"
+) -> Scenes:
     """The pairs of a run as images of its generator; the train pairs are the fit half.
 
     Masks are those of the run's segmenter, which is trained when needed, where `finds_parts`, else exact.
@@ -134,6 +141,11 @@ class PairScenes:
     """What finds parts; None where the generator knows them, or there are no labels."""
     medians: Tensor | None
     """`[factors]`, of the fit half; None where the generator does not know its factors."""
+
+    @property
+    def finder(self) -> Finder | None:
+        """See `Half`."""
+        return None if self.parts is None else self.parts.masks
 
     def __len__(self) -> int:
         return len(self.w)
@@ -201,6 +213,10 @@ class FolderScenes:
     def of(cls, ctx: Context, pictures: Sequence[tuple[Annotated, int]]) -> Self:
         """Of pictures and their classes."""
         return cls(ctx, tuple(one for one, _ in pictures), torch.tensor([index for _, index in pictures]))
+
+    @property
+    def finder(self) -> None:
+        """See `Half`: masks are read."""
 
     def __len__(self) -> int:
         return len(self.pictures)

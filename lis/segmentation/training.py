@@ -212,11 +212,15 @@ def train(
 
 def part_images(ctx: Context, machine: Machine) -> int:
     """Bytes of the images in which parts are looked for: on a GPU as many as there is room for."""
+    grows = machine.device.type == "cuda" and ctx.config.tuning.batch_size is None
+    return at_once(part_bytes(ctx), 10**9 if grows else ctx.config.tuning.batch_size or ctx.config.batch_size, machine)
+
+
+def part_bytes(ctx: Context) -> int:
+    """Bytes of an image in which parts are looked for, and which the classifier reads."""
     layers = part_layers(ctx)
     made = costs.image_bytes(ctx.generator, ctx.device, ctx.classifier, layers=layers)
-    one = max(made, costs.generator_cost(ctx.generator, ctx.device, layers).left + _segmenter_bytes(ctx))
-    grows = machine.device.type == "cuda" and ctx.config.tuning.batch_size is None
-    return at_once(one, 10**9 if grows else ctx.config.tuning.batch_size or ctx.config.batch_size, machine)
+    return max(made, costs.generator_cost(ctx.generator, ctx.device, layers).left + _segmenter_bytes(ctx))
 
 
 def part_layers(ctx: Context) -> tuple[str, ...]:
