@@ -283,8 +283,7 @@ class Study:
                 empty, the last map of the convolutions.
 
         Raises:
-            ValueError: an unknown layer, one that gives no map, fewer images than the quantile needs, or masks of a
-                segmenter (`dissect.masks`) that has nothing to find.
+            ValueError: an unknown layer, one that gives no map, too few images, or masks of a segmenter without parts.
         """
         return dissected(self.context, layer)
 

@@ -63,7 +63,7 @@ class DissectConfig:
     it is sensitive to the image (the centre of its gradients on noise, an estimate), or evenly over the image."""
     masks: str = choice("auto", get_args(MaskSource))
     """Where parts are from: exact if the generator knows its parts, else the segmenter; or the segmenter, which shows
-    on part world what dissection tells of a generator whose parts are not known. A folder brings its own."""
+    on part world what dissection tells of a generator whose parts are not known. A user's pictures bring theirs."""
     min_iou: float = number(MIN_IOU, low=0, high=1)
     """IoU above which a unit counts as a detector."""
     permutations: int = number(1000, low=19)

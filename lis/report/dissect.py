@@ -73,7 +73,7 @@ _LAYERS = (
 )
 _MASKS = {
     "exact": "The masks of parts are those that the generator drew.",
-    "segmenter": "The masks of parts are the few-shot segmenter's: its errors are in the IoU of parts and of the object.",
+    "segmenter": "Masks of parts are the few-shot segmenter's: its errors are in the IoU of parts and of the object.",
     "folder": "The masks of parts are those of the folder, as are the images.",
     "none": "The class set names no parts, so that there are no parts, no object and no background among the concepts.",
 }
