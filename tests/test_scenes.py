@@ -418,8 +418,8 @@ def test_pairs_have_the_exact_masks_and_factors_of_their_style_codes(tmp_path: P
 def test_masks_of_the_segmenter_are_asked_for_of_a_generator_that_knows_its_parts(
     tmp_path: Path, world: PartWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = Parts(LABELS, Background(("b16.1",)), ())
-    monkeypatch.setattr(Parts, "of", lambda ctx: found)
+    nothing = Parts(LABELS, Background(("b16.1",)), ())
+    monkeypatch.setattr(Parts, "of", lambda ctx: nothing)
     scenes, _ = pair_scenes(world, tmp_path, list(LABELS), 3, "segmenter")
     assert scenes.source == "segmenter" and scenes.factor_names == world.factor_names
     batch = scenes.score.batch(torch.arange(2))

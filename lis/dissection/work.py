@@ -51,20 +51,20 @@ def dissect_work(ctx: Context, expected: Expected) -> Workload:
     from lis.dissection.dissect import half_sizes, of_generator, permuted_classes
 
     generated, job = of_generator(ctx), _job(ctx, MOST)
-    found = job.scenes.source == "segmenter"
+    segmented = job.scenes.source == "segmenter"
     fit, score = half_sizes(ctx)
     units = sum(units for units, _, _ in job.shapes.values())
     sizes = permuted_classes(ctx).bincount()
     again = (int(sizes.sum()) + 2) * len(job.modules) + 2  # of the permutations, and where shapes are taken from
     shown = min(score, TOP * (units + ctx.classifier.units))
-    made = (SEGMENTED if found else GENERATOR) if generated else ANNOTATED
-    read = images(ctx, again, shared=False) if generated and not found else (Load(CLASSIFIER, again),)
+    made = (SEGMENTED if segmented else GENERATOR) if generated else ANNOTATED
+    read = images(ctx, again, shared=False) if generated and not segmented else (Load(CLASSIFIER, again),)
     loads = (
         Load(thresholds_of(generated), fit, shared=True, calls=math.ceil(fit / ctx.config.shard_size)),
         Load(scores_of(generated), score, shared=True, calls=math.ceil(score / ctx.config.shard_size)),
         *read,
         *placing(ctx),
-        Load(made, shown + (0 if generated and not found else again)),
+        Load(made, shown + (0 if generated and not segmented else again)),
         Load(PERMUTED, int((sizes > 0).sum()) * len(job.modules), scale=units / min(units, TIMED)),
     )
     concepts = len(job.concepts.names)

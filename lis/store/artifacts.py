@@ -118,10 +118,10 @@ class Artifact:
         file = self.path / name
         try:
             return of_file(file)
-        except Exception as error:  # safetensors opens a file twice: where it goes meanwhile, it raises RuntimeError
-            if not (is_absent(error) or isinstance(error, NotADirectoryError)) and (
-                isinstance(error, OSError) or file.exists()
-            ):
+        except Exception as error:
+            # Safetensors opens a file twice: where it goes meanwhile, it raises RuntimeError.
+            kept = isinstance(error, OSError) or file.exists()
+            if kept and not (is_absent(error) or isinstance(error, NotADirectoryError)):
                 raise
             content = self._of_pack(name)
             if content is None:
